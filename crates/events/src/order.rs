@@ -1,0 +1,93 @@
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::event::{Event, SchemaVersion};
+use crate::{OrderId, TenantId};
+
+/// Where an order stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    /// May still change.
+    Open,
+    /// Changes no more.
+    Completed,
+}
+
+/// A line of an order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Item {
+    /// What is bought.
+    pub sku: String,
+    /// How many.
+    pub quantity: i64,
+    /// Price of one, in minor units of the order's currency.
+    pub unit_price: i64,
+}
+
+/// A whole order, as every order event carries it (event-carried state transfer): a consumer that
+/// meets `completed` before `created` lacks nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Which order.
+    pub order_id: OrderId,
+    /// Whose order.
+    pub tenant_id: TenantId,
+    /// Where it stands after this change.
+    pub status: OrderStatus,
+    /// Whom to write to.
+    pub customer_email: String,
+    /// ISO 4217 alphabetic code.
+    pub currency: String,
+    /// 1 to 100 lines.
+    pub items: Vec<Item>,
+    /// Sum over the lines, in minor units.
+    pub total: i64,
+    /// When it was placed, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+}
+
+/// An order was placed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderCreated(pub Order);
+
+/// The items or the e-mail address of an open order changed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderUpdated(pub Order);
+
+/// An order was completed and changes no more.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OrderCompleted {
+    /// The order as it was completed.
+    #[serde(flatten)]
+    pub order: Order,
+    /// When, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub completed_at: OffsetDateTime,
+}
+
+const V1_0: SchemaVersion = SchemaVersion { major: 1, minor: 0 };
+
+macro_rules! order_event {
+    ($name:ident, $event_type:literal, $order:tt) => {
+        impl Event for $name {
+            const TYPE: &'static str = $event_type;
+            const SCHEMA: SchemaVersion = V1_0;
+
+            fn order_id(&self) -> OrderId {
+                self.$order.order_id
+            }
+
+            fn tenant_id(&self) -> &TenantId {
+                &self.$order.tenant_id
+            }
+        }
+    };
+}
+
+order_event!(OrderCreated, "order.created", 0);
+order_event!(OrderUpdated, "order.updated", 0);
+order_event!(OrderCompleted, "order.completed", order);

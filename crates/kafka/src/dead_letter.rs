@@ -1,0 +1,197 @@
+//! Dead letters carry the record as it was, and Spring Kafka's headers, so that tools which know those can
+//! read ours (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>).
+
+use crate::{Headers, Record};
+
+const PREFIX: &str = "kafka_dlt-";
+const TOPIC: &str = "kafka_dlt-original-topic";
+const PARTITION: &str = "kafka_dlt-original-partition";
+const OFFSET: &str = "kafka_dlt-original-offset";
+const TIMESTAMP: &str = "kafka_dlt-original-timestamp";
+const GROUP: &str = "kafka_dlt-original-consumer-group";
+const EXCEPTION: &str = "kafka_dlt-exception-fqcn";
+const MESSAGE: &str = "kafka_dlt-exception-message";
+const STACKTRACE: &str = "kafka_dlt-exception-stacktrace";
+
+/// Texts are cut to this, so that a dead letter always fits into its topic.
+const MAX_TEXT_BYTES: usize = 8 * 1024;
+
+/// Where a record first lay. With the group it is the identity of a dead letter, kept across replays.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Coordinates {
+    /// Name on the cluster, prefix included.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Milliseconds since 1970, UTC.
+    pub timestamp: i64,
+}
+
+impl Coordinates {
+    /// Those of the record itself.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            topic: record.topic.clone(),
+            partition: record.partition,
+            offset: record.offset,
+            timestamp: record.timestamp.unwrap_or(-1),
+        }
+    }
+
+    /// Those that a dead letter, or a replay of one, carries in its headers.
+    pub fn carried_by(record: &Record) -> Option<Self> {
+        let bytes = |name| {
+            record
+                .headers
+                .iter()
+                .rfind(|(key, _)| key == name)
+                .and_then(|(_, value)| value.as_deref())
+        };
+        Some(Self {
+            topic: record.text_header(TOPIC)?.to_owned(),
+            partition: i32::from_be_bytes(bytes(PARTITION)?.try_into().ok()?),
+            offset: i64::from_be_bytes(bytes(OFFSET)?.try_into().ok()?),
+            timestamp: i64::from_be_bytes(bytes(TIMESTAMP)?.try_into().ok()?),
+        })
+    }
+}
+
+/// Why a record is dead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reason {
+    /// The name of the error's type.
+    pub exception: String,
+    /// What it says.
+    pub message: String,
+    /// Its chain of causes, a line each.
+    pub stacktrace: String,
+}
+
+/// A record that a group could not process, as it is written to and read from `<group>.dlq`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadLetter {
+    /// Where it first lay.
+    pub origin: Coordinates,
+    /// Consumer group (prefix included) that could not process it.
+    pub group: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl DeadLetter {
+    /// The headers of the dead letter: the record's own byte for byte, and Spring's. Those of an earlier death
+    /// are replaced, so that a replay never multiplies them.
+    pub fn headers(&self, record: &Record) -> Headers {
+        let mut headers: Headers =
+            record.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned().collect();
+        let mut add =
+            |name: &str, value: &[u8]| headers.push((name.to_owned(), Some(value.to_vec())));
+        add(TOPIC, self.origin.topic.as_bytes());
+        add(PARTITION, &self.origin.partition.to_be_bytes());
+        add(OFFSET, &self.origin.offset.to_be_bytes());
+        add(TIMESTAMP, &self.origin.timestamp.to_be_bytes());
+        add(GROUP, self.group.as_bytes());
+        add(EXCEPTION, cut(&self.reason.exception).as_bytes());
+        add(MESSAGE, cut(&self.reason.message).as_bytes());
+        add(STACKTRACE, cut(&self.reason.stacktrace).as_bytes());
+        headers
+    }
+
+    /// Reads what the headers of a dead letter say. None: it is none.
+    pub fn read(record: &Record) -> Option<Self> {
+        let text = |name| record.text_header(name).unwrap_or_default().to_owned();
+        Some(Self {
+            origin: Coordinates::carried_by(record)?,
+            group: record.text_header(GROUP)?.to_owned(),
+            reason: Reason {
+                exception: text(EXCEPTION),
+                message: text(MESSAGE),
+                stacktrace: text(STACKTRACE),
+            },
+        })
+    }
+}
+
+/// At most [`MAX_TEXT_BYTES`] of the text, cut between characters.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(headers: Headers) -> Record {
+        Record {
+            topic: "t-order.completed".into(),
+            partition: 3,
+            offset: 1 << 40,
+            timestamp: Some(1_790_000_000_123),
+            key: Some(b"key".to_vec()),
+            value: None,
+            headers,
+        }
+    }
+
+    fn dead(record: &Record, message: &str) -> DeadLetter {
+        DeadLetter {
+            origin: Coordinates::carried_by(record).unwrap_or_else(|| Coordinates::of(record)),
+            group: "t-billing".into(),
+            reason: Reason {
+                exception: "billing::Broken".into(),
+                message: message.into(),
+                stacktrace: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn headers_stay_byte_for_byte_and_numbers_are_big_endian() {
+        let odd: Headers = vec![
+            ("a".into(), Some(vec![0xff, 0x00])),
+            ("a".into(), None),
+            (String::new(), Some(Vec::new())),
+        ];
+        let original = record(odd.clone());
+        let headers = dead(&original, "no").headers(&original);
+        assert_eq!(headers[..3], odd[..]);
+        let value =
+            |name: &str| headers.iter().find(|(key, _)| key == name).and_then(|(_, v)| v.clone());
+        assert_eq!(value(PARTITION), Some(vec![0, 0, 0, 3]));
+        assert_eq!(value(OFFSET), Some(vec![0, 0, 1, 0, 0, 0, 0, 0]));
+        assert_eq!(value(TIMESTAMP).map(|v| v.len()), Some(8));
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_a_second_death_keeps_the_identity() {
+        let original = record(Headers::new());
+        let first = dead(&original, "first");
+        let replayed = Record {
+            topic: "t-billing.retry".into(),
+            offset: 7,
+            ..record(first.headers(&original))
+        };
+        assert_eq!(DeadLetter::read(&replayed), Some(first.clone()));
+
+        let second = dead(&replayed, "second");
+        assert_eq!(second.origin, first.origin);
+        assert_eq!(second.headers(&replayed).len(), first.headers(&original).len());
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let original = record(Headers::new());
+        let headers = dead(&original, &"ä".repeat(MAX_TEXT_BYTES)).headers(&original);
+        let cut = record(headers).text_header(MESSAGE).map(str::len);
+        assert_eq!(cut, Some(MAX_TEXT_BYTES));
+    }
+
+    #[test]
+    fn a_record_without_the_headers_is_no_dead_letter() {
+        assert_eq!(DeadLetter::read(&record(Headers::new())), None);
+        let odd = vec![(TOPIC.into(), Some(b"t".to_vec())), (PARTITION.into(), Some(vec![1]))];
+        assert_eq!(Coordinates::carried_by(&record(odd)), None);
+    }
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod binding;
+mod dead_letter;
+mod record;
+mod settings;
+mod topics;
+
+pub use binding::{DecodeError, content_headers, decode};
+pub use dead_letter::{Coordinates, DeadLetter, Reason};
+pub use record::{Headers, Record, client_headers};
+pub use settings::{Settings, SettingsError};
+pub use topics::{EnsureError, MAX_EVENT_BYTES, Topic, ensure};
+
+/// The client that the crates above build on; one version for all.
+pub use rdkafka;

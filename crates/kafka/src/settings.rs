@@ -1,0 +1,134 @@
+use std::fmt;
+
+use rdkafka::ClientConfig;
+
+/// Settings that are not `key=value` pairs.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not of the form property=value,property=value")]
+pub struct SettingsError(String);
+
+/// Where Kafka is, and what all clients of one process share.
+#[derive(Clone)]
+pub struct Settings {
+    brokers: String,
+    prefix: String,
+    properties: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// `brokers` is `host:port,..`; `prefix` precedes every topic and group id, so that systems
+    /// (and tests) can share a cluster.
+    pub fn new(brokers: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self { brokers: brokers.into(), prefix: prefix.into(), properties: Vec::new() }
+    }
+
+    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`; they win over ours.
+    pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
+        for pair in properties.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| SettingsError(pair.to_owned()))?;
+            self.properties.push((key.trim().to_owned(), value.trim().to_owned()));
+        }
+        Ok(self)
+    }
+
+    /// The name on the cluster of a topic or group.
+    pub fn prefixed(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The topic or group of ours that this name on the cluster is; as it is where the prefix is not ours.
+    pub fn unprefixed<'a>(&self, name: &'a str) -> &'a str {
+        name.strip_prefix(&self.prefix).unwrap_or(name)
+    }
+
+    /// For a client that only asks.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        // A broker that comes back is found within a second, not within ten.
+        config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        self.finish(config)
+    }
+
+    /// For a producer whose records are never given up: a record fails only when the broker refuses it.
+    /// The key decides the partition as it does for the Java clients.
+    pub fn producer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("message.timeout.ms", "0")
+            .set("linger.ms", "0")
+            .set("partitioner", "murmur2_random")
+            .set("message.max.bytes", crate::topics::MAX_DEAD_LETTER_BYTES.to_string())
+            .set("queue.buffering.max.kbytes", "65536");
+        self.finish(config)
+    }
+
+    /// For a consumer that stores its offsets by hand and shares partitions cooperatively.
+    pub fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("group.id", self.prefixed(group))
+            .set("enable.auto.commit", "true")
+            .set("auto.commit.interval.ms", "1000")
+            .set("enable.auto.offset.store", "false")
+            // librdkafka's default, `latest`, skips what came before the first commit.
+            .set("auto.offset.reset", "earliest")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("allow.auto.create.topics", "false")
+            // How long a dead instance's partitions wait for another one.
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "3000")
+            .set("queued.max.messages.kbytes", "8192")
+            .set("fetch.queue.backoff.ms", "20")
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.message.max.bytes", crate::topics::MAX_DEAD_LETTER_BYTES.to_string());
+        self.finish(config)
+    }
+
+    fn finish(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in &self.properties {
+            config.set(key, value);
+        }
+        config
+    }
+}
+
+/// Properties may hold passwords, so only their names are shown.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.properties.iter().map(|(key, _)| key).collect();
+        f.debug_struct("Settings")
+            .field("brokers", &self.brokers)
+            .field("prefix", &self.prefix)
+            .field("properties", &names)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_pass_through_and_win() {
+        let settings = Settings::new("localhost:9092", "t-")
+            .with_properties("security.protocol=SASL_PLAINTEXT, sasl.password=a=b,linger.ms=5")
+            .expect("pairs");
+        let producer = settings.producer();
+        assert_eq!(producer.get("security.protocol"), Some("SASL_PLAINTEXT"));
+        assert_eq!(producer.get("sasl.password"), Some("a=b"));
+        assert_eq!(producer.get("linger.ms"), Some("5"));
+        assert_eq!(settings.consumer("billing").get("group.id"), Some("t-billing"));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let settings =
+            Settings::new("b", "").with_properties("sasl.password=hunter2").expect("pairs");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(Settings::new("b", "").with_properties("no pair").is_err());
+    }
+}

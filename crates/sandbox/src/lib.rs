@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+
+mod database;
+mod error;
+mod folder;
+mod foreground;
+mod jars;
+mod kafka;
+mod options;
+pub mod port;
+mod postgres;
+mod process;
+mod process_table;
+mod progress;
+mod record;
+mod servers;
+pub mod testing;
+mod tools;
+
+pub use error::Error;
+pub use foreground::run_in_foreground;
+pub use jars::kafka_jars;
+pub use kafka::Kafka;
+pub use options::{Data, ServerOptions, ServersOptions};
+pub use postgres::{Postgres, Shutdown};
+pub use process::{Life, Process};
+pub use progress::{Console, Progress, Silent, step};
+pub use record::Record;
+pub use servers::Servers;
+pub use tools::{MissingTools, Tools};

@@ -1,0 +1,328 @@
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::Signal,
+    unistd::{User, geteuid},
+};
+use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
+
+use crate::{
+    Data, Error, Life, Process, Progress, Record, ServerOptions, Tools, database,
+    error::While,
+    folder::{Folder, TempFolder, fingerprint, make_whole},
+    port,
+    process::{Farewell, Launch},
+    step,
+};
+
+/// How long Postgres may take to end by itself.
+const GRACE: Duration = Duration::from_secs(10);
+/// A killed postmaster would leave its shared memory behind; this ends it at once and cleanly.
+const FAREWELL: Farewell = Farewell { stop: Signal::SIGINT, abandon: Signal::SIGQUIT };
+
+/// How Postgres is shut down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Ends all sessions and writes everything to its files first.
+    Fast,
+    /// Ends at once, like a crash: the next start recovers from the write-ahead log.
+    Immediate,
+}
+
+/// A running Postgres. Stopped (and its temporary folder removed) by [`stop`](Self::stop) or drop.
+#[derive(Debug)]
+pub struct Postgres {
+    // Dropped in this order: first the process, then its folder.
+    process: Process,
+    port: u16,
+    plan: Plan,
+    folder: Folder,
+}
+
+/// What every start of the same server has in common.
+#[derive(Debug)]
+struct Plan {
+    bin: PathBuf,
+    user: Option<(u32, u32)>,
+    folder: PathBuf,
+    log: PathBuf,
+    life: Life,
+    settings: Vec<(String, String)>,
+}
+
+impl Postgres {
+    /// Starts Postgres and waits until it answers; makes its data first if there is none.
+    ///
+    /// As root it is run as the user `postgres`; see [`folder`](Self::folder) for where the data is
+    /// if that user can't enter the wanted place.
+    ///
+    /// # Errors
+    /// [`Error::PortTaken`], [`Error::NoPostgresUser`], [`Error::Ended`] and [`Error::NotReady`]
+    /// with the last lines of its log, [`Error::Io`].
+    pub async fn start(
+        options: ServerOptions,
+        tools: &Tools,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let name = format!("Postgres {}", tools.postgres_version());
+        let said = |it: &Self| format!("{name} on 127.0.0.1:{}", it.port);
+        step(progress, &name, Self::start_quietly(options, tools), said).await
+    }
+
+    async fn start_quietly(options: ServerOptions, tools: &Tools) -> Result<Self, Error> {
+        let user = server_user()?;
+        let folder = choose_folder(&options.data, user)?;
+        let path = folder.path().to_owned();
+        let plan = Plan {
+            bin: tools.postgres.clone(),
+            user,
+            log: options.log.unwrap_or_else(|| path.join("postgres.log")),
+            life: options.life,
+            settings: settings(folder.is_temporary(), options.settings),
+            folder: path,
+        };
+        make_whole(&plan.data(), async |new| plan.init(&new, folder.is_temporary()).await).await?;
+        let (port, process) =
+            port::start_on(options.port, async |port| plan.launch(port).await).await?;
+        Ok(Self { process, port, plan, folder })
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of its data, passwords and log: the wanted one, or another below `/var/tmp` if the
+    /// user that Postgres runs as can't enter that.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The process: its id, log, pause and resume.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// The URL of `database` for the superuser, who needs no password on loopback.
+    pub fn admin_url(&self, database: &str) -> String {
+        format!("{}/{database}", self.url())
+    }
+
+    /// The superuser's URL without a database.
+    pub fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}", self.port)
+    }
+
+    /// Makes the database `name` and the role `name` that owns it and alone may connect to it. Gives
+    /// the URL with that role's password, the same one each time for as long as the data is kept.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseName`], [`Error::Database`], [`Error::Io`] if its password can't be kept.
+    pub async fn create_database(&self, name: &str) -> Result<String, Error> {
+        let password = self.password(name).doing(|| format!("keep the password of {name}"))?;
+        let admin = connect_options(self.port);
+        database::create(&admin, name, &password).await?;
+        Ok(database::url(&admin, name, &password))
+    }
+
+    fn password(&self, name: &str) -> io::Result<String> {
+        let file = self.folder().join(format!("{name}.password"));
+        match fs::read_to_string(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let password = database::new_password();
+                let mut file =
+                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+                file.write_all(password.as_bytes())?;
+                Ok(password)
+            }
+            read => read,
+        }
+    }
+
+    /// Shuts it down; its folder and port stay for [`start_again`](Self::start_again).
+    pub async fn halt(&mut self, how: Shutdown) -> ExitStatus {
+        let signal = match how {
+            Shutdown::Fast => FAREWELL.stop,
+            Shutdown::Immediate => FAREWELL.abandon,
+        };
+        self.process.end_by(signal, GRACE).await
+    }
+
+    /// Starts it on the same port and data after it was halted or killed.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_again(&mut self) -> Result<(), Error> {
+        self.process =
+            port::start_on(Some(self.port), async |port| self.plan.launch(port).await).await?.1;
+        Ok(())
+    }
+
+    /// Halts it and starts it again.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn restart(&mut self, how: Shutdown) -> Result<(), Error> {
+        self.halt(how).await;
+        self.start_again().await
+    }
+
+    /// Stops it, and removes its folder if that is temporary.
+    pub async fn stop(mut self) {
+        let how = if self.folder.is_temporary() { Shutdown::Immediate } else { Shutdown::Fast };
+        self.halt(how).await;
+    }
+
+    /// Leaves it running. Gives the record by which it is found and stopped later.
+    ///
+    /// # Errors
+    /// [`Error::NotDetachable`] if its data is temporary or its life its parent's; it is stopped then.
+    pub fn detach(self) -> Result<Record, Error> {
+        self.process.detach_server(self.port, &self.folder)
+    }
+}
+
+impl Plan {
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    async fn init(&self, data: &Path, temporary: bool) -> Result<(), Error> {
+        let made = fs::create_dir(data).and_then(|()| match self.user {
+            Some((uid, gid)) => chown(data, Some(uid), Some(gid)),
+            None => Ok(()),
+        });
+        made.doing(|| format!("make {}", data.display()))?;
+        let mut command = Command::new(self.bin.join("initdb"));
+        command.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-D"]).arg(data);
+        if temporary {
+            command.arg("--no-sync");
+        }
+        self.spawn("initdb", command, Life::WithParent, Farewell::default())?.succeed().await?;
+        let access = data.join("pg_hba.conf");
+        // The superuser needs no password on loopback. A service does, so that one which was given
+        // another's URL by mistake finds out here and not in production.
+        let rules =
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        fs::write(&access, rules).doing(|| format!("write {}", access.display()))
+    }
+
+    async fn launch(&self, port: u16) -> Result<Process, Error> {
+        let mut command = Command::new(self.bin.join("postgres"));
+        command.arg("-D").arg(self.data()).args(["-p", &port.to_string()]);
+        for (name, value) in &self.settings {
+            command.args(["-c", &format!("{name}={value}")]);
+        }
+        let mut process = self.spawn("Postgres", command, self.life, FAREWELL)?;
+        process.until_ready(|| answers(port)).await?;
+        Ok(process)
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        mut command: Command,
+        life: Life,
+        farewell: Farewell,
+    ) -> Result<Process, Error> {
+        // The caller's own folder may be closed to Postgres' user.
+        command.current_dir(&self.folder);
+        Process::launch(Launch { name, command, user: self.user, log: &self.log, life, farewell })
+    }
+}
+
+fn settings(temporary: bool, more: Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut settings = vec![
+        ("listen_addresses", "127.0.0.1"),
+        ("unix_socket_directories", ""),
+        ("max_connections", "300"),
+        ("shared_buffers", "128MB"),
+    ];
+    if temporary {
+        settings.extend([("fsync", "off"), ("full_page_writes", "off")]);
+    }
+    let own = settings.into_iter().map(|(name, value)| (name.into(), value.into()));
+    own.chain(more).collect()
+}
+
+fn connect_options(port: u16) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .username("postgres")
+        .database("postgres")
+}
+
+async fn answers(port: u16) -> bool {
+    let Ok(mut connection) = connect_options(port).connect().await else { return false };
+    let answer = sqlx::query_scalar::<_, i32>("select 1").fetch_one(&mut connection).await;
+    let _ = connection.close().await;
+    answer.is_ok()
+}
+
+/// Whom Postgres runs as: ourselves, or, since it refuses root, the user of its package.
+fn server_user() -> Result<Option<(u32, u32)>, Error> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let user = User::from_name("postgres").ok().flatten().ok_or(Error::NoPostgresUser)?;
+    Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
+}
+
+fn choose_folder(data: &Data, user: Option<(u32, u32)>) -> Result<Folder, Error> {
+    match data {
+        Data::Temporary => {
+            let mut tried = Err(io::Error::from(io::ErrorKind::NotFound));
+            for place in [std::env::temp_dir(), "/var/tmp".into(), "/tmp".into()] {
+                match TempFolder::new(&place, "orderflow-postgres-") {
+                    Ok(folder) if can_enter(user, &folder.path) => {
+                        return Ok(Folder::Temporary(folder));
+                    }
+                    Ok(_) => {}
+                    failed => tried = failed,
+                }
+            }
+            tried
+                .map(Folder::Temporary)
+                .doing(|| "make a temporary folder that Postgres can enter".into())
+        }
+        Data::Kept(wanted) => {
+            let make = || -> io::Result<PathBuf> {
+                let wanted = std::path::absolute(wanted)?;
+                fs::create_dir_all(&wanted)?;
+                if can_enter(user, &wanted) {
+                    return Ok(wanted);
+                }
+                let hash = fingerprint(wanted.as_os_str().as_encoded_bytes());
+                let instead = PathBuf::from(format!("/var/tmp/orderflow-{hash}"));
+                fs::create_dir_all(instead.join("postgres"))?;
+                // Anybody may write to /var/tmp: do not trust what another user put there.
+                if fs::symlink_metadata(&instead)?.uid() != geteuid().as_raw() {
+                    return Err(io::Error::other(format!(
+                        "{} is another user's",
+                        instead.display()
+                    )));
+                }
+                Ok(instead.join("postgres"))
+            };
+            make().map(Folder::Kept).doing(|| format!("make the folder {}", wanted.display()))
+        }
+    }
+}
+
+/// Tries it, since that depends on every folder above.
+fn can_enter(user: Option<(u32, u32)>, folder: &Path) -> bool {
+    user.is_none_or(|(uid, gid)| {
+        Command::new("true").uid(uid).gid(gid).current_dir(folder).status().is_ok()
+    })
+}

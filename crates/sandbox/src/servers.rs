@@ -1,0 +1,52 @@
+use std::time::Duration;
+
+use crate::{Error, Kafka, Postgres, Progress, Record, ServersOptions, Tools};
+
+/// Postgres and Kafka, both running.
+#[derive(Debug)]
+pub struct Servers {
+    /// Postgres.
+    pub postgres: Postgres,
+    /// Kafka.
+    pub kafka: Kafka,
+}
+
+impl Servers {
+    /// Starts both side by side. If one fails the other is stopped.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`] and [`Kafka::start`].
+    pub async fn start(
+        options: ServersOptions,
+        tools: &Tools,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let postgres = options.each("postgres", options.postgres_port);
+        let kafka = options.each("kafka", options.kafka_port);
+        let (postgres, kafka) = tokio::try_join!(
+            Postgres::start(postgres, tools, progress),
+            Kafka::start(kafka, tools, progress)
+        )?;
+        Ok(Self { postgres, kafka })
+    }
+
+    /// Stops both, and removes their folders if those are temporary.
+    pub async fn stop(self) {
+        tokio::join!(self.postgres.stop(), self.kafka.stop());
+    }
+
+    /// Leaves both running. Gives the records of Postgres and of Kafka.
+    ///
+    /// # Errors
+    /// As [`Postgres::detach`]; neither runs then.
+    pub async fn detach(self) -> Result<[Record; 2], Error> {
+        let kafka = self.kafka.detach()?;
+        match self.postgres.detach() {
+            Ok(postgres) => Ok([postgres, kafka]),
+            Err(error) => {
+                kafka.stop(Duration::from_secs(10)).await;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! For tests against the servers that `sandbox run` started.
+
+use std::{env, panic::Location, time::Duration};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::database;
+
+/// Set by `sandbox run`: the superuser's URL, without a database.
+pub const POSTGRES_URL: &str = "SANDBOX_POSTGRES_URL";
+/// Set by `sandbox run`: Kafka's address.
+pub const KAFKA_BROKERS: &str = "SANDBOX_KAFKA_BROKERS";
+
+/// A test's own corner of the shared servers: databases and topic names that no other test has, so
+/// that tests run side by side. Nothing is removed; it goes with the servers.
+#[derive(Debug)]
+pub struct TestSpace {
+    id: String,
+    admin: PgConnectOptions,
+    database_url: String,
+    kafka_brokers: String,
+    topic_prefix: String,
+}
+
+impl TestSpace {
+    /// A space with one empty database.
+    ///
+    /// # Panics
+    /// If the test was not started by `sandbox run`, or its servers don't answer.
+    pub async fn new() -> Self {
+        let (server, kafka_brokers) = (variable(POSTGRES_URL), variable(KAFKA_BROKERS));
+        let admin = server.parse::<PgConnectOptions>();
+        let admin = admin
+            .unwrap_or_else(|error| panic!("{POSTGRES_URL}={server}: {error}"))
+            .database("postgres");
+        // The end of a UUID is random, and 12 digits of it keep the names readable.
+        let id = database::new_password().split_off(20);
+        let mut space = Self {
+            topic_prefix: format!("t-{id}."),
+            database_url: String::new(),
+            id,
+            admin,
+            kafka_brokers,
+        };
+        space.database_url = space.make(&format!("t_{}", space.id)).await;
+        space
+    }
+
+    /// The URL of its first database, `t_<id>`, with the role that owns it.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// Makes a further database of its own and gives its URL.
+    ///
+    /// # Panics
+    /// If the name is not made of lower-case letters, digits and `_`, or Postgres refuses.
+    pub async fn database(&self, name: &str) -> String {
+        self.make(&format!("t_{}_{name}", self.id)).await
+    }
+
+    /// Kafka's address.
+    pub fn kafka_brokers(&self) -> &str {
+        &self.kafka_brokers
+    }
+
+    /// What its topics and groups begin with: `t-<id>.`
+    pub fn topic_prefix(&self) -> &str {
+        &self.topic_prefix
+    }
+
+    async fn make(&self, name: &str) -> String {
+        let password = database::new_password();
+        if let Err(error) = database::create(&self.admin, name, &password).await {
+            panic!(
+                "{error}: {}",
+                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+            );
+        }
+        database::url(&self.admin, name, &password)
+    }
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "this test needs Postgres and Kafka ({name} is not set): \
+             run `make test`, or `cargo run -p sandbox -- run -- cargo test ...`"
+        )
+    })
+}
+
+/// Asks `probe` every 15 ms until it gives something.
+///
+/// ```no_run
+/// # async fn count() -> u64 { 3 }
+/// # async {
+/// use std::time::Duration;
+/// let three = async || Some(count().await).filter(|count| *count == 3);
+/// sandbox::testing::eventually("three invoices", Duration::from_secs(10), three).await;
+/// # };
+/// ```
+///
+/// # Panics
+/// With `what` and the caller's line, when `limit` is over.
+#[track_caller]
+pub fn eventually<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl AsyncFnMut() -> Option<T>,
+) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        let deadline = Instant::now() + limit;
+        while Instant::now() < deadline {
+            if let Ok(Some(found)) = timeout_at(deadline, probe()).await {
+                return found;
+            }
+            sleep(Duration::from_millis(15)).await;
+        }
+        panic!("waited {limit:?} in vain for {what} ({caller})")
+    }
+}

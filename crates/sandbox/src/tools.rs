@@ -1,0 +1,198 @@
+use std::{
+    env, fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::jars;
+
+const JAVA_AT_LEAST: u32 = 17;
+const POSTGRES_AT_LEAST: u32 = 14;
+const MACOS: bool = cfg!(target_os = "macos");
+
+/// The installed programs that the servers are run with.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    pub(crate) java: PathBuf,
+    /// Looked for only while Kafka has not been fetched.
+    pub(crate) maven: Option<PathBuf>,
+    /// The folder of `initdb` and `postgres`.
+    pub(crate) postgres: PathBuf,
+    postgres_version: u32,
+    java_version: u32,
+}
+
+impl Tools {
+    /// Looks for Java 17 or newer (`JAVA_HOME` first), Postgres 14 or newer (only in `PG_BIN` if
+    /// that is set, else the newest where systems install it), and Maven as long as Kafka is not
+    /// fetched yet.
+    ///
+    /// # Errors
+    /// [`MissingTools`], which names all that is missing at once.
+    pub fn find() -> Result<Self, MissingTools> {
+        let (java, postgres) = (find_java(), find_postgres());
+        let maven = on_path("mvn");
+        let mut missing = Vec::new();
+        missing.extend(java.as_ref().err().cloned());
+        if maven.is_none() && !jars::folder().exists() {
+            missing.push(missing_maven());
+        }
+        missing.extend(postgres.as_ref().err().cloned());
+        match (java, postgres) {
+            (Ok((java_version, java)), Ok((postgres_version, postgres))) if missing.is_empty() => {
+                Ok(Self { java, maven, postgres, postgres_version, java_version })
+            }
+            _ => Err(MissingTools(missing)),
+        }
+    }
+
+    /// Postgres' major version.
+    pub fn postgres_version(&self) -> u32 {
+        self.postgres_version
+    }
+
+    /// Java's major version.
+    pub fn java_version(&self) -> u32 {
+        self.java_version
+    }
+}
+
+/// Programs that have to be installed first. `Display` lists each with the command that does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingTools(Vec<Missing>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Missing {
+    what: String,
+    install: &'static str,
+}
+
+impl MissingTools {
+    pub(crate) fn maven() -> Self {
+        Self(vec![missing_maven()])
+    }
+}
+
+impl fmt::Display for MissingTools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not installed:")?;
+        self.0.iter().try_for_each(|one| write!(f, "\n  {}\n      {}", one.what, one.install))
+    }
+}
+
+impl std::error::Error for MissingTools {}
+
+fn missing_maven() -> Missing {
+    Missing {
+        what: "Maven, which fetches Kafka (once)".into(),
+        install: if MACOS { "brew install maven" } else { "sudo apt-get install -y maven" },
+    }
+}
+
+fn find_java() -> Result<(u32, PathBuf), Missing> {
+    let home = env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin/java"));
+    let brewed = ["/opt/homebrew/opt", "/usr/local/opt"].map(|opt| bins(opt, "openjdk", "java"));
+    let candidates = home.into_iter().chain(on_path("java")).chain(brewed.into_iter().flatten());
+    newest_or_missing(
+        // The first that will do, not the newest: whoever sets `JAVA_HOME` means it.
+        candidates.filter_map(|java| Some((java_version(&java)?, java))),
+        JAVA_AT_LEAST,
+        "Java",
+        if MACOS {
+            "brew install openjdk@17"
+        } else {
+            "sudo apt-get install -y openjdk-17-jre-headless"
+        },
+        |found| found.iter().find(|(version, _)| *version >= JAVA_AT_LEAST).cloned(),
+    )
+}
+
+fn find_postgres() -> Result<(u32, PathBuf), Missing> {
+    let candidates = if let Some(folder) = env::var_os("PG_BIN") {
+        vec![PathBuf::from(folder).join("postgres")]
+    } else {
+        let configured = output("pg_config".as_ref(), "--bindir")
+            .map(|dir| Path::new(dir.trim()).join("postgres"));
+        let mut all: Vec<_> = configured.into_iter().chain(on_path("postgres")).collect();
+        for (parent, prefix) in [
+            ("/usr/lib/postgresql", ""),
+            ("/usr", "pgsql-"),
+            ("/opt/homebrew/opt", "postgresql"),
+            ("/usr/local/opt", "postgresql"),
+        ] {
+            all.extend(bins(parent, prefix, "postgres"));
+        }
+        all
+    };
+    let servers =
+        candidates.into_iter().filter(|postgres| postgres.with_file_name("initdb").exists());
+    let (version, postgres) = newest_or_missing(
+        servers.filter_map(|postgres| {
+            Some((first_number(&output(&postgres, "--version")?)?, postgres))
+        }),
+        POSTGRES_AT_LEAST,
+        "PostgreSQL",
+        if MACOS { "brew install postgresql@17" } else { "sudo apt-get install -y postgresql" },
+        |found| found.iter().filter(|(version, _)| *version >= POSTGRES_AT_LEAST).max().cloned(),
+    )?;
+    Ok((version, postgres.parent().unwrap_or(Path::new("")).into()))
+}
+
+fn newest_or_missing(
+    found: impl Iterator<Item = (u32, PathBuf)>,
+    at_least: u32,
+    what: &str,
+    install: &'static str,
+    choose: impl FnOnce(&[(u32, PathBuf)]) -> Option<(u32, PathBuf)>,
+) -> Result<(u32, PathBuf), Missing> {
+    let found: Vec<_> = found.collect();
+    choose(&found).ok_or_else(|| {
+        let instead = found
+            .iter()
+            .max()
+            .map(|(version, path)| format!(" (found {version}: {})", path.display()));
+        Missing {
+            what: format!("{what} {at_least} or newer{}", instead.unwrap_or_default()),
+            install,
+        }
+    })
+}
+
+/// `<parent>/<prefix>*/bin/<program>`.
+fn bins(parent: &str, prefix: &str, program: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| entry.path().join("bin").join(program))
+        .filter(|path| path.exists())
+        .collect()
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// All that a program prints; `None` if it fails (as macOS' `java` does where there is no Java).
+fn output(program: &Path, argument: &str) -> Option<String> {
+    let output = Command::new(program)
+        .arg(argument)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+fn java_version(java: &Path) -> Option<u32> {
+    // Other lines may come first: `Picked up JAVA_TOOL_OPTIONS: ...`
+    let text = output(java, "-version")?;
+    let version = text.split_once("version \"")?.1;
+    // Java 8 called itself 1.8.
+    first_number(version.strip_prefix("1.").unwrap_or(version))
+}
+
+fn first_number(text: &str) -> Option<u32> {
+    let digits = &text[text.find(|c: char| c.is_ascii_digit())?..];
+    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}

@@ -1,0 +1,74 @@
+use std::collections::HashMap;
+
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TraceContextExt;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+/// W3C Trace Context as it travels in headers and rows (<https://www.w3.org/TR/trace-context/>).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TraceContext {
+    /// The `traceparent` header.
+    pub traceparent: String,
+    /// The `tracestate` header, if there is one.
+    pub tracestate: Option<String>,
+}
+
+impl TraceContext {
+    /// From the two headers as they came; they are checked when used.
+    pub fn new(traceparent: impl Into<String>, tracestate: Option<&str>) -> Self {
+        Self { traceparent: traceparent.into(), tracestate: tracestate.map(str::to_owned) }
+    }
+
+    /// Of the current span; none outside of one.
+    pub fn current() -> Option<Self> {
+        Self::of(&Span::current())
+    }
+
+    /// Of a span; none if it is disabled.
+    pub fn of(span: &Span) -> Option<Self> {
+        let context = span.context();
+        let span = context.span();
+        let span = span.span_context();
+        span.is_valid().then(|| {
+            let state = span.trace_state().header();
+            Self {
+                traceparent: format!(
+                    "00-{}-{}-{:02x}",
+                    span.trace_id(),
+                    span.span_id(),
+                    span.trace_flags().to_u8()
+                ),
+                tracestate: (!state.is_empty()).then_some(state),
+            }
+        })
+    }
+
+    /// Makes the span a child of this context. Before the span is entered; afterwards, or when this is no
+    /// valid context, nothing happens: a broken header must not break the work.
+    pub fn set_parent(&self, span: &Span) {
+        let context = self.to_otel();
+        if context.span().span_context().is_valid() {
+            let _ = span.set_parent(context);
+        }
+    }
+
+    /// Links the span to this context, if it is valid.
+    pub fn link(&self, span: &Span) {
+        let context = self.to_otel();
+        let linked = context.span().span_context().clone();
+        if linked.is_valid() {
+            span.add_link(linked);
+        }
+    }
+
+    fn to_otel(&self) -> Context {
+        let mut carrier = HashMap::from([("traceparent".to_owned(), self.traceparent.clone())]);
+        if let Some(state) = &self.tracestate {
+            carrier.insert("tracestate".to_owned(), state.clone());
+        }
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
+    }
+}

@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::runtime::Handle;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use crate::log::{Lines, LogFormat, SpanFields};
+
+/// A set-up that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The OTLP settings make no exporter.
+    #[error("the OTEL_EXPORTER_OTLP_* variables make no exporter")]
+    Exporter(#[from] ExporterBuildError),
+    /// Somebody else installed a subscriber before.
+    #[error("a tracing subscriber is installed already")]
+    Installed(#[from] TryInitError),
+}
+
+/// Keeps the export of spans alive; [`Tracing::shutdown`] sends what is left.
+#[derive(Debug)]
+pub struct Tracing {
+    provider: SdkTracerProvider,
+}
+
+impl Tracing {
+    /// Sends the spans that wait, within the time given.
+    pub async fn shutdown(self, within: Duration) {
+        let flush = move || self.provider.shutdown_with_timeout(within);
+        // Blocking, and the exporter needs this runtime meanwhile.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "spans were lost at shutdown");
+        }
+    }
+}
+
+/// Installs the global subscriber of this process. Call it in a Tokio runtime, once.
+///
+/// `RUST_LOG` filters (default `info`), `OTEL_EXPORTER_OTLP_ENDPOINT` says where spans go (nowhere without it).
+pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitError> {
+    let resource = Resource::builder().with_service_name(service).build();
+    let mut provider = SdkTracerProvider::builder().with_resource(resource);
+    if exports() {
+        let exporter =
+            SpanExporter::builder().with_http().with_http_client(OnRuntime::new()).build()?;
+        provider = provider.with_batch_exporter(exporter);
+    }
+    let provider = provider.build();
+
+    let spans = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("orderflow"))
+        .with_location(false)
+        .with_threads(false)
+        .with_target(false)
+        .with_tracked_inactivity(false)
+        .with_filter(LevelFilter::INFO);
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy()
+        // What librdkafka says about brokers that are away is said by health and metrics, once.
+        .add_directive(directive("librdkafka=off"))
+        .add_directive(directive("rdkafka=off"));
+    tracing_subscriber::registry()
+        .with(spans)
+        .with(SpanFields.and_then(Lines::new(service, format)).with_filter(filter))
+        .try_init()?;
+    Ok(Tracing { provider })
+}
+
+fn directive(text: &'static str) -> tracing_subscriber::filter::Directive {
+    text.parse().expect("a constant that parses")
+}
+
+fn exports() -> bool {
+    ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+        .iter()
+        .any(|name| std::env::var(name).is_ok_and(|endpoint| !endpoint.is_empty()))
+}
+
+/// The exporter calls from a thread of its own, where hyper finds no reactor; so the call is made on the runtime.
+#[derive(Debug)]
+struct OnRuntime {
+    client: HyperClient,
+    runtime: Handle,
+}
+
+impl OnRuntime {
+    fn new() -> Self {
+        let client = HyperClient::with_default_connector(Duration::from_secs(5), None);
+        Self { client, runtime: Handle::current() }
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpClient for OnRuntime {
+    async fn send_bytes(
+        &self,
+        request: http::Request<bytes::Bytes>,
+    ) -> Result<http::Response<bytes::Bytes>, HttpError> {
+        let client = self.client.clone();
+        self.runtime.spawn(async move { client.send_bytes(request).await }).await?
+    }
+}

@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod context;
+mod init;
+mod log;
+mod metrics;
+
+pub use context::TraceContext;
+pub use init::{InitError, Tracing, init};
+pub use log::LogFormat;
+pub use metrics::Metrics;
+
+/// The metrics API that instruments are made with; one version for all.
+pub use opentelemetry::{KeyValue, metrics as instruments};

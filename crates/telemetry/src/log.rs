@@ -1,0 +1,240 @@
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+
+use opentelemetry::trace::TraceContextExt;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl LogFormat {
+    /// Readable on a terminal, JSON everywhere else.
+    pub fn fitting_stdout() -> Self {
+        if std::io::stdout().is_terminal() { Self::Text } else { Self::Json }
+    }
+}
+
+/// Fields that only a trace wants: a log line of a message or request would be mostly these.
+const OTEL: [&str; 6] = ["otel.", "messaging.", "http.", "server.", "url.", "db."];
+
+/// Keeps each span's fields, so that every line within the span can show them.
+pub(crate) struct SpanFields;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+}
+
+/// Writes each event as a line on standard output.
+pub(crate) struct Lines {
+    service: &'static str,
+    format: LogFormat,
+}
+
+impl Lines {
+    pub(crate) fn new(service: &'static str, format: LogFormat) -> Self {
+        Self { service, format }
+    }
+
+    fn json(&self, line: &Line<'_>) -> String {
+        let mut object = Map::new();
+        let text = |text: &str| Value::String(text.to_owned());
+        object.insert("time".into(), text(&line.time));
+        object.insert("level".into(), text(line.level.as_str()));
+        object.insert("service".into(), text(self.service));
+        object.insert("target".into(), text(line.target));
+        for (name, value) in &line.fields.0 {
+            object.insert((*name).to_owned(), value.clone());
+        }
+        if let Some(trace) = &line.trace_id {
+            object.insert("trace_id".into(), text(trace));
+        }
+        Value::Object(object).to_string()
+    }
+
+    fn text(line: &Line<'_>) -> String {
+        let clock = line.time.get(11..23).unwrap_or(&line.time);
+        let mut text = format!("{clock} {:5} ", line.level);
+        let message = line.fields.0.iter().find(|(name, _)| *name == "message");
+        text.push_str(message.and_then(|(_, value)| value.as_str()).unwrap_or_default());
+        for (name, value) in line.fields.0.iter().filter(|(name, _)| *name != "message") {
+            let _ = match value {
+                // A newline from outside must not look like a line of ours.
+                Value::String(value) if !value.contains(char::is_control) => {
+                    write!(text, "  {name}={value}")
+                }
+                value => write!(text, "  {name}={value}"),
+            };
+        }
+        if let Some(trace) = &line.trace_id {
+            let _ = write!(text, "  trace_id={trace}");
+        }
+        text
+    }
+}
+
+struct Line<'a> {
+    time: String,
+    level: Level,
+    target: &'a str,
+    fields: Fields,
+    trace_id: Option<String>,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                fields.add_missing(of_span);
+            }
+        }
+        let line = Line {
+            time: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            level: *event.metadata().level(),
+            target: event.metadata().target(),
+            fields,
+            trace_id: context.event_span(event).and_then(|span| trace_id(&span.id())),
+        };
+        let line = match self.format {
+            LogFormat::Json => self.json(&line),
+            LogFormat::Text => Self::text(&line),
+        };
+        // `println!` rather than a writer of our own: the test harness captures it, and it locks per line.
+        println!("{line}");
+    }
+}
+
+fn trace_id(span: &Id) -> Option<String> {
+    let context = tracing::dispatcher::get_default(|dispatch| {
+        tracing_opentelemetry::get_otel_context(span, dispatch)
+    })?;
+    let span = context.span();
+    let span = span.span_context();
+    span.is_valid().then(|| span.trace_id().to_string())
+}
+
+/// Fields of a span or an event, in their order. Errors with their whole chain of causes.
+#[derive(Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn set(&mut self, field: &Field, value: Value) {
+        let name = field.name();
+        if OTEL.iter().any(|prefix| name.starts_with(prefix)) {
+            return;
+        }
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// Inner spans come first, and what they say holds.
+    fn add_missing(&mut self, outer: &Self) {
+        for (name, value) in &outer.0 {
+            if !self.0.iter().any(|(known, _)| known == name) {
+                self.0.push((name, value.clone()));
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(field, Value::String(format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.set(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(field, value.into());
+    }
+
+    fn record_error(&mut self, field: &Field, error: &(dyn std::error::Error + 'static)) {
+        let mut chain = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let _ = write!(chain, ": {cause}");
+            source = cause.source();
+        }
+        self.set(field, chain.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(fields: Vec<(&'static str, Value)>) -> Line<'static> {
+        Line {
+            time: "2026-11-23T10:15:30.123456789Z".into(),
+            level: Level::INFO,
+            target: "order",
+            fields: Fields(fields),
+            trace_id: Some("4bf92f".into()),
+        }
+    }
+
+    #[test]
+    fn a_json_line_has_the_fields_flat() {
+        let fields = vec![("message", "placed".into()), ("correlation_id", "c-1".into())];
+        let json: Value =
+            serde_json::from_str(&Lines::new("order", LogFormat::Json).json(&line(fields)))
+                .expect("JSON");
+        assert_eq!(json["message"], "placed");
+        assert_eq!(json["correlation_id"], "c-1");
+        assert_eq!(json["trace_id"], "4bf92f");
+        assert_eq!(json["service"], "order");
+    }
+
+    #[test]
+    fn a_readable_line_is_one_line() {
+        let fields = vec![("message", "placed".into()), ("name", "a\nERROR forged".into())];
+        assert_eq!(
+            Lines::text(&line(fields)),
+            "10:15:30.123 INFO  placed  name=\"a\\nERROR forged\"  trace_id=4bf92f"
+        );
+    }
+}

@@ -1,0 +1,62 @@
+use opentelemetry::metrics::{Meter, MeterProvider};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder, Registry, TextEncoder};
+
+/// The metrics of one service.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    provider: SdkMeterProvider,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// An empty registry; `service` becomes `service.name`.
+    ///
+    /// # Panics
+    /// Never: a new registry has no name that the exporter could clash with.
+    pub fn new(service: &'static str) -> Self {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .build()
+            .expect("a new registry takes the exporter");
+        let resource = Resource::builder().with_service_name(service).build();
+        let provider =
+            SdkMeterProvider::builder().with_reader(exporter).with_resource(resource).build();
+        Self { provider, registry }
+    }
+
+    /// What instruments are made with; `scope` is the crate that records.
+    pub fn meter(&self, scope: &'static str) -> Meter {
+        self.provider.meter(scope)
+    }
+
+    /// Everything recorded, in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "metrics could not be rendered"
+                );
+                String::new()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_services_in_one_process_do_not_mix() {
+        let (order, billing) = (Metrics::new("order"), Metrics::new("billing"));
+        order.meter("outbox").u64_counter("outbox.published").build().add(3, &[]);
+        assert!(order.render().contains("outbox_published_total"), "{}", order.render());
+        assert!(!billing.render().contains("outbox_published_total"));
+    }
+}
