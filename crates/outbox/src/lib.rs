@@ -1,1 +1,20 @@
-//! outbox
+#![doc = include_str!("../README.md")]
+
+mod instruments;
+mod prepared;
+mod relay;
+mod shards;
+
+pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare};
+pub use relay::{Relay, Wake};
+
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
+
+/// Creates or updates the table `outbox` in the service's own database.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    let mut migrator = sqlx::migrate!("./migrations");
+    // A table of its own, so that the service's migrations count from one as well.
+    migrator.dangerous_set_table_name("_outbox_migrations");
+    migrator.run(pool).await
+}

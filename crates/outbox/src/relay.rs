@@ -1,0 +1,331 @@
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::channel::oneshot::Canceled;
+use kafka::Settings;
+use kafka::rdkafka::error::KafkaError;
+use kafka::rdkafka::producer::{
+    DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig,
+};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::types::Json;
+use telemetry::TraceContext;
+use telemetry::instruments::Meter;
+use tokio::sync::Notify;
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field};
+
+use crate::instruments::Instruments;
+use crate::shards::Shards;
+
+/// Rows that are published together.
+const BATCH: i64 = 500;
+/// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a key waits whose record Kafka refused, and a relay that lost its session.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// How often depth and age are measured.
+const MEASURE: Duration = Duration::from_secs(5);
+/// How long the records under way may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Tells the relay of this process that rows were committed.
+#[derive(Clone, Debug, Default)]
+pub struct Wake(Arc<Notify>);
+
+impl Wake {
+    /// After a commit. Cheap, and never wrong: many wake-ups are one.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Publishes the outbox of one database. Every instance of a service runs one, and they share the shards.
+#[derive(Debug)]
+pub struct Relay {
+    database: PgConnectOptions,
+    kafka: Settings,
+    wake: Wake,
+    instruments: Instruments,
+}
+
+impl Relay {
+    /// `database` is the service's own, migrated; `wake` is what its writers call.
+    pub fn new(database: PgConnectOptions, kafka: Settings, wake: Wake, meter: &Meter) -> Self {
+        Self { database, kafka, wake, instruments: Instruments::new(meter) }
+    }
+
+    /// Runs until `shutdown`. Loss of the database, of Kafka or of the shards is waited out.
+    pub async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.session(&shutdown).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the relay lost its session; events wait in the outbox"
+                );
+                tokio::select! {
+                    () = sleep(BACKOFF) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        }
+    }
+
+    /// One session with Postgres, with a producer of its own: what is under way when the session is lost is
+    /// purged with it.
+    async fn session(&self, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        let mut session = Session {
+            shards: Shards::connect(&self.database).await?,
+            producer: self.kafka.producer().create()?,
+            kafka: &self.kafka,
+            instruments: &self.instruments,
+            refused: HashMap::new(),
+        };
+        let mut next_measure = Instant::now();
+        while !shutdown.is_cancelled() {
+            if Instant::now() >= session.shards.next_tick() && session.shards.share().await? {
+                let owned = session.shards.owned();
+                self.instruments.shards(owned.len());
+                tracing::info!(shards = ?owned, "the relay publishes these shards");
+            }
+            if Instant::now() >= next_measure {
+                session.measure().await?;
+                next_measure = Instant::now() + MEASURE;
+            }
+            let rows = session.select().await?;
+            let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
+            if !rows.is_empty() {
+                let published = session.publish(rows, shutdown).await?;
+                session.delete(&published).await?;
+            }
+            if !full {
+                tokio::select! {
+                    () = self.wake.0.notified() => {}
+                    () = sleep(POLL) => {}
+                    () = shutdown.cancelled() => {}
+                }
+            }
+        }
+        session.shards.release().await;
+        Ok(())
+    }
+}
+
+/// What ends a session.
+#[derive(Debug, thiserror::Error)]
+enum RelayError {
+    #[error("Postgres is away")]
+    Database(#[from] sqlx::Error),
+    #[error("the producer can't go on")]
+    Producer(#[from] KafkaError),
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: i64,
+    topic: String,
+    key: String,
+    headers: Json<BTreeMap<String, String>>,
+    payload: Vec<u8>,
+}
+
+struct Session<'a> {
+    shards: Shards,
+    producer: FutureProducer,
+    kafka: &'a Settings,
+    instruments: &'a Instruments,
+    /// Keys whose first record Kafka refused, until when they wait: they must not fill every batch.
+    refused: HashMap<String, Instant>,
+}
+
+impl Session<'_> {
+    /// The oldest rows of our shards. Not "after the last one": ids become visible out of order.
+    async fn select(&mut self) -> sqlx::Result<Vec<Row>> {
+        let now = Instant::now();
+        self.refused.retain(|_, until| *until > now);
+        let refused: Vec<_> = self.refused.keys().cloned().collect();
+        let owned = self.shards.owned().to_vec();
+        sqlx::query_as(
+            "select id, topic, key, headers, payload from outbox
+             where shard = any($1) and key <> all($2) order by id limit $3",
+        )
+        .bind(owned)
+        .bind(refused)
+        .bind(BATCH)
+        .fetch_all(self.shards.session())
+        .await
+    }
+
+    /// Publishes all rows and awaits all, while the session is kept alive. Gives the ids that Kafka has: for
+    /// each key the prefix before its first failure.
+    async fn publish(
+        &mut self,
+        rows: Vec<Row>,
+        shutdown: &CancellationToken,
+    ) -> Result<Vec<i64>, RelayError> {
+        let mut published = Vec::with_capacity(rows.len());
+        let mut failed: HashSet<String> = HashSet::new();
+        let mut sent = Vec::with_capacity(rows.len());
+        for row in rows {
+            sent.push((send(&self.producer, self.kafka, &row), row));
+        }
+        for (delivery, row) in sent {
+            let outcome = match delivery {
+                Ok((delivery, span)) => {
+                    delivered(delivery, &mut self.shards, shutdown).instrument(span).await
+                }
+                Err(error) => Ok(Outcome::Refused(error)),
+            };
+            match outcome {
+                Ok(Outcome::Delivered) if failed.contains(&row.key) => {}
+                Ok(Outcome::Delivered) => {
+                    self.instruments.sent(&row.topic);
+                    published.push(row.id);
+                }
+                Ok(Outcome::Refused(error)) => {
+                    self.refuse(&row, &error);
+                    failed.insert(row.key);
+                }
+                Ok(Outcome::Abandoned) => {
+                    self.purge();
+                    break;
+                }
+                Err(error) => {
+                    self.purge();
+                    return Err(error.into());
+                }
+            }
+        }
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
+            self.delete(&published).await?;
+            return Err(KafkaError::MessageProduction(code).into());
+        }
+        Ok(published)
+    }
+
+    fn purge(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+    }
+
+    fn refuse(&mut self, row: &Row, error: &KafkaError) {
+        self.instruments.failed(&row.topic);
+        self.refused.insert(row.key.clone(), Instant::now() + BACKOFF);
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            topic = row.topic,
+            order_id = row.key,
+            event_id = row.headers.get("ce_id"),
+            correlation_id = row.headers.get("ce_correlationid"),
+            "Kafka refuses an event; it and the later ones of its order wait in the outbox"
+        );
+    }
+
+    async fn delete(&mut self, ids: &[i64]) -> sqlx::Result<()> {
+        let statement = sqlx::query("delete from outbox where id = any($1)").bind(ids);
+        statement.execute(self.shards.session()).await?;
+        Ok(())
+    }
+
+    async fn measure(&mut self) -> sqlx::Result<()> {
+        let (depth, age): (i64, f64) = sqlx::query_as(
+            "select (select count(*) from (select 1 from outbox limit 100000) rows),
+                    coalesce((select extract(epoch from clock_timestamp() - created_at)
+                              from outbox order by id limit 1), 0)::float8",
+        )
+        .fetch_one(self.shards.session())
+        .await?;
+        self.instruments.waiting(depth.unsigned_abs(), age.max(0.0));
+        Ok(())
+    }
+}
+
+/// Hands a row to the producer; the span lasts until Kafka has it.
+fn send(
+    producer: &FutureProducer,
+    kafka: &Settings,
+    row: &Row,
+) -> Result<(DeliveryFuture, Span), KafkaError> {
+    let header = |name: &str| row.headers.get(name).map(String::as_str);
+    let span = tracing::info_span!(
+        "send",
+        otel.name = format!("send {}", row.topic),
+        otel.kind = "producer",
+        messaging.system = "kafka",
+        messaging.operation.name = "send",
+        messaging.operation.r#type = "send",
+        messaging.destination.name = row.topic,
+        messaging.message.id = header("ce_id"),
+        messaging.message.conversation_id = header("ce_correlationid"),
+        messaging.kafka.message.key = row.key,
+        event_id = header("ce_id"),
+        correlation_id = header("ce_correlationid"),
+        tenant_id = header("ce_tenantid"),
+        error.r#type = field::Empty,
+    );
+    if let Some(created_in) = header("ce_traceparent") {
+        TraceContext::new(created_in, None).set_parent(&span);
+    }
+    let mut headers: kafka::Headers = row
+        .headers
+        .iter()
+        .map(|(name, value)| (name.clone(), Some(value.clone().into_bytes())))
+        .collect();
+    if let Some(hop) = TraceContext::of(&span) {
+        headers.push(("traceparent".into(), Some(hop.traceparent.into_bytes())));
+        headers.extend(hop.tracestate.map(|state| ("tracestate".into(), Some(state.into_bytes()))));
+    }
+    let topic = kafka.prefixed(&row.topic);
+    let record = FutureRecord::to(&topic)
+        .key(&row.key)
+        .payload(&row.payload)
+        .headers(kafka::client_headers(&headers));
+    match producer.send_result(record) {
+        Ok(delivery) => Ok((delivery, span)),
+        Err((error, _)) => Err(error),
+    }
+}
+
+/// What became of a record.
+enum Outcome {
+    Delivered,
+    Refused(KafkaError),
+    /// Shutdown would not wait longer.
+    Abandoned,
+}
+
+/// Waits until Kafka has a record or refuses it, however long it is away, and keeps the session alive
+/// meanwhile. An error: the session is lost.
+async fn delivered(
+    delivery: DeliveryFuture,
+    shards: &mut Shards,
+    shutdown: &CancellationToken,
+) -> sqlx::Result<Outcome> {
+    tokio::pin!(delivery);
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut delivery => return Ok(Outcome::of(outcome)),
+            () = sleep_until(TokioInstant::from_std(shards.next_tick())) => shards.confirm().await?,
+            () = shutdown.cancelled() => {
+                let rest = timeout(DRAIN, &mut delivery).await;
+                return Ok(rest.map_or(Outcome::Abandoned, Outcome::of));
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn of(delivered: Result<OwnedDeliveryResult, Canceled>) -> Self {
+        match delivered {
+            Ok(Ok(_)) => Self::Delivered,
+            Ok(Err((error, _))) => {
+                Span::current().record("error.type", field::display(&error));
+                Self::Refused(error)
+            }
+            Err(Canceled) => Self::Refused(KafkaError::Canceled),
+        }
+    }
+}
