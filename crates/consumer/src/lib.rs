@@ -1,1 +1,33 @@
-//! consumer
+#![doc = include_str!("../README.md")]
+
+mod consumer;
+mod dead_letters;
+mod failure;
+mod handler;
+mod inbox;
+mod instruments;
+mod lane;
+mod options;
+mod partitions;
+mod poller;
+mod processor;
+mod status;
+mod subscription;
+
+pub use consumer::Consumer;
+pub use failure::{Class, Failure};
+pub use handler::{Handler, Received};
+pub use options::{Options, OptionsError};
+pub use status::{State, Status};
+pub use subscription::Subscription;
+
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
+
+/// Creates or updates the inbox in the service's own database.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    let mut migrator = sqlx::migrate!("./migrations");
+    // A table of its own, so that the service's migrations count from one as well.
+    migrator.dangerous_set_table_name("_consumer_migrations");
+    migrator.run(pool).await
+}

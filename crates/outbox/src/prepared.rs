@@ -112,7 +112,7 @@ fn shard_of(key: &str) -> i16 {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    i16::try_from(hash % SHARDS.unsigned_abs() as u64).unwrap_or_default()
+    i16::try_from(hash % u64::from(SHARDS.unsigned_abs())).unwrap_or_default()
 }
 
 #[cfg(test)]

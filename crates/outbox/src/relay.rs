@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot::Canceled;
 use kafka::Settings;
 use kafka::rdkafka::error::KafkaError;
+use kafka::rdkafka::producer::future_producer::OwnedDeliveryResult;
 use kafka::rdkafka::producer::{
     DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig,
 };

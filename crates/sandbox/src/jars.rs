@@ -14,9 +14,18 @@ pub(crate) const KAFKA_VERSION: &str = "4.3.1";
 /// The folder of the user's cache that holds Kafka's jars once they are fetched. Another pom means
 /// another folder.
 pub(crate) fn folder() -> PathBuf {
+    cached("")
+}
+
+/// The file beside it for the classes that Kafka loads, which only the same build of Java can read.
+pub(crate) fn archive(tools: &Tools) -> PathBuf {
+    cached(&format!("-java-{}.jsa", tools.java_build))
+}
+
+fn cached(suffix: &str) -> PathBuf {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    let name = format!("kafka-{KAFKA_VERSION}-{}", fingerprint(POM.as_bytes()));
+    let name = format!("kafka-{KAFKA_VERSION}-{}{suffix}", fingerprint(POM.as_bytes()));
     cache.unwrap_or_else(env::temp_dir).join("orderflow").join(name)
 }
 

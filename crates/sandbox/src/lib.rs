@@ -25,6 +25,6 @@ pub use options::{Data, ServerOptions, ServersOptions};
 pub use postgres::{Postgres, Shutdown};
 pub use process::{Life, Process};
 pub use progress::{Console, Progress, Silent, step};
-pub use record::Record;
+pub use record::{NoRecord, Record};
 pub use servers::Servers;
 pub use tools::{MissingTools, Tools};

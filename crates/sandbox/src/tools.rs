@@ -4,7 +4,7 @@ use std::{
     process::Command,
 };
 
-use crate::jars;
+use crate::{folder::fingerprint, jars};
 
 const JAVA_AT_LEAST: u32 = 17;
 const POSTGRES_AT_LEAST: u32 = 14;
@@ -20,6 +20,8 @@ pub struct Tools {
     pub(crate) postgres: PathBuf,
     postgres_version: u32,
     java_version: u32,
+    /// Tells one build of Java from another.
+    pub(crate) java_build: String,
 }
 
 impl Tools {
@@ -40,7 +42,9 @@ impl Tools {
         missing.extend(postgres.as_ref().err().cloned());
         match (java, postgres) {
             (Ok((java_version, java)), Ok((postgres_version, postgres))) if missing.is_empty() => {
-                Ok(Self { java, maven, postgres, postgres_version, java_version })
+                let java_build =
+                    fingerprint(output(&java, "-version").unwrap_or_default().as_bytes());
+                Ok(Self { java, maven, postgres, postgres_version, java_version, java_build })
             }
             _ => Err(MissingTools(missing)),
         }

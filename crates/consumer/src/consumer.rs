@@ -1,0 +1,175 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka::rdkafka::error::KafkaError;
+use kafka::{EnsureError, Settings, Topic};
+use sqlx::PgPool;
+use telemetry::instruments::Meter;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::dead_letters::DeadLetters;
+use crate::instruments::Instruments;
+use crate::lane::{Lane, Shared};
+use crate::options::Options;
+use crate::partitions::Partitions;
+use crate::poller::Poller;
+use crate::processor::Processor;
+use crate::status::Status;
+use crate::subscription::Subscription;
+
+/// How long a consumer waits before it begins anew.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// Runs a subscription: one instance of its consumer group.
+pub struct Consumer {
+    subscription: Arc<Subscription>,
+    pool: PgPool,
+    kafka: Settings,
+    options: Options,
+    instruments: Instruments,
+    status: Status,
+    on_commit: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What ends one run.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error("the topics are not there")]
+    Topics(#[from] EnsureError),
+    #[error("the Kafka client failed")]
+    Kafka(#[from] KafkaError),
+    #[error("the polling thread panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+impl Consumer {
+    /// `pool` is the service's own database, with the inbox migrated.
+    pub fn new(subscription: Subscription, pool: PgPool, kafka: Settings, meter: &Meter) -> Self {
+        Self {
+            instruments: Instruments::new(meter, &subscription.group()),
+            subscription: Arc::new(subscription),
+            pool,
+            kafka,
+            options: Options::default(),
+            status: Status::new(),
+            on_commit: Arc::new(|| {}),
+        }
+    }
+
+    /// Other options than the default ones.
+    #[must_use]
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Called after each commit of an effect: to wake the relay of the service's outbox.
+    #[must_use]
+    pub fn on_commit(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
+        self.on_commit = Arc::new(hook);
+        self
+    }
+
+    /// The consumer group, without the prefix.
+    pub fn group(&self) -> String {
+        self.subscription.group()
+    }
+
+    /// How it fares, while it runs.
+    pub fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
+    pub async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match self.run_once(&shutdown).await {
+                Ok(true) => {
+                    tracing::info!(group = self.group(), "the consumer drained and left its group");
+                }
+                Ok(false) => tracing::warn!(
+                    group = self.group(),
+                    "the consumer left its group while handlers still ran; their messages will come again"
+                ),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        group = self.group(),
+                        "the consumer begins anew"
+                    );
+                    tokio::select! {
+                        () = sleep(BACKOFF) => {}
+                        () = shutdown.cancelled() => {}
+                    }
+                }
+            }
+        }
+        self.status.stop();
+    }
+
+    /// From joining the group to leaving it. False: something still ran at the end.
+    async fn run_once(&self, shutdown: &CancellationToken) -> Result<bool, RunError> {
+        let group = self.group();
+        let mut topics: Vec<_> = self.subscription.event_types().map(Topic::event).collect();
+        let own = [Topic::retry(&group), Topic::dead_letters(&group)];
+        topics.extend(own);
+        tokio::select! {
+            ensured = kafka::ensure(&self.kafka, &topics) => ensured?,
+            () = shutdown.cancelled() => return Ok(true),
+        }
+        topics.pop(); // Nobody consumes the dead letters.
+
+        let run = shutdown.child_token();
+        let partitions = Arc::new(Partitions::default());
+        let shared = Arc::new(self.shared(&group, Arc::clone(&partitions), run.clone())?);
+        let tasks = TaskTracker::new();
+        let lanes = (0..self.options.lanes).map(|_| {
+            let (lane, queue) = mpsc::unbounded_channel();
+            tasks.spawn(Lane::new(Arc::clone(&shared), queue).run());
+            lane
+        });
+        let lanes = lanes.collect();
+        let names: Vec<_> = topics.iter().map(|topic| self.kafka.prefixed(&topic.name)).collect();
+        let (kafka, options, instruments) =
+            (self.kafka.clone(), self.options.clone(), self.instruments.clone());
+        let until = run.clone();
+        // The client is made, used and dropped on one thread: dropping it blocks.
+        let polling = tokio::task::spawn_blocking(move || {
+            Poller::new(&kafka, &group, &names, partitions, lanes, options, instruments)?
+                .run(&until)
+        });
+        let ended = polling.await;
+        run.cancel();
+        tasks.close();
+        let _ = tokio::time::timeout(self.options.drain_timeout, tasks.wait()).await;
+        Ok(ended??)
+    }
+
+    fn shared(
+        &self,
+        group: &str,
+        partitions: Arc<Partitions>,
+        shutdown: CancellationToken,
+    ) -> Result<Shared, KafkaError> {
+        let processor = Processor {
+            subscription: Arc::clone(&self.subscription),
+            group: group.to_owned(),
+            pool: self.pool.clone(),
+            kafka: self.kafka.clone(),
+            options: self.options.clone(),
+            instruments: self.instruments.clone(),
+            on_commit: Arc::clone(&self.on_commit),
+        };
+        let dead_letters = DeadLetters::new(&self.kafka, group, self.status.clone())?;
+        Ok(Shared { processor, dead_letters, partitions, status: self.status.clone(), shutdown })
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("subscription", &self.subscription).finish_non_exhaustive()
+    }
+}

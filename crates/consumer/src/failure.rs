@@ -1,0 +1,145 @@
+use std::error::Error;
+use std::fmt;
+
+use kafka::Reason;
+
+/// What a failure means for the message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// It will fail for ever: dead letter at once.
+    Permanent,
+    /// It failed and may succeed: retried, then dead letter.
+    Transient,
+    /// Not the message's fault: waited out, not counted, never a dead letter.
+    Unavailable,
+}
+
+/// Why a message was not processed. `?` on a [`sqlx::Error`] classifies it.
+#[derive(Debug)]
+pub struct Failure {
+    class: Class,
+    exception: &'static str,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+/// Transparent: it says what its error says, and has that one's causes.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl Failure {
+    /// It will fail for ever: it can't be decoded, or a rule of the business forbids it.
+    pub fn permanent<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::new(Class::Permanent, error)
+    }
+
+    /// It failed and may succeed.
+    pub fn transient<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::new(Class::Transient, error)
+    }
+
+    /// Something that every message needs is gone.
+    pub fn unavailable<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::new(Class::Unavailable, error)
+    }
+
+    fn new<E: Error + Send + Sync + 'static>(class: Class, error: E) -> Self {
+        Self { class, exception: std::any::type_name::<E>(), error: Box::new(error) }
+    }
+
+    /// What it means for the message.
+    pub fn class(&self) -> Class {
+        self.class
+    }
+
+    /// As it stands in the headers of a dead letter.
+    pub(crate) fn reason(&self) -> Reason {
+        let mut lines = vec![self.error.to_string()];
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            lines.push(cause.to_string());
+            source = cause.source();
+        }
+        Reason {
+            exception: self.exception.to_owned(),
+            message: lines[0].clone(),
+            stacktrace: lines.join("\ncaused by: "),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::new(class_of(&error), error)
+    }
+}
+
+/// The database's answer decides (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+fn class_of(error: &sqlx::Error) -> Class {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::Protocol(_) => Class::Unavailable,
+        sqlx::Error::Database(error) if error.code().is_some_and(|code| is_unavailable(&code)) => {
+            Class::Unavailable
+        }
+        _ => Class::Transient,
+    }
+}
+
+fn is_unavailable(code: &str) -> bool {
+    // Connection lost; out of resources; shut down or starting; idle in transaction for too long;
+    // serialization; deadlock; lock timeout.
+    ["08", "53", "57P0"].iter().any(|class| code.starts_with(class))
+        || ["25P03", "40001", "40P01", "55P03"].contains(&code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_are_not_the_messages_fault() {
+        for code in ["08006", "53300", "57P01", "57P03", "25P03", "40001", "40P01", "55P03"] {
+            assert!(is_unavailable(code), "{code}");
+        }
+        for code in ["23505", "22003", "42P01", "57014", "25P02"] {
+            assert!(!is_unavailable(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_database_is_classified_by_the_question_mark() {
+        fn handler(result: Result<(), sqlx::Error>) -> Result<(), Failure> {
+            Ok(result?)
+        }
+        let class = |error| handler(Err(error)).expect_err("failed").class();
+        assert_eq!(class(sqlx::Error::PoolTimedOut), Class::Unavailable);
+        assert_eq!(class(sqlx::Error::RowNotFound), Class::Transient);
+    }
+
+    #[test]
+    fn the_reason_has_the_whole_chain() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("no invoice")]
+        struct NoInvoice(#[source] std::num::ParseIntError);
+
+        let cause = "x".parse::<i32>().expect_err("no number");
+        let reason = Failure::permanent(NoInvoice(cause)).reason();
+        assert!(reason.exception.ends_with("NoInvoice"), "{}", reason.exception);
+        assert_eq!(reason.message, "no invoice");
+        assert_eq!(reason.stacktrace, "no invoice\ncaused by: invalid digit found in string");
+    }
+}

@@ -1,0 +1,88 @@
+use std::time::Duration;
+
+use telemetry::KeyValue;
+use telemetry::instruments::{Counter, Histogram, Meter, UpDownCounter};
+
+use crate::inbox::Outcome;
+
+/// What a consumer records. Names are OpenTelemetry's where there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Instruments {
+    group: KeyValue,
+    consumed: Counter<u64>,
+    settled: Counter<u64>,
+    dead_lettered: Counter<u64>,
+    retries: Counter<u64>,
+    gaps: Counter<u64>,
+    unavailable: Counter<u64>,
+    parked: UpDownCounter<i64>,
+    duration: Histogram<f64>,
+}
+
+impl Instruments {
+    pub(crate) fn new(meter: &Meter, group: &str) -> Self {
+        let counter = |name: &'static str, what: &'static str| {
+            meter.u64_counter(name).with_description(what).build()
+        };
+        Self {
+            group: KeyValue::new("messaging.consumer.group.name", group.to_owned()),
+            consumed: counter("messaging.client.consumed.messages", "Messages read from Kafka"),
+            settled: counter("consumer.settled", "Messages dealt with, by outcome"),
+            dead_lettered: counter(
+                "consumer.dead_lettered",
+                "Messages put into the dead-letter topic",
+            ),
+            retries: counter("consumer.retries", "Retries of messages that failed"),
+            gaps: counter("consumer.gaps", "Events before which versions were missing"),
+            unavailable: counter(
+                "consumer.unavailable",
+                "Attempts ended because the database was away",
+            ),
+            parked: meter
+                .i64_up_down_counter("consumer.parked_keys")
+                .with_description("Keys that wait for a retry")
+                .build(),
+            duration: meter
+                .f64_histogram("messaging.process.duration")
+                .with_unit("s")
+                .with_description("Time of one attempt, its transaction included")
+                .with_boundaries(vec![
+                    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
+                ])
+                .build(),
+        }
+    }
+
+    pub(crate) fn consumed(&self, topic: &str) {
+        let topic = KeyValue::new("messaging.destination.name", topic.to_owned());
+        self.consumed.add(1, &[self.group.clone(), topic]);
+    }
+
+    pub(crate) fn settled(&self, outcome: Outcome) {
+        self.settled.add(1, &[self.group.clone(), KeyValue::new("outcome", outcome.as_str())]);
+    }
+
+    pub(crate) fn dead_lettered(&self) {
+        self.dead_lettered.add(1, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn retried(&self) {
+        self.retries.add(1, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn gap(&self) {
+        self.gaps.add(1, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn unavailable(&self) {
+        self.unavailable.add(1, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn parked(&self, change: i64) {
+        self.parked.add(change, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn attempted(&self, took: Duration) {
+        self.duration.record(took.as_secs_f64(), std::slice::from_ref(&self.group));
+    }
+}

@@ -1,0 +1,89 @@
+use std::time::Duration;
+
+/// How a consumer works.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Options {
+    /// How many keys are worked on side by side; each needs a connection of the pool.
+    pub lanes: usize,
+    /// How often a message that failed is tried again before it is a dead letter.
+    pub retries: u32,
+    /// The wait before the first retry; each further one is `backoff_factor` times as long. Jitter of a fifth.
+    pub first_backoff: Duration,
+    /// See `first_backoff`.
+    pub backoff_factor: u32,
+    /// How long a handler may take. Below Postgres' `idle_in_transaction_session_timeout`, so that it is
+    /// the handler that is blamed.
+    pub handler_timeout: Duration,
+    /// How many messages of one partition may be queued or parked before it pauses.
+    pub max_queued: usize,
+    /// How many bytes of them.
+    pub max_queued_bytes: usize,
+    /// How long a revoked partition or a shutdown waits for handlers that run.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lanes: 8,
+            retries: 3,
+            first_backoff: Duration::from_millis(500),
+            backoff_factor: 4,
+            handler_timeout: Duration::from_secs(10),
+            max_queued: 2_000,
+            max_queued_bytes: 16 * 1024 * 1024,
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Options that contradict each other.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the consumer's options can't work: {0}")]
+pub struct OptionsError(String);
+
+impl Options {
+    /// Checks them against each other and against the database's limit on idle transactions.
+    pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
+        let refuse = |what: String| Err(OptionsError(what));
+        if self.lanes == 0 || self.max_queued == 0 || self.max_queued_bytes == 0 {
+            return refuse("lanes, max_queued and max_queued_bytes must be at least 1".into());
+        }
+        if self.handler_timeout >= idle_in_transaction {
+            return refuse(format!(
+                "handler_timeout ({:?}) must be below idle_in_transaction_session_timeout ({idle_in_transaction:?})",
+                self.handler_timeout
+            ));
+        }
+        Ok(())
+    }
+
+    /// The wait before a message's `retry`th retry, from 1.
+    pub(crate) fn backoff(&self, retry: u32) -> Duration {
+        let factor = self.backoff_factor.saturating_pow(retry.saturating_sub(1));
+        let jitter = 0.8 + fastrand::f64() * 0.4;
+        self.first_backoff.saturating_mul(factor).min(Duration::from_hours(1)).mul_f64(jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_with_jitter() {
+        let options = Options::default();
+        for (retry, base) in [(1, 500.0), (2, 2_000.0), (3, 8_000.0)] {
+            let millis = options.backoff(retry).as_secs_f64() * 1000.0;
+            assert!((base * 0.8..=base * 1.2).contains(&millis), "retry {retry}: {millis} ms");
+        }
+        assert!(options.backoff(u32::MAX) <= Duration::from_hours(2), "no overflow");
+    }
+
+    #[test]
+    fn a_handler_must_time_out_before_its_transaction() {
+        assert_eq!(Options::default().check(Duration::from_secs(15)), Ok(()));
+        let error = Options::default().check(Duration::from_secs(5)).expect_err("refused");
+        assert!(error.to_string().contains("handler_timeout"));
+    }
+}

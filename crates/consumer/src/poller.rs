@@ -1,0 +1,163 @@
+//! The polling thread of a consumer: takes messages out of librdkafka, gives them to lanes, stores offsets.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::rdkafka::client::ClientContext;
+use kafka::rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use kafka::rdkafka::error::{KafkaError, KafkaResult};
+use kafka::rdkafka::topic_partition_list::TopicPartitionList;
+use kafka::{Record, Settings};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
+
+use crate::instruments::Instruments;
+use crate::lane::Delivery;
+use crate::options::Options;
+use crate::partitions::{Partitions, TopicPartition};
+
+const POLL: Duration = Duration::from_millis(50);
+/// Storing an offset is a lock and a copy, and it is committed once a second only.
+const STORE_EVERY: Duration = Duration::from_millis(20);
+
+/// Revocations come as callbacks, on the polling thread, inside of `poll`.
+struct Context {
+    partitions: Arc<Partitions>,
+    drain_timeout: Duration,
+}
+
+impl ClientContext for Context {}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(partitions) = rebalance else { return };
+        let lost = consumer.assignment_lost();
+        for element in partitions.elements() {
+            let key = (element.topic().to_owned(), element.partition());
+            let revoked = self.partitions.revoke(&key, self.drain_timeout);
+            // What was lost belongs to another instance already, which must not see its offset change.
+            if let Some(offset) = revoked.finished.filter(|_| !lost) {
+                store(consumer, &key, offset);
+            }
+            if revoked.paused {
+                set_paused(consumer, &[key], false);
+            }
+        }
+    }
+}
+
+fn store(consumer: &BaseConsumer<Context>, (topic, partition): &TopicPartition, offset: i64) {
+    if let Err(error) = consumer.store_offset(topic, *partition, offset) {
+        // The partition went meanwhile; whoever has it now gets the message again.
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            topic,
+            partition,
+            "offset not stored"
+        );
+    }
+}
+
+pub(crate) struct Poller {
+    consumer: BaseConsumer<Context>,
+    partitions: Arc<Partitions>,
+    lanes: Vec<UnboundedSender<Delivery>>,
+    options: Options,
+    instruments: Instruments,
+    kafka: Settings,
+}
+
+impl Poller {
+    /// Joins the group; `topics` are names on the cluster.
+    pub(crate) fn new(
+        kafka: &Settings,
+        group: &str,
+        topics: &[String],
+        partitions: Arc<Partitions>,
+        lanes: Vec<UnboundedSender<Delivery>>,
+        options: Options,
+        instruments: Instruments,
+    ) -> KafkaResult<Self> {
+        let context =
+            Context { partitions: Arc::clone(&partitions), drain_timeout: options.drain_timeout };
+        let consumer: BaseConsumer<Context> = kafka.consumer(group).create_with_context(context)?;
+        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics)?;
+        Ok(Self { consumer, partitions, lanes, options, instruments, kafka: kafka.clone() })
+    }
+
+    /// Polls until shutdown, on the thread that calls it. Then waits for what runs, commits and leaves the
+    /// group. False: not everything that ran ended in time.
+    pub(crate) fn run(self, shutdown: &CancellationToken) -> KafkaResult<bool> {
+        let mut next_store = Instant::now();
+        let mut failure = None;
+        while !shutdown.is_cancelled() {
+            match self.consumer.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => self.dispatch(Record::from_message(&message)),
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                    failure = Some(error);
+                    break;
+                }
+                // librdkafka goes on by itself; health and lag tell about a broker that is away.
+                Some(Err(error)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "poll");
+                }
+            }
+            if Instant::now() >= next_store {
+                self.store_finished();
+                self.relieve_pressure();
+                next_store = Instant::now() + STORE_EVERY;
+            }
+        }
+        let drained = self.partitions.close(self.options.drain_timeout);
+        self.store_finished();
+        if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Sync) {
+            // Nothing to commit, or the broker is away: then messages come again, and the inbox knows them.
+            tracing::debug!(error = &error as &dyn std::error::Error, "last commit");
+        }
+        failure.map_or(Ok(drained), Err)
+    }
+
+    fn dispatch(&self, record: Record) {
+        self.instruments.consumed(self.kafka.unprefixed(&record.topic));
+        let mut hasher = DefaultHasher::new();
+        match &record.key {
+            Some(key) => key.hash(&mut hasher),
+            None => (&record.topic, record.partition).hash(&mut hasher),
+        }
+        let lane = usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or_default();
+        let ticket = self.partitions.enter(&record);
+        // A lane that has ended took its queue with it; the message is not done and will come again.
+        let _ = self.lanes[lane].send(Delivery { record, ticket });
+    }
+
+    fn store_finished(&self) {
+        for (key, offset) in self.partitions.take_finished() {
+            store(&self.consumer, &key, offset);
+        }
+    }
+
+    fn relieve_pressure(&self) {
+        let pressure =
+            self.partitions.pressure(self.options.max_queued, self.options.max_queued_bytes);
+        set_paused(&self.consumer, &pressure.pause, true);
+        set_paused(&self.consumer, &pressure.resume, false);
+    }
+}
+
+fn set_paused(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition], paused: bool) {
+    if partitions.is_empty() {
+        return;
+    }
+    // Local, and gone before the consumer is: a list that lives on makes the consumer's drop hang.
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (topic, partition) in partitions {
+        list.add_partition(topic, *partition);
+    }
+    let applied = if paused { consumer.pause(&list) } else { consumer.resume(&list) };
+    if let Err(error) = applied {
+        tracing::warn!(error = &error as &dyn std::error::Error, paused, "pause or resume failed");
+    }
+}

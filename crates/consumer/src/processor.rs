@@ -1,0 +1,158 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use events::Envelope;
+use kafka::{Record, Settings, Topic};
+use sqlx::PgPool;
+use telemetry::TraceContext;
+use tracing::{Instrument, Span, field};
+
+use crate::failure::Failure;
+use crate::inbox::{Admission, Outcome, admit};
+use crate::instruments::Instruments;
+use crate::options::Options;
+use crate::subscription::{Route, Subscription};
+
+/// A message that no handler is for.
+#[derive(Debug, thiserror::Error)]
+enum Unroutable {
+    #[error("there is no handler for the type {0}")]
+    NoHandler(String),
+    #[error("an event of type {event_type} does not belong on the topic {topic}")]
+    WrongTopic { event_type: String, topic: String },
+}
+
+/// The handler did not end in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler took longer than {0:?}")]
+struct TookTooLong(std::time::Duration);
+
+/// One attempt at one message: a transaction with the inbox row and the effect.
+pub(crate) struct Processor {
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) group: String,
+    pub(crate) pool: PgPool,
+    pub(crate) kafka: Settings,
+    pub(crate) options: Options,
+    pub(crate) instruments: Instruments,
+    /// Called after each commit of an effect.
+    pub(crate) on_commit: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Processor {
+    /// Makes one attempt. `retry` counts those before.
+    pub(crate) async fn attempt(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
+        let span = self.span(record);
+        let began = Instant::now();
+        let attempt = async {
+            let outcome = self.decode_and_process(record).await;
+            if let Err(failure) = &outcome {
+                Span::current()
+                    .record("error.type", field::display(format!("{:?}", failure.class())));
+                tracing::warn!(
+                    error = failure as &dyn std::error::Error,
+                    class = ?failure.class(),
+                    retry,
+                    topic = record.topic,
+                    partition = record.partition,
+                    offset = record.offset,
+                    "a message was not processed"
+                );
+            }
+            outcome
+        };
+        let outcome = attempt.instrument(span).await;
+        self.instruments.attempted(began.elapsed());
+        outcome
+    }
+
+    async fn decode_and_process(&self, record: &Record) -> Result<Outcome, Failure> {
+        let (envelope, data) = kafka::decode(record).map_err(Failure::permanent)?;
+        let route = self.route(record, &envelope)?;
+        let envelope = Arc::new(envelope);
+        let span = Span::current();
+        span.record("event_id", envelope.id.as_str());
+        span.record("correlation_id", envelope.correlation_id.as_str());
+        span.record("tenant_id", envelope.tenant_id.as_str());
+        let outcome = self.process(route, &envelope, data).await?;
+        tracing::debug!(
+            outcome = outcome.as_str(),
+            event_type = envelope.event_type,
+            "a message is settled"
+        );
+        Ok(outcome)
+    }
+
+    async fn process(
+        &self,
+        route: &Route,
+        envelope: &Arc<Envelope>,
+        data: &[u8],
+    ) -> Result<Outcome, Failure> {
+        let mut tx = self.pool.begin().await?;
+        match admit(&mut tx, &self.group, route.mode, envelope).await? {
+            Admission::Settled(outcome) => {
+                tx.commit().await?;
+                Ok(outcome)
+            }
+            Admission::Admitted { gap } => {
+                let limit = self.options.handler_timeout;
+                let handled = route.handler.handle(&mut tx, envelope, data);
+                tokio::time::timeout(limit, handled)
+                    .await
+                    .map_err(|_| Failure::transient(TookTooLong(limit)))??;
+                tx.commit().await?;
+                (self.on_commit)();
+                if gap {
+                    self.instruments.gap();
+                }
+                Ok(Outcome::Processed)
+            }
+        }
+    }
+
+    /// The handler of the message's type. An event on another type's topic is somebody's mistake.
+    fn route(&self, record: &Record, envelope: &Envelope) -> Result<&Route, Failure> {
+        let topic = self.kafka.unprefixed(&record.topic);
+        let event_type = &envelope.event_type;
+        if topic != event_type && topic != Topic::retry(&self.group).name {
+            let (event_type, topic) = (event_type.clone(), topic.to_owned());
+            return Err(Failure::permanent(Unroutable::WrongTopic { event_type, topic }));
+        }
+        self.subscription
+            .route_of(event_type)
+            .ok_or_else(|| Failure::permanent(Unroutable::NoHandler(event_type.clone())))
+    }
+
+    /// The span of one attempt: a child of the span in which the event was created, linked to the hop.
+    fn span(&self, record: &Record) -> Span {
+        let topic = self.kafka.unprefixed(&record.topic);
+        let span = tracing::info_span!(
+            "process",
+            otel.name = format!("process {topic}"),
+            otel.kind = "consumer",
+            messaging.system = "kafka",
+            messaging.operation.name = "process",
+            messaging.operation.r#type = "process",
+            messaging.destination.name = topic,
+            messaging.destination.partition.id = record.partition.to_string(),
+            messaging.kafka.offset = record.offset,
+            messaging.consumer.group.name = self.group,
+            messaging.message.id = record.text_header("ce_id"),
+            messaging.message.conversation_id = record.text_header("ce_correlationid"),
+            event_id = field::Empty,
+            correlation_id = field::Empty,
+            tenant_id = field::Empty,
+            error.r#type = field::Empty,
+        );
+        let context = |name| record.text_header(name).map(|parent| TraceContext::new(parent, None));
+        let hop = context("traceparent");
+        if let Some(created_in) = context("ce_traceparent").or_else(|| hop.clone()) {
+            created_in.set_parent(&span);
+        }
+        if let Some(hop) = hop {
+            hop.link(&span);
+        }
+        span
+    }
+}
