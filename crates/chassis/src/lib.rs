@@ -1,1 +1,22 @@
-//! chassis
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod config;
+mod extract;
+mod flow;
+mod health;
+mod idempotency;
+mod pool;
+mod problem;
+mod run;
+mod server;
+mod service;
+mod tenants;
+
+pub use config::{Config, ConfigError};
+pub use extract::{Json, Path, Query, Submission};
+pub use flow::Caller;
+pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};
+pub use problem::Problem;
+pub use run::main;
+pub use service::{Parts, Running, Service, StartError};

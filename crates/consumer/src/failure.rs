@@ -78,24 +78,28 @@ impl Failure {
 
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        Self::new(class_of(&error), error)
+        Self::new(Class::of(&error), error)
     }
 }
 
-/// The database's answer decides (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-fn class_of(error: &sqlx::Error) -> Class {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed
-        | sqlx::Error::Protocol(_) => Class::Unavailable,
-        sqlx::Error::Database(error) if error.code().is_some_and(|code| is_unavailable(&code)) => {
-            Class::Unavailable
+impl Class {
+    /// The database's answer decides (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+    pub fn of(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::Protocol(_) => Self::Unavailable,
+            sqlx::Error::Database(error)
+                if error.code().is_some_and(|code| is_unavailable(&code)) =>
+            {
+                Self::Unavailable
+            }
+            _ => Self::Transient,
         }
-        _ => Class::Transient,
     }
 }
 

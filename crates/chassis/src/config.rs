@@ -1,0 +1,162 @@
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use clap::Args;
+use kafka::Settings;
+use sqlx::postgres::PgConnectOptions;
+use telemetry::LogFormat;
+
+use crate::tenants::{Tenants, TenantsError};
+
+/// A value that no log shows.
+#[derive(Clone)]
+pub(crate) struct Secret(String);
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Secret {
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What every service is told, by environment or flags.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// The service's own Postgres database, `postgres://user:password@host/database`
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<Secret>,
+    /// Connections to it at most
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
+    pub(crate) database_connections: u32,
+    /// Kafka, `host:port,..`
+    #[arg(long, env = "KAFKA_BROKERS")]
+    pub(crate) kafka_brokers: Option<String>,
+    /// What precedes every topic and group
+    #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "")]
+    pub(crate) kafka_topic_prefix: String,
+    /// Further librdkafka properties (TLS, SASL), `property=value,..`
+    #[arg(long, env = "KAFKA_PROPERTIES", hide_env_values = true)]
+    pub(crate) kafka_properties: Option<Secret>,
+    /// Where the public API listens [default: the service's port on 127.0.0.1]
+    #[arg(long, env = "HTTP_ADDR")]
+    pub(crate) http_addr: Option<SocketAddr>,
+    /// Where health, metrics and operation listen [default: the service's admin port on 127.0.0.1]
+    #[arg(long, env = "ADMIN_ADDR")]
+    pub(crate) admin_addr: Option<SocketAddr>,
+    /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
+    #[arg(long, env = "TENANTS", hide_env_values = true)]
+    pub(crate) tenants: Option<Secret>,
+    /// What an operator shows to change something on the admin port; without it nobody can
+    #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
+    pub(crate) operator_token: Option<Secret>,
+    /// `json` or `text` [default: text on a terminal]
+    #[arg(long, env = "LOG_FORMAT", value_parser = log_format)]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// A variable that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not set.
+    #[error("{0} is not set: {1}")]
+    Missing(&'static str, &'static str),
+    /// Its value makes no sense. The value is not shown: it may be a secret.
+    #[error("{0} can't be used: {1}")]
+    Invalid(&'static str, String),
+    /// The list of tenants.
+    #[error("TENANTS can't be used")]
+    Tenants(#[from] TenantsError),
+}
+
+impl Config {
+    /// For tests: free ports, the demo's tenants (`demo-acme`, `demo-globex`) and the token `operator`.
+    pub fn for_tests(database_url: &str, brokers: &str, topic_prefix: &str) -> Self {
+        let secret = |text: &str| Some(Secret(text.to_owned()));
+        Self {
+            database_url: secret(database_url),
+            database_connections: 12,
+            kafka_brokers: Some(brokers.to_owned()),
+            kafka_topic_prefix: topic_prefix.to_owned(),
+            kafka_properties: None,
+            http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            tenants: secret("demo-acme=acme,demo-globex=globex"),
+            operator_token: secret("operator"),
+            log_format: None,
+        }
+    }
+
+    pub(crate) fn database(&self) -> Result<PgConnectOptions, ConfigError> {
+        let url = self.database_url.as_ref().ok_or(ConfigError::Missing(
+            "DATABASE_URL",
+            "give the service's own database as postgres://user:password@host/database",
+        ))?;
+        PgConnectOptions::from_str(url.expose()).map_err(|_| {
+            let form = "it is not of the form postgres://user:password@host/database";
+            ConfigError::Invalid("DATABASE_URL", form.to_owned())
+        })
+    }
+
+    pub(crate) fn kafka(&self) -> Result<Settings, ConfigError> {
+        let brokers = self.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty());
+        let brokers =
+            brokers.ok_or(ConfigError::Missing("KAFKA_BROKERS", "give Kafka as host:port"))?;
+        let settings = Settings::new(brokers, &self.kafka_topic_prefix);
+        match &self.kafka_properties {
+            None => Ok(settings),
+            Some(properties) => settings.with_properties(properties.expose()).map_err(|_| {
+                let form = "it is not of the form property=value,property=value";
+                ConfigError::Invalid("KAFKA_PROPERTIES", form.to_owned())
+            }),
+        }
+    }
+
+    pub(crate) fn tenants(&self) -> Result<Tenants, ConfigError> {
+        let list = self.tenants.as_ref().ok_or(ConfigError::Missing(
+            "TENANTS",
+            "give the API keys as key=tenant,.. or as @file",
+        ))?;
+        Ok(Tenants::read(list.expose())?)
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("it is neither json nor text".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_the_variable_and_shows_no_secret() {
+        let mut config = Config::for_tests("postgres://u:hunter2@[", "b:1", "");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = config.database().expect_err("no URL").to_string();
+        assert!(error.contains("DATABASE_URL") && !error.contains("hunter2"), "{error}");
+        config.database_url = None;
+        assert!(
+            config.database().expect_err("missing").to_string().contains("DATABASE_URL is not set")
+        );
+        config.kafka_brokers = Some(String::new());
+        assert!(config.kafka().expect_err("empty").to_string().contains("KAFKA_BROKERS"));
+    }
+}

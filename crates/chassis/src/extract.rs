@@ -1,0 +1,124 @@
+//! Extractors that say in a problem what is wrong with a request.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::idempotency::IdempotencyKey;
+use crate::problem::Problem;
+
+/// The largest body of a request.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A JSON body.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        Ok(Self(parse(&parts.headers, &read(body).await?)?))
+    }
+}
+
+/// A JSON body with the `Idempotency-Key` that it came with. `Submission<()>` takes an empty body as well.
+#[derive(Clone, Debug)]
+pub struct Submission<T> {
+    /// The body.
+    pub body: T,
+    /// The key, if the caller gave one.
+    pub key: Option<IdempotencyKey>,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        let key = IdempotencyKey::of(&parts, &bytes)?;
+        let body = match serde_json::from_str("null") {
+            Ok(nothing) if bytes.is_empty() => nothing,
+            _ => parse(&parts.headers, &bytes)?,
+        };
+        Ok(Self { body, key })
+    }
+}
+
+async fn read(body: Body) -> Result<Bytes, Problem> {
+    let collected =
+        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::too_large(format!("the body may have {MAX_BODY_BYTES} bytes")))
+        }
+        Ok(Err(_)) => Err(Problem::bad_request("the body ended early")),
+        Err(_) => Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "Too slow",
+            format!("the body must arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )),
+    }
+}
+
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type =
+        content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "Unsupported media type",
+            "send JSON, with content-type: application/json",
+        ));
+    }
+    serde_json::from_slice(bytes)
+        .map_err(|error| Problem::bad_request(format!("the body: {error}")))
+}
+
+/// The query string.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+        query.map(|query| Self(query.0)).map_err(|rejection| {
+            Problem::bad_request(format!("the query: {}", rejection.body_text()))
+        })
+    }
+}
+
+/// What the path names. What is no id can't be found.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|path| Self(path.0)).map_err(|rejection| match rejection {
+            PathRejection::FailedToDeserializePathParams(error)
+                if !matches!(error.kind(), ErrorKind::UnsupportedType { .. }) =>
+            {
+                Problem::not_found("there is no such id; ids are UUIDs")
+            }
+            other => Problem::internal(other),
+        })
+    }
+}

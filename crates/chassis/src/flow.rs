@@ -1,0 +1,177 @@
+//! The outermost layers of a request: its correlation id, its span, its line in the log, its problem.
+
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use events::{Cause, CorrelationId, TenantId};
+use telemetry::instruments::{Histogram, Meter};
+use telemetry::{KeyValue, TraceContext};
+use tracing::{Instrument, Span, field};
+
+use crate::problem::Problem;
+use crate::tenants::Tenants;
+
+const CORRELATION_ID: &str = "x-correlation-id";
+
+/// What the layer needs.
+#[derive(Clone)]
+pub(crate) struct Flow {
+    pub(crate) tenants: Tenants,
+    pub(crate) duration: Histogram<f64>,
+}
+
+impl Flow {
+    pub(crate) fn new(tenants: Tenants, meter: &Meter) -> Self {
+        let duration = meter
+            .f64_histogram("http.server.request.duration")
+            .with_unit("s")
+            .with_description("Time from the request's headers to the response's")
+            .with_boundaries(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+            ])
+            .build();
+        Self { tenants, duration }
+    }
+}
+
+/// Runs a request. The handler runs in a task of its own, so that a caller who hangs up does not cancel a
+/// change halfway.
+pub(crate) async fn serve(State(flow): State<Flow>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let path = request.uri().path().to_owned();
+    let (correlation_id, refused) = correlation_id(request.headers());
+    let span = span(
+        &method,
+        route.as_deref().unwrap_or("no route"),
+        &path,
+        request.headers(),
+        &correlation_id,
+    );
+
+    request.extensions_mut().insert(correlation_id.clone());
+    request.extensions_mut().insert(flow.tenants.clone());
+    let response = if let Some(problem) = refused {
+        problem.into_response()
+    } else {
+        let handler = tokio::spawn(next.run(request).instrument(span.clone()));
+        handler.await.unwrap_or_else(|panic| Problem::internal(panic).into_response())
+    };
+    let mut response = match response.extensions().get::<Problem>() {
+        Some(problem) => problem.render(correlation_id.as_str()),
+        None => response,
+    };
+    if let Ok(value) = HeaderValue::from_str(correlation_id.as_str()) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+
+    let status = response.status().as_u16();
+    let took = began.elapsed();
+    flow.duration.record(
+        took.as_secs_f64(),
+        &[
+            KeyValue::new("http.request.method", method.to_string()),
+            KeyValue::new("http.route", route.unwrap_or_default()),
+            KeyValue::new("http.response.status_code", i64::from(status)),
+        ],
+    );
+    span.record("http.response.status_code", status);
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+    span.in_scope(|| tracing::info!(%method, path, status, ms, "request"));
+    response
+}
+
+/// The caller's id, or a new one: if there is none, or if it is odd, which is also a problem.
+fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<Problem>) {
+    let Some(given) = headers.get(CORRELATION_ID) else {
+        return (CorrelationId::generate(), None);
+    };
+    let given = given.to_str().unwrap_or_default();
+    match CorrelationId::new(given) {
+        Ok(id) => (id, None),
+        Err(error) => {
+            let problem = Problem::bad_request(format!("{CORRELATION_ID}: {error}"));
+            (CorrelationId::generate(), Some(problem))
+        }
+    }
+}
+
+fn span(
+    method: &axum::http::Method,
+    route: &str,
+    path: &str,
+    headers: &HeaderMap,
+    correlation_id: &CorrelationId,
+) -> Span {
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        http.request.method = %method,
+        http.route = route,
+        http.response.status_code = field::Empty,
+        url.path = path,
+        correlation_id = correlation_id.as_str(),
+        tenant_id = field::Empty,
+    );
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(traceparent) = text("traceparent") {
+        TraceContext::new(traceparent, text("tracestate")).set_parent(&span);
+    }
+    span
+}
+
+/// Who asks, and in which flow. An extractor: without a known API key the request ends with 401.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Whose data the request is about.
+    pub tenant: TenantId,
+    /// The flow that it belongs to or begins.
+    pub correlation_id: CorrelationId,
+}
+
+impl Caller {
+    /// For the events that the request causes.
+    pub fn cause(&self) -> Cause {
+        Cause {
+            correlation_id: self.correlation_id.clone(),
+            causation_id: None,
+            traceparent: TraceContext::current().map(|context| context.traceparent),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let key = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let key = key.and_then(|value| {
+            let (scheme, key) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+        });
+        let refuse = |what: &str| {
+            Problem::unauthorized(format!(
+                "{what}; send your API key as Authorization: Bearer <key>"
+            ))
+            .with_header(header::WWW_AUTHENTICATE, "Bearer")
+        };
+        let key = key.ok_or_else(|| refuse("there is no API key"))?;
+        let tenants = parts.extensions.get::<Tenants>();
+        let tenant = tenants
+            .and_then(|tenants| tenants.of_key(key))
+            .ok_or_else(|| refuse("nobody has this API key"))?;
+        let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
+        Span::current().record("tenant_id", tenant.as_str());
+        Ok(Self { tenant, correlation_id: correlation_id.unwrap_or_else(CorrelationId::generate) })
+    }
+}

@@ -1,0 +1,129 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use consumer::{State, Status};
+use kafka::Settings;
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use serde::Serialize;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What decides whether the service is ready. It is if its database answers: without Kafka events wait in the
+/// outbox, which is no reason to turn orders away.
+#[derive(Clone)]
+pub(crate) struct Health {
+    pool: PgPool,
+    kafka: watch::Receiver<Kafka>,
+    subscriptions: Vec<(String, Status)>,
+    /// Whether the migrations are done and the API listens.
+    started: watch::Receiver<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kafka {
+    /// Not asked yet.
+    Unknown,
+    Up,
+    Away,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ready,
+    Degraded,
+    Unready,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Report {
+    status: Verdict,
+    database: &'static str,
+    kafka: Kafka,
+    subscriptions: BTreeMap<String, &'static str>,
+}
+
+impl Health {
+    pub(crate) fn new(
+        pool: PgPool,
+        kafka: watch::Receiver<Kafka>,
+        subscriptions: Vec<(String, Status)>,
+        started: watch::Receiver<bool>,
+    ) -> Self {
+        Self { pool, kafka, subscriptions, started }
+    }
+
+    pub(crate) async fn report(&self) -> (StatusCode, Report) {
+        let ask = sqlx::query("select 1").execute(&self.pool);
+        let database =
+            tokio::time::timeout(DATABASE_TIMEOUT, ask).await.is_ok_and(|answer| answer.is_ok());
+        let kafka = *self.kafka.borrow();
+        let subscriptions: Vec<_> = self
+            .subscriptions
+            .iter()
+            .map(|(group, status)| (group.clone(), status.state()))
+            .collect();
+        let troubled =
+            kafka == Kafka::Away || subscriptions.iter().any(|(_, state)| *state != State::Running);
+        let verdict = match (database && *self.started.borrow(), troubled) {
+            (false, _) => Verdict::Unready,
+            (true, true) => Verdict::Degraded,
+            (true, false) => Verdict::Ready,
+        };
+        let code = if verdict == Verdict::Unready {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
+        };
+        let report = Report {
+            status: verdict,
+            database: if database { "up" } else { "away" },
+            kafka,
+            subscriptions: subscriptions
+                .into_iter()
+                .map(|(group, state)| (group, name(state)))
+                .collect(),
+        };
+        (code, report)
+    }
+}
+
+fn name(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Halted => "halted: a dead letter can't be written",
+        State::Waiting => "waiting for the database",
+        State::Stopped => "stopped",
+    }
+}
+
+/// Asks Kafka every few seconds whether it is there.
+pub(crate) async fn probe(
+    settings: Settings,
+    kafka: watch::Sender<Kafka>,
+    shutdown: CancellationToken,
+) {
+    let Ok(client) = settings.client().create::<BaseConsumer>() else { return };
+    let client = std::sync::Arc::new(client);
+    while !shutdown.is_cancelled() {
+        let asked = std::sync::Arc::clone(&client);
+        let ask = move || asked.fetch_metadata(Some(""), PROBE_TIMEOUT).is_ok();
+        let Ok(up) = tokio::task::spawn_blocking(ask).await else { return };
+        let now = if up { Kafka::Up } else { Kafka::Away };
+        if kafka.send_replace(now) != now {
+            if up {
+                tracing::info!("Kafka answers");
+            } else {
+                tracing::warn!("Kafka is away; events wait in the outbox");
+            }
+        }
+        shutdown.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await;
+    }
+}

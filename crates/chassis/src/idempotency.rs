@@ -1,0 +1,159 @@
+//! `Idempotency-Key` (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>): a POST that
+//! is sent again has the effect once, and the same answer.
+
+use std::collections::BTreeMap;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use events::TenantId;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use sqlx::types::Json;
+
+use crate::problem::Problem;
+
+const HEADER: &str = "idempotency-key";
+const MAX_KEY_BYTES: usize = 255;
+/// How long an answer is kept.
+const KEPT: &str = "24 hours";
+
+/// The caller's key, with what it was sent for.
+#[derive(Clone, Debug)]
+pub struct IdempotencyKey {
+    key: String,
+    fingerprint: Vec<u8>,
+}
+
+/// An answer that can be given again.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// Status.
+    pub status: StatusCode,
+    /// JSON.
+    pub body: Value,
+    headers: BTreeMap<String, String>,
+}
+
+/// What is bound into the caller's own statement, so that change and key are one:
+/// `insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
+/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`, without `on conflict`.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// `text`
+    pub tenant_id: &'a str,
+    /// `text`
+    pub key: &'a str,
+    /// `bytea`
+    pub fingerprint: &'a [u8],
+    /// `smallint`
+    pub status: i16,
+    /// `json`
+    pub headers: Json<&'a BTreeMap<String, String>>,
+    /// `json`
+    pub body: Json<&'a Value>,
+}
+
+impl IdempotencyKey {
+    /// The key of a request, if it has one.
+    pub(crate) fn of(parts: &Parts, body: &[u8]) -> Result<Option<Self>, Problem> {
+        let Some(value) = parts.headers.get(HEADER) else { return Ok(None) };
+        let key = value.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
+        let key = key.ok_or_else(|| {
+            Problem::bad_request(format!(
+                "Idempotency-Key must be 1 to {MAX_KEY_BYTES} printable ASCII characters"
+            ))
+        })?;
+        let mut hash = Sha256::new();
+        for part in [parts.method.as_str().as_bytes(), parts.uri.path().as_bytes(), body] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Ok(Some(Self { key: key.to_owned(), fingerprint: hash.finalize().to_vec() }))
+    }
+
+    /// The answer that this key was given before, if it was. A problem: it was given to another request.
+    pub async fn earlier(
+        &self,
+        pool: &PgPool,
+        tenant: &TenantId,
+    ) -> Result<Option<Answer>, Problem> {
+        type Stored = (Vec<u8>, i16, Json<BTreeMap<String, String>>, Json<Value>);
+        let stored: Option<Stored> = sqlx::query_as(
+            "select fingerprint, status, headers, body from idempotency_key where tenant_id = $1 and key = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(&self.key)
+        .fetch_optional(pool)
+        .await?;
+        let Some((fingerprint, status, Json(headers), Json(body))) = stored else {
+            return Ok(None);
+        };
+        if fingerprint != self.fingerprint {
+            return Err(Problem::unprocessable(
+                "this Idempotency-Key was used for another request; take a new key for a new request",
+            ));
+        }
+        let status =
+            u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        Ok(Some(Answer { status: status.unwrap_or(StatusCode::OK), headers, body }))
+    }
+
+    /// The row that keeps `answer` for this key.
+    pub fn row<'a>(&'a self, tenant: &'a TenantId, answer: &'a Answer) -> Row<'a> {
+        Row {
+            tenant_id: tenant.as_str(),
+            key: &self.key,
+            fingerprint: &self.fingerprint,
+            status: i16::try_from(answer.status.as_u16()).unwrap_or_default(),
+            headers: Json(&answer.headers),
+            body: Json(&answer.body),
+        }
+    }
+
+    /// Whether a statement failed because the key has an answer already: then
+    /// [`earlier`](Self::earlier) has it, and nothing else of the statement happened.
+    pub fn is_taken(error: &sqlx::Error) -> bool {
+        error.as_database_error().and_then(|error| error.constraint())
+            == Some("idempotency_key_pkey")
+    }
+}
+
+impl Answer {
+    /// An answer without headers of its own.
+    pub fn new(status: StatusCode, body: Value) -> Self {
+        Self { status, body, headers: BTreeMap::new() }
+    }
+
+    /// With a header. Its value is printable ASCII.
+    #[must_use]
+    pub fn header(mut self, name: &HeaderName, value: impl Into<String>) -> Self {
+        self.headers.insert(name.as_str().to_owned(), value.into());
+        self
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let content_type = [(header::CONTENT_TYPE, "application/json")];
+        let mut response = (self.status, content_type, self.body.to_string()).into_response();
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(&value))
+            {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// Removes the answers that are older than a day.
+pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
+    sqlx::query("delete from idempotency_key where created_at < now() - $1::interval")
+        .bind(KEPT)
+        .execute(&pool)
+        .await?;
+    Ok(())
+}

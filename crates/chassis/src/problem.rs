@@ -1,0 +1,113 @@
+use std::error::Error;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use consumer::Class;
+use serde_json::json;
+
+/// An error as the caller sees it (RFC 9457). What caused it is logged and never returned.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    title: &'static str,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+macro_rules! shorthands {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $title:literal;)*) => {
+        $($(#[$doc])*
+        pub fn $name(detail: impl Into<String>) -> Self {
+            Self::new(StatusCode::$status, $title, detail)
+        })*
+    };
+}
+
+impl Problem {
+    /// `detail` says what the caller can do about it.
+    pub fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, title, detail: detail.into(), header: None }
+    }
+
+    shorthands! {
+        /// 400: the request is malformed.
+        bad_request = BAD_REQUEST, "Malformed request";
+        /// 401: there is no key, or nobody has this one.
+        unauthorized = UNAUTHORIZED, "Unknown API key";
+        /// 404: there is no such thing for this tenant.
+        not_found = NOT_FOUND, "Not found";
+        /// 409: it does not fit the state that the thing is in.
+        conflict = CONFLICT, "Conflict";
+        /// 412: it was changed since it was read.
+        precondition_failed = PRECONDITION_FAILED, "Changed meanwhile";
+        /// 413: it is too large.
+        too_large = PAYLOAD_TOO_LARGE, "Too large";
+        /// 422: it is well-formed and makes no sense.
+        unprocessable = UNPROCESSABLE_ENTITY, "Invalid request";
+        /// 428: it must say which version it changes.
+        precondition_required = PRECONDITION_REQUIRED, "Version required";
+    }
+
+    /// 500: our fault. The whole chain of causes goes to the log.
+    pub fn internal(error: impl Error + 'static) -> Self {
+        tracing::error!(error = &error as &(dyn Error + 'static), "a request failed");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Internal error",
+            "something went wrong here; the correlation id finds it in our logs",
+        )
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// The whole response. It is made by the outermost layer, which knows the correlation id.
+    pub(crate) fn render(&self, correlation_id: &str) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "correlation_id": correlation_id,
+        });
+        let content_type = (header::CONTENT_TYPE, "application/problem+json");
+        let mut response = (self.status, [content_type], body.to_string()).into_response();
+        if let Some((name, value)) = &self.header {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response
+    }
+}
+
+/// Carries the problem to the layer that renders it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if code.as_deref() == Some("55P03") {
+            return Self::conflict(
+                "another request that changes the same thing, or has the same Idempotency-Key, is still in \
+                 flight; try again",
+            );
+        }
+        if Class::of(&error) == Class::Unavailable {
+            tracing::error!(error = &error as &dyn Error, "the database is away");
+            return Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Unavailable",
+                "the database is away for a moment; try again, with the same Idempotency-Key if you sent one",
+            )
+            .with_header(header::RETRY_AFTER, "1");
+        }
+        Self::internal(error)
+    }
+}

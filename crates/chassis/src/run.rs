@@ -1,0 +1,68 @@
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use telemetry::LogFormat;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::service::{Service, StartError};
+
+/// The whole of a service's `main`: reads its configuration, runs it until SIGTERM or Ctrl-C, and says which way
+/// it ended.
+pub fn main<C: Parser + AsRef<Config>>(
+    service: &'static str,
+    build: impl FnOnce(C) -> Service,
+) -> ExitCode {
+    let config = C::parse();
+    let format = config.as_ref().log_format.unwrap_or_else(LogFormat::fitting_stdout);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("{service}: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        let tracing = match telemetry::init(service, format) {
+            Ok(tracing) => tracing,
+            Err(error) => {
+                eprintln!("{service}: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let ended = run(build(config)).await;
+        if let Err(error) = &ended {
+            tracing::error!(error = error as &dyn std::error::Error, "the service could not start");
+        }
+        tracing.shutdown(Duration::from_secs(2)).await;
+        if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    });
+    // A blocking call into librdkafka must not keep a process that has drained.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    code
+}
+
+async fn run(service: Service) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let asked_to_end = async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "Ctrl-C",
+        }
+    };
+    tokio::pin!(asked_to_end);
+    let running = tokio::select! {
+        running = service.start() => running?,
+        signal = &mut asked_to_end => {
+            tracing::info!(signal, "ended before it was ready");
+            return Ok(());
+        }
+    };
+    let signal = asked_to_end.await;
+    tracing::info!(signal, "draining");
+    let drained = running.shutdown().await;
+    tracing::info!(drained, "ended");
+    Ok(())
+}

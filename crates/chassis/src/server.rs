@@ -1,0 +1,66 @@
+//! The accept loop: axum's own has no limit on the time that a request's headers take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// How long the headers of a request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 4096;
+/// How long requests under way may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until shutdown, then waits (bounded) for the requests under way.
+pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    loop {
+        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, or a connection that ended while it waited.
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection was not accepted"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "a connection ended badly"
+                );
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!(
+            "requests were still under way {} s after the end was asked for",
+            DRAIN.as_secs()
+        );
+    }
+}

@@ -1,0 +1,354 @@
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use consumer::{Consumer, Options, OptionsError, Subscription};
+use kafka::{Settings, Topic};
+use outbox::{Relay, Wake};
+use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
+use telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, ConfigError};
+use crate::flow::{self, Flow};
+use crate::health::{self, Health};
+use crate::problem::Problem;
+use crate::{admin, idempotency, pool, server};
+
+/// How long everything together may take to end.
+const DRAIN: Duration = Duration::from_secs(9);
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// What ends a service before it has begun.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A variable.
+    #[error("the configuration is incomplete")]
+    Config(#[from] ConfigError),
+    /// Options of a subscription.
+    #[error("the configuration contradicts itself")]
+    Options(#[from] OptionsError),
+    /// An address that can't be listened on.
+    #[error("{variable}={address} can't be listened on")]
+    Listen {
+        /// The variable that sets it.
+        variable: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A migration failed, and not because the database is away.
+    #[error("the database could not be migrated")]
+    Migrate(#[from] MigrateError),
+    /// No signal can be received.
+    #[error("signals can't be received")]
+    Signals(#[source] std::io::Error),
+}
+
+/// What routes and subscriptions are built from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The service's own database.
+    pub pool: PgPool,
+    /// To be called after a commit that wrote to the outbox.
+    pub wake: Wake,
+}
+
+type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Periodic = Box<dyn FnOnce(PgPool, CancellationToken) -> Task + Send>;
+
+/// A service: what it is made of, before it runs.
+pub struct Service {
+    name: &'static str,
+    config: Config,
+    ports: (u16, u16),
+    migrations: Option<Migrator>,
+    publishes: Vec<Topic>,
+    routes: Vec<Build<Router>>,
+    subscriptions: Vec<(Build<Subscription>, Options)>,
+    periodic: Vec<Periodic>,
+}
+
+impl Service {
+    /// `name` is the binary's, and OpenTelemetry's `service.name`.
+    pub fn new(name: &'static str, config: Config) -> Self {
+        let service = Self {
+            name,
+            config,
+            ports: (0, 0),
+            migrations: None,
+            publishes: Vec::new(),
+            routes: Vec::new(),
+            subscriptions: Vec::new(),
+            periodic: Vec::new(),
+        };
+        service.task("prune idempotency keys", Duration::from_mins(10), idempotency::prune)
+    }
+
+    /// Where it listens on loopback if the configuration does not say: the public and the admin port.
+    #[must_use]
+    pub fn ports(mut self, public: u16, admin: u16) -> Self {
+        self.ports = (public, admin);
+        self
+    }
+
+    /// The service's own tables.
+    #[must_use]
+    pub fn migrations(mut self, migrations: Migrator) -> Self {
+        self.migrations = Some(migrations);
+        self
+    }
+
+    /// The event types that it publishes, through its outbox.
+    #[must_use]
+    pub fn publishes(mut self, event_types: &[&str]) -> Self {
+        self.publishes.extend(event_types.iter().map(|event_type| Topic::event(event_type)));
+        self
+    }
+
+    /// Routes of the public API.
+    #[must_use]
+    pub fn routes(mut self, routes: impl FnOnce(&Parts) -> Router + Send + 'static) -> Self {
+        self.routes.push(Box::new(routes));
+        self
+    }
+
+    /// A subscription with the default options.
+    #[must_use]
+    pub fn subscription(
+        self,
+        subscription: impl FnOnce(&Parts) -> Subscription + Send + 'static,
+    ) -> Self {
+        self.subscription_with(Options::default(), subscription)
+    }
+
+    /// A subscription.
+    #[must_use]
+    pub fn subscription_with(
+        mut self,
+        options: Options,
+        subscription: impl FnOnce(&Parts) -> Subscription + Send + 'static,
+    ) -> Self {
+        self.subscriptions.push((Box::new(subscription), options));
+        self
+    }
+
+    /// Housekeeping that is done every so often, and again the next time if it failed.
+    #[must_use]
+    pub fn task<F>(
+        mut self,
+        name: &'static str,
+        every: Duration,
+        task: impl Fn(PgPool) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = sqlx::Result<()>> + Send + 'static,
+    {
+        self.periodic.push(Box::new(move |pool, shutdown| {
+            Box::pin(async move {
+                while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+                    if let Err(error) = task(pool.clone()).await {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            name,
+                            "housekeeping failed"
+                        );
+                    }
+                }
+            })
+        }));
+        self
+    }
+
+    /// Starts everything, and returns when it is ready. A database that is away is waited for.
+    pub async fn start(self) -> Result<Running, StartError> {
+        let database = self.config.database()?;
+        let kafka = self.config.kafka()?;
+        let tenants = self.config.tenants()?;
+        let http = listen("HTTP_ADDR", self.config.http_addr, self.ports.0).await?;
+        let admin = listen("ADMIN_ADDR", self.config.admin_addr, self.ports.1).await?;
+        let (http_addr, admin_addr) = (address(&http), address(&admin));
+
+        let connections = self.config.database_connections;
+        let pool = pool::connect_lazily(database.clone(), self.name, connections);
+        let parts = Parts { pool: pool.clone(), wake: Wake::default() };
+        let metrics = Metrics::new(self.name);
+        let intake = CancellationToken::new();
+        let relaying = CancellationToken::new();
+        let (intakes, relays) = (TaskTracker::new(), TaskTracker::new());
+
+        let mut consumers = Vec::new();
+        for (subscription, options) in self.subscriptions {
+            options.check(pool::IDLE_IN_TRANSACTION)?;
+            let wake = parts.wake.clone();
+            let consumer = Consumer::new(
+                subscription(&parts),
+                pool.clone(),
+                kafka.clone(),
+                &metrics.meter("consumer"),
+            );
+            consumers.push(consumer.options(options).on_commit(move || wake.wake()));
+        }
+
+        // The admin port first: it says that the service is not ready yet, and why.
+        let (is_up, up) = watch::channel(health::Kafka::Unknown);
+        let (has_started, started) = watch::channel(false);
+        let statuses =
+            consumers.iter().map(|consumer| (consumer.group(), consumer.status())).collect();
+        let health = Health::new(pool.clone(), up, statuses, started);
+        relays.spawn(server::serve(
+            admin,
+            admin::routes(health, metrics.clone()),
+            relaying.clone(),
+        ));
+        relays.spawn(health::probe(kafka.clone(), is_up, relaying.clone()));
+
+        let drop_guard = relaying.clone().drop_guard();
+        migrate(&pool, self.migrations.as_ref()).await?;
+        drop_guard.disarm();
+
+        if !self.publishes.is_empty() {
+            relays.spawn(ensure_topics(kafka.clone(), self.publishes, relaying.clone()));
+            let relay = Relay::new(database, kafka, parts.wake.clone(), &metrics.meter("outbox"));
+            relays.spawn(relay.run(relaying.clone()));
+        }
+        for consumer in consumers {
+            intakes.spawn(consumer.run(intake.clone()));
+        }
+        for task in self.periodic {
+            intakes.spawn(task(pool.clone(), intake.clone()));
+        }
+        intakes.spawn(tenants.clone().keep_current(intake.clone()));
+        let router =
+            self.routes.into_iter().map(|routes| routes(&parts)).fold(Router::new(), Router::merge);
+        let router = router
+            .fallback(async || Problem::not_found("there is nothing at this path"))
+            .method_not_allowed_fallback(async || {
+                let title = "Method not allowed";
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
+            })
+            .layer(middleware::from_fn_with_state(
+                Flow::new(tenants, &metrics.meter("http")),
+                flow::serve,
+            ));
+        intakes.spawn(server::serve(http, router, intake.clone()));
+        has_started.send_replace(true);
+        tracing::info!(http = %http_addr, admin = %admin_addr, "ready");
+        Ok(Running {
+            http: http_addr,
+            admin: admin_addr,
+            pool,
+            intake,
+            intakes,
+            relaying,
+            relays,
+            _started: Arc::new(has_started),
+        })
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the public API listens.
+    pub http: SocketAddr,
+    /// Where the admin port listens.
+    pub admin: SocketAddr,
+    pool: PgPool,
+    /// What brings work in: requests, messages, housekeeping. Ends first.
+    intake: CancellationToken,
+    intakes: TaskTracker,
+    /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
+    relaying: CancellationToken,
+    relays: TaskTracker,
+    _started: Arc<watch::Sender<bool>>,
+}
+
+impl Running {
+    /// Stops taking work in, drains, then stops. False: something did not end within the time it has.
+    pub async fn shutdown(self) -> bool {
+        let drain = async {
+            self.intake.cancel();
+            self.intakes.close();
+            self.intakes.wait().await;
+            self.relaying.cancel();
+            self.relays.close();
+            self.relays.wait().await;
+            self.pool.close().await;
+        };
+        tokio::time::timeout(DRAIN, drain).await.is_ok()
+    }
+}
+
+async fn listen(
+    variable: &'static str,
+    given: Option<SocketAddr>,
+    port: u16,
+) -> Result<TcpListener, StartError> {
+    let address = given.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into());
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| StartError::Listen { variable, address, source })
+}
+
+fn address(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().unwrap_or_else(|_| (Ipv4Addr::LOCALHOST, 0).into())
+}
+
+/// Every crate's tables, then the service's own. Waits for a database that is away.
+async fn migrate(pool: &PgPool, own: Option<&Migrator>) -> Result<(), MigrateError> {
+    let once = async || {
+        let mut chassis = sqlx::migrate!("./migrations");
+        chassis.dangerous_set_table_name("_chassis_migrations");
+        chassis.run(pool).await?;
+        outbox::migrate(pool).await?;
+        consumer::migrate(pool).await?;
+        match own {
+            Some(own) => own.run(pool).await,
+            None => Ok(()),
+        }
+    };
+    loop {
+        match once().await {
+            Err(MigrateError::Execute(error))
+                if consumer::Class::of(&error) == consumer::Class::Unavailable =>
+            {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "waiting for the database"
+                );
+                tokio::time::sleep(BACKOFF).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Topics of one's own are ensured in the background: a service without Kafka is ready all the same.
+async fn ensure_topics(kafka: Settings, topics: Vec<Topic>, shutdown: CancellationToken) {
+    while let Err(error) = kafka::ensure(&kafka, &topics).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "topics are not ensured yet");
+        if shutdown.run_until_cancelled(tokio::time::sleep(BACKOFF)).await.is_none() {
+            return;
+        }
+    }
+}

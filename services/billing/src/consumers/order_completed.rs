@@ -1,0 +1,39 @@
+use consumer::{Failure, Handler, Received};
+use events::{InvoiceId, InvoiceIssued, Message, OrderCompleted};
+use sqlx::PgConnection;
+
+use crate::store::{self, Issued};
+
+/// Issues the invoice of a completed order, and says so.
+pub(crate) struct IssueInvoice;
+
+impl Handler for IssueInvoice {
+    type Event = OrderCompleted;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        event: &Received<OrderCompleted>,
+    ) -> Result<(), Failure> {
+        let order = &event.data.order;
+        let id = InvoiceId::new();
+        let Some(Issued { number, issued_at }) = store::issue(tx, id, order).await? else {
+            return Ok(()); // Another event told of the same completion.
+        };
+        let issued = InvoiceIssued {
+            invoice_id: id,
+            order_id: order.order_id,
+            tenant_id: order.tenant_id.clone(),
+            number,
+            customer_email: order.customer_email.clone(),
+            currency: order.currency.clone(),
+            total: order.total,
+            issued_at,
+        };
+        let message = Message::new("/billing", event.envelope.version, issued, event.cause());
+        // An order that makes no valid invoice never will, so it is for an operator to see.
+        let prepared = outbox::prepare(message).map_err(Failure::permanent)?;
+        outbox::append(tx, &[prepared]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+use events::{EventId, InvoiceIssued};
+use kafka::{Coordinates, DeadLetter, Headers, Record};
+
+use crate::house::{House, completed, completed_with};
+
+#[tokio::test]
+async fn a_completed_order_gets_one_invoice_and_it_is_said() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let event = completed("acme");
+    house.send(&event).await;
+
+    let invoices = house.invoiced(1).await;
+    assert_eq!(invoices[0].0.to_string(), event.envelope.subject);
+    assert_eq!((invoices[0].1.as_str(), invoices[0].2), ("acme", 1));
+
+    let said = house.records("invoice.issued", 1).await.remove(0);
+    let (envelope, data) = kafka::decode(&said).unwrap();
+    let issued: InvoiceIssued = serde_json::from_slice(data).unwrap();
+    assert_eq!((issued.number, issued.total, issued.currency.as_str()), (1, 1350, "EUR"));
+    assert_eq!(envelope.source, "/billing");
+    assert_eq!(envelope.subject, event.envelope.subject);
+    assert_eq!(envelope.version, 2, "the completed order's");
+    assert_eq!(envelope.correlation_id.as_str(), "flow-17");
+    assert_eq!(envelope.causation_id, Some(event.envelope.id));
+    assert_eq!(said.key, Some(event.envelope.subject.into_bytes()));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_same_event_however_often_and_another_of_the_same_order_change_nothing() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let event = completed("acme");
+    for _ in 0..5 {
+        house.send(&event).await;
+    }
+    let mut retold = event.clone();
+    retold.envelope.id = EventId::generate();
+    house.send(&retold).await;
+    let mut of_another_source = event.clone();
+    of_another_source.envelope.source = "/elsewhere".into();
+    house.send(&of_another_source).await;
+    // Same key, so it comes after all of those.
+    let mut marker = completed_with("acme", |_| {});
+    marker.envelope.partition_key = event.envelope.subject.clone();
+    house.send(&marker).await;
+
+    let invoices = house.invoiced(2).await;
+    assert_eq!(
+        invoices.iter().map(|invoice| invoice.2).collect::<Vec<_>>(),
+        [1, 2],
+        "no number is lost"
+    );
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_letters_as_it_was_and_the_next_order_gets_its_invoice() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let good = completed("acme");
+    let key = good.envelope.subject.clone().into_bytes();
+    let headers = kafka::content_headers(&good.envelope);
+    let mut odd: Headers = headers.clone();
+    odd.retain(|(name, _)| name != "ce_id");
+    odd.extend([
+        ("odd".to_owned(), None),
+        ("odd".to_owned(), Some(vec![0xff])),
+        (String::new(), Some(vec![])),
+    ]);
+    let mut unknown_major = good.envelope.clone();
+    unknown_major.dataschema =
+        Some("https://orderflow.example/schemas/order.completed/2.0.json".into());
+    let unknown_major = kafka::content_headers(&unknown_major);
+
+    let poison: Vec<(Option<Vec<u8>>, Headers)> = vec![
+        (Some(vec![0xff, 0x00, 0x9f, 0x92]), Headers::new()), // random bytes
+        (Some(Vec::new()), headers.clone()),                  // empty
+        (None, headers.clone()),                              // a tombstone
+        (Some(good.data.clone()), unknown_major),             // of an unknown major
+        (Some(good.data.clone()), Headers::new()),            // without headers
+        (Some(good.data.clone()), odd),                       // null and repeated headers
+        (Some(b"[".repeat(50_000)), headers.clone()),         // deep
+        (Some(vec![b'x'; 900 * 1024]), headers.clone()),      // nearly too large
+    ];
+    let mut sent = Vec::new();
+    for (value, headers) in &poison {
+        sent.push(house.send_raw(Some(key.clone()), value.clone(), headers).await);
+    }
+    house.send(&good).await;
+    house.invoiced(1).await;
+
+    let dead = house.records("billing.dlq", poison.len()).await;
+    for ((value, headers), (partition, offset)) in poison.into_iter().zip(sent) {
+        let of = |record: &&Record| {
+            Coordinates::carried_by(record)
+                .is_some_and(|at| (at.partition, at.offset) == (partition, offset))
+        };
+        let record = dead.iter().find(of).unwrap();
+        assert_eq!(record.key.as_ref(), Some(&key));
+        // Kafka keeps an empty value apart from none; so must we.
+        assert_eq!(record.value, value);
+        assert_eq!(record.headers[..headers.len()], headers[..]);
+        let letter = DeadLetter::read(record).unwrap();
+        assert_eq!(letter.origin.topic, house.settings.prefixed("order.completed"));
+        assert_eq!(letter.group, house.settings.prefixed("billing"));
+        assert!(!letter.reason.message.is_empty() && !letter.reason.exception.is_empty());
+    }
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn numbers_have_no_gaps_when_an_invoice_is_refused() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    for n in 0..40 {
+        let tenant = if n % 2 == 0 { "acme" } else { "globex" };
+        let mut event = completed(tenant);
+        if n % 5 == 0 {
+            // What its invoice's schema refuses is refused after the number was taken.
+            let mut data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+            data["customer_email"] = "nobody".into();
+            event.data = serde_json::to_vec(&data).unwrap();
+        }
+        house.send(&event).await;
+    }
+    let invoices = house.invoiced(32).await;
+    house.records("billing.dlq", 8).await;
+    for tenant in ["acme", "globex"] {
+        let numbers: Vec<_> = invoices.iter().filter(|i| i.1 == tenant).map(|i| i.2).collect();
+        assert_eq!(numbers, (1..=16).collect::<Vec<_>>(), "{tenant}");
+    }
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_message_that_fails_is_tried_four_times_while_others_go_on() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let failing = completed("acme");
+    // A rule that only the database knows: whatever fails in it may succeed later.
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "alter table invoices add constraint no_such_order check (order_id <> '{}')",
+        failing.envelope.subject
+    )))
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    house.send(&failing).await;
+    for _ in 0..10 {
+        house.send(&completed("acme")).await;
+    }
+    house.invoiced(10).await;
+
+    let dead = house.records("billing.dlq", 1).await.remove(0);
+    let letter = DeadLetter::read(&dead).unwrap();
+    assert!(letter.reason.stacktrace.contains("no_such_order"), "{:?}", letter.reason);
+    let metrics = reqwest::get(format!("http://{}/metrics", running.admin))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    let retries = metrics.lines().find(|line| line.starts_with("consumer_retries_total")).unwrap();
+    assert!(retries.ends_with(" 3"), "{retries}");
+    assert_eq!(house.invoices().await.len(), 10);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_second_instance_goes_on_where_the_first_left_off() {
+    let house = House::empty().await;
+    let first = house.start().await;
+    house.send(&completed("acme")).await;
+    house.invoiced(1).await;
+    assert!(first.shutdown().await, "it drains in time");
+    house.send(&completed("acme")).await;
+    let second = house.start().await;
+    house.invoiced(2).await;
+    let duplicates: i64 =
+        sqlx::query_scalar("select count(*) from inbox").fetch_one(&house.pool).await.unwrap();
+    assert_eq!(duplicates, 2);
+    second.shutdown().await;
+}

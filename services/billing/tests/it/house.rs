@@ -1,0 +1,149 @@
+//! A billing service of the test's own, and what the test says to it and hears from it.
+
+use std::time::Duration;
+
+use billing::{Config, app};
+use chassis::Running;
+use events::{Cause, CorrelationId, Encoded, Message, OrderCompleted, OrderId, SCHEMAS, TenantId};
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use kafka::rdkafka::util::Timeout;
+use kafka::{Headers, Record, Settings, Topic};
+use sandbox::testing::{TestSpace, eventually};
+use serde_json::Value;
+use sqlx::PgPool;
+
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(crate) struct House {
+    pub(crate) space: TestSpace,
+    pub(crate) settings: Settings,
+    pub(crate) pool: PgPool,
+    producer: FutureProducer,
+}
+
+impl House {
+    /// The surroundings, without the service.
+    pub(crate) async fn empty() -> Self {
+        let space = TestSpace::new().await;
+        let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
+        kafka::ensure(&settings, &[Topic::event("order.completed")]).await.unwrap();
+        let producer = settings.producer().create().unwrap();
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        Self { space, settings, pool, producer }
+    }
+
+    pub(crate) async fn start(&self) -> Running {
+        let space = &self.space;
+        let chassis = chassis::Config::for_tests(
+            space.database_url(),
+            space.kafka_brokers(),
+            space.topic_prefix(),
+        );
+        app::build(Config { chassis }).start().await.unwrap()
+    }
+
+    /// Sends an event the way order's relay does. Gives where it lies.
+    pub(crate) async fn send(&self, event: &Encoded) -> (i32, i64) {
+        let headers = kafka::content_headers(&event.envelope);
+        let key = event.envelope.partition_key.clone().into_bytes();
+        self.send_raw(Some(key), Some(event.data.clone()), &headers).await
+    }
+
+    pub(crate) async fn send_raw(
+        &self,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: &Headers,
+    ) -> (i32, i64) {
+        let topic = self.settings.prefixed("order.completed");
+        let mut record: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(&topic).headers(kafka::client_headers(headers));
+        record.key = key.as_deref();
+        record.payload = value.as_deref();
+        let sent = self.producer.send(record, Timeout::Never).await.unwrap();
+        (sent.partition, sent.offset)
+    }
+
+    /// Waits until a topic holds that many records, and gives them.
+    pub(crate) async fn records(&self, topic: &str, count: usize) -> Vec<Record> {
+        let (settings, topic) = (self.settings.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || read(&settings, &topic, count)).await.unwrap()
+    }
+
+    pub(crate) async fn invoices(&self) -> Vec<(uuid::Uuid, String, i64)> {
+        sqlx::query_as(
+            "select order_id, tenant_id, number from invoices order by tenant_id, number",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap_or_default() // the service may not have migrated yet
+    }
+
+    pub(crate) async fn invoiced(&self, count: usize) -> Vec<(uuid::Uuid, String, i64)> {
+        let what = format!("{count} invoices");
+        eventually(&what, PATIENCE, async || {
+            Some(self.invoices().await).filter(|i| i.len() == count)
+        })
+        .await
+    }
+}
+
+fn read(settings: &Settings, topic: &str, count: usize) -> Vec<Record> {
+    let consumer: BaseConsumer = settings.consumer("reader").create().unwrap();
+    let topic = settings.prefixed(topic);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let partitions = loop {
+        assert!(std::time::Instant::now() < deadline, "no topic {topic}");
+        let metadata = consumer.fetch_metadata(Some(&topic), Duration::from_secs(5));
+        match metadata.as_ref().map(|metadata| metadata.topics()[0].partitions().len()) {
+            Ok(partitions) if partitions > 0 => break i32::try_from(partitions).unwrap(),
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    drop(list);
+    let mut records = Vec::new();
+    while records.len() < count {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{topic} has {} records, not {count}",
+            records.len()
+        );
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            records.push(Record::from_message(&message));
+        }
+    }
+    records
+}
+
+/// A completed order of a tenant, told at version 2.
+pub(crate) fn completed(tenant: &str) -> Encoded {
+    completed_with(tenant, |_| {})
+}
+
+pub(crate) fn completed_with(tenant: &str, change: impl FnOnce(&mut OrderCompleted)) -> Encoded {
+    let file = SCHEMAS.iter().find(|file| file.event_type == "order.completed").unwrap();
+    let mut data: OrderCompleted = serde_json::from_str(file.example).unwrap();
+    data.order.order_id = OrderId::new();
+    data.order.tenant_id = TenantId::new(tenant).unwrap();
+    change(&mut data);
+    let cause = Cause {
+        correlation_id: CorrelationId::new("flow-17").unwrap(),
+        causation_id: None,
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+    };
+    Message::new("/order", 2, data, cause).encode().unwrap()
+}
+
+pub(crate) async fn get(running: &Running, path: &str, key: &str) -> (u16, Value) {
+    let request =
+        reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}

@@ -1,0 +1,8 @@
+//! Billing, by its production wiring, on real Kafka and Postgres.
+
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod consuming;
+mod house;
+mod killed;
