@@ -35,6 +35,7 @@ impl Secret {
 
 /// What every service is told, by environment or flags.
 #[derive(Args, Clone, Debug)]
+#[group(skip)] // its name would be that of the service's own `Config`
 pub struct Config {
     /// The service's own Postgres database, `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]

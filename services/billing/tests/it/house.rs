@@ -68,8 +68,17 @@ impl House {
 
     /// Waits until a topic holds that many records, and gives them.
     pub(crate) async fn records(&self, topic: &str, count: usize) -> Vec<Record> {
+        self.records_until(topic, move |records| records.len() >= count).await
+    }
+
+    /// Reads a topic from its beginning until it has been enough.
+    pub(crate) async fn records_until(
+        &self,
+        topic: &str,
+        enough: impl Fn(&[Record]) -> bool + Send + 'static,
+    ) -> Vec<Record> {
         let (settings, topic) = (self.settings.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || read(&settings, &topic, count)).await.unwrap()
+        tokio::task::spawn_blocking(move || read(&settings, &topic, enough)).await.unwrap()
     }
 
     pub(crate) async fn invoices(&self) -> Vec<(uuid::Uuid, String, i64)> {
@@ -90,7 +99,7 @@ impl House {
     }
 }
 
-fn read(settings: &Settings, topic: &str, count: usize) -> Vec<Record> {
+fn read(settings: &Settings, topic: &str, enough: impl Fn(&[Record]) -> bool) -> Vec<Record> {
     let consumer: BaseConsumer = settings.consumer("reader").create().unwrap();
     let topic = settings.prefixed(topic);
     let deadline = std::time::Instant::now() + PATIENCE;
@@ -109,12 +118,8 @@ fn read(settings: &Settings, topic: &str, count: usize) -> Vec<Record> {
     consumer.assign(&list).unwrap();
     drop(list);
     let mut records = Vec::new();
-    while records.len() < count {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{topic} has {} records, not {count}",
-            records.len()
-        );
+    while !enough(&records) {
+        assert!(std::time::Instant::now() < deadline, "{topic} has only {} records", records.len());
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
             records.push(Record::from_message(&message));
         }
