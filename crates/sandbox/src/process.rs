@@ -219,7 +219,7 @@ impl Process {
     ///
     /// # Errors
     /// [`Error::Ended`] if the process ends first, [`Error::NotReady`] if it takes too long.
-    pub(crate) async fn until_ready<F, Fut>(&mut self, mut answers: F) -> Result<(), Error>
+    pub async fn until_ready<F, Fut>(&mut self, mut answers: F) -> Result<(), Error>
     where
         F: FnMut() -> Fut,
         Fut: Future<Output = bool>,
@@ -239,7 +239,7 @@ impl Process {
     }
 
     /// The last lines that this process logged.
-    pub(crate) fn log_tail(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let read = || -> io::Result<String> {
             let mut file = File::open(&self.log)?;
             let end = file.metadata()?.len();

@@ -48,7 +48,9 @@ pub(crate) struct OrderChange {
 }
 
 /// What is given has a value: `null` neither leaves a field as it is nor removes it.
-fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
 
@@ -141,25 +143,17 @@ pub(crate) async fn complete(
 ) -> Result<Answer, Problem> {
     for _ in 0..ATTEMPTS {
         let order = find(&parts, &caller, id).await?;
-        let (answer, written) = match order.clone().complete(now(), caller.cause()) {
-            Ok((order, completed)) => {
-                let answer = answer(StatusCode::OK, &order)?;
-                let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-                let events = [prepare(completed)?];
-                let written = store::replace(&parts.pool, &order, row.as_ref(), &events).await;
-                (answer, written)
-            }
+        let (order, event) = match order.clone().complete(now(), caller.cause()) {
+            Ok((order, completed)) => (order, Some(prepare(completed)?)),
+            Err(Completed) => (order, None),
+        };
+        let answer = answer(StatusCode::OK, &order)?;
+        let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
+        let written = match (event, &row) {
+            (Some(event), row) => store::replace(&parts.pool, &order, row.as_ref(), &[event]).await,
             // Nothing to change; but the key is used, and must not be given to another request.
-            Err(Completed) => {
-                let answer = answer(StatusCode::OK, &order)?;
-                let kept = match &key {
-                    None => Ok(()),
-                    Some(key) => {
-                        store::keep(&parts.pool, &key.row(&caller.tenant, &answer)).await
-                    }
-                };
-                (answer, kept.map(|()| true))
-            }
+            (None, Some(row)) => store::keep(&parts.pool, row).await.map(|()| true),
+            (None, None) => Ok(true),
         };
         match written {
             Ok(true) => {
@@ -194,8 +188,7 @@ pub(crate) async fn list(
     }
     let before = page.cursor.as_deref().map(read_cursor).transpose()?;
     // One more than asked for says whether there are more.
-    let mut orders =
-        store::list(&parts.pool, &caller.tenant, before, i64::from(limit) + 1).await?;
+    let mut orders = store::list(&parts.pool, &caller.tenant, before, i64::from(limit) + 1).await?;
     let mut next_cursor = None;
     if orders.len() > limit as usize {
         orders.truncate(limit as usize);
@@ -221,7 +214,9 @@ async fn earlier(
         Some(key) if IdempotencyKey::is_taken(&error) => {
             let earlier = key.earlier(&parts.pool, &caller.tenant).await?;
             // Pruned between the two statements.
-            earlier.ok_or_else(|| Problem::conflict("this Idempotency-Key has just expired; try again"))
+            earlier.ok_or_else(|| {
+                Problem::conflict("this Idempotency-Key has just expired; try again")
+            })
         }
         _ => Err(error.into()),
     }

@@ -111,9 +111,19 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_tags_is_refused() {
-        for list in
-            ["", " ", ",", "1", "\"1", "1\"", "\"1\" \"2\"", "\"1\"x", "w/\"1\"", "\"1 2\"", "*, \"1\""]
-        {
+        for list in [
+            "",
+            " ",
+            ",",
+            "1",
+            "\"1",
+            "1\"",
+            "\"1\" \"2\"",
+            "\"1\"x",
+            "w/\"1\"",
+            "\"1 2\"",
+            "*, \"1\"",
+        ] {
             assert_eq!(IfMatch::parse(list), Err(Malformed), "{list:?}");
         }
     }

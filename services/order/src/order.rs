@@ -30,14 +30,12 @@ const MAX_EMAIL_BYTES: usize = 254;
 pub(crate) enum Violation {
     #[error("items must have {} to {} entries", ITEMS.start(), ITEMS.end())]
     Items,
-    #[error(
-        "items[{0}].sku must be {} to {} characters, not blank and without control characters",
-        SKU_CHARS.start(), SKU_CHARS.end()
-    )]
+    #[error("items[{0}].sku must be {min} to {max} characters, not blank and without control characters",
+        min = SKU_CHARS.start(), max = SKU_CHARS.end())]
     Sku(usize),
-    #[error("items[{0}].quantity must be {} to {}", QUANTITY.start(), QUANTITY.end())]
+    #[error("items[{0}].quantity must be {min} to {max}", min = QUANTITY.start(), max = QUANTITY.end())]
     Quantity(usize),
-    #[error("items[{0}].unit_price must be {} to {}", UNIT_PRICE.start(), UNIT_PRICE.end())]
+    #[error("items[{0}].unit_price must be {min} to {max}", min = UNIT_PRICE.start(), max = UNIT_PRICE.end())]
     UnitPrice(usize),
     #[error("items must not add up to more than {MAX_TOTAL} in minor units")]
     Total,
@@ -281,7 +279,6 @@ fn fits_schema_format(text: &str) -> bool {
     FORMAT.is_valid(&text.into())
 }
 
-
 #[cfg(test)]
 mod tests {
     use events::CorrelationId;
@@ -297,7 +294,9 @@ mod tests {
         Cause { correlation_id, causation_id: None, traceparent: None }
     }
 
-    fn place(change: impl FnOnce(&mut Draft)) -> Result<(Order, Message<OrderCreated>), Violations> {
+    fn place(
+        change: impl FnOnce(&mut Draft),
+    ) -> Result<(Order, Message<OrderCreated>), Violations> {
         let mut draft = Draft {
             customer_email: "ada@example.com".into(),
             currency: "EUR".into(),
@@ -375,7 +374,9 @@ mod tests {
     fn an_address_is_one_that_mail_and_schema_take() {
         let domain = format!("{0}.{0}.{0}.com", "d".repeat(60));
         let longest = format!("{}@{domain}", "l".repeat(64));
-        for email in ["a@b.example", "ada+x@example.com", "\"a.b\"@example.com", "a@localhost", &longest] {
+        for email in
+            ["a@b.example", "ada+x@example.com", "\"a.b\"@example.com", "a@localhost", &longest]
+        {
             let (_, created) = place(|draft| draft.customer_email = email.to_owned())
                 .unwrap_or_else(|violations| panic!("{email}: {violations}"));
             assert!(outbox::prepare(created).is_ok(), "{email}");

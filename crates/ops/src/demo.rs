@@ -1,0 +1,256 @@
+//! Three orders followed to their invoices; then a duplicate and a message that nobody can read.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use kafka::{Coordinates, DeadLetter, Record, Settings};
+use sandbox::{Console, step};
+use tokio::time::sleep;
+
+use crate::{
+    error::{During, Error, Failure},
+    http::{self, Invoice, Item, Order},
+    records::{Group, Reader, Sender},
+    report::{OnlyIfSlow, fields, heading, line, milliseconds, money, place},
+    system::{ACME, GLOBEX, Place, System, Tenant},
+};
+
+const COMPLETED: &str = "order.completed";
+const BILLING: &str = "billing";
+const DEAD_LETTERS: &str = "billing.dlq";
+/// How long is waited for an invoice.
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Wish {
+    tenant: Tenant,
+    currency: &'static str,
+    items: &'static [Item],
+}
+
+const WISHES: [Wish; 3] = [
+    Wish { tenant: ACME, currency: "EUR", items: &[("TEA-EARL-GREY", 2, 1_250)] },
+    Wish { tenant: GLOBEX, currency: "USD", items: &[("ANVIL-50KG", 1, 18_900)] },
+    Wish { tenant: ACME, currency: "EUR", items: &[("CUP", 4, 890), ("SAUCER", 4, 420)] },
+];
+
+/// Gives the code to exit with.
+pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
+    let start = Instant::now();
+    let mut stop = pin!(stop);
+    heading("Orderflow: three orders become three invoices");
+    let system = tokio::select! {
+        started = System::start(Place::Passing, console) => started.during("start the system")?,
+        signal = &mut stop => return Ok(interrupted(signal)),
+    };
+    let ended = tokio::select! {
+        shown = show(&system, console) => shown.map(|()| None),
+        signal = &mut stop => Ok(Some(signal)),
+    };
+    let ended = ended.map_err(|failure| Failure { logs: system.log_tails(), ..failure });
+    let stopped = async {
+        system.stop().await;
+        Ok::<_, Error>(())
+    };
+    let _ = step(&OnlyIfSlow::new(console), "stopping", stopped, |()| "stopped".into()).await;
+    if let Some(signal) = ended? {
+        return Ok(interrupted(signal));
+    }
+    line(&format!(
+        "\nEach of the {} orders has exactly one invoice. Nothing is left running, and no folder.\n\
+         It took {:.1} s. To keep the system and try it by hand: make local",
+        WISHES.len(),
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(0)
+}
+
+fn interrupted(signal: u8) -> u8 {
+    line("\nStopped before the end. Nothing is left running, and no folder.");
+    128 + signal
+}
+
+/// An order with its invoice, and the record that led from one to the other.
+struct Flow {
+    tenant: Tenant,
+    order: Order,
+    record: Record,
+    event_id: String,
+    invoice: Invoice,
+}
+
+async fn show(system: &System, console: &Console) -> Result<(), Failure> {
+    let show = Show {
+        console,
+        settings: system.kafka(),
+        order_port: system.port("order"),
+        billing_port: system.port(BILLING),
+    };
+    let group = Group::new(&show.settings, BILLING).during("watch billing's group")?;
+    let mut completed =
+        Reader::new(&show.settings, COMPLETED).during("read the topic of completed orders")?;
+
+    heading("Each order is placed and completed over HTTP");
+    let run = fastrand::u32(..);
+    let mut flows = Vec::new();
+    for (number, wish) in (1..).zip(WISHES) {
+        let tenant = wish.tenant.name;
+        let correlation_id = format!("demo-{run:08x}-{number}");
+        let flow = show.flow(number, wish, &correlation_id, &mut completed);
+        flows
+            .push(flow.await.during(format!("bring order {number}, of {tenant}, to its invoice"))?);
+    }
+    line(
+        "  The time is from the response to `complete` to the first answer of GET /invoices that has\n  \
+         the invoice. It is asked again 1 ms after each answer, and the asking is in it.",
+    );
+    if cfg!(debug_assertions) {
+        line("  This is a build without optimisation, made for being built fast.");
+    }
+
+    heading("Then Kafka delivers one event twice, and a message of random bytes");
+    show.nothing_comes_of_it(&flows, &group).await.during("show that neither changes anything")
+}
+
+struct Show<'a> {
+    console: &'a Console,
+    settings: Settings,
+    order_port: u16,
+    billing_port: u16,
+}
+
+impl Show<'_> {
+    async fn flow(
+        &self,
+        number: usize,
+        wish: Wish,
+        correlation_id: &str,
+        completed: &mut Reader,
+    ) -> Result<Flow, Error> {
+        let Wish { tenant, currency, items } = wish;
+        let order = http::place(self.order_port, &tenant, correlation_id, currency, items).await?;
+        if !http::invoices(self.billing_port, &tenant, &order.id).await?.is_empty() {
+            return Err(Error::Untrue("the order has an invoice before it is completed".into()));
+        }
+        http::complete(self.order_port, &tenant, correlation_id, &order.id).await?;
+        let responded = Instant::now();
+        let slow = OnlyIfSlow::new(self.console);
+        let invoice = self.invoice(&tenant, &order);
+        let waited =
+            step(&slow, "waiting for the invoice", invoice, |_| "the invoice is there".into());
+        let invoice = waited.await?;
+        let took = responded.elapsed();
+
+        let is_its = |record: &Record| record.key.as_deref() == Some(order.id.as_bytes());
+        let record = completed.find("the order's event", is_its).await?;
+        let (envelope, _) = kafka::decode(&record)
+            .map_err(|error| Error::Untrue(format!("its event can't be read: {error}")))?;
+        if envelope.correlation_id.as_str() != correlation_id {
+            let other = &envelope.correlation_id;
+            return Err(Error::Untrue(format!("its event has the correlation id {other}")));
+        }
+        line(&format!(
+            "  {number}  {:8} {:>12}   invoice {} after {}",
+            tenant.name,
+            money(order.total, &order.currency),
+            invoice.number,
+            milliseconds(took)
+        ));
+        fields(&[
+            ("order id", order.id.clone()),
+            ("correlation id", correlation_id.into()),
+            ("event id", envelope.id.to_string()),
+            ("record", place(&record.topic, record.partition, record.offset)),
+        ]);
+        line("");
+        Ok(Flow { tenant, order, event_id: envelope.id.to_string(), record, invoice })
+    }
+
+    /// Waits for the one invoice of an order.
+    async fn invoice(&self, tenant: &Tenant, order: &Order) -> Result<Invoice, Error> {
+        let start = Instant::now();
+        while start.elapsed() < LIMIT {
+            if let Some(invoice) = self.only_invoice(tenant, order).await? {
+                return Ok(invoice);
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+        let until = format!("billing has an invoice of the order {}", order.id);
+        Err(Error::TooLate { until, limit: LIMIT })
+    }
+
+    async fn only_invoice(&self, tenant: &Tenant, order: &Order) -> Result<Option<Invoice>, Error> {
+        let mut invoices = http::invoices(self.billing_port, tenant, &order.id).await?;
+        if invoices.len() > 1 {
+            let (count, id) = (invoices.len(), &order.id);
+            return Err(Error::Untrue(format!("the order {id} has {count} invoices")));
+        }
+        let invoice = invoices.pop();
+        match &invoice {
+            Some(invoice)
+                if (invoice.total, &invoice.currency) != (order.total, &order.currency) =>
+            {
+                Err(Error::Untrue(format!("the invoice {} has another total", invoice.id)))
+            }
+            _ => Ok(invoice),
+        }
+    }
+
+    async fn nothing_comes_of_it(&self, flows: &[Flow], group: &Group) -> Result<(), Error> {
+        let Some(first) = flows.first() else { return Ok(()) };
+        let sender = Sender::new(&self.settings)?;
+        let again = sender.send(COMPLETED, &first.record).await?;
+        let noise = Record {
+            key: None,
+            value: Some(std::iter::repeat_with(|| fastrand::u8(..)).take(64).collect()),
+            headers: Vec::new(),
+            ..first.record.clone()
+        };
+        let lost = sender.send(COMPLETED, &noise).await?;
+        let past = async {
+            group.is_past(COMPLETED, again.0, again.1).await?;
+            group.is_past(COMPLETED, lost.0, lost.1).await
+        };
+        let slow = OnlyIfSlow::new(self.console);
+        step(&slow, "billing reads past both", past, |()| "billing is past both".into()).await?;
+
+        for flow in flows {
+            if self.only_invoice(&flow.tenant, &flow.order).await?.as_ref() != Some(&flow.invoice) {
+                let id = &flow.order.id;
+                return Err(Error::Untrue(format!("the order {id} has not the invoice it had")));
+            }
+        }
+        line("  duplicate");
+        fields(&[
+            ("event id", first.event_id.clone()),
+            ("first", place(COMPLETED, first.record.partition, first.record.offset)),
+            ("again", place(COMPLETED, again.0, again.1)),
+            ("outcome", format!("still one invoice of the order, number {}", first.invoice.number)),
+        ]);
+        line("");
+
+        let mut letters = Reader::new(&self.settings, DEAD_LETTERS)?;
+        let origin = |record: &Record| Coordinates::carried_by(record);
+        let is_it = |record: &Record| {
+            origin(record)
+                .is_some_and(|at| (at.partition, at.offset) == lost && at.topic == COMPLETED)
+        };
+        let letter = letters.find("a dead letter of the random bytes", is_it).await?;
+        let Some(dead) = DeadLetter::read(&letter) else {
+            return Err(Error::Untrue("the dead letter says not whose it is".into()));
+        };
+        if (&letter.key, &letter.value) != (&noise.key, &noise.value) {
+            return Err(Error::Untrue("the dead letter has other bytes than the message".into()));
+        }
+        line("  random bytes");
+        fields(&[
+            ("sent", place(COMPLETED, lost.0, lost.1)),
+            ("dead letter", place(&letter.topic, letter.partition, letter.offset)),
+            ("bytes", "64, unchanged".into()),
+            ("reason", dead.reason.stacktrace.replace("\ncaused by: ", ": ")),
+            ("outcome", "no invoice of it, and nobody waited for it".into()),
+        ]);
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! The services' APIs, as a client of theirs calls them.
+
+use std::{sync::LazyLock, time::Duration};
+
+use reqwest::{Client, RequestBuilder};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::{error::Error, system::Tenant};
+
+const CORRELATION_ID: &str = "x-correlation-id";
+
+/// Never by way of a proxy: all of it is on loopback.
+static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(10));
+    client.build().unwrap_or_default()
+});
+
+#[derive(Deserialize)]
+pub(crate) struct Order {
+    pub(crate) id: String,
+    pub(crate) total: i64,
+    pub(crate) currency: String,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+pub(crate) struct Invoice {
+    pub(crate) id: String,
+    pub(crate) number: i64,
+    pub(crate) total: i64,
+    pub(crate) currency: String,
+}
+
+#[derive(Deserialize)]
+struct Invoices {
+    invoices: Vec<Invoice>,
+}
+
+/// What an order is made of: sku, quantity, unit price.
+pub(crate) type Item = (&'static str, u32, u32);
+
+/// `POST /orders`
+pub(crate) async fn place(
+    port: u16,
+    tenant: &Tenant,
+    correlation_id: &str,
+    currency: &str,
+    items: &[Item],
+) -> Result<Order, Error> {
+    let item = |(sku, quantity, unit_price): &Item| json!({ "sku": sku, "quantity": quantity, "unit_price": unit_price });
+    let body = json!({
+        "customer_email": format!("buyer@{}.example", tenant.name),
+        "currency": currency,
+        "items": items.iter().map(item).collect::<Vec<_>>(),
+    });
+    let request = CLIENT.post(format!("http://127.0.0.1:{port}/orders")).json(&body);
+    send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
+}
+
+/// `POST /orders/{id}/complete`
+pub(crate) async fn complete(
+    port: u16,
+    tenant: &Tenant,
+    correlation_id: &str,
+    id: &str,
+) -> Result<Order, Error> {
+    let request = CLIENT.post(format!("http://127.0.0.1:{port}/orders/{id}/complete"));
+    send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
+}
+
+/// `GET /invoices?order_id=`
+pub(crate) async fn invoices(
+    port: u16,
+    tenant: &Tenant,
+    order_id: &str,
+) -> Result<Vec<Invoice>, Error> {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/invoices?order_id={order_id}"));
+    Ok(send::<Invoices>("billing", tenant, request).await?.invoices)
+}
+
+async fn send<T: DeserializeOwned>(
+    service: &'static str,
+    tenant: &Tenant,
+    request: RequestBuilder,
+) -> Result<T, Error> {
+    let built = request.bearer_auth(tenant.key).build();
+    let (request, sent) = match built {
+        Ok(request) => {
+            let name = format!("{} {}", request.method(), request.url().path());
+            (name, CLIENT.execute(request).await)
+        }
+        Err(error) => ("a request".into(), Err(error)),
+    };
+    let answer = async {
+        let answer = sent?;
+        Ok((answer.status(), answer.text().await?))
+    };
+    let (status, text) =
+        answer.await.map_err(|source| Error::Http { service, request: request.clone(), source })?;
+    match serde_json::from_str(&text) {
+        Ok(body) if status.is_success() => Ok(body),
+        _ => Err(Error::Answer { service, request, answer: format!("{status}: {text}") }),
+    }
+}
+
+/// What a service's `/readyz` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It does its work: `ready`, or `degraded` while it makes do without something.
+    Answers(String),
+    /// It says that it can't.
+    Unready,
+    /// It does not say anything.
+    Silent,
+}
+
+impl Readiness {
+    pub(crate) fn answers(&self) -> bool {
+        matches!(self, Self::Answers(_))
+    }
+}
+
+impl std::fmt::Display for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Answers(status) => status,
+            Self::Unready => "not ready",
+            Self::Silent => "does not answer",
+        })
+    }
+}
+
+/// `GET /readyz` on an admin port.
+pub(crate) async fn readiness(admin: u16) -> Readiness {
+    #[derive(Deserialize)]
+    struct Report {
+        status: String,
+    }
+    let request = CLIENT.get(format!("http://127.0.0.1:{admin}/readyz"));
+    let Ok(answer) = request.timeout(Duration::from_secs(2)).send().await else {
+        return Readiness::Silent;
+    };
+    if !answer.status().is_success() {
+        return Readiness::Unready;
+    }
+    match answer.json::<Report>().await {
+        Ok(report) => Readiness::Answers(report.status),
+        Err(_) => Readiness::Silent,
+    }
+}

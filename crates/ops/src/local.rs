@@ -1,0 +1,266 @@
+//! The system in the background: started, found again and stopped by the records in `.local/run`.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    pin::pin,
+};
+
+use futures::future::join_all;
+use sandbox::{Console, Record, port, step};
+
+use crate::{
+    error::{During, Error, Failure},
+    http::readiness,
+    report::{heading, line},
+    system::{ACME, GLOBEX, GRACE, KAFKA_PORT, OPERATOR_TOKEN, Place, SERVICES, System, programs},
+};
+
+const POSTGRES: &str = "Postgres";
+const KAFKA: &str = "Kafka";
+const POSTGRES_PORT: u16 = 5432;
+
+/// The folder in which data, logs and records are.
+pub(crate) struct Local {
+    folder: PathBuf,
+}
+
+impl Local {
+    pub(crate) fn new(folder: &Path) -> Result<Self, Failure> {
+        let folder = std::path::absolute(folder);
+        Ok(Self { folder: folder.map_err(Error::io("find the folder")).during("begin")? })
+    }
+
+    /// Starts it, unless it runs. Gives the code to exit with.
+    pub(crate) async fn start(
+        &self,
+        console: &Console,
+        stop: impl Future<Output = u8>,
+    ) -> Result<u8, Failure> {
+        let _lock = self.lock().during("start the system")?;
+        let records = self.records().during("see what runs")?;
+        let missing = missing(&records);
+        if missing.is_empty() {
+            heading("Orderflow runs already");
+            self.describe(&records).await;
+            self.mention_newer_programs();
+            return Ok(0);
+        }
+        if records.iter().any(Record::is_alive) {
+            line(&format!(
+                "Orderflow runs without {}: stopping the rest first",
+                missing.join(", ")
+            ));
+            for record in records.iter().filter(|record| !record.is_alive()) {
+                line(&format!(
+                    "  {} has ended by itself; its log is {}",
+                    record.name,
+                    self.log(record)
+                ));
+            }
+        }
+        self.take_down(&records, console).await.during("stop what was left of the last run")?;
+
+        let mut stop = pin!(stop);
+        let up = async {
+            let postgres_port = choose_ports(console)?;
+            System::start(Place::Lasting { folder: self.folder.clone(), postgres_port }, console)
+                .await
+        };
+        let system = tokio::select! {
+            started = up => started.during("start the system")?,
+            signal = &mut stop => {
+                line("\nStopped before it ran. Nothing is left running.");
+                return Ok(128 + signal);
+            }
+        };
+        let records = system.detach().await.during("leave the system running")?;
+        if let Err(error) = records.iter().try_for_each(|record| self.write(record)) {
+            let _ = self.take_down(&records, console).await;
+            return Err(error).during("note what runs");
+        }
+        heading("Orderflow runs");
+        self.describe(&records).await;
+        Ok(0)
+    }
+
+    /// Stops what runs: the services, then Kafka, then Postgres.
+    pub(crate) async fn stop(&self, console: &Console) -> Result<u8, Failure> {
+        if !self.folder.exists() {
+            line("Nothing runs.");
+            return Ok(0);
+        }
+        let _lock = self.lock().during("stop the system")?;
+        let records = self.records().during("see what runs")?;
+        let data = records.iter().filter_map(|record| record.folder.clone());
+        let data: Vec<_> = data.map(|folder| folder.display().to_string()).collect();
+        let ran = records.iter().any(Record::is_alive);
+        for record in records.iter().filter(|record| !record.is_alive()) {
+            line(&format!("{} had ended by itself; its log is {}", record.name, self.log(record)));
+        }
+        self.take_down(&records, console).await.during("stop the system")?;
+        line(&if ran {
+            format!("Stopped. Data stays in {}.", data.join(" and "))
+        } else {
+            "Nothing runs.".into()
+        });
+        Ok(0)
+    }
+
+    /// Says what runs. Gives 0 if all does.
+    pub(crate) async fn status(&self) -> Result<u8, Failure> {
+        let records = self.records().during("see what runs")?;
+        if !records.iter().any(Record::is_alive) {
+            line("Nothing runs. To start it: make local");
+            return Ok(1);
+        }
+        heading("Orderflow");
+        self.describe(&records).await;
+        Ok(u8::from(!missing(&records).is_empty()))
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.join("run")
+    }
+
+    fn log(&self, record: &Record) -> String {
+        self.folder.join("log").join(format!("{}.log", file_name(record))).display().to_string()
+    }
+
+    /// Held as long as something is started or stopped here.
+    fn lock(&self) -> Result<File, Error> {
+        let path = self.run().join(".lock");
+        let open = || {
+            fs::create_dir_all(self.run())?;
+            File::create(&path)
+        };
+        let lock = open().map_err(Error::io(format!("write {}", path.display())))?;
+        lock.try_lock().map_err(|_| Error::Busy(self.folder.clone()))?;
+        Ok(lock)
+    }
+
+    /// What was left running, in the order in which it is to be stopped.
+    fn records(&self) -> Result<Vec<Record>, Error> {
+        let folder = self.run();
+        let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for entry in entries.flatten().filter(|entry| entry.file_name() != ".lock") {
+            let path = entry.path();
+            let text =
+                fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
+            // One that can't be read, by whatever accident, is not worth stopping for.
+            records.extend(text.parse::<Record>());
+        }
+        records.sort_by_key(|record| match record.name.as_str() {
+            KAFKA => SERVICES.len(),
+            POSTGRES => SERVICES.len() + 1,
+            name => SERVICES.iter().position(|service| service.name == name).unwrap_or_default(),
+        });
+        Ok(records)
+    }
+
+    fn write(&self, record: &Record) -> Result<(), Error> {
+        let path = self.run().join(file_name(record));
+        fs::write(&path, format!("{record}\n"))
+            .map_err(Error::io(format!("write {}", path.display())))
+    }
+
+    /// Stops what the records tell of, the services side by side and then the servers, and forgets it.
+    async fn take_down(&self, records: &[Record], console: &Console) -> Result<(), Error> {
+        let is_server = |record: &&Record| record.name == KAFKA || record.name == POSTGRES;
+        let (servers, services): (Vec<_>, Vec<_>) = records.iter().partition(is_server);
+        let stopped = join_all(services.into_iter().map(|record| self.end(record, console))).await;
+        stopped.into_iter().collect::<Result<(), Error>>()?;
+        for record in servers {
+            self.end(record, console).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&self, record: &Record, console: &Console) -> Result<(), Error> {
+        let name = &record.name;
+        if record.is_alive() {
+            let stopped = async {
+                if record.stop(GRACE).await { Ok(()) } else { Err(Error::StillRuns(name.clone())) }
+            };
+            step(console, &format!("stopping {name}"), stopped, |()| format!("{name} stopped"))
+                .await?;
+        }
+        let _ = fs::remove_file(self.run().join(file_name(record)));
+        Ok(())
+    }
+
+    /// Addresses, and how each part fares.
+    async fn describe(&self, records: &[Record]) {
+        let row =
+            |name: &str, state: &str, text: &str| line(&format!("  {name:<10} {state:<10} {text}"));
+        let find = |name: &str| records.iter().find(|it| it.name == name && it.is_alive());
+        for service in &SERVICES {
+            let state = match find(service.name) {
+                Some(_) => readiness(service.admin).await.to_string(),
+                None => "ended".into(),
+            };
+            let (http, admin) = (service.http, service.admin);
+            let addresses = format!("http://127.0.0.1:{http}   admin http://127.0.0.1:{admin}");
+            row(service.name, &state, &addresses);
+        }
+        let state = |found: Option<_>| if found.is_some() { "runs" } else { "ended" };
+        row(KAFKA, state(find(KAFKA)), &format!("127.0.0.1:{KAFKA_PORT}"));
+        let postgres = find(POSTGRES);
+        let port = postgres.and_then(|record| record.port).unwrap_or(POSTGRES_PORT);
+        let url = format!("postgres://postgres@127.0.0.1:{port}/<name of a service>");
+        row(POSTGRES, state(postgres), &url);
+        line("");
+        let keys = [ACME, GLOBEX].map(|tenant| format!("{} for {}", tenant.key, tenant.name));
+        line(&format!("  API keys   {}; operator's token {OPERATOR_TOKEN}", keys.join(", ")));
+        for (name, record) in [("Kafka's", find(KAFKA)), ("Postgres'", postgres)] {
+            if let Some(folder) = record.and_then(|record| record.folder.as_deref()) {
+                line(&format!("  data       {name}: {}", folder.display()));
+            }
+        }
+        line(&format!("  logs       {}", self.folder.join("log").display()));
+        line("  stop       make local-stop");
+    }
+
+    /// Whoever builds and starts again wants to see the new one.
+    fn mention_newer_programs(&self) {
+        let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+        for (service, program) in SERVICES.iter().zip(programs().unwrap_or_default()) {
+            if changed(&program) > changed(&self.run().join(service.name)) {
+                let name = service.name;
+                line(&format!(
+                    "\n  {name} was built anew since; to run that: make local-stop local"
+                ));
+            }
+        }
+    }
+}
+
+fn file_name(record: &Record) -> String {
+    record.name.to_lowercase()
+}
+
+/// What should run and does not.
+fn missing(records: &[Record]) -> Vec<&'static str> {
+    let parts = SERVICES.iter().map(|service| service.name).chain([KAFKA, POSTGRES]);
+    let runs = |name: &str| records.iter().any(|record| record.name == name && record.is_alive());
+    parts.filter(|name| !runs(name)).collect()
+}
+
+/// Checks the fixed ports, and gives the one for Postgres.
+fn choose_ports(console: &Console) -> Result<u16, Error> {
+    let services = SERVICES.iter().flat_map(|service| [service.http, service.admin]);
+    let checked = services.chain([KAFKA_PORT]).map(port::check);
+    let taken: Vec<_> = checked.filter_map(Result::err).collect();
+    if !taken.is_empty() {
+        return Err(Error::PortsTaken(taken));
+    }
+    let mut ports = POSTGRES_PORT..POSTGRES_PORT + 100;
+    let free = ports.find(|port| port::check(*port).is_ok()).unwrap_or(POSTGRES_PORT);
+    if free != POSTGRES_PORT
+        && let Err(taken) = port::check(POSTGRES_PORT)
+    {
+        console.line(&format!("  {taken}; so Postgres gets {free}"));
+    }
+    Ok(free)
+}

@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+
+use chassis::Running;
+use order::Config;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use sandbox::testing::TestSpace;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use tokio::runtime::{Builder, Runtime};
+
+/// Nothing listens there.
+const NO_KAFKA: &str = "127.0.0.1:1";
+
+/// A running service, and a look into its database.
+pub(crate) struct App {
+    pub(crate) pool: PgPool,
+    client: Client,
+    url: String,
+    running: Option<(Runtime, Running)>,
+}
+
+/// A row of the outbox.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Event {
+    pub(crate) topic: String,
+    pub(crate) key: String,
+    pub(crate) headers: Json<BTreeMap<String, String>>,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// How many rows there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Rows {
+    pub(crate) orders: i64,
+    pub(crate) keys: i64,
+    pub(crate) events: i64,
+}
+
+/// An answer that was read.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) text: String,
+}
+
+impl App {
+    pub(crate) async fn start() -> Self {
+        Self::with_kafka(&TestSpace::new().await, NO_KAFKA).await
+    }
+
+    pub(crate) async fn with_kafka(space: &TestSpace, brokers: &str) -> Self {
+        let url = space.database_url();
+        let chassis = chassis::Config::for_tests(url, brokers, space.topic_prefix());
+        // A runtime of its own: its threads make races real, and a test need not wait until librdkafka has
+        // given up a broker that is away.
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let starting = runtime.spawn(order::app::build(Config { chassis }).start());
+        let running = starting.await.unwrap().unwrap();
+        Self {
+            pool: PgPool::connect_lazy(url).unwrap(),
+            client: Client::new(),
+            url: format!("http://{}", running.http),
+            running: Some((runtime, running)),
+        }
+    }
+
+    /// A request of the tenant `acme`.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request_as("demo-acme", method, path)
+    }
+
+    pub(crate) fn request_as(&self, key: &str, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(key)
+    }
+
+    pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
+        self.request(Method::POST, path)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path).answer().await
+    }
+
+    /// A PATCH of the order with this id.
+    pub(crate) fn patch(&self, id: &str) -> RequestBuilder {
+        self.request(Method::PATCH, &format!("/orders/{id}"))
+    }
+
+    /// Places the order and gives its id.
+    pub(crate) async fn place(&self, order: &Value) -> String {
+        let answer = self.post("/orders").json(order).answer().await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) async fn rows(&self) -> Rows {
+        let count = async |sql| sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap();
+        Rows {
+            orders: count("select count(*) from orders").await,
+            keys: count("select count(*) from idempotency_key").await,
+            events: count("select count(*) from outbox").await,
+        }
+    }
+
+    /// What waits in the outbox, as the relay would publish it.
+    pub(crate) async fn events(&self) -> Vec<Event> {
+        sqlx::query_as("select topic, key, headers, payload from outbox order by id")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        if let Some((runtime, _running)) = self.running.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.0.get(name).map_or("", String::as_str)
+    }
+
+    pub(crate) fn data(&self) -> Value {
+        serde_json::from_slice(&self.payload).unwrap()
+    }
+
+    pub(crate) fn version(&self) -> i64 {
+        self.header("ce_sequence").parse().unwrap()
+    }
+}
+
+impl Answer {
+    pub(crate) async fn read(response: Response) -> Self {
+        let headers = response.headers().iter();
+        let text =
+            |(name, value): (&reqwest::header::HeaderName, &reqwest::header::HeaderValue)| {
+                (name.to_string(), value.to_str().unwrap().to_owned())
+            };
+        Self {
+            status: response.status().as_u16(),
+            headers: headers.map(text).collect(),
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// That it is a problem of this status, and says this.
+    #[track_caller]
+    pub(crate) fn assert_problem(&self, status: u16, says: &str) {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], json!(status));
+        assert_eq!(problem["title"].as_str().map(str::is_empty), Some(false));
+        assert_eq!(problem["correlation_id"], json!(self.header("x-correlation-id")));
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(says), "{says:?} in {detail:?}");
+    }
+
+    /// The answer without what differs from request to request.
+    pub(crate) fn lasting(mut self) -> Self {
+        self.headers.retain(|name, _| name != "date" && name != "x-correlation-id");
+        self
+    }
+}
+
+/// Sends and reads.
+pub(crate) trait Ask {
+    async fn answer(self) -> Answer;
+}
+
+impl Ask for RequestBuilder {
+    async fn answer(self) -> Answer {
+        Answer::read(self.send().await.unwrap()).await
+    }
+}
+
+/// Two books and a pen.
+pub(crate) fn an_order() -> Value {
+    json!({
+        "customer_email": "ada@example.com",
+        "currency": "EUR",
+        "items": [
+            { "sku": "book", "quantity": 2, "unit_price": 1095 },
+            { "sku": "pen", "quantity": 1, "unit_price": 250 },
+        ],
+    })
+}
+
+/// [`an_order`] with other fields.
+pub(crate) fn an_order_with(fields: Value) -> Value {
+    let mut order = an_order();
+    let Value::Object(fields) = fields else { panic!("{fields} is no object") };
+    order.as_object_mut().unwrap().extend(fields);
+    order
+}

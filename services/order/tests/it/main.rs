@@ -1,0 +1,12 @@
+//! The service from outside: started by its production function, on a Postgres of its own. Kafka is away unless
+//! a test says otherwise, so that what is said stays in the outbox, where it can be looked at.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod app;
+mod complete;
+mod idempotency;
+mod outbox;
+mod place;
+mod read;
+mod update;

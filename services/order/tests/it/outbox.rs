@@ -1,0 +1,82 @@
+use std::time::Duration;
+
+use events::{CorrelationId, Envelope, Event, OrderCompleted, OrderCreated, OrderUpdated, SCHEMAS};
+use sandbox::testing::{TestSpace, eventually};
+use serde_json::json;
+use telemetry::LogFormat;
+
+use crate::app::{App, Ask, Rows, an_order, an_order_with};
+
+#[tokio::test]
+async fn what_is_said_fits_its_schema_and_tells_of_its_flow() {
+    let _tracing = telemetry::init("order", LogFormat::Text).unwrap();
+    let app = App::start().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let in_flow = |request: reqwest::RequestBuilder, flow: &str| {
+        request
+            .header("x-correlation-id", flow)
+            .header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"))
+            .answer()
+    };
+    let placed = in_flow(app.post("/orders").json(&an_order()), "flow-1").await.json();
+    let id = placed["id"].as_str().unwrap();
+    let change = json!({ "customer_email": "grace@example.com" });
+    let patch = app.patch(id).header("if-match", "\"1\"").json(&change);
+    assert_eq!(in_flow(patch, "flow-2").await.status, 200);
+    let complete = app.post(&format!("/orders/{id}/complete"));
+    let completed = in_flow(complete, "flow-3").await.json();
+
+    let events = app.events().await;
+    let types = [OrderCreated::TYPE, OrderUpdated::TYPE, OrderCompleted::TYPE];
+    assert_eq!(events.len(), types.len());
+    for (n, (event, event_type)) in (1..).zip(events.iter().zip(types)) {
+        assert_eq!((event.topic.as_str(), event.key.as_str()), (event_type, id));
+        let file = SCHEMAS.iter().find(|file| file.event_type == event_type).unwrap();
+        events::check(event_type, file.version, &event.data()).unwrap();
+
+        let envelope = Envelope::from_attributes(|name| {
+            event.headers.0.get(&format!("ce_{name}")).map(String::as_str)
+        })
+        .unwrap();
+        assert_eq!(
+            (envelope.event_type.as_str(), envelope.source.as_str()),
+            (event_type, "/order")
+        );
+        assert_eq!((envelope.subject.as_str(), envelope.partition_key.as_str()), (id, id));
+        assert_eq!(envelope.version, n);
+        assert_eq!(envelope.tenant_id.as_str(), "acme");
+        assert_eq!(envelope.correlation_id, CorrelationId::new(format!("flow-{n}")).unwrap());
+        assert_eq!(envelope.causation_id, None);
+        assert_eq!(envelope.dataschema, Some(file.version.uri(event_type)));
+        let traceparent = envelope.traceparent.unwrap();
+        assert!(traceparent.starts_with(&format!("00-{trace}-")), "{traceparent}");
+    }
+    // The event and the answer say the same of the order.
+    for (event, answer) in [(&events[0], &placed), (&events[2], &completed)] {
+        let data = event.data();
+        for field in ["tenant_id", "status", "customer_email", "currency", "items", "total"] {
+            assert_eq!(data[field], answer[field], "{field}");
+        }
+        for time in ["created_at", "completed_at"] {
+            assert_eq!(data.get(time), answer.get(time), "{time}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_are_taken_while_kafka_is_away() {
+    let app = App::start().await;
+    for n in 1..=3 {
+        app.place(&an_order()).await;
+        assert_eq!(app.rows().await, Rows { orders: n, keys: 0, events: n });
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_is_published() {
+    let space = TestSpace::new().await;
+    let app = App::with_kafka(&space, space.kafka_brokers()).await;
+    app.place(&an_order_with(json!({ "complete": true }))).await;
+    let drained = async || (app.rows().await.events == 0).then_some(());
+    eventually("an empty outbox", Duration::from_secs(20), drained).await;
+}
