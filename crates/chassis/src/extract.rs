@@ -32,7 +32,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     }
 }
 
-/// A JSON body with the `Idempotency-Key` that it came with. `Submission<()>` takes an empty body as well.
+/// A JSON body with the `Idempotency-Key` that it came with. `Submission<()>` takes no body, or `{}`.
 #[derive(Clone, Debug)]
 pub struct Submission<T> {
     /// The body.
@@ -48,8 +48,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
         let (parts, body) = request.into_parts();
         let bytes = read(body).await?;
         let key = IdempotencyKey::of(&parts, &bytes)?;
+        let nothing = bytes.is_empty() || bytes.trim_ascii() == b"{}";
         let body = match serde_json::from_str("null") {
-            Ok(nothing) if bytes.is_empty() => nothing,
+            Ok(unit) if nothing => unit,
             _ => parse(&parts.headers, &bytes)?,
         };
         Ok(Self { body, key })

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What decides whether the service is ready. It is if its database answers: without Kafka events wait in the
@@ -115,7 +115,9 @@ pub(crate) async fn probe(
     while !shutdown.is_cancelled() {
         let asked = std::sync::Arc::clone(&client);
         let ask = move || asked.fetch_metadata(Some(""), PROBE_TIMEOUT).is_ok();
-        let Ok(up) = tokio::task::spawn_blocking(ask).await else { return };
+        // The question blocks; an end must not wait for the answer.
+        let asking = shutdown.run_until_cancelled(tokio::task::spawn_blocking(ask));
+        let Some(Ok(up)) = asking.await else { return };
         let now = if up { Kafka::Up } else { Kafka::Away };
         if kafka.send_replace(now) != now {
             if up {

@@ -345,10 +345,9 @@ async fn migrate(pool: &PgPool, own: Option<&Migrator>) -> Result<(), MigrateErr
 
 /// Topics of one's own are ensured in the background: a service without Kafka is ready all the same.
 async fn ensure_topics(kafka: Settings, topics: Vec<Topic>, shutdown: CancellationToken) {
-    while let Err(error) = kafka::ensure(&kafka, &topics).await {
+    while let Some(Err(error)) = shutdown.run_until_cancelled(kafka::ensure(&kafka, &topics)).await
+    {
         tracing::warn!(error = &error as &dyn std::error::Error, "topics are not ensured yet");
-        if shutdown.run_until_cancelled(tokio::time::sleep(BACKOFF)).await.is_none() {
-            return;
-        }
+        shutdown.run_until_cancelled(tokio::time::sleep(BACKOFF)).await;
     }
 }

@@ -264,3 +264,37 @@ fn choose_ports(console: &Console) -> Result<u16, Error> {
     }
     Ok(free)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_listed_in_the_order_in_which_it_is_stopped() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::new(folder.path()).unwrap();
+        assert!(local.records().unwrap().is_empty(), "before the first start");
+        drop(local.lock().unwrap());
+        for name in [POSTGRES, "order", KAFKA, "billing"] {
+            let record: Record = format!("{name}\t1\t0\tSIGTERM\t\t").parse().unwrap();
+            local.write(&record).unwrap();
+        }
+        fs::write(local.run().join("notes"), "no record").unwrap();
+
+        let records = local.records().unwrap();
+        let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["order", "billing", KAFKA, POSTGRES]);
+        // Process 1 was not started at the time 0: a record never means a stranger.
+        assert_eq!(missing(&records), names);
+    }
+
+    #[test]
+    fn only_one_at_a_time_starts_or_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Local::new(folder.path()).unwrap();
+        let held = local.lock().unwrap();
+        assert!(matches!(local.lock(), Err(Error::Busy(_))));
+        drop(held);
+        assert!(local.lock().is_ok());
+    }
+}

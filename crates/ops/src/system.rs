@@ -243,3 +243,16 @@ pub(crate) fn programs() -> Result<Vec<PathBuf>, Error> {
     };
     SERVICES.iter().map(program).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_makefile_builds_every_service() {
+        let names = SERVICES.each_ref().map(|service| service.name).join(" ");
+        let line = format!("SERVICES := {names}");
+        let makefile = include_str!("../../../Makefile");
+        assert!(makefile.lines().any(|it| it == line), "the Makefile should say {line}");
+    }
+}

@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 /// How often depth and age are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 /// How long the records under way may take at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Tells the relay of this process that rows were committed.
 #[derive(Clone, Debug, Default)]

@@ -7,8 +7,9 @@ use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tokio::runtime::Handle;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing::Level;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::log::{Lines, LogFormat, SpanFields};
@@ -59,23 +60,40 @@ pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitErr
         .with_location(false)
         .with_threads(false)
         .with_target(false)
-        .with_tracked_inactivity(false)
-        .with_filter(LevelFilter::INFO);
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy()
-        // What librdkafka says about brokers that are away is said by health and metrics, once.
-        .add_directive(directive("librdkafka=off"))
-        .add_directive(directive("rdkafka=off"));
+        .with_tracked_inactivity(false);
+    let wanted = lines_wanted();
+    // One filter for all layers: filters of their own leave stale state behind when a library only asks whether
+    // a line is enabled, and the next span is lost (tokio-rs/tracing#2519). Spans are kept whatever RUST_LOG says,
+    // since the trace context travels in them.
+    let filter = filter_fn(move |metadata| {
+        let level = metadata.level();
+        let span = metadata.is_span() && *level <= Level::INFO;
+        span || wanted.would_enable(metadata.target(), level)
+    });
     tracing_subscriber::registry()
+        .with(filter)
         .with(spans)
-        .with(SpanFields.and_then(Lines::new(service, format)).with_filter(filter))
+        .with(SpanFields)
+        .with(Lines::new(service, format))
         .try_init()?;
     Ok(Tracing { provider })
 }
 
-fn directive(text: &'static str) -> tracing_subscriber::filter::Directive {
-    text.parse().expect("a constant that parses")
+/// `RUST_LOG` (`target=level,..`), on top of what is too loud by default.
+fn lines_wanted() -> Targets {
+    let wanted = Targets::new()
+        .with_default(LevelFilter::INFO)
+        // What librdkafka says about brokers that are away is said by health and metrics, once.
+        .with_target("librdkafka", LevelFilter::OFF)
+        .with_target("rdkafka", LevelFilter::OFF)
+        .with_target("sqlx", LevelFilter::WARN)
+        .with_target("sqlx::postgres::notice", LevelFilter::OFF);
+    let given = std::env::var("RUST_LOG").ok().and_then(|given| given.parse::<Targets>().ok());
+    let Some(given) = given else { return wanted };
+    let default = given.default_level().unwrap_or(LevelFilter::INFO);
+    given
+        .into_iter()
+        .fold(wanted.with_default(default), |all, (target, level)| all.with_target(target, level))
 }
 
 fn exports() -> bool {
