@@ -1,1 +1,1 @@
-//! checks
+#![doc = include_str!("../README.md")]

@@ -1,0 +1,7 @@
+//! Whole flows.
+
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod flow;
+mod house;
