@@ -123,6 +123,8 @@ impl Consumer {
         topics.pop(); // Nobody consumes the dead letters.
 
         let run = shutdown.child_token();
+        // However this ends, also by being dropped: the polling thread must not outlive it.
+        let _ends = run.clone().drop_guard();
         let partitions = Arc::new(Partitions::default());
         let shared = Arc::new(self.shared(&group, Arc::clone(&partitions), run.clone())?);
         let tasks = TaskTracker::new();

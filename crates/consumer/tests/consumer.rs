@@ -71,6 +71,11 @@ impl House {
     }
 
     async fn send<E: Event>(&self, order: OrderId, version: i64, email: &str) {
+        self.send_times::<E>(1, order, version, email).await;
+    }
+
+    /// Sends one event so many times.
+    async fn send_times<E: Event>(&self, times: usize, order: OrderId, version: i64, email: &str) {
         let file = SCHEMAS.iter().find(|file| file.event_type == E::TYPE).unwrap();
         let mut data: serde_json::Value = serde_json::from_str(file.example).unwrap();
         data["order_id"] = order.to_string().into();
@@ -83,11 +88,13 @@ impl House {
         };
         let event = Message::new("/order", version, data, cause).encode().unwrap();
         let topic = self.settings.prefixed(E::TYPE);
-        let record = FutureRecord::to(&topic)
-            .key(&event.envelope.partition_key)
-            .payload(&event.data)
-            .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
-        self.producer.send(record, Timeout::Never).await.unwrap();
+        for _ in 0..times {
+            let record = FutureRecord::to(&topic)
+                .key(&event.envelope.partition_key)
+                .payload(&event.data)
+                .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
+            self.producer.send(record, Timeout::Never).await.unwrap();
+        }
     }
 
     async fn effects(&self, order: OrderId) -> Vec<i64> {
@@ -172,6 +179,18 @@ impl<E: Event + Customer> Handler for Note<E> {
 
 fn io() -> std::io::Error {
     std::io::Error::other("made for the test")
+}
+
+#[tokio::test]
+async fn a_duplicate_has_no_second_effect() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<OrderCreated>()));
+    let order = OrderId::new();
+    house.send_times::<OrderCreated>(5, order, 1, "a@example.com").await;
+    house.send::<OrderCreated>(order, 2, "a@example.com").await;
+    house.has(order, &[1, 2]).await;
+    assert_eq!(house.counter("consumer_settled_total", "duplicate"), 4);
+    running.end().await;
 }
 
 #[tokio::test]
