@@ -64,6 +64,9 @@ pub struct Config {
     /// What an operator shows to change something on the admin port; without it nobody can
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
     pub(crate) operator_token: Option<Secret>,
+    /// `on` lets the operator make faults in subscriptions, by `PUT /faults`; not for production
+    #[arg(long, env = "FAULTS", value_parser = on_or_off, default_value = "off")]
+    pub(crate) faults: Switch,
     /// `json` or `text` [default: text on a terminal]
     #[arg(long, env = "LOG_FORMAT", value_parser = log_format)]
     pub(crate) log_format: Option<LogFormat>,
@@ -97,6 +100,7 @@ impl Config {
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             tenants: secret("demo-acme=acme,demo-globex=globex"),
             operator_token: secret("operator"),
+            faults: Switch(true),
             log_format: None,
         }
     }
@@ -132,6 +136,18 @@ impl Config {
             "give the API keys as key=tenant,.. or as @file",
         ))?;
         Ok(Tenants::read(list.expose())?)
+    }
+}
+
+/// `on` or `off`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Switch(pub(crate) bool);
+
+fn on_or_off(text: &str) -> Result<Switch, String> {
+    match text {
+        "on" => Ok(Switch(true)),
+        "off" | "" => Ok(Switch(false)),
+        _ => Err("it is neither on nor off".to_owned()),
     }
 }
 

@@ -18,11 +18,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError};
 use crate::flow::{self, Flow};
 use crate::health::{self, Health};
 use crate::problem::Problem;
-use crate::{admin, idempotency, pool, server};
+use crate::{idempotency, pool, server};
 
 /// How long everything together may take to end.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -206,12 +207,20 @@ impl Service {
         let (has_started, started) = watch::channel(false);
         let statuses =
             consumers.iter().map(|consumer| (consumer.group(), consumer.status())).collect();
+        let faults = self.config.faults.0.then(|| {
+            Arc::new(
+                consumers.iter().map(|consumer| (consumer.group(), consumer.faults())).collect(),
+            )
+        });
         let health = Health::new(pool.clone(), up, statuses, started);
-        relays.spawn(server::serve(
-            admin,
-            admin::routes(health, metrics.clone()),
-            relaying.clone(),
-        ));
+        let operation = admin::routes(Admin {
+            health,
+            metrics: metrics.clone(),
+            pool: pool.clone(),
+            operator_token: self.config.operator_token.clone(),
+            faults,
+        });
+        relays.spawn(server::serve(admin, operation, relaying.clone()));
         relays.spawn(health::probe(kafka.clone(), is_up, relaying.clone()));
 
         let drop_guard = relaying.clone().drop_guard();

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dead_letters::DeadLetters;
+use crate::faults::Faults;
 use crate::instruments::Instruments;
 use crate::lane::{Lane, Shared};
 use crate::options::Options;
@@ -31,6 +32,7 @@ pub struct Consumer {
     options: Options,
     instruments: Instruments,
     status: Status,
+    faults: Faults,
     on_commit: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -55,6 +57,7 @@ impl Consumer {
             kafka,
             options: Options::default(),
             status: Status::new(),
+            faults: Faults::default(),
             on_commit: Arc::new(|| {}),
         }
     }
@@ -81,6 +84,11 @@ impl Consumer {
     /// How it fares, while it runs.
     pub fn status(&self) -> Status {
         self.status.clone()
+    }
+
+    /// Where faults are made in it.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
     }
 
     /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
@@ -163,6 +171,7 @@ impl Consumer {
             kafka: self.kafka.clone(),
             options: self.options.clone(),
             instruments: self.instruments.clone(),
+            faults: self.faults.clone(),
             on_commit: Arc::clone(&self.on_commit),
         };
         let dead_letters = DeadLetters::new(&self.kafka, group, self.status.clone())?;

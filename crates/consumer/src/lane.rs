@@ -190,7 +190,9 @@ impl Shared {
             tenant_id = record.text_header("ce_tenantid"),
             "a message goes to the dead letters"
         );
+        let why = reason.message.clone();
         if self.dead_letters.write(record, reason, &self.shutdown).await {
+            self.processor.failed_again(record, &why).await;
             self.processor.instruments.dead_lettered();
             running.finish();
         }

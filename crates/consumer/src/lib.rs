@@ -3,6 +3,7 @@
 mod consumer;
 mod dead_letters;
 mod failure;
+mod faults;
 mod handler;
 mod inbox;
 mod instruments;
@@ -11,13 +12,16 @@ mod options;
 mod partitions;
 mod poller;
 mod processor;
+mod replay;
 mod status;
 mod subscription;
 
 pub use consumer::Consumer;
 pub use failure::{Class, Failure};
+pub use faults::{Fault, FaultKind, Faults};
 pub use handler::{Handler, Received};
 pub use options::{Options, OptionsError};
+pub use replay::{Replayed, recovered, replayed};
 pub use status::{State, Status};
 pub use subscription::Subscription;
 

@@ -8,9 +8,11 @@ use telemetry::TraceContext;
 use tracing::{Instrument, Span, field};
 
 use crate::failure::Failure;
+use crate::faults::Faults;
 use crate::inbox::{Admission, Outcome, admit};
 use crate::instruments::Instruments;
 use crate::options::Options;
+use crate::replay::Replay;
 use crate::subscription::{Route, Subscription};
 
 /// A message that no handler is for.
@@ -35,6 +37,7 @@ pub(crate) struct Processor {
     pub(crate) kafka: Settings,
     pub(crate) options: Options,
     pub(crate) instruments: Instruments,
+    pub(crate) faults: Faults,
     /// Called after each commit of an effect.
     pub(crate) on_commit: Arc<dyn Fn() + Send + Sync>,
 }
@@ -74,7 +77,8 @@ impl Processor {
         span.record("event_id", envelope.id.as_str());
         span.record("correlation_id", envelope.correlation_id.as_str());
         span.record("tenant_id", envelope.tenant_id.as_str());
-        let outcome = self.process(route, &envelope, data).await?;
+        let replay = Replay::of(record, &self.kafka, &self.group);
+        let outcome = self.process(route, &envelope, data, replay.as_ref()).await?;
         tracing::debug!(
             outcome = outcome.as_str(),
             event_type = envelope.event_type,
@@ -88,19 +92,29 @@ impl Processor {
         route: &Route,
         envelope: &Arc<Envelope>,
         data: &[u8],
+        replay: Option<&Replay>,
     ) -> Result<Outcome, Failure> {
         let mut tx = self.pool.begin().await?;
         match admit(&mut tx, &self.group, route.mode, envelope).await? {
             Admission::Settled(outcome) => {
+                if let Some(replay) = replay {
+                    replay.settled(&mut tx, &self.group, outcome).await?;
+                }
                 tx.commit().await?;
                 Ok(outcome)
             }
             Admission::Admitted { gap } => {
                 let limit = self.options.handler_timeout;
-                let handled = route.handler.handle(&mut tx, envelope, data);
+                let handled = async {
+                    self.faults.strike().await?;
+                    route.handler.handle(&mut tx, envelope, data).await
+                };
                 tokio::time::timeout(limit, handled)
                     .await
                     .map_err(|_| Failure::transient(TookTooLong(limit)))??;
+                if let Some(replay) = replay {
+                    replay.settled(&mut tx, &self.group, Outcome::Processed).await?;
+                }
                 tx.commit().await?;
                 (self.on_commit)();
                 if gap {
@@ -108,6 +122,17 @@ impl Processor {
                 }
                 Ok(Outcome::Processed)
             }
+        }
+    }
+
+    /// Tells the operator that a replay is a dead letter again. It is one whether this is written or not.
+    pub(crate) async fn failed_again(&self, record: &Record, reason: &str) {
+        let Some(replay) = Replay::of(record, &self.kafka, &self.group) else { return };
+        if let Err(error) = replay.failed(&self.pool, &self.group, reason).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a replay's outcome was not written"
+            );
         }
     }
 

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use consumer::{Consumer, Failure, Handler, Options, Received, State, Status, Subscription};
+use consumer::{
+    Consumer, Failure, Fault, FaultKind, Faults, Handler, Options, Received, State, Status,
+    Subscription,
+};
 use events::{
     Cause, CorrelationId, Event, Message, OrderCompleted, OrderCreated, OrderId, SCHEMAS,
 };
 use kafka::rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use kafka::rdkafka::client::DefaultClientContext;
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::{Settings, Topic};
+use kafka::{Coordinates, DeadLetter, Record, Settings, Topic};
 use sandbox::testing::{TestSpace, eventually};
 use sqlx::{PgConnection, PgPool};
 use telemetry::Metrics;
@@ -35,6 +39,7 @@ struct House {
 
 struct Running {
     status: Status,
+    faults: Faults,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -66,8 +71,14 @@ impl House {
         let meter = self.metrics.meter("consumer");
         let (pool, settings) = (self.pool.clone(), self.settings.clone());
         let consumer = Consumer::new(subscription, pool, settings, &meter).options(options);
-        let (status, shutdown) = (consumer.status(), CancellationToken::new());
-        Running { status, shutdown: shutdown.clone(), task: tokio::spawn(consumer.run(shutdown)) }
+        let (status, faults) = (consumer.status(), consumer.faults());
+        let shutdown = CancellationToken::new();
+        Running {
+            status,
+            faults,
+            shutdown: shutdown.clone(),
+            task: tokio::spawn(consumer.run(shutdown)),
+        }
     }
 
     async fn send<E: Event>(&self, order: OrderId, version: i64, email: &str) {
@@ -95,6 +106,31 @@ impl House {
                 .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
             self.producer.send(record, Timeout::Never).await.unwrap();
         }
+    }
+
+    /// The first record of a topic.
+    async fn first(&self, topic: &str) -> Record {
+        let reader: BaseConsumer = self.settings.consumer("reader").create().unwrap();
+        reader.subscribe(&[&self.settings.prefixed(topic)]).unwrap();
+        let poll = async || match reader.poll(Duration::ZERO) {
+            Some(Ok(message)) => Some(Record::from_message(&message)),
+            _ => None,
+        };
+        eventually(&format!("a record in {topic}"), PATIENCE, poll).await
+    }
+
+    /// Sends a dead letter to the group's retry topic, and gives what became of it.
+    async fn replay(&self, letter: &Record, id: &str) -> (String, Option<String>) {
+        let headers = DeadLetter::replay_headers(letter, id);
+        let topic = self.settings.prefixed("group.retry");
+        let record = FutureRecord::to(&topic)
+            .key(letter.key.as_deref().unwrap())
+            .payload(letter.value.as_deref().unwrap())
+            .headers(kafka::client_headers(&headers));
+        self.producer.send(record, Timeout::Never).await.unwrap();
+        let settled = async || consumer::replayed(&self.pool, id).await.unwrap();
+        let replayed = eventually(&format!("replay {id}"), PATIENCE, settled).await;
+        (replayed.outcome, replayed.reason)
     }
 
     async fn effects(&self, order: OrderId) -> Vec<i64> {
@@ -327,6 +363,49 @@ async fn nothing_is_consumed_while_a_dead_letter_cannot_be_written() {
     house.has(order, &[1]).await;
     assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);
     assert_eq!(running.status.state(), State::Running);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_replay_is_told_what_became_of_it_and_keeps_its_identity() {
+    let house = House::new().await;
+    let handler = troubled::<OrderCreated>(2, || Failure::permanent(io()));
+    let running = house.run(Subscription::new("group").each_once(handler));
+    let order = OrderId::new();
+    house.send::<OrderCreated>(order, 1, CUSTOMER).await;
+    let letter = house.first("group.dlq").await;
+    let origin = Coordinates::carried_by(&letter).unwrap();
+
+    let (outcome, reason) = house.replay(&letter, "r-1").await;
+    assert_eq!((outcome.as_str(), reason.as_deref()), ("failed", Some("made for the test")));
+    assert!(consumer::recovered(&house.pool, "group").await.unwrap().is_empty());
+    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 2, "it is a dead letter again");
+
+    assert_eq!(house.replay(&letter, "r-2").await.0, "processed");
+    assert_eq!(house.replay(&letter, "r-3").await.0, "duplicate");
+    house.has(order, &[1]).await;
+    let recovered = consumer::recovered(&house.pool, "group").await.unwrap();
+    assert_eq!(recovered.len(), 1);
+    let one = &recovered[0];
+    assert_eq!(
+        (&one.topic, one.partition, one.offset),
+        (&origin.topic, origin.partition, origin.offset)
+    );
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_fault_that_is_set_strikes_until_it_is_healed() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<OrderCreated>()));
+    running.faults.set(Some(Fault { kind: FaultKind::Permanent, rate: 1.0, delay_ms: 0 }));
+    let (broken, healed) = (OrderId::new(), OrderId::new());
+    house.send::<OrderCreated>(broken, 1, "a@example.com").await;
+    house.first("group.dlq").await;
+    running.faults.set(None);
+    house.send::<OrderCreated>(healed, 1, "a@example.com").await;
+    house.has(healed, &[1]).await;
+    assert!(house.effects(broken).await.is_empty());
     running.end().await;
 }
 

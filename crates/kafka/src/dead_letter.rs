@@ -13,6 +13,9 @@ const EXCEPTION: &str = "kafka_dlt-exception-fqcn";
 const MESSAGE: &str = "kafka_dlt-exception-message";
 const STACKTRACE: &str = "kafka_dlt-exception-stacktrace";
 
+/// Names one replay of a dead letter, on its way through `<group>.retry`.
+pub const REPLAY_ID: &str = "orderflow-replay-id";
+
 /// Texts are cut to this, so that a dead letter always fits into its topic.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
@@ -85,7 +88,7 @@ impl DeadLetter {
     /// are replaced, so that a replay never multiplies them.
     pub fn headers(&self, record: &Record) -> Headers {
         let mut headers: Headers =
-            record.headers.iter().filter(|(name, _)| !name.starts_with(PREFIX)).cloned().collect();
+            record.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
         let mut add =
             |name: &str, value: &[u8]| headers.push((name.to_owned(), Some(value.to_vec())));
         add(TOPIC, self.origin.topic.as_bytes());
@@ -96,6 +99,16 @@ impl DeadLetter {
         add(EXCEPTION, cut(&self.reason.exception).as_bytes());
         add(MESSAGE, cut(&self.reason.message).as_bytes());
         add(STACKTRACE, cut(&self.reason.stacktrace).as_bytes());
+        headers
+    }
+
+    /// The headers with which a dead letter is sent to `<group>.retry`: the record's own, where it first lay, and
+    /// the id of this replay. Why it died stays behind.
+    pub fn replay_headers(record: &Record, replay_id: &str) -> Headers {
+        let stays = |name: &str| [EXCEPTION, MESSAGE, STACKTRACE, REPLAY_ID].contains(&name);
+        let mut headers: Headers =
+            record.headers.iter().filter(|(name, _)| !stays(name)).cloned().collect();
+        headers.push((REPLAY_ID.to_owned(), Some(replay_id.as_bytes().to_vec())));
         headers
     }
 
@@ -112,6 +125,10 @@ impl DeadLetter {
             },
         })
     }
+}
+
+fn is_ours(header: &str) -> bool {
+    header.starts_with(PREFIX) || header == REPLAY_ID
 }
 
 /// At most [`MAX_TEXT_BYTES`] of the text, cut between characters.

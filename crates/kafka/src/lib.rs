@@ -7,7 +7,7 @@ mod settings;
 mod topics;
 
 pub use binding::{DecodeError, content_headers, decode};
-pub use dead_letter::{Coordinates, DeadLetter, Reason};
+pub use dead_letter::{Coordinates, DeadLetter, REPLAY_ID, Reason};
 pub use record::{Headers, Record, client_headers};
 pub use settings::{Settings, SettingsError};
 pub use topics::{EnsureError, MAX_EVENT_BYTES, Topic, ensure};

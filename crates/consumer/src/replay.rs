@@ -1,0 +1,116 @@
+use kafka::{Coordinates, Record, Settings, Topic};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+
+use crate::inbox::Outcome;
+
+/// A record that an operator sent again to one group.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    id: String,
+    origin: Coordinates,
+}
+
+/// What became of a replay.
+#[derive(Debug, Serialize, sqlx::FromRow)]
+pub struct Replayed {
+    /// The id that the operator gave it.
+    pub id: String,
+    /// Whose dead letter it was.
+    pub subscription: String,
+    /// Where the record first lay: name on the cluster.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// `processed`, `duplicate`, `superseded`, or `failed`: then it is a dead letter again.
+    pub outcome: String,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// When, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub settled_at: OffsetDateTime,
+}
+
+impl Replay {
+    /// The replay that a record is, if it came by the group's own retry topic. Anybody else's headers are
+    /// not believed.
+    pub(crate) fn of(record: &Record, kafka: &Settings, group: &str) -> Option<Self> {
+        if record.topic != kafka.prefixed(&Topic::retry(group).name) {
+            return None;
+        }
+        let id = record.text_header(kafka::REPLAY_ID)?.to_owned();
+        Some(Self { id, origin: Coordinates::carried_by(record)? })
+    }
+
+    /// In the transaction of the inbox row.
+    pub(crate) async fn settled(
+        &self,
+        tx: &mut PgConnection,
+        subscription: &str,
+        outcome: Outcome,
+    ) -> sqlx::Result<()> {
+        self.record(tx, subscription, outcome.as_str(), None).await
+    }
+
+    /// When it is a dead letter again.
+    pub(crate) async fn failed(
+        &self,
+        pool: &PgPool,
+        subscription: &str,
+        reason: &str,
+    ) -> sqlx::Result<()> {
+        let mut connection = pool.acquire().await?;
+        self.record(&mut connection, subscription, "failed", Some(reason)).await
+    }
+
+    /// A replay that is delivered twice was first settled as what it came to; the second time changes nothing.
+    async fn record(
+        &self,
+        connection: &mut PgConnection,
+        subscription: &str,
+        outcome: &str,
+        reason: Option<&str>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(
+            r#"insert into replay (id, subscription, topic, partition, "offset", outcome, reason)
+               values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do nothing"#,
+        )
+        .bind(&self.id)
+        .bind(subscription)
+        .bind(&self.origin.topic)
+        .bind(self.origin.partition)
+        .bind(self.origin.offset)
+        .bind(outcome)
+        .bind(reason)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// What became of a replay; none: it is not settled yet, or nobody made it.
+pub async fn replayed(pool: &PgPool, id: &str) -> sqlx::Result<Option<Replayed>> {
+    sqlx::query_as(
+        r#"select id, subscription, topic, partition, "offset", outcome, reason, settled_at
+           from replay where id = $1"#,
+    )
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// The dead letters of a subscription that were replayed well, each once.
+pub async fn recovered(pool: &PgPool, subscription: &str) -> sqlx::Result<Vec<Replayed>> {
+    sqlx::query_as(
+        r#"select distinct on (topic, partition, "offset")
+                  id, subscription, topic, partition, "offset", outcome, reason, settled_at
+           from replay where subscription = $1 and outcome <> 'failed'
+           order by topic, partition, "offset", settled_at desc"#,
+    )
+    .bind(subscription)
+    .fetch_all(pool)
+    .await
+}
