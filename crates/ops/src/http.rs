@@ -83,7 +83,14 @@ async fn send<T: DeserializeOwned>(
     tenant: &Tenant,
     request: RequestBuilder,
 ) -> Result<T, Error> {
-    let built = request.bearer_auth(tenant.key).build();
+    execute(service, request.bearer_auth(tenant.key)).await
+}
+
+async fn execute<T: DeserializeOwned>(
+    service: &'static str,
+    request: RequestBuilder,
+) -> Result<T, Error> {
+    let built = request.build();
     let (request, sent) = match built {
         Ok(request) => {
             let name = format!("{} {}", request.method(), request.url().path());
@@ -100,6 +107,36 @@ async fn send<T: DeserializeOwned>(
     match serde_json::from_str(&text) {
         Ok(body) if status.is_success() => Ok(body),
         _ => Err(Error::Answer { service, request, answer: format!("{status}: {text}") }),
+    }
+}
+
+/// What became of a replay.
+#[derive(Deserialize)]
+pub(crate) struct Replayed {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) outcome: String,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Recovered {
+    replays: Vec<Replayed>,
+}
+
+/// `GET /replays?subscription=` on an admin port: what was replayed well.
+pub(crate) async fn recovered(admin: &str, group: &str) -> Result<Vec<Replayed>, Error> {
+    let request = CLIENT.get(format!("{admin}/replays?subscription={group}"));
+    Ok(execute::<Recovered>("the admin port", request).await?.replays)
+}
+
+/// `GET /replays/{id}` on an admin port; none while it is not settled.
+pub(crate) async fn replayed(admin: &str, id: &str) -> Result<Option<Replayed>, Error> {
+    match execute("the admin port", CLIENT.get(format!("{admin}/replays/{id}"))).await {
+        Ok(replayed) => Ok(Some(replayed)),
+        Err(Error::Answer { answer, .. }) if answer.starts_with("404") => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

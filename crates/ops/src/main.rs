@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod demo;
+mod dlq;
 mod error;
 mod http;
 mod local;
@@ -25,6 +26,13 @@ use crate::{
 enum Command {
     /// Start everything, follow three orders to their invoices, and leave nothing behind
     Demo,
+    /// Dead letters: see them, and replay them to the group that could not process them
+    Dlq {
+        #[command(flatten)]
+        place: dlq::Where,
+        #[command(subcommand)]
+        what: dlq::What,
+    },
     /// The system in the background, on fixed ports, with its data kept
     Local {
         /// Where data, logs and records of what runs are kept
@@ -70,6 +78,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<u8, Failure> {
     let console = Console::new();
     match command {
+        Command::Dlq { place, what } => dlq::run(place, what).await,
         Command::Demo => demo::run(&console, told_to_stop()?).await,
         Command::Local { folder, what } => {
             let local = Local::new(&folder)?;

@@ -49,6 +49,16 @@ impl Reader {
         Ok(Self { consumer, topic: topic.into(), seen: Vec::new() })
     }
 
+    fn partitions(&self) -> Result<Vec<i32>, Error> {
+        let assigned = self.consumer.assignment();
+        let assigned = assigned.map_err(Error::kafka(format!("read the topic {}", self.topic)))?;
+        Ok(assigned
+            .elements()
+            .iter()
+            .map(kafka::rdkafka::topic_partition_list::TopicPartitionListElem::partition)
+            .collect())
+    }
+
     /// The first record that is `wanted`; waits for it if it is not there yet.
     pub(crate) async fn find(
         &mut self,
@@ -75,6 +85,28 @@ impl Reader {
         }
         Err(Error::TooLate { until: format!("{what} is in {}", self.topic), limit: LIMIT })
     }
+}
+
+/// All records that a topic holds by now.
+pub(crate) async fn all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
+    let mut reader = Reader::new(settings, topic)?;
+    let mut count = 0;
+    for partition in reader.partitions()? {
+        let marks = block_in_place(|| reader.consumer.fetch_watermarks(topic, partition, ASK));
+        let (low, high) = marks.map_err(Error::kafka(format!("ask where {topic} ends")))?;
+        count += usize::try_from(high - low).unwrap_or_default();
+    }
+    let deadline = Instant::now() + LIMIT;
+    while reader.seen.len() < count {
+        match reader.consumer.poll(Duration::ZERO) {
+            Some(Ok(message)) => reader.seen.push(Record::from_message(&message)),
+            _ if Instant::now() > deadline => {
+                return Err(Error::TooLate { until: format!("{topic} is read"), limit: LIMIT });
+            }
+            _ => sleep(Duration::from_millis(5)).await,
+        }
+    }
+    Ok(reader.seen)
 }
 
 /// A consumer group, watched by somebody who is no member of it.

@@ -1,0 +1,303 @@
+//! Dead letters: what is dead and why, and sending it again to the group that could not process it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use kafka::{Coordinates, DeadLetter, Record, Settings, Topic};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::error::{During, Error, Failure};
+use crate::http::{self, Replayed};
+use crate::records::{Sender, all};
+use crate::system::SERVICES;
+
+/// How long a replay may take: its three retries and more.
+const SETTLED_WITHIN: Duration = Duration::from_mins(1);
+
+/// Which group, and where everything is.
+#[derive(Args)]
+pub(crate) struct Where {
+    /// The consumer group
+    #[arg(long, default_value = "billing", global = true)]
+    group: String,
+    /// Kafka
+    #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092", global = true)]
+    brokers: String,
+    /// What precedes every topic and group
+    #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "", global = true)]
+    prefix: String,
+    /// The admin port of the group's service [default: its own on 127.0.0.1]
+    #[arg(long, env = "ADMIN_URL", global = true)]
+    admin: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum What {
+    /// What is dead, and why
+    List,
+    /// One dead letter, whole
+    Show {
+        /// As `list` shows it: topic/partition/offset
+        id: String,
+    },
+    /// Send dead letters to their group again, and say what became of each
+    Replay {
+        /// Only this one: topic/partition/offset
+        #[arg(long)]
+        id: Option<String>,
+        /// At most so many, the oldest first
+        #[arg(long)]
+        max: Option<usize>,
+        /// Say what would be sent, and send nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// A dead letter that nobody has replayed well yet.
+struct Letter {
+    id: String,
+    record: Record,
+    dead: DeadLetter,
+    /// How often it died.
+    deaths: usize,
+}
+
+/// Gives the code to exit with: 1 if a replay did not end well.
+pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
+    let settings = Settings::new(&place.brokers, &place.prefix);
+    let admin = admin_of(&place)?;
+    let letters = waiting(&settings, &place.group, &admin).await?;
+    match what {
+        What::List => {
+            list(&place.group, &letters);
+            Ok(0)
+        }
+        What::Show { id } => {
+            show(&chosen(letters, Some(&id), None)?[0]);
+            Ok(0)
+        }
+        What::Replay { id, max, dry_run, yes } => {
+            let letters = chosen(letters, id.as_deref(), max)?;
+            list(&place.group, &letters);
+            if letters.is_empty() || dry_run {
+                return Ok(0);
+            }
+            if !yes && !agreed(letters.len(), &place.group)? {
+                println!("Nothing was sent.");
+                return Ok(1);
+            }
+            replay(&settings, &place.group, &admin, &letters).await
+        }
+    }
+}
+
+fn admin_of(place: &Where) -> Result<String, Failure> {
+    if let Some(admin) = &place.admin {
+        return Ok(admin.trim_end_matches('/').to_owned());
+    }
+    let service = place.group.split('.').next().unwrap_or_default();
+    let known = SERVICES.iter().find(|known| known.name == service);
+    let untrue = || Error::Untrue(format!("there is no service {service}; give its --admin URL"));
+    known
+        .map(|known| format!("http://127.0.0.1:{}", known.admin))
+        .ok_or_else(untrue)
+        .during("begin")
+}
+
+/// What lies in the group's dead letters, but for what was replayed well: the last death of each.
+async fn waiting(settings: &Settings, group: &str, admin: &str) -> Result<Vec<Letter>, Failure> {
+    let topic = settings.prefixed(&Topic::dead_letters(group).name);
+    let records = all(settings, &topic).await.during("read the dead letters")?;
+    let recovered = http::recovered(admin, group).await.during("ask what was replayed well")?;
+    let recovered: BTreeSet<_> =
+        recovered.into_iter().map(|one| (one.topic, one.partition, one.offset)).collect();
+    let mut letters = BTreeMap::new();
+    for record in records {
+        let Some(dead) = DeadLetter::read(&record) else { continue };
+        let Coordinates { topic, partition, offset, timestamp } = dead.origin.clone();
+        if recovered.contains(&(topic.clone(), partition, offset)) {
+            continue;
+        }
+        let id = format!("{}/{partition}/{offset}", settings.unprefixed(&topic));
+        let place = (timestamp, topic, partition, offset);
+        let deaths = letters.get(&place).map_or(0, |letter: &Letter| letter.deaths) + 1;
+        letters.insert(place, Letter { id, record, dead, deaths });
+    }
+    Ok(letters.into_values().collect())
+}
+
+fn chosen(
+    letters: Vec<Letter>,
+    id: Option<&str>,
+    max: Option<usize>,
+) -> Result<Vec<Letter>, Failure> {
+    let Some(id) = id else {
+        return Ok(letters.into_iter().take(max.unwrap_or(usize::MAX)).collect());
+    };
+    let found: Vec<_> = letters.into_iter().filter(|letter| letter.id == id).collect();
+    if found.is_empty() {
+        let why = format!(
+            "no dead letter {id} waits: it is unknown, or was replayed well; see `dlq list`"
+        );
+        return Err(Error::Untrue(why)).during("find it");
+    }
+    Ok(found)
+}
+
+fn list(group: &str, letters: &[Letter]) {
+    if letters.is_empty() {
+        println!("Nothing is dead in {group}.");
+        return;
+    }
+    println!("{} dead in {group}:\n", letters.len());
+    for letter in letters {
+        let text = |name| letter.record.text_header(name).unwrap_or("-");
+        println!("  {}", letter.id);
+        println!(
+            "     event        {}, correlation id {}",
+            text("ce_id"),
+            text("ce_correlationid")
+        );
+        println!("     died         {}", times(letter.deaths));
+        println!("     reason       {}\n", letter.dead.reason.message);
+    }
+}
+
+fn times(count: usize) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
+fn show(letter: &Letter) {
+    let Letter { id, record, dead, deaths } = letter;
+    println!("{id}, of group {}, died {}\n", dead.group, times(*deaths));
+    println!("exception   {}\n{}\n", dead.reason.exception, dead.reason.stacktrace);
+    println!("key         {}", bytes(record.key.as_deref()));
+    for (name, value) in record.headers.iter().filter(|(name, _)| !name.starts_with("kafka_dlt-")) {
+        println!("header      {name}: {}", bytes(value.as_deref()));
+    }
+    println!("value       {}", bytes(record.value.as_deref()));
+}
+
+/// Text as it is, anything else escaped: a terminal must not be written to by a message.
+fn bytes(value: Option<&[u8]>) -> String {
+    match value {
+        None => "none".into(),
+        Some(value) => match std::str::from_utf8(value) {
+            Ok(text) if !text.contains(char::is_control) => text.into(),
+            _ => value.escape_ascii().to_string(),
+        },
+    }
+}
+
+fn agreed(count: usize, group: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let why = "there is nobody to ask; say --yes".to_owned();
+        return Err(Error::Untrue(why)).during("ask whether to send");
+    }
+    print!("Send {count} to {group} again? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdout().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
+    read.map_err(Error::io("read the answer")).during("ask whether to send")?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+/// Sends all, then waits for each.
+async fn replay(
+    settings: &Settings,
+    group: &str,
+    admin: &str,
+    letters: &[Letter],
+) -> Result<u8, Failure> {
+    let topic = settings.prefixed(&Topic::retry(group).name);
+    let sender = Sender::new(settings).during("replay")?;
+    let mut sent = Vec::with_capacity(letters.len());
+    for letter in letters {
+        let id = Uuid::now_v7().to_string();
+        let mut record = letter.record.clone();
+        record.headers = DeadLetter::replay_headers(&letter.record, &id);
+        sender.send(&topic, &record).await.during(format!("replay {}", letter.id))?;
+        sent.push((letter, id));
+    }
+    let deadline = Instant::now() + SETTLED_WITHIN;
+    let mut badly = 0;
+    for (letter, id) in sent {
+        let outcome =
+            settled(admin, &id, deadline).await.during(format!("replay {}", letter.id))?;
+        let (well, told) = told(outcome, &id);
+        badly += usize::from(!well);
+        println!("  {}   {told}", letter.id);
+    }
+    if badly == 0 {
+        println!("\nAll {} ended well.", letters.len());
+        Ok(0)
+    } else {
+        println!(
+            "\n{badly} of {} did not end well. See `orderflow dlq list` for what is dead now.",
+            letters.len()
+        );
+        Ok(1)
+    }
+}
+
+async fn settled(admin: &str, id: &str, deadline: Instant) -> Result<Option<Replayed>, Error> {
+    loop {
+        let replayed = http::replayed(admin, id).await?;
+        if replayed.is_some() || Instant::now() > deadline {
+            return Ok(replayed);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whether it ended well, and in words.
+fn told(outcome: Option<Replayed>, id: &str) -> (bool, String) {
+    let Some(replayed) = outcome else {
+        return (
+            false,
+            format!("not settled within {SETTLED_WITHIN:?}; ask for replay {id} later"),
+        );
+    };
+    match replayed.outcome.as_str() {
+        "processed" => (true, "processed".into()),
+        "duplicate" => (true, "had been processed before; nothing changed".into()),
+        "superseded" => (true, "something newer had been processed; nothing changed".into()),
+        _ => (false, format!("dead again: {}", replayed.reason.unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_plain_text_is_escaped() {
+        assert_eq!(bytes(Some(b"{\"a\": 1}")), "{\"a\": 1}");
+        assert_eq!(bytes(Some(b"\x1b[2J")), "\\x1b[2J");
+        assert_eq!(bytes(Some(&[0xff])), "\\xff");
+        assert_eq!(bytes(None), "none");
+    }
+
+    #[test]
+    fn a_replay_that_failed_or_is_not_settled_did_not_end_well() {
+        let of = |outcome: &str| {
+            let replayed = Replayed {
+                topic: String::new(),
+                partition: 0,
+                offset: 0,
+                outcome: outcome.into(),
+                reason: Some("why".into()),
+            };
+            told(Some(replayed), "r")
+        };
+        assert!(of("processed").0 && of("duplicate").0 && of("superseded").0);
+        assert_eq!(of("failed"), (false, "dead again: why".into()));
+        assert!(!told(None, "r").0);
+    }
+}
