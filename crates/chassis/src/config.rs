@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use kafka::Settings;
+use kafka::rdkafka::consumer::BaseConsumer;
+use kafka::rdkafka::error::KafkaError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
@@ -120,13 +122,22 @@ impl Config {
         let brokers = self.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty());
         let brokers =
             brokers.ok_or(ConfigError::Missing("KAFKA_BROKERS", "give Kafka as host:port"))?;
-        let settings = Settings::new(brokers, &self.kafka_topic_prefix);
-        match &self.kafka_properties {
-            None => Ok(settings),
-            Some(properties) => settings.with_properties(properties.expose()).map_err(|_| {
+        let mut settings = Settings::new(brokers, &self.kafka_topic_prefix);
+        if let Some(properties) = &self.kafka_properties {
+            settings = settings.with_properties(properties.expose()).map_err(|_| {
                 let form = "it is not of the form property=value,property=value";
                 ConfigError::Invalid("KAFKA_PROPERTIES", form.to_owned())
-            }),
+            })?;
+        }
+        // A client is made without asking the brokers, so this finds what no client could be made with: a name
+        // that does not exist, or TLS in a build without the feature `kafka/tls`.
+        match settings.client().create::<BaseConsumer>() {
+            Ok(_) => Ok(settings),
+            // Without the value, which may be a password.
+            Err(KafkaError::ClientConfig(_, why, property, _)) => {
+                Err(ConfigError::Invalid("KAFKA_PROPERTIES", format!("{property}: {why}")))
+            }
+            Err(error) => Err(ConfigError::Invalid("KAFKA_PROPERTIES", error.to_string())),
         }
     }
 
@@ -173,6 +184,13 @@ mod tests {
         assert!(
             config.database().expect_err("missing").to_string().contains("DATABASE_URL is not set")
         );
+        config.kafka_properties = Some(Secret("no.such.property=hunter2".into()));
+        let error = config.kafka().expect_err("unknown").to_string();
+        assert!(
+            error.contains("KAFKA_PROPERTIES") && error.contains("no.such.property"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
         config.kafka_brokers = Some(String::new());
         assert!(config.kafka().expect_err("empty").to_string().contains("KAFKA_BROKERS"));
     }

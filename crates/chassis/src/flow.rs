@@ -1,10 +1,10 @@
 //! The outermost layers of a request: its correlation id, its span, its line in the log, its problem.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use events::{Cause, CorrelationId, TenantId};
@@ -16,6 +16,8 @@ use crate::problem::Problem;
 use crate::tenants::Tenants;
 
 const CORRELATION_ID: &str = "x-correlation-id";
+/// How long a caller is kept waiting; above all limits of the parts.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// What the layer needs.
 #[derive(Clone)]
@@ -60,10 +62,20 @@ pub(crate) async fn serve(State(flow): State<Flow>, mut request: Request, next: 
         problem.into_response()
     } else {
         let handler = tokio::spawn(next.run(request).instrument(span.clone()));
-        handler.await.unwrap_or_else(|panic| Problem::internal(panic).into_response())
+        match tokio::time::timeout(LONGEST, handler).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(panic)) => Problem::internal(panic).into_response(),
+            Err(_) => too_long().into_response(),
+        }
     };
     let mut response = match response.extensions().get::<Problem>() {
-        Some(problem) => problem.render(correlation_id.as_str()),
+        Some(problem) => {
+            let mut rendered = problem.render(correlation_id.as_str());
+            if let Some(allow) = response.headers().get(header::ALLOW) {
+                rendered.headers_mut().insert(header::ALLOW, allow.clone());
+            }
+            rendered
+        }
         None => response,
     };
     if let Ok(value) = HeaderValue::from_str(correlation_id.as_str()) {
@@ -87,6 +99,14 @@ pub(crate) async fn serve(State(flow): State<Flow>, mut request: Request, next: 
     let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
     span.in_scope(|| tracing::info!(%method, path, status, ms, "request"));
     response
+}
+
+fn too_long() -> Problem {
+    Problem::new(
+        StatusCode::GATEWAY_TIMEOUT,
+        "Too slow",
+        "this took too long and may still be done; ask for it, or send it again with the same Idempotency-Key",
+    )
 }
 
 /// The caller's id, or a new one: if there is none, or if it is odd, which is also a problem.

@@ -26,11 +26,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     loop {
-        let Ok(place) = Arc::clone(&connections).acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
+        let next = async {
+            let place = Arc::clone(&connections).acquire_owned().await;
+            (place, listener.accept().await)
         };
+        let Some((Ok(place), accepted)) = shutdown.run_until_cancelled(next).await else { break };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {

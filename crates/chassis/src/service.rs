@@ -12,6 +12,7 @@ use kafka::{Settings, Topic};
 use outbox::{Relay, Wake};
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -26,7 +27,9 @@ use crate::problem::Problem;
 use crate::{idempotency, pool, server};
 
 /// How long everything together may take to end.
-const DRAIN: Duration = Duration::from_secs(9);
+const DRAIN_INTAKE: Duration = Duration::from_secs(6);
+/// How long the relay may take after that.
+const DRAIN_RELAY: Duration = Duration::from_secs(3);
 const BACKOFF: Duration = Duration::from_secs(1);
 
 /// What ends a service before it has begun.
@@ -224,7 +227,7 @@ impl Service {
         relays.spawn(health::probe(kafka.clone(), is_up, relaying.clone()));
 
         let drop_guard = relaying.clone().drop_guard();
-        migrate(&pool, self.migrations.as_ref()).await?;
+        migrate(&database, self.migrations.as_ref()).await?;
         drop_guard.disarm();
 
         if !self.publishes.is_empty() {
@@ -296,16 +299,17 @@ pub struct Running {
 impl Running {
     /// Stops taking work in, drains, then stops. False: something did not end within the time it has.
     pub async fn shutdown(self) -> bool {
-        let drain = async {
-            self.intake.cancel();
-            self.intakes.close();
-            self.intakes.wait().await;
-            self.relaying.cancel();
-            self.relays.close();
+        self.intake.cancel();
+        self.intakes.close();
+        let taken_in = tokio::time::timeout(DRAIN_INTAKE, self.intakes.wait()).await.is_ok();
+        self.relaying.cancel();
+        self.relays.close();
+        let carry_out = async {
             self.relays.wait().await;
             self.pool.close().await;
         };
-        tokio::time::timeout(DRAIN, drain).await.is_ok()
+        let carried_out = tokio::time::timeout(DRAIN_RELAY, carry_out).await.is_ok();
+        taken_in && carried_out
     }
 }
 
@@ -323,8 +327,11 @@ fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or_else(|_| (Ipv4Addr::LOCALHOST, 0).into())
 }
 
-/// Every crate's tables, then the service's own. Waits for a database that is away.
-async fn migrate(pool: &PgPool, own: Option<&Migrator>) -> Result<(), MigrateError> {
+/// Every crate's tables, then the service's own. Waits for a database that is away. On a connection without the
+/// time limits of the service's sessions: a migration may take longer than a statement.
+async fn migrate(database: &PgConnectOptions, own: Option<&Migrator>) -> Result<(), MigrateError> {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database.clone());
+    let pool = &pool;
     let once = async || {
         let mut chassis = sqlx::migrate!("./migrations");
         chassis.dangerous_set_table_name("_chassis_migrations");
@@ -347,7 +354,10 @@ async fn migrate(pool: &PgPool, own: Option<&Migrator>) -> Result<(), MigrateErr
                 );
                 tokio::time::sleep(BACKOFF).await;
             }
-            ended => return ended,
+            ended => {
+                pool.close().await;
+                return ended;
+            }
         }
     }
 }

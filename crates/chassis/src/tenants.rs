@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -34,17 +34,20 @@ pub(crate) struct Tenants {
     /// By digest, so that the time of a look-up says nothing about a key.
     keys: Arc<RwLock<Digests>>,
     file: Option<PathBuf>,
+    changed_at: Option<SystemTime>,
 }
 
 impl Tenants {
     /// `key=tenant,..`, or `@file` with an entry a line.
     pub(crate) fn read(list: &str) -> Result<Self, TenantsError> {
         let file = list.strip_prefix('@').map(PathBuf::from);
+        // Asked before reading: what changes in between is read once more, and not missed.
+        let changed_at = file.as_deref().and_then(changed_at);
         let keys = match &file {
             Some(path) => read_file(path)?,
             None => parse(list)?,
         };
-        Ok(Self { keys: Arc::new(RwLock::new(keys)), file })
+        Ok(Self { keys: Arc::new(RwLock::new(keys)), file, changed_at })
     }
 
     pub(crate) fn of_key(&self, key: &str) -> Option<TenantId> {
@@ -55,10 +58,9 @@ impl Tenants {
     /// Reads the file again whenever it changes; a list that can't be used leaves the old one standing.
     pub(crate) async fn keep_current(self, shutdown: CancellationToken) {
         let Some(path) = self.file.clone() else { return };
-        let changed_at = || std::fs::metadata(&path).and_then(|file| file.modified()).ok();
-        let mut known: Option<SystemTime> = changed_at();
+        let mut known = self.changed_at;
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            let now = changed_at();
+            let now = changed_at(&path);
             if now == known {
                 continue;
             }
@@ -75,6 +77,10 @@ impl Tenants {
             }
         }
     }
+}
+
+fn changed_at(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|file| file.modified()).ok()
 }
 
 fn read_file(path: &PathBuf) -> Result<Digests, TenantsError> {

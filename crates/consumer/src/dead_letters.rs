@@ -24,7 +24,15 @@ pub(crate) struct DeadLetters {
 impl DeadLetters {
     pub(crate) fn new(kafka: &Settings, group: &str, status: Status) -> Result<Self, KafkaError> {
         Ok(Self {
-            producer: kafka.producer().set("message.timeout.ms", WRITE_TIMEOUT).create()?,
+            producer: kafka
+                .producer()
+                .set("message.timeout.ms", WRITE_TIMEOUT)
+                // A twin has the same identity, and an idempotent producer can fail for good.
+                .set("enable.idempotence", "false")
+                // The topics' limits are on what is compressed: what came in compressed must fit again.
+                .set("compression.type", "gzip")
+                .set("message.max.bytes", "100000000")
+                .create()?,
             topic: kafka.prefixed(&Topic::dead_letters(group).name),
             retry_topic: kafka.prefixed(&Topic::retry(group).name),
             group: kafka.prefixed(group),

@@ -33,7 +33,8 @@ pub trait Handler: Send + Sync + 'static {
     type Event: Event;
 
     /// Makes the effect, in the transaction that also holds the inbox row: both commit, or neither. Effects
-    /// outside of the database do not belong here. Called once per event, unless it fails.
+    /// outside of the database do not belong here. Called once per event, unless it fails. An error of SQL has
+    /// ended the transaction, so it must be returned (or made in a savepoint).
     fn handle(
         &self,
         tx: &mut PgConnection,

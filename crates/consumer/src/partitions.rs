@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use kafka::Record;
 
+/// How many messages that are done, behind one that is not, weigh as much as one that is queued.
+const DONE_PER_QUEUED: usize = 100;
+
 /// Topic (name on the cluster) and partition.
 pub(crate) type TopicPartition = (String, i32);
 
@@ -30,6 +33,8 @@ struct Partition {
     epoch: u64,
     /// Messages taken and not yet behind the contiguous prefix, in the order of their offsets.
     pending: VecDeque<Pending>,
+    /// Those of them that are not finished.
+    queued: usize,
     bytes: usize,
     running: usize,
     /// Last offset of the prefix, if it moved since it was last stored.
@@ -62,8 +67,9 @@ pub(crate) struct Pressure {
 }
 
 /// What a partition leaves behind.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Revoked {
+    pub(crate) partition: TopicPartition,
     /// The last offset to store, if it moved.
     pub(crate) finished: Option<i64>,
     /// It was paused, and must not be when it comes back.
@@ -79,13 +85,25 @@ impl Partitions {
         let entry = table.assigned.entry(partition.clone()).or_insert_with(|| Partition {
             epoch: next_epoch,
             pending: VecDeque::new(),
+            queued: 0,
             bytes: 0,
             running: 0,
             finished: None,
             paused: false,
             revoked: false,
         });
+        if entry.pending.back().is_some_and(|last| last.offset >= record.offset) {
+            // The topic was made anew: what is under way belongs to the old one.
+            *entry = Partition {
+                epoch: next_epoch,
+                pending: VecDeque::new(),
+                queued: 0,
+                bytes: 0,
+                ..*entry
+            };
+        }
         let size = record.size();
+        entry.queued += 1;
         entry.pending.push_back(Pending { offset: record.offset, size, finished: false });
         entry.bytes += size;
         let epoch = entry.epoch;
@@ -113,18 +131,27 @@ impl Partitions {
         finished.filter_map(|(key, p)| Some((key.clone(), p.finished.take()?))).collect()
     }
 
-    /// Gives a partition up: what is queued is dropped, what runs is waited for.
-    pub(crate) fn revoke(&self, key: &TopicPartition, within: Duration) -> Revoked {
+    /// Gives partitions up: what is queued in any of them is dropped, what runs is waited for, all together at
+    /// most so long, and not at all once everything was closed.
+    pub(crate) fn revoke(&self, keys: Vec<TopicPartition>, within: Duration) -> Vec<Revoked> {
         let mut table = self.lock();
-        if let Some(partition) = table.assigned.get_mut(key) {
-            partition.revoked = true;
+        for key in &keys {
+            if let Some(partition) = table.assigned.get_mut(key) {
+                partition.revoked = true;
+            }
         }
-        let running = |table: &mut Table| table.assigned.get(key).is_some_and(|p| p.running > 0);
+        let within = if table.closed { Duration::ZERO } else { within };
+        let running = |table: &mut Table| {
+            keys.iter().any(|key| table.assigned.get(key).is_some_and(|p| p.running > 0))
+        };
         let waited = self.idle.wait_timeout_while(table, within, running);
         let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let given_up = table.assigned.remove(key);
-        given_up
-            .map_or_else(Revoked::default, |p| Revoked { finished: p.finished, paused: p.paused })
+        let give_up = |key: TopicPartition| {
+            let partition = table.assigned.remove(&key);
+            let (finished, paused) = partition.map_or((None, false), |p| (p.finished, p.paused));
+            Revoked { partition: key, finished, paused }
+        };
+        keys.into_iter().map(give_up).collect()
     }
 
     /// Lets nothing more begin, and waits for what runs. False: something still ran at the end.
@@ -141,7 +168,9 @@ impl Partitions {
     pub(crate) fn pressure(&self, max_messages: usize, max_bytes: usize) -> Pressure {
         let mut pressure = Pressure::default();
         for (key, partition) in &mut self.lock().assigned {
-            let (messages, bytes) = (partition.pending.len(), partition.bytes);
+            // An offset that is done takes a few bytes, but not none.
+            let messages = partition.queued.max(partition.pending.len() / DONE_PER_QUEUED);
+            let bytes = partition.bytes;
             if !partition.paused && (messages >= max_messages || bytes >= max_bytes) {
                 partition.paused = true;
                 pressure.pause.push(key.clone());
@@ -169,9 +198,11 @@ impl Partition {
     fn finish(&mut self, offset: i64) {
         if let Ok(at) = self.pending.binary_search_by_key(&offset, |pending| pending.offset) {
             self.pending[at].finished = true;
+            // What is done takes no more room, also behind a message that waits for its retry.
+            self.queued -= 1;
+            self.bytes -= self.pending[at].size;
         }
         while let Some(done) = self.pending.pop_front_if(|pending| pending.finished) {
-            self.bytes -= done.size;
             self.finished = Some(done.offset);
         }
     }
@@ -262,9 +293,10 @@ mod tests {
             running.finish();
             second
         });
-        let revoked = partitions.revoke(&("t".into(), 0), Duration::from_secs(10));
+        let key = ("t".to_owned(), 0);
+        let revoked = partitions.revoke(vec![key.clone()], Duration::from_secs(10));
         let second = worker.join().expect("no panic");
-        assert_eq!(revoked, Revoked { finished: Some(0), paused: false });
+        assert_eq!(revoked, [Revoked { partition: key, finished: Some(0), paused: false }]);
         assert!(partitions.begin(&second).is_none());
 
         let redelivered = partitions.enter(&record(1));
@@ -277,7 +309,7 @@ mod tests {
         let partitions = Arc::new(Partitions::default());
         let ticket = partitions.enter(&record(0));
         let zombie = partitions.begin(&ticket).expect("assigned");
-        assert_eq!(partitions.revoke(&("t".into(), 0), Duration::ZERO), Revoked::default());
+        assert_eq!(partitions.revoke(vec![("t".into(), 0)], Duration::ZERO)[0].finished, None);
         partitions.enter(&record(0));
         zombie.finish();
         assert_eq!(partitions.take_finished(), []);
@@ -295,6 +327,25 @@ mod tests {
         finish(&partitions, &tickets[1]);
         assert_eq!(partitions.pressure(4, usize::MAX).resume, std::slice::from_ref(&key));
         assert_eq!(partitions.pressure(4, 100).pause, [key], "bytes count as well");
+    }
+
+    #[test]
+    fn what_is_done_behind_a_message_that_waits_takes_no_room() {
+        let partitions = Arc::new(Partitions::default());
+        let tickets: Vec<_> = (0..50).map(|offset| partitions.enter(&record(offset))).collect();
+        tickets[1..].iter().for_each(|ticket| finish(&partitions, ticket));
+        assert_eq!(partitions.take_finished(), [], "the first one waits");
+        assert_eq!(partitions.pressure(4, 1000), Pressure::default());
+    }
+
+    #[test]
+    fn a_topic_that_was_made_anew_begins_anew() {
+        let partitions = Arc::new(Partitions::default());
+        let old = partitions.enter(&record(7));
+        let new = partitions.enter(&record(0));
+        assert!(partitions.begin(&old).is_none());
+        finish(&partitions, &new);
+        assert_eq!(partitions.take_finished(), [(("t".into(), 0), 0)]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kafka::rdkafka::client::ClientContext;
-use kafka::rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use kafka::rdkafka::error::{KafkaError, KafkaResult};
 use kafka::rdkafka::topic_partition_list::TopicPartitionList;
 use kafka::{Record, Settings};
@@ -33,15 +33,15 @@ impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         let Rebalance::Revoke(partitions) = rebalance else { return };
         let lost = consumer.assignment_lost();
-        for element in partitions.elements() {
-            let key = (element.topic().to_owned(), element.partition());
-            let revoked = self.partitions.revoke(&key, self.drain_timeout);
+        let keys = partitions.elements();
+        let keys = keys.iter().map(|element| (element.topic().to_owned(), element.partition()));
+        for revoked in self.partitions.revoke(keys.collect(), self.drain_timeout) {
             // What was lost belongs to another instance already, which must not see its offset change.
             if let Some(offset) = revoked.finished.filter(|_| !lost) {
-                store(consumer, &key, offset);
+                store(consumer, &revoked.partition, offset);
             }
             if revoked.paused {
-                set_paused(consumer, &[key], false);
+                set_paused(consumer, &[revoked.partition], false);
             }
         }
     }
@@ -92,17 +92,28 @@ impl Poller {
     pub(crate) fn run(self, shutdown: &CancellationToken) -> KafkaResult<bool> {
         let mut next_store = Instant::now();
         let mut failure = None;
+        let mut trouble = None;
         while !shutdown.is_cancelled() {
             match self.consumer.poll(POLL) {
                 None => {}
-                Some(Ok(message)) => self.dispatch(Record::from_message(&message)),
+                Some(Ok(message)) => {
+                    trouble = None;
+                    self.dispatch(Record::from_message(&message));
+                }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     failure = Some(error);
                     break;
                 }
-                // librdkafka goes on by itself; health and lag tell about a broker that is away.
                 Some(Err(error)) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "poll");
+                    // librdkafka goes on by itself; the same trouble is said once.
+                    let code = error.rdkafka_error_code();
+                    if code != trouble {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "consuming has trouble"
+                        );
+                        trouble = code;
+                    }
                 }
             }
             if Instant::now() >= next_store {
@@ -113,10 +124,7 @@ impl Poller {
         }
         let drained = self.partitions.close(self.options.drain_timeout);
         self.store_finished();
-        if let Err(error) = self.consumer.commit_consumer_state(CommitMode::Sync) {
-            // Nothing to commit, or the broker is away: then messages come again, and the inbox knows them.
-            tracing::debug!(error = &error as &dyn std::error::Error, "last commit");
-        }
+        // Dropping the consumer commits what is stored and leaves the group.
         failure.map_or(Ok(drained), Err)
     }
 

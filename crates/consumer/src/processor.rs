@@ -1,7 +1,10 @@
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use events::Envelope;
+use futures::FutureExt;
 use kafka::{Record, Settings, Topic};
 use sqlx::PgPool;
 use telemetry::TraceContext;
@@ -29,6 +32,16 @@ enum Unroutable {
 #[error("the handler took longer than {0:?}")]
 struct TookTooLong(std::time::Duration);
 
+/// The handler panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler panicked: {0}")]
+struct Panicked(String);
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
 /// One attempt at one message: a transaction with the inbox row and the effect.
 pub(crate) struct Processor {
     pub(crate) subscription: Arc<Subscription>,
@@ -48,7 +61,14 @@ impl Processor {
         let span = self.span(record);
         let began = Instant::now();
         let attempt = async {
-            let outcome = self.decode_and_process(record).await;
+            let caught = AssertUnwindSafe(self.decode_and_process(record)).catch_unwind();
+            // Above all limits of the parts: a connection that died without a word must not hold a lane.
+            let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await
+            {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
+                Err(elapsed) => Err(Failure::unavailable(elapsed)),
+            };
             if let Err(failure) = &outcome {
                 Span::current()
                     .record("error.type", field::display(format!("{:?}", failure.class())));
@@ -115,6 +135,9 @@ impl Processor {
                 if let Some(replay) = replay {
                     replay.settled(&mut tx, &self.group, Outcome::Processed).await?;
                 }
+                // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without
+                // saying so; any statement does say so.
+                sqlx::query("select 1").execute(&mut *tx).await?;
                 tx.commit().await?;
                 (self.on_commit)();
                 if gap {

@@ -1,5 +1,9 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use rdkafka::Timestamp;
-use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
+use rdkafka::message::{
+    BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message, OwnedHeaders,
+};
 
 /// Headers in their order, byte for byte; Kafka allows a name more than once and a null value.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
@@ -26,7 +30,6 @@ pub struct Record {
 impl Record {
     /// Copies a record out of the client's memory.
     pub fn from_message(message: &BorrowedMessage<'_>) -> Self {
-        let headers = message.headers().into_iter().flat_map(rdkafka::message::Headers::iter);
         Self {
             topic: message.topic().to_owned(),
             partition: message.partition(),
@@ -37,7 +40,7 @@ impl Record {
             },
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
-            headers: headers.map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),
+            headers: message.headers().map(copy_headers).unwrap_or_default(),
         }
     }
 
@@ -53,6 +56,18 @@ impl Record {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + of(value)).sum();
         of(&self.key) + of(&self.value) + headers + size_of::<Self>()
     }
+}
+
+/// The client panics on a name that is not UTF-8, which anybody may send: such a header stands as U+FFFD.
+fn copy_headers(headers: &BorrowedHeaders) -> Headers {
+    let copy = |index| {
+        let header = catch_unwind(AssertUnwindSafe(|| headers.get(index)));
+        header.map_or_else(
+            |_| ("\u{fffd}".to_owned(), None),
+            |header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)),
+        )
+    };
+    (0..headers.count()).map(copy).collect()
 }
 
 /// Headers as the client takes them.

@@ -113,7 +113,7 @@ fn what_we_write_the_sdk_reads() {
     assert_eq!(sdk.extension("traceparent").cloned(), text(TRACEPARENT));
     match sdk.data() {
         Some(Data::Json(data)) => {
-            assert_eq!(serde_json::to_vec(data).unwrap().len(), ours.data.len())
+            assert_eq!(serde_json::to_vec(data).unwrap().len(), ours.data.len());
         }
         Some(Data::Binary(data)) => assert_eq!(*data, ours.data),
         other => panic!("the data is {other:?}"),

@@ -29,7 +29,7 @@ pub(crate) const SERVICES: [Service; 2] = [
 ];
 
 /// How long a service may take to drain.
-pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const GRACE: std::time::Duration = std::time::Duration::from_secs(12);
 
 /// A tenant of the demo, and its API key.
 pub(crate) struct Tenant {

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(100);
 const BACKOFF: Duration = Duration::from_secs(1);
 /// How often depth and age are measured.
 const MEASURE: Duration = Duration::from_secs(5);
+/// How long a statement may take. After that the session counts as lost: a connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(10);
 /// How long the records under way may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -78,7 +80,7 @@ impl Relay {
     /// purged with it.
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), RelayError> {
         let mut session = Session {
-            shards: Shards::connect(&self.database).await?,
+            shards: within(Shards::connect(&self.database)).await?,
             producer: self.kafka.producer().create()?,
             kafka: &self.kafka,
             instruments: &self.instruments,
@@ -86,20 +88,22 @@ impl Relay {
         };
         let mut next_measure = Instant::now();
         while !shutdown.is_cancelled() {
-            if Instant::now() >= session.shards.next_tick() && session.shards.share().await? {
+            if Instant::now() >= session.shards.next_tick()
+                && within(session.shards.share()).await?
+            {
                 let owned = session.shards.owned();
                 self.instruments.shards(owned.len());
                 tracing::info!(shards = ?owned, "the relay publishes these shards");
             }
             if Instant::now() >= next_measure {
-                session.measure().await?;
+                within(session.measure()).await?;
                 next_measure = Instant::now() + MEASURE;
             }
-            let rows = session.select().await?;
+            let rows = within(session.select()).await?;
             let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
             if !rows.is_empty() {
                 let published = session.publish(rows, shutdown).await?;
-                session.delete(&published).await?;
+                within(session.delete(&published)).await?;
             }
             if !full {
                 tokio::select! {
@@ -112,6 +116,11 @@ impl Relay {
         session.shards.release().await;
         Ok(())
     }
+}
+
+async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    let elapsed = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    timeout(STATEMENT, statement).await.map_err(elapsed)?
 }
 
 /// What ends a session.
@@ -201,7 +210,7 @@ impl Session<'_> {
         }
         if let Some((code, reason)) = self.producer.client().fatal_error() {
             tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
-            self.delete(&published).await?;
+            within(self.delete(&published)).await?;
             return Err(KafkaError::MessageProduction(code).into());
         }
         Ok(published)
@@ -309,7 +318,7 @@ async fn delivered(
         tokio::select! {
             biased;
             outcome = &mut delivery => return Ok(Outcome::of(outcome)),
-            () = sleep_until(TokioInstant::from_std(shards.next_tick())) => shards.confirm().await?,
+            () = sleep_until(TokioInstant::from_std(shards.next_tick())) => within(shards.confirm()).await?,
             () = shutdown.cancelled() => {
                 let rest = timeout(DRAIN, &mut delivery).await;
                 return Ok(rest.map_or(Outcome::Abandoned, Outcome::of));

@@ -14,7 +14,7 @@ create table invoices (
 
 -- The last number given per tenant. A row and not a sequence: a sequence leaves a gap when a transaction rolls
 -- back, and invoice numbers must have none. Its lock makes the invoices of one tenant wait for each other, so it
--- is taken last.
+-- is taken after all that could be done before, and the transaction ends soon after.
 create table invoice_counter (
     tenant_id text   primary key,
     last      bigint not null

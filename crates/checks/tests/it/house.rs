@@ -21,7 +21,7 @@ impl House {
         // As in production: without it there are no spans, and so no trace that could be one.
         static TELEMETRY: Once = Once::new();
         TELEMETRY.call_once(|| {
-            telemetry::init("checks", telemetry::LogFormat::Json).unwrap();
+            telemetry::init("checks", telemetry::LogFormat::Silent).unwrap();
         });
         Self {
             order: order::app::build(order::Config { chassis: order }).start().await.unwrap(),
