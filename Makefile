@@ -8,7 +8,7 @@ ORDERFLOW := $(TARGET)/debug/orderflow
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build-system ## Follow three orders to their invoices, on real servers that are gone afterwards
 	@exec $(ORDERFLOW) demo
@@ -39,3 +39,5 @@ build-system:
 
 build-ops:
 	@test -x $(ORDERFLOW) || cargo build -p ops
+
+-include deploy/compose.mk

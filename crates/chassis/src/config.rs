@@ -13,7 +13,7 @@ use crate::tenants::{Tenants, TenantsError};
 
 /// A value that no log shows.
 #[derive(Clone)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl FromStr for Secret {
     type Err = std::convert::Infallible;
@@ -30,7 +30,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    pub(crate) fn expose(&self) -> &str {
+    /// The value.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -13,7 +13,7 @@ mod server;
 mod service;
 mod tenants;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Secret};
 pub use extract::{Json, Path, Query, Submission};
 pub use flow::Caller;
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};

@@ -70,7 +70,7 @@ pub struct Parts {
 
 type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Periodic = Box<dyn FnOnce(PgPool, CancellationToken) -> Task + Send>;
+type Begin = Box<dyn FnOnce(&Parts, CancellationToken) -> Result<Task, ConfigError> + Send>;
 
 /// A service: what it is made of, before it runs.
 pub struct Service {
@@ -81,7 +81,7 @@ pub struct Service {
     publishes: Vec<Topic>,
     routes: Vec<Build<Router>>,
     subscriptions: Vec<(Build<Subscription>, Options)>,
-    periodic: Vec<Periodic>,
+    background: Vec<Begin>,
 }
 
 impl Service {
@@ -95,7 +95,7 @@ impl Service {
             publishes: Vec::new(),
             routes: Vec::new(),
             subscriptions: Vec::new(),
-            periodic: Vec::new(),
+            background: Vec::new(),
         };
         service.task("prune idempotency keys", Duration::from_mins(10), idempotency::prune)
     }
@@ -148,10 +148,25 @@ impl Service {
         self
     }
 
+    /// Work that goes on beside requests and messages, from when the service is ready until the token is
+    /// cancelled. `begin` is called at once, and says what is wrong with the configuration.
+    #[must_use]
+    pub fn background<F>(
+        mut self,
+        begin: impl FnOnce(&Parts, CancellationToken) -> Result<F, ConfigError> + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let begin = |parts: &Parts, shutdown| Ok(Box::pin(begin(parts, shutdown)?) as Task);
+        self.background.push(Box::new(begin));
+        self
+    }
+
     /// Housekeeping that is done every so often, and again the next time if it failed.
     #[must_use]
     pub fn task<F>(
-        mut self,
+        self,
         name: &'static str,
         every: Duration,
         task: impl Fn(PgPool) -> F + Send + Sync + 'static,
@@ -159,8 +174,9 @@ impl Service {
     where
         F: Future<Output = sqlx::Result<()>> + Send + 'static,
     {
-        self.periodic.push(Box::new(move |pool, shutdown| {
-            Box::pin(async move {
+        self.background(move |parts, shutdown| {
+            let pool = parts.pool.clone();
+            Ok(async move {
                 while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
                     if let Err(error) = task(pool.clone()).await {
                         tracing::warn!(
@@ -171,8 +187,7 @@ impl Service {
                     }
                 }
             })
-        }));
-        self
+        })
     }
 
     /// Starts everything, and returns when it is ready. A database that is away is waited for.
@@ -192,6 +207,8 @@ impl Service {
         let relaying = CancellationToken::new();
         let (intakes, relays) = (TaskTracker::new(), TaskTracker::new());
 
+        let begun = self.background.into_iter().map(|begin| begin(&parts, intake.clone()));
+        let background = begun.collect::<Result<Vec<_>, _>>()?;
         let mut consumers = Vec::new();
         for (subscription, options) in self.subscriptions {
             options.check(pool::IDLE_IN_TRANSACTION)?;
@@ -238,8 +255,8 @@ impl Service {
         for consumer in consumers {
             intakes.spawn(consumer.run(intake.clone()));
         }
-        for task in self.periodic {
-            intakes.spawn(task(pool.clone(), intake.clone()));
+        for task in background {
+            intakes.spawn(task);
         }
         intakes.spawn(tenants.clone().keep_current(intake.clone()));
         let router =
@@ -310,6 +327,15 @@ impl Running {
         };
         let carried_out = tokio::time::timeout(DRAIN_RELAY, carry_out).await.is_ok();
         taken_in && carried_out
+    }
+}
+
+/// Dropped without a shutdown, as when a test fails, it stops all the same: threads that went on polling would
+/// keep the process.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.intake.cancel();
+        self.relaying.cancel();
     }
 }
 

@@ -1,0 +1,51 @@
+use std::marker::PhantomData;
+
+use consumer::{Failure, Handler, Received};
+use events::{Event, Order, OrderCompleted, OrderCreated, OrderUpdated};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::store;
+
+/// Writes the order that an event carries into the projection.
+pub(crate) struct Project<E>(PhantomData<fn() -> E>);
+
+impl<E> Project<E> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Carries> Handler for Project<E> {
+    type Event = E;
+
+    async fn handle(&self, tx: &mut PgConnection, event: &Received<E>) -> Result<(), Failure> {
+        let (order, completed_at) = event.data.order();
+        store::put(tx, order, event.envelope.version, completed_at).await?;
+        Ok(())
+    }
+}
+
+/// An event that carries the whole order.
+pub(crate) trait Carries: Event {
+    /// The order, and when it was completed.
+    fn order(&self) -> (&Order, Option<OffsetDateTime>);
+}
+
+impl Carries for OrderCreated {
+    fn order(&self) -> (&Order, Option<OffsetDateTime>) {
+        (&self.0, None)
+    }
+}
+
+impl Carries for OrderUpdated {
+    fn order(&self) -> (&Order, Option<OffsetDateTime>) {
+        (&self.0, None)
+    }
+}
+
+impl Carries for OrderCompleted {
+    fn order(&self) -> (&Order, Option<OffsetDateTime>) {
+        (&self.order, Some(self.completed_at))
+    }
+}

@@ -1,0 +1,10 @@
+#![doc = include_str!("../README.md")]
+
+pub mod app;
+
+mod api;
+mod config;
+mod consumers;
+mod store;
+
+pub use config::Config;

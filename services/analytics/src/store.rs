@@ -1,0 +1,89 @@
+use events::{Order, TenantId};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+
+/// What the orders completed on one day come to, in one currency.
+#[derive(Serialize)]
+pub(crate) struct Revenue {
+    pub(crate) day: String,
+    pub(crate) currency: String,
+    pub(crate) orders: i64,
+    /// Wider than one order's total, so that no number of orders overflows it.
+    pub(crate) total: i128,
+}
+
+/// How far orders came.
+#[derive(sqlx::FromRow, Serialize)]
+pub(crate) struct Funnel {
+    pub(crate) created: i64,
+    pub(crate) open: i64,
+    pub(crate) completed: i64,
+}
+
+/// Writes an order as it is at this version, whole, unless a newer one is known.
+pub(crate) async fn put(
+    tx: &mut PgConnection,
+    order: &Order,
+    version: i64,
+    completed_at: Option<OffsetDateTime>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into orders as known (order_id, tenant_id, version, currency, total, created_at, completed_at)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (order_id) do update set
+             (tenant_id, version, currency, total, created_at, completed_at) =
+             (excluded.tenant_id, excluded.version, excluded.currency, excluded.total, excluded.created_at,
+              excluded.completed_at)
+         where known.version < excluded.version",
+    )
+    .bind(order.order_id.0)
+    .bind(order.tenant_id.as_str())
+    .bind(version)
+    .bind(&order.currency)
+    .bind(order.total)
+    .bind(order.created_at)
+    .bind(completed_at)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// A tenant's revenue, of what was completed at `from` or later and before `until`.
+pub(crate) async fn revenue(
+    pool: &PgPool,
+    tenant: &TenantId,
+    from: Option<OffsetDateTime>,
+    until: Option<OffsetDateTime>,
+) -> sqlx::Result<Vec<Revenue>> {
+    // The sum of bigints is a numeric, which travels as text.
+    let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
+        "select to_char(completed_at at time zone 'UTC', 'YYYY-MM-DD') as day, currency, count(*),
+                sum(total)::text
+         from orders
+         where tenant_id = $1
+           and completed_at >= coalesce($2, '-infinity') and completed_at < coalesce($3, 'infinity')
+         group by day, currency order by day, currency",
+    )
+    .bind(tenant.as_str())
+    .bind(from)
+    .bind(until)
+    .fetch_all(pool)
+    .await?;
+    let revenue = rows.into_iter().map(|(day, currency, orders, total)| {
+        let total = total.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Revenue { day, currency, orders, total })
+    });
+    revenue.collect()
+}
+
+/// A tenant's funnel.
+pub(crate) async fn funnel(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Funnel> {
+    sqlx::query_as(
+        "select count(*) as created, count(*) - count(completed_at) as open, count(completed_at) as completed
+         from orders where tenant_id = $1",
+    )
+    .bind(tenant.as_str())
+    .fetch_one(pool)
+    .await
+}

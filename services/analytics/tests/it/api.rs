@@ -1,0 +1,91 @@
+use serde_json::json;
+
+use crate::house::{House, get, story, text};
+
+#[tokio::test]
+async fn revenue_is_per_day_and_currency_of_the_tenant_alone() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let sales = [
+        ("acme", "EUR", 1000, "2026-11-19T23:59:59.999999Z"),
+        ("acme", "EUR", 2000, "2026-11-20T00:00:00Z"),
+        ("acme", "EUR", 3000, "2026-11-20T23:59:59.999999Z"),
+        ("acme", "JPY", 4000, "2026-11-20T12:00:00Z"),
+        ("acme", "EUR", 5000, "2026-11-21T00:00:00Z"),
+        ("globex", "EUR", 6000, "2026-11-20T12:00:00Z"),
+    ];
+    for (tenant, currency, total, at) in sales {
+        house.send(&story(tenant, currency, total, at).completed).await;
+    }
+    house.send(&story("globex", "EUR", 1000, "2026-11-20T12:00:00Z").created).await;
+    house.heard(sales.len() + 1).await;
+
+    let row = |day: &str, currency: &str, orders: u8, total: u32| json!({"day": day, "currency": currency, "orders": orders, "total": total});
+    let all = [
+        row("2026-11-19", "EUR", 1, 1000),
+        row("2026-11-20", "EUR", 2, 5000),
+        row("2026-11-20", "JPY", 1, 4000),
+        row("2026-11-21", "EUR", 1, 5000),
+    ];
+    for (query, rows) in [
+        ("", &all[..]),
+        ("?from=2026-11-20", &all[1..]),
+        ("?to=2026-11-20", &all[..3]),
+        ("?from=2026-11-20&to=2026-11-20", &all[1..3]),
+        ("?from=2026-11-22", &[]),
+        ("?from=0001-01-01&to=9999-12-31", &all[..]),
+    ] {
+        let answer = get(&running, &format!("/revenue{query}"), "demo-acme").await;
+        assert_eq!(answer, (200, json!({"revenue": rows})), "{query}");
+    }
+    let of_globex = json!({"revenue": [row("2026-11-20", "EUR", 1, 6000)]});
+    assert_eq!(get(&running, "/revenue", "demo-globex").await, (200, of_globex));
+    let funnel = json!({"created": 2, "open": 1, "completed": 1});
+    assert_eq!(get(&running, "/funnel", "demo-globex").await, (200, funnel));
+    let funnel = json!({"created": 5, "open": 0, "completed": 5});
+    assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_sum_beyond_64_bits_is_exact() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    sqlx::query(
+        "insert into orders (order_id, tenant_id, version, currency, total, created_at, completed_at)
+         select gen_random_uuid(), 'acme', 1, 'EUR', 9223372036854775807, now(), '2026-11-20' from generate_series(1, 3)",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let (status, body) = text(&running, "/revenue", "demo-acme").await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("\"total\":27670116110564327421"), "{body}");
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_request_that_makes_no_sense_is_told_so() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let empty = json!({"created": 0, "open": 0, "completed": 0});
+    assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, empty));
+    for (path, key, status, named) in [
+        ("/revenue?from=20-11-2026", "demo-acme", 400, "from must be a day"),
+        ("/revenue?from=", "demo-acme", 400, "from must be a day"),
+        ("/revenue?to=2026-02-30", "demo-acme", 400, "to must be a day"),
+        ("/revenue?to=2026-11-20T00:00:00Z", "demo-acme", 400, "to must be a day"),
+        ("/revenue?to=2026-W47-5", "demo-acme", 400, "to must be a day"),
+        ("/revenue?from=2026-11-21&to=2026-11-20", "demo-acme", 400, "from must not be after to"),
+        ("/revenue?since=2026-11-21", "demo-acme", 400, "since"),
+        ("/revenue?from=2026-11-20&from=2026-11-21", "demo-acme", 400, "from"),
+        ("/revenue", "nobody", 401, "API key"),
+        ("/funnel", "nobody", 401, "API key"),
+        ("/nothing", "demo-acme", 404, "path"),
+    ] {
+        let (answered, problem) = get(&running, path, key).await;
+        assert_eq!(answered, status, "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(named), "{path}: {problem}");
+    }
+    running.shutdown().await;
+}

@@ -1,0 +1,7 @@
+//! Analytics, by its production wiring, on real Kafka and Postgres.
+
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod house;
+mod numbers;

@@ -1,0 +1,2 @@
+pub(crate) mod invoice_issued;
+pub(crate) mod order_completed;

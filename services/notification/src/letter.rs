@@ -1,0 +1,105 @@
+//! What the e-mails say.
+
+use std::fmt::Write as _;
+
+use events::{InvoiceIssued, Order};
+use iso_currency::Currency;
+
+/// An e-mail as it is meant for somebody. Nothing from outside is in the subject, which becomes a header.
+pub(crate) struct Letter<'a> {
+    pub(crate) kind: &'static str,
+    /// As the event says it; it is parsed when it is sent.
+    pub(crate) to: &'a str,
+    pub(crate) subject: String,
+    pub(crate) body: String,
+}
+
+impl<'a> Letter<'a> {
+    /// The order is complete.
+    pub(crate) fn confirmation(order: &'a Order) -> Self {
+        let mut body = format!("Thank you. Your order {} is complete.\n\n", order.order_id);
+        for item in &order.items {
+            let price = amount(item.unit_price, &order.currency);
+            let _ =
+                writeln!(body, "  {} x {}, {price} each", item.quantity, on_one_line(&item.sku));
+        }
+        let _ = write!(body, "\nTotal: {}\n", amount(order.total, &order.currency));
+        Self {
+            kind: "confirmation",
+            to: &order.customer_email,
+            subject: format!("Your order {}", order.order_id),
+            body,
+        }
+    }
+
+    /// The order was invoiced.
+    pub(crate) fn receipt(invoice: &'a InvoiceIssued) -> Self {
+        let InvoiceIssued { number, order_id, .. } = invoice;
+        Self {
+            kind: "receipt",
+            to: &invoice.customer_email,
+            subject: format!("Receipt: invoice {number}"),
+            body: format!(
+                "Invoice {number} of {}\nOrder {order_id}\n\nTotal: {}\n",
+                invoice.issued_at.date(),
+                amount(invoice.total, &invoice.currency),
+            ),
+        }
+    }
+}
+
+/// Minor units as people write them: `EUR 13.50`, `JPY 1350`.
+fn amount(minor: i64, currency: &str) -> String {
+    // Events are read tolerantly, so the code may be any text.
+    let known = Currency::from_code(currency).filter(|known| known.code() == currency);
+    let Some(digits) = known.and_then(Currency::exponent) else {
+        return format!("{} {minor} in minor units", on_one_line(currency));
+    };
+    let digits = usize::from(digits);
+    let sign = if minor < 0 { "-" } else { "" };
+    // At least one digit stays before the point.
+    let figures = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
+    let (whole, fraction) = figures.split_at(figures.len() - digits);
+    let point = if digits == 0 { "" } else { "." };
+    format!("{currency} {sign}{whole}{point}{fraction}")
+}
+
+fn on_one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{OrderCompleted, SCHEMAS};
+
+    use super::*;
+
+    #[test]
+    fn amounts_have_as_many_digits_as_the_currency() {
+        for (minor, currency, written) in [
+            (1350, "EUR", "EUR 13.50"),
+            (5, "EUR", "EUR 0.05"),
+            (0, "EUR", "EUR 0.00"),
+            (-5, "EUR", "EUR -0.05"),
+            (1350, "JPY", "JPY 1350"),
+            (1350, "BHD", "BHD 1.350"),
+            (i64::MIN, "EUR", "EUR -92233720368547758.08"),
+            (1350, "eur", "eur 1350 in minor units"),
+            (1350, "E\n\n", "E   1350 in minor units"),
+        ] {
+            assert_eq!(amount(minor, currency), written);
+        }
+    }
+
+    #[test]
+    fn a_confirmation_lists_what_was_ordered_each_on_its_line() {
+        let file = SCHEMAS.iter().find(|file| file.event_type == "order.completed").unwrap();
+        let mut order = serde_json::from_str::<OrderCompleted>(file.example).unwrap().order;
+        order.items[0].sku = "book\r\nTotal: EUR 0.00".into();
+        let letter = Letter::confirmation(&order);
+        assert_eq!(letter.body.lines().count(), 4 + order.items.len());
+        assert!(letter.body.contains("book  Total: EUR 0.00, EUR "), "{}", letter.body);
+        assert!(letter.body.ends_with("\nTotal: EUR 13.50\n"), "{}", letter.body);
+        assert_eq!(letter.subject, format!("Your order {}", order.order_id));
+    }
+}

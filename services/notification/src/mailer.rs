@@ -1,0 +1,206 @@
+//! How an e-mail leaves the house: to a mail server, or into a folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chassis::ConfigError;
+use lettre::address::AddressError;
+use lettre::message::Mailbox;
+use lettre::message::header::ContentType;
+use lettre::transport::smtp;
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use tokio::time::timeout;
+
+use crate::config::Mail;
+use crate::store::Due;
+
+/// How long sending one may take: less than a drain, and than a transaction may be idle.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why an e-mail was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("{0:?} is no e-mail address")]
+    Address(String, #[source] AddressError),
+    #[error("it makes no message")]
+    Message(#[source] lettre::error::Error),
+    // Says its cause itself.
+    #[error("the mail server: {0}")]
+    Smtp(smtp::Error),
+    #[error("the mail server took longer than {TIME_LIMIT:?}")]
+    TimedOut,
+    #[error("the file can't be written")]
+    File(#[source] std::io::Error),
+}
+
+impl SendError {
+    /// Whether it will fail for ever.
+    pub(crate) fn is_permanent(&self) -> bool {
+        match self {
+            Self::Address(..) | Self::Message(_) => true,
+            // The replies about this e-mail (RFC 5321, 4.2.2). Other 5xx are about credentials, the protocol or
+            // the server as a whole, which somebody may put right.
+            Self::Smtp(error) => {
+                let code = error.status().map(u16::from);
+                code.is_some_and(|code| matches!(code, 501 | 550..=559))
+            }
+            Self::TimedOut | Self::File(_) => false,
+        }
+    }
+}
+
+/// The way out.
+pub(crate) struct Mailer {
+    from: Mailbox,
+    target: Target,
+}
+
+enum Target {
+    Server(AsyncSmtpTransport<Tokio1Executor>),
+    Folder(PathBuf),
+}
+
+impl Mailer {
+    /// Does not connect yet: a mail server may be away.
+    pub(crate) fn new(mail: Mail) -> Result<Self, ConfigError> {
+        // A variable that is set to nothing is not set.
+        let url = mail.smtp_url.filter(|url| !url.expose().is_empty());
+        let folder = mail.mail_dir.filter(|folder| !folder.as_os_str().is_empty());
+        let target = match (url, folder) {
+            (Some(url), None) => Target::Server(server(url.expose())?),
+            (None, Some(folder)) => Target::Folder(existing(folder)?),
+            (None, None) => {
+                return Err(ConfigError::Missing(
+                    "SMTP_URL",
+                    "give the mail server as smtp://host:port, or set MAIL_DIR to a folder instead",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                let both = "SMTP_URL is set too, and an e-mail goes one way; unset one of the two";
+                return Err(ConfigError::Invalid("MAIL_DIR", both.to_owned()));
+            }
+        };
+        Ok(Self { from: mail.mail_from, target })
+    }
+
+    /// Sends an e-mail. The same one is the same message each time.
+    pub(crate) async fn send(&self, due: &Due) -> Result<(), SendError> {
+        let message = self.message(due)?;
+        match &self.target {
+            Target::Server(server) => {
+                let sent = timeout(TIME_LIMIT, server.send(message)).await;
+                sent.map_err(|_| SendError::TimedOut)?.map_err(SendError::Smtp)?;
+                Ok(())
+            }
+            Target::Folder(folder) => {
+                let name = format!("{}-{}.eml", due.order_id, due.kind);
+                write(folder, &name, &message.formatted()).await.map_err(SendError::File)
+            }
+        }
+    }
+
+    fn message(&self, due: &Due) -> Result<Message, SendError> {
+        Message::builder()
+            .message_id(Some(due.message_id.clone()))
+            .date(due.created_at.into())
+            .from(self.from.clone())
+            .to(Mailbox::new(None, address(&due.recipient)?))
+            .subject(&due.subject)
+            .header(ContentType::TEXT_PLAIN)
+            .body(due.body.clone())
+            .map_err(SendError::Message)
+    }
+}
+
+/// One bare address. The grammar has room for control characters in quotes, a header has none.
+fn address(text: &str) -> Result<Address, SendError> {
+    let plain =
+        if text.contains(char::is_control) { Err(AddressError::InvalidInput) } else { Ok(text) };
+    plain.and_then(str::parse).map_err(|error| SendError::Address(text.to_owned(), error))
+}
+
+/// What is wrong is said without the URL, which may hold a password.
+fn server(url: &str) -> Result<AsyncSmtpTransport<Tokio1Executor>, ConfigError> {
+    let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|_| {
+        let form = "it is not of the form smtp://host:port or smtps://user:password@host";
+        ConfigError::Invalid("SMTP_URL", form.to_owned())
+    })?;
+    Ok(builder.timeout(Some(TIME_LIMIT)).build())
+}
+
+fn existing(folder: PathBuf) -> Result<PathBuf, ConfigError> {
+    match std::fs::create_dir_all(&folder) {
+        Ok(()) => Ok(folder),
+        Err(error) => {
+            let why = format!("the folder {} can't be made: {error}", folder.display());
+            Err(ConfigError::Invalid("MAIL_DIR", why))
+        }
+    }
+}
+
+/// Under its name a file is always whole.
+async fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let unfinished = folder.join(format!(".{name}"));
+    tokio::fs::write(&unfinished, bytes).await?;
+    tokio::fs::rename(&unfinished, folder.join(name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailer(smtp_url: &str, mail_dir: &str) -> Result<Mailer, String> {
+        let mail = Mail {
+            smtp_url: smtp_url.parse().ok(),
+            mail_dir: Some(mail_dir.into()),
+            mail_from: "shop@example.com".parse().unwrap(),
+        };
+        Mailer::new(mail).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn exactly_one_way_out_is_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("made/here");
+        let folder = folder.to_str().unwrap();
+        assert!(mailer("smtp://localhost:1025", "").is_ok());
+        assert!(mailer("smtps://user:secret@mail.example.com", "").is_ok());
+        assert!(mailer("", folder).is_ok() && Path::new(folder).is_dir());
+        for (url, folder, variables) in [
+            ("", "", ["SMTP_URL", "MAIL_DIR"]),
+            ("smtp://localhost", folder, ["SMTP_URL", "MAIL_DIR"]),
+            ("http://u:hunter2@localhost", "", ["SMTP_URL", "smtp://host:port"]),
+            ("smtp://u:hunter2@localhost?tls=perhaps", "", ["SMTP_URL", "smtp://host:port"]),
+            ("localhost:1025", "", ["SMTP_URL", "smtp://host:port"]),
+            ("", "/dev/null/mail", ["MAIL_DIR", "/dev/null/mail"]),
+        ] {
+            let error = mailer(url, folder).err().unwrap();
+            assert!(variables.iter().all(|name| error.contains(name)), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_bare_address() {
+        for good in ["ada@example.com", "a.b+c@x.example", "\"a b\"@example.com", "ä@exämple.com"]
+        {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "nobody",
+            "ada@example.com\nBcc: eve@example.com",
+            "ada@example.com\r\n\r\nbody",
+            "\"a\nb\"@example.com",
+            "\"a\\\nb\"@example.com",
+            "ada@exa\nmple.com",
+            "ada@example.com, eve@example.com",
+            "Ada <ada@example.com>",
+            "ada@example.com> SIZE=1",
+        ] {
+            let error = address(bad).expect_err(bad);
+            assert!(error.is_permanent() && error.to_string().contains("no e-mail address"));
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+    }
+}

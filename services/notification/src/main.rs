@@ -1,0 +1,5 @@
+//! The binary `notification`.
+
+fn main() -> std::process::ExitCode {
+    chassis::main("notification", notification::app::build)
+}

@@ -1,0 +1,167 @@
+//! A notification service of the test's own, and what the test says to it and hears from it.
+
+use std::time::Duration;
+
+use chassis::Running;
+use events::{
+    Cause, CorrelationId, Encoded, Event, InvoiceId, InvoiceIssued, Message, OrderCompleted,
+    OrderId, SCHEMAS, TenantId,
+};
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::rdkafka::util::Timeout;
+use kafka::{Settings, Topic};
+use notification::{Config, Mail, app};
+use sandbox::testing::{TestSpace, eventually};
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(crate) struct House {
+    pub(crate) space: TestSpace,
+    pub(crate) pool: PgPool,
+    pub(crate) folder: tempfile::TempDir,
+    settings: Settings,
+    producer: FutureProducer,
+}
+
+/// An e-mail as the service keeps it.
+#[derive(sqlx::FromRow, Clone, PartialEq, Debug)]
+pub(crate) struct Row {
+    pub(crate) order_id: Uuid,
+    pub(crate) kind: String,
+    pub(crate) attempts: i32,
+    pub(crate) last_error: Option<String>,
+    pub(crate) sent: bool,
+    pub(crate) failed: bool,
+}
+
+impl House {
+    /// The surroundings, without the service.
+    pub(crate) async fn empty() -> Self {
+        let space = TestSpace::new().await;
+        let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
+        let topics = [OrderCompleted::TYPE, InvoiceIssued::TYPE].map(Topic::event);
+        kafka::ensure(&settings, &topics).await.unwrap();
+        let producer = settings.producer().create().unwrap();
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        Self { space, pool, folder, settings, producer }
+    }
+
+    /// The service, writing its e-mails into the folder.
+    pub(crate) async fn start(&self) -> Running {
+        self.start_with(None).await
+    }
+
+    /// The service, sending its e-mails to a mail server on this port.
+    pub(crate) async fn start_smtp(&self, port: u16) -> Running {
+        self.start_with(Some(format!("smtp://127.0.0.1:{port}"))).await
+    }
+
+    async fn start_with(&self, smtp_url: Option<String>) -> Running {
+        let space = &self.space;
+        let chassis = chassis::Config::for_tests(
+            space.database_url(),
+            space.kafka_brokers(),
+            space.topic_prefix(),
+        );
+        let mail = Mail {
+            mail_dir: smtp_url.is_none().then(|| self.folder.path().to_owned()),
+            smtp_url: smtp_url.map(|url| url.parse().unwrap()),
+            mail_from: "Shop <shop@example.com>".parse().unwrap(),
+        };
+        app::build(Config { chassis, mail }).start().await.unwrap()
+    }
+
+    /// Sends an event the way a relay does.
+    pub(crate) async fn send(&self, event: &Encoded) {
+        let headers = kafka::content_headers(&event.envelope);
+        let topic = self.settings.prefixed(&event.envelope.event_type);
+        let record = FutureRecord::to(&topic)
+            .headers(kafka::client_headers(&headers))
+            .key(&event.envelope.partition_key)
+            .payload(&event.data);
+        self.producer.send(record, Timeout::Never).await.unwrap();
+    }
+
+    pub(crate) async fn rows(&self) -> Vec<Row> {
+        sqlx::query_as(
+            "select order_id, kind, attempts, last_error, sent_at is not null as sent,
+                    failed_at is not null as failed
+             from emails order by order_id, kind",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap_or_default() // the service may not have migrated yet
+    }
+
+    /// Waits until there are that many e-mails, and all are as they should be.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        count: usize,
+        settled: impl Fn(&Row) -> bool,
+    ) -> Vec<Row> {
+        eventually(what, PATIENCE, async || {
+            let rows = self.rows().await;
+            (rows.len() == count && rows.iter().all(&settled)).then_some(rows)
+        })
+        .await
+    }
+
+    pub(crate) fn file(&self, order: &str, kind: &str) -> String {
+        let path = self.folder.path().join(format!("{order}-{kind}.eml"));
+        std::fs::read_to_string(path).unwrap()
+    }
+}
+
+/// A completed order of a tenant, told at version 2.
+pub(crate) fn completed(tenant: &str) -> Encoded {
+    completed_to(tenant, "ada@example.com")
+}
+
+/// The same, for this customer, who need not have an e-mail address that the schema takes.
+pub(crate) fn completed_to(tenant: &str, customer_email: &str) -> Encoded {
+    let file = SCHEMAS.iter().find(|file| file.event_type == OrderCompleted::TYPE).unwrap();
+    let mut data: OrderCompleted = serde_json::from_str(file.example).unwrap();
+    data.order.order_id = OrderId::new();
+    data.order.tenant_id = TenantId::new(tenant).unwrap();
+    let mut encoded = Message::new("/order", 2, data, cause()).encode().unwrap();
+    let mut data: Value = serde_json::from_slice(&encoded.data).unwrap();
+    data["customer_email"] = customer_email.into();
+    encoded.data = serde_json::to_vec(&data).unwrap();
+    encoded
+}
+
+/// The invoice of a completed order.
+pub(crate) fn invoiced(completed: &Encoded) -> Encoded {
+    let OrderCompleted { order, completed_at } = serde_json::from_slice(&completed.data).unwrap();
+    let issued = InvoiceIssued {
+        invoice_id: InvoiceId::new(),
+        order_id: order.order_id,
+        tenant_id: order.tenant_id,
+        number: 17,
+        customer_email: order.customer_email,
+        currency: order.currency,
+        total: order.total,
+        issued_at: completed_at,
+    };
+    Message::new("/billing", 2, issued, cause()).encode().unwrap()
+}
+
+fn cause() -> Cause {
+    Cause {
+        correlation_id: CorrelationId::new("flow-17").unwrap(),
+        causation_id: None,
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+    }
+}
+
+pub(crate) async fn get(running: &Running, path: &str, key: &str) -> (u16, Value) {
+    let request =
+        reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap())
+}

@@ -1,0 +1,10 @@
+//! Notification, by its production wiring, on real Kafka and Postgres.
+
+#![allow(clippy::unwrap_used)]
+
+mod api;
+mod house;
+mod sending;
+mod sink;
+mod start;
+mod writing;

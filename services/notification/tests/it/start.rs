@@ -1,0 +1,33 @@
+use std::process::Command;
+
+/// What the program says when it is started like this, and ends.
+fn says(variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_notification"));
+    for name in ["SMTP_URL", "MAIL_DIR", "MAIL_FROM"] {
+        command.env_remove(name);
+    }
+    let output = command
+        .env("DATABASE_URL", "postgres://nobody:nothing@127.0.0.1:1/nowhere")
+        .env("KAFKA_BROKERS", "127.0.0.1:1")
+        .env("TENANTS", "demo-acme=acme")
+        .args(["--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[test]
+fn without_one_way_for_its_e_mails_it_does_not_start_and_names_the_variable() {
+    for (variables, named) in [
+        (&[][..], "SMTP_URL is not set"),
+        (&[("SMTP_URL", ""), ("MAIL_DIR", "")], "SMTP_URL is not set"),
+        (&[("SMTP_URL", "smtp://localhost"), ("MAIL_DIR", "/tmp")], "MAIL_DIR can't be used"),
+        (&[("SMTP_URL", "mail.example.com")], "SMTP_URL can't be used"),
+        (&[("MAIL_DIR", "/tmp"), ("MAIL_FROM", "nobody")], "MAIL_FROM"),
+    ] {
+        let said = says(variables);
+        assert!(said.contains(named), "{variables:?}: {said}");
+    }
+}
