@@ -1,6 +1,6 @@
 # The front door. `make` lists what it can do.
 
-SERVICES := order billing
+SERVICES := order billing notification analytics
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 ORDERFLOW := $(TARGET)/debug/orderflow
 

@@ -47,7 +47,7 @@ impl Error {
         use sandbox::Error as Sandbox;
         Some(match self {
             Self::NoProgram { .. } => {
-                "`make demo` and `make local` build it first; by hand: cargo build -p order -p billing"
+                "`make demo` and `make local` build it first; by hand: cargo build --workspace --bins"
             }
             Self::PortsTaken(_) | Self::Sandbox(Sandbox::PortTaken { .. }) => {
                 "end what holds it, then do this again. Nothing was left running."

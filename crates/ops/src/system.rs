@@ -23,9 +23,11 @@ pub(crate) struct Service {
 }
 
 /// All there are. One more is a line here, and its package in the Makefile's `SERVICES`.
-pub(crate) const SERVICES: [Service; 2] = [
+pub(crate) const SERVICES: [Service; 4] = [
     Service { name: "order", http: 8081, admin: 9181, hears: None },
     Service { name: "billing", http: 8082, admin: 9182, hears: Some("order.completed") },
+    Service { name: "notification", http: 8083, admin: 9183, hears: Some("order.completed") },
+    Service { name: "analytics", http: 8084, admin: 9184, hears: Some("order.completed") },
 ];
 
 /// How long a service may take to drain.
@@ -200,7 +202,7 @@ impl Start<'_> {
     ) -> Result<Process, sandbox::Error> {
         let mut command = Command::new(program);
         // Whatever the caller's environment has for a system of its own.
-        for other in ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES"] {
+        for other in ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SMTP_URL"] {
             command.env_remove(other);
         }
         let tenants = [ACME, GLOBEX].map(|tenant| format!("{}={}", tenant.key, tenant.name));
@@ -211,6 +213,9 @@ impl Start<'_> {
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin}"))
             .env("TENANTS", tenants.join(","))
             .env("OPERATOR_TOKEN", OPERATOR_TOKEN)
+            .env("FAULTS", "on")
+            // Only notification asks for it: e-mails as files, beside the logs.
+            .env("MAIL_DIR", self.logs.with_file_name("mail"))
             .env("RUST_LOG", env::var("RUST_LOG").unwrap_or_else(|_| "info".into()));
         let log = self.logs.join(format!("{}.log", service.name));
         let mut process = Process::spawn(service.name, command, &log, self.life)?;
