@@ -104,7 +104,7 @@ fn admin_of(place: &Where) -> Result<String, Failure> {
     }
     let service = place.group.split('.').next().unwrap_or_default();
     let known = SERVICES.iter().find(|known| known.name == service);
-    let untrue = || Error::Untrue(format!("there is no service {service}; give its --admin URL"));
+    let untrue = || Error::Refused(format!("there is no service {service}; give its --admin URL"));
     known
         .map(|known| format!("http://127.0.0.1:{}", known.admin))
         .ok_or_else(untrue)
@@ -146,7 +146,7 @@ fn chosen(
         let why = format!(
             "no dead letter {id} waits: it is unknown, or was replayed well; see `dlq list`"
         );
-        return Err(Error::Untrue(why)).during("find it");
+        return Err(Error::Refused(why)).during("find it");
     }
     Ok(found)
 }
@@ -199,7 +199,7 @@ fn bytes(value: Option<&[u8]>) -> String {
 fn agreed(count: usize, group: &str) -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
         let why = "there is nobody to ask; say --yes".to_owned();
-        return Err(Error::Untrue(why)).during("ask whether to send");
+        return Err(Error::Refused(why)).during("ask whether to send");
     }
     print!("Send {count} to {group} again? [y/N] ");
     let mut answer = String::new();

@@ -27,6 +27,9 @@ pub(crate) enum Error {
     TooLate { until: String, limit: Duration },
     #[error("{0}")]
     Untrue(String),
+    /// The question, or its answer, makes no sense; the text says what does.
+    #[error("{0}")]
+    Refused(String),
     #[error("{doing}")]
     Io { doing: String, source: io::Error },
 }
@@ -54,7 +57,8 @@ impl Error {
             }
             Self::Busy(_) => "wait until it has ended, then do this again",
             // These say it themselves.
-            Self::Sandbox(
+            Self::Refused(_)
+            | Self::Sandbox(
                 Sandbox::MissingTools(_) | Sandbox::Fetch { .. } | Sandbox::NoPostgresUser,
             ) => return None,
             Self::StillRuns(_) => "end it by hand (another user's? see `ps`), then do this again",
