@@ -1,6 +1,6 @@
 # The system in containers, by whichever compose is there: deploy/system.
 
-.PHONY: up down nuke status logs urls order
+.PHONY: up down nuke status logs urls order break heal replay smoke
 
 up: ## Start the system in containers, and wait until all of it is healthy
 	@deploy/system up
@@ -22,3 +22,15 @@ urls: ## List where everything is
 
 order: ## Place an order and show where it can be seen
 	@deploy/system order
+
+break: ## Break a consumer on purpose; GROUP=billing KIND=permanent|transient|slow RATE=1
+	@deploy/system break $(or $(GROUP),billing) $(or $(KIND),permanent) $(or $(RATE),1)
+
+heal: ## Heal what was broken
+	@deploy/system heal $(GROUP)
+
+replay: ## Show what is dead, ask, and send it to its group again; GROUP=billing
+	@deploy/replay-dlq.sh --group $(or $(GROUP),billing)
+
+smoke: ## Check the whole visit on the running containers: order, invoice, e-mails, trace, break, heal, replay
+	@deploy/smoke

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use kafka::Record;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::dead_letters::DeadLetters;
 use crate::failure::Class;
@@ -53,10 +54,17 @@ pub(crate) struct Lane {
     parkings: u64,
 }
 
+/// A message from its first attempt until it is settled.
+struct Work {
+    delivery: Delivery,
+    retries: u32,
+    /// Lasts as long: the attempts that failed are events on it.
+    span: Span,
+}
+
 /// A key whose first message failed and waits.
 struct Parked {
-    head: Delivery,
-    retries: u32,
+    head: Work,
     behind: VecDeque<Delivery>,
 }
 
@@ -95,18 +103,18 @@ impl Lane {
 
     async fn take(&mut self, delivery: Delivery) {
         let key = delivery.key();
-        match self.parked.get_mut(&key) {
-            Some(parked) => parked.behind.push_back(delivery),
-            None => {
-                if let Settled::Retry = self.shared.settle(&delivery, 0).await {
-                    self.park(key, Parked { head: delivery, retries: 1, behind: VecDeque::new() });
-                }
-            }
+        if let Some(parked) = self.parked.get_mut(&key) {
+            parked.behind.push_back(delivery);
+            return;
+        }
+        let mut head = self.shared.work(delivery);
+        if let Settled::Retry = self.shared.settle(&mut head).await {
+            self.park(key, Parked { head, behind: VecDeque::new() });
         }
     }
 
     fn park(&mut self, key: Vec<u8>, parked: Parked) {
-        let wait = self.shared.processor.options.backoff(parked.retries);
+        let wait = self.shared.processor.options.backoff(parked.head.retries);
         self.parkings += 1;
         self.due.insert((Instant::now() + wait, self.parkings), key.clone());
         self.parked.insert(key, parked);
@@ -120,21 +128,33 @@ impl Lane {
         self.shared.processor.instruments.parked(-1);
         self.shared.processor.instruments.retried();
         loop {
-            if let Settled::Retry = self.shared.settle(&parked.head, parked.retries).await {
-                parked.retries += 1;
+            if let Settled::Retry = self.shared.settle(&mut parked.head).await {
                 self.park(key, parked);
                 return;
             }
             let Some(next) = parked.behind.pop_front() else { return };
-            parked.head = next;
-            parked.retries = 0;
+            parked.head = self.shared.work(next);
         }
     }
 }
 
 impl Shared {
-    /// Deals with a message that has been retried so often. Waits while the database is away.
-    async fn settle(&self, delivery: &Delivery, retries: u32) -> Settled {
+    fn work(&self, delivery: Delivery) -> Work {
+        let span = self.processor.span(&delivery.record);
+        Work { delivery, retries: 0, span }
+    }
+
+    /// Deals with a message. Waits while the database is away.
+    async fn settle(&self, work: &mut Work) -> Settled {
+        let span = work.span.clone();
+        let settled = self.try_to_settle(work).instrument(span).await;
+        if let Settled::Retry = settled {
+            work.retries += 1;
+        }
+        settled
+    }
+
+    async fn try_to_settle(&self, Work { delivery, retries, .. }: &Work) -> Settled {
         let mut wait = FIRST_WAIT;
         let mut waiting = None;
         loop {
@@ -145,7 +165,7 @@ impl Shared {
             let Some(running) = self.partitions.begin(&delivery.ticket) else {
                 return Settled::Done;
             };
-            let failure = match self.processor.attempt(&delivery.record, retries).await {
+            let failure = match self.processor.attempt(&delivery.record, *retries).await {
                 Ok(outcome) => {
                     self.processor.instruments.settled(outcome);
                     running.finish();
@@ -167,7 +187,7 @@ impl Shared {
                     }
                     wait = (wait * 2).min(LONGEST_WAIT);
                 }
-                Class::Transient if retries < self.processor.options.retries => {
+                Class::Transient if *retries < self.processor.options.retries => {
                     return Settled::Retry;
                 }
                 Class::Transient | Class::Permanent => {
@@ -180,6 +200,8 @@ impl Shared {
 
     async fn bury(&self, delivery: &Delivery, running: Running, reason: kafka::Reason) {
         let record = &delivery.record;
+        Span::current().record("error.type", reason.exception.as_str());
+        Span::current().record("otel.status_code", "ERROR");
         tracing::error!(
             reason = reason.message,
             topic = record.topic,

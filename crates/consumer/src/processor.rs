@@ -7,7 +7,7 @@ use events::Envelope;
 use futures::FutureExt;
 use kafka::{Record, Settings, Topic};
 use sqlx::PgPool;
-use telemetry::TraceContext;
+use telemetry::{TraceContext, query_span};
 use tracing::{Instrument, Span, field};
 
 use crate::failure::Failure;
@@ -58,34 +58,26 @@ pub(crate) struct Processor {
 impl Processor {
     /// Makes one attempt. `retry` counts those before.
     pub(crate) async fn attempt(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
-        let span = self.span(record);
         let began = Instant::now();
-        let attempt = async {
-            let caught = AssertUnwindSafe(self.decode_and_process(record)).catch_unwind();
-            // Above all limits of the parts: a connection that died without a word must not hold a lane.
-            let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await
-            {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
-                Err(elapsed) => Err(Failure::unavailable(elapsed)),
-            };
-            if let Err(failure) = &outcome {
-                Span::current()
-                    .record("error.type", field::display(format!("{:?}", failure.class())));
-                tracing::warn!(
-                    error = failure as &dyn std::error::Error,
-                    class = ?failure.class(),
-                    retry,
-                    topic = record.topic,
-                    partition = record.partition,
-                    offset = record.offset,
-                    "a message was not processed"
-                );
-            }
-            outcome
+        let caught = AssertUnwindSafe(self.decode_and_process(record)).catch_unwind();
+        // Above all limits of the parts: a connection that died without a word must not hold a lane.
+        let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
+            Err(elapsed) => Err(Failure::unavailable(elapsed)),
         };
-        let outcome = attempt.instrument(span).await;
         self.instruments.attempted(began.elapsed());
+        if let Err(failure) = &outcome {
+            tracing::warn!(
+                error = failure as &dyn std::error::Error,
+                class = ?failure.class(),
+                retry,
+                topic = record.topic,
+                partition = record.partition,
+                offset = record.offset,
+                "a message was not processed"
+            );
+        }
         outcome
     }
 
@@ -114,8 +106,14 @@ impl Processor {
         data: &[u8],
         replay: Option<&Replay>,
     ) -> Result<Outcome, Failure> {
-        let mut tx = self.pool.begin().await?;
-        match admit(&mut tx, &self.group, route.mode, envelope).await? {
+        let (mut tx, admission) = async {
+            let mut tx = self.pool.begin().await?;
+            let admission = admit(&mut tx, &self.group, route.mode, envelope).await?;
+            Ok::<_, sqlx::Error>((tx, admission))
+        }
+        .instrument(query_span("insert inbox"))
+        .await?;
+        match admission {
             Admission::Settled(outcome) => {
                 if let Some(replay) = replay {
                     replay.settled(&mut tx, &self.group, outcome).await?;
@@ -138,7 +136,7 @@ impl Processor {
                 // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without
                 // saying so; any statement does say so.
                 sqlx::query("select 1").execute(&mut *tx).await?;
-                tx.commit().await?;
+                tx.commit().instrument(query_span("commit")).await?;
                 (self.on_commit)();
                 if gap {
                     self.instruments.gap();
@@ -172,13 +170,16 @@ impl Processor {
             .ok_or_else(|| Failure::permanent(Unroutable::NoHandler(event_type.clone())))
     }
 
-    /// The span of one attempt: a child of the span in which the event was created, linked to the hop.
-    fn span(&self, record: &Record) -> Span {
+    /// The span of a message. A child of the span in which the event was created, and linked to the hop; a
+    /// replay is a trace of its own, linked to both.
+    pub(crate) fn span(&self, record: &Record) -> Span {
         let topic = self.kafka.unprefixed(&record.topic);
+        let replay = Replay::of(record, &self.kafka, &self.group);
         let span = tracing::info_span!(
             "process",
             otel.name = format!("process {topic}"),
             otel.kind = "consumer",
+            otel.status_code = field::Empty,
             messaging.system = "kafka",
             messaging.operation.name = "process",
             messaging.operation.r#type = "process",
@@ -188,15 +189,18 @@ impl Processor {
             messaging.consumer.group.name = self.group,
             messaging.message.id = record.text_header("ce_id"),
             messaging.message.conversation_id = record.text_header("ce_correlationid"),
+            replay_id = replay.as_ref().map(Replay::id),
             event_id = field::Empty,
             correlation_id = field::Empty,
             tenant_id = field::Empty,
             error.r#type = field::Empty,
         );
         let context = |name| record.text_header(name).map(|parent| TraceContext::new(parent, None));
-        let hop = context("traceparent");
-        if let Some(created_in) = context("ce_traceparent").or_else(|| hop.clone()) {
-            created_in.set_parent(&span);
+        let (created_in, hop) = (context("ce_traceparent"), context("traceparent"));
+        match created_in.as_ref().or(hop.as_ref()) {
+            Some(created_in) if replay.is_some() => created_in.link(&span),
+            Some(created_in) => created_in.set_parent(&span),
+            None => {}
         }
         if let Some(hop) = hop {
             hop.link(&span);

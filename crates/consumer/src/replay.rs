@@ -45,6 +45,10 @@ impl Replay {
         Some(Self { id, origin: Coordinates::carried_by(record)? })
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// In the transaction of the inbox row.
     pub(crate) async fn settled(
         &self,

@@ -20,7 +20,7 @@ use crate::{
 const COMPLETED: &str = "order.completed";
 const BILLING: &str = "billing";
 const DEAD_LETTERS: &str = "billing.dlq";
-/// How long is waited for an invoice.
+/// How long is waited for what an order leads to.
 const LIMIT: Duration = Duration::from_secs(30);
 
 struct Wish {
@@ -86,6 +86,8 @@ async fn show(system: &System, console: &Console) -> Result<(), Failure> {
         settings: system.kafka(),
         order_port: system.port("order"),
         billing_port: system.port(BILLING),
+        notification_port: system.port("notification"),
+        analytics_port: system.port("analytics"),
     };
     let group = Group::new(&show.settings, BILLING).during("watch billing's group")?;
     let mut completed =
@@ -109,6 +111,9 @@ async fn show(system: &System, console: &Console) -> Result<(), Failure> {
         line("  This is a build without optimisation, made for being built fast.");
     }
 
+    heading("The others heard of the same events");
+    show.others_heard(&flows).await.during("see the e-mails and the numbers")?;
+
     heading("Then Kafka delivers one event twice, and a message of random bytes");
     show.nothing_comes_of_it(&flows, &group).await.during("show that neither changes anything")
 }
@@ -118,6 +123,8 @@ struct Show<'a> {
     settings: Settings,
     order_port: u16,
     billing_port: u16,
+    notification_port: u16,
+    analytics_port: u16,
 }
 
 impl Show<'_> {
@@ -169,15 +176,8 @@ impl Show<'_> {
 
     /// Waits for the one invoice of an order.
     async fn invoice(&self, tenant: &Tenant, order: &Order) -> Result<Invoice, Error> {
-        let start = Instant::now();
-        while start.elapsed() < LIMIT {
-            if let Some(invoice) = self.only_invoice(tenant, order).await? {
-                return Ok(invoice);
-            }
-            sleep(Duration::from_millis(1)).await;
-        }
         let until = format!("billing has an invoice of the order {}", order.id);
-        Err(Error::TooLate { until, limit: LIMIT })
+        until_some(until, || self.only_invoice(tenant, order)).await
     }
 
     async fn only_invoice(&self, tenant: &Tenant, order: &Order) -> Result<Option<Invoice>, Error> {
@@ -195,6 +195,52 @@ impl Show<'_> {
             }
             _ => Ok(invoice),
         }
+    }
+
+    /// Notification has sent two e-mails for each order, and analytics has counted all of them.
+    async fn others_heard(&self, flows: &[Flow]) -> Result<(), Error> {
+        let slow = OnlyIfSlow::new(self.console);
+        let mut told = Vec::new();
+        for flow in flows {
+            let sent = step(&slow, "waiting for e-mails", self.sent(flow), |_| "sent".into());
+            told.push(("e-mails", sent.await?));
+        }
+        for tenant in [ACME, GLOBEX] {
+            let of_tenant = flows.iter().filter(|flow| flow.tenant.name == tenant.name);
+            let orders: Vec<_> = of_tenant.map(|flow| &flow.order).collect();
+            let counted = self.counted(&tenant, &orders);
+            let counted = step(&slow, "waiting for numbers", counted, |_| "counted".into());
+            told.push(("revenue", counted.await?));
+        }
+        fields(&told);
+        Ok(())
+    }
+
+    async fn sent(&self, flow: &Flow) -> Result<String, Error> {
+        let id = &flow.order.id;
+        let ask = async || {
+            let emails = http::emails(self.notification_port, &flow.tenant, id).await?;
+            let all = emails.len() == 2 && emails.iter().all(|email| email.sent_at.is_some());
+            Ok(all.then_some(emails))
+        };
+        let emails = until_some(format!("two e-mails of the order {id} are sent"), ask).await?;
+        let told = emails.iter().map(|email| format!("{} to {}", email.kind, email.to));
+        Ok(told.collect::<Vec<_>>().join(", "))
+    }
+
+    async fn counted(&self, tenant: &Tenant, orders: &[&Order]) -> Result<String, Error> {
+        let total = orders.iter().map(|order| order.total).sum::<i64>();
+        let currency = orders.first().map_or("", |order| &order.currency);
+        let ask = async || {
+            let days = http::revenue(self.analytics_port, tenant).await?;
+            let of_currency = || days.iter().filter(|day| day.currency == currency);
+            let sums =
+                of_currency().fold((0, 0), |sum, day| (sum.0 + day.orders, sum.1 + day.total));
+            Ok((sums == (orders.len(), total)).then_some(()))
+        };
+        let revenue = money(total, currency);
+        until_some(format!("the revenue of {} is {revenue}", tenant.name), ask).await?;
+        Ok(format!("{:8} {revenue:>12}   orders: {}", tenant.name, orders.len()))
     }
 
     async fn nothing_comes_of_it(&self, flows: &[Flow], group: &Group) -> Result<(), Error> {
@@ -253,4 +299,19 @@ impl Show<'_> {
         ]);
         Ok(())
     }
+}
+
+/// Asks until there is an answer.
+async fn until_some<T>(
+    until: String,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    Err(Error::TooLate { until, limit: LIMIT })
 }

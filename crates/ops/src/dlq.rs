@@ -29,9 +29,9 @@ pub(crate) struct Where {
     /// What precedes every topic and group
     #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "", global = true)]
     prefix: String,
-    /// The admin port of the group's service [default: its own on 127.0.0.1]
-    #[arg(long, env = "ADMIN_URL", global = true)]
-    admin: Option<String>,
+    /// The admin port of the group's service; `{service}` and `{port}` are filled in
+    #[arg(long, env = "ADMIN_URL", default_value = "http://127.0.0.1:{port}", global = true)]
+    admin: String,
 }
 
 #[derive(Subcommand)]
@@ -72,7 +72,7 @@ struct Letter {
 /// Gives the code to exit with: 1 if a replay did not end well.
 pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
     let settings = Settings::new(&place.brokers, &place.prefix);
-    let admin = admin_of(&place)?;
+    let admin = admin_of(&place).during("find the group's service")?;
     let letters = waiting(&settings, &place.group, &admin).await?;
     match what {
         What::List => {
@@ -98,17 +98,23 @@ pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
     }
 }
 
-fn admin_of(place: &Where) -> Result<String, Failure> {
-    if let Some(admin) = &place.admin {
-        return Ok(admin.trim_end_matches('/').to_owned());
+/// A group is named after its service: `analytics`, `analytics.2`.
+fn admin_of(Where { admin, group, .. }: &Where) -> Result<String, Error> {
+    let name = group.split('.').next().unwrap_or_default();
+    let admin = admin.trim_end_matches('/').replace("{service}", name);
+    if !admin.contains("{port}") {
+        return Ok(admin);
     }
-    let service = place.group.split('.').next().unwrap_or_default();
-    let known = SERVICES.iter().find(|known| known.name == service);
-    let untrue = || Error::Refused(format!("there is no service {service}; give its --admin URL"));
-    known
-        .map(|known| format!("http://127.0.0.1:{}", known.admin))
-        .ok_or_else(untrue)
-        .during("begin")
+    let known = SERVICES.iter().find(|service| service.name == name);
+    let port = known.map(|service| service.admin.to_string());
+    port.map(|port| admin.replace("{port}", &port)).ok_or_else(|| {
+        let all: Vec<_> = SERVICES.iter().map(|service| service.name).collect();
+        let all = all.join(", ");
+        let why = format!(
+            "no service has the group {group}; there are {all}, and for another one give --admin"
+        );
+        Error::Refused(why)
+    })
 }
 
 /// What lies in the group's dead letters, but for what was replayed well: the last death of each.
@@ -273,6 +279,7 @@ fn told(outcome: Option<Replayed>, id: &str) -> (bool, String) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -282,6 +289,19 @@ mod tests {
         assert_eq!(bytes(Some(b"\x1b[2J")), "\\x1b[2J");
         assert_eq!(bytes(Some(&[0xff])), "\\xff");
         assert_eq!(bytes(None), "none");
+    }
+
+    #[test]
+    fn the_admin_port_is_that_of_the_groups_service() {
+        let of = |group: &str, admin: &str| {
+            let (brokers, prefix) = (String::new(), String::new());
+            admin_of(&Where { group: group.into(), brokers, prefix, admin: admin.into() })
+        };
+        let (here, by_name) = ("http://127.0.0.1:{port}", "http://{service}:{port}/");
+        assert_eq!(of("billing", here).unwrap(), "http://127.0.0.1:9182");
+        assert_eq!(of("analytics.2", by_name).unwrap(), "http://analytics:9184");
+        assert_eq!(of("else", "http://there:1").unwrap(), "http://there:1");
+        assert!(of("else", by_name).is_err_and(|error| error.to_string().contains("--admin")));
     }
 
     #[test]

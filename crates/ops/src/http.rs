@@ -78,6 +78,49 @@ pub(crate) async fn invoices(
     Ok(send::<Invoices>("billing", tenant, request).await?.invoices)
 }
 
+/// An e-mail of notification's.
+#[derive(Deserialize)]
+pub(crate) struct Email {
+    pub(crate) kind: String,
+    pub(crate) to: String,
+    /// None: not yet.
+    pub(crate) sent_at: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Emails {
+    emails: Vec<Email>,
+}
+
+/// `GET /emails?order_id=`
+pub(crate) async fn emails(
+    port: u16,
+    tenant: &Tenant,
+    order_id: &str,
+) -> Result<Vec<Email>, Error> {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/emails?order_id={order_id}"));
+    Ok(send::<Emails>("notification", tenant, request).await?.emails)
+}
+
+/// What orders came to on a day, in a currency.
+#[derive(Deserialize)]
+pub(crate) struct Revenue {
+    pub(crate) currency: String,
+    pub(crate) orders: usize,
+    pub(crate) total: i64,
+}
+
+#[derive(Deserialize)]
+struct Revenues {
+    revenue: Vec<Revenue>,
+}
+
+/// `GET /revenue`
+pub(crate) async fn revenue(port: u16, tenant: &Tenant) -> Result<Vec<Revenue>, Error> {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/revenue"));
+    Ok(send::<Revenues>("analytics", tenant, request).await?.revenue)
+}
+
 async fn send<T: DeserializeOwned>(
     service: &'static str,
     tenant: &Tenant,

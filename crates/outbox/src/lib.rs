@@ -3,6 +3,7 @@
 mod instruments;
 mod prepared;
 mod relay;
+mod row;
 mod shards;
 
 pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare};

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use events::{Encoded, Envelope, Event, Message, SchemaViolation};
 use sqlx::PgConnection;
 use sqlx::types::Json;
+use telemetry::query_span;
+use tracing::Instrument;
 
 /// How many shards the keys are spread over, and so how many instances can share the work of one outbox.
 /// Part of the stored rows: never change it while rows wait.
@@ -72,6 +74,7 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
     .bind(rows.headers)
     .bind(rows.payloads)
     .execute(tx)
+    .instrument(query_span("insert outbox"))
     .await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::channel::oneshot::Canceled;
 use kafka::Settings;
@@ -10,7 +10,6 @@ use kafka::rdkafka::producer::{
     DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig,
 };
 use sqlx::postgres::PgConnectOptions;
-use sqlx::types::Json;
 use telemetry::TraceContext;
 use telemetry::instruments::Meter;
 use tokio::sync::Notify;
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, field};
 
 use crate::instruments::Instruments;
+use crate::row::Row;
 use crate::shards::Shards;
 
 /// Rows that are published together.
@@ -132,15 +132,6 @@ enum RelayError {
     Producer(#[from] KafkaError),
 }
 
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: i64,
-    topic: String,
-    key: String,
-    headers: Json<BTreeMap<String, String>>,
-    payload: Vec<u8>,
-}
-
 struct Session<'a> {
     shards: Shards,
     producer: FutureProducer,
@@ -158,8 +149,9 @@ impl Session<'_> {
         let refused: Vec<_> = self.refused.keys().cloned().collect();
         let owned = self.shards.owned().to_vec();
         sqlx::query_as(
-            "select id, topic, key, headers, payload from outbox
-             where shard = any($1) and key <> all($2) order by id limit $3",
+            "select id, topic, key, headers, payload,
+                    extract(epoch from clock_timestamp() - created_at)::float8 as waited
+             from outbox where shard = any($1) and key <> all($2) order by id limit $3",
         )
         .bind(owned)
         .bind(refused)
@@ -178,6 +170,7 @@ impl Session<'_> {
         let mut published = Vec::with_capacity(rows.len());
         let mut failed: HashSet<String> = HashSet::new();
         let mut sent = Vec::with_capacity(rows.len());
+        let selected = SystemTime::now();
         for row in rows {
             sent.push((send(&self.producer, self.kafka, &row), row));
         }
@@ -192,6 +185,7 @@ impl Session<'_> {
                 Ok(Outcome::Delivered) if failed.contains(&row.key) => {}
                 Ok(Outcome::Delivered) => {
                     self.instruments.sent(&row.topic);
+                    row.record_wait(selected);
                     published.push(row.id);
                 }
                 Ok(Outcome::Refused(error)) => {
@@ -227,8 +221,8 @@ impl Session<'_> {
             error = error as &dyn std::error::Error,
             topic = row.topic,
             order_id = row.key,
-            event_id = row.headers.get("ce_id"),
-            correlation_id = row.headers.get("ce_correlationid"),
+            event_id = row.header("ce_id"),
+            correlation_id = row.header("ce_correlationid"),
             "Kafka refuses an event; it and the later ones of its order wait in the outbox"
         );
     }
@@ -258,7 +252,6 @@ fn send(
     kafka: &Settings,
     row: &Row,
 ) -> Result<(DeliveryFuture, Span), KafkaError> {
-    let header = |name: &str| row.headers.get(name).map(String::as_str);
     let span = tracing::info_span!(
         "send",
         otel.name = format!("send {}", row.topic),
@@ -267,16 +260,16 @@ fn send(
         messaging.operation.name = "send",
         messaging.operation.r#type = "send",
         messaging.destination.name = row.topic,
-        messaging.message.id = header("ce_id"),
-        messaging.message.conversation_id = header("ce_correlationid"),
+        messaging.message.id = row.header("ce_id"),
+        messaging.message.conversation_id = row.header("ce_correlationid"),
         messaging.kafka.message.key = row.key,
-        event_id = header("ce_id"),
-        correlation_id = header("ce_correlationid"),
-        tenant_id = header("ce_tenantid"),
+        event_id = row.header("ce_id"),
+        correlation_id = row.header("ce_correlationid"),
+        tenant_id = row.header("ce_tenantid"),
         error.r#type = field::Empty,
     );
-    if let Some(created_in) = header("ce_traceparent") {
-        TraceContext::new(created_in, None).set_parent(&span);
+    if let Some(created_in) = row.created_in() {
+        created_in.set_parent(&span);
     }
     let mut headers: kafka::Headers = row
         .headers

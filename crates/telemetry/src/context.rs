@@ -1,8 +1,9 @@
 use std::collections::HashMap;
+use std::time::SystemTime;
 
-use opentelemetry::Context;
 use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{Span as _, TraceContextExt, Tracer};
+use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -61,6 +62,24 @@ impl TraceContext {
         let linked = context.span().span_context().clone();
         if linked.is_valid() {
             span.add_link(linked);
+        }
+    }
+
+    /// Records a span that is over: a wait which nobody watched while it lasted. A child of this context; nothing
+    /// if that is not valid, or where no spans are exported.
+    pub fn record_wait(
+        &self,
+        name: &'static str,
+        from: SystemTime,
+        until: SystemTime,
+        attributes: Vec<KeyValue>,
+    ) {
+        let context = self.to_otel();
+        if context.span().span_context().is_valid() {
+            let tracer = global::tracer(crate::TRACER);
+            let wait = tracer.span_builder(name).with_start_time(from.min(until));
+            let mut span = wait.with_attributes(attributes).start_with_context(&tracer, &context);
+            span.end_with_timestamp(until);
         }
     }
 

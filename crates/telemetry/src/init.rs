@@ -54,9 +54,10 @@ pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitErr
         provider = provider.with_batch_exporter(exporter);
     }
     let provider = provider.build();
+    opentelemetry::global::set_tracer_provider(provider.clone());
 
     let spans = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("orderflow"))
+        .with_tracer(provider.tracer(crate::TRACER))
         .with_location(false)
         .with_threads(false)
         .with_target(false)

@@ -4,11 +4,16 @@ mod context;
 mod init;
 mod log;
 mod metrics;
+mod query;
 
 pub use context::TraceContext;
 pub use init::{InitError, Tracing, init};
 pub use log::LogFormat;
 pub use metrics::Metrics;
+pub use query::query_span;
 
 /// The metrics API that instruments are made with; one version for all.
 pub use opentelemetry::{KeyValue, metrics as instruments};
+
+/// The instrumentation scope of all spans.
+const TRACER: &str = "orderflow";

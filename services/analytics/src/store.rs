@@ -1,7 +1,9 @@
 use events::{Order, TenantId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use telemetry::query_span;
 use time::OffsetDateTime;
+use tracing::Instrument;
 
 /// What the orders completed on one day come to, in one currency.
 #[derive(Serialize)]
@@ -45,6 +47,7 @@ pub(crate) async fn put(
     .bind(order.created_at)
     .bind(completed_at)
     .execute(tx)
+    .instrument(query_span("upsert orders"))
     .await?;
     Ok(())
 }

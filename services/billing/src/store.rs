@@ -1,7 +1,9 @@
 use events::{InvoiceId, Order, OrderId, TenantId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use telemetry::query_span;
 use time::OffsetDateTime;
+use tracing::Instrument;
 use uuid::Uuid;
 
 /// What the database gave an invoice.
@@ -47,6 +49,7 @@ pub(crate) async fn issue(
     .bind(&order.currency)
     .bind(order.total)
     .fetch_optional(tx)
+    .instrument(query_span("insert invoices"))
     .await
 }
 

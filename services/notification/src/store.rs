@@ -3,7 +3,9 @@ use events::{Envelope, Event, OrderId, TenantId};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
+use telemetry::query_span;
 use time::OffsetDateTime;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::letter::Letter;
@@ -67,6 +69,7 @@ pub(crate) async fn write<E: Event>(
     .bind(event.envelope.correlation_id.as_str())
     .bind(event.cause().traceparent)
     .execute(tx)
+    .instrument(query_span("insert emails"))
     .await?;
     Ok(())
 }

@@ -8,7 +8,9 @@ use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, Postgres};
+use telemetry::query_span;
 use time::OffsetDateTime;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::order::Order;
@@ -87,6 +89,7 @@ pub(crate) async fn insert(
         .bind(state.created_at)
         .bind(order.completed_at)
         .fetch_one(pool)
+        .instrument(query_span("insert orders"))
         .await?;
     Ok(())
 }
@@ -114,6 +117,7 @@ pub(crate) async fn replace(
         .bind(state.total)
         .bind(order.completed_at)
         .fetch_one(pool)
+        .instrument(query_span("update orders"))
         .await
 }
 
@@ -147,6 +151,7 @@ pub(crate) async fn find(
     .bind(id.0)
     .bind(tenant.as_str())
     .fetch_optional(pool)
+    .instrument(query_span("select orders"))
     .await?;
     Ok(row.map(|row| row.into_order(tenant)))
 }
@@ -167,6 +172,7 @@ pub(crate) async fn list(
     .bind(before.map_or(Uuid::max(), |before| before.0))
     .bind(limit)
     .fetch_all(pool)
+    .instrument(query_span("select orders"))
     .await?;
     Ok(rows.into_iter().map(|row| row.into_order(tenant)).collect())
 }
