@@ -119,7 +119,7 @@ async fn set_fault(
     let all = admin.faults.as_deref();
     let faults = all.and_then(|all| all.get(&set.subscription)).ok_or_else(|| {
         let known: Vec<_> = all.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-        let known = known.join(", ");
+        let known = if known.is_empty() { "none here".into() } else { known.join(", ") };
         Problem::not_found(format!(
             "there is no subscription {}; there are: {known}",
             set.subscription

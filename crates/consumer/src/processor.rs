@@ -59,7 +59,7 @@ impl Processor {
     /// Makes one attempt. `retry` counts those before.
     pub(crate) async fn attempt(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
         let began = Instant::now();
-        let caught = AssertUnwindSafe(self.decode_and_process(record)).catch_unwind();
+        let caught = AssertUnwindSafe(self.decode_and_process(record, retry)).catch_unwind();
         // Above all limits of the parts: a connection that died without a word must not hold a lane.
         let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await {
             Ok(Ok(outcome)) => outcome,
@@ -81,7 +81,7 @@ impl Processor {
         outcome
     }
 
-    async fn decode_and_process(&self, record: &Record) -> Result<Outcome, Failure> {
+    async fn decode_and_process(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
         let (envelope, data) = kafka::decode(record).map_err(Failure::permanent)?;
         let route = self.route(record, &envelope)?;
         let envelope = Arc::new(envelope);
@@ -91,9 +91,11 @@ impl Processor {
         span.record("tenant_id", envelope.tenant_id.as_str());
         let replay = Replay::of(record, &self.kafka, &self.group);
         let outcome = self.process(route, &envelope, data, replay.as_ref()).await?;
-        tracing::debug!(
+        tracing::info!(
             outcome = outcome.as_str(),
             event_type = envelope.event_type,
+            subscription = self.group,
+            retry,
             "a message is settled"
         );
         Ok(outcome)

@@ -63,6 +63,9 @@ impl Error {
             ) => return None,
             Self::StillRuns(_) => "end it by hand (another user's? see `ps`), then do this again",
             Self::Kafka { .. } => "see that Kafka is there and answers, then do this again",
+            Self::Http { .. } => {
+                "see that the service runs and is ready (its /readyz says), then do this again"
+            }
             Self::Io { .. } => "see that this user may do that, then do this again",
             _ => {
                 "do this again with RUST_LOG=debug for more lines of log; nothing was left running"
