@@ -213,7 +213,9 @@ impl Shared {
             "a message goes to the dead letters"
         );
         let why = reason.message.clone();
-        if self.dead_letters.write(record, reason, &self.shutdown).await {
+        let ignored = sabotage::seeded("dead-letter-failure-ignored");
+        if ignored || self.dead_letters.write(record, reason, &self.shutdown).await {
+            sabotage::may_die("consumer.buried");
             self.processor.failed_again(record, &why).await;
             self.processor.instruments.dead_lettered();
             running.finish();

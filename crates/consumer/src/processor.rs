@@ -138,7 +138,9 @@ impl Processor {
                 // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without
                 // saying so; any statement does say so.
                 sqlx::query("select 1").execute(&mut *tx).await?;
+                sabotage::may_die("consumer.before-commit");
                 tx.commit().instrument(query_span("commit")).await?;
+                sabotage::may_die("consumer.committed");
                 (self.on_commit)();
                 if gap {
                     self.instruments.gap();

@@ -103,6 +103,7 @@ impl Relay {
             let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
             if !rows.is_empty() {
                 let published = session.publish(rows, shutdown).await?;
+                sabotage::may_die("relay.published");
                 within(session.delete(&published)).await?;
             }
             if !full {
