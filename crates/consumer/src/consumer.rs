@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use crate::dead_letters::DeadLetters;
 use crate::faults::Faults;
 use crate::instruments::Instruments;
-use crate::lane::{Lane, Shared};
+use crate::lane::Lane;
 use crate::options::Options;
 use crate::partitions::Partitions;
 use crate::poller::Poller;
 use crate::processor::Processor;
+use crate::settler::Settler;
 use crate::status::Status;
 use crate::subscription::Subscription;
 
@@ -134,11 +135,11 @@ impl Consumer {
         // However this ends, also by being dropped: the polling thread must not outlive it.
         let _ends = run.clone().drop_guard();
         let partitions = Arc::new(Partitions::default());
-        let shared = Arc::new(self.shared(&group, Arc::clone(&partitions), run.clone())?);
+        let settler = Arc::new(self.settler(&group, Arc::clone(&partitions), run.clone())?);
         let tasks = TaskTracker::new();
         let lanes = (0..self.options.lanes).map(|_| {
             let (lane, queue) = mpsc::unbounded_channel();
-            tasks.spawn(Lane::new(Arc::clone(&shared), queue).run());
+            tasks.spawn(Lane::new(Arc::clone(&settler), queue).run());
             lane
         });
         let lanes = lanes.collect();
@@ -158,12 +159,12 @@ impl Consumer {
         Ok(ended??)
     }
 
-    fn shared(
+    fn settler(
         &self,
         group: &str,
         partitions: Arc<Partitions>,
         shutdown: CancellationToken,
-    ) -> Result<Shared, KafkaError> {
+    ) -> Result<Settler, KafkaError> {
         let processor = Processor {
             subscription: Arc::clone(&self.subscription),
             group: group.to_owned(),
@@ -175,7 +176,7 @@ impl Consumer {
             on_commit: Arc::clone(&self.on_commit),
         };
         let dead_letters = DeadLetters::new(&self.kafka, group, self.status.clone())?;
-        Ok(Shared { processor, dead_letters, partitions, status: self.status.clone(), shutdown })
+        Ok(Settler { processor, dead_letters, partitions, status: self.status.clone(), shutdown })
     }
 }
 

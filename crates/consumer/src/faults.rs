@@ -60,6 +60,10 @@ impl Faults {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(crate) fn any(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Fails or waits, if that is what is set and chance has it so.
     pub(crate) async fn strike(&self) -> Result<(), Failure> {
         let Some(fault) = self.current().filter(|fault| fastrand::f64() < fault.rate) else {

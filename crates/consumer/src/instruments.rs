@@ -17,6 +17,7 @@ pub(crate) struct Instruments {
     unavailable: Counter<u64>,
     parked: UpDownCounter<i64>,
     duration: Histogram<f64>,
+    batch_size: Histogram<u64>,
 }
 
 impl Instruments {
@@ -50,6 +51,11 @@ impl Instruments {
                     0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
                 ])
                 .build(),
+            batch_size: meter
+                .u64_histogram("consumer.batch.size")
+                .with_description("Messages that shared a transaction")
+                .with_boundaries(vec![2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0])
+                .build(),
         }
     }
 
@@ -80,6 +86,12 @@ impl Instruments {
 
     pub(crate) fn parked(&self, change: i64) {
         self.parked.add(change, std::slice::from_ref(&self.group));
+    }
+
+    /// A batch that was processed.
+    pub(crate) fn batch(&self, size: usize, took: Duration) {
+        self.batch_size.record(size as u64, std::slice::from_ref(&self.group));
+        self.attempted(took);
     }
 
     pub(crate) fn attempted(&self, took: Duration) {

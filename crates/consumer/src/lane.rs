@@ -1,24 +1,16 @@
-//! A lane works on the messages of some keys, one after the other. A key that waits for its retry is parked,
-//! with its later messages behind it; the others go on.
+//! A lane works on the messages of some keys: many in one transaction while all goes well, else one after the other.
+//! A key that waits for its retry is parked, with its later messages behind it; the others go on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kafka::Record;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span};
+use tracing::Span;
 
-use crate::dead_letters::DeadLetters;
-use crate::failure::Class;
-use crate::partitions::{Partitions, Running, Ticket};
-use crate::processor::Processor;
-use crate::status::Status;
-
-/// The wait after the database was away, doubled up to the second.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+use crate::partitions::Ticket;
+use crate::settler::{Settled, Settler, Together};
 
 /// A message on its way to a lane.
 #[derive(Debug)]
@@ -36,30 +28,23 @@ impl Delivery {
     }
 }
 
-/// What all lanes of a consumer share.
-pub(crate) struct Shared {
-    pub(crate) processor: Processor,
-    pub(crate) dead_letters: DeadLetters,
-    pub(crate) partitions: Arc<Partitions>,
-    pub(crate) status: Status,
-    pub(crate) shutdown: CancellationToken,
+/// A message from its first attempt until it is settled.
+pub(crate) struct Work {
+    pub(crate) delivery: Delivery,
+    pub(crate) retries: u32,
+    /// Lasts as long: the attempts that failed are events on it.
+    pub(crate) span: Span,
 }
 
 pub(crate) struct Lane {
-    shared: Arc<Shared>,
+    settler: Arc<Settler>,
     queue: UnboundedReceiver<Delivery>,
+    /// How many messages may share a transaction by now: fewer after one that failed.
+    batch: usize,
     parked: HashMap<Vec<u8>, Parked>,
     /// When the head of which key is due. The number tells keys apart that are due at once.
     due: BTreeMap<(Instant, u64), Vec<u8>>,
     parkings: u64,
-}
-
-/// A message from its first attempt until it is settled.
-struct Work {
-    delivery: Delivery,
-    retries: u32,
-    /// Lasts as long: the attempts that failed are events on it.
-    span: Span,
 }
 
 /// A key whose first message failed and waits.
@@ -68,22 +53,16 @@ struct Parked {
     behind: VecDeque<Delivery>,
 }
 
-/// What became of a message.
-enum Settled {
-    /// It is dealt with, or no longer ours.
-    Done,
-    /// It is to be tried again later.
-    Retry,
-}
-
 impl Lane {
-    pub(crate) fn new(shared: Arc<Shared>, queue: UnboundedReceiver<Delivery>) -> Self {
-        Self { shared, queue, parked: HashMap::new(), due: BTreeMap::new(), parkings: 0 }
+    pub(crate) fn new(settler: Arc<Settler>, queue: UnboundedReceiver<Delivery>) -> Self {
+        let batch = settler.max_batch();
+        Self { settler, queue, batch, parked: HashMap::new(), due: BTreeMap::new(), parkings: 0 }
     }
 
     /// Runs until shutdown or until nobody sends any more.
     pub(crate) async fn run(mut self) {
-        let shutdown = self.shared.shutdown.clone();
+        let shutdown = self.settler.shutdown.clone();
+        let mut taken = Vec::new();
         loop {
             let due = self.due.keys().next().map(|(due, _)| tokio::time::Instant::from_std(*due));
             tokio::select! {
@@ -91,134 +70,85 @@ impl Lane {
                 () = shutdown.cancelled() => break,
                 () = async { tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)).await },
                     if due.is_some() => self.retry_first().await,
-                delivery = self.queue.recv() => match delivery {
-                    Some(delivery) => self.take(delivery).await,
-                    None => break,
+                count = self.queue.recv_many(&mut taken, self.batch) => match count {
+                    0 => break,
+                    _ => self.take(taken.drain(..)).await,
                 },
             }
         }
         let parked = i64::try_from(self.parked.len()).unwrap_or(i64::MAX);
-        self.shared.processor.instruments.parked(-parked);
+        self.settler.instruments().parked(-parked);
     }
 
-    async fn take(&mut self, delivery: Delivery) {
-        let key = delivery.key();
-        if let Some(parked) = self.parked.get_mut(&key) {
-            parked.behind.push_back(delivery);
+    /// In their order: what can share a transaction does.
+    async fn take(&mut self, deliveries: impl Iterator<Item = Delivery>) {
+        let mut together = Vec::new();
+        for delivery in deliveries {
+            if let Some(parked) = self.parked.get_mut(&delivery.key()) {
+                parked.behind.push_back(delivery);
+                continue;
+            }
+            let alone = self.settler.must_be_alone(&delivery.record);
+            together.push(self.settler.work(delivery));
+            if alone {
+                let alone = together.pop();
+                self.settle_together(std::mem::take(&mut together)).await;
+                self.settle_each(alone).await;
+            }
+        }
+        self.settle_together(together).await;
+    }
+
+    async fn settle_together(&mut self, works: Vec<Work>) {
+        if works.len() < 2 {
+            self.settle_each(works).await;
+            self.batch = (self.batch * 2).min(self.settler.max_batch());
             return;
         }
-        let mut head = self.shared.work(delivery);
-        if let Settled::Retry = self.shared.settle(&mut head).await {
-            self.park(key, Parked { head, behind: VecDeque::new() });
+        match self.settler.settle_all(works).await {
+            Together::Settled { left_out } => {
+                self.batch = (self.batch * 2).min(self.settler.max_batch());
+                self.settle_each(left_out).await;
+            }
+            Together::Failed(works) => {
+                self.batch = (self.batch / 4).max(1);
+                self.settle_each(works).await;
+            }
+        }
+    }
+
+    async fn settle_each(&mut self, works: impl IntoIterator<Item = Work>) {
+        for mut head in works {
+            let key = head.delivery.key();
+            if let Some(parked) = self.parked.get_mut(&key) {
+                parked.behind.push_back(head.delivery);
+            } else if let Settled::Retry = self.settler.settle(&mut head).await {
+                self.park(key, Parked { head, behind: VecDeque::new() });
+            }
         }
     }
 
     fn park(&mut self, key: Vec<u8>, parked: Parked) {
-        let wait = self.shared.processor.options.backoff(parked.head.retries);
+        let wait = self.settler.backoff(parked.head.retries);
         self.parkings += 1;
         self.due.insert((Instant::now() + wait, self.parkings), key.clone());
         self.parked.insert(key, parked);
-        self.shared.processor.instruments.parked(1);
+        self.settler.instruments().parked(1);
     }
 
     /// Tries the key that is due, and what waits behind it until one fails.
     async fn retry_first(&mut self) {
         let Some((_, key)) = self.due.pop_first() else { return };
         let Some(mut parked) = self.parked.remove(&key) else { return };
-        self.shared.processor.instruments.parked(-1);
-        self.shared.processor.instruments.retried();
+        self.settler.instruments().parked(-1);
+        self.settler.instruments().retried();
         loop {
-            if let Settled::Retry = self.shared.settle(&mut parked.head).await {
+            if let Settled::Retry = self.settler.settle(&mut parked.head).await {
                 self.park(key, parked);
                 return;
             }
             let Some(next) = parked.behind.pop_front() else { return };
-            parked.head = self.shared.work(next);
-        }
-    }
-}
-
-impl Shared {
-    fn work(&self, delivery: Delivery) -> Work {
-        let span = self.processor.span(&delivery.record);
-        Work { delivery, retries: 0, span }
-    }
-
-    /// Deals with a message. Waits while the database is away.
-    async fn settle(&self, work: &mut Work) -> Settled {
-        let span = work.span.clone();
-        let settled = self.try_to_settle(work).instrument(span).await;
-        if let Settled::Retry = settled {
-            work.retries += 1;
-        }
-        settled
-    }
-
-    async fn try_to_settle(&self, Work { delivery, retries, .. }: &Work) -> Settled {
-        let mut wait = FIRST_WAIT;
-        let mut waiting = None;
-        loop {
-            tokio::select! {
-                () = self.status.not_halted() => {}
-                () = self.shutdown.cancelled() => return Settled::Done,
-            }
-            let Some(running) = self.partitions.begin(&delivery.ticket) else {
-                return Settled::Done;
-            };
-            let failure = match self.processor.attempt(&delivery.record, *retries).await {
-                Ok(outcome) => {
-                    self.processor.instruments.settled(outcome);
-                    running.finish();
-                    return Settled::Done;
-                }
-                Err(failure) => failure,
-            };
-            match failure.class() {
-                Class::Unavailable => {
-                    // Not while waiting: a revocation must not wait for the database.
-                    drop(running);
-                    self.processor.instruments.unavailable();
-                    if waiting.is_none() {
-                        waiting = Some(self.status.wait());
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.shutdown.cancelled() => return Settled::Done,
-                    }
-                    wait = (wait * 2).min(LONGEST_WAIT);
-                }
-                Class::Transient if *retries < self.processor.options.retries => {
-                    return Settled::Retry;
-                }
-                Class::Transient | Class::Permanent => {
-                    self.bury(delivery, running, failure.reason()).await;
-                    return Settled::Done;
-                }
-            }
-        }
-    }
-
-    async fn bury(&self, delivery: &Delivery, running: Running, reason: kafka::Reason) {
-        let record = &delivery.record;
-        Span::current().record("error.type", reason.exception.as_str());
-        Span::current().record("otel.status_code", "ERROR");
-        tracing::error!(
-            reason = reason.message,
-            topic = record.topic,
-            partition = record.partition,
-            offset = record.offset,
-            event_id = record.text_header("ce_id"),
-            correlation_id = record.text_header("ce_correlationid"),
-            tenant_id = record.text_header("ce_tenantid"),
-            "a message goes to the dead letters"
-        );
-        let why = reason.message.clone();
-        let ignored = sabotage::seeded("dead-letter-failure-ignored");
-        if ignored || self.dead_letters.write(record, reason, &self.shutdown).await {
-            sabotage::may_die("consumer.buried");
-            self.processor.failed_again(record, &why).await;
-            self.processor.instruments.dead_lettered();
-            running.finish();
+            parked.head = self.settler.work(next);
         }
     }
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod batch;
 mod consumer;
 mod dead_letters;
 mod failure;
@@ -13,6 +14,7 @@ mod partitions;
 mod poller;
 mod processor;
 mod replay;
+mod settler;
 mod status;
 mod subscription;
 

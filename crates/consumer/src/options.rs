@@ -5,6 +5,9 @@ use std::time::Duration;
 pub struct Options {
     /// How many keys are worked on side by side; each needs a connection of the pool.
     pub lanes: usize,
+    /// How many messages of a lane may share a transaction; 1: each has its own. If it fails, each is tried by
+    /// itself.
+    pub max_batch: usize,
     /// How often a message that failed is tried again before it is a dead letter.
     pub retries: u32,
     /// The wait before the first retry; each further one is `backoff_factor` times as long. Jitter of a fifth.
@@ -26,6 +29,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             lanes: 8,
+            max_batch: 500,
             retries: 3,
             first_backoff: Duration::from_millis(500),
             backoff_factor: 4,
@@ -46,8 +50,11 @@ impl Options {
     /// Checks them against each other and against the database's limit on idle transactions.
     pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
         let refuse = |what: String| Err(OptionsError(what));
-        if self.lanes == 0 || self.max_queued == 0 || self.max_queued_bytes == 0 {
-            return refuse("lanes, max_queued and max_queued_bytes must be at least 1".into());
+        let least =
+            [self.lanes, self.max_batch, self.max_queued, self.max_queued_bytes].into_iter().min();
+        if least == Some(0) {
+            let names = "lanes, max_batch, max_queued and max_queued_bytes";
+            return refuse(format!("{names} must be at least 1"));
         }
         if self.handler_timeout >= idle_in_transaction {
             return refuse(format!(

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use events::Envelope;
 use futures::FutureExt;
-use kafka::{Record, Settings, Topic};
-use sqlx::PgPool;
+use kafka::{Record, Settings};
+use sqlx::{PgPool, Postgres, Transaction};
 use telemetry::{TraceContext, query_span};
 use tracing::{Instrument, Span, field};
 
 use crate::failure::Failure;
 use crate::faults::Faults;
+use crate::handler::Decoded;
 use crate::inbox::{Admission, Outcome, admit};
 use crate::instruments::Instruments;
 use crate::options::Options;
@@ -82,35 +83,49 @@ impl Processor {
     }
 
     async fn decode_and_process(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
+        let (message, route) = self.decode(record, Span::current())?;
+        let replay = Replay::of(record, &self.kafka, &self.group);
+        let outcome = self.process(route, &message, replay.as_ref()).await?;
+        self.settled(&message, outcome, retry);
+        Ok(outcome)
+    }
+
+    /// Reads a message's envelope, and finds its handler.
+    pub(crate) fn decode<'a>(
+        &self,
+        record: &'a Record,
+        span: Span,
+    ) -> Result<(Decoded<'a>, &Route), Failure> {
         let (envelope, data) = kafka::decode(record).map_err(Failure::permanent)?;
         let route = self.route(record, &envelope)?;
-        let envelope = Arc::new(envelope);
-        let span = Span::current();
         span.record("event_id", envelope.id.as_str());
         span.record("correlation_id", envelope.correlation_id.as_str());
         span.record("tenant_id", envelope.tenant_id.as_str());
-        let replay = Replay::of(record, &self.kafka, &self.group);
-        let outcome = self.process(route, &envelope, data, replay.as_ref()).await?;
+        Ok((Decoded { envelope: Arc::new(envelope), data, span }, route))
+    }
+
+    /// Says and counts what a message came to, in its span.
+    pub(crate) fn settled(&self, message: &Decoded<'_>, outcome: Outcome, retry: u32) {
+        self.instruments.settled(outcome);
+        let _entered = message.span.enter();
         tracing::info!(
             outcome = outcome.as_str(),
-            event_type = envelope.event_type,
+            event_type = message.envelope.event_type,
             subscription = self.group,
             retry,
             "a message is settled"
         );
-        Ok(outcome)
     }
 
     async fn process(
         &self,
         route: &Route,
-        envelope: &Arc<Envelope>,
-        data: &[u8],
+        message: &Decoded<'_>,
         replay: Option<&Replay>,
     ) -> Result<Outcome, Failure> {
         let (mut tx, admission) = async {
             let mut tx = self.pool.begin().await?;
-            let admission = admit(&mut tx, &self.group, route.mode, envelope).await?;
+            let admission = admit(&mut tx, &self.group, route.mode, &message.envelope).await?;
             Ok::<_, sqlx::Error>((tx, admission))
         }
         .instrument(query_span("insert inbox"))
@@ -124,30 +139,43 @@ impl Processor {
                 Ok(outcome)
             }
             Admission::Admitted { gap } => {
-                let limit = self.options.handler_timeout;
-                let handled = async {
+                self.within_limit(async {
                     self.faults.strike().await?;
-                    route.handler.handle(&mut tx, envelope, data).await
-                };
-                tokio::time::timeout(limit, handled)
-                    .await
-                    .map_err(|_| Failure::transient(TookTooLong(limit)))??;
+                    route.handler.handle(&mut tx, message).await
+                })
+                .await?;
                 if let Some(replay) = replay {
                     replay.settled(&mut tx, &self.group, Outcome::Processed).await?;
                 }
-                // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without
-                // saying so; any statement does say so.
-                sqlx::query("select 1").execute(&mut *tx).await?;
-                sabotage::may_die("consumer.before-commit");
-                tx.commit().instrument(query_span("commit")).await?;
-                sabotage::may_die("consumer.committed");
-                (self.on_commit)();
+                self.commit(tx).await?;
                 if gap {
                     self.instruments.gap();
                 }
                 Ok(Outcome::Processed)
             }
         }
+    }
+
+    /// Gives handlers the time they may take.
+    pub(crate) async fn within_limit(
+        &self,
+        handled: impl Future<Output = Result<(), Failure>>,
+    ) -> Result<(), Failure> {
+        let limit = self.options.handler_timeout;
+        let elapsed = |_| Failure::transient(TookTooLong(limit));
+        tokio::time::timeout(limit, handled).await.map_err(elapsed)?
+    }
+
+    /// Commits effects, and tells those who wait for it.
+    pub(crate) async fn commit(&self, mut tx: Transaction<'_, Postgres>) -> sqlx::Result<()> {
+        // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without saying so;
+        // any statement does say so.
+        sqlx::query("select 1").execute(&mut *tx).await?;
+        sabotage::may_die("consumer.before-commit");
+        tx.commit().instrument(query_span("commit")).await?;
+        sabotage::may_die("consumer.committed");
+        (self.on_commit)();
+        Ok(())
     }
 
     /// Tells the operator that a replay is a dead letter again. It is one whether this is written or not.
@@ -161,11 +189,15 @@ impl Processor {
         }
     }
 
+    pub(crate) fn is_retry_topic(&self, topic: &str) -> bool {
+        self.kafka.unprefixed(topic).strip_suffix(".retry") == Some(&self.group)
+    }
+
     /// The handler of the message's type. An event on another type's topic is somebody's mistake.
     fn route(&self, record: &Record, envelope: &Envelope) -> Result<&Route, Failure> {
         let topic = self.kafka.unprefixed(&record.topic);
         let event_type = &envelope.event_type;
-        if topic != event_type && topic != Topic::retry(&self.group).name {
+        if topic != event_type && !self.is_retry_topic(&record.topic) {
             let (event_type, topic) = (event_type.clone(), topic.to_owned());
             return Err(Failure::permanent(Unroutable::WrongTopic { event_type, topic }));
         }

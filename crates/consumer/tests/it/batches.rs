@@ -1,0 +1,104 @@
+//! What waits is taken many at a time, and nothing but the speed is to show it.
+
+use consumer::{Failure, Subscription};
+use events::{OrderCompleted, OrderCreated, OrderId};
+use kafka::rdkafka::producer::FutureRecord;
+use kafka::rdkafka::util::Timeout;
+use sandbox::testing::eventually;
+
+use crate::house::{CUSTOMER, House, PATIENCE, io, note, troubled};
+
+const ORDERS: usize = 60;
+
+impl House {
+    async fn settled(&self, count: u64) {
+        let settled = async || {
+            let all = self.counter("consumer_settled_total", "")
+                + self.counter("consumer_dead_lettered_total", "");
+            (all == count).then_some(())
+        };
+        eventually(&format!("{count} messages to be settled"), PATIENCE, settled).await;
+    }
+
+    /// How many messages shared their transaction with others.
+    fn batched(&self) -> u64 {
+        self.counter("consumer_batch_size_sum", "")
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_has_each_effect_once_and_in_order() {
+    let house = House::new().await;
+    let orders: Vec<_> = (0..ORDERS).map(|_| OrderId::new()).collect();
+    for order in &orders {
+        house.send_times::<OrderCreated>(2, *order, 1, "a@example.com").await;
+        house.send::<OrderCreated>(*order, 2, "a@example.com").await;
+    }
+    let running = house.run(Subscription::new("group").each_once(note::<OrderCreated>()));
+    house.settled(3 * ORDERS as u64).await;
+    for order in &orders {
+        assert_eq!(house.effects(*order).await, [1, 2]);
+    }
+    assert_eq!(house.counter("consumer_settled_total", "duplicate"), ORDERS as u64);
+    assert!(house.batched() > ORDERS as u64, "most of it in batches: {}", house.batched());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn the_latest_wins_within_a_batch_too() {
+    let house = House::new().await;
+    let orders: Vec<_> = (0..ORDERS).map(|_| OrderId::new()).collect();
+    for order in &orders {
+        for version in [2, 1, 3] {
+            house.send::<OrderCreated>(*order, version, "a@example.com").await;
+        }
+    }
+    let subscription = Subscription::new("group")
+        .latest_wins(note::<OrderCreated>())
+        .latest_wins(note::<OrderCompleted>());
+    let running = house.run(subscription);
+    house.settled(3 * ORDERS as u64).await;
+    for order in &orders {
+        assert_eq!(house.effects(*order).await, [2, 3]);
+    }
+    assert_eq!(house.counter("consumer_settled_total", "superseded"), ORDERS as u64);
+    assert_eq!(house.counter("consumer_gaps_total", ""), ORDERS as u64);
+    assert!(house.batched() > ORDERS as u64, "most of it in batches: {}", house.batched());
+    let marked: i64 = sqlx::query_scalar("select count(*) from inbox where outcome = 'superseded'")
+        .fetch_one(&house.pool)
+        .await
+        .unwrap();
+    assert_eq!(marked, 60);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn bad_messages_in_a_batch_cost_their_neighbours_nothing() {
+    let house = House::new().await;
+    let (bad, worse) = (OrderId::new(), OrderId::new());
+    let orders: Vec<_> = (0..ORDERS).map(|_| OrderId::new()).collect();
+    for (index, order) in orders.iter().enumerate() {
+        house.send::<OrderCreated>(*order, 1, "a@example.com").await;
+        if index == ORDERS / 3 {
+            house.send::<OrderCreated>(bad, 1, CUSTOMER).await;
+            house.send::<OrderCreated>(bad, 2, "a@example.com").await;
+        }
+        if index == ORDERS / 2 {
+            let topic = house.settings.prefixed("order.created");
+            let key = worse.to_string();
+            let noise = FutureRecord::to(&topic).key(&key).payload(b"noise".as_slice());
+            house.producer.send(noise, Timeout::Never).await.unwrap();
+        }
+    }
+    // Once in its batch, and twice by itself.
+    let handler = troubled::<OrderCreated>(3, || Failure::transient(io()));
+    let running = house.run(Subscription::new("group").each_once(handler));
+    house.settled(ORDERS as u64 + 3).await;
+    for order in &orders {
+        assert_eq!(house.effects(*order).await, [1]);
+    }
+    assert_eq!(house.effects(bad).await, [1, 2]);
+    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);
+    assert_eq!(house.counter("consumer_retries_total", ""), 2, "the batch is no attempt");
+    running.end().await;
+}
