@@ -33,7 +33,7 @@ pub fn main<C: Parser + AsRef<Config>>(
         };
         let ended = run(build(config)).await;
         if let Err(error) = &ended {
-            tracing::error!(error = error as &dyn std::error::Error, "the service could not start");
+            tracing::error!(error = error as &dyn std::error::Error, "the service failed");
         }
         tracing.shutdown(Duration::from_secs(2)).await;
         if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -60,9 +60,12 @@ async fn run(service: Service) -> Result<(), StartError> {
             return Ok(());
         }
     };
-    let signal = asked_to_end.await;
+    let signal = tokio::select! {
+        signal = asked_to_end => Some(signal),
+        () = running.panicked() => None,
+    };
     tracing::info!(signal, "draining");
     let drained = running.shutdown().await;
     tracing::info!(drained, "ended");
-    Ok(())
+    signal.map(|_| ()).ok_or(StartError::Panicked)
 }

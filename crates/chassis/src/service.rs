@@ -38,6 +38,9 @@ pub enum StartError {
     /// A variable.
     #[error("the configuration is incomplete")]
     Config(#[from] ConfigError),
+    /// It began, and a part of it panicked.
+    #[error("a part of the service panicked; it ends, to be started anew")]
+    Panicked,
     /// Options of a subscription.
     #[error("the configuration contradicts itself")]
     Options(#[from] OptionsError),
@@ -247,16 +250,17 @@ impl Service {
         migrate(&database, self.migrations.as_ref()).await?;
         drop_guard.disarm();
 
+        let panicked = CancellationToken::new();
         if !self.publishes.is_empty() {
             relays.spawn(ensure_topics(kafka.clone(), self.publishes, relaying.clone()));
             let relay = Relay::new(database, kafka, parts.wake.clone(), &metrics.meter("outbox"));
-            relays.spawn(relay.run(relaying.clone()));
+            relays.spawn(vital("relay", relay.run(relaying.clone()), panicked.clone()));
         }
         for consumer in consumers {
-            intakes.spawn(consumer.run(intake.clone()));
+            intakes.spawn(vital("consumer", consumer.run(intake.clone()), panicked.clone()));
         }
         for task in background {
-            intakes.spawn(task);
+            intakes.spawn(vital("background task", task, panicked.clone()));
         }
         intakes.spawn(tenants.clone().keep_current(intake.clone()));
         let router =
@@ -282,6 +286,7 @@ impl Service {
             intakes,
             relaying,
             relays,
+            panicked,
             _started: Arc::new(has_started),
         })
     }
@@ -310,10 +315,16 @@ pub struct Running {
     /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
     relaying: CancellationToken,
     relays: TaskTracker,
+    panicked: CancellationToken,
     _started: Arc<watch::Sender<bool>>,
 }
 
 impl Running {
+    /// Returns when a part panicked without which the service is none: it is to be ended, and started anew.
+    pub async fn panicked(&self) {
+        self.panicked.cancelled().await;
+    }
+
     /// Stops taking work in, drains, then stops. False: something did not end within the time it has.
     pub async fn shutdown(self) -> bool {
         self.intake.cancel();
@@ -336,6 +347,18 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.intake.cancel();
         self.relaying.cancel();
+    }
+}
+
+/// Work without which the service would look well and do nothing.
+async fn vital(
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+    panicked: CancellationToken,
+) {
+    if let Err(error) = tokio::spawn(work).await {
+        tracing::error!(error = &error as &dyn std::error::Error, name, "a part panicked");
+        panicked.cancel();
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Outcome {
     Duplicate,
     /// Something newer had been applied before.
     Superseded,
+    /// It was replayed in vain too often, and stays a dead letter.
+    Parked,
 }
 
 impl Outcome {
@@ -22,6 +24,7 @@ impl Outcome {
             Self::Processed => "processed",
             Self::Duplicate => "duplicate",
             Self::Superseded => "superseded",
+            Self::Parked => "parked",
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Options {
     /// How long a handler may take. Below Postgres' `idle_in_transaction_session_timeout`, so that it is
     /// the handler that is blamed.
     pub handler_timeout: Duration,
+    /// How often one dead letter may be replayed in vain before it is parked: not tried again.
+    pub max_replays: u32,
     /// How many messages of one partition may be queued or parked before it pauses.
     pub max_queued: usize,
     /// How many bytes of them.
@@ -34,6 +36,7 @@ impl Default for Options {
             first_backoff: Duration::from_millis(500),
             backoff_factor: 4,
             handler_timeout: Duration::from_secs(10),
+            max_replays: 5,
             max_queued: 2_000,
             max_queued_bytes: 16 * 1024 * 1024,
             drain_timeout: Duration::from_secs(5),

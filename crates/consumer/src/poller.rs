@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use kafka::rdkafka::client::ClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use kafka::rdkafka::error::{KafkaError, KafkaResult};
+use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::topic_partition_list::TopicPartitionList;
 use kafka::{Record, Settings};
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,6 +21,9 @@ use crate::partitions::{Partitions, TopicPartition};
 const POLL: Duration = Duration::from_millis(50);
 /// Storing an offset is a lock and a copy, and it is committed once a second only.
 const STORE_EVERY: Duration = Duration::from_millis(20);
+
+/// Then the group is joined all the same.
+const TOPICS_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Revocations come as callbacks, on the polling thread, inside of `poll`.
 struct Context {
@@ -83,6 +87,7 @@ impl Poller {
             Context { partitions: Arc::clone(&partitions), drain_timeout: options.drain_timeout };
         let consumer: BaseConsumer<Context> = kafka.consumer(group).create_with_context(context)?;
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+        await_topics(&consumer, &topics)?;
         consumer.subscribe(&topics)?;
         Ok(Self { consumer, partitions, lanes, options, instruments, kafka: kafka.clone() })
     }
@@ -153,6 +158,23 @@ impl Poller {
         set_paused(&self.consumer, &pressure.pause, true);
         set_paused(&self.consumer, &pressure.resume, false);
     }
+}
+
+/// A topic that was just created may not be known to every broker yet. The group would form without it, and hear
+/// nothing of it until its metadata is read again.
+fn await_topics(consumer: &BaseConsumer<Context>, topics: &[&str]) -> KafkaResult<()> {
+    let deadline = Instant::now() + TOPICS_KNOWN_WITHIN;
+    for topic in topics {
+        loop {
+            let metadata = consumer.fetch_metadata(Some(topic), TOPICS_KNOWN_WITHIN)?;
+            let known = |it: &MetadataTopic| it.error().is_none() && !it.partitions().is_empty();
+            if metadata.topics().iter().all(known) || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+    Ok(())
 }
 
 fn set_paused(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition], paused: bool) {

@@ -83,11 +83,29 @@ impl Processor {
     }
 
     async fn decode_and_process(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
-        let (message, route) = self.decode(record, Span::current())?;
         let replay = Replay::of(record, &self.kafka, &self.group);
+        if let Some(replay) = &replay
+            && self.park(replay).await?
+        {
+            self.instruments.settled(Outcome::Parked);
+            return Ok(Outcome::Parked);
+        }
+        let (message, route) = self.decode(record, Span::current())?;
         let outcome = self.process(route, &message, replay.as_ref()).await?;
         self.settled(&message, outcome, retry);
         Ok(outcome)
+    }
+
+    /// Parks a replay that failed too often before: it stays the dead letter that it is.
+    async fn park(&self, replay: &Replay) -> sqlx::Result<bool> {
+        let failures = replay.failures(&self.pool, &self.group).await?;
+        if failures < i64::from(self.options.max_replays) {
+            return Ok(false);
+        }
+        let reason = format!("it was replayed {failures} times in vain, and is not tried again");
+        tracing::error!(reason, replay_id = replay.id(), "a replay is parked");
+        replay.parked(&self.pool, &self.group, &reason).await?;
+        Ok(true)
     }
 
     /// Reads a message's envelope, and finds its handler.
@@ -181,23 +199,32 @@ impl Processor {
     /// Tells the operator that a replay is a dead letter again. It is one whether this is written or not.
     pub(crate) async fn failed_again(&self, record: &Record, reason: &str) {
         let Some(replay) = Replay::of(record, &self.kafka, &self.group) else { return };
-        if let Err(error) = replay.failed(&self.pool, &self.group, reason).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a replay's outcome was not written"
-            );
-        }
+        let written = replay.failed(&self.pool, &self.group, reason);
+        let written = tokio::time::timeout(self.options.handler_timeout, written).await;
+        let error: Box<dyn std::error::Error> = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.into(),
+            Err(elapsed) => elapsed.into(),
+        };
+        tracing::warn!(error = &*error, "a replay's outcome was not written");
     }
 
     pub(crate) fn is_retry_topic(&self, topic: &str) -> bool {
         self.kafka.unprefixed(topic).strip_suffix(".retry") == Some(&self.group)
     }
 
-    /// The handler of the message's type. An event on another type's topic is somebody's mistake.
+    /// The handler of the message's type. An event on another type's topic is somebody's mistake; a replay's topic
+    /// is the one where it first lay.
     fn route(&self, record: &Record, envelope: &Envelope) -> Result<&Route, Failure> {
-        let topic = self.kafka.unprefixed(&record.topic);
         let event_type = &envelope.event_type;
-        if topic != event_type && !self.is_retry_topic(&record.topic) {
+        let replay = Replay::of(record, &self.kafka, &self.group);
+        let topic = match &replay {
+            Some(replay) => self.kafka.unprefixed(&replay.origin().topic),
+            // Sent to the retry topic by hand: it lay nowhere before.
+            None if self.is_retry_topic(&record.topic) => event_type,
+            None => self.kafka.unprefixed(&record.topic),
+        };
+        if topic != event_type {
             let (event_type, topic) = (event_type.clone(), topic.to_owned());
             return Err(Failure::permanent(Unroutable::WrongTopic { event_type, topic }));
         }

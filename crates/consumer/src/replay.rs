@@ -25,7 +25,10 @@ pub struct Replayed {
     pub partition: i32,
     /// Offset.
     pub offset: i64,
-    /// `processed`, `duplicate`, `superseded`, or `failed`: then it is a dead letter again.
+    /// When it was written there, in milliseconds since 1970.
+    pub timestamp: i64,
+    /// `processed`, `duplicate`, `superseded`; `failed`: it is a dead letter again; `parked`: it failed too often to
+    /// be tried again.
     pub outcome: String,
     /// Why it failed.
     pub reason: Option<String>,
@@ -47,6 +50,37 @@ impl Replay {
 
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) fn origin(&self) -> &Coordinates {
+        &self.origin
+    }
+
+    /// How often this record was replayed in vain.
+    pub(crate) async fn failures(&self, pool: &PgPool, subscription: &str) -> sqlx::Result<i64> {
+        sqlx::query_scalar(
+            r#"select count(*) from replay
+               where subscription = $1 and topic = $2 and partition = $3 and "offset" = $4
+                 and "timestamp" = $5 and outcome = 'failed'"#,
+        )
+        .bind(subscription)
+        .bind(&self.origin.topic)
+        .bind(self.origin.partition)
+        .bind(self.origin.offset)
+        .bind(self.origin.timestamp)
+        .fetch_one(pool)
+        .await
+    }
+
+    /// When it is not tried again.
+    pub(crate) async fn parked(
+        &self,
+        pool: &PgPool,
+        subscription: &str,
+        reason: &str,
+    ) -> sqlx::Result<()> {
+        let mut connection = pool.acquire().await?;
+        self.record(&mut connection, subscription, "parked", Some(reason)).await
     }
 
     /// In the transaction of the inbox row.
@@ -79,14 +113,15 @@ impl Replay {
         reason: Option<&str>,
     ) -> sqlx::Result<()> {
         sqlx::query(
-            r#"insert into replay (id, subscription, topic, partition, "offset", outcome, reason)
-               values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do nothing"#,
+            r#"insert into replay (id, subscription, topic, partition, "offset", "timestamp", outcome, reason)
+               values ($1, $2, $3, $4, $5, $6, $7, $8) on conflict (id) do nothing"#,
         )
         .bind(&self.id)
         .bind(subscription)
         .bind(&self.origin.topic)
         .bind(self.origin.partition)
         .bind(self.origin.offset)
+        .bind(self.origin.timestamp)
         .bind(outcome)
         .bind(reason)
         .execute(connection)
@@ -98,7 +133,7 @@ impl Replay {
 /// What became of a replay; none: it is not settled yet, or nobody made it.
 pub async fn replayed(pool: &PgPool, id: &str) -> sqlx::Result<Option<Replayed>> {
     sqlx::query_as(
-        r#"select id, subscription, topic, partition, "offset", outcome, reason, settled_at
+        r#"select id, subscription, topic, partition, "offset", "timestamp", outcome, reason, settled_at
            from replay where id = $1"#,
     )
     .bind(id)
@@ -109,10 +144,10 @@ pub async fn replayed(pool: &PgPool, id: &str) -> sqlx::Result<Option<Replayed>>
 /// The dead letters of a subscription that were replayed well, each once.
 pub async fn recovered(pool: &PgPool, subscription: &str) -> sqlx::Result<Vec<Replayed>> {
     sqlx::query_as(
-        r#"select distinct on (topic, partition, "offset")
-                  id, subscription, topic, partition, "offset", outcome, reason, settled_at
-           from replay where subscription = $1 and outcome <> 'failed'
-           order by topic, partition, "offset", settled_at desc"#,
+        r#"select distinct on (topic, partition, "offset", "timestamp")
+                  id, subscription, topic, partition, "offset", "timestamp", outcome, reason, settled_at
+           from replay where subscription = $1 and outcome not in ('failed', 'parked')
+           order by topic, partition, "offset", "timestamp", settled_at desc"#,
     )
     .bind(subscription)
     .fetch_all(pool)

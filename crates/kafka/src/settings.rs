@@ -78,6 +78,8 @@ impl Settings {
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("allow.auto.create.topics", "false")
+            // How soon it is seen that a topic has more partitions, or is there at last.
+            .set("topic.metadata.refresh.interval.ms", "10000")
             // How long a dead instance's partitions wait for another one.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "3000")

@@ -29,6 +29,15 @@ pub(crate) struct Where {
     /// What precedes every topic and group
     #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "", global = true)]
     prefix: String,
+    /// Further librdkafka properties (TLS, SASL), `property=value,..`
+    #[arg(
+        long,
+        env = "KAFKA_PROPERTIES",
+        default_value = "",
+        hide_env_values = true,
+        global = true
+    )]
+    properties: String,
     /// The admin port of the group's service; `{service}` and `{port}` are filled in
     #[arg(long, env = "ADMIN_URL", default_value = "http://127.0.0.1:{port}", global = true)]
     admin: String,
@@ -71,12 +80,25 @@ struct Letter {
 
 /// Gives the code to exit with: 1 if a replay did not end well.
 pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
-    let settings = Settings::new(&place.brokers, &place.prefix);
+    let settings = settings(&place).during("begin")?;
     let admin = admin_of(&place).during("find the group's service")?;
-    let letters = waiting(&settings, &place.group, &admin).await?;
+    let recovered = http::recovered(&admin, &place.group).await;
+    let recovered = match (&what, recovered) {
+        (_, Ok(recovered)) => recovered,
+        (What::Replay { .. }, Err(error)) => {
+            return Err(error).during("ask what was replayed well");
+        }
+        // What is dead can be read while its service is down.
+        (_, Err(error)) => {
+            eprintln!("{error}, so that what was replayed well is among these.\n");
+            Vec::new()
+        }
+    };
+    let letters = waiting(&settings, &place.group, recovered).await?;
+    let dead = letters.len();
     match what {
         What::List => {
-            list(&place.group, &letters);
+            list(&place.group, &letters, dead);
             Ok(0)
         }
         What::Show { id } => {
@@ -85,7 +107,7 @@ pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
         }
         What::Replay { id, max, dry_run, yes } => {
             let letters = chosen(letters, id.as_deref(), max)?;
-            list(&place.group, &letters);
+            list(&place.group, &letters, dead);
             if letters.is_empty() || dry_run {
                 return Ok(0);
             }
@@ -96,6 +118,13 @@ pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
             replay(&settings, &place.group, &admin, &letters).await
         }
     }
+}
+
+fn settings(place: &Where) -> Result<Settings, Error> {
+    let settings = Settings::new(&place.brokers, &place.prefix);
+    let unreadable =
+        |_| Error::Refused("KAFKA_PROPERTIES is not of the form property=value,..".into());
+    settings.with_properties(&place.properties).map_err(unreadable)
 }
 
 /// A group is named after its service: `analytics`, `analytics.2`.
@@ -118,21 +147,25 @@ fn admin_of(Where { admin, group, .. }: &Where) -> Result<String, Error> {
 }
 
 /// What lies in the group's dead letters, but for what was replayed well: the last death of each.
-async fn waiting(settings: &Settings, group: &str, admin: &str) -> Result<Vec<Letter>, Failure> {
+async fn waiting(
+    settings: &Settings,
+    group: &str,
+    recovered: Vec<Replayed>,
+) -> Result<Vec<Letter>, Failure> {
     let topic = settings.prefixed(&Topic::dead_letters(group).name);
     let records = all(settings, &topic).await.during("read the dead letters")?;
-    let recovered = http::recovered(admin, group).await.during("ask what was replayed well")?;
+    let recovered = recovered.into_iter();
     let recovered: BTreeSet<_> =
-        recovered.into_iter().map(|one| (one.topic, one.partition, one.offset)).collect();
+        recovered.map(|one| (one.timestamp, one.topic, one.partition, one.offset)).collect();
     let mut letters = BTreeMap::new();
     for record in records {
         let Some(dead) = DeadLetter::read(&record) else { continue };
         let Coordinates { topic, partition, offset, timestamp } = dead.origin.clone();
-        if recovered.contains(&(topic.clone(), partition, offset)) {
-            continue;
-        }
         let id = format!("{}/{partition}/{offset}", settings.unprefixed(&topic));
         let place = (timestamp, topic, partition, offset);
+        if recovered.contains(&place) {
+            continue;
+        }
         let deaths = letters.get(&place).map_or(0, |letter: &Letter| letter.deaths) + 1;
         letters.insert(place, Letter { id, record, dead, deaths });
     }
@@ -157,14 +190,18 @@ fn chosen(
     Ok(found)
 }
 
-fn list(group: &str, letters: &[Letter]) {
+fn list(group: &str, letters: &[Letter], dead: usize) {
     if letters.is_empty() {
-        println!("Nothing is dead in {group}.");
+        println!(
+            "{dead} dead in {group}{}",
+            if dead == 0 { "." } else { ", none of them chosen." }
+        );
         return;
     }
-    println!("{} dead in {group}:\n", letters.len());
+    let of = if letters.len() == dead { String::new() } else { format!("{} of ", letters.len()) };
+    println!("{of}{dead} dead in {group}:\n");
     for letter in letters {
-        let text = |name| letter.record.text_header(name).unwrap_or("-");
+        let text = |name| plain(letter.record.text_header(name).unwrap_or("-"));
         println!("  {}", letter.id);
         println!(
             "     event        {}, correlation id {}",
@@ -172,7 +209,7 @@ fn list(group: &str, letters: &[Letter]) {
             text("ce_correlationid")
         );
         println!("     died         {}", times(letter.deaths));
-        println!("     reason       {}\n", letter.dead.reason.message);
+        println!("     reason       {}\n", plain(&letter.dead.reason.message));
     }
 }
 
@@ -182,16 +219,24 @@ fn times(count: usize) -> String {
 
 fn show(letter: &Letter) {
     let Letter { id, record, dead, deaths } = letter;
-    println!("{id}, of group {}, died {}\n", dead.group, times(*deaths));
-    println!("exception   {}\n{}\n", dead.reason.exception, dead.reason.stacktrace);
+    println!("{id}, of group {}, died {}\n", plain(&dead.group), times(*deaths));
+    println!("exception   {}", plain(&dead.reason.exception));
+    for line in dead.reason.stacktrace.lines() {
+        println!("            {}", plain(line));
+    }
     println!("key         {}", bytes(record.key.as_deref()));
     for (name, value) in record.headers.iter().filter(|(name, _)| !name.starts_with("kafka_dlt-")) {
-        println!("header      {name}: {}", bytes(value.as_deref()));
+        println!("header      {}: {}", plain(name), bytes(value.as_deref()));
     }
     println!("value       {}", bytes(record.value.as_deref()));
 }
 
-/// Text as it is, anything else escaped: a terminal must not be written to by a message.
+/// A terminal must not be written to by a message.
+fn plain(text: &str) -> String {
+    bytes(Some(text.as_bytes()))
+}
+
+/// Text as it is, anything else escaped.
 fn bytes(value: Option<&[u8]>) -> String {
     match value {
         None => "none".into(),
@@ -214,7 +259,7 @@ fn agreed(count: usize, group: &str) -> Result<bool, Failure> {
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
-/// Sends all, then waits for each.
+/// Sends all, then waits for each. What was sent is told of, whatever comes between.
 async fn replay(
     settings: &Settings,
     group: &str,
@@ -224,57 +269,62 @@ async fn replay(
     let topic = settings.prefixed(&Topic::retry(group).name);
     let sender = Sender::new(settings).during("replay")?;
     let mut sent = Vec::with_capacity(letters.len());
+    let mut refused = None;
     for letter in letters {
         let id = Uuid::now_v7().to_string();
         let mut record = letter.record.clone();
         record.headers = DeadLetter::replay_headers(&letter.record, &id);
-        sender.send(&topic, &record).await.during(format!("replay {}", letter.id))?;
+        if let Err(error) = sender.send(&topic, &record).await {
+            refused = Some(error);
+            break;
+        }
         sent.push((letter, id));
     }
     let deadline = Instant::now() + SETTLED_WITHIN;
-    let mut badly = 0;
-    for (letter, id) in sent {
-        let outcome =
-            settled(admin, &id, deadline).await.during(format!("replay {}", letter.id))?;
-        let (well, told) = told(outcome, &id);
-        badly += usize::from(!well);
+    let mut well = 0;
+    for (letter, id) in &sent {
+        let (ended_well, told) = match settled(admin, id, deadline).await {
+            Some(replayed) => told(&replayed),
+            None => (false, format!("not settled yet; later, ask {admin}/replays/{id}")),
+        };
+        well += usize::from(ended_well);
         println!("  {}   {told}", letter.id);
     }
-    if badly == 0 {
-        println!("\nAll {} ended well.", letters.len());
-        Ok(0)
-    } else {
-        println!(
-            "\n{badly} of {} did not end well. See `orderflow dlq list` for what is dead now.",
-            letters.len()
-        );
-        Ok(1)
+    if let Some(error) = refused {
+        println!("\n{} of {} were sent, {well} ended well.", sent.len(), letters.len());
+        return Err(error).during("send the others");
     }
+    if well == letters.len() {
+        println!("\nAll {well} ended well.");
+        return Ok(0);
+    }
+    let badly = letters.len() - well;
+    println!("\n{badly} of {} did not end well. `list` shows what is dead now.", letters.len());
+    Ok(1)
 }
 
-async fn settled(admin: &str, id: &str, deadline: Instant) -> Result<Option<Replayed>, Error> {
+/// None: not before the deadline. A service that does not answer meanwhile may be starting.
+async fn settled(admin: &str, id: &str, deadline: Instant) -> Option<Replayed> {
     loop {
-        let replayed = http::replayed(admin, id).await?;
-        if replayed.is_some() || Instant::now() > deadline {
-            return Ok(replayed);
+        if let Ok(Some(replayed)) = http::replayed(admin, id).await {
+            return Some(replayed);
+        }
+        if Instant::now() > deadline {
+            return None;
         }
         sleep(Duration::from_millis(100)).await;
     }
 }
 
 /// Whether it ended well, and in words.
-fn told(outcome: Option<Replayed>, id: &str) -> (bool, String) {
-    let Some(replayed) = outcome else {
-        return (
-            false,
-            format!("not settled within {SETTLED_WITHIN:?}; ask for replay {id} later"),
-        );
-    };
+fn told(replayed: &Replayed) -> (bool, String) {
+    let reason = plain(replayed.reason.as_deref().unwrap_or_default());
     match replayed.outcome.as_str() {
         "processed" => (true, "processed".into()),
         "duplicate" => (true, "had been processed before; nothing changed".into()),
         "superseded" => (true, "something newer had been processed; nothing changed".into()),
-        _ => (false, format!("dead again: {}", replayed.reason.unwrap_or_default())),
+        "parked" => (false, format!("parked: {reason}")),
+        _ => (false, format!("dead again: {reason}")),
     }
 }
 
@@ -294,8 +344,9 @@ mod tests {
     #[test]
     fn the_admin_port_is_that_of_the_groups_service() {
         let of = |group: &str, admin: &str| {
-            let (brokers, prefix) = (String::new(), String::new());
-            admin_of(&Where { group: group.into(), brokers, prefix, admin: admin.into() })
+            let (brokers, prefix, properties) = (String::new(), String::new(), String::new());
+            let admin = admin.into();
+            admin_of(&Where { group: group.into(), brokers, prefix, properties, admin })
         };
         let (here, by_name) = ("http://127.0.0.1:{port}", "http://{service}:{port}/");
         assert_eq!(of("billing", here).unwrap(), "http://127.0.0.1:9182");
@@ -305,19 +356,20 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_that_failed_or_is_not_settled_did_not_end_well() {
+    fn a_replay_that_failed_did_not_end_well() {
         let of = |outcome: &str| {
             let replayed = Replayed {
                 topic: String::new(),
                 partition: 0,
                 offset: 0,
+                timestamp: 0,
                 outcome: outcome.into(),
                 reason: Some("why".into()),
             };
-            told(Some(replayed), "r")
+            told(&replayed)
         };
         assert!(of("processed").0 && of("duplicate").0 && of("superseded").0);
         assert_eq!(of("failed"), (false, "dead again: why".into()));
-        assert!(!told(None, "r").0);
+        assert_eq!(of("parked"), (false, "parked: why".into()));
     }
 }

@@ -63,8 +63,8 @@ impl Error {
             ) => return None,
             Self::StillRuns(_) => "end it by hand (another user's? see `ps`), then do this again",
             Self::Kafka { .. } => "see that Kafka is there and answers, then do this again",
-            Self::Http { .. } => {
-                "see that the service runs and is ready (its /readyz says), then do this again"
+            Self::Http { .. } | Self::Answer { .. } => {
+                "see that the service is ready (its /readyz and its log say), then do this again"
             }
             Self::Io { .. } => "see that this user may do that, then do this again",
             _ => {

@@ -159,6 +159,7 @@ pub(crate) struct Replayed {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
     pub(crate) outcome: String,
     pub(crate) reason: Option<String>,
 }

@@ -37,6 +37,9 @@ impl Reader {
         let consumer = watcher(settings, "orderflow.reader")?;
         let open = || {
             let metadata = block_in_place(|| consumer.fetch_metadata(Some(topic), ASK))?;
+            if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
+                return Err(KafkaError::MetadataFetch(error.into()));
+            }
             let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
             // Gone before the consumer is: a living list would keep that one from ending.
             let mut all = TopicPartitionList::new();

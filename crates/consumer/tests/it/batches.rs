@@ -90,8 +90,7 @@ async fn bad_messages_in_a_batch_cost_their_neighbours_nothing() {
             house.producer.send(noise, Timeout::Never).await.unwrap();
         }
     }
-    // Once in its batch, and twice by itself.
-    let handler = troubled::<OrderCreated>(3, || Failure::transient(io()));
+    let handler = troubled::<OrderCreated>(2, || Failure::transient(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
     house.settled(ORDERS as u64 + 3).await;
     for order in &orders {

@@ -189,6 +189,41 @@ async fn a_replay_is_told_what_became_of_it_and_keeps_its_identity() {
 }
 
 #[tokio::test]
+async fn what_was_replayed_in_vain_too_often_is_parked() {
+    let house = House::new().await;
+    let handler = troubled::<OrderCreated>(6, || Failure::permanent(io()));
+    let running = house.run(Subscription::new("group").each_once(handler));
+    let order = OrderId::new();
+    house.send::<OrderCreated>(order, 1, CUSTOMER).await;
+    let letter = house.first("group.dlq").await;
+    for replay in 1..=5 {
+        assert_eq!(house.replay(&letter, &format!("r-{replay}")).await.0, "failed");
+    }
+    let (outcome, reason) = house.replay(&letter, "r-6").await;
+    assert_eq!(outcome, "parked", "though it would succeed by now");
+    assert!(reason.unwrap().contains("5 times"));
+    assert!(house.effects(order).await.is_empty());
+    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 6, "and is no new dead letter");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_replay_does_not_make_an_event_right_that_lay_on_the_wrong_topic() {
+    let house = House::new().await;
+    let subscription = Subscription::new("group")
+        .each_once(note::<OrderCreated>())
+        .each_once(note::<OrderCompleted>());
+    let running = house.run(subscription);
+    let order = OrderId::new();
+    house.send_to::<OrderCreated>("order.completed", order).await;
+    let letter = house.first("group.dlq").await;
+    let (outcome, reason) = house.replay(&letter, "r-1").await;
+    assert_eq!(outcome, "failed");
+    assert!(reason.unwrap().contains("does not belong on the topic order.completed"));
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_fault_that_is_set_strikes_until_it_is_healed() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<OrderCreated>()));
