@@ -1,22 +1,23 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use kafka::rdkafka::error::KafkaError;
 use kafka::{EnsureError, Settings, Topic};
 use sqlx::PgPool;
 use telemetry::instruments::Meter;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::attempts::Attempts;
 use crate::dead_letters::DeadLetters;
 use crate::faults::Faults;
 use crate::instruments::Instruments;
 use crate::lane::Lane;
 use crate::options::Options;
-use crate::partitions::Partitions;
-use crate::poller::Poller;
+use crate::partitions::{Partitions, TopicPartition};
+use crate::poller::{Context, Poller};
 use crate::processor::Processor;
 use crate::settler::Settler;
 use crate::status::Status;
@@ -35,6 +36,8 @@ pub struct Consumer {
     status: Status,
     faults: Faults,
     on_commit: Arc<dyn Fn() + Send + Sync>,
+    /// Made when it begins to run, with the options that it has then.
+    attempts: OnceLock<Arc<Attempts>>,
 }
 
 /// What ends one run.
@@ -60,6 +63,7 @@ impl Consumer {
             status: Status::new(),
             faults: Faults::default(),
             on_commit: Arc::new(|| {}),
+            attempts: OnceLock::new(),
         }
     }
 
@@ -146,17 +150,29 @@ impl Consumer {
         let names: Vec<_> = topics.iter().map(|topic| self.kafka.prefixed(&topic.name)).collect();
         let (kafka, options, instruments) =
             (self.kafka.clone(), self.options.clone(), self.instruments.clone());
+        let (left, leaving) = mpsc::unbounded_channel();
+        tasks.spawn(leave(Arc::clone(&settler.attempts), leaving));
+        let context = Context { partitions, left, drain_timeout: self.options.drain_timeout };
         let until = run.clone();
         // The client is made, used and dropped on one thread: dropping it blocks.
         let polling = tokio::task::spawn_blocking(move || {
-            Poller::new(&kafka, &group, &names, partitions, lanes, options, instruments)?
-                .run(&until)
+            Poller::new(&kafka, &group, &names, context, lanes, options, instruments)?.run(&until)
         });
         let ended = polling.await;
         run.cancel();
         tasks.close();
-        let _ = tokio::time::timeout(self.options.drain_timeout, tasks.wait()).await;
-        Ok(ended??)
+        let ended_well = tokio::time::timeout(self.options.drain_timeout, tasks.wait()).await;
+        let drained = ended??;
+        if drained && ended_well.is_ok() {
+            let left =
+                tokio::time::timeout(self.options.drain_timeout, settler.attempts.left_all());
+            if !matches!(left.await, Ok(Ok(()))) {
+                tracing::warn!(
+                    "the next instance will be cautious: it is not noted that this one ended well"
+                );
+            }
+        }
+        Ok(drained)
     }
 
     fn settler(
@@ -176,7 +192,32 @@ impl Consumer {
             on_commit: Arc::clone(&self.on_commit),
         };
         let dead_letters = DeadLetters::new(&self.kafka, group, self.status.clone())?;
-        Ok(Settler { processor, dead_letters, partitions, status: self.status.clone(), shutdown })
+        let attempts = Arc::clone(self.attempts.get_or_init(|| {
+            // What a partition may have under way at once, and what one poll may bring on top.
+            let caution = self.options.max_queued * 2;
+            Arc::new(Attempts::new(self.pool.clone(), group.to_owned(), caution))
+        }));
+        Ok(Settler {
+            processor,
+            dead_letters,
+            attempts,
+            partitions,
+            status: self.status.clone(),
+            shutdown,
+        })
+    }
+}
+
+/// Notes which partitions were given up in good order.
+async fn leave(attempts: Arc<Attempts>, mut leaving: UnboundedReceiver<Vec<TopicPartition>>) {
+    while let Some(partitions) = leaving.recv().await {
+        if let Err(error) = attempts.left(&partitions).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the next instance will be cautious: it is not noted that this one left"
+            );
+        }
     }
 }
 

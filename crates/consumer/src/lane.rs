@@ -9,6 +9,7 @@ use kafka::Record;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Span;
 
+use crate::attempts::History;
 use crate::partitions::Ticket;
 use crate::settler::{Settled, Settler, Together};
 
@@ -31,7 +32,12 @@ impl Delivery {
 /// A message from its first attempt until it is settled.
 pub(crate) struct Work {
     pub(crate) delivery: Delivery,
+    /// Attempts that failed, or did not end.
     pub(crate) retries: u32,
+    /// Why the last one failed before this instance had it.
+    pub(crate) failed_with: Option<String>,
+    /// Of its partition.
+    pub(crate) history: Arc<History>,
     /// Lasts as long: the attempts that failed are events on it.
     pub(crate) span: Span,
 }
@@ -88,12 +94,12 @@ impl Lane {
                 parked.behind.push_back(delivery);
                 continue;
             }
-            let alone = self.settler.must_be_alone(&delivery.record);
-            together.push(self.settler.work(delivery));
-            if alone {
-                let alone = together.pop();
+            let work = self.settler.work(delivery).await;
+            if self.settler.must_be_alone(&work) {
                 self.settle_together(std::mem::take(&mut together)).await;
-                self.settle_each(alone).await;
+                self.settle_each([work]).await;
+            } else {
+                together.push(work);
             }
         }
         self.settle_together(together).await;
@@ -148,7 +154,7 @@ impl Lane {
                 return;
             }
             let Some(next) = parked.behind.pop_front() else { return };
-            parked.head = self.settler.work(next);
+            parked.head = self.settler.work(next).await;
         }
     }
 }

@@ -59,6 +59,20 @@ pub(crate) struct Ticket {
     offset: i64,
 }
 
+impl Ticket {
+    /// The assignment that it belongs to.
+    pub(crate) fn assignment(&self) -> Assignment<'_> {
+        Assignment { partition: &self.partition, epoch: self.epoch }
+    }
+}
+
+/// A partition, from when it was assigned until it is given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Assignment<'a> {
+    pub(crate) partition: &'a TopicPartition,
+    pub(crate) epoch: u64,
+}
+
 /// Partitions that should pause, and those that may go on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pressure {
@@ -74,6 +88,8 @@ pub(crate) struct Revoked {
     pub(crate) finished: Option<i64>,
     /// It was paused, and must not be when it comes back.
     pub(crate) paused: bool,
+    /// Nothing of it still runs.
+    pub(crate) drained: bool,
 }
 
 impl Partitions {
@@ -148,8 +164,13 @@ impl Partitions {
         let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let give_up = |key: TopicPartition| {
             let partition = table.assigned.remove(&key);
-            let (finished, paused) = partition.map_or((None, false), |p| (p.finished, p.paused));
-            Revoked { partition: key, finished, paused }
+            let partition = partition.as_ref();
+            Revoked {
+                partition: key,
+                finished: partition.and_then(|p| p.finished),
+                paused: partition.is_some_and(|p| p.paused),
+                drained: partition.is_none_or(|p| p.running == 0),
+            }
         };
         keys.into_iter().map(give_up).collect()
     }
@@ -296,7 +317,8 @@ mod tests {
         let key = ("t".to_owned(), 0);
         let revoked = partitions.revoke(vec![key.clone()], Duration::from_secs(10));
         let second = worker.join().expect("no panic");
-        assert_eq!(revoked, [Revoked { partition: key, finished: Some(0), paused: false }]);
+        let drained = Revoked { partition: key, finished: Some(0), paused: false, drained: true };
+        assert_eq!(revoked, [drained]);
         assert!(partitions.begin(&second).is_none());
 
         let redelivered = partitions.enter(&record(1));

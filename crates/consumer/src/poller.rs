@@ -26,9 +26,11 @@ const STORE_EVERY: Duration = Duration::from_millis(20);
 const TOPICS_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Revocations come as callbacks, on the polling thread, inside of `poll`.
-struct Context {
-    partitions: Arc<Partitions>,
-    drain_timeout: Duration,
+pub(crate) struct Context {
+    pub(crate) partitions: Arc<Partitions>,
+    /// Where it is said which were given up in good order.
+    pub(crate) left: UnboundedSender<Vec<TopicPartition>>,
+    pub(crate) drain_timeout: Duration,
 }
 
 impl ClientContext for Context {}
@@ -39,15 +41,21 @@ impl ConsumerContext for Context {
         let lost = consumer.assignment_lost();
         let keys = partitions.elements();
         let keys = keys.iter().map(|element| (element.topic().to_owned(), element.partition()));
+        let mut left = Vec::new();
         for revoked in self.partitions.revoke(keys.collect(), self.drain_timeout) {
             // What was lost belongs to another instance already, which must not see its offset change.
             if let Some(offset) = revoked.finished.filter(|_| !lost) {
                 store(consumer, &revoked.partition, offset);
             }
             if revoked.paused {
-                set_paused(consumer, &[revoked.partition], false);
+                set_paused(consumer, std::slice::from_ref(&revoked.partition), false);
+            }
+            if revoked.drained {
+                left.push(revoked.partition);
             }
         }
+        // Nobody listens any more at the end, when everything is given up at once.
+        let _ = self.left.send(left);
     }
 }
 
@@ -78,13 +86,12 @@ impl Poller {
         kafka: &Settings,
         group: &str,
         topics: &[String],
-        partitions: Arc<Partitions>,
+        context: Context,
         lanes: Vec<UnboundedSender<Delivery>>,
         options: Options,
         instruments: Instruments,
     ) -> KafkaResult<Self> {
-        let context =
-            Context { partitions: Arc::clone(&partitions), drain_timeout: options.drain_timeout };
+        let partitions = Arc::clone(&context.partitions);
         let consumer: BaseConsumer<Context> = kafka.consumer(group).create_with_context(context)?;
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         await_topics(&consumer, &topics)?;

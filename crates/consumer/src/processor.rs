@@ -10,6 +10,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use telemetry::{TraceContext, query_span};
 use tracing::{Instrument, Span, field};
 
+use crate::attempts;
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::handler::Decoded;
@@ -57,10 +58,16 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// Makes one attempt. `retry` counts those before.
-    pub(crate) async fn attempt(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
+    /// Makes one attempt. `retry` counts those before; `noted`: there is a row of them, which goes if this one
+    /// succeeds.
+    pub(crate) async fn attempt(
+        &self,
+        record: &Record,
+        retry: u32,
+        noted: bool,
+    ) -> Result<Outcome, Failure> {
         let began = Instant::now();
-        let caught = AssertUnwindSafe(self.decode_and_process(record, retry)).catch_unwind();
+        let caught = AssertUnwindSafe(self.decode_and_process(record, retry, noted)).catch_unwind();
         // Above all limits of the parts: a connection that died without a word must not hold a lane.
         let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await {
             Ok(Ok(outcome)) => outcome,
@@ -82,7 +89,12 @@ impl Processor {
         outcome
     }
 
-    async fn decode_and_process(&self, record: &Record, retry: u32) -> Result<Outcome, Failure> {
+    async fn decode_and_process(
+        &self,
+        record: &Record,
+        retry: u32,
+        noted: bool,
+    ) -> Result<Outcome, Failure> {
         let replay = Replay::of(record, &self.kafka, &self.group);
         if let Some(replay) = &replay
             && self.park(replay).await?
@@ -91,7 +103,17 @@ impl Processor {
             return Ok(Outcome::Parked);
         }
         let (message, route) = self.decode(record, Span::current())?;
-        let outcome = self.process(route, &message, replay.as_ref()).await?;
+        let (mut tx, outcome, gap) = self.process(route, &message).await?;
+        if let Some(replay) = &replay {
+            replay.settled(&mut tx, &self.group, outcome).await?;
+        }
+        if noted {
+            attempts::forget(&mut *tx, &self.group, record).await?;
+        }
+        self.commit(tx).await?;
+        if gap {
+            self.instruments.gap();
+        }
         self.settled(&message, outcome, retry);
         Ok(outcome)
     }
@@ -135,12 +157,13 @@ impl Processor {
         );
     }
 
+    /// Makes the effect, if there is to be one, in a transaction that is to be committed. True: versions of the same
+    /// subject are missing before.
     async fn process(
         &self,
         route: &Route,
         message: &Decoded<'_>,
-        replay: Option<&Replay>,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<(Transaction<'static, Postgres>, Outcome, bool), Failure> {
         let (mut tx, admission) = async {
             let mut tx = self.pool.begin().await?;
             let admission = admit(&mut tx, &self.group, route.mode, &message.envelope).await?;
@@ -148,30 +171,16 @@ impl Processor {
         }
         .instrument(query_span("insert inbox"))
         .await?;
-        match admission {
-            Admission::Settled(outcome) => {
-                if let Some(replay) = replay {
-                    replay.settled(&mut tx, &self.group, outcome).await?;
-                }
-                tx.commit().await?;
-                Ok(outcome)
-            }
-            Admission::Admitted { gap } => {
-                self.within_limit(async {
-                    self.faults.strike().await?;
-                    route.handler.handle(&mut tx, message).await
-                })
-                .await?;
-                if let Some(replay) = replay {
-                    replay.settled(&mut tx, &self.group, Outcome::Processed).await?;
-                }
-                self.commit(tx).await?;
-                if gap {
-                    self.instruments.gap();
-                }
-                Ok(Outcome::Processed)
-            }
-        }
+        let gap = match admission {
+            Admission::Settled(outcome) => return Ok((tx, outcome, false)),
+            Admission::Admitted { gap } => gap,
+        };
+        self.within_limit(async {
+            self.faults.strike().await?;
+            route.handler.handle(&mut tx, message).await
+        })
+        .await?;
+        Ok((tx, Outcome::Processed, gap))
     }
 
     /// Gives handlers the time they may take.

@@ -7,13 +7,14 @@ use kafka::Record;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+use crate::attempts::{Attempted, Attempts};
 use crate::dead_letters::DeadLetters;
-use crate::failure::Class;
+use crate::failure::{Class, Failure};
 use crate::instruments::Instruments;
 use crate::lane::{Delivery, Work};
 use crate::partitions::{Partitions, Running};
 use crate::processor::Processor;
-use crate::status::Status;
+use crate::status::{Held, Status};
 
 /// The wait after the database was away, doubled up to the second.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -23,6 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Settler {
     pub(crate) processor: Processor,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) attempts: Arc<Attempts>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) status: Status,
     pub(crate) shutdown: CancellationToken,
@@ -57,9 +59,13 @@ impl Settler {
         self.processor.options.backoff(retry)
     }
 
-    /// A replay has an outcome of its own, and a fault is to strike single messages.
-    pub(crate) fn must_be_alone(&self, record: &Record) -> bool {
-        self.processor.faults.any() || self.processor.is_retry_topic(&record.topic)
+    /// A message that failed before, or may kill the process; a replay, which has an outcome of its own; any, if
+    /// faults are to strike.
+    pub(crate) fn must_be_alone(&self, work: &Work) -> bool {
+        work.retries > 0
+            || work.history.is_cautious()
+            || self.processor.is_retry_topic(&work.delivery.record.topic)
+            || self.processor.faults.any()
     }
 
     /// Deals with messages in one transaction. What another instance has by now is left to it.
@@ -97,9 +103,22 @@ impl Settler {
         }
     }
 
-    pub(crate) fn work(&self, delivery: Delivery) -> Work {
+    /// Begins with a message: how often it was attempted before. Waits while the database is away.
+    pub(crate) async fn work(&self, delivery: Delivery) -> Work {
+        let mut wait = Wait::new(self);
+        let history = loop {
+            match self.attempts.history(delivery.ticket.assignment()).await {
+                Ok(history) => break history,
+                Err(error) if !wait.once_more().await => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "ended meanwhile");
+                    break Arc::default();
+                }
+                Err(_) => {}
+            }
+        };
         let span = self.processor.span(&delivery.record);
-        Work { delivery, retries: 0, span }
+        let Attempted { times, reason } = history.of(delivery.record.offset);
+        Work { delivery, retries: times, failed_with: reason, history, span }
     }
 
     /// Deals with a message. Waits while the database is away.
@@ -112,18 +131,24 @@ impl Settler {
         settled
     }
 
-    async fn try_to_settle(&self, Work { delivery, retries, .. }: &Work) -> Settled {
-        let mut wait = FIRST_WAIT;
-        let mut waiting = None;
+    async fn try_to_settle(&self, work: &Work) -> Settled {
+        let mut wait = Wait::new(self);
         loop {
             tokio::select! {
                 () = self.status.not_halted() => {}
                 () = self.shutdown.cancelled() => return Settled::Done,
             }
-            let Some(running) = self.partitions.begin(&delivery.ticket) else {
+            let Some(running) = self.partitions.begin(&work.delivery.ticket) else {
                 return Settled::Done;
             };
-            let Err(failure) = self.processor.attempt(&delivery.record, *retries).await else {
+            let failure = if work.retries > self.processor.options.retries {
+                // It had all its attempts, and its last one ended the process or the time for its dead letter.
+                Err(Failure::transient(EndedWithoutAWord(work.failed_with.clone())))
+            } else {
+                self.attempt(work).await
+            };
+            let Err(failure) = failure else {
+                work.history.calm_down();
                 running.finish();
                 return Settled::Done;
             };
@@ -132,28 +157,52 @@ impl Settler {
                     // Not while waiting: a revocation must not wait for the database.
                     drop(running);
                     self.processor.instruments.unavailable();
-                    if waiting.is_none() {
-                        waiting = Some(self.status.wait());
+                    if !wait.once_more().await {
+                        return Settled::Done;
                     }
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.shutdown.cancelled() => return Settled::Done,
-                    }
-                    wait = (wait * 2).min(LONGEST_WAIT);
                 }
-                Class::Transient if *retries < self.processor.options.retries => {
+                Class::Transient if work.retries < self.processor.options.retries => {
+                    self.note_failure(work, &failure).await;
                     return Settled::Retry;
                 }
                 Class::Transient | Class::Permanent => {
-                    self.bury(delivery, running, failure.reason()).await;
+                    work.history.calm_down();
+                    self.bury(work, running, failure.reason()).await;
                     return Settled::Done;
                 }
             }
         }
     }
 
-    async fn bury(&self, delivery: &Delivery, running: Running, reason: kafka::Reason) {
-        let record = &delivery.record;
+    /// One attempt. With caution: marked before, and alone if it is a suspect.
+    async fn attempt(&self, work: &Work) -> Result<(), Failure> {
+        let record = &work.delivery.record;
+        if !work.history.is_cautious() {
+            self.processor.attempt(record, work.retries, work.retries > 0).await?;
+            return Ok(());
+        }
+        let (_alone, _among_others);
+        if work.retries > 0 {
+            _alone = self.attempts.suspects.write().await;
+        } else {
+            _among_others = self.attempts.suspects.read().await;
+        }
+        self.attempts.note(record, work.retries + 1, None).await?;
+        self.processor.attempt(record, work.retries, true).await?;
+        Ok(())
+    }
+
+    async fn note_failure(&self, work: &Work, failure: &Failure) {
+        let reason = failure.reason().message;
+        let noted = self.attempts.note(&work.delivery.record, work.retries + 1, Some(&reason));
+        if let Err(error) = noted.await {
+            // It is counted here as long as this instance has it.
+            tracing::warn!(error = &error as &dyn std::error::Error, "an attempt was not noted");
+        }
+    }
+
+    async fn bury(&self, work: &Work, running: Running, reason: kafka::Reason) {
+        let record = &work.delivery.record;
         Span::current().record("error.type", reason.exception.as_str());
         Span::current().record("otel.status_code", "ERROR");
         tracing::error!(
@@ -172,7 +221,47 @@ impl Settler {
             sabotage::may_die("consumer.buried");
             self.processor.failed_again(record, &why).await;
             self.processor.instruments.dead_lettered();
+            if work.retries > 0 || work.history.is_cautious() {
+                self.forget(record).await;
+            }
             running.finish();
         }
+    }
+
+    /// A row that stays is of no harm: its offset does not come again.
+    async fn forget(&self, record: &Record) {
+        if let Err(error) = self.attempts.forget(record).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "attempts that are over are still noted");
+        }
+    }
+}
+
+/// A message had all its attempts, and it is not known how the last one ended.
+#[derive(Debug, thiserror::Error)]
+#[error("it had all its attempts{}", .0.as_ref().map_or_else(
+    || ", and the process ended during the last one".to_owned(),
+    |reason| format!("; the last one failed: {reason}"),
+))]
+struct EndedWithoutAWord(Option<String>);
+
+/// Waits for a database that is away, longer each time, and says so meanwhile.
+struct Wait<'a> {
+    settler: &'a Settler,
+    next: Duration,
+    said: Option<Held>,
+}
+
+impl<'a> Wait<'a> {
+    fn new(settler: &'a Settler) -> Self {
+        Self { settler, next: FIRST_WAIT, said: None }
+    }
+
+    /// False: shutdown came first.
+    async fn once_more(&mut self) -> bool {
+        self.said.get_or_insert_with(|| self.settler.status.wait());
+        let wait = tokio::time::sleep(self.next);
+        self.next = (self.next * 2).min(LONGEST_WAIT);
+        self.settler.shutdown.run_until_cancelled(wait).await.is_some()
     }
 }

@@ -59,12 +59,20 @@ impl House {
     }
 
     pub(crate) fn run(&self, subscription: Subscription) -> Running {
-        let options = Options {
+        self.run_with(Self::options(), subscription)
+    }
+
+    /// Impatient.
+    pub(crate) fn options() -> Options {
+        Options {
             first_backoff: Duration::from_millis(50),
             backoff_factor: 2,
             handler_timeout: Duration::from_millis(500),
             ..Options::default()
-        };
+        }
+    }
+
+    pub(crate) fn run_with(&self, options: Options, subscription: Subscription) -> Running {
         let meter = self.metrics.meter("consumer");
         let (pool, settings) = (self.pool.clone(), self.settings.clone());
         let consumer = Consumer::new(subscription, pool, settings, &meter).options(options);

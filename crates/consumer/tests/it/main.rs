@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod attempts;
 mod batches;
 mod consuming;
 mod house;

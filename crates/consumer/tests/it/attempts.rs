@@ -1,0 +1,133 @@
+//! What a restart does not make good.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use consumer::{Failure, Handler, Options, Received, Subscription};
+use events::{OrderCreated, OrderId};
+use sandbox::testing::eventually;
+use sqlx::PgConnection;
+
+use crate::house::{CUSTOMER, House, PATIENCE, Running, io};
+
+/// Counts its calls, and for the troublesome customer does what it is told to.
+#[derive(Clone)]
+struct Counted {
+    calls: Arc<AtomicUsize>,
+    trouble: Trouble,
+}
+
+#[derive(Clone, Copy)]
+enum Trouble {
+    Fail,
+    /// As one that is killed: nothing comes of it, and nothing is said.
+    Hang,
+}
+
+impl Counted {
+    fn new(trouble: Trouble) -> Self {
+        Self { calls: Arc::default(), trouble }
+    }
+
+    async fn called(&self, times: usize) {
+        let called = async || (self.calls.load(Ordering::SeqCst) >= times).then_some(());
+        eventually(&format!("{times} calls"), PATIENCE, called).await;
+    }
+}
+
+impl Handler for Counted {
+    type Event = OrderCreated;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        event: &Received<OrderCreated>,
+    ) -> Result<(), Failure> {
+        if event.data.0.customer_email == CUSTOMER {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            match self.trouble {
+                Trouble::Fail => return Err(Failure::transient(io())),
+                Trouble::Hang => std::future::pending::<()>().await,
+            }
+        }
+        sqlx::query("insert into effect (subject, version) values ($1, $2)")
+            .bind(&event.envelope.subject)
+            .bind(event.envelope.version)
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+fn patient() -> Options {
+    Options { handler_timeout: PATIENCE, ..House::options() }
+}
+
+/// Of both tables.
+async fn notes(house: &House) -> i64 {
+    sqlx::query_scalar("select (select count(*) from attempt) + (select count(*) from consuming)")
+        .fetch_one(&house.pool)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_restart_gives_a_message_no_new_retries() {
+    let house = House::new().await;
+    let handler = Counted::new(Trouble::Fail);
+    let subscription = || Subscription::new("group").each_once(handler.clone());
+    let slow = Options { first_backoff: Duration::from_secs(1), ..House::options() };
+    let first = house.run_with(slow, subscription());
+    house.send::<OrderCreated>(OrderId::new(), 1, CUSTOMER).await;
+    handler.called(2).await;
+    first.end().await;
+
+    let second = house.run(subscription());
+    house.first("group.dlq").await;
+    assert_eq!(handler.calls.load(Ordering::SeqCst), 4, "the first attempt and three retries");
+    second.end().await;
+    assert_eq!(notes(&house).await, 0, "nothing is left of it");
+}
+
+/// Runs until the handler is called once more, and is gone then without having left its group or anything else in
+/// order.
+async fn killed_while_handling(house: &House, handler: &Counted, times: usize) {
+    let running: Running =
+        house.run_with(patient(), Subscription::new("group").each_once(handler.clone()));
+    handler.called(times).await;
+    running.task.abort();
+    // A process that is gone has no connection either.
+    sqlx::query(
+        "select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and state = 'idle in transaction'",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_kills_the_process_ends_in_the_dead_letters_and_its_neighbours_do_not() {
+    let house = House::new().await;
+    let handler = Counted::new(Trouble::Hang);
+    let deadly = OrderId::new();
+    let neighbours: Vec<_> = (0..20).map(|_| OrderId::new()).collect();
+    for order in &neighbours {
+        house.send::<OrderCreated>(*order, 1, "a@example.com").await;
+    }
+    house.send::<OrderCreated>(deadly, 1, CUSTOMER).await;
+    // Once without a mark, since nothing had happened yet; then four times that count.
+    for times in 1..=5 {
+        killed_while_handling(&house, &handler, times).await;
+    }
+    let running = house.run(Subscription::new("group").each_once(handler.clone()));
+    let letter = house.first("group.dlq").await;
+    assert_eq!(letter.key.as_deref(), Some(deadly.to_string().as_bytes()));
+    for order in &neighbours {
+        house.has(*order, &[1]).await;
+    }
+    assert_eq!(handler.calls.load(Ordering::SeqCst), 5, "it is not tried again");
+    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);
+    running.end().await;
+}
