@@ -66,6 +66,7 @@ impl Settler {
             || work.history.is_cautious()
             || self.processor.is_retry_topic(&work.delivery.record.topic)
             || self.processor.faults.any()
+            || sabotage::any_seeded()
     }
 
     /// Deals with messages in one transaction. What another instance has by now is left to it.
@@ -141,6 +142,11 @@ impl Settler {
             let Some(running) = self.partitions.begin(&work.delivery.ticket) else {
                 return Settled::Done;
             };
+            if sabotage::seeded("offset-first")
+                && let Some(too_early) = self.partitions.begin(&work.delivery.ticket)
+            {
+                too_early.finish();
+            }
             let failure = if work.retries > self.processor.options.retries {
                 // It had all its attempts, and its last one ended the process or the time for its dead letter.
                 Err(Failure::transient(EndedWithoutAWord(work.failed_with.clone())))
@@ -152,7 +158,11 @@ impl Settler {
                 running.finish();
                 return Settled::Done;
             };
-            match failure.class() {
+            let class = match failure.class() {
+                Class::Unavailable if sabotage::seeded("unavailable-counted") => Class::Transient,
+                class => class,
+            };
+            match class {
                 Class::Unavailable => {
                     // Not while waiting: a revocation must not wait for the database.
                     drop(running);
