@@ -19,6 +19,7 @@ use crate::options::Options;
 use crate::partitions::{Partitions, TopicPartition};
 use crate::poller::{Context, Poller};
 use crate::processor::Processor;
+use crate::retention::{self, TooShort};
 use crate::settler::Settler;
 use crate::status::Status;
 use crate::subscription::Subscription;
@@ -45,6 +46,8 @@ pub struct Consumer {
 enum RunError {
     #[error("the topics are not there")]
     Topics(#[from] EnsureError),
+    #[error("nothing is consumed: duplicates could not be told")]
+    Retention(#[from] TooShort),
     #[error("the Kafka client failed")]
     Kafka(#[from] KafkaError),
     #[error("the polling thread panicked")]
@@ -108,6 +111,8 @@ impl Consumer {
                     "the consumer left its group while handlers still ran; their messages will come again"
                 ),
                 Err(error) => {
+                    let _halted =
+                        matches!(error, RunError::Retention(_)).then(|| self.status.halt());
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         group = self.group(),
@@ -134,6 +139,11 @@ impl Consumer {
             () = shutdown.cancelled() => return Ok(true),
         }
         topics.pop(); // Nobody consumes the dead letters.
+        let names: Vec<_> = topics.iter().map(|topic| self.kafka.prefixed(&topic.name)).collect();
+        tokio::select! {
+            checked = retention::check(&self.options, &self.kafka, &names) => checked?,
+            () = shutdown.cancelled() => return Ok(true),
+        }
 
         let run = shutdown.child_token();
         // However this ends, also by being dropped: the polling thread must not outlive it.
@@ -147,9 +157,10 @@ impl Consumer {
             lane
         });
         let lanes = lanes.collect();
-        let names: Vec<_> = topics.iter().map(|topic| self.kafka.prefixed(&topic.name)).collect();
         let (kafka, options, instruments) =
             (self.kafka.clone(), self.options.clone(), self.instruments.clone());
+        let (pool, pruned) = (self.pool.clone(), self.options.clone());
+        tasks.spawn(retention::prune(pool, group.clone(), pruned, run.clone()));
         let (left, leaving) = mpsc::unbounded_channel();
         tasks.spawn(leave(Arc::clone(&settler.attempts), leaving));
         let context = Context { partitions, left, drain_timeout: self.options.drain_timeout };

@@ -15,6 +15,7 @@ mod partitions;
 mod poller;
 mod processor;
 mod replay;
+mod retention;
 mod settler;
 mod status;
 mod subscription;

@@ -19,6 +19,11 @@ pub struct Options {
     pub handler_timeout: Duration,
     /// How often one dead letter may be replayed in vain before it is parked: not tried again.
     pub max_replays: u32,
+    /// How long an event's inbox row is kept; for ever if none. It must be longer than the topics keep events, which
+    /// is asked of the brokers before anything is consumed, and `outbox_allowance`.
+    pub inbox_retention: Option<Duration>,
+    /// How long an event may wait in its publisher's outbox between two deliveries.
+    pub outbox_allowance: Duration,
     /// How many messages of one partition may be queued or parked before it pauses.
     pub max_queued: usize,
     /// How many bytes of them.
@@ -37,6 +42,8 @@ impl Default for Options {
             backoff_factor: 4,
             handler_timeout: Duration::from_secs(10),
             max_replays: 5,
+            inbox_retention: Some(Duration::from_hours(45 * 24)),
+            outbox_allowance: Duration::from_hours(7 * 24),
             max_queued: 2_000,
             max_queued_bytes: 16 * 1024 * 1024,
             drain_timeout: Duration::from_secs(5),

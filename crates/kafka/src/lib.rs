@@ -3,12 +3,14 @@
 mod binding;
 mod dead_letter;
 mod record;
+mod retention;
 mod settings;
 mod topics;
 
 pub use binding::{DecodeError, content_headers, decode};
 pub use dead_letter::{Coordinates, DeadLetter, REPLAY_ID, Reason};
 pub use record::{Headers, Record, client_headers};
+pub use retention::{RetentionError, longest_kept};
 pub use settings::{Settings, SettingsError};
 pub use topics::{EnsureError, MAX_EVENT_BYTES, Topic, ensure};
 

@@ -6,4 +6,5 @@ mod attempts;
 mod batches;
 mod consuming;
 mod house;
+mod retention;
 mod spans;
