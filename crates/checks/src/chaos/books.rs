@@ -68,7 +68,7 @@ impl Books {
             records,
             unreadable_dead: all - dead.len(),
             dead,
-            committed: topics::progress(&settings)?.0,
+            committed: topics::progress(&settings)?.committed,
         };
         order.close().await?;
         billing.close().await?;

@@ -1,7 +1,7 @@
 //! A service as a process of its own.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -82,6 +82,10 @@ impl Instance {
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    pub(crate) fn log(&self) -> &Path {
+        &self.plan.log
+    }
+
     async fn get(&self, path: &str) -> reqwest::Result<reqwest::Response> {
         CLIENT.get(format!("http://127.0.0.1:{}/{path}", self.admin)).send().await
     }
@@ -109,7 +113,7 @@ async fn launch(plan: &Plan, http: u16, admin: u16) -> Result<Process, Error> {
         .env("TENANTS", "demo-acme=acme")
         .env("OPERATOR_TOKEN", TOKEN)
         .env("FAULTS", "on")
-        .env("RUST_LOG", "warn")
+        .env("RUST_LOG", "warn,outbox=info")
         .envs(plan.more.iter().map(|(name, value)| (name, value)));
     let name = plan.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut process = Process::spawn(&name, command, &plan.log, Life::WithParent)?;

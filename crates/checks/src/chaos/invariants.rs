@@ -73,11 +73,18 @@ fn one_event_id(books: &Books) -> Objections {
         let ids = ids_by_key(books, topic);
         let count = |order: &Uuid| ids.get(order).map_or(0, BTreeSet::len);
         let wrong = orders.into_iter().filter(|order| count(order) != 1);
-        wrong
-            .map(|order| format!("{order} has {} events {topic}", count(order)))
-            .collect::<Vec<_>>()
+        let said = |order: &Uuid| {
+            format!("{order} ({}) has {} events {topic}", age_rank(books, order), count(order))
+        };
+        wrong.map(said).collect::<Vec<_>>()
     };
     each.into_iter().flat_map(objections).collect()
+}
+
+/// Ids are of version 7, so this says when it was placed: what is lost is often lost at one moment.
+fn age_rank(books: &Books, order: &Uuid) -> String {
+    let earlier = books.orders.keys().filter(|other| *other < order).count();
+    format!("order {} of {}", earlier + 1, books.orders.len())
 }
 
 /// Every completed order has exactly one invoice.

@@ -18,7 +18,7 @@ const WORKERS: usize = 6;
 /// A worker's pause between two orders.
 const PACE: Duration = Duration::from_millis(40);
 /// How long a client goes on trying. Longer than any fault lasts.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An order that was answered with 2xx.
 #[derive(Clone, Copy, Debug)]

@@ -31,7 +31,7 @@ pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
 /// The outbox first: what leaves it later is lag already when that is asked.
 async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
     Ok(waiting(scene, "order").await? == 0
-        && topics::progress(&scene.system.kafka())?.1 == 0
+        && topics::progress(&scene.system.kafka())?.lag == 0
         && waiting(scene, "billing").await? == 0)
 }
 

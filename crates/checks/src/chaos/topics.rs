@@ -16,7 +16,7 @@ use super::Error;
 /// How long one question to Kafka may take.
 const ASK: Duration = Duration::from_secs(5);
 /// How long the reading of one topic may take.
-const READ: Duration = Duration::from_secs(60);
+const READ: Duration = Duration::from_mins(1);
 
 /// The group whose books are kept.
 pub(crate) const GROUP: &str = "billing";
@@ -79,19 +79,27 @@ pub(crate) fn read_all(settings: &Settings, topic: &str) -> Result<Vec<Record>, 
     })
 }
 
-/// The offset from which the group goes on, by topic and partition; and how many records it has not done with.
-pub(crate) fn progress(settings: &Settings) -> Result<(HashMap<(String, i32), i64>, i64), Error> {
+/// How far the group is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The offset from which it goes on, by topic and partition.
+    pub(crate) committed: HashMap<(String, i32), i64>,
+    /// How many records it has not done with.
+    pub(crate) lag: i64,
+}
+
+pub(crate) fn progress(settings: &Settings) -> Result<Progress, Error> {
     block_in_place(|| {
         let consumer = watcher(settings)?;
-        let (mut committed, mut lag) = (HashMap::new(), 0);
+        let mut progress = Progress::default();
         for topic in READ_BY_BILLING {
             for (partition, low, high) in bounds(&consumer, topic)? {
                 let at = committed_offset(&consumer, topic, partition)?.unwrap_or(low);
-                committed.insert((topic.to_owned(), partition), at);
-                lag += high - at;
+                progress.committed.insert((topic.to_owned(), partition), at);
+                progress.lag += high - at;
             }
         }
-        Ok((committed, lag))
+        Ok(progress)
     })
 }
 
@@ -108,6 +116,15 @@ fn committed_offset(
         Offset::Offset(at) => Some(at),
         _ => None,
     }))
+}
+
+/// How many instances the group has, if it is not just being shared anew.
+pub(crate) fn members(settings: &Settings) -> Result<Option<usize>, Error> {
+    block_in_place(|| {
+        let groups = watcher(settings)?.fetch_group_list(Some(GROUP), ASK)?;
+        let group = groups.groups().iter().find(|group| group.name() == GROUP);
+        Ok(group.filter(|group| group.state() == "Stable").map(|group| group.members().len()))
+    })
 }
 
 /// Writes records as anybody could.

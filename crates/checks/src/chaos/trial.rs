@@ -14,7 +14,7 @@ use super::settle::{self, HEAL};
 use super::system::System;
 
 /// How long a trial may take in all; a suite must not hang on one.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// A fault, to be applied.
 #[derive(Debug)]
@@ -94,6 +94,24 @@ async fn duplicates(scene: &mut Scene, published_again: usize) -> usize {
     counted.max(published_again)
 }
 
+/// The servers' folders go with them; what they and the services said when something was wrong is kept.
+fn keep_logs(scene: &mut Scene, row: &mut Row) {
+    let folder = std::env::temp_dir().join("chaos-logs").join(row.fault);
+    let kafka = scene.system.servers.kafka.process().log().to_owned();
+    let logs = [scene.order.log(), scene.billing.log(), &kafka];
+    let keep = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&folder)?;
+        for log in logs {
+            std::fs::copy(log, folder.join(log.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    };
+    row.notes.push(match keep() {
+        Ok(()) => format!("logs: {}", folder.display()),
+        Err(error) => format!("no logs are kept: {error}"),
+    });
+}
+
 /// SIGTERM to everything; each must end by itself, and well.
 async fn end(mut scene: Scene, row: &mut Row) {
     let mut endings = std::mem::take(&mut scene.endings);
@@ -107,5 +125,8 @@ async fn end(mut scene: Scene, row: &mut Row) {
     let late: Vec<_> =
         late.map(|_| "an instance had to be killed, or ended badly".into()).collect();
     row.enter("sigterm_within_10_s", &late);
+    if !row.is_green() {
+        keep_logs(&mut scene, row);
+    }
     scene.system.servers.stop().await;
 }

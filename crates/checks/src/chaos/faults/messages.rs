@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kafka::rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
 use kafka::rdkafka::client::DefaultClientContext;
-use kafka::{Headers, Record};
+use kafka::{Headers, Record, Settings};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -39,12 +39,13 @@ fn count(records: usize) -> f64 {
     records as f64
 }
 
+/// Key, value and headers.
+type Poison<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, Headers);
+
 /// Everything that an event should not be; and one that only looks odd, which must not die.
 pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     let settings = scene.system.kafka();
-    let sound = topics::read_all(&settings, TOPIC)?;
-    let ours = |record: &&Record| record.text_header("ce_source") == Some("/order");
-    let sound = sound.iter().rfind(ours).ok_or("no event to make poison from")?;
+    let sound = sound_event(&settings).await?;
     let headers = with(&sound.headers, "ce_source", "/poison");
     let id = Uuid::new_v4().to_string();
     let fresh = with(&headers, "ce_id", &id);
@@ -53,7 +54,7 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     let noise: Vec<u8> = (0..NEARLY_TOO_LARGE).map(|_| fastrand::u8(..)).collect();
     let stranger = br#"{"order_id":"no-uuid","status":"completed"}"#;
     let key = sound.key.as_deref();
-    let poison: [(Option<&[u8]>, Option<&[u8]>, Headers); 6] = [
+    let poison: [Poison<'_>; 6] = [
         (None, Some(&noise[..300]), Headers::new()),
         (Some(&noise[..16]), Some(b"{}"), odd),
         (key, None, fresh.clone()),
@@ -69,6 +70,20 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     let named = with(&headers, "ce_id", &format!("no uuid/{id}"));
     writer.write(TOPIC, key, sound.value.as_deref(), &named).await?;
     Ok(())
+}
+
+/// The latest event on the topic, as our own service said it; waits for one.
+async fn sound_event(settings: &Settings) -> Result<Record, Error> {
+    let ours = |record: &Record| record.text_header("ce_source") == Some("/order");
+    for _ in 0..100 {
+        // A topic that was just made has no leader yet, which is an error to whoever reads it.
+        let records = topics::read_all(settings, TOPIC).unwrap_or_default();
+        if let Some(latest) = records.into_iter().rfind(ours) {
+            return Ok(latest);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Err("no event came to make poison from".into())
 }
 
 /// The headers with one of them changed.

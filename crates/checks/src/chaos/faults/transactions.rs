@@ -19,7 +19,7 @@ use crate::chaos::load::Placed;
 use crate::chaos::scene::{Scene, soon};
 
 /// How long the transaction is held: longer than the relay's session may be silent, and than a statement may take.
-const HELD: Duration = Duration::from_secs(60);
+const HELD: Duration = Duration::from_mins(1);
 const WRITERS: usize = 8;
 const ORDERS_OF_EACH: usize = 25;
 
