@@ -3,8 +3,9 @@
 SERVICES := order billing notification analytics
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 ORDERFLOW := $(TARGET)/debug/orderflow
+CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
 
-.PHONY: help demo local local-stop test ci fmt lint build-system build-ops
+.PHONY: help demo local local-stop test chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -23,6 +24,12 @@ test: ## Run all tests against a real Postgres and Kafka, started once
 	cargo build --workspace --bins
 	cargo run -q -p sandbox -- run -- cargo test --workspace
 
+chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
+	@exec $(CHAOS) $(FAULTS)
+
+chaos-bugs: build-chaos ## Seed bugs, and see that the fault suite finds each
+	@exec $(CHAOS) --bug all
+
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 	bash .ci/run
 
@@ -36,6 +43,11 @@ lint: ## Check formatting, and clippy with warnings as errors
 # Only what is needed, and with cargo's own progress.
 build-system:
 	@cargo build -p ops $(addprefix -p ,$(SERVICES))
+
+# Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
+build-chaos:
+	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build -p order -p billing -p sabotage --features sabotage/on
+	@cargo build -p checks --bin chaos
 
 build-ops:
 	@test -x $(ORDERFLOW) || cargo build -p ops

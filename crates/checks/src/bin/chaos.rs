@@ -1,0 +1,8 @@
+//! The fault suite: `make chaos`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    checks::chaos::main().await
+}

@@ -1,0 +1,141 @@
+//! What the databases and Kafka say at the end of a trial.
+
+use std::collections::{HashMap, HashSet};
+
+use kafka::{Coordinates, Record};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use super::Error;
+use super::scene::Scene;
+use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
+
+/// The events of an order.
+pub(crate) const SAID_OF_ORDERS: [&str; 3] = ["order.created", "order.updated", "order.completed"];
+pub(crate) const SAID_OF_INVOICES: &str = "invoice.issued";
+
+/// An order as its database has it.
+#[derive(Debug)]
+pub(crate) struct OrderRow {
+    pub(crate) version: i64,
+    pub(crate) completed: bool,
+}
+
+/// Source and id of an event.
+pub(crate) type EventKey = (String, String);
+
+/// The books of both services.
+#[derive(Debug)]
+pub(crate) struct Books {
+    pub(crate) orders: HashMap<Uuid, OrderRow>,
+    /// Orders that were placed more than once: their lines bear the same words, which no two customers write.
+    pub(crate) placed_twice: Vec<String>,
+    /// Invoice ids by order.
+    pub(crate) invoices: HashMap<Uuid, Vec<Uuid>>,
+    /// What billing's inbox has.
+    pub(crate) inbox: HashSet<EventKey>,
+    /// All records, by topic.
+    pub(crate) records: HashMap<&'static str, Vec<Record>>,
+    /// Billing's dead letters, each with where it first lay.
+    pub(crate) dead: Vec<(Place, Record)>,
+    /// Records of the dead-letter topic that say nothing of where they come from.
+    pub(crate) unreadable_dead: usize,
+    /// Where billing goes on.
+    pub(crate) committed: HashMap<(String, i32), i64>,
+}
+
+impl Books {
+    pub(crate) async fn open(scene: &Scene) -> Result<Self, Error> {
+        let settings = scene.system.kafka();
+        let mut records = HashMap::new();
+        for topic in SAID_OF_ORDERS.into_iter().chain(["billing.retry", SAID_OF_INVOICES]) {
+            records.insert(topic, topics::read_all(&settings, topic)?);
+        }
+        let lying = topics::read_all(&settings, DEAD_LETTERS)?;
+        let all = lying.len();
+        let origin = |record: Record| {
+            let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(&record)?;
+            Some(((topic, partition, offset), record))
+        };
+        let dead: Vec<_> = lying.into_iter().filter_map(origin).collect();
+        let mut order = scene.system.database("order").await?;
+        let mut billing = scene.system.database("billing").await?;
+        let books = Self {
+            orders: orders(&mut order).await?,
+            placed_twice: placed_twice(&mut order).await?,
+            invoices: invoices(&mut billing).await?,
+            inbox: inbox(&mut billing).await?,
+            records,
+            unreadable_dead: all - dead.len(),
+            dead,
+            committed: topics::progress(&settings)?.committed,
+        };
+        order.close().await?;
+        billing.close().await?;
+        Ok(books)
+    }
+
+    pub(crate) fn of(&self, topic: &str) -> &[Record] {
+        self.records.get(topic).map_or(&[], Vec::as_slice)
+    }
+
+    /// All that billing's group is to read.
+    pub(crate) fn for_billing(&self) -> impl Iterator<Item = &Record> {
+        READ_BY_BILLING.into_iter().flat_map(|topic| self.of(topic))
+    }
+
+    /// Where the dead letters first lay.
+    pub(crate) fn places_of_dead(&self) -> HashSet<&Place> {
+        self.dead.iter().map(|(place, _)| place).collect()
+    }
+
+    /// Events that were published more than once.
+    pub(crate) fn published_again(&self) -> usize {
+        let mut seen = HashSet::new();
+        let again = |record: &&Record| event_key(record).is_some_and(|key| !seen.insert(key));
+        self.of("order.completed").iter().filter(again).count()
+    }
+}
+
+/// None: the record is no event.
+pub(crate) fn event_key(record: &Record) -> Option<EventKey> {
+    let text = |name| Some(record.text_header(name)?.to_owned());
+    Some((text("ce_source")?, text("ce_id")?))
+}
+
+async fn orders(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, OrderRow>> {
+    let rows: Vec<(Uuid, i64, bool)> =
+        sqlx::query_as("select id, version, status = 'completed' from orders")
+            .fetch_all(database)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, version, completed)| (id, OrderRow { version, completed }))
+        .collect())
+}
+
+async fn placed_twice(database: &mut PgConnection) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select items->0->>'sku' from orders group by items->0->>'sku' having count(*) > 1",
+    )
+    .fetch_all(database)
+    .await
+}
+
+async fn invoices(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<Uuid>>> {
+    let rows: Vec<(Uuid, Uuid)> =
+        sqlx::query_as("select order_id, id from invoices").fetch_all(database).await?;
+    let mut by_order: HashMap<_, Vec<_>> = HashMap::new();
+    for (order, invoice) in rows {
+        by_order.entry(order).or_default().push(invoice);
+    }
+    Ok(by_order)
+}
+
+async fn inbox(database: &mut PgConnection) -> sqlx::Result<HashSet<EventKey>> {
+    let rows: Vec<EventKey> =
+        sqlx::query_as("select source, event_id from inbox where subscription = 'billing'")
+            .fetch_all(database)
+            .await?;
+    Ok(rows.into_iter().collect())
+}

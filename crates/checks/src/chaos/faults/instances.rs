@@ -1,0 +1,90 @@
+//! Several instances of one service: one freezes and another takes over, or they come and go.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::scene::{Scene, soon};
+use crate::chaos::topics;
+
+const CONSUMED: &str = "messaging_client_consumed_messages_total";
+/// How many there are: `outbox::SHARDS`.
+const ALL_SHARDS: f64 = 16.0;
+
+pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
+    scene.orders(50).await?;
+    let other = scene.system.order(&[]).await?;
+    let shares = async || other.metric("outbox_shards", "").await > 0.0;
+    if !soon(shares).await {
+        return Err("the other relay got no shards".into());
+    }
+    scene.load.turn_to(other.http);
+    scene.order.process.pause();
+    let has_all = async || (other.metric("outbox_shards", "").await - ALL_SHARDS).abs() < 0.5;
+    let took_over = soon(has_all).await;
+    scene.orders(100).await?;
+    scene.order.process.resume();
+    scene.healed();
+    scene.others.push(other);
+    if !took_over {
+        return Err("the other relay did not take the frozen one's shards".into());
+    }
+    // With both at work again.
+    scene.orders(100).await?;
+    Ok("the other relay took all 16 shards".into())
+}
+
+pub(crate) async fn billing_frozen(scene: &mut Scene) -> Struck {
+    let other = scene.system.billing(&[]).await?;
+    members(scene, 2).await?;
+    // In the middle of transactions.
+    scene.slow_billing(500).await?;
+    scene.orders(50).await?;
+    scene.billing.process.pause();
+    // The session lasts 10 s, an idle transaction 15 s.
+    sleep(Duration::from_secs(20)).await;
+    let shared = other.metric(CONSUMED, "").await;
+    scene.orders(50).await?;
+    let alone = other.metric(CONSUMED, "").await - shared;
+    scene.billing.process.resume();
+    scene.quick_billing().await?;
+    scene.healed();
+    scene.others.push(other);
+    if alone < 1.0 {
+        return Err("the other instance did not go on".into());
+    }
+    scene.orders(50).await?;
+    Ok(format!("the other instance went on alone with {alone} messages"))
+}
+
+pub(crate) async fn billing_joins_and_leaves(scene: &mut Scene) -> Struck {
+    scene.orders(100).await?;
+    let mut second = scene.system.billing(&[]).await?;
+    members(scene, 2).await?;
+    let mut third = scene.system.billing(&[]).await?;
+    members(scene, 3).await?;
+    scene.orders(200).await?;
+    let shares = [second.metric(CONSUMED, "").await, third.metric(CONSUMED, "").await];
+    scene.endings.push(second.terminate().await);
+    members(scene, 2).await?;
+    scene.orders(200).await?;
+    // The last one does not even say goodbye.
+    third.process.kill_9().await;
+    scene.healed();
+    scene.orders(100).await?;
+    // None is possible: partitions of the topic of replays count like any other when they are shared out.
+    Ok(format!("2, 3, 2 and 1 instances; those that came read {shares:?} messages"))
+}
+
+/// Waits until the group is shared among so many.
+async fn members(scene: &Scene, wanted: usize) -> Result<(), Error> {
+    let settings = scene.system.kafka();
+    let shared = async || topics::members(&settings).is_ok_and(|members| members == Some(wanted));
+    if soon(shared).await {
+        Ok(())
+    } else {
+        Err(format!("the group never had {wanted} members").into())
+    }
+}

@@ -1,0 +1,115 @@
+//! The faults, one function each. It applies the fault while orders flow, heals it, and says how it is known that it
+//! struck; an error: it did not.
+
+mod instances;
+mod kills;
+mod messages;
+mod servers;
+mod transactions;
+
+use futures::future::LocalBoxFuture;
+
+use super::Error;
+use super::scene::Scene;
+
+/// How it is known that the fault struck.
+pub(crate) type Struck = Result<String, Error>;
+
+type Environment = &'static [(&'static str, &'static str)];
+
+/// A fault, and what the services are started with for it.
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// It is quick, and among those of `--short`.
+    pub(crate) short: bool,
+    pub(crate) order: Environment,
+    pub(crate) billing: Environment,
+    pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Struck>,
+}
+
+impl std::fmt::Debug for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+macro_rules! fault {
+    ($name:literal, $what:literal, $apply:path $(, order: $order:expr)? $(, billing: $billing:expr)? $(, short: $short:expr)?) => {{
+        #[allow(unused_mut, unused_assignments)]
+        const FAULT: Fault = {
+            let mut fault = Fault {
+                name: $name,
+                what: $what,
+                short: false,
+                order: &[],
+                billing: &[],
+                apply: |scene| Box::pin($apply(scene)),
+            };
+            $(fault.order = $order;)?
+            $(fault.billing = $billing;)?
+            $(fault.short = $short;)?
+            fault
+        };
+        FAULT
+    }};
+}
+
+/// All, in the order in which they run.
+pub(crate) const FAULTS: &[Fault] = &[
+    fault!("billing-killed-before-commit", "billing dies in a transaction that has its effect",
+        kills::billing_before_commit,
+        billing: &[("SABOTAGE_DIE", "consumer.before-commit:60")], short: true),
+    fault!("billing-killed-after-commit", "billing dies between the commit and its offset",
+        kills::billing_after_commit,
+        billing: &[("SABOTAGE_DIE", "consumer.committed:60")]),
+    fault!("billing-killed-after-dead-letter", "billing dies between a dead letter and its offset",
+        kills::billing_after_dead_letter,
+        billing: &[("SABOTAGE_DIE", "consumer.buried:3")]),
+    fault!("relay-killed-before-delete", "order dies when Kafka has its events and the outbox too",
+        kills::relay_before_delete,
+        order: &[("SABOTAGE_DIE", "relay.published:20")], short: true),
+    fault!("order-killed", "order is killed while it takes orders", kills::order_under_load),
+    fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
+    fault!(
+        "postgres-restarted",
+        "Postgres crashes and is away for 8 s",
+        servers::postgres_restarted
+    ),
+    fault!("poison", "records that nobody can read, among those that all can", messages::poison,
+        short: true),
+    fault!("transient-failures", "three of ten attempts fail", messages::transient_failures),
+    fault!(
+        "relay-frozen",
+        "a frozen relay loses its shards to another one",
+        instances::relay_frozen
+    ),
+    fault!(
+        "billing-frozen",
+        "a zombie: frozen for longer than its session lasts",
+        instances::billing_frozen
+    ),
+    fault!(
+        "billing-joins-and-leaves",
+        "two, then three instances of billing, then one",
+        instances::billing_joins_and_leaves
+    ),
+    fault!("postgres-frozen", "Postgres stands still for 15 s", servers::postgres_frozen),
+    fault!("handler-slow", "a handler takes longer than max.poll.interval.ms", messages::handler_slow,
+        billing: &[("KAFKA_PROPERTIES", "session.timeout.ms=6000,max.poll.interval.ms=6000")]),
+    fault!(
+        "dead-letters-refused",
+        "the dead-letter topic refuses what is written",
+        messages::dead_letters_refused
+    ),
+    fault!(
+        "transaction-held-open",
+        "a transaction with early ids stays open while the outbox drains",
+        transactions::held_open
+    ),
+    fault!(
+        "commits-out-of-order",
+        "transactions commit in another order than they got their ids",
+        transactions::out_of_order
+    ),
+];

@@ -1,0 +1,63 @@
+//! Kafka and Postgres go away, or stand still.
+
+use std::time::Duration;
+
+use sandbox::Shutdown;
+use tokio::time::{sleep, timeout};
+
+use super::Struck;
+use crate::chaos::scene::Scene;
+
+const BEFORE: usize = 100;
+const AFTERWARDS: usize = 50;
+
+pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    scene.system.servers.kafka.halt().await;
+    let before = scene.load.taken();
+    scene.load.slow_down();
+    sleep(Duration::from_secs(30)).await;
+    let meanwhile = scene.load.taken() - before;
+    let said = scene.order.readiness().await?;
+    scene.system.servers.kafka.start_again().await?;
+    scene.load.speed_up();
+    scene.healed();
+    if said["kafka"] != "away" || meanwhile == 0 {
+        return Err(format!("order says {said}, and {meanwhile} orders were taken").into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok(format!("Kafka was away, and {meanwhile} orders were taken"))
+}
+
+pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Struck {
+    // So slow that messages are under way when it goes.
+    scene.slow_billing(100).await?;
+    scene.orders(BEFORE).await?;
+    scene.system.servers.postgres.halt(Shutdown::Immediate).await;
+    sleep(Duration::from_secs(8)).await;
+    let refused = scene.billing.metric("consumer_unavailable_total", "").await;
+    scene.system.servers.postgres.start_again().await?;
+    scene.quick_billing().await?;
+    scene.healed();
+    if refused < 1.0 {
+        return Err("billing did not notice that its database was away".into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok(format!("billing found its database away {refused} times"))
+}
+
+pub(crate) async fn postgres_frozen(scene: &mut Scene) -> Struck {
+    scene.slow_billing(100).await?;
+    scene.orders(BEFORE).await?;
+    scene.system.servers.postgres.process().pause();
+    let asked = timeout(Duration::from_secs(2), scene.system.database("order")).await;
+    sleep(Duration::from_secs(13)).await;
+    scene.system.servers.postgres.process().resume();
+    scene.quick_billing().await?;
+    scene.healed();
+    if asked.is_ok() {
+        return Err("Postgres answered while it was frozen".into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok("Postgres did not answer for 15 s".into())
+}

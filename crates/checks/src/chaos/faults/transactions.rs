@@ -1,0 +1,167 @@
+//! Transactions of order's database that end late, in another order than they began, or not at all.
+
+use std::time::Duration;
+
+use events::{
+    Cause, CorrelationId, Item, Message, Order, OrderCompleted, OrderCreated, OrderId, OrderStatus,
+    TenantId,
+};
+use futures::future::try_join_all;
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::load::Placed;
+use crate::chaos::scene::{Scene, soon};
+
+/// How long the transaction is held: longer than the relay's session may be silent, and than a statement may take.
+const HELD: Duration = Duration::from_mins(1);
+const WRITERS: usize = 8;
+const ORDERS_OF_EACH: usize = 25;
+
+pub(crate) async fn held_open(scene: &mut Scene) -> Struck {
+    let mut database = scene.system.database("order").await?;
+    let mut tx = database.begin().await?;
+    let held = write_order(&mut tx).await?;
+    let began = tokio::time::Instant::now();
+    scene.orders(200).await?;
+    let mut other = scene.system.database("order").await?;
+    let mut passed = false;
+    while began.elapsed() < HELD {
+        // Later ids are gone, so they were published past the one that is held.
+        let left: i64 = sqlx::query_scalar("select count(*) from outbox where id < $1 + 200")
+            .bind(held.last_event)
+            .fetch_one(&mut other)
+            .await?;
+        passed |= left == 0;
+        sleep(Duration::from_millis(500)).await;
+    }
+    tx.commit().await?;
+    scene.written.push(held.placed());
+    scene.healed();
+    database.close().await?;
+    other.close().await?;
+    if !passed {
+        return Err("the outbox did not drain past the transaction that was held".into());
+    }
+    scene.orders(50).await?;
+    Ok(format!("200 later events were published while event {} was held", held.last_event))
+}
+
+pub(crate) async fn out_of_order(scene: &mut Scene) -> Struck {
+    scene.orders(50).await?;
+    let mut writers = Vec::new();
+    for _ in 0..WRITERS {
+        writers.push(write_slowly(scene.system.database("order").await?));
+    }
+    let mut written: Vec<Written> = try_join_all(writers).await?.into_iter().flatten().collect();
+    scene.healed();
+    written.sort_by_key(|order| order.committed_at);
+    let overtaken =
+        written.windows(2).filter(|pair| pair[0].last_event > pair[1].last_event).count();
+    for order in &written {
+        if order.rolled_back {
+            scene.never.push(order.id);
+        } else {
+            scene.written.push(order.placed());
+        }
+    }
+    let drained = async || {
+        crate::chaos::settle::waiting(scene, "order").await.is_ok_and(|waiting| waiting < 50)
+    };
+    soon(drained).await;
+    scene.orders(50).await?;
+    if overtaken == 0 {
+        return Err("every transaction committed in the order of its ids".into());
+    }
+    Ok(format!("{overtaken} transactions committed before one with an earlier id"))
+}
+
+/// An order that was written past the API.
+struct Written {
+    id: Uuid,
+    last_event: i64,
+    committed_at: tokio::time::Instant,
+    rolled_back: bool,
+}
+
+impl Written {
+    fn placed(&self) -> Placed {
+        Placed { id: self.id, completed: true }
+    }
+}
+
+/// One order after the other, each committed some time after it got its ids; one of five is rolled back.
+async fn write_slowly(mut database: PgConnection) -> Result<Vec<Written>, Error> {
+    let mut all = Vec::new();
+    for n in 0..ORDERS_OF_EACH {
+        let mut tx = database.begin().await?;
+        let mut written = write_order(&mut tx).await?;
+        sleep(Duration::from_millis(fastrand::u64(0..300))).await;
+        written.rolled_back = n % 5 == 4;
+        if written.rolled_back {
+            tx.rollback().await?;
+        } else {
+            tx.commit().await?;
+        }
+        written.committed_at = tokio::time::Instant::now();
+        all.push(written);
+    }
+    database.close().await?;
+    Ok(all)
+}
+
+/// A completed order and its two events, as the service writes them.
+async fn write_order(tx: &mut PgConnection) -> Result<Written, Error> {
+    let now = OffsetDateTime::now_utc().truncate_to_microsecond();
+    let item = Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
+    let open = Order {
+        order_id: OrderId::new(),
+        tenant_id: TenantId::new("acme")?,
+        status: OrderStatus::Open,
+        customer_email: "ada@example.com".into(),
+        currency: "EUR".into(),
+        items: vec![item],
+        total: 900,
+        created_at: now,
+    };
+    let completed = Order { status: OrderStatus::Completed, ..open.clone() };
+    insert(tx, &completed, now).await?;
+    let id = open.order_id.0;
+    let cause = || Cause {
+        correlation_id: CorrelationId::generate(),
+        causation_id: None,
+        traceparent: None,
+    };
+    let created = Message::new("/order", 1, OrderCreated(open), cause());
+    let completed = OrderCompleted { order: completed, completed_at: now };
+    let completed = Message::new("/order", 2, completed, cause());
+    outbox::append(tx, &[outbox::prepare(created)?, outbox::prepare(completed)?]).await?;
+    let last_event = sqlx::query_scalar("select max(id) from outbox where key = $1")
+        .bind(id.to_string())
+        .fetch_one(tx)
+        .await?;
+    Ok(Written { id, last_event, committed_at: tokio::time::Instant::now(), rolled_back: false })
+}
+
+async fn insert(tx: &mut PgConnection, order: &Order, now: OffsetDateTime) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,
+                             created_at, completed_at)
+         values ($1, $2, 2, 'completed', $3, $4, $5, $6, $7, $7)",
+    )
+    .bind(order.order_id.0)
+    .bind(order.tenant_id.as_str())
+    .bind(&order.customer_email)
+    .bind(&order.currency)
+    .bind(Json(&order.items))
+    .bind(order.total)
+    .bind(now)
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! What must be true of the books whatever happened. Each gives what speaks against it: nothing, if it holds.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use kafka::{Headers, Record};
+use uuid::Uuid;
+
+use super::books::{Books, EventKey, SAID_OF_INVOICES, SAID_OF_ORDERS, event_key};
+use super::load::Placed;
+use super::scene::Scene;
+use super::topics::place_of;
+
+/// Names an invariant in the report.
+pub(crate) type Name = &'static str;
+
+/// What speaks against an invariant.
+pub(crate) type Objections = Vec<String>;
+
+/// Everything that is checked in the books.
+pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Name, Objections)> {
+    vec![
+        ("one_order_row", one_order_row(books, placed)),
+        ("one_event_id", one_event_id(books)),
+        ("one_invoice", one_invoice(books)),
+        ("nothing_uncommitted", nothing_uncommitted(books, scene)),
+        ("every_record_accounted", every_record_accounted(books)),
+        ("dead_letters_as_they_were", dead_letters_as_they_were(books)),
+        ("only_poison_is_dead", only_poison_is_dead(books, scene)),
+        ("order_per_key", order_per_key(books)),
+    ]
+}
+
+/// Every order that was answered with 2xx is there, once, and as far as was answered.
+fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
+    let told = placed.iter().filter_map(|order| match books.orders.get(&order.id) {
+        None => Some(format!("the order {} was taken and is not there", order.id)),
+        Some(row) if order.completed && !row.completed => {
+            Some(format!("the order {} was completed and is open", order.id))
+        }
+        Some(_) => None,
+    });
+    let twice = books.placed_twice.iter().map(|sku| format!("the order of {sku} is there twice"));
+    told.chain(twice).collect()
+}
+
+/// The ids of the events that our own services said of each key.
+fn ids_by_key<'a>(books: &'a Books, topic: &str) -> HashMap<Uuid, BTreeSet<&'a str>> {
+    let mut ids: HashMap<_, BTreeSet<_>> = HashMap::new();
+    for record in books.of(topic).iter().filter(|record| is_ours(record)) {
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        let key = key.and_then(|key| key.parse::<Uuid>().ok());
+        if let (Some(key), Some(id)) = (key, record.text_header("ce_id")) {
+            ids.entry(key).or_default().insert(id);
+        }
+    }
+    ids
+}
+
+fn is_ours(record: &Record) -> bool {
+    matches!(record.text_header("ce_source"), Some("/order" | "/billing"))
+}
+
+/// Every order was said to be created once, every completed one to be completed once, every invoice to be issued
+/// once. Said once: under one id, however often that was published.
+fn one_event_id(books: &Books) -> Objections {
+    let all: Vec<_> = books.orders.keys().collect();
+    let completed: Vec<_> =
+        books.orders.iter().filter(|(_, row)| row.completed).map(|(id, _)| id).collect();
+    let invoiced: Vec<_> = books.invoices.keys().collect();
+    let each =
+        [("order.created", all), ("order.completed", completed), (SAID_OF_INVOICES, invoiced)];
+    let objections = |(topic, orders): (&'static str, Vec<&Uuid>)| {
+        let ids = ids_by_key(books, topic);
+        let count = |order: &Uuid| ids.get(order).map_or(0, BTreeSet::len);
+        let wrong = orders.into_iter().filter(|order| count(order) != 1);
+        let said = |order: &Uuid| {
+            format!("{order} ({}) has {} events {topic}", age_rank(books, order), count(order))
+        };
+        wrong.map(said).collect::<Vec<_>>()
+    };
+    each.into_iter().flat_map(objections).collect()
+}
+
+/// Ids are of version 7, so this says when it was placed: what is lost is often lost at one moment.
+fn age_rank(books: &Books, order: &Uuid) -> String {
+    let earlier = books.orders.keys().filter(|other| *other < order).count();
+    format!("order {} of {}", earlier + 1, books.orders.len())
+}
+
+/// Every completed order has exactly one invoice.
+fn one_invoice(books: &Books) -> Objections {
+    let completed = books.orders.iter().filter(|(_, row)| row.completed);
+    let invoices = |order| books.invoices.get(order).map_or(0, Vec::len);
+    let wrong = completed.filter(|(order, _)| invoices(order) != 1);
+    wrong.map(|(order, _)| format!("the order {order} has {} invoices", invoices(order))).collect()
+}
+
+/// No invoice without a completed order, no event of a version or an invoice that was not committed.
+fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
+    let completed = |order: &Uuid| books.orders.get(order).is_some_and(|row| row.completed);
+    let invoices = books.invoices.keys().filter(|order| !completed(order));
+    let mut objections: Objections =
+        invoices.map(|order| format!("{order} has an invoice and is no completed order")).collect();
+    for topic in SAID_OF_ORDERS {
+        let ours = books.of(topic).iter().filter(|record| is_ours(record));
+        let early = ours.filter(|record| {
+            let order = record.text_header("ce_subject").and_then(|id| id.parse::<Uuid>().ok());
+            let row = order.and_then(|id| books.orders.get(&id));
+            row.is_none_or(|row| sequence(record) > row.version)
+        });
+        let said = |record: &Record| format!("{topic} {:?} was never committed", event_key(record));
+        objections.extend(early.map(said));
+    }
+    let issued: HashSet<_> = books.invoices.values().flatten().collect();
+    for record in books.of(SAID_OF_INVOICES) {
+        let invoice = invoice_id(record);
+        if invoice.is_none_or(|id| !issued.contains(&id)) {
+            objections.push(format!("the invoice {invoice:?} was said and is not there"));
+        }
+    }
+    let heard = scene.never.iter().filter(|order| books.orders.contains_key(order));
+    objections.extend(heard.map(|order| format!("{order} was rolled back and is there")));
+    objections
+}
+
+fn invoice_id(record: &Record) -> Option<Uuid> {
+    let data: serde_json::Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
+    data["invoice_id"].as_str()?.parse().ok()
+}
+
+fn sequence(record: &Record) -> i64 {
+    record.text_header("ce_sequence").and_then(|text| text.parse().ok()).unwrap_or(i64::MAX)
+}
+
+/// What became of the records that billing's group is to read.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    processed: usize,
+    duplicates: usize,
+    dead: usize,
+    lag: usize,
+    lost: Vec<String>,
+}
+
+impl Account {
+    /// Each record is one of these; that sums up by itself, so what is looked for is a record that is none.
+    pub(crate) fn of(books: &Books) -> Self {
+        let dead = books.places_of_dead();
+        let mut seen = HashSet::new();
+        let mut account = Self::default();
+        for record in books.for_billing() {
+            let place = place_of(record);
+            let key = event_key(record).filter(|key| books.inbox.contains(key));
+            let next = books.committed.get(&(place.0.clone(), place.1)).copied().unwrap_or(0);
+            match key {
+                _ if dead.contains(&place) => account.dead += 1,
+                Some(key) if seen.insert(key.clone()) => account.processed += 1,
+                Some(_) => account.duplicates += 1,
+                None if place.2 >= next => account.lag += 1,
+                None => account.lost.push(format!("{place:?} {:?}", event_key(record))),
+            }
+        }
+        account
+    }
+}
+
+/// Records on billing's topics = processed + duplicates + dead letters + lag; and nothing is among its outcomes
+/// that was not on a topic.
+fn every_record_accounted(books: &Books) -> Objections {
+    let account = Account::of(books);
+    let mut objections: Objections = account
+        .lost
+        .iter()
+        .map(|place| format!("the record {place} is behind the offset and nothing became of it"))
+        .collect();
+    if !objections.is_empty() {
+        let Account { processed, duplicates, dead, lag, lost } = &account;
+        objections.insert(
+            0,
+            format!(
+                "{processed} processed, {duplicates} duplicates, {dead} dead, {lag} lag, {} lost",
+                lost.len()
+            ),
+        );
+    }
+    let on_topics: HashSet<EventKey> = books.for_billing().filter_map(event_key).collect();
+    let phantoms = books.inbox.difference(&on_topics);
+    objections.extend(phantoms.map(|key| format!("{key:?} was processed and never on a topic")));
+    let places: HashSet<_> = books.for_billing().map(place_of).collect();
+    let strange = books.dead.iter().filter(|(place, _)| !places.contains(place));
+    objections
+        .extend(strange.map(|(place, _)| format!("the dead letter of {place:?} was no record")));
+    objections
+}
+
+/// Key, value and headers of each dead letter are the record's, byte for byte.
+fn dead_letters_as_they_were(books: &Books) -> Objections {
+    let originals: HashMap<_, _> =
+        books.for_billing().map(|record| (place_of(record), record)).collect();
+    let mut objections = Objections::new();
+    if books.unreadable_dead > 0 {
+        objections.push(format!("{} dead letters do not say whence", books.unreadable_dead));
+    }
+    for (place, dead) in &books.dead {
+        let Some(original) = originals.get(place) else { continue };
+        let differs = original.key != dead.key
+            || original.value != dead.value
+            || own_headers(original) != own_headers(dead);
+        if differs {
+            objections.push(format!("the dead letter of {place:?} is not as it was"));
+        }
+    }
+    objections
+}
+
+/// Without those that dying and replaying add.
+fn own_headers(record: &Record) -> Headers {
+    let added = |name: &str| name.starts_with("kafka_dlt-") || name == kafka::REPLAY_ID;
+    record.headers.iter().filter(|(name, _)| !added(name)).cloned().collect()
+}
+
+/// Every poison is a dead letter, and nothing else is, nor is what had its effect.
+fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
+    let dead = books.places_of_dead();
+    let missing = scene.poison.iter().filter(|place| !dead.contains(place));
+    let mut objections: Objections =
+        missing.map(|place| format!("the poison {place:?} is no dead letter")).collect();
+    if !scene.dead_by_chance {
+        let sound = dead.iter().filter(|place| !scene.poison.contains(**place));
+        objections.extend(sound.map(|place| format!("{place:?} is a dead letter, and was sound")));
+    }
+    objections
+}
+
+/// The versions of an order come in their order on each topic, when only the first delivery of each counts.
+fn order_per_key(books: &Books) -> Objections {
+    let mut objections = Objections::new();
+    for topic in SAID_OF_ORDERS {
+        let mut latest: HashMap<&[u8], (i32, i64)> = HashMap::new();
+        let mut seen = HashSet::new();
+        for record in books.of(topic).iter().filter(|record| is_ours(record)) {
+            let (Some(key), true) = (record.key.as_deref(), seen.insert(event_key(record))) else {
+                continue;
+            };
+            let now = (record.partition, sequence(record));
+            if let Some(before) = latest.insert(key, now)
+                && (before.0 != now.0 || before.1 >= now.1)
+            {
+                let key = String::from_utf8_lossy(key);
+                objections.push(format!("{topic} {key}: {} after {}", now.1, before.1));
+            }
+        }
+    }
+    objections
+}

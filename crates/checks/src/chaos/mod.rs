@@ -1,0 +1,103 @@
+//! The fault suite: orders go through the real system while one fault is applied, and then the books are checked.
+
+mod books;
+mod bugs;
+mod faults;
+mod instance;
+mod invariants;
+mod load;
+mod report;
+mod scene;
+mod settle;
+mod system;
+mod topics;
+mod trial;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::bugs::BUGS;
+use self::faults::{FAULTS, Fault};
+use self::report::{Report, Row};
+use self::trial::Trial;
+
+/// What went wrong with the suite itself. It is only ever shown.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Applies one fault after the other to the real system, and checks the books after each
+#[derive(Parser)]
+#[command(name = "chaos")]
+struct Arguments {
+    /// Only this fault, by its name
+    #[arg(long)]
+    only: Option<String>,
+    /// Only a few quick ones
+    #[arg(long)]
+    short: bool,
+    /// Seed a bug (`all`: each in turn) and see that the suite finds it
+    #[arg(long)]
+    bug: Option<String>,
+    /// List the faults and the bugs
+    #[arg(long)]
+    list: bool,
+    /// The folder of the services' programs, built with `sabotage/on`
+    #[arg(long, default_value = "target/chaos/debug")]
+    programs: PathBuf,
+    /// Where the report goes
+    #[arg(long, default_value = "target/chaos.json")]
+    report: PathBuf,
+}
+
+/// The whole of the program. Fails if any invariant is false, or if a seeded bug was not found.
+pub async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        list();
+        return ExitCode::SUCCESS;
+    }
+    let ended = match &arguments.bug {
+        Some(bug) => bugs::hunt(&arguments.programs, bug).await,
+        None => run(&arguments).await,
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("chaos: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() {
+    for fault in FAULTS {
+        println!("{:<32} {}", fault.name, fault.what);
+    }
+    for bug in BUGS {
+        println!("--bug {:<26} {} turns {} red", bug.name, bug.fault, bug.invariant);
+    }
+}
+
+/// True: every invariant held.
+async fn run(arguments: &Arguments) -> Result<bool, Error> {
+    let chosen = |fault: &&Fault| match &arguments.only {
+        Some(only) => fault.name == *only,
+        None => fault.short || !arguments.short,
+    };
+    let faults: Vec<_> = FAULTS.iter().filter(chosen).collect();
+    if faults.is_empty() {
+        return Err("there is no such fault; --list shows them".into());
+    }
+    let mut report = Report::default();
+    for fault in faults {
+        let row = Trial { fault, programs: &arguments.programs, bug: None }.run().await;
+        println!("{}", row.line());
+        report.rows.push(row);
+        // Each time, so that a suite that is interrupted leaves what it found.
+        report.write(&arguments.report)?;
+    }
+    println!("\n{}", report.table());
+    Ok(report.rows.iter().all(Row::is_green))
+}

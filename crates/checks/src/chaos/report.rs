@@ -1,0 +1,105 @@
+//! What is shown and kept: a table, and `target/chaos.json`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Error;
+
+/// How many objections are shown of each invariant.
+const SHOWN: usize = 3;
+
+/// What one fault came to.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Row {
+    pub(crate) fault: &'static str,
+    pub(crate) orders: usize,
+    /// Events that were published again or delivered again, and had no second effect.
+    pub(crate) duplicates: usize,
+    pub(crate) invariants: BTreeMap<&'static str, bool>,
+    /// None: the lag did not go.
+    pub(crate) heal_seconds: Option<f64>,
+    /// How it is known that the fault struck, and what speaks against the invariants.
+    #[serde(skip)]
+    pub(crate) notes: Vec<String>,
+    #[serde(skip)]
+    pub(crate) struck: String,
+    #[serde(skip)]
+    pub(crate) took_seconds: u64,
+}
+
+impl Row {
+    /// Enters an invariant, with what speaks against it.
+    pub(crate) fn enter(&mut self, name: &'static str, objections: &[String]) {
+        self.invariants.insert(name, objections.is_empty());
+        let shown = objections.iter().take(SHOWN);
+        self.notes.extend(shown.map(|objection| format!("{name}: {objection}")));
+        if objections.len() > SHOWN {
+            self.notes.push(format!("{name}: and {} more", objections.len() - SHOWN));
+        }
+    }
+
+    pub(crate) fn is_green(&self) -> bool {
+        !self.invariants.is_empty() && self.invariants.values().all(|holds| *holds)
+    }
+
+    /// One line when it is done, and what is wrong below.
+    pub(crate) fn line(&self) -> String {
+        let verdict = if self.is_green() { "green" } else { "RED" };
+        let mut text =
+            format!("{verdict:<5} {:<32} {:>3} s  {}", self.fault, self.took_seconds, self.struck);
+        for note in &self.notes {
+            let _ = write!(text, "\n        {note}");
+        }
+        text
+    }
+
+    fn heal(&self) -> String {
+        self.heal_seconds.map_or_else(|| "never".into(), |seconds| format!("{seconds:.1}"))
+    }
+
+    fn verdict(&self) -> String {
+        let red = self.invariants.iter().filter(|(_, holds)| !**holds).map(|(name, _)| *name);
+        let red: Vec<_> = red.collect();
+        if red.is_empty() {
+            format!("all {} hold", self.invariants.len())
+        } else {
+            format!("RED: {}", red.join(", "))
+        }
+    }
+}
+
+/// All rows.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!(
+            "{:<32} | {:>6} | {:>10} | {:>6} | invariants\n",
+            "fault", "orders", "duplicates", "heal s"
+        );
+        let _ = writeln!(text, "{}", "-".repeat(84));
+        for row in &self.rows {
+            let (heal, verdict) = (row.heal(), row.verdict());
+            let (fault, orders, duplicates) = (row.fault, row.orders, row.duplicates);
+            let _ = writeln!(
+                text,
+                "{fault:<32} | {orders:>6} | {duplicates:>10} | {heal:>6} | {verdict}"
+            );
+        }
+        text
+    }
+
+    pub(crate) fn write(&self, to: &Path) -> Result<(), Error> {
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(fs::write(to, serde_json::to_string_pretty(&self.rows)? + "\n")?)
+    }
+}

@@ -1,0 +1,108 @@
+//! The stage of one fault: the running system, the load, and what the fault leaves to be known by the checks.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::Error;
+use super::instance::Instance;
+use super::load::{Load, Placed};
+use super::system::System;
+use super::topics::Place;
+
+/// How long something may take that has to happen soon.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Everything that a fault can lay hands on.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) system: System,
+    pub(crate) order: Instance,
+    pub(crate) billing: Instance,
+    /// Further instances; those that left before the end are not among them.
+    pub(crate) others: Vec<Instance>,
+    pub(crate) load: Load,
+    /// Orders that were committed past the API.
+    pub(crate) written: Vec<Placed>,
+    /// Orders whose transaction was rolled back: nothing may be heard of them.
+    pub(crate) never: Vec<Uuid>,
+    /// Records that must become dead letters.
+    pub(crate) poison: HashSet<Place>,
+    /// Sound records may have become dead letters as well, and are replayed at the end.
+    pub(crate) dead_by_chance: bool,
+    /// How long instances took to end that were asked to meanwhile; none: they did not.
+    pub(crate) endings: Vec<Option<Duration>>,
+    /// When nothing was broken any more.
+    healed: Option<Instant>,
+}
+
+impl Scene {
+    /// Starts order and billing, each with this much more in its environment, and then the load.
+    pub(crate) async fn set(
+        system: System,
+        order: &[(&str, &str)],
+        billing: &[(&str, &str)],
+    ) -> Result<Self, Error> {
+        // One after the other: which topics there are must not hang on who was first.
+        let order = system.order(order).await?;
+        let billing = system.billing(billing).await?;
+        Ok(Self {
+            load: Load::start(order.http),
+            order,
+            billing,
+            system,
+            others: Vec::new(),
+            written: Vec::new(),
+            never: Vec::new(),
+            poison: HashSet::new(),
+            dead_by_chance: false,
+            endings: Vec::new(),
+            healed: None,
+        })
+    }
+
+    /// Nothing is broken any more: from here on the time is taken.
+    pub(crate) fn healed(&mut self) {
+        self.healed = Some(Instant::now());
+    }
+
+    pub(crate) fn healed_at(&self) -> Instant {
+        self.healed.unwrap_or_else(Instant::now)
+    }
+
+    /// Waits until so many more orders were taken.
+    pub(crate) async fn orders(&self, more: usize) -> Result<(), Error> {
+        let wanted = self.load.taken() + more;
+        let taken = async || self.load.taken() >= wanted;
+        if soon(taken).await { Ok(()) } else { Err(format!("{more} orders were not taken").into()) }
+    }
+
+    /// Makes every handler of billing so slow that a backlog grows before it.
+    pub(crate) async fn slow_billing(&self, millis: u64) -> Result<(), Error> {
+        self.billing.set_fault(json!({ "kind": "slow", "delay_ms": millis })).await
+    }
+
+    pub(crate) async fn quick_billing(&self) -> Result<(), Error> {
+        self.billing.set_fault(Value::Null).await
+    }
+
+    /// Everything that runs, to be asked or ended.
+    pub(crate) fn instances(&mut self) -> Vec<&mut Instance> {
+        [&mut self.order, &mut self.billing].into_iter().chain(&mut self.others).collect()
+    }
+}
+
+/// Asks until it is true, for a while.
+pub(crate) async fn soon(asked: impl AsyncFn() -> bool) -> bool {
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline {
+        if asked().await {
+            return true;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    false
+}

@@ -1,0 +1,55 @@
+//! Waiting until everything that was said has been heard.
+
+use std::time::Duration;
+
+use kafka::{DeadLetter, Headers};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::Error;
+use super::scene::Scene;
+use super::topics::{self, DEAD_LETTERS, Writer};
+
+/// How long the system may take to catch up after it was healed.
+pub(crate) const HEAL: Duration = Duration::from_secs(30);
+/// How much longer is waited for the books, so that what came late is told from what was lost.
+const LATE: Duration = Duration::from_secs(30);
+
+/// Waits until no event waits in an outbox and billing has no lag. Gives how long that took since the healing,
+/// none if it did not come.
+pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
+    let healed = scene.healed_at();
+    while healed.elapsed() < HEAL + LATE {
+        if is_quiet(scene).await.unwrap_or(false) {
+            return Some(healed.elapsed());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    None
+}
+
+/// The outbox first: what leaves it later is lag already when that is asked.
+async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
+    Ok(waiting(scene, "order").await? == 0
+        && topics::progress(&scene.system.kafka())?.lag == 0
+        && waiting(scene, "billing").await? == 0)
+}
+
+/// Events that wait in the outbox of a service.
+pub(crate) async fn waiting(scene: &Scene, service: &str) -> Result<i64, Error> {
+    let mut database = scene.system.database(service).await?;
+    Ok(sqlx::query_scalar("select count(*) from outbox").fetch_one(&mut database).await?)
+}
+
+/// Does what an operator does: sends every dead letter to billing again.
+pub(crate) async fn replay(scene: &Scene) -> Result<(), Error> {
+    let settings = scene.system.kafka();
+    let writer = Writer::new(&settings)?;
+    for record in topics::read_all(&settings, DEAD_LETTERS)? {
+        let id = Uuid::new_v4().to_string();
+        let headers: Headers = DeadLetter::replay_headers(&record, &id);
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        writer.write("billing.retry", key, value, &headers).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Looking into Kafka from outside: nothing here joins a group or moves another's offset.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::metadata::MetadataTopic;
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::rdkafka::util::Timeout;
+use kafka::rdkafka::{Offset, TopicPartitionList};
+use kafka::{Headers, Record, Settings, client_headers};
+use tokio::task::block_in_place;
+
+use super::Error;
+
+/// How long one question to Kafka may take.
+const ASK: Duration = Duration::from_secs(5);
+/// How long the reading of one topic may take.
+const READ: Duration = Duration::from_mins(1);
+
+/// The group whose books are kept.
+pub(crate) const GROUP: &str = "billing";
+/// The topics that it reads.
+pub(crate) const READ_BY_BILLING: [&str; 2] = ["order.completed", "billing.retry"];
+pub(crate) const DEAD_LETTERS: &str = "billing.dlq";
+
+/// Where a record lies.
+pub(crate) type Place = (String, i32, i64);
+
+pub(crate) fn place_of(record: &Record) -> Place {
+    (record.topic.clone(), record.partition, record.offset)
+}
+
+/// A client in the name of the group, which is never seen by it.
+fn watcher(settings: &Settings) -> Result<BaseConsumer, Error> {
+    let mut config = settings.client();
+    config.set("group.id", GROUP).set("enable.auto.commit", "false");
+    config.set("fetch.message.max.bytes", "4000000");
+    Ok(config.create()?)
+}
+
+/// The first and the next offset of each partition.
+fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, Error> {
+    let metadata = consumer.fetch_metadata(Some(topic), ASK)?;
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    let bound = |partition: i32| {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, ASK)?;
+        Ok((partition, low, high))
+    };
+    partitions.map(|partition| bound(partition.id())).collect()
+}
+
+/// Everything that lies in a topic now, partition by partition in the order of the offsets.
+pub(crate) fn read_all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
+    block_in_place(|| {
+        let consumer = watcher(settings)?;
+        let bounds = bounds(&consumer, topic)?;
+        let expected: i64 = bounds.iter().map(|(_, low, high)| high - low).sum();
+        {
+            // Gone before the consumer is: a living list would keep that one from ending.
+            let mut all = TopicPartitionList::new();
+            for (partition, _, _) in &bounds {
+                all.add_partition_offset(topic, *partition, Offset::Beginning)?;
+            }
+            consumer.assign(&all)?;
+        }
+        let mut records = Vec::new();
+        let deadline = Instant::now() + READ;
+        while i64::try_from(records.len())? < expected {
+            if Instant::now() > deadline {
+                return Err(format!("{topic}: read {} of {expected} records", records.len()).into());
+            }
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+                records.push(Record::from_message(&message));
+            }
+        }
+        records.sort_by_key(|record| (record.partition, record.offset));
+        Ok(records)
+    })
+}
+
+/// How far the group is.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The offset from which it goes on, by topic and partition.
+    pub(crate) committed: HashMap<(String, i32), i64>,
+    /// How many records it has not done with.
+    pub(crate) lag: i64,
+}
+
+pub(crate) fn progress(settings: &Settings) -> Result<Progress, Error> {
+    block_in_place(|| {
+        let consumer = watcher(settings)?;
+        let mut progress = Progress::default();
+        for topic in READ_BY_BILLING {
+            for (partition, low, high) in bounds(&consumer, topic)? {
+                let at = committed_offset(&consumer, topic, partition)?.unwrap_or(low);
+                progress.committed.insert((topic.to_owned(), partition), at);
+                progress.lag += high - at;
+            }
+        }
+        Ok(progress)
+    })
+}
+
+fn committed_offset(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+) -> Result<Option<i64>, Error> {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, partition);
+    let answer = consumer.committed_offsets(asked, ASK)?;
+    let found = answer.find_partition(topic, partition);
+    Ok(found.and_then(|found| match found.offset() {
+        Offset::Offset(at) => Some(at),
+        _ => None,
+    }))
+}
+
+/// How many instances the group has, if it is not just being shared anew.
+pub(crate) fn members(settings: &Settings) -> Result<Option<usize>, Error> {
+    block_in_place(|| {
+        let groups = watcher(settings)?.fetch_group_list(Some(GROUP), ASK)?;
+        let group = groups.groups().iter().find(|group| group.name() == GROUP);
+        Ok(group.filter(|group| group.state() == "Stable").map(|group| group.members().len()))
+    })
+}
+
+/// Writes records as anybody could.
+pub(crate) struct Writer {
+    producer: FutureProducer,
+}
+
+impl Writer {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
+        Ok(Self { producer: settings.producer().create()? })
+    }
+
+    /// Gives where it lies.
+    pub(crate) async fn write(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers,
+    ) -> Result<Place, Error> {
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(client_headers(headers));
+        record.key = key;
+        record.payload = value;
+        let sent = tokio::time::timeout(READ, self.producer.send(record, Timeout::Never)).await?;
+        let delivery = sent.map_err(|(error, _)| error)?;
+        Ok((topic.to_owned(), delivery.partition, delivery.offset))
+    }
+}

@@ -1,0 +1,132 @@
+//! One fault from the start of its servers to the last line of its books.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Error;
+use super::books::Books;
+use super::faults::Fault;
+use super::instance::DRAIN;
+use super::invariants;
+use super::report::Row;
+use super::scene::Scene;
+use super::settle::{self, HEAL};
+use super::system::System;
+
+/// How long a trial may take in all; a suite must not hang on one.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// A fault, to be applied.
+#[derive(Debug)]
+pub(crate) struct Trial<'a> {
+    pub(crate) fault: &'a Fault,
+    pub(crate) programs: &'a Path,
+    pub(crate) bug: Option<&'static str>,
+}
+
+impl Trial<'_> {
+    /// Never fails: what went wrong with the trial itself is a row that is red.
+    pub(crate) async fn run(&self) -> Row {
+        let began = Instant::now();
+        let mut row = Row { fault: self.fault.name, ..Row::default() };
+        let ended = tokio::time::timeout(LIMIT, self.try_to_run(&mut row)).await;
+        let failed = match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("it did not end within {LIMIT:?}")),
+        };
+        row.enter("trial_completed", failed.as_slice());
+        row.took_seconds = began.elapsed().as_secs();
+        row
+    }
+
+    async fn try_to_run(&self, row: &mut Row) -> Result<(), Error> {
+        let system = System::start(self.programs, self.bug).await?;
+        let mut scene = Scene::set(system, self.fault.order, self.fault.billing).await?;
+        let struck = (self.fault.apply)(&mut scene).await;
+        let mut placed = scene.load.stop().await;
+        placed.extend(&scene.written);
+        row.orders = placed.len();
+        match struck {
+            Ok(how) => {
+                row.struck = how;
+                row.enter("struck", &[]);
+            }
+            Err(error) => row.enter("struck", &[error.to_string()]),
+        }
+        settle_down(&scene, row).await?;
+        let books = Books::open(&scene).await?;
+        for (name, objections) in invariants::check(&books, &placed, &scene) {
+            row.enter(name, &objections);
+        }
+        row.duplicates = duplicates(&mut scene, books.published_again()).await;
+        end(scene, row).await;
+        Ok(())
+    }
+}
+
+/// Waits for the lag to go, and replays what died by chance.
+async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
+    let healed = settle::caught_up(scene).await;
+    row.heal_seconds = healed.map(|took| took.as_secs_f64());
+    let objection = match healed {
+        Some(took) if took <= HEAL => None,
+        Some(took) => Some(format!("it took {took:.1?}")),
+        None => Some("it never went".into()),
+    };
+    row.enter("lag_gone_within_30_s", objection.as_slice());
+    if scene.dead_by_chance {
+        settle::replay(scene).await?;
+        settle::caught_up(scene).await;
+    }
+    Ok(())
+}
+
+/// As billing counted them; those that were published again are at least so many, whoever counted.
+async fn duplicates(scene: &mut Scene, published_again: usize) -> usize {
+    let mut counted = 0.0;
+    for instance in scene.instances() {
+        counted += instance.metric("consumer_settled_total", "duplicate").await;
+    }
+    // A count, so whole and not negative.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let counted = counted as usize;
+    counted.max(published_again)
+}
+
+/// The servers' folders go with them; what they and the services said when something was wrong is kept.
+fn keep_logs(scene: &mut Scene, row: &mut Row) {
+    let folder = std::env::temp_dir().join("chaos-logs").join(row.fault);
+    let kafka = scene.system.servers.kafka.process().log().to_owned();
+    let logs = [scene.order.log(), scene.billing.log(), &kafka];
+    let keep = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&folder)?;
+        for log in logs {
+            std::fs::copy(log, folder.join(log.file_name().unwrap_or_default()))?;
+        }
+        Ok(())
+    };
+    row.notes.push(match keep() {
+        Ok(()) => format!("logs: {}", folder.display()),
+        Err(error) => format!("no logs are kept: {error}"),
+    });
+}
+
+/// SIGTERM to everything; each must end by itself, and well.
+async fn end(mut scene: Scene, row: &mut Row) {
+    let mut endings = std::mem::take(&mut scene.endings);
+    endings.extend(
+        futures::future::join_all(
+            scene.instances().into_iter().map(super::instance::Instance::terminate),
+        )
+        .await,
+    );
+    let late = endings.iter().filter(|took| took.is_none_or(|took| took > DRAIN));
+    let late: Vec<_> =
+        late.map(|_| "an instance had to be killed, or ended badly".into()).collect();
+    row.enter("sigterm_within_10_s", &late);
+    if !row.is_green() {
+        keep_logs(&mut scene, row);
+    }
+    scene.system.servers.stop().await;
+}
