@@ -163,7 +163,13 @@ impl Consumer {
         tasks.spawn(retention::prune(pool, group.clone(), pruned, run.clone()));
         let (left, leaving) = mpsc::unbounded_channel();
         tasks.spawn(leave(Arc::clone(&settler.attempts), leaving));
-        let context = Context { partitions, left, drain_timeout: self.options.drain_timeout };
+        let context = Context {
+            partitions,
+            left,
+            drain_timeout: self.options.drain_timeout,
+            instruments: self.instruments.clone(),
+            kafka: self.kafka.clone(),
+        };
         let until = run.clone();
         // The client is made, used and dropped on one thread: dropping it blocks.
         let polling = tokio::task::spawn_blocking(move || {

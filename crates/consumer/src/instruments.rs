@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use telemetry::KeyValue;
-use telemetry::instruments::{Counter, Histogram, Meter, UpDownCounter};
+use telemetry::instruments::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
 use crate::inbox::Outcome;
 
@@ -18,6 +18,8 @@ pub(crate) struct Instruments {
     parked: UpDownCounter<i64>,
     duration: Histogram<f64>,
     batch_size: Histogram<u64>,
+    lag: Gauge<u64>,
+    age: Gauge<f64>,
 }
 
 impl Instruments {
@@ -56,6 +58,15 @@ impl Instruments {
                 .with_description("Messages that shared a transaction")
                 .with_boundaries(vec![2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0])
                 .build(),
+            lag: meter
+                .u64_gauge("consumer.lag")
+                .with_description("Messages of the assigned partitions that are not dealt with")
+                .build(),
+            age: meter
+                .f64_gauge("consumer.lag.age")
+                .with_unit("s")
+                .with_description("Age of the oldest message that was read and is not dealt with")
+                .build(),
         }
     }
 
@@ -86,6 +97,15 @@ impl Instruments {
 
     pub(crate) fn parked(&self, change: i64) {
         self.parked.add(change, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn lag(&self, topic: &str, messages: u64) {
+        let topic = KeyValue::new("messaging.destination.name", topic.to_owned());
+        self.lag.record(messages, &[self.group.clone(), topic]);
+    }
+
+    pub(crate) fn age(&self, oldest: Duration) {
+        self.age.record(oldest.as_secs_f64(), std::slice::from_ref(&self.group));
     }
 
     /// A batch that was processed.

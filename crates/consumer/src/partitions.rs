@@ -47,6 +47,8 @@ struct Partition {
 #[derive(Debug)]
 struct Pending {
     offset: i64,
+    /// When it was written, in milliseconds since 1970.
+    timestamp: Option<i64>,
     size: usize,
     finished: bool,
 }
@@ -120,7 +122,8 @@ impl Partitions {
         }
         let size = record.size();
         entry.queued += 1;
-        entry.pending.push_back(Pending { offset: record.offset, size, finished: false });
+        let Record { offset, timestamp, .. } = *record;
+        entry.pending.push_back(Pending { offset, timestamp, size, finished: false });
         entry.bytes += size;
         let epoch = entry.epoch;
         table.epochs = next_epoch;
@@ -145,6 +148,14 @@ impl Partitions {
         let mut table = self.lock();
         let finished = table.assigned.iter_mut();
         finished.filter_map(|(key, p)| Some((key.clone(), p.finished.take()?))).collect()
+    }
+
+    /// When the oldest message was written that is not finished, in milliseconds since 1970.
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        // What is first in its partition is not finished, or it would not be there.
+        let table = self.lock();
+        let firsts = table.assigned.values().filter_map(|partition| partition.pending.front());
+        firsts.filter_map(|first| first.timestamp).min()
     }
 
     /// Gives partitions up: what is queued in any of them is dropped, what runs is waited for, all together at
@@ -289,6 +300,20 @@ mod tests {
         assert_eq!(partitions.take_finished(), [], "stored once");
         finish(&partitions, &tickets[2]);
         assert_eq!(partitions.take_finished(), [(("t".into(), 0), 9)]);
+    }
+
+    #[test]
+    fn the_oldest_is_the_first_that_is_not_finished() {
+        let partitions = Arc::new(Partitions::default());
+        let written = |offset, timestamp| Record { timestamp: Some(timestamp), ..record(offset) };
+        let tickets =
+            [(0, 300), (1, 100), (2, 200)].map(|it| partitions.enter(&written(it.0, it.1)));
+        assert_eq!(partitions.oldest(), Some(300));
+        finish(&partitions, &tickets[1]);
+        finish(&partitions, &tickets[0]);
+        assert_eq!(partitions.oldest(), Some(200));
+        finish(&partitions, &tickets[2]);
+        assert_eq!(partitions.oldest(), None);
     }
 
     #[test]

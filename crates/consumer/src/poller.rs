@@ -2,12 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka::rdkafka::client::ClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use kafka::rdkafka::error::{KafkaError, KafkaResult};
 use kafka::rdkafka::metadata::MetadataTopic;
+use kafka::rdkafka::statistics::Statistics;
 use kafka::rdkafka::topic_partition_list::TopicPartitionList;
 use kafka::{Record, Settings};
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,6 +23,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// Storing an offset is a lock and a copy, and it is committed once a second only.
 const STORE_EVERY: Duration = Duration::from_millis(20);
 
+/// How often the lag is measured.
+const LAG_EVERY_MS: &str = "5000";
 /// Then the group is joined all the same.
 const TOPICS_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -31,9 +34,28 @@ pub(crate) struct Context {
     /// Where it is said which were given up in good order.
     pub(crate) left: UnboundedSender<Vec<TopicPartition>>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) instruments: Instruments,
+    pub(crate) kafka: Settings,
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    /// librdkafka knows where each partition ends, and what was committed.
+    fn stats(&self, statistics: Statistics) {
+        for (topic, known) in statistics.topics {
+            // Negative: not assigned, or not known yet. What is stored is ahead of what is committed.
+            let lags = known.partitions.values().filter_map(|partition| {
+                let stored = u64::try_from(partition.consumer_lag_stored);
+                stored.or_else(|_| u64::try_from(partition.consumer_lag)).ok()
+            });
+            let lag = lags.sum();
+            self.instruments.lag(self.kafka.unprefixed(&topic), lag);
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let oldest = self.partitions.oldest().and_then(|at| u64::try_from(at).ok());
+        let age = oldest.map(|at| now.saturating_sub(Duration::from_millis(at)));
+        self.instruments.age(age.unwrap_or_default());
+    }
+}
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -92,7 +114,9 @@ impl Poller {
         instruments: Instruments,
     ) -> KafkaResult<Self> {
         let partitions = Arc::clone(&context.partitions);
-        let consumer: BaseConsumer<Context> = kafka.consumer(group).create_with_context(context)?;
+        let mut config = kafka.consumer(group);
+        config.set("statistics.interval.ms", LAG_EVERY_MS);
+        let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         await_topics(&consumer, &topics)?;
         consumer.subscribe(&topics)?;

@@ -6,5 +6,6 @@ mod attempts;
 mod batches;
 mod consuming;
 mod house;
+mod lag;
 mod retention;
 mod spans;

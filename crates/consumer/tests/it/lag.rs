@@ -1,0 +1,45 @@
+//! How far a subscription is behind.
+
+use consumer::{Fault, FaultKind, Options, Subscription};
+use events::{OrderCreated, OrderId};
+use sandbox::testing::eventually;
+
+use crate::house::{House, PATIENCE, note};
+
+impl House {
+    fn gauge(&self, name: &str, label: &str) -> f64 {
+        let text = self.metrics.render();
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+}
+
+#[tokio::test]
+async fn lag_and_its_age_rise_while_nothing_is_dealt_with_and_are_gone_after() {
+    let house = House::new().await;
+    let patient = Options { handler_timeout: PATIENCE, ..House::options() };
+    let subscription = Subscription::new("group").each_once(note::<OrderCreated>());
+    let running = house.run_with(patient, subscription);
+    let first = OrderId::new();
+    house.send::<OrderCreated>(first, 1, "a@example.com").await;
+    house.has(first, &[1]).await;
+
+    running.faults.set(Some(Fault { kind: FaultKind::Slow, rate: 1.0, delay_ms: 8_000 }));
+    for _ in 0..20 {
+        house.send::<OrderCreated>(OrderId::new(), 1, "a@example.com").await;
+    }
+    let behind = async || {
+        let lag = house.gauge("consumer_lag{", "order.created");
+        (lag >= 1.0 && house.gauge("consumer_lag_age_seconds", "group") > 1.0).then_some(lag)
+    };
+    let lag = eventually("a lag", PATIENCE, behind).await;
+    assert!(lag <= 20.0, "{lag}");
+
+    running.faults.set(None);
+    let gone = async || {
+        let lag = house.gauge("consumer_lag{", "order.created");
+        (lag == 0.0 && house.gauge("consumer_lag_age_seconds", "group") == 0.0).then_some(())
+    };
+    eventually("no lag", PATIENCE, gone).await;
+    running.end().await;
+}
