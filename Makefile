@@ -4,7 +4,7 @@ SERVICES := order billing notification analytics
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 ORDERFLOW := $(TARGET)/debug/orderflow
 
-.PHONY: help demo local local-stop test ci fmt lint build-system build-ops
+.PHONY: help demo local local-stop test bench ci fmt lint build-system build-ops
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -22,6 +22,10 @@ local-stop: build-ops ## Stop what `make local` started
 test: ## Run all tests against a real Postgres and Kafka, started once
 	cargo build --workspace --bins
 	cargo run -q -p sandbox -- run -- cargo test --workspace
+
+bench: ## Measure each part beside what it could at best be, in release, some minutes
+	@cargo build --release -p bench -p order -p billing
+	@$(TARGET)/release/bench
 
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 	bash .ci/run

@@ -55,6 +55,11 @@ impl Tools {
         self.postgres_version
     }
 
+    /// A program that comes with Postgres, such as `psql` or `pgbench`; it may not be installed.
+    pub fn postgres_program(&self, name: &str) -> PathBuf {
+        self.postgres.join(name)
+    }
+
     /// Java's major version.
     pub fn java_version(&self) -> u32 {
         self.java_version
