@@ -80,10 +80,6 @@ impl Report {
         Self { console, rows: Vec::new(), errors: Vec::new() }
     }
 
-    pub(crate) fn console(&self) -> &Console {
-        &self.console
-    }
-
     /// Says how a round went.
     pub(crate) fn round(&self, row: &str, number: u32, of: u32, said: &str) {
         self.console.line(&format!("  {row} {number}/{of}: {said}"));

@@ -57,7 +57,9 @@ impl Tools {
 
     /// A program that comes with Postgres, such as `psql` or `pgbench`; it may not be installed.
     pub fn postgres_program(&self, name: &str) -> PathBuf {
-        self.postgres.join(name)
+        // On the path there may be links to only a few of them.
+        let server = self.postgres.join("postgres");
+        server.canonicalize().unwrap_or(server).with_file_name(name)
     }
 
     /// Java's major version.
