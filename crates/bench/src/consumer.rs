@@ -19,7 +19,7 @@ use crate::{Outcome, Size, load};
 /// Lanes of ours; partitions, workers and connections of theirs.
 const SIDE_BY_SIDE: usize = 8;
 /// One side may take so long.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
     let stage = Stage::new(bench, "consumer", size.of(6_000)).await?;

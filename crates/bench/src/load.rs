@@ -7,6 +7,7 @@ use events::{
     OrderStatus, TenantId,
 };
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::{Settings, Topic};
 use time::OffsetDateTime;
@@ -91,7 +92,7 @@ pub(crate) fn records(settings: &Settings, event_type: &str) -> Outcome<usize> {
     tokio::task::block_in_place(|| {
         let metadata = consumer.fetch_metadata(Some(&topic), ASK)?;
         let mut records = 0;
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             records += consumer.fetch_watermarks(&topic, partition.id(), ASK)?.1;
         }
         Ok(usize::try_from(records)?)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use events::{Event, OrderCompleted, OrderCreated, OrderStatus};
@@ -20,7 +20,7 @@ const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
 const PREFIX: &str = "orders-";
 /// The relay may take so long for the rest.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
     let (ours, theirs) =
@@ -97,8 +97,8 @@ async fn post_until(port: u16, until: Instant) -> Outcome<usize> {
 
 /// pgbench with a script.
 struct Pgbench {
-    command: std::path::PathBuf,
-    script: std::path::PathBuf,
+    command: PathBuf,
+    script: PathBuf,
     url: String,
     pool: PgPool,
 }

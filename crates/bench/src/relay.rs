@@ -17,7 +17,7 @@ use crate::servers::{self, Bench};
 use crate::{Outcome, Size, load};
 
 const BATCH: i64 = 500;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
     let stage = Stage::new(bench, size.of(20_000)).await?;
