@@ -5,7 +5,7 @@ TARGET   := $(or $(CARGO_TARGET_DIR),target)
 ORDERFLOW := $(TARGET)/debug/orderflow
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
 
-.PHONY: help demo local local-stop test chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
+.PHONY: help demo local local-stop test bench chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -29,6 +29,10 @@ chaos: build-chaos ## Break the system in every known way, and check that nothin
 
 chaos-bugs: build-chaos ## Seed bugs, and see that the fault suite finds each
 	@exec $(CHAOS) --bug all
+
+bench: ## Measure each part beside what it could at best be, in release, some minutes
+	@cargo build --release -p bench -p order -p billing
+	@$(TARGET)/release/bench
 
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 	bash .ci/run

@@ -88,10 +88,13 @@ impl Relay {
             last_seen: 0,
         };
         let mut next_measure = Instant::now();
+        let mut rows = Vec::new();
         while !shutdown.is_cancelled() {
             if Instant::now() >= session.shards.next_tick()
                 && within(session.shards.share()).await?
             {
+                // Another relay may have their shards by now.
+                rows.clear();
                 let owned = session.shards.owned();
                 self.instruments.shards(owned.len());
                 tracing::info!(shards = ?owned, "the relay publishes these shards");
@@ -100,18 +103,14 @@ impl Relay {
                 within(session.measure()).await?;
                 next_measure = Instant::now() + MEASURE;
             }
-            let mut rows = within(session.select()).await?;
-            if sabotage::seeded("relay-last-seen") {
-                rows.retain(|row| row.id > session.last_seen);
-                session.last_seen = rows.last().map_or(session.last_seen, |row| row.id);
+            if rows.is_empty() {
+                rows = within(session.select(&[])).await?;
             }
             let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
             if !rows.is_empty() {
-                let published = session.publish(rows, shutdown).await?;
-                sabotage::may_die("relay.published");
-                within(session.delete(&published)).await?;
+                rows = session.publish(rows, full, shutdown).await?;
             }
-            if !full {
+            if !full && rows.is_empty() {
                 tokio::select! {
                     () = self.wake.0.notified() => {}
                     () = sleep(POLL) => {}
@@ -150,38 +149,67 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// The oldest rows of our shards. Not "after the last one": ids become visible out of order.
-    async fn select(&mut self) -> sqlx::Result<Vec<Row>> {
+    /// The oldest rows of our shards, but for those under way. Not "after the last one": ids become visible out of
+    /// order.
+    async fn select(&mut self, under_way: &[i64]) -> sqlx::Result<Vec<Row>> {
         let now = Instant::now();
         self.refused.retain(|_, until| *until > now);
         let refused: Vec<_> = self.refused.keys().cloned().collect();
         let owned = self.shards.owned().to_vec();
-        sqlx::query_as(
+        let mut rows: Vec<Row> = sqlx::query_as(
             "select id, topic, key, headers, payload,
                     extract(epoch from clock_timestamp() - created_at)::float8 as waited
-             from outbox where shard = any($1) and key <> all($2) order by id limit $3",
+             from outbox where shard = any($1) and key <> all($2) and id <> all($3)
+             order by id limit $4",
         )
         .bind(owned)
         .bind(refused)
+        .bind(under_way)
         .bind(BATCH)
         .fetch_all(self.shards.session())
-        .await
+        .await?;
+        if sabotage::seeded("relay-last-seen") {
+            rows.retain(|row| row.id > self.last_seen);
+            self.last_seen = rows.last().map_or(self.last_seen, |row| row.id);
+        }
+        Ok(rows)
     }
 
-    /// Publishes all rows and awaits all, while the session is kept alive. Gives the ids that Kafka has: for
-    /// each key the prefix before its first failure.
+    /// Publishes rows, and deletes those that Kafka has: for each key the prefix before its first failure. Gives the
+    /// next rows, selected while these were under way, if there are `more`.
     async fn publish(
         &mut self,
         rows: Vec<Row>,
+        more: bool,
+        shutdown: &CancellationToken,
+    ) -> Result<Vec<Row>, RelayError> {
+        let under_way: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let selected = SystemTime::now();
+        let sent = rows.into_iter().map(|row| (send(&self.producer, self.kafka, &row), row));
+        let sent = sent.collect();
+        let next = if more { within(self.select(&under_way)).await } else { Ok(Vec::new()) };
+        let mut next = next.inspect_err(|_| self.purge())?;
+        let published = self.await_all(sent, selected, shutdown).await?;
+        sabotage::may_die("relay.published");
+        within(self.delete(&published)).await?;
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
+            return Err(KafkaError::MessageProduction(code).into());
+        }
+        // Behind a record that was refused, none of its key may overtake.
+        next.retain(|row| !self.refused.contains_key(&row.key));
+        Ok(next)
+    }
+
+    /// Awaits all, while the session is kept alive.
+    async fn await_all(
+        &mut self,
+        sent: Vec<(Sent, Row)>,
+        selected: SystemTime,
         shutdown: &CancellationToken,
     ) -> Result<Vec<i64>, RelayError> {
-        let mut published = Vec::with_capacity(rows.len());
+        let mut published = Vec::with_capacity(sent.len());
         let mut failed: HashSet<String> = HashSet::new();
-        let mut sent = Vec::with_capacity(rows.len());
-        let selected = SystemTime::now();
-        for row in rows {
-            sent.push((send(&self.producer, self.kafka, &row), row));
-        }
         for (delivery, row) in sent {
             let outcome = match delivery {
                 Ok((delivery, span)) => {
@@ -209,11 +237,6 @@ impl Session<'_> {
                     return Err(error.into());
                 }
             }
-        }
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
-            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
-            within(self.delete(&published)).await?;
-            return Err(KafkaError::MessageProduction(code).into());
         }
         Ok(published)
     }
@@ -254,12 +277,11 @@ impl Session<'_> {
     }
 }
 
-/// Hands a row to the producer; the span lasts until Kafka has it.
-fn send(
-    producer: &FutureProducer,
-    kafka: &Settings,
-    row: &Row,
-) -> Result<(DeliveryFuture, Span), KafkaError> {
+/// A record on its way, with the span that lasts until Kafka has it; or why it is not.
+type Sent = Result<(DeliveryFuture, Span), KafkaError>;
+
+/// Hands a row to the producer.
+fn send(producer: &FutureProducer, kafka: &Settings, row: &Row) -> Sent {
     let span = tracing::info_span!(
         "send",
         otel.name = format!("send {}", row.topic),

@@ -29,7 +29,12 @@ pub(crate) struct Shards {
 
 impl Shards {
     pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
-        let options = options.clone().options([("idle_session_timeout", SILENCE)]);
+        let settings = [
+            ("idle_session_timeout", SILENCE),
+            // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
+            ("synchronous_commit", "off"),
+        ];
+        let options = options.clone().options(settings);
         let mut session = options.connect().await?;
         sqlx::query("select pg_advisory_lock_shared($1, $2)")
             .bind(LOCK_CLASS)

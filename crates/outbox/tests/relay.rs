@@ -196,6 +196,24 @@ async fn relays_share_the_shards_and_take_over_in_order() {
 }
 
 #[tokio::test]
+async fn a_backlog_of_many_batches_is_published_once_and_in_order() {
+    let house = House::new().await;
+    let orders: Vec<_> = (0..40).map(|_| OrderId::new()).collect();
+    for number in 1..=50 {
+        let events: Vec<_> = orders.iter().map(|order| issued(*order, number)).collect();
+        house.write(&events).await;
+    }
+    let (shutdown, relay) = house.relay();
+    house.drained().await;
+    let records = house.published();
+    assert_eq!(records.len(), 40 * 50, "each once: what is under way is not selected again");
+    let all: Vec<_> = (1..=50).collect();
+    assert!(first_deliveries(&records).values().all(|numbers| *numbers == all));
+    shutdown.cancel();
+    relay.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_key_that_kafka_refuses_waits_and_the_others_go_on() {
     let house = House::new().await;
     let (refused, fine) = (OrderId::new(), OrderId::new());

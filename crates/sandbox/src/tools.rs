@@ -55,6 +55,13 @@ impl Tools {
         self.postgres_version
     }
 
+    /// A program that comes with Postgres, such as `psql` or `pgbench`; it may not be installed.
+    pub fn postgres_program(&self, name: &str) -> PathBuf {
+        // On the path there may be links to only a few of them.
+        let server = self.postgres.join("postgres");
+        server.canonicalize().unwrap_or(server).with_file_name(name)
+    }
+
     /// Java's major version.
     pub fn java_version(&self) -> u32 {
         self.java_version

@@ -1,0 +1,190 @@
+//! The consumer beside bare rdkafka with the same effect.
+
+use std::time::{Duration, Instant};
+
+use consumer::{Consumer, Failure, Handler, Options, Received, Subscription};
+use events::{Event, OrderCompleted};
+use kafka::Settings;
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
+use kafka::rdkafka::message::{Message, OwnedMessage};
+use sqlx::{Connection, PgConnection, PgPool};
+use telemetry::Metrics;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::report::{Report, Round, Row, count};
+use crate::servers::{self, Bench};
+use crate::{Outcome, Size, load};
+
+/// Lanes of ours; partitions, workers and connections of theirs.
+const SIDE_BY_SIDE: usize = 8;
+/// One side may take so long.
+const LIMIT: Duration = Duration::from_mins(2);
+
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+    let stage = Stage::new(bench, "consumer", size.of(6_000)).await?;
+    let mut rounds = Vec::new();
+    for round in 1..=size.rounds {
+        let one_by_one = Options { max_batch: 1, ..Options::default() };
+        let ours = stage.ours(round, one_by_one, InsertEffect).await?;
+        let theirs = stage.theirs(round).await?;
+        let said = format!("{ours:.0} events/s, bare rdkafka {theirs:.0}");
+        report.round("consumer", round, size.rounds, &said);
+        rounds.push(Round { ours, theirs });
+    }
+    Ok(vec![Row::rate("consumer, over bare rdkafka", "events/s", 0.8, rounds)])
+}
+
+/// The handler: one insert.
+struct InsertEffect;
+
+impl Handler for InsertEffect {
+    type Event = OrderCompleted;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        event: &Received<OrderCompleted>,
+    ) -> Result<(), Failure> {
+        Ok(insert(tx, &event.data).await?)
+    }
+}
+
+pub(crate) async fn insert(tx: &mut PgConnection, event: &OrderCompleted) -> sqlx::Result<()> {
+    sqlx::query("insert into effects (order_id, total) values ($1, $2)")
+        .bind(event.order.order_id.0)
+        .bind(event.order.total)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// A topic full of events, and a database for their effects.
+pub(crate) struct Stage {
+    settings: Settings,
+    url: String,
+    pool: PgPool,
+    events: usize,
+}
+
+impl Stage {
+    /// `name` keeps it apart from other rows.
+    pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Outcome<Self> {
+        let settings = bench.settings(&format!("{name}-"));
+        load::topic(&settings, i32::try_from(SIDE_BY_SIDE)?).await?;
+        let encoded = load::completions(events)?.into_iter().map(events::Message::encode);
+        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+        let topic = settings.prefixed(OrderCompleted::TYPE);
+        load::produce(&settings.producer().create()?, &topic, &encoded).await?;
+
+        let url = bench.database(name).await?;
+        let pool = servers::pool(&url).await?;
+        consumer::migrate(&pool).await?;
+        // `began` is the start of its transaction, so that also the first one's time counts.
+        sqlx::raw_sql(
+            "create table effects (
+                 order_id uuid primary key,
+                 total bigint not null,
+                 began timestamptz not null default now(),
+                 at timestamptz not null default clock_timestamp()
+             )",
+        )
+        .execute(&pool)
+        .await?;
+        Ok(Self { settings, url, pool, events })
+    }
+
+    /// Events per second of the consumer. A group of its own each time, so that it reads from the beginning.
+    pub(crate) async fn ours(
+        &self,
+        generation: u32,
+        options: Options,
+        handler: impl Handler<Event = OrderCompleted>,
+    ) -> Outcome<f64> {
+        self.clear().await?;
+        let subscription = Subscription::new("ours").generation(generation).each_once(handler);
+        let meter = Metrics::new("bench").meter("consumer");
+        let (pool, settings) = (self.pool.clone(), self.settings.clone());
+        let consumer = Consumer::new(subscription, pool, settings, &meter).options(options);
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(consumer.run(shutdown.clone()));
+        let rate = self.rate().await;
+        shutdown.cancel();
+        running.await?;
+        rate
+    }
+
+    /// Events per second without any crate of ours.
+    async fn theirs(&self, round: u32) -> Outcome<f64> {
+        self.clear().await?;
+        let mut workers = Vec::new();
+        for _ in 0..SIDE_BY_SIDE {
+            let (worker, queue) = unbounded_channel();
+            tokio::spawn(work(PgConnection::connect(&self.url).await?, queue));
+            workers.push(worker);
+        }
+        let mut config = self.settings.consumer(&format!("theirs.{round}"));
+        config.set("enable.auto.offset.store", "true");
+        let topic = self.settings.prefixed(OrderCompleted::TYPE);
+        let stop = CancellationToken::new();
+        let until = stop.clone();
+        let polling = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            consumer.subscribe(&[&topic])?;
+            while !until.is_cancelled() {
+                if let Some(message) = consumer.poll(Duration::from_millis(50)) {
+                    let message = message?.detach();
+                    let worker = usize::try_from(message.partition())? % workers.len();
+                    workers[worker].send(message)?;
+                }
+            }
+            Outcome::Ok(())
+        });
+        let rate = self.rate().await;
+        stop.cancel();
+        polling.await??;
+        rate
+    }
+
+    async fn clear(&self) -> Outcome<()> {
+        sqlx::raw_sql("truncate effects, inbox").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Waits until every event has had its effect, and only one. By the database's clock, from the first
+    /// transaction to the last insert: joining the group is not measured.
+    async fn rate(&self) -> Outcome<f64> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let (effects, seconds): (i64, Option<f64>) = sqlx::query_as(
+                "select count(*), extract(epoch from max(at) - min(began))::float8 from effects",
+            )
+            .fetch_one(&self.pool)
+            .await?;
+            match (usize::try_from(effects)?, seconds) {
+                (effects, Some(seconds)) if effects == self.events => {
+                    return Ok(count(effects) / seconds);
+                }
+                (effects, _) if effects > self.events || Instant::now() > deadline => {
+                    let events = self.events;
+                    return Err(format!("{effects} effects of {events} events").into());
+                }
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+/// What a plain program does about each message.
+async fn work(
+    mut connection: PgConnection,
+    mut queue: UnboundedReceiver<OwnedMessage>,
+) -> Outcome<()> {
+    while let Some(message) = queue.recv().await {
+        let event = serde_json::from_slice(message.payload().unwrap_or_default())?;
+        let mut tx = connection.begin().await?;
+        insert(&mut tx, &event).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}

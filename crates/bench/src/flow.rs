@@ -1,0 +1,117 @@
+//! From an order's response to its invoice, through the real services, at a steady rate.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Deserialize;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::task::JoinSet;
+use tokio::time::{Instant as TokioInstant, sleep, sleep_until};
+use uuid::Uuid;
+
+use crate::client::{Client, order_request};
+use crate::report::{Report, Round, Row, quantile};
+use crate::servers::{self, Bench};
+use crate::{Outcome, Size};
+
+const ORDERS_PER_SECOND: u32 = 100;
+/// Connections that take turns, so that a slow response delays no other order.
+const CONNECTIONS: u32 = 10;
+const SECONDS: u64 = 10;
+const WARM_UP: u64 = 2;
+const BOUND_P50: f64 = 4.0;
+const BOUND_P99: f64 = 10.0;
+/// The first invoice waits until billing has joined its group.
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+    let (orders, invoices) = (bench.database("flow_order").await?, bench.database("flow_billing"));
+    let invoices = invoices.await?;
+    let order = bench.service("order", &orders, "flow-").await?;
+    let billing = bench.service("billing", &invoices, "flow-").await?;
+    let pool = servers::pool(&invoices).await?;
+    place(order.port, WARM_UP).await?.invoiced(&pool).await?;
+
+    let (mut p50, mut p99) = (Vec::new(), Vec::new());
+    for round in 1..=size.rounds {
+        let orders = place(order.port, size.seconds(SECONDS)).await?;
+        let waits = orders.invoiced(&pool).await?;
+        let ours = [0.5, 0.99].map(|part| quantile(waits.clone(), part));
+        let said = format!("p50 {:.1} ms, p99 {:.1} ms, {} orders", ours[0], ours[1], waits.len());
+        report.round("flow", round, size.rounds, &said);
+        p50.push(Round { ours: ours[0], theirs: BOUND_P50 });
+        p99.push(Round { ours: ours[1], theirs: BOUND_P99 });
+    }
+    billing.stop().await;
+    order.stop().await;
+    Ok(vec![
+        Row::time("order -> invoice p50, 100 orders/s", p50),
+        Row::time("order -> invoice p99, 100 orders/s", p99),
+    ])
+}
+
+/// When each order's response arrived.
+struct Orders(HashMap<Uuid, SystemTime>);
+
+#[derive(Deserialize)]
+struct Placed {
+    id: Uuid,
+}
+
+/// Places orders at a steady rate.
+async fn place(port: u16, seconds: u64) -> Outcome<Orders> {
+    let step = Duration::from_secs(1) / ORDERS_PER_SECOND;
+    let begin = TokioInstant::now() + step;
+    let each = u32::try_from(seconds)? * ORDERS_PER_SECOND / CONNECTIONS;
+    let mut placing = JoinSet::new();
+    for connection in 0..CONNECTIONS {
+        placing.spawn(async move {
+            let mut client = Client::connect(port).await?;
+            let request = order_request();
+            let mut placed = Vec::new();
+            for turn in 0..each {
+                sleep_until(begin + step * (turn * CONNECTIONS + connection)).await;
+                let (status, body) = client.send(&request).await?;
+                let at = SystemTime::now();
+                if status != 201 {
+                    return Err(format!("status {status}").into());
+                }
+                placed.push((serde_json::from_slice::<Placed>(&body)?.id, at));
+            }
+            Outcome::Ok(placed)
+        });
+    }
+    let mut orders = HashMap::new();
+    while let Some(placed) = placing.join_next().await {
+        orders.extend(placed??);
+    }
+    Ok(Orders(orders))
+}
+
+impl Orders {
+    /// Waits for all invoices, then asks the database when it made each. Gives the milliseconds from the
+    /// response to that.
+    async fn invoiced(&self, pool: &PgPool) -> Outcome<Vec<f64>> {
+        let ids: Vec<Uuid> = self.0.keys().copied().collect();
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            let issued: Vec<(Uuid, OffsetDateTime)> =
+                sqlx::query_as("select order_id, issued_at from invoices where order_id = any($1)")
+                    .bind(&ids)
+                    .fetch_all(pool)
+                    .await?;
+            if issued.len() == ids.len() {
+                let wait = |(id, at): &(Uuid, OffsetDateTime)| {
+                    let response = OffsetDateTime::from(self.0[id]);
+                    (*at - response).as_seconds_f64() * 1000.0
+                };
+                return Ok(issued.iter().map(wait).collect());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{} invoices of {} orders", issued.len(), ids.len()).into());
+            }
+        }
+    }
+}

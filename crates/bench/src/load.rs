@@ -1,0 +1,100 @@
+//! The events that are measured with, and how they get into Kafka.
+
+use std::time::Duration;
+
+use events::{
+    Cause, CorrelationId, Encoded, Event, Item, Message, Order, OrderCompleted, OrderId,
+    OrderStatus, TenantId,
+};
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::metadata::MetadataTopic;
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::{Settings, Topic};
+use time::OffsetDateTime;
+
+use crate::Outcome;
+
+/// A trace context as the relay adds one, so that all records are as large.
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const ASK: Duration = Duration::from_secs(10);
+
+/// An order of two lines.
+pub(crate) fn order(status: OrderStatus) -> Outcome<Order> {
+    let item = |sku: &str, quantity, unit_price| Item { sku: sku.into(), quantity, unit_price };
+    Ok(Order {
+        order_id: OrderId::new(),
+        tenant_id: TenantId::new("bench")?,
+        status,
+        customer_email: "buyer@bench.example".into(),
+        currency: "EUR".into(),
+        items: vec![item("book", 2, 1250), item("pen", 5, 150)],
+        total: 3250,
+        created_at: now(),
+    })
+}
+
+/// Its completion, not yet encoded.
+pub(crate) fn completed(order: Order) -> Message<OrderCompleted> {
+    message(2, OrderCompleted { order, completed_at: now() })
+}
+
+/// An event as the order service says it.
+pub(crate) fn message<E: Event>(version: i64, data: E) -> Message<E> {
+    let cause = Cause {
+        correlation_id: CorrelationId::generate(),
+        causation_id: None,
+        traceparent: Some(TRACEPARENT.into()),
+    };
+    Message::new("/order", version, data, cause)
+}
+
+/// So many completions, each of an order of its own.
+pub(crate) fn completions(count: usize) -> Outcome<Vec<Message<OrderCompleted>>> {
+    (0..count).map(|_| Ok(completed(order(OrderStatus::Completed)?))).collect()
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc().truncate_to_microsecond()
+}
+
+/// Makes the topic of the completions with so many partitions.
+pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Outcome<()> {
+    let topic = Topic { partitions, ..Topic::event(OrderCompleted::TYPE) };
+    Ok(kafka::ensure(settings, &[topic]).await?)
+}
+
+/// Sends all without waiting in between, then waits for all.
+pub(crate) async fn produce(
+    producer: &FutureProducer,
+    topic: &str,
+    events: &[Encoded],
+) -> Outcome<()> {
+    let mut sent = Vec::with_capacity(events.len());
+    for Encoded { envelope, data } in events {
+        let mut headers = kafka::content_headers(envelope);
+        headers.push(("traceparent".into(), Some(TRACEPARENT.into())));
+        let record = FutureRecord::to(topic)
+            .key(&envelope.partition_key)
+            .payload(data)
+            .headers(kafka::client_headers(&headers));
+        sent.push(producer.send_result(record).map_err(|(error, _)| error)?);
+    }
+    for delivery in sent {
+        delivery.await?.map_err(|(error, _)| error)?;
+    }
+    Ok(())
+}
+
+/// How many records a topic got so far.
+pub(crate) fn records(settings: &Settings, event_type: &str) -> Outcome<usize> {
+    let consumer: BaseConsumer = settings.client().create()?;
+    let topic = settings.prefixed(event_type);
+    tokio::task::block_in_place(|| {
+        let metadata = consumer.fetch_metadata(Some(&topic), ASK)?;
+        let mut records = 0;
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+            records += consumer.fetch_watermarks(&topic, partition.id(), ASK)?.1;
+        }
+        Ok(usize::try_from(records)?)
+    })
+}

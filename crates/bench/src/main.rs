@@ -1,0 +1,132 @@
+#![doc = include_str!("../README.md")]
+
+mod batch;
+mod client;
+mod consumer;
+mod flow;
+mod load;
+mod orders;
+mod relay;
+mod report;
+mod servers;
+
+use std::env;
+use std::error::Error;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, ValueEnum};
+use sandbox::Console;
+use telemetry::LogFormat;
+
+use crate::report::{Report, Row};
+use crate::servers::Bench;
+
+/// Whatever went wrong ends a row, and is printed; nobody tells one error from another.
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// What is measured, in the order in which it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Name {
+    Consumer,
+    Batch,
+    Relay,
+    Flow,
+    Orders,
+}
+
+/// Measures each part beside what it could at best be, on the same servers, in the same run.
+#[derive(Parser)]
+struct Args {
+    /// Only this row; may be given more than once
+    #[arg(long)]
+    only: Vec<Name>,
+    /// How often each side is measured; the medians count
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// A tenth of the work, to see that it runs: the figures mean little
+    #[arg(long)]
+    quick: bool,
+    /// Postgres' fsync. Off, a commit costs next to nothing, and what the processor does shows
+    #[arg(long, default_value = "on", value_parser = ["on", "off"])]
+    fsync: String,
+}
+
+/// How much is done.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) rounds: u32,
+    quick: bool,
+}
+
+impl Size {
+    pub(crate) fn of(self, full: usize) -> usize {
+        if self.quick { full / 10 } else { full }
+    }
+
+    pub(crate) fn seconds(self, full: u64) -> u64 {
+        if self.quick { (full / 5).max(1) } else { full }
+    }
+}
+
+fn main() -> ExitCode {
+    // The subscriber reads it, and a line for each message would be measured too.
+    if env::var_os("RUST_LOG").is_none() {
+        return again_with_fewer_lines();
+    }
+    let args = Args::parse();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Into::into)
+        .and_then(|runtime| runtime.block_on(until_ctrl_c(&args)));
+    ended.unwrap_or_else(|error| {
+        eprintln!("bench: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Setting a variable of one's own process is not safe; starting it anew with another one is.
+fn again_with_fewer_lines() -> ExitCode {
+    let started = env::current_exe().map(|program| {
+        Command::new(program).args(env::args_os().skip(1)).env("RUST_LOG", "warn").exec()
+    });
+    let (Ok(error) | Err(error)) = started;
+    eprintln!("bench: {error}");
+    ExitCode::FAILURE
+}
+
+async fn until_ctrl_c(args: &Args) -> Outcome<ExitCode> {
+    // As a service has it, without an exporter.
+    telemetry::init("bench", LogFormat::fitting_stdout())?;
+    tokio::select! {
+        ended = run(args) => ended,
+        // Dropped, the servers and services end.
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    }
+}
+
+async fn run(args: &Args) -> Outcome<ExitCode> {
+    let console = Console::new();
+    let bench = Bench::start(&console, &args.fsync).await?;
+    let size = Size { rounds: args.rounds, quick: args.quick };
+    let mut report = Report::new(console);
+    for name in Name::value_variants() {
+        if args.only.is_empty() || args.only.contains(name) {
+            measure(*name, &bench, size, &mut report).await;
+        }
+    }
+    bench.stop().await;
+    report.finish()
+}
+
+async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
+    let measured: Outcome<Vec<Row>> = match name {
+        Name::Consumer => consumer::measure(bench, size, report).await,
+        Name::Batch => batch::measure(bench, size, report).await,
+        Name::Relay => relay::measure(bench, size, report).await,
+        Name::Flow => flow::measure(bench, size, report).await,
+        Name::Orders => orders::measure(bench, size, report).await,
+    };
+    report.add(&format!("{name:?}").to_lowercase(), measured);
+}

@@ -1,0 +1,232 @@
+//! Orders over HTTP beside pgbench running the same statement.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use events::{Event, OrderCompleted, OrderCreated, OrderStatus};
+use outbox::{Columns, Prepared};
+use sqlx::PgPool;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, order_request};
+use crate::report::{Report, Round, Row, count};
+use crate::servers::{self, Bench};
+use crate::{Outcome, Size, load};
+
+const CLIENTS: usize = 32;
+const SECONDS: u64 = 5;
+const PREFIX: &str = "orders-";
+/// The relay may take so long for the rest.
+const LIMIT: Duration = Duration::from_mins(1);
+
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+    let (ours, theirs) =
+        (bench.database("orders_http").await?, bench.database("orders_pgbench").await?);
+    // Started only to make the same tables for pgbench: its relay must not publish what that writes.
+    bench.service("order", &theirs, PREFIX).await?.stop().await;
+    let order = bench.service("order", &ours, PREFIX).await?;
+    let http = Http { bench, port: order.port, pool: servers::pool(&ours).await? };
+    let pgbench = Pgbench::new(bench, theirs).await?;
+    let seconds = size.seconds(SECONDS);
+    http.run(1).await?; // The first requests connect and prepare.
+
+    let mut rounds = Vec::new();
+    for round in 1..=size.rounds {
+        let (ours, published) = http.run(seconds).await?;
+        let theirs = pgbench.run(seconds).await?;
+        let said = format!(
+            "{ours:.0} orders/s ({published:.0} until the last event was published), pgbench {theirs:.0}"
+        );
+        report.round("orders", round, size.rounds, &said);
+        rounds.push(Round { ours, theirs });
+    }
+    order.stop().await;
+    Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
+}
+
+/// The service.
+struct Http<'a> {
+    bench: &'a Bench,
+    port: u16,
+    pool: PgPool,
+}
+
+impl Http<'_> {
+    /// Orders per second accepted, and the same until all were published as well.
+    async fn run(&self, seconds: u64) -> Outcome<(f64, f64)> {
+        clear(&self.pool).await?;
+        let settings = self.bench.settings(PREFIX);
+        let before = load::records(&settings, OrderCompleted::TYPE)?;
+        let began = Instant::now();
+        let until = began + Duration::from_secs(seconds);
+        let mut clients = JoinSet::new();
+        for _ in 0..CLIENTS {
+            clients.spawn(post_until(self.port, until));
+        }
+        let mut accepted = 0;
+        while let Some(posted) = clients.join_next().await {
+            accepted += posted??;
+        }
+        let took = began.elapsed();
+        drained(&self.pool).await?;
+        let published = began.elapsed();
+        expect("orders", rows(&self.pool).await?, accepted)?;
+        let records = load::records(&settings, OrderCompleted::TYPE)? - before;
+        expect("published completions", records, accepted)?;
+        let rate = |took: Duration| count(accepted) / took.as_secs_f64();
+        Ok((rate(took), rate(published)))
+    }
+}
+
+async fn post_until(port: u16, until: Instant) -> Outcome<usize> {
+    let mut client = Client::connect(port).await?;
+    let request = order_request();
+    let mut accepted = 0;
+    while Instant::now() < until {
+        let (status, _) = client.send(&request).await?;
+        if status != 201 {
+            return Err(format!("status {status}").into());
+        }
+        accepted += 1;
+    }
+    Ok(accepted)
+}
+
+/// pgbench with a script.
+struct Pgbench {
+    command: PathBuf,
+    script: PathBuf,
+    url: String,
+    pool: PgPool,
+}
+
+impl Pgbench {
+    async fn new(bench: &Bench, url: String) -> Outcome<Self> {
+        let pool = servers::pool(&url).await?;
+        sqlx::raw_sql("create sequence ids cache 100").execute(&pool).await?;
+        fs::create_dir_all(bench.folder())?;
+        let script = bench.folder().join("order.sql");
+        fs::write(&script, statement(&events()?)?)?;
+        Ok(Self { command: bench.postgres_program("pgbench"), script, url, pool })
+    }
+
+    /// Transactions per second.
+    async fn run(&self, seconds: u64) -> Outcome<f64> {
+        clear(&self.pool).await?;
+        let clients = CLIENTS.to_string();
+        let output = Command::new(&self.command)
+            .args(["-n", "-M", "prepared", "-j", "2", "-c", &clients])
+            .args(["-T", &seconds.to_string(), "-f"])
+            .args([&self.script, Path::new(&self.url)])
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let number = |after: &str| {
+            let rest = said.split_once(after).map(|(_, rest)| rest.trim_start());
+            rest.and_then(|rest| rest.split([' ', '/', '\n']).next()?.parse::<f64>().ok())
+        };
+        let (Some(rate), Some(done)) =
+            (number("tps = "), number("number of transactions actually processed:"))
+        else {
+            return Err(format!("pgbench: {}", String::from_utf8_lossy(&output.stderr)).into());
+        };
+        let rows = rows(&self.pool).await?;
+        if (count(rows) - done).abs() > 0.5 {
+            return Err(format!("{rows} orders of {done} transactions").into());
+        }
+        Ok(rate)
+    }
+}
+
+/// What the service would publish.
+fn events() -> Outcome<[Prepared; 2]> {
+    let created = OrderCreated(load::order(OrderStatus::Open)?);
+    let completed = load::completed(load::order(OrderStatus::Completed)?);
+    Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
+}
+
+/// The statement of the service's store, its parameters written out. The ids ascend as UUIDv7 do.
+fn statement(events: &[Prepared]) -> Outcome<String> {
+    let events = Columns::of(events);
+    let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
+    let headers =
+        events.headers.iter().map(|headers| Ok(literal(&serde_json::to_string(headers)?)));
+    let headers = headers.collect::<Outcome<Vec<_>>>()?;
+    let payloads: Vec<_> = events.payloads.iter().map(|payload| hex(payload)).collect();
+    let texts = |all: &[&str]| all.iter().map(|text| literal(text)).collect::<Vec<_>>().join(",");
+    let items = serde_json::to_string(&load::order(OrderStatus::Open)?.items)?;
+    Ok(format!(
+        "with written as (
+            insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,
+                                created_at, completed_at)
+            values (lpad(to_hex(nextval('ids')), 32, '0')::uuid, 'bench', 2, 'completed',
+                    'buyer@bench.example', 'EUR', {items}::jsonb, 3250, now(), now())
+            returning id),
+         keyed as (
+            insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
+            select null::text, null::text, null::bytea, null::smallint, null::json, null::json
+            where null::text is not null and exists (select from written)
+         ),
+         said as (
+            insert into outbox (shard, topic, key, headers, payload)
+            select event.*
+            from unnest(array[{}]::smallint[], array[{}]::text[], array[{}]::text[], array[{}]::json[],
+                        array[{}]::bytea[]) event
+            where exists (select from written)
+         )
+         select exists (select from written);\n",
+        shards.join(","),
+        texts(&events.topics),
+        texts(&events.keys),
+        headers.join(","),
+        payloads.join(","),
+        items = literal(&items),
+    ))
+}
+
+/// A text that pgbench finds no variable in.
+fn literal(text: &str) -> String {
+    let text = text.replace('\\', r"\\").replace('\'', "''").replace(':', r"\x3a");
+    format!("E'{text}'")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::from(r"'\x");
+    for byte in bytes {
+        // To a string it can't fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text + "'"
+}
+
+async fn clear(pool: &PgPool) -> Outcome<()> {
+    sqlx::raw_sql("truncate orders, outbox").execute(pool).await?;
+    Ok(())
+}
+
+async fn rows(pool: &PgPool) -> Outcome<usize> {
+    let rows: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(pool).await?;
+    Ok(usize::try_from(rows)?)
+}
+
+async fn drained(pool: &PgPool) -> Outcome<()> {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        if !sqlx::query_scalar("select exists (select from outbox)").fetch_one(pool).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Err("the outbox is not drained".into())
+}
+
+fn expect(what: &str, found: usize, expected: usize) -> Outcome<()> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(format!("{found} {what}, {expected} expected").into())
+    }
+}

@@ -1,0 +1,189 @@
+//! The relay beside the slower of its two halves, each alone: the SQL that drains the outbox, and a bare producer.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use events::{Encoded, Event, Message, OrderCompleted};
+use kafka::Settings;
+use kafka::rdkafka::producer::FutureProducer;
+use outbox::{Prepared, Relay, SHARDS, Wake};
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection, PgPool};
+use telemetry::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::report::{Report, Round, Row, count};
+use crate::servers::{self, Bench};
+use crate::{Outcome, Size, load};
+
+const BATCH: i64 = 500;
+const LIMIT: Duration = Duration::from_mins(1);
+
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+    let stage = Stage::new(bench, size.of(20_000)).await?;
+    let mut rounds = Vec::new();
+    for round in 1..=size.rounds {
+        let ours = stage.relay().await?;
+        let drain = stage.drain().await?;
+        let producer = stage.produce().await?;
+        let said =
+            format!("{ours:.0} rows/s, drain alone {drain:.0}, producer alone {producer:.0}");
+        report.round("relay", round, size.rounds, &said);
+        rounds.push(Round { ours, theirs: drain.min(producer) });
+    }
+    Ok(vec![Row::rate("relay, over the slower half alone", "rows/s", 0.6, rounds)])
+}
+
+/// The same events as rows to be and as records.
+struct Stage {
+    settings: Settings,
+    url: String,
+    pool: PgPool,
+    rows: Vec<Prepared>,
+    records: Vec<Encoded>,
+}
+
+impl Stage {
+    async fn new(bench: &Bench, rows: usize) -> Outcome<Self> {
+        let settings = bench.settings("relay-");
+        load::topic(&settings, 6).await?;
+        let url = bench.database("relay").await?;
+        let pool = servers::pool(&url).await?;
+        outbox::migrate(&pool).await?;
+        let messages = load::completions(rows)?;
+        let records = messages.iter().cloned().map(Message::encode).collect::<Result<_, _>>()?;
+        let rows = messages.into_iter().map(outbox::prepare).collect::<Result<_, _>>()?;
+        Ok(Self { settings, url, pool, rows, records })
+    }
+
+    /// Rows per second, from the commit that shows them all to the deletion of the last.
+    async fn relay(&self) -> Outcome<f64> {
+        let before = self.clear().await?;
+        let (wake, shutdown) = (Wake::default(), CancellationToken::new());
+        let (database, meter) = (self.url.parse()?, Metrics::new("bench").meter("outbox"));
+        let relay = Relay::new(database, self.settings.clone(), wake.clone(), &meter);
+        let running = tokio::spawn(relay.run(shutdown.clone()));
+        let measured = async {
+            // One row first, so that its session and its producer are there.
+            self.fill(&self.rows[..1]).await?;
+            self.until_gone().await?;
+            let last = self.fill(&self.rows).await?;
+            let began = Instant::now();
+            wake.wake();
+            self.until_deleted(last).await?;
+            Outcome::Ok(began.elapsed())
+        };
+        let measured = measured.await;
+        shutdown.cancel();
+        running.await?;
+        let took = measured?;
+        self.expect_records(before + self.rows.len() + 1)?;
+        Ok(count(self.rows.len()) / took.as_secs_f64())
+    }
+
+    /// The relay's two statements on one connection, and nothing in between.
+    async fn drain(&self) -> Outcome<f64> {
+        self.clear().await?;
+        self.fill(&self.rows).await?;
+        let mut session = PgConnection::connect(&self.url).await?;
+        let began = Instant::now();
+        let mut deleted = 0;
+        loop {
+            let ids = select(&mut session).await?;
+            if ids.is_empty() {
+                break;
+            }
+            let done = sqlx::query("delete from outbox where id = any($1)").bind(ids);
+            deleted += done.execute(&mut session).await?.rows_affected();
+        }
+        let took = began.elapsed();
+        session.close().await?;
+        let rows = self.rows.len();
+        if usize::try_from(deleted)? != rows {
+            return Err(format!("{deleted} rows deleted of {rows}").into());
+        }
+        Ok(count(rows) / took.as_secs_f64())
+    }
+
+    /// The same records from memory, with the same settings.
+    async fn produce(&self) -> Outcome<f64> {
+        let before = load::records(&self.settings, OrderCompleted::TYPE)?;
+        let producer: FutureProducer = self.settings.producer().create()?;
+        let topic = self.settings.prefixed(OrderCompleted::TYPE);
+        load::produce(&producer, &topic, &self.records[..1]).await?;
+        let began = Instant::now();
+        load::produce(&producer, &topic, &self.records).await?;
+        let took = began.elapsed();
+        self.expect_records(before + self.records.len() + 1)?;
+        Ok(count(self.records.len()) / took.as_secs_f64())
+    }
+
+    /// An outbox as new. Gives how many records there are.
+    async fn clear(&self) -> Outcome<usize> {
+        sqlx::raw_sql("truncate outbox").execute(&self.pool).await?;
+        load::records(&self.settings, OrderCompleted::TYPE)
+    }
+
+    /// Writes rows in one transaction. Gives the last one's id.
+    async fn fill(&self, rows: &[Prepared]) -> Outcome<i64> {
+        let mut tx = self.pool.begin().await?;
+        for some in rows.chunks(1000) {
+            outbox::append(&mut tx, some).await?;
+        }
+        let last = sqlx::query_scalar("select max(id) from outbox").fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(last)
+    }
+
+    /// Ids go in their order, so when the last has gone all have; looking at one costs the relay nothing.
+    async fn until_deleted(&self, id: i64) -> Outcome<()> {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            let there = sqlx::query_scalar("select exists (select from outbox where id = $1)");
+            if !there.bind(id).fetch_one(&self.pool).await? {
+                return self.until_gone().await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err("the relay did not drain the outbox".into())
+    }
+
+    async fn until_gone(&self) -> Outcome<()> {
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            let rows: i64 =
+                sqlx::query_scalar("select count(*) from outbox").fetch_one(&self.pool).await?;
+            if rows == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Err("rows are left in the outbox".into())
+    }
+
+    fn expect_records(&self, expected: usize) -> Outcome<()> {
+        let records = load::records(&self.settings, OrderCompleted::TYPE)?;
+        if records != expected {
+            return Err(format!("{records} records, {expected} expected").into());
+        }
+        Ok(())
+    }
+}
+
+/// A row as the relay reads it.
+type Selected = (i64, String, String, Json<BTreeMap<String, String>>, Vec<u8>, f64);
+
+/// What the relay asks, with all shards and no refused key.
+async fn select(session: &mut PgConnection) -> Outcome<Vec<i64>> {
+    let rows: Vec<Selected> = sqlx::query_as(
+        "select id, topic, key, headers, payload,
+                extract(epoch from clock_timestamp() - created_at)::float8 as waited
+         from outbox where shard = any($1) and key <> all($2) order by id limit $3",
+    )
+    .bind((0..SHARDS).collect::<Vec<_>>())
+    .bind(Vec::<String>::new())
+    .bind(BATCH)
+    .fetch_all(session)
+    .await?;
+    Ok(rows.into_iter().map(|(id, ..)| id).collect())
+}

@@ -1,0 +1,120 @@
+//! The rows: their progress, the table, and `target/bench.json`.
+
+use std::fs;
+use std::process::ExitCode;
+
+use sandbox::Console;
+use serde::Serialize;
+
+use crate::Outcome;
+
+const FILE: &str = "target/bench.json";
+
+/// One round of both sides.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Round {
+    pub(crate) ours: f64,
+    pub(crate) theirs: f64,
+}
+
+/// What was measured: the medians, and their ratio, of which more is always better.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    name: &'static str,
+    ours: f64,
+    theirs: f64,
+    unit: &'static str,
+    ratio: f64,
+    target: f64,
+    rounds: Vec<Round>,
+}
+
+impl Row {
+    /// More is better.
+    pub(crate) fn rate(
+        name: &'static str,
+        unit: &'static str,
+        target: f64,
+        rounds: Vec<Round>,
+    ) -> Self {
+        let (ours, theirs) = medians(&rounds);
+        Self { name, ours, theirs, unit, ratio: ours / theirs, target, rounds }
+    }
+
+    /// Less is better, and theirs is the bound.
+    pub(crate) fn time(name: &'static str, rounds: Vec<Round>) -> Self {
+        let (ours, theirs) = medians(&rounds);
+        Self { name, ours, theirs, unit: "ms", ratio: theirs / ours, target: 1.0, rounds }
+    }
+}
+
+fn medians(rounds: &[Round]) -> (f64, f64) {
+    let median = |side: fn(&Round) -> f64| quantile(rounds.iter().map(side).collect(), 0.5);
+    (median(|round| round.ours), median(|round| round.theirs))
+}
+
+/// The smallest value that at least this part of all does not exceed.
+pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let rank = (count(values.len()) * part).ceil();
+    // Positive and small.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rank = rank as usize;
+    values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+/// A count, to calculate with.
+pub(crate) fn count(of: usize) -> f64 {
+    f64::from(u32::try_from(of).unwrap_or(u32::MAX))
+}
+
+/// Collects the rows.
+pub(crate) struct Report {
+    console: Console,
+    rows: Vec<Row>,
+    errors: Vec<String>,
+}
+
+impl Report {
+    pub(crate) fn new(console: Console) -> Self {
+        Self { console, rows: Vec::new(), errors: Vec::new() }
+    }
+
+    /// Says how a round went.
+    pub(crate) fn round(&self, row: &str, number: u32, of: u32, said: &str) {
+        self.console.line(&format!("  {row} {number}/{of}: {said}"));
+    }
+
+    pub(crate) fn add(&mut self, name: &str, measured: Outcome<Vec<Row>>) {
+        match measured {
+            Ok(rows) => self.rows.extend(rows),
+            Err(error) => {
+                let line = format!("{name}: {error}");
+                self.console.line(&format!("  failed: {line}"));
+                self.errors.push(line);
+            }
+        }
+    }
+
+    /// Prints the table and writes the file. A row that could not be measured is a failure, a missed target is not.
+    pub(crate) fn finish(self) -> Outcome<ExitCode> {
+        println!(
+            "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",
+            "", "ours", "theirs", "unit", "ratio", "target"
+        );
+        for Row { name, ours, theirs, unit, ratio, target, .. } in &self.rows {
+            let met = if ratio >= target { "" } else { "  missed" };
+            let digits = usize::from(*unit == "ms");
+            println!(
+                "{name:<44} {ours:>9.digits$} {theirs:>9.digits$}  {unit:<8} {ratio:>6.2} {target:>7.2}{met}"
+            );
+        }
+        for error in &self.errors {
+            println!("error in {error}");
+        }
+        fs::create_dir_all("target")?;
+        fs::write(FILE, serde_json::to_vec_pretty(&self.rows)?)?;
+        println!("\n{FILE} has the rounds.");
+        Ok(if self.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
