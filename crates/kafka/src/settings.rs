@@ -58,6 +58,9 @@ impl Settings {
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
+            // Of two requests under way, librdkafka takes the first one for delivered when the second one is, although
+            // the first was refused; and a broker takes the second one in a partition that is new to this producer.
+            .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", "0")
             .set("linger.ms", "0")
             .set("partitioner", "murmur2_random")
