@@ -215,7 +215,7 @@ impl Session<'_> {
                 Ok((delivery, span)) => {
                     delivered(delivery, &mut self.shards, shutdown).instrument(span).await
                 }
-                Err(error) => Ok(Outcome::Refused(error)),
+                Err(error) => Ok(Outcome::Refused(error.into())),
             };
             match outcome {
                 Ok(Outcome::Delivered) if failed.contains(&row.key) => {}
@@ -245,7 +245,7 @@ impl Session<'_> {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    fn refuse(&mut self, row: &Row, error: &KafkaError) {
+    fn refuse(&mut self, row: &Row, error: &Refusal) {
         self.instruments.failed(&row.topic);
         self.refused.insert(row.key.clone(), Instant::now() + BACKOFF);
         tracing::error!(
@@ -321,10 +321,21 @@ fn send(producer: &FutureProducer, kafka: &Settings, row: &Row) -> Sent {
     }
 }
 
+/// Why a record is not known to be in Kafka.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("Kafka does not take it")]
+    Kafka(#[from] KafkaError),
+    /// librdkafka infers the delivery of a record from that of a later one, also of one that Kafka refused
+    /// (confluent-kafka-go#921). It has no offset then.
+    #[error("the client takes it for delivered, and can't say where it is")]
+    Nowhere,
+}
+
 /// What became of a record.
 enum Outcome {
     Delivered,
-    Refused(KafkaError),
+    Refused(Refusal),
     /// Shutdown would not wait longer.
     Abandoned,
 }
@@ -353,12 +364,15 @@ async fn delivered(
 impl Outcome {
     fn of(delivered: Result<OwnedDeliveryResult, Canceled>) -> Self {
         match delivered {
-            Ok(Ok(_)) => Self::Delivered,
-            Ok(Err((error, _))) => {
-                Span::current().record("error.type", field::display(&error));
-                Self::Refused(error)
-            }
-            Err(Canceled) => Self::Refused(KafkaError::Canceled),
+            Ok(Ok(delivery)) if delivery.offset >= 0 => Self::Delivered,
+            Ok(Ok(_)) => Self::refused(Refusal::Nowhere),
+            Ok(Err((error, _))) => Self::refused(error.into()),
+            Err(Canceled) => Self::refused(KafkaError::Canceled.into()),
         }
+    }
+
+    fn refused(why: Refusal) -> Self {
+        Span::current().record("error.type", field::display(&why));
+        Self::Refused(why)
     }
 }
