@@ -35,8 +35,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
     Ok(vec![Row::rate("consumer, over bare rdkafka", "events/s", 0.8, rounds)])
 }
 
-/// The handler: one insert.
-struct InsertEffect;
+/// The handler: one insert, for one event or for many.
+pub(crate) struct InsertEffect;
 
 impl Handler for InsertEffect {
     type Event = OrderCompleted;
@@ -48,9 +48,26 @@ impl Handler for InsertEffect {
     ) -> Result<(), Failure> {
         Ok(insert(tx, &event.data).await?)
     }
+
+    async fn handle_batch(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<OrderCompleted>],
+    ) -> Result<(), Failure> {
+        let ids: Vec<_> = events.iter().map(|event| event.data.order.order_id.0).collect();
+        let totals: Vec<_> = events.iter().map(|event| event.data.order.total).collect();
+        sqlx::query(
+            "insert into effects (order_id, total) select * from unnest($1::uuid[], $2::bigint[])",
+        )
+        .bind(ids)
+        .bind(totals)
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
 }
 
-pub(crate) async fn insert(tx: &mut PgConnection, event: &OrderCompleted) -> sqlx::Result<()> {
+async fn insert(tx: &mut PgConnection, event: &OrderCompleted) -> sqlx::Result<()> {
     sqlx::query("insert into effects (order_id, total) values ($1, $2)")
         .bind(event.order.order_id.0)
         .bind(event.order.total)

@@ -95,7 +95,7 @@ impl Processor {
         retry: u32,
         noted: bool,
     ) -> Result<Outcome, Failure> {
-        let replay = Replay::of(record, &self.kafka, &self.group);
+        let replay = self.replay(record);
         if let Some(replay) = &replay
             && self.park(replay).await?
         {
@@ -126,7 +126,7 @@ impl Processor {
         }
         let reason = format!("it was replayed {failures} times in vain, and is not tried again");
         tracing::error!(reason, replay_id = replay.id(), "a replay is parked");
-        replay.parked(&self.pool, &self.group, &reason).await?;
+        replay.in_vain(&self.pool, &self.group, Outcome::Parked.as_str(), &reason).await?;
         Ok(true)
     }
 
@@ -212,8 +212,8 @@ impl Processor {
 
     /// Tells the operator that a replay is a dead letter again. It is one whether this is written or not.
     pub(crate) async fn failed_again(&self, record: &Record, reason: &str) {
-        let Some(replay) = Replay::of(record, &self.kafka, &self.group) else { return };
-        let written = replay.failed(&self.pool, &self.group, reason);
+        let Some(replay) = self.replay(record) else { return };
+        let written = replay.in_vain(&self.pool, &self.group, "failed", reason);
         let written = tokio::time::timeout(self.options.handler_timeout, written).await;
         let error: Box<dyn std::error::Error> = match written {
             Ok(Ok(())) => return,
@@ -221,6 +221,11 @@ impl Processor {
             Err(elapsed) => elapsed.into(),
         };
         tracing::warn!(error = &*error, "a replay's outcome was not written");
+    }
+
+    /// Asked of every message, so that nothing is read of those that are none.
+    fn replay(&self, record: &Record) -> Option<Replay> {
+        self.is_retry_topic(&record.topic).then(|| Replay::carried_by(record)).flatten()
     }
 
     pub(crate) fn is_retry_topic(&self, topic: &str) -> bool {
@@ -231,7 +236,7 @@ impl Processor {
     /// is the one where it first lay.
     fn route(&self, record: &Record, envelope: &Envelope) -> Result<&Route, Failure> {
         let event_type = &envelope.event_type;
-        let replay = Replay::of(record, &self.kafka, &self.group);
+        let replay = self.replay(record);
         let topic = match &replay {
             Some(replay) => self.kafka.unprefixed(&replay.origin().topic),
             // Sent to the retry topic by hand: it lay nowhere before.
@@ -251,7 +256,7 @@ impl Processor {
     /// replay is a trace of its own, linked to both.
     pub(crate) fn span(&self, record: &Record) -> Span {
         let topic = self.kafka.unprefixed(&record.topic);
-        let replay = Replay::of(record, &self.kafka, &self.group);
+        let replay = self.replay(record);
         let span = tracing::info_span!(
             "process",
             otel.name = format!("process {topic}"),

@@ -1,4 +1,4 @@
-use kafka::{Coordinates, Record, Settings, Topic};
+use kafka::{Coordinates, Record};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -38,12 +38,8 @@ pub struct Replayed {
 }
 
 impl Replay {
-    /// The replay that a record is, if it came by the group's own retry topic. Anybody else's headers are
-    /// not believed.
-    pub(crate) fn of(record: &Record, kafka: &Settings, group: &str) -> Option<Self> {
-        if record.topic != kafka.prefixed(&Topic::retry(group).name) {
-            return None;
-        }
+    /// The replay that a record of the group's own retry topic is. Anybody else's headers are not to be believed.
+    pub(crate) fn carried_by(record: &Record) -> Option<Self> {
         let id = record.text_header(kafka::REPLAY_ID)?.to_owned();
         Some(Self { id, origin: Coordinates::carried_by(record)? })
     }
@@ -72,17 +68,6 @@ impl Replay {
         .await
     }
 
-    /// When it is not tried again.
-    pub(crate) async fn parked(
-        &self,
-        pool: &PgPool,
-        subscription: &str,
-        reason: &str,
-    ) -> sqlx::Result<()> {
-        let mut connection = pool.acquire().await?;
-        self.record(&mut connection, subscription, "parked", Some(reason)).await
-    }
-
     /// In the transaction of the inbox row.
     pub(crate) async fn settled(
         &self,
@@ -93,15 +78,16 @@ impl Replay {
         self.record(tx, subscription, outcome.as_str(), None).await
     }
 
-    /// When it is a dead letter again.
-    pub(crate) async fn failed(
+    /// When it has no effect: `failed` or `parked`.
+    pub(crate) async fn in_vain(
         &self,
         pool: &PgPool,
         subscription: &str,
+        outcome: &'static str,
         reason: &str,
     ) -> sqlx::Result<()> {
         let mut connection = pool.acquire().await?;
-        self.record(&mut connection, subscription, "failed", Some(reason)).await
+        self.record(&mut connection, subscription, outcome, Some(reason)).await
     }
 
     /// A replay that is delivered twice was first settled as what it came to; the second time changes nothing.
