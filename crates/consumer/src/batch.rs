@@ -1,7 +1,7 @@
 //! The fast path: many messages in one transaction. It is taken when many wait, and given up for good at the first
 //! sign of trouble: then each message is handled by itself, so that one that fails costs its neighbours nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -98,11 +98,8 @@ impl Processor {
 
     /// The span of the batch, linked to those of its messages.
     fn batch_span(&self, works: &[Work]) -> Span {
-        let mut counts = HashMap::new();
-        for work in works {
-            *counts.entry(self.kafka.unprefixed(&work.delivery.record.topic)).or_insert(0_u32) += 1;
-        }
-        let topics = counts.keys().copied().collect::<Vec<_>>().join(", ");
+        let topics = works.iter().map(|work| self.kafka.unprefixed(&work.delivery.record.topic));
+        let topics = topics.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
         let span = tracing::info_span!(
             parent: None,
             "batch",

@@ -34,8 +34,6 @@ pub(crate) struct Work {
     pub(crate) delivery: Delivery,
     /// Attempts that failed, or did not end.
     pub(crate) retries: u32,
-    /// Why the last one failed before this instance had it.
-    pub(crate) failed_with: Option<String>,
     /// Of its partition.
     pub(crate) history: Arc<History>,
     /// Lasts as long: the attempts that failed are events on it.

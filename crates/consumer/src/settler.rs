@@ -7,7 +7,7 @@ use kafka::Record;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use crate::attempts::{Attempted, Attempts};
+use crate::attempts::Attempts;
 use crate::dead_letters::DeadLetters;
 use crate::failure::{Class, Failure};
 use crate::instruments::Instruments;
@@ -118,8 +118,8 @@ impl Settler {
             }
         };
         let span = self.processor.span(&delivery.record);
-        let Attempted { times, reason } = history.of(delivery.record.offset);
-        Work { delivery, retries: times, failed_with: reason, history, span }
+        let retries = history.of(delivery.record.offset).times;
+        Work { delivery, retries, history, span }
     }
 
     /// Deals with a message. Waits while the database is away.
@@ -149,7 +149,8 @@ impl Settler {
             }
             let failure = if work.retries > self.processor.options.retries {
                 // It had all its attempts, and its last one ended the process or the time for its dead letter.
-                Err(Failure::transient(EndedWithoutAWord(work.failed_with.clone())))
+                let before = work.history.of(work.delivery.record.offset);
+                Err(Failure::transient(EndedWithoutAWord(before.reason)))
             } else {
                 self.attempt(work).await
             };
