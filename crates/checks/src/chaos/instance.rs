@@ -22,6 +22,10 @@ const TOKEN: &str = "operator";
 /// How long a service may take to drain after SIGTERM.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
+/// What the caller's environment may have for a system of its own.
+const OTHERS: [&str; 5] =
+    ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SABOTAGE_DIE", "SABOTAGE_DIE_ON", "SABOTAGE_BUG"];
+
 /// What an instance is started with, each time anew.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -101,8 +105,7 @@ impl Instance {
 
 async fn launch(plan: &Plan, http: u16, admin: u16) -> Result<Process, Error> {
     let mut command = Command::new(&plan.program);
-    // Whatever the caller's environment has for a system of its own.
-    for other in ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SABOTAGE_DIE", "SABOTAGE_BUG"] {
+    for other in OTHERS {
         command.env_remove(other);
     }
     command

@@ -8,7 +8,7 @@ use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use kafka::rdkafka::{Offset, TopicPartitionList};
-use kafka::{Headers, Record, Settings, client_headers};
+use kafka::{Coordinates, Headers, Record, Settings, client_headers};
 use tokio::task::block_in_place;
 
 use super::Error;
@@ -29,6 +29,12 @@ pub(crate) type Place = (String, i32, i64);
 
 pub(crate) fn place_of(record: &Record) -> Place {
     (record.topic.clone(), record.partition, record.offset)
+}
+
+/// Where a dead letter first lay. None: it does not say.
+pub(crate) fn origin_of(dead: &Record) -> Option<Place> {
+    let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(dead)?;
+    Some((topic, partition, offset))
 }
 
 /// A client in the name of the group, which is never seen by it.
