@@ -82,8 +82,11 @@ impl Instance {
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         let Ok(answer) = self.get("metrics").await else { return 0.0 };
         let text = answer.text().await.unwrap_or_default();
+
         let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        // The sum of none is -0.
+        values.fold(0.0, std::ops::Add::add)
     }
 
     pub(crate) fn log(&self) -> &Path {
