@@ -84,6 +84,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         "Postgres crashes and is away for 8 s",
         servers::postgres_restarted
     ),
+    fault!(
+        "connections-cut",
+        "billing's connections to its database are cut, again and again",
+        servers::connections_cut
+    ),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),
     fault!("transient-failures", "three of ten attempts fail", messages::transient_failures,
