@@ -77,7 +77,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("order-killed", "order is killed while it takes orders", kills::order_under_load,
         short: true),
     fault!("billing-killed", "billing is killed while it issues invoices", kills::billing_under_load,
-        short: true),
+        billing: &[QUICK_SESSION], short: true),
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
     fault!(
         "postgres-restarted",
