@@ -16,6 +16,8 @@ use super::system::System;
 
 /// How many orders share a transaction when there are many.
 const TOGETHER: usize = 200;
+/// Whose they are: of several, so that what tenants share, and transactions lock in turn, is seen to.
+const TENANTS: u8 = 50;
 
 /// Writes and commits so many, and gives them.
 pub(crate) async fn write_many(system: &System, orders: usize) -> Result<Vec<Placed>, Error> {
@@ -49,7 +51,7 @@ fn open_order() -> Result<Order, Error> {
     let item = Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
     Ok(Order {
         order_id: OrderId::new(),
-        tenant_id: TenantId::new("acme")?,
+        tenant_id: TenantId::new(format!("tenant-{}", fastrand::u8(..TENANTS)))?,
         status: OrderStatus::Open,
         customer_email: "ada@example.com".into(),
         currency: "EUR".into(),
