@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +23,8 @@ use crate::shards::Shards;
 
 /// Rows that are published together.
 const BATCH: i64 = 500;
+/// How many such batches may be under way at once: the next one is on its way while Kafka answers for the last.
+const FLIGHTS: usize = 3;
 /// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a key waits whose record Kafka refused, and a relay that lost its session.
@@ -85,32 +87,48 @@ impl Relay {
             kafka: &self.kafka,
             instruments: &self.instruments,
             refused: HashMap::new(),
+            flights: VecDeque::new(),
+            published: Vec::new(),
             last_seen: 0,
         };
+        let ended = self.serve(&mut session, shutdown).await;
+        session.purge();
+        ended?;
+        session.shards.release().await;
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        session: &mut Session<'_>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
         let mut next_measure = Instant::now();
-        let mut rows = Vec::new();
         while !shutdown.is_cancelled() {
-            if Instant::now() >= session.shards.next_tick()
-                && within(session.shards.share()).await?
-            {
-                // Another relay may have their shards by now.
-                rows.clear();
-                let owned = session.shards.owned();
-                self.instruments.shards(owned.len());
-                tracing::info!(shards = ?owned, "the relay publishes these shards");
+            if Instant::now() >= session.shards.next_tick() {
+                // A shard that is given up must have nothing under way.
+                session.land_all(shutdown).await?;
+                if within(session.shards.share()).await? {
+                    let owned = session.shards.owned();
+                    self.instruments.shards(owned.len());
+                    tracing::info!(shards = ?owned, "the relay publishes these shards");
+                }
             }
             if Instant::now() >= next_measure {
                 within(session.measure()).await?;
                 next_measure = Instant::now() + MEASURE;
             }
-            if rows.is_empty() {
-                rows = within(session.select(&[])).await?;
-            }
+            let rows = within(session.exchange()).await?;
             let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-            if !rows.is_empty() {
-                rows = session.publish(rows, full, shutdown).await?;
+            session.take_off(rows);
+            if full && session.flights.len() < FLIGHTS {
+                continue;
             }
-            if !full && rows.is_empty() {
+            if !session.flights.is_empty() {
+                session.land(shutdown).await?;
+            }
+            if !full && session.flights.is_empty() {
+                within(session.delete()).await?;
                 tokio::select! {
                     () = self.wake.0.notified() => {}
                     () = sleep(POLL) => {}
@@ -118,8 +136,7 @@ impl Relay {
                 }
             }
         }
-        session.shards.release().await;
-        Ok(())
+        session.land_all(shutdown).await
     }
 }
 
@@ -144,30 +161,50 @@ struct Session<'a> {
     instruments: &'a Instruments,
     /// Keys whose first record Kafka refused, until when they wait: they must not fill every batch.
     refused: HashMap<String, Instant>,
+    /// The oldest first.
+    flights: VecDeque<Flight>,
+    /// Rows that Kafka has, to be deleted.
+    published: Vec<i64>,
     /// Of no use, but to a seeded bug.
     last_seen: i64,
 }
 
+/// Rows that were handed to the producer together.
+struct Flight {
+    sent: Vec<(Sent, Row)>,
+    selected: SystemTime,
+    /// Keys of which a record was refused since, here or in a flight before: what comes behind does not count.
+    failed: HashSet<String>,
+}
+
 impl Session<'_> {
-    /// The oldest rows of our shards, but for those under way. Not "after the last one": ids become visible out of
-    /// order.
-    async fn select(&mut self, under_way: &[i64]) -> sqlx::Result<Vec<Row>> {
+    /// Deletes what was published, and gives the oldest rows of our shards, but for those under way: one round trip.
+    /// Not "after the last one": ids become visible out of order.
+    async fn exchange(&mut self) -> sqlx::Result<Vec<Row>> {
         let now = Instant::now();
         self.refused.retain(|_, until| *until > now);
         let refused: Vec<_> = self.refused.keys().cloned().collect();
+        let under_way = self.flights.iter().flat_map(|flight| &flight.sent).map(|(_, row)| row.id);
+        // The snapshot of the statement still has what it deletes.
+        let passed_over: Vec<_> = under_way.chain(self.published.iter().copied()).collect();
         let owned = self.shards.owned().to_vec();
         let mut rows: Vec<Row> = sqlx::query_as(
-            "select id, topic, key, headers, payload,
+            "with gone as (delete from outbox where id = any($1))
+             select id, topic, key, headers, payload,
                     extract(epoch from clock_timestamp() - created_at)::float8 as waited
-             from outbox where shard = any($1) and key <> all($2) and id <> all($3)
-             order by id limit $4",
+             from outbox
+             where shard = any($2) and key <> all($3)
+               and id not in (select unnest($4::bigint[])) -- hashed once, asked of each row in the order of the index
+             order by id limit $5",
         )
+        .bind(&self.published)
         .bind(owned)
         .bind(refused)
-        .bind(under_way)
+        .bind(passed_over)
         .bind(BATCH)
         .fetch_all(self.shards.session())
         .await?;
+        self.published.clear();
         if sabotage::seeded("relay-last-seen") {
             rows.retain(|row| row.id > self.last_seen);
             self.last_seen = rows.last().map_or(self.last_seen, |row| row.id);
@@ -175,70 +212,64 @@ impl Session<'_> {
         Ok(rows)
     }
 
-    /// Publishes rows, and deletes those that Kafka has: for each key the prefix before its first failure. Gives the
-    /// next rows, selected while these were under way, if there are `more`.
-    async fn publish(
-        &mut self,
-        rows: Vec<Row>,
-        more: bool,
-        shutdown: &CancellationToken,
-    ) -> Result<Vec<Row>, RelayError> {
-        let under_way: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let selected = SystemTime::now();
-        let sent = rows.into_iter().map(|row| (send(&self.producer, self.kafka, &row), row));
-        let sent = sent.collect();
-        let next = if more { within(self.select(&under_way)).await } else { Ok(Vec::new()) };
-        let mut next = next.inspect_err(|_| self.purge())?;
-        let published = self.await_all(sent, selected, shutdown).await?;
-        sabotage::may_die("relay.published");
-        within(self.delete(&published)).await?;
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
-            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
-            return Err(KafkaError::MessageProduction(code).into());
+    /// Hands rows to the producer.
+    fn take_off(&mut self, rows: Vec<Row>) {
+        if rows.is_empty() {
+            return;
         }
-        // Behind a record that was refused, none of its key may overtake.
-        next.retain(|row| !self.refused.contains_key(&row.key));
-        Ok(next)
+        let sent = rows.into_iter().map(|row| (send(&self.producer, self.kafka, &row), row));
+        let (sent, selected) = (sent.collect(), SystemTime::now());
+        self.flights.push_back(Flight { sent, selected, failed: HashSet::new() });
     }
 
-    /// Awaits all, while the session is kept alive.
-    async fn await_all(
-        &mut self,
-        sent: Vec<(Sent, Row)>,
-        selected: SystemTime,
-        shutdown: &CancellationToken,
-    ) -> Result<Vec<i64>, RelayError> {
-        let mut published = Vec::with_capacity(sent.len());
-        let mut failed: HashSet<String> = HashSet::new();
+    async fn land_all(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        while !self.flights.is_empty() {
+            self.land(shutdown).await?;
+        }
+        within(self.delete()).await?;
+        Ok(())
+    }
+
+    /// Awaits the oldest flight, while the session is kept alive. Of each key the prefix before its first failure is
+    /// published.
+    async fn land(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        let Some(Flight { sent, selected, mut failed }) = self.flights.pop_front() else {
+            return Ok(());
+        };
         for (delivery, row) in sent {
             let outcome = match delivery {
                 Ok((delivery, span)) => {
-                    delivered(delivery, &mut self.shards, shutdown).instrument(span).await
+                    delivered(delivery, &mut self.shards, shutdown).instrument(span).await?
                 }
-                Err(error) => Ok(Outcome::Refused(error.into())),
+                Err(error) => Outcome::Refused(error.into()),
             };
             match outcome {
-                Ok(Outcome::Delivered) if failed.contains(&row.key) => {}
-                Ok(Outcome::Delivered) => {
+                Outcome::Delivered if failed.contains(&row.key) => {}
+                Outcome::Delivered => {
                     self.instruments.sent(&row.topic);
                     row.record_wait(selected);
-                    published.push(row.id);
+                    self.published.push(row.id);
                 }
-                Ok(Outcome::Refused(error)) => {
+                Outcome::Refused(error) => {
                     self.refuse(&row, &error);
                     failed.insert(row.key);
                 }
-                Ok(Outcome::Abandoned) => {
-                    self.purge();
+                Outcome::Abandoned => {
+                    self.flights.clear();
                     break;
-                }
-                Err(error) => {
-                    self.purge();
-                    return Err(error.into());
                 }
             }
         }
-        Ok(published)
+        for later in &mut self.flights {
+            later.failed.extend(failed.iter().cloned());
+        }
+        sabotage::may_die("relay.published");
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
+            within(self.delete()).await?;
+            return Err(KafkaError::MessageProduction(code).into());
+        }
+        Ok(())
     }
 
     fn purge(&self) {
@@ -258,9 +289,12 @@ impl Session<'_> {
         );
     }
 
-    async fn delete(&mut self, ids: &[i64]) -> sqlx::Result<()> {
-        let statement = sqlx::query("delete from outbox where id = any($1)").bind(ids);
-        statement.execute(self.shards.session()).await?;
+    async fn delete(&mut self) -> sqlx::Result<()> {
+        if !self.published.is_empty() {
+            let statement = sqlx::query("delete from outbox where id = any($1)");
+            statement.bind(&self.published).execute(self.shards.session()).await?;
+            self.published.clear();
+        }
         Ok(())
     }
 
