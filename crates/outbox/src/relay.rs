@@ -1,24 +1,19 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::channel::oneshot::Canceled;
 use kafka::Settings;
 use kafka::rdkafka::error::KafkaError;
-use kafka::rdkafka::producer::future_producer::OwnedDeliveryResult;
-use kafka::rdkafka::producer::{
-    DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig,
-};
 use sqlx::postgres::PgConnectOptions;
-use telemetry::TraceContext;
 use telemetry::instruments::Meter;
 use tokio::sync::Notify;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, Span};
 
 use crate::instruments::Instruments;
 use crate::row::Row;
+use crate::sender::{Delivery, Outcome, Refusal, Sender};
 use crate::shards::Shards;
 
 /// Rows that are published together.
@@ -83,8 +78,7 @@ impl Relay {
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), RelayError> {
         let mut session = Session {
             shards: within(Shards::connect(&self.database)).await?,
-            producer: self.kafka.producer().create()?,
-            kafka: &self.kafka,
+            sender: Sender::new(&self.kafka)?,
             instruments: &self.instruments,
             refused: HashMap::new(),
             flights: VecDeque::new(),
@@ -92,7 +86,7 @@ impl Relay {
             last_seen: 0,
         };
         let ended = self.serve(&mut session, shutdown).await;
-        session.purge();
+        session.sender.purge();
         ended?;
         session.shards.release().await;
         Ok(())
@@ -156,8 +150,7 @@ enum RelayError {
 
 struct Session<'a> {
     shards: Shards,
-    producer: FutureProducer,
-    kafka: &'a Settings,
+    sender: Sender,
     instruments: &'a Instruments,
     /// Keys whose first record Kafka refused, until when they wait: they must not fill every batch.
     refused: HashMap<String, Instant>,
@@ -172,7 +165,6 @@ struct Session<'a> {
 /// Rows that were handed to the producer together.
 struct Flight {
     sent: Vec<(Sent, Row)>,
-    selected: SystemTime,
     /// Keys of which a record was refused since, here or in a flight before: what comes behind does not count.
     failed: HashSet<String>,
 }
@@ -190,7 +182,7 @@ impl Session<'_> {
         let owned = self.shards.owned().to_vec();
         let mut rows: Vec<Row> = sqlx::query_as(
             "with gone as (delete from outbox where id = any($1))
-             select id, topic, key, headers, payload,
+             select id, topic, key, headers::text, payload,
                     extract(epoch from clock_timestamp() - created_at)::float8 as waited
              from outbox
              where shard = any($2) and key <> all($3)
@@ -217,9 +209,10 @@ impl Session<'_> {
         if rows.is_empty() {
             return;
         }
-        let sent = rows.into_iter().map(|row| (send(&self.producer, self.kafka, &row), row));
-        let (sent, selected) = (sent.collect(), SystemTime::now());
-        self.flights.push_back(Flight { sent, selected, failed: HashSet::new() });
+        let selected = SystemTime::now();
+        let sent = rows.into_iter().map(|row| (self.sender.send(&row, selected), row));
+        let sent = sent.collect();
+        self.flights.push_back(Flight { sent, failed: HashSet::new() });
     }
 
     async fn land_all(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
@@ -233,22 +226,22 @@ impl Session<'_> {
     /// Awaits the oldest flight, while the session is kept alive. Of each key the prefix before its first failure is
     /// published.
     async fn land(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
-        let Some(Flight { sent, selected, mut failed }) = self.flights.pop_front() else {
+        let Some(Flight { sent, mut failed }) = self.flights.pop_front() else {
             return Ok(());
         };
+        let mut counts = BTreeMap::<_, u64>::new();
         for (delivery, row) in sent {
             let outcome = match delivery {
                 Ok((delivery, span)) => {
                     delivered(delivery, &mut self.shards, shutdown).instrument(span).await?
                 }
-                Err(error) => Outcome::Refused(error.into()),
+                Err(refusal) => Outcome::Refused(refusal),
             };
             match outcome {
                 Outcome::Delivered if failed.contains(&row.key) => {}
                 Outcome::Delivered => {
-                    self.instruments.sent(&row.topic);
-                    row.record_wait(selected);
                     self.published.push(row.id);
+                    *counts.entry(row.topic).or_default() += 1;
                 }
                 Outcome::Refused(error) => {
                     self.refuse(&row, &error);
@@ -260,11 +253,14 @@ impl Session<'_> {
                 }
             }
         }
+        for (topic, count) in counts {
+            self.instruments.sent(&topic, count);
+        }
         for later in &mut self.flights {
             later.failed.extend(failed.iter().cloned());
         }
         sabotage::may_die("relay.published");
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
+        if let Some((code, reason)) = self.sender.fatal_error() {
             tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
             within(self.delete()).await?;
             return Err(KafkaError::MessageProduction(code).into());
@@ -272,19 +268,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn purge(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
-    }
-
     fn refuse(&mut self, row: &Row, error: &Refusal) {
         self.instruments.failed(&row.topic);
+        let headers = row.headers().unwrap_or_default();
         self.refused.insert(row.key.clone(), Instant::now() + BACKOFF);
         tracing::error!(
             error = error as &dyn std::error::Error,
             topic = row.topic,
             order_id = row.key,
-            event_id = row.header("ce_id"),
-            correlation_id = row.header("ce_correlationid"),
+            event_id = headers.get("ce_id"),
+            correlation_id = headers.get("ce_correlationid"),
             "Kafka refuses an event; it and the later ones of its order wait in the outbox"
         );
     }
@@ -312,72 +305,12 @@ impl Session<'_> {
 }
 
 /// A record on its way, with the span that lasts until Kafka has it; or why it is not.
-type Sent = Result<(DeliveryFuture, Span), KafkaError>;
-
-/// Hands a row to the producer.
-fn send(producer: &FutureProducer, kafka: &Settings, row: &Row) -> Sent {
-    let span = tracing::info_span!(
-        "send",
-        otel.name = format!("send {}", row.topic),
-        otel.kind = "producer",
-        messaging.system = "kafka",
-        messaging.operation.name = "send",
-        messaging.operation.r#type = "send",
-        messaging.destination.name = row.topic,
-        messaging.message.id = row.header("ce_id"),
-        messaging.message.conversation_id = row.header("ce_correlationid"),
-        messaging.kafka.message.key = row.key,
-        event_id = row.header("ce_id"),
-        correlation_id = row.header("ce_correlationid"),
-        tenant_id = row.header("ce_tenantid"),
-        error.r#type = field::Empty,
-    );
-    if let Some(created_in) = row.created_in() {
-        created_in.set_parent(&span);
-    }
-    let mut headers: kafka::Headers = row
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), Some(value.clone().into_bytes())))
-        .collect();
-    if let Some(hop) = TraceContext::of(&span) {
-        headers.push(("traceparent".into(), Some(hop.traceparent.into_bytes())));
-        headers.extend(hop.tracestate.map(|state| ("tracestate".into(), Some(state.into_bytes()))));
-    }
-    let topic = kafka.prefixed(&row.topic);
-    let record = FutureRecord::to(&topic)
-        .key(&row.key)
-        .payload(&row.payload)
-        .headers(kafka::client_headers(&headers));
-    match producer.send_result(record) {
-        Ok(delivery) => Ok((delivery, span)),
-        Err((error, _)) => Err(error),
-    }
-}
-
-/// Why a record is not known to be in Kafka.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("Kafka does not take it")]
-    Kafka(#[from] KafkaError),
-    /// librdkafka infers the delivery of a record from that of a later one, also of one that Kafka refused
-    /// (confluent-kafka-go#921). It has no offset then.
-    #[error("the client takes it for delivered, and can't say where it is")]
-    Nowhere,
-}
-
-/// What became of a record.
-enum Outcome {
-    Delivered,
-    Refused(Refusal),
-    /// Shutdown would not wait longer.
-    Abandoned,
-}
+type Sent = Result<(Delivery, Span), Refusal>;
 
 /// Waits until Kafka has a record or refuses it, however long it is away, and keeps the session alive
 /// meanwhile. An error: the session is lost.
 async fn delivered(
-    delivery: DeliveryFuture,
+    delivery: Delivery,
     shards: &mut Shards,
     shutdown: &CancellationToken,
 ) -> sqlx::Result<Outcome> {
@@ -392,21 +325,5 @@ async fn delivered(
                 return Ok(rest.map_or(Outcome::Abandoned, Outcome::of));
             }
         }
-    }
-}
-
-impl Outcome {
-    fn of(delivered: Result<OwnedDeliveryResult, Canceled>) -> Self {
-        match delivered {
-            Ok(Ok(delivery)) if delivery.offset >= 0 => Self::Delivered,
-            Ok(Ok(_)) => Self::refused(Refusal::Nowhere),
-            Ok(Err((error, _))) => Self::refused(error.into()),
-            Err(Canceled) => Self::refused(KafkaError::Canceled.into()),
-        }
-    }
-
-    fn refused(why: Refusal) -> Self {
-        Span::current().record("error.type", field::display(&why));
-        Self::Refused(why)
     }
 }
