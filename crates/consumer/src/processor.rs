@@ -211,6 +211,7 @@ impl Processor {
         };
         self.within_limit(async {
             self.faults.strike().await?;
+            sabotage::may_die_on(message.envelope.id.as_str());
             route.handler.handle(&mut tx, message).await
         })
         .await?;

@@ -1,5 +1,6 @@
-//! Where the fault suite may strike: places at which the process can be made to die, and bugs that can be seeded to see
-//! that the suite finds them. Without the feature `on` both functions are empty, and nothing of them is in a program.
+//! Where the fault suite may strike: places and messages at which the process can be made to die, and bugs that can be
+//! seeded to see that the suite finds them. Without the feature `on` all functions are empty, and nothing of them is in a
+//! program.
 
 /// Dies here without a last word (as after `kill -9`: nothing is flushed, dropped or said) if `SABOTAGE_DIE` names
 /// this place: `SABOTAGE_DIE=<place>` at the first arrival, `SABOTAGE_DIE=<place>:<n>` at the n-th.
@@ -9,6 +10,15 @@ pub fn may_die(place: &str) {
     on::may_die(place);
     #[cfg(not(feature = "on"))]
     let _ = place;
+}
+
+/// Dies here, in the same way and each time anew, if this is the event that `SABOTAGE_DIE_ON=<event id>` names.
+#[inline]
+pub fn may_die_on(event_id: &str) {
+    #[cfg(feature = "on")]
+    on::may_die_on(event_id);
+    #[cfg(not(feature = "on"))]
+    let _ = event_id;
 }
 
 /// Whether the bug of this name is seeded: `SABOTAGE_BUG=<name>`.
@@ -32,6 +42,19 @@ pub fn any_seeded() -> bool {
     false
 }
 
+/// The service's database (`DATABASE_URL`) if the bug of this name is seeded: for what is to be written past the
+/// transaction that it belongs in.
+#[inline]
+pub fn database_past_transaction(bug: &str) -> Option<String> {
+    #[cfg(feature = "on")]
+    return on::seeded(bug).then(|| std::env::var("DATABASE_URL").ok()).flatten();
+    #[cfg(not(feature = "on"))]
+    {
+        let _ = bug;
+        None
+    }
+}
+
 #[cfg(feature = "on")]
 mod on {
     use std::env;
@@ -49,11 +72,19 @@ mod on {
         let arrivals_left = AtomicU64::new(nth.parse().ok()?);
         Some(Death { place: place.to_owned(), arrivals_left })
     });
+    static DEADLY_EVENT: LazyLock<Option<String>> =
+        LazyLock::new(|| env::var("SABOTAGE_DIE_ON").ok());
     static BUG: LazyLock<Option<String>> = LazyLock::new(|| env::var("SABOTAGE_BUG").ok());
 
     pub(crate) fn may_die(place: &str) {
         let Some(death) = DEATH.as_ref().filter(|death| death.place == place) else { return };
         if death.arrivals_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            std::process::abort();
+        }
+    }
+
+    pub(crate) fn may_die_on(event_id: &str) {
+        if DEADLY_EVENT.as_deref() == Some(event_id) {
             std::process::abort();
         }
     }

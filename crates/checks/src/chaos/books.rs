@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use kafka::{Coordinates, Record};
+use kafka::Record;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
@@ -53,11 +53,8 @@ impl Books {
         }
         let lying = topics::read_all(&settings, DEAD_LETTERS)?;
         let all = lying.len();
-        let origin = |record: Record| {
-            let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(&record)?;
-            Some(((topic, partition, offset), record))
-        };
-        let dead: Vec<_> = lying.into_iter().filter_map(origin).collect();
+        let with_origin = |record| Some((topics::origin_of(&record)?, record));
+        let dead: Vec<_> = lying.into_iter().filter_map(with_origin).collect();
         let mut order = scene.system.database("order").await?;
         let mut billing = scene.system.database("billing").await?;
         let books = Self {

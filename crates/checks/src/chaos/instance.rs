@@ -22,6 +22,10 @@ const TOKEN: &str = "operator";
 /// How long a service may take to drain after SIGTERM.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
+/// What the caller's environment may have for a system of its own.
+const OTHERS: [&str; 5] =
+    ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SABOTAGE_DIE", "SABOTAGE_DIE_ON", "SABOTAGE_BUG"];
+
 /// What an instance is started with, each time anew.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -78,8 +82,11 @@ impl Instance {
     pub(crate) async fn metric(&self, name: &str, label: &str) -> f64 {
         let Ok(answer) = self.get("metrics").await else { return 0.0 };
         let text = answer.text().await.unwrap_or_default();
+
         let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        // The sum of none is -0.
+        values.fold(0.0, std::ops::Add::add)
     }
 
     pub(crate) fn log(&self) -> &Path {
@@ -101,8 +108,7 @@ impl Instance {
 
 async fn launch(plan: &Plan, http: u16, admin: u16) -> Result<Process, Error> {
     let mut command = Command::new(&plan.program);
-    // Whatever the caller's environment has for a system of its own.
-    for other in ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SABOTAGE_DIE", "SABOTAGE_BUG"] {
+    for other in OTHERS {
         command.env_remove(other);
     }
     command

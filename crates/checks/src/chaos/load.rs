@@ -1,7 +1,7 @@
 //! Orders over HTTP, as impatient but careful clients place them: what fails is sent again under its
 //! `Idempotency-Key`, and what was answered with 2xx is remembered.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::instance::CLIENT;
 
 const WORKERS: usize = 6;
-/// A worker's pause between two orders, in milliseconds.
-const PACE: u64 = 40;
+/// A worker's pause between two orders.
+const PACE: Duration = Duration::from_millis(40);
 /// How long a client goes on trying. Longer than any fault lasts.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -33,7 +33,6 @@ pub(crate) struct Placed {
 struct Shared {
     port: AtomicU16,
     running: AtomicBool,
-    pace: AtomicU64,
     placed: Mutex<Vec<Placed>>,
 }
 
@@ -47,12 +46,8 @@ pub(crate) struct Load {
 impl Load {
     /// Starts them against the order service on this port.
     pub(crate) fn start(port: u16) -> Self {
-        let shared = Arc::new(Shared {
-            port: port.into(),
-            running: true.into(),
-            pace: PACE.into(),
-            placed: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { port: port.into(), running: true.into(), placed: Mutex::default() });
         let worker = |_| tokio::spawn(work(Arc::clone(&shared)));
         Self { workers: (0..WORKERS).map(worker).collect(), shared }
     }
@@ -60,17 +55,6 @@ impl Load {
     /// From now on another instance gets the requests, also those that are tried again.
     pub(crate) fn turn_to(&self, port: u16) {
         self.shared.port.store(port, Ordering::SeqCst);
-    }
-
-    /// Orders come more slowly: what piles up while something is away is to be lost or not, it is no benchmark of
-    /// builds without optimisation.
-    pub(crate) fn slow_down(&self) {
-        self.shared.pace.store(8 * PACE, Ordering::SeqCst);
-    }
-
-    /// As fast as at first.
-    pub(crate) fn speed_up(&self) {
-        self.shared.pace.store(PACE, Ordering::SeqCst);
     }
 
     /// How many orders were taken so far.
@@ -152,6 +136,6 @@ impl Shared {
 async fn work(shared: Arc<Shared>) {
     while shared.running.load(Ordering::SeqCst) {
         shared.order().await;
-        sleep(Duration::from_millis(shared.pace.load(Ordering::SeqCst))).await;
+        sleep(PACE).await;
     }
 }

@@ -12,6 +12,7 @@ mod settle;
 mod system;
 mod topics;
 mod trial;
+mod written;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ struct Arguments {
     /// Only this fault, by its name
     #[arg(long)]
     only: Option<String>,
-    /// Only a few quick ones
+    /// Only a few quick ones, for which services as they are shipped will do
     #[arg(long)]
     short: bool,
     /// Seed a bug (`all`: each in turn) and see that the suite finds it
@@ -42,7 +43,7 @@ struct Arguments {
     /// List the faults and the bugs
     #[arg(long)]
     list: bool,
-    /// The folder of the services' programs, built with `sabotage/on`
+    /// The folder of the services' programs, built with `sabotage/on` (but for `--short`)
     #[arg(long, default_value = "target/chaos/debug")]
     programs: PathBuf,
     /// Where the report goes
@@ -73,7 +74,8 @@ pub async fn main() -> ExitCode {
 
 fn list() {
     for fault in FAULTS {
-        println!("{:<32} {}", fault.name, fault.what);
+        let short = if fault.short { " (--short)" } else { "" };
+        println!("{:<32} {}{short}", fault.name, fault.what);
     }
     for bug in BUGS {
         println!("--bug {:<26} {} turns {} red", bug.name, bug.fault, bug.invariant);

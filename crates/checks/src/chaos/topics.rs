@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::groups::GroupMemberInfo;
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use kafka::rdkafka::{Offset, TopicPartitionList};
-use kafka::{Headers, Record, Settings, client_headers};
+use kafka::{Coordinates, Headers, Record, Settings, client_headers};
 use tokio::task::block_in_place;
 
 use super::Error;
@@ -29,6 +30,12 @@ pub(crate) type Place = (String, i32, i64);
 
 pub(crate) fn place_of(record: &Record) -> Place {
     (record.topic.clone(), record.partition, record.offset)
+}
+
+/// Where a dead letter first lay. None: it does not say.
+pub(crate) fn origin_of(dead: &Record) -> Option<Place> {
+    let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(dead)?;
+    Some((topic, partition, offset))
 }
 
 /// A client in the name of the group, which is never seen by it.
@@ -125,6 +132,45 @@ pub(crate) fn members(settings: &Settings) -> Result<Option<usize>, Error> {
         let group = groups.groups().iter().find(|group| group.name() == GROUP);
         Ok(group.filter(|group| group.state() == "Stable").map(|group| group.members().len()))
     })
+}
+
+/// How many partitions of the events each member of the group has, the least first.
+pub(crate) fn shares(settings: &Settings) -> Result<Vec<usize>, Error> {
+    block_in_place(|| {
+        let groups = watcher(settings)?.fetch_group_list(Some(GROUP), ASK)?;
+        let group = groups.groups().iter().find(|group| group.name() == GROUP);
+        let members = group.map_or(&[][..], |group| group.members());
+        let share = |member: &GroupMemberInfo| {
+            let assigned = assigned(member.assignment().unwrap_or_default()).unwrap_or_default();
+            assigned
+                .into_iter()
+                .filter(|(topic, _)| topic == READ_BY_BILLING[0])
+                .map(|it| it.1)
+                .sum()
+        };
+        let mut shares: Vec<_> = members.iter().map(share).collect();
+        shares.sort_unstable();
+        Ok(shares)
+    })
+}
+
+/// Topics and how many partitions of each, as the consumer protocol has them: version, then an array of topic and
+/// partitions. None: it is not that.
+fn assigned(mut bytes: &[u8]) -> Option<Vec<(String, usize)>> {
+    take::<2>(&mut bytes)?;
+    let topics = i32::from_be_bytes(take(&mut bytes)?);
+    let topic = |_| {
+        let length = i16::from_be_bytes(take(&mut bytes)?).try_into().ok()?;
+        let name = bytes.split_off(..length)?;
+        let partitions = i32::from_be_bytes(take(&mut bytes)?).try_into().ok()?;
+        bytes.split_off(..4 * partitions)?;
+        Some((String::from_utf8_lossy(name).into_owned(), partitions))
+    };
+    (0..topics).map(topic).collect()
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    bytes.split_off(..N)?.try_into().ok()
 }
 
 /// Writes records as anybody could.

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use futures::future::{join_all, try_join};
 use tokio::time::sleep;
 
 use super::Struck;
 use crate::chaos::Error;
+use crate::chaos::instance::Instance;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::topics;
+use crate::chaos::written;
 
 const CONSUMED: &str = "messaging_client_consumed_messages_total";
 /// How many there are: `outbox::SHARDS`.
 const ALL_SHARDS: f64 = 16.0;
+/// How many orders are written at a time, five times in all.
+const FLOW: usize = 4_000;
 
 pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
     scene.orders(50).await?;
@@ -61,21 +66,43 @@ pub(crate) async fn billing_frozen(scene: &mut Scene) -> Struck {
 
 pub(crate) async fn billing_joins_and_leaves(scene: &mut Scene) -> Struck {
     scene.orders(100).await?;
+    flow(scene).await?;
     let mut second = scene.system.billing(&[]).await?;
-    members(scene, 2).await?;
+    flow_until_members(scene, 2).await?;
     let mut third = scene.system.billing(&[]).await?;
-    members(scene, 3).await?;
-    scene.orders(200).await?;
-    let shares = [second.metric(CONSUMED, "").await, third.metric(CONSUMED, "").await];
+    flow_until_members(scene, 3).await?;
+    flow(scene).await?;
+    let shares = topics::shares(&scene.system.kafka())?;
+    let read = read_by([&scene.billing, &second, &third]).await;
     scene.endings.push(second.terminate().await);
-    members(scene, 2).await?;
-    scene.orders(200).await?;
+    flow_until_members(scene, 2).await?;
     // The last one does not even say goodbye.
     third.process.kill_9().await;
+    members(scene, 1).await?;
     scene.healed();
     scene.orders(100).await?;
     // None is possible: partitions of the topic of replays count like any other when they are shared out.
-    Ok(format!("2, 3, 2 and 1 instances; those that came read {shares:?} messages"))
+    Ok(format!("{} events; three instances read {read} (partitions: {shares:?})", 5 * FLOW))
+}
+
+/// Writes a part of the events.
+async fn flow(scene: &mut Scene) -> Result<(), Error> {
+    let written = written::write_many(&scene.system, FLOW).await?;
+    scene.written.extend(written);
+    Ok(())
+}
+
+/// Writes a part of the events while the group is shared anew.
+async fn flow_until_members(scene: &mut Scene, wanted: usize) -> Result<(), Error> {
+    let (written, ()) =
+        try_join(written::write_many(&scene.system, FLOW), members(scene, wanted)).await?;
+    scene.written.extend(written);
+    Ok(())
+}
+
+async fn read_by<const N: usize>(instances: [&Instance; N]) -> String {
+    let read = join_all(instances.map(|instance| instance.metric(CONSUMED, ""))).await;
+    read.iter().map(f64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Waits until the group is shared among so many.

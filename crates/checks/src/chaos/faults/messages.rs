@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Struck;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
-use crate::chaos::topics::{self, DEAD_LETTERS, Writer};
+use crate::chaos::topics::{self, DEAD_LETTERS, Place, Writer, place_of};
 
 const TOPIC: &str = "order.completed";
 /// Just below the largest record that the topic takes.
@@ -39,37 +39,88 @@ fn count(records: usize) -> f64 {
     records as f64
 }
 
-/// Key, value and headers.
-type Poison<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, Headers);
+/// A record that is no event of ours.
+struct Poison {
+    what: &'static str,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Headers,
+}
 
-/// Everything that an event should not be; and one that only looks odd, which must not die.
+impl Poison {
+    fn is(&self, record: &Record) -> bool {
+        self.key == record.key && self.value == record.value && self.headers == record.headers
+    }
+}
+
+/// Everything that an event should not be.
+fn poisons(sound: &Record) -> Vec<Poison> {
+    let noise = |length| (0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
+    let nothing = vec![("odd".into(), None), (String::new(), Some(vec![])), ("ce_id".into(), None)];
+    let stranger = br#"{"order_id":"no-uuid","status":"completed"}"#;
+    let fresh = with(&sound.headers, "ce_source", "/poison");
+    let fresh = with(&fresh, "ce_id", &Uuid::new_v4().to_string());
+    // With the headers of an event, and the key of one.
+    let posing =
+        |what, value| Poison { what, key: sound.key.clone(), value, headers: fresh.clone() };
+    vec![
+        Poison {
+            what: "random bytes",
+            key: None,
+            value: Some(noise(300)),
+            headers: Headers::new(),
+        },
+        Poison {
+            what: "null and empty headers",
+            key: Some(noise(16)),
+            value: Some(b"{}".to_vec()),
+            headers: nothing,
+        },
+        posing("a tombstone", None),
+        posing("an empty value", Some(Vec::new())),
+        posing("random bytes of nearly the largest size", Some(noise(NEARLY_TOO_LARGE))),
+        posing("deep JSON", Some("[".repeat(100_000).into_bytes())),
+        Poison {
+            headers: with(&fresh, "ce_subject", "no-uuid"),
+            ..posing("an order whose id is no UUID", Some(stranger.to_vec()))
+        },
+    ]
+}
+
+/// Sends poison, and what only looks odd and must not die.
 pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     let settings = scene.system.kafka();
-    let sound = sound_event(&settings).await?;
-    let headers = with(&sound.headers, "ce_source", "/poison");
-    let id = Uuid::new_v4().to_string();
-    let fresh = with(&headers, "ce_id", &id);
-    let odd = vec![("odd".into(), None), (String::new(), Some(vec![])), ("ce_id".into(), None)];
-    let deep = "[".repeat(100_000).into_bytes();
-    let noise: Vec<u8> = (0..NEARLY_TOO_LARGE).map(|_| fastrand::u8(..)).collect();
-    let stranger = br#"{"order_id":"no-uuid","status":"completed"}"#;
-    let key = sound.key.as_deref();
-    let poison: [Poison<'_>; 6] = [
-        (None, Some(&noise[..300]), Headers::new()),
-        (Some(&noise[..16]), Some(b"{}"), odd),
-        (key, None, fresh.clone()),
-        (key, Some(&noise), fresh.clone()),
-        (key, Some(&deep), fresh.clone()),
-        (key, Some(stranger), with(&fresh, "ce_subject", "no-uuid")),
-    ];
     let writer = Writer::new(&settings)?;
-    for (key, value, headers) in poison {
-        scene.poison.insert(writer.write(TOPIC, key, value, &headers).await?);
+    let mut sent = Vec::new();
+    for poison in poisons(&sound_event(&settings).await?) {
+        let (key, value) = (poison.key.as_deref(), poison.value.as_deref());
+        let place = writer.write(TOPIC, key, value, &poison.headers).await?;
+        scene.poison.insert(place.clone());
+        sent.push((place, poison));
     }
     // The id of an event is any text. Its order has an invoice already, or gets its one.
-    let named = with(&headers, "ce_id", &format!("no uuid/{id}"));
-    writer.write(TOPIC, key, sound.value.as_deref(), &named).await?;
+    send_sound(scene, &format!("no uuid/{}", Uuid::new_v4())).await?;
+    lies_as_sent(&settings, &sent)
+}
+
+/// Poison that a client made harmless on its way would prove nothing.
+fn lies_as_sent(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Error> {
+    let lying = topics::read_all(settings, TOPIC)?;
+    for (place, poison) in sent {
+        if !lying.iter().any(|record| place_of(record) == *place && poison.is(record)) {
+            return Err(format!("{} is not in Kafka as it was sent", poison.what).into());
+        }
+    }
     Ok(())
+}
+
+/// Tells of a completion once more, as somebody else and under this id. Gives where it lies.
+pub(crate) async fn send_sound(scene: &Scene, id: &str) -> Result<Place, Error> {
+    let settings = scene.system.kafka();
+    let Record { key, value, headers, .. } = sound_event(&settings).await?;
+    let headers = with(&with(&headers, "ce_source", "/poison"), "ce_id", id);
+    let writer = Writer::new(&settings)?;
+    writer.write(TOPIC, key.as_deref(), value.as_deref(), &headers).await
 }
 
 /// The latest event on the topic, as our own service said it; waits for one.

@@ -17,6 +17,9 @@ pub(crate) type Struck = Result<String, Error>;
 
 type Environment = &'static [(&'static str, &'static str)];
 
+/// A dead member of the group is missed as early as a broker allows.
+const QUICK_SESSION: (&str, &str) = ("KAFKA_PROPERTIES", "session.timeout.ms=6000");
+
 /// A fault, and what the services are started with for it.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
@@ -59,7 +62,7 @@ macro_rules! fault {
 pub(crate) const FAULTS: &[Fault] = &[
     fault!("billing-killed-before-commit", "billing dies in a transaction that has its effect",
         kills::billing_before_commit,
-        billing: &[("SABOTAGE_DIE", "consumer.before-commit:60")], short: true),
+        billing: &[("SABOTAGE_DIE", "consumer.before-commit:60")]),
     fault!("billing-killed-after-commit", "billing dies between the commit and its offset",
         kills::billing_after_commit,
         billing: &[("SABOTAGE_DIE", "consumer.committed:60")]),
@@ -68,8 +71,13 @@ pub(crate) const FAULTS: &[Fault] = &[
         billing: &[("SABOTAGE_DIE", "consumer.buried:3")]),
     fault!("relay-killed-before-delete", "order dies when Kafka has its events and the outbox too",
         kills::relay_before_delete,
-        order: &[("SABOTAGE_DIE", "relay.published:20")], short: true),
-    fault!("order-killed", "order is killed while it takes orders", kills::order_under_load),
+        order: &[("SABOTAGE_DIE", "relay.published:20")]),
+    fault!("handler-aborts", "a message kills whoever handles it, again and again", kills::handler_aborts,
+        billing: &[("SABOTAGE_DIE_ON", kills::DEADLY_EVENT), QUICK_SESSION]),
+    fault!("order-killed", "order is killed while it takes orders", kills::order_under_load,
+        short: true),
+    fault!("billing-killed", "billing is killed while it issues invoices", kills::billing_under_load,
+        short: true),
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
     fault!(
         "postgres-restarted",
@@ -78,7 +86,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),
-    fault!("transient-failures", "three of ten attempts fail", messages::transient_failures),
+    fault!("transient-failures", "three of ten attempts fail", messages::transient_failures,
+        short: true),
     fault!(
         "relay-frozen",
         "a frozen relay loses its shards to another one",
@@ -113,3 +122,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         transactions::out_of_order
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_form_needs_no_sabotage() {
+        for fault in FAULTS.iter().filter(|fault| fault.short) {
+            let mut given = fault.order.iter().chain(fault.billing);
+            assert!(!given.any(|(name, _)| name.starts_with("SABOTAGE")), "{fault:?}");
+        }
+    }
+}

@@ -15,12 +15,10 @@ pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.system.servers.kafka.halt().await;
     let before = scene.load.taken();
-    scene.load.slow_down();
     sleep(Duration::from_secs(30)).await;
     let meanwhile = scene.load.taken() - before;
     let said = scene.order.readiness().await?;
     scene.system.servers.kafka.start_again().await?;
-    scene.load.speed_up();
     scene.healed();
     if said["kafka"] != "away" || meanwhile == 0 {
         return Err(format!("order says {said}, and {meanwhile} orders were taken").into());

@@ -2,14 +2,8 @@
 
 use std::time::Duration;
 
-use events::{
-    Cause, CorrelationId, Item, Message, Order, OrderCompleted, OrderCreated, OrderId, OrderStatus,
-    TenantId,
-};
 use futures::future::try_join_all;
-use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
-use time::OffsetDateTime;
 use tokio::time::sleep;
 use uuid::Uuid;
 
@@ -17,6 +11,7 @@ use super::Struck;
 use crate::chaos::Error;
 use crate::chaos::load::Placed;
 use crate::chaos::scene::{Scene, soon};
+use crate::chaos::written;
 
 /// How long the transaction is held: longer than the relay's session may be silent, and than a statement may take.
 const HELD: Duration = Duration::from_mins(1);
@@ -115,53 +110,13 @@ async fn write_slowly(mut database: PgConnection) -> Result<Vec<Written>, Error>
     Ok(all)
 }
 
-/// A completed order and its two events, as the service writes them.
+/// An order, and the last id that its events got.
 async fn write_order(tx: &mut PgConnection) -> Result<Written, Error> {
-    let now = OffsetDateTime::now_utc().truncate_to_microsecond();
-    let item = Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
-    let open = Order {
-        order_id: OrderId::new(),
-        tenant_id: TenantId::new("acme")?,
-        status: OrderStatus::Open,
-        customer_email: "ada@example.com".into(),
-        currency: "EUR".into(),
-        items: vec![item],
-        total: 900,
-        created_at: now,
-    };
-    let completed = Order { status: OrderStatus::Completed, ..open.clone() };
-    insert(tx, &completed, now).await?;
-    let id = open.order_id.0;
-    let cause = || Cause {
-        correlation_id: CorrelationId::generate(),
-        causation_id: None,
-        traceparent: None,
-    };
-    let created = Message::new("/order", 1, OrderCreated(open), cause());
-    let completed = OrderCompleted { order: completed, completed_at: now };
-    let completed = Message::new("/order", 2, completed, cause());
-    outbox::append(tx, &[outbox::prepare(created)?, outbox::prepare(completed)?]).await?;
+    let ids = written::write(tx, 1).await?;
+    let id = *ids.first().ok_or("no order was written")?;
     let last_event = sqlx::query_scalar("select max(id) from outbox where key = $1")
         .bind(id.to_string())
         .fetch_one(tx)
         .await?;
     Ok(Written { id, last_event, committed_at: tokio::time::Instant::now(), rolled_back: false })
-}
-
-async fn insert(tx: &mut PgConnection, order: &Order, now: OffsetDateTime) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,
-                             created_at, completed_at)
-         values ($1, $2, 2, 'completed', $3, $4, $5, $6, $7, $7)",
-    )
-    .bind(order.order_id.0)
-    .bind(order.tenant_id.as_str())
-    .bind(&order.customer_email)
-    .bind(&order.currency)
-    .bind(Json(&order.items))
-    .bind(order.total)
-    .bind(now)
-    .execute(tx)
-    .await?;
-    Ok(())
 }

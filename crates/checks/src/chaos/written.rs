@@ -1,0 +1,92 @@
+//! Orders that are written past the API, into the tables of order, as that service writes them.
+
+use events::{
+    Cause, CorrelationId, Item, Message, Order, OrderCompleted, OrderCreated, OrderId, OrderStatus,
+    TenantId,
+};
+use outbox::Prepared;
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Error;
+use super::load::Placed;
+use super::system::System;
+
+/// How many orders share a transaction when there are many.
+const TOGETHER: usize = 200;
+
+/// Writes and commits so many, and gives them.
+pub(crate) async fn write_many(system: &System, orders: usize) -> Result<Vec<Placed>, Error> {
+    let mut database = system.database("order").await?;
+    let mut written = Vec::with_capacity(orders);
+    while written.len() < orders {
+        let mut tx = database.begin().await?;
+        let ids = write(&mut tx, TOGETHER.min(orders - written.len())).await?;
+        tx.commit().await?;
+        written.extend(ids.into_iter().map(|id| Placed { id, completed: true }));
+    }
+    database.close().await?;
+    Ok(written)
+}
+
+/// Completed orders, each with its two events.
+pub(crate) async fn write(tx: &mut PgConnection, orders: usize) -> Result<Vec<Uuid>, Error> {
+    let (mut ids, mut said) = (Vec::with_capacity(orders), Vec::with_capacity(2 * orders));
+    for _ in 0..orders {
+        let open = open_order()?;
+        insert(tx, &open).await?;
+        ids.push(open.order_id.0);
+        said.extend(events_of(open)?);
+    }
+    outbox::append(tx, &said).await?;
+    Ok(ids)
+}
+
+fn open_order() -> Result<Order, Error> {
+    // What no other order bears, as those that come by HTTP.
+    let item = Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
+    Ok(Order {
+        order_id: OrderId::new(),
+        tenant_id: TenantId::new("acme")?,
+        status: OrderStatus::Open,
+        customer_email: "ada@example.com".into(),
+        currency: "EUR".into(),
+        items: vec![item],
+        total: 900,
+        created_at: OffsetDateTime::now_utc().truncate_to_microsecond(),
+    })
+}
+
+fn events_of(open: Order) -> Result<[Prepared; 2], Error> {
+    let order = Order { status: OrderStatus::Completed, ..open.clone() };
+    let completed = OrderCompleted { completed_at: order.created_at, order };
+    let cause = || Cause {
+        correlation_id: CorrelationId::generate(),
+        causation_id: None,
+        traceparent: None,
+    };
+    let created = Message::new("/order", 1, OrderCreated(open), cause());
+    let completed = Message::new("/order", 2, completed, cause());
+    Ok([outbox::prepare(created)?, outbox::prepare(completed)?])
+}
+
+/// As it is when it is completed.
+async fn insert(tx: &mut PgConnection, order: &Order) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,
+                             created_at, completed_at)
+         values ($1, $2, 2, 'completed', $3, $4, $5, $6, $7, $7)",
+    )
+    .bind(order.order_id.0)
+    .bind(order.tenant_id.as_str())
+    .bind(&order.customer_email)
+    .bind(&order.currency)
+    .bind(Json(&order.items))
+    .bind(order.total)
+    .bind(order.created_at)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
