@@ -119,6 +119,13 @@ impl Config {
         }
     }
 
+    /// As with `SUBSCRIBE=off`: events come by `POST /events` alone.
+    #[must_use]
+    pub fn unsubscribed(mut self) -> Self {
+        self.consuming.subscribe = Switch(false);
+        self
+    }
+
     pub(crate) fn database(&self) -> Result<PgConnectOptions, ConfigError> {
         let url = self.database_url.as_ref().ok_or(ConfigError::Missing(
             "DATABASE_URL",

@@ -111,3 +111,25 @@ async fn what_can_not_be_taken_is_said_and_leaves_nothing() {
     assert_eq!(outcome(&post(&running, "sender", &event).await), (200, "processed"));
     assert_eq!(house.invoices().await.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_moves_from_one_way_to_the_other_without_a_loss_or_a_second_effect() {
+    let house = House::empty().await;
+    let by_both = completed("acme");
+    let by_kafka = completed("acme");
+    house.send(&by_kafka).await;
+    house.send(&by_both).await;
+
+    let unsubscribed = house.start_with(house.config().unsubscribed()).await;
+    assert_eq!(outcome(&post(&unsubscribed, "sender", &by_both).await), (200, "processed"));
+    // What it causes is published all the same; long enough for Kafka's to be heard, were it heard.
+    house.records("invoice.issued", 1).await;
+    assert_eq!(house.invoices().await.len(), 1);
+    assert!(unsubscribed.shutdown().await);
+
+    let subscribed = house.start().await;
+    house.invoiced(2).await;
+    assert_eq!(outcome(&post(&subscribed, "sender", &by_kafka).await), (200, "duplicate"));
+    assert!(subscribed.shutdown().await);
+    assert_eq!(house.records("invoice.issued", 2).await.len(), 2);
+}
