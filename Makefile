@@ -20,9 +20,10 @@ local: build-system ## Start the system in the background, on fixed ports, its d
 local-stop: build-ops ## Stop what `make local` started
 	@exec $(ORDERFLOW) local stop
 
-test: ## Run all tests against a real Postgres and Kafka, started once
+test: ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
 	cargo build --workspace --bins
 	cargo run -q -p sandbox -- run -- cargo test --workspace
+	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
 
 chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
 	@exec $(CHAOS) $(FAULTS)

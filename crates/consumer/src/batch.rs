@@ -75,9 +75,9 @@ impl Processor {
         self.within_limit(async {
             for run in admitted.chunk_by(|one, next| one.event_type() == next.event_type()) {
                 let messages: Vec<_> = run.iter().map(|entry| &entry.message).collect();
-                messages
-                    .iter()
-                    .for_each(|message| sabotage::may_die_on(message.envelope.id.as_str()));
+                for message in &messages {
+                    sabotage::may_die_on(message.envelope.id.as_str());
+                }
                 run[0].route.handler.handle_batch(&mut tx, &messages).await?;
             }
             Ok(())

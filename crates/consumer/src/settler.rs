@@ -142,11 +142,6 @@ impl Settler {
             let Some(running) = self.partitions.begin(&work.delivery.ticket) else {
                 return Settled::Done;
             };
-            if sabotage::seeded("offset-first")
-                && let Some(too_early) = self.partitions.begin(&work.delivery.ticket)
-            {
-                too_early.finish();
-            }
             let failure = if work.retries > self.processor.options.retries {
                 // It had all its attempts, and its last one ended the process or the time for its dead letter.
                 let before = work.history.of(work.delivery.record.offset);

@@ -39,11 +39,7 @@ pub(crate) const BUGS: &[Bug] = &[
         fault: "billing-killed-before-commit",
         invariant: "nothing_uncommitted",
     },
-    Bug {
-        name: "unavailable-counted",
-        fault: "postgres-restarted",
-        invariant: "only_poison_is_dead",
-    },
+    Bug { name: "unavailable-counted", fault: "connections-cut", invariant: "only_poison_is_dead" },
 ];
 
 /// Seeds one bug, or `all` in turn. True: each was found.

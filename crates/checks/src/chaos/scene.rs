@@ -40,7 +40,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Starts order and billing, each with this much more in its environment, and then the load.
+    /// Starts order and billing, each with this much more in its environment, then the load, and waits until billing is
+    /// at work.
     pub(crate) async fn set(
         system: System,
         order: &[(&str, &str)],
@@ -49,7 +50,7 @@ impl Scene {
         // One after the other: which topics there are must not hang on who was first.
         let order = system.order(order).await?;
         let billing = system.billing(billing).await?;
-        Ok(Self {
+        let scene = Self {
             load: Load::start(order.http),
             order,
             billing,
@@ -61,7 +62,10 @@ impl Scene {
             dead_by_chance: false,
             endings: Vec::new(),
             healed: None,
-        })
+        };
+        // It finds its topics only after a while, and a fault strikes nobody who does nothing.
+        let at_work = async || scene.billing.metric("consumer_settled_total", "").await > 0.0;
+        if soon(at_work).await { Ok(scene) } else { Err("billing heard of no order".into()) }
     }
 
     /// Nothing is broken any more: from here on the time is taken.

@@ -22,8 +22,8 @@ pub(crate) const DEADLY_EVENT: &str = "the one that kills";
 const SUPERVISED: Duration = Duration::from_mins(2);
 
 pub(crate) async fn billing_before_commit(scene: &mut Scene) -> Struck {
-    // Long enough in its transactions for offsets to be committed meanwhile, were they stored too early.
-    scene.slow_billing(300).await?;
+    // Offsets are committed each second: longer in its transactions, so that one is meanwhile, were it stored too early.
+    scene.slow_billing(1_200).await?;
     billing_dies(scene).await
 }
 

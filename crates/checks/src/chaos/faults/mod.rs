@@ -77,12 +77,17 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("order-killed", "order is killed while it takes orders", kills::order_under_load,
         short: true),
     fault!("billing-killed", "billing is killed while it issues invoices", kills::billing_under_load,
-        short: true),
+        billing: &[QUICK_SESSION], short: true),
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
     fault!(
         "postgres-restarted",
         "Postgres crashes and is away for 8 s",
         servers::postgres_restarted
+    ),
+    fault!(
+        "connections-cut",
+        "billing's connections to its database are cut, again and again",
+        servers::connections_cut
     ),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),

@@ -1,15 +1,19 @@
 //! Kafka and Postgres go away, or stand still.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandbox::Shutdown;
+use sqlx::Connection;
 use tokio::time::{sleep, timeout};
 
 use super::Struck;
+use crate::chaos::Error;
 use crate::chaos::scene::Scene;
 
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
+/// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
+const ATTEMPTS: Duration = Duration::from_secs(25);
 
 pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
@@ -42,6 +46,39 @@ pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Struck {
     }
     scene.orders(AFTERWARDS).await?;
     Ok(format!("billing found its database away {refused} times"))
+}
+
+pub(crate) async fn connections_cut(scene: &mut Scene) -> Struck {
+    // Longer than a connection lives: no transaction gets to its end.
+    scene.slow_billing(100).await?;
+    scene.orders(BEFORE).await?;
+    let cut = cut_connections(scene).await?;
+    let failed = scene.billing.metric("consumer_unavailable_total", "").await
+        + scene.billing.metric("consumer_retries_total", "").await;
+    scene.quick_billing().await?;
+    scene.healed();
+    if failed < 1.0 {
+        return Err(format!("{cut} connections were cut, and billing did not notice").into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok(format!("{cut} connections were cut, and {failed} attempts failed"))
+}
+
+/// All that billing has, again and again. Gives how many that were.
+async fn cut_connections(scene: &Scene) -> Result<i64, Error> {
+    let mut database = scene.system.database("billing").await?;
+    let (began, mut cut) = (Instant::now(), 0);
+    while began.elapsed() < ATTEMPTS {
+        cut += sqlx::query_scalar::<_, i64>(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity
+             where datname = 'billing' and pid <> pg_backend_pid()",
+        )
+        .fetch_one(&mut database)
+        .await?;
+        sleep(Duration::from_millis(20)).await;
+    }
+    database.close().await?;
+    Ok(cut)
 }
 
 pub(crate) async fn postgres_frozen(scene: &mut Scene) -> Struck {
