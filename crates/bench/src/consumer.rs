@@ -6,13 +6,13 @@ use consumer::{Consumer, Failure, Handler, Options, Received, Subscription};
 use events::{Event, OrderCompleted};
 use kafka::Settings;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
-use kafka::rdkafka::message::{Message, OwnedMessage};
+use kafka::rdkafka::message::{Headers as _, Message, OwnedMessage};
 use sqlx::{Connection, PgConnection, PgPool};
 use telemetry::Metrics;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::report::{Report, Round, Row, count};
+use crate::report::{NO_TARGET, Report, Round, Row, count};
 use crate::servers::{self, Bench};
 use crate::{Outcome, Size, load};
 
@@ -23,16 +23,34 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
     let stage = Stage::new(bench, "consumer", size.of(6_000)).await?;
-    let mut rounds = Vec::new();
+    let (mut same_sql, mut effect_alone) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
         let one_by_one = Options { max_batch: 1, ..Options::default() };
         let ours = stage.ours(round, one_by_one, InsertEffect).await?;
-        let theirs = stage.theirs(round).await?;
-        let said = format!("{ours:.0} events/s, bare rdkafka {theirs:.0}");
+        let with_inbox = stage.theirs(&format!("same-sql.{round}"), Sql::InboxAndEffect).await?;
+        let without = stage.theirs(&format!("effect.{round}"), Sql::Effect).await?;
+        let said = format!(
+            "{ours:.0} events/s, bare rdkafka {with_inbox:.0}, without an inbox {without:.0}"
+        );
         report.round("consumer", round, size.rounds, &said);
-        rounds.push(Round { ours, theirs });
+        same_sql.push(Round { ours, theirs: with_inbox });
+        effect_alone.push(Round { ours, theirs: without });
     }
-    Ok(vec![Row::rate("consumer, over bare rdkafka", "events/s", 0.8, rounds)])
+    let name = "consumer, over bare rdkafka, same SQL";
+    let alone = "consumer, over bare rdkafka without inbox";
+    Ok(vec![
+        Row::rate(name, "events/s", 0.8, same_sql),
+        Row::rate(alone, "events/s", NO_TARGET, effect_alone),
+    ])
+}
+
+/// What a plain program does in its transaction.
+#[derive(Clone, Copy)]
+enum Sql {
+    /// What ours does: a duplicate is known.
+    InboxAndEffect,
+    /// As if Kafka delivered once.
+    Effect,
 }
 
 /// The handler: one insert, for one event or for many.
@@ -65,6 +83,26 @@ impl Handler for InsertEffect {
         .await?;
         Ok(())
     }
+}
+
+/// The statement of the inbox. False: a duplicate.
+async fn enter(tx: &mut PgConnection, message: &OwnedMessage) -> Outcome<bool> {
+    let (source, id) = (header(message, "ce_source")?, header(message, "ce_id")?);
+    let entered = sqlx::query(
+        "insert into inbox (subscription, source, event_id, outcome) values ('theirs', $1, $2, 'processed')
+         on conflict do nothing",
+    )
+    .bind(source)
+    .bind(id)
+    .execute(tx)
+    .await?;
+    Ok(entered.rows_affected() == 1)
+}
+
+fn header<'a>(message: &'a OwnedMessage, name: &str) -> Outcome<&'a str> {
+    let headers = message.headers().ok_or("a record without headers")?;
+    let value = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
+    Ok(std::str::from_utf8(value.ok_or("a header is missing")?)?)
 }
 
 async fn insert(tx: &mut PgConnection, event: &OrderCompleted) -> sqlx::Result<()> {
@@ -132,15 +170,15 @@ impl Stage {
     }
 
     /// Events per second without any crate of ours.
-    async fn theirs(&self, round: u32) -> Outcome<f64> {
+    async fn theirs(&self, group: &str, sql: Sql) -> Outcome<f64> {
         self.clear().await?;
         let mut workers = Vec::new();
         for _ in 0..SIDE_BY_SIDE {
             let (worker, queue) = unbounded_channel();
-            tokio::spawn(work(PgConnection::connect(&self.url).await?, queue));
+            tokio::spawn(work(PgConnection::connect(&self.url).await?, queue, sql));
             workers.push(worker);
         }
-        let mut config = self.settings.consumer(&format!("theirs.{round}"));
+        let mut config = self.settings.consumer(group);
         config.set("enable.auto.offset.store", "true");
         let topic = self.settings.prefixed(OrderCompleted::TYPE);
         let stop = CancellationToken::new();
@@ -196,11 +234,18 @@ impl Stage {
 async fn work(
     mut connection: PgConnection,
     mut queue: UnboundedReceiver<OwnedMessage>,
+    sql: Sql,
 ) -> Outcome<()> {
     while let Some(message) = queue.recv().await {
         let event = serde_json::from_slice(message.payload().unwrap_or_default())?;
         let mut tx = connection.begin().await?;
-        insert(&mut tx, &event).await?;
+        let is_new = match sql {
+            Sql::InboxAndEffect => enter(&mut tx, &message).await?,
+            Sql::Effect => true,
+        };
+        if is_new {
+            insert(&mut tx, &event).await?;
+        }
         tx.commit().await?;
     }
     Ok(())

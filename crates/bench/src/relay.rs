@@ -81,26 +81,26 @@ impl Stage {
         Ok(count(self.rows.len()) / took.as_secs_f64())
     }
 
-    /// The relay's two statements on one connection, and nothing in between.
+    /// The relay's statement on one connection, and nothing in between.
     async fn drain(&self) -> Outcome<f64> {
         self.clear().await?;
         self.fill(&self.rows).await?;
         let mut session = PgConnection::connect(&self.url).await?;
         let began = Instant::now();
-        let mut deleted = 0;
+        let (mut selected, mut drained) = (Vec::new(), 0);
         loop {
-            let ids = select(&mut session).await?;
-            if ids.is_empty() {
+            selected = exchange(&mut session, &selected).await?;
+            if selected.is_empty() {
                 break;
             }
-            let done = sqlx::query("delete from outbox where id = any($1)").bind(ids);
-            deleted += done.execute(&mut session).await?.rows_affected();
+            drained += selected.len();
         }
         let took = began.elapsed();
         session.close().await?;
+        self.until_gone().await?;
         let rows = self.rows.len();
-        if usize::try_from(deleted)? != rows {
-            return Err(format!("{deleted} rows deleted of {rows}").into());
+        if drained != rows {
+            return Err(format!("{drained} rows drained of {rows}").into());
         }
         Ok(count(rows) / took.as_secs_f64())
     }
@@ -173,13 +173,18 @@ impl Stage {
 /// A row as the relay reads it.
 type Selected = (i64, String, String, Json<BTreeMap<String, String>>, Vec<u8>, f64);
 
-/// What the relay asks, with all shards and no refused key.
-async fn select(session: &mut PgConnection) -> Outcome<Vec<i64>> {
+/// What the relay asks, with all shards and no refused key: the last rows go, the next ones come.
+async fn exchange(session: &mut PgConnection, published: &[i64]) -> Outcome<Vec<i64>> {
     let rows: Vec<Selected> = sqlx::query_as(
-        "select id, topic, key, headers, payload,
+        "with gone as (delete from outbox where id = any($1))
+         select id, topic, key, headers, payload,
                 extract(epoch from clock_timestamp() - created_at)::float8 as waited
-         from outbox where shard = any($1) and key <> all($2) order by id limit $3",
+         from outbox
+         where shard = any($2) and key <> all($3)
+           and id not in (select unnest($1::bigint[]))
+         order by id limit $4",
     )
+    .bind(published)
     .bind((0..SHARDS).collect::<Vec<_>>())
     .bind(Vec::<String>::new())
     .bind(BATCH)

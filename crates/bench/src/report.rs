@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::Outcome;
 
 const FILE: &str = "target/bench.json";
+/// Of a row that is there to be read beside another one.
+pub(crate) const NO_TARGET: f64 = 0.0;
 
 /// One round of both sides.
 #[derive(Clone, Copy, Serialize)]

@@ -9,7 +9,9 @@ use kafka::rdkafka::error::KafkaError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
-use crate::tenants::{Tenants, TenantsError};
+use crate::consuming::Consuming;
+use crate::direct::Senders;
+use crate::keys::{Keys, KeysError, Tenants};
 
 /// A value that no log shows.
 #[derive(Clone)]
@@ -64,6 +66,11 @@ pub struct Config {
     /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
     #[arg(long, env = "TENANTS", hide_env_values = true)]
     pub(crate) tenants: Option<Secret>,
+    /// Which services may send events to `POST /events`, `key=/source:type+type,..` or `@file`; without it none may
+    #[arg(long, env = "EVENT_SENDERS", hide_env_values = true)]
+    pub(crate) event_senders: Option<Secret>,
+    #[command(flatten)]
+    pub(crate) consuming: Consuming,
     /// What an operator shows to change something on the admin port; without it nobody can
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
     pub(crate) operator_token: Option<Secret>,
@@ -84,9 +91,9 @@ pub enum ConfigError {
     /// Its value makes no sense. The value is not shown: it may be a secret.
     #[error("{0} can't be used: {1}")]
     Invalid(&'static str, String),
-    /// The list of tenants.
-    #[error("TENANTS can't be used")]
-    Tenants(#[from] TenantsError),
+    /// A list of keys.
+    #[error("{0} can't be used")]
+    Keys(&'static str, #[source] KeysError),
 }
 
 impl Config {
@@ -102,10 +109,21 @@ impl Config {
             http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             tenants: secret("demo-acme=acme,demo-globex=globex"),
+            event_senders: secret(
+                "sender=/order:order.created+order.updated+order.completed+invoice.issued",
+            ),
+            consuming: Consuming::as_written(),
             operator_token: secret("operator"),
             faults: Switch(true),
             log_format: None,
         }
+    }
+
+    /// As with `SUBSCRIBE=off`: events come by `POST /events` alone.
+    #[must_use]
+    pub fn unsubscribed(mut self) -> Self {
+        self.consuming.subscribe = Switch(false);
+        self
     }
 
     pub(crate) fn database(&self) -> Result<PgConnectOptions, ConfigError> {
@@ -147,7 +165,13 @@ impl Config {
             "TENANTS",
             "give the API keys as key=tenant,.. or as @file",
         ))?;
-        Ok(Tenants::read(list.expose())?)
+        Tenants::read(list.expose()).map_err(|error| ConfigError::Keys("TENANTS", error))
+    }
+
+    pub(crate) fn senders(&self) -> Result<Senders, ConfigError> {
+        let list = self.event_senders.as_ref().filter(|list| !list.expose().is_empty());
+        list.map_or_else(|| Ok(Keys::none()), |list| Senders::read(list.expose()))
+            .map_err(|error| ConfigError::Keys("EVENT_SENDERS", error))
     }
 }
 
@@ -155,7 +179,7 @@ impl Config {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Switch(pub(crate) bool);
 
-fn on_or_off(text: &str) -> Result<Switch, String> {
+pub(crate) fn on_or_off(text: &str) -> Result<Switch, String> {
     match text {
         "on" => Ok(Switch(true)),
         "off" | "" => Ok(Switch(false)),

@@ -28,7 +28,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        Ok(Self(parse(&parts.headers, &read(body).await?)?))
+        Ok(Self(parse(&parts.headers, &read(body, MAX_BODY_BYTES).await?)?))
     }
 }
 
@@ -46,7 +46,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body).await?;
+        let bytes = read(body, MAX_BODY_BYTES).await?;
         let key = IdempotencyKey::of(&parts, &bytes)?;
         let nothing = bytes.is_empty() || bytes.trim_ascii() == b"{}";
         let body = match serde_json::from_str("null") {
@@ -57,13 +57,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
+/// The whole of a body, within a limit of bytes and of time.
+pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     let collected =
-        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+        tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, max_bytes).collect()).await;
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::too_large(format!("the body may have {MAX_BODY_BYTES} bytes")))
+            Err(Problem::too_large(format!("the body may have {max_bytes} bytes")))
         }
         Ok(Err(_)) => Err(Problem::bad_request("the body ended early")),
         Err(_) => Err(Problem::new(
@@ -74,11 +75,14 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
+/// What the body is said to be, without parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type =
-        content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
+    content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
+}
+
+fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
+    if !media_type(headers).eq_ignore_ascii_case("application/json") {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "Unsupported media type",

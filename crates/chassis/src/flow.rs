@@ -12,8 +12,8 @@ use telemetry::instruments::{Histogram, Meter};
 use telemetry::{KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
+use crate::keys::Tenants;
 use crate::problem::Problem;
-use crate::tenants::Tenants;
 
 const CORRELATION_ID: &str = "x-correlation-id";
 /// How long a caller is kept waiting; above all limits of the parts.
@@ -170,26 +170,30 @@ impl Caller {
     }
 }
 
+/// The key that a request shows.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// 401, with what is wrong and what is wanted.
+pub(crate) fn unknown_key(what: &str, wanted: &str) -> Problem {
+    Problem::unauthorized(format!("{what}; {wanted} as Authorization: Bearer <key>"))
+        .with_header(header::WWW_AUTHENTICATE, "Bearer")
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let key = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let key = key.and_then(|value| {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
-        });
-        let refuse = |what: &str| {
-            Problem::unauthorized(format!(
-                "{what}; send your API key as Authorization: Bearer <key>"
-            ))
-            .with_header(header::WWW_AUTHENTICATE, "Bearer")
-        };
-        let key = key.ok_or_else(|| refuse("there is no API key"))?;
+        let wanted = "send your API key";
+        let key = bearer(&parts.headers);
+        let key = key.ok_or_else(|| unknown_key("there is no API key", wanted))?;
         let tenants = parts.extensions.get::<Tenants>();
         let tenant = tenants
             .and_then(|tenants| tenants.of_key(key))
-            .ok_or_else(|| refuse("nobody has this API key"))?;
+            .ok_or_else(|| unknown_key("nobody has this API key", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         Span::current().record("tenant_id", tenant.as_str());
         Ok(Self { tenant, correlation_id: correlation_id.unwrap_or_else(CorrelationId::generate) })

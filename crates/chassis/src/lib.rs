@@ -1,17 +1,20 @@
 #![doc = include_str!("../README.md")]
 
 mod admin;
+mod cloud_event;
 mod config;
+mod consuming;
+mod direct;
 mod extract;
 mod flow;
 mod health;
 mod idempotency;
+mod keys;
 mod pool;
 mod problem;
 mod run;
 mod server;
 mod service;
-mod tenants;
 
 pub use config::{Config, ConfigError, Secret};
 pub use extract::{Json, Path, Query, Submission};

@@ -21,10 +21,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError};
+use crate::consuming::Consuming;
 use crate::flow::{self, Flow};
 use crate::health::{self, Health};
 use crate::problem::Problem;
-use crate::{idempotency, pool, server};
+use crate::{direct, idempotency, pool, server};
 
 /// How long everything together may take to end.
 const DRAIN_INTAKE: Duration = Duration::from_secs(6);
@@ -198,6 +199,7 @@ impl Service {
         let database = self.config.database()?;
         let kafka = self.config.kafka()?;
         let tenants = self.config.tenants()?;
+        let senders = self.config.senders()?;
         let http = listen("HTTP_ADDR", self.config.http_addr, self.ports.0).await?;
         let admin = listen("ADMIN_ADDR", self.config.admin_addr, self.ports.1).await?;
         let (http_addr, admin_addr) = (address(&http), address(&admin));
@@ -214,22 +216,19 @@ impl Service {
         let background = begun.collect::<Result<Vec<_>, _>>()?;
         let mut consumers = Vec::new();
         for (subscription, options) in self.subscriptions {
+            let options = self.config.consuming.over(&options);
             options.check(pool::IDLE_IN_TRANSACTION)?;
-            let wake = parts.wake.clone();
-            let consumer = Consumer::new(
-                subscription(&parts),
-                pool.clone(),
-                kafka.clone(),
-                &metrics.meter("consumer"),
-            );
-            consumers.push(consumer.options(options).on_commit(move || wake.wake()));
+            Consuming::fits(&options, connections, DRAIN_INTAKE)?;
+            let consumer = consumer(subscription(&parts), &parts, &kafka, &metrics);
+            consumers.push(consumer.options(options));
         }
 
         // The admin port first: it says that the service is not ready yet, and why.
         let (is_up, up) = watch::channel(health::Kafka::Unknown);
         let (has_started, started) = watch::channel(false);
-        let statuses =
-            consumers.iter().map(|consumer| (consumer.group(), consumer.status())).collect();
+        let subscribes = self.config.consuming.subscribe.0;
+        let heard = consumers.iter().filter(|_| subscribes);
+        let statuses = heard.map(|consumer| (consumer.group(), consumer.status())).collect();
         let faults = self.config.faults.0.then(|| {
             Arc::new(
                 consumers.iter().map(|consumer| (consumer.group(), consumer.faults())).collect(),
@@ -256,6 +255,11 @@ impl Service {
             let relay = Relay::new(database, kafka, parts.wake.clone(), &metrics.meter("outbox"));
             relays.spawn(vital("relay", relay.run(relaying.clone()), panicked.clone()));
         }
+        let feeds: Vec<_> = consumers.iter().map(Consumer::feed).collect();
+        if !subscribes {
+            tracing::warn!("SUBSCRIBE=off: nothing is consumed from Kafka");
+            consumers.clear();
+        }
         for consumer in consumers {
             intakes.spawn(vital("consumer", consumer.run(intake.clone()), panicked.clone()));
         }
@@ -263,8 +267,12 @@ impl Service {
             intakes.spawn(vital("background task", task, panicked.clone()));
         }
         intakes.spawn(tenants.clone().keep_current(intake.clone()));
-        let router =
+        intakes.spawn(senders.clone().keep_current(intake.clone()));
+        let mut router =
             self.routes.into_iter().map(|routes| routes(&parts)).fold(Router::new(), Router::merge);
+        if !feeds.is_empty() {
+            router = router.merge(direct::routes(feeds, senders));
+        }
         let router = router
             .fallback(async || Problem::not_found("there is nothing at this path"))
             .method_not_allowed_fallback(async || {
@@ -348,6 +356,18 @@ impl Drop for Running {
         self.intake.cancel();
         self.relaying.cancel();
     }
+}
+
+/// A consumer that wakes the relay for what its handlers write.
+fn consumer(
+    subscription: Subscription,
+    parts: &Parts,
+    kafka: &Settings,
+    metrics: &Metrics,
+) -> Consumer {
+    let (pool, wake) = (parts.pool.clone(), parts.wake.clone());
+    let consumer = Consumer::new(subscription, pool, kafka.clone(), &metrics.meter("consumer"));
+    consumer.on_commit(move || wake.wake())
 }
 
 /// Work without which the service would look well and do nothing.

@@ -42,7 +42,7 @@ impl History {
         self.attempts.get(&offset).cloned().unwrap_or_default()
     }
 
-    /// Whether messages are to be handled one by one, and marked before.
+    /// Whether messages are to be marked before they are handled.
     pub(crate) fn is_cautious(&self) -> bool {
         self.caution.load(Ordering::Relaxed) > 0
     }
@@ -148,6 +148,41 @@ impl Attempts {
         Ok(())
     }
 
+    /// First attempts begin, at all of them together.
+    pub(crate) async fn mark_all(&self, records: &[&Record]) -> sqlx::Result<()> {
+        let (topics, partitions, offsets) = coordinates(records);
+        sqlx::query(
+            r#"insert into attempt (subscription, topic, partition, "offset", attempts)
+               select $1, *, 1 from unnest($2::text[], $3::integer[], $4::bigint[])
+               on conflict do nothing"#,
+        )
+        .bind(&self.subscription)
+        .bind(topics)
+        .bind(partitions)
+        .bind(offsets)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// They are dealt with.
+    pub(crate) async fn forget_all(&self, records: &[&Record]) -> sqlx::Result<()> {
+        let (topics, partitions, offsets) = coordinates(records);
+        sqlx::query(
+            r#"delete from attempt
+               where subscription = $1
+                 and (topic, partition, "offset") in
+                     (select * from unnest($2::text[], $3::integer[], $4::bigint[]))"#,
+        )
+        .bind(&self.subscription)
+        .bind(topics)
+        .bind(partitions)
+        .bind(offsets)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
     /// When the message is a dead letter.
     pub(crate) async fn forget(&self, record: &Record) -> sqlx::Result<()> {
         forget(&self.pool, &self.subscription, record).await
@@ -180,6 +215,11 @@ impl Attempts {
             .await?;
         Ok(())
     }
+}
+
+fn coordinates<'a>(records: &[&'a Record]) -> (Vec<&'a str>, Vec<i32>, Vec<i64>) {
+    let of = |record: &&'a Record| (record.topic.as_str(), record.partition, record.offset);
+    records.iter().map(of).collect()
 }
 
 /// In the transaction that makes a message's effect.

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::attempts::Attempts;
 use crate::dead_letters::DeadLetters;
 use crate::faults::Faults;
+use crate::feed::Feed;
 use crate::instruments::Instruments;
 use crate::lane::Lane;
 use crate::options::Options;
@@ -97,6 +98,11 @@ impl Consumer {
     /// Where faults are made in it.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
+    }
+
+    /// Another way in, through the same inbox to the same handlers. With the options and the hook that it has now.
+    pub fn feed(&self) -> Feed {
+        Feed::new(self.processor())
     }
 
     /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
@@ -192,22 +198,25 @@ impl Consumer {
         Ok(drained)
     }
 
-    fn settler(
-        &self,
-        group: &str,
-        partitions: Arc<Partitions>,
-        shutdown: CancellationToken,
-    ) -> Result<Settler, KafkaError> {
-        let processor = Processor {
+    fn processor(&self) -> Processor {
+        Processor {
             subscription: Arc::clone(&self.subscription),
-            group: group.to_owned(),
+            group: self.group(),
             pool: self.pool.clone(),
             kafka: self.kafka.clone(),
             options: self.options.clone(),
             instruments: self.instruments.clone(),
             faults: self.faults.clone(),
             on_commit: Arc::clone(&self.on_commit),
-        };
+        }
+    }
+
+    fn settler(
+        &self,
+        group: &str,
+        partitions: Arc<Partitions>,
+        shutdown: CancellationToken,
+    ) -> Result<Settler, KafkaError> {
         let dead_letters = DeadLetters::new(&self.kafka, group, self.status.clone())?;
         let attempts = Arc::clone(self.attempts.get_or_init(|| {
             // What a partition may have under way at once, and what one poll may bring on top.
@@ -215,7 +224,7 @@ impl Consumer {
             Arc::new(Attempts::new(self.pool.clone(), group.to_owned(), caution))
         }));
         Ok(Settler {
-            processor,
+            processor: self.processor(),
             dead_letters,
             attempts,
             partitions,

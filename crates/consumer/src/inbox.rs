@@ -7,7 +7,7 @@ use crate::subscription::Mode;
 
 /// What a message came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The handler made its effect.
     Processed,
     /// It had been dealt with before.
@@ -19,7 +19,8 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn as_str(self) -> &'static str {
+    /// As the inbox and the log have it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Processed => "processed",
             Self::Duplicate => "duplicate",

@@ -66,15 +66,7 @@ impl Processor {
         retry: u32,
         noted: bool,
     ) -> Result<Outcome, Failure> {
-        let began = Instant::now();
-        let caught = AssertUnwindSafe(self.decode_and_process(record, retry, noted)).catch_unwind();
-        // Above all limits of the parts: a connection that died without a word must not hold a lane.
-        let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
-            Err(elapsed) => Err(Failure::unavailable(elapsed)),
-        };
-        self.instruments.attempted(began.elapsed());
+        let outcome = self.guarded(self.decode_and_process(record, retry, noted)).await;
         if let Err(failure) = &outcome {
             tracing::warn!(
                 error = failure as &dyn std::error::Error,
@@ -87,6 +79,43 @@ impl Processor {
             );
         }
         outcome
+    }
+
+    /// Measures an attempt, and makes failures of panics and of all that does not end.
+    async fn guarded(
+        &self,
+        attempt: impl Future<Output = Result<Outcome, Failure>>,
+    ) -> Result<Outcome, Failure> {
+        let began = Instant::now();
+        let caught = AssertUnwindSafe(attempt).catch_unwind();
+        // Above all limits of the parts: a connection that died without a word must not hold a lane.
+        let outcome = match tokio::time::timeout(self.options.handler_timeout * 2, caught).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
+            Err(elapsed) => Err(Failure::unavailable(elapsed)),
+        };
+        self.instruments.attempted(began.elapsed());
+        outcome
+    }
+
+    /// One attempt at an event that did not come by Kafka: the same inbox, handler and transaction.
+    pub(crate) async fn take(&self, envelope: Envelope, data: &[u8]) -> Result<Outcome, Failure> {
+        let span = self.direct_span(&envelope);
+        let outcome = async {
+            self.guarded(async {
+                let route = self.handler_of(&envelope.event_type)?;
+                let message = Decoded { envelope: Arc::new(envelope), data, span: Span::current() };
+                let (tx, outcome, gap) = self.process(route, &message).await?;
+                self.commit(tx).await?;
+                if gap {
+                    self.instruments.gap();
+                }
+                self.settled(&message, outcome, 0);
+                Ok(outcome)
+            })
+            .await
+        };
+        outcome.instrument(span).await
     }
 
     async fn decode_and_process(
@@ -248,9 +277,32 @@ impl Processor {
             let (event_type, topic) = (event_type.clone(), topic.to_owned());
             return Err(Failure::permanent(Unroutable::WrongTopic { event_type, topic }));
         }
+        self.handler_of(event_type)
+    }
+
+    fn handler_of(&self, event_type: &str) -> Result<&Route, Failure> {
         self.subscription
             .route_of(event_type)
-            .ok_or_else(|| Failure::permanent(Unroutable::NoHandler(event_type.clone())))
+            .ok_or_else(|| Failure::permanent(Unroutable::NoHandler(event_type.to_owned())))
+    }
+
+    /// The span of an event that came with a request: part of that one, linked to where it was created.
+    fn direct_span(&self, envelope: &Envelope) -> Span {
+        let span = tracing::info_span!(
+            "process",
+            otel.name = format!("process {}", envelope.event_type),
+            otel.kind = "internal",
+            messaging.message.id = envelope.id.as_str(),
+            messaging.message.conversation_id = envelope.correlation_id.as_str(),
+            messaging.consumer.group.name = self.group,
+            event_id = envelope.id.as_str(),
+            correlation_id = envelope.correlation_id.as_str(),
+            tenant_id = envelope.tenant_id.as_str(),
+        );
+        if let Some(parent) = &envelope.traceparent {
+            TraceContext::new(parent, None).link(&span);
+        }
+        span
     }
 
     /// The span of a message. A child of the span in which the event was created, and linked to the hop; a

@@ -59,11 +59,10 @@ impl Settler {
         self.processor.options.backoff(retry)
     }
 
-    /// A message that failed before, or may kill the process; a replay, which has an outcome of its own; any, if
+    /// A message that failed before, or was under way when the process died; a replay, which has an outcome of its own; any, if
     /// faults are to strike.
     pub(crate) fn must_be_alone(&self, work: &Work) -> bool {
         work.retries > 0
-            || work.history.is_cautious()
             || self.processor.is_retry_topic(&work.delivery.record.topic)
             || self.processor.faults.any()
             || sabotage::any_seeded()
@@ -80,7 +79,7 @@ impl Settler {
             let begun = self.partitions.begin(&work.delivery.ticket);
             begun.map(|begun| running.push(begun)).is_some()
         });
-        match self.processor.attempt_all(&works).await {
+        match self.attempt_all(&works).await {
             Ok(left_out) => {
                 let mut rest = Vec::with_capacity(left_out.len());
                 let mut left_out = left_out.into_iter().peekable();
@@ -88,6 +87,7 @@ impl Settler {
                     if left_out.next_if_eq(&index).is_some() {
                         rest.push(work);
                     } else {
+                        work.history.calm_down();
                         running.finish();
                     }
                 }
@@ -102,6 +102,24 @@ impl Settler {
                 Together::Failed(works)
             }
         }
+    }
+
+    /// With caution: marked before, so that it is known among which of them one killed the process. Each of those is
+    /// then handled by itself.
+    async fn attempt_all(&self, works: &[Work]) -> Result<Vec<usize>, Failure> {
+        let cautious = works.iter().filter(|work| work.history.is_cautious());
+        let cautious: Vec<_> = cautious.map(|work| &work.delivery.record).collect();
+        if cautious.is_empty() {
+            return self.processor.attempt_all(works).await;
+        }
+        let _among_others = self.attempts.suspects.read().await;
+        self.attempts.mark_all(&cautious).await?;
+        let left_out = self.processor.attempt_all(works).await?;
+        if let Err(error) = self.attempts.forget_all(&cautious).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "attempts that are over are still noted");
+        }
+        Ok(left_out)
     }
 
     /// Begins with a message: how often it was attempted before. Waits while the database is away.

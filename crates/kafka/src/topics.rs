@@ -49,7 +49,7 @@ impl Topic {
     pub fn retry(group: &str) -> Self {
         Self {
             name: format!("{group}.retry"),
-            partitions: 6,
+            partitions: 1, // They are shared out with those of events; keys run side by side all the same.
             retention: Some(7 * DAY),
             max_record_bytes: MAX_DEAD_LETTER_BYTES,
         }

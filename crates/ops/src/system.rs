@@ -41,6 +41,8 @@ pub(crate) struct Tenant {
 
 pub(crate) const ACME: Tenant = Tenant { name: "acme", key: "demo-acme" };
 pub(crate) const GLOBEX: Tenant = Tenant { name: "globex", key: "demo-globex" };
+/// The order service's credential for `POST /events` at the others.
+const EVENT_SENDERS: &str = "demo-order=/order:order.created+order.updated+order.completed";
 pub(crate) const OPERATOR_TOKEN: &str = "demo-operator";
 
 /// Where and how to run it.
@@ -212,6 +214,7 @@ impl Start<'_> {
             .env("HTTP_ADDR", format!("127.0.0.1:{http}"))
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin}"))
             .env("TENANTS", tenants.join(","))
+            .env("EVENT_SENDERS", EVENT_SENDERS)
             .env("OPERATOR_TOKEN", OPERATOR_TOKEN)
             .env("FAULTS", "on")
             // Only notification asks for it: e-mails as files, beside the logs.

@@ -38,8 +38,8 @@ impl Instruments {
         }
     }
 
-    pub(crate) fn sent(&self, topic: &str) {
-        self.sent.add(1, &[destination(topic)]);
+    pub(crate) fn sent(&self, topic: &str, events: u64) {
+        self.sent.add(events, &[destination(topic)]);
     }
 
     pub(crate) fn failed(&self, topic: &str) {

@@ -4,6 +4,7 @@ mod instruments;
 mod prepared;
 mod relay;
 mod row;
+mod sender;
 mod shards;
 
 pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare};

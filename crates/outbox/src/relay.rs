@@ -1,28 +1,25 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures::channel::oneshot::Canceled;
 use kafka::Settings;
 use kafka::rdkafka::error::KafkaError;
-use kafka::rdkafka::producer::future_producer::OwnedDeliveryResult;
-use kafka::rdkafka::producer::{
-    DeliveryFuture, FutureProducer, FutureRecord, Producer, PurgeConfig,
-};
 use sqlx::postgres::PgConnectOptions;
-use telemetry::TraceContext;
 use telemetry::instruments::Meter;
 use tokio::sync::Notify;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, Span};
 
 use crate::instruments::Instruments;
 use crate::row::Row;
+use crate::sender::{Delivery, Outcome, Refusal, Sender};
 use crate::shards::Shards;
 
 /// Rows that are published together.
 const BATCH: i64 = 500;
+/// How many such batches may be under way at once: the next one is on its way while Kafka answers for the last.
+const FLIGHTS: usize = 3;
 /// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
 const POLL: Duration = Duration::from_millis(100);
 /// How long a key waits whose record Kafka refused, and a relay that lost its session.
@@ -81,36 +78,51 @@ impl Relay {
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), RelayError> {
         let mut session = Session {
             shards: within(Shards::connect(&self.database)).await?,
-            producer: self.kafka.producer().create()?,
-            kafka: &self.kafka,
+            sender: Sender::new(&self.kafka)?,
             instruments: &self.instruments,
             refused: HashMap::new(),
+            flights: VecDeque::new(),
+            published: Vec::new(),
             last_seen: 0,
         };
+        let ended = self.serve(&mut session, shutdown).await;
+        session.sender.purge();
+        ended?;
+        session.shards.release().await;
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        session: &mut Session<'_>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
         let mut next_measure = Instant::now();
-        let mut rows = Vec::new();
         while !shutdown.is_cancelled() {
-            if Instant::now() >= session.shards.next_tick()
-                && within(session.shards.share()).await?
-            {
-                // Another relay may have their shards by now.
-                rows.clear();
-                let owned = session.shards.owned();
-                self.instruments.shards(owned.len());
-                tracing::info!(shards = ?owned, "the relay publishes these shards");
+            if Instant::now() >= session.shards.next_tick() {
+                // A shard that is given up must have nothing under way.
+                session.land_all(shutdown).await?;
+                if within(session.shards.share()).await? {
+                    let owned = session.shards.owned();
+                    self.instruments.shards(owned.len());
+                    tracing::info!(shards = ?owned, "the relay publishes these shards");
+                }
             }
             if Instant::now() >= next_measure {
                 within(session.measure()).await?;
                 next_measure = Instant::now() + MEASURE;
             }
-            if rows.is_empty() {
-                rows = within(session.select(&[])).await?;
-            }
+            let rows = within(session.exchange()).await?;
             let full = rows.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX);
-            if !rows.is_empty() {
-                rows = session.publish(rows, full, shutdown).await?;
+            session.take_off(rows);
+            if full && session.flights.len() < FLIGHTS {
+                continue;
             }
-            if !full && rows.is_empty() {
+            if !session.flights.is_empty() {
+                session.land(shutdown).await?;
+            }
+            if !full && session.flights.is_empty() {
+                within(session.delete()).await?;
                 tokio::select! {
                     () = self.wake.0.notified() => {}
                     () = sleep(POLL) => {}
@@ -118,8 +130,7 @@ impl Relay {
                 }
             }
         }
-        session.shards.release().await;
-        Ok(())
+        session.land_all(shutdown).await
     }
 }
 
@@ -139,35 +150,53 @@ enum RelayError {
 
 struct Session<'a> {
     shards: Shards,
-    producer: FutureProducer,
-    kafka: &'a Settings,
+    sender: Sender,
     instruments: &'a Instruments,
     /// Keys whose first record Kafka refused, until when they wait: they must not fill every batch.
     refused: HashMap<String, Instant>,
+    /// The oldest first.
+    flights: VecDeque<Flight>,
+    /// Rows that Kafka has, to be deleted.
+    published: Vec<i64>,
     /// Of no use, but to a seeded bug.
     last_seen: i64,
 }
 
+/// Rows that were handed to the producer together.
+struct Flight {
+    sent: Vec<(Sent, Row)>,
+    /// Keys of which a record was refused since, here or in a flight before: what comes behind does not count.
+    failed: HashSet<String>,
+}
+
 impl Session<'_> {
-    /// The oldest rows of our shards, but for those under way. Not "after the last one": ids become visible out of
-    /// order.
-    async fn select(&mut self, under_way: &[i64]) -> sqlx::Result<Vec<Row>> {
+    /// Deletes what was published, and gives the oldest rows of our shards, but for those under way: one round trip.
+    /// Not "after the last one": ids become visible out of order.
+    async fn exchange(&mut self) -> sqlx::Result<Vec<Row>> {
         let now = Instant::now();
         self.refused.retain(|_, until| *until > now);
         let refused: Vec<_> = self.refused.keys().cloned().collect();
+        let under_way = self.flights.iter().flat_map(|flight| &flight.sent).map(|(_, row)| row.id);
+        // The snapshot of the statement still has what it deletes.
+        let passed_over: Vec<_> = under_way.chain(self.published.iter().copied()).collect();
         let owned = self.shards.owned().to_vec();
         let mut rows: Vec<Row> = sqlx::query_as(
-            "select id, topic, key, headers, payload,
+            "with gone as (delete from outbox where id = any($1))
+             select id, topic, key, headers::text, payload,
                     extract(epoch from clock_timestamp() - created_at)::float8 as waited
-             from outbox where shard = any($1) and key <> all($2) and id <> all($3)
-             order by id limit $4",
+             from outbox
+             where shard = any($2) and key <> all($3)
+               and id not in (select unnest($4::bigint[])) -- hashed once, asked of each row in the order of the index
+             order by id limit $5",
         )
+        .bind(&self.published)
         .bind(owned)
         .bind(refused)
-        .bind(under_way)
+        .bind(passed_over)
         .bind(BATCH)
         .fetch_all(self.shards.session())
         .await?;
+        self.published.clear();
         if sabotage::seeded("relay-last-seen") {
             rows.retain(|row| row.id > self.last_seen);
             self.last_seen = rows.last().map_or(self.last_seen, |row| row.id);
@@ -175,92 +204,90 @@ impl Session<'_> {
         Ok(rows)
     }
 
-    /// Publishes rows, and deletes those that Kafka has: for each key the prefix before its first failure. Gives the
-    /// next rows, selected while these were under way, if there are `more`.
-    async fn publish(
-        &mut self,
-        rows: Vec<Row>,
-        more: bool,
-        shutdown: &CancellationToken,
-    ) -> Result<Vec<Row>, RelayError> {
-        let under_way: Vec<_> = rows.iter().map(|row| row.id).collect();
-        let selected = SystemTime::now();
-        let sent = rows.into_iter().map(|row| (send(&self.producer, self.kafka, &row), row));
-        let sent = sent.collect();
-        let next = if more { within(self.select(&under_way)).await } else { Ok(Vec::new()) };
-        let mut next = next.inspect_err(|_| self.purge())?;
-        let published = self.await_all(sent, selected, shutdown).await?;
-        sabotage::may_die("relay.published");
-        within(self.delete(&published)).await?;
-        if let Some((code, reason)) = self.producer.client().fatal_error() {
-            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
-            return Err(KafkaError::MessageProduction(code).into());
+    /// Hands rows to the producer.
+    fn take_off(&mut self, rows: Vec<Row>) {
+        if rows.is_empty() {
+            return;
         }
-        // Behind a record that was refused, none of its key may overtake.
-        next.retain(|row| !self.refused.contains_key(&row.key));
-        Ok(next)
+        let selected = SystemTime::now();
+        let sent = rows.into_iter().map(|row| (self.sender.send(&row, selected), row));
+        let sent = sent.collect();
+        self.flights.push_back(Flight { sent, failed: HashSet::new() });
     }
 
-    /// Awaits all, while the session is kept alive.
-    async fn await_all(
-        &mut self,
-        sent: Vec<(Sent, Row)>,
-        selected: SystemTime,
-        shutdown: &CancellationToken,
-    ) -> Result<Vec<i64>, RelayError> {
-        let mut published = Vec::with_capacity(sent.len());
-        let mut failed: HashSet<String> = HashSet::new();
+    async fn land_all(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        while !self.flights.is_empty() {
+            self.land(shutdown).await?;
+        }
+        within(self.delete()).await?;
+        Ok(())
+    }
+
+    /// Awaits the oldest flight, while the session is kept alive. Of each key the prefix before its first failure is
+    /// published.
+    async fn land(&mut self, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        let Some(Flight { sent, mut failed }) = self.flights.pop_front() else {
+            return Ok(());
+        };
+        let mut counts = BTreeMap::<_, u64>::new();
         for (delivery, row) in sent {
             let outcome = match delivery {
                 Ok((delivery, span)) => {
-                    delivered(delivery, &mut self.shards, shutdown).instrument(span).await
+                    delivered(delivery, &mut self.shards, shutdown).instrument(span).await?
                 }
-                Err(error) => Ok(Outcome::Refused(error.into())),
+                Err(refusal) => Outcome::Refused(refusal),
             };
             match outcome {
-                Ok(Outcome::Delivered) if failed.contains(&row.key) => {}
-                Ok(Outcome::Delivered) => {
-                    self.instruments.sent(&row.topic);
-                    row.record_wait(selected);
-                    published.push(row.id);
+                Outcome::Delivered if failed.contains(&row.key) => {}
+                Outcome::Delivered => {
+                    self.published.push(row.id);
+                    *counts.entry(row.topic).or_default() += 1;
                 }
-                Ok(Outcome::Refused(error)) => {
+                Outcome::Refused(error) => {
                     self.refuse(&row, &error);
                     failed.insert(row.key);
                 }
-                Ok(Outcome::Abandoned) => {
-                    self.purge();
+                Outcome::Abandoned => {
+                    self.flights.clear();
                     break;
-                }
-                Err(error) => {
-                    self.purge();
-                    return Err(error.into());
                 }
             }
         }
-        Ok(published)
-    }
-
-    fn purge(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+        for (topic, count) in counts {
+            self.instruments.sent(&topic, count);
+        }
+        for later in &mut self.flights {
+            later.failed.extend(failed.iter().cloned());
+        }
+        sabotage::may_die("relay.published");
+        if let Some((code, reason)) = self.sender.fatal_error() {
+            tracing::warn!(%code, reason, "the producer failed for good; a new one takes over");
+            within(self.delete()).await?;
+            return Err(KafkaError::MessageProduction(code).into());
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, row: &Row, error: &Refusal) {
         self.instruments.failed(&row.topic);
+        let headers = row.headers().unwrap_or_default();
         self.refused.insert(row.key.clone(), Instant::now() + BACKOFF);
         tracing::error!(
             error = error as &dyn std::error::Error,
             topic = row.topic,
             order_id = row.key,
-            event_id = row.header("ce_id"),
-            correlation_id = row.header("ce_correlationid"),
+            event_id = headers.get("ce_id"),
+            correlation_id = headers.get("ce_correlationid"),
             "Kafka refuses an event; it and the later ones of its order wait in the outbox"
         );
     }
 
-    async fn delete(&mut self, ids: &[i64]) -> sqlx::Result<()> {
-        let statement = sqlx::query("delete from outbox where id = any($1)").bind(ids);
-        statement.execute(self.shards.session()).await?;
+    async fn delete(&mut self) -> sqlx::Result<()> {
+        if !self.published.is_empty() {
+            let statement = sqlx::query("delete from outbox where id = any($1)");
+            statement.bind(&self.published).execute(self.shards.session()).await?;
+            self.published.clear();
+        }
         Ok(())
     }
 
@@ -278,72 +305,12 @@ impl Session<'_> {
 }
 
 /// A record on its way, with the span that lasts until Kafka has it; or why it is not.
-type Sent = Result<(DeliveryFuture, Span), KafkaError>;
-
-/// Hands a row to the producer.
-fn send(producer: &FutureProducer, kafka: &Settings, row: &Row) -> Sent {
-    let span = tracing::info_span!(
-        "send",
-        otel.name = format!("send {}", row.topic),
-        otel.kind = "producer",
-        messaging.system = "kafka",
-        messaging.operation.name = "send",
-        messaging.operation.r#type = "send",
-        messaging.destination.name = row.topic,
-        messaging.message.id = row.header("ce_id"),
-        messaging.message.conversation_id = row.header("ce_correlationid"),
-        messaging.kafka.message.key = row.key,
-        event_id = row.header("ce_id"),
-        correlation_id = row.header("ce_correlationid"),
-        tenant_id = row.header("ce_tenantid"),
-        error.r#type = field::Empty,
-    );
-    if let Some(created_in) = row.created_in() {
-        created_in.set_parent(&span);
-    }
-    let mut headers: kafka::Headers = row
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), Some(value.clone().into_bytes())))
-        .collect();
-    if let Some(hop) = TraceContext::of(&span) {
-        headers.push(("traceparent".into(), Some(hop.traceparent.into_bytes())));
-        headers.extend(hop.tracestate.map(|state| ("tracestate".into(), Some(state.into_bytes()))));
-    }
-    let topic = kafka.prefixed(&row.topic);
-    let record = FutureRecord::to(&topic)
-        .key(&row.key)
-        .payload(&row.payload)
-        .headers(kafka::client_headers(&headers));
-    match producer.send_result(record) {
-        Ok(delivery) => Ok((delivery, span)),
-        Err((error, _)) => Err(error),
-    }
-}
-
-/// Why a record is not known to be in Kafka.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("Kafka does not take it")]
-    Kafka(#[from] KafkaError),
-    /// librdkafka infers the delivery of a record from that of a later one, also of one that Kafka refused
-    /// (confluent-kafka-go#921). It has no offset then.
-    #[error("the client takes it for delivered, and can't say where it is")]
-    Nowhere,
-}
-
-/// What became of a record.
-enum Outcome {
-    Delivered,
-    Refused(Refusal),
-    /// Shutdown would not wait longer.
-    Abandoned,
-}
+type Sent = Result<(Delivery, Span), Refusal>;
 
 /// Waits until Kafka has a record or refuses it, however long it is away, and keeps the session alive
 /// meanwhile. An error: the session is lost.
 async fn delivered(
-    delivery: DeliveryFuture,
+    delivery: Delivery,
     shards: &mut Shards,
     shutdown: &CancellationToken,
 ) -> sqlx::Result<Outcome> {
@@ -358,21 +325,5 @@ async fn delivered(
                 return Ok(rest.map_or(Outcome::Abandoned, Outcome::of));
             }
         }
-    }
-}
-
-impl Outcome {
-    fn of(delivered: Result<OwnedDeliveryResult, Canceled>) -> Self {
-        match delivered {
-            Ok(Ok(delivery)) if delivery.offset >= 0 => Self::Delivered,
-            Ok(Ok(_)) => Self::refused(Refusal::Nowhere),
-            Ok(Err((error, _))) => Self::refused(error.into()),
-            Err(Canceled) => Self::refused(KafkaError::Canceled.into()),
-        }
-    }
-
-    fn refused(why: Refusal) -> Self {
-        Span::current().record("error.type", field::display(&why));
-        Self::Refused(why)
     }
 }

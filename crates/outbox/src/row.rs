@@ -1,7 +1,9 @@
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use sqlx::types::Json;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use telemetry::{KeyValue, TraceContext};
 
 /// An event that waits to be published.
@@ -10,33 +12,79 @@ pub(crate) struct Row {
     pub(crate) id: i64,
     pub(crate) topic: String,
     pub(crate) key: String,
-    pub(crate) headers: Json<BTreeMap<String, String>>,
+    /// JSON: every row has a dozen of them, so they are read where they are needed and never copied.
+    headers: String,
     pub(crate) payload: Vec<u8>,
     /// Seconds since it was written, by the database's clock.
-    pub(crate) waited: f64,
+    waited: f64,
 }
 
 impl Row {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
-    }
-
-    /// The span in which its event was created.
-    pub(crate) fn created_in(&self) -> Option<TraceContext> {
-        self.header("ce_traceparent").map(|parent| TraceContext::new(parent, None))
+    pub(crate) fn headers(&self) -> serde_json::Result<Headers<'_>> {
+        serde_json::from_str(&self.headers)
     }
 
     /// Shows in the trace how long it lay in the outbox until it was selected.
-    pub(crate) fn record_wait(&self, selected: SystemTime) {
+    pub(crate) fn record_wait(&self, headers: &Headers<'_>, selected: SystemTime) {
         let waited = Duration::try_from_secs_f64(self.waited).unwrap_or_default();
-        let (Some(context), Some(written)) = (self.created_in(), selected.checked_sub(waited))
+        let (Some(context), Some(written)) = (headers.created_in(), selected.checked_sub(waited))
         else {
             return;
         };
         let known = [("event_id", "ce_id"), ("correlation_id", "ce_correlationid")].into_iter();
         let known =
-            known.filter_map(|(name, header)| Some((name, self.header(header)?.to_owned())));
+            known.filter_map(|(name, header)| Some((name, headers.get(header)?.to_owned())));
         let attributes = known.map(|(name, value)| KeyValue::new(name, value)).collect();
         context.record_wait("outbox wait", written, selected, attributes);
+    }
+}
+
+/// Headers by name.
+#[derive(Default)]
+pub(crate) struct Headers<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl Headers<'_> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The span in which its event was created.
+    pub(crate) fn created_in(&self) -> Option<TraceContext> {
+        self.get("ce_traceparent").map(|parent| TraceContext::new(parent, None))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InTheirOrder)
+    }
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct InTheirOrder;
+
+impl<'de> Visitor<'de> for InTheirOrder {
+    type Value = Headers<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("headers by name")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers<'de>, A::Error> {
+        let mut headers = Vec::with_capacity(16);
+        while let Some((Text(name), Text(value))) = map.next_entry()? {
+            headers.push((name, value));
+        }
+        Ok(Headers(headers))
     }
 }

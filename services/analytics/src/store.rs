@@ -23,29 +23,44 @@ pub(crate) struct Funnel {
     pub(crate) completed: i64,
 }
 
-/// Writes an order as it is at this version, whole, unless a newer one is known.
-pub(crate) async fn put(
-    tx: &mut PgConnection,
-    order: &Order,
-    version: i64,
-    completed_at: Option<OffsetDateTime>,
-) -> sqlx::Result<()> {
+/// An order as it is at a version.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) order: &'a Order,
+    pub(crate) version: i64,
+    pub(crate) completed_at: Option<OffsetDateTime>,
+}
+
+/// Writes orders whole, each unless a newer version of it is known.
+pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Result<()> {
+    let ids: Vec<_> = known.iter().map(|it| it.order.order_id.0).collect();
+    let tenants: Vec<_> = known.iter().map(|it| it.order.tenant_id.as_str()).collect();
+    let versions: Vec<_> = known.iter().map(|it| it.version).collect();
+    let currencies: Vec<_> = known.iter().map(|it| it.order.currency.as_str()).collect();
+    let totals: Vec<_> = known.iter().map(|it| it.order.total).collect();
+    let created: Vec<_> = known.iter().map(|it| it.order.created_at).collect();
+    let completed: Vec<_> = known.iter().map(|it| it.completed_at).collect();
     sqlx::query(
+        // The latest of each, since a statement can't write a row twice; sorted, as locks are to be.
         "insert into orders as known (order_id, tenant_id, version, currency, total, created_at, completed_at)
-         values ($1, $2, $3, $4, $5, $6, $7)
+         select distinct on (order_id) *
+         from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::timestamptz[],
+                     $7::timestamptz[])
+             as told (order_id, tenant_id, version, currency, total, created_at, completed_at)
+         order by order_id, version desc
          on conflict (order_id) do update set
              (tenant_id, version, currency, total, created_at, completed_at) =
              (excluded.tenant_id, excluded.version, excluded.currency, excluded.total, excluded.created_at,
               excluded.completed_at)
          where known.version < excluded.version",
     )
-    .bind(order.order_id.0)
-    .bind(order.tenant_id.as_str())
-    .bind(version)
-    .bind(&order.currency)
-    .bind(order.total)
-    .bind(order.created_at)
-    .bind(completed_at)
+    .bind(ids)
+    .bind(tenants)
+    .bind(versions)
+    .bind(currencies)
+    .bind(totals)
+    .bind(created)
+    .bind(completed)
     .execute(tx)
     .instrument(query_span("upsert orders"))
     .await?;

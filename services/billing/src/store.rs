@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 /// What the database gave an invoice.
 #[derive(sqlx::FromRow)]
-pub(crate) struct Issued {
+pub(crate) struct Numbered {
+    pub(crate) id: Uuid,
     pub(crate) number: i64,
     pub(crate) issued_at: OffsetDateTime,
 }
@@ -25,30 +26,47 @@ pub(crate) struct Invoice {
     pub(crate) issued_at: OffsetDateTime,
 }
 
-/// Issues the invoice of an order under the tenant's next number. None: it has one already, and no number is used.
+/// Issues the invoices of orders, in their order under the next numbers of their tenants. An order that has one
+/// already is left out, and no number is used for it.
 pub(crate) async fn issue(
     tx: &mut PgConnection,
-    id: InvoiceId,
-    order: &Order,
-) -> sqlx::Result<Option<Issued>> {
+    drafts: &[(InvoiceId, &Order)],
+) -> sqlx::Result<Vec<Numbered>> {
+    let ids: Vec<_> = drafts.iter().map(|(id, _)| id.0).collect();
+    let orders: Vec<_> = drafts.iter().map(|(_, order)| order.order_id.0).collect();
+    let tenants: Vec<_> = drafts.iter().map(|(_, order)| order.tenant_id.as_str()).collect();
+    let emails: Vec<_> = drafts.iter().map(|(_, order)| order.customer_email.as_str()).collect();
+    let currencies: Vec<_> = drafts.iter().map(|(_, order)| order.currency.as_str()).collect();
+    let totals: Vec<_> = drafts.iter().map(|(_, order)| order.total).collect();
     sqlx::query_as(
-        "with counter as (
+        // Counters are locked in the order of their tenants, so that two of these can't wait for each other.
+        "with draft as (
+             select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+                 with ordinality as draft (id, order_id, tenant_id, customer_email, currency, total, place)
+         ), fresh as (
+             select distinct on (order_id) * from draft
+             where not exists (select from invoices where invoices.order_id = draft.order_id)
+             order by order_id, place
+         ), counter as (
              insert into invoice_counter as counter (tenant_id, last)
-             select $3, 1 where not exists (select from invoices where order_id = $2)
-             on conflict (tenant_id) do update set last = counter.last + 1
-             returning last
+             select tenant_id, count(*) from fresh group by tenant_id order by tenant_id
+             on conflict (tenant_id) do update set last = counter.last + excluded.last
+             returning tenant_id, last
          )
          insert into invoices (id, order_id, tenant_id, number, customer_email, currency, total)
-         select $1, $2, $3, last, $4, $5, $6 from counter
-         returning number, issued_at",
+         select id, order_id, tenant_id,
+                last + 1 - row_number() over (partition by tenant_id order by place desc),
+                customer_email, currency, total
+         from fresh join counter using (tenant_id)
+         returning id, number, issued_at",
     )
-    .bind(id.0)
-    .bind(order.order_id.0)
-    .bind(order.tenant_id.as_str())
-    .bind(&order.customer_email)
-    .bind(&order.currency)
-    .bind(order.total)
-    .fetch_optional(tx)
+    .bind(ids)
+    .bind(orders)
+    .bind(tenants)
+    .bind(emails)
+    .bind(currencies)
+    .bind(totals)
+    .fetch_all(tx)
     .instrument(query_span("insert invoices"))
     .await
 }

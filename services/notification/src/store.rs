@@ -47,27 +47,37 @@ pub(crate) struct Due {
     pub(crate) created_at: OffsetDateTime,
 }
 
-/// Writes the e-mail that an event calls for, unless its order has one of that kind.
+/// Writes the e-mails that events call for, each unless its order has one of that kind.
 pub(crate) async fn write<E: Event>(
     tx: &mut PgConnection,
-    event: &Received<E>,
-    letter: &Letter<'_>,
+    letters: &[(&Received<E>, Letter<'_>)],
 ) -> sqlx::Result<()> {
+    let events = || letters.iter().map(|(event, _)| event);
+    let letters = || letters.iter().map(|(_, letter)| letter);
+    let orders: Vec<_> = events().map(|event| event.data.order_id().0).collect();
+    let tenants: Vec<_> = events().map(|event| event.data.tenant_id().as_str()).collect();
+    let message_ids: Vec<_> = events().map(|event| message_id(&event.envelope)).collect();
+    let flows: Vec<_> = events().map(|event| event.envelope.correlation_id.as_str()).collect();
+    let spans: Vec<_> = events().map(|event| event.cause().traceparent).collect();
     sqlx::query(
+        // Sorted, as locks are to be.
         "insert into emails (order_id, kind, tenant_id, recipient, subject, body, message_id, correlation_id,
                              traceparent)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                              $8::text[], $9::text[])
+             as letter (order_id, kind, tenant_id, recipient, subject, body, message_id, correlation_id, traceparent)
+         order by order_id, kind
          on conflict do nothing",
     )
-    .bind(event.data.order_id().0)
-    .bind(letter.kind)
-    .bind(event.data.tenant_id().as_str())
-    .bind(letter.to)
-    .bind(&letter.subject)
-    .bind(&letter.body)
-    .bind(message_id(&event.envelope))
-    .bind(event.envelope.correlation_id.as_str())
-    .bind(event.cause().traceparent)
+    .bind(orders)
+    .bind(letters().map(|letter| letter.kind).collect::<Vec<_>>())
+    .bind(tenants)
+    .bind(letters().map(|letter| letter.to).collect::<Vec<_>>())
+    .bind(letters().map(|letter| letter.subject.as_str()).collect::<Vec<_>>())
+    .bind(letters().map(|letter| letter.body.as_str()).collect::<Vec<_>>())
+    .bind(message_ids)
+    .bind(flows)
+    .bind(spans)
     .execute(tx)
     .instrument(query_span("insert emails"))
     .await?;

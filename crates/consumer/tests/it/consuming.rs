@@ -140,13 +140,16 @@ async fn nothing_is_consumed_while_a_dead_letter_cannot_be_written() {
     let handler = troubled::<OrderCreated>(1, || Failure::permanent(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
     house.send::<OrderCreated>(OrderId::new(), 1, CUSTOMER).await;
+    let consumed = async |messages: u64| {
+        (house.counter("messaging_client_consumed_messages_total", "") == messages).then_some(())
+    };
+    // Before it consumes it may halt for another reason: brokers that are slow to tell of their retention.
+    eventually("the message to arrive", PATIENCE, async || consumed(1).await).await;
     let halted = async || (running.status.state() == State::Halted).then_some(());
     eventually("the consumer to halt", PATIENCE, halted).await;
     let order = OrderId::new();
     house.send::<OrderCreated>(order, 1, "a@example.com").await;
-    let consumed =
-        async || (house.counter("messaging_client_consumed_messages_total", "") == 2).then_some(());
-    eventually("the next message to arrive", PATIENCE, consumed).await;
+    eventually("the next message to arrive", PATIENCE, async || consumed(2).await).await;
     assert!(house.effects(order).await.is_empty(), "it is not worked on");
 
     let admin: AdminClient<DefaultClientContext> = house.settings.client().create().unwrap();

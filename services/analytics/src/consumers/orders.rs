@@ -5,7 +5,7 @@ use events::{Event, Order, OrderCompleted, OrderCreated, OrderUpdated};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::store;
+use crate::store::{self, Known};
 
 /// Writes the order that an event carries into the projection.
 pub(crate) struct Project<E>(PhantomData<fn() -> E>);
@@ -20,10 +20,23 @@ impl<E: Carries> Handler for Project<E> {
     type Event = E;
 
     async fn handle(&self, tx: &mut PgConnection, event: &Received<E>) -> Result<(), Failure> {
-        let (order, completed_at) = event.data.order();
-        store::put(tx, order, event.envelope.version, completed_at).await?;
+        self.handle_batch(tx, std::slice::from_ref(event)).await
+    }
+
+    async fn handle_batch(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<E>],
+    ) -> Result<(), Failure> {
+        let known: Vec<_> = events.iter().map(known).collect();
+        store::put(tx, &known).await?;
         Ok(())
     }
+}
+
+fn known<E: Carries>(event: &Received<E>) -> Known<'_> {
+    let (order, completed_at) = event.data.order();
+    Known { order, version: event.envelope.version, completed_at }
 }
 
 /// An event that carries the whole order.

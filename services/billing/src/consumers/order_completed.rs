@@ -1,8 +1,11 @@
+use std::collections::HashMap;
+
 use consumer::{Failure, Handler, Received};
 use events::{InvoiceId, InvoiceIssued, Message, OrderCompleted, OrderStatus};
+use outbox::{PrepareError, Prepared};
 use sqlx::PgConnection;
 
-use crate::store::{self, Issued};
+use crate::store::{self, Numbered};
 
 /// An event that contradicts itself.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +27,7 @@ fn check(event: &Received<OrderCompleted>) -> Result<(), Contradiction> {
     }
 }
 
-/// Issues the invoice of a completed order, and says so.
+/// Issues the invoices of completed orders, and says so.
 pub(crate) struct IssueInvoice;
 
 impl Handler for IssueInvoice {
@@ -35,26 +38,44 @@ impl Handler for IssueInvoice {
         tx: &mut PgConnection,
         event: &Received<OrderCompleted>,
     ) -> Result<(), Failure> {
-        let order = &event.data.order;
-        check(event).map_err(Failure::permanent)?;
-        let id = InvoiceId::new();
-        let Some(Issued { number, issued_at }) = store::issue(tx, id, order).await? else {
-            return Ok(()); // Another event told of the same completion.
-        };
-        let issued = InvoiceIssued {
-            invoice_id: id,
-            order_id: order.order_id,
-            tenant_id: order.tenant_id.clone(),
-            number,
-            customer_email: order.customer_email.clone(),
-            currency: order.currency.clone(),
-            total: order.total,
-            issued_at,
-        };
-        let message = Message::new("/billing", event.envelope.version, issued, event.cause());
+        self.handle_batch(tx, std::slice::from_ref(event)).await
+    }
+
+    async fn handle_batch(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<OrderCompleted>],
+    ) -> Result<(), Failure> {
+        let mut drafts = Vec::with_capacity(events.len());
+        for event in events {
+            check(event).map_err(Failure::permanent)?;
+            drafts.push((InvoiceId::new(), &event.data.order));
+        }
+        let issued = store::issue(tx, &drafts).await?;
+        let issued: HashMap<_, _> = issued.into_iter().map(|it| (it.id, it)).collect();
+        let told = drafts.iter().zip(events).filter_map(|((id, _), event)| {
+            // None: another event told of the same completion.
+            Some(tell(event, issued.get(&id.0)?))
+        });
         // An order that makes no valid invoice never will, so it is for an operator to see.
-        let prepared = outbox::prepare(message).map_err(Failure::permanent)?;
-        outbox::append(tx, &[prepared]).await?;
+        let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
+        outbox::append(tx, &told).await?;
         Ok(())
     }
+}
+
+/// Says that an invoice was issued.
+fn tell(event: &Received<OrderCompleted>, issued: &Numbered) -> Result<Prepared, PrepareError> {
+    let order = &event.data.order;
+    let data = InvoiceIssued {
+        invoice_id: InvoiceId(issued.id),
+        order_id: order.order_id,
+        tenant_id: order.tenant_id.clone(),
+        number: issued.number,
+        customer_email: order.customer_email.clone(),
+        currency: order.currency.clone(),
+        total: order.total,
+        issued_at: issued.issued_at,
+    };
+    outbox::prepare(Message::new("/billing", event.envelope.version, data, event.cause()))
 }

@@ -1,3 +1,6 @@
+use std::collections::HashSet;
+
+use chassis::Running;
 use events::{EventId, InvoiceIssued};
 use kafka::{Coordinates, DeadLetter, Headers, Record};
 
@@ -182,4 +185,42 @@ async fn a_second_instance_goes_on_where_the_first_left_off() {
         sqlx::query_scalar("select count(*) from inbox").fetch_one(&house.pool).await.unwrap();
     assert_eq!(duplicates, 2);
     second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_wait_are_invoiced_together_without_a_gap_in_the_numbers() {
+    let house = House::empty().await;
+    let mut told = Vec::new();
+    for n in 0..120 {
+        let event = completed(if n % 3 == 0 { "globex" } else { "acme" });
+        // Some are told twice, by events of different ids.
+        if n % 10 == 0 {
+            let mut again = event.clone();
+            again.envelope.id = EventId::generate();
+            house.send(&again).await;
+        }
+        house.send(&event).await;
+        told.push(event);
+    }
+    let running = house.start().await;
+    let invoices = house.invoiced(told.len()).await;
+    for (tenant, orders) in [("acme", 80), ("globex", 40)] {
+        let numbers =
+            invoices.iter().filter(|(_, of, _)| of == tenant).map(|(_, _, number)| *number);
+        assert_eq!(numbers.collect::<Vec<_>>(), (1..=orders).collect::<Vec<_>>(), "{tenant}");
+    }
+    let issued = house.records("invoice.issued", told.len()).await;
+    let of_orders: HashSet<_> =
+        issued.iter().filter_map(|it| it.text_header("ce_subject")).collect();
+    assert_eq!((issued.len(), of_orders.len()), (told.len(), told.len()));
+    let batches = running_metric(&running, "consumer_batch_size_count").await;
+    assert!(batches >= 1.0, "none were handled together");
+    assert!(running.shutdown().await);
+}
+
+async fn running_metric(running: &Running, name: &str) -> f64 {
+    let url = format!("http://{}/metrics", running.admin);
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

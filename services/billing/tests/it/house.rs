@@ -35,13 +35,20 @@ impl House {
     }
 
     pub(crate) async fn start(&self) -> Running {
+        self.start_with(self.config()).await
+    }
+
+    pub(crate) async fn start_with(&self, chassis: chassis::Config) -> Running {
+        app::build(Config { chassis }).start().await.unwrap()
+    }
+
+    pub(crate) fn config(&self) -> chassis::Config {
         let space = &self.space;
-        let chassis = chassis::Config::for_tests(
+        chassis::Config::for_tests(
             space.database_url(),
             space.kafka_brokers(),
             space.topic_prefix(),
-        );
-        app::build(Config { chassis }).start().await.unwrap()
+        )
     }
 
     /// Sends an event the way order's relay does. Gives where it lies.

@@ -4,5 +4,6 @@
 
 mod api;
 mod consuming;
+mod direct;
 mod house;
 mod killed;

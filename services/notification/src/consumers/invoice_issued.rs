@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use crate::letter::Letter;
 use crate::store;
 
-/// Writes the receipt of an invoice.
+/// Writes the receipts of invoices.
 pub(crate) struct WriteReceipt;
 
 impl Handler for WriteReceipt {
@@ -16,7 +16,16 @@ impl Handler for WriteReceipt {
         tx: &mut PgConnection,
         event: &Received<InvoiceIssued>,
     ) -> Result<(), Failure> {
-        store::write(tx, event, &Letter::receipt(&event.data)).await?;
+        self.handle_batch(tx, std::slice::from_ref(event)).await
+    }
+
+    async fn handle_batch(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<InvoiceIssued>],
+    ) -> Result<(), Failure> {
+        let letters = events.iter().map(|event| (event, Letter::receipt(&event.data)));
+        store::write(tx, &letters.collect::<Vec<_>>()).await?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use crate::letter::Letter;
 use crate::store;
 
-/// Writes the confirmation of a completed order.
+/// Writes the confirmations of completed orders.
 pub(crate) struct WriteConfirmation;
 
 impl Handler for WriteConfirmation {
@@ -16,7 +16,16 @@ impl Handler for WriteConfirmation {
         tx: &mut PgConnection,
         event: &Received<OrderCompleted>,
     ) -> Result<(), Failure> {
-        store::write(tx, event, &Letter::confirmation(&event.data.order)).await?;
+        self.handle_batch(tx, std::slice::from_ref(event)).await
+    }
+
+    async fn handle_batch(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<OrderCompleted>],
+    ) -> Result<(), Failure> {
+        let letters = events.iter().map(|event| (event, Letter::confirmation(&event.data.order)));
+        store::write(tx, &letters.collect::<Vec<_>>()).await?;
         Ok(())
     }
 }

@@ -1,9 +1,12 @@
+//! Lists of API keys: whose they are, or what they allow.
+
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use events::{TenantId, TextIdError};
+use events::TenantId;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -11,35 +14,55 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A list of API keys that can't be used. Keys are not shown.
 #[derive(Debug, thiserror::Error)]
-pub enum TenantsError {
+pub enum KeysError {
     /// The file can't be read.
     #[error("the file {0} can't be read")]
     File(PathBuf, #[source] std::io::Error),
     /// An entry has no `=`, or its key is empty.
-    #[error("entry {0} is not of the form key=tenant")]
-    Entry(usize),
-    /// An entry names no valid tenant.
-    #[error("entry {0} has no valid tenant")]
-    Tenant(usize, #[source] TextIdError),
+    #[error("entry {0} is not of the form key={1}")]
+    Entry(usize, &'static str),
+    /// What an entry's key stands for makes no sense.
+    #[error("entry {0} is not of the form key={1}: {2}")]
+    Value(usize, &'static str, String),
     /// There are no entries.
     #[error("the list is empty")]
     Empty,
 }
 
-type Digests = HashMap<[u8; 32], TenantId>;
+/// What a key stands for.
+pub(crate) trait Meaning:
+    TryFrom<String, Error: Display> + Clone + Send + Sync + 'static
+{
+    /// How it is written behind `key=`.
+    const FORM: &'static str;
+}
 
-/// Which API key belongs to which tenant. Clones share it.
+impl Meaning for TenantId {
+    const FORM: &'static str = "tenant";
+}
+
+/// Which API key belongs to which tenant.
+pub(crate) type Tenants = Keys<TenantId>;
+
+type Digests<T> = HashMap<[u8; 32], T>;
+
+/// What each API key stands for. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Tenants {
+pub(crate) struct Keys<T> {
     /// By digest, so that the time of a look-up says nothing about a key.
-    keys: Arc<RwLock<Digests>>,
+    meanings: Arc<RwLock<Digests<T>>>,
     file: Option<PathBuf>,
     changed_at: Option<SystemTime>,
 }
 
-impl Tenants {
-    /// `key=tenant,..`, or `@file` with an entry a line.
-    pub(crate) fn read(list: &str) -> Result<Self, TenantsError> {
+impl<T: Meaning> Keys<T> {
+    /// Nobody has one.
+    pub(crate) fn none() -> Self {
+        Self { meanings: Arc::default(), file: None, changed_at: None }
+    }
+
+    /// `key=<meaning>,..`, or `@file` with an entry a line.
+    pub(crate) fn read(list: &str) -> Result<Self, KeysError> {
         let file = list.strip_prefix('@').map(PathBuf::from);
         // Asked before reading: what changes in between is read once more, and not missed.
         let changed_at = file.as_deref().and_then(changed_at);
@@ -47,12 +70,12 @@ impl Tenants {
             Some(path) => read_file(path)?,
             None => parse(list)?,
         };
-        Ok(Self { keys: Arc::new(RwLock::new(keys)), file, changed_at })
+        Ok(Self { meanings: Arc::new(RwLock::new(keys)), file, changed_at })
     }
 
-    pub(crate) fn of_key(&self, key: &str) -> Option<TenantId> {
+    pub(crate) fn of_key(&self, key: &str) -> Option<T> {
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 
     /// Reads the file again whenever it changes; a list that can't be used leaves the old one standing.
@@ -65,14 +88,19 @@ impl Tenants {
                 continue;
             }
             known = now;
-            match read_file(&path) {
+            match read_file::<T>(&path) {
                 Ok(keys) => {
-                    tracing::info!(keys = keys.len(), "the list of tenants was read again");
-                    *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+                    tracing::info!(
+                        keys = keys.len(),
+                        form = T::FORM,
+                        "a list of keys was read again"
+                    );
+                    *self.meanings.write().unwrap_or_else(PoisonError::into_inner) = keys;
                 }
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    "the list of tenants can't be used; the old one stands"
+                    form = T::FORM,
+                    "a list of keys can't be used; the old one stands"
                 ),
             }
         }
@@ -83,24 +111,24 @@ fn changed_at(file: &Path) -> Option<SystemTime> {
     std::fs::metadata(file).and_then(|file| file.modified()).ok()
 }
 
-fn read_file(path: &PathBuf) -> Result<Digests, TenantsError> {
-    parse(&std::fs::read_to_string(path).map_err(|error| TenantsError::File(path.clone(), error))?)
+fn read_file<T: Meaning>(path: &PathBuf) -> Result<Digests<T>, KeysError> {
+    parse(&std::fs::read_to_string(path).map_err(|error| KeysError::File(path.clone(), error))?)
 }
 
-fn parse(list: &str) -> Result<Digests, TenantsError> {
+fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {
     let entries = list.split([',', '\n']).map(str::trim);
     let entries = entries.filter(|entry| !entry.is_empty() && !entry.starts_with('#'));
     let mut keys = Digests::new();
     for (number, entry) in (1..).zip(entries) {
-        let (key, tenant) = entry.rsplit_once('=').ok_or(TenantsError::Entry(number))?;
+        let (key, meaning) = entry.rsplit_once('=').ok_or(KeysError::Entry(number, T::FORM))?;
         if key.trim().is_empty() {
-            return Err(TenantsError::Entry(number));
+            return Err(KeysError::Entry(number, T::FORM));
         }
-        let tenant =
-            TenantId::new(tenant.trim()).map_err(|error| TenantsError::Tenant(number, error))?;
-        keys.insert(Sha256::digest(key.trim().as_bytes()).into(), tenant);
+        let refused = |why: T::Error| KeysError::Value(number, T::FORM, why.to_string());
+        let meaning = T::try_from(meaning.trim().to_owned()).map_err(refused)?;
+        keys.insert(Sha256::digest(key.trim().as_bytes()).into(), meaning);
     }
-    if keys.is_empty() { Err(TenantsError::Empty) } else { Ok(keys) }
+    if keys.is_empty() { Err(KeysError::Empty) } else { Ok(keys) }
 }
 
 #[cfg(test)]
@@ -121,7 +149,7 @@ mod tests {
         let error = |list: &str| Tenants::read(list).expect_err("refused").to_string();
         assert_eq!(error("a=acme,secret"), "entry 2 is not of the form key=tenant");
         assert_eq!(error("a=acme,=b"), "entry 2 is not of the form key=tenant");
-        assert_eq!(error("secret=no tenant"), "entry 1 has no valid tenant");
+        assert!(error("secret=no tenant").starts_with("entry 1 is not of the form key=tenant: "));
         assert_eq!(error(" , "), "the list is empty");
         assert!(error("@/nowhere/tenants").contains("/nowhere/tenants"));
     }

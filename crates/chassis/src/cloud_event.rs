@@ -1,0 +1,208 @@
+//! CloudEvents' HTTP protocol binding, binary and structured mode
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, StatusCode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use events::Envelope;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::extract::{media_type, read};
+use crate::problem::Problem;
+
+/// The largest body: an event that Kafka would take too, and its attributes.
+const MAX_BYTES: usize = kafka::MAX_EVENT_BYTES + 64 * 1024;
+
+const JSON: &str = "application/json";
+const STRUCTURED: &str = "application/cloudevents+json";
+
+/// An event that came with a request. Its data is JSON by what the sender says of it; nobody has looked yet.
+#[derive(Clone, Debug)]
+pub(crate) struct CloudEvent {
+    pub(crate) envelope: Envelope,
+    pub(crate) data: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for CloudEvent {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let media_type = media_type(&parts.headers);
+        let body = read(body, MAX_BYTES).await?;
+        if media_type.eq_ignore_ascii_case(STRUCTURED) {
+            structured(&body)
+        } else if media_type.eq_ignore_ascii_case(JSON) {
+            binary(&parts.headers, body)
+        } else {
+            Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Unsupported media type",
+                format!(
+                    "send one CloudEvent with JSON data: its attributes as ce- headers and {JSON}, or {STRUCTURED}"
+                ),
+            ))
+        }
+    }
+}
+
+/// The attributes are headers, the data is the body.
+fn binary(headers: &HeaderMap, data: Bytes) -> Result<CloudEvent, Problem> {
+    let mut attributes = HashMap::new();
+    for (name, value) in headers {
+        if let Some(name) = name.as_str().strip_prefix("ce-") {
+            let value = value.to_str().ok().and_then(decode).ok_or_else(|| {
+                Problem::bad_request(format!("the header ce-{name} is not percent-encoded UTF-8"))
+            })?;
+            attributes.insert(name.to_owned(), value);
+        }
+    }
+    Ok(CloudEvent { envelope: envelope(&attributes)?, data })
+}
+
+/// Undoes quotes (RFC 9110, section 5.6.4), then one round of percent-encoding: section 3.1.3.2 of the binding.
+fn decode(value: &str) -> Option<String> {
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let value = quoted.map_or(Cow::Borrowed(value), |quoted| {
+        let mut escaped = false;
+        let keep = |c: &char| {
+            escaped = *c == '\\' && !escaped;
+            !escaped
+        };
+        Cow::Owned(quoted.chars().filter(keep).collect())
+    });
+    Some(percent_decode_str(&value).decode_utf8().ok()?.into_owned())
+}
+
+/// The body is the event, attributes and data side by side (the JSON format).
+fn structured(body: &[u8]) -> Result<CloudEvent, Problem> {
+    let refuse = |why: String| Problem::bad_request(format!("the event: {why}"));
+    let mut members: HashMap<String, &RawValue> =
+        serde_json::from_slice(body).map_err(|error| refuse(error.to_string()))?;
+    let data = match (members.remove("data"), members.remove("data_base64")) {
+        (Some(data), None) => Bytes::copy_from_slice(data.get().as_bytes()),
+        (None, Some(encoded)) => {
+            let encoded: String = serde_json::from_str(encoded.get())
+                .map_err(|_| refuse("data_base64 is no text".into()))?;
+            let data = BASE64_STANDARD.decode(encoded);
+            data.map_err(|error| refuse(format!("data_base64: {error}")))?.into()
+        }
+        (None, None) => return Err(refuse("it has no data".into())),
+        (Some(_), Some(_)) => return Err(refuse("it has both data and data_base64".into())),
+    };
+    let mut attributes = HashMap::new();
+    for (name, value) in members {
+        let value = match serde_json::from_str(value.get()) {
+            Ok(Value::String(text)) => text,
+            Ok(Value::Number(number)) => number.to_string(),
+            Ok(Value::Bool(truth)) => truth.to_string(),
+            Ok(Value::Null) => continue,
+            _ => return Err(refuse(format!("the attribute {name} has no simple value"))),
+        };
+        attributes.insert(name, value);
+    }
+    let content_type = attributes.get("datacontenttype").map_or(JSON, String::as_str);
+    if !content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON) {
+        return Err(refuse(format!("datacontenttype is {content_type:?}, not {JSON}")));
+    }
+    Ok(CloudEvent { envelope: envelope(&attributes)?, data })
+}
+
+fn envelope(attributes: &HashMap<String, String>) -> Result<Envelope, Problem> {
+    Envelope::from_attributes(|name| attributes.get(name).map(String::as_str))
+        .map_err(|error| Problem::bad_request(format!("the event: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudevents::event::ExtensionValue;
+    use cloudevents::{EventBuilder, EventBuilderV10};
+    use serde_json::json;
+
+    use super::*;
+
+    fn sdk_event() -> cloudevents::Event {
+        EventBuilderV10::new()
+            .id("grüße \"1\" 100%")
+            .source("/order")
+            .ty("order.completed")
+            .subject("018f4e3a-0000-7000-8000-000000000001")
+            .data(JSON, json!({ "total": 900, "name": "Ünal" }))
+            .extension("sequence", ExtensionValue::String("00000000000000000002".into()))
+            .extension("tenantid", ExtensionValue::String("acme".into()))
+            .build()
+            .expect("an event")
+    }
+
+    fn check(event: &CloudEvent) {
+        assert_eq!(event.envelope.id.as_str(), "grüße \"1\" 100%");
+        assert_eq!((event.envelope.version, event.envelope.tenant_id.as_str()), (2, "acme"));
+        let data: Value = serde_json::from_slice(&event.data).expect("JSON");
+        assert_eq!(data, json!({ "total": 900, "name": "Ünal" }));
+    }
+
+    /// Header values as the specification has them encoded: the SDK leaves that to its caller.
+    #[test]
+    fn binary_mode_is_read() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "gr%C3%BC%C3%9Fe%20%221%22%20100%25"),
+            ("ce-source", "\"/order\""),
+            ("ce-type", "order.completed"),
+            ("ce-subject", "018f4e3a-0000-7000-8000-000000000001"),
+            ("ce-sequence", "00000000000000000002"),
+            ("ce-tenantid", "acme"),
+        ] {
+            headers.insert(name, value.parse().expect("a value"));
+        }
+        let data = Bytes::from(json!({ "total": 900, "name": "Ünal" }).to_string());
+        check(&binary(&headers, data.clone()).expect("an event"));
+
+        headers.insert("ce-id", "%ff".parse().expect("a value"));
+        assert!(binary(&headers, data.clone()).is_err(), "no UTF-8");
+        headers.remove("ce-id");
+        assert!(binary(&headers, data).is_err(), "no id");
+    }
+
+    #[test]
+    fn what_the_sdk_writes_in_structured_mode_is_read() {
+        let body = serde_json::to_vec(&sdk_event()).expect("JSON");
+        check(&structured(&body).expect("an event"));
+        let base64 = json!({
+            "specversion": "1.0", "id": "1", "source": "/order", "type": "order.completed",
+            "subject": "s", "sequence": 2, "tenantid": "acme", "data_base64": "e30=",
+        });
+        let event = structured(base64.to_string().as_bytes()).expect("an event");
+        assert_eq!((&event.data[..], event.envelope.version), (&b"{}"[..], 2));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_the_reason() {
+        let sound = serde_json::to_value(sdk_event()).expect("JSON");
+        for (member, value) in [
+            ("data", Value::Null),
+            ("data_base64", json!("e30=")),
+            ("datacontenttype", json!("text/xml")),
+            ("sequence", json!([1])),
+            ("sequence", json!("0")),
+            ("id", Value::Null),
+            ("specversion", json!("0.3")),
+        ] {
+            let mut event = sound.clone();
+            event[member] = value.clone();
+            if value.is_null() {
+                event.as_object_mut().expect("an object").remove(member);
+            }
+            assert!(structured(event.to_string().as_bytes()).is_err(), "{member} {value}");
+        }
+        assert!(structured(b"[]").is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! How the service's subscriptions work, where the environment wants it otherwise than the code.
+
+use std::time::Duration;
+
+use clap::Args;
+use consumer::Options;
+
+use crate::config::{ConfigError, Switch, on_or_off};
+
+/// What is not set is as the subscription has it: see [`consumer::Options`].
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub(crate) struct Consuming {
+    /// `off`: nothing is consumed from Kafka, and events come by `POST /events` alone
+    #[arg(long = "subscribe", env = "SUBSCRIBE", value_parser = on_or_off, default_value = "on")]
+    pub(crate) subscribe: Switch,
+    /// How many keys each subscription works on side by side
+    #[arg(long = "consumer-lanes", env = "CONSUMER_LANES")]
+    lanes: Option<usize>,
+    /// How many messages may share a transaction; 1: none
+    #[arg(long = "consumer-max-batch", env = "CONSUMER_MAX_BATCH")]
+    max_batch: Option<usize>,
+    /// Retries before a message is a dead letter
+    #[arg(long = "consumer-retries", env = "CONSUMER_RETRIES")]
+    retries: Option<u32>,
+    /// The wait before the first retry, as in `500ms`
+    #[arg(long = "consumer-first-backoff", env = "CONSUMER_FIRST_BACKOFF", value_parser = humantime::parse_duration)]
+    first_backoff: Option<Duration>,
+    /// How many times as long each further wait is
+    #[arg(long = "consumer-backoff-factor", env = "CONSUMER_BACKOFF_FACTOR")]
+    backoff_factor: Option<u32>,
+    /// How long a handler may take, as in `10s`
+    #[arg(long = "consumer-handler-timeout", env = "CONSUMER_HANDLER_TIMEOUT", value_parser = humantime::parse_duration)]
+    handler_timeout: Option<Duration>,
+    /// Replays of one dead letter before it is parked
+    #[arg(long = "consumer-max-replays", env = "CONSUMER_MAX_REPLAYS")]
+    max_replays: Option<u32>,
+    /// Messages of a partition that may be queued or parked before it pauses
+    #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
+    max_queued: Option<usize>,
+    /// Bytes of them
+    #[arg(long = "consumer-max-queued-bytes", env = "CONSUMER_MAX_QUEUED_BYTES")]
+    max_queued_bytes: Option<usize>,
+    /// How long a revoked partition waits for handlers that run, as in `5s`
+    #[arg(long = "consumer-drain-timeout", env = "CONSUMER_DRAIN_TIMEOUT", value_parser = humantime::parse_duration)]
+    drain_timeout: Option<Duration>,
+    /// How long the inbox knows an event, as in `45d`; longer than the topics keep it. `forever` is possible
+    #[arg(long = "inbox-retention", env = "INBOX_RETENTION", value_parser = retention)]
+    inbox_retention: Option<Retention>,
+    /// How long an event may have waited in its publisher's outbox, as in `7d`
+    #[arg(long = "outbox-allowance", env = "OUTBOX_ALLOWANCE", value_parser = humantime::parse_duration)]
+    outbox_allowance: Option<Duration>,
+}
+
+/// None: for ever.
+#[derive(Clone, Copy, Debug)]
+struct Retention(Option<Duration>);
+
+fn retention(text: &str) -> Result<Retention, humantime::DurationError> {
+    if text == "forever" {
+        return Ok(Retention(None));
+    }
+    humantime::parse_duration(text).map(|duration| Retention(Some(duration)))
+}
+
+impl Consuming {
+    /// As the code has it everywhere, and Kafka is heard.
+    pub(crate) fn as_written() -> Self {
+        Self {
+            subscribe: Switch(true),
+            lanes: None,
+            max_batch: None,
+            retries: None,
+            first_backoff: None,
+            backoff_factor: None,
+            handler_timeout: None,
+            max_replays: None,
+            max_queued: None,
+            max_queued_bytes: None,
+            drain_timeout: None,
+            inbox_retention: None,
+            outbox_allowance: None,
+        }
+    }
+
+    /// A subscription's options, with what the environment wants otherwise.
+    pub(crate) fn over(&self, options: &Options) -> Options {
+        Options {
+            lanes: self.lanes.unwrap_or(options.lanes),
+            max_batch: self.max_batch.unwrap_or(options.max_batch),
+            retries: self.retries.unwrap_or(options.retries),
+            first_backoff: self.first_backoff.unwrap_or(options.first_backoff),
+            backoff_factor: self.backoff_factor.unwrap_or(options.backoff_factor),
+            handler_timeout: self.handler_timeout.unwrap_or(options.handler_timeout),
+            max_replays: self.max_replays.unwrap_or(options.max_replays),
+            max_queued: self.max_queued.unwrap_or(options.max_queued),
+            max_queued_bytes: self.max_queued_bytes.unwrap_or(options.max_queued_bytes),
+            drain_timeout: self.drain_timeout.unwrap_or(options.drain_timeout),
+            inbox_retention: self.inbox_retention.map_or(options.inbox_retention, |it| it.0),
+            outbox_allowance: self.outbox_allowance.unwrap_or(options.outbox_allowance),
+        }
+    }
+
+    /// What the options must fit besides each other: the service's own connections, and the time that it has to end.
+    pub(crate) fn fits(
+        options: &Options,
+        connections: u32,
+        drain: Duration,
+    ) -> Result<(), ConfigError> {
+        let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+        if options.lanes >= connections {
+            let why = format!(
+                "{} lanes need more than the {connections} of DATABASE_CONNECTIONS",
+                options.lanes
+            );
+            return Err(ConfigError::Invalid("CONSUMER_LANES", why));
+        }
+        if options.drain_timeout >= drain {
+            let why = format!("the service ends within {drain:?}, and this has to be shorter");
+            return Err(ConfigError::Invalid("CONSUMER_DRAIN_TIMEOUT", why));
+        }
+        Ok(())
+    }
+}
