@@ -110,11 +110,7 @@ async fn one_that_fails_or_panics_costs_the_others_nothing() {
     let defer = scope.defer();
     defer.in_order();
     defer.run("fails", async { Err::<(), _>(std::io::Error::other("no connection")) });
-    defer.run("panics", async {
-        if true {
-            panic!("out of order")
-        }
-    });
+    defer.run("panics", async { assert!(std::hint::black_box(false), "out of order") });
     defer.run("runs", said.task("ran"));
     scope.end(Ended::Well);
     assert_eq!(heard.next().await, "ran");
