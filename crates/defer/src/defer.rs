@@ -1,0 +1,113 @@
+use std::sync::Arc;
+
+use axum_core::extract::FromRequestParts;
+use axum_core::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::request::Parts;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry::metrics::noop::NoopMeterProvider;
+
+use crate::deferrer::{Deferrer, Options};
+use crate::held::Held;
+use crate::scope::{Inner, Scope};
+use crate::task::{Deferred, Outcome, Task};
+
+/// Defers work until after the response. An extractor; clones defer to the same request.
+#[derive(Clone)]
+pub struct Defer {
+    scope: Arc<Inner>,
+    /// Its tasks do not wait for the end.
+    at_once: bool,
+}
+
+impl Defer {
+    pub(crate) fn new(scope: Arc<Inner>) -> Self {
+        Self { scope, at_once: false }
+    }
+
+    /// Runs `work` when the response is sent, unless that is an error. `label` says what it is in logs and metrics,
+    /// and shares its limits with all tasks called so. More can be said about it: [`Deferred::always`],
+    /// [`Deferred::named`], [`Deferred::time_limit`].
+    pub fn run<O: Outcome>(
+        &self,
+        label: &'static str,
+        work: impl Future<Output = O> + Send + 'static,
+    ) -> Deferred<'_> {
+        if self.at_once {
+            let deferrer = self.scope.deferrer.clone();
+            let task = Task::alone(label, work);
+            self.scope.deferrer.spawn(async move { deferrer.run(task).await });
+            return Deferred { of: None };
+        }
+        self.scope.tasks.push(label, work).unwrap_or_else(|| {
+            self.scope.deferrer.dropped(label, "its request is long over");
+            Deferred { of: None }
+        })
+    }
+
+    /// Takes back what was deferred under a name.
+    pub fn forget(&self, name: &str) {
+        self.scope.tasks.forget(name);
+    }
+
+    /// The tasks of this request run one after the other, as they were deferred, and not side by side.
+    pub fn in_order(&self) {
+        self.scope.in_order();
+    }
+
+    /// Holds tasks back until a transaction has committed.
+    pub fn after_commit(&self) -> Held {
+        Held::new(self.clone())
+    }
+
+    /// Waits until nothing runs. For tests, with [`immediate`].
+    pub async fn finished(&self) {
+        self.scope.deferrer.idle().await;
+    }
+
+    pub(crate) fn adopt(&self, tasks: Vec<Task>) {
+        if self.at_once {
+            for task in tasks {
+                let deferrer = self.scope.deferrer.clone();
+                self.scope.deferrer.spawn(async move { deferrer.run(task).await });
+            }
+            return;
+        }
+        for late in self.scope.tasks.push_all(tasks) {
+            self.scope.deferrer.dropped(late.label, "its request is long over");
+        }
+    }
+}
+
+/// For tests of what defers: tasks begin at once, whatever is said about them, and [`Defer::finished`] waits for them.
+pub fn immediate() -> Defer {
+    let meter = NoopMeterProvider::new().meter("defer");
+    let scope: Scope = Deferrer::new(Options::default(), &meter).scope();
+    Defer { at_once: true, ..scope.defer() }
+}
+
+/// The route is not under a [`DeferLayer`](crate::DeferLayer): 500, and a log line says so.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this route is not under a DeferLayer")]
+pub struct NoDeferLayer;
+
+impl IntoResponse for NoDeferLayer {
+    fn into_response(self) -> Response {
+        tracing::error!("{self}");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Defer {
+    type Rejection = NoDeferLayer;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, NoDeferLayer> {
+        parts.extensions.get::<Self>().cloned().ok_or(NoDeferLayer)
+    }
+}
+
+impl std::fmt::Debug for Defer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Defer")
+    }
+}

@@ -1,0 +1,225 @@
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use opentelemetry::metrics::Meter;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Span;
+
+use crate::instruments::Instruments;
+use crate::scope::Scope;
+use crate::task::Task;
+
+/// How deferred tasks run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How long a task may run.
+    pub time_limit: Duration,
+    /// How many tasks of one label run at once; further ones wait.
+    pub max_running: usize,
+    /// How many tasks of one label wait; further ones are dropped, counted and logged.
+    pub max_waiting: usize,
+    /// How often tasks of a scope may defer further ones.
+    pub max_passes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            time_limit: Duration::from_secs(5),
+            max_running: 16,
+            max_waiting: 256,
+            max_passes: 4,
+        }
+    }
+}
+
+/// Runs what was deferred: one for each process. Clones share it.
+#[derive(Clone)]
+pub struct Deferrer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    instruments: Instruments,
+    labels: Mutex<HashMap<&'static str, Arc<Label>>>,
+    tracker: TaskTracker,
+    shutdown: CancellationToken,
+    dropped: AtomicU64,
+}
+
+/// The tasks of one label: a target that is dead fills only these.
+struct Label {
+    permits: Semaphore,
+    waiting: AtomicUsize,
+}
+
+/// What became of the tasks at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drained {
+    /// Tasks that had to be dropped in all the time of this deferrer, those of the end included.
+    pub dropped: u64,
+}
+
+impl Deferrer {
+    /// `meter` is what its metrics are recorded with.
+    pub fn new(options: Options, meter: &Meter) -> Self {
+        let shared = Shared {
+            options,
+            instruments: Instruments::new(meter),
+            labels: Mutex::default(),
+            tracker: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            dropped: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// For a consumed message, or whatever else has a beginning and an end. A request's is made by the layer.
+    pub fn scope(&self) -> Scope {
+        Scope::new(self.clone())
+    }
+
+    /// Waits for the tasks of all scopes that have ended, then drops what is left. To be called when no request comes
+    /// in any more.
+    pub async fn drain(&self, at_most: Duration) -> Drained {
+        self.shared.tracker.close();
+        if tokio::time::timeout(at_most, self.shared.tracker.wait()).await.is_err() {
+            self.shared.shutdown.cancel();
+            self.shared.tracker.wait().await;
+        }
+        self.shared.shutdown.cancel();
+        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        Drained { dropped }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    pub(crate) fn instruments(&self) -> &Instruments {
+        &self.shared.instruments
+    }
+
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tracker.spawn(work);
+    }
+
+    /// Waits until nothing runs.
+    pub(crate) async fn idle(&self) {
+        while !self.shared.tracker.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) fn dropped(&self, label: &'static str, why: &str) {
+        tracing::warn!(task = label, why, "a deferred task is dropped");
+        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+        self.shared.instruments.dropped(label);
+    }
+
+    /// Runs a task, within the limits of its label.
+    pub(crate) async fn run(&self, task: Task) {
+        let label = task.label;
+        let work = async {
+            let tasks = self.label(label);
+            let Ok(_permit) = tasks.admit(self.shared.options.max_waiting, self, label).await
+            else {
+                return self.dropped(label, "too many of its kind wait");
+            };
+            let limit = task.time_limit.unwrap_or(self.shared.options.time_limit);
+            self.attempt(label, limit, task.work).await;
+        };
+        if self.shared.shutdown.run_until_cancelled(work).await.is_none() {
+            self.dropped(label, "the process ends");
+        }
+    }
+
+    async fn attempt(
+        &self,
+        label: &'static str,
+        limit: Duration,
+        work: impl Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>>,
+    ) {
+        let instruments = &self.shared.instruments;
+        let _running = instruments.running(label);
+        let began = Instant::now();
+        let ended = tokio::time::timeout(limit, AssertUnwindSafe(work).catch_unwind()).await;
+        instruments.ran(label, began.elapsed());
+        match ended {
+            Ok(Ok(Ok(()))) => return,
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(error = &*error as &dyn std::error::Error, "a deferred task failed");
+                instruments.failed(label);
+            }
+            Ok(Err(panic)) => {
+                tracing::error!(panic = said(panic.as_ref()), "a deferred task panicked");
+                instruments.failed(label);
+            }
+            Err(_) => {
+                tracing::warn!(?limit, "a deferred task took too long");
+                instruments.timed_out(label);
+            }
+        }
+        Span::current().record("otel.status_code", "ERROR");
+    }
+
+    fn label(&self, label: &'static str) -> Arc<Label> {
+        let mut labels = self.shared.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Label {
+            permits: Semaphore::new(self.shared.options.max_running),
+            waiting: AtomicUsize::new(0),
+        };
+        Arc::clone(labels.entry(label).or_insert_with(|| Arc::new(new())))
+    }
+}
+
+/// Too many wait.
+struct Full;
+
+impl Label {
+    async fn admit(
+        &self,
+        max_waiting: usize,
+        deferrer: &Deferrer,
+        label: &'static str,
+    ) -> Result<tokio::sync::SemaphorePermit<'_>, Full> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let room = |waiting| (waiting < max_waiting).then_some(waiting + 1);
+        if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            return Err(Full);
+        }
+        let _counted = deferrer.shared.instruments.waiting(label);
+        let _waits = Waits(&self.waiting);
+        self.permits.acquire().await.map_err(|_| Full)
+    }
+}
+
+/// Counts as waiting while it lives, however the wait ends.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("nothing")
+}
+
+impl std::fmt::Debug for Deferrer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deferrer").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,129 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::{Instrument, Span};
+
+use crate::defer::Defer;
+use crate::deferrer::Deferrer;
+use crate::task::{Task, Tasks};
+
+/// How a scope ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// All tasks run.
+    Well,
+    /// Only those run that were deferred with `always`.
+    Badly,
+}
+
+/// What one request or one consumed message defers. Its tasks begin when it ends, and no other scope touches them,
+/// be it around this one or within it. Dropped without [`Scope::end`], it ended badly.
+pub struct Scope {
+    inner: Option<Arc<Inner>>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) tasks: Tasks,
+    pub(crate) deferrer: Deferrer,
+    in_order: AtomicBool,
+    /// In which it all began.
+    cause: Span,
+}
+
+impl Scope {
+    pub(crate) fn new(deferrer: Deferrer) -> Self {
+        let inner = Inner {
+            tasks: Tasks::default(),
+            deferrer,
+            in_order: AtomicBool::new(false),
+            cause: Span::current(),
+        };
+        Self { inner: Some(Arc::new(inner)) }
+    }
+
+    /// What defers to it.
+    ///
+    /// # Panics
+    /// Never: only what consumes a scope takes its inside.
+    pub fn defer(&self) -> Defer {
+        match &self.inner {
+            Some(inner) => Defer::new(Arc::clone(inner)),
+            None => unreachable!("a scope that has ended can't be asked"),
+        }
+    }
+
+    /// Its tasks begin, in tasks of their own.
+    pub fn end(mut self, how: Ended) {
+        if let Some(inner) = self.inner.take() {
+            inner.begin(how);
+        }
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            inner.begin(Ended::Badly);
+        }
+    }
+}
+
+impl std::fmt::Debug for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scope")
+    }
+}
+
+impl Inner {
+    pub(crate) fn in_order(&self) {
+        self.in_order.store(true, Ordering::Relaxed);
+    }
+
+    fn begin(self: Arc<Self>, how: Ended) {
+        if self.tasks.close_if_empty() {
+            return;
+        }
+        let deferrer = self.deferrer.clone();
+        deferrer.spawn(async move { self.run(how).await });
+    }
+
+    /// Pass after pass: what a task defers runs when all of its pass have ended.
+    async fn run(&self, how: Ended) {
+        for _ in 0..self.deferrer.options().max_passes {
+            let (chosen, skipped): (Vec<_>, Vec<_>) =
+                self.tasks.take().into_iter().partition(|task| how == Ended::Well || task.always);
+            for task in skipped {
+                self.deferrer.instruments().skipped(task.label);
+            }
+            self.run_pass(chosen).await;
+            if self.tasks.close_if_empty() {
+                return;
+            }
+        }
+        for task in self.tasks.close() {
+            self.deferrer.dropped(task.label, "tasks deferred tasks once too often");
+        }
+    }
+
+    async fn run_pass(&self, tasks: Vec<Task>) {
+        if self.in_order.load(Ordering::Relaxed) {
+            for task in tasks {
+                self.run_task(task).await;
+            }
+        } else {
+            futures::future::join_all(tasks.into_iter().map(|task| self.run_task(task))).await;
+        }
+    }
+
+    async fn run_task(&self, task: Task) {
+        let span = tracing::info_span!(
+            parent: None,
+            "deferred",
+            otel.name = format!("deferred {}", task.label),
+            otel.status_code = tracing::field::Empty,
+            task = task.label,
+        );
+        span.follows_from(&self.cause);
+        self.deferrer.run(task).instrument(span).await;
+    }
+}

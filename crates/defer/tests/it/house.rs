@@ -1,0 +1,144 @@
+//! A server with one route that does what the test says.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::any;
+use defer::{Defer, DeferLayer, Deferrer, Options};
+use futures::future::BoxFuture;
+use opentelemetry::metrics::MeterProvider;
+use opentelemetry::metrics::noop::NoopMeterProvider;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Longer than anything may take here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+type Handle = dyn Fn(Defer) -> BoxFuture<'static, Response> + Send + Sync;
+
+/// What tasks say, in the order in which they say it.
+#[derive(Clone)]
+pub(crate) struct Said {
+    words: UnboundedSender<&'static str>,
+}
+
+impl Said {
+    pub(crate) fn say(&self, word: &'static str) {
+        self.words.send(word).unwrap();
+    }
+
+    /// A task that only says so.
+    pub(crate) fn task(&self, word: &'static str) -> impl Future<Output = ()> + Send + 'static {
+        let said = self.clone();
+        async move { said.say(word) }
+    }
+}
+
+pub(crate) struct Heard(UnboundedReceiver<&'static str>);
+
+impl Heard {
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("nothing was said").unwrap()
+    }
+
+    /// All that was said when nothing more can come.
+    pub(crate) fn rest(&mut self) -> Vec<&'static str> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).collect()
+    }
+}
+
+pub(crate) fn said() -> (Said, Heard) {
+    let (words, heard) = unbounded_channel();
+    (Said { words }, Heard(heard))
+}
+
+pub(crate) fn deferrer(options: Options) -> Deferrer {
+    Deferrer::new(options, &NoopMeterProvider::new().meter("test"))
+}
+
+pub(crate) struct House {
+    pub(crate) address: SocketAddr,
+    pub(crate) deferrer: Deferrer,
+}
+
+impl House {
+    /// Every path is answered by `handle`.
+    pub(crate) async fn new<F>(handle: impl Fn(Defer) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        Self::with(Options::default(), handle).await
+    }
+
+    pub(crate) async fn with<F>(
+        options: Options,
+        handle: impl Fn(Defer) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let handle: Arc<Handle> = Arc::new(move |defer| Box::pin(handle(defer)));
+        let deferrer = deferrer(options);
+        let app = Router::new()
+            .route("/", any(move |defer: Defer| handle(defer)))
+            .layer(DeferLayer::new(deferrer.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, deferrer }
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// One request on a connection of its own. Gives the status and the body.
+    pub(crate) async fn get(&self) -> (u16, String) {
+        request(&mut self.connect().await, "GET").await
+    }
+
+    /// Waits for all tasks, and gives how many were dropped.
+    pub(crate) async fn drained(&self) -> u64 {
+        self.deferrer.drain(PATIENCE).await.dropped
+    }
+}
+
+/// A request on a connection that stays open. Reads no more than the answer.
+pub(crate) async fn request(connection: &mut TcpStream, method: &str) -> (u16, String) {
+    send(connection, method).await;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tokio::time::timeout(PATIENCE, connection.read_u8()).await.unwrap().unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
+    connection.read_exact(&mut body).await.unwrap();
+    (status, String::from_utf8(body).unwrap())
+}
+
+pub(crate) async fn send(connection: &mut TcpStream, method: &str) {
+    let request = format!("{method} / HTTP/1.1\r\nhost: test\r\n\r\n");
+    connection.write_all(request.as_bytes()).await.unwrap();
+}
+
+/// A task that waits until the test lets it go.
+pub(crate) struct Gate(Arc<Mutex<Option<tokio::sync::oneshot::Receiver<()>>>>);
+
+impl Gate {
+    pub(crate) fn new() -> (Self, tokio::sync::oneshot::Sender<()>) {
+        let (open, closed) = tokio::sync::oneshot::channel();
+        (Self(Arc::new(Mutex::new(Some(closed)))), open)
+    }
+
+    /// Once.
+    pub(crate) fn take(&self) -> tokio::sync::oneshot::Receiver<()> {
+        self.0.lock().unwrap().take().unwrap()
+    }
+}

@@ -1,0 +1,8 @@
+//! Deferred tasks behind a real server, on real sockets.
+
+#![allow(clippy::unwrap_used)]
+
+mod clients;
+mod house;
+mod limits;
+mod semantics;
