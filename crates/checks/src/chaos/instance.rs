@@ -100,9 +100,17 @@ impl Instance {
     /// Makes a fault in its subscription, `{"kind": .., "rate": .., "delay_ms": ..}`; null heals.
     pub(crate) async fn set_fault(&self, fault: Value) -> Result<(), Error> {
         let body = json!({ "subscription": "billing", "fault": fault });
-        let request = CLIENT.put(format!("http://127.0.0.1:{}/faults", self.admin));
-        request.bearer_auth(TOKEN).json(&body).send().await?.error_for_status()?;
-        Ok(())
+        let url = format!("http://127.0.0.1:{}/faults", self.admin);
+        let deadline = Instant::now() + DRAIN;
+        loop {
+            let set = CLIENT.put(&url).bearer_auth(TOKEN).json(&body).send().await;
+            match set.and_then(reqwest::Response::error_for_status) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => return Err(error.into()),
+                // A process that was frozen a moment ago has connections to close before it answers on new ones.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 }
 
