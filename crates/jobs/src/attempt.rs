@@ -1,0 +1,262 @@
+//! One attempt at one job, and what is recorded of it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use telemetry::query_span;
+use tokio::task::JoinError;
+use tokio::time::{sleep, timeout};
+use tracing::{Instrument, Span, field};
+
+use crate::failure::{Failure, is_away};
+use crate::handler::{Context, Kind, Task};
+use crate::instruments::Instruments;
+use crate::leases::Lease;
+use crate::queue::{Claimed, Queue, Then};
+
+/// How long a transaction that records something may take: a connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(10);
+/// The wait before it is tried again.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// Failures that are no handler's.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the payload is no {kind}")]
+    Unreadable { kind: &'static str, source: serde_json::Error },
+    #[error("the job took longer than {0:?}")]
+    TookTooLong(Duration),
+    #[error("the job panicked: {0}")]
+    Panicked(String),
+    #[error("it had all its attempts, and did not end in the last one")]
+    HadAllAttempts,
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// What was not recorded, because a hook failed or the table could not be written.
+#[derive(Debug, thiserror::Error)]
+enum NotRecorded {
+    #[error("what came of the job could not be recorded")]
+    Database(#[from] sqlx::Error),
+    #[error("the hook panicked")]
+    Panicked(#[from] JoinError),
+}
+
+pub(crate) struct Attempt {
+    pub(crate) queue: Queue,
+    pub(crate) instruments: Arc<Instruments>,
+    pub(crate) kind: Kind,
+    pub(crate) job: Claimed,
+}
+
+/// An attempt whose payload was read, or can't be.
+struct Begun {
+    attempt: Attempt,
+    context: Context,
+    task: Option<Arc<dyn Task>>,
+}
+
+impl Attempt {
+    /// Runs the job and records what came of it, unless it is another's meanwhile.
+    pub(crate) async fn make(self, lease: Lease) {
+        let span = self.span();
+        async {
+            let context = self.job.context();
+            let (task, refused) = match self.decode() {
+                Ok(task) => {
+                    let beyond = self.kind.is_beyond(context.attempt);
+                    (Some(task), beyond.then_some(Trouble::HadAllAttempts))
+                }
+                Err(trouble) => (None, Some(trouble)),
+            };
+            let begun = Arc::new(Begun { attempt: self, context, task });
+            match refused {
+                Some(trouble) => begun.has_failed(Failure::permanent(trouble)).await,
+                None => begun.run(&lease).await,
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    fn span(&self) -> Span {
+        let span = tracing::info_span!(
+            "run",
+            otel.name = format!("run {}", self.kind.name),
+            otel.kind = "consumer",
+            otel.status_code = field::Empty,
+            job.id = %self.job.id,
+            job.kind = self.kind.name,
+            job.attempt = self.job.attempt(),
+            correlation_id = self.job.correlation_id(),
+            subject = self.job.subject(),
+            error.r#type = field::Empty,
+        );
+        if let Some(asked_for_in) = self.job.asked_for_in() {
+            asked_for_in.set_parent(&span);
+        }
+        span
+    }
+
+    fn decode(&self) -> Result<Arc<dyn Task>, Trouble> {
+        let kind = self.kind.name;
+        match catch_unwind(AssertUnwindSafe(|| self.kind.decode(self.job.payload.get()))) {
+            Ok(task) => task.map_err(|source| Trouble::Unreadable { kind, source }),
+            Err(panic) => Err(Trouble::Panicked(said(panic.as_ref()))),
+        }
+    }
+}
+
+impl Begun {
+    async fn run(self: &Arc<Self>, lease: &Lease) {
+        let Some(task) = &self.task else { return };
+        let (kind, began) = (&self.attempt.kind, Instant::now());
+        let caught = AssertUnwindSafe(task.run(&self.context)).catch_unwind();
+        let in_time = timeout(kind.time_limit, caught);
+        let Some(ended) = lease.lost.run_until_cancelled(in_time).await else {
+            tracing::warn!("a job is left to another worker: its lease was lost");
+            return;
+        };
+        self.attempt.instruments.ran(kind.name, began.elapsed());
+        match ended {
+            Ok(Ok(Ok(()))) => self.is_done().await,
+            Ok(Ok(Err(failure))) => self.has_failed(failure).await,
+            Ok(Err(panic)) => {
+                self.has_failed(Trouble::Panicked(said(panic.as_ref())).into()).await;
+            }
+            Err(_) => self.has_failed(Trouble::TookTooLong(kind.time_limit).into()).await,
+        }
+    }
+
+    async fn is_done(self: &Arc<Self>) {
+        match persist(|| Arc::clone(self).remove()).await {
+            Ok(true) => tracing::debug!("a job is done"),
+            Ok(false) => late(),
+            Err(not_recorded) => self.has_failed(not_recorded.into()).await,
+        }
+    }
+
+    async fn has_failed(self: &Arc<Self>, failure: Failure) {
+        let Attempt { kind, instruments, .. } = &self.attempt;
+        let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
+        let then = Arc::new(wait.map_or(Then::Failed, Then::RetryAfter));
+        instruments.failed(kind.name);
+        self.say(&failure, &then);
+        let failure = Arc::new(failure);
+        let record = |hook_failed: Option<String>| {
+            let (failure, then) = (&failure, &then);
+            persist(move || {
+                let this = Arc::clone(self);
+                this.record(Arc::clone(failure), Arc::clone(then), hook_failed.clone())
+            })
+        };
+        let mut recorded = record(None).await;
+        if let (Err(error), Then::Failed) = (&recorded, &*then) {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "a job's failure is recorded without its hook, which failed"
+            );
+            let why = chain_of(error);
+            recorded = record(Some(why)).await;
+        }
+        match (recorded, &*then) {
+            (Ok(true), Then::Failed) => instruments.dead(kind.name),
+            (Ok(true), Then::RetryAfter(_)) => {}
+            (Ok(false), _) => late(),
+            (Err(error), _) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(
+                    error,
+                    "a job's failure is not recorded; it comes back when its lease is over"
+                );
+            }
+        }
+    }
+
+    fn say(&self, failure: &Failure, then: &Then) {
+        Span::current().record("error.type", failure.exception());
+        Span::current().record("otel.status_code", "ERROR");
+        let error = failure.error() as &(dyn std::error::Error + 'static);
+        match then {
+            Then::RetryAfter(wait) => {
+                tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
+            }
+            Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
+        }
+    }
+
+    /// The fence comes first: it locks the row, so the hook runs only for an attempt that counts.
+    async fn remove(self: Arc<Self>) -> sqlx::Result<bool> {
+        let Attempt { queue, job, .. } = &self.attempt;
+        let mut tx = queue.pool.begin().await?;
+        if !queue.remove(&mut tx, job).await? {
+            return Ok(false);
+        }
+        if let Some(task) = &self.task {
+            task.done(&mut tx, &self.context).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn record(
+        self: Arc<Self>,
+        failure: Arc<Failure>,
+        then: Arc<Then>,
+        hook_failed: Option<String>,
+    ) -> sqlx::Result<bool> {
+        let Attempt { queue, job, .. } = &self.attempt;
+        let mut chain = failure.chain();
+        if let Some(why) = &hook_failed {
+            chain = format!("{chain}\nand recorded without its hook, which failed: {why}");
+        }
+        let mut tx = queue.pool.begin().await?;
+        if !queue.fail(&mut tx, job, &chain, &then).await? {
+            return Ok(false);
+        }
+        if let (Then::Failed, Some(task), None) = (&*then, &self.task, hook_failed) {
+            task.failed(&mut tx, &self.context, &failure).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+}
+
+fn late() {
+    tracing::warn!(
+        "what came of a job is ignored: it is another worker's by now, or was discarded"
+    );
+}
+
+fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Makes a transaction, again and again while the database is away. In a task of its own: sqlx leaves a connection inside
+/// its transaction when it is cancelled while that begins.
+async fn persist<F>(transaction: impl Fn() -> F) -> Result<bool, NotRecorded>
+where
+    F: Future<Output = sqlx::Result<bool>> + Send + 'static,
+{
+    loop {
+        let task = tokio::spawn(transaction().instrument(query_span("settle job")));
+        let error = match timeout(STATEMENT, task).await {
+            Ok(Ok(Err(error))) if is_away(&error) => error,
+            Ok(ended) => return Ok(ended??),
+            Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+        };
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "what came of a job is not recorded yet: the database is away"
+        );
+        sleep(BACKOFF).await;
+    }
+}

@@ -1,0 +1,175 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use events::Cause;
+use serde_json::value::{RawValue, to_raw_value};
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use telemetry::{TraceContext, query_span};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::job::Job;
+
+/// A row is no place for files: what is larger belongs elsewhere, and its address into the job.
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// A job that was not enqueued. The transaction can't go on if Postgres said so.
+#[derive(Debug, thiserror::Error)]
+pub enum EnqueueError {
+    /// It can't be written as JSON.
+    #[error("the job can't be written as JSON")]
+    Encode(#[from] serde_json::Error),
+    /// See [`MAX_PAYLOAD_BYTES`].
+    #[error("the job takes {size} bytes, and {MAX_PAYLOAD_BYTES} is the limit")]
+    TooLarge {
+        /// Of its payload.
+        size: usize,
+    },
+    /// Postgres refused.
+    #[error("the job could not be written")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What became of a job that was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Enqueued {
+    /// It runs if the transaction commits.
+    New(Uuid),
+    /// One of its kind and unique key waits or runs already; nothing was written.
+    Duplicate,
+}
+
+/// What a job carries besides its work.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Meta {
+    correlation_id: Option<String>,
+    traceparent: Option<String>,
+    subject: Option<String>,
+    unique_key: Option<String>,
+    delay: Duration,
+}
+
+impl Meta {
+    /// Nothing but the current span.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The flow and the span of what causes it.
+    pub fn cause(mut self, cause: &Cause) -> Self {
+        self.correlation_id = Some(cause.correlation_id.to_string());
+        self.traceparent.clone_from(&cause.traceparent);
+        self
+    }
+
+    /// The flow that it belongs to.
+    pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
+        self.correlation_id = Some(id.into());
+        self
+    }
+
+    /// The span that asks for it (W3C Trace Context), if that is not the current one.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// What it is about: an order id, say. Jobs can be listed by it.
+    pub fn subject(mut self, subject: impl ToString) -> Self {
+        self.subject = Some(subject.to_string());
+        self
+    }
+
+    /// At most one job of this kind and key waits or runs. One that runs counts too: it may have read already what has
+    /// changed since. One that is done or has failed for good does not.
+    pub fn unique(mut self, key: impl Into<String>) -> Self {
+        self.unique_key = Some(key.into());
+        self
+    }
+
+    /// Not before that time is over.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+}
+
+/// Asks for a job in the caller's transaction: it runs if that commits, and only then. Call
+/// [`Wake::wake`](crate::Wake::wake) after the commit, or it waits for the next poll.
+pub async fn enqueue<J: Job>(
+    tx: &mut PgConnection,
+    job: &J,
+    meta: Meta,
+) -> Result<Enqueued, EnqueueError> {
+    let enqueued = enqueue_all(tx, [(job, meta)]).await?;
+    Ok(enqueued.first().copied().unwrap_or(Enqueued::Duplicate))
+}
+
+/// Asks for many jobs by one statement; what became of each, in their order.
+pub async fn enqueue_all<'a, J: Job>(
+    tx: &mut PgConnection,
+    jobs: impl IntoIterator<Item = (&'a J, Meta)>,
+) -> Result<Vec<Enqueued>, EnqueueError> {
+    let rows = Columns::of(jobs)?;
+    // Sorted, so that two transactions with some keys in common wait for each other, and do not deadlock.
+    let written: HashSet<Uuid> = sqlx::query_scalar(
+        "insert into job (id, kind, payload, correlation_id, traceparent, subject, unique_key, run_at)
+         select id, $1, payload, correlation_id, traceparent, subject, unique_key,
+                clock_timestamp() + make_interval(secs => delay)
+         from unnest($2::uuid[], $3::json[], $4::text[], $5::text[], $6::text[], $7::text[], $8::float8[])
+              as new (id, payload, correlation_id, traceparent, subject, unique_key, delay)
+         order by unique_key
+         on conflict (kind, unique_key) where unique_key is not null and failed_at is null do nothing
+         returning id",
+    )
+    .bind(J::KIND)
+    .bind(&rows.ids)
+    .bind(rows.payloads)
+    .bind(rows.correlation_ids)
+    .bind(rows.traceparents)
+    .bind(rows.subjects)
+    .bind(rows.unique_keys)
+    .bind(rows.delays)
+    .fetch_all(tx)
+    .instrument(query_span("insert job"))
+    .await?
+    .into_iter()
+    .collect();
+    let became = |id| if written.contains(&id) { Enqueued::New(id) } else { Enqueued::Duplicate };
+    Ok(rows.ids.into_iter().map(became).collect())
+}
+
+#[derive(Default)]
+struct Columns {
+    ids: Vec<Uuid>,
+    payloads: Vec<Json<Box<RawValue>>>,
+    correlation_ids: Vec<Option<String>>,
+    traceparents: Vec<Option<String>>,
+    subjects: Vec<Option<String>>,
+    unique_keys: Vec<Option<String>>,
+    delays: Vec<f64>,
+}
+
+impl Columns {
+    fn of<'a, J: Job>(jobs: impl IntoIterator<Item = (&'a J, Meta)>) -> Result<Self, EnqueueError> {
+        let current = TraceContext::current().map(|context| context.traceparent);
+        let mut rows = Self::default();
+        for (job, meta) in jobs {
+            let payload = to_raw_value(job)?;
+            let size = payload.get().len();
+            if size > MAX_PAYLOAD_BYTES {
+                return Err(EnqueueError::TooLarge { size });
+            }
+            rows.ids.push(Uuid::now_v7());
+            rows.payloads.push(Json(payload));
+            rows.correlation_ids.push(meta.correlation_id);
+            rows.traceparents.push(meta.traceparent.or_else(|| current.clone()));
+            rows.subjects.push(meta.subject);
+            rows.unique_keys.push(meta.unique_key);
+            rows.delays.push(meta.delay.as_secs_f64());
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,133 @@
+use std::error::Error;
+use std::fmt;
+
+/// A chain longer than this is cut: some errors quote whole answers.
+const MAX_CHAIN: usize = 4096;
+
+/// Why an attempt failed. `?` makes one that is worth a retry out of any error.
+///
+/// It is no [`Error`] itself, so that `?` can take any.
+pub struct Failure {
+    permanent: bool,
+    exception: &'static str,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    /// It will fail for ever (the address is no address): no retry.
+    pub fn permanent<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self { permanent: true, ..Self::from(error) }
+    }
+
+    /// It failed and may succeed; what `?` does.
+    pub fn retryable<E: Error + Send + Sync + 'static>(error: E) -> Self {
+        Self::from(error)
+    }
+
+    /// Whether no retry is worth it.
+    pub fn is_permanent(&self) -> bool {
+        self.permanent
+    }
+
+    /// The name of the error's type.
+    pub(crate) fn exception(&self) -> &'static str {
+        self.exception
+    }
+
+    /// The error itself.
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self.error.as_ref()
+    }
+
+    /// The error and all its causes, a line each, as it stands in the record.
+    pub fn chain(&self) -> String {
+        let mut chain = self.error.to_string();
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            chain.push_str("\ncaused by: ");
+            chain.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        // Postgres has no place for it in any text.
+        let mut chain = chain.replace('\0', "\u{fffd}");
+        chain.truncate(chain.floor_char_boundary(MAX_CHAIN));
+        chain
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { permanent: false, exception: std::any::type_name::<E>(), error: Box::new(error) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure")
+            .field("permanent", &self.permanent)
+            .field("error", &self.error)
+            .finish()
+    }
+}
+
+/// Whether the database could not be asked, rather than refused: connection lost, out of resources, shut down or starting,
+/// idle in transaction for too long, serialization, deadlock, lock timeout
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+pub(crate) fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57P0"].iter().any(|class| code.starts_with(class))
+                || ["25P03", "40001", "40P01", "55P03"].contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the receipt was not sent")]
+    struct NotSent(#[source] std::num::ParseIntError);
+
+    fn not_sent() -> NotSent {
+        NotSent("x".parse::<i32>().expect_err("no number"))
+    }
+
+    #[test]
+    fn a_question_mark_makes_a_failure_that_is_worth_a_retry() {
+        fn run() -> Result<(), Failure> {
+            Err(not_sent())?;
+            Ok(())
+        }
+        let failure = run().expect_err("failed");
+        assert!(!failure.is_permanent());
+        assert!(Failure::permanent(not_sent()).is_permanent());
+        assert!(failure.exception().ends_with("NotSent"), "{}", failure.exception());
+        assert_eq!(
+            failure.chain(),
+            "the receipt was not sent\ncaused by: invalid digit found in string"
+        );
+    }
+
+    #[test]
+    fn a_chain_is_bounded_and_fits_into_a_text() {
+        let failure = Failure::from(std::io::Error::other(format!("\0{}", "ä".repeat(5_000))));
+        let chain = failure.chain();
+        assert!(chain.len() <= MAX_CHAIN && chain.starts_with("\u{fffd}ä"), "{}", chain.len());
+    }
+}

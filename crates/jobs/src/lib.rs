@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+
+mod attempt;
+mod enqueue;
+mod failure;
+mod handler;
+mod instruments;
+mod job;
+mod leases;
+mod options;
+mod queue;
+mod records;
+mod wake;
+mod worker;
+
+pub use enqueue::{EnqueueError, Enqueued, MAX_PAYLOAD_BYTES, Meta, enqueue, enqueue_all};
+pub use failure::Failure;
+pub use handler::{Context, Handler};
+pub use job::Job;
+pub use options::Options;
+pub use records::{Filter, JobDetails, JobRecord, PastFailure, State, discard, find, list, retry};
+pub use wake::Wake;
+pub use worker::Worker;
+
+use sqlx::PgPool;
+use sqlx::migrate::MigrateError;
+
+/// Creates or updates the table `job` in the service's own database.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    let mut migrator = sqlx::migrate!("./migrations");
+    // A table of its own, so that the service's migrations count from one as well.
+    migrator.dangerous_set_table_name("_jobs_migrations");
+    migrator.run(pool).await
+}

@@ -1,0 +1,213 @@
+//! What a worker says to the table. Each statement that ends an attempt is fenced: it changes nothing if the job is no
+//! longer this worker's, or this is not its attempt.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use telemetry::TraceContext;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::handler::Context;
+
+/// How many kinds have how many places: what a claim may take.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) kinds: Vec<String>,
+    pub(crate) of_kind: Vec<i64>,
+    pub(crate) together: i64,
+}
+
+/// A job that a worker has, for as long as its lease lasts.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Claimed {
+    pub(crate) id: Uuid,
+    pub(crate) kind: String,
+    pub(crate) payload: Json<Box<RawValue>>,
+    attempts: i32,
+    subject: Option<String>,
+    correlation_id: Option<String>,
+    traceparent: Option<String>,
+    created_at: OffsetDateTime,
+}
+
+impl Claimed {
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempts.unsigned_abs()
+    }
+
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    pub(crate) fn correlation_id(&self) -> Option<&str> {
+        self.correlation_id.as_deref()
+    }
+
+    pub(crate) fn asked_for_in(&self) -> Option<TraceContext> {
+        self.traceparent.as_deref().map(|parent| TraceContext::new(parent, None))
+    }
+
+    pub(crate) fn context(&self) -> Context {
+        Context {
+            id: self.id,
+            attempt: self.attempt(),
+            subject: self.subject.clone(),
+            correlation_id: self.correlation_id.clone(),
+            enqueued_at: self.created_at,
+        }
+    }
+}
+
+/// What becomes of a job whose attempt failed.
+pub(crate) enum Then {
+    RetryAfter(Duration),
+    Failed,
+}
+
+/// How much of a kind waits.
+#[derive(Debug, Default, sqlx::FromRow)]
+pub(crate) struct Depth {
+    pub(crate) kind: String,
+    pub(crate) waiting: i64,
+    /// Seconds that the oldest due one has been due.
+    pub(crate) age: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    pub(crate) pool: PgPool,
+    /// A new one at each start.
+    pub(crate) worker: Uuid,
+    pub(crate) lease: Duration,
+}
+
+impl Queue {
+    pub(crate) fn new(pool: PgPool, lease: Duration) -> Self {
+        Self { pool, worker: Uuid::now_v7(), lease }
+    }
+
+    /// Takes jobs that are due, the oldest first, and counts the attempt. Those with a worker are of one that gave no sign
+    /// of life. `held`: what this worker runs is not to be taken for that, when the database was away for longer than a
+    /// lease.
+    pub(crate) async fn claim(&self, places: &Places, held: &[Uuid]) -> sqlx::Result<Vec<Claimed>> {
+        sqlx::query_as(
+            "with due as (
+                 select job.id, job.worker
+                 from unnest($1::text[], $2::bigint[]) as place (kind, count)
+                 cross join lateral (
+                     select id, worker, run_at from job
+                     where job.kind = place.kind and failed_at is null and run_at <= now() and id <> all ($3)
+                     order by run_at limit place.count
+                     for update skip locked
+                 ) as job
+                 order by job.run_at limit $4
+             )
+             update job
+             set attempts = attempts + 1, worker = $5, run_at = now() + make_interval(secs => $6),
+                 errors = case when due.worker is null then errors else errors || jsonb_build_object(
+                     'attempt', attempts, 'at', now(),
+                     'error', 'it did not end: its worker died, or was away for longer than its lease') end
+             from due where job.id = due.id
+             returning job.id, kind, payload, attempts, subject, correlation_id, traceparent, created_at",
+        )
+        .bind(&places.kinds)
+        .bind(&places.of_kind)
+        .bind(held)
+        .bind(places.together)
+        .bind(self.worker)
+        .bind(self.lease.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// Gives a sign of life for these; those that are still this worker's.
+    pub(crate) async fn renew(&self, held: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+        sqlx::query_scalar(
+            "update job set run_at = now() + make_interval(secs => $3)
+             where id = any ($1) and worker = $2 returning id",
+        )
+        .bind(held)
+        .bind(self.worker)
+        .bind(self.lease.as_secs_f64())
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// Removes a job that is done. False: it is not this attempt's any more.
+    pub(crate) async fn remove(&self, tx: &mut PgConnection, job: &Claimed) -> sqlx::Result<bool> {
+        let removed =
+            sqlx::query("delete from job where id = $1 and worker = $2 and attempts = $3")
+                .bind(job.id)
+                .bind(self.worker)
+                .bind(job.attempts)
+                .execute(tx)
+                .await?;
+        Ok(removed.rows_affected() == 1)
+    }
+
+    /// Records an attempt that failed, with the last twenty that are kept. False: as in [`Queue::remove`].
+    pub(crate) async fn fail(
+        &self,
+        tx: &mut PgConnection,
+        job: &Claimed,
+        error: &str,
+        then: &Then,
+    ) -> sqlx::Result<bool> {
+        let wait = match then {
+            Then::RetryAfter(wait) => Some(wait.as_secs_f64()),
+            Then::Failed => None,
+        };
+        let failed = sqlx::query(
+            "update job
+             set worker = null, run_at = now() + make_interval(secs => coalesce($4, 0)),
+                 failed_at = case when $4 is null then now() end,
+                 errors = jsonb_path_query_array(errors, '$[last - 18 to last]')
+                     || jsonb_build_object('attempt', attempts, 'at', now(), 'error', $5::text)
+             where id = $1 and worker = $2 and attempts = $3",
+        )
+        .bind(job.id)
+        .bind(self.worker)
+        .bind(job.attempts)
+        .bind(wait)
+        .bind(error)
+        .execute(tx)
+        .await?;
+        Ok(failed.rows_affected() == 1)
+    }
+
+    /// Gives back whatever this worker has, with the attempt, which was not the job's fault.
+    pub(crate) async fn release(&self) -> sqlx::Result<u64> {
+        let released = sqlx::query(
+            "update job set worker = null, attempts = attempts - 1, run_at = now() where worker = $1",
+        )
+        .bind(self.worker)
+        .execute(&self.pool)
+        .await?;
+        Ok(released.rows_affected())
+    }
+
+    /// Of every kind that waits, also those that nobody here knows. Steps from kind to kind, and counts up to a bound: as
+    /// fast with a million rows as with none.
+    pub(crate) async fn measure(&self) -> sqlx::Result<Vec<Depth>> {
+        sqlx::query_as(
+            "with recursive waiting (kind) as (
+                 (select kind from job where failed_at is null order by kind limit 1)
+                 union all
+                 select (select job.kind from job where failed_at is null and job.kind > waiting.kind
+                         order by job.kind limit 1)
+                 from waiting where waiting.kind is not null
+             )
+             select kind,
+                    (select count(*) from (select 1 from job where job.kind = waiting.kind
+                                           and failed_at is null limit 10000) as rows) as waiting,
+                    (select coalesce(extract(epoch from now() - min(run_at)), 0)::float8 from job
+                     where job.kind = waiting.kind and failed_at is null and run_at <= now()) as age
+             from waiting where kind is not null",
+        )
+        .fetch_all(&self.pool)
+        .await
+    }
+}

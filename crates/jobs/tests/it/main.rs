@@ -1,0 +1,11 @@
+//! Jobs, on real Postgres.
+
+#![allow(clippy::unwrap_used)]
+
+mod crashes;
+mod enqueueing;
+mod failing;
+mod house;
+mod operator;
+mod running;
+mod spans;

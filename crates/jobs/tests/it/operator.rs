@@ -1,0 +1,86 @@
+//! What an operator sees and does.
+
+use jobs::{Filter, Meta, State};
+use uuid::Uuid;
+
+use crate::house::{Brief, House, Work};
+
+#[tokio::test]
+async fn a_failed_job_is_retried_with_all_its_attempts_and_its_history() {
+    let house = House::new().await;
+    let running = house.run(house.failing::<Brief>(1));
+    let id = house.enqueue::<Brief>(Meta::new()).await;
+    house.has(id, State::Failed).await;
+    assert!(jobs::retry(&house.pool, id).await.unwrap());
+    let again = async || (house.has(id, State::Failed).await.errors.len() == 2).then_some(());
+    sandbox::testing::eventually("a second failure", crate::house::PATIENCE, again).await;
+    running.end().await;
+
+    let running = house.run(house.good::<Brief>());
+    assert!(jobs::retry(&house.pool, id).await.unwrap());
+    house.done(id).await;
+    assert_eq!(house.seen.attempts(), [1, 1, 1]);
+    assert!(!jobs::retry(&house.pool, id).await.unwrap(), "it is done");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_failed_job_does_not_keep_out_its_successor_and_is_not_retried_beside_it() {
+    let house = House::new().await;
+    let running = house.run(house.failing::<Brief>(9));
+    let failed = house.enqueue::<Brief>(Meta::new().unique("one")).await;
+    house.has(failed, State::Failed).await;
+    running.end().await;
+    let next = house.enqueue::<Brief>(Meta::new().unique("one")).await;
+    assert!(!jobs::retry(&house.pool, failed).await.unwrap());
+    assert!(jobs::discard(&house.pool, next).await.unwrap());
+    assert!(jobs::retry(&house.pool, failed).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_failed_or_waits_can_be_discarded_and_what_runs_can_not() {
+    let house = House::new().await;
+    let worker = house.worker().handle(house.failing::<Brief>(9)).handle(house.endless::<Work>());
+    let running = crate::house::run(worker);
+    let failed = house.enqueue::<Brief>(Meta::new()).await;
+    let runs = house.enqueue::<Work>(Meta::new()).await;
+    house.has(failed, State::Failed).await;
+    house.has(runs, State::Running).await;
+    assert!(jobs::discard(&house.pool, failed).await.unwrap());
+    assert!(!jobs::discard(&house.pool, failed).await.unwrap());
+    assert!(!jobs::discard(&house.pool, runs).await.unwrap());
+    assert!(!jobs::retry(&house.pool, runs).await.unwrap());
+    house.has(runs, State::Running).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_and_paged_and_shows_no_payload() {
+    let house = House::new().await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(house.enqueue::<Work>(Meta::new().subject(format!("order-{}", n % 2))).await);
+    }
+    house.enqueue::<Brief>(Meta::new()).await;
+    let listed = async |filter: Filter| -> Vec<Uuid> {
+        let list = jobs::list(&house.pool, &filter).await.unwrap();
+        list.into_iter().map(|job| job.id).collect()
+    };
+    let work = || Filter { kind: Some("work".into()), ..Filter::default() };
+    assert_eq!(listed(Filter::default()).await.len(), 6);
+    assert_eq!(listed(Filter { limit: 2, ..work() }).await, [ids[4], ids[3]]);
+    let next = Filter { limit: 2, before: Some(ids[3]), ..work() };
+    assert_eq!(listed(next).await, [ids[2], ids[1]]);
+    let about = Filter { subject: Some("order-1".into()), ..Filter::default() };
+    assert_eq!(listed(about).await, [ids[3], ids[1]]);
+    for (state, count) in [(State::Waiting, 5), (State::Running, 0), (State::Failed, 0)] {
+        assert_eq!(listed(Filter { state: Some(state), ..work() }).await.len(), count);
+    }
+
+    let job = jobs::find(&house.pool, ids[0]).await.unwrap().unwrap();
+    let json = serde_json::to_value(&job).unwrap();
+    assert_eq!((&json["payload"]["name"], &json["state"]), (&"".into(), &"waiting".into()));
+    assert_eq!(serde_json::to_value(&job.record).unwrap().get("payload"), None);
+    let asked: Filter = serde_json::from_str(r#"{"state": "failed", "limit": 5}"#).unwrap();
+    assert_eq!((asked.state, asked.limit), (Some(State::Failed), 5));
+}
