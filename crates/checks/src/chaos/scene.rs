@@ -8,10 +8,11 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Error;
+use super::faults::Fault;
 use super::instance::Instance;
 use super::load::{Load, Placed};
 use super::system::System;
-use super::topics::Place;
+use super::topics::{self, Place};
 
 /// How long something may take that has to happen soon.
 const SOON: Duration = Duration::from_secs(30);
@@ -40,17 +41,21 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Starts order and billing, each with this much more in its environment, then the load, and waits until billing is
-    /// at work.
-    pub(crate) async fn set(
-        system: System,
-        order: &[(&str, &str)],
-        billing: &[(&str, &str)],
-    ) -> Result<Self, Error> {
+    /// Starts order and billing as the fault wants them, and the load when billing is at work.
+    pub(crate) async fn set(system: System, fault: &Fault) -> Result<Self, Error> {
         // One after the other: which topics there are must not hang on who was first.
-        let order = system.order(order).await?;
-        let billing = system.billing(billing).await?;
-        let scene = Self {
+        let order = system.order(fault.order).await?;
+        let billing = system.billing(fault.billing).await?;
+        // It finds its topics only after a while, and a fault strikes nobody who does nothing.
+        let settings = system.kafka();
+        let at_work = async || topics::members(&settings).is_ok_and(|it| it == Some(1));
+        if !soon(at_work).await {
+            return Err("billing never joined its group".into());
+        }
+        if fault.slow_billing > 0 {
+            billing.set_fault(slow(fault.slow_billing)).await?;
+        }
+        Ok(Self {
             load: Load::start(order.http),
             order,
             billing,
@@ -62,10 +67,7 @@ impl Scene {
             dead_by_chance: false,
             endings: Vec::new(),
             healed: None,
-        };
-        // It finds its topics only after a while, and a fault strikes nobody who does nothing.
-        let at_work = async || scene.billing.metric("consumer_settled_total", "").await > 0.0;
-        if soon(at_work).await { Ok(scene) } else { Err("billing heard of no order".into()) }
+        })
     }
 
     /// Nothing is broken any more: from here on the time is taken.
@@ -86,7 +88,7 @@ impl Scene {
 
     /// Makes every handler of billing so slow that a backlog grows before it.
     pub(crate) async fn slow_billing(&self, millis: u64) -> Result<(), Error> {
-        self.billing.set_fault(json!({ "kind": "slow", "delay_ms": millis })).await
+        self.billing.set_fault(slow(millis)).await
     }
 
     pub(crate) async fn quick_billing(&self) -> Result<(), Error> {
@@ -97,6 +99,10 @@ impl Scene {
     pub(crate) fn instances(&mut self) -> Vec<&mut Instance> {
         [&mut self.order, &mut self.billing].into_iter().chain(&mut self.others).collect()
     }
+}
+
+fn slow(millis: u64) -> Value {
+    json!({ "kind": "slow", "delay_ms": millis })
 }
 
 /// Asks until it is true, for a while.

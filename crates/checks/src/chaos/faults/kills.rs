@@ -22,8 +22,6 @@ pub(crate) const DEADLY_EVENT: &str = "the one that kills";
 const SUPERVISED: Duration = Duration::from_mins(2);
 
 pub(crate) async fn billing_before_commit(scene: &mut Scene) -> Struck {
-    // Offsets are committed each second: longer in its transactions, so that one is meanwhile, were it stored too early.
-    scene.slow_billing(1_200).await?;
     billing_dies(scene).await
 }
 

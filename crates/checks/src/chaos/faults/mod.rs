@@ -28,6 +28,8 @@ pub(crate) struct Fault {
     pub(crate) short: bool,
     pub(crate) order: Environment,
     pub(crate) billing: Environment,
+    /// How much longer billing's handlers take from the first order on, in milliseconds.
+    pub(crate) slow_billing: u64,
     pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Struck>,
 }
 
@@ -38,7 +40,7 @@ impl std::fmt::Debug for Fault {
 }
 
 macro_rules! fault {
-    ($name:literal, $what:literal, $apply:path $(, order: $order:expr)? $(, billing: $billing:expr)? $(, short: $short:expr)?) => {{
+    ($name:literal, $what:literal, $apply:path $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, short: $short:expr)?) => {{
         #[allow(unused_mut, unused_assignments)]
         const FAULT: Fault = {
             let mut fault = Fault {
@@ -47,10 +49,12 @@ macro_rules! fault {
                 short: false,
                 order: &[],
                 billing: &[],
+                slow_billing: 0,
                 apply: |scene| Box::pin($apply(scene)),
             };
             $(fault.order = $order;)?
             $(fault.billing = $billing;)?
+            $(fault.slow_billing = $slow_billing;)?
             $(fault.short = $short;)?
             fault
         };
@@ -62,7 +66,9 @@ macro_rules! fault {
 pub(crate) const FAULTS: &[Fault] = &[
     fault!("billing-killed-before-commit", "billing dies in a transaction that has its effect",
         kills::billing_before_commit,
-        billing: &[("SABOTAGE_DIE", "consumer.before-commit:60")]),
+        // Offsets are committed each second. Its transactions take longer: were one stored too early, it would show.
+        // Eight begin together, and it dies in the first of the fifth eight, when the others have lasted as long.
+        billing: &[("SABOTAGE_DIE", "consumer.before-commit:33")], slow_billing: 3_000),
     fault!("billing-killed-after-commit", "billing dies between the commit and its offset",
         kills::billing_after_commit,
         billing: &[("SABOTAGE_DIE", "consumer.committed:60")]),
