@@ -148,7 +148,7 @@ impl Begun {
         let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
         let then = Arc::new(wait.map_or(Then::Failed, Then::RetryAfter));
         instruments.failed(kind.name);
-        self.say(&failure, &then);
+        say(&failure, &then);
         let failure = Arc::new(failure);
         let record = |hook_failed: Option<String>| {
             let (failure, then) = (&failure, &then);
@@ -177,18 +177,6 @@ impl Begun {
                     "a job's failure is not recorded; it comes back when its lease is over"
                 );
             }
-        }
-    }
-
-    fn say(&self, failure: &Failure, then: &Then) {
-        Span::current().record("error.type", failure.exception());
-        Span::current().record("otel.status_code", "ERROR");
-        let error = failure.error() as &(dyn std::error::Error + 'static);
-        match then {
-            Then::RetryAfter(wait) => {
-                tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
-            }
-            Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
         }
     }
 
@@ -258,5 +246,17 @@ where
             "what came of a job is not recorded yet: the database is away"
         );
         sleep(BACKOFF).await;
+    }
+}
+
+fn say(failure: &Failure, then: &Then) {
+    Span::current().record("error.type", failure.exception());
+    Span::current().record("otel.status_code", "ERROR");
+    let error = failure.error() as &(dyn std::error::Error + 'static);
+    match then {
+        Then::RetryAfter(wait) => {
+            tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
+        }
+        Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
     }
 }

@@ -77,8 +77,8 @@ impl Meta {
     }
 
     /// What it is about: an order id, say. Jobs can be listed by it.
-    pub fn subject(mut self, subject: impl ToString) -> Self {
-        self.subject = Some(subject.to_string());
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
         self
     }
 

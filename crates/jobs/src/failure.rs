@@ -72,7 +72,7 @@ impl fmt::Debug for Failure {
         f.debug_struct("Failure")
             .field("permanent", &self.permanent)
             .field("error", &self.error)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

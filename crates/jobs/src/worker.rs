@@ -82,7 +82,10 @@ impl Worker {
 impl std::fmt::Debug for Worker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kinds: Vec<_> = self.kinds.keys().collect();
-        f.debug_struct("Worker").field("kinds", &kinds).field("options", &self.options).finish()
+        f.debug_struct("Worker")
+            .field("kinds", &kinds)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

@@ -101,7 +101,10 @@ async fn the_late_success_of_a_worker_that_was_frozen_is_ignored() {
 #[tokio::test]
 async fn a_worker_goes_on_when_the_database_ends_its_connections() {
     let house = House::new().await;
-    let act = |_| async { Ok(tokio::time::sleep(Duration::from_millis(20)).await) };
+    let act = |_| async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok(())
+    };
     let process = Process::start(&house, house.script::<Work, _>(act));
     let mut ids = Vec::new();
     for _ in 0..5 {

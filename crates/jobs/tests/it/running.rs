@@ -57,7 +57,10 @@ async fn a_kind_whose_target_is_dead_leaves_places_to_others() {
 async fn no_more_run_at_once_than_the_worker_may() {
     let mut house = House::new().await;
     house.options.concurrency = 3;
-    let act = |_| async { Ok(tokio::time::sleep(Duration::from_millis(2)).await) };
+    let act = |_| async {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok(())
+    };
     let running = house.run(house.script::<Work, _>(act));
     many(&house, 100).await;
     drained(&house).await;
@@ -75,7 +78,8 @@ async fn a_shutdown_waits_for_what_runs() {
             let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
             async move {
                 begun.notify_one();
-                Ok(go.notified().await)
+                go.notified().await;
+                Ok(())
             }
         })
     };
@@ -107,7 +111,10 @@ async fn a_shutdown_gives_back_what_does_not_end_and_its_attempt() {
 async fn a_long_job_keeps_its_lease() {
     let mut house = House::new().await;
     house.options.lease = Duration::from_millis(600);
-    let act = |_| async { Ok(tokio::time::sleep(Duration::from_millis(2_000)).await) };
+    let act = |_| async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        Ok(())
+    };
     let script = || house.script::<Work, _>(act);
     let (one, two) = (house.run(script()), house.run(script()));
     let id = house.enqueue::<Work>(Meta::new()).await;
