@@ -20,6 +20,7 @@ use telemetry::Metrics;
 use crate::config::Secret;
 use crate::extract::{Json, Path, Query};
 use crate::health::Health;
+use crate::jobs_admin;
 use crate::problem::Problem;
 
 /// What the routes are about.
@@ -28,6 +29,8 @@ pub(crate) struct Admin {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) pool: PgPool,
+    /// To be called when the operator gives a job anew.
+    pub(crate) jobs: jobs::Wake,
     pub(crate) operator_token: Option<Secret>,
     /// By subscription; none where faults are not allowed.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
@@ -39,7 +42,8 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(render))
         .route("/replays", get(recovered))
-        .route("/replays/{id}", get(replayed));
+        .route("/replays/{id}", get(replayed))
+        .merge(jobs_admin::routes());
     if admin.faults.is_some() {
         routes = routes.route("/faults", get(faults).put(set_fault));
     }
@@ -136,7 +140,7 @@ async fn set_fault(
 }
 
 /// Somebody who has the operator's token. An extractor: 401 for everybody else.
-struct Operator;
+pub(crate) struct Operator;
 
 impl FromRequestParts<Admin> for Operator {
     type Rejection = Problem;

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use events::Envelope;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -115,6 +115,25 @@ fn structured(body: &[u8]) -> Result<CloudEvent, Problem> {
     Ok(CloudEvent { envelope: envelope(&attributes)?, data })
 }
 
+/// What is to be escaped in a header's value: all but printable ASCII, and space, quotes and the percent sign of that
+/// (section 3.1.3.2 of the binding).
+const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
+
+/// The headers of an event in the binary mode; its data is the body. Give it to `POST /events` of another service.
+pub fn binary_headers(envelope: &Envelope) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    for (name, value) in envelope.attributes() {
+        let value = utf8_percent_encode(&value, ESCAPED).to_string();
+        // Both can't fail: our names are plain, and what is escaped is printable.
+        let name = HeaderName::try_from(format!("ce-{name}"));
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
 fn envelope(attributes: &HashMap<String, String>) -> Result<Envelope, Problem> {
     Envelope::from_attributes(|name| attributes.get(name).map(String::as_str))
         .map_err(|error| Problem::bad_request(format!("the event: {error}")))
@@ -123,7 +142,7 @@ fn envelope(attributes: &HashMap<String, String>) -> Result<Envelope, Problem> {
 #[cfg(test)]
 mod tests {
     use cloudevents::event::ExtensionValue;
-    use cloudevents::{EventBuilder, EventBuilderV10};
+    use cloudevents::{AttributesReader, EventBuilder, EventBuilderV10};
     use serde_json::json;
 
     use super::*;
@@ -170,6 +189,21 @@ mod tests {
         assert!(binary(&headers, data.clone()).is_err(), "no UTF-8");
         headers.remove("ce-id");
         assert!(binary(&headers, data).is_err(), "no id");
+    }
+
+    /// The SDK leaves decoding to its caller, as it does encoding.
+    #[test]
+    fn what_we_write_in_binary_mode_the_sdk_reads() {
+        let ours = structured(&serde_json::to_vec(&sdk_event()).expect("JSON")).expect("an event");
+        let mut request = axum::http::Request::new(ours.data.to_vec());
+        *request.headers_mut() = binary_headers(&ours.envelope);
+        let read = cloudevents::binding::http::to_event(request.headers(), ours.data.to_vec());
+        let read = read.expect("an event");
+        let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        assert_eq!(plain(read.id()), ours.envelope.id.as_str());
+        assert_eq!((read.ty(), read.subject()), ("order.completed", Some(&*ours.envelope.subject)));
+        assert_eq!(read.extension("tenantid").expect("an extension").to_string(), "acme");
+        check(&binary(request.headers(), ours.data).expect("an event"));
     }
 
     #[test]

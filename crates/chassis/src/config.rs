@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
 use crate::consuming::Consuming;
-use crate::direct::Senders;
 use crate::keys::{Keys, KeysError, Tenants};
+use crate::peer::Senders;
 
 /// A value that no log shows.
 #[derive(Clone)]

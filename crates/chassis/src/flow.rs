@@ -1,33 +1,65 @@
 //! The outermost layers of a request: its correlation id, its span, its line in the log, its problem.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use defer::Defer;
 use events::{Cause, CorrelationId, TenantId};
 use telemetry::instruments::{Histogram, Meter};
 use telemetry::{KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
 use crate::keys::Tenants;
+use crate::peer::Senders;
 use crate::problem::Problem;
 
 const CORRELATION_ID: &str = "x-correlation-id";
 /// How long a caller is kept waiting; above all limits of the parts.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// A request that was answered.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Who asked; none: nobody whom we know, or a service.
+    pub tenant: Option<TenantId>,
+    /// The flow that it belonged to.
+    pub correlation_id: CorrelationId,
+    /// `POST`
+    pub method: Method,
+    /// `/orders/{id}`; none: there is nothing at the path.
+    pub route: Option<String>,
+    /// As it was asked for, without the query.
+    pub path: String,
+    /// As it was answered.
+    pub status: StatusCode,
+    /// From the request's headers to the response's.
+    pub took: Duration,
+}
+
+/// Is told of every request, and defers what there is to do about it.
+pub(crate) type OnServed = Arc<dyn Fn(&Defer, &Served) + Send + Sync>;
+
 /// What the layer needs.
 #[derive(Clone)]
 pub(crate) struct Flow {
-    pub(crate) tenants: Tenants,
-    pub(crate) duration: Histogram<f64>,
+    tenants: Tenants,
+    senders: Senders,
+    duration: Histogram<f64>,
+    on_served: Option<OnServed>,
 }
 
 impl Flow {
-    pub(crate) fn new(tenants: Tenants, meter: &Meter) -> Self {
+    pub(crate) fn new(
+        tenants: Tenants,
+        senders: Senders,
+        meter: &Meter,
+        on_served: Option<OnServed>,
+    ) -> Self {
         let duration = meter
             .f64_histogram("http.server.request.duration")
             .with_unit("s")
@@ -36,9 +68,29 @@ impl Flow {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
             ])
             .build();
-        Self { tenants, duration }
+        Self { tenants, senders, duration, on_served }
+    }
+
+    /// What nobody waits for.
+    fn after(&self, defer: &Defer, served: &Served) {
+        let duration = self.duration.clone();
+        let took = served.took.as_secs_f64();
+        let labels = [
+            KeyValue::new("http.request.method", served.method.to_string()),
+            KeyValue::new("http.route", served.route.clone().unwrap_or_default()),
+            KeyValue::new("http.response.status_code", i64::from(served.status.as_u16())),
+        ];
+        let record = async move { duration.record(took, &labels) };
+        defer.run("request metrics", record).always();
+        if let Some(on_served) = &self.on_served {
+            on_served(defer, served);
+        }
     }
 }
+
+/// Where the extractor of the caller leaves who that is.
+#[derive(Clone, Default)]
+struct Asker(Arc<OnceLock<TenantId>>);
 
 /// Runs a request. The handler runs in a task of its own, so that a caller who hangs up does not cancel a
 /// change halfway.
@@ -56,8 +108,12 @@ pub(crate) async fn serve(State(flow): State<Flow>, mut request: Request, next: 
         &correlation_id,
     );
 
+    let asker = Asker::default();
+    let defer = request.extensions().get::<Defer>().cloned();
     request.extensions_mut().insert(correlation_id.clone());
     request.extensions_mut().insert(flow.tenants.clone());
+    request.extensions_mut().insert(flow.senders.clone());
+    request.extensions_mut().insert(asker.clone());
     let response = if let Some(problem) = refused {
         problem.into_response()
     } else {
@@ -82,22 +138,21 @@ pub(crate) async fn serve(State(flow): State<Flow>, mut request: Request, next: 
         response.headers_mut().insert(CORRELATION_ID, value);
     }
 
-    let status = response.status().as_u16();
-    let took = began.elapsed();
-    flow.duration.record(
-        took.as_secs_f64(),
-        &[
-            KeyValue::new("http.request.method", method.to_string()),
-            KeyValue::new("http.route", route.unwrap_or_default()),
-            KeyValue::new("http.response.status_code", i64::from(status)),
-        ],
-    );
-    span.record("http.response.status_code", status);
-    if response.status().is_server_error() {
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
     }
+    let took = began.elapsed();
     let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
-    span.in_scope(|| tracing::info!(%method, path, status, ms, "request"));
+    span.in_scope(|| {
+        tracing::info!(%method, path, status = status.as_u16(), ms, "request");
+        let tenant = asker.0.get().cloned();
+        if let Some(defer) = defer {
+            let served = Served { tenant, correlation_id, method, route, path, status, took };
+            flow.after(&defer, &served);
+        }
+    });
     response
 }
 
@@ -125,7 +180,7 @@ fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<Problem>) {
 }
 
 fn span(
-    method: &axum::http::Method,
+    method: &Method,
     route: &str,
     path: &str,
     headers: &HeaderMap,
@@ -196,6 +251,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             .ok_or_else(|| unknown_key("nobody has this API key", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         Span::current().record("tenant_id", tenant.as_str());
+        if let Some(asker) = parts.extensions.get::<Asker>() {
+            let _ = asker.0.set(tenant.clone());
+        }
         Ok(Self { tenant, correlation_id: correlation_id.unwrap_or_else(CorrelationId::generate) })
     }
 }

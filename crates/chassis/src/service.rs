@@ -2,12 +2,14 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
 use consumer::{Consumer, Options, OptionsError, Subscription};
+use defer::{Defer, DeferLayer, Deferrer};
+use jobs::Worker;
 use kafka::{Settings, Topic};
 use outbox::{Relay, Wake};
 use sqlx::PgPool;
@@ -22,13 +24,15 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError};
 use crate::consuming::Consuming;
-use crate::flow::{self, Flow};
+use crate::flow::{self, Flow, OnServed, Served};
 use crate::health::{self, Health};
 use crate::problem::Problem;
 use crate::{direct, idempotency, pool, server};
 
-/// How long everything together may take to end.
+/// How long everything together may take to end that brings work in, and what that deferred.
 const DRAIN_INTAKE: Duration = Duration::from_secs(6);
+/// What is left of it for deferred tasks, whatever the rest took.
+const DRAIN_DEFERRED: Duration = Duration::from_millis(500);
 /// How long the relay may take after that.
 const DRAIN_RELAY: Duration = Duration::from_secs(3);
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -70,10 +74,13 @@ pub struct Parts {
     pub pool: PgPool,
     /// To be called after a commit that wrote to the outbox.
     pub wake: Wake,
+    /// To be called after a commit that enqueued jobs.
+    pub jobs: jobs::Wake,
 }
 
 type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Jobs = Box<dyn FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send>;
 type Begin = Box<dyn FnOnce(&Parts, CancellationToken) -> Result<Task, ConfigError> + Send>;
 
 /// A service: what it is made of, before it runs.
@@ -85,6 +92,8 @@ pub struct Service {
     publishes: Vec<Topic>,
     routes: Vec<Build<Router>>,
     subscriptions: Vec<(Build<Subscription>, Options)>,
+    jobs: Option<Jobs>,
+    on_served: Option<Build<OnServed>>,
     background: Vec<Begin>,
 }
 
@@ -99,6 +108,8 @@ impl Service {
             publishes: Vec::new(),
             routes: Vec::new(),
             subscriptions: Vec::new(),
+            jobs: None,
+            on_served: None,
             background: Vec::new(),
         };
         service.task("prune idempotency keys", Duration::from_mins(10), idempotency::prune)
@@ -149,6 +160,26 @@ impl Service {
         subscription: impl FnOnce(&Parts) -> Subscription + Send + 'static,
     ) -> Self {
         self.subscriptions.push((Box::new(subscription), options));
+        self
+    }
+
+    /// Its kinds of jobs: `worker` with a handler for each. They are run from when the service is ready.
+    #[must_use]
+    pub fn jobs(
+        mut self,
+        jobs: impl FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send + 'static,
+    ) -> Self {
+        self.jobs = Some(Box::new(jobs));
+        self
+    }
+
+    /// What is told of every request when its answer is known, and defers what there is to do about it.
+    #[must_use]
+    pub fn on_served<F>(mut self, on_served: impl FnOnce(&Parts) -> F + Send + 'static) -> Self
+    where
+        F: Fn(&Defer, &Served) + Send + Sync + 'static,
+    {
+        self.on_served = Some(Box::new(|parts| Arc::new(on_served(parts))));
         self
     }
 
@@ -206,14 +237,18 @@ impl Service {
 
         let connections = self.config.database_connections;
         let pool = pool::connect_lazily(database.clone(), self.name, connections);
-        let parts = Parts { pool: pool.clone(), wake: Wake::default() };
+        let parts =
+            Parts { pool: pool.clone(), wake: Wake::default(), jobs: jobs::Wake::default() };
         let metrics = Metrics::new(self.name);
+        let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
         let intake = CancellationToken::new();
         let relaying = CancellationToken::new();
         let (intakes, relays) = (TaskTracker::new(), TaskTracker::new());
 
         let begun = self.background.into_iter().map(|begin| begin(&parts, intake.clone()));
         let background = begun.collect::<Result<Vec<_>, _>>()?;
+        let worker = Worker::new(pool.clone(), parts.jobs.clone(), &metrics.meter("jobs"));
+        let worker = self.jobs.map(|jobs| jobs(&parts, worker)).transpose()?;
         let mut consumers = Vec::new();
         for (subscription, options) in self.subscriptions {
             let options = self.config.consuming.over(&options);
@@ -239,6 +274,7 @@ impl Service {
             health,
             metrics: metrics.clone(),
             pool: pool.clone(),
+            jobs: parts.jobs.clone(),
             operator_token: self.config.operator_token.clone(),
             faults,
         });
@@ -263,6 +299,9 @@ impl Service {
         for consumer in consumers {
             intakes.spawn(vital("consumer", consumer.run(intake.clone()), panicked.clone()));
         }
+        if let Some(worker) = worker {
+            intakes.spawn(vital("jobs", worker.run(intake.clone()), panicked.clone()));
+        }
         for task in background {
             intakes.spawn(vital("background task", task, panicked.clone()));
         }
@@ -271,18 +310,19 @@ impl Service {
         let mut router =
             self.routes.into_iter().map(|routes| routes(&parts)).fold(Router::new(), Router::merge);
         if !feeds.is_empty() {
-            router = router.merge(direct::routes(feeds, senders));
+            router = router.merge(direct::routes(feeds));
         }
+        let on_served = self.on_served.map(|on_served| on_served(&parts));
+        let flow = Flow::new(tenants, senders, &metrics.meter("http"), on_served);
         let router = router
             .fallback(async || Problem::not_found("there is nothing at this path"))
             .method_not_allowed_fallback(async || {
                 let title = "Method not allowed";
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
             })
-            .layer(middleware::from_fn_with_state(
-                Flow::new(tenants, &metrics.meter("http")),
-                flow::serve,
-            ));
+            .layer(middleware::from_fn_with_state(flow, flow::serve))
+            // The outermost: what is deferred waits for the response that is really sent.
+            .layer(DeferLayer::new(deferrer.clone()));
         intakes.spawn(server::serve(http, router, intake.clone()));
         has_started.send_replace(true);
         tracing::info!(http = %http_addr, admin = %admin_addr, "ready");
@@ -292,6 +332,7 @@ impl Service {
             pool,
             intake,
             intakes,
+            deferrer,
             relaying,
             relays,
             panicked,
@@ -320,6 +361,8 @@ pub struct Running {
     /// What brings work in: requests, messages, housekeeping. Ends first.
     intake: CancellationToken,
     intakes: TaskTracker,
+    /// What requests left to do.
+    deferrer: Deferrer,
     /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
     relaying: CancellationToken,
     relays: TaskTracker,
@@ -337,7 +380,13 @@ impl Running {
     pub async fn shutdown(self) -> bool {
         self.intake.cancel();
         self.intakes.close();
+        let began = Instant::now();
         let taken_in = tokio::time::timeout(DRAIN_INTAKE, self.intakes.wait()).await.is_ok();
+        let left = DRAIN_INTAKE.saturating_sub(began.elapsed()).max(DRAIN_DEFERRED);
+        let dropped = self.deferrer.drain(left).await.dropped;
+        if dropped > 0 {
+            tracing::warn!(dropped, "deferred tasks were dropped since the start");
+        }
         self.relaying.cancel();
         self.relays.close();
         let carry_out = async {
@@ -358,16 +407,19 @@ impl Drop for Running {
     }
 }
 
-/// A consumer that wakes the relay for what its handlers write.
+/// A consumer that wakes the relay and the worker for what its handlers write.
 fn consumer(
     subscription: Subscription,
     parts: &Parts,
     kafka: &Settings,
     metrics: &Metrics,
 ) -> Consumer {
-    let (pool, wake) = (parts.pool.clone(), parts.wake.clone());
+    let Parts { pool, wake, jobs } = parts.clone();
     let consumer = Consumer::new(subscription, pool, kafka.clone(), &metrics.meter("consumer"));
-    consumer.on_commit(move || wake.wake())
+    consumer.on_commit(move || {
+        wake.wake();
+        jobs.wake();
+    })
 }
 
 /// Work without which the service would look well and do nothing.
@@ -407,6 +459,7 @@ async fn migrate(database: &PgConnectOptions, own: Option<&Migrator>) -> Result<
         chassis.run(pool).await?;
         outbox::migrate(pool).await?;
         consumer::migrate(pool).await?;
+        jobs::migrate(pool).await?;
         match own {
             Some(own) => own.run(pool).await,
             None => Ok(()),

@@ -26,18 +26,11 @@ pub(crate) struct Inner {
     pub(crate) tasks: Tasks,
     pub(crate) deferrer: Deferrer,
     in_order: AtomicBool,
-    /// In which it all began.
-    cause: Span,
 }
 
 impl Scope {
     pub(crate) fn new(deferrer: Deferrer) -> Self {
-        let inner = Inner {
-            tasks: Tasks::default(),
-            deferrer,
-            in_order: AtomicBool::new(false),
-            cause: Span::current(),
-        };
+        let inner = Inner { tasks: Tasks::default(), deferrer, in_order: AtomicBool::new(false) };
         Self { inner: Some(Arc::new(inner)) }
     }
 
@@ -115,7 +108,7 @@ impl Inner {
         }
     }
 
-    async fn run_task(&self, task: Task) {
+    async fn run_task(&self, mut task: Task) {
         let span = tracing::info_span!(
             parent: None,
             "deferred",
@@ -123,7 +116,8 @@ impl Inner {
             otel.status_code = tracing::field::Empty,
             task = task.label,
         );
-        span.follows_from(&self.cause);
+        // Let go of at once: the request has ended, and is to be seen when it has.
+        span.follows_from(std::mem::replace(&mut task.cause, Span::none()));
         self.deferrer.run(task).instrument(span).await;
     }
 }

@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tracing::Span;
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// What a task gives: nothing, or a result whose error is reported.
@@ -35,6 +37,8 @@ pub(crate) struct Task {
     /// None: as the options have it.
     pub(crate) time_limit: Option<Duration>,
     pub(crate) work: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>,
+    /// In which it was deferred.
+    pub(crate) cause: Span,
     id: u64,
 }
 
@@ -45,7 +49,8 @@ impl Task {
         id: u64,
     ) -> Self {
         let work = Box::pin(async move { work.await.into_result() });
-        Self { label, name: None, always: false, time_limit: None, work, id }
+        let cause = Span::current();
+        Self { label, name: None, always: false, time_limit: None, work, cause, id }
     }
 
     /// One that waits for nothing.

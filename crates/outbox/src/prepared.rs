@@ -38,6 +38,11 @@ impl Prepared {
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
     }
+
+    /// What is said: JSON.
+    pub fn data(&self) -> &[u8] {
+        &self.payload
+    }
 }
 
 /// Checks an event and serialises it, before any transaction is open: an event that its schema refuses is an

@@ -51,6 +51,21 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
             values.record(fields);
         }
     }
+
+    /// What a deferred task logs is found by the ids of the request that deferred it.
+    fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.span_scope(follows).into_iter().flatten() {
+            if let Some(of_span) = span.extensions().get::<Fields>() {
+                fields.add_missing(of_span);
+            }
+        }
+        if let Some(span) = context.span(id)
+            && let Some(own) = span.extensions_mut().get_mut::<Fields>()
+        {
+            own.add_missing(&fields);
+        }
+    }
 }
 
 /// Writes each event as a line on standard output.

@@ -1,0 +1,80 @@
+//! `/jobs` on the admin port: what waits, runs and has failed, and what the operator does about it. Payloads may hold
+//! customers' data, so even to look takes the operator's token.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use jobs::{Filter, JobDetails, JobRecord};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::admin::{Admin, Operator};
+use crate::extract::{Path, Query};
+use crate::problem::Problem;
+
+pub(crate) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/jobs", get(list))
+        .route("/jobs/{id}", get(find).delete(discard))
+        .route("/jobs/{id}/retry", post(retry))
+}
+
+#[derive(Serialize)]
+struct Jobs {
+    jobs: Vec<JobRecord>,
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    _: Operator,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Jobs>, Problem> {
+    Ok(Json(Jobs { jobs: jobs::list(&admin.pool, &filter).await? }))
+}
+
+async fn find(
+    State(admin): State<Admin>,
+    _: Operator,
+    Path(id): Path<Uuid>,
+) -> Result<Json<JobDetails>, Problem> {
+    jobs::find(&admin.pool, id).await?.map(Json).ok_or_else(|| nothing(id))
+}
+
+async fn retry(
+    State(admin): State<Admin>,
+    _: Operator,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode, Problem> {
+    if jobs::retry(&admin.pool, id).await? {
+        tracing::warn!(job_id = %id, "a failed job is tried again, by the operator");
+        admin.jobs.wake();
+        return Ok(StatusCode::ACCEPTED);
+    }
+    Err(match jobs::find(&admin.pool, id).await? {
+        None => nothing(id),
+        Some(job) if job.record.failed_at.is_none() => {
+            Problem::conflict("this job has not failed: it waits or runs")
+        }
+        Some(_) => Problem::conflict("another job of its unique key waits or runs"),
+    })
+}
+
+async fn discard(
+    State(admin): State<Admin>,
+    _: Operator,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode, Problem> {
+    if jobs::discard(&admin.pool, id).await? {
+        tracing::warn!(job_id = %id, "a job is discarded, by the operator");
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(match jobs::find(&admin.pool, id).await? {
+        None => nothing(id),
+        Some(_) => Problem::conflict("this job runs; try again when it has ended"),
+    })
+}
+
+fn nothing(id: Uuid) -> Problem {
+    Problem::not_found(format!("there is no job {id}; those that are done leave no record"))
+}
