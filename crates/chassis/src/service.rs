@@ -92,6 +92,7 @@ pub struct Service {
     publishes: Vec<Topic>,
     routes: Vec<Build<Router>>,
     subscriptions: Vec<(Build<Subscription>, Options)>,
+    required: Result<(), ConfigError>,
     jobs: Option<Jobs>,
     on_served: Option<Build<OnServed>>,
     background: Vec<Begin>,
@@ -108,6 +109,7 @@ impl Service {
             publishes: Vec::new(),
             routes: Vec::new(),
             subscriptions: Vec::new(),
+            required: Ok(()),
             jobs: None,
             on_served: None,
             background: Vec::new(),
@@ -119,6 +121,13 @@ impl Service {
     #[must_use]
     pub fn ports(mut self, public: u16, admin: u16) -> Self {
         self.ports = (public, admin);
+        self
+    }
+
+    /// What a look at the service's own configuration came to; an error ends the start.
+    #[must_use]
+    pub fn requires(mut self, checked: Result<(), ConfigError>) -> Self {
+        self.required = self.required.and(checked);
         self
     }
 
@@ -227,6 +236,7 @@ impl Service {
 
     /// Starts everything, and returns when it is ready. A database that is away is waited for.
     pub async fn start(self) -> Result<Running, StartError> {
+        self.required?;
         let database = self.config.database()?;
         let kafka = self.config.kafka()?;
         let tenants = self.config.tenants()?;

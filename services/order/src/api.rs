@@ -1,9 +1,13 @@
 //! What the routes do, and the bodies they take and give.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{ETAG, LOCATION};
-use chassis::{Answer, Caller, IdempotencyKey, Json, Parts, Path, Problem, Query, Submission};
+use axum::response::{IntoResponse, Response};
+use chassis::{Answer, Caller, IdempotencyKey, Json, Path, Problem, Query, Submission};
+use defer::Defer;
 use events::{Event, Item, Message, OrderId, OrderStatus, TenantId};
 use outbox::Prepared;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,14 +15,17 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::etag::{self, IfMatch};
 use crate::order::{Completed, Draft, DraftChange, Order, Violations};
-use crate::store;
+use crate::{deferred, direct, store};
 
 /// How often a change is begun anew because somebody else was faster.
 const ATTEMPTS: usize = 5;
 const DEFAULT_LIMIT: u32 = 20;
 const MAX_LIMIT: u32 = 100;
+/// More than any address has (RFC 5321, 4.5.3.1.3).
+const MAX_EMAIL_BYTES: usize = 320;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +66,7 @@ fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub(crate) struct Page {
     limit: Option<u32>,
     cursor: Option<String>,
+    customer_email: Option<String>,
 }
 
 /// An order as callers see it.
@@ -80,8 +88,9 @@ struct OrderBody<'a> {
 
 /// `POST /orders`
 pub(crate) async fn place(
-    State(parts): State<Parts>,
+    State(app): State<App>,
     caller: Caller,
+    defer: Defer,
     Submission { body, key }: Submission<NewOrder>,
 ) -> Result<Answer, Problem> {
     let NewOrder { customer_email, currency, items, complete } = body;
@@ -97,28 +106,33 @@ pub(crate) async fn place(
     let answer = answer(StatusCode::CREATED, &order)?
         .header(&LOCATION, format!("/orders/{}", order.state.order_id));
     let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-    if let Err(error) = store::insert(&parts.pool, &order, row.as_ref(), &events).await {
-        return earlier(&parts, &caller, key.as_ref(), error).await;
+    if let Err(error) = store::insert(&app.parts.pool, &order, row.as_ref(), &events).await {
+        return earlier(&app, &caller, key.as_ref(), error).await;
     }
-    parts.wake.wake();
+    app.parts.wake.wake();
+    deferred::placed(&app, &defer, &caller, &order);
+    if complete && let Some(completed) = events.last() {
+        direct::tell(&app.downstream, &caller, completed).await?;
+    }
     Ok(answer)
 }
 
 /// `PATCH /orders/{id}`
 pub(crate) async fn update(
-    State(parts): State<Parts>,
+    State(app): State<App>,
     caller: Caller,
+    defer: Defer,
     Path(id): Path<OrderId>,
     if_match: IfMatch,
     Json(OrderChange { customer_email, items }): Json<OrderChange>,
 ) -> Result<Answer, Problem> {
     let change = DraftChange { customer_email, items: items.map(lines) }.check()?;
     for _ in 0..ATTEMPTS {
-        let order = find(&parts, &caller, id).await?;
-        let seen = order.version;
+        let before = find(&app, &caller, id).await?;
+        let seen = before.version;
         // A completed order is said first: with the right version it could not be changed either
         // (RFC 9110, 13.2.1).
-        let (order, updated) = order.update(change.clone(), caller.cause())?;
+        let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
         if !if_match.matches(seen) {
             return Err(Problem::precondition_failed(format!(
                 "the order has the ETag {} by now; read it again",
@@ -126,8 +140,9 @@ pub(crate) async fn update(
             )));
         }
         let answer = answer(StatusCode::OK, &order)?;
-        if store::replace(&parts.pool, &order, None, &[prepare(updated)?]).await? {
-            parts.wake.wake();
+        if store::replace(&app.parts.pool, &order, None, &[prepare(updated)?]).await? {
+            app.parts.wake.wake();
+            deferred::changed(&app, &defer, &[&before, &order]);
             return Ok(answer);
         }
     }
@@ -136,32 +151,40 @@ pub(crate) async fn update(
 
 /// `POST /orders/{id}/complete`
 pub(crate) async fn complete(
-    State(parts): State<Parts>,
+    State(app): State<App>,
     caller: Caller,
+    defer: Defer,
     Path(id): Path<OrderId>,
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     for _ in 0..ATTEMPTS {
-        let order = find(&parts, &caller, id).await?;
+        let order = find(&app, &caller, id).await?;
         let (order, event) = match order.clone().complete(now(), caller.cause()) {
             Ok((order, completed)) => (order, Some(prepare(completed)?)),
             Err(Completed) => (order, None),
         };
         let answer = answer(StatusCode::OK, &order)?;
         let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-        let written = match (event, &row) {
-            (Some(event), row) => store::replace(&parts.pool, &order, row.as_ref(), &[event]).await,
+        let written = match (&event, &row) {
+            (Some(event), row) => {
+                let events = std::slice::from_ref(event);
+                store::replace(&app.parts.pool, &order, row.as_ref(), events).await
+            }
             // Nothing to change; but the key is used, and must not be given to another request.
-            (None, Some(row)) => store::keep(&parts.pool, row).await.map(|()| true),
+            (None, Some(row)) => store::keep(&app.parts.pool, row).await.map(|()| true),
             (None, None) => Ok(true),
         };
         match written {
             Ok(true) => {
-                parts.wake.wake();
+                if let Some(completed) = &event {
+                    app.parts.wake.wake();
+                    deferred::changed(&app, &defer, &[&order]);
+                    direct::tell(&app.downstream, &caller, completed).await?;
+                }
                 return Ok(answer);
             }
             Ok(false) => {}
-            Err(error) => return earlier(&parts, &caller, key.as_ref(), error).await,
+            Err(error) => return earlier(&app, &caller, key.as_ref(), error).await,
         }
     }
     Err(overtaken())
@@ -169,50 +192,78 @@ pub(crate) async fn complete(
 
 /// `GET /orders/{id}`
 pub(crate) async fn read(
-    State(parts): State<Parts>,
+    State(app): State<App>,
     caller: Caller,
     Path(id): Path<OrderId>,
 ) -> Result<Answer, Problem> {
-    answer(StatusCode::OK, &find(&parts, &caller, id).await?)
+    answer(StatusCode::OK, &find(&app, &caller, id).await?)
 }
 
 /// `GET /orders`
 pub(crate) async fn list(
-    State(parts): State<Parts>,
+    State(app): State<App>,
     caller: Caller,
     Query(page): Query<Page>,
-) -> Result<Answer, Problem> {
+) -> Result<Response, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(Problem::bad_request(format!("limit must be 1 to {MAX_LIMIT}")));
     }
     let before = page.cursor.as_deref().map(read_cursor).transpose()?;
+    let customer = page.customer_email.as_deref();
+    if customer.is_some_and(|customer| customer.len() > MAX_EMAIL_BYTES) {
+        return Err(Problem::bad_request("customer_email is too long to be one"));
+    }
+    // What people look at again and again: the newest orders of one customer.
+    let (Some(customer), None) = (customer, before) else {
+        let list = read_list(&app, &caller, customer, before, limit).await?;
+        return Ok(Answer::new(StatusCode::OK, list).into_response());
+    };
+    let list = match app.lists.get(&caller.tenant, customer, limit) {
+        Ok(list) => list,
+        Err(reading) => {
+            let list = Arc::new(read_list(&app, &caller, Some(customer), None, limit).await?);
+            app.lists.keep(reading, Arc::clone(&list));
+            list
+        }
+    };
+    Ok(axum::Json(list).into_response())
+}
+
+async fn read_list(
+    app: &App,
+    caller: &Caller,
+    customer: Option<&str>,
+    before: Option<OrderId>,
+    limit: u32,
+) -> Result<Value, Problem> {
     // One more than asked for says whether there are more.
-    let mut orders = store::list(&parts.pool, &caller.tenant, before, i64::from(limit) + 1).await?;
+    let asked = i64::from(limit) + 1;
+    let mut orders = store::list(&app.parts.pool, &caller.tenant, customer, before, asked).await?;
     let mut next_cursor = None;
     if orders.len() > limit as usize {
         orders.truncate(limit as usize);
         next_cursor = orders.last().map(|last| cursor(last.state.order_id));
     }
     let orders = orders.iter().map(body).collect::<Result<Vec<_>, _>>()?;
-    Ok(Answer::new(StatusCode::OK, json!({ "orders": orders, "next_cursor": next_cursor })))
+    Ok(json!({ "orders": orders, "next_cursor": next_cursor }))
 }
 
-async fn find(parts: &Parts, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
-    let order = store::find(&parts.pool, &caller.tenant, id).await?;
+async fn find(app: &App, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
+    let order = store::find(&app.parts.pool, &caller.tenant, id).await?;
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
 /// The answer that the key was given before, if that is why the statement failed.
 async fn earlier(
-    parts: &Parts,
+    app: &App,
     caller: &Caller,
     key: Option<&IdempotencyKey>,
     error: sqlx::Error,
 ) -> Result<Answer, Problem> {
     match key {
         Some(key) if IdempotencyKey::is_taken(&error) => {
-            let earlier = key.earlier(&parts.pool, &caller.tenant).await?;
+            let earlier = key.earlier(&app.parts.pool, &caller.tenant).await?;
             // Pruned between the two statements.
             earlier.ok_or_else(|| {
                 Problem::conflict("this Idempotency-Key has just expired; try again")

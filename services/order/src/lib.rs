@@ -1,10 +1,15 @@
 #![doc = include_str!("../README.md")]
 
+mod activity;
 mod api;
 pub mod app;
 mod config;
+mod deferred;
+mod direct;
+mod downstream;
 mod etag;
+mod lists;
 mod order;
 mod store;
 
-pub use config::Config;
+pub use config::{Address, Config, Direct, Downstream};

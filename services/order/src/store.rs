@@ -156,24 +156,35 @@ pub(crate) async fn find(
     Ok(row.map(|row| row.into_order(tenant)))
 }
 
-/// At most `limit` orders of this tenant that are older than `before`, newest first.
+/// At most `limit` orders of this tenant, or of one of its customers, that are older than `before`, newest first.
 pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,
+    customer_email: Option<&str>,
     before: Option<OrderId>,
     limit: i64,
 ) -> sqlx::Result<Vec<Order>> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "select id, version, customer_email, currency, items, total, created_at, completed_at
-         from orders where tenant_id = $1 and id < $2 order by id desc limit $3",
-    )
-    .bind(tenant.as_str())
-    // One condition for the first page too, so that every page is a range of the index.
-    .bind(before.map_or(Uuid::max(), |before| before.0))
-    .bind(limit)
-    .fetch_all(pool)
-    .instrument(query_span("select orders"))
-    .await?;
+    // Two statements, so that each page is a range of the index that fits it.
+    let query = match customer_email {
+        None => sqlx::query_as(
+            "select id, version, customer_email, currency, items, total, created_at, completed_at
+             from orders where tenant_id = $1 and id < $2 order by id desc limit $3",
+        ),
+        Some(_) => sqlx::query_as(
+            "select id, version, customer_email, currency, items, total, created_at, completed_at
+             from orders where tenant_id = $1 and id < $2 and customer_email = $4 order by id desc limit $3",
+        ),
+    };
+    let query = query
+        .bind(tenant.as_str())
+        // One condition for the first page too.
+        .bind(before.map_or(Uuid::max(), |before| before.0))
+        .bind(limit);
+    let query = match customer_email {
+        None => query,
+        Some(customer) => query.bind(customer),
+    };
+    let rows: Vec<Row> = query.fetch_all(pool).instrument(query_span("select orders")).await?;
     Ok(rows.into_iter().map(|row| row.into_order(tenant)).collect())
 }
 

@@ -24,7 +24,7 @@ impl House {
             telemetry::init("checks", telemetry::LogFormat::Silent).unwrap();
         });
         Self {
-            order: order::app::build(order::Config { chassis: order }).start().await.unwrap(),
+            order: order::app::build(order::Config::new(order)).start().await.unwrap(),
             billing: billing::app::build(billing::Config { chassis: billing })
                 .start()
                 .await

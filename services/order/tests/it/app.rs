@@ -51,12 +51,27 @@ impl App {
     }
 
     pub(crate) async fn with_kafka(space: &TestSpace, brokers: &str) -> Self {
+        Self::configured(space, brokers, |_| {}).await
+    }
+
+    /// With whatever is not as it is by default.
+    pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::configured(&TestSpace::new().await, NO_KAFKA, configure).await
+    }
+
+    async fn configured(
+        space: &TestSpace,
+        brokers: &str,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let url = space.database_url();
-        let chassis = chassis::Config::for_tests(url, brokers, space.topic_prefix());
+        let mut config =
+            Config::new(chassis::Config::for_tests(url, brokers, space.topic_prefix()));
+        configure(&mut config);
         // A runtime of its own: its threads make races real, and a test need not wait until librdkafka has
         // given up a broker that is away.
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let starting = runtime.spawn(order::app::build(Config { chassis }).start());
+        let starting = runtime.spawn(order::app::build(config).start());
         let running = starting.await.unwrap().unwrap();
         Self {
             pool: PgPool::connect_lazy(url).unwrap(),

@@ -5,7 +5,10 @@
 
 mod app;
 mod complete;
+mod deferred;
+mod direct;
 mod idempotency;
+mod neighbour;
 mod outbox;
 mod place;
 mod read;

@@ -1,0 +1,39 @@
+//! What is done about an order after its response was sent: nothing of it is worth a retry, or keeping a caller
+//! waiting.
+
+use chassis::Caller;
+use defer::Defer;
+
+use crate::app::App;
+use crate::order::Order;
+
+/// Of a new order. Whether any of it succeeds does not concern the order.
+pub(crate) fn placed(app: &App, defer: &Defer, caller: &Caller, order: &Order) {
+    let addresses = app.downstream.addresses();
+    // Each has its own name, and with it its own limits: one that is dead fills only its own.
+    if addresses.notification_url.0.is_some() {
+        let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
+        defer.run("acknowledgement", async move { downstream.acknowledge(&order, &flow).await });
+    }
+    if addresses.analytics_url.0.is_some() {
+        let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
+        defer.run("tracking", async move { downstream.track(&order, &flow).await });
+    }
+    if addresses.inventory_url.0.is_some() {
+        let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
+        defer.run("inventory sync", async move { downstream.sync_inventory(&order, &flow).await });
+    }
+    changed(app, defer, &[order]);
+}
+
+/// Of an order that changed: as it was, and as it is. The cached lists of its customers show it no more as it was.
+pub(crate) fn changed(app: &App, defer: &Defer, versions: &[&Order]) {
+    let of = |order: &&Order| (order.state.tenant_id.clone(), order.state.customer_email.clone());
+    let customers: Vec<_> = versions.iter().map(of).collect();
+    let lists = app.lists.clone();
+    defer.run("forget cached lists", async move {
+        for (tenant, customer) in customers {
+            lists.forget(&tenant, &customer);
+        }
+    });
+}

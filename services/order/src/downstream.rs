@@ -1,0 +1,157 @@
+//! Other services and the third party, as this service calls them by HTTP.
+
+use chassis::{Caller, Secret, binary_headers};
+use outbox::Prepared;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde::Serialize;
+use serde_json::json;
+use telemetry::TraceContext;
+use time::format_description::well_known::Rfc3339;
+use tracing::Instrument;
+
+use crate::config;
+use crate::order::Order;
+
+/// A call that came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    #[error("{0} could not be asked")]
+    Unreachable(&'static str, #[source] reqwest::Error),
+    #[error("{0} answered {1}")]
+    Refused(&'static str, StatusCode),
+}
+
+/// Calls them. Clones share the connections. How long a call may take is its caller's business.
+#[derive(Clone, Debug)]
+pub(crate) struct Downstream {
+    client: Client,
+    addresses: config::Downstream,
+}
+
+/// The flow that a call belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowId(String);
+
+impl From<&Caller> for FlowId {
+    fn from(caller: &Caller) -> Self {
+        Self(caller.correlation_id.to_string())
+    }
+}
+
+impl Downstream {
+    pub(crate) fn new(addresses: config::Downstream) -> Self {
+        // A neighbour is never behind the proxy that the environment may name for the world outside.
+        let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        Self { client: client.build().unwrap_or_default(), addresses }
+    }
+
+    pub(crate) fn addresses(&self) -> &config::Downstream {
+        &self.addresses
+    }
+
+    /// Has an acknowledgement sent to the customer.
+    pub(crate) async fn acknowledge(&self, order: &Order, flow: &FlowId) -> Result<(), CallError> {
+        let Some(url) = &self.addresses.notification_url.0 else { return Ok(()) };
+        let state = &order.state;
+        let body = json!({
+            "order_id": state.order_id,
+            "tenant_id": state.tenant_id,
+            "customer_email": state.customer_email,
+            "currency": state.currency,
+            "total": state.total,
+        });
+        self.post("notification", url, "/acknowledgements", &body, flow).await
+    }
+
+    /// Tells that an order was placed.
+    pub(crate) async fn track(&self, order: &Order, flow: &FlowId) -> Result<(), CallError> {
+        let Some(url) = &self.addresses.analytics_url.0 else { return Ok(()) };
+        let state = &order.state;
+        let body = json!({
+            "event": "order_placed",
+            "order_id": state.order_id,
+            "tenant_id": state.tenant_id,
+            "at": state.created_at.format(&Rfc3339).unwrap_or_default(),
+        });
+        self.post("analytics", url, "/track", &body, flow).await
+    }
+
+    /// Tells the third party what was sold.
+    pub(crate) async fn sync_inventory(
+        &self,
+        order: &Order,
+        flow: &FlowId,
+    ) -> Result<(), CallError> {
+        let Some(url) = &self.addresses.inventory_url.0 else { return Ok(()) };
+        let state = &order.state;
+        let item = |item: &events::Item| json!({ "sku": item.sku, "quantity": item.quantity });
+        let items: Vec<_> = state.items.iter().map(item).collect();
+        let body = json!({ "order_id": state.order_id, "items": items });
+        let request = self.client.post(at(url, "/inventory")).json(&body);
+        call("inventory", request, flow).await
+    }
+
+    /// Gives an event to a consumer, as CloudEvents 1.0 has it in the binary mode; it answers when its effect is there.
+    pub(crate) async fn send(
+        &self,
+        consumer: config::Consumer,
+        event: &Prepared,
+        flow: &FlowId,
+    ) -> Result<(), CallError> {
+        let Some(url) = &consumer.address(&self.addresses).0 else { return Ok(()) };
+        let request =
+            self.client.post(at(url, "/events")).headers(binary_headers(event.envelope()));
+        let request = self.as_ourselves(request).body(event.data().to_vec());
+        call(consumer.name(), request, flow).await
+    }
+
+    async fn post(
+        &self,
+        whom: &'static str,
+        url: &Url,
+        path: &str,
+        body: &impl Serialize,
+        flow: &FlowId,
+    ) -> Result<(), CallError> {
+        call(whom, self.as_ourselves(self.client.post(at(url, path)).json(body)), flow).await
+    }
+
+    fn as_ourselves(&self, request: RequestBuilder) -> RequestBuilder {
+        let key = self.addresses.service_key.as_ref().map(Secret::expose);
+        request.bearer_auth(key.unwrap_or_default())
+    }
+}
+
+fn at(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(path);
+    url
+}
+
+async fn call(whom: &'static str, request: RequestBuilder, flow: &FlowId) -> Result<(), CallError> {
+    let span =
+        tracing::info_span!("call", otel.name = format!("POST {whom}"), otel.kind = "client", whom);
+    async {
+        let unreachable = |error| CallError::Unreachable(whom, error);
+        let response = request.headers(flow_headers(flow)).send().await.map_err(unreachable)?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(CallError::Refused(whom, status)) }
+    }
+    .instrument(span)
+    .await
+}
+
+fn flow_headers(FlowId(flow): &FlowId) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-correlation-id", flow);
+    if let Some(context) = TraceContext::current() {
+        set("traceparent", &context.traceparent);
+    }
+    headers
+}

@@ -1,0 +1,73 @@
+//! `ORDER_DIRECT`: the way before events.
+
+use order::Config;
+use serde_json::Value;
+
+use crate::app::{App, Ask, an_order, an_order_with};
+use crate::neighbour::{Does, Neighbour};
+
+async fn calling(names: &str, billing: &Neighbour, analytics: &Neighbour) -> App {
+    let urls = [billing, analytics].map(|neighbour| neighbour.url.parse().unwrap());
+    let direct = names.parse().unwrap();
+    App::with(|config: &mut Config| {
+        let [billing, analytics] = urls;
+        config.downstream.billing_url = billing;
+        config.downstream.analytics_url = analytics;
+        config.downstream.service_key = Some("order-key".parse().unwrap());
+        config.downstream.direct = direct;
+    })
+    .await
+}
+
+fn events(neighbour: &Neighbour) -> Vec<crate::neighbour::Told> {
+    neighbour.told().into_iter().filter(|told| told.what == "POST /events").collect()
+}
+
+#[tokio::test]
+async fn who_is_named_has_the_event_before_the_answer_comes() {
+    let (billing, analytics) =
+        (Neighbour::start(Does::Answer(200)).await, Neighbour::start(Does::Answer(200)).await);
+    let app = calling("billing", &billing, &analytics).await;
+    let id = app.place(&an_order()).await;
+    assert!(events(&billing).is_empty(), "it is not complete");
+    let answer = app.post(&format!("/orders/{id}/complete")).answer().await;
+    assert_eq!(answer.status, 200);
+    let told = events(&billing);
+    assert_eq!(told.len(), 1);
+    let waiting = app.events().await;
+    let completed = waiting.iter().find(|event| event.topic == "order.completed").unwrap();
+    assert_eq!(told[0].header("ce-id"), completed.header("ce_id"), "the same event by both ways");
+    assert_eq!(told[0].header("authorization"), "Bearer order-key");
+    assert_eq!(told[0].body, serde_json::from_slice::<Value>(&completed.payload).unwrap());
+    assert!(events(&analytics).is_empty(), "who is not named hears of it by Kafka");
+
+    app.post(&format!("/orders/{id}/complete")).answer().await;
+    assert_eq!(events(&billing).len(), 1, "nothing was completed the second time");
+    let at_once = app.post("/orders").json(&an_order_with(serde_json::json!({ "complete": true })));
+    assert_eq!(at_once.answer().await.status, 201);
+    assert_eq!(events(&billing).len(), 2);
+}
+
+#[tokio::test]
+async fn a_call_that_fails_or_is_slow_is_the_callers_problem_though_the_order_is_complete() {
+    let sound = Neighbour::start(Does::Answer(200)).await;
+    for (does, status) in [(Does::Answer(500), 502), (Does::Hang, 504)] {
+        let broken = Neighbour::start(does).await;
+        let app = calling("analytics,billing", &sound, &broken).await;
+        let id = app.place(&an_order()).await;
+        let answer = app.post(&format!("/orders/{id}/complete")).answer().await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert!(answer.text.contains("analytics"), "{}", answer.text);
+        assert_eq!(app.get(&format!("/orders/{id}")).await.json()["status"], "completed");
+        assert!(app.events().await.iter().any(|event| event.topic == "order.completed"));
+    }
+    assert!(events(&sound).is_empty(), "who comes after the broken one is not reached");
+}
+
+#[tokio::test]
+async fn nobody_there_is_a_failure_too() {
+    let gone = Neighbour { url: "http://127.0.0.1:1".into(), ..Neighbour::start(Does::Hang).await };
+    let app = calling("billing", &gone, &gone).await;
+    let id = app.place(&an_order()).await;
+    assert_eq!(app.post(&format!("/orders/{id}/complete")).answer().await.status, 502);
+}
