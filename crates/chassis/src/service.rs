@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware;
-use consumer::{Consumer, Options, OptionsError, Subscription};
+use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
 use defer::{Defer, DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::{Settings, Topic};
@@ -317,20 +317,10 @@ impl Service {
         }
         intakes.spawn(tenants.clone().keep_current(intake.clone()));
         intakes.spawn(senders.clone().keep_current(intake.clone()));
-        let mut router =
-            self.routes.into_iter().map(|routes| routes(&parts)).fold(Router::new(), Router::merge);
-        if !feeds.is_empty() {
-            router = router.merge(direct::routes(feeds));
-        }
         let on_served = self.on_served.map(|on_served| on_served(&parts));
         let flow = Flow::new(tenants, senders, &metrics.meter("http"), on_served);
-        let router = router
-            .fallback(async || Problem::not_found("there is nothing at this path"))
-            .method_not_allowed_fallback(async || {
-                let title = "Method not allowed";
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
-            })
-            .layer(middleware::from_fn_with_state(flow, flow::serve))
+        let own = self.routes.into_iter().map(|routes| routes(&parts));
+        let router = public(own.fold(Router::new(), Router::merge), feeds, flow)
             // The outermost: what is deferred waits for the response that is really sent.
             .layer(DeferLayer::new(deferrer.clone()));
         intakes.spawn(server::serve(http, router, intake.clone()));
@@ -415,6 +405,18 @@ impl Drop for Running {
         self.intake.cancel();
         self.relaying.cancel();
     }
+}
+
+/// The service's own routes and the direct feed, within a flow.
+fn public(own: Router, feeds: Vec<Feed>, flow: Flow) -> Router {
+    let router = if feeds.is_empty() { own } else { own.merge(direct::routes(feeds)) };
+    router
+        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            let title = "Method not allowed";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
+        })
+        .layer(middleware::from_fn_with_state(flow, flow::serve))
 }
 
 /// A consumer that wakes the relay and the worker for what its handlers write.

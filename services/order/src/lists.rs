@@ -115,7 +115,7 @@ mod tests {
     fn a_list_is_kept_for_its_customer_until_it_is_forgotten() {
         let lists = Lists::new();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
-        let reading = lists.get(&acme, "ada", 20).err().expect("nothing yet");
+        let reading = lists.get(&acme, "ada", 20).expect_err("nothing yet");
         lists.keep(reading, Arc::new(Value::from(1)));
         assert_eq!(lists.get(&acme, "ada", 20).ok().as_deref(), Some(&Value::from(1)));
         assert!(lists.get(&acme, "ada", 5).is_err(), "another page");
@@ -128,7 +128,7 @@ mod tests {
     fn what_was_read_before_a_change_is_not_kept_after_it() {
         let lists = Lists::new();
         let acme = tenant("acme");
-        let reading = lists.get(&acme, "ada", 20).err().expect("nothing yet");
+        let reading = lists.get(&acme, "ada", 20).expect_err("nothing yet");
         lists.forget(&acme, "ada");
         lists.keep(reading, Arc::new(Value::from("old")));
         assert!(lists.get(&acme, "ada", 20).is_err());
