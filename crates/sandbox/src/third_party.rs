@@ -1,0 +1,377 @@
+//! The outside world: an inventory and receivers of webhooks that are as slow and as broken as they are told to be, and
+//! that show what they received.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+
+/// How many requests are remembered.
+const REMEMBERED: usize = 1000;
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// A long answer is sent in pieces of this, and is never in memory whole.
+const PIECE: usize = 64 * 1024;
+
+/// How it answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Behaviour {
+    /// How long it takes.
+    pub latency_ms: u64,
+    /// The share of requests, 0 to 1, that it answers with `status`.
+    pub failure_rate: f64,
+    /// What a failure is answered with.
+    pub status: u16,
+    /// It does not answer at all, until it behaves otherwise.
+    pub hang: bool,
+    /// It answers 302, with this as `Location`.
+    pub redirect_to: Option<String>,
+    /// It answers with a body of so many bytes.
+    pub body_bytes: u64,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            latency_ms: 0,
+            failure_rate: 0.0,
+            status: 500,
+            hang: false,
+            redirect_to: None,
+            body_bytes: 0,
+        }
+    }
+}
+
+/// A request that it received.
+#[derive(Clone, Debug, Serialize)]
+pub struct Received {
+    /// Which one it was, from 1.
+    pub number: u64,
+    /// When, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// `POST`
+    pub method: String,
+    /// `/webhooks/shop`
+    pub path: String,
+    /// As they were sent, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// As text.
+    pub body: String,
+    /// What it was answered; none: not yet, or the client went before.
+    pub status: Option<u16>,
+}
+
+impl Received {
+    /// The value of a header; empty if it was not sent.
+    pub fn header(&self, name: &str) -> &str {
+        let header = self.headers.iter().find(|header| header.0 == name);
+        header.map_or("", |header| header.1.as_str())
+    }
+}
+
+/// A third party that runs in this process, until it is dropped.
+#[derive(Debug)]
+pub struct ThirdParty {
+    address: SocketAddr,
+    world: World,
+    serving: JoinHandle<()>,
+}
+
+impl ThirdParty {
+    /// On a free port of loopback.
+    pub async fn start() -> Result<Self, Error> {
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// On an address.
+    pub async fn listen(address: SocketAddr) -> Result<Self, Error> {
+        let failed = |source| Error::Io { doing: format!("listen on {address}"), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let world = World::new();
+        let router = routes(world.clone());
+        let serving = tokio::spawn(async move {
+            // It ends when it is aborted, and before that accepts whatever comes.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { address, world, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://host:port`
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The last thousand requests to inventory and webhooks, the newest last.
+    pub fn received(&self) -> Vec<Received> {
+        self.world.received().iter().cloned().collect()
+    }
+
+    /// From now on it behaves so.
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.world.behaviour.send_replace(behaviour);
+    }
+}
+
+impl Drop for ThirdParty {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+#[derive(Clone, Debug)]
+struct World {
+    received: Arc<Mutex<VecDeque<Received>>>,
+    behaviour: Arc<watch::Sender<Behaviour>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let behaviour = Arc::new(watch::Sender::new(Behaviour::default()));
+        Self { received: Arc::default(), behaviour }
+    }
+
+    fn received(&self) -> MutexGuard<'_, VecDeque<Received>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> u64 {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let mut received = self.received();
+        let number = received.back().map_or(0, |last| last.number) + 1;
+        if received.len() >= REMEMBERED {
+            received.pop_front();
+        }
+        received.push_back(Received {
+            number,
+            at: OffsetDateTime::now_utc(),
+            method: method.to_string(),
+            path: uri.path().to_owned(),
+            headers: headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: String::from_utf8_lossy(body).into_owned(),
+            status: None,
+        });
+        number
+    }
+
+    fn answered(&self, number: u64, status: StatusCode) {
+        if let Some(it) = self.received().iter_mut().find(|it| it.number == number) {
+            it.status = Some(status.as_u16());
+        }
+    }
+
+    /// What it answers instead of what it should.
+    async fn misbehave(&self) -> Option<Response> {
+        let mut behaviour = self.behaviour.subscribe();
+        let _ = behaviour.wait_for(|behaviour| !behaviour.hang).await;
+        let behaviour = behaviour.borrow().clone();
+        tokio::time::sleep(Duration::from_millis(behaviour.latency_ms)).await;
+        if fastrand::f64() < behaviour.failure_rate {
+            let status = StatusCode::from_u16(behaviour.status);
+            return Some(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response());
+        }
+        if let Some(elsewhere) = behaviour.redirect_to {
+            return Some((StatusCode::FOUND, [(header::LOCATION, elsewhere)]).into_response());
+        }
+        (behaviour.body_bytes > 0).then(|| long(behaviour.body_bytes).into_response())
+    }
+}
+
+/// So many bytes, a piece at a time.
+fn long(bytes: u64) -> Body {
+    let pieces = futures::stream::unfold(bytes, |left| async move {
+        let size = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        let piece = Ok::<_, std::convert::Infallible>(Bytes::from(vec![b'x'; size]));
+        (size > 0).then(|| (piece, left - size as u64))
+    });
+    Body::from_stream(pieces)
+}
+
+fn routes(world: World) -> Router {
+    Router::new()
+        .route("/inventory", post(reserve))
+        .route("/webhooks/{name}", post(receive))
+        .route("/received", get(show).delete(forget))
+        .route("/behaviour", get(behaviour).put(behave))
+        .route("/healthz", get(async || "alive\n"))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(world)
+}
+
+async fn reserve(
+    State(world): State<World>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = (StatusCode::OK, Json(serde_json::json!({ "reserved": true })));
+    answer_to(&world, &method, &uri, &headers, &body, answer.into_response()).await
+}
+
+async fn receive(
+    State(world): State<World>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = StatusCode::NO_CONTENT.into_response();
+    answer_to(&world, &method, &uri, &headers, &body, answer).await
+}
+
+async fn answer_to(
+    world: &World,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &[u8],
+    sound: Response,
+) -> Response {
+    let number = world.remember(method, uri, headers, body);
+    let answer = world.misbehave().await.unwrap_or(sound);
+    world.answered(number, answer.status());
+    answer
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    /// Only requests to paths that begin so.
+    #[serde(default)]
+    path: String,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    received: Vec<Received>,
+}
+
+async fn show(State(world): State<World>, Query(which): Query<Which>) -> Json<Shown> {
+    let received = world.received();
+    let wanted = received.iter().filter(|it| it.path.starts_with(&which.path));
+    Json(Shown { received: wanted.cloned().collect() })
+}
+
+async fn forget(State(world): State<World>) -> StatusCode {
+    world.received().clear();
+    StatusCode::NO_CONTENT
+}
+
+async fn behaviour(State(world): State<World>) -> Json<Behaviour> {
+    Json(world.behaviour.borrow().clone())
+}
+
+async fn behave(State(world): State<World>, body: Bytes) -> Response {
+    match serde_json::from_slice::<Behaviour>(&body) {
+        Ok(behaviour) if (0.0..=1.0).contains(&behaviour.failure_rate) => {
+            world.behaviour.send_replace(behaviour);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Ok(_) => (StatusCode::BAD_REQUEST, "failure_rate must be 0 to 1\n").into_response(),
+        Err(error) => {
+            (StatusCode::BAD_REQUEST, format!("the behaviour: {error}\n")).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::testing::eventually;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn ask(third_party: &ThirdParty, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(third_party.address()).await.unwrap();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nx-odd: 1\r\n\r\n{{}}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn head(stream: &mut TcpStream) -> String {
+        let mut bytes = vec![0; 4096];
+        let count = stream.read(&mut bytes).await.unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn it_answers_well_and_shows_what_it_received() {
+        let third_party = ThirdParty::start().await.unwrap();
+        let answer = head(&mut ask(&third_party, "/inventory").await).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("reserved"), "{answer}");
+        let answer = head(&mut ask(&third_party, "/webhooks/shop").await).await;
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let received = third_party.received();
+        let paths: Vec<_> = received.iter().map(|it| (it.path.as_str(), it.status)).collect();
+        assert_eq!(paths, [("/inventory", Some(200)), ("/webhooks/shop", Some(204))]);
+        assert_eq!((received[0].header("x-odd"), received[0].body.as_str()), ("1", "{}"));
+    }
+
+    #[tokio::test]
+    async fn it_fails_and_redirects_as_it_is_told() {
+        let third_party = ThirdParty::start().await.unwrap();
+        let failing = Behaviour { failure_rate: 1.0, status: 503, ..Behaviour::default() };
+        third_party.behave(failing);
+        assert!(head(&mut ask(&third_party, "/inventory").await).await.starts_with("HTTP/1.1 503"));
+        let redirect_to = Some("http://10.0.0.1/".into());
+        third_party.behave(Behaviour { redirect_to, ..Behaviour::default() });
+        let answer = head(&mut ask(&third_party, "/webhooks/a").await).await;
+        assert!(answer.starts_with("HTTP/1.1 302") && answer.contains("http://10.0.0.1/"));
+    }
+
+    #[tokio::test]
+    async fn it_hangs_until_it_behaves_otherwise() {
+        let third_party = ThirdParty::start().await.unwrap();
+        third_party.behave(Behaviour { hang: true, ..Behaviour::default() });
+        let mut stream = ask(&third_party, "/webhooks/a").await;
+        eventually("it is received", PATIENCE, async || {
+            (third_party.received().len() == 1).then_some(())
+        })
+        .await;
+        assert!(timeout(Duration::from_millis(200), head(&mut stream)).await.is_err());
+        assert_eq!(third_party.received()[0].status, None);
+        third_party.behave(Behaviour::default());
+        assert!(timeout(PATIENCE, head(&mut stream)).await.unwrap().starts_with("HTTP/1.1 204"));
+    }
+
+    #[tokio::test]
+    async fn a_long_answer_is_sent_for_as_long_as_somebody_reads() {
+        let third_party = ThirdParty::start().await.unwrap();
+        third_party.behave(Behaviour { body_bytes: 500_000_000, ..Behaviour::default() });
+        let mut stream = ask(&third_party, "/webhooks/a").await;
+        let mut some = vec![0; 1_000_000];
+        timeout(PATIENCE, stream.read_exact(&mut some)).await.unwrap().unwrap();
+        drop(stream);
+        third_party.behave(Behaviour::default());
+        assert!(
+            head(&mut ask(&third_party, "/webhooks/a").await).await.starts_with("HTTP/1.1 204")
+        );
+    }
+}
