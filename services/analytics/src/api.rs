@@ -1,16 +1,27 @@
 use axum::extract::State;
-use axum::routing::get;
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use chassis::{Caller, Problem, Query};
+use chassis::{Caller, Path, Peer, Problem, Query};
+use events::{OrderId, TenantId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use crate::store::{self, Funnel, Revenue};
+use crate::history::{self, Entry};
+use crate::store::{self, Funnel, ORDER_PLACED, Revenue};
+
+const MAX_TRACKED_BYTES: u64 = 4096;
 
 pub(crate) fn routes(pool: PgPool) -> Router {
-    Router::new().route("/revenue", get(revenue)).route("/funnel", get(funnel)).with_state(pool)
+    Router::new()
+        .route("/revenue", get(revenue))
+        .route("/funnel", get(funnel))
+        .route("/orders/{id}/history", get(history_of_order))
+        .route("/track", post(track))
+        .with_state(pool)
 }
 
 /// Days, both included.
@@ -52,4 +63,53 @@ fn midnight(name: &str, day: &str) -> Result<OffsetDateTime, Problem> {
 
 async fn funnel(State(pool): State<PgPool>, caller: Caller) -> Result<Json<Funnel>, Problem> {
     Ok(Json(store::funnel(&pool, &caller.tenant).await?))
+}
+
+#[derive(Serialize)]
+struct History {
+    order_id: OrderId,
+    history: Vec<Entry>,
+}
+
+async fn history_of_order(
+    State(pool): State<PgPool>,
+    caller: Caller,
+    Path(order_id): Path<OrderId>,
+) -> Result<Json<History>, Problem> {
+    let history = history::of_order(&pool, &caller.tenant, order_id).await?;
+    if history.is_empty() {
+        return Err(Problem::not_found(format!("nothing was heard of an order {order_id}")));
+    }
+    Ok(Json(History { order_id, history }))
+}
+
+/// What is tracked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tracked {
+    event: String,
+    tenant_id: TenantId,
+    order_id: OrderId,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+}
+
+/// `POST /track`: another service tells what is no event. Told twice, it counts once.
+async fn track(
+    State(pool): State<PgPool>,
+    _: Peer,
+    headers: HeaderMap,
+    chassis::Json(tracked): chassis::Json<Tracked>,
+) -> Result<StatusCode, Problem> {
+    // All of it fits into a few hundred bytes; what is larger is something else.
+    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    if length.is_none_or(|length| length > MAX_TRACKED_BYTES) {
+        let limit = format!("the body may have {MAX_TRACKED_BYTES} bytes, and has to say how many");
+        return Err(Problem::too_large(limit));
+    }
+    if tracked.event != ORDER_PLACED {
+        return Err(Problem::unprocessable(format!("event: only {ORDER_PLACED} is tracked")));
+    }
+    store::track(&pool, &tracked.event, &tracked.tenant_id, tracked.order_id, tracked.at).await?;
+    Ok(StatusCode::ACCEPTED)
 }

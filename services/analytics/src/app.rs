@@ -2,8 +2,9 @@
 
 use chassis::Service;
 use consumer::Subscription;
-use events::{OrderCompleted, OrderCreated, OrderUpdated};
+use events::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
 
+use crate::consumers::history::Note;
 use crate::consumers::orders::Project;
 use crate::{Config, api};
 
@@ -17,6 +18,13 @@ pub fn build(config: Config) -> Service {
                 .latest_wins(Project::<OrderCreated>::new())
                 .latest_wins(Project::<OrderUpdated>::new())
                 .latest_wins(Project::<OrderCompleted>::new())
+        })
+        .subscription(|_| {
+            Subscription::new("analytics.history")
+                .each_once(Note::<OrderCreated>::new())
+                .each_once(Note::<OrderUpdated>::new())
+                .each_once(Note::<OrderCompleted>::new())
+                .each_once(Note::<InvoiceIssued>::new())
         })
         .routes(|parts| api::routes(parts.pool.clone()))
 }

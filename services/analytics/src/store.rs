@@ -1,4 +1,4 @@
-use events::{Order, TenantId};
+use events::{Order, OrderId, TenantId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
@@ -18,6 +18,9 @@ pub(crate) struct Revenue {
 /// How far orders came.
 #[derive(sqlx::FromRow, Serialize)]
 pub(crate) struct Funnel {
+    /// As the order service told of them after its responses, which it does once and without a retry: not more than
+    /// `created` in the end, and perhaps less.
+    pub(crate) placed: i64,
     pub(crate) created: i64,
     pub(crate) open: i64,
     pub(crate) completed: i64,
@@ -98,10 +101,35 @@ pub(crate) async fn revenue(
 /// A tenant's funnel.
 pub(crate) async fn funnel(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Funnel> {
     sqlx::query_as(
-        "select count(*) as created, count(*) - count(completed_at) as open, count(completed_at) as completed
+        "select (select count(*) from tracked where tenant_id = $1 and event = $2) as placed, count(*) as created, count(*) - count(completed_at) as open, count(completed_at) as completed
          from orders where tenant_id = $1",
     )
     .bind(tenant.as_str())
+    .bind(ORDER_PLACED)
     .fetch_one(pool)
     .await
+}
+
+/// An order was placed.
+pub(crate) const ORDER_PLACED: &str = "order_placed";
+
+/// Notes what was tracked, unless it was before.
+pub(crate) async fn track(
+    pool: &PgPool,
+    event: &str,
+    tenant: &TenantId,
+    order: OrderId,
+    at: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into tracked (order_id, event, tenant_id, at) values ($1, $2, $3, $4)
+         on conflict do nothing",
+    )
+    .bind(order.0)
+    .bind(event)
+    .bind(tenant.as_str())
+    .bind(at)
+    .execute(pool)
+    .await?;
+    Ok(())
 }

@@ -3,23 +3,32 @@
 use chassis::Service;
 use consumer::Subscription;
 
+use crate::addresses::Guard;
 use crate::consumers::invoice_issued::WriteReceipt;
 use crate::consumers::order_completed::WriteConfirmation;
+use crate::deliver_webhook::Delivering;
 use crate::mailer::Mailer;
-use crate::sender::Sender;
+use crate::send_email::Sending;
+use crate::target::Targets;
 use crate::{Config, api};
 
-/// The one list of notification's subscriptions, background work and routes.
+/// The one list of notification's subscriptions, jobs and routes.
 pub fn build(config: Config) -> Service {
-    let Config { chassis, mail } = config;
+    let Config { chassis, mail, webhook_allow } = config;
+    let guard = Guard::new(webhook_allow);
+    let api_guard = guard.clone();
+    let targets = Targets::new(guard);
     Service::new("notification", chassis)
         .ports(8083, 9183)
         .migrations(sqlx::migrate!("./migrations"))
         .subscription(|_| {
             Subscription::new("notification").each_once(WriteConfirmation).each_once(WriteReceipt)
         })
-        .background(move |parts, shutdown| {
-            Ok(Sender::new(parts.pool.clone(), Mailer::new(mail)?).run(shutdown))
+        .jobs(move |parts, worker| {
+            let pool = &parts.pool;
+            let sending = Sending { pool: pool.clone(), mailer: Mailer::new(mail)? };
+            let delivering = Delivering { pool: pool.clone(), targets };
+            Ok(worker.handle(sending).handle(delivering))
         })
-        .routes(|parts| api::routes(parts.pool.clone()))
+        .routes(move |parts| api::routes(parts, api_guard))
 }

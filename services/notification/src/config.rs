@@ -5,6 +5,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser};
 use lettre::message::Mailbox;
 
+use crate::addresses::Exceptions;
+
 /// What the service is told at start, by flags or environment.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "notification", about = "Writes to the customers of completed orders")]
@@ -15,6 +17,9 @@ pub struct Config {
     /// Where e-mails go.
     #[command(flatten)]
     pub mail: Mail,
+    /// Webhooks that may lead into a private network, `host:port,..`
+    #[arg(long, env = "WEBHOOK_ALLOW", default_value = "")]
+    pub webhook_allow: Exceptions,
 }
 
 /// Where e-mails go, and whom they come from. Exactly one of the server and the folder is given.

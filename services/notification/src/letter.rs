@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use events::{InvoiceIssued, Order};
+use events::{InvoiceIssued, Order, OrderId};
 use iso_currency::Currency;
 
 /// An e-mail as it is meant for somebody. Nothing from outside is in the subject, which becomes a header.
@@ -15,6 +15,19 @@ pub(crate) struct Letter<'a> {
 }
 
 impl<'a> Letter<'a> {
+    /// The order was placed.
+    pub(crate) fn acknowledgement(order: OrderId, to: &'a str, currency: &str, total: i64) -> Self {
+        Self {
+            kind: "acknowledgement",
+            to,
+            subject: format!("We have your order {order}"),
+            body: format!(
+                "Thank you. We have your order {order}.\n\nTotal: {}\n",
+                amount(total, currency)
+            ),
+        }
+    }
+
     /// The order is complete.
     pub(crate) fn confirmation(order: &'a Order) -> Self {
         let mut body = format!("Thank you. Your order {} is complete.\n\n", order.order_id);

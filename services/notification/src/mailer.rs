@@ -12,7 +12,7 @@ use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executo
 use tokio::time::timeout;
 
 use crate::config::Mail;
-use crate::store::Due;
+use crate::store::Unsent;
 
 /// How long sending one may take: less than a drain, and than a transaction may be idle.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -84,8 +84,8 @@ impl Mailer {
     }
 
     /// Sends an e-mail. The same one is the same message each time.
-    pub(crate) async fn send(&self, due: &Due) -> Result<(), SendError> {
-        let message = self.message(due)?;
+    pub(crate) async fn send(&self, email: &Unsent) -> Result<(), SendError> {
+        let message = self.message(email)?;
         match &self.target {
             Target::Server(server) => {
                 let sent = timeout(TIME_LIMIT, server.send(message)).await;
@@ -93,27 +93,27 @@ impl Mailer {
                 Ok(())
             }
             Target::Folder(folder) => {
-                let name = format!("{}-{}.eml", due.order_id, due.kind);
+                let name = format!("{}-{}.eml", email.order_id, email.kind);
                 write(folder, &name, &message.formatted()).await.map_err(SendError::File)
             }
         }
     }
 
-    fn message(&self, due: &Due) -> Result<Message, SendError> {
+    fn message(&self, email: &Unsent) -> Result<Message, SendError> {
         Message::builder()
-            .message_id(Some(due.message_id.clone()))
-            .date(due.created_at.into())
+            .message_id(Some(email.message_id.clone()))
+            .date(email.created_at.into())
             .from(self.from.clone())
-            .to(Mailbox::new(None, address(&due.recipient)?))
-            .subject(&due.subject)
+            .to(Mailbox::new(None, address(&email.recipient)?))
+            .subject(&email.subject)
             .header(ContentType::TEXT_PLAIN)
-            .body(due.body.clone())
+            .body(email.body.clone())
             .map_err(SendError::Message)
     }
 }
 
 /// One bare address. The grammar has room for control characters in quotes, a header has none.
-fn address(text: &str) -> Result<Address, SendError> {
+pub(crate) fn address(text: &str) -> Result<Address, SendError> {
     let plain =
         if text.contains(char::is_control) { Err(AddressError::InvalidInput) } else { Ok(text) };
     plain.and_then(str::parse).map_err(|error| SendError::Address(text.to_owned(), error))

@@ -1,5 +1,6 @@
 use consumer::Received;
-use events::{Envelope, Event, OrderId, TenantId};
+use events::{Cause, Envelope, Event, OrderId, TenantId};
+use jobs::{EnqueueError, Meta};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
@@ -9,10 +10,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::letter::Letter;
-use crate::mailer::SendError;
-
-/// The longest part of an error that is kept.
-const ERROR_CHARS: usize = 1000;
+use crate::send_email::SendEmail;
 
 /// An e-mail as a tenant sees it.
 #[derive(sqlx::FromRow, Serialize)]
@@ -32,120 +30,160 @@ pub(crate) struct Email {
     pub(crate) sent_at: Option<OffsetDateTime>,
 }
 
-/// An e-mail that is to be sent now.
+/// An e-mail that is to be sent.
 #[derive(sqlx::FromRow)]
-pub(crate) struct Due {
+pub(crate) struct Unsent {
     pub(crate) order_id: Uuid,
     pub(crate) kind: String,
-    pub(crate) tenant_id: String,
     pub(crate) recipient: String,
     pub(crate) subject: String,
     pub(crate) body: String,
     pub(crate) message_id: String,
-    pub(crate) correlation_id: String,
-    pub(crate) traceparent: Option<String>,
     pub(crate) created_at: OffsetDateTime,
 }
 
-/// Writes the e-mails that events call for, each unless its order has one of that kind.
-pub(crate) async fn write<E: Event>(
+/// An e-mail that is called for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) order_id: OrderId,
+    pub(crate) tenant_id: &'a TenantId,
+    pub(crate) letter: Letter<'a>,
+    pub(crate) message_id: String,
+    pub(crate) cause: Cause,
+}
+
+impl<'a> Wanted<'a> {
+    /// By an event.
+    pub(crate) fn by<E: Event>(event: &'a Received<E>, letter: Letter<'a>) -> Self {
+        Self {
+            order_id: event.data.order_id(),
+            tenant_id: event.data.tenant_id(),
+            letter,
+            message_id: message_id(&event.envelope),
+            cause: event.cause(),
+        }
+    }
+}
+
+/// Writes e-mails, each unless its order has one of that kind, and has them sent.
+pub(crate) async fn write(
     tx: &mut PgConnection,
-    letters: &[(&Received<E>, Letter<'_>)],
-) -> sqlx::Result<()> {
-    let events = || letters.iter().map(|(event, _)| event);
-    let letters = || letters.iter().map(|(_, letter)| letter);
-    let orders: Vec<_> = events().map(|event| event.data.order_id().0).collect();
-    let tenants: Vec<_> = events().map(|event| event.data.tenant_id().as_str()).collect();
-    let message_ids: Vec<_> = events().map(|event| message_id(&event.envelope)).collect();
-    let flows: Vec<_> = events().map(|event| event.envelope.correlation_id.as_str()).collect();
-    let spans: Vec<_> = events().map(|event| event.cause().traceparent).collect();
-    sqlx::query(
+    wanted: &[Wanted<'_>],
+) -> Result<(), EnqueueError> {
+    let letters = || wanted.iter().map(|wanted| &wanted.letter);
+    let written: Vec<(Uuid, String)> = sqlx::query_as(
         // Sorted, as locks are to be.
-        "insert into emails (order_id, kind, tenant_id, recipient, subject, body, message_id, correlation_id,
-                             traceparent)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                              $8::text[], $9::text[])
-             as letter (order_id, kind, tenant_id, recipient, subject, body, message_id, correlation_id, traceparent)
+        "insert into emails (order_id, kind, tenant_id, recipient, subject, body, message_id)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+             as letter (order_id, kind, tenant_id, recipient, subject, body, message_id)
          order by order_id, kind
-         on conflict do nothing",
+         on conflict do nothing
+         returning order_id, kind",
     )
-    .bind(orders)
+    .bind(wanted.iter().map(|wanted| wanted.order_id.0).collect::<Vec<_>>())
     .bind(letters().map(|letter| letter.kind).collect::<Vec<_>>())
-    .bind(tenants)
+    .bind(wanted.iter().map(|wanted| wanted.tenant_id.as_str()).collect::<Vec<_>>())
     .bind(letters().map(|letter| letter.to).collect::<Vec<_>>())
     .bind(letters().map(|letter| letter.subject.as_str()).collect::<Vec<_>>())
     .bind(letters().map(|letter| letter.body.as_str()).collect::<Vec<_>>())
-    .bind(message_ids)
-    .bind(flows)
-    .bind(spans)
-    .execute(tx)
+    .bind(wanted.iter().map(|wanted| wanted.message_id.as_str()).collect::<Vec<_>>())
+    .fetch_all(&mut *tx)
     .instrument(query_span("insert emails"))
     .await?;
+    let jobs: Vec<_> =
+        written.into_iter().map(|(order, kind)| SendEmail::new(order, kind)).collect();
+    let meta = |job: &SendEmail| {
+        let about = Meta::new().subject(job.order_id.to_string());
+        let cause = wanted.iter().find(|wanted| job.is_of(wanted.order_id, wanted.letter.kind));
+        cause.map_or(about.clone(), |wanted| about.cause(&wanted.cause))
+    };
+    if !jobs.is_empty() {
+        jobs::enqueue_all(tx, jobs.iter().map(|job| (job, meta(job)))).await?;
+    }
     Ok(())
+}
+
+/// The `Message-ID` of an order's acknowledgement, which no event calls for.
+pub(crate) fn acknowledgement_id(order: OrderId) -> String {
+    format!("<acknowledgement-{order}@orderflow.example>")
 }
 
 /// The `Message-ID` of the e-mail that an event calls for: always the same. Ids of others are any text, which may
 /// not stand in a header, and unique only within their source.
 fn message_id(envelope: &Envelope) -> String {
     let id = envelope.id.as_str();
-    let plain = match Uuid::try_parse(id) {
-        Ok(id) => id.to_string(),
+    let plain = if let Ok(id) = Uuid::try_parse(id) {
+        id.to_string()
+    } else {
         // No control character is in an id, so that the two can't run into each other.
-        Err(_) => format!("{:x}", Sha256::digest(format!("{id}\0{}", envelope.source))),
+        let digest = Sha256::digest(format!("{id}\0{}", envelope.source));
+        digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     };
     format!("<{plain}@orderflow.example>")
 }
 
-/// The e-mail that is due for the longest, locked until the transaction ends. What another instance has locked is
-/// passed over.
-pub(crate) async fn claim(tx: &mut PgConnection) -> sqlx::Result<Option<Due>> {
+/// An e-mail that was not sent yet; one that was given up is tried again.
+pub(crate) async fn unsent(
+    pool: &PgPool,
+    order: OrderId,
+    kind: &str,
+) -> sqlx::Result<Option<Unsent>> {
     sqlx::query_as(
-        "select order_id, kind, tenant_id, recipient, subject, body, message_id, correlation_id, traceparent,
-                created_at
-         from emails
-         where sent_at is null and failed_at is null and next_attempt_at <= now()
-         order by next_attempt_at limit 1
-         for update skip locked",
+        "update emails set failed_at = null
+         where order_id = $1 and kind = $2 and sent_at is null
+         returning order_id, kind, recipient, subject, body, message_id, created_at",
     )
-    .fetch_optional(tx)
+    .bind(order.0)
+    .bind(kind)
+    .fetch_optional(pool)
     .await
 }
 
-/// Keeps what became of an attempt. A failure that may pass is tried again after 1 s, doubled up to 64 s.
-pub(crate) async fn settle(
-    tx: &mut PgConnection,
-    due: &Due,
-    outcome: &Result<(), SendError>,
+/// An attempt failed.
+pub(crate) async fn tried(
+    pool: &PgPool,
+    order: OrderId,
+    kind: &str,
+    error: &str,
 ) -> sqlx::Result<()> {
-    let error = outcome.as_ref().err();
     sqlx::query(
-        "update emails set
-             attempts = attempts + 1,
-             last_error = $3,
-             sent_at = case when $3::text is null then clock_timestamp() end,
-             failed_at = case when $4 then clock_timestamp() end,
-             next_attempt_at = clock_timestamp() + interval '1 second' * 2 ^ least(attempts, 6)
-         where order_id = $1 and kind = $2",
+        "update emails set attempts = attempts + 1, last_error = $3 where order_id = $1 and kind = $2",
     )
-    .bind(due.order_id)
-    .bind(&due.kind)
-    .bind(error.map(legible))
-    .bind(error.is_some_and(SendError::is_permanent))
+    .bind(order.0)
+    .bind(kind)
+    .bind(error)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// It is sent.
+pub(crate) async fn sent(tx: &mut PgConnection, order: OrderId, kind: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "update emails set attempts = attempts + 1, last_error = null, sent_at = clock_timestamp()
+         where order_id = $1 and kind = $2 and sent_at is null",
+    )
+    .bind(order.0)
+    .bind(kind)
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// An error with its causes. Servers may say anything, and Postgres takes no NUL.
-fn legible(error: &SendError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.replace(char::is_control, " ").chars().take(ERROR_CHARS).collect()
+/// It is given up.
+pub(crate) async fn given_up(
+    tx: &mut PgConnection,
+    order: OrderId,
+    kind: &str,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update emails set failed_at = clock_timestamp()
+         where order_id = $1 and kind = $2 and sent_at is null",
+    )
+    .bind(order.0)
+    .bind(kind)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// The e-mails of an order, of this tenant.

@@ -1,1 +1,2 @@
+pub(crate) mod history;
 pub(crate) mod orders;

@@ -2,8 +2,10 @@ use consumer::{Failure, Handler, Received};
 use events::InvoiceIssued;
 use sqlx::PgConnection;
 
+use crate::consumers::not_enqueued;
+use crate::deliveries;
 use crate::letter::Letter;
-use crate::store;
+use crate::store::{self, Wanted};
 
 /// Writes the receipts of invoices.
 pub(crate) struct WriteReceipt;
@@ -24,8 +26,9 @@ impl Handler for WriteReceipt {
         tx: &mut PgConnection,
         events: &[Received<InvoiceIssued>],
     ) -> Result<(), Failure> {
-        let letters = events.iter().map(|event| (event, Letter::receipt(&event.data)));
-        store::write(tx, &letters.collect::<Vec<_>>()).await?;
+        let wanted = events.iter().map(|event| Wanted::by(event, Letter::receipt(&event.data)));
+        store::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
+        deliveries::write(tx, events).await.map_err(not_enqueued)?;
         Ok(())
     }
 }

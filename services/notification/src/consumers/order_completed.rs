@@ -2,8 +2,10 @@ use consumer::{Failure, Handler, Received};
 use events::OrderCompleted;
 use sqlx::PgConnection;
 
+use crate::consumers::not_enqueued;
+use crate::deliveries;
 use crate::letter::Letter;
-use crate::store;
+use crate::store::{self, Wanted};
 
 /// Writes the confirmations of completed orders.
 pub(crate) struct WriteConfirmation;
@@ -24,8 +26,10 @@ impl Handler for WriteConfirmation {
         tx: &mut PgConnection,
         events: &[Received<OrderCompleted>],
     ) -> Result<(), Failure> {
-        let letters = events.iter().map(|event| (event, Letter::confirmation(&event.data.order)));
-        store::write(tx, &letters.collect::<Vec<_>>()).await?;
+        let wanted =
+            events.iter().map(|event| Wanted::by(event, Letter::confirmation(&event.data.order)));
+        store::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
+        deliveries::write(tx, events).await.map_err(not_enqueued)?;
         Ok(())
     }
 }

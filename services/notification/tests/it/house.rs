@@ -22,6 +22,8 @@ pub(crate) struct House {
     pub(crate) space: TestSpace,
     pub(crate) pool: PgPool,
     pub(crate) folder: tempfile::TempDir,
+    /// Where webhooks may lead besides the public Internet.
+    pub(crate) webhook_allow: String,
     settings: Settings,
     producer: FutureProducer,
 }
@@ -47,7 +49,7 @@ impl House {
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Self { space, pool, folder, settings, producer }
+        Self { space, pool, folder, webhook_allow: String::new(), settings, producer }
     }
 
     /// The service, writing its e-mails into the folder.
@@ -72,7 +74,8 @@ impl House {
             smtp_url: smtp_url.map(|url| url.parse().unwrap()),
             mail_from: "Shop <shop@example.com>".parse().unwrap(),
         };
-        app::build(Config { chassis, mail }).start().await.unwrap()
+        let webhook_allow = self.webhook_allow.parse().unwrap();
+        app::build(Config { chassis, mail, webhook_allow }).start().await.unwrap()
     }
 
     /// Sends an event the way a relay does.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod acknowledgements;
 mod api;
 mod house;
 mod sending;
 mod sink;
 mod start;
+mod webhooks;
 mod writing;

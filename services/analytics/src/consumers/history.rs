@@ -1,0 +1,33 @@
+use std::marker::PhantomData;
+
+use consumer::{Failure, Handler, Received};
+use events::Event;
+use sqlx::PgConnection;
+
+use crate::history;
+
+/// Notes an event in the history of its order.
+pub(crate) struct Note<E>(PhantomData<fn() -> E>);
+
+impl<E> Note<E> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Event> Handler for Note<E> {
+    type Event = E;
+
+    async fn handle(&self, tx: &mut PgConnection, event: &Received<E>) -> Result<(), Failure> {
+        self.handle_batch(tx, std::slice::from_ref(event)).await
+    }
+
+    async fn handle_batch(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<E>],
+    ) -> Result<(), Failure> {
+        history::note(tx, events).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use events::OrderId;
+use jobs::{Context, Failure, Handler, Job};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::mailer::Mailer;
+use crate::store;
+
+/// The longest part of an error that is kept with an e-mail; the job has the whole of it.
+const ERROR_CHARS: usize = 1000;
+
+/// An e-mail that is to be sent: its row has what it says.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SendEmail {
+    pub(crate) order_id: OrderId,
+    kind: String,
+}
+
+impl SendEmail {
+    pub(crate) fn new(order: Uuid, kind: String) -> Self {
+        Self { order_id: OrderId(order), kind }
+    }
+
+    pub(crate) fn is_of(&self, order: OrderId, kind: &str) -> bool {
+        self.order_id == order && self.kind == kind
+    }
+}
+
+impl Job for SendEmail {
+    const KIND: &'static str = "send-email";
+    /// Above the mailer's own limit, which says more.
+    const TIME_LIMIT: Duration = Duration::from_secs(8);
+}
+
+/// Sends e-mails. One that was sent, and whose worker died before that was recorded, is sent again under the same
+/// `Message-ID`.
+pub(crate) struct Sending {
+    pub(crate) pool: PgPool,
+    pub(crate) mailer: Mailer,
+}
+
+impl Handler for Sending {
+    type Job = SendEmail;
+
+    async fn run(&self, job: &SendEmail, _: &Context) -> Result<(), Failure> {
+        let Some(email) = store::unsent(&self.pool, job.order_id, &job.kind).await? else {
+            return Ok(());
+        };
+        let Err(error) = self.mailer.send(&email).await else {
+            tracing::info!(order_id = %job.order_id, kind = job.kind, "an e-mail was sent");
+            return Ok(());
+        };
+        let permanent = error.is_permanent();
+        let failure = if permanent { Failure::permanent(error) } else { error.into() };
+        store::tried(&self.pool, job.order_id, &job.kind, &legible(&failure)).await?;
+        Err(failure)
+    }
+
+    async fn done(&self, tx: &mut PgConnection, job: &SendEmail, _: &Context) -> sqlx::Result<()> {
+        store::sent(tx, job.order_id, &job.kind).await
+    }
+
+    async fn failed(
+        &self,
+        tx: &mut PgConnection,
+        job: &SendEmail,
+        _: &Context,
+        _: &Failure,
+    ) -> sqlx::Result<()> {
+        store::given_up(tx, job.order_id, &job.kind).await
+    }
+}
+
+/// An error with its causes, on one line: servers may say anything.
+fn legible(failure: &Failure) -> String {
+    let chain = failure.chain().replace("\ncaused by: ", ": ");
+    chain.replace(char::is_control, " ").chars().take(ERROR_CHARS).collect()
+}

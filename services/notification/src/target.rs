@@ -1,0 +1,155 @@
+//! The client that asks webhooks: it follows no redirect and uses no proxy, since either would lead past the guard, and
+//! dials public addresses only.
+
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Request, StatusCode, Uri};
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::client::legacy::{Client, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_service::Service;
+use url::Url;
+
+use crate::addresses::{Guard, Refused, addresses, public_addresses};
+
+/// How long a target may take, its answer included.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How much of an answer is read, so that the connection can be used again; one that is longer is closed.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why a target was not asked, or did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TargetError {
+    #[error("the target could not be asked")]
+    Unreachable(#[source] Error),
+    #[error("the target took longer than {TIME_LIMIT:?}")]
+    TimedOut,
+    #[error("the target may not be asked")]
+    Refused(#[from] Refused),
+    #[error("the target has no usable URL")]
+    Url(#[source] axum::http::Error),
+}
+
+type Asker = Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>;
+
+/// Asks targets.
+#[derive(Clone)]
+pub(crate) struct Targets {
+    guard: Guard,
+    public: Asker,
+    /// For what the guard exempts.
+    exempt: Asker,
+}
+
+impl Targets {
+    pub(crate) fn new(guard: Guard) -> Self {
+        let asker = |public_only| asker(Lookup { public_only });
+        Self { guard, public: asker(true), exempt: asker(false) }
+    }
+
+    /// Posts JSON, and gives the status of the answer, of which nothing else counts.
+    pub(crate) async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<StatusCode, TargetError> {
+        // Not resolved, and so not looked at by the resolver.
+        self.guard.check_literal(url)?;
+        let client = if self.guard.exempts(url) { &self.exempt } else { &self.public };
+        let mut request = Request::post(url.as_str().parse::<Uri>().unwrap_or_default())
+            .header("content-type", "application/json")
+            .header("user-agent", "orderflow")
+            .body(Full::from(body))
+            .map_err(TargetError::Url)?;
+        request.headers_mut().extend(headers);
+        let asked = async {
+            let answer = client.request(request).await.map_err(TargetError::Unreachable)?;
+            let status = answer.status();
+            read_some(answer.into_body()).await;
+            Ok(status)
+        };
+        tokio::time::timeout(TIME_LIMIT, asked).await.map_err(|_| TargetError::TimedOut)?
+    }
+}
+
+fn asker(lookup: Lookup) -> Asker {
+    let mut http = HttpConnector::new_with_resolver(lookup);
+    http.enforce_http(false);
+    http.set_connect_timeout(Some(CONNECT_LIMIT));
+    let provider = rustls::crypto::ring::default_provider();
+    let https = match HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider) {
+        Ok(https) => https,
+        Err(error) => unreachable!("ring has the default versions of TLS: {error}"),
+    };
+    let https = https.https_or_http().enable_http1().wrap_connector(http);
+    // With a timer, connections that are idle are closed.
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https)
+}
+
+async fn read_some(mut answer: Incoming) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = answer.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > MAX_ANSWER_BYTES {
+            return;
+        }
+    }
+}
+
+/// Resolves names for a connector, which dials one of what it is given: no time passes between the look and the use.
+#[derive(Clone, Copy)]
+struct Lookup {
+    public_only: bool,
+}
+
+impl Service<Name> for Lookup {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Refused;
+    type Future = BoxFuture<'static, Result<Self::Response, Refused>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let public_only = self.public_only;
+        Box::pin(async move {
+            let host = name.as_str();
+            let found =
+                if public_only { public_addresses(host).await? } else { addresses(host).await? };
+            Ok(found.into_iter())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addresses::Exceptions;
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_by_now_is_not_dialled() {
+        let targets = Targets::new(Guard::new(Exceptions::default()));
+        for url in ["http://localhost:1/", "https://localhost:1/"] {
+            let url = url.parse().unwrap();
+            let error = targets.post(&url, HeaderMap::new(), String::new()).await.unwrap_err();
+            let mut chain = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                chain = format!("{chain}: {error}");
+                cause = error.source();
+            }
+            assert!(chain.contains("not on the public Internet"), "{chain}");
+        }
+    }
+}

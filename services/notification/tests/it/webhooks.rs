@@ -1,0 +1,243 @@
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use chassis::Running;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::{Client, Method};
+use sandbox::testing::eventually;
+use sandbox::{Behaviour, Received, ThirdParty};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use crate::house::{House, PATIENCE, completed, get, invoiced};
+
+/// A service whose webhooks may lead to this third party.
+async fn started() -> (House, ThirdParty, Running) {
+    let third_party = ThirdParty::start().await.unwrap();
+    let mut house = House::empty().await;
+    house.webhook_allow = third_party.address().to_string();
+    let running = house.start().await;
+    (house, third_party, running)
+}
+
+async fn ask(running: &Running, method: Method, path: &str, body: &Value) -> (u16, Value) {
+    let request = Client::new().request(method, format!("http://{}{path}", running.http));
+    let response = request.bearer_auth("demo-acme").json(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+async fn register(running: &Running, third_party: &ThirdParty) -> Value {
+    let url = format!("{}/webhooks/shop", third_party.url());
+    let (status, webhook) = ask(running, Method::POST, "/webhooks", &json!({ "url": url })).await;
+    assert_eq!(status, 201, "{webhook}");
+    webhook
+}
+
+async fn deliveries(running: &Running, order: &str) -> Vec<Value> {
+    let (_, body) = get(running, &format!("/deliveries?order_id={order}"), "demo-acme").await;
+    body["deliveries"].as_array().unwrap().clone()
+}
+
+/// Retries come now, and not when they are due.
+async fn hurry(house: &House) {
+    sqlx::query("update job set run_at = now() where failed_at is null and worker is null")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+}
+
+/// Waits, hurrying, until the order's deliveries stand there.
+async fn until(house: &House, running: &Running, order: &str, status: &str) -> Vec<Value> {
+    eventually(status, PATIENCE, async || {
+        hurry(house).await;
+        let deliveries = deliveries(running, order).await;
+        let there = !deliveries.is_empty() && deliveries.iter().all(|it| it["status"] == status);
+        there.then_some(deliveries)
+    })
+    .await
+}
+
+fn is_signed(received: &Received, secret: &str) -> bool {
+    let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+    let (id, at) = (received.header("webhook-id"), received.header("webhook-timestamp"));
+    mac.update(format!("{id}.{at}.{}", received.body).as_bytes());
+    let wanted = format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()));
+    received.header("webhook-signature") == wanted
+}
+
+#[tokio::test]
+async fn a_tenants_events_are_told_signed_and_once_each() {
+    let (house, third_party, running) = started().await;
+    let webhook = register(&running, &third_party).await;
+    let completed = completed("acme");
+    for event in [&completed, &completed, &invoiced(&completed), &crate::house::completed("globex")]
+    {
+        house.send(event).await;
+    }
+    let order = &completed.envelope.subject;
+    let told = eventually("both are delivered", PATIENCE, async || {
+        let deliveries = deliveries(&running, order).await;
+        let all = deliveries.len() == 2 && deliveries.iter().all(|it| it["status"] == "delivered");
+        all.then_some(deliveries)
+    })
+    .await;
+    assert_eq!(told[0]["attempts"][0]["status"], 204);
+    let received = third_party.received();
+    assert_eq!(received.len(), 2, "each once, and none of another tenant: {received:?}");
+    let types: Vec<_> = received
+        .iter()
+        .map(|it| serde_json::from_str::<Value>(&it.body).unwrap())
+        .map(|body| (body["type"].as_str().unwrap().to_owned(), body["data"]["order_id"].clone()))
+        .collect();
+    for event_type in ["order.completed", "invoice.issued"] {
+        assert!(types.contains(&(event_type.into(), json!(order))), "{types:?}");
+    }
+    let secret = webhook["secret"].as_str().unwrap();
+    assert!(received.iter().all(|received| is_signed(received, secret)), "{received:?}");
+    let (_, listed) = get(&running, "/webhooks", "demo-acme").await;
+    assert_eq!(listed["webhooks"][0]["id"], webhook["id"]);
+    assert!(!listed.to_string().contains("whsec_"), "a secret is shown once");
+    assert_eq!(get(&running, "/webhooks", "demo-globex").await.1, json!({ "webhooks": [] }));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator() {
+    let (house, third_party, running) = started().await;
+    register(&running, &third_party).await;
+    third_party.behave(Behaviour { failure_rate: 1.0, status: 503, ..Behaviour::default() });
+    let event = completed("acme");
+    house.send(&event).await;
+    let order = &event.envelope.subject;
+    let failed = until(&house, &running, order, "failed").await;
+    let attempts = failed[0]["attempts"].as_array().unwrap();
+    assert_eq!(
+        attempts.iter().map(|it| it["status"].clone()).collect::<Vec<_>>(),
+        vec![json!(503); 4]
+    );
+    let ids: Vec<_> =
+        third_party.received().iter().map(|it| it.header("webhook-id").to_owned()).collect();
+    assert_eq!(ids, vec![failed[0]["id"].as_str().unwrap(); 4], "the same id each time");
+
+    third_party.behave(Behaviour::default());
+    let admin = format!("http://{}/jobs", running.admin);
+    let client = Client::new();
+    assert_eq!(client.get(&admin).send().await.unwrap().status(), 401);
+    let list = format!("{admin}?state=failed");
+    let jobs: Value =
+        client.get(list).bearer_auth("operator").send().await.unwrap().json().await.unwrap();
+    assert_eq!(jobs["jobs"][0]["subject"], order.as_str());
+    assert!(jobs["jobs"][0]["last_error"].as_str().unwrap().contains("503"), "{jobs}");
+    let retry = format!("{admin}/{}/retry", jobs["jobs"][0]["id"].as_str().unwrap());
+    let retried = client.post(&retry).bearer_auth("operator").send().await.unwrap();
+    assert_eq!(retried.status(), 202);
+    until(&house, &running, order, "delivered").await;
+    let again = client.post(&retry).bearer_auth("operator").send().await.unwrap();
+    assert_eq!(again.status(), 404, "what is done leaves no record");
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_target_that_fails_now_and_then_loses_nothing() {
+    const ORDERS: usize = 40;
+    let (house, third_party, running) = started().await;
+    register(&running, &third_party).await;
+    third_party.behave(Behaviour { failure_rate: 0.1, ..Behaviour::default() });
+    for _ in 0..ORDERS {
+        house.send(&completed("acme")).await;
+    }
+    eventually("all are told", PATIENCE, async || {
+        hurry(&house).await;
+        let told: i64 =
+            sqlx::query_scalar("select count(*) from deliveries where status = 'delivered'")
+                .fetch_one(&house.pool)
+                .await
+                .unwrap();
+        (told == i64::try_from(ORDERS).unwrap()).then_some(())
+    })
+    .await;
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn redirects_floods_and_a_webhook_that_is_gone() {
+    let (house, third_party, running) = started().await;
+    let webhook = register(&running, &third_party).await;
+    let inside = format!("{}/inventory", third_party.url());
+    third_party.behave(Behaviour { redirect_to: Some(inside), ..Behaviour::default() });
+    let event = completed("acme");
+    house.send(&event).await;
+    let failed = until(&house, &running, &event.envelope.subject, "failed").await;
+    let error = failed[0]["attempts"][0]["error"].as_str().unwrap();
+    assert!(error.contains("302") && error.contains("not followed"), "{error}");
+    assert!(third_party.received().iter().all(|it| it.path == "/webhooks/shop"));
+
+    third_party.behave(Behaviour { body_bytes: 500_000_000, ..Behaviour::default() });
+    let event = completed("acme");
+    house.send(&event).await;
+    let delivered = until(&house, &running, &event.envelope.subject, "delivered").await;
+    assert_eq!(delivered[0]["attempts"][0]["status"], 200, "its status is all that counts");
+
+    third_party.behave(Behaviour { failure_rate: 1.0, ..Behaviour::default() });
+    let event = completed("acme");
+    house.send(&event).await;
+    eventually("a first try", PATIENCE, async || {
+        let deliveries = deliveries(&running, &event.envelope.subject).await;
+        deliveries.iter().any(|it| it["attempts"] != json!([])).then_some(())
+    })
+    .await;
+    let path = format!("/webhooks/{}", webhook["id"].as_str().unwrap());
+    assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 204);
+    assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 404);
+    until(&house, &running, &event.envelope.subject, "cancelled").await;
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_is_given_up_and_holds_up_no_e_mail() {
+    let (house, third_party, running) = started().await;
+    register(&running, &third_party).await;
+    third_party.behave(Behaviour { hang: true, ..Behaviour::default() });
+    let event = completed("acme");
+    house.send(&event).await;
+    house.until("the e-mail", 1, |row| row.sent).await;
+    let attempts = eventually("an attempt that took too long", PATIENCE, async || {
+        let deliveries = deliveries(&running, &event.envelope.subject).await;
+        let attempts = deliveries.first()?["attempts"].as_array()?.clone();
+        (!attempts.is_empty()).then_some(attempts)
+    })
+    .await;
+    assert!(attempts[0]["ms"].as_u64().unwrap() >= 10_000, "{attempts:?}");
+    assert!(running.shutdown().await, "it drains in time");
+}
+
+#[tokio::test]
+async fn what_leads_nowhere_or_inside_is_not_registered() {
+    let (_house, _third_party, running) = started().await;
+    for url in [
+        "http://127.0.0.1:1/",
+        "http://localhost/",
+        "http://[::1]:8090/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://10.0.0.1/",
+        "ftp://example.com/",
+        "https://user:pass@example.com/",
+        "https://1.1.1.1/#there",
+        "http://nowhere.invalid/",
+        "example.com",
+        "",
+    ] {
+        let (status, problem) =
+            ask(&running, Method::POST, "/webhooks", &json!({ "url": url })).await;
+        assert_eq!(status, 422, "{url}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().starts_with("url: "), "{problem}");
+    }
+    let unknown = json!({ "url": "https://1.1.1.1/", "events": ["order.lost"] });
+    assert_eq!(ask(&running, Method::POST, "/webhooks", &unknown).await.0, 422);
+    let sound = json!({ "url": "https://1.1.1.1/", "events": ["order.completed"] });
+    for number in 1..=20 {
+        assert_eq!(ask(&running, Method::POST, "/webhooks", &sound).await.0, 201, "{number}");
+    }
+    assert_eq!(ask(&running, Method::POST, "/webhooks", &sound).await.0, 409);
+    running.shutdown().await;
+}
