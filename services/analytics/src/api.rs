@@ -1,6 +1,7 @@
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::request::Parts;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use chassis::{Caller, Path, Peer, Problem, Query};
@@ -98,18 +99,29 @@ struct Tracked {
 async fn track(
     State(pool): State<PgPool>,
     _: Peer,
-    headers: HeaderMap,
+    _: Short,
     chassis::Json(tracked): chassis::Json<Tracked>,
 ) -> Result<StatusCode, Problem> {
-    // All of it fits into a few hundred bytes; what is larger is something else.
-    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
-    if length.is_none_or(|length| length > MAX_TRACKED_BYTES) {
-        let limit = format!("the body may have {MAX_TRACKED_BYTES} bytes, and has to say how many");
-        return Err(Problem::too_large(limit));
-    }
     if tracked.event != ORDER_PLACED {
         return Err(Problem::unprocessable(format!("event: only {ORDER_PLACED} is tracked")));
     }
     store::track(&pool, &tracked.event, &tracked.tenant_id, tracked.order_id, tracked.at).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// A body that is short, and says so. All that is tracked fits into a few hundred bytes; what is larger is something else.
+struct Short;
+
+impl<S: Send + Sync> FromRequestParts<S> for Short {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let length = parts.headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length <= MAX_TRACKED_BYTES) {
+            return Ok(Self);
+        }
+        let limit = format!("the body may have {MAX_TRACKED_BYTES} bytes, and has to say how many");
+        Err(Problem::too_large(limit))
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use analytics::{Config, app};
 use chassis::Running;
 use events::{
-    Cause, CorrelationId, Encoded, Event, Message, Order, OrderCompleted, OrderCreated, OrderId,
-    OrderStatus, OrderUpdated, SCHEMAS, TenantId,
+    Cause, CorrelationId, Encoded, Event, InvoiceIssued, Message, Order, OrderCompleted,
+    OrderCreated, OrderId, OrderStatus, OrderUpdated, SCHEMAS, TenantId,
 };
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
@@ -31,7 +31,8 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics = [OrderCreated::TYPE, OrderUpdated::TYPE, OrderCompleted::TYPE];
+        let topics =
+            [OrderCreated::TYPE, OrderUpdated::TYPE, OrderCompleted::TYPE, InvoiceIssued::TYPE];
         kafka::ensure(&settings, &topics.map(Topic::event)).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
@@ -63,10 +64,11 @@ impl House {
     pub(crate) async fn heard(&self, count: usize) {
         let what = format!("{count} events in the inbox");
         eventually(&what, PATIENCE, async || {
-            let heard: i64 = sqlx::query_scalar("select count(*) from inbox")
-                .fetch_one(&self.pool)
-                .await
-                .unwrap_or_default(); // the service may not have migrated yet
+            let heard: i64 =
+                sqlx::query_scalar("select count(*) from inbox where subscription = 'analytics'")
+                    .fetch_one(&self.pool)
+                    .await
+                    .unwrap_or_default(); // the service may not have migrated yet
             (usize::try_from(heard).unwrap() >= count).then_some(())
         })
         .await;

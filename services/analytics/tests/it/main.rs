@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod history;
 mod house;
 mod numbers;
+mod track;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::house::{House, Story, get, story};
@@ -40,7 +42,7 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
         {"day": "2026-11-20", "currency": "EUR", "orders": 7, "total": 6500},
     ]});
     assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, revenue));
-    let funnel = json!({"created": 8, "open": 1, "completed": 7});
+    let funnel = json!({"placed": 0, "created": 8, "open": 1, "completed": 7});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
     running.shutdown().await;
 }
@@ -58,5 +60,49 @@ async fn an_open_order_counts_as_its_latest_version_says() {
         sqlx::query_as("select total, version from orders").fetch_one(&house.pool).await.unwrap();
     assert_eq!((total, version), (999, 2));
     assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, json!({"revenue": []})));
+    running.shutdown().await;
+}
+
+/// Random lives of orders, told shuffled and more than once; the numbers are those of the orders as they ended.
+#[tokio::test]
+async fn the_numbers_are_those_of_the_orders_themselves() {
+    const ORDERS: usize = 60;
+    let house = House::empty().await;
+    let running = house.start().await;
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut sent, mut different) = (Vec::new(), 0);
+    let (mut open, mut revenue) = (0, BTreeMap::<(&str, &str), (u32, i64)>::new());
+    for _ in 0..ORDERS {
+        let day = *random.choice(&["2026-11-19", "2026-11-20"]).unwrap();
+        let currency = *random.choice(&["EUR", "JPY"]).unwrap();
+        let total = random.i64(10..1_000_000);
+        let Story { created, updated, completed } =
+            story("acme", currency, total, &format!("{day}T12:00:00Z"));
+        let mut life = vec![created, updated];
+        if random.bool() {
+            life.push(completed);
+            let sums = revenue.entry((day, currency)).or_default();
+            *sums = (sums.0 + 1, sums.1 + total);
+        } else {
+            open += 1;
+        }
+        different += life.len();
+        for event in life {
+            sent.extend(std::iter::repeat_n(event, random.usize(1..4)));
+        }
+    }
+    random.shuffle(&mut sent);
+    for event in &sent {
+        house.send(event).await;
+    }
+    house.heard(different).await;
+    let rows = revenue.iter().map(|((day, currency), (orders, total))| {
+        json!({ "day": day, "currency": currency, "orders": orders, "total": total })
+    });
+    let rows = json!({ "revenue": rows.collect::<Vec<_>>() });
+    assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, rows));
+    let funnel =
+        json!({ "placed": 0, "created": ORDERS, "open": open, "completed": ORDERS - open });
+    assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
     running.shutdown().await;
 }
