@@ -5,7 +5,7 @@ TARGET   := $(or $(CARGO_TARGET_DIR),target)
 ORDERFLOW := $(TARGET)/debug/orderflow
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
 
-.PHONY: help demo local local-stop test bench chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
+.PHONY: help demo compare local local-stop test bench chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -13,6 +13,9 @@ help: ## List what make can do
 
 demo: build-system ## Follow three orders to their invoices, on real servers that are gone afterwards
 	@exec $(ORDERFLOW) demo
+
+compare: build-system ## The same orders by direct calls and by events, while a service is down, then slow
+	@exec $(ORDERFLOW) compare
 
 local: build-system ## Start the system in the background, on fixed ports, its data kept in .local/
 	@exec $(ORDERFLOW) local start
@@ -47,7 +50,7 @@ lint: ## Check formatting, and clippy with warnings as errors
 
 # Only what is needed, and with cargo's own progress.
 build-system:
-	@cargo build -p ops $(addprefix -p ,$(SERVICES))
+	@cargo build -p ops -p sandbox $(addprefix -p ,$(SERVICES))
 
 # Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
 build-chaos:

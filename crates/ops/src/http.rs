@@ -57,6 +57,58 @@ pub(crate) async fn place(
     send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
 }
 
+/// `POST /orders` of one that is complete at once. Gives the status; none: there was no answer.
+pub(crate) async fn place_complete(port: u16, tenant: &Tenant) -> Option<u16> {
+    let body = json!({
+        "customer_email": format!("buyer@{}.example", tenant.name),
+        "currency": "EUR",
+        "complete": true,
+        "items": [{ "sku": "TEA-EARL-GREY", "quantity": 2, "unit_price": 1_250 }],
+    });
+    let request = CLIENT.post(format!("http://127.0.0.1:{port}/orders")).json(&body);
+    let answer = request.bearer_auth(tenant.key).send().await;
+    answer.ok().map(|answer| answer.status().as_u16())
+}
+
+#[derive(Deserialize)]
+struct Page {
+    orders: Vec<Order>,
+    next_cursor: Option<String>,
+}
+
+/// `GET /orders`, page by page: the ids of all.
+pub(crate) async fn orders(port: u16, tenant: &Tenant) -> Result<Vec<String>, Error> {
+    let (mut ids, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let url = format!("http://127.0.0.1:{port}/orders?limit=100{cursor}");
+        let page: Page = send("order", tenant, CLIENT.get(url)).await?;
+        ids.extend(page.orders.into_iter().map(|order| order.id));
+        let Some(next) = page.next_cursor else { return Ok(ids) };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+/// `PUT /faults` on an admin port; `fault` is JSON, `null` heals.
+pub(crate) async fn set_fault(
+    admin: u16,
+    token: &str,
+    subscription: &str,
+    fault: &str,
+) -> Result<(), Error> {
+    let body = format!(r#"{{"subscription": "{subscription}", "fault": {fault}}}"#);
+    let request = CLIENT.put(format!("http://127.0.0.1:{admin}/faults")).bearer_auth(token);
+    let request = request.header("content-type", "application/json").body(body);
+    let failed =
+        |source| Error::Http { service: "the admin port", request: "PUT /faults".into(), source };
+    let answer = request.send().await.map_err(failed)?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let answer = format!("{status}: {}", answer.text().await.unwrap_or_default());
+    Err(Error::Answer { service: "the admin port", request: "PUT /faults".into(), answer })
+}
+
 /// `POST /orders/{id}/complete`
 pub(crate) async fn complete(
     port: u16,
@@ -209,6 +261,13 @@ impl std::fmt::Display for Readiness {
             Self::Silent => "does not answer",
         })
     }
+}
+
+/// Whether somebody answers `GET /healthz` there.
+pub(crate) async fn is_alive(port: u16) -> bool {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/healthz"));
+    let answer = request.timeout(Duration::from_secs(2)).send().await;
+    answer.is_ok_and(|answer| answer.status().is_success())
 }
 
 /// `GET /readyz` on an admin port.

@@ -13,7 +13,10 @@ use crate::{
     error::{During, Error, Failure},
     http::readiness,
     report::{heading, line},
-    system::{ACME, GLOBEX, GRACE, KAFKA_PORT, OPERATOR_TOKEN, Place, SERVICES, System, programs},
+    system::{
+        ACME, GLOBEX, GRACE, KAFKA_PORT, OPERATOR_TOKEN, Place, SERVICES, System, THIRD_PARTY,
+        THIRD_PARTY_PORT, programs,
+    },
 };
 
 const POSTGRES: &str = "Postgres";
@@ -152,8 +155,9 @@ impl Local {
             records.extend(text.parse::<Record>());
         }
         records.sort_by_key(|record| match record.name.as_str() {
-            KAFKA => SERVICES.len(),
-            POSTGRES => SERVICES.len() + 1,
+            THIRD_PARTY => SERVICES.len(),
+            KAFKA => SERVICES.len() + 1,
+            POSTGRES => SERVICES.len() + 2,
             name => SERVICES.iter().position(|service| service.name == name).unwrap_or_default(),
         });
         Ok(records)
@@ -193,7 +197,7 @@ impl Local {
     /// Addresses, and how each part fares.
     async fn describe(&self, records: &[Record]) {
         let row =
-            |name: &str, state: &str, text: &str| line(&format!("  {name:<10} {state:<10} {text}"));
+            |name: &str, state: &str, text: &str| line(&format!("  {name:<12} {state:<10} {text}"));
         let find = |name: &str| records.iter().find(|it| it.name == name && it.is_alive());
         for service in &SERVICES {
             let state = match find(service.name) {
@@ -205,6 +209,8 @@ impl Local {
             row(service.name, &state, &addresses);
         }
         let state = |found: Option<_>| if found.is_some() { "runs" } else { "ended" };
+        let url = format!("http://127.0.0.1:{THIRD_PARTY_PORT}");
+        row(THIRD_PARTY, state(find(THIRD_PARTY)), &url);
         row(KAFKA, state(find(KAFKA)), &format!("127.0.0.1:{KAFKA_PORT}"));
         let postgres = find(POSTGRES);
         let port = postgres.and_then(|record| record.port).unwrap_or(POSTGRES_PORT);
@@ -242,7 +248,7 @@ fn file_name(record: &Record) -> String {
 
 /// What should run and does not.
 fn missing(records: &[Record]) -> Vec<&'static str> {
-    let parts = SERVICES.iter().map(|service| service.name).chain([KAFKA, POSTGRES]);
+    let parts = SERVICES.iter().map(|service| service.name).chain([THIRD_PARTY, KAFKA, POSTGRES]);
     let runs = |name: &str| records.iter().any(|record| record.name == name && record.is_alive());
     parts.filter(|name| !runs(name)).collect()
 }
@@ -250,7 +256,7 @@ fn missing(records: &[Record]) -> Vec<&'static str> {
 /// Checks the fixed ports, and gives the one for Postgres.
 fn choose_ports(console: &Console) -> Result<u16, Error> {
     let services = SERVICES.iter().flat_map(|service| [service.http, service.admin]);
-    let checked = services.chain([KAFKA_PORT]).map(port::check);
+    let checked = services.chain([THIRD_PARTY_PORT, KAFKA_PORT]).map(port::check);
     let taken: Vec<_> = checked.filter_map(Result::err).collect();
     if !taken.is_empty() {
         return Err(Error::PortsTaken(taken));
@@ -285,7 +291,8 @@ mod tests {
         let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
         assert_eq!(names, ["order", "billing", KAFKA, POSTGRES]);
         // Process 1 was not started at the time 0: a record never means a stranger.
-        let all = SERVICES.iter().map(|service| service.name).chain([KAFKA, POSTGRES]);
+        let all = SERVICES.iter().map(|service| service.name);
+        let all = all.chain([THIRD_PARTY, KAFKA, POSTGRES]);
         assert_eq!(missing(&records), all.collect::<Vec<_>>());
     }
 

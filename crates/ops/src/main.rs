@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod compare;
 mod demo;
 mod dlq;
 mod error;
@@ -26,6 +27,8 @@ use crate::{
 enum Command {
     /// Start everything, follow three orders to their invoices, and leave nothing behind
     Demo,
+    /// Run the same orders by direct calls and by events, while a service is down and while it is slow
+    Compare,
     /// Dead letters: see them, and replay them to the group that could not process them
     Dlq {
         #[command(flatten)]
@@ -79,6 +82,7 @@ async fn run(command: Command) -> Result<u8, Failure> {
     let console = Console::new();
     match command {
         Command::Dlq { place, what } => dlq::run(place, what).await,
+        Command::Compare => compare::run(&console, told_to_stop()?).await,
         Command::Demo => demo::run(&console, told_to_stop()?).await,
         Command::Local { folder, what } => {
             let local = Local::new(&folder)?;
