@@ -3,7 +3,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use chassis::{Caller, Path, Peer, Problem, Query};
 use events::{OrderId, TenantId};
 use serde::{Deserialize, Serialize};
@@ -11,17 +11,22 @@ use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use crate::basket::{self, Baskets, BestSeller};
 use crate::history::{self, Entry};
 use crate::store::{self, Funnel, ORDER_PLACED, Revenue};
 
 const MAX_TRACKED_BYTES: u64 = 4096;
 
-pub(crate) fn routes(pool: PgPool) -> Router {
+/// `basket`: the generation of it that is served.
+pub(crate) fn routes(pool: PgPool, basket: i32) -> Router {
     Router::new()
         .route("/revenue", get(revenue))
         .route("/funnel", get(funnel))
         .route("/orders/{id}/history", get(history_of_order))
         .route("/track", post(track))
+        .route("/best-sellers", get(best_sellers))
+        .route("/baskets", get(baskets))
+        .layer(Extension(Served(basket)))
         .with_state(pool)
 }
 
@@ -124,4 +129,42 @@ impl<S: Send + Sync> FromRequestParts<S> for Short {
         let limit = format!("the body may have {MAX_TRACKED_BYTES} bytes, and has to say how many");
         Err(Problem::too_large(limit))
     }
+}
+
+/// The generation of the basket that is served.
+#[derive(Clone, Copy)]
+struct Served(i32);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Most {
+    limit: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct BestSellers {
+    best_sellers: Vec<BestSeller>,
+}
+
+async fn best_sellers(
+    State(pool): State<PgPool>,
+    Extension(Served(generation)): Extension<Served>,
+    caller: Caller,
+    Query(most): Query<Most>,
+) -> Result<Json<BestSellers>, Problem> {
+    let limit = most.limit.unwrap_or(10);
+    if !(1..=100).contains(&limit) {
+        return Err(Problem::bad_request("limit must be 1 to 100"));
+    }
+    let best_sellers =
+        basket::best_sellers(&pool, generation, &caller.tenant, limit.into()).await?;
+    Ok(Json(BestSellers { best_sellers }))
+}
+
+async fn baskets(
+    State(pool): State<PgPool>,
+    Extension(Served(generation)): Extension<Served>,
+    caller: Caller,
+) -> Result<Json<Baskets>, Problem> {
+    Ok(Json(basket::baskets(&pool, generation, &caller.tenant).await?))
 }

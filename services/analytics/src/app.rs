@@ -4,13 +4,23 @@ use chassis::Service;
 use consumer::Subscription;
 use events::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
 
+use crate::consumers::basket::Fill;
 use crate::consumers::history::Note;
 use crate::consumers::orders::Project;
 use crate::{Config, api};
 
 /// The one list of analytics' subscriptions and routes.
 pub fn build(config: Config) -> Service {
-    Service::new("analytics", config.chassis)
+    let (served, sound) = config.served();
+    let mut service = Service::new("analytics", config.chassis).requires(sound);
+    for generation in config.basket_generations {
+        service = service.subscription(move |_| {
+            Subscription::new("analytics.basket")
+                .generation(generation.into())
+                .each_once(Fill { generation: generation.into() })
+        });
+    }
+    service
         .ports(8084, 9184)
         .migrations(sqlx::migrate!("./migrations"))
         .subscription(|_| {
@@ -26,5 +36,5 @@ pub fn build(config: Config) -> Service {
                 .each_once(Note::<OrderCompleted>::new())
                 .each_once(Note::<InvoiceIssued>::new())
         })
-        .routes(|parts| api::routes(parts.pool.clone()))
+        .routes(move |parts| api::routes(parts.pool.clone(), served.into()))
 }

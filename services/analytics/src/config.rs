@@ -1,3 +1,4 @@
+use chassis::ConfigError;
 use clap::Parser;
 
 /// What the service is told at start, by flags or environment.
@@ -7,6 +8,35 @@ pub struct Config {
     /// What every service is told.
     #[command(flatten)]
     pub chassis: chassis::Config,
+    /// Generations of the basket that are fed, `1,2`
+    #[arg(long, env = "BASKET_GENERATIONS", value_delimiter = ',', default_value = "1")]
+    pub basket_generations: Vec<u16>,
+    /// The one that is served [default: the first]
+    #[arg(long, env = "BASKET_SERVED")]
+    pub basket_served: Option<u16>,
+}
+
+impl Config {
+    /// As it is by default.
+    pub fn new(chassis: chassis::Config) -> Self {
+        Self { chassis, basket_generations: vec![1], basket_served: None }
+    }
+
+    /// The generation of the basket that is served; whether it can be.
+    pub(crate) fn served(&self) -> (u16, Result<(), ConfigError>) {
+        let fed = &self.basket_generations;
+        let served = self.basket_served.or(fed.first().copied()).unwrap_or(1);
+        let twice = fed.iter().enumerate().any(|(at, it)| fed[..at].contains(it));
+        if fed.contains(&0) || twice {
+            let why = "numbers from 1, each once, are wanted".to_owned();
+            return (served, Err(ConfigError::Invalid("BASKET_GENERATIONS", why)));
+        }
+        if !fed.contains(&served) {
+            let why = format!("generation {served} is none of BASKET_GENERATIONS");
+            return (served, Err(ConfigError::Invalid("BASKET_SERVED", why)));
+        }
+        (served, Ok(()))
+    }
 }
 
 impl AsRef<chassis::Config> for Config {

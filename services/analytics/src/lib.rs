@@ -3,6 +3,7 @@
 pub mod app;
 
 mod api;
+mod basket;
 mod config;
 mod consumers;
 mod history;

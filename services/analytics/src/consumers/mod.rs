@@ -1,2 +1,3 @@
+pub(crate) mod basket;
 pub(crate) mod history;
 pub(crate) mod orders;

@@ -40,13 +40,23 @@ impl House {
     }
 
     pub(crate) async fn start(&self) -> Running {
+        self.start_with(|_| {}).await
+    }
+
+    /// With whatever is not as it is by default.
+    pub(crate) async fn start_with(&self, configure: impl FnOnce(&mut Config)) -> Running {
+        let mut config = self.config();
+        configure(&mut config);
+        app::build(config).start().await.unwrap()
+    }
+
+    pub(crate) fn config(&self) -> Config {
         let space = &self.space;
-        let chassis = chassis::Config::for_tests(
+        Config::new(chassis::Config::for_tests(
             space.database_url(),
             space.kafka_brokers(),
             space.topic_prefix(),
-        );
-        app::build(Config { chassis }).start().await.unwrap()
+        ))
     }
 
     /// Sends an event the way a relay does.

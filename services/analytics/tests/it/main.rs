@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod api;
+mod basket;
 mod history;
 mod house;
 mod numbers;

@@ -1,0 +1,86 @@
+//! What is bought: items per order, and the best sellers.
+
+use consumer::Received;
+use events::{OrderCompleted, TenantId};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use telemetry::query_span;
+use tracing::Instrument;
+
+/// How much of something was bought, and in how many orders.
+#[derive(sqlx::FromRow, Serialize)]
+pub(crate) struct BestSeller {
+    sku: String,
+    quantity: i64,
+    orders: i64,
+}
+
+/// What orders hold.
+#[derive(sqlx::FromRow, Serialize)]
+pub(crate) struct Baskets {
+    orders: i64,
+    items: i64,
+    items_per_order: f64,
+}
+
+/// Writes what completed orders hold, each once. An order may name a sku on several lines.
+pub(crate) async fn write(
+    tx: &mut PgConnection,
+    generation: i32,
+    events: &[Received<OrderCompleted>],
+) -> sqlx::Result<()> {
+    let orders = || events.iter().map(|event| &event.data.order);
+    let lines = || orders().flat_map(|order| order.items.iter().map(move |item| (order, item)));
+    sqlx::query(
+        "insert into basket (generation, order_id, sku, tenant_id, quantity)
+         select $1, order_id, sku, tenant_id, sum(quantity)::bigint
+         from unnest($2::uuid[], $3::text[], $4::text[], $5::bigint[]) as line (order_id, sku, tenant_id, quantity)
+         group by order_id, sku, tenant_id order by order_id, sku
+         on conflict do nothing",
+    )
+    .bind(generation)
+    .bind(lines().map(|(order, _)| order.order_id.0).collect::<Vec<_>>())
+    .bind(lines().map(|(_, item)| item.sku.as_str()).collect::<Vec<_>>())
+    .bind(lines().map(|(order, _)| order.tenant_id.as_str()).collect::<Vec<_>>())
+    .bind(lines().map(|(_, item)| item.quantity).collect::<Vec<_>>())
+    .execute(tx)
+    .instrument(query_span("insert basket"))
+    .await?;
+    Ok(())
+}
+
+/// What a tenant sells most of.
+pub(crate) async fn best_sellers(
+    pool: &PgPool,
+    generation: i32,
+    tenant: &TenantId,
+    limit: i64,
+) -> sqlx::Result<Vec<BestSeller>> {
+    sqlx::query_as(
+        "select sku, sum(quantity)::bigint as quantity, count(*) as orders from basket
+         where generation = $1 and tenant_id = $2
+         group by sku order by quantity desc, sku limit $3",
+    )
+    .bind(generation)
+    .bind(tenant.as_str())
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// How much a tenant's orders hold.
+pub(crate) async fn baskets(
+    pool: &PgPool,
+    generation: i32,
+    tenant: &TenantId,
+) -> sqlx::Result<Baskets> {
+    sqlx::query_as(
+        "select orders, items, coalesce(items::float8 / nullif(orders, 0), 0) as items_per_order
+         from (select count(distinct order_id) as orders, coalesce(sum(quantity), 0)::bigint as items
+               from basket where generation = $1 and tenant_id = $2) as sums",
+    )
+    .bind(generation)
+    .bind(tenant.as_str())
+    .fetch_one(pool)
+    .await
+}

@@ -1,0 +1,92 @@
+use analytics::app;
+use chassis::Running;
+use sandbox::testing::eventually;
+use serde_json::{Value, json};
+
+use crate::house::{House, PATIENCE, get, story};
+
+/// Completed orders, each of what the schema's example holds, told twice.
+async fn sell(house: &House, orders: usize) {
+    for _ in 0..orders {
+        let completed = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z").completed;
+        house.send(&completed).await;
+        house.send(&completed).await;
+    }
+}
+
+async fn until(running: &Running, orders: usize) -> Value {
+    eventually("all orders are in the baskets", PATIENCE, async || {
+        let (_, baskets) = get(running, "/baskets", "demo-acme").await;
+        (baskets["orders"] == orders).then_some(())
+    })
+    .await;
+    get(running, "/best-sellers", "demo-acme").await.1
+}
+
+#[tokio::test]
+async fn a_feature_that_is_new_gets_what_happened_before_it() {
+    let house = House::empty().await;
+    sell(&house, 5).await;
+    let running = house.start().await;
+    let best = until(&running, 5).await;
+    let first = &best["best_sellers"][0];
+    assert_eq!(first["orders"], 5, "{best}");
+    let (_, baskets) = get(&running, "/baskets", "demo-acme").await;
+    let items = baskets["items"].as_f64().unwrap();
+    assert!(items >= 5.0 && baskets["items_per_order"] == items / 5.0, "{baskets}");
+    assert_eq!(
+        get(&running, "/best-sellers", "demo-globex").await.1,
+        json!({ "best_sellers": [] })
+    );
+    assert_eq!(get(&running, "/best-sellers?limit=0", "demo-acme").await.0, 400);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_second_generation_reads_all_anew_beside_the_first_and_takes_over() {
+    let house = House::empty().await;
+    sell(&house, 4).await;
+    let running = house.start().await;
+    let before = until(&running, 4).await;
+    running.shutdown().await;
+
+    // The first went wrong: what it wrote stays what people see until the second is right.
+    sqlx::query("update basket set quantity = 0").execute(&house.pool).await.unwrap();
+    let running = house.start_with(|config| config.basket_generations = vec![1, 2]).await;
+    eventually("the second has caught up", PATIENCE, async || {
+        let orders: i64 =
+            sqlx::query_scalar("select count(distinct order_id) from basket where generation = 2")
+                .fetch_one(&house.pool)
+                .await
+                .unwrap();
+        (orders == 4).then_some(())
+    })
+    .await;
+    assert_eq!(get(&running, "/baskets", "demo-acme").await.1["items"], 0);
+    running.shutdown().await;
+
+    let running = house
+        .start_with(|config| {
+            config.basket_generations = vec![1, 2];
+            config.basket_served = Some(2);
+        })
+        .await;
+    assert_eq!(get(&running, "/best-sellers", "demo-acme").await, (200, before));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn generations_that_make_no_sense_are_named() {
+    let house = House::empty().await;
+    for (fed, served, named) in [
+        (vec![1], Some(2), "BASKET_SERVED"),
+        (vec![1, 1], None, "BASKET_GENERATIONS"),
+        (vec![0], None, "BASKET_GENERATIONS"),
+    ] {
+        let mut config = house.config();
+        (config.basket_generations, config.basket_served) = (fed, served);
+        let error = app::build(config).start().await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains(named), "{cause}");
+    }
+}
