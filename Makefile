@@ -35,7 +35,7 @@ chaos-bugs: build-chaos ## Seed bugs, and see that the fault suite finds each
 	@exec $(CHAOS) --bug all
 
 bench: ## Measure each part beside what it could at best be, in release, some minutes
-	@cargo build --release -p bench -p order -p billing
+	@cargo build --release -p bench -p order -p billing -p analytics
 	@$(TARGET)/release/bench
 
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)

@@ -51,6 +51,36 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
     ])
 }
 
+/// The same while another consumer is alive, and while it is dead.
+pub(crate) async fn with_one_dead(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+    let (orders, invoices) = (bench.database("dead_order").await?, bench.database("dead_billing"));
+    let (invoices, numbers) = (invoices.await?, bench.database("dead_analytics").await?);
+    let order = bench.service("order", &orders, "dead-").await?;
+    let billing = bench.service("billing", &invoices, "dead-").await?;
+    let pool = servers::pool(&invoices).await?;
+    let p99 = async |seconds| {
+        let waits = place(order.port, seconds).await?.invoiced(&pool).await?;
+        Outcome::Ok(quantile(waits, 0.99))
+    };
+    p99(WARM_UP).await?;
+    let mut rounds = Vec::new();
+    for round in 1..=size.rounds {
+        let dead = p99(size.seconds(SECONDS)).await?;
+        let analytics = bench.service("analytics", &numbers, "dead-").await?;
+        // Until it has caught up with what it missed.
+        p99(WARM_UP).await?;
+        let alive = p99(size.seconds(SECONDS)).await?;
+        analytics.kill().await;
+        let said = format!("p99 {dead:.1} ms with analytics dead, {alive:.1} ms with it alive");
+        report.round("dead consumer", round, size.rounds, &said);
+        rounds.push(Round { ours: dead, theirs: alive });
+    }
+    billing.stop().await;
+    order.stop().await;
+    // At most a tenth more.
+    Ok(vec![Row::less("p99 with one consumer dead, over alive", "ms", 0.91, rounds)])
+}
+
 /// When each order's response arrived.
 struct Orders(HashMap<Uuid, SystemTime>);
 

@@ -3,7 +3,9 @@
 mod batch;
 mod client;
 mod consumer;
+mod deferred;
 mod flow;
+mod jobs;
 mod load;
 mod orders;
 mod relay;
@@ -33,6 +35,9 @@ enum Name {
     Relay,
     Flow,
     Orders,
+    DeadConsumer,
+    Deferred,
+    Jobs,
 }
 
 /// Measures each part beside what it could at best be, on the same servers, in the same run.
@@ -127,6 +132,9 @@ async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
         Name::Relay => relay::measure(bench, size, report).await,
         Name::Flow => flow::measure(bench, size, report).await,
         Name::Orders => orders::measure(bench, size, report).await,
+        Name::DeadConsumer => flow::with_one_dead(bench, size, report).await,
+        Name::Deferred => deferred::measure(size, report).await,
+        Name::Jobs => jobs::measure(bench, size, report).await,
     };
     report.add(&format!("{name:?}").to_lowercase(), measured);
 }

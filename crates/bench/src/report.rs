@@ -43,10 +43,20 @@ impl Row {
         Self { name, ours, theirs, unit, ratio: ours / theirs, target, rounds }
     }
 
+    /// Less is better.
+    pub(crate) fn less(
+        name: &'static str,
+        unit: &'static str,
+        target: f64,
+        rounds: Vec<Round>,
+    ) -> Self {
+        let (ours, theirs) = medians(&rounds);
+        Self { name, ours, theirs, unit, ratio: theirs / ours, target, rounds }
+    }
+
     /// Less is better, and theirs is the bound.
     pub(crate) fn time(name: &'static str, rounds: Vec<Round>) -> Self {
-        let (ours, theirs) = medians(&rounds);
-        Self { name, ours, theirs, unit: "ms", ratio: theirs / ours, target: 1.0, rounds }
+        Self::less(name, "ms", 1.0, rounds)
     }
 }
 

@@ -102,6 +102,11 @@ impl Service {
     pub(crate) async fn stop(mut self) {
         self.process.stop(GRACE).await;
     }
+
+    /// As `kill -9` does.
+    pub(crate) async fn kill(mut self) {
+        self.process.kill_9().await;
+    }
 }
 
 async fn is_ready(admin: u16) -> Outcome<bool> {

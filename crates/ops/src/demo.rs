@@ -40,12 +40,12 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     let start = Instant::now();
     let mut stop = pin!(stop);
     heading("Orderflow: three orders become three invoices");
-    let system = tokio::select! {
+    let mut system = tokio::select! {
         started = System::start(Place::Passing, console) => started.during("start the system")?,
         signal = &mut stop => return Ok(interrupted(signal)),
     };
     let ended = tokio::select! {
-        shown = show(&system, console) => shown.map(|()| None),
+        shown = show(&mut system, console) => shown.map(|()| None),
         signal = &mut stop => Ok(Some(signal)),
     };
     let ended = ended.map_err(|failure| Failure { logs: system.log_tails(), ..failure });
@@ -60,7 +60,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     line(&format!(
         "\nEach of the {} orders has exactly one invoice. Nothing is left running, and no folder.\n\
          It took {:.1} s. To keep the system and try it by hand: make local",
-        WISHES.len(),
+        WISHES.len() + 1,
         start.elapsed().as_secs_f64()
     ));
     Ok(0)
@@ -80,7 +80,7 @@ struct Flow {
     invoice: Invoice,
 }
 
-async fn show(system: &System, console: &Console) -> Result<(), Failure> {
+async fn show(system: &mut System, console: &Console) -> Result<(), Failure> {
     let show = Show {
         console,
         settings: system.kafka(),
@@ -88,7 +88,9 @@ async fn show(system: &System, console: &Console) -> Result<(), Failure> {
         billing_port: system.port(BILLING),
         notification_port: system.port("notification"),
         analytics_port: system.port("analytics"),
+        third_party_port: system.third_party.port,
     };
+    show.registers().await.during("register a webhook")?;
     let group = Group::new(&show.settings, BILLING).during("watch billing's group")?;
     let mut completed =
         Reader::new(&show.settings, COMPLETED).during("read the topic of completed orders")?;
@@ -114,6 +116,13 @@ async fn show(system: &System, console: &Console) -> Result<(), Failure> {
     heading("The others heard of the same events");
     show.others_heard(&flows).await.during("see the e-mails and the numbers")?;
 
+    heading("A webhook of acme's was told of its two orders, at a third party");
+    show.webhook_was_told(&flows).await.during("see the webhook's requests")?;
+
+    heading("Notification is killed, and an order does not notice");
+    let last = show.without_notification(system, run, &mut completed).await;
+    flows.push(last.during("do without notification")?);
+
     heading("Then Kafka delivers one event twice, and a message of random bytes");
     show.nothing_comes_of_it(&flows, &group).await.during("show that neither changes anything")
 }
@@ -125,6 +134,7 @@ struct Show<'a> {
     billing_port: u16,
     notification_port: u16,
     analytics_port: u16,
+    third_party_port: u16,
 }
 
 impl Show<'_> {
@@ -220,10 +230,14 @@ impl Show<'_> {
         let id = &flow.order.id;
         let ask = async || {
             let emails = http::emails(self.notification_port, &flow.tenant, id).await?;
-            let all = emails.len() == 2 && emails.iter().all(|email| email.sent_at.is_some());
+            let wanted = ["confirmation", "receipt"];
+            let all = wanted.iter().all(|kind| {
+                emails.iter().any(|email| email.kind == *kind && email.sent_at.is_some())
+            });
             Ok(all.then_some(emails))
         };
-        let emails = until_some(format!("two e-mails of the order {id} are sent"), ask).await?;
+        let until = format!("confirmation and receipt of the order {id} are sent");
+        let emails = until_some(until, ask).await?;
         let told = emails.iter().map(|email| format!("{} to {}", email.kind, email.to));
         Ok(told.collect::<Vec<_>>().join(", "))
     }
@@ -241,6 +255,55 @@ impl Show<'_> {
         let revenue = money(total, currency);
         until_some(format!("the revenue of {} is {revenue}", tenant.name), ask).await?;
         Ok(format!("{:8} {revenue:>12}   orders: {}", tenant.name, orders.len()))
+    }
+
+    async fn registers(&self) -> Result<(), Error> {
+        let url = format!("http://127.0.0.1:{}/webhooks/acme", self.third_party_port);
+        http::register(self.notification_port, &ACME, &url).await
+    }
+
+    /// Each order of the tenant was told twice: that it is complete, and that it is invoiced.
+    async fn webhook_was_told(&self, flows: &[Flow]) -> Result<(), Error> {
+        let orders: Vec<_> = flows
+            .iter()
+            .filter(|flow| flow.tenant.name == ACME.name)
+            .map(|it| &it.order.id)
+            .collect();
+        let ask = async || {
+            let told = http::received(self.third_party_port, "/webhooks").await?;
+            let all = orders.iter().all(|id| {
+                told.iter().filter(|it| it.status == Some(204) && it.body.contains(*id)).count()
+                    == 2
+            });
+            Ok(all.then_some(told))
+        };
+        let told = until_some("the webhook was told of each order".into(), ask).await?;
+        let Some(first) = told.first() else { return Ok(()) };
+        fields(&[
+            ("requests", told.len().to_string()),
+            ("webhook-id", first.header("webhook-id").into()),
+            ("webhook-signature", first.header("webhook-signature").into()),
+        ]);
+        Ok(())
+    }
+
+    async fn without_notification(
+        &self,
+        system: &mut System,
+        run: u32,
+        completed: &mut Reader,
+    ) -> Result<Flow, Error> {
+        system.kill("notification").await;
+        let wish = Wish { tenant: ACME, currency: "EUR", items: &[("TEAPOT", 1, 4_200)] };
+        let number = WISHES.len() + 1;
+        let correlation_id = format!("demo-{run:08x}-{number}");
+        let flow = self.flow(number, wish, &correlation_id, completed).await?;
+        let slow = OnlyIfSlow::new(self.console);
+        let again = system.start_again("notification");
+        step(&slow, "starting notification again", again, |()| "notification again".into()).await?;
+        let sent = step(&slow, "waiting for its e-mails", self.sent(&flow), |_| "sent".into());
+        fields(&[("started again", sent.await?)]);
+        Ok(flow)
     }
 
     async fn nothing_comes_of_it(&self, flows: &[Flow], group: &Group) -> Result<(), Error> {

@@ -154,6 +154,46 @@ pub(crate) async fn emails(
     Ok(send::<Emails>("notification", tenant, request).await?.emails)
 }
 
+#[derive(Deserialize)]
+struct Id {
+    #[serde(rename = "id")]
+    _id: String,
+}
+
+/// `POST /webhooks`
+pub(crate) async fn register(port: u16, tenant: &Tenant, url: &str) -> Result<(), Error> {
+    let request = CLIENT.post(format!("http://127.0.0.1:{port}/webhooks"));
+    let request = request.json(&json!({ "url": url }));
+    send::<Id>("notification", tenant, request).await.map(drop)
+}
+
+/// A request that the third party received.
+#[derive(Deserialize)]
+pub(crate) struct Received {
+    pub(crate) body: String,
+    headers: Vec<(String, String)>,
+    /// What it answered.
+    pub(crate) status: Option<u16>,
+}
+
+impl Received {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let header = self.headers.iter().find(|header| header.0 == name);
+        header.map_or("", |header| header.1.as_str())
+    }
+}
+
+#[derive(Deserialize)]
+struct AllReceived {
+    received: Vec<Received>,
+}
+
+/// `GET /received?path=` of the third party.
+pub(crate) async fn received(port: u16, path: &str) -> Result<Vec<Received>, Error> {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/received?path={path}"));
+    Ok(execute::<AllReceived>("the third party", request).await?.received)
+}
+
 /// What orders came to on a day, in a currency.
 #[derive(Deserialize)]
 pub(crate) struct Revenue {

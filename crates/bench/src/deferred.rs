@@ -1,0 +1,112 @@
+//! What deferring takes off a response, and what it costs one.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use defer::{Defer, DeferLayer, Deferrer, Options};
+use telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
+
+use crate::client::Client;
+use crate::report::{NO_TARGET, Report, Round, Row, quantile};
+use crate::{Outcome, Size};
+
+/// What a caller has to wait for, and what not.
+const CORE: Duration = Duration::from_millis(80);
+const AFTER: Duration = Duration::from_millis(1_120);
+/// Requests of a round that wait, side by side.
+const WAITING: usize = 16;
+/// Requests of a round that do nothing, on so many connections.
+const IDLE: usize = 8_000;
+const CONNECTIONS: usize = 8;
+
+pub(crate) async fn measure(size: Size, report: &Report) -> Outcome<Vec<Row>> {
+    let (port, serving) = serve().await?;
+    let (mut responses, mut costs) = (Vec::new(), Vec::new());
+    for round in 1..=size.rounds {
+        let ours = quantile(ask(port, "/deferred", WAITING, 1).await?, 0.5);
+        let theirs = quantile(ask(port, "/sync", WAITING, 1).await?, 0.5);
+        responses.push(Round { ours, theirs });
+        let each = size.of(IDLE) / CONNECTIONS;
+        let four = quantile(ask(port, "/four", CONNECTIONS, each).await?, 0.99);
+        let none = quantile(ask(port, "/none", CONNECTIONS, each).await?, 0.99);
+        costs.push(Round { ours: four, theirs: none });
+        let said = format!(
+            "{ours:.0} ms, {theirs:.0} ms in line; p99 {four:.2} ms with four tasks, {none:.2} ms with none"
+        );
+        report.round("deferred", round, size.rounds, &said);
+    }
+    serving.abort();
+    Ok(vec![
+        Row::less("response with work deferred, over in line", "ms", 12.0, responses),
+        Row::less("p99 with 4 deferred tasks, over none", "ms", NO_TARGET, costs),
+    ])
+}
+
+async fn serve() -> Outcome<(u16, JoinHandle<()>)> {
+    // As many as wait here would be too many for a service's own limits.
+    let options = Options { max_running: 4 * IDLE, ..Options::default() };
+    let deferrer = Deferrer::new(options, &Metrics::new("bench").meter("defer"));
+    let routes = Router::new()
+        .route(
+            "/sync",
+            get(async || {
+                sleep(CORE).await;
+                sleep(AFTER).await;
+            }),
+        )
+        .route(
+            "/deferred",
+            get(async |defer: Defer| {
+                sleep(CORE).await;
+                defer.run("after", sleep(AFTER));
+            }),
+        )
+        .route("/none", get(async || {}))
+        .route(
+            "/four",
+            get(async |defer: Defer| {
+                for label in ["one", "two", "three", "four"] {
+                    defer.run(label, tokio::task::yield_now());
+                }
+            }),
+        )
+        .layer(DeferLayer::new(deferrer));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    let serving = tokio::spawn(async move {
+        // It ends when it is aborted.
+        let _ = axum::serve(listener, routes).await;
+    });
+    Ok((port, serving))
+}
+
+/// Gives the milliseconds that each answer took.
+async fn ask(port: u16, path: &str, connections: usize, each: usize) -> Outcome<Vec<f64>> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
+    let mut asking = JoinSet::new();
+    for _ in 0..connections {
+        let request = request.clone();
+        asking.spawn(async move {
+            let mut client = Client::connect(port).await?;
+            let mut times = Vec::with_capacity(each);
+            for _ in 0..each {
+                let asked = Instant::now();
+                let (status, _) = client.send(request.as_bytes()).await?;
+                times.push(asked.elapsed().as_secs_f64() * 1000.0);
+                if status != 200 {
+                    return Err(format!("status {status}").into());
+                }
+            }
+            Outcome::Ok(times)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(times) = asking.join_next().await {
+        all.extend(times??);
+    }
+    Ok(all)
+}
