@@ -54,7 +54,7 @@ build-system:
 
 # Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
 build-chaos:
-	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build -p order -p billing -p sabotage --features sabotage/on
+	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build $(addprefix -p ,$(SERVICES)) -p sabotage --features sabotage/on
 	@cargo build -p checks --bin chaos
 
 build-ops:

@@ -24,7 +24,7 @@ pub(crate) struct OrderRow {
 /// Source and id of an event.
 pub(crate) type EventKey = (String, String);
 
-/// The books of both services.
+/// The books of all services.
 #[derive(Debug)]
 pub(crate) struct Books {
     pub(crate) orders: HashMap<Uuid, OrderRow>,
@@ -32,6 +32,10 @@ pub(crate) struct Books {
     pub(crate) placed_twice: Vec<String>,
     /// Invoice ids by order.
     pub(crate) invoices: HashMap<Uuid, Vec<Uuid>>,
+    /// Kinds of e-mails by order, as notification has them.
+    pub(crate) emails: HashMap<Uuid, Vec<String>>,
+    /// Whether an order is completed, as analytics has it.
+    pub(crate) counted: HashMap<Uuid, bool>,
     /// What billing's inbox has.
     pub(crate) inbox: HashSet<EventKey>,
     /// All records, by topic.
@@ -57,10 +61,14 @@ impl Books {
         let dead: Vec<_> = lying.into_iter().filter_map(with_origin).collect();
         let mut order = scene.system.database("order").await?;
         let mut billing = scene.system.database("billing").await?;
+        let mut notification = scene.system.database("notification").await?;
+        let mut analytics = scene.system.database("analytics").await?;
         let books = Self {
             orders: orders(&mut order).await?,
             placed_twice: placed_twice(&mut order).await?,
             invoices: invoices(&mut billing).await?,
+            emails: emails(&mut notification).await?,
+            counted: counted(&mut analytics).await?,
             inbox: inbox(&mut billing).await?,
             records,
             unreadable_dead: all - dead.len(),
@@ -69,6 +77,8 @@ impl Books {
         };
         order.close().await?;
         billing.close().await?;
+        notification.close().await?;
+        analytics.close().await?;
         Ok(books)
     }
 
@@ -127,6 +137,24 @@ async fn invoices(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec
         by_order.entry(order).or_default().push(invoice);
     }
     Ok(by_order)
+}
+
+async fn emails(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<String>>> {
+    let rows: Vec<(Uuid, String)> =
+        sqlx::query_as("select order_id, kind from emails").fetch_all(database).await?;
+    let mut by_order: HashMap<_, Vec<_>> = HashMap::new();
+    for (order, kind) in rows {
+        by_order.entry(order).or_default().push(kind);
+    }
+    Ok(by_order)
+}
+
+async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, bool>> {
+    let rows: Vec<(Uuid, bool)> =
+        sqlx::query_as("select order_id, completed_at is not null from orders")
+            .fetch_all(database)
+            .await?;
+    Ok(rows.into_iter().collect())
 }
 
 async fn inbox(database: &mut PgConnection) -> sqlx::Result<HashSet<EventKey>> {

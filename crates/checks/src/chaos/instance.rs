@@ -47,9 +47,8 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Starts it on free ports and waits until it is ready.
-    pub(crate) async fn start(plan: Plan) -> Result<Self, Error> {
-        let (http, admin) = free_ports()?;
+    /// Starts it on these ports, HTTP and admin, and waits until it is ready.
+    pub(crate) async fn start(plan: Plan, (http, admin): (u16, u16)) -> Result<Self, Error> {
         let process = launch(&plan, http, admin).await?;
         Ok(Self { http, admin, plan, process })
     }
@@ -125,6 +124,8 @@ async fn launch(plan: &Plan, http: u16, admin: u16) -> Result<Process, Error> {
         .env("HTTP_ADDR", format!("127.0.0.1:{http}"))
         .env("ADMIN_ADDR", format!("127.0.0.1:{admin}"))
         .env("TENANTS", "demo-acme=acme")
+        .env("EVENT_SENDERS", "order=/order:order.completed")
+        .env("MAIL_DIR", plan.log.with_file_name("mail"))
         .env("OPERATOR_TOKEN", TOKEN)
         .env("FAULTS", "on")
         .env("RUST_LOG", "warn,outbox=info")
@@ -138,7 +139,7 @@ async fn launch(plan: &Plan, http: u16, admin: u16) -> Result<Process, Error> {
 }
 
 /// Two different ones.
-fn free_ports() -> std::io::Result<(u16, u16)> {
+pub(crate) fn free_ports() -> std::io::Result<(u16, u16)> {
     let listen = || TcpListener::bind(("127.0.0.1", 0));
     let (one, other) = (listen()?, listen()?);
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))

@@ -22,6 +22,8 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
         ("one_order_row", one_order_row(books, placed)),
         ("one_event_id", one_event_id(books)),
         ("one_invoice", one_invoice(books)),
+        ("one_confirmation_one_receipt", one_of_each_email(books)),
+        ("one_metric", one_metric(books)),
         ("nothing_uncommitted", nothing_uncommitted(books, scene)),
         ("every_record_accounted", every_record_accounted(books)),
         ("dead_letters_as_they_were", dead_letters_as_they_were(books)),
@@ -93,6 +95,39 @@ fn one_invoice(books: &Books) -> Objections {
     let invoices = |order| books.invoices.get(order).map_or(0, Vec::len);
     let wrong = completed.filter(|(order, _)| invoices(order) != 1);
     wrong.map(|(order, _)| format!("the order {order} has {} invoices", invoices(order))).collect()
+}
+
+/// Every completed order has exactly one confirmation and one receipt, and no order has more than one
+/// acknowledgement, which is told once and without a retry.
+fn one_of_each_email(books: &Books) -> Objections {
+    let mut objections = Objections::new();
+    for (order, row) in &books.orders {
+        let emails = books.emails.get(order).map_or(&[][..], Vec::as_slice);
+        let count = |kind: &str| emails.iter().filter(|it| *it == kind).count();
+        let wanted = usize::from(row.completed);
+        for kind in ["confirmation", "receipt"] {
+            if count(kind) != wanted {
+                let count = count(kind);
+                objections.push(format!("the order {order} has {count} e-mails {kind}"));
+            }
+        }
+        if count("acknowledgement") > 1 {
+            objections.push(format!("the order {order} was acknowledged more than once"));
+        }
+    }
+    objections
+}
+
+/// Every order is counted, as far as it is.
+fn one_metric(books: &Books) -> Objections {
+    let wrong = books.orders.iter().filter_map(|(order, row)| match books.counted.get(order) {
+        None => Some(format!("the order {order} is not counted")),
+        Some(completed) if *completed != row.completed => {
+            Some(format!("the order {order} is counted as completed: {completed}"))
+        }
+        Some(_) => None,
+    });
+    wrong.collect()
 }
 
 /// No invoice without a completed order, no event of a version or an invoice that was not committed.

@@ -59,8 +59,8 @@ pub async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let ended = match &arguments.bug {
-        Some(bug) => bugs::hunt(&arguments.programs, bug).await,
-        None => run(&arguments).await,
+        Some(bug) => Box::pin(bugs::hunt(&arguments.programs, bug)).await,
+        None => Box::pin(run(&arguments)).await,
     };
     match ended {
         Ok(true) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::faults::Fault;
-use super::instance::Instance;
+use super::instance::{Instance, free_ports};
 use super::load::{Load, Placed};
 use super::system::System;
 use super::topics::{self, Place};
@@ -23,6 +23,8 @@ pub(crate) struct Scene {
     pub(crate) system: System,
     pub(crate) order: Instance,
     pub(crate) billing: Instance,
+    pub(crate) notification: Instance,
+    pub(crate) analytics: Instance,
     /// Further instances; those that left before the end are not among them.
     pub(crate) others: Vec<Instance>,
     pub(crate) load: Load,
@@ -41,11 +43,21 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Starts order and billing as the fault wants them, and the load when billing is at work.
+    /// Starts the services, order and billing as the fault wants them, and the load when billing is at work.
     pub(crate) async fn set(system: System, fault: &Fault) -> Result<Self, Error> {
         // One after the other: which topics there are must not hang on who was first.
-        let order = system.order(fault.order).await?;
+        let (of_notification, of_analytics) = (free_ports()?, free_ports()?);
+        let url = |(http, _): (u16, u16)| format!("http://127.0.0.1:{http}");
+        let (notification, analytics) = (url(of_notification), url(of_analytics));
+        let downstream = [
+            ("NOTIFICATION_URL", notification.as_str()),
+            ("ANALYTICS_URL", analytics.as_str()),
+            ("SERVICE_KEY", "order"),
+        ];
+        let order = system.order(&[fault.order, &downstream].concat()).await?;
         let billing = system.billing(fault.billing).await?;
+        let notification = system.instance("notification", of_notification, &[]).await?;
+        let analytics = system.instance("analytics", of_analytics, &[]).await?;
         // It finds its topics only after a while, and a fault strikes nobody who does nothing.
         let settings = system.kafka();
         let at_work = async || topics::members(&settings).is_ok_and(|it| it == Some(1));
@@ -59,6 +71,8 @@ impl Scene {
             load: Load::start(order.http),
             order,
             billing,
+            notification,
+            analytics,
             system,
             others: Vec::new(),
             written: Vec::new(),
@@ -97,7 +111,9 @@ impl Scene {
 
     /// Everything that runs, to be asked or ended.
     pub(crate) fn instances(&mut self) -> Vec<&mut Instance> {
-        [&mut self.order, &mut self.billing].into_iter().chain(&mut self.others).collect()
+        let each =
+            [&mut self.order, &mut self.billing, &mut self.notification, &mut self.analytics];
+        each.into_iter().chain(&mut self.others).collect()
     }
 }
 

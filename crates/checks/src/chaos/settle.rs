@@ -28,6 +28,33 @@ pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
     None
 }
 
+/// Waits until notification and analytics have what their own books are to have, for as long as is waited for billing.
+pub(crate) async fn others_caught_up(scene: &Scene) {
+    let healed = scene.healed_at();
+    while healed.elapsed() < HEAL + LATE {
+        if others_have_all(scene).await.unwrap_or(false) {
+            return;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// By number; the invariants look at each.
+async fn others_have_all(scene: &Scene) -> Result<bool, Error> {
+    let count = async |service: &str, sql: &'static str| {
+        let mut database = scene.system.database(service).await?;
+        Ok::<i64, Error>(sqlx::query_scalar(sql).fetch_one(&mut database).await?)
+    };
+    let orders = count("order", "select count(*) from orders").await?;
+    let completed =
+        count("order", "select count(*) from orders where status = 'completed'").await?;
+    let emails = "select count(*) from emails where kind in ('confirmation', 'receipt')";
+    let sold = "select count(*) from orders where completed_at is not null";
+    Ok(count("notification", emails).await? >= 2 * completed
+        && count("analytics", "select count(*) from orders").await? >= orders
+        && count("analytics", sold).await? >= completed)
+}
+
 /// The outbox first: what leaves it later is lag already when that is asked.
 async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
     Ok(waiting(scene, "order").await? == 0

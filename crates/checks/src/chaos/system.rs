@@ -1,5 +1,6 @@
 //! Postgres and Kafka of the trial's own, and what is asked of them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use kafka::Settings;
@@ -7,15 +8,14 @@ use sandbox::{Servers, ServersOptions, Silent, Tools};
 use sqlx::{Connection, PgConnection};
 
 use super::Error;
-use super::instance::{Instance, Plan};
+use super::instance::{Instance, Plan, free_ports};
 
 /// The servers, on free ports and with data that goes with them.
 #[derive(Debug)]
 pub(crate) struct System {
     pub(crate) servers: Servers,
     programs: PathBuf,
-    order_url: String,
-    billing_url: String,
+    databases: HashMap<&'static str, String>,
     /// The bug that every service is started with.
     bug: Option<&'static str>,
 }
@@ -23,23 +23,26 @@ pub(crate) struct System {
 impl System {
     pub(crate) async fn start(programs: &Path, bug: Option<&'static str>) -> Result<Self, Error> {
         let servers = Servers::start(ServersOptions::default(), &Tools::find()?, &Silent).await?;
-        let order_url = servers.postgres.create_database("order").await?;
-        let billing_url = servers.postgres.create_database("billing").await?;
-        Ok(Self { servers, programs: programs.to_owned(), order_url, billing_url, bug })
+        let mut databases = HashMap::new();
+        for name in ["order", "billing", "notification", "analytics"] {
+            databases.insert(name, servers.postgres.create_database(name).await?);
+        }
+        Ok(Self { servers, programs: programs.to_owned(), databases, bug })
     }
 
     pub(crate) async fn order(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {
-        self.instance("order", &self.order_url, more).await
+        self.instance("order", free_ports()?, more).await
     }
 
     pub(crate) async fn billing(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {
-        self.instance("billing", &self.billing_url, more).await
+        self.instance("billing", free_ports()?, more).await
     }
 
-    async fn instance(
+    /// A service on these ports, HTTP and admin.
+    pub(crate) async fn instance(
         &self,
-        name: &str,
-        database_url: &str,
+        name: &'static str,
+        ports: (u16, u16),
         more: &[(&str, &str)],
     ) -> Result<Instance, Error> {
         let program = self.programs.join(name);
@@ -49,12 +52,12 @@ impl System {
         let given = more.iter().copied().chain(self.bug.map(|bug| ("SABOTAGE_BUG", bug)));
         let plan = Plan {
             program,
-            database_url: database_url.to_owned(),
+            database_url: self.databases.get(name).cloned().unwrap_or_default(),
             brokers: self.servers.kafka.brokers(),
             log: self.servers.kafka.folder().join(format!("{name}.log")),
             more: given.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
-        Instance::start(plan).await
+        Instance::start(plan, ports).await
     }
 
     pub(crate) fn kafka(&self) -> Settings {

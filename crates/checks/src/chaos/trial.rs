@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::books::Books;
 use super::faults::Fault;
-use super::instance::DRAIN;
+use super::instance::{DRAIN, Instance};
 use super::invariants;
 use super::report::Row;
 use super::scene::Scene;
@@ -79,6 +79,7 @@ async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
         settle::replay(scene).await?;
         settle::caught_up(scene).await;
     }
+    settle::others_caught_up(scene).await;
     Ok(())
 }
 
@@ -98,7 +99,8 @@ async fn duplicates(scene: &mut Scene, published_again: usize) -> usize {
 fn keep_logs(scene: &mut Scene, row: &mut Row) {
     let folder = std::env::temp_dir().join("chaos-logs").join(row.fault);
     let kafka = scene.system.servers.kafka.process().log().to_owned();
-    let logs = [scene.order.log(), scene.billing.log(), &kafka];
+    let services = [&scene.order, &scene.billing, &scene.notification, &scene.analytics];
+    let logs = services.into_iter().map(Instance::log).chain([kafka.as_path()]);
     let keep = || -> std::io::Result<()> {
         std::fs::create_dir_all(&folder)?;
         for log in logs {
@@ -116,10 +118,7 @@ fn keep_logs(scene: &mut Scene, row: &mut Row) {
 async fn end(mut scene: Scene, row: &mut Row) {
     let mut endings = std::mem::take(&mut scene.endings);
     endings.extend(
-        futures::future::join_all(
-            scene.instances().into_iter().map(super::instance::Instance::terminate),
-        )
-        .await,
+        futures::future::join_all(scene.instances().into_iter().map(Instance::terminate)).await,
     );
     let late = endings.iter().filter(|took| took.is_none_or(|took| took > DRAIN));
     let late: Vec<_> =
