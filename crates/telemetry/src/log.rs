@@ -223,6 +223,11 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
 
     fn line(fields: Vec<(&'static str, Value)>) -> Line<'static> {
@@ -233,6 +238,39 @@ mod tests {
             fields: Fields(fields),
             trace_id: Some("4bf92f".into()),
         }
+    }
+
+    /// Keeps what a line of an event would show.
+    struct Keep(Arc<Mutex<Vec<(&'static str, Value)>>>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            let mut kept = self.0.lock().expect("no panic");
+            for span in context.event_scope(event).into_iter().flatten() {
+                if let Some(fields) = span.extensions().get::<Fields>() {
+                    kept.extend(fields.0.clone());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_that_follows_another_shows_what_that_one_does() {
+        let kept = Arc::default();
+        let subscriber = Registry::default().with(SpanFields).with(Keep(Arc::clone(&kept)));
+        tracing::subscriber::with_default(subscriber, || {
+            let request = tracing::info_span!("request", correlation_id = "c-1", task = "none");
+            let inner = tracing::info_span!(parent: &request, "inner", tenant_id = "acme");
+            let deferred = tracing::info_span!(parent: None, "deferred", task = "tell");
+            deferred.follows_from(&inner);
+            drop((request, inner));
+            deferred.in_scope(|| tracing::info!("told"));
+        });
+        let kept = kept.lock().expect("no panic");
+        let value = |name| kept.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        assert_eq!(value("correlation_id"), Some(&"c-1".into()));
+        assert_eq!(value("tenant_id"), Some(&"acme".into()));
+        assert_eq!(value("task"), Some(&"tell".into()), "its own field holds");
     }
 
     #[test]
