@@ -70,12 +70,18 @@ impl House {
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
 
-    /// Waits until that many different events were dealt with.
+    /// Waits until the numbers' subscription has dealt with that many different events.
     pub(crate) async fn heard(&self, count: usize) {
-        let what = format!("{count} events in the inbox");
+        self.heard_by("analytics", count).await;
+    }
+
+    /// Waits until a subscription has dealt with that many different events.
+    pub(crate) async fn heard_by(&self, group: &str, count: usize) {
+        let what = format!("{count} events in the inbox of {group}");
         eventually(&what, PATIENCE, async || {
             let heard: i64 =
-                sqlx::query_scalar("select count(*) from inbox where subscription = 'analytics'")
+                sqlx::query_scalar("select count(*) from inbox where subscription = $1")
+                    .bind(group)
                     .fetch_one(&self.pool)
                     .await
                     .unwrap_or_default(); // the service may not have migrated yet
