@@ -1,7 +1,7 @@
 //! What analytics is made of.
 
 use chassis::Service;
-use consumer::Subscription;
+use consumer::{Options, Subscription};
 use events::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
 
 use crate::consumers::basket::Fill;
@@ -14,7 +14,7 @@ pub fn build(config: Config) -> Service {
     let (served, sound) = config.served();
     let mut service = Service::new("analytics", config.chassis).requires(sound);
     for generation in config.basket_generations {
-        service = service.subscription(move |_| {
+        service = service.subscription_with(beside(), move |_| {
             Subscription::new("analytics.basket")
                 .generation(generation.into())
                 .each_once(Fill { generation: generation.into() })
@@ -29,7 +29,7 @@ pub fn build(config: Config) -> Service {
                 .latest_wins(Project::<OrderUpdated>::new())
                 .latest_wins(Project::<OrderCompleted>::new())
         })
-        .subscription(|_| {
+        .subscription_with(beside(), |_| {
             Subscription::new("analytics.history")
                 .each_once(Note::<OrderCreated>::new())
                 .each_once(Note::<OrderUpdated>::new())
@@ -37,4 +37,10 @@ pub fn build(config: Config) -> Service {
                 .each_once(Note::<InvoiceIssued>::new())
         })
         .routes(move |parts| api::routes(parts.pool.clone(), served.into()))
+}
+
+/// For what is beside the numbers. All lanes of a service and its routes share its connections, and one that catches up
+/// with weeks of history must leave the others theirs.
+fn beside() -> Options {
+    Options { lanes: 2, ..Options::default() }
 }

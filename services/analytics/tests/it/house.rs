@@ -5,12 +5,12 @@ use std::time::Duration;
 use analytics::{Config, app};
 use chassis::Running;
 use events::{
-    Cause, CorrelationId, Encoded, Event, InvoiceIssued, Message, Order, OrderCompleted,
-    OrderCreated, OrderId, OrderStatus, OrderUpdated, SCHEMAS, TenantId,
+    Cause, CorrelationId, Encoded, Event, Message, Order, OrderCompleted, OrderCreated, OrderId,
+    OrderStatus, OrderUpdated, SCHEMAS, TenantId,
 };
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::{Settings, Topic};
+use kafka::{Coordinates, DeadLetter, Headers, Reason, Record, Settings, Topic};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -31,9 +31,8 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics =
-            [OrderCreated::TYPE, OrderUpdated::TYPE, OrderCompleted::TYPE, InvoiceIssued::TYPE];
-        kafka::ensure(&settings, &topics.map(Topic::event)).await.unwrap();
+        let topics = [Topic::events(), vec![Topic::retry("analytics")]].concat();
+        kafka::ensure(&settings, &topics).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         Self { space, pool, settings, producer }
@@ -61,21 +60,52 @@ impl House {
 
     /// Sends an event the way a relay does.
     pub(crate) async fn send(&self, event: &Encoded) {
-        let headers = kafka::content_headers(&event.envelope);
         let topic = self.settings.prefixed(&event.envelope.event_type);
-        let record = FutureRecord::to(&topic)
-            .headers(kafka::client_headers(&headers))
+        self.produce(&topic, event, &kafka::content_headers(&event.envelope)).await;
+    }
+
+    /// Sends an event to the group `analytics` again, the way an operator replays a dead letter.
+    pub(crate) async fn replay(&self, event: &Encoded, replay_id: &str) {
+        let record = Record {
+            topic: self.settings.prefixed(&event.envelope.event_type),
+            partition: 0,
+            offset: 0,
+            timestamp: Some(0),
+            key: None,
+            value: None,
+            headers: kafka::content_headers(&event.envelope),
+        };
+        let [exception, message, stacktrace] = [const { String::new() }; 3];
+        let letter = DeadLetter {
+            origin: Coordinates::of(&record),
+            group: self.settings.prefixed("analytics"),
+            reason: Reason { exception, message, stacktrace },
+        };
+        let letter = Record { headers: letter.headers(&record), ..record };
+        let headers = DeadLetter::replay_headers(&letter, replay_id);
+        self.produce(&self.settings.prefixed("analytics.retry"), event, &headers).await;
+    }
+
+    async fn produce(&self, topic: &str, event: &Encoded, headers: &Headers) {
+        let record = FutureRecord::to(topic)
+            .headers(kafka::client_headers(headers))
             .key(&event.envelope.partition_key)
             .payload(&event.data);
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
 
-    /// Waits until that many different events were dealt with.
+    /// Waits until the numbers' subscription has dealt with that many different events.
     pub(crate) async fn heard(&self, count: usize) {
-        let what = format!("{count} events in the inbox");
+        self.heard_by("analytics", count).await;
+    }
+
+    /// Waits until a subscription has dealt with that many different events.
+    pub(crate) async fn heard_by(&self, group: &str, count: usize) {
+        let what = format!("{count} events in the inbox of {group}");
         eventually(&what, PATIENCE, async || {
             let heard: i64 =
-                sqlx::query_scalar("select count(*) from inbox where subscription = 'analytics'")
+                sqlx::query_scalar("select count(*) from inbox where subscription = $1")
+                    .bind(group)
                     .fetch_one(&self.pool)
                     .await
                     .unwrap_or_default(); // the service may not have migrated yet
@@ -83,6 +113,23 @@ impl House {
         })
         .await;
     }
+}
+
+/// Sends an event to the service itself.
+pub(crate) async fn tell(running: &Running, event: &Encoded) {
+    let request = reqwest::Client::new().post(format!("http://{}/events", running.http));
+    let request = request.headers(chassis::binary_headers(&event.envelope)).bearer_auth("sender");
+    let response = request.body(event.data.clone()).send().await.unwrap();
+    assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
+}
+
+/// How many messages a group has dealt with, duplicates included.
+pub(crate) async fn settled(running: &Running, group: &str) -> usize {
+    let metrics = reqwest::get(format!("http://{}/metrics", running.admin)).await.unwrap();
+    let (metrics, group) = (metrics.text().await.unwrap(), format!("name=\"{group}\""));
+    let lines = metrics.lines().filter(|line| line.starts_with("consumer_settled"));
+    let counts = lines.filter(|line| line.contains(&group)).map(|line| line.rsplit(' ').next());
+    counts.map(|count| count.unwrap().parse::<usize>().unwrap()).sum()
 }
 
 /// What happens to one order.
@@ -94,12 +141,7 @@ pub(crate) struct Story {
 
 /// An order that comes to `total` when it is completed, at this time, and came to less before.
 pub(crate) fn story(tenant: &str, currency: &str, total: i64, completed_at: &str) -> Story {
-    let file = SCHEMAS.iter().find(|file| file.event_type == OrderCompleted::TYPE).unwrap();
-    let mut order = serde_json::from_str::<OrderCompleted>(file.example).unwrap().order;
-    order.order_id = OrderId::new();
-    order.tenant_id = TenantId::new(tenant).unwrap();
-    order.currency = currency.into();
-    order.status = OrderStatus::Open;
+    let mut order = order(tenant, currency);
     order.total = total - 2;
     let created = encoded(1, OrderCreated(order.clone()));
     order.total = total - 1;
@@ -110,7 +152,19 @@ pub(crate) fn story(tenant: &str, currency: &str, total: i64, completed_at: &str
     Story { created, updated, completed }
 }
 
-fn encoded<E: Event>(version: i64, event: E) -> Encoded {
+/// A new order.
+pub(crate) fn order(tenant: &str, currency: &str) -> Order {
+    let file = SCHEMAS.iter().find(|file| file.event_type == OrderCompleted::TYPE).unwrap();
+    Order {
+        order_id: OrderId::new(),
+        tenant_id: TenantId::new(tenant).unwrap(),
+        currency: currency.into(),
+        status: OrderStatus::Open,
+        ..serde_json::from_str::<OrderCompleted>(file.example).unwrap().order
+    }
+}
+
+pub(crate) fn encoded<E: Event>(version: i64, event: E) -> Encoded {
     let cause =
         Cause { correlation_id: CorrelationId::generate(), causation_id: None, traceparent: None };
     Message::new("/order", version, event, cause).encode().unwrap()

@@ -6,5 +6,6 @@ mod api;
 mod basket;
 mod history;
 mod house;
+mod life;
 mod numbers;
 mod track;

@@ -1,0 +1,41 @@
+//! Orders to which anything may happen, as the order service keeps them and tells of them.
+
+use events::{Encoded, Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
+use fastrand::Rng;
+use time::{Duration, OffsetDateTime, UtcOffset};
+
+use crate::house::{encoded, order};
+
+/// What an order has come to: the row that the order service has of it.
+pub(crate) struct Row {
+    pub(crate) order: Order,
+    pub(crate) completed_at: Option<OffsetDateTime>,
+}
+
+/// An order changed up to four times and perhaps completed, with all that was said of it.
+pub(crate) fn life(random: &mut Rng) -> (Row, Vec<Encoded>) {
+    let tenants = ["acme", "globex"];
+    let currencies = ["EUR", "JPY", "USD"];
+    let mut order = order(tenants[random.usize(..2)], currencies[random.usize(..3)]);
+    order.total = random.i64(1..1_000_000);
+    let mut told = vec![encoded(1, OrderCreated(order.clone()))];
+    for version in 2..=random.i64(1..=5) {
+        order.total = random.i64(1..1_000_000);
+        told.push(encoded(version, OrderUpdated(order.clone())));
+    }
+    let completed_at = random.bool().then(|| time_of_completion(random));
+    if let Some(completed_at) = completed_at {
+        order.status = OrderStatus::Completed;
+        let version = i64::try_from(told.len()).unwrap() + 1;
+        told.push(encoded(version, OrderCompleted { order: order.clone(), completed_at }));
+    }
+    (Row { order, completed_at }, told)
+}
+
+/// Within four days, often near midnight, and told by a clock of anywhere.
+fn time_of_completion(random: &mut Rng) -> OffsetDateTime {
+    let midnight = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 + random.i64(0..4));
+    let of_day = [0, 1, random.i64(0..86_400_000), 86_399_999][random.usize(..4)];
+    let zone = UtcOffset::from_whole_seconds(random.i32(-12..=12) * 3600).unwrap();
+    (midnight + Duration::milliseconds(of_day)).to_offset(zone)
+}
