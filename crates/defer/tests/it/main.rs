@@ -5,4 +5,5 @@
 mod clients;
 mod house;
 mod limits;
+mod observing;
 mod semantics;
