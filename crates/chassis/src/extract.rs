@@ -19,16 +19,18 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body.
+/// A JSON body of so many bytes at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Json<T>(pub T);
+pub struct Json<T, const MAX_BYTES: usize = MAX_BODY_BYTES>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const MAX_BYTES: usize> FromRequest<S>
+    for Json<T, MAX_BYTES>
+{
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        Ok(Self(parse(&parts.headers, &read(body, MAX_BODY_BYTES).await?)?))
+        Ok(Self(parse(&parts.headers, &read(body, MAX_BYTES).await?)?))
     }
 }
 

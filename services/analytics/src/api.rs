@@ -1,7 +1,5 @@
-use axum::extract::{FromRequestParts, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::request::Parts;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use chassis::{Caller, Path, Peer, Problem, Query};
@@ -15,7 +13,8 @@ use crate::basket::{self, Baskets, BestSeller};
 use crate::history::{self, Entry};
 use crate::store::{self, Funnel, ORDER_PLACED, Revenue};
 
-const MAX_TRACKED_BYTES: u64 = 4096;
+/// All that is tracked fits into a few hundred bytes; what is larger is something else.
+const MAX_TRACKED_BYTES: usize = 4096;
 
 /// `basket`: the generation of it that is served.
 pub(crate) fn routes(pool: PgPool, basket: i32) -> Router {
@@ -104,31 +103,13 @@ struct Tracked {
 async fn track(
     State(pool): State<PgPool>,
     _: Peer,
-    _: Short,
-    chassis::Json(tracked): chassis::Json<Tracked>,
+    chassis::Json(tracked): chassis::Json<Tracked, MAX_TRACKED_BYTES>,
 ) -> Result<StatusCode, Problem> {
     if tracked.event != ORDER_PLACED {
         return Err(Problem::unprocessable(format!("event: only {ORDER_PLACED} is tracked")));
     }
     store::track(&pool, &tracked.event, &tracked.tenant_id, tracked.order_id, tracked.at).await?;
     Ok(StatusCode::ACCEPTED)
-}
-
-/// A body that is short, and says so. All that is tracked fits into a few hundred bytes; what is larger is something else.
-struct Short;
-
-impl<S: Send + Sync> FromRequestParts<S> for Short {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let length = parts.headers.get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length <= MAX_TRACKED_BYTES) {
-            return Ok(Self);
-        }
-        let limit = format!("the body may have {MAX_TRACKED_BYTES} bytes, and has to say how many");
-        Err(Problem::too_large(limit))
-    }
 }
 
 /// The generation of the basket that is served.

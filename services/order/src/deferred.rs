@@ -1,5 +1,6 @@
 //! What is done about an order after its response was sent: nothing of it is worth a retry, or keeping a caller
-//! waiting.
+//! waiting. All of it is deferred when the order has been committed, and so runs always: a direct call that failed makes
+//! the response an error, and the order is there all the same.
 
 use chassis::Caller;
 use defer::Defer;
@@ -13,15 +14,19 @@ pub(crate) fn placed(app: &App, defer: &Defer, caller: &Caller, order: &Order) {
     // Each has its own name, and with it its own limits: one that is dead fills only its own.
     if addresses.notification_url.0.is_some() {
         let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
-        defer.run("acknowledgement", async move { downstream.acknowledge(&order, &flow).await });
+        defer
+            .run("acknowledgement", async move { downstream.acknowledge(&order, &flow).await })
+            .always();
     }
     if addresses.analytics_url.0.is_some() {
         let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
-        defer.run("tracking", async move { downstream.track(&order, &flow).await });
+        defer.run("tracking", async move { downstream.track(&order, &flow).await }).always();
     }
     if addresses.inventory_url.0.is_some() {
         let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
-        defer.run("inventory sync", async move { downstream.sync_inventory(&order, &flow).await });
+        defer
+            .run("inventory sync", async move { downstream.sync_inventory(&order, &flow).await })
+            .always();
     }
     changed(app, defer, &[order]);
 }
@@ -31,9 +36,10 @@ pub(crate) fn changed(app: &App, defer: &Defer, versions: &[&Order]) {
     let of = |order: &&Order| (order.state.tenant_id.clone(), order.state.customer_email.clone());
     let customers: Vec<_> = versions.iter().map(of).collect();
     let lists = app.lists.clone();
-    defer.run("forget cached lists", async move {
+    let forget = async move {
         for (tenant, customer) in customers {
             lists.forget(&tenant, &customer);
         }
-    });
+    };
+    defer.run("forget cached lists", forget).always();
 }

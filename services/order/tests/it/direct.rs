@@ -1,10 +1,15 @@
 //! `ORDER_DIRECT`: the way before events.
 
+use std::time::Duration;
+
 use order::Config;
-use serde_json::Value;
+use sandbox::testing::eventually;
+use serde_json::{Value, json};
 
 use crate::app::{App, Ask, an_order, an_order_with};
 use crate::neighbour::{Does, Neighbour};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn calling(names: &str, billing: &Neighbour, analytics: &Neighbour) -> App {
     let urls = [billing, analytics].map(|neighbour| neighbour.url.parse().unwrap());
@@ -43,7 +48,7 @@ async fn who_is_named_has_the_event_before_the_answer_comes() {
 
     app.post(&format!("/orders/{id}/complete")).answer().await;
     assert_eq!(events(&billing).len(), 1, "nothing was completed the second time");
-    let at_once = app.post("/orders").json(&an_order_with(serde_json::json!({ "complete": true })));
+    let at_once = app.post("/orders").json(&an_order_with(json!({ "complete": true })));
     assert_eq!(at_once.answer().await.status, 201);
     assert_eq!(events(&billing).len(), 2);
 }
@@ -62,6 +67,32 @@ async fn a_call_that_fails_or_is_slow_is_the_callers_problem_though_the_order_is
         assert!(app.events().await.iter().any(|event| event.topic == "order.completed"));
     }
     assert!(events(&sound).is_empty(), "who comes after the broken one is not reached");
+}
+
+#[tokio::test]
+async fn what_follows_an_order_is_done_though_a_direct_call_failed() {
+    let (broken, inventory) =
+        (Neighbour::start(Does::Answer(500)).await, Neighbour::start(Does::Answer(200)).await);
+    let urls = [&broken, &inventory].map(|neighbour| neighbour.url.parse().unwrap());
+    let app = App::with(|config: &mut Config| {
+        [config.downstream.billing_url, config.downstream.inventory_url] = urls;
+        config.downstream.service_key = Some("order-key".parse().unwrap());
+        config.downstream.direct = "billing".parse().unwrap();
+    })
+    .await;
+    let list = "/orders?customer_email=ada@example.com";
+    assert_eq!(app.get(list).await.json()["orders"], json!([]), "it is cached from now on");
+    let order = an_order_with(json!({ "complete": true }));
+    assert_eq!(app.post("/orders").json(&order).answer().await.status, 502);
+    eventually("the inventory is told", PATIENCE, async || {
+        (!inventory.told().is_empty()).then_some(())
+    })
+    .await;
+    eventually("the list has it", Duration::from_secs(2), async || {
+        let listed = app.get(list).await.json();
+        (listed["orders"].as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
