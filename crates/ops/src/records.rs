@@ -1,11 +1,11 @@
 //! Looking into Kafka from outside: nothing here joins a group or moves another's offset.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use kafka::{
     Record, Settings, client_headers,
     rdkafka::{
-        Offset, TopicPartitionList,
+        Message, Offset, TopicPartitionList,
         consumer::{BaseConsumer, Consumer},
         error::KafkaError,
         groups::{GroupInfo, GroupList},
@@ -93,16 +93,22 @@ impl Reader {
 /// All records that a topic holds by now.
 pub(crate) async fn all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
     let mut reader = Reader::new(settings, topic)?;
-    let mut count = 0;
+    let (mut count, mut ends) = (0, HashMap::new());
     for partition in reader.partitions()? {
         let marks = block_in_place(|| reader.consumer.fetch_watermarks(topic, partition, ASK));
         let (low, high) = marks.map_err(Error::kafka(format!("ask where {topic} ends")))?;
         count += usize::try_from(high - low).unwrap_or_default();
+        ends.insert(partition, high);
     }
     let deadline = Instant::now() + LIMIT;
     while reader.seen.len() < count {
         match reader.consumer.poll(Duration::ZERO) {
-            Some(Ok(message)) => reader.seen.push(Record::from_message(&message)),
+            Some(Ok(message)) => {
+                // What came since is not counted: it would stand for one that is still to be read elsewhere.
+                if ends.get(&message.partition()).is_some_and(|end| message.offset() < *end) {
+                    reader.seen.push(Record::from_message(&message));
+                }
+            }
             _ if Instant::now() > deadline => {
                 return Err(Error::TooLate { until: format!("{topic} is read"), limit: LIMIT });
             }
