@@ -7,7 +7,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// How long Postgres may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long what a killed Postgres leaves behind may keep it from starting again.
+const LEFTOVERS: Duration = Duration::from_secs(5);
 /// A killed postmaster would leave its shared memory behind; this ends it at once and cleanly.
 const FAREWELL: Farewell = Farewell { stop: Signal::SIGINT, abandon: Signal::SIGQUIT };
 
@@ -163,9 +165,23 @@ impl Postgres {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> Result<(), Error> {
-        self.process =
-            port::start_on(Some(self.port), async |port| self.plan.launch(port).await).await?.1;
-        Ok(())
+        let deadline = Instant::now() + LEFTOVERS;
+        loop {
+            let launch = async |port| self.plan.launch(port).await;
+            match port::start_on(Some(self.port), launch).await {
+                Ok((_, process)) => {
+                    self.process = process;
+                    return Ok(());
+                }
+                // Its children were killed with it, and may take a moment longer to be gone.
+                Err(Error::Ended { tail, .. })
+                    if tail.contains("shared memory block") && Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Halts it and starts it again.
