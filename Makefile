@@ -1,6 +1,7 @@
 # The front door. `make` lists what it can do.
 
 SERVICES := order billing notification analytics
+PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 ORDERFLOW := $(TARGET)/debug/orderflow
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
@@ -25,7 +26,7 @@ local-stop: build-ops ## Stop what `make local` started
 
 test: ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
 	cargo build --workspace --bins
-	cargo run -q -p sandbox -- run -- cargo test --workspace
+	cargo run -q -p orderflow-sandbox -- run -- cargo test --workspace
 	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
 
 chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
@@ -35,7 +36,7 @@ chaos-bugs: build-chaos ## Seed bugs, and see that the fault suite finds each
 	@exec $(CHAOS) --bug all
 
 bench: ## Measure each part beside what it could at best be, in release, some minutes
-	@cargo build --release -p bench -p order -p billing -p analytics
+	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing -p orderflow-analytics
 	@$(TARGET)/release/bench
 
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
@@ -50,14 +51,14 @@ lint: ## Check formatting, and clippy with warnings as errors
 
 # Only what is needed, and with cargo's own progress.
 build-system:
-	@cargo build -p ops -p sandbox $(addprefix -p ,$(SERVICES))
+	@cargo build -p orderflow-ops -p orderflow-sandbox $(PACKAGES)
 
 # Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
 build-chaos:
-	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build $(addprefix -p ,$(SERVICES)) -p sabotage --features sabotage/on
-	@cargo build -p checks --bin chaos
+	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build $(PACKAGES) -p orderflow-sabotage --features orderflow-sabotage/on
+	@cargo build -p orderflow-checks --bin chaos
 
 build-ops:
-	@test -x $(ORDERFLOW) || cargo build -p ops
+	@test -x $(ORDERFLOW) || cargo build -p orderflow-ops
 
 -include deploy/compose.mk

@@ -86,7 +86,7 @@ fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| {
         panic!(
             "this test needs Postgres and Kafka ({name} is not set): \
-             run `make test`, or `cargo run -p sandbox -- run -- cargo test ...`"
+             run `make test`, or `cargo run -p orderflow-sandbox -- run -- cargo test ...`"
         )
     })
 }
