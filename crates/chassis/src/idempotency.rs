@@ -16,7 +16,7 @@ use crate::problem::Problem;
 
 const HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
-const PRUNED_AT_ONCE: i64 = 5000;
+const PRUNED_AT_ONCE: u32 = 5_000;
 /// How long an answer is kept.
 const KEPT: &str = "24 hours";
 
@@ -152,18 +152,14 @@ impl IntoResponse for Answer {
 
 /// Removes the answers that are older than a day.
 pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
-    // In pieces: one statement for all would run into its time limit just when there is most to do.
-    loop {
-        let pruned = sqlx::query(
+    pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
+        sqlx::query(
             "delete from idempotency_key where ctid = any(array(
                  select ctid from idempotency_key where created_at < now() - $1::interval limit $2))",
         )
         .bind(KEPT)
-        .bind(PRUNED_AT_ONCE)
-        .execute(&pool)
-        .await?;
-        if pruned.rows_affected() < PRUNED_AT_ONCE.unsigned_abs() {
-            return Ok(());
-        }
-    }
+        .bind(limit)
+    })
+    .await
+    .map(drop)
 }

@@ -12,7 +12,6 @@ mod idempotency;
 mod jobs_admin;
 mod keys;
 mod peer;
-mod pool;
 mod problem;
 mod run;
 mod server;

@@ -2,7 +2,6 @@ use std::error::Error;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use consumer::Class;
 use serde_json::json;
 
 /// An error as the caller sees it (RFC 9457). What caused it is logged and never returned.
@@ -99,7 +98,7 @@ impl From<sqlx::Error> for Problem {
                  flight; try again",
             );
         }
-        if Class::of(&error) == Class::Unavailable {
+        if pg::is_unavailable(&error) {
             tracing::error!(error = &error as &dyn Error, "the database is away");
             return Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

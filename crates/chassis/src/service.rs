@@ -12,6 +12,7 @@ use defer::{Defer, DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::{Settings, Topic};
 use outbox::{Relay, Wake};
+use pg::Migrations;
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -27,7 +28,7 @@ use crate::consuming::Consuming;
 use crate::flow::{self, Flow, OnServed, Served};
 use crate::health::{self, Health};
 use crate::problem::Problem;
-use crate::{direct, idempotency, pool, server};
+use crate::{direct, idempotency, server};
 
 /// How long everything together may take to end that brings work in, and what that deferred.
 const DRAIN_INTAKE: Duration = Duration::from_secs(6);
@@ -88,7 +89,7 @@ pub struct Service {
     name: &'static str,
     config: Config,
     ports: (u16, u16),
-    migrations: Option<Migrator>,
+    migrations: Option<Migrations>,
     publishes: Vec<Topic>,
     routes: Vec<Build<Router>>,
     subscriptions: Vec<(Build<Subscription>, Options)>,
@@ -134,7 +135,7 @@ impl Service {
     /// The service's own tables.
     #[must_use]
     pub fn migrations(mut self, migrations: Migrator) -> Self {
-        self.migrations = Some(migrations);
+        self.migrations = Some(Migrations::new(migrations, pg::DEFAULT_TABLE));
         self
     }
 
@@ -246,7 +247,8 @@ impl Service {
         let (http_addr, admin_addr) = (address(&http), address(&admin));
 
         let connections = self.config.database_connections;
-        let pool = pool::connect_lazily(database.clone(), self.name, connections);
+        let pool = pg::PoolOptions::new(self.name).max_connections(connections);
+        let pool = pool.connect_lazily(database.clone());
         let parts =
             Parts { pool: pool.clone(), wake: Wake::default(), jobs: jobs::Wake::default() };
         let metrics = Metrics::new(self.name);
@@ -262,7 +264,7 @@ impl Service {
         let mut consumers = Vec::new();
         for (subscription, options) in self.subscriptions {
             let options = self.config.consuming.over(&options);
-            options.check(pool::IDLE_IN_TRANSACTION)?;
+            options.check(pg::IDLE_IN_TRANSACTION)?;
             Consuming::fits(&options, connections, DRAIN_INTAKE)?;
             let consumer = consumer(subscription(&parts), &parts, &kafka, &metrics);
             consumers.push(consumer.options(options));
@@ -292,7 +294,7 @@ impl Service {
         relays.spawn(health::probe(kafka.clone(), is_up, relaying.clone()));
 
         let drop_guard = relaying.clone().drop_guard();
-        migrate(&database, self.migrations.as_ref()).await?;
+        migrate(database.clone(), self.migrations).await?;
         drop_guard.disarm();
 
         let panicked = CancellationToken::new();
@@ -460,38 +462,44 @@ fn address(listener: &TcpListener) -> SocketAddr {
     listener.local_addr().unwrap_or_else(|_| (Ipv4Addr::LOCALHOST, 0).into())
 }
 
-/// Every crate's tables, then the service's own. Waits for a database that is away. On a connection without the
-/// time limits of the service's sessions: a migration may take longer than a statement.
-async fn migrate(database: &PgConnectOptions, own: Option<&Migrator>) -> Result<(), MigrateError> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database.clone());
-    let pool = &pool;
-    let once = async || {
-        let mut chassis = sqlx::migrate!("./migrations");
-        chassis.dangerous_set_table_name("_chassis_migrations");
-        chassis.run(pool).await?;
-        outbox::migrate(pool).await?;
-        consumer::migrate(pool).await?;
-        jobs::migrate(pool).await?;
-        match own {
-            Some(own) => own.run(pool).await,
-            None => Ok(()),
-        }
-    };
+/// Applies the migrations of every crate, then the service's own, and waits for a database that is unavailable.
+///
+/// Uses a connection without the time limits of the service's sessions: a migration may take longer than a statement.
+async fn migrate(database: PgConnectOptions, own: Option<Migrations>) -> Result<(), MigrateError> {
+    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database);
+    let migrated = apply(pool.clone(), own).await;
+    pool.close().await;
+    migrated
+}
+
+/// One by one, so that what is done and logged is not done again when the database is unavailable in between.
+async fn apply(pool: PgPool, own: Option<Migrations>) -> Result<(), MigrateError> {
+    let chassis = Migrations::new(sqlx::migrate!("./migrations"), "_chassis_migrations");
+    when_available(|| chassis.run(&pool)).await?;
+    when_available(|| outbox::migrate(&pool)).await?;
+    when_available(|| consumer::migrate(&pool)).await?;
+    when_available(|| jobs::migrate(&pool)).await?;
+    match own {
+        Some(own) => when_available(|| own.run(&pool)).await,
+        None => Ok(()),
+    }
+}
+
+/// Migrates, again and again while the database is unavailable.
+async fn when_available<F>(migrate: impl Fn() -> F) -> Result<(), MigrateError>
+where
+    F: Future<Output = Result<(), MigrateError>>,
+{
     loop {
-        match once().await {
-            Err(MigrateError::Execute(error))
-                if consumer::Class::of(&error) == consumer::Class::Unavailable =>
-            {
+        match migrate().await {
+            Err(MigrateError::Execute(error)) if pg::is_unavailable(&error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "waiting for the database"
+                    "database unavailable, retrying"
                 );
                 tokio::time::sleep(BACKOFF).await;
             }
-            ended => {
-                pool.close().await;
-                return ended;
-            }
+            ended => return ended,
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinError;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, Span, field};
 
-use crate::failure::{Failure, is_away};
+use crate::failure::Failure;
 use crate::handler::{Context, Kind, Task};
 use crate::instruments::Instruments;
 use crate::leases::Lease;
@@ -237,7 +237,7 @@ where
     loop {
         let task = tokio::spawn(transaction().instrument(query_span("settle job")));
         let error = match timeout(STATEMENT, task).await {
-            Ok(Ok(Err(error))) if is_away(&error) => error,
+            Ok(Ok(Err(error))) if pg::is_unavailable(&error) => error,
             Ok(ended) => return Ok(ended??),
             Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
         };

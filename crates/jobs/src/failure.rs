@@ -76,26 +76,6 @@ impl fmt::Debug for Failure {
     }
 }
 
-/// Whether the database could not be asked, rather than refused: connection lost, out of resources, shut down or starting,
-/// idle in transaction for too long, serialization, deadlock, lock timeout
-/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-pub(crate) fn is_away(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed
-        | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57P0"].iter().any(|class| code.starts_with(class))
-                || ["25P03", "40001", "40P01", "55P03"].contains(&code.as_ref())
-        }),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

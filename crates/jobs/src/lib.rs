@@ -27,8 +27,5 @@ use sqlx::migrate::MigrateError;
 
 /// Creates or updates the table `job` in the service's own database.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    let mut migrator = sqlx::migrate!("./migrations");
-    // A table of its own, so that the service's migrations count from one as well.
-    migrator.dangerous_set_table_name("_jobs_migrations");
-    migrator.run(pool).await
+    pg::Migrations::new(sqlx::migrate!("./migrations"), "_jobs_migrations").run(pool).await
 }

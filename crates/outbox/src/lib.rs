@@ -15,8 +15,5 @@ use sqlx::migrate::MigrateError;
 
 /// Creates or updates the table `outbox` in the service's own database.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    let mut migrator = sqlx::migrate!("./migrations");
-    // A table of its own, so that the service's migrations count from one as well.
-    migrator.dangerous_set_table_name("_outbox_migrations");
-    migrator.run(pool).await
+    pg::Migrations::new(sqlx::migrate!("./migrations"), "_outbox_migrations").run(pool).await
 }

@@ -15,7 +15,7 @@ use tracing::Instrument;
 const GATHER: Duration = Duration::from_millis(200);
 /// Rows that wait; further ones are lost.
 const MAX_WAITING: usize = 10_000;
-const PRUNED_AT_ONCE: i64 = 5000;
+const PRUNED_AT_ONCE: u32 = 5_000;
 
 /// Clones share what waits.
 #[derive(Clone)]
@@ -110,19 +110,16 @@ async fn write(pool: &PgPool, rows: &[Row]) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Removes what is older, in pieces, so that no statement runs into its time limit.
+/// Removes the rows that are older.
 pub(crate) async fn prune(pool: PgPool, older_than: Duration) -> sqlx::Result<()> {
-    loop {
-        let pruned = sqlx::query(
+    pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
+        sqlx::query(
             "delete from activity where ctid = any(array(
                  select ctid from activity where at < now() - make_interval(secs => $1) order by at limit $2))",
         )
         .bind(older_than.as_secs_f64())
-        .bind(PRUNED_AT_ONCE)
-        .execute(&pool)
-        .await?;
-        if pruned.rows_affected() < PRUNED_AT_ONCE.unsigned_abs() {
-            return Ok(());
-        }
-    }
+        .bind(limit)
+    })
+    .await
+    .map(drop)
 }

@@ -7,3 +7,4 @@ mod consuming;
 mod direct;
 mod house;
 mod killed;
+mod rollback;

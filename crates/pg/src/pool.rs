@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+
+/// How long a session may be idle inside a transaction before Postgres ends it, so that a frozen instance does not block
+/// its successor. A handler that runs inside a transaction must take less.
+pub const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(15);
+
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_CONNECTIONS: u32 = 16;
+
+/// A connection that was idle for longer is pinged before it is used.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// Options of a pool whose sessions have time limits: a statement 10 s, a wait for a lock 5 s, idle inside a transaction
+/// [15 s](IDLE_IN_TRANSACTION).
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    application_name: String,
+    max_connections: u32,
+    acquire_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+impl PoolOptions {
+    /// Creates the default options. `application_name` is shown in `pg_stat_activity`.
+    pub fn new(application_name: &str) -> Self {
+        Self {
+            application_name: application_name.to_owned(),
+            max_connections: MAX_CONNECTIONS,
+            acquire_timeout: ACQUIRE_TIMEOUT,
+            statement_timeout: STATEMENT_TIMEOUT,
+        }
+    }
+
+    /// Sets the maximum number of connections, 16 by default.
+    #[must_use]
+    pub fn max_connections(mut self, max_connections: u32) -> Self {
+        self.max_connections = max_connections;
+        self
+    }
+
+    /// Sets how long a caller waits for a connection, 5 s by default. Then it fails with [`sqlx::Error::PoolTimedOut`].
+    #[must_use]
+    pub fn acquire_timeout(mut self, acquire_timeout: Duration) -> Self {
+        self.acquire_timeout = acquire_timeout;
+        self
+    }
+
+    /// Sets how long a statement may take before Postgres cancels it, 10 s by default.
+    #[must_use]
+    pub fn statement_timeout(mut self, statement_timeout: Duration) -> Self {
+        self.statement_timeout = statement_timeout;
+        self
+    }
+
+    /// Creates the pool. It connects when a connection is first needed, so an unavailable server is no error here.
+    pub fn connect_lazily(self, database: PgConnectOptions) -> PgPool {
+        let milliseconds = |duration: Duration| duration.as_millis().to_string();
+        let database = database.application_name(&self.application_name).options([
+            ("idle_in_transaction_session_timeout", milliseconds(IDLE_IN_TRANSACTION)),
+            ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
+            ("statement_timeout", milliseconds(self.statement_timeout)),
+        ]);
+        PgPoolOptions::new()
+            .max_connections(self.max_connections)
+            .acquire_timeout(self.acquire_timeout)
+            // A ping before every use costs a round trip per statement. A connection that was lost within the last
+            // second is noticed when it is used, and costs one retry.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
+                })
+            })
+            .connect_lazy_with(database)
+    }
+}

@@ -1,0 +1,8 @@
+//! On real Postgres.
+
+#![allow(clippy::unwrap_used)]
+
+mod chunks;
+mod log;
+mod migrations;
+mod pool;
