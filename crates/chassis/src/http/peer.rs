@@ -1,4 +1,4 @@
-//! Services that ask other services: by a credential that says who they are and which events they may send.
+//! Services that call other services. A credential identifies the service and lists the events that it may send.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use events::CorrelationId;
 
-use crate::flow::{bearer, unknown_key};
-use crate::keys::{Keys, Meaning};
-use crate::problem::Problem;
+use super::caller::{bearer, unknown_key};
+use super::keys::{Keys, Meaning};
+use super::problem::Problem;
 
-/// What a service's credential stands for: `/source:type+type`.
+/// The source and event types that a service's credential allows: `/source:type+type`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Grant {
     source: String,
     event_types: BTreeSet<String>,
 }
 
-/// A text that grants nothing.
+/// A text that is not of the form `/source:type+type`.
 #[derive(Debug, thiserror::Error)]
 #[error("a source, a colon and event types with a + between them are wanted")]
 pub(crate) struct NoGrant;
@@ -39,22 +39,22 @@ impl Meaning for Grant {
     const FORM: &'static str = "/source:type+type";
 }
 
-/// Which services may ask, and send which events.
+/// Credentials of the services that may call, and the events that each may send.
 pub(crate) type Senders = Keys<Grant>;
 
-/// Another service that asks. An extractor: 401 for everybody else, tenants included.
+/// Another service that calls. As an extractor it fails with 401 for every other caller, tenants included.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Who it is, as in the `source` of its events: `/order`.
+    /// The service, as in the `source` of its events: `/order`.
     pub source: String,
-    /// The flow that the request belongs to.
+    /// Correlation id of the request.
     pub correlation_id: CorrelationId,
     event_types: BTreeSet<String>,
 }
 
 impl Peer {
-    /// Whether it may send such an event.
-    pub(crate) fn may_say(&self, event_type: &str, source: &str) -> bool {
+    /// Returns `true` if the service may send events of this type and source.
+    pub(crate) fn may_send(&self, event_type: &str, source: &str) -> bool {
         self.source == source && self.event_types.contains(event_type)
     }
 }

@@ -1,17 +1,20 @@
+mod consuming;
+
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
+use consumer::Options;
 use kafka::Settings;
 use kafka::rdkafka::consumer::BaseConsumer;
 use kafka::rdkafka::error::KafkaError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
-use crate::consuming::Consuming;
-use crate::keys::{Keys, KeysError, Tenants};
-use crate::peer::Senders;
+use self::consuming::Consuming;
+use crate::http::{Keys, KeysError, Senders, Tenants};
 
 /// A value that no log shows.
 #[derive(Clone)]
@@ -44,42 +47,42 @@ impl Secret {
 pub struct Config {
     /// The service's own Postgres database, `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-    pub(crate) database_url: Option<Secret>,
+    database_url: Option<Secret>,
     /// Connections to it at most
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
-    pub(crate) database_connections: u32,
+    database_connections: u32,
     /// Kafka, `host:port,..`
     #[arg(long, env = "KAFKA_BROKERS")]
-    pub(crate) kafka_brokers: Option<String>,
+    kafka_brokers: Option<String>,
     /// What precedes every topic and group
     #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "")]
-    pub(crate) kafka_topic_prefix: String,
+    kafka_topic_prefix: String,
     /// Further librdkafka properties (TLS, SASL), `property=value,..`
     #[arg(long, env = "KAFKA_PROPERTIES", hide_env_values = true)]
-    pub(crate) kafka_properties: Option<Secret>,
+    kafka_properties: Option<Secret>,
     /// Where the public API listens [default: the service's port on 127.0.0.1]
     #[arg(long, env = "HTTP_ADDR")]
-    pub(crate) http_addr: Option<SocketAddr>,
+    http_addr: Option<SocketAddr>,
     /// Where health, metrics and operation listen [default: the service's admin port on 127.0.0.1]
     #[arg(long, env = "ADMIN_ADDR")]
-    pub(crate) admin_addr: Option<SocketAddr>,
+    admin_addr: Option<SocketAddr>,
     /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
     #[arg(long, env = "TENANTS", hide_env_values = true)]
-    pub(crate) tenants: Option<Secret>,
+    tenants: Option<Secret>,
     /// Which services may send events to `POST /events`, `key=/source:type+type,..` or `@file`; without it none may
     #[arg(long, env = "EVENT_SENDERS", hide_env_values = true)]
-    pub(crate) event_senders: Option<Secret>,
+    event_senders: Option<Secret>,
     #[command(flatten)]
-    pub(crate) consuming: Consuming,
+    consuming: Consuming,
     /// What an operator shows to change something on the admin port; without it nobody can
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
-    pub(crate) operator_token: Option<Secret>,
+    operator_token: Option<Secret>,
     /// `on` lets the operator make faults in subscriptions, by `PUT /faults`; not for production
     #[arg(long, env = "FAULTS", value_parser = on_or_off, default_value = "off")]
-    pub(crate) faults: Switch,
+    faults: Switch,
     /// `json` or `text` [default: text on a terminal]
     #[arg(long, env = "LOG_FORMAT", value_parser = log_format)]
-    pub(crate) log_format: Option<LogFormat>,
+    log_format: Option<LogFormat>,
 }
 
 /// A variable that can't be used.
@@ -114,7 +117,7 @@ impl Config {
             ),
             consuming: Consuming::as_written(),
             operator_token: secret("operator"),
-            faults: Switch(true),
+            faults: Switch::On,
             log_format: None,
         }
     }
@@ -122,8 +125,57 @@ impl Config {
     /// As with `SUBSCRIBE=off`: events come by `POST /events` alone.
     #[must_use]
     pub fn unsubscribed(mut self) -> Self {
-        self.consuming.subscribe = Switch(false);
+        self.consuming = self.consuming.unsubscribed();
         self
+    }
+
+    /// Returns the format of log lines: as configured, or the one that suits the standard output.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or_else(LogFormat::fitting_stdout)
+    }
+
+    /// Returns the address of the public API: as configured, or `port` on loopback.
+    pub(crate) fn http_address(&self, port: u16) -> SocketAddr {
+        self.http_addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Returns the address of the admin port: as configured, or `port` on loopback.
+    pub(crate) fn admin_address(&self, port: u16) -> SocketAddr {
+        self.admin_addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Returns the maximum number of connections to the database.
+    pub(crate) fn database_connections(&self) -> u32 {
+        self.database_connections
+    }
+
+    /// Returns `false` if events come by `POST /events` alone.
+    pub(crate) fn subscribes(&self) -> bool {
+        self.consuming.subscribes()
+    }
+
+    /// Returns a subscription's options, with those that the environment sets in place of the code's.
+    pub(crate) fn subscription_options(&self, options: &Options) -> Options {
+        self.consuming.over(options)
+    }
+
+    /// Checks a subscription's options against the service's connections and the time that it has to drain.
+    pub(crate) fn check_subscription(
+        &self,
+        options: &Options,
+        drain: Duration,
+    ) -> Result<(), ConfigError> {
+        consuming::check(options, self.database_connections, drain)
+    }
+
+    /// Returns the operator's token. Without one nobody can change anything.
+    pub(crate) fn operator_token(&self) -> Option<Secret> {
+        self.operator_token.clone()
+    }
+
+    /// Returns `true` if the operator may make faults in subscriptions.
+    pub(crate) fn allows_faults(&self) -> bool {
+        self.faults == Switch::On
     }
 
     pub(crate) fn database(&self) -> Result<PgConnectOptions, ConfigError> {
@@ -175,14 +227,17 @@ impl Config {
     }
 }
 
-/// `on` or `off`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Switch(pub(crate) bool);
+/// A variable that is `on` or `off`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Switch {
+    On,
+    Off,
+}
 
-pub(crate) fn on_or_off(text: &str) -> Result<Switch, String> {
+fn on_or_off(text: &str) -> Result<Switch, String> {
     match text {
-        "on" => Ok(Switch(true)),
-        "off" | "" => Ok(Switch(false)),
+        "on" => Ok(Switch::On),
+        "off" | "" => Ok(Switch::Off),
         _ => Err("it is neither on nor off".to_owned()),
     }
 }

@@ -14,16 +14,15 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::extract::{media_type, read};
-use crate::problem::Problem;
+use crate::http::{Problem, media_type, read};
 
-/// The largest body: an event that Kafka would take too, and its attributes.
+/// Maximum size of a body: an event that Kafka accepts, and its attributes.
 const MAX_BYTES: usize = kafka::MAX_EVENT_BYTES + 64 * 1024;
 
 const JSON: &str = "application/json";
 const STRUCTURED: &str = "application/cloudevents+json";
 
-/// An event that came with a request. Its data is JSON by what the sender says of it; nobody has looked yet.
+/// An event in a request. Its data is declared to be JSON and was not parsed yet.
 #[derive(Clone, Debug)]
 pub(crate) struct CloudEvent {
     pub(crate) envelope: Envelope,
@@ -53,7 +52,7 @@ impl<S: Send + Sync> FromRequest<S> for CloudEvent {
     }
 }
 
-/// The attributes are headers, the data is the body.
+/// Reads an event whose attributes are headers and whose data is the body.
 fn binary(headers: &HeaderMap, data: Bytes) -> Result<CloudEvent, Problem> {
     let mut attributes = HashMap::new();
     for (name, value) in headers {
@@ -81,7 +80,7 @@ fn decode(value: &str) -> Option<String> {
     Some(percent_decode_str(&value).decode_utf8().ok()?.into_owned())
 }
 
-/// The body is the event, attributes and data side by side (the JSON format).
+/// Reads an event in the JSON format: the body has attributes and data side by side.
 fn structured(body: &[u8]) -> Result<CloudEvent, Problem> {
     let refuse = |why: String| Problem::bad_request(format!("the event: {why}"));
     let mut members: HashMap<String, &RawValue> =
@@ -115,11 +114,11 @@ fn structured(body: &[u8]) -> Result<CloudEvent, Problem> {
     Ok(CloudEvent { envelope: envelope(&attributes)?, data })
 }
 
-/// What is to be escaped in a header's value: all but printable ASCII, and space, quotes and the percent sign of that
+/// Characters to escape in a header's value: all but printable ASCII, and space, quotes and the percent sign of that
 /// (section 3.1.3.2 of the binding).
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The headers of an event in the binary mode; its data is the body. Give it to `POST /events` of another service.
+/// Returns the headers of an event in binary mode, whose data is the body, for `POST /events` of another service.
 pub fn binary_headers(envelope: &Envelope) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));

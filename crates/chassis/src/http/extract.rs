@@ -1,4 +1,4 @@
-//! Extractors that say in a problem what is wrong with a request.
+//! Extractors that reject a request with a problem.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use crate::idempotency::IdempotencyKey;
-use crate::problem::Problem;
+use super::idempotency::IdempotencyKey;
+use super::problem::Problem;
 
-/// The largest body of a request.
+/// Maximum size of a request's body.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// How long a body may take to arrive.
+/// Maximum time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body of so many bytes at most.
+/// A JSON body of at most `MAX_BYTES` bytes, 256 KiB by default.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T, const MAX_BYTES: usize = MAX_BODY_BYTES>(pub T);
 
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX_BYTES: usize> FromRequest<S>
     }
 }
 
-/// A JSON body with the `Idempotency-Key` that it came with. `Submission<()>` takes no body, or `{}`.
+/// A JSON body with the request's `Idempotency-Key`. `Submission<()>` accepts no body, or `{}`.
 #[derive(Clone, Debug)]
 pub struct Submission<T> {
     /// The body.
@@ -59,7 +59,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
     }
 }
 
-/// The whole of a body, within a limit of bytes and of time.
+/// Reads a body within a limit of bytes and of time.
 pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     let collected =
         tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, max_bytes).collect()).await;
@@ -77,7 +77,7 @@ pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
     }
 }
 
-/// What the body is said to be, without parameters.
+/// Returns the media type of the body, without parameters.
 pub(crate) fn media_type(headers: &HeaderMap) -> &str {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim()
@@ -110,7 +110,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// What the path names. What is no id can't be found.
+/// Path parameters. A malformed id answers 404, like an unknown one.
 #[derive(Clone, Copy, Debug)]
 pub struct Path<T>(pub T);
 

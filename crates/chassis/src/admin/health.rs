@@ -14,21 +14,22 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What decides whether the service is ready. It is if its database answers: without Kafka events wait in the
-/// outbox, which is no reason to turn orders away.
+/// Health of the service. It is ready if its database answers: without Kafka events wait in the outbox, which is no
+/// reason to refuse requests.
 #[derive(Clone)]
 pub(crate) struct Health {
     pool: PgPool,
     kafka: watch::Receiver<Kafka>,
     subscriptions: Vec<(String, Status)>,
-    /// Whether the migrations are done and the API listens.
+    /// `true` once the migrations are done and the API listens.
     started: watch::Receiver<bool>,
 }
 
+/// State of Kafka.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Kafka {
-    /// Not asked yet.
+pub(super) enum Kafka {
+    /// Not probed yet.
     Unknown,
     Up,
     Away,
@@ -43,7 +44,7 @@ enum Verdict {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(super) struct Report {
     status: Verdict,
     database: &'static str,
     kafka: Kafka,
@@ -53,14 +54,15 @@ pub(crate) struct Report {
 impl Health {
     pub(crate) fn new(
         pool: PgPool,
-        kafka: watch::Receiver<Kafka>,
+        KafkaState(kafka): KafkaState,
         subscriptions: Vec<(String, Status)>,
         started: watch::Receiver<bool>,
     ) -> Self {
         Self { pool, kafka, subscriptions, started }
     }
 
-    pub(crate) async fn report(&self) -> (StatusCode, Report) {
+    /// Asks the database, and returns the status code and body of `/readyz`.
+    pub(super) async fn report(&self) -> (StatusCode, Report) {
         let ask = sqlx::query("select 1").execute(&self.pool);
         let database =
             tokio::time::timeout(DATABASE_TIMEOUT, ask).await.is_ok_and(|answer| answer.is_ok());
@@ -104,10 +106,22 @@ fn name(state: State) -> &'static str {
     }
 }
 
-/// Asks Kafka every few seconds whether it is there.
-pub(crate) async fn probe(
+/// State of Kafka as [`probe_kafka`] last found it.
+pub(crate) struct KafkaState(watch::Receiver<Kafka>);
+
+/// Publishes what [`probe_kafka`] finds.
+pub(crate) struct KafkaProbe(watch::Sender<Kafka>);
+
+/// Creates the channel from the probe to [`Health`].
+pub(crate) fn kafka_state() -> (KafkaProbe, KafkaState) {
+    let (probe, state) = watch::channel(Kafka::Unknown);
+    (KafkaProbe(probe), KafkaState(state))
+}
+
+/// Probes Kafka every 5 s until shutdown.
+pub(crate) async fn probe_kafka(
     settings: Settings,
-    kafka: watch::Sender<Kafka>,
+    KafkaProbe(kafka): KafkaProbe,
     shutdown: CancellationToken,
 ) {
     let Ok(client) = settings.client().create::<BaseConsumer>() else { return };
@@ -115,15 +129,15 @@ pub(crate) async fn probe(
     while !shutdown.is_cancelled() {
         let asked = std::sync::Arc::clone(&client);
         let ask = move || asked.fetch_metadata(Some(""), PROBE_TIMEOUT).is_ok();
-        // The question blocks; an end must not wait for the answer.
+        // The call blocks; shutdown must not wait for it.
         let asking = shutdown.run_until_cancelled(tokio::task::spawn_blocking(ask));
         let Some(Ok(up)) = asking.await else { return };
         let now = if up { Kafka::Up } else { Kafka::Away };
         if kafka.send_replace(now) != now {
             if up {
-                tracing::info!("Kafka answers");
+                tracing::info!("Kafka available");
             } else {
-                tracing::warn!("Kafka is away; events wait in the outbox");
+                tracing::warn!("Kafka unavailable, events wait in the outbox");
             }
         }
         shutdown.run_until_cancelled(tokio::time::sleep(PROBE_EVERY)).await;

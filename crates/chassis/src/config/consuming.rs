@@ -1,19 +1,19 @@
-//! How the service's subscriptions work, where the environment wants it otherwise than the code.
+//! Options of the subscriptions that the environment sets in place of the code's.
 
 use std::time::Duration;
 
 use clap::Args;
 use consumer::Options;
 
-use crate::config::{ConfigError, Switch, on_or_off};
+use super::{ConfigError, Switch, on_or_off};
 
-/// What is not set is as the subscription has it: see [`consumer::Options`].
+/// `None` leaves an option as the code sets it, see [`consumer::Options`].
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
-pub(crate) struct Consuming {
+pub(super) struct Consuming {
     /// `off`: nothing is consumed from Kafka, and events come by `POST /events` alone
     #[arg(long = "subscribe", env = "SUBSCRIBE", value_parser = on_or_off, default_value = "on")]
-    pub(crate) subscribe: Switch,
+    subscribe: Switch,
     /// How many keys each subscription works on side by side
     #[arg(long = "consumer-lanes", env = "CONSUMER_LANES")]
     lanes: Option<usize>,
@@ -52,7 +52,7 @@ pub(crate) struct Consuming {
     outbox_allowance: Option<Duration>,
 }
 
-/// None: for ever.
+/// `None` keeps rows for ever.
 #[derive(Clone, Copy, Debug)]
 struct Retention(Option<Duration>);
 
@@ -64,10 +64,10 @@ fn retention(text: &str) -> Result<Retention, humantime::DurationError> {
 }
 
 impl Consuming {
-    /// As the code has it everywhere, and Kafka is heard.
-    pub(crate) fn as_written() -> Self {
+    /// Creates the configuration that leaves every option as the code sets it, and consumes from Kafka.
+    pub(super) fn as_written() -> Self {
         Self {
-            subscribe: Switch(true),
+            subscribe: Switch::On,
             lanes: None,
             max_batch: None,
             retries: None,
@@ -83,8 +83,18 @@ impl Consuming {
         }
     }
 
-    /// A subscription's options, with what the environment wants otherwise.
-    pub(crate) fn over(&self, options: &Options) -> Options {
+    /// Returns the same configuration, with events by `POST /events` alone.
+    pub(super) fn unsubscribed(self) -> Self {
+        Self { subscribe: Switch::Off, ..self }
+    }
+
+    /// Returns `false` if events come by `POST /events` alone.
+    pub(super) fn subscribes(&self) -> bool {
+        self.subscribe == Switch::On
+    }
+
+    /// Returns a subscription's options, with those that are set here.
+    pub(super) fn over(&self, options: &Options) -> Options {
         Options {
             lanes: self.lanes.unwrap_or(options.lanes),
             max_batch: self.max_batch.unwrap_or(options.max_batch),
@@ -100,25 +110,26 @@ impl Consuming {
             outbox_allowance: self.outbox_allowance.unwrap_or(options.outbox_allowance),
         }
     }
+}
 
-    /// What the options must fit besides each other: the service's own connections, and the time that it has to end.
-    pub(crate) fn fits(
-        options: &Options,
-        connections: u32,
-        drain: Duration,
-    ) -> Result<(), ConfigError> {
-        let connections = usize::try_from(connections).unwrap_or(usize::MAX);
-        if options.lanes >= connections {
-            let why = format!(
-                "{} lanes need more than the {connections} of DATABASE_CONNECTIONS",
-                options.lanes
-            );
-            return Err(ConfigError::Invalid("CONSUMER_LANES", why));
-        }
-        if options.drain_timeout >= drain {
-            let why = format!("the service ends within {drain:?}, and this has to be shorter");
-            return Err(ConfigError::Invalid("CONSUMER_DRAIN_TIMEOUT", why));
-        }
-        Ok(())
+/// Checks options against what subscriptions share with the rest of the service: the `connections` to the database, and
+/// the time to `drain` at shutdown.
+pub(super) fn check(
+    options: &Options,
+    connections: u32,
+    drain: Duration,
+) -> Result<(), ConfigError> {
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    if options.lanes >= connections {
+        let why = format!(
+            "{} lanes need more than the {connections} of DATABASE_CONNECTIONS",
+            options.lanes
+        );
+        return Err(ConfigError::Invalid("CONSUMER_LANES", why));
     }
+    if options.drain_timeout >= drain {
+        let why = format!("the service ends within {drain:?}, and this has to be shorter");
+        return Err(ConfigError::Invalid("CONSUMER_DRAIN_TIMEOUT", why));
+    }
+    Ok(())
 }

@@ -1,19 +1,19 @@
-//! `/jobs` on the admin port: what waits, runs and has failed, and what the operator does about it. A list is for
-//! everybody who can reach the port; a payload may hold customers' data, so to look at one job takes the operator's token.
+//! `/jobs` on the admin port: jobs that wait, run or have failed, to be retried or discarded. Everybody who can reach the
+//! port may list them; a payload may hold customers' data, so to show one job takes the operator's token.
 
+use ::jobs::{Filter, JobDetails, JobRecord};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use jobs::{Filter, JobDetails, JobRecord};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::admin::{Admin, Operator};
-use crate::extract::{Path, Query};
-use crate::problem::Problem;
+use super::Admin;
+use super::operator::Operator;
+use crate::http::{Path, Problem, Query};
 
-pub(crate) fn routes() -> Router<Admin> {
+pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/jobs", get(list))
         .route("/jobs/{id}", get(find).delete(discard))
@@ -29,7 +29,7 @@ async fn list(
     State(admin): State<Admin>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<Jobs>, Problem> {
-    Ok(Json(Jobs { jobs: jobs::list(&admin.pool, &filter).await? }))
+    Ok(Json(Jobs { jobs: ::jobs::list(&admin.pool, &filter).await? }))
 }
 
 async fn find(
@@ -37,7 +37,7 @@ async fn find(
     _: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<Json<JobDetails>, Problem> {
-    jobs::find(&admin.pool, id).await?.map(Json).ok_or_else(|| nothing(id))
+    ::jobs::find(&admin.pool, id).await?.map(Json).ok_or_else(|| unknown(id))
 }
 
 async fn retry(
@@ -45,13 +45,13 @@ async fn retry(
     _: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
-    if jobs::retry(&admin.pool, id).await? {
-        tracing::warn!(job_id = %id, "a failed job is tried again, by the operator");
+    if ::jobs::retry(&admin.pool, id).await? {
+        tracing::warn!(job_id = %id, "failed job retried by the operator");
         admin.jobs.wake();
         return Ok(StatusCode::ACCEPTED);
     }
-    Err(match jobs::find(&admin.pool, id).await? {
-        None => nothing(id),
+    Err(match ::jobs::find(&admin.pool, id).await? {
+        None => unknown(id),
         Some(job) if job.record.failed_at.is_none() => {
             Problem::conflict("this job has not failed: it waits or runs")
         }
@@ -64,16 +64,16 @@ async fn discard(
     _: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
-    if jobs::discard(&admin.pool, id).await? {
-        tracing::warn!(job_id = %id, "a job is discarded, by the operator");
+    if ::jobs::discard(&admin.pool, id).await? {
+        tracing::warn!(job_id = %id, "job discarded by the operator");
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(match jobs::find(&admin.pool, id).await? {
-        None => nothing(id),
+    Err(match ::jobs::find(&admin.pool, id).await? {
+        None => unknown(id),
         Some(_) => Problem::conflict("this job runs; try again when it has ended"),
     })
 }
 
-fn nothing(id: Uuid) -> Problem {
+fn unknown(id: Uuid) -> Problem {
     Problem::not_found(format!("there is no job {id}; those that are done leave no record"))
 }

@@ -1,4 +1,4 @@
-//! The accept loop: axum's own has no limit on the time that a request's headers take.
+//! The accept loop. axum's own has no limit on the time that a request's headers take.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How long the headers of a request may take to arrive.
+/// Maximum time for the headers of a request to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections at once; more wait in the kernel's queue.
+/// Maximum number of connections; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
-/// How long requests under way may take at shutdown.
+/// How long shutdown waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves until shutdown, then waits (bounded) for the requests under way.
+/// Serves until shutdown, then waits for the requests under way, within a limit.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
@@ -35,10 +35,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of file descriptors, or a connection that ended while it waited.
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a connection was not accepted"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "connection not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
@@ -48,10 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "a connection ended badly"
-                );
+                tracing::debug!(error = &error as &dyn std::error::Error, "connection failed");
             }
             drop(place);
         });

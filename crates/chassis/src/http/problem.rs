@@ -4,7 +4,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An error as the caller sees it (RFC 9457). What caused it is logged and never returned.
+/// An error as the caller sees it (RFC 9457). Its cause is logged and never returned.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -23,33 +23,33 @@ macro_rules! shorthands {
 }
 
 impl Problem {
-    /// `detail` says what the caller can do about it.
+    /// Creates a problem. `detail` says what the caller can do about it.
     pub fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, title, detail: detail.into(), header: None }
     }
 
     shorthands! {
-        /// 400: the request is malformed.
+        /// Creates a 400: the request is malformed.
         bad_request = BAD_REQUEST, "Malformed request";
-        /// 401: there is no key, or nobody has this one.
+        /// Creates a 401: the key is missing or unknown.
         unauthorized = UNAUTHORIZED, "Unknown API key";
-        /// 404: there is no such thing for this tenant.
+        /// Creates a 404: the resource does not exist for this tenant.
         not_found = NOT_FOUND, "Not found";
-        /// 409: it does not fit the state that the thing is in.
+        /// Creates a 409: the request conflicts with the state of the resource.
         conflict = CONFLICT, "Conflict";
-        /// 412: it was changed since it was read.
+        /// Creates a 412: the resource was changed since it was read.
         precondition_failed = PRECONDITION_FAILED, "Changed meanwhile";
-        /// 413: it is too large.
+        /// Creates a 413: the body is too large.
         too_large = PAYLOAD_TOO_LARGE, "Too large";
-        /// 422: it is well-formed and makes no sense.
+        /// Creates a 422: the request is well-formed and breaks a rule.
         unprocessable = UNPROCESSABLE_ENTITY, "Invalid request";
-        /// 428: it must say which version it changes.
+        /// Creates a 428: the request must name the version that it changes.
         precondition_required = PRECONDITION_REQUIRED, "Version required";
     }
 
-    /// 500: our fault. The whole chain of causes goes to the log.
+    /// Creates a 500 and logs the error with all its causes.
     pub fn internal(error: impl Error + 'static) -> Self {
-        tracing::error!(error = &error as &(dyn Error + 'static), "a request failed");
+        tracing::error!(error = &error as &(dyn Error + 'static), "request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Internal error",
@@ -62,7 +62,7 @@ impl Problem {
         self
     }
 
-    /// The whole response. It is made by the outermost layer, which knows the correlation id.
+    /// Renders the response. The outermost layer does, since it knows the correlation id.
     pub(crate) fn render(&self, correlation_id: &str) -> Response {
         let body = json!({
             "type": "about:blank",
@@ -99,7 +99,7 @@ impl From<sqlx::Error> for Problem {
             );
         }
         if pg::is_unavailable(&error) {
-            tracing::error!(error = &error as &dyn Error, "the database is away");
+            tracing::error!(error = &error as &dyn Error, "database unavailable");
             return Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",

@@ -1,4 +1,4 @@
-//! Lists of API keys: whose they are, or what they allow.
+//! Lists of API keys, and what each key grants.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -21,7 +21,7 @@ pub enum KeysError {
     /// An entry has no `=`, or its key is empty.
     #[error("entry {0} is not of the form key={1}")]
     Entry(usize, &'static str),
-    /// What an entry's key stands for makes no sense.
+    /// The value of an entry is invalid.
     #[error("entry {0} is not of the form key={1}: {2}")]
     Value(usize, &'static str, String),
     /// There are no entries.
@@ -29,11 +29,11 @@ pub enum KeysError {
     Empty,
 }
 
-/// What a key stands for.
+/// The value that a key is mapped to.
 pub(crate) trait Meaning:
     TryFrom<String, Error: Display> + Clone + Send + Sync + 'static
 {
-    /// How it is written behind `key=`.
+    /// Form of the value after `key=`.
     const FORM: &'static str;
 }
 
@@ -41,12 +41,12 @@ impl Meaning for TenantId {
     const FORM: &'static str = "tenant";
 }
 
-/// Which API key belongs to which tenant.
+/// API keys of the tenants.
 pub(crate) type Tenants = Keys<TenantId>;
 
 type Digests<T> = HashMap<[u8; 32], T>;
 
-/// What each API key stands for. Clones share it.
+/// API keys and their values. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys<T> {
     /// By digest, so that the time of a look-up says nothing about a key.
@@ -56,12 +56,12 @@ pub(crate) struct Keys<T> {
 }
 
 impl<T: Meaning> Keys<T> {
-    /// Nobody has one.
+    /// Creates an empty list.
     pub(crate) fn none() -> Self {
         Self { meanings: Arc::default(), file: None, changed_at: None }
     }
 
-    /// `key=<meaning>,..`, or `@file` with an entry a line.
+    /// Reads `key=<value>,..`, or `@file` with one entry per line.
     pub(crate) fn read(list: &str) -> Result<Self, KeysError> {
         let file = list.strip_prefix('@').map(PathBuf::from);
         // Asked before reading: what changes in between is read once more, and not missed.
@@ -78,7 +78,7 @@ impl<T: Meaning> Keys<T> {
         self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
     }
 
-    /// Reads the file again whenever it changes; a list that can't be used leaves the old one standing.
+    /// Reads the file again whenever it changes. Keeps the old list if the new one is invalid.
     pub(crate) async fn keep_current(self, shutdown: CancellationToken) {
         let Some(path) = self.file.clone() else { return };
         let mut known = self.changed_at;
@@ -90,17 +90,13 @@ impl<T: Meaning> Keys<T> {
             known = now;
             match read_file::<T>(&path) {
                 Ok(keys) => {
-                    tracing::info!(
-                        keys = keys.len(),
-                        form = T::FORM,
-                        "a list of keys was read again"
-                    );
+                    tracing::info!(keys = keys.len(), form = T::FORM, "API keys reloaded");
                     *self.meanings.write().unwrap_or_else(PoisonError::into_inner) = keys;
                 }
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
                     form = T::FORM,
-                    "a list of keys can't be used; the old one stands"
+                    "API keys not reloaded, keeping the old ones"
                 ),
             }
         }

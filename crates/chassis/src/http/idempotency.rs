@@ -1,5 +1,5 @@
 //! `Idempotency-Key` (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>): a POST that
-//! is sent again has the effect once, and the same answer.
+//! is sent again takes effect once, and gets the same answer.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use sqlx::types::Json;
 
-use crate::problem::Problem;
+use super::problem::Problem;
 
 const HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
 const PRUNED_AT_ONCE: u32 = 5_000;
-/// How long an answer is kept.
+/// How long answers are kept.
 const KEPT: &str = "24 hours";
 
-/// The caller's key, with what it was sent for.
+/// The caller's key, with a fingerprint of the request that it was sent with.
 #[derive(Clone, Debug)]
 pub struct IdempotencyKey {
     key: String,
     fingerprint: Vec<u8>,
 }
 
-/// An answer that can be given again.
+/// An answer that can be stored and given again.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
     /// Status.
@@ -37,7 +37,7 @@ pub struct Answer {
     headers: BTreeMap<String, String>,
 }
 
-/// What is bound into the caller's own statement, so that change and key are one:
+/// Columns to bind into the statement of the change, so that change and key are written together:
 /// `insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
 /// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`, without `on conflict`.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Row<'a> {
 }
 
 impl IdempotencyKey {
-    /// The key of a request, if it has one.
+    /// Returns the key of a request, or `None` if it has none.
     pub(crate) fn of(parts: &Parts, body: &[u8]) -> Result<Option<Self>, Problem> {
         let Some(value) = parts.headers.get(HEADER) else { return Ok(None) };
         let key = value.to_str().ok().filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
@@ -74,7 +74,8 @@ impl IdempotencyKey {
         Ok(Some(Self { key: key.to_owned(), fingerprint: hash.finalize().to_vec() }))
     }
 
-    /// The answer that this key was given before, if it was. A problem: it was given to another request.
+    /// Returns the answer that was stored for this key, or `None` if there is none. Fails with 422 if the key was used for
+    /// another request.
     pub async fn earlier(
         &self,
         pool: &PgPool,
@@ -101,7 +102,7 @@ impl IdempotencyKey {
         Ok(Some(Answer { status: status.unwrap_or(StatusCode::OK), headers, body }))
     }
 
-    /// The row that keeps `answer` for this key.
+    /// Returns the row that stores `answer` for this key.
     pub fn row<'a>(&'a self, tenant: &'a TenantId, answer: &'a Answer) -> Row<'a> {
         Row {
             tenant_id: tenant.as_str(),
@@ -113,8 +114,8 @@ impl IdempotencyKey {
         }
     }
 
-    /// Whether a statement failed because the key has an answer already: then
-    /// [`earlier`](Self::earlier) has it, and nothing else of the statement happened.
+    /// Returns `true` if a statement failed because the key has an answer already. Then nothing else of the statement
+    /// happened, and [`earlier`](Self::earlier) returns that answer.
     pub fn is_taken(error: &sqlx::Error) -> bool {
         error.as_database_error().and_then(|error| error.constraint())
             == Some("idempotency_key_pkey")
@@ -122,12 +123,12 @@ impl IdempotencyKey {
 }
 
 impl Answer {
-    /// An answer without headers of its own.
+    /// Creates an answer without headers.
     pub fn new(status: StatusCode, body: Value) -> Self {
         Self { status, body, headers: BTreeMap::new() }
     }
 
-    /// With a header. Its value is printable ASCII.
+    /// Adds a header. Its value must be printable ASCII.
     #[must_use]
     pub fn header(mut self, name: &HeaderName, value: impl Into<String>) -> Self {
         self.headers.insert(name.as_str().to_owned(), value.into());
@@ -150,7 +151,7 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Removes the answers that are older than a day.
+/// Deletes the answers that are older than a day.
 pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
     pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
         sqlx::query(

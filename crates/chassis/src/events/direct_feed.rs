@@ -1,4 +1,4 @@
-//! `POST /events`: the direct feed. Events by HTTP go through the same inbox to the same handlers as those by Kafka.
+//! `POST /events`, the direct feed: events by HTTP go through the same inbox to the same handlers as those by Kafka.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,8 @@ use axum::{Json, Router};
 use consumer::{Class, Failure, Feed};
 use serde::Serialize;
 
-use crate::cloud_event::CloudEvent;
-use crate::peer::Peer;
-use crate::problem::Problem;
+use super::cloud_event::CloudEvent;
+use crate::http::{Peer, Problem};
 
 #[derive(Clone)]
 struct Direct {
@@ -26,22 +25,22 @@ pub(crate) fn routes(feeds: Vec<Feed>) -> Router {
         .with_state(Direct { feeds: feeds.into() })
 }
 
-/// What became of an event, by subscription.
+/// Outcomes of an event, by subscription.
 #[derive(Serialize)]
 struct Taken {
     outcomes: BTreeMap<String, &'static str>,
 }
 
-/// Every subscription that hears the type takes it, also when another one fails: the sender sends it again, and those
-/// that have it know it.
+/// Gives the event to every subscription that handles its type, also if one of them fails: the sender sends it again, and
+/// the others recognise the duplicate.
 async fn take(
     State(direct): State<Direct>,
     peer: Peer,
     event: CloudEvent,
 ) -> Result<Json<Taken>, Problem> {
     let (source, event_type) = (&event.envelope.source, &event.envelope.event_type);
-    if !peer.may_say(event_type, source) {
-        let detail = format!("this credential may not say {event_type} as {source}");
+    if !peer.may_send(event_type, source) {
+        let detail = format!("this credential may not send {event_type} as {source}");
         return Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail));
     }
     let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.hears(event_type)).collect();
@@ -63,7 +62,7 @@ async fn take(
 
 fn refused(group: &str, failure: &Failure) -> Problem {
     let error = failure as &dyn std::error::Error;
-    tracing::warn!(error, class = ?failure.class(), subscription = group, "an event was not taken");
+    tracing::warn!(error, class = ?failure.class(), subscription = group, "event not processed");
     match failure.class() {
         Class::Permanent => Problem::unprocessable(format!("{group} can't take it: {failure}")),
         Class::Transient | Class::Unavailable => Problem::new(

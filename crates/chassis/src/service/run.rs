@@ -2,20 +2,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use telemetry::LogFormat;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::{Service, StartError};
 use crate::config::Config;
-use crate::service::{Service, StartError};
 
-/// The whole of a service's `main`: reads its configuration, runs it until SIGTERM or Ctrl-C, and says which way
-/// it ended.
+/// Runs a service's `main`: reads the configuration, runs the service until SIGTERM or Ctrl-C, and returns failure if it
+/// did not start or panicked.
 pub fn main<C: Parser + AsRef<Config>>(
     service: &'static str,
     build: impl FnOnce(C) -> Service,
 ) -> ExitCode {
     let config = C::parse();
-    let format = config.as_ref().log_format.unwrap_or_else(LogFormat::fitting_stdout);
+    let format = config.as_ref().log_format();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -1,0 +1,58 @@
+//! `/faults` on the admin port: faults in subscriptions, made by the operator where `FAULTS=on` allows it.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json as Body, Router};
+use consumer::Fault;
+use serde::Deserialize;
+
+use super::Admin;
+use super::operator::Operator;
+use crate::http::{Json, Problem};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/faults", get(list).put(set))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetFault {
+    subscription: String,
+    /// `null` ends the fault.
+    fault: Option<Fault>,
+}
+
+async fn list(State(admin): State<Admin>) -> impl IntoResponse {
+    let all = admin.faults.as_deref().into_iter().flatten();
+    let current: BTreeMap<_, _> =
+        all.map(|(subscription, faults)| (subscription.clone(), faults.current())).collect();
+    Body(current)
+}
+
+async fn set(
+    State(admin): State<Admin>,
+    _: Operator,
+    Json(set): Json<SetFault>,
+) -> Result<StatusCode, Problem> {
+    let all = admin.faults.as_deref();
+    let faults = all.and_then(|all| all.get(&set.subscription)).ok_or_else(|| {
+        let known: Vec<_> = all.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        let known = if known.is_empty() { "none here".into() } else { known.join(", ") };
+        Problem::not_found(format!(
+            "there is no subscription {}; there are: {known}",
+            set.subscription
+        ))
+    })?;
+    if let Some(fault) = &set.fault
+        && !(0.0..=1.0).contains(&fault.rate)
+    {
+        return Err(Problem::unprocessable("fault.rate must be 0 to 1"));
+    }
+    tracing::warn!(subscription = set.subscription, fault = ?set.fault, "fault set by the operator");
+    faults.set(set.fault);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,74 @@
+//! The admin port: what operators and their tools ask and change. Its routes make no spans.
+
+mod faults;
+mod health;
+mod jobs;
+mod operator;
+mod replays;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json as Body, Router};
+use consumer::Faults;
+use events::CorrelationId;
+use sqlx::PgPool;
+use telemetry::Metrics;
+
+pub(crate) use health::{Health, kafka_state, probe_kafka};
+
+use crate::config::Secret;
+use crate::http::Problem;
+
+/// State of the admin routes.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    pub(crate) pool: PgPool,
+    /// Wakes the job workers when the operator retries a job.
+    pub(crate) jobs: ::jobs::Wake,
+    pub(crate) operator_token: Option<Secret>,
+    /// Faults by subscription. `None` where `FAULTS=off` forbids them.
+    pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
+}
+
+/// Builds the routes of the admin port.
+pub(crate) fn routes(admin: Admin) -> Router {
+    let mut routes = Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .merge(replays::routes())
+        .merge(jobs::routes());
+    if admin.faults.is_some() {
+        routes = routes.merge(faults::routes());
+    }
+    routes
+        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .layer(middleware::from_fn(render_problems))
+        .with_state(admin)
+}
+
+/// Renders problems. A request to the admin port belongs to no flow, so the correlation id is a new one.
+async fn render_problems(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    match response.extensions().get::<Problem>() {
+        Some(problem) => problem.render(CorrelationId::generate().as_str()),
+        None => response,
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
+    let (code, report) = admin.health.report().await;
+    (code, Body(report))
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render())
+}

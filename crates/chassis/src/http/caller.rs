@@ -1,0 +1,76 @@
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use events::{Cause, CorrelationId, TenantId};
+use telemetry::TraceContext;
+use tracing::Span;
+
+use super::keys::Tenants;
+use super::problem::Problem;
+
+/// The tenant of a request and the flow that the request belongs to. As an extractor it fails with 401 if the API key is
+/// missing or unknown.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Tenant whose data the request is about.
+    pub tenant: TenantId,
+    /// Correlation id that the caller sent, or a new one.
+    pub correlation_id: CorrelationId,
+}
+
+impl Caller {
+    /// Returns the cause of the events that the request publishes.
+    pub fn cause(&self) -> Cause {
+        Cause {
+            correlation_id: self.correlation_id.clone(),
+            causation_id: None,
+            traceparent: TraceContext::current().map(|context| context.traceparent),
+        }
+    }
+}
+
+/// Tenant of the request that is served. The extractor of [`Caller`] sets it, the layer reads it after the response.
+#[derive(Clone, Default)]
+pub(super) struct RequestTenant(Arc<OnceLock<TenantId>>);
+
+impl RequestTenant {
+    /// Returns the tenant, or `None` if no extractor has asked for it.
+    pub(super) fn get(&self) -> Option<TenantId> {
+        self.0.get().cloned()
+    }
+}
+
+/// Returns the bearer token of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+/// Creates a 401 that says what is wrong and which key to send.
+pub(super) fn unknown_key(what: &str, wanted: &str) -> Problem {
+    Problem::unauthorized(format!("{what}; {wanted} as Authorization: Bearer <key>"))
+        .with_header(header::WWW_AUTHENTICATE, "Bearer")
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let wanted = "send your API key";
+        let key = bearer(&parts.headers);
+        let key = key.ok_or_else(|| unknown_key("there is no API key", wanted))?;
+        let tenants = parts.extensions.get::<Tenants>();
+        let tenant = tenants
+            .and_then(|tenants| tenants.of_key(key))
+            .ok_or_else(|| unknown_key("nobody has this API key", wanted))?;
+        let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
+        Span::current().record("tenant_id", tenant.as_str());
+        if let Some(request) = parts.extensions.get::<RequestTenant>() {
+            let _ = request.0.set(tenant.clone());
+        }
+        Ok(Self { tenant, correlation_id: correlation_id.unwrap_or_else(CorrelationId::generate) })
+    }
+}

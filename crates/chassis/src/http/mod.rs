@@ -1,0 +1,24 @@
+//! HTTP as every service speaks it: the accept loop, the layer of a request, extractors and problems.
+
+mod caller;
+mod extract;
+mod idempotency;
+mod keys;
+mod peer;
+mod problem;
+mod request;
+mod server;
+
+pub(crate) use extract::{media_type, read};
+pub(crate) use idempotency::prune as prune_idempotency_keys;
+pub(crate) use keys::{Keys, KeysError, Tenants};
+pub(crate) use peer::Senders;
+pub(crate) use request::{OnServed, RequestLayer};
+pub(crate) use server::serve;
+
+pub use caller::Caller;
+pub use extract::{Json, Path, Query, Submission};
+pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};
+pub use peer::Peer;
+pub use problem::Problem;
+pub use request::Served;

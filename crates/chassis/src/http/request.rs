@@ -1,0 +1,223 @@
+//! The layer around every request of the public API: its correlation id, span, log line, metrics and problem.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use defer::Defer;
+use events::{CorrelationId, TenantId};
+use telemetry::instruments::{Histogram, Meter};
+use telemetry::{KeyValue, TraceContext};
+use tracing::{Instrument, Span, field};
+
+use super::caller::RequestTenant;
+use super::keys::Tenants;
+use super::peer::Senders;
+use super::problem::Problem;
+
+const CORRELATION_ID: &str = "x-correlation-id";
+/// How long a caller waits at most; above all limits of the parts.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// A request that was answered.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Tenant of the caller. `None` for a service or an unknown caller.
+    pub tenant: Option<TenantId>,
+    /// Correlation id of the flow that the request belonged to.
+    pub correlation_id: CorrelationId,
+    /// Method, such as `POST`.
+    pub method: Method,
+    /// Route, such as `/orders/{id}`. `None` if no route matched.
+    pub route: Option<String>,
+    /// Path as requested, without the query.
+    pub path: String,
+    /// Status of the response.
+    pub status: StatusCode,
+    /// Time from the request's headers to the response's.
+    pub took: Duration,
+}
+
+/// Hook that is called for every request, to defer work about it.
+pub(crate) type OnServed = Arc<dyn Fn(&Defer, &Served) + Send + Sync>;
+
+/// State of the layer. Clones share it.
+#[derive(Clone)]
+pub(crate) struct RequestLayer {
+    tenants: Tenants,
+    senders: Senders,
+    duration: Histogram<f64>,
+    on_served: Option<OnServed>,
+}
+
+impl RequestLayer {
+    /// Creates the layer. `on_served` is called for every request.
+    pub(crate) fn new(
+        tenants: Tenants,
+        senders: Senders,
+        meter: &Meter,
+        on_served: Option<OnServed>,
+    ) -> Self {
+        let duration = meter
+            .f64_histogram("http.server.request.duration")
+            .with_unit("s")
+            .with_description("Time from the request's headers to the response's")
+            .with_boundaries(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+            ])
+            .build();
+        Self { tenants, senders, duration, on_served }
+    }
+
+    /// Wraps all routes of the public API, and answers for paths and methods that have none.
+    pub(crate) fn wrap(self, routes: Router) -> Router {
+        routes
+            .fallback(async || Problem::not_found("there is nothing at this path"))
+            .method_not_allowed_fallback(async || {
+                let title = "Method not allowed";
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
+            })
+            .layer(middleware::from_fn_with_state(self, serve))
+    }
+
+    /// Makes tenants, services and the flow known to the extractors of a request.
+    fn extend(&self, request: &mut Request, correlation_id: &CorrelationId) -> RequestTenant {
+        let tenant = RequestTenant::default();
+        let extensions = request.extensions_mut();
+        extensions.insert(correlation_id.clone());
+        extensions.insert(self.tenants.clone());
+        extensions.insert(self.senders.clone());
+        extensions.insert(tenant.clone());
+        tenant
+    }
+
+    /// Defers what the caller need not wait for.
+    fn after(&self, defer: &Defer, served: &Served) {
+        let duration = self.duration.clone();
+        let took = served.took.as_secs_f64();
+        let labels = [
+            KeyValue::new("http.request.method", served.method.to_string()),
+            KeyValue::new("http.route", served.route.clone().unwrap_or_default()),
+            KeyValue::new("http.response.status_code", i64::from(served.status.as_u16())),
+        ];
+        let record = async move { duration.record(took, &labels) };
+        defer.run("request metrics", record).always();
+        if let Some(on_served) = &self.on_served {
+            on_served(defer, served);
+        }
+    }
+}
+
+async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let path = request.uri().path().to_owned();
+    let (correlation_id, refused) = correlation_id(request.headers());
+    let route_name = route.as_deref().unwrap_or("no route");
+    let span = span(&method, route_name, &path, request.headers(), &correlation_id);
+    let defer = request.extensions().get::<Defer>().cloned();
+    let tenant = layer.extend(&mut request, &correlation_id);
+
+    let response = match refused {
+        Some(problem) => problem.into_response(),
+        None => run(next, request, &span).await,
+    };
+    let response = render(response, &correlation_id);
+
+    let status = response.status();
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    let took = began.elapsed();
+    let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+    span.in_scope(|| {
+        tracing::info!(%method, path, status = status.as_u16(), ms, "request");
+        if let Some(defer) = defer {
+            let tenant = tenant.get();
+            let served = Served { tenant, correlation_id, method, route, path, status, took };
+            layer.after(&defer, &served);
+        }
+    });
+    response
+}
+
+/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway.
+async fn run(next: Next, request: Request, span: &Span) -> Response {
+    let handler = tokio::spawn(next.run(request).instrument(span.clone()));
+    match tokio::time::timeout(TIME_LIMIT, handler).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => Problem::internal(panic).into_response(),
+        Err(_) => Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "Too slow",
+            "this took too long and may still be done; ask for it, or send it again with the same Idempotency-Key",
+        )
+        .into_response(),
+    }
+}
+
+/// Renders the problem that a response carries, and adds the correlation id.
+fn render(response: Response, correlation_id: &CorrelationId) -> Response {
+    let mut response = match response.extensions().get::<Problem>() {
+        Some(problem) => {
+            let mut rendered = problem.render(correlation_id.as_str());
+            if let Some(allow) = response.headers().get(header::ALLOW) {
+                rendered.headers_mut().insert(header::ALLOW, allow.clone());
+            }
+            rendered
+        }
+        None => response,
+    };
+    if let Ok(value) = HeaderValue::from_str(correlation_id.as_str()) {
+        response.headers_mut().insert(CORRELATION_ID, value);
+    }
+    response
+}
+
+/// Returns the caller's correlation id. If the caller sent none, or one that can't be used, returns a new one, and in the
+/// latter case a problem too.
+fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<Problem>) {
+    let Some(given) = headers.get(CORRELATION_ID) else {
+        return (CorrelationId::generate(), None);
+    };
+    let given = given.to_str().unwrap_or_default();
+    match CorrelationId::new(given) {
+        Ok(id) => (id, None),
+        Err(error) => {
+            let problem = Problem::bad_request(format!("{CORRELATION_ID}: {error}"));
+            (CorrelationId::generate(), Some(problem))
+        }
+    }
+}
+
+fn span(
+    method: &Method,
+    route: &str,
+    path: &str,
+    headers: &HeaderMap,
+    correlation_id: &CorrelationId,
+) -> Span {
+    let span = tracing::info_span!(
+        "request",
+        otel.name = format!("{method} {route}"),
+        otel.kind = "server",
+        otel.status_code = field::Empty,
+        http.request.method = %method,
+        http.route = route,
+        http.response.status_code = field::Empty,
+        url.path = path,
+        correlation_id = correlation_id.as_str(),
+        tenant_id = field::Empty,
+    );
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(traceparent) = text("traceparent") {
+        TraceContext::new(traceparent, text("tracestate")).set_parent(&span);
+    }
+    span
+}

@@ -1,0 +1,202 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use consumer::{Options, Subscription};
+use defer::Defer;
+use jobs::Worker;
+use kafka::Topic;
+use outbox::Wake;
+use pg::Migrations;
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError};
+use crate::http::{self, OnServed, Served};
+
+/// The parts of a service that routes, subscriptions and jobs are built from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The service's own database.
+    pub pool: PgPool,
+    /// Wakes the relay. Call it after a commit that wrote to the outbox.
+    pub wake: Wake,
+    /// Wakes the job workers. Call it after a commit that enqueued jobs.
+    pub jobs: jobs::Wake,
+}
+
+pub(super) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type BuildWorker = Box<dyn FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send>;
+pub(super) type BuildTask =
+    Box<dyn FnOnce(&Parts, CancellationToken) -> Result<Task, ConfigError> + Send>;
+
+/// A service that has not started: the list of what it is made of.
+pub struct Service {
+    pub(super) name: &'static str,
+    pub(super) config: Config,
+    pub(super) public_port: u16,
+    pub(super) admin_port: u16,
+    pub(super) migrations: Option<Migrations>,
+    pub(super) publishes: Vec<Topic>,
+    pub(super) routes: Vec<Build<Router>>,
+    pub(super) subscriptions: Vec<(Build<Subscription>, Options)>,
+    pub(super) required: Result<(), ConfigError>,
+    pub(super) worker: Option<BuildWorker>,
+    pub(super) on_served: Option<Build<OnServed>>,
+    pub(super) background: Vec<BuildTask>,
+}
+
+impl Service {
+    /// Creates a service without routes or subscriptions. `name` is the binary's name and OpenTelemetry's `service.name`.
+    pub fn new(name: &'static str, config: Config) -> Self {
+        let service = Self {
+            name,
+            config,
+            public_port: 0,
+            admin_port: 0,
+            migrations: None,
+            publishes: Vec::new(),
+            routes: Vec::new(),
+            subscriptions: Vec::new(),
+            required: Ok(()),
+            worker: None,
+            on_served: None,
+            background: Vec::new(),
+        };
+        service.task(
+            "prune idempotency keys",
+            Duration::from_mins(10),
+            http::prune_idempotency_keys,
+        )
+    }
+
+    /// Sets the ports on loopback that the service listens on unless the configuration sets addresses.
+    #[must_use]
+    pub fn ports(mut self, public: u16, admin: u16) -> Self {
+        self.public_port = public;
+        self.admin_port = admin;
+        self
+    }
+
+    /// Adds the result of checking the service's own configuration. An error ends the start.
+    #[must_use]
+    pub fn requires(mut self, checked: Result<(), ConfigError>) -> Self {
+        self.required = self.required.and(checked);
+        self
+    }
+
+    /// Sets the migrations of the service's own tables, recorded in `_sqlx_migrations`.
+    #[must_use]
+    pub fn migrations(mut self, migrations: Migrator) -> Self {
+        self.migrations = Some(Migrations::new(migrations, pg::DEFAULT_TABLE));
+        self
+    }
+
+    /// Adds event types that the service publishes through its outbox.
+    #[must_use]
+    pub fn publishes(mut self, event_types: &[&str]) -> Self {
+        self.publishes.extend(event_types.iter().map(|event_type| Topic::event(event_type)));
+        self
+    }
+
+    /// Adds routes of the public API.
+    #[must_use]
+    pub fn routes(mut self, routes: impl FnOnce(&Parts) -> Router + Send + 'static) -> Self {
+        self.routes.push(Box::new(routes));
+        self
+    }
+
+    /// Adds a subscription with the default options.
+    #[must_use]
+    pub fn subscription(
+        self,
+        subscription: impl FnOnce(&Parts) -> Subscription + Send + 'static,
+    ) -> Self {
+        self.subscription_with(Options::default(), subscription)
+    }
+
+    /// Adds a subscription with these options, unless the configuration sets others.
+    #[must_use]
+    pub fn subscription_with(
+        mut self,
+        options: Options,
+        subscription: impl FnOnce(&Parts) -> Subscription + Send + 'static,
+    ) -> Self {
+        self.subscriptions.push((Box::new(subscription), options));
+        self
+    }
+
+    /// Sets the kinds of jobs: the closure gets a worker and adds a handler for each kind. Jobs run once the service is ready.
+    #[must_use]
+    pub fn jobs(
+        mut self,
+        jobs: impl FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send + 'static,
+    ) -> Self {
+        self.worker = Some(Box::new(jobs));
+        self
+    }
+
+    /// Sets a hook that is called for every request once its response is known, to defer work about it.
+    #[must_use]
+    pub fn on_served<F>(mut self, on_served: impl FnOnce(&Parts) -> F + Send + 'static) -> Self
+    where
+        F: Fn(&Defer, &Served) + Send + Sync + 'static,
+    {
+        self.on_served = Some(Box::new(|parts| Arc::new(on_served(parts))));
+        self
+    }
+
+    /// Adds a task that runs from when the service is ready until the token is cancelled. `begin` is called at the start
+    /// and fails if the configuration is wrong.
+    #[must_use]
+    pub fn background<F>(
+        mut self,
+        begin: impl FnOnce(&Parts, CancellationToken) -> Result<F, ConfigError> + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let begin = |parts: &Parts, shutdown| Ok(Box::pin(begin(parts, shutdown)?) as Task);
+        self.background.push(Box::new(begin));
+        self
+    }
+
+    /// Adds housekeeping that runs every `every`. A run that fails is logged.
+    #[must_use]
+    pub fn task<F>(
+        self,
+        name: &'static str,
+        every: Duration,
+        task: impl Fn(PgPool) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = sqlx::Result<()>> + Send + 'static,
+    {
+        self.background(move |parts, shutdown| {
+            let pool = parts.pool.clone();
+            Ok(async move {
+                while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+                    if let Err(error) = task(pool.clone()).await {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            name,
+                            "housekeeping failed"
+                        );
+                    }
+                }
+            })
+        })
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

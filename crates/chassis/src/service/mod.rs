@@ -1,0 +1,13 @@
+//! A service as a whole: what it is made of, how it starts, how it ends.
+
+mod builder;
+mod migrate;
+mod run;
+mod running;
+mod start;
+mod tasks;
+
+pub use builder::{Parts, Service};
+pub use run::main;
+pub use running::Running;
+pub use start::StartError;

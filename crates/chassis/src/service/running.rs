@@ -1,0 +1,85 @@
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use defer::Deferrer;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::tasks::Tasks;
+
+/// How long everything together may take to end that brings work in, and what that deferred.
+pub(super) const DRAIN_INTAKE: Duration = Duration::from_secs(6);
+/// What is left of it for deferred tasks, whatever the rest took.
+const DRAIN_DEFERRED: Duration = Duration::from_millis(500);
+/// How long the relay may take after that.
+const DRAIN_RELAY: Duration = Duration::from_secs(3);
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Address of the public API.
+    pub http: SocketAddr,
+    /// Address of the admin port.
+    pub admin: SocketAddr,
+    pool: PgPool,
+    /// What brings work in: requests, messages, jobs, housekeeping. Ends first.
+    pub(super) intake: Tasks,
+    /// Runs what requests deferred, after the requests.
+    pub(super) deferrer: Deferrer,
+    /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
+    pub(super) outlet: Tasks,
+    /// Cancelled when a vital task panicked.
+    pub(super) panicked: CancellationToken,
+}
+
+impl Running {
+    /// Creates a service that has no task yet.
+    pub(super) fn new(
+        http: SocketAddr,
+        admin: SocketAddr,
+        pool: PgPool,
+        deferrer: Deferrer,
+    ) -> Self {
+        Self {
+            http,
+            admin,
+            pool,
+            intake: Tasks::default(),
+            deferrer,
+            outlet: Tasks::default(),
+            panicked: CancellationToken::new(),
+        }
+    }
+
+    /// Returns when a task panicked without which the service can't work. It should then be shut down and started anew.
+    pub async fn panicked(&self) {
+        self.panicked.cancelled().await;
+    }
+
+    /// Stops taking work in, drains, then stops. Returns `false` if something did not end within its time.
+    pub async fn shutdown(self) -> bool {
+        let began = Instant::now();
+        self.intake.cancel();
+        let taken_in = tokio::time::timeout(DRAIN_INTAKE, self.intake.wait()).await.is_ok();
+        let left = DRAIN_INTAKE.saturating_sub(began.elapsed()).max(DRAIN_DEFERRED);
+        let dropped = self.deferrer.drain(left).await.dropped;
+        if dropped > 0 {
+            tracing::warn!(dropped, "deferred tasks were dropped since the start");
+        }
+        self.outlet.cancel();
+        let carry_out = async {
+            self.outlet.wait().await;
+            self.pool.close().await;
+        };
+        let carried_out = tokio::time::timeout(DRAIN_RELAY, carry_out).await.is_ok();
+        taken_in && carried_out
+    }
+}
+
+/// Stops the tasks without draining, as when a start or a test fails: threads that went on polling would keep the process.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.intake.cancel();
+        self.outlet.cancel();
+    }
+}

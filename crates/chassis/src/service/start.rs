@@ -1,0 +1,272 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
+use defer::{DeferLayer, Deferrer};
+use jobs::Worker;
+use kafka::Topic;
+use outbox::{Relay, Wake};
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgConnectOptions;
+use telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
+use super::migrate::migrate;
+use super::running::{DRAIN_INTAKE, Running};
+use crate::admin::{self, Admin, Health};
+use crate::config::{Config, ConfigError};
+use crate::events::direct_feed;
+use crate::http::{self, OnServed, RequestLayer, Senders, Tenants};
+
+const BACKOFF: Duration = Duration::from_secs(1);
+
+/// Why a service did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A variable is missing or invalid.
+    #[error("the configuration is incomplete")]
+    Config(#[from] ConfigError),
+    /// The service was ready, and a vital task panicked.
+    #[error("a part of the service panicked; it ends, to be started anew")]
+    Panicked,
+    /// Options of a subscription contradict each other.
+    #[error("the configuration contradicts itself")]
+    Options(#[from] OptionsError),
+    /// An address can't be listened on.
+    #[error("{variable}={address} can't be listened on")]
+    Listen {
+        /// The variable that sets it.
+        variable: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The error of the system.
+        source: std::io::Error,
+    },
+    /// A migration failed, and not because the database is unavailable.
+    #[error("the database could not be migrated")]
+    Migrate(#[from] MigrateError),
+    /// No signal can be received.
+    #[error("signals can't be received")]
+    Signals(#[source] std::io::Error),
+}
+
+impl Service {
+    /// Starts the service, and returns when it is ready.
+    ///
+    /// Waits for an unavailable database, and does not wait for Kafka. Fails if the configuration is invalid, an address
+    /// can't be listened on, or a migration fails.
+    pub async fn start(self) -> Result<Running, StartError> {
+        self.required?;
+        let settings = Settings::read(&self.config)?;
+        let public = listen("HTTP_ADDR", self.config.http_address(self.public_port)).await?;
+        let admin = listen("ADMIN_ADDR", self.config.admin_address(self.admin_port)).await?;
+        let addresses = (public.address, admin.address);
+        let start = Start::new(self.name, self.config, settings, addresses);
+        let work = start.build_work(self.subscriptions, self.worker, self.background)?;
+
+        // The admin port first: it says that the service is not ready yet, and why.
+        let ready = start.serve_admin(admin.listener, &work);
+        migrate(start.settings.database.clone(), self.migrations).await?;
+
+        start.publish(self.publishes);
+        let feeds = work.consumers.iter().map(Consumer::feed).collect();
+        start.run(work);
+        let router = start.public_router(self.routes, feeds, self.on_served);
+        start.running.intake.spawn(http::serve(
+            public.listener,
+            router,
+            start.running.intake.shutdown(),
+        ));
+        ready.send_replace(true);
+        tracing::info!(http = %public.address, admin = %admin.address, "ready");
+        Ok(start.running)
+    }
+}
+
+/// Settings that are read and checked before anything else happens.
+struct Settings {
+    database: PgConnectOptions,
+    kafka: kafka::Settings,
+    tenants: Tenants,
+    senders: Senders,
+}
+
+impl Settings {
+    fn read(config: &Config) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: config.database()?,
+            kafka: config.kafka()?,
+            tenants: config.tenants()?,
+            senders: config.senders()?,
+        })
+    }
+}
+
+/// Work that is built before the migrations, so that errors of the configuration end the start, and runs after them.
+struct Work {
+    consumers: Vec<Consumer>,
+    worker: Option<Worker>,
+    background: Vec<Task>,
+}
+
+/// A start under way. Dropped, it stops the tasks that run already.
+struct Start {
+    config: Config,
+    settings: Settings,
+    metrics: Metrics,
+    parts: Parts,
+    running: Running,
+}
+
+impl Start {
+    fn new(
+        name: &'static str,
+        config: Config,
+        settings: Settings,
+        (http, admin): (SocketAddr, SocketAddr),
+    ) -> Self {
+        let metrics = Metrics::new(name);
+        let pool = pg::PoolOptions::new(name)
+            .max_connections(config.database_connections())
+            .connect_lazily(settings.database.clone());
+        let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
+        let running = Running::new(http, admin, pool.clone(), deferrer);
+        let parts = Parts { pool, wake: Wake::default(), jobs: jobs::Wake::default() };
+        Self { config, settings, metrics, parts, running }
+    }
+
+    fn build_work(
+        &self,
+        subscriptions: Vec<(Build<Subscription>, Options)>,
+        worker: Option<BuildWorker>,
+        background: Vec<BuildTask>,
+    ) -> Result<Work, StartError> {
+        let shutdown = || self.running.intake.shutdown();
+        let background = background.into_iter().map(|build| build(&self.parts, shutdown()));
+        let background = background.collect::<Result<_, _>>()?;
+        let worker = worker.map(|build| {
+            let (pool, wake) = (self.parts.pool.clone(), self.parts.jobs.clone());
+            build(&self.parts, Worker::new(pool, wake, &self.metrics.meter("jobs")))
+        });
+        let consumers = subscriptions.into_iter().map(|(build, options)| {
+            let options = self.config.subscription_options(&options);
+            options.check(pg::IDLE_IN_TRANSACTION)?;
+            self.config.check_subscription(&options, DRAIN_INTAKE)?;
+            Ok(self.consumer(build(&self.parts)).options(options))
+        });
+        let consumers = consumers.collect::<Result<_, StartError>>()?;
+        Ok(Work { consumers, worker: worker.transpose()?, background })
+    }
+
+    /// Creates a consumer that wakes the relay and the job workers for what its handlers write.
+    fn consumer(&self, subscription: Subscription) -> Consumer {
+        let Parts { pool, wake, jobs } = self.parts.clone();
+        let (kafka, meter) = (self.settings.kafka.clone(), self.metrics.meter("consumer"));
+        Consumer::new(subscription, pool, kafka, &meter).on_commit(move || {
+            wake.wake();
+            jobs.wake();
+        })
+    }
+
+    /// Serves the admin port and probes Kafka. Returns the sender that makes the service ready.
+    fn serve_admin(&self, listener: TcpListener, work: &Work) -> watch::Sender<bool> {
+        let (ready, is_ready) = watch::channel(false);
+        let (kafka, kafka_state) = admin::kafka_state();
+        let consumed = work.consumers.iter().filter(|_| self.config.subscribes());
+        let statuses = consumed.map(|consumer| (consumer.group(), consumer.status())).collect();
+        let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
+        let router = admin::routes(Admin {
+            health: Health::new(self.parts.pool.clone(), kafka_state, statuses, is_ready),
+            metrics: self.metrics.clone(),
+            pool: self.parts.pool.clone(),
+            jobs: self.parts.jobs.clone(),
+            operator_token: self.config.operator_token(),
+            faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
+        });
+        let outlet = &self.running.outlet;
+        outlet.spawn(http::serve(listener, router, outlet.shutdown()));
+        outlet.spawn(admin::probe_kafka(self.settings.kafka.clone(), kafka, outlet.shutdown()));
+        ready
+    }
+
+    /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.
+    fn publish(&self, topics: Vec<Topic>) {
+        if topics.is_empty() {
+            return;
+        }
+        let (database, kafka) = (self.settings.database.clone(), self.settings.kafka.clone());
+        let Running { outlet, panicked, .. } = &self.running;
+        outlet.spawn(create_topics(kafka.clone(), topics, outlet.shutdown()));
+        let meter = self.metrics.meter("outbox");
+        let relay = Relay::new(database, kafka, self.parts.wake.clone(), &meter);
+        outlet.spawn_vital("relay", relay.run(outlet.shutdown()), panicked);
+    }
+
+    /// Starts what brings work in, except for the public API.
+    fn run(&self, work: Work) {
+        let Running { intake, panicked, .. } = &self.running;
+        if self.config.subscribes() {
+            for consumer in work.consumers {
+                intake.spawn_vital("consumer", consumer.run(intake.shutdown()), panicked);
+            }
+        } else {
+            tracing::warn!("SUBSCRIBE=off: nothing is consumed from Kafka");
+        }
+        if let Some(worker) = work.worker {
+            intake.spawn_vital("jobs", worker.run(intake.shutdown()), panicked);
+        }
+        for task in work.background {
+            intake.spawn_vital("background task", task, panicked);
+        }
+        intake.spawn(self.settings.tenants.clone().keep_current(intake.shutdown()));
+        intake.spawn(self.settings.senders.clone().keep_current(intake.shutdown()));
+    }
+
+    /// Builds the public API: the service's own routes and the direct feed.
+    fn public_router(
+        &self,
+        routes: Vec<Build<Router>>,
+        feeds: Vec<Feed>,
+        on_served: Option<Build<OnServed>>,
+    ) -> Router {
+        let own = routes.into_iter().map(|build| build(&self.parts));
+        let mut all = own.fold(Router::new(), Router::merge);
+        if !feeds.is_empty() {
+            all = all.merge(direct_feed::routes(feeds));
+        }
+        let Settings { tenants, senders, .. } = &self.settings;
+        let on_served = on_served.map(|build| build(&self.parts));
+        let meter = self.metrics.meter("http");
+        let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_served);
+        layer
+            .wrap(all)
+            // The outermost layer: what is deferred waits for the response that is really sent.
+            .layer(DeferLayer::new(self.running.deferrer.clone()))
+    }
+}
+
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+async fn listen(variable: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
+    let refused = |source| StartError::Listen { variable, address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    // With port 0 the system has chosen one.
+    let address = listener.local_addr().map_err(refused)?;
+    Ok(Bound { listener, address })
+}
+
+async fn create_topics(kafka: kafka::Settings, topics: Vec<Topic>, shutdown: CancellationToken) {
+    while let Some(Err(error)) = shutdown.run_until_cancelled(kafka::ensure(&kafka, &topics)).await
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "topics not created, retrying");
+        shutdown.run_until_cancelled(tokio::time::sleep(BACKOFF)).await;
+    }
+}
