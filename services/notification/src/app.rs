@@ -3,13 +3,10 @@
 use chassis::Service;
 use consumer::Subscription;
 
-use crate::addresses::Guard;
 use crate::consumers::invoice_issued::WriteReceipt;
 use crate::consumers::order_completed::WriteConfirmation;
-use crate::deliver_webhook::Delivering;
-use crate::mailer::Mailer;
-use crate::send_email::Sending;
-use crate::target::Targets;
+use crate::email::{Mailer, Sending};
+use crate::webhook::{Delivering, Guard, Targets};
 use crate::{Config, api};
 
 /// The one list of notification's subscriptions, jobs and routes.

@@ -5,7 +5,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser};
 use lettre::message::Mailbox;
 
-use crate::addresses::Exceptions;
+use crate::webhook::Exceptions;
 
 /// What the service is told at start, by flags or environment.
 #[derive(Parser, Clone, Debug)]

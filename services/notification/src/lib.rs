@@ -2,19 +2,11 @@
 
 pub mod app;
 
-mod addresses;
 mod api;
 mod config;
 mod consumers;
-mod deliver_webhook;
-mod deliveries;
-mod letter;
-mod mailer;
-mod send_email;
-mod signature;
-mod store;
-mod target;
-mod webhooks;
+mod email;
+mod webhook;
 
-pub use addresses::Exceptions;
 pub use config::{Config, Mail};
+pub use webhook::Exceptions;

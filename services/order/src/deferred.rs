@@ -5,37 +5,37 @@
 use chassis::Caller;
 use defer::Defer;
 
-use crate::app::App;
+use crate::api::Api;
 use crate::order::Order;
 
 /// Of a new order. Whether any of it succeeds does not concern the order.
-pub(crate) fn placed(app: &App, defer: &Defer, caller: &Caller, order: &Order) {
-    let addresses = app.downstream.addresses();
+pub(crate) fn placed(api: &Api, defer: &Defer, caller: &Caller, order: &Order) {
+    let addresses = api.downstream.addresses();
     // Each has its own name, and with it its own limits: one that is dead fills only its own.
     if addresses.notification_url.0.is_some() {
-        let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
+        let (downstream, order, flow) = (api.downstream.clone(), order.clone(), caller.into());
         defer
             .run("acknowledgement", async move { downstream.acknowledge(&order, &flow).await })
             .always();
     }
     if addresses.analytics_url.0.is_some() {
-        let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
+        let (downstream, order, flow) = (api.downstream.clone(), order.clone(), caller.into());
         defer.run("tracking", async move { downstream.track(&order, &flow).await }).always();
     }
     if addresses.inventory_url.0.is_some() {
-        let (downstream, order, flow) = (app.downstream.clone(), order.clone(), caller.into());
+        let (downstream, order, flow) = (api.downstream.clone(), order.clone(), caller.into());
         defer
             .run("inventory sync", async move { downstream.sync_inventory(&order, &flow).await })
             .always();
     }
-    changed(app, defer, &[order]);
+    changed(api, defer, &[order]);
 }
 
 /// Of an order that changed: as it was, and as it is. The cached lists of its customers show it no more as it was.
-pub(crate) fn changed(app: &App, defer: &Defer, versions: &[&Order]) {
+pub(crate) fn changed(api: &Api, defer: &Defer, versions: &[&Order]) {
     let of = |order: &&Order| (order.state.tenant_id.clone(), order.state.customer_email.clone());
     let customers: Vec<_> = versions.iter().map(of).collect();
-    let lists = app.lists.clone();
+    let lists = api.lists.clone();
     let forget = async move {
         for (tenant, customer) in customers {
             lists.forget(&tenant, &customer);

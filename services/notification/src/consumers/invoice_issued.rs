@@ -3,9 +3,8 @@ use events::InvoiceIssued;
 use sqlx::PgConnection;
 
 use crate::consumers::not_enqueued;
-use crate::deliveries;
-use crate::letter::Letter;
-use crate::store::{self, Wanted};
+use crate::email::{self, Letter, Wanted};
+use crate::webhook;
 
 /// Writes the receipts of invoices.
 pub(crate) struct WriteReceipt;
@@ -27,8 +26,8 @@ impl Handler for WriteReceipt {
         events: &[Received<InvoiceIssued>],
     ) -> Result<(), Failure> {
         let wanted = events.iter().map(|event| Wanted::by(event, Letter::receipt(&event.data)));
-        store::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
-        deliveries::write(tx, events).await.map_err(not_enqueued)?;
+        email::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
+        webhook::write(tx, events).await.map_err(not_enqueued)?;
         Ok(())
     }
 }

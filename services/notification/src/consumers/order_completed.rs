@@ -3,9 +3,8 @@ use events::OrderCompleted;
 use sqlx::PgConnection;
 
 use crate::consumers::not_enqueued;
-use crate::deliveries;
-use crate::letter::Letter;
-use crate::store::{self, Wanted};
+use crate::email::{self, Letter, Wanted};
+use crate::webhook;
 
 /// Writes the confirmations of completed orders.
 pub(crate) struct WriteConfirmation;
@@ -28,8 +27,8 @@ impl Handler for WriteConfirmation {
     ) -> Result<(), Failure> {
         let wanted =
             events.iter().map(|event| Wanted::by(event, Letter::confirmation(&event.data.order)));
-        store::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
-        deliveries::write(tx, events).await.map_err(not_enqueued)?;
+        email::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
+        webhook::write(tx, events).await.map_err(not_enqueued)?;
         Ok(())
     }
 }

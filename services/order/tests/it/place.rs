@@ -1,5 +1,5 @@
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::app::{Answer, App, Ask, Rows, an_order, an_order_with};
 
@@ -63,11 +63,14 @@ async fn an_order_is_placed_and_completed_at_once() {
 }
 
 /// Every request that must be refused, with what the problem must say.
+fn items(items: Value) -> Value {
+    an_order_with(json!({ "items": items }))
+}
+
 #[tokio::test]
-async fn a_bad_order_is_refused_and_nothing_is_written() {
+async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
     let app = App::start().await;
     let item = |sku: &str, quantity: i64, unit_price: i64| json!([{ "sku": sku, "quantity": quantity, "unit_price": unit_price }]);
-    let items = |items| an_order_with(json!({ "items": items }));
     let many = |count| items(json!(vec![item("a", 1, 1)[0].clone(); count]));
     for (order, says) in [
         (many(0), "items must have 1 to 100 entries"),
@@ -99,6 +102,12 @@ async fn a_bad_order_is_refused_and_nothing_is_written() {
         answer.assert_problem(422, says);
     }
 
+    assert_eq!(app.rows().await, Rows { orders: 0, keys: 0, events: 0 });
+}
+
+#[tokio::test]
+async fn a_malformed_order_is_refused_and_nothing_is_written() {
+    let app = App::start().await;
     for (order, says) in [
         (an_order_with(json!({ "discount": 5 })), "discount"),
         (items(json!([{ "sku": "a", "quantity": 1, "unit_price": 1, "tax": 1 }])), "tax"),

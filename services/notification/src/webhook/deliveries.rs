@@ -1,4 +1,4 @@
-//! Events that are told to webhooks, and what came of it.
+//! The table `deliveries`: events that are delivered to webhooks, with their attempts.
 
 use consumer::Received;
 use events::{Event, OrderId, TenantId};
@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::deliver_webhook::DeliverWebhook;
+use super::deliver_webhook::DeliverWebhook;
 
 /// A delivery as a tenant sees it.
 #[derive(Serialize)]
@@ -36,15 +36,15 @@ pub(crate) struct Delivery {
 /// One attempt.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Attempt {
-    /// From 1; an operator's retry begins anew.
+    /// Counts from 1, and anew after an operator's retry.
     #[serde(rename = "attempt")]
     pub(crate) number: u32,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) at: OffsetDateTime,
     pub(crate) ms: u64,
-    /// What it was answered, if it was.
+    /// Status of the response, if there was one.
     pub(crate) status: Option<u16>,
-    /// Why it failed, if it did.
+    /// Error, if the attempt failed.
     pub(crate) error: Option<String>,
 }
 
@@ -64,12 +64,12 @@ impl FromRow<'_, PgRow> for Delivery {
     }
 }
 
-/// What is to be told.
+/// A delivery that is still to be made.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Undelivered {
     pub(crate) url: String,
     pub(crate) body: String,
-    /// None: the webhook is gone.
+    /// `None` if the webhook was deleted.
     pub(crate) secret: Option<String>,
 }
 
@@ -93,7 +93,7 @@ struct Columns {
     metas: Vec<Meta>,
 }
 
-/// Has events told to the webhooks of their tenants, each once.
+/// Writes a delivery, with its job, for each event and webhook of its tenant, unless there is one already.
 pub(crate) async fn write<E: Event>(
     tx: &mut PgConnection,
     events: &[Received<E>],
@@ -163,7 +163,7 @@ fn rows<E: Event>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
     rows
 }
 
-/// What is to be told, unless it was; what was given up is waiting again.
+/// Returns a delivery that is not made yet, and `None` if it was made or cancelled. A failed one waits again.
 pub(crate) async fn undelivered(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
         "update deliveries set status = 'waiting'
@@ -175,14 +175,14 @@ pub(crate) async fn undelivered(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<
     .await
 }
 
-/// Its webhook is gone.
+/// Cancels a delivery whose webhook was deleted.
 pub(crate) async fn cancel(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
     let cancelled = sqlx::query("update deliveries set status = 'cancelled' where id = $1");
     cancelled.bind(id).execute(pool).await?;
     Ok(())
 }
 
-/// Keeps what an attempt came to, with the last twenty.
+/// Records an attempt, and keeps the last twenty.
 pub(crate) async fn attempted(pool: &PgPool, id: Uuid, attempt: Attempt) -> sqlx::Result<()> {
     sqlx::query(
         "update deliveries set attempts = jsonb_path_query_array(attempts, '$[last - 18 to last]') || $2
@@ -195,7 +195,7 @@ pub(crate) async fn attempted(pool: &PgPool, id: Uuid, attempt: Attempt) -> sqlx
     Ok(())
 }
 
-/// It was told, or was given up; one that was cancelled stays so.
+/// Records that a delivery was made or has failed. A cancelled one stays cancelled.
 pub(crate) async fn settle(tx: &mut PgConnection, id: Uuid, delivered: bool) -> sqlx::Result<()> {
     sqlx::query(
         "update deliveries
@@ -210,7 +210,7 @@ pub(crate) async fn settle(tx: &mut PgConnection, id: Uuid, delivered: bool) -> 
     Ok(())
 }
 
-/// The deliveries of an order, of this tenant.
+/// Lists the deliveries of an order of this tenant.
 pub(crate) async fn of_order(
     pool: &PgPool,
     tenant: &TenantId,

@@ -8,14 +8,14 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-use crate::deliveries::{self, Attempt, Undelivered};
-use crate::signature::sign;
-use crate::target::{TargetError, Targets};
+use super::deliveries::{self, Attempt, Undelivered};
+use super::signature::sign;
+use super::target::{TargetError, Targets};
 
-/// The longest part of an error that a tenant is shown.
+/// Maximum length of an error that a tenant is shown.
 const ERROR_CHARS: usize = 500;
 
-/// An event that is to be told to a webhook: its row has what is said.
+/// Delivers an event to a webhook. The row in `deliveries` has the payload.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DeliverWebhook {
     pub(crate) delivery: Uuid,
@@ -25,11 +25,11 @@ impl Job for DeliverWebhook {
     const KIND: &'static str = "deliver-webhook";
     const BACKOFF: &'static [Duration] =
         &[Duration::from_secs(5), Duration::from_secs(30), Duration::from_mins(5)];
-    /// Above the target's, which says more.
+    /// Above the target's own limit, whose error says more.
     const TIME_LIMIT: Duration = Duration::from_secs(15);
 }
 
-/// Why a target was not told.
+/// Why a delivery failed.
 #[derive(Debug, thiserror::Error)]
 enum DeliveryError {
     #[error("the target answered {0}")]
@@ -42,14 +42,14 @@ enum DeliveryError {
     Unusable,
 }
 
-/// Tells targets, signed as Standard Webhooks has it.
+/// Delivers events, signed as in Standard Webhooks.
 pub(crate) struct Delivering {
     pub(crate) pool: PgPool,
     pub(crate) targets: Targets,
 }
 
 impl Delivering {
-    async fn tell(&self, id: Uuid, told: &Undelivered, secret: &str) -> Result<u16, DeliveryError> {
+    async fn post(&self, id: Uuid, told: &Undelivered, secret: &str) -> Result<u16, DeliveryError> {
         let url = Url::parse(&told.url).map_err(|_| DeliveryError::Unusable)?;
         let headers = signed(id, &told.body, secret).ok_or(DeliveryError::Unusable)?;
         let status = self.targets.post(&url, headers, told.body.clone()).await?;
@@ -63,7 +63,7 @@ impl Delivering {
     }
 }
 
-/// The headers of this attempt; the id is the same for all.
+/// Returns the headers of this attempt. The id is the same in every attempt.
 fn signed(id: Uuid, body: &str, secret: &str) -> Option<HeaderMap> {
     let (id, timestamp) = (id.to_string(), OffsetDateTime::now_utc().unix_timestamp());
     let signature = sign(secret, &id, timestamp, body)?;
@@ -86,7 +86,7 @@ impl Handler for Delivering {
             return Ok(deliveries::cancel(&self.pool, id).await?);
         };
         let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
-        let outcome = self.tell(id, &told, secret).await;
+        let outcome = self.post(id, &told, secret).await;
         let status = match &outcome {
             Ok(status) => Some(*status),
             Err(DeliveryError::Answered(status) | DeliveryError::Redirected(status)) => {

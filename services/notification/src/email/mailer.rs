@@ -1,4 +1,4 @@
-//! How an e-mail leaves the house: to a mail server, or into a folder.
+//! Sends e-mails to a mail server, or writes them into a folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use lettre::transport::smtp;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use tokio::time::timeout;
 
+use super::store::Unsent;
 use crate::config::Mail;
-use crate::store::Unsent;
 
 /// How long sending one may take: less than a drain, and than a transaction may be idle.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub(crate) enum SendError {
 }
 
 impl SendError {
-    /// Whether it will fail for ever.
+    /// Returns `true` if a retry can't succeed.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Address(..) | Self::Message(_) => true,

@@ -1,3 +1,5 @@
+//! The table `emails`.
+
 use consumer::Received;
 use events::{Cause, Envelope, Event, OrderId, TenantId};
 use jobs::{EnqueueError, Meta};
@@ -9,8 +11,8 @@ use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::letter::Letter;
-use crate::send_email::SendEmail;
+use super::letter::Letter;
+use super::send_email::SendEmail;
 
 /// An e-mail as a tenant sees it.
 #[derive(sqlx::FromRow, Serialize)]
@@ -30,7 +32,7 @@ pub(crate) struct Email {
     pub(crate) sent_at: Option<OffsetDateTime>,
 }
 
-/// An e-mail that is to be sent.
+/// An e-mail that is not sent yet.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Unsent {
     pub(crate) order_id: Uuid,
@@ -42,7 +44,7 @@ pub(crate) struct Unsent {
     pub(crate) created_at: OffsetDateTime,
 }
 
-/// An e-mail that is called for.
+/// An e-mail to write.
 pub(crate) struct Wanted<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) tenant_id: &'a TenantId,
@@ -52,7 +54,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// By an event.
+    /// Creates it for an event.
     pub(crate) fn by<E: Event>(event: &'a Received<E>, letter: Letter<'a>) -> Self {
         Self {
             order_id: event.data.order_id(),
@@ -64,7 +66,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Writes e-mails, each unless its order has one of that kind, and has them sent.
+/// Writes e-mails, each with a job that sends it, unless its order has one of that kind already.
 pub(crate) async fn write(
     tx: &mut PgConnection,
     wanted: &[Wanted<'_>],
@@ -138,7 +140,7 @@ pub(crate) async fn unsent(
     .await
 }
 
-/// An attempt failed.
+/// Records an attempt that failed.
 pub(crate) async fn tried(
     pool: &PgPool,
     order: OrderId,
@@ -156,7 +158,7 @@ pub(crate) async fn tried(
     Ok(())
 }
 
-/// It is sent.
+/// Records that an e-mail was sent.
 pub(crate) async fn sent(tx: &mut PgConnection, order: OrderId, kind: &str) -> sqlx::Result<()> {
     sqlx::query(
         "update emails set attempts = attempts + 1, last_error = null, sent_at = clock_timestamp()
@@ -169,7 +171,7 @@ pub(crate) async fn sent(tx: &mut PgConnection, order: OrderId, kind: &str) -> s
     Ok(())
 }
 
-/// It is given up.
+/// Records that an e-mail has failed for good.
 pub(crate) async fn given_up(
     tx: &mut PgConnection,
     order: OrderId,
@@ -186,7 +188,7 @@ pub(crate) async fn given_up(
     Ok(())
 }
 
-/// The e-mails of an order, of this tenant.
+/// Lists the e-mails of an order of this tenant.
 pub(crate) async fn of_order(
     pool: &PgPool,
     tenant: &TenantId,

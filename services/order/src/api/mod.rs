@@ -1,101 +1,55 @@
-//! What the routes do, and the bodies they take and give.
+//! The routes of the public API, and what they do.
 
-use std::sync::Arc;
+mod body;
+mod list;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{ETAG, LOCATION};
-use axum::response::{IntoResponse, Response};
-use chassis::{Answer, Caller, IdempotencyKey, Json, Path, Problem, Query, Submission};
+use axum::http::header::LOCATION;
+use axum::routing::{get, post};
+use chassis::{Answer, Caller, IdempotencyKey, Json, Parts, Path, Problem, Submission};
 use defer::Defer;
-use events::{Event, Item, Message, OrderId, OrderStatus, TenantId};
+use events::{Event, Message, OrderId};
 use outbox::Prepared;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Value, json};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use crate::app::App;
+use self::body::{NewOrder, OrderChange, answer};
+use crate::downstream::Downstream;
 use crate::etag::{self, IfMatch};
-use crate::order::{Completed, Draft, DraftChange, Order, Violations};
+use crate::lists::Lists;
+use crate::order::{Completed, Order, Violations};
 use crate::{deferred, direct, store};
 
-/// How often a change is begun anew because somebody else was faster.
+/// How often a change is attempted anew because another request changed the order meanwhile.
 const ATTEMPTS: usize = 5;
-const DEFAULT_LIMIT: u32 = 20;
-const MAX_LIMIT: u32 = 100;
-/// More than any address has (RFC 5321, 4.5.3.1.3).
-const MAX_EMAIL_BYTES: usize = 320;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewOrder {
-    customer_email: String,
-    currency: String,
-    items: Vec<NewItem>,
-    #[serde(default)]
-    complete: bool,
+/// State of the routes. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) parts: Parts,
+    pub(crate) downstream: Downstream,
+    pub(crate) lists: Lists,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewItem {
-    sku: String,
-    quantity: i64,
-    unit_price: i64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OrderChange {
-    #[serde(default, deserialize_with = "not_null")]
-    customer_email: Option<String>,
-    #[serde(default, deserialize_with = "not_null")]
-    items: Option<Vec<NewItem>>,
-}
-
-/// What is given has a value: `null` neither leaves a field as it is nor removes it.
-fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Page {
-    limit: Option<u32>,
-    cursor: Option<String>,
-    customer_email: Option<String>,
-}
-
-/// An order as callers see it.
-#[derive(Serialize)]
-struct OrderBody<'a> {
-    id: OrderId,
-    tenant_id: &'a TenantId,
-    version: i64,
-    status: OrderStatus,
-    total: i64,
-    currency: &'a str,
-    customer_email: &'a str,
-    items: &'a [Item],
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
-    completed_at: Option<OffsetDateTime>,
+/// Builds the routes of the public API.
+pub(crate) fn routes(parts: Parts, downstream: Downstream) -> Router {
+    Router::new()
+        .route("/orders", post(place).get(list::list))
+        .route("/orders/{id}", get(read).patch(update))
+        .route("/orders/{id}/complete", post(complete))
+        .with_state(Api { parts, downstream, lists: Lists::new() })
 }
 
 /// `POST /orders`
-pub(crate) async fn place(
-    State(app): State<App>,
+async fn place(
+    State(api): State<Api>,
     caller: Caller,
     defer: Defer,
     Submission { body, key }: Submission<NewOrder>,
 ) -> Result<Answer, Problem> {
-    let NewOrder { customer_email, currency, items, complete } = body;
-    let draft = Draft { customer_email, currency, items: lines(items) };
-    let now = now();
+    let (complete, now) = (body.complete, now());
+    let draft = body.into_draft();
     let (mut order, created) = draft.place(caller.tenant.clone(), now, caller.cause())?;
     let mut events = vec![prepare(created)?];
     if complete {
@@ -106,31 +60,31 @@ pub(crate) async fn place(
     let answer = answer(StatusCode::CREATED, &order)?
         .header(&LOCATION, format!("/orders/{}", order.state.order_id));
     let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-    if let Err(error) = store::insert(&app.parts.pool, &order, row.as_ref(), &events).await {
-        return earlier(&app, &caller, key.as_ref(), error).await;
+    if let Err(error) = store::insert(&api.parts.pool, &order, row.as_ref(), &events).await {
+        return earlier(&api, &caller, key.as_ref(), error).await;
     }
-    app.parts.wake.wake();
-    deferred::placed(&app, &defer, &caller, &order);
+    api.parts.wake.wake();
+    deferred::placed(&api, &defer, &caller, &order);
     if complete && let Some(completed) = events.last() {
-        direct::tell(&app.downstream, &caller, completed).await?;
+        direct::tell(&api.downstream, &caller, completed).await?;
     }
     Ok(answer)
 }
 
 /// `PATCH /orders/{id}`
-pub(crate) async fn update(
-    State(app): State<App>,
+async fn update(
+    State(api): State<Api>,
     caller: Caller,
     defer: Defer,
     Path(id): Path<OrderId>,
     if_match: IfMatch,
-    Json(OrderChange { customer_email, items }): Json<OrderChange>,
+    Json(body): Json<OrderChange>,
 ) -> Result<Answer, Problem> {
-    let change = DraftChange { customer_email, items: items.map(lines) }.check()?;
+    let change = body.into_draft().check()?;
     for _ in 0..ATTEMPTS {
-        let before = find(&app, &caller, id).await?;
+        let before = find(&api, &caller, id).await?;
         let seen = before.version;
-        // A completed order is said first: with the right version it could not be changed either
+        // That the order is completed comes first: with the right version it could not be changed either
         // (RFC 9110, 13.2.1).
         let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
         if !if_match.matches(seen) {
@@ -140,9 +94,9 @@ pub(crate) async fn update(
             )));
         }
         let answer = answer(StatusCode::OK, &order)?;
-        if store::replace(&app.parts.pool, &order, None, &[prepare(updated)?]).await? {
-            app.parts.wake.wake();
-            deferred::changed(&app, &defer, &[&before, &order]);
+        if store::replace(&api.parts.pool, &order, None, &[prepare(updated)?]).await? {
+            api.parts.wake.wake();
+            deferred::changed(&api, &defer, &[&before, &order]);
             return Ok(answer);
         }
     }
@@ -150,15 +104,15 @@ pub(crate) async fn update(
 }
 
 /// `POST /orders/{id}/complete`
-pub(crate) async fn complete(
-    State(app): State<App>,
+async fn complete(
+    State(api): State<Api>,
     caller: Caller,
     defer: Defer,
     Path(id): Path<OrderId>,
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     for _ in 0..ATTEMPTS {
-        let order = find(&app, &caller, id).await?;
+        let order = find(&api, &caller, id).await?;
         let (order, event) = match order.clone().complete(now(), caller.cause()) {
             Ok((order, completed)) => (order, Some(prepare(completed)?)),
             Err(Completed) => (order, None),
@@ -168,40 +122,40 @@ pub(crate) async fn complete(
         let written = match (&event, &row) {
             (Some(event), row) => {
                 let events = std::slice::from_ref(event);
-                store::replace(&app.parts.pool, &order, row.as_ref(), events).await
+                store::replace(&api.parts.pool, &order, row.as_ref(), events).await
             }
             // Nothing to change; but the key is used, and must not be given to another request.
-            (None, Some(row)) => store::keep(&app.parts.pool, row).await.map(|()| true),
+            (None, Some(row)) => store::keep(&api.parts.pool, row).await.map(|()| true),
             (None, None) => Ok(true),
         };
         match written {
             Ok(true) => {
                 if let Some(completed) = &event {
-                    app.parts.wake.wake();
-                    deferred::changed(&app, &defer, &[&order]);
-                    direct::tell(&app.downstream, &caller, completed).await?;
+                    api.parts.wake.wake();
+                    deferred::changed(&api, &defer, &[&order]);
+                    direct::tell(&api.downstream, &caller, completed).await?;
                 }
                 return Ok(answer);
             }
             Ok(false) => {}
-            Err(error) => return earlier(&app, &caller, key.as_ref(), error).await,
+            Err(error) => return earlier(&api, &caller, key.as_ref(), error).await,
         }
     }
     Err(overtaken())
 }
 
 /// `GET /orders/{id}`
-pub(crate) async fn read(
-    State(app): State<App>,
+async fn read(
+    State(api): State<Api>,
     caller: Caller,
     Path(id): Path<OrderId>,
 ) -> Result<Answer, Problem> {
-    answer(StatusCode::OK, &find(&app, &caller, id).await?)
+    answer(StatusCode::OK, &find(&api, &caller, id).await?)
 }
 
 /// `GET /orders`
-pub(crate) async fn list(
-    State(app): State<App>,
+async fn list(
+    State(api): State<Api>,
     caller: Caller,
     Query(page): Query<Page>,
 ) -> Result<Response, Problem> {
@@ -216,14 +170,14 @@ pub(crate) async fn list(
     }
     // What people look at again and again: the newest orders of one customer.
     let (Some(customer), None) = (customer, before) else {
-        let list = read_list(&app, &caller, customer, before, limit).await?;
+        let list = read_list(&api, &caller, customer, before, limit).await?;
         return Ok(Answer::new(StatusCode::OK, list).into_response());
     };
-    let list = match app.lists.get(&caller.tenant, customer, limit) {
+    let list = match api.lists.get(&caller.tenant, customer, limit) {
         Ok(list) => list,
         Err(reading) => {
-            let list = Arc::new(read_list(&app, &caller, Some(customer), None, limit).await?);
-            app.lists.keep(reading, Arc::clone(&list));
+            let list = Arc::new(read_list(&api, &caller, Some(customer), None, limit).await?);
+            api.lists.keep(reading, Arc::clone(&list));
             list
         }
     };
@@ -231,7 +185,7 @@ pub(crate) async fn list(
 }
 
 async fn read_list(
-    app: &App,
+    api: &Api,
     caller: &Caller,
     customer: Option<&str>,
     before: Option<OrderId>,
@@ -239,7 +193,7 @@ async fn read_list(
 ) -> Result<Value, Problem> {
     // One more than asked for says whether there are more.
     let asked = i64::from(limit) + 1;
-    let mut orders = store::list(&app.parts.pool, &caller.tenant, customer, before, asked).await?;
+    let mut orders = store::list(&api.parts.pool, &caller.tenant, customer, before, asked).await?;
     let mut next_cursor = None;
     if orders.len() > limit as usize {
         orders.truncate(limit as usize);
@@ -249,21 +203,21 @@ async fn read_list(
     Ok(json!({ "orders": orders, "next_cursor": next_cursor }))
 }
 
-async fn find(app: &App, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
-    let order = store::find(&app.parts.pool, &caller.tenant, id).await?;
+async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
+    let order = store::find(&api.parts.pool, &caller.tenant, id).await?;
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
-/// The answer that the key was given before, if that is why the statement failed.
+/// Returns the answer that was stored for the key if that is why the statement failed, and the error otherwise.
 async fn earlier(
-    app: &App,
+    api: &Api,
     caller: &Caller,
     key: Option<&IdempotencyKey>,
     error: sqlx::Error,
 ) -> Result<Answer, Problem> {
     match key {
         Some(key) if IdempotencyKey::is_taken(&error) => {
-            let earlier = key.earlier(&app.parts.pool, &caller.tenant).await?;
+            let earlier = key.earlier(&api.parts.pool, &caller.tenant).await?;
             // Pruned between the two statements.
             earlier.ok_or_else(|| {
                 Problem::conflict("this Idempotency-Key has just expired; try again")
@@ -299,12 +253,12 @@ fn lines(items: Vec<NewItem>) -> Vec<Item> {
     items.into_iter().map(line).collect()
 }
 
-/// A refusal is our fault: the rules here are meant to be at least as strict as the schema.
+/// Checks an event against its schema. A violation is our fault: the rules of orders are at least as strict.
 fn prepare<E: Event>(message: Message<E>) -> Result<Prepared, Problem> {
     outbox::prepare(message).map_err(Problem::internal)
 }
 
-/// As Postgres keeps it, so that row and event say the same.
+/// Returns the time in the precision of Postgres, so that row and event have the same.
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().truncate_to_microsecond()
 }

@@ -1,4 +1,4 @@
-//! Where tenants want to be told.
+//! The table `webhooks`: URLs that tenants registered for events.
 
 use events::{Event, InvoiceIssued, OrderCompleted, TenantId};
 use serde::Serialize;
@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
-use crate::addresses::{Guard, Refused};
+use super::addresses::{Guard, Refused};
 
 /// Each event of a tenant becomes a job for each of its webhooks, so their number is bounded.
 const MAX_PER_TENANT: i64 = 20;
 const MAX_URL_BYTES: usize = 2048;
 
-/// What can be told.
+/// Event types that a webhook can subscribe to.
 pub(crate) const EVENTS: [&str; 2] = [OrderCompleted::TYPE, InvoiceIssued::TYPE];
 
 /// A webhook, but for its secret.
@@ -26,7 +26,7 @@ pub(crate) struct Webhook {
     pub(crate) created_at: OffsetDateTime,
 }
 
-/// Why a URL is not taken.
+/// Why a URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadUrl {
     #[error("it is longer than {MAX_URL_BYTES} bytes")]
@@ -41,7 +41,7 @@ pub(crate) enum BadUrl {
     Refused(#[from] Refused),
 }
 
-/// Reads a URL, and looks where it leads.
+/// Parses a URL and checks that it leads to the public Internet.
 pub(crate) async fn check(text: &str, guard: &Guard) -> Result<Url, BadUrl> {
     if text.len() > MAX_URL_BYTES {
         return Err(BadUrl::TooLong);
@@ -57,7 +57,7 @@ pub(crate) async fn check(text: &str, guard: &Guard) -> Result<Url, BadUrl> {
     Ok(url)
 }
 
-/// None: the tenant has as many as it may have.
+/// Inserts a webhook. Returns `None` if the tenant has the maximum number already.
 pub(crate) async fn insert(
     pool: &PgPool,
     tenant: &TenantId,
@@ -80,6 +80,7 @@ pub(crate) async fn insert(
     .await
 }
 
+/// Lists the webhooks of a tenant.
 pub(crate) async fn of_tenant(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Vec<Webhook>> {
     sqlx::query_as(
         "select id, url, events, created_at from webhooks where tenant_id = $1 order by id",
@@ -89,7 +90,7 @@ pub(crate) async fn of_tenant(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<
     .await
 }
 
-/// False: there is no such webhook of this tenant. What it was still to be told is not told any more.
+/// Deletes a webhook. Returns `false` if the tenant has no such webhook. Deliveries that wait are cancelled.
 pub(crate) async fn delete(pool: &PgPool, tenant: &TenantId, id: Uuid) -> sqlx::Result<bool> {
     let deleted = sqlx::query("delete from webhooks where id = $1 and tenant_id = $2")
         .bind(id)

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 use url::Url;
 
-use crate::addresses::{Guard, Refused, addresses, public_addresses};
+use super::addresses::{Guard, Refused, addresses, public_addresses};
 
 /// How long a target may take, its answer included.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ impl Service<Name> for Lookup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addresses::Exceptions;
+    use crate::webhook::Exceptions;
 
     #[tokio::test]
     async fn a_name_that_leads_inside_by_now_is_not_dialled() {

@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::mailer::Mailer;
-use crate::store;
+use super::mailer::Mailer;
+use super::store;
 
-/// The longest part of an error that is kept with an e-mail; the job has the whole of it.
+/// Maximum length of the error that is kept with an e-mail; the job has the whole error.
 const ERROR_CHARS: usize = 1000;
 
-/// An e-mail that is to be sent: its row has what it says.
+/// Sends an e-mail. The row in `emails` has its content.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SendEmail {
     pub(crate) order_id: OrderId,
@@ -31,7 +31,7 @@ impl SendEmail {
 
 impl Job for SendEmail {
     const KIND: &'static str = "send-email";
-    /// Above the mailer's own limit, which says more.
+    /// Above the mailer's own limit, whose error says more.
     const TIME_LIMIT: Duration = Duration::from_secs(8);
 }
 
@@ -50,7 +50,7 @@ impl Handler for Sending {
             return Ok(());
         };
         let Err(error) = self.mailer.send(&email).await else {
-            tracing::info!(order_id = %job.order_id, kind = job.kind, "an e-mail was sent");
+            tracing::info!(order_id = %job.order_id, kind = job.kind, "e-mail sent");
             return Ok(());
         };
         let permanent = error.is_permanent();

@@ -1,0 +1,17 @@
+//! Webhooks of tenants: where they lead, the deliveries to them, the job that delivers.
+
+mod addresses;
+mod api;
+mod deliver_webhook;
+mod deliveries;
+mod signature;
+mod target;
+mod webhooks;
+
+pub(crate) use addresses::Guard;
+pub(crate) use api::routes;
+pub(crate) use deliver_webhook::Delivering;
+pub(crate) use deliveries::write;
+pub(crate) use target::Targets;
+
+pub use addresses::Exceptions;

@@ -1,0 +1,155 @@
+//! An order and its changes.
+
+mod rules;
+
+use events::{
+    Cause, Event, Item, Message, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated,
+    TenantId,
+};
+use time::OffsetDateTime;
+
+use self::rules::{Lines, check_currency, check_email};
+pub(crate) use self::rules::{Violation, Violations};
+
+/// CloudEvents `source` of the order events.
+const SOURCE: &str = "/order";
+
+/// An order as requested, not checked yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) customer_email: String,
+    pub(crate) currency: String,
+    pub(crate) items: Vec<Item>,
+}
+
+/// A change as requested, not checked yet. `None` leaves a field as it is.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct DraftChange {
+    pub(crate) customer_email: Option<String>,
+    pub(crate) items: Option<Vec<Item>>,
+}
+
+/// A change that keeps to the rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Change {
+    customer_email: Option<String>,
+    lines: Option<Lines>,
+}
+
+/// An order that keeps to the rules.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Order {
+    /// State that every event of the order carries.
+    pub(crate) state: events::Order,
+    /// Counts the changes, from 1.
+    pub(crate) version: i64,
+    /// Set if `state.status` is completed.
+    pub(crate) completed_at: Option<OffsetDateTime>,
+}
+
+/// The order is completed and can't change any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the order is completed and changes no more")]
+pub(crate) struct Completed;
+
+impl Draft {
+    /// Returns the first version of the order, and its event. Fails with every rule that the draft breaks.
+    pub(crate) fn place(
+        self,
+        tenant_id: TenantId,
+        now: OffsetDateTime,
+        cause: Cause,
+    ) -> Result<(Order, Message<OrderCreated>), Violations> {
+        let Self { customer_email, currency, items } = self;
+        let mut violations = Vec::new();
+        check_email(&customer_email, &mut violations);
+        check_currency(&currency, &mut violations);
+        let lines = Lines::check(items, &mut violations);
+        let Some(Lines { items, total }) = lines.filter(|_| violations.is_empty()) else {
+            return Err(Violations(violations));
+        };
+        let state = events::Order {
+            order_id: OrderId::new(),
+            tenant_id,
+            status: OrderStatus::Open,
+            customer_email,
+            currency,
+            items,
+            total,
+            created_at: now,
+        };
+        let order = Order { state, version: 1, completed_at: None };
+        let message = order.message(OrderCreated(order.state.clone()), cause);
+        Ok((order, message))
+    }
+}
+
+impl DraftChange {
+    /// Returns the change. Fails with every rule that it breaks.
+    pub(crate) fn check(self) -> Result<Change, Violations> {
+        let Self { customer_email, items } = self;
+        let mut violations = Vec::new();
+        if customer_email.is_none() && items.is_none() {
+            violations.push(Violation::NothingToChange);
+        }
+        if let Some(customer_email) = &customer_email {
+            check_email(customer_email, &mut violations);
+        }
+        let lines = items.and_then(|items| Lines::check(items, &mut violations));
+        if violations.is_empty() {
+            Ok(Change { customer_email, lines })
+        } else {
+            Err(Violations(violations))
+        }
+    }
+}
+
+impl Order {
+    /// Returns the next version, with the change, and its event. Fails if the order is completed.
+    pub(crate) fn update(
+        mut self,
+        change: Change,
+        cause: Cause,
+    ) -> Result<(Self, Message<OrderUpdated>), Completed> {
+        self.still_open()?;
+        if let Some(customer_email) = change.customer_email {
+            self.state.customer_email = customer_email;
+        }
+        if let Some(Lines { items, total }) = change.lines {
+            self.state.items = items;
+            self.state.total = total;
+        }
+        self.version += 1;
+        let message = self.message(OrderUpdated(self.state.clone()), cause);
+        Ok((self, message))
+    }
+
+    /// Returns the next version, completed, and its event. Fails if the order is completed already.
+    pub(crate) fn complete(
+        mut self,
+        now: OffsetDateTime,
+        cause: Cause,
+    ) -> Result<(Self, Message<OrderCompleted>), Completed> {
+        self.still_open()?;
+        self.state.status = OrderStatus::Completed;
+        self.completed_at = Some(now);
+        self.version += 1;
+        let completed = OrderCompleted { order: self.state.clone(), completed_at: now };
+        let message = self.message(completed, cause);
+        Ok((self, message))
+    }
+
+    fn still_open(&self) -> Result<(), Completed> {
+        match self.state.status {
+            OrderStatus::Open => Ok(()),
+            OrderStatus::Completed => Err(Completed),
+        }
+    }
+
+    fn message<E: Event>(&self, data: E, cause: Cause) -> Message<E> {
+        Message::new(SOURCE, self.version, data, cause)
+    }
+}
+
+#[cfg(test)]
+mod tests;
