@@ -153,56 +153,6 @@ async fn read(
     answer(StatusCode::OK, &find(&api, &caller, id).await?)
 }
 
-/// `GET /orders`
-async fn list(
-    State(api): State<Api>,
-    caller: Caller,
-    Query(page): Query<Page>,
-) -> Result<Response, Problem> {
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit must be 1 to {MAX_LIMIT}")));
-    }
-    let before = page.cursor.as_deref().map(read_cursor).transpose()?;
-    let customer = page.customer_email.as_deref();
-    if customer.is_some_and(|customer| customer.len() > MAX_EMAIL_BYTES) {
-        return Err(Problem::bad_request("customer_email is too long to be one"));
-    }
-    // What people look at again and again: the newest orders of one customer.
-    let (Some(customer), None) = (customer, before) else {
-        let list = read_list(&api, &caller, customer, before, limit).await?;
-        return Ok(Answer::new(StatusCode::OK, list).into_response());
-    };
-    let list = match api.lists.get(&caller.tenant, customer, limit) {
-        Ok(list) => list,
-        Err(reading) => {
-            let list = Arc::new(read_list(&api, &caller, Some(customer), None, limit).await?);
-            api.lists.keep(reading, Arc::clone(&list));
-            list
-        }
-    };
-    Ok(axum::Json(list).into_response())
-}
-
-async fn read_list(
-    api: &Api,
-    caller: &Caller,
-    customer: Option<&str>,
-    before: Option<OrderId>,
-    limit: u32,
-) -> Result<Value, Problem> {
-    // One more than asked for says whether there are more.
-    let asked = i64::from(limit) + 1;
-    let mut orders = store::list(&api.parts.pool, &caller.tenant, customer, before, asked).await?;
-    let mut next_cursor = None;
-    if orders.len() > limit as usize {
-        orders.truncate(limit as usize);
-        next_cursor = orders.last().map(|last| cursor(last.state.order_id));
-    }
-    let orders = orders.iter().map(body).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({ "orders": orders, "next_cursor": next_cursor }))
-}
-
 async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
     let order = store::find(&api.parts.pool, &caller.tenant, id).await?;
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
@@ -227,32 +177,6 @@ async fn earlier(
     }
 }
 
-fn answer(status: StatusCode, order: &Order) -> Result<Answer, Problem> {
-    Ok(Answer::new(status, body(order)?).header(&ETAG, etag::of(order.version)))
-}
-
-fn body(order: &Order) -> Result<Value, Problem> {
-    let state = &order.state;
-    let body = OrderBody {
-        id: state.order_id,
-        tenant_id: &state.tenant_id,
-        version: order.version,
-        status: state.status,
-        total: state.total,
-        currency: &state.currency,
-        customer_email: &state.customer_email,
-        items: &state.items,
-        created_at: state.created_at,
-        completed_at: order.completed_at,
-    };
-    serde_json::to_value(body).map_err(Problem::internal)
-}
-
-fn lines(items: Vec<NewItem>) -> Vec<Item> {
-    let line = |NewItem { sku, quantity, unit_price }| Item { sku, quantity, unit_price };
-    items.into_iter().map(line).collect()
-}
-
 /// Checks an event against its schema. A violation is our fault: the rules of orders are at least as strict.
 fn prepare<E: Event>(message: Message<E>) -> Result<Prepared, Problem> {
     outbox::prepare(message).map_err(Problem::internal)
@@ -265,17 +189,6 @@ fn now() -> OffsetDateTime {
 
 fn overtaken() -> Problem {
     Problem::conflict("the order is being changed by many at once; try again")
-}
-
-fn cursor(last: OrderId) -> String {
-    last.0.simple().to_string()
-}
-
-fn read_cursor(text: &str) -> Result<OrderId, Problem> {
-    let id = text.parse::<Uuid>().map(OrderId).ok().filter(|id| cursor(*id) == text);
-    id.ok_or_else(|| {
-        Problem::bad_request("cursor must be the next_cursor of an earlier page, as it was")
-    })
 }
 
 impl From<Violations> for Problem {
