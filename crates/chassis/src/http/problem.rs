@@ -103,7 +103,7 @@ impl From<sqlx::Error> for Problem {
             return Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Unavailable",
-                "the database is away for a moment; try again, with the same Idempotency-Key if you sent one",
+                "the database is unavailable for a moment; try again, with the same Idempotency-Key if you sent one",
             )
             .with_header(header::RETRY_AFTER, "1");
         }
