@@ -195,12 +195,7 @@ impl Processor {
     ) -> Result<(Transaction<'static, Postgres>, Outcome, bool), Failure> {
         let (mut tx, admission) = async {
             let mut tx = self.pool.begin().await?;
-            let mut elsewhere = None;
-            if sabotage::seeded("inbox-outside-transaction") {
-                elsewhere = Some(self.pool.acquire().await?);
-            }
-            let within = elsewhere.as_deref_mut().unwrap_or(&mut tx);
-            let admission = admit(within, &self.group, route.mode, &message.envelope).await?;
+            let admission = admit(&mut tx, &self.group, route.mode, &message.envelope).await?;
             Ok::<_, sqlx::Error>((tx, admission))
         }
         .instrument(query_span("insert inbox"))

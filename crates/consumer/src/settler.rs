@@ -65,7 +65,6 @@ impl Settler {
         work.retries > 0
             || self.processor.is_retry_topic(&work.delivery.record.topic)
             || self.processor.faults.any()
-            || sabotage::any_seeded()
     }
 
     /// Deals with messages in one transaction. What another instance has by now is left to it.
@@ -172,11 +171,7 @@ impl Settler {
                 running.finish();
                 return Settled::Done;
             };
-            let class = match failure.class() {
-                Class::Unavailable if sabotage::seeded("unavailable-counted") => Class::Transient,
-                class => class,
-            };
-            match class {
+            match failure.class() {
                 Class::Unavailable => {
                     // Not while waiting: a revocation must not wait for the database.
                     drop(running);
@@ -240,8 +235,7 @@ impl Settler {
             "a message goes to the dead letters"
         );
         let why = reason.message.clone();
-        let ignored = sabotage::seeded("dead-letter-failure-ignored");
-        if ignored || self.dead_letters.write(record, reason, &self.shutdown).await {
+        if self.dead_letters.write(record, reason, &self.shutdown).await {
             sabotage::may_die("consumer.buried");
             self.processor.failed_again(record, &why).await;
             self.processor.instruments.dead_lettered();

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use events::{Encoded, Envelope, Event, Message, SchemaViolation};
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection};
 use telemetry::query_span;
 use tracing::Instrument;
 
@@ -68,10 +68,6 @@ pub fn prepare<E: Event>(message: Message<E>) -> Result<Prepared, PrepareError> 
 /// The caller holds the lock of the order that they are about, so that events of one order get their ids in
 /// the order in which they become visible.
 pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Result<()> {
-    let mut elsewhere = None;
-    if let Some(url) = sabotage::database_past_transaction("publish-before-commit") {
-        elsewhere = Some(PgConnection::connect(&url).await?);
-    }
     let rows = Columns::of(prepared);
     sqlx::query(
         "insert into outbox (shard, topic, key, headers, payload)
@@ -82,7 +78,7 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
     .bind(rows.keys)
     .bind(rows.headers)
     .bind(rows.payloads)
-    .execute(elsewhere.as_mut().unwrap_or(tx))
+    .execute(tx)
     .instrument(query_span("insert outbox"))
     .await?;
     Ok(())
