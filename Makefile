@@ -32,8 +32,8 @@ test: ## Run all tests against a real Postgres and Kafka, started once, and a fe
 chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
 	@exec $(CHAOS) $(FAULTS)
 
-chaos-bugs: build-chaos ## Seed bugs, and see that the fault suite finds each
-	@exec $(CHAOS) --bug all
+chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and see that the fault suite finds each
+	@exec $(CHAOS) --patched $(TARGET)/chaos-bugs --bug all
 
 bench: ## Measure each part beside what it could at best be, in release, some minutes
 	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing -p orderflow-analytics
@@ -45,8 +45,11 @@ ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: ## Check formatting, and clippy with warnings as errors
+lint: ## Check formatting, clippy with warnings as errors, and that the seeded bugs still apply
 	cargo fmt --all --check
+	@for patch in crates/checks/bugs/*.patch; do \
+		git apply --check $$patch || { echo "$$patch does not apply: adapt it to the code" >&2; exit 1; }; \
+	done
 	cargo clippy --workspace --all-targets -- -D warnings
 
 # Only what is needed, and with cargo's own progress.

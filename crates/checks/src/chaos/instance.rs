@@ -23,8 +23,8 @@ const TOKEN: &str = "operator";
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);
 
 /// What the caller's environment may have for a system of its own.
-const OTHERS: [&str; 5] =
-    ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SABOTAGE_DIE", "SABOTAGE_DIE_ON", "SABOTAGE_BUG"];
+const OTHERS: [&str; 4] =
+    ["KAFKA_TOPIC_PREFIX", "KAFKA_PROPERTIES", "SABOTAGE_DIE", "SABOTAGE_DIE_ON"];
 
 /// What an instance is started with, each time anew.
 #[derive(Clone, Debug)]

@@ -16,18 +16,16 @@ pub(crate) struct System {
     pub(crate) servers: Servers,
     programs: PathBuf,
     databases: HashMap<&'static str, String>,
-    /// The bug that every service is started with.
-    bug: Option<&'static str>,
 }
 
 impl System {
-    pub(crate) async fn start(programs: &Path, bug: Option<&'static str>) -> Result<Self, Error> {
+    pub(crate) async fn start(programs: &Path) -> Result<Self, Error> {
         let servers = Servers::start(ServersOptions::default(), &Tools::find()?, &Silent).await?;
         let mut databases = HashMap::new();
         for name in ["order", "billing", "notification", "analytics"] {
             databases.insert(name, servers.postgres.create_database(name).await?);
         }
-        Ok(Self { servers, programs: programs.to_owned(), databases, bug })
+        Ok(Self { servers, programs: programs.to_owned(), databases })
     }
 
     pub(crate) async fn order(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {
@@ -49,13 +47,12 @@ impl System {
         if !program.is_file() {
             return Err(format!("{} is not built: run make chaos", program.display()).into());
         }
-        let given = more.iter().copied().chain(self.bug.map(|bug| ("SABOTAGE_BUG", bug)));
         let plan = Plan {
             program,
             database_url: self.databases.get(name).cloned().unwrap_or_default(),
             brokers: self.servers.kafka.brokers(),
             log: self.servers.kafka.folder().join(format!("{name}.log")),
-            more: given.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            more: more.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
         Instance::start(plan, ports).await
     }

@@ -21,7 +21,6 @@ const LIMIT: Duration = Duration::from_mins(5);
 pub(crate) struct Trial<'a> {
     pub(crate) fault: &'a Fault,
     pub(crate) programs: &'a Path,
-    pub(crate) bug: Option<&'static str>,
 }
 
 impl Trial<'_> {
@@ -29,7 +28,7 @@ impl Trial<'_> {
     pub(crate) async fn run(&self) -> Row {
         let began = Instant::now();
         let mut row = Row { fault: self.fault.name, ..Row::default() };
-        let ended = tokio::time::timeout(LIMIT, self.try_to_run(&mut row)).await;
+        let ended = tokio::time::timeout(LIMIT, Box::pin(self.try_to_run(&mut row))).await;
         let failed = match ended {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -41,7 +40,7 @@ impl Trial<'_> {
     }
 
     async fn try_to_run(&self, row: &mut Row) -> Result<(), Error> {
-        let system = System::start(self.programs, self.bug).await?;
+        let system = System::start(self.programs).await?;
         let mut scene = Scene::set(system, self.fault).await?;
         let struck = (self.fault.apply)(&mut scene).await;
         let mut placed = scene.load.stop().await;
