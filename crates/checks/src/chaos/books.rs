@@ -7,6 +7,8 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::Error;
+use super::mail::Tally;
+use super::receivers::Tries;
 use super::scene::Scene;
 use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
 
@@ -17,8 +19,24 @@ pub(crate) const SAID_OF_INVOICES: &str = "invoice.issued";
 /// An order as its database has it.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
+    pub(crate) tenant: String,
     pub(crate) version: i64,
     pub(crate) completed: bool,
+}
+
+/// An e-mail as notification wrote it.
+#[derive(Debug)]
+pub(crate) struct Email {
+    pub(crate) kind: String,
+    pub(crate) message_id: String,
+}
+
+/// An event that notification is to tell a webhook.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) order: Uuid,
+    pub(crate) event_type: String,
+    pub(crate) status: String,
 }
 
 /// Source and id of an event.
@@ -32,8 +50,14 @@ pub(crate) struct Books {
     pub(crate) placed_twice: Vec<String>,
     /// Invoice ids by order.
     pub(crate) invoices: HashMap<Uuid, Vec<Uuid>>,
-    /// Kinds of e-mails by order, as notification has them.
-    pub(crate) emails: HashMap<Uuid, Vec<String>>,
+    /// E-mails by order, as notification has them.
+    pub(crate) emails: HashMap<Uuid, Vec<Email>>,
+    /// Deliveries by `webhook-id`, as notification has them.
+    pub(crate) deliveries: HashMap<String, Delivery>,
+    /// What the mail server accepted, by `Message-ID`.
+    pub(crate) mails: HashMap<String, Tally>,
+    /// What the webhook target received, by `webhook-id`.
+    pub(crate) webhooks: HashMap<String, Tries>,
     /// Whether an order is completed, as analytics has it.
     pub(crate) counted: HashMap<Uuid, bool>,
     /// What billing's inbox has.
@@ -68,6 +92,9 @@ impl Books {
             placed_twice: placed_twice(&mut order).await?,
             invoices: invoices(&mut billing).await?,
             emails: emails(&mut notification).await?,
+            deliveries: deliveries(&mut notification).await?,
+            mails: scene.receivers.mail.tallies(),
+            webhooks: scene.receivers.webhooks(),
             counted: counted(&mut analytics).await?,
             inbox: inbox(&mut billing).await?,
             records,
@@ -111,14 +138,12 @@ pub(crate) fn event_key(record: &Record) -> Option<EventKey> {
 }
 
 async fn orders(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, OrderRow>> {
-    let rows: Vec<(Uuid, i64, bool)> =
-        sqlx::query_as("select id, version, status = 'completed' from orders")
+    let rows: Vec<(Uuid, String, i64, bool)> =
+        sqlx::query_as("select id, tenant_id, version, status = 'completed' from orders")
             .fetch_all(database)
             .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, version, completed)| (id, OrderRow { version, completed }))
-        .collect())
+    let row = |(id, tenant, version, completed)| (id, OrderRow { tenant, version, completed });
+    Ok(rows.into_iter().map(row).collect())
 }
 
 async fn placed_twice(database: &mut PgConnection) -> sqlx::Result<Vec<String>> {
@@ -139,14 +164,25 @@ async fn invoices(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec
     Ok(by_order)
 }
 
-async fn emails(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<String>>> {
-    let rows: Vec<(Uuid, String)> =
-        sqlx::query_as("select order_id, kind from emails").fetch_all(database).await?;
+async fn emails(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<Email>>> {
+    let rows: Vec<(Uuid, String, String)> =
+        sqlx::query_as("select order_id, kind, message_id from emails").fetch_all(database).await?;
     let mut by_order: HashMap<_, Vec<_>> = HashMap::new();
-    for (order, kind) in rows {
-        by_order.entry(order).or_default().push(kind);
+    for (order, kind, message_id) in rows {
+        by_order.entry(order).or_default().push(Email { kind, message_id });
     }
     Ok(by_order)
+}
+
+async fn deliveries(database: &mut PgConnection) -> sqlx::Result<HashMap<String, Delivery>> {
+    let rows: Vec<(Uuid, Uuid, String, String)> =
+        sqlx::query_as("select id, order_id, event_type, status from deliveries")
+            .fetch_all(database)
+            .await?;
+    let row = |(id, order, event_type, status): (Uuid, _, _, _)| {
+        (id.to_string(), Delivery { order, event_type, status })
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, bool>> {

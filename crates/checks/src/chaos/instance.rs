@@ -125,7 +125,6 @@ async fn launch(plan: &Plan, http: u16, admin: u16) -> Result<Process, Error> {
         .env("ADMIN_ADDR", format!("127.0.0.1:{admin}"))
         .env("TENANTS", "demo-acme=acme")
         .env("EVENT_SENDERS", "order=/order:order.completed")
-        .env("MAIL_DIR", plan.log.with_file_name("mail"))
         .env("OPERATOR_TOKEN", TOKEN)
         .env("FAULTS", "on")
         .env("RUST_LOG", "warn,outbox=info")

@@ -11,6 +11,7 @@ use super::Error;
 use super::faults::Fault;
 use super::instance::{Instance, free_ports};
 use super::load::{Load, Placed};
+use super::receivers::Receivers;
 use super::system::System;
 use super::topics::{self, Place};
 
@@ -25,6 +26,8 @@ pub(crate) struct Scene {
     pub(crate) billing: Instance,
     pub(crate) notification: Instance,
     pub(crate) analytics: Instance,
+    /// Where notification's e-mails and webhooks arrive.
+    pub(crate) receivers: Receivers,
     /// Further instances; those that left before the end are not among them.
     pub(crate) others: Vec<Instance>,
     pub(crate) load: Load,
@@ -56,7 +59,11 @@ impl Scene {
         ];
         let order = system.order(&[fault.order, &downstream].concat()).await?;
         let billing = system.billing(fault.billing).await?;
-        let notification = system.instance("notification", of_notification, &[]).await?;
+        let receivers = Receivers::start().await?;
+        let to_receivers = receivers.environment();
+        let to_receivers = to_receivers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let notification = system.instance("notification", of_notification, &to_receivers).await?;
+        receivers.register(&notification).await?;
         let analytics = system.instance("analytics", of_analytics, &[]).await?;
         // It finds its topics only after a while, and a fault strikes nobody who does nothing.
         let settings = system.kafka();
@@ -73,6 +80,7 @@ impl Scene {
             billing,
             notification,
             analytics,
+            receivers,
             system,
             others: Vec::new(),
             written: Vec::new(),

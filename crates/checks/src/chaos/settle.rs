@@ -1,6 +1,6 @@
 //! Waiting until everything that was said has been heard.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka::{DeadLetter, Headers};
 use tokio::time::sleep;
@@ -14,6 +14,10 @@ use super::topics::{self, DEAD_LETTERS, Writer};
 pub(crate) const HEAL: Duration = Duration::from_secs(30);
 /// How much longer is waited for the books, so that what came late is told from what was lost.
 const LATE: Duration = Duration::from_secs(30);
+
+/// How long is waited for the next job to end: longer than the lease of a job whose worker died, and than the wait
+/// before a second retry.
+const NEXT_JOB: Duration = Duration::from_secs(75);
 
 /// Waits until no event waits in an outbox and billing has no lag. Gives how long that took since the healing,
 /// none if it did not come.
@@ -37,6 +41,26 @@ pub(crate) async fn others_caught_up(scene: &Scene) {
         }
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Waits until notification has no job left that is to be run, for as long as some of them end.
+pub(crate) async fn sends_ended(scene: &Scene) {
+    let (mut fewest, mut since) = (i64::MAX, Instant::now());
+    while since.elapsed() < NEXT_JOB {
+        match jobs_left(scene).await {
+            Ok(0) => return,
+            Ok(left) if left < fewest => (fewest, since) = (left, Instant::now()),
+            Ok(_) | Err(_) => {}
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// E-mails and webhooks that are still to be sent, without those that were given up.
+async fn jobs_left(scene: &Scene) -> Result<i64, Error> {
+    let mut database = scene.system.database("notification").await?;
+    let left = sqlx::query_scalar("select count(*) from job where failed_at is null");
+    Ok(left.fetch_one(&mut database).await?)
 }
 
 /// By number; the invariants look at each.

@@ -10,6 +10,7 @@ use super::instance::{DRAIN, Instance};
 use super::invariants;
 use super::report::Row;
 use super::scene::Scene;
+use super::sends;
 use super::settle::{self, HEAL};
 use super::system::System;
 
@@ -55,9 +56,12 @@ impl Trial<'_> {
         }
         settle_down(&scene, row).await?;
         let books = Books::open(&scene).await?;
-        for (name, objections) in invariants::check(&books, &placed, &scene) {
+        let of_books = invariants::check(&books, &placed, &scene);
+        let of_sends = sends::check(&books, self.fault.resends);
+        for (name, objections) in of_books.into_iter().chain(of_sends) {
             row.enter(name, &objections);
         }
+        row.resent = sends::resent(&books);
         row.duplicates = duplicates(&mut scene, books.published_again()).await;
         end(scene, row).await;
         Ok(())
@@ -79,6 +83,7 @@ async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
         settle::caught_up(scene).await;
     }
     settle::others_caught_up(scene).await;
+    settle::sends_ended(scene).await;
     Ok(())
 }
 
