@@ -43,6 +43,16 @@ pub(crate) const BUGS: &[Bug] = &[
         invariant: "nothing_uncommitted",
     },
     Bug { name: "unavailable-counted", fault: "connections-cut", invariant: "only_poison_is_dead" },
+    Bug {
+        name: "job-acknowledged-before-it-ran",
+        fault: "notification-killed-sending",
+        invariant: "every_email_sent",
+    },
+    Bug {
+        name: "webhook-delivered-on-500",
+        fault: "receivers-fail",
+        invariant: "every_webhook_delivered",
+    },
 ];
 
 /// Seeds one bug, or `all` in turn. Returns whether each was found; a bug that could not be seeded was not.
