@@ -39,6 +39,13 @@ pub(crate) struct Delivery {
     pub(crate) status: String,
 }
 
+/// Jobs of notification that are still to be run.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    pub(crate) emails: HashSet<(Uuid, String)>,
+    pub(crate) deliveries: HashSet<String>,
+}
+
 /// Source and id of an event.
 pub(crate) type EventKey = (String, String);
 
@@ -54,6 +61,8 @@ pub(crate) struct Books {
     pub(crate) emails: HashMap<Uuid, Vec<Email>>,
     /// Deliveries by `webhook-id`, as notification has them.
     pub(crate) deliveries: HashMap<String, Delivery>,
+    /// E-mails, by order and kind, and deliveries whose job is still to be run.
+    pub(crate) jobs: Jobs,
     /// What the mail server accepted, by `Message-ID`.
     pub(crate) mails: HashMap<String, Tally>,
     /// What the webhook target received, by `webhook-id`.
@@ -93,6 +102,8 @@ impl Books {
             invoices: invoices(&mut billing).await?,
             emails: emails(&mut notification).await?,
             deliveries: deliveries(&mut notification).await?,
+            // Before what arrived: a job that is gone by now has sent.
+            jobs: jobs(&mut notification).await?,
             mails: scene.receivers.mail.tallies(),
             webhooks: scene.receivers.webhooks(),
             counted: counted(&mut analytics).await?,
@@ -183,6 +194,22 @@ async fn deliveries(database: &mut PgConnection) -> sqlx::Result<HashMap<String,
         (id.to_string(), Delivery { order, event_type, status })
     };
     Ok(rows.into_iter().map(row).collect())
+}
+
+async fn jobs(database: &mut PgConnection) -> sqlx::Result<Jobs> {
+    let emails: Vec<(Uuid, String)> = sqlx::query_as(
+        "select (payload->>'order_id')::uuid, payload->>'kind' from job
+         where kind = 'send-email' and failed_at is null",
+    )
+    .fetch_all(&mut *database)
+    .await?;
+    let deliveries: Vec<String> = sqlx::query_scalar(
+        "select payload->>'delivery' from job where kind = 'deliver-webhook' and failed_at is null",
+    )
+    .fetch_all(database)
+    .await?;
+    let (emails, deliveries) = (emails.into_iter().collect(), deliveries.into_iter().collect());
+    Ok(Jobs { emails, deliveries })
 }
 
 async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, bool>> {

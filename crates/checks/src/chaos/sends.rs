@@ -28,15 +28,16 @@ pub(crate) fn resent(books: &Books) -> usize {
     usize::try_from(again.sum::<u32>()).unwrap_or(usize::MAX)
 }
 
-/// The mail server accepted every e-mail that notification wrote, and no other one. (That notification wrote one
-/// confirmation and one receipt of each completed order is `one_confirmation_one_receipt`.)
+/// The mail server accepted every e-mail that notification wrote and has no job for any more, and no other one. (That
+/// notification wrote one confirmation and one receipt of each completed order is `one_confirmation_one_receipt`.)
 fn every_email_sent(books: &Books) -> Objections {
     let mut objections = Objections::new();
     let mut written = HashSet::new();
     for (order, emails) in &books.emails {
         for email in emails {
             written.insert(email.message_id.as_str());
-            if !books.mails.contains_key(&email.message_id) {
+            let waits = books.jobs.emails.contains(&(*order, email.kind.clone()));
+            if !waits && !books.mails.contains_key(&email.message_id) {
                 objections.push(format!("the {} of the order {order} never arrived", email.kind));
             }
         }
@@ -53,12 +54,12 @@ fn one_send_per_message_id(books: &Books, resends: u32) -> Objections {
     again.map(|(id, tally)| format!("the e-mail {id} was sent {} times", tally.confirmed)).collect()
 }
 
-/// The target answered every delivery with 2xx, and each completed order of the tenant has one of both events.
+/// The target answered every delivery that has no job any more with 2xx, and each completed order of the tenant has one of both events.
 fn every_webhook_delivered(books: &Books) -> Objections {
     let accepted = |id: &str| books.webhooks.get(id).map_or(0, |tries| tries.accepted);
     let mut objections = Objections::new();
     for (id, delivery) in &books.deliveries {
-        if accepted(id) == 0 {
+        if accepted(id) == 0 && !books.jobs.deliveries.contains(id) {
             let Delivery { order, event_type, status } = delivery;
             let failed = books.webhooks.get(id).map_or(0, |tries| tries.failed);
             objections.push(format!(
