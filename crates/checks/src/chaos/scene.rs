@@ -101,11 +101,20 @@ impl Scene {
         self.healed.unwrap_or_else(Instant::now)
     }
 
-    /// Waits until so many more orders were taken.
+    /// Waits until so many more orders were taken. Fails if none is taken for a while.
     pub(crate) async fn orders(&self, more: usize) -> Result<(), Error> {
-        let wanted = self.load.taken() + more;
-        let taken = async || self.load.taken() >= wanted;
-        if soon(taken).await { Ok(()) } else { Err(format!("{more} orders were not taken").into()) }
+        let mut taken = self.load.taken();
+        let wanted = taken + more;
+        while taken < wanted {
+            let another = async || self.load.taken() > taken;
+            if !soon(another).await {
+                return Err(
+                    format!("no order was taken, and {} were wanted", wanted - taken).into()
+                );
+            }
+            taken = self.load.taken();
+        }
+        Ok(())
     }
 
     /// Makes every handler of billing so slow that a backlog grows before it.
