@@ -46,6 +46,14 @@ pub(crate) struct Jobs {
     pub(crate) deliveries: HashSet<String>,
 }
 
+/// Attempts that notification counts as failed although the receiver refused none of them: a time limit ran out, perhaps
+/// after the acceptance.
+#[derive(Debug)]
+pub(crate) struct Unclear {
+    pub(crate) emails: u32,
+    pub(crate) webhooks: u32,
+}
+
 /// Source and id of an event.
 pub(crate) type EventKey = (String, String);
 
@@ -69,6 +77,8 @@ pub(crate) struct Books {
     pub(crate) webhooks: HashMap<String, Tries>,
     /// Whether an order is completed, as analytics has it.
     pub(crate) counted: HashMap<Uuid, bool>,
+    /// Attempts whose outcome notification could not know.
+    pub(crate) unclear: Unclear,
     /// What billing's inbox has.
     pub(crate) inbox: HashSet<EventKey>,
     /// All records, by topic.
@@ -106,6 +116,7 @@ impl Books {
             jobs: jobs(&mut notification).await?,
             mails: scene.receivers.mail.tallies(),
             webhooks: scene.receivers.webhooks(),
+            unclear: unclear(scene).await,
             counted: counted(&mut analytics).await?,
             inbox: inbox(&mut billing).await?,
             records,
@@ -210,6 +221,23 @@ async fn jobs(database: &mut PgConnection) -> sqlx::Result<Jobs> {
     .await?;
     let (emails, deliveries) = (emails.into_iter().collect(), deliveries.into_iter().collect());
     Ok(Jobs { emails, deliveries })
+}
+
+async fn unclear(scene: &Scene) -> Unclear {
+    let failed = async |kind: &str| {
+        let failed = scene.notification.metric("jobs_failed_total", kind).await;
+        // A count, so whole and not negative.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let failed = failed as u32;
+        failed
+    };
+    let mail = &scene.receivers.mail;
+    let refused = u32::try_from(mail.refused() + mail.abandoned()).unwrap_or(u32::MAX);
+    let not_accepted: u32 = scene.receivers.webhooks().values().map(|tries| tries.failed).sum();
+    Unclear {
+        emails: failed("send-email").await.saturating_sub(refused),
+        webhooks: failed("deliver-webhook").await.saturating_sub(not_accepted),
+    }
 }
 
 async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, bool>> {

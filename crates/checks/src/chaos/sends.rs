@@ -50,8 +50,26 @@ fn every_email_sent(books: &Books) -> Objections {
 /// An e-mail is sent again only if its client could not know that it was accepted, or if notification was interrupted
 /// before it recorded that.
 fn one_send_per_message_id(books: &Books, resends: u32) -> Objections {
-    let again = books.mails.iter().filter(|(_, tally)| tally.confirmed > 1 + resends);
-    again.map(|(id, tally)| format!("the e-mail {id} was sent {} times", tally.confirmed)).collect()
+    let times = books.mails.iter().map(|(id, tally)| (id, tally.confirmed));
+    sent_again("e-mail", times, resends, books.unclear.emails)
+}
+
+/// Returns what was accepted more often than once and `resends`, if that is more than the attempts that explain it.
+fn sent_again<'a>(
+    what: &str,
+    times: impl Iterator<Item = (&'a String, u32)>,
+    resends: u32,
+    unclear: u32,
+) -> Objections {
+    let again: Vec<_> = times.filter(|(_, times)| *times > 1 + resends).collect();
+    let unexplained: u32 = again.iter().map(|(_, times)| times - 1 - resends).sum();
+    if unexplained <= unclear {
+        return Objections::new();
+    }
+    let objection = |(id, times): &(_, u32)| {
+        format!("the {what} {id} was accepted {times} times, and {unclear} attempts were unclear")
+    };
+    again.iter().map(objection).collect()
 }
 
 /// The target answered every delivery that has no job any more with 2xx, and each completed order of the tenant has one of both events.
@@ -83,8 +101,28 @@ fn every_webhook_delivered(books: &Books) -> Objections {
     objections
 }
 
-/// A delivery that was answered with 2xx is made again only if notification was interrupted before it recorded that.
+/// A delivery that was answered with 2xx is made again only if its client did not wait for the answer, or if notification
+/// was interrupted before it recorded that.
 fn one_delivery_per_webhook_id(books: &Books, resends: u32) -> Objections {
-    let again = books.webhooks.iter().filter(|(_, tries)| tries.accepted > 1 + resends);
-    again.map(|(id, it)| format!("the webhook {id} was accepted {} times", it.accepted)).collect()
+    let times = books.webhooks.iter().map(|(id, tries)| (id, tries.accepted));
+    sent_again("webhook", times, resends, books.unclear.webhooks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_send_needs_an_interruption_or_an_unclear_attempt() {
+        let objections = |times: u32, resends, unclear| {
+            let ids = ["a".to_owned(), "b".to_owned()];
+            sent_again("e-mail", [(&ids[0], 1), (&ids[1], times)].into_iter(), resends, unclear)
+                .len()
+        };
+        assert_eq!(objections(1, 0, 0), 0);
+        assert_eq!(objections(2, 0, 0), 1);
+        assert_eq!(objections(2, 1, 0), 0);
+        assert_eq!(objections(2, 0, 1), 0);
+        assert_eq!(objections(4, 1, 1), 1);
+    }
 }
