@@ -3,30 +3,32 @@
 SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
-ORDERFLOW := $(TARGET)/debug/orderflow
+PLAYGROUND := $(TARGET)/debug/playground
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
 
-.PHONY: help demo compare local local-stop test bench chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
+.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs ci fmt lint build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build-system ## Follow three orders to their invoices, on real servers that are gone afterwards
-	@exec $(ORDERFLOW) demo
+demo: build ## Follow three orders to their invoices, on real servers that are gone afterwards
+	@exec $(PLAYGROUND) demo
 
-compare: build-system ## The same orders by direct calls and by events, while a service is down, then slow
-	@exec $(ORDERFLOW) compare
+compare: build ## The same orders by direct calls and by events, while a service is down, then slow
+	@exec $(PLAYGROUND) compare
 
-local: build-system ## Start the system in the background, on fixed ports, its data kept in .local/
-	@exec $(ORDERFLOW) local start
+local: build ## Start the system in the background, on fixed ports, its data kept in .local/
+	@exec $(PLAYGROUND) local start
 
-local-stop: build-ops ## Stop what `make local` started
-	@exec $(ORDERFLOW) local stop
+local-stop: build-playground ## Stop what `make local` started
+	@exec $(PLAYGROUND) local stop
 
-test: ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
-	cargo build --workspace --bins
-	cargo run -q -p orderflow-sandbox -- run -- cargo test --workspace
+load: build-playground ## Place orders on the local system at a steady rate; RATE=50 a second for SECONDS=10
+	@exec $(PLAYGROUND) load --rate $(or $(RATE),50) --seconds $(or $(SECONDS),10)
+
+test: build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
+	$(TARGET)/debug/sandbox run -- cargo test --workspace
 	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
 
 chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
@@ -49,16 +51,17 @@ lint: ## Check formatting, and clippy with warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-# Only what is needed, and with cargo's own progress.
-build-system:
-	@cargo build -p orderflow-ops -p orderflow-sandbox $(PACKAGES)
+# The whole workspace, even where a target needs a part of it: Cargo unifies features among the packages that it builds
+# together, so a part would be built with other features than the tests, and each dependency twice.
+build:
+	@cargo build --workspace --bins
 
 # Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
-build-chaos:
+build-chaos: build
 	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build $(PACKAGES) -p orderflow-sabotage --features orderflow-sabotage/on
-	@cargo build -p orderflow-checks --bin chaos
 
-build-ops:
-	@test -x $(ORDERFLOW) || cargo build -p orderflow-ops
+# What runs is used or stopped as it was started, whatever has changed in the sources since.
+build-playground:
+	@test -x $(PLAYGROUND) || cargo build --workspace --bins
 
 -include deploy/compose.mk

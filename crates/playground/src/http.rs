@@ -1,17 +1,18 @@
-//! The services' APIs, as a client of theirs calls them.
+//! A client of the services' public APIs.
 
 use std::{sync::LazyLock, time::Duration};
 
-use reqwest::{Client, RequestBuilder};
+use reqwest::{Client, RequestBuilder, Response};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
+use time::OffsetDateTime;
 
-use crate::{error::Error, system::Tenant};
+use crate::{Error, deployment::Tenant};
 
 const CORRELATION_ID: &str = "x-correlation-id";
 
-/// Never by way of a proxy: all of it is on loopback.
-static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+/// Never through a proxy: all of it is on loopback.
+pub(crate) static CLIENT: LazyLock<Client> = LazyLock::new(|| {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(10));
     client.build().unwrap_or_default()
 });
@@ -29,6 +30,8 @@ pub(crate) struct Invoice {
     pub(crate) number: i64,
     pub(crate) total: i64,
     pub(crate) currency: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub(crate) issued_at: OffsetDateTime,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +39,7 @@ struct Invoices {
     invoices: Vec<Invoice>,
 }
 
-/// What an order is made of: sku, quantity, unit price.
+/// A line of an order: sku, quantity, unit price.
 pub(crate) type Item = (&'static str, u32, u32);
 
 /// `POST /orders`
@@ -57,8 +60,8 @@ pub(crate) async fn place(
     send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
 }
 
-/// `POST /orders` of one that is complete at once. Gives the status; none: there was no answer.
-pub(crate) async fn place_complete(port: u16, tenant: &Tenant) -> Option<u16> {
+/// `POST /orders` of one that is complete at once.
+pub(crate) async fn place_complete(port: u16, tenant: &Tenant) -> reqwest::Result<Response> {
     let body = json!({
         "customer_email": format!("buyer@{}.example", tenant.name),
         "currency": "EUR",
@@ -66,8 +69,7 @@ pub(crate) async fn place_complete(port: u16, tenant: &Tenant) -> Option<u16> {
         "items": [{ "sku": "TEA-EARL-GREY", "quantity": 2, "unit_price": 1_250 }],
     });
     let request = CLIENT.post(format!("http://127.0.0.1:{port}/orders")).json(&body);
-    let answer = request.bearer_auth(tenant.key).send().await;
-    answer.ok().map(|answer| answer.status().as_u16())
+    request.bearer_auth(tenant.key).send().await
 }
 
 #[derive(Deserialize)]
@@ -76,7 +78,7 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-/// `GET /orders`, page by page: the ids of all.
+/// Returns the ids of all orders: `GET /orders`, page by page.
 pub(crate) async fn orders(port: u16, tenant: &Tenant) -> Result<Vec<String>, Error> {
     let (mut ids, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -86,27 +88,6 @@ pub(crate) async fn orders(port: u16, tenant: &Tenant) -> Result<Vec<String>, Er
         let Some(next) = page.next_cursor else { return Ok(ids) };
         cursor = format!("&cursor={next}");
     }
-}
-
-/// `PUT /faults` on an admin port; `fault` is JSON, `null` heals.
-pub(crate) async fn set_fault(
-    admin: u16,
-    token: &str,
-    subscription: &str,
-    fault: &str,
-) -> Result<(), Error> {
-    let body = format!(r#"{{"subscription": "{subscription}", "fault": {fault}}}"#);
-    let request = CLIENT.put(format!("http://127.0.0.1:{admin}/faults")).bearer_auth(token);
-    let request = request.header("content-type", "application/json").body(body);
-    let failed =
-        |source| Error::Http { service: "the admin port", request: "PUT /faults".into(), source };
-    let answer = request.send().await.map_err(failed)?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    let answer = format!("{status}: {}", answer.text().await.unwrap_or_default());
-    Err(Error::Answer { service: "the admin port", request: "PUT /faults".into(), answer })
 }
 
 /// `POST /orders/{id}/complete`
@@ -130,12 +111,12 @@ pub(crate) async fn invoices(
     Ok(send::<Invoices>("billing", tenant, request).await?.invoices)
 }
 
-/// An e-mail of notification's.
+/// An e-mail of the notification service.
 #[derive(Deserialize)]
 pub(crate) struct Email {
     pub(crate) kind: String,
     pub(crate) to: String,
-    /// None: not yet.
+    /// `None` if it is not sent yet.
     pub(crate) sent_at: Option<String>,
 }
 
@@ -172,7 +153,7 @@ pub(crate) async fn register(port: u16, tenant: &Tenant, url: &str) -> Result<()
 pub(crate) struct Received {
     pub(crate) body: String,
     headers: Vec<(String, String)>,
-    /// What it answered.
+    /// The status that it was answered with.
     pub(crate) status: Option<u16>,
 }
 
@@ -194,7 +175,7 @@ pub(crate) async fn received(port: u16, path: &str) -> Result<Vec<Received>, Err
     Ok(execute::<AllReceived>("the third party", request).await?.received)
 }
 
-/// What orders came to on a day, in a currency.
+/// The orders of a day and their sum, in one currency.
 #[derive(Deserialize)]
 pub(crate) struct Revenue {
     pub(crate) currency: String,
@@ -214,17 +195,14 @@ pub(crate) async fn revenue(port: u16, tenant: &Tenant) -> Result<Vec<Revenue>, 
 }
 
 async fn send<T: DeserializeOwned>(
-    service: &'static str,
+    service: &str,
     tenant: &Tenant,
     request: RequestBuilder,
 ) -> Result<T, Error> {
     execute(service, request.bearer_auth(tenant.key)).await
 }
 
-async fn execute<T: DeserializeOwned>(
-    service: &'static str,
-    request: RequestBuilder,
-) -> Result<T, Error> {
+async fn execute<T: DeserializeOwned>(service: &str, request: RequestBuilder) -> Result<T, Error> {
     let built = request.build();
     let (request, sent) = match built {
         Ok(request) => {
@@ -237,94 +215,17 @@ async fn execute<T: DeserializeOwned>(
         let answer = sent?;
         Ok((answer.status(), answer.text().await?))
     };
-    let (status, text) =
-        answer.await.map_err(|source| Error::Http { service, request: request.clone(), source })?;
+    let (status, text) = answer.await.map_err(|source| Error::Http {
+        service: service.into(),
+        request: request.clone(),
+        source,
+    })?;
     match serde_json::from_str(&text) {
         Ok(body) if status.is_success() => Ok(body),
-        _ => Err(Error::Answer { service, request, answer: format!("{status}: {text}") }),
-    }
-}
-
-/// What became of a replay.
-#[derive(Deserialize)]
-pub(crate) struct Replayed {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) timestamp: i64,
-    pub(crate) outcome: String,
-    pub(crate) reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Recovered {
-    replays: Vec<Replayed>,
-}
-
-/// `GET /replays?subscription=` on an admin port: what was replayed well.
-pub(crate) async fn recovered(admin: &str, group: &str) -> Result<Vec<Replayed>, Error> {
-    let request = CLIENT.get(format!("{admin}/replays?subscription={group}"));
-    Ok(execute::<Recovered>("the admin port", request).await?.replays)
-}
-
-/// `GET /replays/{id}` on an admin port; none while it is not settled.
-pub(crate) async fn replayed(admin: &str, id: &str) -> Result<Option<Replayed>, Error> {
-    match execute("the admin port", CLIENT.get(format!("{admin}/replays/{id}"))).await {
-        Ok(replayed) => Ok(Some(replayed)),
-        Err(Error::Answer { answer, .. }) if answer.starts_with("404") => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// What a service's `/readyz` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Readiness {
-    /// It does its work: `ready`, or `degraded` while it makes do without something.
-    Answers(String),
-    /// It says that it can't.
-    Unready,
-    /// It does not say anything.
-    Silent,
-}
-
-impl Readiness {
-    pub(crate) fn answers(&self) -> bool {
-        matches!(self, Self::Answers(_))
-    }
-}
-
-impl std::fmt::Display for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Answers(status) => status,
-            Self::Unready => "not ready",
-            Self::Silent => "does not answer",
-        })
-    }
-}
-
-/// Whether somebody answers `GET /healthz` there.
-pub(crate) async fn is_alive(port: u16) -> bool {
-    let request = CLIENT.get(format!("http://127.0.0.1:{port}/healthz"));
-    let answer = request.timeout(Duration::from_secs(2)).send().await;
-    answer.is_ok_and(|answer| answer.status().is_success())
-}
-
-/// `GET /readyz` on an admin port.
-pub(crate) async fn readiness(admin: u16) -> Readiness {
-    #[derive(Deserialize)]
-    struct Report {
-        status: String,
-    }
-    let request = CLIENT.get(format!("http://127.0.0.1:{admin}/readyz"));
-    let Ok(answer) = request.timeout(Duration::from_secs(2)).send().await else {
-        return Readiness::Silent;
-    };
-    if !answer.status().is_success() {
-        return Readiness::Unready;
-    }
-    match answer.json::<Report>().await {
-        Ok(report) => Readiness::Answers(report.status),
-        Err(_) => Readiness::Silent,
+        _ => Err(Error::Answer {
+            service: service.into(),
+            request,
+            answer: format!("{status}: {text}"),
+        }),
     }
 }

@@ -1,4 +1,4 @@
-//! The system in the background: started, found again and stopped by the records in `.local/run`.
+//! The system in the background, found again and stopped by the records in `.local/run`.
 
 use std::{
     fs::{self, File},
@@ -10,20 +10,24 @@ use futures::future::join_all;
 use sandbox::{Console, Record, port, step};
 
 use crate::{
-    error::{During, Error, Failure},
-    http::readiness,
-    report::{heading, line},
-    system::{
-        ACME, GLOBEX, GRACE, KAFKA_PORT, OPERATOR_TOKEN, Place, SERVICES, System, THIRD_PARTY,
-        THIRD_PARTY_PORT, programs,
+    Error, Ports,
+    admin::readiness,
+    deployment::{
+        ACME, Deployment, GLOBEX, KAFKA_PORT, OPERATOR_TOKEN, Place, SERVICES, THIRD_PARTY_PORT,
+        programs,
     },
+    failure::{During, Failure},
+    instance::GRACE,
+    programs_folder,
+    report::{heading, line},
+    third_party::THIRD_PARTY,
 };
 
 const POSTGRES: &str = "Postgres";
 const KAFKA: &str = "Kafka";
 const POSTGRES_PORT: u16 = 5432;
 
-/// The folder in which data, logs and records are.
+/// The local system, known by the folder of its data, logs and records.
 pub(crate) struct Local {
     folder: PathBuf,
 }
@@ -34,7 +38,7 @@ impl Local {
         Ok(Self { folder: folder.map_err(Error::io("find the folder")).during("begin")? })
     }
 
-    /// Starts it, unless it runs. Gives the code to exit with.
+    /// Starts it, unless it runs. Returns the exit status.
     pub(crate) async fn start(
         &self,
         console: &Console,
@@ -67,17 +71,17 @@ impl Local {
         let mut stop = pin!(stop);
         let up = async {
             let postgres_port = choose_ports(console)?;
-            System::start(Place::Lasting { folder: self.folder.clone(), postgres_port }, console)
-                .await
+            let place = Place::Local { folder: self.folder.clone(), postgres_port };
+            Deployment::start(place, &[], console).await
         };
-        let system = tokio::select! {
+        let deployment = tokio::select! {
             started = up => started.during("start the system")?,
             signal = &mut stop => {
                 line("\nStopped before it ran. Nothing is left running.");
                 return Ok(128 + signal);
             }
         };
-        let records = system.detach().await.during("leave the system running")?;
+        let records = deployment.detach().await.during("leave the system running")?;
         if let Err(error) = records.iter().try_for_each(|record| self.write(record)) {
             let _ = self.take_down(&records, console).await;
             return Err(error).during("note what runs");
@@ -110,7 +114,7 @@ impl Local {
         Ok(0)
     }
 
-    /// Says what runs. Gives 0 if all does.
+    /// Lists what runs. Returns 0 if all does.
     pub(crate) async fn status(&self) -> Result<u8, Failure> {
         let records = self.records().during("see what runs")?;
         if !records.iter().any(Record::is_alive) {
@@ -130,7 +134,7 @@ impl Local {
         self.folder.join("log").join(format!("{}.log", file_name(record))).display().to_string()
     }
 
-    /// Held as long as something is started or stopped here.
+    /// Locks the folder for as long as something is started or stopped in it.
     fn lock(&self) -> Result<File, Error> {
         let path = self.run().join(".lock");
         let open = || {
@@ -142,7 +146,7 @@ impl Local {
         Ok(lock)
     }
 
-    /// What was left running, in the order in which it is to be stopped.
+    /// Returns what was left running, in the order in which it is to be stopped.
     fn records(&self) -> Result<Vec<Record>, Error> {
         let folder = self.run();
         let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
@@ -151,7 +155,7 @@ impl Local {
             let path = entry.path();
             let text =
                 fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
-            // One that can't be read, by whatever accident, is not worth stopping for.
+            // One that can't be parsed must not keep the others from being stopped.
             records.extend(text.parse::<Record>());
         }
         records.sort_by_key(|record| match record.name.as_str() {
@@ -169,7 +173,7 @@ impl Local {
             .map_err(Error::io(format!("write {}", path.display())))
     }
 
-    /// Stops what the records tell of, the services side by side and then the servers, and forgets it.
+    /// Stops the processes of the records, the services side by side and then the servers, and removes the records.
     async fn take_down(&self, records: &[Record], console: &Console) -> Result<(), Error> {
         let is_server = |record: &&Record| record.name == KAFKA || record.name == POSTGRES;
         let (servers, services): (Vec<_>, Vec<_>) = records.iter().partition(is_server);
@@ -194,17 +198,17 @@ impl Local {
         Ok(())
     }
 
-    /// Addresses, and how each part fares.
+    /// Prints the addresses and the state of each part.
     async fn describe(&self, records: &[Record]) {
         let row =
             |name: &str, state: &str, text: &str| line(&format!("  {name:<12} {state:<10} {text}"));
         let find = |name: &str| records.iter().find(|it| it.name == name && it.is_alive());
         for service in &SERVICES {
             let state = match find(service.name) {
-                Some(_) => readiness(service.admin).await.to_string(),
+                Some(_) => readiness(service.ports.admin).await.to_string(),
                 None => "ended".into(),
             };
-            let (http, admin) = (service.http, service.admin);
+            let Ports { http, admin } = service.ports;
             let addresses = format!("http://127.0.0.1:{http}   admin http://127.0.0.1:{admin}");
             row(service.name, &state, &addresses);
         }
@@ -228,10 +232,11 @@ impl Local {
         line("  stop       make local-stop");
     }
 
-    /// Whoever builds and starts again wants to see the new one.
+    /// Mentions services that were built after they were started: a start that finds them running does not replace them.
     fn mention_newer_programs(&self) {
         let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
-        for (service, program) in SERVICES.iter().zip(programs().unwrap_or_default()) {
+        let programs = programs_folder().and_then(|folder| programs(&folder)).unwrap_or_default();
+        for (service, program) in SERVICES.iter().zip(programs) {
             if changed(&program) > changed(&self.run().join(service.name)) {
                 let name = service.name;
                 line(&format!(
@@ -246,16 +251,16 @@ fn file_name(record: &Record) -> String {
     record.name.to_lowercase()
 }
 
-/// What should run and does not.
+/// Returns the names of what should run and does not.
 fn missing(records: &[Record]) -> Vec<&'static str> {
     let parts = SERVICES.iter().map(|service| service.name).chain([THIRD_PARTY, KAFKA, POSTGRES]);
     let runs = |name: &str| records.iter().any(|record| record.name == name && record.is_alive());
     parts.filter(|name| !runs(name)).collect()
 }
 
-/// Checks the fixed ports, and gives the one for Postgres.
+/// Checks the fixed ports, and returns the one for Postgres.
 fn choose_ports(console: &Console) -> Result<u16, Error> {
-    let services = SERVICES.iter().flat_map(|service| [service.http, service.admin]);
+    let services = SERVICES.iter().flat_map(|service| [service.ports.http, service.ports.admin]);
     let checked = services.chain([THIRD_PARTY_PORT, KAFKA_PORT]).map(port::check);
     let taken: Vec<_> = checked.filter_map(Result::err).collect();
     if !taken.is_empty() {

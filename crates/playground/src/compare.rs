@@ -1,5 +1,5 @@
-//! The old way beside the new one: the same orders, once with direct calls and once by events, while notification is
-//! down, and while it is slow.
+//! Compares direct calls with events: the same orders by each, while all is well, while notification is down, and while
+//! it is slow.
 
 use std::{
     pin::pin,
@@ -7,24 +7,27 @@ use std::{
 };
 
 use futures::future::join_all;
+use reqwest::StatusCode;
 use sandbox::{Console, step};
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    error::{During, Error, Failure},
+    Error,
+    deployment::{ACME, Deployment, Place, Setting},
+    failure::{During, Failure},
     http,
     report::{heading, line},
-    system::{ACME, OPERATOR_TOKEN, Place, Setting, System},
 };
 
 /// Orders of each load, and how many a second.
 const ORDERS: u32 = 100;
 const PER_SECOND: u32 = 20;
-/// How long is waited for what an order leads to, after all is well again.
+/// How long the effects of the orders may take after the fault is healed.
 const SETTLE: Duration = Duration::from_secs(30);
 const BROKEN: &str = "notification";
 
-/// How consumers hear of an order.
+/// How consumers receive orders.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Direct,
@@ -50,19 +53,19 @@ impl Way {
     }
 }
 
-/// What a load came to.
-struct Outcome {
+/// The result of one load.
+struct LoadResult {
     what: &'static str,
     succeeded: usize,
-    /// From the request to its answer, the shortest first.
+    /// From the request to its response, the shortest first.
     times: Vec<Duration>,
-    /// Orders that are complete, whatever their caller was told.
+    /// Orders that are complete, whatever the response was.
     complete: usize,
-    /// Those with a confirmation in the end.
+    /// Orders with a confirmation in the end.
     confirmed: usize,
 }
 
-/// Gives the code to exit with.
+/// Returns the exit status.
 pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
     let mut stop = pin!(stop);
     heading("Orderflow: direct calls and events, while notification is down, then slow");
@@ -70,18 +73,18 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     for way in [Way::Direct, Way::Events] {
         line(&format!("{} a second, {ORDERS} orders a load, by {}", PER_SECOND, way.name()));
         let settings = way.settings();
-        let mut system = tokio::select! {
-            started = System::start_with(Place::Passing, &settings, console) => {
+        let mut deployment = tokio::select! {
+            started = Deployment::start(Place::Temporary, &settings, console) => {
                 started.during("start the system")?
             }
             signal = &mut stop => return Ok(128 + signal),
         };
         let ended = tokio::select! {
-            outcomes = loads(&mut system, console) => outcomes.map(Ok),
+            outcomes = loads(&mut deployment, console) => outcomes.map(Ok),
             signal = &mut stop => Ok(Err(signal)),
         };
-        let ended = ended.map_err(|failure| Failure { logs: system.log_tails(), ..failure });
-        system.stop().await;
+        let ended = ended.map_err(|failure| failure.with_logs(deployment.log_tails()));
+        deployment.stop().await;
         match ended? {
             Ok(outcomes) => all.push((way, outcomes)),
             Err(signal) => return Ok(128 + signal),
@@ -92,22 +95,23 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     Ok(0)
 }
 
-async fn loads(system: &mut System, console: &Console) -> Result<Vec<Outcome>, Failure> {
+async fn loads(deployment: &mut Deployment, console: &Console) -> Result<Vec<LoadResult>, Failure> {
     let mut outcomes = Vec::new();
-    outcomes.push(load(system, console, "all is well").await.during("place orders")?);
+    outcomes.push(load(deployment, console, "all is well").await.during("place orders")?);
 
-    system.kill(BROKEN).await;
-    let mut down = load(system, console, "notification is down").await.during("place orders")?;
-    system.start_again(BROKEN).await.during("start notification again")?;
-    down.confirmed = confirmed(system, console, 2 * ORDERS as usize).await.during("count")?;
+    deployment.service_mut(BROKEN).kill_9().await;
+    let mut down =
+        load(deployment, console, "notification is down").await.during("place orders")?;
+    deployment.service_mut(BROKEN).start_again().await.during("start notification again")?;
+    down.confirmed = confirmed(deployment, console, 2 * ORDERS as usize).await.during("count")?;
     outcomes.push(down);
 
-    let slow = r#"{"kind": "slow", "rate": 1.0, "delay_ms": 1500}"#;
-    let admin = system.admin(BROKEN);
-    http::set_fault(admin, OPERATOR_TOKEN, BROKEN, slow).await.during("make notification slow")?;
-    let mut slow = load(system, console, "notification is slow").await.during("place orders")?;
-    http::set_fault(admin, OPERATOR_TOKEN, BROKEN, "null").await.during("heal notification")?;
-    slow.confirmed = confirmed(system, console, 3 * ORDERS as usize).await.during("count")?;
+    let slow = json!({ "kind": "slow", "rate": 1.0, "delay_ms": 1500 });
+    deployment.service(BROKEN).set_fault(slow).await.during("make notification slow")?;
+    let mut slow =
+        load(deployment, console, "notification is slow").await.during("place orders")?;
+    deployment.service(BROKEN).set_fault(Value::Null).await.during("heal notification")?;
+    slow.confirmed = confirmed(deployment, console, 3 * ORDERS as usize).await.during("count")?;
     outcomes.push(slow);
     // Counted over all until then; of each load it is what came since the one before.
     for at in (1..outcomes.len()).rev() {
@@ -120,34 +124,45 @@ async fn loads(system: &mut System, console: &Console) -> Result<Vec<Outcome>, F
 }
 
 /// Places and completes orders at a steady pace, each by one request, whatever becomes of those before.
-async fn load(system: &System, console: &Console, what: &'static str) -> Result<Outcome, Error> {
-    let port = system.port("order");
+async fn load(
+    deployment: &Deployment,
+    console: &Console,
+    what: &'static str,
+) -> Result<LoadResult, Error> {
+    let port = deployment.service("order").http;
     let begun = tokio::time::Instant::now();
     let orders = (0..ORDERS).map(|number| async move {
         tokio::time::sleep_until(begun + Duration::from_secs(1) * number / PER_SECOND).await;
         let asked = Instant::now();
-        let status = http::place_complete(port, &ACME).await;
-        (status, asked.elapsed())
+        let answer = http::place_complete(port, &ACME).await;
+        (answer.is_ok_and(|answer| answer.status() == StatusCode::CREATED), asked.elapsed())
     });
     let placed = async { Ok::<_, Error>(join_all(orders).await) };
     let answers = step(console, what, placed, |_| what.to_owned()).await?;
-    let succeeded = answers.iter().filter(|(status, _)| *status == Some(201)).count();
+    let succeeded = answers.iter().filter(|(succeeded, _)| *succeeded).count();
     let mut times: Vec<_> = answers.iter().map(|(_, took)| *took).collect();
     times.sort();
     let complete = http::orders(port, &ACME).await?.len();
-    let confirmed =
-        if what == "all is well" { confirmed(system, console, ORDERS as usize).await? } else { 0 };
-    Ok(Outcome { what, succeeded, times, complete, confirmed })
+    let confirmed = if what == "all is well" {
+        confirmed(deployment, console, ORDERS as usize).await?
+    } else {
+        0
+    };
+    Ok(LoadResult { what, succeeded, times, complete, confirmed })
 }
 
 /// How many orders have a confirmation: waits until all have, or for as long as it makes sense.
-async fn confirmed(system: &System, console: &Console, wanted: usize) -> Result<usize, Error> {
+async fn confirmed(
+    deployment: &Deployment,
+    console: &Console,
+    wanted: usize,
+) -> Result<usize, Error> {
     let until = Instant::now() + SETTLE;
     let counting = async {
         loop {
             let mut count = 0;
-            for order in http::orders(system.port("order"), &ACME).await? {
-                let emails = http::emails(system.port(BROKEN), &ACME, &order).await?;
+            for order in http::orders(deployment.service("order").http, &ACME).await? {
+                let emails = http::emails(deployment.service(BROKEN).http, &ACME, &order).await?;
                 count += usize::from(emails.iter().any(|email| email.kind == "confirmation"));
             }
             if count >= wanted || Instant::now() >= until {
@@ -160,7 +175,7 @@ async fn confirmed(system: &System, console: &Console, wanted: usize) -> Result<
     step(console, "waiting for what follows", counting, said).await
 }
 
-fn table(all: &[(Way, Vec<Outcome>)]) {
+fn table(all: &[(Way, Vec<LoadResult>)]) {
     line(&format!(
         "{:22} {:14} {:>10} {:>10} {:>10} {:>10} {:>10}",
         "", "by", "success", "p50", "p99", "complete", "confirmed"
@@ -188,6 +203,6 @@ fn table(all: &[(Way, Vec<Outcome>)]) {
     }
     line(
         "\nconfirmed: orders of that load with a confirmation after notification was well again. An order that is\n\
-         complete and not confirmed was lost to notification: nobody tells it again.",
+         complete and not confirmed is lost to notification: it is not sent again.",
     );
 }

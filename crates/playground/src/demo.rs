@@ -1,4 +1,4 @@
-//! Three orders followed to their invoices; then a duplicate and a message that nobody can read.
+//! Follows three orders to their invoices, then sends a duplicate and a record that is no event.
 
 use std::{
     pin::pin,
@@ -10,47 +10,48 @@ use sandbox::{Console, step};
 use tokio::time::sleep;
 
 use crate::{
-    error::{During, Error, Failure},
+    Error,
+    deployment::{ACME, Deployment, GLOBEX, Place, Tenant},
+    failure::{During, Failure},
     http::{self, Invoice, Item, Order},
     records::{Group, Reader, Sender},
     report::{OnlyIfSlow, fields, heading, line, milliseconds, money, place},
-    system::{ACME, GLOBEX, Place, System, Tenant},
 };
 
 const COMPLETED: &str = "order.completed";
 const BILLING: &str = "billing";
 const DEAD_LETTERS: &str = "billing.dlq";
-/// How long is waited for what an order leads to.
+/// How long the effects of an order may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-struct Wish {
+struct Purchase {
     tenant: Tenant,
     currency: &'static str,
     items: &'static [Item],
 }
 
-const WISHES: [Wish; 3] = [
-    Wish { tenant: ACME, currency: "EUR", items: &[("TEA-EARL-GREY", 2, 1_250)] },
-    Wish { tenant: GLOBEX, currency: "USD", items: &[("ANVIL-50KG", 1, 18_900)] },
-    Wish { tenant: ACME, currency: "EUR", items: &[("CUP", 4, 890), ("SAUCER", 4, 420)] },
+const PURCHASES: [Purchase; 3] = [
+    Purchase { tenant: ACME, currency: "EUR", items: &[("TEA-EARL-GREY", 2, 1_250)] },
+    Purchase { tenant: GLOBEX, currency: "USD", items: &[("ANVIL-50KG", 1, 18_900)] },
+    Purchase { tenant: ACME, currency: "EUR", items: &[("CUP", 4, 890), ("SAUCER", 4, 420)] },
 ];
 
-/// Gives the code to exit with.
+/// Returns the exit status.
 pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
     let start = Instant::now();
     let mut stop = pin!(stop);
     heading("Orderflow: three orders become three invoices");
-    let mut system = tokio::select! {
-        started = System::start(Place::Passing, console) => started.during("start the system")?,
+    let mut deployment = tokio::select! {
+        started = Deployment::start(Place::Temporary, &[], console) => started.during("start the system")?,
         signal = &mut stop => return Ok(interrupted(signal)),
     };
     let ended = tokio::select! {
-        shown = show(&mut system, console) => shown.map(|()| None),
+        shown = show(&mut deployment, console) => shown.map(|()| None),
         signal = &mut stop => Ok(Some(signal)),
     };
-    let ended = ended.map_err(|failure| Failure { logs: system.log_tails(), ..failure });
+    let ended = ended.map_err(|failure| failure.with_logs(deployment.log_tails()));
     let stopped = async {
-        system.stop().await;
+        deployment.stop().await;
         Ok::<_, Error>(())
     };
     let _ = step(&OnlyIfSlow::new(console), "stopping", stopped, |()| "stopped".into()).await;
@@ -60,7 +61,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     line(&format!(
         "\nEach of the {} orders has exactly one invoice. Nothing is left running, and no folder.\n\
          It took {:.1} s. To keep the system and try it by hand: make local",
-        WISHES.len() + 1,
+        PURCHASES.len() + 1,
         start.elapsed().as_secs_f64()
     ));
     Ok(0)
@@ -71,7 +72,7 @@ fn interrupted(signal: u8) -> u8 {
     128 + signal
 }
 
-/// An order with its invoice, and the record that led from one to the other.
+/// An order, the record of its completion, and its invoice.
 struct Flow {
     tenant: Tenant,
     order: Order,
@@ -80,15 +81,15 @@ struct Flow {
     invoice: Invoice,
 }
 
-async fn show(system: &mut System, console: &Console) -> Result<(), Failure> {
+async fn show(deployment: &mut Deployment, console: &Console) -> Result<(), Failure> {
     let show = Show {
         console,
-        settings: system.kafka(),
-        order_port: system.port("order"),
-        billing_port: system.port(BILLING),
-        notification_port: system.port("notification"),
-        analytics_port: system.port("analytics"),
-        third_party_port: system.third_party.port,
+        settings: deployment.kafka(),
+        order_port: deployment.service("order").http,
+        billing_port: deployment.service(BILLING).http,
+        notification_port: deployment.service("notification").http,
+        analytics_port: deployment.service("analytics").http,
+        third_party_port: deployment.third_party.port,
     };
     show.registers().await.during("register a webhook")?;
     let group = Group::new(&show.settings, BILLING).during("watch billing's group")?;
@@ -98,10 +99,10 @@ async fn show(system: &mut System, console: &Console) -> Result<(), Failure> {
     heading("Each order is placed and completed over HTTP");
     let run = fastrand::u32(..);
     let mut flows = Vec::new();
-    for (number, wish) in (1..).zip(WISHES) {
-        let tenant = wish.tenant.name;
+    for (number, purchase) in (1..).zip(PURCHASES) {
+        let tenant = purchase.tenant.name;
         let correlation_id = format!("demo-{run:08x}-{number}");
-        let flow = show.flow(number, wish, &correlation_id, &mut completed);
+        let flow = show.flow(number, purchase, &correlation_id, &mut completed);
         flows
             .push(flow.await.during(format!("bring order {number}, of {tenant}, to its invoice"))?);
     }
@@ -113,18 +114,18 @@ async fn show(system: &mut System, console: &Console) -> Result<(), Failure> {
         line("  This is a build without optimisation, made for being built fast.");
     }
 
-    heading("The others heard of the same events");
-    show.others_heard(&flows).await.during("see the e-mails and the numbers")?;
+    heading("Notification and analytics consume the same events");
+    show.others_consumed(&flows).await.during("see the e-mails and the numbers")?;
 
-    heading("A webhook of acme's was told of its two orders, at a third party");
-    show.webhook_was_told(&flows).await.during("see the webhook's requests")?;
+    heading("Acme's webhook, at a third party, receives both of its orders");
+    show.webhook_received(&flows).await.during("see the webhook's requests")?;
 
-    heading("Notification is killed, and an order does not notice");
-    let last = show.without_notification(system, run, &mut completed).await;
+    heading("Notification is killed, and the next order is invoiced all the same");
+    let last = show.without_notification(deployment, run, &mut completed).await;
     flows.push(last.during("do without notification")?);
 
     heading("Then Kafka delivers one event twice, and a message of random bytes");
-    show.nothing_comes_of_it(&flows, &group).await.during("show that neither changes anything")
+    show.duplicate_and_noise(&flows, &group).await.during("show that neither changes anything")
 }
 
 struct Show<'a> {
@@ -141,11 +142,11 @@ impl Show<'_> {
     async fn flow(
         &self,
         number: usize,
-        wish: Wish,
+        purchase: Purchase,
         correlation_id: &str,
         completed: &mut Reader,
     ) -> Result<Flow, Error> {
-        let Wish { tenant, currency, items } = wish;
+        let Purchase { tenant, currency, items } = purchase;
         let order = http::place(self.order_port, &tenant, correlation_id, currency, items).await?;
         if !http::invoices(self.billing_port, &tenant, &order.id).await?.is_empty() {
             return Err(Error::Untrue("the order has an invoice before it is completed".into()));
@@ -207,8 +208,8 @@ impl Show<'_> {
         }
     }
 
-    /// Notification has sent two e-mails for each order, and analytics has counted all of them.
-    async fn others_heard(&self, flows: &[Flow]) -> Result<(), Error> {
+    /// Waits until notification has sent two e-mails for each order, and analytics has counted all orders.
+    async fn others_consumed(&self, flows: &[Flow]) -> Result<(), Error> {
         let slow = OnlyIfSlow::new(self.console);
         let mut told = Vec::new();
         for flow in flows {
@@ -262,8 +263,8 @@ impl Show<'_> {
         http::register(self.notification_port, &ACME, &url).await
     }
 
-    /// Each order of the tenant was told twice: that it is complete, and that it is invoiced.
-    async fn webhook_was_told(&self, flows: &[Flow]) -> Result<(), Error> {
+    /// Waits until the webhook has received each order of the tenant twice: completed, and invoiced.
+    async fn webhook_received(&self, flows: &[Flow]) -> Result<(), Error> {
         let orders: Vec<_> = flows
             .iter()
             .filter(|flow| flow.tenant.name == ACME.name)
@@ -277,7 +278,7 @@ impl Show<'_> {
             });
             Ok(all.then_some(told))
         };
-        let told = until_some("the webhook was told of each order".into(), ask).await?;
+        let told = until_some("the webhook has received each order".into(), ask).await?;
         let Some(first) = told.first() else { return Ok(()) };
         fields(&[
             ("requests", told.len().to_string()),
@@ -289,24 +290,24 @@ impl Show<'_> {
 
     async fn without_notification(
         &self,
-        system: &mut System,
+        deployment: &mut Deployment,
         run: u32,
         completed: &mut Reader,
     ) -> Result<Flow, Error> {
-        system.kill("notification").await;
-        let wish = Wish { tenant: ACME, currency: "EUR", items: &[("TEAPOT", 1, 4_200)] };
-        let number = WISHES.len() + 1;
+        deployment.service_mut("notification").kill_9().await;
+        let purchase = Purchase { tenant: ACME, currency: "EUR", items: &[("TEAPOT", 1, 4_200)] };
+        let number = PURCHASES.len() + 1;
         let correlation_id = format!("demo-{run:08x}-{number}");
-        let flow = self.flow(number, wish, &correlation_id, completed).await?;
+        let flow = self.flow(number, purchase, &correlation_id, completed).await?;
         let slow = OnlyIfSlow::new(self.console);
-        let again = system.start_again("notification");
+        let again = deployment.service_mut("notification").start_again();
         step(&slow, "starting notification again", again, |()| "notification again".into()).await?;
         let sent = step(&slow, "waiting for its e-mails", self.sent(&flow), |_| "sent".into());
         fields(&[("started again", sent.await?)]);
         Ok(flow)
     }
 
-    async fn nothing_comes_of_it(&self, flows: &[Flow], group: &Group) -> Result<(), Error> {
+    async fn duplicate_and_noise(&self, flows: &[Flow], group: &Group) -> Result<(), Error> {
         let Some(first) = flows.first() else { return Ok(()) };
         let sender = Sender::new(&self.settings)?;
         let again = sender.send(COMPLETED, &first.record).await?;
@@ -347,7 +348,7 @@ impl Show<'_> {
         };
         let letter = letters.find("a dead letter of the random bytes", is_it).await?;
         let Some(dead) = DeadLetter::read(&letter) else {
-            return Err(Error::Untrue("the dead letter says not whose it is".into()));
+            return Err(Error::Untrue("the dead letter does not name its group".into()));
         };
         if (&letter.key, &letter.value) != (&noise.key, &noise.value) {
             return Err(Error::Untrue("the dead letter has other bytes than the message".into()));
@@ -358,13 +359,13 @@ impl Show<'_> {
             ("dead letter", place(&letter.topic, letter.partition, letter.offset)),
             ("bytes", "64, unchanged".into()),
             ("reason", dead.reason.stacktrace.replace("\ncaused by: ", ": ")),
-            ("outcome", "no invoice of it, and nobody waited for it".into()),
+            ("outcome", "no invoice, and no other message waited for it".into()),
         ]);
         Ok(())
     }
 }
 
-/// Asks until there is an answer.
+/// Repeats a request until it returns something.
 async fn until_some<T>(
     until: String,
     mut ask: impl AsyncFnMut() -> Result<Option<T>, Error>,

@@ -1,28 +1,26 @@
-//! How it is said.
+//! What is printed.
 
 use std::{
-    error::Error as _,
-    io::{Write, stderr, stdout},
+    io::{Write, stdout},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use sandbox::{Console, Progress};
 
-use crate::error::Failure;
-
-/// Writes a line to standard output. That nobody reads any more is no reason to leave things undone.
+/// Writes a line to standard output. A reader that is gone must not end this process before it has stopped what it
+/// started.
 pub(crate) fn line(text: &str) {
     let mut out = stdout();
     let _ = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush());
 }
 
-/// A headline, set off.
+/// Writes a headline between empty lines.
 pub(crate) fn heading(text: &str) {
     line(&format!("\n{text}\n"));
 }
 
-/// Names and values, one a line, the values below each other.
+/// Writes names and values, one a line, the values aligned.
 pub(crate) fn fields(fields: &[(&str, String)]) {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     for (name, value) in fields {
@@ -30,12 +28,12 @@ pub(crate) fn fields(fields: &[(&str, String)]) {
     }
 }
 
-/// Where a record lies.
+/// Names the place of a record.
 pub(crate) fn place(topic: &str, partition: i32, offset: i64) -> String {
     format!("{topic}, partition {partition}, offset {offset}")
 }
 
-/// Minor units of a currency that has 100 of them.
+/// Formats an amount in minor units of a currency that has 100 of them.
 pub(crate) fn money(minor: i64, currency: &str) -> String {
     format!("{}.{:02} {currency}", minor / 100, minor % 100)
 }
@@ -44,25 +42,7 @@ pub(crate) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1_000.0)
 }
 
-/// What went wrong, in which step, why, what was logged, and what to do next.
-pub(crate) fn failure(failure: &Failure) {
-    let mut text = vec![format!("\norderflow: could not {}", failure.step)];
-    text.push(format!("  {}", failure.error));
-    let mut cause = failure.error.source();
-    while let Some(error) = cause {
-        text.push(format!("  because: {error}"));
-        cause = error.source();
-    }
-    for (service, log) in &failure.logs {
-        text.push(format!("\n{service} logged at last:\n{log}"));
-    }
-    if let Some(advice) = failure.error.advice() {
-        text.push(format!("\nNext: {advice}"));
-    }
-    let _ = stderr().write_all((text.join("\n") + "\n").as_bytes());
-}
-
-/// Shows a step only once it has taken a second; what is done at once needs no line of its own.
+/// Shows a step once it has taken a second; a quick one needs no line of its own.
 pub(crate) struct OnlyIfSlow<'a> {
     console: &'a Console,
     shown: AtomicBool,
