@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use playground::Ports;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Error;
 use super::faults::Fault;
-use super::instance::{Instance, free_ports};
+use super::instance::Instance;
 use super::load::{Load, Placed};
 use super::system::System;
 use super::topics::{self, Place};
@@ -46,8 +47,8 @@ impl Scene {
     /// Starts the services, order and billing as the fault wants them, and the load when billing is at work.
     pub(crate) async fn set(system: System, fault: &Fault) -> Result<Self, Error> {
         // One after the other: which topics there are must not hang on who was first.
-        let (of_notification, of_analytics) = (free_ports()?, free_ports()?);
-        let url = |(http, _): (u16, u16)| format!("http://127.0.0.1:{http}");
+        let (of_notification, of_analytics) = (Ports::free()?, Ports::free()?);
+        let url = |ports: Ports| format!("http://127.0.0.1:{}", ports.http);
         let (notification, analytics) = (url(of_notification), url(of_analytics));
         let downstream = [
             ("NOTIFICATION_URL", notification.as_str()),
@@ -102,11 +103,11 @@ impl Scene {
 
     /// Makes every handler of billing so slow that a backlog grows before it.
     pub(crate) async fn slow_billing(&self, millis: u64) -> Result<(), Error> {
-        self.billing.set_fault(slow(millis)).await
+        Ok(self.billing.set_fault(slow(millis)).await?)
     }
 
     pub(crate) async fn quick_billing(&self) -> Result<(), Error> {
-        self.billing.set_fault(Value::Null).await
+        Ok(self.billing.set_fault(Value::Null).await?)
     }
 
     /// Everything that runs, to be asked or ended.

@@ -29,7 +29,7 @@ impl Trial<'_> {
     pub(crate) async fn run(&self) -> Row {
         let began = Instant::now();
         let mut row = Row { fault: self.fault.name, ..Row::default() };
-        let ended = tokio::time::timeout(LIMIT, self.try_to_run(&mut row)).await;
+        let ended = tokio::time::timeout(LIMIT, Box::pin(self.try_to_run(&mut row))).await;
         let failed = match ended {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
