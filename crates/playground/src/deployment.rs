@@ -288,4 +288,13 @@ mod tests {
         let makefile = include_str!("../../../Makefile");
         assert!(makefile.lines().any(|it| it == line), "the Makefile should say {line}");
     }
+
+    #[test]
+    fn the_operators_tool_knows_every_admin_port() {
+        let known = include_str!("../../ops/src/services.rs");
+        for Service { name, ports, .. } in &SERVICES {
+            let line = format!("Service {{ name: \"{name}\", admin: {} }},", ports.admin);
+            assert!(known.contains(&line), "crates/ops/src/services.rs should say {line}");
+        }
+    }
 }
