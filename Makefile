@@ -24,8 +24,8 @@ local: build ## Start the system in the background, on fixed ports, its data kep
 local-stop: build-playground ## Stop what `make local` started
 	@exec $(PLAYGROUND) local stop
 
-load: build-playground ## Place orders on the local system at a steady rate; RATE=50 a second for SECONDS=10
-	@exec $(PLAYGROUND) load --rate $(or $(RATE),50) --seconds $(or $(SECONDS),10)
+load: build-playground ## Place orders on the local system at a steady rate; RATE=20 a second for SECONDS=10
+	@exec $(PLAYGROUND) load --rate $(or $(RATE),20) --seconds $(or $(SECONDS),10)
 
 test: build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
 	$(TARGET)/debug/sandbox run -- cargo test --workspace

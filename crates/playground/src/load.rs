@@ -35,7 +35,7 @@ const QUESTIONS: usize = 16;
 #[derive(Args)]
 pub(crate) struct Load {
     /// Orders per second
-    #[arg(long, default_value_t = 50, value_parser = value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
     rate: u32,
     /// How long, in seconds
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
