@@ -3,37 +3,52 @@
 SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
-ORDERFLOW := $(TARGET)/debug/orderflow
+PLAYGROUND := $(TARGET)/debug/playground
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
 
-.PHONY: help demo compare local local-stop test bench chaos chaos-bugs build-chaos ci fmt lint build-system build-ops
+# CI builds what Cargo.lock says.
+LOCKED := $(if $(CI),--locked)
+
+.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs lift deny doc ci fmt lint lint-features build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build-system ## Follow three orders to their invoices, on real servers that are gone afterwards
-	@exec $(ORDERFLOW) demo
+demo: build ## Follow three orders to their invoices, on real servers that are gone afterwards
+	@exec $(PLAYGROUND) demo
 
-compare: build-system ## The same orders by direct calls and by events, while a service is down, then slow
-	@exec $(ORDERFLOW) compare
+compare: build ## The same orders by direct calls and by events, while a service is down, then slow
+	@exec $(PLAYGROUND) compare
 
-local: build-system ## Start the system in the background, on fixed ports, its data kept in .local/
-	@exec $(ORDERFLOW) local start
+local: build ## Start the system in the background, on fixed ports, its data kept in .local/
+	@exec $(PLAYGROUND) local start
 
-local-stop: build-ops ## Stop what `make local` started
-	@exec $(ORDERFLOW) local stop
+local-stop: build-playground ## Stop what `make local` started
+	@exec $(PLAYGROUND) local stop
 
-test: ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
-	cargo build --workspace --bins
-	cargo run -q -p orderflow-sandbox -- run -- cargo test --workspace
+load: build-playground ## Place orders on the local system at a steady rate; RATE=20 a second for SECONDS=10
+	@exec $(PLAYGROUND) load --rate $(or $(RATE),20) --seconds $(or $(SECONDS),10)
+
+test: build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
+	$(TARGET)/debug/sandbox run -- cargo test $(LOCKED) --workspace
 	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
 
 chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
 	@exec $(CHAOS) $(FAULTS)
 
-chaos-bugs: build-chaos ## Seed bugs, and see that the fault suite finds each
-	@exec $(CHAOS) --bug all
+chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and see that the fault suite finds each
+	@exec $(CHAOS) --patched $(TARGET)/chaos-bugs --bug all
+
+lift: ## Build a system of its own from the packaged core crates, outside of this repository, and run it
+	@examples/lift
+
+deny: ## Check licenses, sources and duplicates of the dependencies (needs cargo-deny)
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }
+	cargo deny --locked check bans licenses sources
+
+doc: ## Build the documentation of all crates, with warnings as errors
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 bench: ## Measure each part beside what it could at best be, in release, some minutes
 	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing -p orderflow-analytics
@@ -45,20 +60,28 @@ ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: ## Check formatting, and clippy with warnings as errors
+lint: ## Check formatting, clippy with warnings as errors, and that the seeded bugs still apply
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	@for patch in crates/checks/bugs/*.patch; do \
+		git apply --check $$patch || { echo "$$patch does not apply: adapt it to the code" >&2; exit 1; }; \
+	done
+	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 
-# Only what is needed, and with cargo's own progress.
-build-system:
-	@cargo build -p orderflow-ops -p orderflow-sandbox $(PACKAGES)
+lint-features: ## Check the features that nothing else builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
+	cargo clippy $(LOCKED) -p orderflow-sabotage --features on --all-targets -- -D warnings
+	cargo clippy $(LOCKED) -p orderflow-kafka --features tls --all-targets -- -D warnings
+
+# The whole workspace, even where a target needs a part of it: Cargo unifies features among the packages that it builds
+# together, so a part would be built with other features than the tests, and each dependency twice.
+build:
+	@cargo build $(LOCKED) --workspace --bins
 
 # Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
-build-chaos:
+build-chaos: build
 	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build $(PACKAGES) -p orderflow-sabotage --features orderflow-sabotage/on
-	@cargo build -p orderflow-checks --bin chaos
 
-build-ops:
-	@test -x $(ORDERFLOW) || cargo build -p orderflow-ops
+# What runs is used or stopped as it was started, whatever has changed in the sources since.
+build-playground:
+	@test -x $(PLAYGROUND) || cargo build --workspace --bins
 
 -include deploy/compose.mk

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use consumer::{Consumer, Failure, Handler, Options, Received, Subscription};
-use events::{Event, OrderCompleted};
+use envelope::{Event, NewEvent};
+use events::OrderCompleted;
 use kafka::Settings;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use kafka::rdkafka::message::{Headers as _, Message, OwnedMessage};
@@ -62,16 +63,11 @@ impl Handler for InsertEffect {
     async fn handle(
         &self,
         tx: &mut PgConnection,
-        event: &Received<OrderCompleted>,
-    ) -> Result<(), Failure> {
-        Ok(insert(tx, &event.data).await?)
-    }
-
-    async fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
         events: &[Received<OrderCompleted>],
     ) -> Result<(), Failure> {
+        if let [event] = events {
+            return Ok(insert(tx, &event.data).await?);
+        }
         let ids: Vec<_> = events.iter().map(|event| event.data.order.order_id.0).collect();
         let totals: Vec<_> = events.iter().map(|event| event.data.order.total).collect();
         sqlx::query(
@@ -127,7 +123,7 @@ impl Stage {
     pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Outcome<Self> {
         let settings = bench.settings(&format!("{name}-"));
         load::topic(&settings, i32::try_from(SIDE_BY_SIDE)?).await?;
-        let encoded = load::completions(events)?.into_iter().map(events::Message::encode);
+        let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
         let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
         let topic = settings.prefixed(OrderCompleted::TYPE);
         load::produce(&settings.producer().create()?, &topic, &encoded).await?;

@@ -28,14 +28,14 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
     let (orders, invoices) = (bench.database("flow_order").await?, bench.database("flow_billing"));
     let invoices = invoices.await?;
-    let order = bench.service("order", &orders, "flow-").await?;
-    let billing = bench.service("billing", &invoices, "flow-").await?;
+    let mut order = bench.service("order", &orders, "flow-").await?;
+    let mut billing = bench.service("billing", &invoices, "flow-").await?;
     let pool = servers::pool(&invoices).await?;
-    place(order.port, WARM_UP).await?.invoiced(&pool).await?;
+    place(order.http, WARM_UP).await?.invoiced(&pool).await?;
 
     let (mut p50, mut p99) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
-        let orders = place(order.port, size.seconds(SECONDS)).await?;
+        let orders = place(order.http, size.seconds(SECONDS)).await?;
         let waits = orders.invoiced(&pool).await?;
         let ours = [0.5, 0.99].map(|part| quantile(waits.clone(), part));
         let said = format!("p50 {:.1} ms, p99 {:.1} ms, {} orders", ours[0], ours[1], waits.len());
@@ -43,8 +43,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
         p50.push(Round { ours: ours[0], theirs: BOUND_P50 });
         p99.push(Round { ours: ours[1], theirs: BOUND_P99 });
     }
-    billing.stop().await;
-    order.stop().await;
+    billing.terminate().await;
+    order.terminate().await;
     Ok(vec![
         Row::time("order -> invoice p50, 100 orders/s", p50),
         Row::time("order -> invoice p99, 100 orders/s", p99),
@@ -55,28 +55,28 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
 pub(crate) async fn with_one_dead(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
     let (orders, invoices) = (bench.database("dead_order").await?, bench.database("dead_billing"));
     let (invoices, numbers) = (invoices.await?, bench.database("dead_analytics").await?);
-    let order = bench.service("order", &orders, "dead-").await?;
-    let billing = bench.service("billing", &invoices, "dead-").await?;
+    let mut order = bench.service("order", &orders, "dead-").await?;
+    let mut billing = bench.service("billing", &invoices, "dead-").await?;
     let pool = servers::pool(&invoices).await?;
     let p99 = async |seconds| {
-        let waits = place(order.port, seconds).await?.invoiced(&pool).await?;
+        let waits = place(order.http, seconds).await?.invoiced(&pool).await?;
         Outcome::Ok(quantile(waits, 0.99))
     };
     p99(WARM_UP).await?;
     let mut rounds = Vec::new();
     for round in 1..=size.rounds {
         let dead = p99(size.seconds(SECONDS)).await?;
-        let analytics = bench.service("analytics", &numbers, "dead-").await?;
+        let mut analytics = bench.service("analytics", &numbers, "dead-").await?;
         // Until it has caught up with what it missed.
         p99(WARM_UP).await?;
         let alive = p99(size.seconds(SECONDS)).await?;
-        analytics.kill().await;
+        analytics.kill_9().await;
         let said = format!("p99 {dead:.1} ms with analytics dead, {alive:.1} ms with it alive");
         report.round("dead consumer", round, size.rounds, &said);
         rounds.push(Round { ours: dead, theirs: alive });
     }
-    billing.stop().await;
-    order.stop().await;
+    billing.terminate().await;
+    order.terminate().await;
     // At most a tenth more.
     Ok(vec![Row::less("p99 with one consumer dead, over alive", "ms", 0.91, rounds)])
 }

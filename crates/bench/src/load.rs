@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use events::{
-    Cause, CorrelationId, Encoded, Event, Item, Message, Order, OrderCompleted, OrderId,
-    OrderStatus, TenantId,
-};
+use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
+use events::{Item, Order, OrderCompleted, OrderId, OrderStatus};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
-use kafka::{Settings, Topic};
+use kafka::{Settings, TopicPolicy, Topics};
 use time::OffsetDateTime;
 
 use crate::Outcome;
@@ -34,22 +32,19 @@ pub(crate) fn order(status: OrderStatus) -> Outcome<Order> {
 }
 
 /// Its completion, not yet encoded.
-pub(crate) fn completed(order: Order) -> Message<OrderCompleted> {
+pub(crate) fn completed(order: Order) -> NewEvent<OrderCompleted> {
     message(2, OrderCompleted { order, completed_at: now() })
 }
 
 /// An event as the order service says it.
-pub(crate) fn message<E: Event>(version: i64, data: E) -> Message<E> {
-    let cause = Cause {
-        correlation_id: CorrelationId::generate(),
-        causation_id: None,
-        traceparent: Some(TRACEPARENT.into()),
-    };
-    Message::new("/order", version, data, cause)
+pub(crate) fn message<E: Event>(version: i64, data: E) -> NewEvent<E> {
+    let cause =
+        Cause { traceparent: Some(TRACEPARENT.into()), ..Cause::new(CorrelationId::generate()) };
+    NewEvent::new("/order", data, cause).version(version)
 }
 
 /// So many completions, each of an order of its own.
-pub(crate) fn completions(count: usize) -> Outcome<Vec<Message<OrderCompleted>>> {
+pub(crate) fn completions(count: usize) -> Outcome<Vec<NewEvent<OrderCompleted>>> {
     (0..count).map(|_| Ok(completed(order(OrderStatus::Completed)?))).collect()
 }
 
@@ -59,8 +54,12 @@ fn now() -> OffsetDateTime {
 
 /// Makes the topic of the completions with so many partitions.
 pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Outcome<()> {
-    let topic = Topic { partitions, ..Topic::event(OrderCompleted::TYPE) };
-    Ok(kafka::ensure(settings, &[topic]).await?)
+    let owned = vec![events::ORDER_COMPLETED.partitions(partitions)];
+    let topics = Topics { owned, ..Topics::default() };
+    match &*kafka::ensure(settings, &topics, TopicPolicy::Create).await? {
+        [] => Ok(()),
+        [problem, ..] => Err(problem.to_string().into()),
+    }
 }
 
 /// Sends all without waiting in between, then waits for all.
@@ -70,11 +69,12 @@ pub(crate) async fn produce(
     events: &[Encoded],
 ) -> Outcome<()> {
     let mut sent = Vec::with_capacity(events.len());
-    for Encoded { envelope, data } in events {
+    for event in events {
+        let Encoded { envelope, data } = event;
         let mut headers = kafka::content_headers(envelope);
         headers.push(("traceparent".into(), Some(TRACEPARENT.into())));
         let record = FutureRecord::to(topic)
-            .key(&envelope.partition_key)
+            .key(event.key())
             .payload(data)
             .headers(kafka::client_headers(&headers));
         sent.push(producer.send_result(record).map_err(|(error, _)| error)?);

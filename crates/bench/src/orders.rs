@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use events::{Event, OrderCompleted, OrderCreated, OrderStatus};
+use envelope::Event;
+use events::{OrderCompleted, OrderCreated, OrderStatus};
 use outbox::{Columns, Prepared};
 use sqlx::PgPool;
 use tokio::process::Command;
@@ -26,9 +27,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
     let (ours, theirs) =
         (bench.database("orders_http").await?, bench.database("orders_pgbench").await?);
     // Started only to make the same tables for pgbench: its relay must not publish what that writes.
-    bench.service("order", &theirs, PREFIX).await?.stop().await;
-    let order = bench.service("order", &ours, PREFIX).await?;
-    let http = Http { bench, port: order.port, pool: servers::pool(&ours).await? };
+    bench.service("order", &theirs, PREFIX).await?.terminate().await;
+    let mut order = bench.service("order", &ours, PREFIX).await?;
+    let http = Http { bench, port: order.http, pool: servers::pool(&ours).await? };
     let pgbench = Pgbench::new(bench, theirs).await?;
     let seconds = size.seconds(SECONDS);
     http.run(1).await?; // The first requests connect and prepare.
@@ -43,7 +44,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
         report.round("orders", round, size.rounds, &said);
         rounds.push(Round { ours, theirs });
     }
-    order.stop().await;
+    order.terminate().await;
     Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
 }
 

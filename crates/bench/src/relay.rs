@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use events::{Encoded, Event, Message, OrderCompleted};
+use envelope::{Encoded, Event, NewEvent};
+use events::OrderCompleted;
 use kafka::Settings;
 use kafka::rdkafka::producer::FutureProducer;
 use outbox::{Prepared, Relay, SHARDS, Wake};
@@ -51,7 +52,7 @@ impl Stage {
         let pool = servers::pool(&url).await?;
         outbox::migrate(&pool).await?;
         let messages = load::completions(rows)?;
-        let records = messages.iter().cloned().map(Message::encode).collect::<Result<_, _>>()?;
+        let records = messages.iter().cloned().map(NewEvent::encode).collect::<Result<_, _>>()?;
         let rows = messages.into_iter().map(outbox::prepare).collect::<Result<_, _>>()?;
         Ok(Self { settings, url, pool, rows, records })
     }

@@ -76,53 +76,17 @@ impl Failure {
     }
 }
 
+/// The database's answer decides: see [`pg::is_unavailable`].
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        Self::new(Class::of(&error), error)
+        let class = if pg::is_unavailable(&error) { Class::Unavailable } else { Class::Transient };
+        Self::new(class, error)
     }
-}
-
-impl Class {
-    /// The database's answer decides (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-    pub fn of(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed
-            | sqlx::Error::Protocol(_) => Self::Unavailable,
-            sqlx::Error::Database(error)
-                if error.code().is_some_and(|code| is_unavailable(&code)) =>
-            {
-                Self::Unavailable
-            }
-            _ => Self::Transient,
-        }
-    }
-}
-
-fn is_unavailable(code: &str) -> bool {
-    // Connection lost; out of resources; shut down or starting; idle in transaction for too long;
-    // serialization; deadlock; lock timeout.
-    ["08", "53", "57P0"].iter().any(|class| code.starts_with(class))
-        || ["25P03", "40001", "40P01", "55P03"].contains(&code)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn codes_that_are_not_the_messages_fault() {
-        for code in ["08006", "53300", "57P01", "57P03", "25P03", "40001", "40P01", "55P03"] {
-            assert!(is_unavailable(code), "{code}");
-        }
-        for code in ["23505", "22003", "42P01", "57014", "25P02"] {
-            assert!(!is_unavailable(code), "{code}");
-        }
-    }
 
     #[test]
     fn an_error_of_the_database_is_classified_by_the_question_mark() {

@@ -2,40 +2,59 @@
 
 use std::sync::Arc;
 
-use events::Envelope;
+use envelope::RawEvent;
+use tracing::Instrument;
 
+use crate::attempt::{Attempts, Books};
 use crate::failure::Failure;
 use crate::inbox::Outcome;
-use crate::processor::Processor;
+use crate::message::Message;
+use crate::spans;
 
 /// Takes the events of a subscription from whoever has them. The same event by this way and by Kafka has one effect:
 /// the inbox knows it. Nothing is retried and nothing becomes a dead letter: the sender waits, and is told.
 #[derive(Clone)]
 pub struct Feed {
-    processor: Arc<Processor>,
+    attempts: Arc<Attempts>,
 }
 
+/// There is no handler for an event.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no handler for the type {0}")]
+struct NoHandler(String);
+
 impl Feed {
-    pub(crate) fn new(processor: Processor) -> Self {
-        Self { processor: Arc::new(processor) }
+    pub(crate) fn new(attempts: Attempts) -> Self {
+        Self { attempts: Arc::new(attempts) }
     }
 
-    /// The consumer group whose events it takes, without the prefix.
+    /// Returns the consumer group whose events it takes, without the prefix.
     pub fn group(&self) -> &str {
-        &self.processor.group
+        &self.attempts.group
     }
 
-    /// Whether there is a handler for a type.
-    pub fn hears(&self, event_type: &str) -> bool {
-        self.processor.subscription.route_of(event_type).is_some()
+    /// Returns whether there is a handler for a type.
+    pub fn handles(&self, event_type: &str) -> bool {
+        self.attempts.subscription.route_of(event_type).is_some()
     }
 
-    /// Makes the effect of one event in one attempt. `data` is JSON, not checked yet.
+    /// Applies one event in one attempt.
     ///
     /// # Errors
     /// [`Class::Permanent`](crate::Class::Permanent) if it will never be taken; else it may be sent again.
-    pub async fn take(&self, envelope: Envelope, data: &[u8]) -> Result<Outcome, Failure> {
-        self.processor.take(envelope, data).await
+    pub async fn take(&self, event: RawEvent<'_>) -> Result<Outcome, Failure> {
+        let span = spans::of_request(&event.envelope, self.group());
+        let taking = async {
+            let route = self.attempts.subscription.route_of(&event.envelope.event_type);
+            let route = route
+                .ok_or_else(|| Failure::permanent(NoHandler(event.envelope.event_type.clone())))?;
+            let message = Message::read(event, Arc::clone(route), span.clone())?;
+            let outcomes = self.attempts.make(&[&message], Books::default()).await?;
+            let outcome = outcomes.first().copied().unwrap_or(Outcome::Duplicate);
+            self.attempts.settled(&message, outcome, 0);
+            Ok(outcome)
+        };
+        taking.instrument(span.clone()).await
     }
 }
 

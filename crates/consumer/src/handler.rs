@@ -1,128 +1,148 @@
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 
-use events::{Cause, Envelope, Event};
+use envelope::{Cause, Envelope, Event, RawEvent};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use telemetry::TraceContext;
 use tracing::Span;
 
 use crate::failure::Failure;
+use crate::message::Message;
 
-/// An event as a handler gets it.
-#[derive(Clone, Debug)]
+/// An event as a handler gets it. Cheap to clone.
 pub struct Received<E> {
-    /// What is said about it.
+    /// Its attributes.
     pub envelope: Arc<Envelope>,
-    /// What is said.
-    pub data: E,
+    /// Its data.
+    pub data: Arc<E>,
     /// The span in which it is processed.
-    pub(crate) span: Span,
+    span: Span,
 }
 
 impl<E> Received<E> {
-    /// For events that this one causes: the same flow, caused by it, created in the span of its processing.
+    /// Returns the cause of events that this one leads to: the same flow, caused by this event, created in the span of its
+    /// processing.
     pub fn cause(&self) -> Cause {
+        let context = TraceContext::of(&self.span);
+        let (traceparent, tracestate) =
+            context.map(|context| (context.traceparent, context.tracestate)).unzip();
         Cause {
             correlation_id: self.envelope.correlation_id.clone(),
             causation_id: Some(self.envelope.id.clone()),
-            traceparent: TraceContext::of(&self.span).map(|context| context.traceparent),
+            traceparent,
+            tracestate: tracestate.flatten(),
         }
+    }
+}
+
+impl<E> Clone for Received<E> {
+    fn clone(&self) -> Self {
+        let Self { envelope, data, span } = self;
+        Self { envelope: Arc::clone(envelope), data: Arc::clone(data), span: span.clone() }
+    }
+}
+
+impl<E: fmt::Debug> fmt::Debug for Received<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("envelope", &self.envelope)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
     }
 }
 
 /// What a service does about one type of event.
+///
+/// ```
+/// use consumer::{Failure, Handler, Received};
+/// # use std::borrow::Cow;
+/// # use envelope::{Event, Schema};
+/// # use serde::{Deserialize, Serialize};
+/// use sqlx::PgConnection;
+///
+/// # static SHIPPED: Schema = Schema::new("{}");
+/// # #[derive(Serialize, Deserialize)]
+/// # struct ParcelShipped { parcel: String }
+/// # impl Event for ParcelShipped {
+/// #     const TYPE: &'static str = "parcel.shipped";
+/// #     const SCHEMA: &'static Schema = &SHIPPED;
+/// #     fn subject(&self) -> Cow<'_, str> { self.parcel.as_str().into() }
+/// # }
+/// struct CountParcels;
+///
+/// impl Handler for CountParcels {
+///     type Event = ParcelShipped;
+///
+///     async fn handle(&self, tx: &mut PgConnection, events: &[Received<ParcelShipped>]) -> Result<(), Failure> {
+///         let parcels: Vec<_> = events.iter().map(|event| event.data.parcel.as_str()).collect();
+///         sqlx::query("insert into parcels select * from unnest($1::text[])").bind(parcels).execute(tx).await?;
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// The type.
     type Event: Event;
 
-    /// Makes the effect, in the transaction that also holds the inbox row: both commit, or neither. Effects
-    /// outside of the database do not belong here. Called once per event, unless it fails. An error of SQL has
-    /// ended the transaction, so it must be returned (or made in a savepoint).
+    /// Applies events, in their order, in the transaction that also records them in the inbox: all of it commits, or
+    /// nothing. Each event is handed over once, unless an attempt fails.
+    ///
+    /// There is one event or there are many, of different subjects or of the same one; one statement for all of them is
+    /// several times as fast as one for each. Rows that other transactions lock too are to be locked in a sorted order. If
+    /// an attempt at several events fails, each is attempted again by itself.
+    ///
+    /// Effects outside of the database do not belong here: they can't be rolled back. Enqueue a job, or append an event.
+    /// An SQL error has ended the transaction, so it must be returned, or made in a savepoint.
     fn handle(
         &self,
         tx: &mut PgConnection,
-        event: &Received<Self::Event>,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
-
-    /// Makes the effects of many events of different orders and of the same, in their order, in one transaction.
-    /// Worth writing where one statement can do what a loop would do in many. Rows that other transactions lock
-    /// too are to be locked in a sorted order. If it fails, each of the events is handled by itself.
-    fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
         events: &[Received<Self::Event>],
-    ) -> impl Future<Output = Result<(), Failure>> + Send {
-        async move {
-            for event in events {
-                self.handle(tx, event).await?;
-            }
-            Ok(())
-        }
-    }
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// A message whose envelope was read.
-#[derive(Clone, Debug)]
-pub(crate) struct Decoded<'a> {
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) data: &'a [u8],
-    pub(crate) span: Span,
-}
-
-impl Decoded<'_> {
-    fn received<E: Event>(&self) -> Result<Received<E>, Failure> {
-        self.envelope
-            .readable_as::<E>()
-            .map_err(|reason| Failure::permanent(Unreadable::Schema(reason)))?;
-        let data = serde_json::from_slice(self.data).map_err(|source| {
-            Failure::permanent(Unreadable::Data { event_type: E::TYPE, source })
-        })?;
-        Ok(Received { envelope: Arc::clone(&self.envelope), data, span: self.span.clone() })
-    }
-}
-
-/// Data that can't be read as its event.
-#[derive(Debug, thiserror::Error)]
-enum Unreadable {
-    #[error("the event can't be read: {0}")]
-    Schema(String),
-    #[error("the data is no {event_type}")]
-    Data { event_type: &'static str, source: serde_json::Error },
-}
+/// The data of an event whose type is forgotten.
+pub(crate) type Data = Arc<dyn Any + Send + Sync>;
 
 /// A handler whose type is forgotten.
 pub(crate) trait Erased: Send + Sync {
+    /// Reads the data of an event as this handler's type, once for all attempts.
+    fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure>;
+
+    /// Hands over messages whose data this handler has read.
     fn handle<'a>(
         &'a self,
         tx: &'a mut PgConnection,
-        message: &'a Decoded<'a>,
-    ) -> BoxFuture<'a, Result<(), Failure>>;
-
-    /// All of them of this handler's type.
-    fn handle_batch<'a>(
-        &'a self,
-        tx: &'a mut PgConnection,
-        messages: &'a [&'a Decoded<'a>],
+        messages: &'a [&'a Message],
     ) -> BoxFuture<'a, Result<(), Failure>>;
 }
 
+/// It can't be met: data is handed to the handler that read it.
+#[derive(Debug, thiserror::Error)]
+#[error("the data was read by another handler")]
+struct Mixed;
+
 impl<H: Handler> Erased for H {
+    fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure> {
+        let data = event.envelope.read::<H::Event>(&event.data).map_err(Failure::permanent)?;
+        Ok(Arc::new(data))
+    }
+
     fn handle<'a>(
         &'a self,
         tx: &'a mut PgConnection,
-        message: &'a Decoded<'a>,
-    ) -> BoxFuture<'a, Result<(), Failure>> {
-        Box::pin(async move { Handler::handle(self, tx, &message.received()?).await })
-    }
-
-    fn handle_batch<'a>(
-        &'a self,
-        tx: &'a mut PgConnection,
-        messages: &'a [&'a Decoded<'a>],
+        messages: &'a [&'a Message],
     ) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
-            let received = messages.iter().map(|message| message.received());
-            Handler::handle_batch(self, tx, &received.collect::<Result<Vec<_>, _>>()?).await
+            let received = messages.iter().map(|message| {
+                let data = Arc::clone(&message.data).downcast::<H::Event>();
+                let data = data.map_err(|_| Failure::permanent(Mixed))?;
+                let (envelope, span) = (Arc::clone(&message.envelope), message.span.clone());
+                Ok(Received { envelope, data, span })
+            });
+            let received = received.collect::<Result<Vec<_>, Failure>>()?;
+            Handler::handle(self, tx, &received).await
         })
     }
 }

@@ -1,172 +1,128 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+//! What was handled before, and what is newer than all before it.
 
-use events::Envelope;
+use std::collections::{HashMap, HashSet};
+
+use envelope::Envelope;
 use sqlx::PgConnection;
 
 use crate::subscription::Mode;
+use crate::versions::{Counted, raise};
 
 /// What a message came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The handler made its effect.
+    /// The handler applied it.
     Processed,
-    /// It had been dealt with before.
+    /// It had been handled before.
     Duplicate,
     /// Something newer had been applied before.
     Superseded,
+    /// Its type has no handler, and the subscription ignores such types.
+    Ignored,
     /// It was replayed in vain too often, and stays a dead letter.
     Parked,
 }
 
 impl Outcome {
-    /// As the inbox and the log have it.
+    /// Returns its name in the inbox, in logs and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Processed => "processed",
             Self::Duplicate => "duplicate",
             Self::Superseded => "superseded",
+            Self::Ignored => "ignored",
             Self::Parked => "parked",
         }
     }
 }
 
-/// What the inbox says about a message, with its row written.
+/// What the inbox says about an event, with its row written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Admission {
-    /// The handler is to be called. `gap`: versions of the same subject are missing before this one.
+    /// The handler is to be called. `gap` means that versions of the same subject are missing before this one.
     Admitted { gap: bool },
     /// It is not.
     Settled(Outcome),
 }
 
-/// Enters an event into the inbox, in the transaction of its effect. A twin in another transaction that has
-/// not ended yet is waited for, up to `lock_timeout`.
-pub(crate) async fn admit(
-    tx: &mut PgConnection,
-    subscription: &str,
-    mode: Mode,
-    envelope: &Envelope,
-) -> sqlx::Result<Admission> {
-    let entered = sqlx::query(
-        "insert into inbox (subscription, source, event_id, outcome) values ($1, $2, $3, 'processed')
-         on conflict do nothing",
-    )
-    .bind(subscription)
-    .bind(&envelope.source)
-    .bind(envelope.id.as_str())
-    .execute(&mut *tx)
-    .await?;
-    if entered.rows_affected() == 0 {
-        return Ok(Admission::Settled(Outcome::Duplicate));
-    }
-    if mode == Mode::EachOnce {
-        return Ok(Admission::Admitted { gap: false });
-    }
-    if let Some(before) = advance(tx, subscription, envelope).await? {
-        Ok(Admission::Admitted { gap: envelope.version > before + 1 })
-    } else {
-        sqlx::query(
-            "update inbox set outcome = 'superseded'
-             where subscription = $1 and source = $2 and event_id = $3",
-        )
-        .bind(subscription)
-        .bind(&envelope.source)
-        .bind(envelope.id.as_str())
-        .execute(tx)
-        .await?;
-        Ok(Admission::Settled(Outcome::Superseded))
-    }
-}
-
-/// Raises the version applied to the subject, if this one is higher. Gives the one before (0: none).
-async fn advance(
-    tx: &mut PgConnection,
-    subscription: &str,
-    envelope: &Envelope,
-) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(
-        "with before as (
-             select version from inbox_version where subscription = $1 and subject = $2
-         )
-         insert into inbox_version as applied (subscription, subject, version) values ($1, $2, $3)
-         on conflict (subscription, subject) do update set version = excluded.version
-             where applied.version < excluded.version
-         returning coalesce((select version from before), 0)",
-    )
-    .bind(subscription)
-    .bind(&envelope.subject)
-    .bind(envelope.version)
-    .fetch_optional(tx)
-    .await
-}
-
-/// A message that asks to be admitted, with others.
+/// An event that asks to be admitted.
 pub(crate) struct Candidate<'a> {
     pub(crate) mode: Mode,
     pub(crate) envelope: &'a Envelope,
+    /// The name under which its versions are counted.
+    pub(crate) counted_by: &'a str,
 }
 
-impl Candidate<'_> {
-    fn identity(&self) -> (&str, &str) {
+impl<'a> Candidate<'a> {
+    fn identity(&self) -> (&'a str, &'a str) {
         (&self.envelope.source, self.envelope.id.as_str())
+    }
+
+    /// The version that it counts, if only the latest one wins.
+    fn counted(&self) -> Option<(Counted<'a>, i64)> {
+        let (subject, version) = (self.envelope.subject.as_deref()?, self.envelope.version?);
+        let counted = Counted { source: self.counted_by, subject };
+        (self.mode == Mode::LatestWins).then_some((counted, version))
     }
 }
 
-/// [`admit`] for many, in their order. Rows are locked in a sorted order, so that two batches can't wait for each
-/// other.
-pub(crate) async fn admit_all(
+/// Enters events into the inbox, in their order, in the transaction of their effects. Twins in another transaction that
+/// has not ended yet are waited for, up to `lock_timeout`. Rows are locked in a sorted order, so that two such
+/// transactions can't wait for each other.
+pub(crate) async fn admit(
     tx: &mut PgConnection,
     subscription: &str,
     candidates: &[Candidate<'_>],
 ) -> sqlx::Result<Vec<Admission>> {
-    let mut fresh = enter_all(tx, subscription, candidates).await?;
-    // A twin in the same batch is a duplicate like any other.
-    let admitted: Vec<_> = candidates.iter().map(|it| fresh.remove(&it.identity())).collect();
-    let versioned = candidates.iter().zip(&admitted);
-    let versioned = versioned.filter(|(it, fresh)| **fresh && it.mode == Mode::LatestWins);
-    let versioned: Vec<_> = versioned.map(|(it, _)| it.envelope).collect();
-    let mut applied = Applied::lock(tx, subscription, &versioned).await?;
+    let mut fresh = enter(tx, subscription, candidates).await?;
+    // A twin among the candidates is a duplicate like any other.
+    let fresh: Vec<_> = candidates.iter().map(|it| fresh.remove(&it.identity())).collect();
+    let counted = candidates.iter().zip(&fresh).filter(|(_, fresh)| **fresh);
+    let counted: Vec<_> = counted.filter_map(|(it, _)| it.counted()).collect();
+    let mut applied = raise(tx, subscription, &counted).await?;
 
     let mut superseded = Vec::new();
-    let admissions = candidates.iter().zip(admitted).map(|(it, fresh)| {
+    let admissions = candidates.iter().zip(fresh).map(|(it, fresh)| {
         if !fresh {
             return Admission::Settled(Outcome::Duplicate);
         }
-        if it.mode == Mode::EachOnce {
+        let Some((counted, version)) = it.counted() else {
             return Admission::Admitted { gap: false };
+        };
+        let before = applied.entry(counted).or_default();
+        if version <= *before {
+            superseded.push(it.identity());
+            return Admission::Settled(Outcome::Superseded);
         }
-        if let Some(before) = applied.advance(it.envelope) {
-            return Admission::Admitted { gap: it.envelope.version > before + 1 };
-        }
-        superseded.push(it.identity());
-        Admission::Settled(Outcome::Superseded)
+        let gap = version > *before + 1;
+        *before = version;
+        Admission::Admitted { gap }
     });
     let admissions = admissions.collect();
-    applied.write(tx, subscription).await?;
     mark_superseded(tx, subscription, &superseded).await?;
     Ok(admissions)
 }
 
-/// Writes the inbox rows. Gives those that were not there.
-async fn enter_all<'a>(
+/// Writes the inbox rows. Returns the identities that were not there.
+async fn enter<'a>(
     tx: &mut PgConnection,
     subscription: &str,
-    candidates: &'a [Candidate<'a>],
+    candidates: &[Candidate<'a>],
 ) -> sqlx::Result<HashSet<(&'a str, &'a str)>> {
     let mut identities: Vec<_> = candidates.iter().map(Candidate::identity).collect();
     identities.sort_unstable();
     identities.dedup();
     let (sources, ids): (Vec<_>, Vec<_>) = identities.iter().copied().unzip();
-    let entered: Vec<(String, String)> = sqlx::query_as(
+    let entered = sqlx::query_as::<_, (String, String)>(
         "insert into inbox (subscription, source, event_id, outcome)
          select $1, source, id, 'processed' from unnest($2::text[], $3::text[]) event (source, id)
          on conflict do nothing
          returning source, event_id",
-    )
-    .bind(subscription)
-    .bind(&sources)
-    .bind(&ids)
-    .fetch_all(tx)
-    .await?;
+    );
+    let entered = entered.bind(subscription).bind(&sources).bind(&ids).fetch_all(tx).await?;
+    if entered.len() == identities.len() {
+        return Ok(identities.into_iter().collect());
+    }
     let entered: HashSet<_> = entered.iter().map(|(source, id)| (&**source, &**id)).collect();
     Ok(identities.into_iter().filter(|identity| entered.contains(identity)).collect())
 }
@@ -193,75 +149,5 @@ async fn mark_superseded(
     Ok(())
 }
 
-/// The versions applied to the subjects of a batch, locked until its transaction ends.
-#[derive(Default)]
-struct Applied {
-    versions: HashMap<String, i64>,
-    /// Sorted, because they are written in this order.
-    raised: BTreeMap<String, i64>,
-}
-
-impl Applied {
-    async fn lock(
-        tx: &mut PgConnection,
-        subscription: &str,
-        envelopes: &[&Envelope],
-    ) -> sqlx::Result<Self> {
-        let mut subjects: Vec<_> = envelopes.iter().map(|it| it.subject.as_str()).collect();
-        subjects.sort_unstable();
-        subjects.dedup();
-        if subjects.is_empty() {
-            return Ok(Self::default());
-        }
-        // Rows that are missing are made first: what is not there can't be locked.
-        sqlx::query(
-            "insert into inbox_version (subscription, subject, version)
-             select $1, subject, 0 from unnest($2::text[]) subject
-             on conflict do nothing",
-        )
-        .bind(subscription)
-        .bind(&subjects)
-        .execute(&mut *tx)
-        .await?;
-        let versions: Vec<(String, i64)> = sqlx::query_as(
-            "select subject, version from inbox_version
-             where subscription = $1 and subject = any($2) order by subject for update",
-        )
-        .bind(subscription)
-        .bind(&subjects)
-        .fetch_all(tx)
-        .await?;
-        Ok(Self { versions: versions.into_iter().collect(), raised: BTreeMap::new() })
-    }
-
-    /// Raises the version of the subject, if this one is higher. Gives the one before (0: none).
-    fn advance(&mut self, envelope: &Envelope) -> Option<i64> {
-        let known = self.versions.get_mut(&envelope.subject)?;
-        let before = *known;
-        if envelope.version <= before {
-            return None;
-        }
-        *known = envelope.version;
-        self.raised.insert(envelope.subject.clone(), envelope.version);
-        Some(before)
-    }
-
-    async fn write(&self, tx: &mut PgConnection, subscription: &str) -> sqlx::Result<()> {
-        if self.raised.is_empty() {
-            return Ok(());
-        }
-        let (subjects, versions): (Vec<&str>, Vec<i64>) =
-            self.raised.iter().map(|(subject, version)| (subject.as_str(), *version)).unzip();
-        sqlx::query(
-            "update inbox_version applied set version = raised.version
-             from unnest($2::text[], $3::bigint[]) raised (subject, version)
-             where applied.subscription = $1 and applied.subject = raised.subject",
-        )
-        .bind(subscription)
-        .bind(&subjects)
-        .bind(&versions)
-        .execute(tx)
-        .await?;
-        Ok(())
-    }
-}
+/// The version applied before, by who counts it.
+pub(crate) type Applied<'a> = HashMap<Counted<'a>, i64>;

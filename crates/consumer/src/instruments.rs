@@ -39,7 +39,7 @@ impl Instruments {
             gaps: counter("consumer.gaps", "Events before which versions were missing"),
             unavailable: counter(
                 "consumer.unavailable",
-                "Attempts ended because the database was away",
+                "Attempts ended because the database was unavailable",
             ),
             parked: meter
                 .i64_up_down_counter("consumer.parked_keys")
@@ -87,8 +87,10 @@ impl Instruments {
         self.retries.add(1, std::slice::from_ref(&self.group));
     }
 
-    pub(crate) fn gap(&self) {
-        self.gaps.add(1, std::slice::from_ref(&self.group));
+    pub(crate) fn gaps(&self, count: usize) {
+        if count > 0 {
+            self.gaps.add(count as u64, std::slice::from_ref(&self.group));
+        }
     }
 
     pub(crate) fn unavailable(&self) {
@@ -108,10 +110,9 @@ impl Instruments {
         self.age.record(oldest.as_secs_f64(), std::slice::from_ref(&self.group));
     }
 
-    /// A batch that was processed.
-    pub(crate) fn batch(&self, size: usize, took: Duration) {
+    /// Counts messages that were processed in one transaction.
+    pub(crate) fn batch(&self, size: usize) {
         self.batch_size.record(size as u64, std::slice::from_ref(&self.group));
-        self.attempted(took);
     }
 
     pub(crate) fn attempted(&self, took: Duration) {

@@ -1,48 +1,19 @@
-//! A lane works on the messages of some keys: many in one transaction while all goes well, else one after the other.
+//! A lane keeps the messages of some keys in order: many in one transaction while all goes well, else one after the other.
 //! A key that waits for its retry is parked, with its later messages behind it; the others go on.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kafka::Record;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tracing::Span;
+use tokio::time::Instant as TokioInstant;
 
-use crate::attempts::History;
-use crate::partitions::Ticket;
-use crate::settler::{Settled, Settler, Together};
-
-/// A message on its way to a lane.
-#[derive(Debug)]
-pub(crate) struct Delivery {
-    pub(crate) record: Record,
-    pub(crate) ticket: Ticket,
-}
-
-impl Delivery {
-    /// What keeps messages in order: the key, or the partition for those without one.
-    fn key(&self) -> Vec<u8> {
-        self.record.key.clone().unwrap_or_else(|| {
-            format!("\0{}\0{}", self.record.topic, self.record.partition).into_bytes()
-        })
-    }
-}
-
-/// A message from its first attempt until it is settled.
-pub(crate) struct Work {
-    pub(crate) delivery: Delivery,
-    /// Attempts that failed, or did not end.
-    pub(crate) retries: u32,
-    /// Of its partition.
-    pub(crate) history: Arc<History>,
-    /// Lasts as long: the attempts that failed are events on it.
-    pub(crate) span: Span,
-}
+use crate::message::{Queued, Taken};
+use crate::pipeline::{Next, Pipeline};
 
 pub(crate) struct Lane {
-    settler: Arc<Settler>,
-    queue: UnboundedReceiver<Delivery>,
+    pipeline: Arc<Pipeline>,
+    queue: UnboundedReceiver<Queued>,
     /// How many messages may share a transaction by now: fewer after one that failed.
     batch: usize,
     parked: HashMap<Vec<u8>, Parked>,
@@ -53,106 +24,108 @@ pub(crate) struct Lane {
 
 /// A key whose first message failed and waits.
 struct Parked {
-    head: Work,
-    behind: VecDeque<Delivery>,
+    head: Taken,
+    behind: VecDeque<Queued>,
 }
 
 impl Lane {
-    pub(crate) fn new(settler: Arc<Settler>, queue: UnboundedReceiver<Delivery>) -> Self {
-        let batch = settler.max_batch();
-        Self { settler, queue, batch, parked: HashMap::new(), due: BTreeMap::new(), parkings: 0 }
+    pub(crate) fn new(pipeline: Arc<Pipeline>, queue: UnboundedReceiver<Queued>) -> Self {
+        let batch = pipeline.max_batch();
+        Self { pipeline, queue, batch, parked: HashMap::new(), due: BTreeMap::new(), parkings: 0 }
     }
 
     /// Runs until shutdown or until nobody sends any more.
     pub(crate) async fn run(mut self) {
-        let shutdown = self.settler.shutdown.clone();
-        let mut taken = Vec::new();
+        let shutdown = self.pipeline.shutdown().clone();
+        let mut arrived = Vec::new();
         loop {
-            let due = self.due.keys().next().map(|(due, _)| tokio::time::Instant::from_std(*due));
+            let due = self.due.keys().next().map(|(due, _)| TokioInstant::from_std(*due));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                () = async { tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now)).await },
+                () = async { tokio::time::sleep_until(due.unwrap_or_else(TokioInstant::now)).await },
                     if due.is_some() => self.retry_first().await,
-                count = self.queue.recv_many(&mut taken, self.batch) => match count {
+                count = self.queue.recv_many(&mut arrived, self.batch) => match count {
                     0 => break,
-                    _ => self.take(taken.drain(..)).await,
+                    _ => self.take(arrived.drain(..)).await,
                 },
             }
         }
         let parked = i64::try_from(self.parked.len()).unwrap_or(i64::MAX);
-        self.settler.instruments().parked(-parked);
+        self.pipeline.count_parked(-parked);
     }
 
     /// In their order: what can share a transaction does.
-    async fn take(&mut self, deliveries: impl Iterator<Item = Delivery>) {
+    async fn take(&mut self, arrived: impl Iterator<Item = Queued>) {
         let mut together = Vec::new();
-        for delivery in deliveries {
-            if let Some(parked) = self.parked.get_mut(&delivery.key()) {
-                parked.behind.push_back(delivery);
-                continue;
-            }
-            let work = self.settler.work(delivery).await;
-            if self.settler.must_be_alone(&work) {
-                self.settle_together(std::mem::take(&mut together)).await;
-                self.settle_each([work]).await;
+        for queued in arrived {
+            let Some(queued) = self.unless_parked(queued) else { continue };
+            let Some(taken) = self.pipeline.read(queued).await else { return };
+            if self.pipeline.must_be_alone(&taken) {
+                self.settle(std::mem::take(&mut together)).await;
+                self.settle_alone(taken).await;
             } else {
-                together.push(work);
+                together.push(taken);
             }
         }
-        self.settle_together(together).await;
+        self.settle(together).await;
     }
 
-    async fn settle_together(&mut self, works: Vec<Work>) {
-        if works.len() < 2 {
-            self.settle_each(works).await;
-            self.batch = (self.batch * 2).min(self.settler.max_batch());
-            return;
-        }
-        match self.settler.settle_all(works).await {
-            Together::Settled { left_out } => {
-                self.batch = (self.batch * 2).min(self.settler.max_batch());
-                self.settle_each(left_out).await;
-            }
-            Together::Failed(works) => {
+    async fn settle(&mut self, taken: Vec<Taken>) {
+        match self.pipeline.attempt(taken).await {
+            Next::Apart(each) => {
                 self.batch = (self.batch / 4).max(1);
-                self.settle_each(works).await;
+                for taken in each {
+                    self.settle_alone(taken).await;
+                }
             }
+            Next::Park(head) => self.park(Parked { head: *head, behind: VecDeque::new() }),
+            Next::Nothing => self.batch = (self.batch * 2).min(self.pipeline.max_batch()),
         }
     }
 
-    async fn settle_each(&mut self, works: impl IntoIterator<Item = Work>) {
-        for mut head in works {
-            let key = head.delivery.key();
-            if let Some(parked) = self.parked.get_mut(&key) {
-                parked.behind.push_back(head.delivery);
-            } else if let Settled::Retry = self.settler.settle(&mut head).await {
-                self.park(key, Parked { head, behind: VecDeque::new() });
-            }
+    /// Unless a message of the same key failed meanwhile.
+    async fn settle_alone(&mut self, taken: Taken) {
+        if let Some(parked) = self.parked.get_mut(&taken.queued.key()) {
+            parked.behind.push_back(taken.queued);
+        } else if let Next::Park(head) = self.pipeline.attempt(vec![taken]).await {
+            self.park(Parked { head: *head, behind: VecDeque::new() });
         }
     }
 
-    fn park(&mut self, key: Vec<u8>, parked: Parked) {
-        let wait = self.settler.backoff(parked.head.retries);
+    fn unless_parked(&mut self, queued: Queued) -> Option<Queued> {
+        // The key is copied only while something is parked.
+        if self.parked.is_empty() {
+            return Some(queued);
+        }
+        let Some(parked) = self.parked.get_mut(&queued.key()) else { return Some(queued) };
+        parked.behind.push_back(queued);
+        None
+    }
+
+    fn park(&mut self, parked: Parked) {
+        let key = parked.head.queued.key();
+        let wait = self.pipeline.backoff(parked.head.retries);
         self.parkings += 1;
         self.due.insert((Instant::now() + wait, self.parkings), key.clone());
         self.parked.insert(key, parked);
-        self.settler.instruments().parked(1);
+        self.pipeline.count_parked(1);
     }
 
-    /// Tries the key that is due, and what waits behind it until one fails.
+    /// Attempts the key that is due, and what waits behind it until one fails.
     async fn retry_first(&mut self) {
         let Some((_, key)) = self.due.pop_first() else { return };
-        let Some(mut parked) = self.parked.remove(&key) else { return };
-        self.settler.instruments().parked(-1);
-        self.settler.instruments().retried();
+        let Some(Parked { mut head, mut behind }) = self.parked.remove(&key) else { return };
+        self.pipeline.count_parked(-1);
+        self.pipeline.count_retry();
         loop {
-            if let Settled::Retry = self.settler.settle(&mut parked.head).await {
-                self.park(key, parked);
+            if let Next::Park(head) = self.pipeline.attempt(vec![head]).await {
+                self.park(Parked { head: *head, behind });
                 return;
             }
-            let Some(next) = parked.behind.pop_front() else { return };
-            parked.head = self.settler.work(next).await;
+            let Some(next) = behind.pop_front() else { return };
+            let Some(taken) = self.pipeline.read(next).await else { return };
+            head = taken;
         }
     }
 }

@@ -1,25 +1,32 @@
 #![doc = include_str!("../README.md")]
 
-mod attempts;
-mod batch;
+mod attempt;
 mod consumer;
 mod dead_letters;
 mod failure;
 mod faults;
 mod feed;
 mod handler;
+mod history;
 mod inbox;
 mod instruments;
+mod intake;
 mod lane;
+mod message;
 mod options;
 mod partitions;
-mod poller;
-mod processor;
+mod pipeline;
+mod reader;
 mod replay;
 mod retention;
-mod settler;
+mod run;
+mod spans;
 mod status;
 mod subscription;
+mod topics;
+mod verdict;
+mod versions;
+mod wait;
 
 pub use consumer::Consumer;
 pub use failure::{Class, Failure};

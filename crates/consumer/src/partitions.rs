@@ -139,9 +139,6 @@ impl Partitions {
         }
         let partition = table.of(ticket).filter(|partition| !partition.revoked)?;
         partition.running += 1;
-        if sabotage::seeded("offset-first") {
-            partition.finish_too_early(ticket.offset);
-        }
         let ticket = Ticket { partition: ticket.partition.clone(), ..*ticket };
         Some(Running { partitions: Arc::clone(self), ticket, finished: false })
     }
@@ -241,13 +238,6 @@ impl Partition {
             self.finished = Some(done.offset);
         }
     }
-
-    /// The seeded bug: once, and not again at the end.
-    fn finish_too_early(&mut self, offset: i64) {
-        if self.pending.iter().any(|pending| pending.offset == offset && !pending.finished) {
-            self.finish(offset);
-        }
-    }
 }
 
 /// A message that is worked on. Dropped without [`Running::finish`], it counts as not done.
@@ -270,7 +260,7 @@ impl Drop for Running {
         let mut table = self.partitions.lock();
         if let Some(partition) = table.of(&self.ticket) {
             partition.running -= 1;
-            if self.finished && !sabotage::seeded("offset-first") {
+            if self.finished {
                 partition.finish(self.ticket.offset);
             }
         }

@@ -52,8 +52,25 @@ impl Replay {
         &self.origin
     }
 
+    /// Parks a replay that failed too often before: it stays the dead letter that it is. Returns whether it did.
+    pub(crate) async fn park(
+        &self,
+        pool: &PgPool,
+        subscription: &str,
+        max_replays: u32,
+    ) -> sqlx::Result<bool> {
+        let failures = self.failures(pool, subscription).await?;
+        if failures < i64::from(max_replays) {
+            return Ok(false);
+        }
+        let reason = format!("it was replayed {failures} times in vain, and is not tried again");
+        tracing::error!(reason, replay_id = self.id, "parked replay");
+        self.in_vain(pool, subscription, Outcome::Parked.as_str(), &reason).await?;
+        Ok(true)
+    }
+
     /// How often this record was replayed in vain.
-    pub(crate) async fn failures(&self, pool: &PgPool, subscription: &str) -> sqlx::Result<i64> {
+    async fn failures(&self, pool: &PgPool, subscription: &str) -> sqlx::Result<i64> {
         sqlx::query_scalar(
             r#"select count(*) from replay
                where subscription = $1 and topic = $2 and partition = $3 and "offset" = $4

@@ -7,21 +7,34 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
+use crate::status::Status;
 
 /// How often the inbox is pruned, and how many rows by one statement.
 const EVERY: Duration = Duration::from_mins(10);
-const CHUNK: i64 = 5_000;
+const CHUNK: u32 = 5_000;
 
-/// An inbox that would forget what can still come again.
+/// How long until the cluster is asked again for what it did not tell, doubled up to the last.
+const FIRST_ASK_AGAIN: Duration = Duration::from_millis(500);
+const LAST_ASK_AGAIN: Duration = Duration::from_mins(1);
+
+/// Who found the problem in the status.
+pub(crate) const FOUND_BY: &str = "retention";
+
+/// What became of the check that the inbox remembers longer than the topics.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TooShort {
-    #[error(transparent)]
-    Unknown(#[from] RetentionError),
+pub(crate) enum NotChecked {
+    /// It would forget what can still come again.
     #[error(
         "the topics keep events for {kept}, and with {allowance:?} in an outbox before that they may come later than the \
          inbox remembers them ({inbox:?}): raise inbox_retention, or lower the topics' retention.ms"
     )]
-    Shorter { kept: String, allowance: Duration, inbox: Duration },
+    TooShort { kept: String, allowance: Duration, inbox: Duration },
+    /// The cluster does not tell. Nothing can be done about it here, and most likely all is well.
+    #[error("it is not known whether the inbox remembers longer than the topics keep events: {0}")]
+    Unknown(#[source] RetentionError),
+    /// The cluster does not answer.
+    #[error("the topics' retention is not known yet")]
+    Unreachable(#[source] RetentionError),
 }
 
 /// Checks that an event can't come again after its inbox row was pruned. `topics` are names on the cluster.
@@ -29,15 +42,42 @@ pub(crate) async fn check(
     options: &Options,
     kafka: &Settings,
     topics: &[String],
-) -> Result<(), TooShort> {
+) -> Result<(), NotChecked> {
     let Some(inbox) = options.inbox_retention else { return Ok(()) };
     let allowance = options.outbox_allowance;
-    let kept = kafka::longest_kept(kafka, topics).await?;
+    let kept = match kafka::longest_kept(kafka, topics).await {
+        Ok(kept) => kept,
+        Err(error @ RetentionError::Unreachable(_)) => return Err(NotChecked::Unreachable(error)),
+        Err(error) => return Err(NotChecked::Unknown(error)),
+    };
     if kept.is_some_and(|kept| kept.saturating_add(allowance) <= inbox) {
         return Ok(());
     }
     let kept = kept.map_or_else(|| "ever".to_owned(), |kept| format!("{kept:?}"));
-    Err(TooShort::Shorter { kept, allowance, inbox })
+    Err(NotChecked::TooShort { kept, allowance, inbox })
+}
+
+/// Asks again until the cluster tells, and then shows the problem no more. Ends `run` if the inbox would forget too early,
+/// so that the next one halts. A topic that was just created is not known to every broker at once.
+pub(crate) async fn until_known(
+    options: Options,
+    kafka: Settings,
+    topics: Vec<String>,
+    status: Status,
+    run: CancellationToken,
+) {
+    let mut wait = FIRST_ASK_AGAIN;
+    while run.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+        match check(&options, &kafka, &topics).await {
+            Ok(()) => {
+                status.set_problems(FOUND_BY, Vec::new());
+                return;
+            }
+            Err(NotChecked::TooShort { .. }) => run.cancel(),
+            Err(NotChecked::Unknown(_) | NotChecked::Unreachable(_)) => {}
+        }
+        wait = (wait * 2).min(LAST_ASK_AGAIN);
+    }
 }
 
 /// Prunes what is older, every so often, until shutdown.
@@ -52,10 +92,10 @@ pub(crate) async fn prune(
         let pruned = shutdown.run_until_cancelled(prune_once(&pool, &subscription, retention));
         match pruned.await {
             Some(Ok(0)) | None => {}
-            Some(Ok(rows)) => tracing::info!(rows, subscription, "the inbox was pruned"),
+            Some(Ok(rows)) => tracing::info!(rows, subscription, "pruned inbox"),
             Some(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, subscription, "the inbox was not pruned");
+                tracing::warn!(error, subscription, "inbox not pruned");
             }
         }
         if shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
@@ -64,32 +104,25 @@ pub(crate) async fn prune(
     }
 }
 
-/// In chunks, so that no statement runs for long.
 async fn prune_once(pool: &PgPool, subscription: &str, older: Duration) -> sqlx::Result<u64> {
-    let mut pruned = 0;
-    loop {
-        let chunk = sqlx::query(
+    let seconds = older.as_secs_f64();
+    let pruned = pg::delete_in_chunks(pool, CHUNK, |limit| {
+        sqlx::query(
             "delete from inbox where ctid = any (array(
                  select ctid from inbox
                  where subscription = $1 and received_at < now() - make_interval(secs => $2) limit $3))",
         )
         .bind(subscription)
-        .bind(older.as_secs_f64())
-        .bind(CHUNK)
-        .execute(pool)
-        .await?
-        .rows_affected();
-        pruned += chunk;
-        if chunk < CHUNK.unsigned_abs() {
-            break;
-        }
-    }
+        .bind(seconds)
+        .bind(limit)
+    });
+    let pruned = pruned.await?;
     // Attempts at messages that no topic holds any more.
     sqlx::query(
         "delete from attempt where subscription = $1 and last_at < now() - make_interval(secs => $2)",
     )
     .bind(subscription)
-    .bind(older.as_secs_f64())
+    .bind(seconds)
     .execute(pool)
     .await?;
     Ok(pruned)

@@ -1,7 +1,7 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use events::Event;
+use envelope::{Envelope, Event, TopicSpec};
 
 use crate::handler::{Erased, Handler};
 
@@ -14,54 +14,120 @@ pub(crate) enum Mode {
     LatestWins,
 }
 
+/// What happens to one type of event.
 pub(crate) struct Route {
     pub(crate) mode: Mode,
-    pub(crate) handler: Arc<dyn Erased>,
+    pub(crate) handler: Box<dyn Erased>,
 }
 
-/// What a group of consumers hears, and what it does about it. A new name starts at the earliest message.
+/// A consumer group, the events that it handles, and how. A new name starts at the earliest message.
+///
+/// ```no_run
+/// # use consumer::{Handler, Subscription};
+/// # fn of(created: impl Handler, shipped: impl Handler, returned: impl Handler) -> Subscription {
+/// Subscription::new("stock")
+///     .latest_wins(created) // from the topic that has the name of its type
+///     .latest_wins(shipped)
+///     .each_once_from("parcels", returned) // from a topic that carries several types
+///     .ignore_unknown()
+/// # }
+/// ```
 pub struct Subscription {
     name: &'static str,
     generation: u32,
-    routes: HashMap<&'static str, Route>,
+    /// By topic and type.
+    routes: BTreeMap<(&'static str, &'static str), Arc<Route>>,
+    owned: Vec<TopicSpec>,
+    ignores_unknown: bool,
+    /// Names that publishers had, and those that they have.
+    renamed: HashMap<&'static str, &'static str>,
 }
 
 impl Subscription {
     /// `name` is the consumer group, and the owner of its inbox rows.
     pub fn new(name: &'static str) -> Self {
-        Self { name, generation: 1, routes: HashMap::new() }
+        Self {
+            name,
+            generation: 1,
+            routes: BTreeMap::new(),
+            owned: Vec::new(),
+            ignores_unknown: false,
+            renamed: HashMap::new(),
+        }
     }
 
-    /// Every event once, also one that comes late: for effects that each event has of its own.
+    /// Handles every event of a type once, also one that comes late: for effects that each event has of its own. The
+    /// topic has the name of the type.
+    ///
+    /// # Panics
+    /// If the subscription handles that type from that topic already: one of the handlers would never be called. So do
+    /// the three methods that follow.
     #[must_use]
     pub fn each_once<H: Handler>(self, handler: H) -> Self {
-        self.route(Mode::EachOnce, handler)
+        self.each_once_from(H::Event::TYPE, handler)
     }
 
-    /// Only events newer than those already applied to the same order: for state that the latest event
-    /// describes whole. Versions are compared over all event types of the subscription.
+    /// Does the same for a topic of another name.
+    #[must_use]
+    pub fn each_once_from<H: Handler>(self, topic: &'static str, handler: H) -> Self {
+        self.route(topic, Mode::EachOnce, handler)
+    }
+
+    /// Handles only events that are newer than those already applied to the same subject: for state that the latest
+    /// event describes whole. Versions are compared over all event types of the subscription, for each source by itself.
+    /// An event without a version is a dead letter. The topic has the name of the type.
     #[must_use]
     pub fn latest_wins<H: Handler>(self, handler: H) -> Self {
-        self.route(Mode::LatestWins, handler)
+        self.latest_wins_from(H::Event::TYPE, handler)
     }
 
-    /// A new beginning for the same handlers: a group (`<name>.<generation>`) and inbox rows of its own.
+    /// Does the same for a topic of another name.
+    #[must_use]
+    pub fn latest_wins_from<H: Handler>(self, topic: &'static str, handler: H) -> Self {
+        self.route(topic, Mode::LatestWins, handler)
+    }
+
+    /// Skips events of types without a handler. Without this they are dead letters, because on a topic of one type they
+    /// are a mistake.
+    #[must_use]
+    pub fn ignore_unknown(mut self) -> Self {
+        self.ignores_unknown = true;
+        self
+    }
+
+    /// Owns a topic that it reads: it is created if it is missing. Other topics belong to their publishers and are
+    /// waited for.
+    #[must_use]
+    pub fn owns(mut self, topic: TopicSpec) -> Self {
+        self.owned.push(topic);
+        self
+    }
+
+    /// Counts versions of a publisher that was renamed on, instead of starting anew: events from `before` have the
+    /// versions of `now`.
+    #[must_use]
+    pub fn source_alias(mut self, before: &'static str, now: &'static str) -> Self {
+        self.renamed.insert(before, now);
+        self
+    }
+
+    /// Starts the same handlers from the earliest message again: with a group (`<name>.<generation>`) and inbox rows of
+    /// its own.
     #[must_use]
     pub fn generation(mut self, generation: u32) -> Self {
         self.generation = generation;
         self
     }
 
-    /// # Panics
-    /// If the type has a handler already: one of them would never be called.
-    fn route<H: Handler>(mut self, mode: Mode, handler: H) -> Self {
-        let route = Route { mode, handler: Arc::new(handler) };
-        let before = self.routes.insert(H::Event::TYPE, route);
-        assert!(before.is_none(), "{} has two handlers for {}", self.name, H::Event::TYPE);
+    fn route<H: Handler>(mut self, topic: &'static str, mode: Mode, handler: H) -> Self {
+        let route = Arc::new(Route { mode, handler: Box::new(handler) });
+        let event_type = H::Event::TYPE;
+        let before = self.routes.insert((topic, event_type), route);
+        assert!(before.is_none(), "{} has two handlers for {event_type}", self.name);
         self
     }
 
-    /// The consumer group, without the prefix.
+    /// Returns the consumer group, without the prefix.
     pub fn group(&self) -> String {
         match self.generation {
             1 => self.name.to_owned(),
@@ -69,19 +135,48 @@ impl Subscription {
         }
     }
 
-    /// The topics it hears, without the prefix.
-    pub fn event_types(&self) -> impl Iterator<Item = &'static str> {
-        self.routes.keys().copied()
+    /// Returns the event types that it handles.
+    pub fn event_types(&self) -> BTreeSet<&'static str> {
+        self.routes.keys().map(|(_, event_type)| *event_type).collect()
     }
 
-    pub(crate) fn route_of(&self, event_type: &str) -> Option<&Route> {
-        self.routes.get(event_type)
+    /// Returns the topics that it reads, without the prefix.
+    pub fn topics(&self) -> BTreeSet<&'static str> {
+        self.routes.keys().map(|(topic, _)| *topic).collect()
+    }
+
+    pub(crate) fn owned(&self) -> &[TopicSpec] {
+        &self.owned
+    }
+
+    /// What happens to an event of that type on that topic.
+    pub(crate) fn route_on(&self, topic: &str, event_type: &str) -> Option<&Arc<Route>> {
+        let found = self.routes.iter().find(|((on, of), _)| *on == topic && *of == event_type);
+        found.map(|(_, route)| route)
+    }
+
+    /// What happens to an event of that type, whichever topic it is from.
+    pub(crate) fn route_of(&self, event_type: &str) -> Option<&Arc<Route>> {
+        let found = self.routes.iter().find(|((_, of), _)| *of == event_type);
+        found.map(|(_, route)| route)
+    }
+
+    pub(crate) fn ignores_unknown(&self) -> bool {
+        self.ignores_unknown
+    }
+
+    /// The name under which an event's publisher counts its versions.
+    pub(crate) fn counted_by<'a>(&'a self, envelope: &'a Envelope) -> &'a str {
+        let source = envelope.source.as_str();
+        self.renamed.get(source).copied().unwrap_or(source)
     }
 }
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let types: Vec<_> = self.event_types().collect();
-        f.debug_struct("Subscription").field("group", &self.group()).field("types", &types).finish()
+        f.debug_struct("Subscription")
+            .field("group", &self.group())
+            .field("routes", &self.routes.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,10 @@
+use std::borrow::Cow;
+
+use envelope::{Event, Schema, TenantId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::event::{Event, SchemaVersion};
-use crate::{InvoiceId, OrderId, TenantId};
+use crate::{InvoiceId, OrderId};
 
 /// Billing issued the one invoice of a completed order. Its version is the completed order's.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -26,15 +28,17 @@ pub struct InvoiceIssued {
     pub issued_at: OffsetDateTime,
 }
 
+static ISSUED: Schema = Schema::new(include_str!("../../../schemas/invoice.issued/1.0.json"));
+
 impl Event for InvoiceIssued {
     const TYPE: &'static str = "invoice.issued";
-    const SCHEMA: SchemaVersion = SchemaVersion { major: 1, minor: 0 };
+    const SCHEMA: &'static Schema = &ISSUED;
 
-    fn order_id(&self) -> OrderId {
-        self.order_id
+    fn subject(&self) -> Cow<'_, str> {
+        self.order_id.to_string().into()
     }
 
-    fn tenant_id(&self) -> &TenantId {
-        &self.tenant_id
+    fn tenant(&self) -> Option<&str> {
+        Some(self.tenant_id.as_str())
     }
 }

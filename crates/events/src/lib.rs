@@ -1,15 +1,15 @@
 #![doc = include_str!("../README.md")]
 
-mod envelope;
-mod event;
 mod ids;
 mod invoice;
 mod order;
-mod schema;
+mod order_event;
+mod schemas;
+mod topics;
 
-pub use envelope::{Cause, Encoded, Envelope, EnvelopeError, Message, SPEC_VERSION};
-pub use event::{Event, SchemaVersion};
-pub use ids::{CorrelationId, EventId, InvoiceId, OrderId, TenantId, TextIdError};
+pub use ids::{InvoiceId, OrderId};
 pub use invoice::InvoiceIssued;
 pub use order::{Item, Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
-pub use schema::{SCHEMAS, SchemaFile, SchemaViolation, check};
+pub use order_event::OrderEvent;
+pub use schemas::{SCHEMAS, SchemaFile, example};
+pub use topics::{INVOICE_ISSUED, ORDER_COMPLETED, ORDER_CREATED, ORDER_UPDATED, all_topics};

@@ -1,8 +1,10 @@
+use std::borrow::Cow;
+
+use envelope::{Event, Schema, TenantId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::event::{Event, SchemaVersion};
-use crate::{OrderId, TenantId};
+use crate::OrderId;
 
 /// Where an order stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -69,25 +71,26 @@ pub struct OrderCompleted {
     pub completed_at: OffsetDateTime,
 }
 
-const V1_0: SchemaVersion = SchemaVersion { major: 1, minor: 0 };
-
 macro_rules! order_event {
-    ($name:ident, $event_type:literal, $order:tt) => {
+    ($name:ident, $event_type:literal, $order:tt, $schema:literal) => {
         impl Event for $name {
             const TYPE: &'static str = $event_type;
-            const SCHEMA: SchemaVersion = V1_0;
+            const SCHEMA: &'static Schema = {
+                static SCHEMA: Schema = Schema::new(include_str!($schema));
+                &SCHEMA
+            };
 
-            fn order_id(&self) -> OrderId {
-                self.$order.order_id
+            fn subject(&self) -> Cow<'_, str> {
+                self.$order.order_id.to_string().into()
             }
 
-            fn tenant_id(&self) -> &TenantId {
-                &self.$order.tenant_id
+            fn tenant(&self) -> Option<&str> {
+                Some(self.$order.tenant_id.as_str())
             }
         }
     };
 }
 
-order_event!(OrderCreated, "order.created", 0);
-order_event!(OrderUpdated, "order.updated", 0);
-order_event!(OrderCompleted, "order.completed", order);
+order_event!(OrderCreated, "order.created", 0, "../../../schemas/order.created/1.0.json");
+order_event!(OrderUpdated, "order.updated", 0, "../../../schemas/order.updated/1.0.json");
+order_event!(OrderCompleted, "order.completed", order, "../../../schemas/order.completed/1.0.json");

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use events::Cause;
+use envelope::Cause;
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -45,7 +45,7 @@ pub enum Enqueued {
 #[must_use]
 pub struct Meta {
     correlation_id: Option<String>,
-    traceparent: Option<String>,
+    created_in: Option<TraceContext>,
     subject: Option<String>,
     unique_key: Option<String>,
     delay: Duration,
@@ -60,7 +60,9 @@ impl Meta {
     /// The flow and the span of what causes it.
     pub fn cause(mut self, cause: &Cause) -> Self {
         self.correlation_id = Some(cause.correlation_id.to_string());
-        self.traceparent.clone_from(&cause.traceparent);
+        let parent = cause.traceparent.as_ref();
+        self.created_in =
+            parent.map(|parent| TraceContext::new(parent, cause.tracestate.as_deref()));
         self
     }
 
@@ -72,7 +74,7 @@ impl Meta {
 
     /// The span that asks for it (W3C Trace Context), if that is not the current one.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
-        self.traceparent = Some(traceparent.into());
+        self.created_in = Some(TraceContext::new(traceparent, None));
         self
     }
 
@@ -115,11 +117,12 @@ pub async fn enqueue_all<'a, J: Job>(
     let rows = Columns::of(jobs)?;
     // Sorted, so that two transactions with some keys in common wait for each other, and do not deadlock.
     let written: HashSet<Uuid> = sqlx::query_scalar(
-        "insert into job (id, kind, payload, correlation_id, traceparent, subject, unique_key, run_at)
-         select id, $1, payload, correlation_id, traceparent, subject, unique_key,
+        "insert into job (id, kind, payload, correlation_id, traceparent, tracestate, subject, unique_key, run_at)
+         select id, $1, payload, correlation_id, traceparent, tracestate, subject, unique_key,
                 clock_timestamp() + make_interval(secs => delay)
-         from unnest($2::uuid[], $3::json[], $4::text[], $5::text[], $6::text[], $7::text[], $8::float8[])
-              as new (id, payload, correlation_id, traceparent, subject, unique_key, delay)
+         from unnest($2::uuid[], $3::json[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::float8[])
+              as new (id, payload, correlation_id, traceparent, tracestate, subject, unique_key, delay)
          order by unique_key
          on conflict (kind, unique_key) where unique_key is not null and failed_at is null do nothing
          returning id",
@@ -129,6 +132,7 @@ pub async fn enqueue_all<'a, J: Job>(
     .bind(rows.payloads)
     .bind(rows.correlation_ids)
     .bind(rows.traceparents)
+    .bind(rows.tracestates)
     .bind(rows.subjects)
     .bind(rows.unique_keys)
     .bind(rows.delays)
@@ -147,6 +151,7 @@ struct Columns {
     payloads: Vec<Json<Box<RawValue>>>,
     correlation_ids: Vec<Option<String>>,
     traceparents: Vec<Option<String>>,
+    tracestates: Vec<Option<String>>,
     subjects: Vec<Option<String>>,
     unique_keys: Vec<Option<String>>,
     delays: Vec<f64>,
@@ -154,7 +159,7 @@ struct Columns {
 
 impl Columns {
     fn of<'a, J: Job>(jobs: impl IntoIterator<Item = (&'a J, Meta)>) -> Result<Self, EnqueueError> {
-        let current = TraceContext::current().map(|context| context.traceparent);
+        let current = TraceContext::current();
         let mut rows = Self::default();
         for (job, meta) in jobs {
             let payload = to_raw_value(job)?;
@@ -165,7 +170,11 @@ impl Columns {
             rows.ids.push(Uuid::now_v7());
             rows.payloads.push(Json(payload));
             rows.correlation_ids.push(meta.correlation_id);
-            rows.traceparents.push(meta.traceparent.or_else(|| current.clone()));
+            let created_in = meta.created_in.or_else(|| current.clone());
+            let (traceparent, tracestate) =
+                created_in.map(|it| (it.traceparent, it.tracestate)).unzip();
+            rows.traceparents.push(traceparent);
+            rows.tracestates.push(tracestate.flatten());
             rows.subjects.push(meta.subject);
             rows.unique_keys.push(meta.unique_key);
             rows.delays.push(meta.delay.as_secs_f64());

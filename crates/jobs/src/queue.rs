@@ -30,6 +30,7 @@ pub(crate) struct Claimed {
     subject: Option<String>,
     correlation_id: Option<String>,
     traceparent: Option<String>,
+    tracestate: Option<String>,
     created_at: OffsetDateTime,
 }
 
@@ -47,7 +48,8 @@ impl Claimed {
     }
 
     pub(crate) fn asked_for_in(&self) -> Option<TraceContext> {
-        self.traceparent.as_deref().map(|parent| TraceContext::new(parent, None))
+        let parent = self.traceparent.as_deref()?;
+        Some(TraceContext::new(parent, self.tracestate.as_deref()))
     }
 
     pub(crate) fn context(&self) -> Context {
@@ -111,7 +113,8 @@ impl Queue {
                      'attempt', attempts, 'at', now(),
                      'error', 'it did not end: its worker died, or was away for longer than its lease') end
              from due where job.id = due.id
-             returning job.id, kind, payload, attempts, subject, correlation_id, traceparent, created_at",
+             returning job.id, kind, payload, attempts, subject, correlation_id, traceparent, tracestate,
+                       created_at",
         )
         .bind(&places.kinds)
         .bind(&places.of_kind)

@@ -1,28 +1,35 @@
-//! CloudEvents' Kafka protocol binding, binary content mode: attributes are headers named `ce_<attribute>`,
-//! the data is the record's value (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
+//! CloudEvents' Kafka protocol binding. Written in the binary content mode: attributes are headers named
+//! `ce_<attribute>`, the data is the record's value. Read in both modes
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 
-use events::{Envelope, EnvelopeError};
+use std::borrow::Cow;
+
+use envelope::{Envelope, EnvelopeError, RawEvent, StructuredError, is_json};
 
 use crate::{Headers, Record};
 
 const CONTENT_TYPE: &str = "content-type";
 const JSON: &str = "application/json";
+const STRUCTURED: &str = "application/cloudevents+json";
 
-/// A record that is no event of ours to read.
+/// A record that is no event.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The attributes make no envelope.
+    /// The headers make no envelope.
     #[error("not a CloudEvent in binary mode")]
-    Envelope(#[from] EnvelopeError),
-    /// The data is not JSON, or the event is in structured mode.
-    #[error("the content type is {0:?}, not application/json")]
+    Binary(#[from] EnvelopeError),
+    /// The value is no event in the JSON format.
+    #[error("not a CloudEvent in structured mode")]
+    Structured(#[from] StructuredError),
+    /// The data is not JSON.
+    #[error("the content type is {0:?}, neither application/json nor {STRUCTURED}")]
     ContentType(String),
     /// There is no data: a tombstone.
     #[error("the record has no value")]
     NoValue,
 }
 
-/// The headers of an event: its attributes and the content type.
+/// Returns the headers of an event: its attributes and the content type.
 pub fn content_headers(envelope: &Envelope) -> Headers {
     let attributes = envelope.attributes().into_iter();
     let mut headers: Headers = attributes
@@ -32,14 +39,24 @@ pub fn content_headers(envelope: &Envelope) -> Headers {
     headers
 }
 
-/// The envelope and the data of a record. Other headers are no business of the binding.
-pub fn decode(record: &Record) -> Result<(Envelope, &[u8]), DecodeError> {
-    if let Some(content_type) = record.text_header(CONTENT_TYPE) {
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case(JSON) {
+/// Reads the event that a record carries. Headers that are no attributes are ignored.
+pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
+    let content_type = record.text_header(CONTENT_TYPE);
+    let value = record.value.as_deref().ok_or(DecodeError::NoValue);
+    match content_type {
+        Some(content_type) if media_type(content_type).eq_ignore_ascii_case(STRUCTURED) => {
+            return Ok(RawEvent::from_json(value?)?);
+        }
+        Some(content_type) if !is_json(content_type) => {
             return Err(DecodeError::ContentType(content_type.to_owned()));
         }
+        _ => {}
     }
-    let envelope = Envelope::from_attributes(|name| record.text_header(&format!("ce_{name}")))?;
-    Ok((envelope, record.value.as_deref().ok_or(DecodeError::NoValue)?))
+    let (envelope, ignored) =
+        Envelope::from_attributes(|name| record.text_header(&format!("ce_{name}")))?;
+    Ok(RawEvent { envelope, data: Cow::Borrowed(value?), ignored })
+}
+
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
 }

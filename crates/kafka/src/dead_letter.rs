@@ -1,6 +1,10 @@
 //! Dead letters carry the record as it was, and Spring Kafka's headers, so that tools which know those can
 //! read ours (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>).
 
+use std::time::Duration;
+
+use envelope::TopicSpec;
+
 use crate::{Headers, Record};
 
 const PREFIX: &str = "kafka_dlt-";
@@ -18,6 +22,25 @@ pub const REPLAY_ID: &str = "orderflow-replay-id";
 
 /// Texts are cut to this, so that a dead letter always fits into its topic.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
+
+/// A dead letter is a record with more headers, so there is room for one that came through a topic with Kafka's default limit.
+const MAX_RECORD_BYTES: usize = 2 * 1024 * 1024;
+
+/// Returns the topic of a group's dead letters, which is kept for ever. The group owns it.
+pub fn dead_letter_topic(group: &str) -> TopicSpec {
+    TopicSpec::with_name(format!("{group}.dlq").into())
+        .partitions(1)
+        .kept_for_ever()
+        .max_record_bytes(MAX_RECORD_BYTES)
+}
+
+/// Returns the topic by which a group's dead letters are replayed. The group owns it.
+pub fn retry_topic(group: &str) -> TopicSpec {
+    TopicSpec::with_name(format!("{group}.retry").into())
+        .partitions(1) // They are shared out with those of events; keys run side by side all the same.
+        .retention(Duration::from_hours(7 * 24))
+        .max_record_bytes(MAX_RECORD_BYTES)
+}
 
 /// Where a record first lay. With the group it is the identity of a dead letter, kept across replays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

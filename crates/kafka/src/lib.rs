@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod binding;
+mod configs;
 mod dead_letter;
 mod record;
 mod retention;
@@ -8,11 +9,12 @@ mod settings;
 mod topics;
 
 pub use binding::{DecodeError, content_headers, decode};
-pub use dead_letter::{Coordinates, DeadLetter, REPLAY_ID, Reason};
+pub use dead_letter::{Coordinates, DeadLetter, REPLAY_ID, Reason, dead_letter_topic, retry_topic};
+pub use envelope::TopicSpec;
 pub use record::{Headers, Record, client_headers};
 pub use retention::{RetentionError, longest_kept};
 pub use settings::{Settings, SettingsError};
-pub use topics::{EnsureError, MAX_EVENT_BYTES, Topic, ensure};
+pub use topics::{TopicPolicy, TopicProblem, TopicProblemKind, Topics, TopicsError, ensure};
 
 /// The client that the crates above build on; one version for all.
 pub use rdkafka;

@@ -2,6 +2,11 @@ use std::fmt;
 
 use rdkafka::ClientConfig;
 
+/// As large as librdkafka allows a request to be, less its framing.
+const LARGEST_RECORD: &str = "100000000";
+/// How many bytes of a partition a fetch asks for. A record that is larger comes all the same, by itself.
+const FETCHED_AT_ONCE: &str = "2097152";
+
 /// Settings that are not `key=value` pairs.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not of the form property=value,property=value")]
@@ -64,7 +69,8 @@ impl Settings {
             .set("message.timeout.ms", "0")
             .set("linger.ms", "0")
             .set("partitioner", "murmur2_random")
-            .set("message.max.bytes", crate::topics::MAX_DEAD_LETTER_BYTES.to_string())
+            // The topic decides; the client's own limit must not be the narrower one.
+            .set("message.max.bytes", LARGEST_RECORD)
             .set("queue.buffering.max.kbytes", "65536");
         self.finish(config)
     }
@@ -89,7 +95,7 @@ impl Settings {
             .set("queued.max.messages.kbytes", "8192")
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.wait.max.ms", "100")
-            .set("fetch.message.max.bytes", crate::topics::MAX_DEAD_LETTER_BYTES.to_string());
+            .set("fetch.message.max.bytes", FETCHED_AT_ONCE);
         self.finish(config)
     }
 

@@ -1,109 +1,288 @@
+//! Topics as their owners and readers want them, held against what the cluster has.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
-use events::{Event, InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
+use envelope::TopicSpec;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
 
 use crate::Settings;
+use crate::configs::Configs;
 
-/// The largest event that is published: data and headers. Kafka's own default for a record.
-pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
-/// A dead letter is an event with more headers; so there is always room for it.
-pub(crate) const MAX_DEAD_LETTER_BYTES: usize = 2 * MAX_EVENT_BYTES;
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-const DAY: Duration = Duration::from_hours(24);
+/// What a process does about topics: the value of `KAFKA_TOPICS`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TopicPolicy {
+    /// Creates those of its own that are missing, and says what is wrong.
+    #[default]
+    Create,
+    /// Creates nothing, and says what is missing or wrong.
+    Verify,
+    /// Does not look.
+    Off,
+}
 
-/// A topic as it should be on the cluster. Names are without the prefix.
+impl FromStr for TopicPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "create" | "" => Ok(Self::Create),
+            "verify" => Ok(Self::Verify),
+            "off" => Ok(Self::Off),
+            _ => Err("it is none of create, verify and off".to_owned()),
+        }
+    }
+}
+
+/// A topic that is not as it should be. Its `Display` says so in a sentence, with what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Topic {
-    /// Name.
-    pub name: String,
-    /// How many consumers can share it. Never lowered, and raised only with care: a key moves.
-    pub partitions: i32,
-    /// How long records are kept; for ever if none.
-    pub retention: Option<Duration>,
-    /// The largest record it takes.
-    pub max_record_bytes: usize,
+pub struct TopicProblem {
+    /// Name, without the prefix.
+    pub topic: String,
+    /// What is wrong.
+    pub kind: TopicProblemKind,
 }
 
-impl Topic {
-    /// The topics of all events.
-    pub fn events() -> Vec<Self> {
-        [OrderCreated::TYPE, OrderUpdated::TYPE, OrderCompleted::TYPE, InvoiceIssued::TYPE]
-            .map(Self::event)
-            .into()
-    }
+/// What is wrong with a topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TopicProblemKind {
+    /// It does not exist, and its owner has to create it.
+    Missing,
+    /// It does not exist, is ours, and `KAFKA_TOPICS` lets nobody create it.
+    NotCreated,
+    /// It does not exist, and the cluster refuses to create it.
+    Refused(RDKafkaErrorCode),
+    /// The cluster does not let us see it, or its name is not allowed.
+    Unreadable(RDKafkaErrorCode),
+    /// It exists, and a setting is not as its owner wants it.
+    Setting {
+        /// Name of the setting.
+        name: &'static str,
+        /// What its owner wants.
+        wanted: String,
+        /// What the cluster has.
+        found: String,
+    },
+}
 
-    /// The topic of one event type.
-    pub fn event(event_type: &str) -> Self {
-        Self {
-            name: event_type.to_owned(),
-            partitions: 6,
-            retention: Some(30 * DAY),
-            max_record_bytes: MAX_EVENT_BYTES,
-        }
-    }
-
-    /// Where a consumer group's replays come in.
-    pub fn retry(group: &str) -> Self {
-        Self {
-            name: format!("{group}.retry"),
-            partitions: 1, // They are shared out with those of events; keys run side by side all the same.
-            retention: Some(7 * DAY),
-            max_record_bytes: MAX_DEAD_LETTER_BYTES,
-        }
-    }
-
-    /// Where a consumer group puts what it could not process.
-    pub fn dead_letters(group: &str) -> Self {
-        Self {
-            name: format!("{group}.dlq"),
-            partitions: 1,
-            retention: None,
-            max_record_bytes: MAX_DEAD_LETTER_BYTES,
-        }
+impl TopicProblem {
+    /// Returns whether records can neither be written to nor read from it.
+    pub fn is_missing(&self) -> bool {
+        !matches!(self.kind, TopicProblemKind::Setting { .. })
     }
 }
 
-/// Topics that could not be ensured.
+impl fmt::Display for TopicProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let topic = &self.topic;
+        match &self.kind {
+            TopicProblemKind::Missing => {
+                write!(f, "the topic {topic} is missing: its publisher has to create it")
+            }
+            TopicProblemKind::NotCreated => write!(
+                f,
+                "the topic {topic} is missing: create it, or start with KAFKA_TOPICS=create"
+            ),
+            TopicProblemKind::Refused(code) => {
+                write!(
+                    f,
+                    "the topic {topic} is missing, and the cluster refuses to create it: {code}"
+                )
+            }
+            TopicProblemKind::Unreadable(code) => {
+                write!(f, "the topic {topic} can't be read: {code}")
+            }
+            TopicProblemKind::Setting { name, wanted, found } => {
+                write!(f, "the topic {topic} has {name} {found}, and its owner wants {wanted}")
+            }
+        }
+    }
+}
+
+/// The cluster did not answer.
 #[derive(Debug, thiserror::Error)]
-pub enum EnsureError {
-    /// The cluster did not answer.
-    #[error("the cluster could not be asked for its topics")]
-    Unreachable(#[from] KafkaError),
-    /// It refused one.
-    #[error("the cluster refuses to create the topic {0}: {1}")]
-    Refused(String, RDKafkaErrorCode),
+#[error("the cluster could not be asked for its topics")]
+pub struct TopicsError(#[from] KafkaError);
+
+/// Topics of a process.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Topics {
+    /// Its own.
+    pub owned: Vec<TopicSpec>,
+    /// Those of others that it reads. Names are without the prefix.
+    pub needed: Vec<String>,
 }
 
-/// Creates those of the topics that are missing; one that exists stays as it is. Replication is the
-/// cluster's default.
-pub async fn ensure(settings: &Settings, topics: &[Topic]) -> Result<(), EnsureError> {
+/// Creates what is missing, if `policy` says so, and returns what is not as it should be; nothing if all is well.
+///
+/// Only what is missing is created, so that the right to do so is not needed where everything exists; and what can't be
+/// asked for lack of a right is not a problem by itself. Replication is the cluster's default. One that exists is never
+/// changed.
+pub async fn ensure(
+    settings: &Settings,
+    topics: &Topics,
+    policy: TopicPolicy,
+) -> Result<Vec<TopicProblem>, TopicsError> {
+    if policy == TopicPolicy::Off {
+        return Ok(Vec::new());
+    }
+    let names = topics.owned.iter().map(|spec| &*spec.name);
+    let names = names.chain(topics.needed.iter().map(String::as_str));
+    let mut found = look(settings, names.map(str::to_owned).collect()).await?;
+    let mut problems = Vec::new();
+    let missing: Vec<_> =
+        topics.owned.iter().filter(|spec| found[&*spec.name] == Found::Missing).collect();
+    if policy == TopicPolicy::Create && !missing.is_empty() {
+        for (spec, refused) in create(settings, &missing).await? {
+            let created = refused.map_or(Found::JustCreated, Found::Refused);
+            found.insert(spec.name.clone().into_owned(), created);
+        }
+    }
+    for (topic, found) in &found {
+        let owned = topics.owned.iter().any(|spec| spec.name == *topic);
+        let kind = match found {
+            Found::Missing if owned => TopicProblemKind::NotCreated,
+            Found::Missing => TopicProblemKind::Missing,
+            Found::Refused(code) => TopicProblemKind::Refused(*code),
+            Found::Unreadable(code) => TopicProblemKind::Unreadable(*code),
+            Found::JustCreated | Found::Partitions(_) => continue,
+        };
+        problems.push(TopicProblem { topic: topic.clone(), kind });
+    }
+    problems.extend(verify(settings, &topics.owned, &found).await?);
+    Ok(problems)
+}
+
+/// What the cluster says of a topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Found {
+    Missing,
+    Refused(RDKafkaErrorCode),
+    Unreadable(RDKafkaErrorCode),
+    JustCreated,
+    Partitions(i32),
+}
+
+/// Asks for each of the topics by name: a list of all may be long, and needs further rights.
+async fn look(
+    settings: &Settings,
+    names: Vec<String>,
+) -> Result<BTreeMap<String, Found>, KafkaError> {
+    // A consumer, because asking as a producer creates the topic where the brokers do that by themselves.
+    let mut config = settings.client();
+    config.set("allow.auto.create.topics", "false");
+    let client: BaseConsumer = config.create()?;
+    let settings = settings.clone();
+    let asking = tokio::task::spawn_blocking(move || {
+        let found = names.into_iter().map(|name| {
+            let on_cluster = settings.prefixed(&name);
+            let metadata = client.fetch_metadata(Some(&on_cluster), TIMEOUT)?;
+            let topic = metadata.topics().iter().find(|topic| topic.name() == on_cluster);
+            let found = topic.map_or(Found::Missing, |topic| match topic.error() {
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Found::Missing,
+                // It is there, and a partition of it has no leader for now.
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) | None => {
+                    let count = topic.partitions().len();
+                    Found::Partitions(i32::try_from(count).unwrap_or(i32::MAX))
+                }
+                Some(code) => Found::Unreadable(code.into()),
+            });
+            Ok((name, found))
+        });
+        found.collect::<Result<_, KafkaError>>()
+    });
+    // It does not panic, and is not aborted.
+    asking.await.unwrap_or_else(|_| Err(KafkaError::Canceled))
+}
+
+/// Creates topics, and returns for each why it was refused, if it was.
+async fn create<'a>(
+    settings: &Settings,
+    specs: &[&'a TopicSpec],
+) -> Result<Vec<(&'a TopicSpec, Option<RDKafkaErrorCode>)>, KafkaError> {
     let admin: AdminClient<DefaultClientContext> = settings.client().create()?;
-    let names: Vec<_> = topics.iter().map(|topic| settings.prefixed(&topic.name)).collect();
-    let configs: Vec<_> = topics
+    let rows: Vec<_> = specs
         .iter()
-        .map(|topic| {
-            let retention = topic.retention.map_or(-1, |kept| i128::from(kept.as_secs()) * 1000);
-            (retention.to_string(), topic.max_record_bytes.to_string())
+        .map(|spec| {
+            let retention = milliseconds(spec.retention).to_string();
+            (settings.prefixed(&spec.name), retention, spec.max_record_bytes.to_string())
         })
         .collect();
-    let wanted: Vec<_> = topics
+    let wanted: Vec<_> = specs
         .iter()
-        .zip(names.iter().zip(&configs))
-        .map(|(topic, (name, (retention, max_bytes)))| {
-            NewTopic::new(name, topic.partitions, TopicReplication::Fixed(-1))
+        .zip(&rows)
+        .map(|(spec, (name, retention, max_bytes))| {
+            NewTopic::new(name, spec.partitions, TopicReplication::Fixed(-1))
                 .set("retention.ms", retention)
                 .set("max.message.bytes", max_bytes)
         })
         .collect();
-    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
-    for result in admin.create_topics(&wanted, &options).await? {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((name, code)) => return Err(EnsureError::Refused(name, code)),
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let answers = admin.create_topics(&wanted, &options).await?;
+    let refused = answers.into_iter().map(|answer| match answer {
+        // Somebody was faster.
+        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
+        Err((_, code)) => Some(code),
+    });
+    Ok(specs.iter().copied().zip(refused).collect())
+}
+
+/// Compares topics that existed before with what their owner wants.
+async fn verify(
+    settings: &Settings,
+    owned: &[TopicSpec],
+    found: &BTreeMap<String, Found>,
+) -> Result<Vec<TopicProblem>, KafkaError> {
+    let existing = owned.iter().filter_map(|spec| match found.get(&*spec.name)? {
+        Found::Partitions(partitions) => Some((spec, *partitions)),
+        _ => None,
+    });
+    let existing: Vec<_> = existing.collect();
+    let names: Vec<_> = existing.iter().map(|(spec, _)| settings.prefixed(&spec.name)).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let configs = Configs::ask(settings, &names).await?;
+    let mut problems = Vec::new();
+    for ((spec, partitions), name) in existing.iter().zip(&names) {
+        let mut wrong = |name: &'static str, wanted: String, found: String| {
+            let kind = TopicProblemKind::Setting { name, wanted, found };
+            problems.push(TopicProblem { topic: spec.name.clone().into_owned(), kind });
+        };
+        if *partitions < spec.partitions {
+            wrong("partitions", spec.partitions.to_string(), partitions.to_string());
+        }
+        let Ok(config) = configs.of(name) else { continue };
+        if let Some(found) = config.number("max.message.bytes")
+            && found < i64::try_from(spec.max_record_bytes).unwrap_or(i64::MAX)
+        {
+            wrong("max.message.bytes", spec.max_record_bytes.to_string(), found.to_string());
+        }
+        let wanted = milliseconds(spec.retention);
+        if let Some(found) = config.number("retention.ms")
+            && found >= 0
+            && (wanted < 0 || found < wanted)
+        {
+            wrong("retention.ms", wanted.to_string(), found.to_string());
+        }
+        if let Some(found) = config.text("cleanup.policy").filter(|found| found.contains("compact"))
+        {
+            wrong("cleanup.policy", "delete".to_owned(), found.to_owned());
         }
     }
-    Ok(())
+    Ok(problems)
+}
+
+/// As Kafka writes it; -1 is for ever.
+fn milliseconds(retention: Option<Duration>) -> i64 {
+    retention.map_or(-1, |kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX))
 }

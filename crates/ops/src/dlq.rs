@@ -1,32 +1,42 @@
-//! Dead letters: what is dead and why, and sending it again to the group that could not process it.
+//! Dead letters: what is dead and why, and replays to the group that failed to process it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use kafka::{Coordinates, DeadLetter, Record, Settings, Topic};
+use kafka::{Coordinates, DeadLetter, Record, Settings, dead_letter_topic, retry_topic};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::error::{During, Error, Failure};
-use crate::http::{self, Replayed};
+use crate::admin::{self, Replayed};
+use crate::error::{During, Error, Failure, complain};
+use crate::output::Output;
 use crate::records::{Sender, all};
-use crate::system::SERVICES;
+use crate::services::SERVICES;
 
 /// How long a replay may take: its three retries and more.
 const SETTLED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Which group, and where everything is.
+/// The arguments of `orderflow dlq`.
 #[derive(Args)]
-pub(crate) struct Where {
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The group, and the addresses of Kafka and of the group's service.
+#[derive(Args)]
+struct Target {
     /// The consumer group
     #[arg(long, default_value = "billing", global = true)]
     group: String,
     /// Kafka
     #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092", global = true)]
     brokers: String,
-    /// What precedes every topic and group
+    /// The prefix of every topic and group
     #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "", global = true)]
     prefix: String,
     /// Further librdkafka properties (TLS, SASL), `property=value,..`
@@ -44,15 +54,15 @@ pub(crate) struct Where {
 }
 
 #[derive(Subcommand)]
-pub(crate) enum What {
-    /// What is dead, and why
+enum Command {
+    /// List what is dead, and why
     List,
-    /// One dead letter, whole
+    /// Show one dead letter with its headers, key and value
     Show {
         /// As `list` shows it: topic/partition/offset
         id: String,
     },
-    /// Send dead letters to their group again, and say what became of each
+    /// Send dead letters to their group again, and report the outcome of each
     Replay {
         /// Only this one: topic/partition/offset
         #[arg(long)]
@@ -60,7 +70,7 @@ pub(crate) enum What {
         /// At most so many, the oldest first
         #[arg(long)]
         max: Option<usize>,
-        /// Say what would be sent, and send nothing
+        /// List what would be sent, and send nothing
         #[arg(long)]
         dry_run: bool,
         /// Do not ask
@@ -69,66 +79,65 @@ pub(crate) enum What {
     },
 }
 
-/// A dead letter that nobody has replayed well yet.
+/// A dead letter that no replay has settled well yet.
 struct Letter {
     id: String,
     record: Record,
     dead: DeadLetter,
-    /// How often it died.
+    /// How often it was dead-lettered.
     deaths: usize,
 }
 
-/// Gives the code to exit with: 1 if a replay did not end well.
-pub(crate) async fn run(place: Where, what: What) -> Result<u8, Failure> {
-    let settings = settings(&place).during("begin")?;
-    let admin = admin_of(&place).during("find the group's service")?;
-    let recovered = http::recovered(&admin, &place.group).await;
-    let recovered = match (&what, recovered) {
+/// Returns the exit status: 1 if a replay did not end well.
+pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let Arguments { target, command } = arguments;
+    let settings = settings(&target).during("begin")?;
+    let admin = admin_of(&target).during("find the group's service")?;
+    let recovered = admin::recovered(&admin, &target.group).await;
+    let recovered = match (&command, recovered) {
         (_, Ok(recovered)) => recovered,
-        (What::Replay { .. }, Err(error)) => {
+        (Command::Replay { .. }, Err(error)) => {
             return Err(error).during("ask what was replayed well");
         }
-        // What is dead can be read while its service is down.
+        // Dead letters can be read while their service is down.
         (_, Err(error)) => {
-            eprintln!("{error}, so that what was replayed well is among these.\n");
+            complain(&format!("{error}, so that what was replayed well is among these.\n"));
             Vec::new()
         }
     };
-    let letters = waiting(&settings, &place.group, recovered).await?;
+    let letters = waiting(&settings, &target.group, recovered).await?;
     let dead = letters.len();
-    match what {
-        What::List => {
-            list(&place.group, &letters, dead);
-            Ok(0)
+    let mut out = Output::stdout();
+    match command {
+        Command::List => list(&mut out, &target.group, &letters, dead).during("list them")?,
+        Command::Show { id } => {
+            show(&mut out, &chosen(letters, Some(&id), None)?[0]).during("show it")?;
         }
-        What::Show { id } => {
-            show(&chosen(letters, Some(&id), None)?[0]);
-            Ok(0)
-        }
-        What::Replay { id, max, dry_run, yes } => {
+        Command::Replay { id, max, dry_run, yes } => {
             let letters = chosen(letters, id.as_deref(), max)?;
-            list(&place.group, &letters, dead);
+            list(&mut out, &target.group, &letters, dead).during("list them")?;
             if letters.is_empty() || dry_run {
                 return Ok(0);
             }
-            if !yes && !agreed(letters.len(), &place.group)? {
-                println!("Nothing was sent.");
+            if !yes && !agreed(&mut out, letters.len(), &target.group)? {
+                writeln!(out, "Nothing was sent.").during("replay")?;
                 return Ok(1);
             }
-            replay(&settings, &place.group, &admin, &letters).await
+            return Replay { settings, group: target.group, admin }.run(&mut out, &letters).await;
         }
     }
+    Ok(0)
 }
 
-fn settings(place: &Where) -> Result<Settings, Error> {
-    let settings = Settings::new(&place.brokers, &place.prefix);
+fn settings(target: &Target) -> Result<Settings, Error> {
+    let settings = Settings::new(&target.brokers, &target.prefix);
     let unreadable =
         |_| Error::Refused("KAFKA_PROPERTIES is not of the form property=value,..".into());
-    settings.with_properties(&place.properties).map_err(unreadable)
+    settings.with_properties(&target.properties).map_err(unreadable)
 }
 
-/// A group is named after its service: `analytics`, `analytics.2`.
-fn admin_of(Where { admin, group, .. }: &Where) -> Result<String, Error> {
+/// Returns the URL of the admin port. A group is named after its service: `analytics`, `analytics.2`.
+fn admin_of(Target { admin, group, .. }: &Target) -> Result<String, Error> {
     let name = group.split('.').next().unwrap_or_default();
     let admin = admin.trim_end_matches('/').replace("{service}", name);
     if !admin.contains("{port}") {
@@ -146,13 +155,13 @@ fn admin_of(Where { admin, group, .. }: &Where) -> Result<String, Error> {
     })
 }
 
-/// What lies in the group's dead letters, but for what was replayed well: the last death of each.
+/// Returns what is in the group's dead-letter topic, except what was replayed well: of each message its last letter.
 async fn waiting(
     settings: &Settings,
     group: &str,
     recovered: Vec<Replayed>,
 ) -> Result<Vec<Letter>, Failure> {
-    let topic = settings.prefixed(&Topic::dead_letters(group).name);
+    let topic = settings.prefixed(&dead_letter_topic(group).name);
     let records = all(settings, &topic).await.during("read the dead letters")?;
     let recovered = recovered.into_iter();
     let recovered: BTreeSet<_> =
@@ -190,53 +199,48 @@ fn chosen(
     Ok(found)
 }
 
-fn list(group: &str, letters: &[Letter], dead: usize) {
+fn list(out: &mut impl Write, group: &str, letters: &[Letter], dead: usize) -> io::Result<()> {
     if letters.is_empty() {
-        println!(
-            "{dead} dead in {group}{}",
-            if dead == 0 { "." } else { ", none of them chosen." }
-        );
-        return;
+        let chosen = if dead == 0 { "." } else { ", none of them chosen." };
+        return writeln!(out, "{dead} dead in {group}{chosen}");
     }
     let of = if letters.len() == dead { String::new() } else { format!("{} of ", letters.len()) };
-    println!("{of}{dead} dead in {group}:\n");
+    writeln!(out, "{of}{dead} dead in {group}:\n")?;
     for letter in letters {
         let text = |name| plain(letter.record.text_header(name).unwrap_or("-"));
-        println!("  {}", letter.id);
-        println!(
-            "     event        {}, correlation id {}",
-            text("ce_id"),
-            text("ce_correlationid")
-        );
-        println!("     died         {}", times(letter.deaths));
-        println!("     reason       {}\n", plain(&letter.dead.reason.message));
+        let (event, flow) = (text("ce_id"), text("ce_correlationid"));
+        writeln!(out, "  {}", letter.id)?;
+        writeln!(out, "     event        {event}, correlation id {flow}")?;
+        writeln!(out, "     died         {}", times(letter.deaths))?;
+        writeln!(out, "     reason       {}\n", plain(&letter.dead.reason.message))?;
     }
+    Ok(())
 }
 
 fn times(count: usize) -> String {
     if count == 1 { "once".into() } else { format!("{count} times") }
 }
 
-fn show(letter: &Letter) {
+fn show(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
     let Letter { id, record, dead, deaths } = letter;
-    println!("{id}, of group {}, died {}\n", plain(&dead.group), times(*deaths));
-    println!("exception   {}", plain(&dead.reason.exception));
+    writeln!(out, "{id}, of group {}, died {}\n", plain(&dead.group), times(*deaths))?;
+    writeln!(out, "exception   {}", plain(&dead.reason.exception))?;
     for line in dead.reason.stacktrace.lines() {
-        println!("            {}", plain(line));
+        writeln!(out, "            {}", plain(line))?;
     }
-    println!("key         {}", bytes(record.key.as_deref()));
+    writeln!(out, "key         {}", bytes(record.key.as_deref()))?;
     for (name, value) in record.headers.iter().filter(|(name, _)| !name.starts_with("kafka_dlt-")) {
-        println!("header      {}: {}", plain(name), bytes(value.as_deref()));
+        writeln!(out, "header      {}: {}", plain(name), bytes(value.as_deref()))?;
     }
-    println!("value       {}", bytes(record.value.as_deref()));
+    writeln!(out, "value       {}", bytes(record.value.as_deref()))
 }
 
-/// A terminal must not be written to by a message.
+/// Escapes control characters: a message must not control the terminal.
 fn plain(text: &str) -> String {
     bytes(Some(text.as_bytes()))
 }
 
-/// Text as it is, anything else escaped.
+/// Returns text as it is, and anything else escaped.
 fn bytes(value: Option<&[u8]>) -> String {
     match value {
         None => "none".into(),
@@ -247,77 +251,104 @@ fn bytes(value: Option<&[u8]>) -> String {
     }
 }
 
-fn agreed(count: usize, group: &str) -> Result<bool, Failure> {
-    if !std::io::stdin().is_terminal() {
-        let why = "there is nobody to ask; say --yes".to_owned();
-        return Err(Error::Refused(why)).during("ask whether to send");
+fn agreed(out: &mut impl Write, count: usize, group: &str) -> Result<bool, Failure> {
+    let ask = "ask whether to send";
+    if !io::stdin().is_terminal() {
+        let why = "standard input is no terminal to ask on; give --yes".to_owned();
+        return Err(Error::Refused(why)).during(ask);
     }
-    print!("Send {count} to {group} again? [y/N] ");
+    write!(out, "Send {count} to {group} again? [y/N] ").during(ask)?;
+    out.flush().during(ask)?;
     let mut answer = String::new();
-    let read = std::io::stdout().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
-    read.map_err(Error::io("read the answer")).during("ask whether to send")?;
+    io::stdin().read_line(&mut answer).during(ask)?;
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
-/// Sends all, then waits for each. What was sent is told of, whatever comes between.
-async fn replay(
-    settings: &Settings,
-    group: &str,
-    admin: &str,
-    letters: &[Letter],
-) -> Result<u8, Failure> {
-    let topic = settings.prefixed(&Topic::retry(group).name);
-    let sender = Sender::new(settings).during("replay")?;
-    let mut sent = Vec::with_capacity(letters.len());
-    let mut refused = None;
-    for letter in letters {
-        let id = Uuid::now_v7().to_string();
-        let mut record = letter.record.clone();
-        record.headers = DeadLetter::replay_headers(&letter.record, &id);
-        if let Err(error) = sender.send(&topic, &record).await {
-            refused = Some(error);
-            break;
+struct Replay {
+    settings: Settings,
+    group: String,
+    admin: String,
+}
+
+impl Replay {
+    /// Sends all letters, then waits for the outcome of each. Those that were sent are reported even if sending
+    /// fails in between.
+    async fn run(&self, out: &mut impl Write, letters: &[Letter]) -> Result<u8, Failure> {
+        let (sent, refused) = self.send(letters).await?;
+        let well = self.report(out, &sent).await?;
+        if let Some(error) = refused {
+            writeln!(out, "\n{} of {} were sent, {well} ended well.", sent.len(), letters.len())
+                .during("report")?;
+            return Err(error).during("send the others");
         }
-        sent.push((letter, id));
-    }
-    let deadline = Instant::now() + SETTLED_WITHIN;
-    let mut well = 0;
-    for (letter, id) in &sent {
-        let (ended_well, told) = match settled(admin, id, deadline).await {
-            Some(replayed) => told(&replayed),
-            None => (false, format!("not settled yet; later, ask {admin}/replays/{id}")),
+        let badly = letters.len() - well;
+        let (result, code) = if badly == 0 {
+            (format!("All {well} ended well."), 0)
+        } else {
+            let of = letters.len();
+            (format!("{badly} of {of} did not end well. `list` shows what is dead now."), 1)
         };
-        well += usize::from(ended_well);
-        println!("  {}   {told}", letter.id);
+        writeln!(out, "\n{result}").during("report")?;
+        Ok(code)
     }
-    if let Some(error) = refused {
-        println!("\n{} of {} were sent, {well} ended well.", sent.len(), letters.len());
-        return Err(error).during("send the others");
+
+    /// Returns the letters that were sent, each with the id of its replay, and the error that ended it early.
+    async fn send<'a>(
+        &self,
+        letters: &'a [Letter],
+    ) -> Result<(Vec<(&'a Letter, String)>, Option<Error>), Failure> {
+        let topic = self.settings.prefixed(&retry_topic(&self.group).name);
+        let sender = Sender::new(&self.settings).during("replay")?;
+        let mut sent = Vec::with_capacity(letters.len());
+        for letter in letters {
+            let id = Uuid::now_v7().to_string();
+            let mut record = letter.record.clone();
+            record.headers = DeadLetter::replay_headers(&letter.record, &id);
+            if let Err(error) = sender.send(&topic, &record).await {
+                return Ok((sent, Some(error)));
+            }
+            sent.push((letter, id));
+        }
+        Ok((sent, None))
     }
-    if well == letters.len() {
-        println!("\nAll {well} ended well.");
-        return Ok(0);
+
+    /// Prints the outcome of each replay once it is settled. Returns how many ended well.
+    async fn report(
+        &self,
+        out: &mut impl Write,
+        sent: &[(&Letter, String)],
+    ) -> Result<usize, Failure> {
+        let deadline = Instant::now() + SETTLED_WITHIN;
+        let mut well = 0;
+        for (letter, id) in sent {
+            let (ended_well, outcome) = match self.settled(id, deadline).await {
+                Some(replayed) => outcome(&replayed),
+                None => (false, format!("not settled yet; later, ask {}/replays/{id}", self.admin)),
+            };
+            well += usize::from(ended_well);
+            writeln!(out, "  {}   {outcome}", letter.id).during("report")?;
+            out.flush().during("report")?;
+        }
+        Ok(well)
     }
-    let badly = letters.len() - well;
-    println!("\n{badly} of {} did not end well. `list` shows what is dead now.", letters.len());
-    Ok(1)
+
+    /// Returns `None` if the replay is not settled before the deadline. A service that does not answer meanwhile may
+    /// be starting.
+    async fn settled(&self, id: &str, deadline: Instant) -> Option<Replayed> {
+        loop {
+            if let Ok(Some(replayed)) = admin::replayed(&self.admin, id).await {
+                return Some(replayed);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
-/// None: not before the deadline. A service that does not answer meanwhile may be starting.
-async fn settled(admin: &str, id: &str, deadline: Instant) -> Option<Replayed> {
-    loop {
-        if let Ok(Some(replayed)) = http::replayed(admin, id).await {
-            return Some(replayed);
-        }
-        if Instant::now() > deadline {
-            return None;
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Whether it ended well, and in words.
-fn told(replayed: &Replayed) -> (bool, String) {
+/// Returns whether the replay ended well, and its outcome in words.
+fn outcome(replayed: &Replayed) -> (bool, String) {
     let reason = plain(replayed.reason.as_deref().unwrap_or_default());
     match replayed.outcome.as_str() {
         "processed" => (true, "processed".into()),
@@ -346,7 +377,7 @@ mod tests {
         let of = |group: &str, admin: &str| {
             let (brokers, prefix, properties) = (String::new(), String::new(), String::new());
             let admin = admin.into();
-            admin_of(&Where { group: group.into(), brokers, prefix, properties, admin })
+            admin_of(&Target { group: group.into(), brokers, prefix, properties, admin })
         };
         let (here, by_name) = ("http://127.0.0.1:{port}", "http://{service}:{port}/");
         assert_eq!(of("billing", here).unwrap(), "http://127.0.0.1:9182");
@@ -357,16 +388,16 @@ mod tests {
 
     #[test]
     fn a_replay_that_failed_did_not_end_well() {
-        let of = |outcome: &str| {
+        let of = |ended: &str| {
             let replayed = Replayed {
                 topic: String::new(),
                 partition: 0,
                 offset: 0,
                 timestamp: 0,
-                outcome: outcome.into(),
+                outcome: ended.into(),
                 reason: Some("why".into()),
             };
-            told(&replayed)
+            outcome(&replayed)
         };
         assert!(of("processed").0 && of("duplicate").0 && of("superseded").0);
         assert_eq!(of("failed"), (false, "dead again: why".into()));

@@ -7,7 +7,7 @@ mod row;
 mod sender;
 mod shards;
 
-pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare};
+pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare, prepare_for};
 pub use relay::{Relay, Wake};
 
 use sqlx::PgPool;

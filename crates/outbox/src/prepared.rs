@@ -1,8 +1,9 @@
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use events::{Encoded, Envelope, Event, Message, SchemaViolation};
+use envelope::{EncodeError, Encoded, Envelope, Event, NewEvent, TopicSpec};
+use sqlx::PgConnection;
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection};
 use telemetry::query_span;
 use tracing::Instrument;
 
@@ -10,23 +11,32 @@ use tracing::Instrument;
 /// Part of the stored rows: never change it while rows wait.
 pub const SHARDS: i16 = 16;
 
+/// What Kafka's framing and the hop's trace context take beside an event's own bytes, at most.
+const FRAMING: usize = 1024;
+
 /// An event that can't be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// The data is not what its schema says.
+    /// Its schema refuses it.
     #[error("the event does not fit its schema")]
-    Schema(#[from] SchemaViolation),
+    Encode(#[from] EncodeError),
     /// Kafka would refuse it, when nobody can be told any more.
-    #[error("the event takes {size} bytes, and {} is the limit", kafka::MAX_EVENT_BYTES)]
+    #[error("the event takes {size} bytes, and the topic {topic} takes {limit}")]
     TooLarge {
         /// Data and headers, in bytes.
         size: usize,
+        /// Name of the topic, without the prefix.
+        topic: String,
+        /// [`TopicSpec::max_record_bytes`].
+        limit: usize,
     },
 }
 
 /// An event that was checked and serialised: a row of the outbox to be.
 #[derive(Clone, Debug)]
 pub struct Prepared {
+    topic: Cow<'static, str>,
+    key: String,
     envelope: Envelope,
     shard: i16,
     headers: BTreeMap<String, String>,
@@ -34,44 +44,50 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// What is said about the event.
+    /// Returns the attributes of the event.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope
     }
 
-    /// What is said: JSON.
+    /// Returns the data of the event, as JSON.
     pub fn data(&self) -> &[u8] {
         &self.payload
     }
 }
 
-/// Checks an event and serialises it, before any transaction is open: an event that its schema refuses is an
-/// error here, and nothing is written.
-pub fn prepare<E: Event>(message: Message<E>) -> Result<Prepared, PrepareError> {
-    let Encoded { envelope, data } = message.encode()?;
+/// Checks an event against its schema and serialises it, for the topic that has the name of its type. Done before any
+/// transaction is open: an event that its schema refuses is an error here, and nothing is written.
+pub fn prepare<E: Event>(event: NewEvent<E>) -> Result<Prepared, PrepareError> {
+    prepare_for(&TopicSpec::new(E::TYPE), event)
+}
+
+/// Does the same for a topic of another name, or one that takes larger records.
+pub fn prepare_for<E: Event>(
+    topic: &TopicSpec,
+    event: NewEvent<E>,
+) -> Result<Prepared, PrepareError> {
+    let Encoded { envelope, data } = event.encode()?;
     let headers: BTreeMap<String, String> = kafka::content_headers(&envelope)
         .into_iter()
         .filter_map(|(name, value)| Some((name, String::from_utf8(value?).ok()?)))
         .collect();
+    let key = envelope.partition_key.clone().unwrap_or_default();
     let of_headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    // The hop's trace context is added by the relay, and Kafka's own framing by the client.
-    let size = data.len() + of_headers + envelope.partition_key.len() + 1024;
-    if size > kafka::MAX_EVENT_BYTES {
-        return Err(PrepareError::TooLarge { size });
+    let size = data.len() + of_headers + key.len() + FRAMING;
+    if size > topic.max_record_bytes {
+        let (topic, limit) = (topic.name.clone().into_owned(), topic.max_record_bytes);
+        return Err(PrepareError::TooLarge { size, topic, limit });
     }
-    Ok(Prepared { shard: shard_of(&envelope.partition_key), headers, payload: data, envelope })
+    let topic = topic.name.clone();
+    Ok(Prepared { topic, shard: shard_of(&key), key, headers, payload: data, envelope })
 }
 
 /// Writes events in the caller's transaction: they are published if it commits, and only then. Call
 /// [`Wake::wake`](crate::Wake::wake) after the commit, or they wait for the next poll.
 ///
-/// The caller holds the lock of the order that they are about, so that events of one order get their ids in
-/// the order in which they become visible.
+/// The caller holds the lock of what they are about, so that events of one key get their ids in the order in which they
+/// become visible.
 pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Result<()> {
-    let mut elsewhere = None;
-    if let Some(url) = sabotage::database_past_transaction("publish-before-commit") {
-        elsewhere = Some(PgConnection::connect(&url).await?);
-    }
     let rows = Columns::of(prepared);
     sqlx::query(
         "insert into outbox (shard, topic, key, headers, payload)
@@ -82,7 +98,7 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
     .bind(rows.keys)
     .bind(rows.headers)
     .bind(rows.payloads)
-    .execute(elsewhere.as_mut().unwrap_or(tx))
+    .execute(tx)
     .instrument(query_span("insert outbox"))
     .await?;
     Ok(())
@@ -110,8 +126,8 @@ impl<'a> Columns<'a> {
     pub fn of(prepared: &'a [Prepared]) -> Self {
         Self {
             shards: prepared.iter().map(|row| row.shard).collect(),
-            topics: prepared.iter().map(|row| row.envelope.event_type.as_str()).collect(),
-            keys: prepared.iter().map(|row| row.envelope.partition_key.as_str()).collect(),
+            topics: prepared.iter().map(|row| &*row.topic).collect(),
+            keys: prepared.iter().map(|row| row.key.as_str()).collect(),
             headers: prepared.iter().map(|row| Json(&row.headers)).collect(),
             payloads: prepared.iter().map(|row| row.payload.as_slice()).collect(),
         }
@@ -129,29 +145,53 @@ fn shard_of(key: &str) -> i16 {
 
 #[cfg(test)]
 mod tests {
-    use events::{Cause, CorrelationId, InvoiceIssued, SCHEMAS};
+    use envelope::{Cause, CorrelationId, Schema};
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 
-    fn issued(change: impl FnOnce(&mut InvoiceIssued)) -> Message<InvoiceIssued> {
-        let file = SCHEMAS.iter().find(|file| file.event_type == "invoice.issued").expect("known");
-        let mut data = serde_json::from_str(file.example).expect("an example");
-        change(&mut data);
-        let cause = Cause {
-            correlation_id: CorrelationId::generate(),
-            causation_id: None,
-            traceparent: None,
-        };
-        Message::new("/billing", 2, data, cause)
+    static SHIPPED: Schema = Schema::new(
+        r#"{ "$id": "https://example.com/parcel.shipped/1.0.json", "type": "object",
+             "properties": { "grams": { "minimum": 1 } } }"#,
+    );
+
+    #[derive(Serialize, Deserialize)]
+    struct ParcelShipped {
+        grams: i64,
+        note: String,
+    }
+
+    impl Event for ParcelShipped {
+        const TYPE: &'static str = "parcel.shipped";
+        const SCHEMA: &'static Schema = &SHIPPED;
+
+        fn subject(&self) -> Cow<'_, str> {
+            "P-17".into()
+        }
+    }
+
+    fn shipped(grams: i64, note: usize) -> NewEvent<ParcelShipped> {
+        let data = ParcelShipped { grams, note: "x".repeat(note) };
+        NewEvent::new("/warehouse", data, Cause::new(CorrelationId::generate()))
     }
 
     #[test]
     fn an_event_that_its_schema_refuses_is_an_error_at_publish() {
-        assert!(prepare(issued(|_| {})).is_ok());
-        let error = prepare(issued(|invoice| invoice.number = 0)).expect_err("refused");
+        assert!(prepare(shipped(1, 0)).is_ok());
+        let error = prepare(shipped(0, 0)).expect_err("refused");
         assert!(
-            matches!(&error, PrepareError::Schema(violation) if violation.to_string().contains("/number"))
+            matches!(&error, PrepareError::Encode(violation) if violation.to_string().contains("/grams"))
         );
+    }
+
+    #[test]
+    fn the_topic_decides_how_large_an_event_may_be() {
+        let note = 1024 * 1024;
+        let error = prepare(shipped(1, note)).expect_err("too large").to_string();
+        assert!(error.contains("the topic parcel.shipped takes 1048576"), "{error}");
+        let parcels = TopicSpec::new("parcels").max_record_bytes(2 * note);
+        let prepared = prepare_for(&parcels, shipped(1, note)).expect("fits");
+        assert_eq!(Columns::of(&[prepared]).topics, ["parcels"]);
     }
 
     #[test]

@@ -83,7 +83,6 @@ impl Relay {
             refused: HashMap::new(),
             flights: VecDeque::new(),
             published: Vec::new(),
-            last_seen: 0,
         };
         let ended = self.serve(&mut session, shutdown).await;
         session.sender.purge();
@@ -142,7 +141,7 @@ async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Re
 /// What ends a session.
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
-    #[error("Postgres is away")]
+    #[error("Postgres is unavailable")]
     Database(#[from] sqlx::Error),
     #[error("the producer can't go on")]
     Producer(#[from] KafkaError),
@@ -158,8 +157,6 @@ struct Session<'a> {
     flights: VecDeque<Flight>,
     /// Rows that Kafka has, to be deleted.
     published: Vec<i64>,
-    /// Of no use, but to a seeded bug.
-    last_seen: i64,
 }
 
 /// Rows that were handed to the producer together.
@@ -180,7 +177,7 @@ impl Session<'_> {
         // The snapshot of the statement still has what it deletes.
         let passed_over: Vec<_> = under_way.chain(self.published.iter().copied()).collect();
         let owned = self.shards.owned().to_vec();
-        let mut rows: Vec<Row> = sqlx::query_as(
+        let rows: Vec<Row> = sqlx::query_as(
             "with gone as (delete from outbox where id = any($1))
              select id, topic, key, headers::text, payload,
                     extract(epoch from clock_timestamp() - created_at)::float8 as waited
@@ -197,10 +194,6 @@ impl Session<'_> {
         .fetch_all(self.shards.session())
         .await?;
         self.published.clear();
-        if sabotage::seeded("relay-last-seen") {
-            rows.retain(|row| row.id > self.last_seen);
-            self.last_seen = rows.last().map_or(self.last_seen, |row| row.id);
-        }
         Ok(rows)
     }
 
@@ -275,10 +268,10 @@ impl Session<'_> {
         tracing::error!(
             error = error as &dyn std::error::Error,
             topic = row.topic,
-            order_id = row.key,
+            key = row.key,
             event_id = headers.get("ce_id"),
             correlation_id = headers.get("ce_correlationid"),
-            "Kafka refuses an event; it and the later ones of its order wait in the outbox"
+            "event refused by Kafka; it and the later ones of its key wait in the outbox"
         );
     }
 

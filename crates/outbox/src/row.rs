@@ -58,7 +58,8 @@ impl Headers<'_> {
 
     /// The span in which its event was created.
     pub(crate) fn created_in(&self) -> Option<TraceContext> {
-        self.get("ce_traceparent").map(|parent| TraceContext::new(parent, None))
+        self.get("ce_traceparent")
+            .map(|parent| TraceContext::new(parent, self.get("ce_tracestate")))
     }
 }
 

@@ -2,21 +2,43 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use events::{Cause, CorrelationId, Event, InvoiceIssued, Message, OrderId, SCHEMAS};
+use envelope::{Cause, CorrelationId, Event, NewEvent, Schema, TopicSpec};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use kafka::{Record, Settings, Topic};
+use kafka::{Record, Settings, TopicPolicy, Topics};
 use outbox::{Prepared, Relay, Wake};
 use sandbox::testing::{TestSpace, eventually};
+use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use telemetry::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const TOPIC: TopicSpec = TopicSpec::new(ParcelShipped::TYPE);
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+static SHIPPED: Schema =
+    Schema::new(r#"{ "$id": "https://example.com/parcel.shipped/1.0.json", "type": "object" }"#);
+
+#[derive(Serialize, Deserialize)]
+struct ParcelShipped {
+    parcel: String,
+    number: i64,
+}
+
+impl Event for ParcelShipped {
+    const TYPE: &'static str = "parcel.shipped";
+    const SCHEMA: &'static Schema = &SHIPPED;
+
+    fn subject(&self) -> Cow<'_, str> {
+        self.parcel.as_str().into()
+    }
+}
 
 struct House {
     pool: PgPool,
@@ -31,7 +53,9 @@ impl House {
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         outbox::migrate(&pool).await.unwrap();
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        kafka::ensure(&settings, &[Topic::event(InvoiceIssued::TYPE)]).await.unwrap();
+        let topics = Topics { owned: vec![TOPIC], ..Topics::default() };
+        let problems = kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
+        assert_eq!(problems, []);
         Self { pool, settings, wake: Wake::default(), metrics: Metrics::new("test") }
     }
 
@@ -79,10 +103,10 @@ impl House {
     /// All records of the topic, in the order of each partition.
     fn published(&self) -> Vec<Record> {
         let consumer: BaseConsumer = self.settings.consumer("reader").create().unwrap();
-        let topic = self.settings.prefixed(InvoiceIssued::TYPE);
+        let topic = self.settings.prefixed(&TOPIC.name);
         let mut list = TopicPartitionList::new();
         let mut ends = 0;
-        for partition in 0..Topic::event(InvoiceIssued::TYPE).partitions {
+        for partition in 0..TOPIC.partitions {
             list.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
             ends += consumer.fetch_watermarks(&topic, partition, PATIENCE).unwrap().1;
         }
@@ -97,21 +121,19 @@ impl House {
     }
 }
 
-fn issued(order: OrderId, number: i64) -> Prepared {
-    let file = SCHEMAS.iter().find(|file| file.event_type == InvoiceIssued::TYPE).unwrap();
-    let mut data: InvoiceIssued = serde_json::from_str(file.example).unwrap();
-    (data.order_id, data.number) = (order, number);
+fn shipped(parcel: &str, number: i64) -> Prepared {
     let cause = Cause {
-        correlation_id: CorrelationId::generate(),
-        causation_id: None,
-        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        traceparent: Some(PARENT.into()),
+        tracestate: Some("vendor=1".into()),
+        ..Cause::new(CorrelationId::generate())
     };
-    outbox::prepare(Message::new("/billing", number, data, cause)).unwrap()
+    let data = ParcelShipped { parcel: parcel.to_owned(), number };
+    outbox::prepare(NewEvent::new("/warehouse", data, cause).version(number)).unwrap()
 }
 
 fn number(record: &Record) -> i64 {
-    let (_, data) = kafka::decode(record).unwrap();
-    serde_json::from_slice::<InvoiceIssued>(data).unwrap().number
+    let event = kafka::decode(record).unwrap();
+    event.envelope.read::<ParcelShipped>(&event.data).unwrap().number
 }
 
 /// The numbers of each key, in the order in which each was first published.
@@ -131,20 +153,21 @@ fn first_deliveries(records: &[Record]) -> HashMap<Vec<u8>, Vec<i64>> {
 async fn what_commits_is_published_as_it_was_prepared_and_what_rolls_back_never_is() {
     let house = House::new().await;
     let (shutdown, relay) = house.relay();
-    let order = OrderId::new();
+    let order = "P-1";
     let mut rolled_back = house.pool.begin().await.unwrap();
-    outbox::append(&mut rolled_back, &[issued(order, 1)]).await.unwrap();
+    outbox::append(&mut rolled_back, &[shipped(order, 1)]).await.unwrap();
     rolled_back.rollback().await.unwrap();
-    let committed = issued(order, 2);
+    let committed = shipped(order, 2);
     house.write(std::slice::from_ref(&committed)).await;
     house.drained().await;
 
     let records = house.published();
     assert_eq!(records.len(), 1);
-    let (envelope, _) = kafka::decode(&records[0]).unwrap();
-    assert_eq!(&envelope, committed.envelope());
+    let published = kafka::decode(&records[0]).unwrap().envelope;
+    assert_eq!(&published, committed.envelope());
+    assert_eq!(published.tracestate.as_deref(), Some("vendor=1"), "it travels with traceparent");
     assert_eq!(number(&records[0]), 2);
-    assert_eq!(records[0].key, Some(order.to_string().into_bytes()));
+    assert_eq!(records[0].key, Some(order.as_bytes().to_vec()));
     shutdown.cancel();
     relay.await.unwrap();
 }
@@ -154,8 +177,8 @@ async fn rows_that_commit_out_of_order_are_all_published() {
     let house = House::new().await;
     let (shutdown, relay) = house.relay();
     let mut early = house.pool.begin().await.unwrap();
-    outbox::append(&mut early, &[issued(OrderId::new(), 1)]).await.unwrap();
-    house.write(&[issued(OrderId::new(), 2)]).await;
+    outbox::append(&mut early, &[shipped("P-1", 1)]).await.unwrap();
+    house.write(&[shipped("P-2", 2)]).await;
     house.drained().await; // the later id is published and deleted
     early.commit().await.unwrap();
     house.drained().await; // nobody woke the relay: it polls
@@ -176,9 +199,9 @@ async fn relays_share_the_shards_and_take_over_in_order() {
     let (shutdown, second) = house.relay();
     house.shares(&[8, 8]).await;
 
-    let orders: Vec<_> = (0..KEYS).map(|_| OrderId::new()).collect();
+    let parcels: Vec<_> = (0..KEYS).map(|key| format!("P-{key}")).collect();
     for number in 1..=EACH {
-        let batch: Vec<_> = orders.iter().map(|order| issued(*order, number)).collect();
+        let batch: Vec<_> = parcels.iter().map(|order| shipped(order, number)).collect();
         house.write(&batch).await;
         if number == EACH / 2 {
             first.abort(); // dies without a word, with records under way
@@ -198,9 +221,9 @@ async fn relays_share_the_shards_and_take_over_in_order() {
 #[tokio::test]
 async fn a_backlog_of_many_batches_is_published_once_and_in_order() {
     let house = House::new().await;
-    let orders: Vec<_> = (0..40).map(|_| OrderId::new()).collect();
+    let parcels: Vec<_> = (0..40).map(|key| format!("P-{key}")).collect();
     for number in 1..=50 {
-        let events: Vec<_> = orders.iter().map(|order| issued(*order, number)).collect();
+        let events: Vec<_> = parcels.iter().map(|order| shipped(order, number)).collect();
         house.write(&events).await;
     }
     let (shutdown, relay) = house.relay();
@@ -216,11 +239,11 @@ async fn a_backlog_of_many_batches_is_published_once_and_in_order() {
 #[tokio::test]
 async fn a_key_that_kafka_refuses_waits_and_the_others_go_on() {
     let house = House::new().await;
-    let (refused, fine) = (OrderId::new(), OrderId::new());
-    house.write(&[issued(refused, 1), issued(refused, 2), issued(fine, 1)]).await;
+    let (refused, fine) = ("P-1", "P-2");
+    house.write(&[shipped(refused, 1), shipped(refused, 2), shipped(fine, 1)]).await;
     // A topic that is not there: what Kafka refuses for good, and an operator can mend.
     sqlx::query("update outbox set topic = 'no.such.topic/' where key = $1 and id = (select min(id) from outbox)")
-        .bind(refused.to_string())
+        .bind(refused)
         .execute(&house.pool)
         .await
         .unwrap();
@@ -229,11 +252,11 @@ async fn a_key_that_kafka_refuses_waits_and_the_others_go_on() {
     eventually("the other key's event to be published", PATIENCE, left).await;
     assert!(house.metrics.render().contains("outbox_failed_total"));
 
-    sqlx::query("update outbox set topic = 'invoice.issued'").execute(&house.pool).await.unwrap();
+    sqlx::query("update outbox set topic = 'parcel.shipped'").execute(&house.pool).await.unwrap();
     house.drained().await;
     let delivered = first_deliveries(&house.published());
-    assert!(delivered[&refused.to_string().into_bytes()].contains(&1));
-    assert_eq!(delivered[&fine.to_string().into_bytes()], [1]);
+    assert!(delivered[refused.as_bytes()].contains(&1));
+    assert_eq!(delivered[fine.as_bytes()], [1]);
     shutdown.cancel();
     relay.await.unwrap();
 }
@@ -242,7 +265,7 @@ async fn a_key_that_kafka_refuses_waits_and_the_others_go_on() {
 async fn without_kafka_rows_wait_and_their_age_shows() {
     let house = House::new().await;
     let away = House { settings: Settings::new("127.0.0.1:1", "t-"), ..house };
-    away.write(&[issued(OrderId::new(), 1)]).await;
+    away.write(&[shipped("P-1", 1)]).await;
     let (shutdown, relay) = away.relay();
     let depth = async || {
         away.metrics.render().contains("outbox_depth{otel_scope_name=\"outbox\"} 1").then_some(())

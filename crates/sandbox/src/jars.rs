@@ -7,7 +7,7 @@ use crate::{
     step,
 };
 
-const POM: &str = include_str!("../../../deploy/pom.xml");
+const POM: &str = include_str!("../pom.xml");
 /// The version in the pom.
 pub(crate) const KAFKA_VERSION: &str = "4.3.1";
 

@@ -117,6 +117,18 @@ impl Kafka {
         &mut self.process
     }
 
+    /// Runs one of Kafka's own command-line tools against it, by the name of its class (`org.apache.kafka.tools.AclCommand`),
+    /// and waits until it has succeeded.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] with the last lines that it wrote if it failed, [`Error::Io`].
+    pub async fn run_tool(&self, class: &str, arguments: &[&str]) -> Result<(), Error> {
+        let mut command = self.plan.java()?;
+        command.arg(class).args(["--bootstrap-server", &self.brokers()]).args(arguments);
+        let log = self.folder().join("tool.log");
+        Process::spawn(class, command, &log, Life::WithParent)?.succeed().await
+    }
+
     /// Shuts it down; its folder and port stay for [`start_again`](Self::start_again).
     pub async fn halt(&mut self) -> ExitStatus {
         self.process.stop(GRACE).await

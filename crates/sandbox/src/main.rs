@@ -1,7 +1,8 @@
 //! `sandbox run -- <command>`: Postgres and Kafka for as long as one command runs.
 
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     os::unix::process::ExitStatusExt,
     process::{Command, ExitCode},
 };
@@ -55,6 +56,9 @@ async fn run(words: &[OsString]) -> Result<u8, Error> {
 
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
+    for (name, _) in env::vars_os().filter(|(name, _)| is_set_by_cargo(name)) {
+        command.env_remove(name);
+    }
     command.env(testing::POSTGRES_URL, servers.postgres.url());
     command.env(testing::KAFKA_BROKERS, servers.kafka.brokers());
     let mut told = None;
@@ -75,6 +79,28 @@ async fn run(words: &[OsString]) -> Result<u8, Error> {
     Ok(match code {
         Some(signal) => 128 + signal,
         None => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
+    })
+}
+
+/// Returns whether `cargo run` sets this variable for the program that it starts.
+///
+/// They describe the sandbox's own package. Build scripts ask to be run again when one of them
+/// changes (those of ring and sqlx do), so a cargo that is the command would rebuild all that
+/// depends on them, each time it is started in another way. What a user sets for cargo
+/// (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_INCREMENTAL`, ..) stays.
+/// <https://doc.rust-lang.org/cargo/reference/environment-variables.html>
+fn is_set_by_cargo(name: &OsStr) -> bool {
+    const NAMES: [&str; 6] = [
+        "CARGO",
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+        "CARGO_MANIFEST_DIR",
+        "CARGO_MANIFEST_LINKS",
+        "CARGO_MANIFEST_PATH",
+    ];
+    const PREFIXES: [&str; 2] = ["CARGO_PKG_", "CARGO_BIN_EXE_"];
+    name.to_str().is_some_and(|name| {
+        NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     })
 }
 

@@ -37,6 +37,8 @@ pub struct ServersOptions {
     pub postgres_port: Option<u16>,
     /// Kafka's port on 127.0.0.1, or `None` for a free one.
     pub kafka_port: Option<u16>,
+    /// Settings of Postgres, as [`ServerOptions::settings`].
+    pub postgres_settings: Vec<(String, String)>,
     /// The folder for `postgres.log` and `kafka.log`, or `None` for beside their data.
     pub logs: Option<PathBuf>,
     /// Whether they may be left running.
@@ -45,7 +47,12 @@ pub struct ServersOptions {
 
 impl ServersOptions {
     /// The options for one of them.
-    pub(crate) fn each(&self, name: &str, port: Option<u16>) -> ServerOptions {
+    pub(crate) fn each(
+        &self,
+        name: &str,
+        port: Option<u16>,
+        settings: &[(String, String)],
+    ) -> ServerOptions {
         ServerOptions {
             data: match &self.data {
                 Data::Temporary => Data::Temporary,
@@ -54,7 +61,7 @@ impl ServersOptions {
             port,
             log: self.logs.as_ref().map(|folder| folder.join(format!("{name}.log"))),
             life: self.life,
-            settings: Vec::new(),
+            settings: settings.to_owned(),
         }
     }
 }

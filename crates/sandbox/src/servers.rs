@@ -21,8 +21,8 @@ impl Servers {
         tools: &Tools,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
-        let postgres = options.each("postgres", options.postgres_port);
-        let kafka = options.each("kafka", options.kafka_port);
+        let postgres = options.each("postgres", options.postgres_port, &options.postgres_settings);
+        let kafka = options.each("kafka", options.kafka_port, &[]);
         let (postgres, kafka) = tokio::try_join!(
             Postgres::start(postgres, tools, progress),
             Kafka::start(kafka, tools, progress)

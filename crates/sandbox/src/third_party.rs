@@ -1,7 +1,7 @@
 //! The outside world: an inventory and receivers of webhooks that are as slow and as broken as they are told to be, and
 //! that show what they received.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 
-/// How many requests are remembered.
+/// How many requests are remembered unless more are asked for.
 const REMEMBERED: usize = 1000;
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// A long answer is sent in pieces of this, and is never in memory whole.
@@ -34,6 +34,9 @@ pub struct Behaviour {
     pub latency_ms: u64,
     /// The share of requests, 0 to 1, that it answers with `status`.
     pub failure_rate: f64,
+    /// The share of webhooks, 0 to 1, whose first try is answered with `status`; further tries of the same `webhook-id`
+    /// are not.
+    pub first_try_failure_rate: f64,
     /// What a failure is answered with.
     pub status: u16,
     /// It does not answer at all, until it behaves otherwise.
@@ -49,6 +52,7 @@ impl Default for Behaviour {
         Self {
             latency_ms: 0,
             failure_rate: 0.0,
+            first_try_failure_rate: 0.0,
             status: 500,
             hang: false,
             redirect_to: None,
@@ -101,10 +105,19 @@ impl ThirdParty {
 
     /// On an address.
     pub async fn listen(address: SocketAddr) -> Result<Self, Error> {
+        Self::listen_and_remember(address, REMEMBERED).await
+    }
+
+    /// Starts on a free port of loopback and remembers the last `requests` requests, for tests that count each.
+    pub async fn start_remembering(requests: usize) -> Result<Self, Error> {
+        Self::listen_and_remember((Ipv4Addr::LOCALHOST, 0).into(), requests).await
+    }
+
+    async fn listen_and_remember(address: SocketAddr, remembered: usize) -> Result<Self, Error> {
         let failed = |source| Error::Io { doing: format!("listen on {address}"), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let world = World::new();
+        let world = World::new(remembered);
         let router = routes(world.clone());
         let serving = tokio::spawn(async move {
             // It ends when it is aborted, and before that accepts whatever comes.
@@ -123,14 +136,14 @@ impl ThirdParty {
         format!("http://{}", self.address)
     }
 
-    /// The last thousand requests to inventory and webhooks, the newest last.
+    /// Returns the last requests to inventory and webhooks, the newest last: a thousand, or as many as were asked for.
     pub fn received(&self) -> Vec<Received> {
         self.world.received().iter().cloned().collect()
     }
 
     /// From now on it behaves so.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.world.behaviour.send_replace(behaviour);
+        self.world.behave(behaviour);
     }
 }
 
@@ -142,25 +155,45 @@ impl Drop for ThirdParty {
 
 #[derive(Clone, Debug)]
 struct World {
+    remembered: usize,
     received: Arc<Mutex<VecDeque<Received>>>,
+    /// Webhooks that were tried since it behaves as it does, while that tells first tries from others.
+    tried: Arc<Mutex<HashSet<String>>>,
     behaviour: Arc<watch::Sender<Behaviour>>,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(remembered: usize) -> Self {
         let behaviour = Arc::new(watch::Sender::new(Behaviour::default()));
-        Self { received: Arc::default(), behaviour }
+        Self { remembered, received: Arc::default(), tried: Arc::default(), behaviour }
+    }
+
+    fn behave(&self, behaviour: Behaviour) {
+        self.tried().clear();
+        self.behaviour.send_replace(behaviour);
     }
 
     fn received(&self) -> MutexGuard<'_, VecDeque<Received>> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tried(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this is the first try of a webhook, and is to fail.
+    fn fails_first_try(&self, rate: f64, headers: &HeaderMap) -> bool {
+        let id = headers.get("webhook-id").and_then(|id| id.to_str().ok());
+        // Ids are kept only while they matter: a third party may run for days.
+        let (true, Some(id)) = (rate > 0.0, id) else { return false };
+        self.tried().insert(id.to_owned()) && fastrand::f64() < rate
+    }
+
     fn remember(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> u64 {
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let mut received = self.received();
         let number = received.back().map_or(0, |last| last.number) + 1;
-        if received.len() >= REMEMBERED {
+        if received.len() >= self.remembered {
             received.pop_front();
         }
         received.push_back(Received {
@@ -176,18 +209,20 @@ impl World {
     }
 
     fn answered(&self, number: u64, status: StatusCode) {
-        if let Some(it) = self.received().iter_mut().find(|it| it.number == number) {
-            it.status = Some(status.as_u16());
+        let mut received = self.received();
+        if let Ok(at) = received.binary_search_by_key(&number, |it| it.number) {
+            received[at].status = Some(status.as_u16());
         }
     }
 
     /// What it answers instead of what it should.
-    async fn misbehave(&self) -> Option<Response> {
+    async fn misbehave(&self, headers: &HeaderMap) -> Option<Response> {
         let mut behaviour = self.behaviour.subscribe();
         let _ = behaviour.wait_for(|behaviour| !behaviour.hang).await;
         let behaviour = behaviour.borrow().clone();
         tokio::time::sleep(Duration::from_millis(behaviour.latency_ms)).await;
-        if fastrand::f64() < behaviour.failure_rate {
+        let fails_first_try = self.fails_first_try(behaviour.first_try_failure_rate, headers);
+        if fails_first_try || fastrand::f64() < behaviour.failure_rate {
             let status = StatusCode::from_u16(behaviour.status);
             return Some(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response());
         }
@@ -250,7 +285,7 @@ async fn answer_to(
     sound: Response,
 ) -> Response {
     let number = world.remember(method, uri, headers, body);
-    let answer = world.misbehave().await.unwrap_or(sound);
+    let answer = world.misbehave(headers).await.unwrap_or(sound);
     world.answered(number, answer.status());
     answer
 }
@@ -284,12 +319,18 @@ async fn behaviour(State(world): State<World>) -> Json<Behaviour> {
 }
 
 async fn behave(State(world): State<World>, body: Bytes) -> Response {
+    let is_share = |rate: f64| (0.0..=1.0).contains(&rate);
     match serde_json::from_slice::<Behaviour>(&body) {
-        Ok(behaviour) if (0.0..=1.0).contains(&behaviour.failure_rate) => {
-            world.behaviour.send_replace(behaviour);
+        Ok(it) if !is_share(it.failure_rate) => {
+            (StatusCode::BAD_REQUEST, "failure_rate must be 0 to 1\n").into_response()
+        }
+        Ok(it) if !is_share(it.first_try_failure_rate) => {
+            (StatusCode::BAD_REQUEST, "first_try_failure_rate must be 0 to 1\n").into_response()
+        }
+        Ok(behaviour) => {
+            world.behave(behaviour);
             StatusCode::NO_CONTENT.into_response()
         }
-        Ok(_) => (StatusCode::BAD_REQUEST, "failure_rate must be 0 to 1\n").into_response(),
         Err(error) => {
             (StatusCode::BAD_REQUEST, format!("the behaviour: {error}\n")).into_response()
         }
@@ -308,9 +349,13 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     async fn ask(third_party: &ThirdParty, path: &str) -> TcpStream {
+        ask_with(third_party, path, "x-odd: 1").await
+    }
+
+    async fn ask_with(third_party: &ThirdParty, path: &str, header: &str) -> TcpStream {
         let mut stream = TcpStream::connect(third_party.address()).await.unwrap();
         let head =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nx-odd: 1\r\n\r\n{{}}");
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n{header}\r\n\r\n{{}}");
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     }
@@ -344,6 +389,18 @@ mod tests {
         third_party.behave(Behaviour { redirect_to, ..Behaviour::default() });
         let answer = head(&mut ask(&third_party, "/webhooks/a").await).await;
         assert!(answer.starts_with("HTTP/1.1 302") && answer.contains("http://10.0.0.1/"));
+    }
+
+    #[tokio::test]
+    async fn the_first_try_of_a_webhook_fails_and_further_ones_do_not() {
+        let third_party = ThirdParty::start().await.unwrap();
+        third_party.behave(Behaviour { first_try_failure_rate: 1.0, ..Behaviour::default() });
+        let mut answers = Vec::new();
+        for id in ["webhook-id: a", "webhook-id: a", "webhook-id: b", "x-odd: 1"] {
+            let answer = head(&mut ask_with(&third_party, "/webhooks/shop", id).await).await;
+            answers.push(answer[9..12].to_owned());
+        }
+        assert_eq!(answers, ["500", "204", "500", "204"]);
     }
 
     #[tokio::test]

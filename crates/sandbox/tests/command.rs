@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
 use std::{
+    env,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
@@ -79,6 +80,25 @@ fn it_sets_the_variables_exits_as_the_command_and_leaves_nothing() {
         "{text}"
     );
     assert_eq!((run.files(), run.processes()), (vec![], vec![]));
+}
+
+#[test]
+fn the_command_gets_no_variables_that_cargo_set_for_the_sandbox() {
+    let mut run = sandbox("env | grep ^CARGO");
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO"))
+    {
+        run.command.env_remove(name);
+    }
+    for name in ["CARGO", "CARGO_BIN_NAME", "CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH"] {
+        run.command.env(name, "the sandbox's");
+    }
+    run.command.env("CARGO_PKG_NAME", "sandbox").env("CARGO_PKG_VERSION_PATCH", "1");
+    run.command.env("CARGO_INCREMENTAL", "0").env("CARGO_TARGET_DIR", "elsewhere");
+    let (code, text) = run.output();
+    assert_eq!(code, Some(0), "{text}");
+    let mut found: Vec<_> = text.lines().filter(|line| line.starts_with("CARGO")).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["CARGO_INCREMENTAL=0", "CARGO_TARGET_DIR=elsewhere"], "{text}");
 }
 
 #[tokio::test]

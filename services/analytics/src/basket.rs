@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use consumer::Received;
-use events::{OrderCompleted, TenantId};
+use envelope::TenantId;
+use events::OrderCompleted;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;

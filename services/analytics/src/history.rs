@@ -1,7 +1,8 @@
 //! The history of each order.
 
 use consumer::Received;
-use events::{Event, OrderId, TenantId};
+use envelope::TenantId;
+use events::{OrderEvent, OrderId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
@@ -13,7 +14,7 @@ use tracing::Instrument;
 pub(crate) struct Entry {
     #[serde(rename = "type")]
     event_type: String,
-    version: i64,
+    version: Option<i64>,
     event_id: String,
     correlation_id: String,
     #[serde(with = "time::serde::rfc3339::option")]
@@ -23,7 +24,7 @@ pub(crate) struct Entry {
 }
 
 /// Notes events, each once.
-pub(crate) async fn note<E: Event>(
+pub(crate) async fn note<E: OrderEvent>(
     tx: &mut PgConnection,
     events: &[Received<E>],
 ) -> sqlx::Result<()> {

@@ -2,7 +2,7 @@
 
 use chassis::Service;
 use consumer::Subscription;
-use events::{Event, InvoiceIssued};
+use events::INVOICE_ISSUED;
 
 use crate::consumers::order_completed::IssueInvoice;
 use crate::{Config, api};
@@ -12,7 +12,7 @@ pub fn build(config: Config) -> Service {
     Service::new("billing", config.chassis)
         .ports(8082, 9182)
         .migrations(sqlx::migrate!("./migrations"))
-        .publishes(&[InvoiceIssued::TYPE])
+        .publishes([INVOICE_ISSUED])
         .subscription(|_| Subscription::new("billing").each_once(IssueInvoice))
         .routes(|parts| api::routes(parts.pool.clone()))
 }

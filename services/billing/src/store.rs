@@ -1,4 +1,5 @@
-use events::{InvoiceId, Order, OrderId, TenantId};
+use envelope::TenantId;
+use events::{InvoiceId, Order, OrderId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chassis::Service;
-use events::{Event, OrderCompleted, OrderCreated, OrderUpdated};
+use events::{ORDER_COMPLETED, ORDER_CREATED, ORDER_UPDATED};
 
 use crate::activity::{self, ActivityLog};
 use crate::downstream::Downstream;
@@ -16,7 +16,7 @@ pub fn build(config: Config) -> Service {
         .ports(8081, 9181)
         .requires(downstream.check())
         .migrations(sqlx::migrate!())
-        .publishes(&[OrderCreated::TYPE, OrderUpdated::TYPE, OrderCompleted::TYPE])
+        .publishes([ORDER_CREATED, ORDER_UPDATED, ORDER_COMPLETED])
         .on_served(|parts| {
             let log = ActivityLog::new(parts.pool.clone());
             move |defer, served| log.note(defer, served)

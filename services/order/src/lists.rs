@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use events::TenantId;
+use envelope::TenantId;
 use serde_json::Value;
 
 /// How long a list is served without asking the database. Another instance's change shows at the latest then.

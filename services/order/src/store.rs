@@ -2,7 +2,8 @@
 //! `Idempotency-Key` and the events, or none of them. One round trip, and no transaction that could stay open.
 
 use chassis::IdempotencyRow;
-use events::{Item, OrderId, OrderStatus, TenantId};
+use envelope::TenantId;
+use events::{Item, OrderId, OrderStatus};
 use outbox::{Columns, Prepared};
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;

@@ -20,6 +20,8 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Health {
     pool: PgPool,
     kafka: watch::Receiver<Kafka>,
+    /// What is wrong with the topics that the service owns.
+    topics: watch::Receiver<Vec<String>>,
     subscriptions: Vec<(String, Status)>,
     /// `true` once the migrations are done and the API listens.
     started: watch::Receiver<bool>,
@@ -48,17 +50,21 @@ pub(super) struct Report {
     status: Verdict,
     database: &'static str,
     kafka: Kafka,
-    subscriptions: BTreeMap<String, &'static str>,
+    /// What is wrong with the topics that the service owns.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    topics: Vec<String>,
+    subscriptions: BTreeMap<String, String>,
 }
 
 impl Health {
     pub(crate) fn new(
         pool: PgPool,
         KafkaState(kafka): KafkaState,
+        topics: watch::Receiver<Vec<String>>,
         subscriptions: Vec<(String, Status)>,
         started: watch::Receiver<bool>,
     ) -> Self {
-        Self { pool, kafka, subscriptions, started }
+        Self { pool, kafka, topics, subscriptions, started }
     }
 
     /// Asks the database, and returns the status code and body of `/readyz`.
@@ -72,8 +78,10 @@ impl Health {
             .iter()
             .map(|(group, status)| (group.clone(), status.state()))
             .collect();
-        let troubled =
-            kafka == Kafka::Away || subscriptions.iter().any(|(_, state)| *state != State::Running);
+        let topics = self.topics.borrow().clone();
+        let troubled = kafka == Kafka::Away
+            || !topics.is_empty()
+            || subscriptions.iter().any(|(_, state)| *state != State::Running);
         let verdict = match (database && *self.started.borrow(), troubled) {
             (false, _) => Verdict::Unready,
             (true, true) => Verdict::Degraded,
@@ -88,23 +96,18 @@ impl Health {
             status: verdict,
             database: if database { "up" } else { "away" },
             kafka,
+            topics,
             subscriptions: subscriptions
                 .into_iter()
-                .map(|(group, state)| (group, name(state)))
+                .map(|(group, state)| (group, state.to_string()))
                 .collect(),
         };
         (code, report)
     }
 }
 
-fn name(state: State) -> &'static str {
-    match state {
-        State::Running => "running",
-        State::Halted => "halted: a dead letter can't be written",
-        State::Waiting => "waiting for the database",
-        State::Stopped => "stopped",
-    }
-}
+/// Publishes what is wrong with the topics that the service owns.
+pub(crate) type TopicProblems = watch::Sender<Vec<String>>;
 
 /// State of Kafka as [`probe_kafka`] last found it.
 pub(crate) struct KafkaState(watch::Receiver<Kafka>);

@@ -16,11 +16,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json as Body, Router};
 use consumer::Faults;
-use events::CorrelationId;
+use envelope::CorrelationId;
 use sqlx::PgPool;
 use telemetry::Metrics;
 
-pub(crate) use health::{Health, kafka_state, probe_kafka};
+pub(crate) use health::{Health, TopicProblems, kafka_state, probe_kafka};
 
 use crate::config::Secret;
 use crate::http::Problem;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clap::Args;
 use consumer::Options;
-use kafka::Settings;
 use kafka::rdkafka::consumer::BaseConsumer;
 use kafka::rdkafka::error::KafkaError;
+use kafka::{Settings, TopicPolicy};
 use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
@@ -60,6 +60,9 @@ pub struct Config {
     /// Further librdkafka properties (TLS, SASL), `property=value,..`
     #[arg(long, env = "KAFKA_PROPERTIES", hide_env_values = true)]
     kafka_properties: Option<Secret>,
+    /// What is done about topics: `create` those of its own that are missing, only `verify` them, or `off`
+    #[arg(long, env = "KAFKA_TOPICS", default_value = "create")]
+    kafka_topics: TopicPolicy,
     /// Where the public API listens [default: the service's port on 127.0.0.1]
     #[arg(long, env = "HTTP_ADDR")]
     http_addr: Option<SocketAddr>,
@@ -109,6 +112,7 @@ impl Config {
             kafka_brokers: Some(brokers.to_owned()),
             kafka_topic_prefix: topic_prefix.to_owned(),
             kafka_properties: None,
+            kafka_topics: TopicPolicy::Create,
             http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             tenants: secret("demo-acme=acme,demo-globex=globex"),
@@ -120,6 +124,17 @@ impl Config {
             faults: Switch::On,
             log_format: None,
         }
+    }
+
+    /// As with `KAFKA_TOPICS=verify`: nothing is created.
+    #[must_use]
+    pub fn verifying_topics(mut self) -> Self {
+        self.kafka_topics = TopicPolicy::Verify;
+        self
+    }
+
+    pub(crate) fn topic_policy(&self) -> TopicPolicy {
+        self.kafka_topics
     }
 
     /// As with `SUBSCRIBE=off`: events come by `POST /events` alone.

@@ -43,14 +43,14 @@ async fn take(
         let detail = format!("this credential may not send {event_type} as {source}");
         return Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail));
     }
-    let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.hears(event_type)).collect();
+    let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.handles(event_type)).collect();
     if feeds.is_empty() {
-        return Err(Problem::unprocessable(format!("nobody here hears {event_type}")));
+        return Err(Problem::unprocessable(format!("no subscription handles {event_type}")));
     }
     let mut outcomes = BTreeMap::new();
     let mut failed = None;
     for feed in feeds {
-        match feed.take(event.envelope.clone(), &event.data).await {
+        match feed.take(event.raw()).await {
             Ok(outcome) => {
                 outcomes.insert(feed.group().to_owned(), outcome.as_str());
             }

@@ -3,7 +3,7 @@ use std::sync::{Arc, OnceLock};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use events::{Cause, CorrelationId, TenantId};
+use envelope::{Cause, CorrelationId, TenantId};
 use telemetry::TraceContext;
 use tracing::Span;
 
@@ -23,12 +23,16 @@ pub struct Caller {
 impl Caller {
     /// Returns the cause of the events that the request publishes.
     pub fn cause(&self) -> Cause {
-        Cause {
-            correlation_id: self.correlation_id.clone(),
-            causation_id: None,
-            traceparent: TraceContext::current().map(|context| context.traceparent),
-        }
+        cause_here(self.correlation_id.clone())
     }
+}
+
+/// Returns the cause of what is created in the current span.
+pub(super) fn cause_here(correlation_id: CorrelationId) -> Cause {
+    let context = TraceContext::current();
+    let (traceparent, tracestate) =
+        context.map(|context| (context.traceparent, context.tracestate)).unzip();
+    Cause { traceparent, tracestate: tracestate.flatten(), ..Cause::new(correlation_id) }
 }
 
 /// Tenant of the request that is served. The extractor of [`Caller`] sets it, the layer reads it after the response.

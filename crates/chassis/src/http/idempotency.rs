@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use events::TenantId;
+use envelope::TenantId;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use events::TenantId;
+use envelope::TenantId;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use events::CorrelationId;
+use envelope::{Cause, CorrelationId};
 
-use super::caller::{bearer, unknown_key};
+use super::caller::{bearer, cause_here, unknown_key};
 use super::keys::{Keys, Meaning};
 use super::problem::Problem;
 
@@ -53,6 +53,11 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Returns the cause of the events and jobs that the request leads to.
+    pub fn cause(&self) -> Cause {
+        cause_here(self.correlation_id.clone())
+    }
+
     /// Returns `true` if the service may send events of this type and source.
     pub(crate) fn may_send(&self, event_type: &str, source: &str) -> bool {
         self.source == source && self.event_types.contains(event_type)

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use defer::Defer;
-use events::{CorrelationId, TenantId};
+use envelope::{CorrelationId, TenantId};
 use telemetry::instruments::{Histogram, Meter};
 use telemetry::{KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};

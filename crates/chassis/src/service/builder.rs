@@ -6,7 +6,7 @@ use axum::Router;
 use consumer::{Options, Subscription};
 use defer::Defer;
 use jobs::Worker;
-use kafka::Topic;
+use kafka::TopicSpec;
 use outbox::Wake;
 use pg::Migrations;
 use sqlx::PgPool;
@@ -40,7 +40,7 @@ pub struct Service {
     pub(super) public_port: u16,
     pub(super) admin_port: u16,
     pub(super) migrations: Option<Migrations>,
-    pub(super) publishes: Vec<Topic>,
+    pub(super) publishes: Vec<TopicSpec>,
     pub(super) routes: Vec<Build<Router>>,
     pub(super) subscriptions: Vec<(Build<Subscription>, Options)>,
     pub(super) required: Result<(), ConfigError>,
@@ -95,10 +95,11 @@ impl Service {
         self
     }
 
-    /// Adds event types that the service publishes through its outbox.
+    /// Adds topics that the service publishes to through its outbox. It owns them: those that are missing are created,
+    /// unless `KAFKA_TOPICS` says otherwise.
     #[must_use]
-    pub fn publishes(mut self, event_types: &[&str]) -> Self {
-        self.publishes.extend(event_types.iter().map(|event_type| Topic::event(event_type)));
+    pub fn publishes(mut self, topics: impl IntoIterator<Item = TopicSpec>) -> Self {
+        self.publishes.extend(topics);
         self
     }
 

@@ -2,6 +2,7 @@
 
 mod builder;
 mod migrate;
+mod own_topics;
 mod run;
 mod running;
 mod start;

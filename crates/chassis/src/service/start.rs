@@ -1,29 +1,26 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
 use defer::{DeferLayer, Deferrer};
 use jobs::Worker;
-use kafka::Topic;
+use kafka::TopicSpec;
 use outbox::{Relay, Wake};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
 use super::migrate::migrate;
+use super::own_topics::ensure_topics;
 use super::running::{DRAIN_INTAKE, Running};
-use crate::admin::{self, Admin, Health};
+use crate::admin::{self, Admin, Health, TopicProblems};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
 use crate::http::{self, OnServed, RequestLayer, Senders, Tenants};
-
-const BACKOFF: Duration = Duration::from_secs(1);
 
 /// Why a service did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +67,10 @@ impl Service {
         let work = start.build_work(self.subscriptions, self.worker, self.background)?;
 
         // The admin port first: it says that the service is not ready yet, and why.
-        let ready = start.serve_admin(admin.listener, &work);
+        let (ready, problems) = start.serve_admin(admin.listener, &work);
         migrate(start.settings.database.clone(), self.migrations).await?;
 
-        start.publish(self.publishes);
+        start.publish(self.publishes, problems);
         let feeds = work.consumers.iter().map(Consumer::feed).collect();
         start.run(work);
         let router = start.public_router(self.routes, feeds, self.on_served);
@@ -153,11 +150,12 @@ impl Start {
             let (pool, wake) = (self.parts.pool.clone(), self.parts.jobs.clone());
             build(&self.parts, Worker::new(pool, wake, &self.metrics.meter("jobs")))
         });
+        let policy = self.config.topic_policy();
         let consumers = subscriptions.into_iter().map(|(build, options)| {
             let options = self.config.subscription_options(&options);
             options.check(pg::IDLE_IN_TRANSACTION)?;
             self.config.check_subscription(&options, DRAIN_INTAKE)?;
-            Ok(self.consumer(build(&self.parts)).options(options))
+            Ok(self.consumer(build(&self.parts)).options(options).topic_policy(policy))
         });
         let consumers = consumers.collect::<Result<_, StartError>>()?;
         Ok(Work { consumers, worker: worker.transpose()?, background })
@@ -173,15 +171,21 @@ impl Start {
         })
     }
 
-    /// Serves the admin port and probes Kafka. Returns the sender that makes the service ready.
-    fn serve_admin(&self, listener: TcpListener, work: &Work) -> watch::Sender<bool> {
+    /// Serves the admin port and probes Kafka. Returns the sender that makes the service ready, and the one for problems of
+    /// the topics that it owns.
+    fn serve_admin(
+        &self,
+        listener: TcpListener,
+        work: &Work,
+    ) -> (watch::Sender<bool>, TopicProblems) {
         let (ready, is_ready) = watch::channel(false);
         let (kafka, kafka_state) = admin::kafka_state();
+        let (problems, topics) = watch::channel(Vec::new());
         let consumed = work.consumers.iter().filter(|_| self.config.subscribes());
         let statuses = consumed.map(|consumer| (consumer.group(), consumer.status())).collect();
         let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
         let router = admin::routes(Admin {
-            health: Health::new(self.parts.pool.clone(), kafka_state, statuses, is_ready),
+            health: Health::new(self.parts.pool.clone(), kafka_state, topics, statuses, is_ready),
             metrics: self.metrics.clone(),
             pool: self.parts.pool.clone(),
             jobs: self.parts.jobs.clone(),
@@ -191,17 +195,18 @@ impl Start {
         let outlet = &self.running.outlet;
         outlet.spawn(http::serve(listener, router, outlet.shutdown()));
         outlet.spawn(admin::probe_kafka(self.settings.kafka.clone(), kafka, outlet.shutdown()));
-        ready
+        (ready, problems)
     }
 
     /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.
-    fn publish(&self, topics: Vec<Topic>) {
+    fn publish(&self, topics: Vec<TopicSpec>, problems: TopicProblems) {
         if topics.is_empty() {
             return;
         }
         let (database, kafka) = (self.settings.database.clone(), self.settings.kafka.clone());
         let Running { outlet, panicked, .. } = &self.running;
-        outlet.spawn(create_topics(kafka.clone(), topics, outlet.shutdown()));
+        let policy = self.config.topic_policy();
+        outlet.spawn(ensure_topics(kafka.clone(), topics, policy, problems, outlet.shutdown()));
         let meter = self.metrics.meter("outbox");
         let relay = Relay::new(database, kafka, self.parts.wake.clone(), &meter);
         outlet.spawn_vital("relay", relay.run(outlet.shutdown()), panicked);
@@ -261,12 +266,4 @@ async fn listen(variable: &'static str, address: SocketAddr) -> Result<Bound, St
     // With port 0 the system has chosen one.
     let address = listener.local_addr().map_err(refused)?;
     Ok(Bound { listener, address })
-}
-
-async fn create_topics(kafka: kafka::Settings, topics: Vec<Topic>, shutdown: CancellationToken) {
-    while let Some(Err(error)) = shutdown.run_until_cancelled(kafka::ensure(&kafka, &topics)).await
-    {
-        tracing::warn!(error = &error as &dyn std::error::Error, "topics not created, retrying");
-        shutdown.run_until_cancelled(tokio::time::sleep(BACKOFF)).await;
-    }
 }

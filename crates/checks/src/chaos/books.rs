@@ -7,6 +7,8 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use super::Error;
+use super::mail::Tally;
+use super::receivers::Tries;
 use super::scene::Scene;
 use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
 
@@ -17,8 +19,39 @@ pub(crate) const SAID_OF_INVOICES: &str = "invoice.issued";
 /// An order as its database has it.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
+    pub(crate) tenant: String,
     pub(crate) version: i64,
     pub(crate) completed: bool,
+}
+
+/// An e-mail as notification wrote it.
+#[derive(Debug)]
+pub(crate) struct Email {
+    pub(crate) kind: String,
+    pub(crate) message_id: String,
+}
+
+/// An event that notification is to tell a webhook.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) order: Uuid,
+    pub(crate) event_type: String,
+    pub(crate) status: String,
+}
+
+/// Jobs of notification that are still to be run.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    pub(crate) emails: HashSet<(Uuid, String)>,
+    pub(crate) deliveries: HashSet<String>,
+}
+
+/// Attempts that notification counts as failed although the receiver refused none of them: a time limit ran out, perhaps
+/// after the acceptance.
+#[derive(Debug)]
+pub(crate) struct Unclear {
+    pub(crate) emails: u32,
+    pub(crate) webhooks: u32,
 }
 
 /// Source and id of an event.
@@ -32,10 +65,20 @@ pub(crate) struct Books {
     pub(crate) placed_twice: Vec<String>,
     /// Invoice ids by order.
     pub(crate) invoices: HashMap<Uuid, Vec<Uuid>>,
-    /// Kinds of e-mails by order, as notification has them.
-    pub(crate) emails: HashMap<Uuid, Vec<String>>,
+    /// E-mails by order, as notification has them.
+    pub(crate) emails: HashMap<Uuid, Vec<Email>>,
+    /// Deliveries by `webhook-id`, as notification has them.
+    pub(crate) deliveries: HashMap<String, Delivery>,
+    /// E-mails, by order and kind, and deliveries whose job is still to be run.
+    pub(crate) jobs: Jobs,
+    /// What the mail server accepted, by `Message-ID`.
+    pub(crate) mails: HashMap<String, Tally>,
+    /// What the webhook target received, by `webhook-id`.
+    pub(crate) webhooks: HashMap<String, Tries>,
     /// Whether an order is completed, as analytics has it.
     pub(crate) counted: HashMap<Uuid, bool>,
+    /// Attempts whose outcome notification could not know.
+    pub(crate) unclear: Unclear,
     /// What billing's inbox has.
     pub(crate) inbox: HashSet<EventKey>,
     /// All records, by topic.
@@ -68,6 +111,12 @@ impl Books {
             placed_twice: placed_twice(&mut order).await?,
             invoices: invoices(&mut billing).await?,
             emails: emails(&mut notification).await?,
+            deliveries: deliveries(&mut notification).await?,
+            // Before what arrived: a job that is gone by now has sent.
+            jobs: jobs(&mut notification).await?,
+            mails: scene.receivers.mail.tallies(),
+            webhooks: scene.receivers.webhooks(),
+            unclear: unclear(scene).await,
             counted: counted(&mut analytics).await?,
             inbox: inbox(&mut billing).await?,
             records,
@@ -111,14 +160,12 @@ pub(crate) fn event_key(record: &Record) -> Option<EventKey> {
 }
 
 async fn orders(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, OrderRow>> {
-    let rows: Vec<(Uuid, i64, bool)> =
-        sqlx::query_as("select id, version, status = 'completed' from orders")
+    let rows: Vec<(Uuid, String, i64, bool)> =
+        sqlx::query_as("select id, tenant_id, version, status = 'completed' from orders")
             .fetch_all(database)
             .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, version, completed)| (id, OrderRow { version, completed }))
-        .collect())
+    let row = |(id, tenant, version, completed)| (id, OrderRow { tenant, version, completed });
+    Ok(rows.into_iter().map(row).collect())
 }
 
 async fn placed_twice(database: &mut PgConnection) -> sqlx::Result<Vec<String>> {
@@ -139,14 +186,58 @@ async fn invoices(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec
     Ok(by_order)
 }
 
-async fn emails(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<String>>> {
-    let rows: Vec<(Uuid, String)> =
-        sqlx::query_as("select order_id, kind from emails").fetch_all(database).await?;
+async fn emails(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<Email>>> {
+    let rows: Vec<(Uuid, String, String)> =
+        sqlx::query_as("select order_id, kind, message_id from emails").fetch_all(database).await?;
     let mut by_order: HashMap<_, Vec<_>> = HashMap::new();
-    for (order, kind) in rows {
-        by_order.entry(order).or_default().push(kind);
+    for (order, kind, message_id) in rows {
+        by_order.entry(order).or_default().push(Email { kind, message_id });
     }
     Ok(by_order)
+}
+
+async fn deliveries(database: &mut PgConnection) -> sqlx::Result<HashMap<String, Delivery>> {
+    let rows: Vec<(Uuid, Uuid, String, String)> =
+        sqlx::query_as("select id, order_id, event_type, status from deliveries")
+            .fetch_all(database)
+            .await?;
+    let row = |(id, order, event_type, status): (Uuid, _, _, _)| {
+        (id.to_string(), Delivery { order, event_type, status })
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn jobs(database: &mut PgConnection) -> sqlx::Result<Jobs> {
+    let emails: Vec<(Uuid, String)> = sqlx::query_as(
+        "select (payload->>'order_id')::uuid, payload->>'kind' from job
+         where kind = 'send-email' and failed_at is null",
+    )
+    .fetch_all(&mut *database)
+    .await?;
+    let deliveries: Vec<String> = sqlx::query_scalar(
+        "select payload->>'delivery' from job where kind = 'deliver-webhook' and failed_at is null",
+    )
+    .fetch_all(database)
+    .await?;
+    let (emails, deliveries) = (emails.into_iter().collect(), deliveries.into_iter().collect());
+    Ok(Jobs { emails, deliveries })
+}
+
+async fn unclear(scene: &Scene) -> Unclear {
+    let failed = async |kind: &str| {
+        let failed = scene.notification.metric("jobs_failed_total", kind).await;
+        // A count, so whole and not negative.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let failed = failed as u32;
+        failed
+    };
+    let mail = &scene.receivers.mail;
+    let refused = u32::try_from(mail.refused() + mail.abandoned()).unwrap_or(u32::MAX);
+    let not_accepted: u32 = scene.receivers.webhooks().values().map(|tries| tries.failed).sum();
+    Unclear {
+        emails: failed("send-email").await.saturating_sub(refused),
+        webhooks: failed("deliver-webhook").await.saturating_sub(not_accepted),
+    }
 }
 
 async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, bool>> {

@@ -1,22 +1,25 @@
-//! The suite is tested too: a bug is seeded, and a named invariant must turn red.
+//! The suite is tested too: a bug is patched into a copy of the tree, and a named invariant must turn red.
+//!
+//! The patches are in `crates/checks/bugs`, one for each entry of [`BUGS`].
 
-use std::path::Path;
+use tokio::task::block_in_place;
 
 use super::Error;
 use super::faults::FAULTS;
+use super::patched_tree::PatchedTree;
 use super::trial::Trial;
 
-/// A bug that is seeded by `SABOTAGE_BUG`, and who finds it.
+/// A bug, and what finds it. Its patch is `crates/checks/bugs/<name>.patch`.
 #[derive(Debug)]
 pub(crate) struct Bug {
     pub(crate) name: &'static str,
     /// The fault under which it shows.
     pub(crate) fault: &'static str,
-    /// What turns red.
+    /// The invariant that turns red.
     pub(crate) invariant: &'static str,
 }
 
-/// All that the suite is known to find.
+/// The bugs that the suite is known to find.
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "dead-letter-failure-ignored",
@@ -40,27 +43,79 @@ pub(crate) const BUGS: &[Bug] = &[
         invariant: "nothing_uncommitted",
     },
     Bug { name: "unavailable-counted", fault: "connections-cut", invariant: "only_poison_is_dead" },
+    Bug {
+        name: "job-acknowledged-before-it-ran",
+        fault: "notification-killed-sending",
+        invariant: "every_email_sent",
+    },
+    Bug {
+        name: "webhook-delivered-on-500",
+        fault: "receivers-fail",
+        invariant: "every_webhook_delivered",
+    },
 ];
 
-/// Seeds one bug, or `all` in turn. True: each was found.
-pub(crate) async fn hunt(programs: &Path, name: &str) -> Result<bool, Error> {
+/// Seeds one bug, or `all` in turn. Returns whether each was found; a bug that could not be seeded was not.
+pub(crate) async fn hunt(tree: &PatchedTree, name: &str) -> Result<bool, Error> {
     let bugs: Vec<_> = BUGS.iter().filter(|bug| name == "all" || bug.name == name).collect();
     if bugs.is_empty() {
         return Err("there is no such bug; --list shows them".into());
     }
     let mut all_found = true;
     for bug in bugs {
-        let fault = FAULTS.iter().find(|fault| fault.name == bug.fault);
-        let fault = fault.ok_or_else(|| format!("there is no fault {}", bug.fault))?;
-        let row = Trial { fault, programs, bug: Some(bug.name) }.run().await;
-        // A trial that broke down, or a fault that did not strike, shows nothing.
-        let sound = ["struck", "trial_completed"];
-        let sound = sound.iter().all(|name| row.invariants.get(name) == Some(&true));
-        let found = sound && row.invariants.get(bug.invariant) == Some(&false);
-        let verdict = if found { "found" } else { "MISSED" };
-        println!("{verdict:<6} {:<30} should turn {} red", bug.name, bug.invariant);
-        println!("       {}", row.line());
-        all_found &= found;
+        all_found &= match block_in_place(|| tree.build(bug.name)) {
+            Ok(()) => is_found(tree, bug).await?,
+            Err(error) => {
+                eprintln!("chaos: {error}");
+                false
+            }
+        };
     }
     Ok(all_found)
+}
+
+/// Applies the fault to what was built with the bug.
+async fn is_found(tree: &PatchedTree, bug: &Bug) -> Result<bool, Error> {
+    let fault = FAULTS.iter().find(|fault| fault.name == bug.fault);
+    let fault = fault.ok_or_else(|| format!("there is no fault {}", bug.fault))?;
+    let row = Trial { fault, programs: &tree.programs() }.run().await;
+    // A trial that broke down, or a fault that did not strike, shows nothing.
+    let sound = ["struck", "trial_completed"];
+    let sound = sound.iter().all(|name| row.invariants.get(name) == Some(&true));
+    let found = sound && row.invariants.get(bug.invariant) == Some(&false);
+    let verdict = if found { "found" } else { "MISSED" };
+    println!("{verdict:<6} {:<30} should turn {} red", bug.name, bug.invariant);
+    println!("       {}", row.line());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn each_bug_has_a_patch_and_each_patch_a_bug() {
+        let folder = PatchedTree::patches(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let files: BTreeSet<_> = files.map(|name| name.into_string().unwrap()).collect();
+        let named: BTreeSet<_> = BUGS.iter().map(|bug| format!("{}.patch", bug.name)).collect();
+        assert_eq!(files, named);
+    }
+
+    #[test]
+    fn a_patch_says_which_fault_shows_its_bug_by_which_invariant() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for bug in BUGS {
+            let patch = PatchedTree::patches(&root).join(format!("{}.patch", bug.name));
+            let text = fs::read_to_string(patch).unwrap();
+            let (header, _) = text.split_once("\ndiff --git ").unwrap();
+            assert!(header.contains(&format!("fault {},", bug.fault)), "{header}");
+            assert!(header.contains(&format!("invariant {} ", bug.invariant)), "{header}");
+            assert!(FAULTS.iter().any(|fault| fault.name == bug.fault), "{bug:?}");
+        }
+    }
 }

@@ -103,7 +103,7 @@ fn one_of_each_email(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for (order, row) in &books.orders {
         let emails = books.emails.get(order).map_or(&[][..], Vec::as_slice);
-        let count = |kind: &str| emails.iter().filter(|it| *it == kind).count();
+        let count = |kind: &str| emails.iter().filter(|it| it.kind == kind).count();
         let wanted = usize::from(row.completed);
         for kind in ["confirmation", "receipt"] {
             if count(kind) != wanted {

@@ -6,21 +6,26 @@ mod faults;
 mod instance;
 mod invariants;
 mod load;
+mod mail;
+mod patched_tree;
+mod receivers;
 mod report;
 mod scene;
+mod sends;
 mod settle;
 mod system;
 mod topics;
 mod trial;
 mod written;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use self::bugs::BUGS;
 use self::faults::{FAULTS, Fault};
+use self::patched_tree::PatchedTree;
 use self::report::{Report, Row};
 use self::trial::Trial;
 
@@ -37,21 +42,25 @@ struct Arguments {
     /// Only a few quick ones, for which services as they are shipped will do
     #[arg(long)]
     short: bool,
-    /// Seed a bug (`all`: each in turn) and see that the suite finds it
+    /// Patch a bug into a copy of the tree (`all`: each in turn), build it, and see that the suite finds it
     #[arg(long)]
     bug: Option<String>,
     /// List the faults and the bugs
     #[arg(long)]
     list: bool,
-    /// The folder of the services' programs, built with `sabotage/on` (but for `--short`)
+    /// The folder of the services' programs, built with `sabotage/on` (but for `--short`); with `--bug`, the dependencies
+    /// that were built for them are used again
     #[arg(long, default_value = "target/chaos/debug")]
     programs: PathBuf,
+    /// The folder of the copy of the tree that `--bug` patches, and of its builds
+    #[arg(long, default_value = "target/chaos-bugs")]
+    patched: PathBuf,
     /// Where the report goes
     #[arg(long, default_value = "target/chaos.json")]
     report: PathBuf,
 }
 
-/// The whole of the program. Fails if any invariant is false, or if a seeded bug was not found.
+/// Runs the program. Fails if any invariant does not hold, or if a seeded bug was not found.
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
@@ -59,7 +68,7 @@ pub async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let ended = match &arguments.bug {
-        Some(bug) => Box::pin(bugs::hunt(&arguments.programs, bug)).await,
+        Some(bug) => Box::pin(hunt(&arguments, bug)).await,
         None => Box::pin(run(&arguments)).await,
     };
     match ended {
@@ -82,7 +91,14 @@ fn list() {
     }
 }
 
-/// True: every invariant held.
+/// Returns whether each bug of this name was found.
+async fn hunt(arguments: &Arguments, bug: &str) -> Result<bool, Error> {
+    let tree = PatchedTree::new(Path::new("."), &arguments.patched)?;
+    tree.reuse_dependencies(&arguments.programs)?;
+    bugs::hunt(&tree, bug).await
+}
+
+/// Returns whether every invariant held.
 async fn run(arguments: &Arguments) -> Result<bool, Error> {
     let chosen = |fault: &&Fault| match &arguments.only {
         Some(only) => fault.name == *only,
@@ -94,7 +110,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     }
     let mut report = Report::default();
     for fault in faults {
-        let row = Trial { fault, programs: &arguments.programs, bug: None }.run().await;
+        let row = Trial { fault, programs: &arguments.programs }.run().await;
         println!("{}", row.line());
         report.rows.push(row);
         // Each time, so that a suite that is interrupted leaves what it found.

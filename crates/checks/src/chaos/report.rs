@@ -19,6 +19,8 @@ pub(crate) struct Row {
     pub(crate) orders: usize,
     /// Events that were published again or delivered again, and had no second effect.
     pub(crate) duplicates: usize,
+    /// E-mails and webhooks that arrived again under the same id.
+    pub(crate) resent: usize,
     pub(crate) invariants: BTreeMap<&'static str, bool>,
     /// None: the lag did not go.
     pub(crate) heal_seconds: Option<f64>,
@@ -81,16 +83,16 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn table(&self) -> String {
         let mut text = format!(
-            "{:<32} | {:>6} | {:>10} | {:>6} | invariants\n",
-            "fault", "orders", "duplicates", "heal s"
+            "{:<32} | {:>6} | {:>10} | {:>6} | {:>6} | invariants\n",
+            "fault", "orders", "duplicates", "resent", "heal s"
         );
-        let _ = writeln!(text, "{}", "-".repeat(84));
+        let _ = writeln!(text, "{}", "-".repeat(93));
         for row in &self.rows {
             let (heal, verdict) = (row.heal(), row.verdict());
-            let (fault, orders, duplicates) = (row.fault, row.orders, row.duplicates);
+            let Row { fault, orders, duplicates, resent, .. } = row;
             let _ = writeln!(
                 text,
-                "{fault:<32} | {orders:>6} | {duplicates:>10} | {heal:>6} | {verdict}"
+                "{fault:<32} | {orders:>6} | {duplicates:>10} | {resent:>6} | {heal:>6} | {verdict}"
             );
         }
         text

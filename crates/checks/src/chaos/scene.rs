@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use playground::Ports;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Error;
 use super::faults::Fault;
-use super::instance::{Instance, free_ports};
+use super::instance::Instance;
 use super::load::{Load, Placed};
+use super::receivers::Receivers;
 use super::system::System;
 use super::topics::{self, Place};
 
@@ -25,6 +27,8 @@ pub(crate) struct Scene {
     pub(crate) billing: Instance,
     pub(crate) notification: Instance,
     pub(crate) analytics: Instance,
+    /// Where notification's e-mails and webhooks arrive.
+    pub(crate) receivers: Receivers,
     /// Further instances; those that left before the end are not among them.
     pub(crate) others: Vec<Instance>,
     pub(crate) load: Load,
@@ -46,8 +50,8 @@ impl Scene {
     /// Starts the services, order and billing as the fault wants them, and the load when billing is at work.
     pub(crate) async fn set(system: System, fault: &Fault) -> Result<Self, Error> {
         // One after the other: which topics there are must not hang on who was first.
-        let (of_notification, of_analytics) = (free_ports()?, free_ports()?);
-        let url = |(http, _): (u16, u16)| format!("http://127.0.0.1:{http}");
+        let (of_notification, of_analytics) = (Ports::free()?, Ports::free()?);
+        let url = |ports: Ports| format!("http://127.0.0.1:{}", ports.http);
         let (notification, analytics) = (url(of_notification), url(of_analytics));
         let downstream = [
             ("NOTIFICATION_URL", notification.as_str()),
@@ -56,7 +60,11 @@ impl Scene {
         ];
         let order = system.order(&[fault.order, &downstream].concat()).await?;
         let billing = system.billing(fault.billing).await?;
-        let notification = system.instance("notification", of_notification, &[]).await?;
+        let receivers = Receivers::start().await?;
+        let to_receivers = receivers.environment();
+        let to_receivers = to_receivers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let notification = system.instance("notification", of_notification, &to_receivers).await?;
+        receivers.register(&notification).await?;
         let analytics = system.instance("analytics", of_analytics, &[]).await?;
         // It finds its topics only after a while, and a fault strikes nobody who does nothing.
         let settings = system.kafka();
@@ -73,6 +81,7 @@ impl Scene {
             billing,
             notification,
             analytics,
+            receivers,
             system,
             others: Vec::new(),
             written: Vec::new(),
@@ -93,20 +102,29 @@ impl Scene {
         self.healed.unwrap_or_else(Instant::now)
     }
 
-    /// Waits until so many more orders were taken.
+    /// Waits until so many more orders were taken. Fails if none is taken for a while.
     pub(crate) async fn orders(&self, more: usize) -> Result<(), Error> {
-        let wanted = self.load.taken() + more;
-        let taken = async || self.load.taken() >= wanted;
-        if soon(taken).await { Ok(()) } else { Err(format!("{more} orders were not taken").into()) }
+        let mut taken = self.load.taken();
+        let wanted = taken + more;
+        while taken < wanted {
+            let another = async || self.load.taken() > taken;
+            if !soon(another).await {
+                return Err(
+                    format!("no order was taken, and {} were wanted", wanted - taken).into()
+                );
+            }
+            taken = self.load.taken();
+        }
+        Ok(())
     }
 
     /// Makes every handler of billing so slow that a backlog grows before it.
     pub(crate) async fn slow_billing(&self, millis: u64) -> Result<(), Error> {
-        self.billing.set_fault(slow(millis)).await
+        Ok(self.billing.set_fault(slow(millis)).await?)
     }
 
     pub(crate) async fn quick_billing(&self) -> Result<(), Error> {
-        self.billing.set_fault(Value::Null).await
+        Ok(self.billing.set_fault(Value::Null).await?)
     }
 
     /// Everything that runs, to be asked or ended.

@@ -1,6 +1,6 @@
 //! Waiting until everything that was said has been heard.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka::{DeadLetter, Headers};
 use tokio::time::sleep;
@@ -14,6 +14,15 @@ use super::topics::{self, DEAD_LETTERS, Writer};
 pub(crate) const HEAL: Duration = Duration::from_secs(30);
 /// How much longer is waited for the books, so that what came late is told from what was lost.
 const LATE: Duration = Duration::from_secs(30);
+
+/// How long is waited for notification's jobs: longer than the wait before a second retry.
+const SENDING: Duration = Duration::from_secs(90);
+/// How long is waited if there are more jobs than [`BACKLOG`]. Those that are still worked through then are not lost.
+const SENDING_BACKLOG: Duration = Duration::from_secs(20);
+const BACKLOG: i64 = 1_000;
+/// How long may pass until the next job ends: longer than the lease of a job whose worker died, and than the wait before
+/// a second retry.
+const NEXT_JOB: Duration = Duration::from_secs(75);
 
 /// Waits until no event waits in an outbox and billing has no lag. Gives how long that took since the healing,
 /// none if it did not come.
@@ -37,6 +46,29 @@ pub(crate) async fn others_caught_up(scene: &Scene) {
         }
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Waits until notification has no job left to run. Returns how many are left if none of them has ended for a while.
+pub(crate) async fn stuck_sends(scene: &Scene) -> Option<i64> {
+    let began = Instant::now();
+    let (mut fewest, mut since) = (jobs_left(scene).await.unwrap_or(i64::MAX), began);
+    let limit = |left| if left > BACKLOG { SENDING_BACKLOG } else { SENDING };
+    while began.elapsed() < limit(fewest) && since.elapsed() < NEXT_JOB {
+        match jobs_left(scene).await {
+            Ok(0) => return None,
+            Ok(left) if left < fewest => (fewest, since) = (left, Instant::now()),
+            Ok(_) | Err(_) => {}
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    (since.elapsed() >= NEXT_JOB.min(limit(fewest))).then_some(fewest)
+}
+
+/// E-mails and webhooks that are still to be sent, without those that were given up.
+async fn jobs_left(scene: &Scene) -> Result<i64, Error> {
+    let mut database = scene.system.database("notification").await?;
+    let left = sqlx::query_scalar("select count(*) from job where failed_at is null");
+    Ok(left.fetch_one(&mut database).await?)
 }
 
 /// By number; the invariants look at each.

@@ -1,71 +1,75 @@
-//! Postgres and Kafka of the trial's own, and what is asked of them.
+//! The trial's own Postgres and Kafka, and the services on them.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kafka::Settings;
-use sandbox::{Servers, ServersOptions, Silent, Tools};
+use playground::{Instance, Launch, Launcher, Ports, SystemOptions};
+use sandbox::{Servers, Silent, Tools};
 use sqlx::{Connection, PgConnection};
 
 use super::Error;
-use super::instance::{Instance, Plan, free_ports};
 
-/// The servers, on free ports and with data that goes with them.
+/// Settings of every service.
+const SETTINGS: [(&str, &str); 5] = [
+    ("TENANTS", "demo-acme=acme"),
+    ("EVENT_SENDERS", "order=/order:order.completed"),
+    ("OPERATOR_TOKEN", "operator"),
+    ("FAULTS", "on"),
+    ("RUST_LOG", "warn,outbox=info"),
+];
+
+/// Servers on free ports, with data that goes with them.
 #[derive(Debug)]
 pub(crate) struct System {
     pub(crate) servers: Servers,
-    programs: PathBuf,
-    databases: HashMap<&'static str, String>,
-    /// The bug that every service is started with.
-    bug: Option<&'static str>,
+    launcher: Launcher,
 }
 
 impl System {
-    pub(crate) async fn start(programs: &Path, bug: Option<&'static str>) -> Result<Self, Error> {
-        let servers = Servers::start(ServersOptions::default(), &Tools::find()?, &Silent).await?;
-        let mut databases = HashMap::new();
-        for name in ["order", "billing", "notification", "analytics"] {
-            databases.insert(name, servers.postgres.create_database(name).await?);
-        }
-        Ok(Self { servers, programs: programs.to_owned(), databases, bug })
+    /// Starts the servers.
+    pub(crate) async fn start(programs: &Path) -> Result<Self, Error> {
+        let options = SystemOptions {
+            databases: ["order", "billing", "notification", "analytics"].map(Into::into).into(),
+            settings: SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            ..SystemOptions::new(programs)
+        };
+        let system = playground::System::start(options, &Tools::find()?, &Silent).await?;
+        Ok(Self { servers: system.servers, launcher: system.launcher })
     }
 
     pub(crate) async fn order(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {
-        self.instance("order", free_ports()?, more).await
+        Ok(self.launcher.start(launch("order", more)).await?)
     }
 
     pub(crate) async fn billing(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {
-        self.instance("billing", free_ports()?, more).await
+        Ok(self.launcher.start(launch("billing", more)).await?)
     }
 
-    /// A service on these ports, HTTP and admin.
+    /// Starts an instance of a service on these ports.
     pub(crate) async fn instance(
         &self,
         name: &'static str,
-        ports: (u16, u16),
+        ports: Ports,
         more: &[(&str, &str)],
     ) -> Result<Instance, Error> {
-        let program = self.programs.join(name);
-        if !program.is_file() {
-            return Err(format!("{} is not built: run make chaos", program.display()).into());
-        }
-        let given = more.iter().copied().chain(self.bug.map(|bug| ("SABOTAGE_BUG", bug)));
-        let plan = Plan {
-            program,
-            database_url: self.databases.get(name).cloned().unwrap_or_default(),
-            brokers: self.servers.kafka.brokers(),
-            log: self.servers.kafka.folder().join(format!("{name}.log")),
-            more: given.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        };
-        Instance::start(plan, ports).await
+        Ok(self.launcher.start(launch(name, more).ports(ports)).await?)
     }
 
+    /// Returns the settings of a Kafka client.
     pub(crate) fn kafka(&self) -> Settings {
         Settings::new(self.servers.kafka.brokers(), "")
     }
 
-    /// A session of the superuser's in the database of a service.
+    /// Opens a session of the superuser in the database of a service.
     pub(crate) async fn database(&self, name: &str) -> sqlx::Result<PgConnection> {
         PgConnection::connect(&self.servers.postgres.admin_url(name)).await
     }
+}
+
+fn launch(name: &str, settings: &[(&str, &str)]) -> Launch {
+    settings.iter().fold(Launch::new(name), |launch, (name, value)| match *name {
+        // A service that has died is started again without what made it die.
+        "SABOTAGE_DIE" => launch.first_setting(*name, *value),
+        _ => launch.setting(*name, *value),
+    })
 }

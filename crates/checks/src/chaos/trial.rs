@@ -10,18 +10,18 @@ use super::instance::{DRAIN, Instance};
 use super::invariants;
 use super::report::Row;
 use super::scene::Scene;
+use super::sends;
 use super::settle::{self, HEAL};
 use super::system::System;
 
 /// How long a trial may take in all; a suite must not hang on one.
-const LIMIT: Duration = Duration::from_mins(5);
+const LIMIT: Duration = Duration::from_mins(7);
 
 /// A fault, to be applied.
 #[derive(Debug)]
 pub(crate) struct Trial<'a> {
     pub(crate) fault: &'a Fault,
     pub(crate) programs: &'a Path,
-    pub(crate) bug: Option<&'static str>,
 }
 
 impl Trial<'_> {
@@ -29,7 +29,7 @@ impl Trial<'_> {
     pub(crate) async fn run(&self) -> Row {
         let began = Instant::now();
         let mut row = Row { fault: self.fault.name, ..Row::default() };
-        let ended = tokio::time::timeout(LIMIT, self.try_to_run(&mut row)).await;
+        let ended = tokio::time::timeout(LIMIT, Box::pin(self.try_to_run(&mut row))).await;
         let failed = match ended {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
@@ -41,7 +41,7 @@ impl Trial<'_> {
     }
 
     async fn try_to_run(&self, row: &mut Row) -> Result<(), Error> {
-        let system = System::start(self.programs, self.bug).await?;
+        let system = System::start(self.programs).await?;
         let mut scene = Scene::set(system, self.fault).await?;
         let struck = (self.fault.apply)(&mut scene).await;
         let mut placed = scene.load.stop().await;
@@ -56,9 +56,12 @@ impl Trial<'_> {
         }
         settle_down(&scene, row).await?;
         let books = Books::open(&scene).await?;
-        for (name, objections) in invariants::check(&books, &placed, &scene) {
+        let of_books = invariants::check(&books, &placed, &scene);
+        let of_sends = sends::check(&books, self.fault.resends);
+        for (name, objections) in of_books.into_iter().chain(of_sends) {
             row.enter(name, &objections);
         }
+        row.resent = sends::resent(&books);
         row.duplicates = duplicates(&mut scene, books.published_again()).await;
         end(scene, row).await;
         Ok(())
@@ -80,6 +83,9 @@ async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
         settle::caught_up(scene).await;
     }
     settle::others_caught_up(scene).await;
+    let stuck = settle::stuck_sends(scene).await;
+    let stuck = stuck.map(|left| format!("{left} jobs of notification are left and none ends"));
+    row.enter("sends_caught_up", stuck.as_slice());
     Ok(())
 }
 

@@ -1,9 +1,7 @@
 //! Orders that are written past the API, into the tables of order, as that service writes them.
 
-use events::{
-    Cause, CorrelationId, Item, Message, Order, OrderCompleted, OrderCreated, OrderId, OrderStatus,
-    TenantId,
-};
+use envelope::{Cause, CorrelationId, NewEvent, TenantId};
+use events::{Item, Order, OrderCompleted, OrderCreated, OrderId, OrderStatus};
 use outbox::Prepared;
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection};
@@ -64,13 +62,9 @@ fn open_order() -> Result<Order, Error> {
 fn events_of(open: Order) -> Result<[Prepared; 2], Error> {
     let order = Order { status: OrderStatus::Completed, ..open.clone() };
     let completed = OrderCompleted { completed_at: order.created_at, order };
-    let cause = || Cause {
-        correlation_id: CorrelationId::generate(),
-        causation_id: None,
-        traceparent: None,
-    };
-    let created = Message::new("/order", 1, OrderCreated(open), cause());
-    let completed = Message::new("/order", 2, completed, cause());
+    let cause = || Cause::new(CorrelationId::generate());
+    let created = NewEvent::new("/order", OrderCreated(open), cause()).version(1);
+    let completed = NewEvent::new("/order", completed, cause()).version(2);
     Ok([outbox::prepare(created)?, outbox::prepare(completed)?])
 }
 

@@ -2,7 +2,7 @@
 
 use chassis::Config;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
-use kafka::{Settings, Topic};
+use kafka::{Settings, dead_letter_topic};
 use sandbox::testing::eventually;
 use sandbox::{Servers, ServersOptions, Shutdown, Silent, Tools};
 
@@ -25,7 +25,7 @@ async fn start() -> (Servers, House, Settings) {
 
 fn dead_letters(settings: &Settings) -> i64 {
     let client: BaseConsumer = settings.client().create().unwrap();
-    client.fetch_watermarks(&Topic::dead_letters("billing").name, 0, PATIENCE).unwrap().1
+    client.fetch_watermarks(&dead_letter_topic("billing").name, 0, PATIENCE).unwrap().1
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::events::{ParcelEvent, ParcelId, ParcelPacked};
 use consumer::{Failure, Handler, Options, Received, Subscription};
-use events::{OrderCreated, OrderId};
 use sandbox::testing::eventually;
 use sqlx::PgConnection;
 
@@ -37,25 +37,27 @@ impl Counted {
 }
 
 impl Handler for Counted {
-    type Event = OrderCreated;
+    type Event = ParcelPacked;
 
     async fn handle(
         &self,
         tx: &mut PgConnection,
-        event: &Received<OrderCreated>,
+        events: &[Received<ParcelPacked>],
     ) -> Result<(), Failure> {
-        if event.data.0.customer_email == CUSTOMER {
-            self.calls.fetch_add(1, Ordering::SeqCst);
-            match self.trouble {
-                Trouble::Fail => return Err(Failure::transient(io())),
-                Trouble::Hang => std::future::pending::<()>().await,
+        for event in events {
+            if event.data.parcel().email == CUSTOMER {
+                self.calls.fetch_add(1, Ordering::SeqCst);
+                match self.trouble {
+                    Trouble::Fail => return Err(Failure::transient(io())),
+                    Trouble::Hang => std::future::pending::<()>().await,
+                }
             }
+            sqlx::query("insert into effect (subject, version) values ($1, $2)")
+                .bind(&event.envelope.subject)
+                .bind(event.envelope.version)
+                .execute(&mut *tx)
+                .await?;
         }
-        sqlx::query("insert into effect (subject, version) values ($1, $2)")
-            .bind(&event.envelope.subject)
-            .bind(event.envelope.version)
-            .execute(tx)
-            .await?;
         Ok(())
     }
 }
@@ -79,7 +81,7 @@ async fn a_restart_gives_a_message_no_new_retries() {
     let subscription = || Subscription::new("group").each_once(handler.clone());
     let slow = Options { first_backoff: Duration::from_secs(1), ..House::options() };
     let first = house.run_with(slow, subscription());
-    house.send::<OrderCreated>(OrderId::new(), 1, CUSTOMER).await;
+    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
     handler.called(2).await;
     first.end().await;
 
@@ -111,12 +113,12 @@ async fn killed_while_handling(house: &House, handler: &Counted, times: usize) {
 async fn a_message_that_kills_the_process_ends_in_the_dead_letters_and_its_neighbours_do_not() {
     let house = House::new().await;
     let handler = Counted::new(Trouble::Hang);
-    let deadly = OrderId::new();
-    let neighbours: Vec<_> = (0..20).map(|_| OrderId::new()).collect();
-    for order in &neighbours {
-        house.send::<OrderCreated>(*order, 1, "a@example.com").await;
+    let deadly = ParcelId::new();
+    let neighbours: Vec<_> = (0..20).map(|_| ParcelId::new()).collect();
+    for parcel in &neighbours {
+        house.send::<ParcelPacked>(*parcel, 1, "a@example.com").await;
     }
-    house.send::<OrderCreated>(deadly, 1, CUSTOMER).await;
+    house.send::<ParcelPacked>(deadly, 1, CUSTOMER).await;
     // Once without a mark, since nothing had happened yet; then four times that count.
     for times in 1..=5 {
         killed_while_handling(&house, &handler, times).await;
@@ -124,8 +126,8 @@ async fn a_message_that_kills_the_process_ends_in_the_dead_letters_and_its_neigh
     let running = house.run(Subscription::new("group").each_once(handler.clone()));
     let letter = house.first("group.dlq").await;
     assert_eq!(letter.key.as_deref(), Some(deadly.to_string().as_bytes()));
-    for order in &neighbours {
-        house.has(*order, &[1]).await;
+    for parcel in &neighbours {
+        house.has(*parcel, &[1]).await;
     }
     assert_eq!(handler.calls.load(Ordering::SeqCst), 5, "it is not tried again");
     assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);

@@ -1,7 +1,7 @@
 //! What waits is taken many at a time, and nothing but the speed is to show it.
 
+use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use consumer::{Failure, Subscription};
-use events::{OrderCompleted, OrderCreated, OrderId};
 use kafka::rdkafka::producer::FutureRecord;
 use kafka::rdkafka::util::Timeout;
 use sandbox::testing::eventually;
@@ -29,15 +29,15 @@ impl House {
 #[tokio::test]
 async fn a_backlog_has_each_effect_once_and_in_order() {
     let house = House::new().await;
-    let orders: Vec<_> = (0..ORDERS).map(|_| OrderId::new()).collect();
-    for order in &orders {
-        house.send_times::<OrderCreated>(2, *order, 1, "a@example.com").await;
-        house.send::<OrderCreated>(*order, 2, "a@example.com").await;
+    let parcels: Vec<_> = (0..ORDERS).map(|_| ParcelId::new()).collect();
+    for parcel in &parcels {
+        house.send_times::<ParcelPacked>(2, *parcel, 1, "a@example.com").await;
+        house.send::<ParcelPacked>(*parcel, 2, "a@example.com").await;
     }
-    let running = house.run(Subscription::new("group").each_once(note::<OrderCreated>()));
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
     house.settled(3 * ORDERS as u64).await;
-    for order in &orders {
-        assert_eq!(house.effects(*order).await, [1, 2]);
+    for parcel in &parcels {
+        assert_eq!(house.effects(*parcel).await, [1, 2]);
     }
     assert_eq!(house.counter("consumer_settled_total", "duplicate"), ORDERS as u64);
     assert!(house.batched() > ORDERS as u64, "most of it in batches: {}", house.batched());
@@ -47,19 +47,19 @@ async fn a_backlog_has_each_effect_once_and_in_order() {
 #[tokio::test]
 async fn the_latest_wins_within_a_batch_too() {
     let house = House::new().await;
-    let orders: Vec<_> = (0..ORDERS).map(|_| OrderId::new()).collect();
-    for order in &orders {
+    let parcels: Vec<_> = (0..ORDERS).map(|_| ParcelId::new()).collect();
+    for parcel in &parcels {
         for version in [2, 1, 3] {
-            house.send::<OrderCreated>(*order, version, "a@example.com").await;
+            house.send::<ParcelPacked>(*parcel, version, "a@example.com").await;
         }
     }
     let subscription = Subscription::new("group")
-        .latest_wins(note::<OrderCreated>())
-        .latest_wins(note::<OrderCompleted>());
+        .latest_wins(note::<ParcelPacked>())
+        .latest_wins(note::<ParcelShipped>());
     let running = house.run(subscription);
     house.settled(3 * ORDERS as u64).await;
-    for order in &orders {
-        assert_eq!(house.effects(*order).await, [2, 3]);
+    for parcel in &parcels {
+        assert_eq!(house.effects(*parcel).await, [2, 3]);
     }
     assert_eq!(house.counter("consumer_settled_total", "superseded"), ORDERS as u64);
     assert_eq!(house.counter("consumer_gaps_total", ""), ORDERS as u64);
@@ -75,26 +75,26 @@ async fn the_latest_wins_within_a_batch_too() {
 #[tokio::test]
 async fn bad_messages_in_a_batch_cost_their_neighbours_nothing() {
     let house = House::new().await;
-    let (bad, worse) = (OrderId::new(), OrderId::new());
-    let orders: Vec<_> = (0..ORDERS).map(|_| OrderId::new()).collect();
-    for (index, order) in orders.iter().enumerate() {
-        house.send::<OrderCreated>(*order, 1, "a@example.com").await;
+    let (bad, worse) = (ParcelId::new(), ParcelId::new());
+    let parcels: Vec<_> = (0..ORDERS).map(|_| ParcelId::new()).collect();
+    for (index, parcel) in parcels.iter().enumerate() {
+        house.send::<ParcelPacked>(*parcel, 1, "a@example.com").await;
         if index == ORDERS / 3 {
-            house.send::<OrderCreated>(bad, 1, CUSTOMER).await;
-            house.send::<OrderCreated>(bad, 2, "a@example.com").await;
+            house.send::<ParcelPacked>(bad, 1, CUSTOMER).await;
+            house.send::<ParcelPacked>(bad, 2, "a@example.com").await;
         }
         if index == ORDERS / 2 {
-            let topic = house.settings.prefixed("order.created");
+            let topic = house.settings.prefixed("parcel.packed");
             let key = worse.to_string();
             let noise = FutureRecord::to(&topic).key(&key).payload(b"noise".as_slice());
             house.producer.send(noise, Timeout::Never).await.unwrap();
         }
     }
-    let handler = troubled::<OrderCreated>(2, || Failure::transient(io()));
+    let handler = troubled::<ParcelPacked>(2, || Failure::transient(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
     house.settled(ORDERS as u64 + 3).await;
-    for order in &orders {
-        assert_eq!(house.effects(*order).await, [1]);
+    for parcel in &parcels {
+        assert_eq!(house.effects(*parcel).await, [1]);
     }
     assert_eq!(house.effects(bad).await, [1, 2]);
     assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);

@@ -7,22 +7,22 @@ use std::time::Duration;
 use consumer::{
     Consumer, Failure, Faults, Handler, Options, Received, State, Status, Subscription,
 };
-use events::{
-    Cause, CorrelationId, Encoded, Event, Message, OrderCompleted, OrderCreated, OrderId, SCHEMAS,
-};
+use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::{DeadLetter, Record, Settings, Topic};
+use kafka::{DeadLetter, Record, Settings, TopicPolicy, TopicSpec, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use sqlx::{PgConnection, PgPool};
 use telemetry::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::{Parcel, ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
+
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What goes wrong in a handler, for orders of that customer.
+/// What goes wrong in a handler, for parcels of that customer.
 pub(crate) const CUSTOMER: &str = "trouble@example.com";
 
 pub(crate) struct House {
@@ -41,8 +41,20 @@ pub(crate) struct Running {
     pub(crate) task: JoinHandle<()>,
 }
 
+/// Creates a topic, as its owner does.
+pub(crate) async fn create(settings: &Settings, topic: TopicSpec) {
+    let topics = Topics { owned: vec![topic], ..Topics::default() };
+    let problems = kafka::ensure(settings, &topics, TopicPolicy::Create).await.unwrap();
+    assert_eq!(problems, []);
+}
+
 impl House {
     pub(crate) async fn new() -> Self {
+        Self::on(|space| Settings::new(space.kafka_brokers(), space.topic_prefix())).await
+    }
+
+    /// With another Kafka than the one that the tests share.
+    pub(crate) async fn on(kafka: impl FnOnce(&TestSpace) -> Settings) -> Self {
         let space = TestSpace::new().await;
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         consumer::migrate(&pool).await.unwrap();
@@ -52,8 +64,10 @@ impl House {
         .execute(&pool)
         .await
         .unwrap();
-        let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        kafka::ensure(&settings, &Topic::events()).await.unwrap();
+        let settings = kafka(&space);
+        for event_type in [ParcelPacked::TYPE, ParcelShipped::TYPE] {
+            create(&settings, TopicSpec::new(event_type)).await;
+        }
         let producer = settings.producer().create().unwrap();
         Self { pool, settings, metrics: Metrics::new("test"), producer, traceparent: None }
     }
@@ -73,9 +87,19 @@ impl House {
     }
 
     pub(crate) fn run_with(&self, options: Options, subscription: Subscription) -> Running {
+        self.run_as(subscription, |consumer| consumer.options(options))
+    }
+
+    /// Runs it with the usual options, changed.
+    pub(crate) fn run_as(
+        &self,
+        subscription: Subscription,
+        change: impl FnOnce(Consumer) -> Consumer,
+    ) -> Running {
         let meter = self.metrics.meter("consumer");
         let (pool, settings) = (self.pool.clone(), self.settings.clone());
-        let consumer = Consumer::new(subscription, pool, settings, &meter).options(options);
+        let consumer = Consumer::new(subscription, pool, settings, &meter);
+        let consumer = change(consumer.options(Self::options()));
         let (status, faults) = (consumer.status(), consumer.faults());
         let shutdown = CancellationToken::new();
         Running {
@@ -86,61 +110,80 @@ impl House {
         }
     }
 
-    pub(crate) async fn send<E: Event>(&self, order: OrderId, version: i64, email: &str) {
-        self.send_times::<E>(1, order, version, email).await;
+    pub(crate) async fn send<E: ParcelEvent>(&self, parcel: ParcelId, version: i64, email: &str) {
+        self.send_times::<E>(1, parcel, version, email).await;
     }
 
     /// Sends one event so many times.
-    pub(crate) async fn send_times<E: Event>(
+    pub(crate) async fn send_times<E: ParcelEvent>(
         &self,
         times: usize,
-        order: OrderId,
+        parcel: ParcelId,
         version: i64,
         email: &str,
     ) {
-        let event = self.event::<E>(order, version, email);
+        let event = self.event::<E>(parcel, version, email);
         for _ in 0..times {
             self.publish(E::TYPE, &event).await;
         }
     }
 
     /// Sends an event to another type's topic.
-    pub(crate) async fn send_to<E: Event>(&self, topic: &str, order: OrderId) {
-        self.publish(topic, &self.event::<E>(order, 1, "a@example.com")).await;
+    pub(crate) async fn send_to<E: ParcelEvent>(&self, topic: &str, parcel: ParcelId) {
+        self.publish(topic, &self.event::<E>(parcel, 1, "a@example.com")).await;
     }
 
-    fn event<E: Event>(&self, order: OrderId, version: i64, email: &str) -> Encoded {
-        let file = SCHEMAS.iter().find(|file| file.event_type == E::TYPE).unwrap();
-        let mut data: serde_json::Value = serde_json::from_str(file.example).unwrap();
-        data["order_id"] = order.to_string().into();
-        data["customer_email"] = email.into();
-        let data: E = serde_json::from_value(data).unwrap();
+    pub(crate) fn event<E: ParcelEvent>(
+        &self,
+        parcel: ParcelId,
+        version: i64,
+        email: &str,
+    ) -> Encoded {
+        let data = Parcel { number: parcel.to_string(), owner: "acme".into(), email: email.into() };
         let cause = Cause {
-            correlation_id: CorrelationId::generate(),
-            causation_id: None,
             traceparent: self.traceparent.clone(),
+            ..Cause::new(CorrelationId::generate())
         };
-        Message::new("/order", version, data, cause).encode().unwrap()
+        NewEvent::new("/warehouse", E::from(data), cause).version(version).encode().unwrap()
     }
 
-    async fn publish(&self, topic: &str, event: &Encoded) {
+    pub(crate) async fn publish(&self, topic: &str, event: &Encoded) {
         let topic = self.settings.prefixed(topic);
         let record = FutureRecord::to(&topic)
-            .key(&event.envelope.partition_key)
+            .key(event.envelope.partition_key.as_deref().unwrap())
             .payload(&event.data)
             .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
 
+    /// Publishes an event in the JSON format.
+    pub(crate) async fn publish_structured(&self, topic: &str, event: &serde_json::Value) {
+        let (topic, payload) = (self.settings.prefixed(topic), event.to_string());
+        let content_type = Some(b"application/cloudevents+json".to_vec());
+        let headers = kafka::client_headers(&vec![("content-type".to_owned(), content_type)]);
+        let record =
+            FutureRecord::<str, str>::to(&topic).key("key").payload(&payload).headers(headers);
+        self.producer.send(record, Timeout::Never).await.unwrap();
+    }
+
     /// The first record of a topic.
     pub(crate) async fn first(&self, topic: &str) -> Record {
+        self.read(topic, 1).await.remove(0)
+    }
+
+    /// The first so many records of a topic.
+    pub(crate) async fn read(&self, topic: &str, count: usize) -> Vec<Record> {
         let reader: BaseConsumer = self.settings.consumer("reader").create().unwrap();
         reader.subscribe(&[&self.settings.prefixed(topic)]).unwrap();
-        let poll = async || match reader.poll(Duration::ZERO) {
-            Some(Ok(message)) => Some(Record::from_message(&message)),
-            _ => None,
-        };
-        eventually(&format!("a record in {topic}"), PATIENCE, poll).await
+        let mut records = Vec::new();
+        while records.len() < count {
+            let poll = async || match reader.poll(Duration::ZERO) {
+                Some(Ok(message)) => Some(Record::from_message(&message)),
+                _ => None,
+            };
+            records.push(eventually(&format!("a record in {topic}"), PATIENCE, poll).await);
+        }
+        records
     }
 
     /// Sends a dead letter to the group's retry topic, and gives what became of it.
@@ -157,16 +200,16 @@ impl House {
         (replayed.outcome, replayed.reason)
     }
 
-    pub(crate) async fn effects(&self, order: OrderId) -> Vec<i64> {
+    pub(crate) async fn effects(&self, parcel: ParcelId) -> Vec<i64> {
         sqlx::query_scalar("select version from effect where subject = $1 order by id")
-            .bind(order.to_string())
+            .bind(parcel.to_string())
             .fetch_all(&self.pool)
             .await
             .unwrap()
     }
 
-    pub(crate) async fn has(&self, order: OrderId, versions: &[i64]) {
-        let has = async || (self.effects(order).await == versions).then_some(());
+    pub(crate) async fn has(&self, parcel: ParcelId, versions: &[i64]) {
+        let has = async || (self.effects(parcel).await == versions).then_some(());
         eventually(&format!("effects {versions:?}"), PATIENCE, has).await;
     }
 
@@ -186,7 +229,7 @@ impl Running {
     }
 }
 
-/// Writes what it got, and fails the first so many times for orders of the troublesome customer.
+/// Writes what it got, and fails the first so many times for parcels of the troublesome customer.
 pub(crate) struct Note<E> {
     pub(crate) trouble: fn() -> Failure,
     pub(crate) times: Arc<AtomicUsize>,
@@ -201,55 +244,29 @@ pub(crate) fn troubled<E>(times: usize, trouble: fn() -> Failure) -> Note<E> {
     Note { trouble, times: Arc::new(AtomicUsize::new(times)), event: std::marker::PhantomData }
 }
 
-pub(crate) trait Customer {
-    fn email(&self) -> &str;
-}
-
-impl Customer for OrderCreated {
-    fn email(&self) -> &str {
-        &self.0.customer_email
-    }
-}
-
-impl Customer for OrderCompleted {
-    fn email(&self) -> &str {
-        &self.order.customer_email
-    }
-}
-
-impl<E: Event + Customer> Handler for Note<E> {
+impl<E: ParcelEvent> Handler for Note<E> {
     type Event = E;
 
-    async fn handle(&self, tx: &mut PgConnection, event: &Received<E>) -> Result<(), Failure> {
-        sqlx::query("insert into effect (subject, version, event_type) values ($1, $2, $3)")
-            .bind(&event.envelope.subject)
-            .bind(event.envelope.version)
-            .bind(E::TYPE)
-            .execute(tx)
-            .await?;
-        let left = |times: usize| times.checked_sub(1);
-        if event.data.email() == CUSTOMER
-            && self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
-        {
-            return Err((self.trouble)());
-        }
-        Ok(())
-    }
-
-    /// What is trouble alone is trouble in a batch, without being counted.
-    async fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
-        events: &[Received<E>],
-    ) -> Result<(), Failure> {
-        let troublesome = events.iter().any(|event| event.data.email() == CUSTOMER);
-        if troublesome && self.times.load(Ordering::SeqCst) > 0 {
-            return Err((self.trouble)());
-        }
+    async fn handle(&self, tx: &mut PgConnection, events: &[Received<E>]) -> Result<(), Failure> {
         for event in events {
-            self.handle(tx, event).await?;
+            sqlx::query("insert into effect (subject, version, event_type) values ($1, $2, $3)")
+                .bind(&event.envelope.subject)
+                .bind(event.envelope.version)
+                .bind(E::TYPE)
+                .execute(&mut *tx)
+                .await?;
         }
-        Ok(())
+        if events.iter().all(|event| event.data.parcel().email != CUSTOMER) {
+            return Ok(());
+        }
+        let left = |times: usize| times.checked_sub(1);
+        let trouble = if let [_alone] = events {
+            self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
+        } else {
+            // What is trouble alone is trouble in a batch, without being counted.
+            self.times.load(Ordering::SeqCst) > 0
+        };
+        if trouble { Err((self.trouble)()) } else { Ok(()) }
     }
 }
 

@@ -5,7 +5,12 @@
 mod attempts;
 mod batches;
 mod consuming;
+mod denied;
+mod events;
+mod feed;
+mod foreign;
 mod house;
 mod lag;
 mod retention;
 mod spans;
+mod topics;

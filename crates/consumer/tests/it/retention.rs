@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::events::{ParcelId, ParcelPacked};
 use consumer::{Options, State, Subscription};
-use events::{OrderCreated, OrderId};
 use sandbox::testing::eventually;
 
 use crate::house::{House, PATIENCE, note};
@@ -11,19 +11,19 @@ use crate::house::{House, PATIENCE, note};
 #[tokio::test]
 async fn nothing_is_consumed_while_the_inbox_would_forget_too_early() {
     let house = House::new().await;
-    let order = OrderId::new();
-    house.send::<OrderCreated>(order, 1, "a@example.com").await;
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
     let short =
         Options { inbox_retention: Some(Duration::from_hours(30 * 24)), ..House::options() };
-    let subscription = || Subscription::new("group").each_once(note::<OrderCreated>());
+    let subscription = || Subscription::new("group").each_once(note::<ParcelPacked>());
     let running = house.run_with(short, subscription());
-    let halted = async || (running.status.state() == State::Halted).then_some(());
+    let halted = async || matches!(running.status.state(), State::Halted(_)).then_some(());
     eventually("the consumer to refuse", PATIENCE, halted).await;
-    assert!(house.effects(order).await.is_empty());
+    assert!(house.effects(parcel).await.is_empty());
     running.end().await;
 
     let running = house.run(subscription());
-    house.has(order, &[1]).await;
+    house.has(parcel, &[1]).await;
     running.end().await;
 }
 
@@ -32,15 +32,15 @@ async fn what_is_older_than_anything_that_can_come_is_pruned() {
     let house = House::new().await;
     sqlx::query(
         "insert into inbox (subscription, source, event_id, outcome, received_at)
-         select 'group', '/order', 'old-' || n, 'processed', now() - interval '46 days'
+         select 'group', '/warehouse', 'old-' || n, 'processed', now() - interval '46 days'
          from generate_series(1, 12000) n
-         union all select 'group', '/order', 'young', 'processed', now() - interval '44 days'
-         union all select 'other', '/order', 'old', 'processed', now() - interval '46 days'",
+         union all select 'group', '/warehouse', 'young', 'processed', now() - interval '44 days'
+         union all select 'other', '/warehouse', 'old', 'processed', now() - interval '46 days'",
     )
     .execute(&house.pool)
     .await
     .unwrap();
-    let running = house.run(Subscription::new("group").each_once(note::<OrderCreated>()));
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
     let pruned = async || {
         let left: Vec<String> = sqlx::query_scalar("select event_id from inbox order by event_id")
             .fetch_all(&house.pool)

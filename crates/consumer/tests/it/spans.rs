@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, LazyLock, Mutex};
 
+use crate::events::{ParcelId, ParcelPacked};
 use consumer::{Failure, Subscription};
-use events::{OrderCreated, OrderId};
 use opentelemetry::trace::{SpanContext, Status, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
@@ -50,7 +50,7 @@ async fn house(trace: &str) -> House {
 }
 
 fn failures(span: &SpanData) -> usize {
-    let of = |name: &str| name == "a message was not processed";
+    let of = |name: &str| name == "attempt failed";
     span.events.iter().filter(|event| of(&event.name)).count()
 }
 
@@ -58,11 +58,11 @@ fn failures(span: &SpanData) -> usize {
 async fn a_message_is_one_span_with_its_retries_as_events() {
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let house = house(trace).await;
-    let handler = troubled::<OrderCreated>(2, || Failure::transient(io()));
+    let handler = troubled::<ParcelPacked>(2, || Failure::transient(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
-    house.send::<OrderCreated>(OrderId::new(), 1, CUSTOMER).await;
+    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
 
-    let span = span_of(trace, "process order.created").await;
+    let span = span_of(trace, "process parcel.packed").await;
     assert_eq!(span.span_context.trace_id().to_string(), trace);
     assert_eq!(span.parent_span_id.to_string(), "00f067aa0ba902b7");
     assert_eq!((failures(&span), span.status), (2, Status::Unset), "it succeeded in the end");
@@ -73,10 +73,10 @@ async fn a_message_is_one_span_with_its_retries_as_events() {
 async fn a_replay_is_a_trace_of_its_own_that_links_to_where_the_event_was_created() {
     let trace = "0af7651916cd43dd8448eb211c80319c";
     let house = house(trace).await;
-    let handler = troubled::<OrderCreated>(1, || Failure::permanent(io()));
+    let handler = troubled::<ParcelPacked>(1, || Failure::permanent(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
-    house.send::<OrderCreated>(OrderId::new(), 1, CUSTOMER).await;
-    let dead = span_of(trace, "process order.created").await;
+    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+    let dead = span_of(trace, "process parcel.packed").await;
     assert!(matches!(dead.status, Status::Error { .. }), "{:?}", dead.status);
 
     let letter = house.first("group.dlq").await;

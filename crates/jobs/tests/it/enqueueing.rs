@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use events::{Cause, CorrelationId};
+use envelope::{Cause, CorrelationId};
 use jobs::{EnqueueError, Enqueued, Meta, State};
 
 use crate::house::{Brief, House, Work};
@@ -26,11 +26,7 @@ async fn what_commits_is_run_and_what_rolls_back_never_is() {
 async fn it_carries_subject_and_flow() {
     let house = House::new().await;
     let running = house.run(house.good::<Work>());
-    let cause = Cause {
-        correlation_id: CorrelationId::new("flow-1").unwrap(),
-        causation_id: None,
-        traceparent: None,
-    };
+    let cause = Cause::new(CorrelationId::new("flow-1").unwrap());
     let id = house.enqueue::<Work>(Meta::new().cause(&cause).subject("order-1")).await;
     house.done(id).await;
     let run = house.seen.runs.lock().unwrap()[0].clone();

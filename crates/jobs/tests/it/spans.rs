@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock, Mutex};
 
+use envelope::{Cause, CorrelationId};
 use jobs::{Meta, State};
 use opentelemetry::trace::{Status, TracerProvider};
 use opentelemetry_sdk::error::OTelSdkResult;
@@ -55,12 +56,17 @@ async fn an_attempt_is_a_span_of_the_trace_that_asked_for_it() {
     let house = House::new().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let running = house.run(house.failing::<Brief>(9));
-    let meta =
-        Meta::new().traceparent(format!("00-{trace}-00f067aa0ba902b7-01")).correlation_id("flow-7");
+    let cause = Cause {
+        traceparent: Some(format!("00-{trace}-00f067aa0ba902b7-01")),
+        tracestate: Some("vendor=1".into()),
+        ..Cause::new(CorrelationId::new("flow-7").unwrap())
+    };
+    let meta = Meta::new().cause(&cause);
     let id = house.enqueue::<Brief>(meta).await;
     house.has(id, State::Failed).await;
     let span = span_of(trace, "run brief").await;
     assert_eq!(span.parent_span_id.to_string(), "00f067aa0ba902b7");
+    assert_eq!(span.span_context.trace_state().header(), "vendor=1");
     assert_eq!(attribute(&span, "correlation_id").as_deref(), Some("flow-7"));
     assert_eq!(attribute(&span, "job.id"), Some(id.to_string()));
     assert!(attribute(&span, "error.type").unwrap().ends_with("Refused"));

@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 
 use consumer::{Failure, Handler, Received};
-use events::Event;
+use events::OrderEvent;
 use sqlx::PgConnection;
 
 use crate::history;
@@ -15,18 +15,10 @@ impl<E> Note<E> {
     }
 }
 
-impl<E: Event> Handler for Note<E> {
+impl<E: OrderEvent> Handler for Note<E> {
     type Event = E;
 
-    async fn handle(&self, tx: &mut PgConnection, event: &Received<E>) -> Result<(), Failure> {
-        self.handle_batch(tx, std::slice::from_ref(event)).await
-    }
-
-    async fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
-        events: &[Received<E>],
-    ) -> Result<(), Failure> {
+    async fn handle(&self, tx: &mut PgConnection, events: &[Received<E>]) -> Result<(), Failure> {
         history::note(tx, events).await?;
         Ok(())
     }

@@ -1,7 +1,8 @@
 use std::marker::PhantomData;
 
 use consumer::{Failure, Handler, Received};
-use events::{Event, Order, OrderCompleted, OrderCreated, OrderUpdated};
+use envelope::Event;
+use events::{Order, OrderCompleted, OrderCreated, OrderUpdated};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -19,15 +20,7 @@ impl<E> Project<E> {
 impl<E: Carries> Handler for Project<E> {
     type Event = E;
 
-    async fn handle(&self, tx: &mut PgConnection, event: &Received<E>) -> Result<(), Failure> {
-        self.handle_batch(tx, std::slice::from_ref(event)).await
-    }
-
-    async fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
-        events: &[Received<E>],
-    ) -> Result<(), Failure> {
+    async fn handle(&self, tx: &mut PgConnection, events: &[Received<E>]) -> Result<(), Failure> {
         let known: Vec<_> = events.iter().map(known).collect();
         store::put(tx, &known).await?;
         Ok(())
@@ -36,7 +29,7 @@ impl<E: Carries> Handler for Project<E> {
 
 fn known<E: Carries>(event: &Received<E>) -> Known<'_> {
     let (order, completed_at) = event.data.order();
-    Known { order, version: event.envelope.version, completed_at }
+    Known { order, version: event.envelope.version.unwrap_or_default(), completed_at }
 }
 
 /// An event that carries the whole order.

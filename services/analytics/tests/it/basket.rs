@@ -1,6 +1,7 @@
 use analytics::app;
 use chassis::Running;
-use events::{EventId, OrderCompleted};
+use envelope::EventId;
+use events::OrderCompleted;
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
 

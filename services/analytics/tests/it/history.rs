@@ -1,4 +1,5 @@
-use events::{Encoded, InvoiceId, InvoiceIssued};
+use envelope::Encoded;
+use events::{InvoiceId, InvoiceIssued};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -17,7 +18,7 @@ async fn the_history_of_an_order_is_each_event_once_in_the_order_in_which_it_hap
         house.heard_by("analytics.history", n + 1).await;
     }
 
-    let path = format!("/orders/{}/history", created.envelope.subject);
+    let path = format!("/orders/{}/history", created.subject());
     let (status, mut body) = get(&running, &path, "demo-acme").await;
     assert_eq!(status, 200, "{body}");
     for entry in body["history"].as_array_mut().unwrap() {
@@ -35,7 +36,7 @@ async fn the_history_of_an_order_is_its_tenants_alone() {
     let story = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
     house.send(&story.created).await;
     house.heard_by("analytics.history", 1).await;
-    let own = format!("/orders/{}/history", story.created.envelope.subject);
+    let own = format!("/orders/{}/history", story.created.subject());
     let unknown = format!("/orders/{}/history", order("acme", "EUR").order_id);
     for (path, key, status) in [
         (&*own, "demo-acme", 200),
@@ -78,5 +79,5 @@ fn invoice(completed: &Encoded) -> Encoded {
         total: order.total,
         issued_at: OffsetDateTime::now_utc(),
     };
-    encoded(completed.envelope.version, invoice)
+    encoded(completed.envelope.version.unwrap(), invoice)
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use analytics::{Config, app};
 use chassis::Running;
-use events::{
-    Cause, CorrelationId, Encoded, Event, Message, Order, OrderCompleted, OrderCreated, OrderId,
-    OrderStatus, OrderUpdated, SCHEMAS, TenantId,
-};
+use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
+use events::{Order, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated, SCHEMAS};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::{Coordinates, DeadLetter, Headers, Reason, Record, Settings, Topic};
+use kafka::{
+    Coordinates, DeadLetter, Headers, Reason, Record, Settings, TopicPolicy, Topics, retry_topic,
+};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -31,8 +31,9 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics = [Topic::events(), vec![Topic::retry("analytics")]].concat();
-        kafka::ensure(&settings, &topics).await.unwrap();
+        let owned = [&events::all_topics()[..], &[retry_topic("analytics")]].concat();
+        let topics = Topics { owned, ..Topics::default() };
+        kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         Self { space, pool, settings, producer }
@@ -89,7 +90,7 @@ impl House {
     async fn produce(&self, topic: &str, event: &Encoded, headers: &Headers) {
         let record = FutureRecord::to(topic)
             .headers(kafka::client_headers(headers))
-            .key(&event.envelope.partition_key)
+            .key(event.key())
             .payload(&event.data);
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
@@ -165,9 +166,8 @@ pub(crate) fn order(tenant: &str, currency: &str) -> Order {
 }
 
 pub(crate) fn encoded<E: Event>(version: i64, event: E) -> Encoded {
-    let cause =
-        Cause { correlation_id: CorrelationId::generate(), causation_id: None, traceparent: None };
-    Message::new("/order", version, event, cause).encode().unwrap()
+    let cause = Cause::new(CorrelationId::generate());
+    NewEvent::new("/order", event, cause).version(version).encode().unwrap()
 }
 
 pub(crate) async fn text(running: &Running, path: &str, key: &str) -> (u16, String) {

@@ -1,6 +1,7 @@
 //! Orders to which anything may happen, as the order service keeps them and tells of them.
 
-use events::{Encoded, Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
+use envelope::Encoded;
+use events::{Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
 use fastrand::Rng;
 use time::{Duration, OffsetDateTime, UtcOffset};
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use events::Encoded;
+use envelope::Encoded;
 use fastrand::Rng;
 use sandbox::testing::eventually;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use consumer::{Failure, Handler, Received};
-use events::{InvoiceId, InvoiceIssued, Message, OrderCompleted, OrderStatus};
+use envelope::NewEvent;
+use events::{InvoiceId, InvoiceIssued, OrderCompleted, OrderStatus};
 use outbox::{PrepareError, Prepared};
 use sqlx::PgConnection;
 
@@ -13,15 +14,11 @@ use crate::store::{self, Numbered};
 struct Contradiction(&'static str);
 
 fn check(event: &Received<OrderCompleted>) -> Result<(), Contradiction> {
-    let (envelope, order) = (&event.envelope, &event.data.order);
+    let order = &event.data.order;
     if order.status != OrderStatus::Completed {
         Err(Contradiction("the order is not completed"))
     } else if order.total <= 0 {
         Err(Contradiction("the total is not positive"))
-    } else if order.tenant_id != envelope.tenant_id {
-        Err(Contradiction("the tenant is not the envelope's"))
-    } else if order.order_id.to_string() != envelope.subject {
-        Err(Contradiction("the order is not the envelope's subject"))
     } else {
         Ok(())
     }
@@ -34,14 +31,6 @@ impl Handler for IssueInvoice {
     type Event = OrderCompleted;
 
     async fn handle(
-        &self,
-        tx: &mut PgConnection,
-        event: &Received<OrderCompleted>,
-    ) -> Result<(), Failure> {
-        self.handle_batch(tx, std::slice::from_ref(event)).await
-    }
-
-    async fn handle_batch(
         &self,
         tx: &mut PgConnection,
         events: &[Received<OrderCompleted>],
@@ -64,7 +53,7 @@ impl Handler for IssueInvoice {
     }
 }
 
-/// Says that an invoice was issued.
+/// Returns the event that tells of an invoice.
 fn tell(event: &Received<OrderCompleted>, issued: &Numbered) -> Result<Prepared, PrepareError> {
     let order = &event.data.order;
     let data = InvoiceIssued {
@@ -77,5 +66,9 @@ fn tell(event: &Received<OrderCompleted>, issued: &Numbered) -> Result<Prepared,
         total: order.total,
         issued_at: issued.issued_at,
     };
-    outbox::prepare(Message::new("/billing", event.envelope.version, data, event.cause()))
+    let mut told = NewEvent::new("/billing", data, event.cause());
+    if let Some(version) = event.envelope.version {
+        told = told.version(version);
+    }
+    outbox::prepare(told)
 }

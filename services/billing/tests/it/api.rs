@@ -11,11 +11,11 @@ async fn a_tenant_sees_its_own_invoices_and_nobody_elses() {
     house.send(&event).await;
     house.invoiced(1).await;
 
-    let of_order = format!("/invoices?order_id={}", event.envelope.subject);
+    let of_order = format!("/invoices?order_id={}", event.subject());
     let (status, body) = get(&running, &of_order, "demo-acme").await;
     assert_eq!(status, 200);
     let invoice = &body["invoices"][0];
-    assert_eq!(invoice["order_id"], event.envelope.subject);
+    assert_eq!(invoice["order_id"], event.subject());
     assert_eq!((&invoice["number"], &invoice["total"]), (&json!(1), &json!(1350)));
     assert_eq!(invoice["currency"], "EUR");
     assert!(invoice["issued_at"].as_str().unwrap().ends_with('Z'));

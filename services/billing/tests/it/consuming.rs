@@ -1,7 +1,8 @@
 use std::collections::HashSet;
 
 use chassis::Running;
-use events::{EventId, InvoiceIssued};
+use envelope::EventId;
+use events::InvoiceIssued;
 use kafka::{Coordinates, DeadLetter, Headers, Record};
 
 use crate::house::{House, completed, completed_with};
@@ -14,19 +15,20 @@ async fn a_completed_order_gets_one_invoice_and_it_is_said() {
     house.send(&event).await;
 
     let invoices = house.invoiced(1).await;
-    assert_eq!(invoices[0].0.to_string(), event.envelope.subject);
+    assert_eq!(invoices[0].0.to_string(), event.subject());
     assert_eq!((invoices[0].1.as_str(), invoices[0].2), ("acme", 1));
 
     let said = house.records("invoice.issued", 1).await.remove(0);
-    let (envelope, data) = kafka::decode(&said).unwrap();
-    let issued: InvoiceIssued = serde_json::from_slice(data).unwrap();
+    let said_event = kafka::decode(&said).unwrap();
+    let envelope = &said_event.envelope;
+    let issued: InvoiceIssued = envelope.read(&said_event.data).unwrap();
     assert_eq!((issued.number, issued.total, issued.currency.as_str()), (1, 1350, "EUR"));
     assert_eq!(envelope.source, "/billing");
     assert_eq!(envelope.subject, event.envelope.subject);
-    assert_eq!(envelope.version, 2, "the completed order's");
+    assert_eq!(envelope.version, Some(2), "the completed order's");
     assert_eq!(envelope.correlation_id.as_str(), "flow-17");
-    assert_eq!(envelope.causation_id, Some(event.envelope.id));
-    assert_eq!(said.key, Some(event.envelope.subject.into_bytes()));
+    assert_eq!(envelope.causation_id.as_ref(), Some(&event.envelope.id));
+    assert_eq!(said.key.as_deref(), Some(event.subject().as_bytes()));
     running.shutdown().await;
 }
 
@@ -63,7 +65,7 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_next_order_gets_its_i
     let house = House::empty().await;
     let running = house.start().await;
     let good = completed("acme");
-    let key = good.envelope.subject.clone().into_bytes();
+    let key = good.subject().as_bytes().to_vec();
     let headers = kafka::content_headers(&good.envelope);
     let mut odd: Headers = headers.clone();
     odd.retain(|(name, _)| name != "ce_id");
@@ -145,7 +147,7 @@ async fn a_message_that_fails_is_tried_four_times_while_others_go_on() {
     // A rule that only the database knows: whatever fails in it may succeed later.
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "alter table invoices add constraint no_such_order check (order_id <> '{}')",
-        failing.envelope.subject
+        failing.subject()
     )))
     .execute(&house.pool)
     .await

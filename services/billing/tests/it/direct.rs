@@ -1,7 +1,7 @@
 //! Events that come with a request, past Kafka.
 
 use chassis::Running;
-use events::{Encoded, TenantId};
+use envelope::{Encoded, TenantId};
 use kafka::Record;
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ async fn what_can_not_be_taken_is_said_and_leaves_nothing() {
     let house = House::empty().await;
     let running = house.start().await;
     let mut contradicting = completed("acme");
-    contradicting.envelope.tenant_id = TenantId::new("globex").unwrap();
+    contradicting.envelope.tenant_id = Some(TenantId::new("globex").unwrap());
     let mut foreign_major = completed("acme");
     foreign_major.envelope.dataschema = Some("urn:orderflow:order.completed:9.0".into());
     let mut no_json = completed("acme");

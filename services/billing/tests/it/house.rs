@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use billing::{Config, app};
 use chassis::Running;
-use events::{Cause, CorrelationId, Encoded, Message, OrderCompleted, OrderId, SCHEMAS, TenantId};
+use envelope::{Cause, CorrelationId, Encoded, NewEvent, TenantId};
+use events::{OrderCompleted, OrderId, SCHEMAS};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use kafka::rdkafka::util::Timeout;
-use kafka::{Headers, Record, Settings, Topic};
+use kafka::{Headers, Record, Settings, TopicPolicy, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -28,7 +29,8 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        kafka::ensure(&settings, &[Topic::event("order.completed")]).await.unwrap();
+        let topics = Topics { owned: vec![events::ORDER_COMPLETED], ..Topics::default() };
+        kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         Self { space, settings, pool, producer }
@@ -54,7 +56,7 @@ impl House {
     /// Sends an event the way order's relay does. Gives where it lies.
     pub(crate) async fn send(&self, event: &Encoded) -> (i32, i64) {
         let headers = kafka::content_headers(&event.envelope);
-        let key = event.envelope.partition_key.clone().into_bytes();
+        let key = event.key().as_bytes().to_vec();
         self.send_raw(Some(key), Some(event.data.clone()), &headers).await
     }
 
@@ -146,11 +148,10 @@ pub(crate) fn completed_with(tenant: &str, change: impl FnOnce(&mut OrderComplet
     data.order.tenant_id = TenantId::new(tenant).unwrap();
     change(&mut data);
     let cause = Cause {
-        correlation_id: CorrelationId::new("flow-17").unwrap(),
-        causation_id: None,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        ..Cause::new(CorrelationId::new("flow-17").unwrap())
     };
-    Message::new("/order", 2, data, cause).encode().unwrap()
+    NewEvent::new("/order", data, cause).version(2).encode().unwrap()
 }
 
 pub(crate) async fn get(running: &Running, path: &str, key: &str) -> (u16, Value) {

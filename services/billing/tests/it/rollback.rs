@@ -19,7 +19,7 @@ async fn a_release_that_is_rolled_back_starts_and_works() {
     let event = completed("acme");
     house.send(&event).await;
     house.invoiced(1).await;
-    let path = format!("/invoices?order_id={}", event.envelope.subject);
+    let path = format!("/invoices?order_id={}", event.subject());
     let (status, body) = get(&running, &path, "demo-acme").await;
     assert_eq!((status, body["invoices"].as_array().unwrap().len()), (200, 1));
     assert!(running.shutdown().await);

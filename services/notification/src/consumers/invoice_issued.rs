@@ -15,14 +15,6 @@ impl Handler for WriteReceipt {
     async fn handle(
         &self,
         tx: &mut PgConnection,
-        event: &Received<InvoiceIssued>,
-    ) -> Result<(), Failure> {
-        self.handle_batch(tx, std::slice::from_ref(event)).await
-    }
-
-    async fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
         events: &[Received<InvoiceIssued>],
     ) -> Result<(), Failure> {
         let wanted = events.iter().map(|event| Wanted::by(event, Letter::receipt(&event.data)));

@@ -15,14 +15,6 @@ impl Handler for WriteConfirmation {
     async fn handle(
         &self,
         tx: &mut PgConnection,
-        event: &Received<OrderCompleted>,
-    ) -> Result<(), Failure> {
-        self.handle_batch(tx, std::slice::from_ref(event)).await
-    }
-
-    async fn handle_batch(
-        &self,
-        tx: &mut PgConnection,
         events: &[Received<OrderCompleted>],
     ) -> Result<(), Failure> {
         let wanted =

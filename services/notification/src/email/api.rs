@@ -3,10 +3,10 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use chassis::{Caller, Json, Parts, Peer, Problem, Query};
-use events::{Cause, OrderId, TenantId};
+use envelope::TenantId;
+use events::OrderId;
 use jobs::EnqueueError;
 use serde::{Deserialize, Serialize};
-use telemetry::TraceContext;
 
 use super::letter::Letter;
 use super::mailer;
@@ -59,11 +59,7 @@ async fn acknowledge(
         tenant_id: &tenant_id,
         letter: Letter::acknowledgement(order_id, &customer_email, &currency, total),
         message_id: store::acknowledgement_id(order_id),
-        cause: Cause {
-            correlation_id: peer.correlation_id,
-            causation_id: None,
-            traceparent: TraceContext::current().map(|context| context.traceparent),
-        },
+        cause: peer.cause(),
     };
     let mut tx = parts.pool.begin().await?;
     store::write(&mut tx, &[wanted]).await.map_err(|error| match error {

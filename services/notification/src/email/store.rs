@@ -1,7 +1,8 @@
 //! The table `emails`.
 
 use consumer::Received;
-use events::{Cause, Envelope, Event, OrderId, TenantId};
+use envelope::{Cause, Envelope, TenantId};
+use events::{OrderEvent, OrderId};
 use jobs::{EnqueueError, Meta};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -55,7 +56,7 @@ pub(crate) struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     /// Creates it for an event.
-    pub(crate) fn by<E: Event>(event: &'a Received<E>, letter: Letter<'a>) -> Self {
+    pub(crate) fn by<E: OrderEvent>(event: &'a Received<E>, letter: Letter<'a>) -> Self {
         Self {
             order_id: event.data.order_id(),
             tenant_id: event.data.tenant_id(),
@@ -222,7 +223,7 @@ mod tests {
             ("tenantid", "acme"),
         ];
         let get = |name: &str| attributes.iter().find(|it| it.0 == name).map(|it| it.1);
-        message_id(&Envelope::from_attributes(get).unwrap())
+        message_id(&Envelope::from_attributes(get).unwrap().0)
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The table `deliveries`: events that are delivered to webhooks, with their attempts.
 
 use consumer::Received;
-use events::{Event, OrderId, TenantId};
+use envelope::TenantId;
+use events::{OrderEvent, OrderId};
 use jobs::{EnqueueError, Meta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -94,7 +95,7 @@ struct Columns {
 }
 
 /// Writes a delivery, with its job, for each event and webhook of its tenant, unless there is one already.
-pub(crate) async fn write<E: Event>(
+pub(crate) async fn write<E: OrderEvent>(
     tx: &mut PgConnection,
     events: &[Received<E>],
 ) -> Result<(), EnqueueError> {
@@ -141,13 +142,13 @@ pub(crate) async fn write<E: Event>(
     Ok(())
 }
 
-fn rows<E: Event>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
+fn rows<E: OrderEvent>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
     let mut rows = Columns::default();
     for event in events {
         let (envelope, tenant) = (&event.envelope, event.data.tenant_id().as_str());
         for webhook in wanting.iter().filter(|webhook| webhook.tenant_id == tenant) {
             let time = envelope.time.unwrap_or_else(OffsetDateTime::now_utc).format(&Rfc3339);
-            let body = json!({ "type": E::TYPE, "timestamp": time.ok(), "data": event.data });
+            let body = json!({ "type": E::TYPE, "timestamp": time.ok(), "data": *event.data });
             rows.ids.push(Uuid::now_v7());
             rows.webhooks.push(webhook.id);
             rows.tenants.push(tenant.to_owned());

@@ -1,6 +1,7 @@
 //! The table `webhooks`: URLs that tenants registered for events.
 
-use events::{Event, InvoiceIssued, OrderCompleted, TenantId};
+use envelope::{Event, TenantId};
+use events::{InvoiceIssued, OrderCompleted};
 use serde::Serialize;
 use sqlx::PgPool;
 use time::OffsetDateTime;

@@ -13,7 +13,7 @@ async fn a_tenant_sees_its_own_e_mails_and_nobody_elses() {
     }
     house.until("three e-mails", 3, |row| row.sent || row.failed).await;
 
-    let of_order = format!("/emails?order_id={}", event.envelope.subject);
+    let of_order = format!("/emails?order_id={}", event.subject());
     let (status, body) = get(&running, &of_order, "demo-acme").await;
     assert_eq!(status, 200);
     let emails = body["emails"].as_array().unwrap();
@@ -28,7 +28,7 @@ async fn a_tenant_sees_its_own_e_mails_and_nobody_elses() {
     assert_eq!(emails[1]["subject"], "Receipt: invoice 17");
     assert_eq!(get(&running, &of_order, "demo-globex").await, (200, json!({"emails": []})));
 
-    let of_order = format!("/emails?order_id={}", failing.envelope.subject);
+    let of_order = format!("/emails?order_id={}", failing.subject());
     let (_, body) = get(&running, &of_order, "demo-globex").await;
     let email = &body["emails"][0];
     assert_eq!((&email["status"], &email["sent_at"]), (&json!("failed"), &json!(null)));

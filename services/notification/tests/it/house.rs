@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use chassis::Running;
-use events::{
-    Cause, CorrelationId, Encoded, Event, InvoiceId, InvoiceIssued, Message, OrderCompleted,
-    OrderId, SCHEMAS, TenantId,
-};
+use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
+use events::{InvoiceId, InvoiceIssued, OrderCompleted, OrderId, SCHEMAS};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::{Settings, Topic};
+use kafka::{Settings, TopicPolicy, Topics};
 use notification::{Config, Mail, app};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
@@ -44,8 +42,9 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics = [OrderCompleted::TYPE, InvoiceIssued::TYPE].map(Topic::event);
-        kafka::ensure(&settings, &topics).await.unwrap();
+        let owned = vec![events::ORDER_COMPLETED, events::INVOICE_ISSUED];
+        let topics = Topics { owned, ..Topics::default() };
+        kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -84,7 +83,7 @@ impl House {
         let topic = self.settings.prefixed(&event.envelope.event_type);
         let record = FutureRecord::to(&topic)
             .headers(kafka::client_headers(&headers))
-            .key(&event.envelope.partition_key)
+            .key(event.key())
             .payload(&event.data);
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
@@ -131,7 +130,7 @@ pub(crate) fn completed_to(tenant: &str, customer_email: &str) -> Encoded {
     let mut data: OrderCompleted = serde_json::from_str(file.example).unwrap();
     data.order.order_id = OrderId::new();
     data.order.tenant_id = TenantId::new(tenant).unwrap();
-    let mut encoded = Message::new("/order", 2, data, cause()).encode().unwrap();
+    let mut encoded = NewEvent::new("/order", data, cause()).version(2).encode().unwrap();
     let mut data: Value = serde_json::from_slice(&encoded.data).unwrap();
     data["customer_email"] = customer_email.into();
     encoded.data = serde_json::to_vec(&data).unwrap();
@@ -151,14 +150,13 @@ pub(crate) fn invoiced(completed: &Encoded) -> Encoded {
         total: order.total,
         issued_at: completed_at,
     };
-    Message::new("/billing", 2, issued, cause()).encode().unwrap()
+    NewEvent::new("/billing", issued, cause()).version(2).encode().unwrap()
 }
 
 fn cause() -> Cause {
     Cause {
-        correlation_id: CorrelationId::new("flow-17").unwrap(),
-        causation_id: None,
         traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into()),
+        ..Cause::new(CorrelationId::new("flow-17").unwrap())
     }
 }
 

@@ -74,7 +74,7 @@ async fn a_tenants_events_are_told_signed_and_once_each() {
     {
         house.send(event).await;
     }
-    let order = &completed.envelope.subject;
+    let order = completed.subject();
     let told = eventually("both are delivered", PATIENCE, async || {
         let deliveries = deliveries(&running, order).await;
         let all = deliveries.len() == 2 && deliveries.iter().all(|it| it["status"] == "delivered");
@@ -108,7 +108,7 @@ async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator
     third_party.behave(Behaviour { failure_rate: 1.0, status: 503, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
-    let order = &event.envelope.subject;
+    let order = event.subject();
     let failed = until(&house, &running, order, "failed").await;
     let attempts = failed[0]["attempts"].as_array().unwrap();
     assert_eq!(
@@ -124,7 +124,7 @@ async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator
     let client = Client::new();
     let list = client.get(format!("{admin}?state=failed")).send().await.unwrap();
     let jobs: Value = list.json().await.unwrap();
-    assert_eq!(jobs["jobs"][0]["subject"], order.as_str());
+    assert_eq!(jobs["jobs"][0]["subject"], order);
     assert!(jobs["jobs"][0]["last_error"].as_str().unwrap().contains("503"), "{jobs}");
     let retry = format!("{admin}/{}/retry", jobs["jobs"][0]["id"].as_str().unwrap());
     for request in [client.post(&retry), client.get(retry.trim_end_matches("/retry"))] {
@@ -168,7 +168,7 @@ async fn redirects_floods_and_a_webhook_that_is_gone() {
     third_party.behave(Behaviour { redirect_to: Some(inside), ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
-    let failed = until(&house, &running, &event.envelope.subject, "failed").await;
+    let failed = until(&house, &running, event.subject(), "failed").await;
     let error = failed[0]["attempts"][0]["error"].as_str().unwrap();
     assert!(error.contains("302") && error.contains("not followed"), "{error}");
     assert!(third_party.received().iter().all(|it| it.path == "/webhooks/shop"));
@@ -176,21 +176,21 @@ async fn redirects_floods_and_a_webhook_that_is_gone() {
     third_party.behave(Behaviour { body_bytes: 500_000_000, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
-    let delivered = until(&house, &running, &event.envelope.subject, "delivered").await;
+    let delivered = until(&house, &running, event.subject(), "delivered").await;
     assert_eq!(delivered[0]["attempts"][0]["status"], 200, "its status is all that counts");
 
     third_party.behave(Behaviour { failure_rate: 1.0, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
     eventually("a first try", PATIENCE, async || {
-        let deliveries = deliveries(&running, &event.envelope.subject).await;
+        let deliveries = deliveries(&running, event.subject()).await;
         deliveries.iter().any(|it| it["attempts"] != json!([])).then_some(())
     })
     .await;
     let path = format!("/webhooks/{}", webhook["id"].as_str().unwrap());
     assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 204);
     assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 404);
-    until(&house, &running, &event.envelope.subject, "cancelled").await;
+    until(&house, &running, event.subject(), "cancelled").await;
     running.shutdown().await;
 }
 
@@ -203,7 +203,7 @@ async fn a_target_that_hangs_is_given_up_and_holds_up_no_e_mail() {
     house.send(&event).await;
     house.until("the e-mail", 1, |row| row.sent).await;
     let attempts = eventually("an attempt that took too long", PATIENCE, async || {
-        let deliveries = deliveries(&running, &event.envelope.subject).await;
+        let deliveries = deliveries(&running, event.subject()).await;
         let attempts = deliveries.first()?["attempts"].as_array()?.clone();
         (!attempts.is_empty()).then_some(attempts)
     })

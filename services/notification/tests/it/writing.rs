@@ -1,4 +1,4 @@
-use events::EventId;
+use envelope::EventId;
 
 use crate::house::{House, completed, completed_to, invoiced};
 use crate::sink::Sink;
@@ -14,7 +14,7 @@ async fn an_order_gets_its_confirmation_and_its_receipt() {
     house.send(&completed).await;
     house.until("both e-mails", 2, |row| row.sent).await;
 
-    let order = &completed.envelope.subject;
+    let order = completed.subject();
     let confirmation = house.file(order, "confirmation");
     for part in [
         format!("Message-ID: <{}@orderflow.example>\r\n", completed.envelope.id),

@@ -3,7 +3,8 @@
 use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use chassis::{Answer, Problem};
-use events::{Item, OrderId, OrderStatus, TenantId};
+use envelope::TenantId;
+use events::{Item, OrderId, OrderStatus};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;

@@ -10,7 +10,8 @@ use axum::http::header::LOCATION;
 use axum::routing::{get, post};
 use chassis::{Answer, Caller, IdempotencyKey, Json, Parts, Path, Problem, Submission};
 use defer::Defer;
-use events::{Event, Message, OrderId};
+use envelope::{Event, NewEvent};
+use events::OrderId;
 use outbox::Prepared;
 use time::OffsetDateTime;
 
@@ -178,7 +179,7 @@ async fn earlier(
 }
 
 /// Checks an event against its schema. A violation is our fault: the rules of orders are at least as strict.
-fn prepare<E: Event>(message: Message<E>) -> Result<Prepared, Problem> {
+fn prepare<E: Event>(message: NewEvent<E>) -> Result<Prepared, Problem> {
     outbox::prepare(message).map_err(Problem::internal)
 }
 

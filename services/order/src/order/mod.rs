@@ -2,10 +2,8 @@
 
 mod rules;
 
-use events::{
-    Cause, Event, Item, Message, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated,
-    TenantId,
-};
+use envelope::{Cause, Event, NewEvent, TenantId};
+use events::{Item, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated};
 use time::OffsetDateTime;
 
 use self::rules::{Lines, check_currency, check_email};
@@ -59,7 +57,7 @@ impl Draft {
         tenant_id: TenantId,
         now: OffsetDateTime,
         cause: Cause,
-    ) -> Result<(Order, Message<OrderCreated>), Violations> {
+    ) -> Result<(Order, NewEvent<OrderCreated>), Violations> {
         let Self { customer_email, currency, items } = self;
         let mut violations = Vec::new();
         check_email(&customer_email, &mut violations);
@@ -110,7 +108,7 @@ impl Order {
         mut self,
         change: Change,
         cause: Cause,
-    ) -> Result<(Self, Message<OrderUpdated>), Completed> {
+    ) -> Result<(Self, NewEvent<OrderUpdated>), Completed> {
         self.still_open()?;
         if let Some(customer_email) = change.customer_email {
             self.state.customer_email = customer_email;
@@ -129,7 +127,7 @@ impl Order {
         mut self,
         now: OffsetDateTime,
         cause: Cause,
-    ) -> Result<(Self, Message<OrderCompleted>), Completed> {
+    ) -> Result<(Self, NewEvent<OrderCompleted>), Completed> {
         self.still_open()?;
         self.state.status = OrderStatus::Completed;
         self.completed_at = Some(now);
@@ -146,8 +144,8 @@ impl Order {
         }
     }
 
-    fn message<E: Event>(&self, data: E, cause: Cause) -> Message<E> {
-        Message::new(SOURCE, self.version, data, cause)
+    fn message<E: Event>(&self, data: E, cause: Cause) -> NewEvent<E> {
+        NewEvent::new(SOURCE, data, cause).version(self.version)
     }
 }
 

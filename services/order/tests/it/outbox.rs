@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use events::{CorrelationId, Envelope, Event, OrderCompleted, OrderCreated, OrderUpdated, SCHEMAS};
+use envelope::{CorrelationId, Envelope, Event};
+use events::{OrderCompleted, OrderCreated, OrderUpdated};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::json;
 use telemetry::LogFormat;
@@ -31,23 +32,26 @@ async fn what_is_said_fits_its_schema_and_tells_of_its_flow() {
     assert_eq!(events.len(), types.len());
     for (n, (event, event_type)) in (1..).zip(events.iter().zip(types)) {
         assert_eq!((event.topic.as_str(), event.key.as_str()), (event_type, id));
-        let file = SCHEMAS.iter().find(|file| file.event_type == event_type).unwrap();
-        events::check(event_type, file.version, &event.data()).unwrap();
+        let schema = [OrderCreated::SCHEMA, OrderUpdated::SCHEMA, OrderCompleted::SCHEMA]
+            [usize::try_from(n - 1).unwrap()];
+        schema.check(event_type, &event.data()).unwrap();
 
-        let envelope = Envelope::from_attributes(|name| {
+        let (envelope, ignored) = Envelope::from_attributes(|name| {
             event.headers.0.get(&format!("ce_{name}")).map(String::as_str)
         })
         .unwrap();
+        assert_eq!(ignored, []);
         assert_eq!(
             (envelope.event_type.as_str(), envelope.source.as_str()),
             (event_type, "/order")
         );
-        assert_eq!((envelope.subject.as_str(), envelope.partition_key.as_str()), (id, id));
-        assert_eq!(envelope.version, n);
-        assert_eq!(envelope.tenant_id.as_str(), "acme");
+        assert_eq!(envelope.subject.as_deref(), Some(id));
+        assert_eq!(envelope.partition_key.as_deref(), Some(id));
+        assert_eq!(envelope.version, Some(n));
+        assert_eq!(envelope.tenant_id.unwrap().as_str(), "acme");
         assert_eq!(envelope.correlation_id, CorrelationId::new(format!("flow-{n}")).unwrap());
         assert_eq!(envelope.causation_id, None);
-        assert_eq!(envelope.dataschema, Some(file.version.uri(event_type)));
+        assert_eq!(envelope.dataschema.as_deref(), schema.uri());
         let traceparent = envelope.traceparent.unwrap();
         assert!(traceparent.starts_with(&format!("00-{trace}-")), "{traceparent}");
     }

@@ -4,6 +4,7 @@
 mod instances;
 mod kills;
 mod messages;
+mod sends;
 mod servers;
 mod transactions;
 
@@ -30,6 +31,8 @@ pub(crate) struct Fault {
     pub(crate) billing: Environment,
     /// How much longer billing's handlers take from the first order on, in milliseconds.
     pub(crate) slow_billing: u64,
+    /// How often it may interrupt notification between a send and the record of it, so that the same is sent again.
+    pub(crate) resends: u32,
     pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Struck>,
 }
 
@@ -40,7 +43,7 @@ impl std::fmt::Debug for Fault {
 }
 
 macro_rules! fault {
-    ($name:literal, $what:literal, $apply:path $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, short: $short:expr)?) => {{
+    ($name:literal, $what:literal, $apply:path $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, resends: $resends:expr)? $(, short: $short:expr)?) => {{
         #[allow(unused_mut, unused_assignments)]
         const FAULT: Fault = {
             let mut fault = Fault {
@@ -50,11 +53,13 @@ macro_rules! fault {
                 order: &[],
                 billing: &[],
                 slow_billing: 0,
+                resends: 0,
                 apply: |scene| Box::pin($apply(scene)),
             };
             $(fault.order = $order;)?
             $(fault.billing = $billing;)?
             $(fault.slow_billing = $slow_billing;)?
+            $(fault.resends = $resends;)?
             $(fault.short = $short;)?
             fault
         };
@@ -85,11 +90,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("billing-killed", "billing is killed while it issues invoices", kills::billing_under_load,
         billing: &[QUICK_SESSION], short: true),
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
-    fault!(
-        "postgres-restarted",
-        "Postgres crashes and is away for 8 s",
-        servers::postgres_restarted
-    ),
+    // Postgres is one server for all: a job that was done may not be recorded as such.
+    fault!("postgres-restarted", "Postgres crashes and is away for 8 s", servers::postgres_restarted,
+        resends: 1),
     fault!(
         "connections-cut",
         "billing's connections to its database are cut, again and again",
@@ -114,7 +117,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "two, then three instances of billing, then one",
         instances::billing_joins_and_leaves
     ),
-    fault!("postgres-frozen", "Postgres stands still for 15 s", servers::postgres_frozen),
+    fault!("postgres-frozen", "Postgres stands still for 15 s", servers::postgres_frozen, resends: 1),
     fault!("handler-slow", "a handler takes longer than max.poll.interval.ms", messages::handler_slow,
         billing: &[("KAFKA_PROPERTIES", "session.timeout.ms=6000,max.poll.interval.ms=6000")]),
     fault!(
@@ -132,6 +135,15 @@ pub(crate) const FAULTS: &[Fault] = &[
         "transactions commit in another order than they got their ids",
         transactions::out_of_order
     ),
+    fault!(
+        "receivers-fail",
+        "the mail server and the webhook target refuse, then do not answer",
+        sends::receivers_fail
+    ),
+    fault!("notification-killed-sending", "notification dies while nobody has accepted what it sends",
+        sends::killed_sending, resends: 1),
+    fault!("notification-killed-after-sending", "notification dies after its e-mails were accepted",
+        sends::killed_after_sending, resends: 1),
 ];
 
 #[cfg(test)]

@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use kafka::{Settings, TopicPolicy, TopicSpec, Topics};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::TopicProblems;
+
+/// The wait before the cluster is asked again, because it did not answer or a topic is not as it should be.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Ensures the topics that the service owns until all are as they should be, and shows and logs what is not. In the
+/// background: a service is ready without Kafka.
+pub(super) async fn ensure_topics(
+    kafka: Settings,
+    owned: Vec<TopicSpec>,
+    policy: TopicPolicy,
+    found: TopicProblems,
+    shutdown: CancellationToken,
+) {
+    let topics = Topics { owned, ..Topics::default() };
+    loop {
+        let ensured = shutdown.run_until_cancelled(kafka::ensure(&kafka, &topics, policy)).await;
+        match ensured {
+            None => return,
+            Some(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "topics not ensured, retrying"
+                );
+            }
+            Some(Ok(problems)) => {
+                let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                if *found.borrow() != told {
+                    for problem in &problems {
+                        tracing::warn!(topic = problem.topic, %problem, "topic problem");
+                    }
+                    found.send_replace(told);
+                }
+                if problems.is_empty() {
+                    return;
+                }
+            }
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(ASK_AGAIN)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The receivers of e-mails and webhooks fail, or notification dies while it sends.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::mail;
+use crate::chaos::scene::{Scene, soon};
+
+const BEFORE: usize = 50;
+const AFTERWARDS: usize = 50;
+/// Longer than notification waits for a mail server (5 s), shorter than for a webhook (10 s).
+const HANG: Duration = Duration::from_secs(7);
+
+pub(crate) async fn receivers_fail(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    scene.receivers.refuse();
+    scene.orders(BEFORE).await?;
+    let refused = async || scene.receivers.mail.refused() > 0;
+    let refused = soon(refused).await;
+    scene.receivers.hang();
+    sleep(HANG).await;
+    let abandoned = scene.receivers.mail.abandoned();
+    scene.receivers.heal();
+    scene.healed();
+    if !refused || abandoned == 0 {
+        return Err("the mail server got nothing to refuse, or nothing to leave unanswered".into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    let refused = scene.receivers.mail.refused();
+    Ok(format!("{refused} e-mails were refused, {abandoned} were not answered in time"))
+}
+
+/// Nothing that was under way is accepted, so each of it has to be sent by the next process.
+pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    scene.receivers.hang();
+    let both =
+        async || scene.receivers.mail.waiting() > 0 && scene.receivers.unanswered_webhooks() > 0;
+    let under_way = soon(both).await;
+    let (mails, webhooks) = (scene.receivers.mail.waiting(), scene.receivers.unanswered_webhooks());
+    kill_and_start_again(scene).await?;
+    if !under_way {
+        return Err(format!("{mails} e-mails and {webhooks} webhooks were under way").into());
+    }
+    Ok(format!("notification died with {mails} e-mails and {webhooks} webhooks under way"))
+}
+
+/// What was under way is accepted and nobody knows, so it is sent again under the same `Message-ID`.
+pub(crate) async fn killed_after_sending(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    scene.receivers.mail.behave(mail::Behaviour::AcceptAndHang);
+    let accepted = soon(async || scene.receivers.mail.waiting() > 0).await;
+    let mails = scene.receivers.mail.waiting();
+    kill_and_start_again(scene).await?;
+    if !accepted {
+        return Err("no e-mail was under way".into());
+    }
+    Ok(format!("notification died with {mails} e-mails accepted and not recorded as sent"))
+}
+
+async fn kill_and_start_again(scene: &mut Scene) -> Result<(), Error> {
+    scene.notification.process.kill_9().await;
+    // Or the mail server accepts for a client that it has not yet seen to be gone.
+    if !soon(async || scene.receivers.mail.waiting() == 0).await {
+        return Err("the mail server did not notice that notification died".into());
+    }
+    scene.receivers.heal();
+    scene.notification.start_again().await?;
+    scene.healed();
+    scene.orders(AFTERWARDS).await
+}

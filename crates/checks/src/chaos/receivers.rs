@@ -1,0 +1,102 @@
+//! The receiving end of what notification sends: a mail server and a webhook target, in this process.
+
+use std::collections::HashMap;
+
+use reqwest::StatusCode;
+use sandbox::{Behaviour, ThirdParty};
+use serde_json::json;
+
+use super::Error;
+use super::instance::{CLIENT, Instance};
+use super::mail::{self, MailServer};
+
+/// The tenant whose orders come by HTTP and whose webhook is registered, and its API key.
+pub(crate) const TENANT: &str = "acme";
+const API_KEY: &str = "demo-acme";
+/// More requests than a trial makes.
+const REMEMBERED: usize = 1_000_000;
+/// The share of webhooks whose first try is answered with 500, so that every trial needs retries.
+const FAILED_FIRST_TRIES: f64 = 0.05;
+
+/// What the webhook target made of one `webhook-id`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    /// Requests that were answered with 2xx.
+    pub(crate) accepted: u32,
+    /// Requests that were answered otherwise, or whose client went before the answer.
+    pub(crate) failed: u32,
+}
+
+/// The servers that notification sends to.
+#[derive(Debug)]
+pub(crate) struct Receivers {
+    pub(crate) mail: MailServer,
+    target: ThirdParty,
+}
+
+impl Receivers {
+    pub(crate) async fn start() -> Result<Self, Error> {
+        let target = ThirdParty::start_remembering(REMEMBERED).await?;
+        let receivers = Self { mail: MailServer::start().await?, target };
+        receivers.heal();
+        Ok(receivers)
+    }
+
+    /// Returns what notification is started with to send to these.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
+        // E-mails go one way, and the environment may have another one.
+        [
+            ("MAIL_DIR", String::new()),
+            ("SMTP_URL", self.mail.url()),
+            ("WEBHOOK_ALLOW", self.target.address().to_string()),
+        ]
+    }
+
+    /// Registers the target as the tenant's webhook for all events.
+    pub(crate) async fn register(&self, notification: &Instance) -> Result<(), Error> {
+        let url = format!("http://127.0.0.1:{}/webhooks", notification.http);
+        let body = json!({ "url": format!("{}/webhooks/{TENANT}", self.target.url()) });
+        let answer = CLIENT.post(url).bearer_auth(API_KEY).json(&body).send().await?;
+        match answer.status() {
+            StatusCode::CREATED => Ok(()),
+            status => Err(format!("the webhook was not registered: {status}").into()),
+        }
+    }
+
+    /// Both refuse everything for now.
+    pub(crate) fn refuse(&self) {
+        self.mail.behave(mail::Behaviour::Refuse);
+        self.target.behave(Behaviour { failure_rate: 1.0, ..Behaviour::default() });
+    }
+
+    /// Neither answers, nor accepts anything that its client does not wait for.
+    pub(crate) fn hang(&self) {
+        self.mail.behave(mail::Behaviour::Hang);
+        self.target.behave(Behaviour { hang: true, ..Behaviour::default() });
+    }
+
+    /// Both accept, but for some first tries of webhooks.
+    pub(crate) fn heal(&self) {
+        self.mail.behave(mail::Behaviour::Accept);
+        let first_try_failure_rate = FAILED_FIRST_TRIES;
+        self.target.behave(Behaviour { first_try_failure_rate, ..Behaviour::default() });
+    }
+
+    /// Returns what the webhook target made of each `webhook-id`.
+    pub(crate) fn webhooks(&self) -> HashMap<String, Tries> {
+        let mut by_id: HashMap<_, Tries> = HashMap::new();
+        for request in self.target.received() {
+            let tries = by_id.entry(request.header("webhook-id").to_owned()).or_default();
+            match request.status {
+                Some(200..=299) => tries.accepted += 1,
+                _ => tries.failed += 1,
+            }
+        }
+        by_id
+    }
+
+    /// Returns how many webhooks wait for an answer, or were never answered.
+    pub(crate) fn unanswered_webhooks(&self) -> usize {
+        self.target.received().iter().filter(|request| request.status.is_none()).count()
+    }
+}

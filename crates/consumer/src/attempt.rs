@@ -1,0 +1,172 @@
+//! One attempt: a transaction with the inbox rows of some messages and all that their handlers do. It commits as a whole.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use kafka::Record;
+use sqlx::{PgPool, Postgres, Transaction};
+use telemetry::query_span;
+use tracing::{Instrument, Span};
+
+use crate::failure::Failure;
+use crate::faults::Faults;
+use crate::history;
+use crate::inbox::{Admission, Candidate, Outcome, admit};
+use crate::instruments::Instruments;
+use crate::message::Message;
+use crate::replay::Replay;
+use crate::subscription::Subscription;
+
+/// The handler did not end in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler took longer than {0:?}")]
+struct TookTooLong(Duration);
+
+/// The handler panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler panicked: {0}")]
+struct Panicked(String);
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+/// Makes attempts. Knows nothing of Kafka: what comes with a request takes the same way.
+pub(crate) struct Attempts {
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) group: String,
+    pub(crate) pool: PgPool,
+    pub(crate) handler_timeout: Duration,
+    pub(crate) instruments: Instruments,
+    pub(crate) faults: Faults,
+    /// Called after each commit of an effect.
+    pub(crate) on_commit: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// What the transaction holds besides inbox and effects.
+#[derive(Default)]
+pub(crate) struct Books<'a> {
+    /// Records of which attempts are noted: their rows go if this one succeeds.
+    pub(crate) noted: Vec<&'a Record>,
+    /// The replay that the one message is.
+    pub(crate) replay: Option<&'a Replay>,
+}
+
+impl Attempts {
+    /// Applies messages in their order in one transaction. Returns what each came to, or fails with none applied.
+    pub(crate) async fn make(
+        &self,
+        messages: &[&Message],
+        books: Books<'_>,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let began = Instant::now();
+        let caught = AssertUnwindSafe(self.transaction(messages, books)).catch_unwind();
+        // Above all limits of the parts: a connection that died without a word must not hold a lane.
+        let outcomes = match tokio::time::timeout(self.handler_timeout * 2, caught).await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
+            Err(elapsed) => Err(Failure::unavailable(elapsed)),
+        };
+        self.instruments.attempted(began.elapsed());
+        if outcomes.is_ok() && messages.len() > 1 {
+            self.instruments.batch(messages.len());
+        }
+        outcomes
+    }
+
+    async fn transaction(
+        &self,
+        messages: &[&Message],
+        books: Books<'_>,
+    ) -> Result<Vec<Outcome>, Failure> {
+        let (mut tx, admissions) =
+            self.admit(messages).instrument(query_span("insert inbox")).await?;
+        self.handle(&mut tx, messages, &admissions).await?;
+        let outcomes = admissions.iter().map(|admission| match admission {
+            Admission::Admitted { .. } => Outcome::Processed,
+            Admission::Settled(outcome) => *outcome,
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        if let (Some(replay), [outcome]) = (books.replay, &*outcomes) {
+            replay.settled(&mut tx, &self.group, *outcome).await?;
+        }
+        if !books.noted.is_empty() {
+            history::forget(&mut *tx, &self.group, &books.noted).await?;
+        }
+        self.commit(tx).await?;
+        let gaps = admissions.iter().filter(|it| matches!(it, Admission::Admitted { gap: true }));
+        self.instruments.gaps(gaps.count());
+        Ok(outcomes)
+    }
+
+    async fn admit(
+        &self,
+        messages: &[&Message],
+    ) -> sqlx::Result<(Transaction<'static, Postgres>, Vec<Admission>)> {
+        let candidates = messages.iter().map(|message| Candidate {
+            mode: message.route.mode,
+            envelope: &message.envelope,
+            counted_by: self.subscription.counted_by(&message.envelope),
+        });
+        let candidates: Vec<_> = candidates.collect();
+        let mut tx = self.pool.begin().await?;
+        let admissions = admit(&mut tx, &self.group, &candidates).await?;
+        Ok((tx, admissions))
+    }
+
+    /// Calls the handlers of what was admitted: one call for each run of messages of one type.
+    async fn handle(
+        &self,
+        tx: &mut Transaction<'_, Postgres>,
+        messages: &[&Message],
+        admissions: &[Admission],
+    ) -> Result<(), Failure> {
+        let admitted = messages.iter().zip(admissions);
+        let admitted = admitted.filter(|(_, it)| matches!(it, Admission::Admitted { .. }));
+        let admitted: Vec<&Message> = admitted.map(|(message, _)| *message).collect();
+        if admitted.is_empty() {
+            return Ok(());
+        }
+        let handled = async {
+            self.faults.strike().await?;
+            for run in admitted.chunk_by(|one, next| Arc::ptr_eq(&one.route, &next.route)) {
+                for message in run {
+                    sabotage::may_die_on(message.envelope.id.as_str());
+                }
+                run[0].route.handler.handle(&mut *tx, run).await?;
+            }
+            Ok(())
+        };
+        let limit = self.handler_timeout;
+        let elapsed = |_| Failure::transient(TookTooLong(limit));
+        tokio::time::timeout(limit, handled).await.map_err(elapsed)?
+    }
+
+    async fn commit(&self, mut tx: Transaction<'_, Postgres>) -> sqlx::Result<()> {
+        // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without saying so;
+        // any statement does say so.
+        sqlx::query("select 1").execute(&mut *tx).await?;
+        sabotage::may_die("consumer.before-commit");
+        tx.commit().instrument(query_span("commit")).await?;
+        sabotage::may_die("consumer.committed");
+        (self.on_commit)();
+        Ok(())
+    }
+
+    /// Counts and logs what a message came to, in its span.
+    pub(crate) fn settled(&self, message: &Message, outcome: Outcome, retry: u32) {
+        self.instruments.settled(outcome);
+        let _entered: tracing::span::Entered<'_> = Span::enter(&message.span);
+        tracing::info!(
+            outcome = outcome.as_str(),
+            event_type = message.envelope.event_type,
+            subscription = self.group,
+            retry,
+            "settled message"
+        );
+    }
+}

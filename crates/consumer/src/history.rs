@@ -1,0 +1,237 @@
+//! Attempts as rows, and caution after an instance that did not end by itself: one of its messages may have killed it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kafka::Record;
+use sqlx::{PgExecutor, PgPool};
+use tokio::sync::{Mutex, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::partitions::{Assignment, TopicPartition};
+
+/// What a subscription remembers of earlier attempts, by partition.
+pub(crate) struct Histories {
+    pool: PgPool,
+    subscription: String,
+    /// Tells this process from others.
+    instance: String,
+    /// How many messages of a partition are handled with caution.
+    caution: usize,
+    known: RwLock<HashMap<TopicPartition, (u64, Arc<History>)>>,
+    loading: Mutex<()>,
+    /// A message that may have killed a process runs while no other one is marked: so the right one is blamed.
+    suspects: tokio::sync::RwLock<()>,
+}
+
+/// What happened in a partition before it was assigned.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    attempts: HashMap<i64, Attempted>,
+    caution: AtomicUsize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attempted {
+    pub(crate) times: u32,
+    pub(crate) reason: Option<String>,
+}
+
+impl History {
+    pub(crate) fn of(&self, offset: i64) -> Attempted {
+        self.attempts.get(&offset).cloned().unwrap_or_default()
+    }
+
+    /// Whether messages are to be marked before they are handled.
+    pub(crate) fn is_cautious(&self) -> bool {
+        self.caution.load(Ordering::Relaxed) > 0
+    }
+
+    /// One of its messages was settled, so that one less is suspicious.
+    pub(crate) fn settled_one(&self) {
+        let less = |caution: usize| caution.checked_sub(1);
+        let _ = self.caution.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+impl Histories {
+    pub(crate) fn new(pool: PgPool, subscription: String, caution: usize) -> Self {
+        let instance = format!("{:032x}", fastrand::u128(..));
+        let (known, loading) = (RwLock::default(), Mutex::default());
+        let suspects = tokio::sync::RwLock::default();
+        Self { pool, subscription, instance, caution, known, loading, suspects }
+    }
+
+    /// Returns the history of an assigned partition, which is read once for each assignment.
+    pub(crate) async fn of(&self, of: Assignment<'_>) -> sqlx::Result<Arc<History>> {
+        if let Some(known) = self.known(of) {
+            return Ok(known);
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(known) = self.known(of) {
+            return Ok(known);
+        }
+        let history = Arc::new(self.load(of.partition).await?);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(of.partition.clone(), (of.epoch, Arc::clone(&history)));
+        Ok(history)
+    }
+
+    fn known(&self, of: Assignment<'_>) -> Option<Arc<History>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (epoch, history) = known.get(of.partition)?;
+        (*epoch == of.epoch).then(|| Arc::clone(history))
+    }
+
+    async fn load(&self, (topic, partition): &TopicPartition) -> sqlx::Result<History> {
+        let before: Option<String> = sqlx::query_scalar(
+            "with before as (
+                 select instance from consuming where subscription = $1 and topic = $2 and partition = $3
+             )
+             insert into consuming as mine (subscription, topic, partition, instance) values ($1, $2, $3, $4)
+             on conflict (subscription, topic, partition) do update
+                 set instance = excluded.instance, since = clock_timestamp()
+             returning (select instance from before)",
+        )
+        .bind(&self.subscription)
+        .bind(topic)
+        .bind(partition)
+        .bind(&self.instance)
+        .fetch_one(&self.pool)
+        .await?;
+        let attempts: Vec<(i64, i32, Option<String>)> = sqlx::query_as(
+            r#"select "offset", attempts, reason from attempt
+               where subscription = $1 and topic = $2 and partition = $3"#,
+        )
+        .bind(&self.subscription)
+        .bind(topic)
+        .bind(partition)
+        .fetch_all(&self.pool)
+        .await?;
+        let attempts = attempts.into_iter().map(|(offset, times, reason)| {
+            (offset, Attempted { times: u32::try_from(times).unwrap_or_default(), reason })
+        });
+        let attempts: HashMap<_, _> = attempts.collect();
+        let ended_well = before.is_none_or(|before| before == self.instance);
+        if !ended_well {
+            tracing::warn!(
+                topic,
+                partition,
+                "the last instance on this partition did not end by itself; its messages are handled with caution"
+            );
+        }
+        let caution = if ended_well { 0 } else { self.caution };
+        Ok(History { attempts, caution: AtomicUsize::new(caution) })
+    }
+
+    /// Waits until no suspect is handled, and keeps the next one from it meanwhile.
+    pub(crate) async fn among_others(&self) -> RwLockReadGuard<'_, ()> {
+        self.suspects.read().await
+    }
+
+    /// Waits until no other marked message is handled.
+    pub(crate) async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.suspects.write().await
+    }
+
+    /// Notes that a message was attempted so many times, and why the last attempt failed. `None` means that it begins.
+    pub(crate) async fn note(
+        &self,
+        record: &Record,
+        times: u32,
+        reason: Option<&str>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(
+            r#"insert into attempt (subscription, topic, partition, "offset", attempts, reason)
+               values ($1, $2, $3, $4, $5, $6)
+               on conflict (subscription, topic, partition, "offset") do update
+                   set attempts = excluded.attempts, reason = excluded.reason, last_at = clock_timestamp()"#,
+        )
+        .bind(&self.subscription)
+        .bind(&record.topic)
+        .bind(record.partition)
+        .bind(record.offset)
+        .bind(i32::try_from(times).unwrap_or(i32::MAX))
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Notes that first attempts begin, at all of them together.
+    pub(crate) async fn mark(&self, records: &[&Record]) -> sqlx::Result<()> {
+        let (topics, partitions, offsets) = coordinates(records);
+        sqlx::query(
+            r#"insert into attempt (subscription, topic, partition, "offset", attempts)
+               select $1, *, 1 from unnest($2::text[], $3::integer[], $4::bigint[])
+               on conflict do nothing"#,
+        )
+        .bind(&self.subscription)
+        .bind(topics)
+        .bind(partitions)
+        .bind(offsets)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets the attempts at a message that is a dead letter.
+    pub(crate) async fn forget(&self, record: &Record) -> sqlx::Result<()> {
+        forget(&self.pool, &self.subscription, &[record]).await
+    }
+
+    /// This instance gave partitions up, in good order.
+    pub(crate) async fn left(&self, partitions: &[TopicPartition]) -> sqlx::Result<()> {
+        let (topics, numbers): (Vec<&str>, Vec<i32>) =
+            partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
+        sqlx::query(
+            "delete from consuming
+             where subscription = $1 and instance = $2
+               and (topic, partition) in (select * from unnest($3::text[], $4::integer[]))",
+        )
+        .bind(&self.subscription)
+        .bind(&self.instance)
+        .bind(&topics)
+        .bind(&numbers)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// This instance gave everything up, in good order.
+    pub(crate) async fn left_all(&self) -> sqlx::Result<()> {
+        sqlx::query("delete from consuming where subscription = $1 and instance = $2")
+            .bind(&self.subscription)
+            .bind(&self.instance)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+fn coordinates<'a>(records: &[&'a Record]) -> (Vec<&'a str>, Vec<i32>, Vec<i64>) {
+    let of = |record: &&'a Record| (record.topic.as_str(), record.partition, record.offset);
+    records.iter().map(of).collect()
+}
+
+/// Forgets the attempts at messages, in the transaction that applies them.
+pub(crate) async fn forget(
+    executor: impl PgExecutor<'_>,
+    subscription: &str,
+    records: &[&Record],
+) -> sqlx::Result<()> {
+    let (topics, partitions, offsets) = coordinates(records);
+    sqlx::query(
+        r#"delete from attempt
+           where subscription = $1
+             and (topic, partition, "offset") in
+                 (select * from unnest($2::text[], $3::integer[], $4::bigint[]))"#,
+    )
+    .bind(subscription)
+    .bind(topics)
+    .bind(partitions)
+    .bind(offsets)
+    .execute(executor)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The spans of messages and batches.
+
+use std::collections::BTreeSet;
+
+use envelope::{Envelope, TenantId};
+use kafka::Record;
+use telemetry::TraceContext;
+use tracing::{Span, field};
+
+use crate::message::Taken;
+use crate::replay::Replay;
+
+/// The span of a record: a child of the span in which its event was created, and linked to the hop. A replay is a trace of
+/// its own, linked to both. `topic` is without the prefix.
+pub(crate) fn of_record(
+    record: &Record,
+    topic: &str,
+    group: &str,
+    replay: Option<&Replay>,
+) -> Span {
+    let span = tracing::info_span!(
+        "process",
+        otel.name = format!("process {topic}"),
+        otel.kind = "consumer",
+        otel.status_code = field::Empty,
+        messaging.system = "kafka",
+        messaging.operation.name = "process",
+        messaging.operation.r#type = "process",
+        messaging.destination.name = topic,
+        messaging.destination.partition.id = record.partition.to_string(),
+        messaging.kafka.offset = record.offset,
+        messaging.consumer.group.name = group,
+        messaging.message.id = record.text_header("ce_id"),
+        messaging.message.conversation_id = record.text_header("ce_correlationid"),
+        replay_id = replay.map(Replay::id),
+        event_id = field::Empty,
+        correlation_id = field::Empty,
+        tenant_id = field::Empty,
+        error.r#type = field::Empty,
+    );
+    let context = |parent, state| {
+        let parent = record.text_header(parent)?;
+        Some(TraceContext::new(parent, record.text_header(state)))
+    };
+    let created_in = context("ce_traceparent", "ce_tracestate");
+    let hop = context("traceparent", "tracestate");
+    match created_in.as_ref().or(hop.as_ref()) {
+        Some(created_in) if replay.is_some() => created_in.link(&span),
+        Some(created_in) => created_in.set_parent(&span),
+        None => {}
+    }
+    if let Some(hop) = hop {
+        hop.link(&span);
+    }
+    span
+}
+
+/// The span of a batch, linked to those of its messages.
+pub(crate) fn of_batch(taken: &[Taken], group: &str) -> Span {
+    let topics: BTreeSet<_> = taken.iter().map(|it| it.record().topic.as_str()).collect();
+    let topics = topics.into_iter().collect::<Vec<_>>().join(", ");
+    let span = tracing::info_span!(
+        parent: None,
+        "batch",
+        otel.name = format!("process batch {topics}"),
+        otel.kind = "consumer",
+        messaging.system = "kafka",
+        messaging.operation.name = "process",
+        messaging.operation.r#type = "process",
+        messaging.batch.message_count = taken.len(),
+        messaging.consumer.group.name = group,
+    );
+    for context in taken.iter().filter_map(|it| TraceContext::of(&it.span)) {
+        context.link(&span);
+    }
+    span
+}
+
+/// The span of an event that came with a request: part of that one, linked to where the event was created.
+pub(crate) fn of_request(envelope: &Envelope, group: &str) -> Span {
+    let span = tracing::info_span!(
+        "process",
+        otel.name = format!("process {}", envelope.event_type),
+        otel.kind = "internal",
+        messaging.message.id = envelope.id.as_str(),
+        messaging.message.conversation_id = envelope.correlation_id.as_str(),
+        messaging.consumer.group.name = group,
+        event_id = envelope.id.as_str(),
+        correlation_id = envelope.correlation_id.as_str(),
+        tenant_id = envelope.tenant_id.as_ref().map(TenantId::as_str),
+    );
+    if let Some(parent) = &envelope.traceparent {
+        TraceContext::new(parent, envelope.tracestate.as_deref()).link(&span);
+    }
+    span
+}

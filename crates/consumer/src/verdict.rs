@@ -1,0 +1,197 @@
+//! What becomes of messages: an attempt is made, and its result is judged.
+
+use std::sync::Arc;
+
+use kafka::{Reason, Record};
+use tracing::Instrument;
+
+use crate::attempt::{Attempts, Books};
+use crate::failure::{Class, Failure};
+use crate::history::Histories;
+use crate::inbox::Outcome;
+use crate::message::{Content, Message, Taken};
+use crate::spans;
+
+/// What is to be done with the messages of an attempt.
+pub(crate) enum Verdict {
+    /// They are settled: their offsets may move.
+    Settled,
+    /// Each is to be attempted by itself.
+    Apart,
+    /// It is to be attempted again after its backoff.
+    Retry,
+    /// Something that every message needs is unavailable: wait, and attempt again without counting.
+    Wait,
+    /// It is to be written to the dead letters.
+    DeadLetter(Reason),
+}
+
+/// Makes attempts and judges them.
+pub(crate) struct Judge {
+    attempts: Attempts,
+    histories: Arc<Histories>,
+    /// Retries before a message is a dead letter.
+    retries: u32,
+    /// Replays in vain before a dead letter is parked.
+    max_replays: u32,
+}
+
+/// A message had all its attempts, and it is not known how the last one ended.
+#[derive(Debug, thiserror::Error)]
+#[error("it had all its attempts{}", .0.as_ref().map_or_else(
+    || ", and the process ended during the last one".to_owned(),
+    |reason| format!("; the last one failed: {reason}"),
+))]
+struct HadAllAttempts(Option<String>);
+
+impl Judge {
+    pub(crate) fn new(
+        attempts: Attempts,
+        histories: Arc<Histories>,
+        retries: u32,
+        max_replays: u32,
+    ) -> Self {
+        Self { attempts, histories, retries, max_replays }
+    }
+
+    /// Whether a message can't share a transaction with others: one that failed before, or was under way when a process
+    /// died; a replay, which has an outcome of its own; one that is no event; any, while faults are to strike.
+    pub(crate) fn must_be_alone(&self, taken: &Taken) -> bool {
+        taken.retries > 0
+            || taken.replay.is_some()
+            || !matches!(taken.content, Content::Event(_))
+            || self.attempts.faults.any()
+    }
+
+    /// Attempts one message, or several in one transaction.
+    pub(crate) async fn judge(&self, taken: &mut [Taken]) -> Verdict {
+        match taken {
+            [] => Verdict::Settled,
+            [one] => {
+                let span = one.span.clone();
+                self.judge_one(one).instrument(span).await
+            }
+            several => self.judge_several(several).await,
+        }
+    }
+
+    async fn judge_several(&self, taken: &[Taken]) -> Verdict {
+        let span = spans::of_batch(taken, &self.attempts.group);
+        match self.attempt(taken).instrument(span).await {
+            Ok(()) => Verdict::Settled,
+            Err(failure) => {
+                tracing::warn!(
+                    error = &failure as &dyn std::error::Error,
+                    messages = taken.len(),
+                    "batch failed, attempting each of its messages by itself"
+                );
+                Verdict::Apart
+            }
+        }
+    }
+
+    async fn judge_one(&self, taken: &mut Taken) -> Verdict {
+        let failure = match &taken.content {
+            Content::Ignored => {
+                self.attempts.instruments.settled(Outcome::Ignored);
+                return Verdict::Settled;
+            }
+            Content::Unreadable(failure) => {
+                log(failure, taken);
+                return Verdict::DeadLetter(failure.reason());
+            }
+            // Its last attempt ended the process, or the time for its dead letter.
+            Content::Event(_) if taken.retries > self.retries => {
+                let before = taken.history.of(taken.record().offset);
+                Failure::transient(HadAllAttempts(before.reason))
+            }
+            Content::Event(_) => match self.attempt_or_park(taken).await {
+                Ok(()) => return Verdict::Settled,
+                Err(failure) => failure,
+            },
+        };
+        log(&failure, taken);
+        match failure.class() {
+            Class::Unavailable => {
+                self.attempts.instruments.unavailable();
+                Verdict::Wait
+            }
+            Class::Transient if taken.retries < self.retries => {
+                taken.retries += 1;
+                self.note_failure(taken, &failure).await;
+                Verdict::Retry
+            }
+            Class::Transient | Class::Permanent => Verdict::DeadLetter(failure.reason()),
+        }
+    }
+
+    async fn attempt_or_park(&self, taken: &Taken) -> Result<(), Failure> {
+        if let Some(replay) = &taken.replay {
+            let Attempts { pool, group, instruments, .. } = &self.attempts;
+            if replay.park(pool, group, self.max_replays).await? {
+                instruments.settled(Outcome::Parked);
+                return Ok(());
+            }
+        }
+        self.attempt(std::slice::from_ref(taken)).await
+    }
+
+    /// One attempt. With caution, messages are marked before, so that it is known among which of them one killed the
+    /// process; and each of those is then alone.
+    async fn attempt(&self, taken: &[Taken]) -> Result<(), Failure> {
+        let cautious = taken.iter().filter(|it| it.history.is_cautious());
+        let cautious: Vec<&Record> = cautious.map(Taken::record).collect();
+        let (_alone, _among_others);
+        match (taken, &*cautious) {
+            (_, []) => {}
+            ([suspect], _) if suspect.retries > 0 => {
+                _alone = self.histories.alone().await;
+                self.histories.note(suspect.record(), suspect.retries + 1, None).await?;
+            }
+            _ => {
+                _among_others = self.histories.among_others().await;
+                self.histories.mark(&cautious).await?;
+            }
+        }
+        let noted = taken.iter().filter(|it| it.retries > 0 || it.history.is_cautious());
+        let books = Books {
+            noted: noted.map(Taken::record).collect(),
+            replay: taken.iter().find_map(|it| it.replay.as_ref()),
+        };
+        let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
+        let outcomes = self.attempts.make(&messages, books).await?;
+        for ((message, outcome), it) in messages.iter().zip(outcomes).zip(taken) {
+            self.attempts.settled(message, outcome, it.retries);
+        }
+        Ok(())
+    }
+
+    async fn note_failure(&self, taken: &Taken, failure: &Failure) {
+        let reason = failure.reason().message;
+        let noted = self.histories.note(taken.record(), taken.retries, Some(&reason));
+        if let Err(error) = noted.await {
+            // It is counted here as long as this instance has it.
+            tracing::warn!(error = &error as &dyn std::error::Error, "attempt not noted");
+        }
+    }
+}
+
+fn message(taken: &Taken) -> Option<&Message> {
+    match &taken.content {
+        Content::Event(message) => Some(message),
+        Content::Ignored | Content::Unreadable(_) => None,
+    }
+}
+
+fn log(failure: &Failure, taken: &Taken) {
+    let record = taken.record();
+    tracing::warn!(
+        error = failure as &dyn std::error::Error,
+        class = ?failure.class(),
+        retry = taken.retries,
+        topic = record.topic,
+        partition = record.partition,
+        offset = record.offset,
+        "attempt failed"
+    );
+}

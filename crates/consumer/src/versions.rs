@@ -1,0 +1,95 @@
+//! The highest version applied, per source and subject.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sqlx::PgConnection;
+
+use crate::inbox::Applied;
+
+/// What a version is a version of: the publisher that counts it, and the subject.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct Counted<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) subject: &'a str,
+}
+
+#[derive(sqlx::FromRow)]
+struct Known {
+    source: String,
+    subject: String,
+    before: i64,
+    raced: bool,
+}
+
+/// Raises versions to the highest of those given, where that is higher. Returns the ones before, 0 where there were none.
+/// Their rows are locked until the transaction ends.
+///
+/// What is there is locked before it is raised, so that the version before is true. What is not there can't be locked: if
+/// another transaction inserts it at the same time, it is locked but not raised, and raised in a second round.
+pub(crate) async fn raise<'a>(
+    tx: &mut PgConnection,
+    subscription: &str,
+    given: &[(Counted<'a>, i64)],
+) -> sqlx::Result<Applied<'a>> {
+    let mut highest = BTreeMap::new();
+    for (counted, version) in given {
+        let known = highest.entry(*counted).or_insert(*version);
+        *known = (*known).max(*version);
+    }
+    let mut applied = Applied::new();
+    while !highest.is_empty() {
+        let known = raise_once(tx, subscription, &highest).await?;
+        let settled = known.iter().filter(|row| !row.raced);
+        let settled: HashMap<_, _> =
+            settled.map(|row| ((&*row.source, &*row.subject), row.before)).collect();
+        highest.retain(|counted, _| match settled.get(&(counted.source, counted.subject)) {
+            Some(before) => {
+                applied.insert(*counted, *before);
+                false
+            }
+            None => true,
+        });
+    }
+    Ok(applied)
+}
+
+async fn raise_once(
+    tx: &mut PgConnection,
+    subscription: &str,
+    highest: &BTreeMap<Counted<'_>, i64>,
+) -> sqlx::Result<Vec<Known>> {
+    let sources: Vec<_> = highest.keys().map(|counted| counted.source).collect();
+    let subjects: Vec<_> = highest.keys().map(|counted| counted.subject).collect();
+    let versions: Vec<_> = highest.values().copied().collect();
+    sqlx::query_as(
+        "with wanted as (
+             select wanted.source, wanted.subject, wanted.version, coalesce(known.version, 0) as floor
+             from unnest($2::text[], $3::text[], $4::bigint[]) as wanted (source, subject, version)
+             left join inbox_version known on known.subscription = $1 and known.subject = wanted.subject
+         ), before as (
+             select source, subject, version from applied_version
+             where subscription = $1 and (source, subject) in (select source, subject from wanted)
+             order by source, subject for update
+         ), written as (
+             insert into applied_version as applied (subscription, source, subject, version)
+             select $1, source, subject, greatest(wanted.version, floor)
+             from wanted left join before using (source, subject)
+             where before.version is null or before.version < wanted.version
+             order by source, subject
+             on conflict (subscription, source, subject) do update set version = excluded.version
+                 -- A row that came meanwhile is only locked.
+                 where (applied.source, applied.subject) in (select source, subject from before)
+             returning source, subject
+         )
+         select source, subject, coalesce(before.version, floor) as before,
+                before.version is null and inserted is null as raced
+         from wanted left join before using (source, subject)
+         left join (select source, subject, true as inserted from written) as inserted using (source, subject)",
+    )
+    .bind(subscription)
+    .bind(&sources)
+    .bind(&subjects)
+    .bind(&versions)
+    .fetch_all(tx)
+    .await
+}

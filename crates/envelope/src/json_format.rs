@@ -1,0 +1,141 @@
+//! CloudEvents' JSON event format: attributes and data side by side in one document
+//! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>).
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::{Envelope, EnvelopeError, Ignored};
+
+/// The media type of the data if nothing else is said.
+const JSON: &str = "application/json";
+
+/// A document that is no event in the JSON format, or whose data is not JSON.
+#[derive(Debug, thiserror::Error)]
+pub enum StructuredError {
+    /// It is no JSON object.
+    #[error("it is no JSON object")]
+    Json(#[from] serde_json::Error),
+    /// It has neither `data` nor `data_base64`, or both.
+    #[error("it must have either data or data_base64")]
+    Data,
+    /// `data_base64` is not base64.
+    #[error("data_base64 is not base64")]
+    Base64(#[from] base64::DecodeError),
+    /// An attribute is an object or a list.
+    #[error("the attribute {0} is neither text, number nor boolean")]
+    Attribute(String),
+    /// The data is not JSON.
+    #[error("datacontenttype is {0:?}, not application/json")]
+    ContentType(String),
+    /// The attributes make no envelope.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+}
+
+/// An event as it was read from a binding: nobody has looked at the data yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RawEvent<'a> {
+    /// Its attributes.
+    pub envelope: Envelope,
+    /// Data that its sender calls JSON.
+    pub data: Cow<'a, [u8]>,
+    /// Attributes that could not be used.
+    pub ignored: Vec<Ignored>,
+}
+
+impl<'a> RawEvent<'a> {
+    /// Reads a document of the JSON event format (`application/cloudevents+json`).
+    pub fn from_json(document: &'a [u8]) -> Result<Self, StructuredError> {
+        let mut members: HashMap<String, &'a RawValue> = serde_json::from_slice(document)?;
+        let data = match (members.remove("data"), members.remove("data_base64")) {
+            (Some(data), None) => Cow::Borrowed(data.get().as_bytes()),
+            (None, Some(encoded)) => {
+                let encoded: String = serde_json::from_str(encoded.get())?;
+                Cow::Owned(BASE64_STANDARD.decode(encoded)?)
+            }
+            _ => return Err(StructuredError::Data),
+        };
+        let mut attributes = HashMap::new();
+        for (name, value) in members {
+            let value = match serde_json::from_str(value.get()) {
+                Ok(Value::String(text)) => text,
+                Ok(Value::Number(number)) => number.to_string(),
+                Ok(Value::Bool(truth)) => truth.to_string(),
+                Ok(Value::Null) => continue,
+                _ => return Err(StructuredError::Attribute(name)),
+            };
+            attributes.insert(name, value);
+        }
+        let content_type = attributes.get("datacontenttype").map_or(JSON, String::as_str);
+        if !is_json(content_type) {
+            return Err(StructuredError::ContentType(content_type.to_owned()));
+        }
+        let (envelope, ignored) =
+            Envelope::from_attributes(|name| attributes.get(name).map(String::as_str))?;
+        Ok(Self { envelope, data, ignored })
+    }
+}
+
+/// Whether a media type, with or without parameters, is JSON.
+pub fn is_json(media_type: &str) -> bool {
+    media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sound() -> Value {
+        json!({
+            "specversion": "1.0", "id": "1", "source": "/warehouse", "type": "parcel.shipped",
+            "sequence": 2, "data": { "parcel": "P-17" }
+        })
+    }
+
+    #[test]
+    fn attributes_may_be_text_numbers_or_booleans() {
+        let document = sound().to_string();
+        let event = RawEvent::from_json(document.as_bytes()).expect("an event");
+        assert_eq!(event.envelope.version, Some(2));
+        assert_eq!(&*event.data, br#"{"parcel":"P-17"}"#);
+    }
+
+    #[test]
+    fn data_may_come_as_base64() {
+        let mut event = sound();
+        event.as_object_mut().expect("an object").remove("data");
+        event["data_base64"] = json!("e30=");
+        let document = event.to_string();
+        let event = RawEvent::from_json(document.as_bytes()).expect("an event");
+        assert_eq!(&*event.data, b"{}");
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_with_the_reason() {
+        for (member, value, reason) in [
+            ("data", Value::Null, "either data or data_base64"),
+            ("data_base64", json!("e30="), "either data or data_base64"),
+            ("datacontenttype", json!("text/xml"), "text/xml"),
+            ("sequence", json!([1]), "sequence"),
+            ("id", Value::Null, "id is missing"),
+            ("specversion", json!("0.3"), "specversion"),
+        ] {
+            let mut event = sound();
+            event[member] = value.clone();
+            if value.is_null() {
+                event.as_object_mut().expect("an object").remove(member);
+            }
+            let document = event.to_string();
+            let error = RawEvent::from_json(document.as_bytes()).expect_err(member).to_string();
+            assert!(error.contains(reason), "{member}: {error}");
+        }
+        assert!(RawEvent::from_json(b"[]").is_err());
+    }
+}

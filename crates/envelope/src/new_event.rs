@@ -1,0 +1,120 @@
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::{CorrelationId, Envelope, Event, EventId, SchemaError, TenantId, TextIdError};
+
+/// What an event follows from: the flow that it belongs to, and what caused it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cause {
+    /// The flow.
+    pub correlation_id: CorrelationId,
+    /// The event that caused it, or `None` if a request did.
+    pub causation_id: Option<EventId>,
+    /// The span that creates it (W3C Trace Context), if there is one.
+    pub traceparent: Option<String>,
+    /// Goes with `traceparent`.
+    pub tracestate: Option<String>,
+}
+
+impl Cause {
+    /// Returns the cause of an event that begins a flow, outside of any span.
+    pub fn new(correlation_id: CorrelationId) -> Self {
+        Self { correlation_id, causation_id: None, traceparent: None, tracestate: None }
+    }
+}
+
+/// An event that is to be published.
+#[derive(Clone, Debug)]
+pub struct NewEvent<E> {
+    source: String,
+    version: Option<i64>,
+    cause: Cause,
+    data: E,
+}
+
+/// An event as it travels: the envelope, and data that its schema accepts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encoded {
+    /// Its attributes.
+    pub envelope: Envelope,
+    /// JSON.
+    pub data: Vec<u8>,
+}
+
+impl Encoded {
+    /// Returns the subject, or an empty text if it has none.
+    pub fn subject(&self) -> &str {
+        self.envelope.subject.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the key of its record, or an empty text if it has none.
+    pub fn key(&self) -> &str {
+        self.envelope.partition_key.as_deref().unwrap_or_default()
+    }
+}
+
+/// An event that can't be published.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// Its data, or its schema.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// Its tenant.
+    #[error("the tenant of {event_type} can't be used")]
+    Tenant {
+        /// Event type.
+        event_type: &'static str,
+        /// Why not.
+        source: TextIdError,
+    },
+}
+
+impl<E: Event> NewEvent<E> {
+    /// Takes the data of an event, its publisher (`/<service>` or any other URI reference) and its cause.
+    pub fn new(source: impl Into<String>, data: E, cause: Cause) -> Self {
+        Self { source: source.into(), version: None, cause, data }
+    }
+
+    /// Sets the version of the subject after this change, counted from 1. Subscriptions in which the latest version
+    /// wins need it.
+    #[must_use]
+    pub fn version(mut self, version: i64) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// Returns the data of the event.
+    pub fn data(&self) -> &E {
+        &self.data
+    }
+
+    /// Checks the data against the schema of its type, and serialises it under a new id and the current time.
+    pub fn encode(self) -> Result<Encoded, EncodeError> {
+        let event_type = E::TYPE;
+        let refused = |error: serde_json::Error| SchemaError::Unwritable {
+            event_type,
+            reason: error.to_string(),
+        };
+        let value: Value = serde_json::to_value(&self.data).map_err(refused)?;
+        let dataschema = E::SCHEMA.check(event_type, &value)?.to_owned();
+        let data = serde_json::to_vec(&self.data).map_err(refused)?;
+        let tenant = self.data.tenant().map(TenantId::new).transpose();
+        let Cause { correlation_id, causation_id, traceparent, tracestate } = self.cause;
+        let envelope = Envelope {
+            id: EventId::generate(),
+            source: self.source,
+            event_type: event_type.to_owned(),
+            time: Some(OffsetDateTime::now_utc()),
+            subject: Some(self.data.subject().into_owned()),
+            dataschema: Some(dataschema),
+            version: self.version,
+            tenant_id: tenant.map_err(|source| EncodeError::Tenant { event_type, source })?,
+            correlation_id,
+            causation_id,
+            partition_key: Some(self.data.partition_key().into_owned()),
+            traceparent,
+            tracestate,
+        };
+        Ok(Encoded { envelope, data })
+    }
+}

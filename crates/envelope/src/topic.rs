@@ -1,0 +1,75 @@
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// The largest event that is published if the topic's owner does not say otherwise: Kafka's own default for a record.
+const MAX_RECORD_BYTES: usize = 1024 * 1024;
+
+/// What the owner of a topic wants it to be. Part of the contract, like the schemas: the publisher of a topic owns it, and
+/// nobody else creates it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use envelope::TopicSpec;
+///
+/// const PARCELS: TopicSpec =
+///     TopicSpec::new("parcel.shipped").partitions(12).retention(Duration::from_secs(7 * 24 * 3600));
+/// assert_eq!(PARCELS.name, "parcel.shipped");
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TopicSpec {
+    /// Name, without a prefix that an installation may put before all of its topics.
+    pub name: Cow<'static, str>,
+    /// How many instances of a consumer can share it. Kafka raises it later only at a price: keys move.
+    pub partitions: i32,
+    /// How long records are kept. `None` keeps them for ever.
+    pub retention: Option<Duration>,
+    /// The largest record that it takes, in bytes.
+    pub max_record_bytes: usize,
+}
+
+impl TopicSpec {
+    /// Returns a topic of 6 partitions that keeps records of up to 1 MiB for 30 days.
+    pub const fn new(name: &'static str) -> Self {
+        Self::with_name(Cow::Borrowed(name))
+    }
+
+    /// Returns the same for a name that is made at run time.
+    pub const fn with_name(name: Cow<'static, str>) -> Self {
+        Self {
+            name,
+            partitions: 6,
+            retention: Some(Duration::from_hours(30 * 24)),
+            max_record_bytes: MAX_RECORD_BYTES,
+        }
+    }
+
+    /// Sets the number of partitions.
+    #[must_use]
+    pub const fn partitions(mut self, partitions: i32) -> Self {
+        self.partitions = partitions;
+        self
+    }
+
+    /// Sets how long records are kept.
+    #[must_use]
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// Keeps records for ever.
+    #[must_use]
+    pub const fn kept_for_ever(mut self) -> Self {
+        self.retention = None;
+        self
+    }
+
+    /// Sets the largest record that it takes, in bytes.
+    #[must_use]
+    pub const fn max_record_bytes(mut self, bytes: usize) -> Self {
+        self.max_record_bytes = bytes;
+        self
+    }
+}

@@ -1,0 +1,19 @@
+//! The topics of the shop, each owned by the one service that publishes to it.
+
+use envelope::{Event, TopicSpec};
+
+use crate::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
+
+/// Topic of [`OrderCreated`], owned by the order service.
+pub const ORDER_CREATED: TopicSpec = TopicSpec::new(OrderCreated::TYPE);
+/// Topic of [`OrderUpdated`], owned by the order service.
+pub const ORDER_UPDATED: TopicSpec = TopicSpec::new(OrderUpdated::TYPE);
+/// Topic of [`OrderCompleted`], owned by the order service.
+pub const ORDER_COMPLETED: TopicSpec = TopicSpec::new(OrderCompleted::TYPE);
+/// Topic of [`InvoiceIssued`], owned by the billing service.
+pub const INVOICE_ISSUED: TopicSpec = TopicSpec::new(InvoiceIssued::TYPE);
+
+/// Returns every topic of events.
+pub fn all_topics() -> [TopicSpec; 4] {
+    [ORDER_CREATED, ORDER_UPDATED, ORDER_COMPLETED, INVOICE_ISSUED]
+}

@@ -1,0 +1,65 @@
+//! A client of the services' admin ports.
+
+use std::{sync::LazyLock, time::Duration};
+
+use reqwest::{Client, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::error::Error;
+
+static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    // Never through a proxy: admin ports are not published beyond the operator's network.
+    let client = Client::builder().no_proxy().timeout(Duration::from_secs(10));
+    client.build().unwrap_or_default()
+});
+
+/// The outcome of one replay.
+#[derive(Deserialize)]
+pub(crate) struct Replayed {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) outcome: String,
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Recovered {
+    replays: Vec<Replayed>,
+}
+
+/// Returns the replays of a group that ended well: `GET /replays?subscription=`.
+pub(crate) async fn recovered(admin: &str, group: &str) -> Result<Vec<Replayed>, Error> {
+    let (request, status, text) = get(format!("{admin}/replays?subscription={group}")).await?;
+    Ok(parse::<Recovered>(request, status, &text)?.replays)
+}
+
+/// Returns one replay, `None` if it is not settled: `GET /replays/{id}`.
+pub(crate) async fn replayed(admin: &str, id: &str) -> Result<Option<Replayed>, Error> {
+    let (request, status, text) = get(format!("{admin}/replays/{id}")).await?;
+    if status == StatusCode::NOT_FOUND {
+        return Ok(None);
+    }
+    parse(request, status, &text).map(Some)
+}
+
+/// Returns the request as it is named in errors, the status and the body.
+async fn get(url: String) -> Result<(String, StatusCode, String), Error> {
+    let request = format!("GET {url}");
+    let answered = async {
+        let answer = CLIENT.get(url).send().await?;
+        Ok((answer.status(), answer.text().await?))
+    };
+    match answered.await {
+        Ok((status, text)) => Ok((request, status, text)),
+        Err(source) => Err(Error::Http { request, source }),
+    }
+}
+
+fn parse<T: DeserializeOwned>(request: String, status: StatusCode, text: &str) -> Result<T, Error> {
+    match serde_json::from_str(text) {
+        Ok(body) if status.is_success() => Ok(body),
+        _ => Err(Error::Answer { request, answer: format!("{status}: {text}") }),
+    }
+}

@@ -1,0 +1,43 @@
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{dlq, error::Failure};
+
+/// Operate a system of Orderflow services.
+#[derive(Parser)]
+#[command(name = "orderflow")]
+enum Command {
+    /// Dead letters: list them, show one, replay them to the group that failed to process them
+    Dlq(dlq::Arguments),
+}
+
+/// Runs the command that the process's arguments name.
+///
+/// The exit status is 0 if all is well, 1 if something is not, and 2 if the arguments are wrong.
+pub fn main() -> ExitCode {
+    let command = Command::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            Failure::new("start", error).print();
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Dlq(arguments) => dlq::run(arguments).await,
+        }
+    });
+    // Kafka's client may still wait for an answer that is not needed any more.
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Compares direct calls with events: the same orders by each, while all is well, while notification is down, and while
+//! it is slow.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use reqwest::StatusCode;
+use sandbox::{Console, step};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::{
+    Error,
+    deployment::{ACME, Deployment, Place, Setting},
+    failure::{During, Failure},
+    http,
+    report::{heading, line},
+};
+
+/// Orders of each load, and how many a second.
+const ORDERS: u32 = 100;
+const PER_SECOND: u32 = 20;
+/// How long the effects of the orders may take after the fault is healed.
+const SETTLE: Duration = Duration::from_secs(30);
+const BROKEN: &str = "notification";
+
+/// How consumers receive orders.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Events,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct calls",
+            Self::Events => "events",
+        }
+    }
+
+    fn settings(self) -> Vec<Setting> {
+        match self {
+            Self::Events => Vec::new(),
+            Self::Direct => vec![
+                (Some("order"), "ORDER_DIRECT", "billing,notification,analytics".into()),
+                (None, "SUBSCRIBE", "off".into()),
+            ],
+        }
+    }
+}
+
+/// The result of one load.
+struct LoadResult {
+    what: &'static str,
+    succeeded: usize,
+    /// From the request to its response, the shortest first.
+    times: Vec<Duration>,
+    /// Orders that are complete, whatever the response was.
+    complete: usize,
+    /// Orders with a confirmation in the end.
+    confirmed: usize,
+}
+
+/// Returns the exit status.
+pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
+    let mut stop = pin!(stop);
+    heading("Orderflow: direct calls and events, while notification is down, then slow");
+    let mut all = Vec::new();
+    for way in [Way::Direct, Way::Events] {
+        line(&format!("{} a second, {ORDERS} orders a load, by {}", PER_SECOND, way.name()));
+        let settings = way.settings();
+        let mut deployment = tokio::select! {
+            started = Deployment::start(Place::Temporary, &settings, console) => {
+                started.during("start the system")?
+            }
+            signal = &mut stop => return Ok(128 + signal),
+        };
+        let ended = tokio::select! {
+            outcomes = loads(&mut deployment, console) => outcomes.map(Ok),
+            signal = &mut stop => Ok(Err(signal)),
+        };
+        let ended = ended.map_err(|failure| failure.with_logs(deployment.log_tails()));
+        deployment.stop().await;
+        match ended? {
+            Ok(outcomes) => all.push((way, outcomes)),
+            Err(signal) => return Ok(128 + signal),
+        }
+        line("");
+    }
+    table(&all);
+    Ok(0)
+}
+
+async fn loads(deployment: &mut Deployment, console: &Console) -> Result<Vec<LoadResult>, Failure> {
+    let mut outcomes = Vec::new();
+    outcomes.push(load(deployment, console, "all is well").await.during("place orders")?);
+
+    deployment.service_mut(BROKEN).kill_9().await;
+    let mut down =
+        load(deployment, console, "notification is down").await.during("place orders")?;
+    deployment.service_mut(BROKEN).start_again().await.during("start notification again")?;
+    down.confirmed = confirmed(deployment, console, 2 * ORDERS as usize).await.during("count")?;
+    outcomes.push(down);
+
+    let slow = json!({ "kind": "slow", "rate": 1.0, "delay_ms": 1500 });
+    deployment.service(BROKEN).set_fault(slow).await.during("make notification slow")?;
+    let mut slow =
+        load(deployment, console, "notification is slow").await.during("place orders")?;
+    deployment.service(BROKEN).set_fault(Value::Null).await.during("heal notification")?;
+    slow.confirmed = confirmed(deployment, console, 3 * ORDERS as usize).await.during("count")?;
+    outcomes.push(slow);
+    // Counted over all until then; of each load it is what came since the one before.
+    for at in (1..outcomes.len()).rev() {
+        let before = (outcomes[at - 1].complete, outcomes[at - 1].confirmed);
+        let outcome = &mut outcomes[at];
+        outcome.complete = outcome.complete.saturating_sub(before.0);
+        outcome.confirmed = outcome.confirmed.saturating_sub(before.1);
+    }
+    Ok(outcomes)
+}
+
+/// Places and completes orders at a steady pace, each by one request, whatever becomes of those before.
+async fn load(
+    deployment: &Deployment,
+    console: &Console,
+    what: &'static str,
+) -> Result<LoadResult, Error> {
+    let port = deployment.service("order").http;
+    let begun = tokio::time::Instant::now();
+    let orders = (0..ORDERS).map(|number| async move {
+        tokio::time::sleep_until(begun + Duration::from_secs(1) * number / PER_SECOND).await;
+        let asked = Instant::now();
+        let answer = http::place_complete(port, &ACME).await;
+        (answer.is_ok_and(|answer| answer.status() == StatusCode::CREATED), asked.elapsed())
+    });
+    let placed = async { Ok::<_, Error>(join_all(orders).await) };
+    let answers = step(console, what, placed, |_| what.to_owned()).await?;
+    let succeeded = answers.iter().filter(|(succeeded, _)| *succeeded).count();
+    let mut times: Vec<_> = answers.iter().map(|(_, took)| *took).collect();
+    times.sort();
+    let complete = http::orders(port, &ACME).await?.len();
+    let confirmed = if what == "all is well" {
+        confirmed(deployment, console, ORDERS as usize).await?
+    } else {
+        0
+    };
+    Ok(LoadResult { what, succeeded, times, complete, confirmed })
+}
+
+/// How many orders have a confirmation: waits until all have, or for as long as it makes sense.
+async fn confirmed(
+    deployment: &Deployment,
+    console: &Console,
+    wanted: usize,
+) -> Result<usize, Error> {
+    let until = Instant::now() + SETTLE;
+    let counting = async {
+        loop {
+            let mut count = 0;
+            for order in http::orders(deployment.service("order").http, &ACME).await? {
+                let emails = http::emails(deployment.service(BROKEN).http, &ACME, &order).await?;
+                count += usize::from(emails.iter().any(|email| email.kind == "confirmation"));
+            }
+            if count >= wanted || Instant::now() >= until {
+                return Ok(count);
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let said = |count: &usize| format!("{count} confirmations so far, of {wanted} orders");
+    step(console, "waiting for what follows", counting, said).await
+}
+
+fn table(all: &[(Way, Vec<LoadResult>)]) {
+    line(&format!(
+        "{:22} {:14} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "", "by", "success", "p50", "p99", "complete", "confirmed"
+    ));
+    let outcomes = all.first().map_or(0, |(_, outcomes)| outcomes.len());
+    for at in 0..outcomes {
+        for (way, outcomes) in all {
+            let Some(it) = outcomes.get(at) else { continue };
+            let percent = it.succeeded * 100 / ORDERS as usize;
+            let time = |share: usize| {
+                let at = (it.times.len() * share / 100).min(it.times.len().saturating_sub(1));
+                it.times.get(at).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+            };
+            line(&format!(
+                "{:22} {:14} {:>8} % {:>7.1} ms {:>7.1} ms {:>10} {:>10}",
+                it.what,
+                way.name(),
+                percent,
+                time(50),
+                time(99),
+                it.complete,
+                it.confirmed
+            ));
+        }
+    }
+    line(
+        "\nconfirmed: orders of that load with a confirmation after notification was well again. An order that is\n\
+         complete and not confirmed is lost to notification: it is not sent again.",
+    );
+}

@@ -1,0 +1,382 @@
+//! Follows three orders to their invoices, then sends a duplicate and a record that is no event.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use kafka::{Coordinates, DeadLetter, Record, Settings};
+use sandbox::{Console, step};
+use tokio::time::sleep;
+
+use crate::{
+    Error,
+    deployment::{ACME, Deployment, GLOBEX, Place, Tenant},
+    failure::{During, Failure},
+    http::{self, Invoice, Item, Order},
+    records::{Group, Reader, Sender},
+    report::{OnlyIfSlow, fields, heading, line, milliseconds, money, place},
+};
+
+const COMPLETED: &str = "order.completed";
+const BILLING: &str = "billing";
+const DEAD_LETTERS: &str = "billing.dlq";
+/// How long the effects of an order may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+struct Purchase {
+    tenant: Tenant,
+    currency: &'static str,
+    items: &'static [Item],
+}
+
+const PURCHASES: [Purchase; 3] = [
+    Purchase { tenant: ACME, currency: "EUR", items: &[("TEA-EARL-GREY", 2, 1_250)] },
+    Purchase { tenant: GLOBEX, currency: "USD", items: &[("ANVIL-50KG", 1, 18_900)] },
+    Purchase { tenant: ACME, currency: "EUR", items: &[("CUP", 4, 890), ("SAUCER", 4, 420)] },
+];
+
+/// Returns the exit status.
+pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
+    let start = Instant::now();
+    let mut stop = pin!(stop);
+    heading("Orderflow: three orders become three invoices");
+    let mut deployment = tokio::select! {
+        started = Deployment::start(Place::Temporary, &[], console) => started.during("start the system")?,
+        signal = &mut stop => return Ok(interrupted(signal)),
+    };
+    let ended = tokio::select! {
+        shown = show(&mut deployment, console) => shown.map(|()| None),
+        signal = &mut stop => Ok(Some(signal)),
+    };
+    let ended = ended.map_err(|failure| failure.with_logs(deployment.log_tails()));
+    let stopped = async {
+        deployment.stop().await;
+        Ok::<_, Error>(())
+    };
+    let _ = step(&OnlyIfSlow::new(console), "stopping", stopped, |()| "stopped".into()).await;
+    if let Some(signal) = ended? {
+        return Ok(interrupted(signal));
+    }
+    line(&format!(
+        "\nEach of the {} orders has exactly one invoice. Nothing is left running, and no folder.\n\
+         It took {:.1} s. To keep the system and try it by hand: make local",
+        PURCHASES.len() + 1,
+        start.elapsed().as_secs_f64()
+    ));
+    Ok(0)
+}
+
+fn interrupted(signal: u8) -> u8 {
+    line("\nStopped before the end. Nothing is left running, and no folder.");
+    128 + signal
+}
+
+/// An order, the record of its completion, and its invoice.
+struct Flow {
+    tenant: Tenant,
+    order: Order,
+    record: Record,
+    event_id: String,
+    invoice: Invoice,
+}
+
+async fn show(deployment: &mut Deployment, console: &Console) -> Result<(), Failure> {
+    let show = Show {
+        console,
+        settings: deployment.kafka(),
+        order_port: deployment.service("order").http,
+        billing_port: deployment.service(BILLING).http,
+        notification_port: deployment.service("notification").http,
+        analytics_port: deployment.service("analytics").http,
+        third_party_port: deployment.third_party.port,
+    };
+    show.registers().await.during("register a webhook")?;
+    let group = Group::new(&show.settings, BILLING).during("watch billing's group")?;
+    let mut completed =
+        Reader::new(&show.settings, COMPLETED).during("read the topic of completed orders")?;
+
+    heading("Each order is placed and completed over HTTP");
+    let run = fastrand::u32(..);
+    let mut flows = Vec::new();
+    for (number, purchase) in (1..).zip(PURCHASES) {
+        let tenant = purchase.tenant.name;
+        let correlation_id = format!("demo-{run:08x}-{number}");
+        let flow = show.flow(number, purchase, &correlation_id, &mut completed);
+        flows
+            .push(flow.await.during(format!("bring order {number}, of {tenant}, to its invoice"))?);
+    }
+    line(
+        "  The time is from the response to `complete` to the first answer of GET /invoices that has\n  \
+         the invoice. It is asked again 1 ms after each answer, and the asking is in it.",
+    );
+    if cfg!(debug_assertions) {
+        line("  This is a build without optimisation, made for being built fast.");
+    }
+
+    heading("Notification and analytics consume the same events");
+    show.others_consumed(&flows).await.during("see the e-mails and the numbers")?;
+
+    heading("Acme's webhook, at a third party, receives both of its orders");
+    show.webhook_received(&flows).await.during("see the webhook's requests")?;
+
+    heading("Notification is killed, and the next order is invoiced all the same");
+    let last = show.without_notification(deployment, run, &mut completed).await;
+    flows.push(last.during("do without notification")?);
+
+    heading("Then Kafka delivers one event twice, and a message of random bytes");
+    show.duplicate_and_noise(&flows, &group).await.during("show that neither changes anything")
+}
+
+struct Show<'a> {
+    console: &'a Console,
+    settings: Settings,
+    order_port: u16,
+    billing_port: u16,
+    notification_port: u16,
+    analytics_port: u16,
+    third_party_port: u16,
+}
+
+impl Show<'_> {
+    async fn flow(
+        &self,
+        number: usize,
+        purchase: Purchase,
+        correlation_id: &str,
+        completed: &mut Reader,
+    ) -> Result<Flow, Error> {
+        let Purchase { tenant, currency, items } = purchase;
+        let order = http::place(self.order_port, &tenant, correlation_id, currency, items).await?;
+        if !http::invoices(self.billing_port, &tenant, &order.id).await?.is_empty() {
+            return Err(Error::Untrue("the order has an invoice before it is completed".into()));
+        }
+        http::complete(self.order_port, &tenant, correlation_id, &order.id).await?;
+        let responded = Instant::now();
+        let slow = OnlyIfSlow::new(self.console);
+        let invoice = self.invoice(&tenant, &order);
+        let waited =
+            step(&slow, "waiting for the invoice", invoice, |_| "the invoice is there".into());
+        let invoice = waited.await?;
+        let took = responded.elapsed();
+
+        let is_its = |record: &Record| record.key.as_deref() == Some(order.id.as_bytes());
+        let record = completed.find("the order's event", is_its).await?;
+        let envelope = kafka::decode(&record)
+            .map(|event| event.envelope)
+            .map_err(|error| Error::Untrue(format!("its event can't be read: {error}")))?;
+        if envelope.correlation_id.as_str() != correlation_id {
+            let other = &envelope.correlation_id;
+            return Err(Error::Untrue(format!("its event has the correlation id {other}")));
+        }
+        line(&format!(
+            "  {number}  {:8} {:>12}   invoice {} after {}",
+            tenant.name,
+            money(order.total, &order.currency),
+            invoice.number,
+            milliseconds(took)
+        ));
+        fields(&[
+            ("order id", order.id.clone()),
+            ("correlation id", correlation_id.into()),
+            ("event id", envelope.id.to_string()),
+            ("record", place(&record.topic, record.partition, record.offset)),
+        ]);
+        line("");
+        Ok(Flow { tenant, order, event_id: envelope.id.to_string(), record, invoice })
+    }
+
+    /// Waits for the one invoice of an order.
+    async fn invoice(&self, tenant: &Tenant, order: &Order) -> Result<Invoice, Error> {
+        let until = format!("billing has an invoice of the order {}", order.id);
+        until_some(until, || self.only_invoice(tenant, order)).await
+    }
+
+    async fn only_invoice(&self, tenant: &Tenant, order: &Order) -> Result<Option<Invoice>, Error> {
+        let mut invoices = http::invoices(self.billing_port, tenant, &order.id).await?;
+        if invoices.len() > 1 {
+            let (count, id) = (invoices.len(), &order.id);
+            return Err(Error::Untrue(format!("the order {id} has {count} invoices")));
+        }
+        let invoice = invoices.pop();
+        match &invoice {
+            Some(invoice)
+                if (invoice.total, &invoice.currency) != (order.total, &order.currency) =>
+            {
+                Err(Error::Untrue(format!("the invoice {} has another total", invoice.id)))
+            }
+            _ => Ok(invoice),
+        }
+    }
+
+    /// Waits until notification has sent two e-mails for each order, and analytics has counted all orders.
+    async fn others_consumed(&self, flows: &[Flow]) -> Result<(), Error> {
+        let slow = OnlyIfSlow::new(self.console);
+        let mut told = Vec::new();
+        for flow in flows {
+            let sent = step(&slow, "waiting for e-mails", self.sent(flow), |_| "sent".into());
+            told.push(("e-mails", sent.await?));
+        }
+        for tenant in [ACME, GLOBEX] {
+            let of_tenant = flows.iter().filter(|flow| flow.tenant.name == tenant.name);
+            let orders: Vec<_> = of_tenant.map(|flow| &flow.order).collect();
+            let counted = self.counted(&tenant, &orders);
+            let counted = step(&slow, "waiting for numbers", counted, |_| "counted".into());
+            told.push(("revenue", counted.await?));
+        }
+        fields(&told);
+        Ok(())
+    }
+
+    async fn sent(&self, flow: &Flow) -> Result<String, Error> {
+        let id = &flow.order.id;
+        let ask = async || {
+            let emails = http::emails(self.notification_port, &flow.tenant, id).await?;
+            let wanted = ["confirmation", "receipt"];
+            let all = wanted.iter().all(|kind| {
+                emails.iter().any(|email| email.kind == *kind && email.sent_at.is_some())
+            });
+            Ok(all.then_some(emails))
+        };
+        let until = format!("confirmation and receipt of the order {id} are sent");
+        let emails = until_some(until, ask).await?;
+        let told = emails.iter().map(|email| format!("{} to {}", email.kind, email.to));
+        Ok(told.collect::<Vec<_>>().join(", "))
+    }
+
+    async fn counted(&self, tenant: &Tenant, orders: &[&Order]) -> Result<String, Error> {
+        let total = orders.iter().map(|order| order.total).sum::<i64>();
+        let currency = orders.first().map_or("", |order| &order.currency);
+        let ask = async || {
+            let days = http::revenue(self.analytics_port, tenant).await?;
+            let of_currency = || days.iter().filter(|day| day.currency == currency);
+            let sums =
+                of_currency().fold((0, 0), |sum, day| (sum.0 + day.orders, sum.1 + day.total));
+            Ok((sums == (orders.len(), total)).then_some(()))
+        };
+        let revenue = money(total, currency);
+        until_some(format!("the revenue of {} is {revenue}", tenant.name), ask).await?;
+        Ok(format!("{:8} {revenue:>12}   orders: {}", tenant.name, orders.len()))
+    }
+
+    async fn registers(&self) -> Result<(), Error> {
+        let url = format!("http://127.0.0.1:{}/webhooks/acme", self.third_party_port);
+        http::register(self.notification_port, &ACME, &url).await
+    }
+
+    /// Waits until the webhook has received each order of the tenant twice: completed, and invoiced.
+    async fn webhook_received(&self, flows: &[Flow]) -> Result<(), Error> {
+        let orders: Vec<_> = flows
+            .iter()
+            .filter(|flow| flow.tenant.name == ACME.name)
+            .map(|it| &it.order.id)
+            .collect();
+        let ask = async || {
+            let told = http::received(self.third_party_port, "/webhooks").await?;
+            let all = orders.iter().all(|id| {
+                told.iter().filter(|it| it.status == Some(204) && it.body.contains(*id)).count()
+                    == 2
+            });
+            Ok(all.then_some(told))
+        };
+        let told = until_some("the webhook has received each order".into(), ask).await?;
+        let Some(first) = told.first() else { return Ok(()) };
+        fields(&[
+            ("requests", told.len().to_string()),
+            ("webhook-id", first.header("webhook-id").into()),
+            ("webhook-signature", first.header("webhook-signature").into()),
+        ]);
+        Ok(())
+    }
+
+    async fn without_notification(
+        &self,
+        deployment: &mut Deployment,
+        run: u32,
+        completed: &mut Reader,
+    ) -> Result<Flow, Error> {
+        deployment.service_mut("notification").kill_9().await;
+        let purchase = Purchase { tenant: ACME, currency: "EUR", items: &[("TEAPOT", 1, 4_200)] };
+        let number = PURCHASES.len() + 1;
+        let correlation_id = format!("demo-{run:08x}-{number}");
+        let flow = self.flow(number, purchase, &correlation_id, completed).await?;
+        let slow = OnlyIfSlow::new(self.console);
+        let again = deployment.service_mut("notification").start_again();
+        step(&slow, "starting notification again", again, |()| "notification again".into()).await?;
+        let sent = step(&slow, "waiting for its e-mails", self.sent(&flow), |_| "sent".into());
+        fields(&[("started again", sent.await?)]);
+        Ok(flow)
+    }
+
+    async fn duplicate_and_noise(&self, flows: &[Flow], group: &Group) -> Result<(), Error> {
+        let Some(first) = flows.first() else { return Ok(()) };
+        let sender = Sender::new(&self.settings)?;
+        let again = sender.send(COMPLETED, &first.record).await?;
+        let noise = Record {
+            key: None,
+            value: Some(std::iter::repeat_with(|| fastrand::u8(..)).take(64).collect()),
+            headers: Vec::new(),
+            ..first.record.clone()
+        };
+        let lost = sender.send(COMPLETED, &noise).await?;
+        let past = async {
+            group.is_past(COMPLETED, again.0, again.1).await?;
+            group.is_past(COMPLETED, lost.0, lost.1).await
+        };
+        let slow = OnlyIfSlow::new(self.console);
+        step(&slow, "billing reads past both", past, |()| "billing is past both".into()).await?;
+
+        for flow in flows {
+            if self.only_invoice(&flow.tenant, &flow.order).await?.as_ref() != Some(&flow.invoice) {
+                let id = &flow.order.id;
+                return Err(Error::Untrue(format!("the order {id} has not the invoice it had")));
+            }
+        }
+        line("  duplicate");
+        fields(&[
+            ("event id", first.event_id.clone()),
+            ("first", place(COMPLETED, first.record.partition, first.record.offset)),
+            ("again", place(COMPLETED, again.0, again.1)),
+            ("outcome", format!("still one invoice of the order, number {}", first.invoice.number)),
+        ]);
+        line("");
+
+        let mut letters = Reader::new(&self.settings, DEAD_LETTERS)?;
+        let origin = |record: &Record| Coordinates::carried_by(record);
+        let is_it = |record: &Record| {
+            origin(record)
+                .is_some_and(|at| (at.partition, at.offset) == lost && at.topic == COMPLETED)
+        };
+        let letter = letters.find("a dead letter of the random bytes", is_it).await?;
+        let Some(dead) = DeadLetter::read(&letter) else {
+            return Err(Error::Untrue("the dead letter does not name its group".into()));
+        };
+        if (&letter.key, &letter.value) != (&noise.key, &noise.value) {
+            return Err(Error::Untrue("the dead letter has other bytes than the message".into()));
+        }
+        line("  random bytes");
+        fields(&[
+            ("sent", place(COMPLETED, lost.0, lost.1)),
+            ("dead letter", place(&letter.topic, letter.partition, letter.offset)),
+            ("bytes", "64, unchanged".into()),
+            ("reason", dead.reason.stacktrace.replace("\ncaused by: ", ": ")),
+            ("outcome", "no invoice, and no other message waited for it".into()),
+        ]);
+        Ok(())
+    }
+}
+
+/// Repeats a request until it returns something.
+async fn until_some<T>(
+    until: String,
+    mut ask: impl AsyncFnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    let start = Instant::now();
+    while start.elapsed() < LIMIT {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    Err(Error::TooLate { until, limit: LIMIT })
+}

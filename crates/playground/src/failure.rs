@@ -1,0 +1,56 @@
+//! An error with what the user needs beside it.
+
+use std::{
+    error::Error as _,
+    io::{Write, stderr},
+};
+
+use crate::Error;
+
+/// An error, the step in which it occurred, and what the services had logged by then.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    step: String,
+    error: Box<Error>,
+    /// The name of each service, and the last lines of its log.
+    logs: Vec<(String, String)>,
+}
+
+impl Failure {
+    pub(crate) fn with_logs(self, logs: Vec<(String, String)>) -> Self {
+        Self { logs, ..self }
+    }
+
+    /// Prints the step, the chain of causes, the logs and the advice to standard error.
+    pub(crate) fn print(&self) {
+        let mut text = vec![format!("\nplayground: could not {}", self.step)];
+        text.push(format!("  {}", self.error));
+        let mut cause = self.error.source();
+        while let Some(error) = cause {
+            text.push(format!("  because: {error}"));
+            cause = error.source();
+        }
+        for (service, log) in &self.logs {
+            text.push(format!("\n{service} logged at last:\n{log}"));
+        }
+        if let Some(advice) = self.error.advice() {
+            text.push(format!("\nNext: {advice}"));
+        }
+        let _ = stderr().write_all((text.join("\n") + "\n").as_bytes());
+    }
+}
+
+/// Names the step in which an error occurred.
+pub(crate) trait During<T> {
+    fn during(self, step: impl Into<String>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Error>> During<T> for Result<T, E> {
+    fn during(self, step: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure {
+            step: step.into(),
+            error: Box::new(error.into()),
+            logs: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,43 @@
+//! The stand-in for the outside world, as a process of its own.
+
+use sandbox::{Process, Record};
+
+use crate::{Error, Launcher, Ports, admin, instance::GRACE, ports::start_on};
+
+/// The name of its program.
+pub(crate) const THIRD_PARTY: &str = "third-party";
+
+#[derive(Debug)]
+pub(crate) struct ThirdParty {
+    pub(crate) port: u16,
+    process: Process,
+}
+
+impl ThirdParty {
+    /// Starts it on this port, or on a free one, and waits until it answers.
+    pub(crate) async fn start(launcher: &Launcher, port: Option<u16>) -> Result<Self, Error> {
+        // It has one port.
+        let given = port.map(|port| Ports { http: port, admin: port });
+        start_on(given, async |Ports { http: port, .. }| {
+            let address = format!("127.0.0.1:{port}");
+            let mut process = launcher.spawn(THIRD_PARTY, &[("HTTP_ADDR", &address)])?;
+            let answers = async || {
+                admin::get(port, "healthz").await.is_ok_and(|answer| answer.status().is_success())
+            };
+            process.until_ready(answers).await?;
+            Ok(Self { port, process })
+        })
+        .await
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.process.stop(GRACE).await;
+    }
+
+    /// Leaves it running, and returns the record by which a later process finds it.
+    pub(crate) fn detach(self) -> Result<Record, Error> {
+        let mut record = self.process.detach()?;
+        record.port = Some(self.port);
+        Ok(record)
+    }
+}
