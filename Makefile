@@ -50,9 +50,9 @@ deny: ## Check licenses, sources and duplicates of the dependencies (needs cargo
 doc: ## Build the documentation of all crates, with warnings as errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
-bench: ## Measure each part beside what it could at best be, in release, some minutes
+bench: ## Measure each part beside what it could at best be, in release; BENCH='--only consumer,batch'
 	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing -p orderflow-analytics
-	@$(TARGET)/release/bench
+	@$(TARGET)/release/bench $(BENCH)
 
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 	bash .ci/run

@@ -43,8 +43,8 @@ enum Name {
 /// Measures each part beside what it could at best be, on the same servers, in the same run.
 #[derive(Parser)]
 struct Args {
-    /// Only this row; may be given more than once
-    #[arg(long)]
+    /// Only these rows, with a comma between them
+    #[arg(long, value_delimiter = ',')]
     only: Vec<Name>,
     /// How often each side is measured; the medians count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

@@ -14,9 +14,10 @@ use tracing::{Instrument, Span};
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::history;
-use crate::inbox::{Admission, Candidate, Outcome, admit};
+use crate::inbox::{Admission, Candidate, admit};
 use crate::instruments::Instruments;
 use crate::message::Message;
+use crate::outcome::Outcome;
 use crate::replay::Replay;
 use crate::subscription::Subscription;
 
@@ -108,9 +109,9 @@ impl Attempts {
         messages: &[&Message],
     ) -> sqlx::Result<(Transaction<'static, Postgres>, Vec<Admission>)> {
         let candidates = messages.iter().map(|message| Candidate {
-            mode: message.route.mode,
-            envelope: &message.envelope,
-            counted_by: self.subscription.counted_by(&message.envelope),
+            mode: message.mode(),
+            envelope: message.envelope(),
+            counted_by: self.subscription.counted_by(message.envelope()),
         });
         let candidates: Vec<_> = candidates.collect();
         let mut tx = self.pool.begin().await?;
@@ -133,11 +134,12 @@ impl Attempts {
         }
         let handled = async {
             self.faults.strike().await?;
-            for run in admitted.chunk_by(|one, next| Arc::ptr_eq(&one.route, &next.route)) {
+            for run in admitted.chunk_by(|one, next| one.goes_with(next)) {
                 for message in run {
-                    sabotage::may_die_on(message.envelope.id.as_str());
+                    sabotage::may_die_on(message.envelope().id.as_str());
                 }
-                run[0].route.handler.handle(&mut *tx, run).await?;
+                let events: Vec<_> = run.iter().map(|message| message.event()).collect();
+                run[0].handler().handle(&mut *tx, &events).await?;
             }
             Ok(())
         };
@@ -160,10 +162,10 @@ impl Attempts {
     /// Counts and logs what a message came to, in its span.
     pub(crate) fn settled(&self, message: &Message, outcome: Outcome, retry: u32) {
         self.instruments.settled(outcome);
-        let _entered: tracing::span::Entered<'_> = Span::enter(&message.span);
+        let _entered: tracing::span::Entered<'_> = Span::enter(&message.event().span);
         tracing::info!(
             outcome = outcome.as_str(),
-            event_type = message.envelope.event_type,
+            event_type = message.envelope().event_type,
             subscription = self.group,
             retry,
             "settled message"

@@ -3,7 +3,6 @@ use std::sync::{Arc, OnceLock};
 use kafka::{Settings, TopicPolicy};
 use sqlx::PgPool;
 use telemetry::instruments::Meter;
-use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempts;
 use crate::faults::Faults;
@@ -85,12 +84,6 @@ impl Consumer {
     /// Returns another way in, through the same inbox to the same handlers, with the options and the hook that it has now.
     pub fn feed(&self) -> Feed {
         Feed::new(self.attempts())
-    }
-
-    /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
-    pub async fn run(self, shutdown: CancellationToken) {
-        crate::run::run(&self, shutdown).await;
-        self.status.stop();
     }
 
     pub(crate) fn attempts(&self) -> Attempts {

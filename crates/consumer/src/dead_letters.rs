@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use envelope::TenantId;
 use kafka::rdkafka::error::KafkaError;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
@@ -76,7 +77,7 @@ impl DeadLetters {
         shutdown: &CancellationToken,
     ) -> bool {
         let burying = async {
-            log(taken.record(), &reason);
+            log(taken, &reason);
             let why = reason.message.clone();
             let origin = taken.replay.as_ref().map(Replay::origin).cloned();
             let origin = origin.unwrap_or_else(|| Coordinates::of(taken.record()));
@@ -150,7 +151,9 @@ impl DeadLetters {
     }
 }
 
-fn log(record: &Record, reason: &Reason) {
+fn log(taken: &Taken, reason: &Reason) {
+    let record = taken.record();
+    let envelope = taken.envelope();
     Span::current().record("error.type", reason.exception.as_str());
     Span::current().record("otel.status_code", "ERROR");
     tracing::error!(
@@ -158,9 +161,14 @@ fn log(record: &Record, reason: &Reason) {
         topic = record.topic,
         partition = record.partition,
         offset = record.offset,
-        event_id = record.text_header("ce_id"),
-        correlation_id = record.text_header("ce_correlationid"),
-        tenant_id = record.text_header("ce_tenantid"),
+        event_id = envelope.map(|it| it.id.as_str()).or_else(|| record.text_header("ce_id")),
+        correlation_id = envelope
+            .map(|it| it.correlation_id.as_str())
+            .or_else(|| record.text_header("ce_correlationid")),
+        tenant_id = envelope
+            .and_then(|it| it.tenant_id.as_ref())
+            .map(TenantId::as_str)
+            .or_else(|| record.text_header("ce_tenantid")),
         "dead-lettered message"
     );
 }

@@ -101,13 +101,13 @@ mod tests {
     #[test]
     fn the_reason_has_the_whole_chain() {
         #[derive(Debug, thiserror::Error)]
-        #[error("no invoice")]
-        struct NoInvoice(#[source] std::num::ParseIntError);
+        #[error("no charge")]
+        struct NoCharge(#[source] std::num::ParseIntError);
 
         let cause = "x".parse::<i32>().expect_err("no number");
-        let reason = Failure::permanent(NoInvoice(cause)).reason();
-        assert!(reason.exception.ends_with("NoInvoice"), "{}", reason.exception);
-        assert_eq!(reason.message, "no invoice");
-        assert_eq!(reason.stacktrace, "no invoice\ncaused by: invalid digit found in string");
+        let reason = Failure::permanent(NoCharge(cause)).reason();
+        assert!(reason.exception.ends_with("NoCharge"), "{}", reason.exception);
+        assert_eq!(reason.message, "no charge");
+        assert_eq!(reason.stacktrace, "no charge\ncaused by: invalid digit found in string");
     }
 }

@@ -7,8 +7,8 @@ use tracing::Instrument;
 
 use crate::attempt::{Attempts, Books};
 use crate::failure::Failure;
-use crate::inbox::Outcome;
 use crate::message::Message;
+use crate::outcome::Outcome;
 use crate::spans;
 
 /// Takes the events of a subscription from whoever has them. The same event by this way and by Kafka has one effect:

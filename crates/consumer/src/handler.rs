@@ -1,5 +1,6 @@
 use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use envelope::{Cause, Envelope, Event, RawEvent};
@@ -9,7 +10,6 @@ use telemetry::TraceContext;
 use tracing::Span;
 
 use crate::failure::Failure;
-use crate::message::Message;
 
 /// An event as a handler gets it. Cheap to clone.
 pub struct Received<E> {
@@ -105,18 +105,30 @@ pub trait Handler: Send + Sync + 'static {
 /// The data of an event whose type is forgotten.
 pub(crate) type Data = Arc<dyn Any + Send + Sync>;
 
+/// An event that a handler has read.
+pub(crate) struct Decoded {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) data: Data,
+    pub(crate) span: Span,
+}
+
 /// A handler whose type is forgotten.
 pub(crate) trait Erased: Send + Sync {
     /// Reads the data of an event as this handler's type, once for all attempts.
     fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure>;
 
-    /// Hands over messages whose data this handler has read.
+    /// Hands over events that this handler has read.
     fn handle<'a>(
         &'a self,
         tx: &'a mut PgConnection,
-        messages: &'a [&'a Message],
+        events: &'a [&'a Decoded],
     ) -> BoxFuture<'a, Result<(), Failure>>;
 }
+
+/// The event type's own code panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("reading the data as {0} panicked")]
+struct PanickedOnRead(&'static str);
 
 /// It can't be met: data is handed to the handler that read it.
 #[derive(Debug, thiserror::Error)]
@@ -125,20 +137,24 @@ struct Mixed;
 
 impl<H: Handler> Erased for H {
     fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure> {
-        let data = event.envelope.read::<H::Event>(&event.data).map_err(Failure::permanent)?;
-        Ok(Arc::new(data))
+        // The type's own code runs here: it must cost this message and not its lane.
+        let reading = AssertUnwindSafe(|| event.envelope.read::<H::Event>(&event.data));
+        match catch_unwind(reading) {
+            Ok(data) => Ok(Arc::new(data.map_err(Failure::permanent)?)),
+            Err(_) => Err(Failure::permanent(PanickedOnRead(H::Event::TYPE))),
+        }
     }
 
     fn handle<'a>(
         &'a self,
         tx: &'a mut PgConnection,
-        messages: &'a [&'a Message],
+        events: &'a [&'a Decoded],
     ) -> BoxFuture<'a, Result<(), Failure>> {
         Box::pin(async move {
-            let received = messages.iter().map(|message| {
-                let data = Arc::clone(&message.data).downcast::<H::Event>();
+            let received = events.iter().map(|event| {
+                let data = Arc::clone(&event.data).downcast::<H::Event>();
                 let data = data.map_err(|_| Failure::permanent(Mixed))?;
-                let (envelope, span) = (Arc::clone(&message.envelope), message.span.clone());
+                let (envelope, span) = (Arc::clone(&event.envelope), event.span.clone());
                 Ok(Received { envelope, data, span })
             });
             let received = received.collect::<Result<Vec<_>, Failure>>()?;

@@ -1,40 +1,13 @@
 //! What was handled before, and what is newer than all before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use envelope::Envelope;
 use sqlx::PgConnection;
 
+use crate::outcome::Outcome;
 use crate::subscription::Mode;
 use crate::versions::{Counted, raise};
-
-/// What a message came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// The handler applied it.
-    Processed,
-    /// It had been handled before.
-    Duplicate,
-    /// Something newer had been applied before.
-    Superseded,
-    /// Its type has no handler, and the subscription ignores such types.
-    Ignored,
-    /// It was replayed in vain too often, and stays a dead letter.
-    Parked,
-}
-
-impl Outcome {
-    /// Returns its name in the inbox, in logs and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Processed => "processed",
-            Self::Duplicate => "duplicate",
-            Self::Superseded => "superseded",
-            Self::Ignored => "ignored",
-            Self::Parked => "parked",
-        }
-    }
-}
 
 /// What the inbox says about an event, with its row written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,6 +121,3 @@ async fn mark_superseded(
     .await?;
     Ok(())
 }
-
-/// The version applied before, by who counts it.
-pub(crate) type Applied<'a> = HashMap<Counted<'a>, i64>;

@@ -3,7 +3,7 @@ use std::time::Duration;
 use telemetry::KeyValue;
 use telemetry::instruments::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
-use crate::inbox::Outcome;
+use crate::outcome::Outcome;
 
 /// What a consumer records. Names are OpenTelemetry's where there is one.
 #[derive(Clone, Debug)]

@@ -61,7 +61,10 @@ impl Lane {
         for queued in arrived {
             let Some(queued) = self.unless_parked(queued) else { continue };
             let Some(taken) = self.pipeline.read(queued).await else { return };
-            if self.pipeline.must_be_alone(&taken) {
+            if taken.is_ignored() {
+                // Nothing is done about it, so nothing need be done before it.
+                self.settle_alone(taken).await;
+            } else if self.pipeline.must_be_alone(&taken) {
                 self.settle(std::mem::take(&mut together)).await;
                 self.settle_alone(taken).await;
             } else {
@@ -86,7 +89,7 @@ impl Lane {
 
     /// Unless a message of the same key failed meanwhile.
     async fn settle_alone(&mut self, taken: Taken) {
-        if let Some(parked) = self.parked.get_mut(&taken.queued.key()) {
+        if let Some(parked) = self.parked.get_mut(&taken.key()) {
             parked.behind.push_back(taken.queued);
         } else if let Next::Park(head) = self.pipeline.attempt(vec![taken]).await {
             self.park(Parked { head: *head, behind: VecDeque::new() });
@@ -104,7 +107,7 @@ impl Lane {
     }
 
     fn park(&mut self, parked: Parked) {
-        let key = parked.head.queued.key();
+        let key = parked.head.key();
         let wait = self.pipeline.backoff(parked.head.retries);
         self.parkings += 1;
         self.due.insert((Instant::now() + wait, self.parkings), key.clone());

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use envelope::{Envelope, RawEvent};
-use kafka::Record;
+use kafka::{DecodeError, Record};
 use tracing::Span;
 
 use crate::failure::Failure;
-use crate::handler::Data;
+use crate::handler::{Decoded, Erased};
 use crate::history::History;
 use crate::partitions::Ticket;
 use crate::replay::Replay;
@@ -46,6 +46,26 @@ impl Taken {
     pub(crate) fn record(&self) -> &Record {
         &self.queued.record
     }
+
+    pub(crate) fn ticket(&self) -> &Ticket {
+        &self.queued.ticket
+    }
+
+    pub(crate) fn key(&self) -> Vec<u8> {
+        self.queued.key()
+    }
+
+    pub(crate) fn is_ignored(&self) -> bool {
+        matches!(self.content, Content::Ignored)
+    }
+
+    /// The attributes of its event, if it is one that a handler is for.
+    pub(crate) fn envelope(&self) -> Option<&Envelope> {
+        match &self.content {
+            Content::Event(message) => Some(message.envelope()),
+            Content::Ignored | Content::Unreadable(_) => None,
+        }
+    }
 }
 
 /// What a record was found to be when it was read.
@@ -60,10 +80,8 @@ pub(crate) enum Content {
 
 /// An event and the handler that it is for.
 pub(crate) struct Message {
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) data: Data,
-    pub(crate) route: Arc<Route>,
-    pub(crate) span: Span,
+    event: Decoded,
+    route: Arc<Route>,
 }
 
 /// An event that the subscription can't handle.
@@ -76,18 +94,17 @@ enum Unroutable {
 }
 
 impl Content {
-    /// Reads a record. `origin` is the topic where it first was, without the prefix.
+    /// Finds the handler of an event, and reads its data for it.
     pub(crate) fn read(
-        record: &Record,
+        decoded: Result<RawEvent<'_>, DecodeError>,
         origin: &Origin<'_>,
         subscription: &Subscription,
         span: &Span,
     ) -> Self {
-        let event = match kafka::decode(record) {
+        let event = match decoded {
             Ok(event) => event,
             Err(error) => return Self::Unreadable(Failure::permanent(error)),
         };
-        log_ignored(&event, span);
         let event_type = &event.envelope.event_type;
         let route = match origin {
             Origin::Topic(topic) => subscription.route_on(topic, event_type),
@@ -109,12 +126,34 @@ impl Content {
 }
 
 impl Message {
+    pub(crate) fn event(&self) -> &Decoded {
+        &self.event
+    }
+
+    pub(crate) fn envelope(&self) -> &Envelope {
+        &self.event.envelope
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.route.mode
+    }
+
+    pub(crate) fn handler(&self) -> &dyn Erased {
+        &*self.route.handler
+    }
+
+    /// Whether the same handler is called for both, so that one call can do for them.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.route, &other.route)
+    }
+
     /// Reads the data of an event for the handler that it is for.
     pub(crate) fn read(
         event: RawEvent<'_>,
         route: Arc<Route>,
         span: Span,
     ) -> Result<Self, Failure> {
+        log_ignored(&event, &span);
         let envelope = &event.envelope;
         span.record("event_id", envelope.id.as_str());
         span.record("correlation_id", envelope.correlation_id.as_str());
@@ -125,7 +164,8 @@ impl Message {
             envelope.subject.as_ref().ok_or_else(|| missing("subject"))?;
         }
         let data = route.handler.read(&event)?;
-        Ok(Self { envelope: Arc::new(event.envelope), data, route, span })
+        let event = Decoded { envelope: Arc::new(event.envelope), data, span };
+        Ok(Self { event, route })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is under way in each partition: which offset may be stored, and how much is queued.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,13 @@ use kafka::Record;
 
 /// How many messages that are done, behind one that is not, weigh as much as one that is queued.
 const DONE_PER_QUEUED: usize = 100;
+
+/// Counts the assignments of this process, so that none is taken for one of an earlier run.
+static EPOCHS: AtomicU64 = AtomicU64::new(0);
+
+fn next_epoch() -> u64 {
+    EPOCHS.fetch_add(1, Ordering::Relaxed) + 1
+}
 
 /// Topic (name on the cluster) and partition.
 pub(crate) type TopicPartition = (String, i32);
@@ -23,7 +31,6 @@ pub(crate) struct Partitions {
 #[derive(Debug, Default)]
 struct Table {
     closed: bool,
-    epochs: u64,
     assigned: HashMap<TopicPartition, Partition>,
 }
 
@@ -99,9 +106,8 @@ impl Partitions {
     pub(crate) fn enter(&self, record: &Record) -> Ticket {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
-        let next_epoch = table.epochs + 1;
         let entry = table.assigned.entry(partition.clone()).or_insert_with(|| Partition {
-            epoch: next_epoch,
+            epoch: next_epoch(),
             pending: VecDeque::new(),
             queued: 0,
             bytes: 0,
@@ -113,7 +119,7 @@ impl Partitions {
         if entry.pending.back().is_some_and(|last| last.offset >= record.offset) {
             // The topic was made anew: what is under way belongs to the old one.
             *entry = Partition {
-                epoch: next_epoch,
+                epoch: next_epoch(),
                 pending: VecDeque::new(),
                 queued: 0,
                 bytes: 0,
@@ -126,7 +132,6 @@ impl Partitions {
         entry.pending.push_back(Pending { offset, timestamp, size, finished: false });
         entry.bytes += size;
         let epoch = entry.epoch;
-        table.epochs = next_epoch;
         Ticket { partition, epoch, offset: record.offset }
     }
 

@@ -96,7 +96,7 @@ impl Pipeline {
     fn begin(&self, taken: &mut Vec<Taken>) -> Vec<Running> {
         let mut running = Vec::with_capacity(taken.len());
         taken.retain(|it| {
-            let begun = self.partitions.begin(&it.queued.ticket);
+            let begun = self.partitions.begin(it.ticket());
             begun.map(|begun| running.push(begun)).is_some()
         });
         running

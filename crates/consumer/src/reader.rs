@@ -38,14 +38,16 @@ impl Reader {
         let record = &queued.record;
         let replay = self.replay(record);
         let topic = self.kafka.unprefixed(&record.topic);
-        let span = spans::of_record(record, topic, &self.group, replay.as_ref());
+        let decoded = kafka::decode(record);
+        let envelope = decoded.as_ref().ok().map(|event| &event.envelope);
+        let span = spans::of_record(record, envelope, topic, &self.group, replay.as_ref());
         let origin = match &replay {
             // A replay does not make an event right that was on the wrong topic.
             Some(replay) => Origin::Topic(self.kafka.unprefixed(&replay.origin().topic)),
             None if record.topic == self.retry_topic => Origin::Unknown,
             None => Origin::Topic(topic),
         };
-        let content = Content::read(record, &origin, &self.subscription, &span);
+        let content = Content::read(decoded, &origin, &self.subscription, &span);
         let retries = history.of(record.offset).times;
         Taken { queued, history, retries, replay, content, span }
     }

@@ -3,7 +3,7 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 
-use crate::inbox::Outcome;
+use crate::outcome::Outcome;
 
 /// A record that an operator sent again to one group.
 #[derive(Debug)]
@@ -93,6 +93,12 @@ impl Replay {
         outcome: Outcome,
     ) -> sqlx::Result<()> {
         self.record(tx, subscription, outcome.as_str(), None).await
+    }
+
+    /// When its type has no handler, and such types are ignored.
+    pub(crate) async fn ignored(&self, pool: &PgPool, subscription: &str) -> sqlx::Result<()> {
+        let mut connection = pool.acquire().await?;
+        self.record(&mut connection, subscription, Outcome::Ignored.as_str(), None).await
     }
 
     /// When it has no effect: `failed` or `parked`.

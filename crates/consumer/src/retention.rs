@@ -68,7 +68,9 @@ pub(crate) async fn until_known(
 ) {
     let mut wait = FIRST_ASK_AGAIN;
     while run.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-        match check(&options, &kafka, &topics).await {
+        let checking = check(&options, &kafka, &topics);
+        let Some(checked) = run.run_until_cancelled(checking).await else { return };
+        match checked {
             Ok(()) => {
                 status.set_problems(FOUND_BY, Vec::new());
                 return;

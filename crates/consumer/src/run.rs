@@ -20,9 +20,12 @@ use crate::partitions::{Partitions, TopicPartition};
 use crate::pipeline::Pipeline;
 use crate::reader::Reader;
 use crate::retention::{self, NotChecked};
-use crate::topics::SubscribedTopics;
+use crate::status::Held;
+use crate::topics::{Found, SubscribedTopics};
 use crate::verdict::Judge;
 
+/// Who found the problem in the status.
+const FOUND_BY: &str = "run";
 /// How long a consumer waits before it starts again.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -41,11 +44,20 @@ enum RunError {
     Panicked(#[from] JoinError),
 }
 
-/// Runs the consumer until shutdown, and again a second after it failed.
-pub(crate) async fn run(consumer: &Consumer, shutdown: CancellationToken) {
+impl Consumer {
+    /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
+    pub async fn run(self, shutdown: CancellationToken) {
+        again_and_again(&self, shutdown).await;
+        self.status.stop();
+    }
+}
+
+/// From one run to the next, a second after one that failed.
+async fn again_and_again(consumer: &Consumer, shutdown: CancellationToken) {
     let group = consumer.group();
+    let mut halted = None;
     while !shutdown.is_cancelled() {
-        let error = match once(consumer, &shutdown).await {
+        let error = match once(consumer, &mut halted, &shutdown).await {
             Ok(true) => {
                 tracing::info!(group, "consumer drained and left its group");
                 continue;
@@ -59,41 +71,45 @@ pub(crate) async fn run(consumer: &Consumer, shutdown: CancellationToken) {
             }
             Err(error) => error,
         };
-        let _halted = match &error {
+        // Until it runs again: it must not look well between two attempts.
+        let problem = match &error {
             RunError::Retention(too_short @ NotChecked::TooShort { .. }) => {
-                Some(consumer.status.halt(too_short.to_string()))
+                halted = Some(consumer.status.halt(too_short.to_string()));
+                None
             }
-            _ => None,
+            // Missing topics are shown and logged by what found them.
+            RunError::NoTopics => None,
+            error => Some(format!("it can't start: {error}")),
         };
-        // Missing topics were logged once, when they were found.
-        if !matches!(error, RunError::NoTopics) {
+        if problem.is_some() || halted.is_some() {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 group,
                 "consumer failed, restarting"
             );
         }
+        consumer.status.set_problems(FOUND_BY, problem.into_iter().collect());
         shutdown.run_until_cancelled(sleep(BACKOFF)).await;
     }
 }
 
 /// From joining the group to leaving it. Returns `false` if something still ran at the end.
-async fn once(consumer: &Consumer, shutdown: &CancellationToken) -> Result<bool, RunError> {
+async fn once(
+    consumer: &Consumer,
+    halted: &mut Option<Held>,
+    shutdown: &CancellationToken,
+) -> Result<bool, RunError> {
     let topics = SubscribedTopics::new(
         &consumer.subscription,
         consumer.kafka.clone(),
         consumer.topic_policy,
         consumer.status.clone(),
     );
-    let Some(readable) = shutdown.run_until_cancelled(readable(&topics)).await else {
+    let Some(prepared) = shutdown.run_until_cancelled(prepare(consumer, &topics)).await else {
         return Ok(true);
     };
-    let readable = readable?;
-    let asking = is_retention_known(consumer, &readable);
-    let Some(retention_known) = shutdown.run_until_cancelled(asking).await else {
-        return Ok(true);
-    };
-    let retention_known = retention_known?;
+    let (found, retention_known) = prepared?;
+    *halted = None;
 
     let run = shutdown.child_token();
     // However this ends, also by being dropped: the polling thread must not outlive it.
@@ -103,21 +119,19 @@ async fn once(consumer: &Consumer, shutdown: &CancellationToken) -> Result<bool,
     let tasks = TaskTracker::new();
     let lanes = (0..consumer.options.lanes).map(|_| {
         let (lane, queue) = mpsc::unbounded_channel();
-        tasks.spawn(Lane::new(Arc::clone(&pipeline), queue).run());
+        // A lane that ends, also by a panic, ends the run: its keys would wait for ever.
+        let (running, ends) = (Lane::new(Arc::clone(&pipeline), queue), run.clone().drop_guard());
+        tasks.spawn(async move {
+            let _ends = ends;
+            running.run().await;
+        });
         lane
     });
     let lanes = lanes.collect();
-    let (pool, group, options) =
-        (consumer.pool.clone(), consumer.group(), consumer.options.clone());
-    tasks.spawn(retention::prune(pool, group.clone(), options.clone(), run.clone()));
-    if !retention_known {
-        let (kafka, status) = (consumer.kafka.clone(), consumer.status.clone());
-        let (options, topics) = (options.clone(), readable.clone());
-        tasks.spawn(retention::until_known(options, kafka, topics, status, run.clone()));
-    }
-    if !topics.are_all(&readable) {
-        tasks.spawn(topics.end_when_there_are_more(readable.clone(), run.clone()));
-    }
+    consumer.status.set_problems(FOUND_BY, Vec::new());
+    let (group, options) = (consumer.group(), consumer.options.clone());
+    let readable = found.readable.clone();
+    watch(consumer, topics, found, retention_known, &run, &tasks);
     let (left, leaving) = mpsc::unbounded_channel();
     tasks.spawn(leave(consumer.histories(), leaving));
     let context = Context {
@@ -139,13 +153,39 @@ async fn once(consumer: &Consumer, shutdown: &CancellationToken) -> Result<bool,
     drained(consumer, ended?, &tasks).await
 }
 
-/// Ensures the topics, and returns the names on the cluster of those that are to be read now.
-async fn readable(topics: &SubscribedTopics) -> Result<Vec<String>, RunError> {
-    let readable = topics.ensure().await?;
-    if readable.is_empty() {
+/// Ensures the topics, and finds out whether the inbox remembers longer than they keep events.
+async fn prepare(
+    consumer: &Consumer,
+    topics: &SubscribedTopics,
+) -> Result<(Found, bool), RunError> {
+    let found = topics.ensure().await?;
+    if found.readable.is_empty() {
         return Err(RunError::NoTopics);
     }
-    Ok(readable)
+    let retention_known = is_retention_known(consumer, &found.readable).await?;
+    Ok((found, retention_known))
+}
+
+/// Spawns what goes on beside the lanes: pruning, and looking again at what was not as it should be.
+fn watch(
+    consumer: &Consumer,
+    topics: SubscribedTopics,
+    found: Found,
+    retention_known: bool,
+    run: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    let Consumer { pool, kafka, options, status, .. } = consumer;
+    let pruning = retention::prune(pool.clone(), consumer.group(), options.clone(), run.clone());
+    tasks.spawn(pruning);
+    if !found.all_well {
+        tasks.spawn(topics.look_again(found.readable.len(), run.clone()));
+    }
+    if !retention_known {
+        let (options, kafka, status) = (options.clone(), kafka.clone(), status.clone());
+        let asking = retention::until_known(options, kafka, found.readable, status, run.clone());
+        tasks.spawn(asking);
+    }
 }
 
 /// Returns whether it is known that the inbox remembers longer than these topics. Fails if it is known that it does not.

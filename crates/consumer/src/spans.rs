@@ -14,6 +14,7 @@ use crate::replay::Replay;
 /// its own, linked to both. `topic` is without the prefix.
 pub(crate) fn of_record(
     record: &Record,
+    envelope: Option<&Envelope>,
     topic: &str,
     group: &str,
     replay: Option<&Replay>,
@@ -30,20 +31,19 @@ pub(crate) fn of_record(
         messaging.destination.partition.id = record.partition.to_string(),
         messaging.kafka.offset = record.offset,
         messaging.consumer.group.name = group,
-        messaging.message.id = record.text_header("ce_id"),
-        messaging.message.conversation_id = record.text_header("ce_correlationid"),
+        messaging.message.id = envelope.map(|it| it.id.as_str()),
+        messaging.message.conversation_id = envelope.map(|it| it.correlation_id.as_str()),
         replay_id = replay.map(Replay::id),
         event_id = field::Empty,
         correlation_id = field::Empty,
         tenant_id = field::Empty,
         error.r#type = field::Empty,
     );
-    let context = |parent, state| {
-        let parent = record.text_header(parent)?;
-        Some(TraceContext::new(parent, record.text_header(state)))
-    };
-    let created_in = context("ce_traceparent", "ce_tracestate");
-    let hop = context("traceparent", "tracestate");
+    let created_in = envelope
+        .and_then(|it| Some(TraceContext::new(it.traceparent.as_ref()?, it.tracestate.as_deref())));
+    let hop = record
+        .text_header("traceparent")
+        .map(|parent| TraceContext::new(parent, record.text_header("tracestate")));
     match created_in.as_ref().or(hop.as_ref()) {
         Some(created_in) if replay.is_some() => created_in.link(&span),
         Some(created_in) => created_in.set_parent(&span),

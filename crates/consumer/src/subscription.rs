@@ -39,7 +39,7 @@ pub struct Subscription {
     routes: BTreeMap<(&'static str, &'static str), Arc<Route>>,
     owned: Vec<TopicSpec>,
     ignores_unknown: bool,
-    /// Names that publishers had, and those that they have.
+    /// Names that publishers have, and those under which their versions are counted.
     renamed: HashMap<&'static str, &'static str>,
 }
 
@@ -103,11 +103,12 @@ impl Subscription {
         self
     }
 
-    /// Counts versions of a publisher that was renamed on, instead of starting anew: events from `before` have the
-    /// versions of `now`.
+    /// Counts the versions of a publisher that was renamed on, instead of starting anew: events from `now` are counted with
+    /// those that came from `before`.
     #[must_use]
     pub fn source_alias(mut self, before: &'static str, now: &'static str) -> Self {
-        self.renamed.insert(before, now);
+        // Under the old name, because what was applied is stored under it.
+        self.renamed.insert(now, before);
         self
     }
 

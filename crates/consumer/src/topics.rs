@@ -10,10 +10,20 @@ use tokio_util::sync::CancellationToken;
 use crate::status::Status;
 use crate::subscription::Subscription;
 
-/// How often it is asked whether a missing topic is there by now.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long until the cluster is asked again, while a topic is missing that is to be read.
+const WHILE_MISSING: Duration = Duration::from_secs(1);
+/// And while something else is not as it should be.
+const WHILE_WRONG: Duration = Duration::from_secs(10);
 /// Who found the problems in the status.
 const FOUND_BY: &str = "topics";
+
+/// What was found of the topics.
+pub(crate) struct Found {
+    /// Names on the cluster of those that can be read.
+    pub(crate) readable: Vec<String>,
+    /// Whether there is nothing to look for again.
+    pub(crate) all_well: bool,
+}
 
 pub(crate) struct SubscribedTopics {
     topics: Topics,
@@ -43,9 +53,8 @@ impl SubscribedTopics {
         Self { topics: Topics { owned, needed }, read, group, kafka, policy, status }
     }
 
-    /// Creates what is missing and may be created, shows and logs what is not as it should be, and returns the names on the
-    /// cluster of the topics that can be read by now.
-    pub(crate) async fn ensure(&self) -> Result<Vec<String>, TopicsError> {
+    /// Creates what is missing and may be created, shows and logs what is not as it should be, and returns what there is.
+    pub(crate) async fn ensure(&self) -> Result<Found, TopicsError> {
         let problems = kafka::ensure(&self.kafka, &self.topics, self.policy).await?;
         let told = problems.iter().map(ToString::to_string).collect();
         if self.status.set_problems(FOUND_BY, told) {
@@ -55,22 +64,22 @@ impl SubscribedTopics {
         }
         let missing: Vec<_> = problems.iter().filter(|it| it.is_missing()).collect();
         let is_there = |name: &&String| missing.iter().all(|it: &&TopicProblem| it.topic != **name);
-        Ok(self.read.iter().filter(is_there).map(|name| self.kafka.prefixed(name)).collect())
+        let readable = self.read.iter().filter(is_there).map(|name| self.kafka.prefixed(name));
+        Ok(Found { readable: readable.collect(), all_well: problems.is_empty() })
     }
 
-    /// Returns whether these are all that are to be read.
-    pub(crate) fn are_all(&self, topics: &[String]) -> bool {
-        topics.len() == self.read.len()
-    }
-
-    /// Ends `run` when more topics can be read than `now`, so that the next one reads them too.
-    pub(crate) async fn end_when_there_are_more(self, now: Vec<String>, run: CancellationToken) {
-        while run.run_until_cancelled(tokio::time::sleep(LOOK_AGAIN)).await.is_some() {
-            match self.ensure().await {
-                Ok(topics) if topics.len() > now.len() => {
-                    tracing::info!(group = self.group, ?topics, "topics created, reading them too");
+    /// Looks again until all is well. Ends `run` when more topics can be read than `now`, so that the next one reads them
+    /// too.
+    pub(crate) async fn look_again(self, now: usize, run: CancellationToken) {
+        let wait = if now < self.read.len() { WHILE_MISSING } else { WHILE_WRONG };
+        while run.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+            let Some(found) = run.run_until_cancelled(self.ensure()).await else { return };
+            match found {
+                Ok(Found { readable, .. }) if readable.len() > now => {
+                    tracing::info!(group = self.group, topics = ?readable, "reading more topics");
                     run.cancel();
                 }
+                Ok(Found { all_well: true, .. }) => return,
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "topics not known");

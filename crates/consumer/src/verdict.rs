@@ -8,8 +8,8 @@ use tracing::Instrument;
 use crate::attempt::{Attempts, Books};
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
-use crate::inbox::Outcome;
 use crate::message::{Content, Message, Taken};
+use crate::outcome::Outcome;
 use crate::spans;
 
 /// What is to be done with the messages of an attempt.
@@ -91,11 +91,16 @@ impl Judge {
     }
 
     async fn judge_one(&self, taken: &mut Taken) -> Verdict {
+        match self.is_parked(taken).await {
+            Ok(true) => return Verdict::Settled,
+            Ok(false) => {}
+            Err(error) => return self.judge_failure(taken, error.into()).await,
+        }
         let failure = match &taken.content {
-            Content::Ignored => {
-                self.attempts.instruments.settled(Outcome::Ignored);
-                return Verdict::Settled;
-            }
+            Content::Ignored => match self.ignore(taken).await {
+                Ok(()) => return Verdict::Settled,
+                Err(error) => error.into(),
+            },
             Content::Unreadable(failure) => {
                 log(failure, taken);
                 return Verdict::DeadLetter(failure.reason());
@@ -105,11 +110,15 @@ impl Judge {
                 let before = taken.history.of(taken.record().offset);
                 Failure::transient(HadAllAttempts(before.reason))
             }
-            Content::Event(_) => match self.attempt_or_park(taken).await {
+            Content::Event(_) => match self.attempt(std::slice::from_ref(taken)).await {
                 Ok(()) => return Verdict::Settled,
                 Err(failure) => failure,
             },
         };
+        self.judge_failure(taken, failure).await
+    }
+
+    async fn judge_failure(&self, taken: &mut Taken, failure: Failure) -> Verdict {
         log(&failure, taken);
         match failure.class() {
             Class::Unavailable => {
@@ -125,22 +134,34 @@ impl Judge {
         }
     }
 
-    async fn attempt_or_park(&self, taken: &Taken) -> Result<(), Failure> {
-        if let Some(replay) = &taken.replay {
-            let Attempts { pool, group, instruments, .. } = &self.attempts;
-            if replay.park(pool, group, self.max_replays).await? {
-                instruments.settled(Outcome::Parked);
-                return Ok(());
-            }
+    /// Parks a replay that failed too often before, whatever is to be said of it now.
+    async fn is_parked(&self, taken: &Taken) -> sqlx::Result<bool> {
+        let Some(replay) = &taken.replay else { return Ok(false) };
+        let Attempts { pool, group, instruments, .. } = &self.attempts;
+        let parked = replay.park(pool, group, self.max_replays).await?;
+        if parked {
+            instruments.settled(Outcome::Parked);
         }
-        self.attempt(std::slice::from_ref(taken)).await
+        Ok(parked)
+    }
+
+    async fn ignore(&self, taken: &Taken) -> sqlx::Result<()> {
+        let Attempts { pool, group, instruments, .. } = &self.attempts;
+        if let Some(replay) = &taken.replay {
+            replay.ignored(pool, group).await?;
+        }
+        instruments.settled(Outcome::Ignored);
+        Ok(())
     }
 
     /// One attempt. With caution, messages are marked before, so that it is known among which of them one killed the
     /// process; and each of those is then alone.
     async fn attempt(&self, taken: &[Taken]) -> Result<(), Failure> {
-        let cautious = taken.iter().filter(|it| it.history.is_cautious());
-        let cautious: Vec<&Record> = cautious.map(Taken::record).collect();
+        // Asked once: another lane may settle the last suspicious message meanwhile.
+        let (cautious, calm): (Vec<_>, Vec<_>) =
+            taken.iter().partition(|it| it.history.is_cautious());
+        let cautious: Vec<&Record> = cautious.into_iter().map(Taken::record).collect();
+        let failed_before = calm.into_iter().filter(|it| it.retries > 0).map(Taken::record);
         let (_alone, _among_others);
         match (taken, &*cautious) {
             (_, []) => {}
@@ -153,9 +174,8 @@ impl Judge {
                 self.histories.mark(&cautious).await?;
             }
         }
-        let noted = taken.iter().filter(|it| it.retries > 0 || it.history.is_cautious());
         let books = Books {
-            noted: noted.map(Taken::record).collect(),
+            noted: cautious.iter().copied().chain(failed_before).collect(),
             replay: taken.iter().find_map(|it| it.replay.as_ref()),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();

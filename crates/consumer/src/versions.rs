@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
-use crate::inbox::Applied;
-
 /// What a version is a version of: the publisher that counts it, and the subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Counted<'a> {
     pub(crate) source: &'a str,
     pub(crate) subject: &'a str,
 }
+
+/// The version applied before, by who counts it.
+pub(crate) type Applied<'a> = HashMap<Counted<'a>, i64>;
 
 #[derive(sqlx::FromRow)]
 struct Known {
@@ -81,7 +82,7 @@ async fn raise_once(
                  where (applied.source, applied.subject) in (select source, subject from before)
              returning source, subject
          )
-         select source, subject, coalesce(before.version, floor) as before,
+         select source, subject, greatest(coalesce(before.version, 0), floor) as before,
                 before.version is null and inserted is null as raced
          from wanted left join before using (source, subject)
          left join (select source, subject, true as inserted from written) as inserted using (source, subject)",

@@ -111,8 +111,8 @@ impl<'a, G: Fn(&str) -> Option<&'a str>> Reader<G> {
 }
 
 /// Takes a text that may be stored in an index.
-fn stored(name: &'static str, text: &str) -> Result<String, EnvelopeError> {
-    if text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control) {
+pub(crate) fn stored(name: &'static str, text: &str) -> Result<String, EnvelopeError> {
+    if (1..=MAX_TEXT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) {
         Ok(text.to_owned())
     } else {
         let rule = "1 to 512 bytes without control characters";

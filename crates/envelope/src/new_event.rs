@@ -1,7 +1,10 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::{CorrelationId, Envelope, Event, EventId, SchemaError, TenantId, TextIdError};
+use crate::attributes::stored;
+use crate::{
+    CorrelationId, Envelope, EnvelopeError, Event, EventId, SchemaError, TenantId, TextIdError,
+};
 
 /// What an event follows from: the flow that it belongs to, and what caused it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +62,14 @@ pub enum EncodeError {
     /// Its data, or its schema.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// An attribute that no reader would take: see [`Envelope::from_attributes`].
+    #[error("{event_type} can't be published")]
+    Attribute {
+        /// Event type.
+        event_type: &'static str,
+        /// Which one, and why.
+        source: EnvelopeError,
+    },
     /// Its tenant.
     #[error("the tenant of {event_type} can't be used")]
     Tenant {
@@ -91,30 +102,76 @@ impl<E: Event> NewEvent<E> {
     /// Checks the data against the schema of its type, and serialises it under a new id and the current time.
     pub fn encode(self) -> Result<Encoded, EncodeError> {
         let event_type = E::TYPE;
-        let refused = |error: serde_json::Error| SchemaError::Unwritable {
+        let unwritable = |error: serde_json::Error| SchemaError::Unwritable {
             event_type,
             reason: error.to_string(),
         };
-        let value: Value = serde_json::to_value(&self.data).map_err(refused)?;
+        let value: Value = serde_json::to_value(&self.data).map_err(unwritable)?;
         let dataschema = E::SCHEMA.check(event_type, &value)?.to_owned();
-        let data = serde_json::to_vec(&self.data).map_err(refused)?;
+        let data = serde_json::to_vec(&self.data).map_err(unwritable)?;
         let tenant = self.data.tenant().map(TenantId::new).transpose();
+        let refused = |source| EncodeError::Attribute { event_type, source };
+        let stored = |name, text: &str| stored(name, text).map_err(refused);
         let Cause { correlation_id, causation_id, traceparent, tracestate } = self.cause;
         let envelope = Envelope {
             id: EventId::generate(),
-            source: self.source,
-            event_type: event_type.to_owned(),
+            source: stored("source", &self.source)?,
+            event_type: stored("type", event_type)?,
             time: Some(OffsetDateTime::now_utc()),
-            subject: Some(self.data.subject().into_owned()),
+            subject: Some(stored("subject", &self.data.subject())?),
             dataschema: Some(dataschema),
-            version: self.version,
+            version: self.version.map(counted).transpose().map_err(refused)?,
             tenant_id: tenant.map_err(|source| EncodeError::Tenant { event_type, source })?,
             correlation_id,
             causation_id,
-            partition_key: Some(self.data.partition_key().into_owned()),
+            partition_key: Some(stored("partitionkey", &self.data.partition_key())?),
             traceparent,
             tracestate,
         };
         Ok(Encoded { envelope, data })
+    }
+}
+
+/// Takes a version that a reader can count by.
+fn counted(version: i64) -> Result<i64, EnvelopeError> {
+    let refused = || EnvelopeError::Invalid("sequence", version.to_string(), "a version from 1");
+    (version >= 1).then_some(version).ok_or_else(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::Schema;
+
+    static SHIPPED: Schema = Schema::new(r#"{ "$id": "https://example.com/1.0.json" }"#);
+
+    #[derive(Serialize, Deserialize)]
+    struct ParcelShipped(String);
+
+    impl Event for ParcelShipped {
+        const TYPE: &'static str = "parcel.shipped";
+        const SCHEMA: &'static Schema = &SHIPPED;
+
+        fn subject(&self) -> Cow<'_, str> {
+            self.0.as_str().into()
+        }
+    }
+
+    #[test]
+    fn what_no_reader_would_take_is_not_published() {
+        let encode = |source: &str, subject: &str| {
+            let cause = Cause::new(CorrelationId::generate());
+            NewEvent::new(source, ParcelShipped(subject.to_owned()), cause).encode()
+        };
+        assert!(encode("/warehouse", "P-17").is_ok());
+        for (source, subject) in [("/warehouse", "x".repeat(513)), ("/ware\0house", "P-17".into())]
+        {
+            let refused = encode(source, &subject);
+            assert!(matches!(refused, Err(EncodeError::Attribute { .. })), "{refused:?}");
+        }
     }
 }

@@ -111,7 +111,7 @@ fn compile(text: &str) -> Result<Compiled, String> {
     Ok(Compiled { major: major_of(&uri), uri, validator })
 }
 
-/// Returns the major version that a `dataschema` names in its last part: 2 for `.../2.1.json`, `urn:x:order.completed:2.1`
+/// Returns the major version that a `dataschema` names in its last part: 2 for `.../2.1.json`, `urn:x:parcel.shipped:2.1`
 /// and `.../v2`. Returns `None` if it names none.
 pub fn major_of(dataschema: &str) -> Option<u32> {
     let last = dataschema.rsplit(['/', ':']).next()?;

@@ -78,7 +78,7 @@ impl Meta {
         self
     }
 
-    /// What it is about: an order id, say. Jobs can be listed by it.
+    /// What it is about: the id of a parcel, say. Jobs can be listed by it.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self

@@ -40,3 +40,14 @@ impl Config {
         self.text(name)?.parse().ok()
     }
 }
+
+/// Whether the cluster did not answer, rather than with an error.
+pub(crate) fn is_unreachable(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve,
+    };
+    error.rdkafka_error_code().is_none_or(|code| {
+        [AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve]
+            .contains(&code)
+    })
+}

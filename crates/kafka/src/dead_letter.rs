@@ -165,7 +165,7 @@ mod tests {
 
     fn record(headers: Headers) -> Record {
         Record {
-            topic: "t-order.completed".into(),
+            topic: "t-parcel.shipped".into(),
             partition: 3,
             offset: 1 << 40,
             timestamp: Some(1_790_000_000_123),
@@ -178,9 +178,9 @@ mod tests {
     fn dead(record: &Record, message: &str) -> DeadLetter {
         DeadLetter {
             origin: Coordinates::carried_by(record).unwrap_or_else(|| Coordinates::of(record)),
-            group: "t-billing".into(),
+            group: "t-accounting".into(),
             reason: Reason {
-                exception: "billing::Broken".into(),
+                exception: "accounting::Broken".into(),
                 message: message.into(),
                 stacktrace: String::new(),
             },
@@ -209,7 +209,7 @@ mod tests {
         let original = record(Headers::new());
         let first = dead(&original, "first");
         let replayed = Record {
-            topic: "t-billing.retry".into(),
+            topic: "t-accounting.retry".into(),
             offset: 7,
             ..record(first.headers(&original))
         };

@@ -3,14 +3,17 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::Settings;
-use crate::configs::Configs;
+use crate::configs::{Configs, is_unreachable};
 
 /// The brokers could not say how long a topic keeps its records.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The cluster did not answer.
     #[error("the cluster could not be asked how long it keeps records")]
-    Unreachable(#[from] KafkaError),
+    Unreachable(#[source] KafkaError),
+    /// It answered with an error.
+    #[error("the cluster does not tell how long it keeps records")]
+    NotAnswered(#[source] KafkaError),
     /// It did not tell, usually for lack of the right to `DESCRIBE_CONFIGS`.
     #[error("the cluster does not tell how long {0} keeps its records: {1}")]
     Refused(String, RDKafkaErrorCode),
@@ -25,7 +28,13 @@ pub async fn longest_kept(
     settings: &Settings,
     topics: &[String],
 ) -> Result<Option<Duration>, RetentionError> {
-    let configs = Configs::ask(settings, topics).await?;
+    let configs = Configs::ask(settings, topics).await.map_err(|error| {
+        if is_unreachable(&error) {
+            RetentionError::Unreachable(error)
+        } else {
+            RetentionError::NotAnswered(error)
+        }
+    })?;
     let mut longest = Duration::ZERO;
     for topic in topics {
         let config =

@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(producer.get("security.protocol"), Some("SASL_PLAINTEXT"));
         assert_eq!(producer.get("sasl.password"), Some("a=b"));
         assert_eq!(producer.get("linger.ms"), Some("5"));
-        assert_eq!(settings.consumer("billing").get("group.id"), Some("t-billing"));
+        assert_eq!(settings.consumer("accounting").get("group.id"), Some("t-accounting"));
     }
 
     #[test]

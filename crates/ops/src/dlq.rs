@@ -354,6 +354,7 @@ fn outcome(replayed: &Replayed) -> (bool, String) {
         "processed" => (true, "processed".into()),
         "duplicate" => (true, "had been processed before; nothing changed".into()),
         "superseded" => (true, "something newer had been processed; nothing changed".into()),
+        "ignored" => (true, "of a type that its group ignores; nothing changed".into()),
         "parked" => (false, format!("parked: {reason}")),
         _ => (false, format!("dead again: {reason}")),
     }

@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(shard_of("a"), 12, "FNV-1a of \"a\" is af63dc4c8601ec8c");
         let mut used = [false; SHARDS as usize];
         for n in 0..200 {
-            used[usize::try_from(shard_of(&format!("order-{n}"))).expect("not negative")] = true;
+            used[usize::try_from(shard_of(&format!("parcel-{n}"))).expect("not negative")] = true;
         }
         assert_eq!(used, [true; SHARDS as usize]);
     }

@@ -116,14 +116,19 @@ impl Config {
             http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             tenants: secret("demo-acme=acme,demo-globex=globex"),
-            event_senders: secret(
-                "sender=/order:order.created+order.updated+order.completed+invoice.issued",
-            ),
+            event_senders: None,
             consuming: Consuming::as_written(),
             operator_token: secret("operator"),
             faults: Switch::On,
             log_format: None,
         }
+    }
+
+    /// As with `EVENT_SENDERS`: who may send which events to `POST /events`.
+    #[must_use]
+    pub fn event_senders(mut self, list: &str) -> Self {
+        self.event_senders = Some(Secret(list.to_owned()));
+        self
     }
 
     /// As with `KAFKA_TOPICS=verify`: nothing is created.

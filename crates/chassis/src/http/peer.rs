@@ -45,7 +45,7 @@ pub(crate) type Senders = Keys<Grant>;
 /// Another service that calls. As an extractor it fails with 401 for every other caller, tenants included.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The service, as in the `source` of its events: `/order`.
+    /// The service, as in the `source` of its events: `/warehouse`.
     pub source: String,
     /// Correlation id of the request.
     pub correlation_id: CorrelationId,
@@ -86,11 +86,11 @@ mod tests {
 
     #[test]
     fn a_grant_has_a_source_and_types() {
-        let senders = Senders::read("k=/order:order.created+order.completed").expect("a list");
+        let senders = Senders::read("k=/warehouse:parcel.packed+parcel.shipped").expect("a list");
         let grant = senders.of_key("k").expect("a grant");
-        assert_eq!(grant.source, "/order");
-        assert!(grant.event_types.contains("order.completed"));
-        for wrong in ["k=/order", "k=:order.created", "k=/order:", "k=/order:a++b"] {
+        assert_eq!(grant.source, "/warehouse");
+        assert!(grant.event_types.contains("parcel.shipped"));
+        for wrong in ["k=/order", "k=:parcel.packed", "k=/warehouse:", "k=/warehouse:a++b"] {
             let error = Senders::read(wrong).expect_err(wrong).to_string();
             assert!(
                 error.starts_with("entry 1 is not of the form key=/source:type+type"),

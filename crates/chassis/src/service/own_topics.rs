@@ -1,12 +1,14 @@
 use std::time::Duration;
 
-use kafka::{Settings, TopicPolicy, TopicSpec, Topics};
+use kafka::{Settings, TopicPolicy, TopicProblem, TopicSpec, Topics};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::TopicProblems;
 
-/// The wait before the cluster is asked again, because it did not answer or a topic is not as it should be.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// The wait before the cluster is asked again: it did not answer, or a topic is missing.
+const WHILE_MISSING: Duration = Duration::from_secs(2);
+/// And while a topic has a setting that it should not have.
+const WHILE_WRONG: Duration = Duration::from_mins(1);
 
 /// Ensures the topics that the service owns until all are as they should be, and shows and logs what is not. In the
 /// background: a service is ready without Kafka.
@@ -19,6 +21,7 @@ pub(super) async fn ensure_topics(
 ) {
     let topics = Topics { owned, ..Topics::default() };
     loop {
+        let mut wait = WHILE_MISSING;
         let ensured = shutdown.run_until_cancelled(kafka::ensure(&kafka, &topics, policy)).await;
         match ensured {
             None => return,
@@ -39,9 +42,12 @@ pub(super) async fn ensure_topics(
                 if problems.is_empty() {
                     return;
                 }
+                if !problems.iter().any(TopicProblem::is_missing) {
+                    wait = WHILE_WRONG;
+                }
             }
         }
-        if shutdown.run_until_cancelled(tokio::time::sleep(ASK_AGAIN)).await.is_none() {
+        if shutdown.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             return;
         }
     }

@@ -8,7 +8,7 @@ use sandbox::testing::eventually;
 
 use crate::house::{CUSTOMER, House, PATIENCE, io, note, troubled};
 
-const ORDERS: usize = 60;
+const PARCELS: usize = 60;
 
 impl House {
     async fn settled(&self, count: u64) {
@@ -29,25 +29,25 @@ impl House {
 #[tokio::test]
 async fn a_backlog_has_each_effect_once_and_in_order() {
     let house = House::new().await;
-    let parcels: Vec<_> = (0..ORDERS).map(|_| ParcelId::new()).collect();
+    let parcels: Vec<_> = (0..PARCELS).map(|_| ParcelId::new()).collect();
     for parcel in &parcels {
         house.send_times::<ParcelPacked>(2, *parcel, 1, "a@example.com").await;
         house.send::<ParcelPacked>(*parcel, 2, "a@example.com").await;
     }
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
-    house.settled(3 * ORDERS as u64).await;
+    house.settled(3 * PARCELS as u64).await;
     for parcel in &parcels {
         assert_eq!(house.effects(*parcel).await, [1, 2]);
     }
-    assert_eq!(house.counter("consumer_settled_total", "duplicate"), ORDERS as u64);
-    assert!(house.batched() > ORDERS as u64, "most of it in batches: {}", house.batched());
+    assert_eq!(house.counter("consumer_settled_total", "duplicate"), PARCELS as u64);
+    assert!(house.batched() > PARCELS as u64, "most of it in batches: {}", house.batched());
     running.end().await;
 }
 
 #[tokio::test]
 async fn the_latest_wins_within_a_batch_too() {
     let house = House::new().await;
-    let parcels: Vec<_> = (0..ORDERS).map(|_| ParcelId::new()).collect();
+    let parcels: Vec<_> = (0..PARCELS).map(|_| ParcelId::new()).collect();
     for parcel in &parcels {
         for version in [2, 1, 3] {
             house.send::<ParcelPacked>(*parcel, version, "a@example.com").await;
@@ -57,13 +57,13 @@ async fn the_latest_wins_within_a_batch_too() {
         .latest_wins(note::<ParcelPacked>())
         .latest_wins(note::<ParcelShipped>());
     let running = house.run(subscription);
-    house.settled(3 * ORDERS as u64).await;
+    house.settled(3 * PARCELS as u64).await;
     for parcel in &parcels {
         assert_eq!(house.effects(*parcel).await, [2, 3]);
     }
-    assert_eq!(house.counter("consumer_settled_total", "superseded"), ORDERS as u64);
-    assert_eq!(house.counter("consumer_gaps_total", ""), ORDERS as u64);
-    assert!(house.batched() > ORDERS as u64, "most of it in batches: {}", house.batched());
+    assert_eq!(house.counter("consumer_settled_total", "superseded"), PARCELS as u64);
+    assert_eq!(house.counter("consumer_gaps_total", ""), PARCELS as u64);
+    assert!(house.batched() > PARCELS as u64, "most of it in batches: {}", house.batched());
     let marked: i64 = sqlx::query_scalar("select count(*) from inbox where outcome = 'superseded'")
         .fetch_one(&house.pool)
         .await
@@ -76,14 +76,14 @@ async fn the_latest_wins_within_a_batch_too() {
 async fn bad_messages_in_a_batch_cost_their_neighbours_nothing() {
     let house = House::new().await;
     let (bad, worse) = (ParcelId::new(), ParcelId::new());
-    let parcels: Vec<_> = (0..ORDERS).map(|_| ParcelId::new()).collect();
+    let parcels: Vec<_> = (0..PARCELS).map(|_| ParcelId::new()).collect();
     for (index, parcel) in parcels.iter().enumerate() {
         house.send::<ParcelPacked>(*parcel, 1, "a@example.com").await;
-        if index == ORDERS / 3 {
+        if index == PARCELS / 3 {
             house.send::<ParcelPacked>(bad, 1, CUSTOMER).await;
             house.send::<ParcelPacked>(bad, 2, "a@example.com").await;
         }
-        if index == ORDERS / 2 {
+        if index == PARCELS / 2 {
             let topic = house.settings.prefixed("parcel.packed");
             let key = worse.to_string();
             let noise = FutureRecord::to(&topic).key(&key).payload(b"noise".as_slice());
@@ -92,7 +92,7 @@ async fn bad_messages_in_a_batch_cost_their_neighbours_nothing() {
     }
     let handler = troubled::<ParcelPacked>(2, || Failure::transient(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
-    house.settled(ORDERS as u64 + 3).await;
+    house.settled(PARCELS as u64 + 3).await;
     for parcel in &parcels {
         assert_eq!(house.effects(*parcel).await, [1]);
     }

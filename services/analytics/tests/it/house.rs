@@ -52,10 +52,13 @@ impl House {
 
     pub(crate) fn config(&self) -> Config {
         let space = &self.space;
-        Config::new(chassis::Config::for_tests(
+        let chassis = chassis::Config::for_tests(
             space.database_url(),
             space.kafka_brokers(),
             space.topic_prefix(),
+        );
+        Config::new(chassis.event_senders(
+            "sender=/order:order.created+order.updated+order.completed+invoice.issued",
         ))
     }
 

@@ -51,6 +51,7 @@ impl House {
             space.kafka_brokers(),
             space.topic_prefix(),
         )
+        .event_senders("sender=/order:order.created+order.updated+order.completed+invoice.issued")
     }
 
     /// Sends an event the way order's relay does. Gives where it lies.

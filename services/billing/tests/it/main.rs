@@ -8,3 +8,4 @@ mod direct;
 mod house;
 mod killed;
 mod rollback;
+mod topics;

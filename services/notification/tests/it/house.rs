@@ -67,7 +67,8 @@ impl House {
             space.database_url(),
             space.kafka_brokers(),
             space.topic_prefix(),
-        );
+        )
+        .event_senders("sender=/order:order.created+order.updated+order.completed+invoice.issued");
         let mail = Mail {
             mail_dir: smtp_url.is_none().then(|| self.folder.path().to_owned()),
             smtp_url: smtp_url.map(|url| url.parse().unwrap()),

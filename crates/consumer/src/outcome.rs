@@ -1,0 +1,27 @@
+/// What a message came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The handler applied it.
+    Processed,
+    /// It had been handled before.
+    Duplicate,
+    /// Something newer had been applied before.
+    Superseded,
+    /// Its type has no handler, and the subscription ignores such types.
+    Ignored,
+    /// It was replayed in vain too often, and stays a dead letter.
+    Parked,
+}
+
+impl Outcome {
+    /// Returns its name in the inbox, in logs and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Processed => "processed",
+            Self::Duplicate => "duplicate",
+            Self::Superseded => "superseded",
+            Self::Ignored => "ignored",
+            Self::Parked => "parked",
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The topics that billing owns.
+
+use kafka::{TopicPolicy, Topics};
+use sandbox::testing::eventually;
+use serde_json::Value;
+
+use crate::house::{House, PATIENCE};
+
+async fn readiness(running: &chassis::Running) -> Value {
+    let response = reqwest::get(format!("http://{}/readyz", running.admin)).await.unwrap();
+    assert_eq!(response.status(), 200, "it stays in rotation");
+    response.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn with_verify_a_topic_that_is_missing_is_named_until_somebody_creates_it() {
+    let house = House::empty().await;
+    let running = house.start_with(house.config().verifying_topics()).await;
+    let named = async || {
+        let body = readiness(&running).await;
+        let topics = body["topics"].to_string();
+        topics.contains("invoice.issued is missing: create it").then_some(body)
+    };
+    let body = eventually("the topic to be named", PATIENCE, named).await;
+    assert_eq!(body["status"], "degraded");
+
+    let owned =
+        ["billing.dlq", "billing.retry"].map(|name| kafka::TopicSpec::new(name).partitions(1));
+    let owned = [&[events::INVOICE_ISSUED][..], &owned].concat();
+    let topics = Topics { owned, ..Topics::default() };
+    kafka::ensure(&house.settings, &topics, TopicPolicy::Create).await.unwrap();
+    let well = async || (readiness(&running).await["topics"].is_null()).then_some(());
+    eventually("the topic to be found", PATIENCE, well).await;
+    assert!(running.shutdown().await);
+}
