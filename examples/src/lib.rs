@@ -4,22 +4,25 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
-use envelope::{Event, Schema};
+use envelope::{Event, Schema, TopicSpec};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::time::{Instant, sleep};
 
-/// What a program ends with.
-pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+/// The result of an example program: any error ends it.
+pub type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 static SHIPPED: Schema = Schema::new(include_str!("../schemas/parcel.shipped/1.0.json"));
+
+/// The topic of [`ParcelShipped`], as its publisher wants it.
+pub const PARCELS: TopicSpec = TopicSpec::new(ParcelShipped::TYPE).partitions(2);
 
 /// A parcel left the warehouse.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct ParcelShipped {
-    /// What it is known by.
+    /// Its number.
     pub parcel: String,
-    /// Its weight.
+    /// Its weight in grams.
     pub grams: i64,
 }
 
@@ -36,24 +39,36 @@ impl Event for ParcelShipped {
 ///
 /// # Errors
 /// If it is not set, or the database does not answer.
-pub async fn database() -> Outcome<PgPool> {
+pub async fn database() -> Fallible<PgPool> {
     Ok(PgPool::connect(&std::env::var("DATABASE_URL")?).await?)
+}
+
+/// Creates a database on the server that `DATABASE_URL` names, and connects to it. Its name ends with the process id.
+///
+/// # Errors
+/// If the server is unavailable or refuses.
+pub async fn own_database(name: &str) -> Fallible<PgPool> {
+    let server = database().await?;
+    let name = format!("{name}_{}", std::process::id());
+    sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&server).await?;
+    let options = (*server.connect_options()).clone().database(&name);
+    Ok(PgPool::connect_with(options).await?)
 }
 
 /// Returns the settings of Kafka clients: `KAFKA_BROKERS`, and `KAFKA_TOPIC_PREFIX` if it is set.
 ///
 /// # Errors
 /// If `KAFKA_BROKERS` is not set.
-pub fn kafka() -> Outcome<kafka::Settings> {
+pub fn kafka() -> Fallible<kafka::Settings> {
     let prefix = std::env::var("KAFKA_TOPIC_PREFIX").unwrap_or_default();
     Ok(kafka::Settings::new(std::env::var("KAFKA_BROKERS")?, prefix))
 }
 
-/// Asks until there is an answer, for 30 seconds.
+/// Calls `ask` until it returns a value, for 30 seconds.
 ///
 /// # Errors
-/// If there is none, or asking fails.
-pub async fn until<T>(what: &str, ask: impl AsyncFn() -> Outcome<Option<T>>) -> Outcome<T> {
+/// If it returns none in that time, or fails.
+pub async fn until<T>(what: &str, ask: impl AsyncFn() -> Fallible<Option<T>>) -> Fallible<T> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
         if let Some(answer) = ask().await? {

@@ -5,9 +5,9 @@ use consumer::Options;
 use crate::consumer::{InsertEffect, Stage};
 use crate::report::{Report, Round, Row};
 use crate::servers::Bench;
-use crate::{Outcome, Size};
+use crate::{Fallible, Size};
 
-pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let stage = Stage::new(bench, "batch", size.of(20_000)).await?;
     let (many, one) = (
         Options { max_batch: 500, ..Options::default() },

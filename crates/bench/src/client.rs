@@ -3,20 +3,20 @@
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-use crate::Outcome;
+use crate::Fallible;
 
 /// A connection.
 pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
-    pub(crate) async fn connect(port: u16) -> Outcome<Self> {
+    pub(crate) async fn connect(port: u16) -> Fallible<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         Ok(Self(BufReader::new(stream)))
     }
 
     /// Sends a whole request. Gives the status and the body.
-    pub(crate) async fn send(&mut self, request: &[u8]) -> Outcome<(u16, Vec<u8>)> {
+    pub(crate) async fn send(&mut self, request: &[u8]) -> Fallible<(u16, Vec<u8>)> {
         self.0.write_all(request).await?;
         let mut line = String::new();
         self.0.read_line(&mut line).await?;

@@ -15,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::{NO_TARGET, Report, Round, Row, count};
 use crate::servers::{self, Bench};
-use crate::{Outcome, Size, load};
+use crate::{Fallible, Size, load};
 
 /// Lanes of ours; partitions, workers and connections of theirs.
 const SIDE_BY_SIDE: usize = 8;
 /// One side may take so long.
 const LIMIT: Duration = Duration::from_mins(2);
 
-pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let stage = Stage::new(bench, "consumer", size.of(6_000)).await?;
     let (mut same_sql, mut effect_alone) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
@@ -82,7 +82,7 @@ impl Handler for InsertEffect {
 }
 
 /// The statement of the inbox. False: a duplicate.
-async fn enter(tx: &mut PgConnection, message: &OwnedMessage) -> Outcome<bool> {
+async fn enter(tx: &mut PgConnection, message: &OwnedMessage) -> Fallible<bool> {
     let (source, id) = (header(message, "ce_source")?, header(message, "ce_id")?);
     let entered = sqlx::query(
         "insert into inbox (subscription, source, event_id, outcome) values ('theirs', $1, $2, 'processed')
@@ -95,7 +95,7 @@ async fn enter(tx: &mut PgConnection, message: &OwnedMessage) -> Outcome<bool> {
     Ok(entered.rows_affected() == 1)
 }
 
-fn header<'a>(message: &'a OwnedMessage, name: &str) -> Outcome<&'a str> {
+fn header<'a>(message: &'a OwnedMessage, name: &str) -> Fallible<&'a str> {
     let headers = message.headers().ok_or("a record without headers")?;
     let value = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
     Ok(std::str::from_utf8(value.ok_or("a header is missing")?)?)
@@ -120,7 +120,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// `name` keeps it apart from other rows.
-    pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Outcome<Self> {
+    pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Fallible<Self> {
         let settings = bench.settings(&format!("{name}-"));
         load::topic(&settings, i32::try_from(SIDE_BY_SIDE)?).await?;
         let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
@@ -151,7 +151,7 @@ impl Stage {
         generation: u32,
         options: Options,
         handler: impl Handler<Event = OrderCompleted>,
-    ) -> Outcome<f64> {
+    ) -> Fallible<f64> {
         self.clear().await?;
         let subscription = Subscription::new("ours").generation(generation).each_once(handler);
         let meter = Metrics::new("bench").meter("consumer");
@@ -166,7 +166,7 @@ impl Stage {
     }
 
     /// Events per second without any crate of ours.
-    async fn theirs(&self, group: &str, sql: Sql) -> Outcome<f64> {
+    async fn theirs(&self, group: &str, sql: Sql) -> Fallible<f64> {
         self.clear().await?;
         let mut workers = Vec::new();
         for _ in 0..SIDE_BY_SIDE {
@@ -189,7 +189,7 @@ impl Stage {
                     workers[worker].send(message)?;
                 }
             }
-            Outcome::Ok(())
+            Fallible::Ok(())
         });
         let rate = self.rate().await;
         stop.cancel();
@@ -197,14 +197,14 @@ impl Stage {
         rate
     }
 
-    async fn clear(&self) -> Outcome<()> {
+    async fn clear(&self) -> Fallible<()> {
         sqlx::raw_sql("truncate effects, inbox").execute(&self.pool).await?;
         Ok(())
     }
 
     /// Waits until every event has had its effect, and only one. By the database's clock, from the first
     /// transaction to the last insert: joining the group is not measured.
-    async fn rate(&self) -> Outcome<f64> {
+    async fn rate(&self) -> Fallible<f64> {
         let deadline = Instant::now() + LIMIT;
         loop {
             let (effects, seconds): (i64, Option<f64>) = sqlx::query_as(
@@ -231,7 +231,7 @@ async fn work(
     mut connection: PgConnection,
     mut queue: UnboundedReceiver<OwnedMessage>,
     sql: Sql,
-) -> Outcome<()> {
+) -> Fallible<()> {
     while let Some(message) = queue.recv().await {
         let event = serde_json::from_slice(message.payload().unwrap_or_default())?;
         let mut tx = connection.begin().await?;

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::client::Client;
 use crate::report::{NO_TARGET, Report, Round, Row, quantile};
-use crate::{Outcome, Size};
+use crate::{Fallible, Size};
 
 /// What a caller has to wait for, and what not.
 const CORE: Duration = Duration::from_millis(80);
@@ -23,7 +23,7 @@ const WAITING: usize = 16;
 const IDLE: usize = 8_000;
 const CONNECTIONS: usize = 8;
 
-pub(crate) async fn measure(size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let (port, serving) = serve().await?;
     let (mut responses, mut costs) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
@@ -46,7 +46,7 @@ pub(crate) async fn measure(size: Size, report: &Report) -> Outcome<Vec<Row>> {
     ])
 }
 
-async fn serve() -> Outcome<(u16, JoinHandle<()>)> {
+async fn serve() -> Fallible<(u16, JoinHandle<()>)> {
     // As many as wait here would be too many for a service's own limits.
     let options = Options { max_running: 4 * IDLE, ..Options::default() };
     let deferrer = Deferrer::new(options, &Metrics::new("bench").meter("defer"));
@@ -85,7 +85,7 @@ async fn serve() -> Outcome<(u16, JoinHandle<()>)> {
 }
 
 /// Gives the milliseconds that each answer took.
-async fn ask(port: u16, path: &str, connections: usize, each: usize) -> Outcome<Vec<f64>> {
+async fn ask(port: u16, path: &str, connections: usize, each: usize) -> Fallible<Vec<f64>> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
     let mut asking = JoinSet::new();
     for _ in 0..connections {
@@ -101,7 +101,7 @@ async fn ask(port: u16, path: &str, connections: usize, each: usize) -> Outcome<
                     return Err(format!("status {status}").into());
                 }
             }
-            Outcome::Ok(times)
+            Fallible::Ok(times)
         });
     }
     let mut all = Vec::new();

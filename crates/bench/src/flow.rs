@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::client::{Client, order_request};
 use crate::report::{Report, Round, Row, quantile};
 use crate::servers::{self, Bench};
-use crate::{Outcome, Size};
+use crate::{Fallible, Size};
 
 const ORDERS_PER_SECOND: u32 = 100;
 /// Connections that take turns, so that a slow response delays no other order.
@@ -25,7 +25,7 @@ const BOUND_P99: f64 = 10.0;
 /// The first invoice waits until billing has joined its group.
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let (orders, invoices) = (bench.database("flow_order").await?, bench.database("flow_billing"));
     let invoices = invoices.await?;
     let mut order = bench.service("order", &orders, "flow-").await?;
@@ -52,7 +52,11 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
 }
 
 /// The same while another consumer is alive, and while it is dead.
-pub(crate) async fn with_one_dead(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn with_one_dead(
+    bench: &Bench,
+    size: Size,
+    report: &Report,
+) -> Fallible<Vec<Row>> {
     let (orders, invoices) = (bench.database("dead_order").await?, bench.database("dead_billing"));
     let (invoices, numbers) = (invoices.await?, bench.database("dead_analytics").await?);
     let mut order = bench.service("order", &orders, "dead-").await?;
@@ -60,7 +64,7 @@ pub(crate) async fn with_one_dead(bench: &Bench, size: Size, report: &Report) ->
     let pool = servers::pool(&invoices).await?;
     let p99 = async |seconds| {
         let waits = place(order.http, seconds).await?.invoiced(&pool).await?;
-        Outcome::Ok(quantile(waits, 0.99))
+        Fallible::Ok(quantile(waits, 0.99))
     };
     p99(WARM_UP).await?;
     let mut rounds = Vec::new();
@@ -90,7 +94,7 @@ struct Placed {
 }
 
 /// Places orders at a steady rate.
-async fn place(port: u16, seconds: u64) -> Outcome<Orders> {
+async fn place(port: u16, seconds: u64) -> Fallible<Orders> {
     let step = Duration::from_secs(1) / ORDERS_PER_SECOND;
     let begin = TokioInstant::now() + step;
     let each = u32::try_from(seconds)? * ORDERS_PER_SECOND / CONNECTIONS;
@@ -109,7 +113,7 @@ async fn place(port: u16, seconds: u64) -> Outcome<Orders> {
                 }
                 placed.push((serde_json::from_slice::<Placed>(&body)?.id, at));
             }
-            Outcome::Ok(placed)
+            Fallible::Ok(placed)
         });
     }
     let mut orders = HashMap::new();
@@ -122,7 +126,7 @@ async fn place(port: u16, seconds: u64) -> Outcome<Orders> {
 impl Orders {
     /// Waits for all invoices, then asks the database when it made each. Gives the milliseconds from the
     /// response to that.
-    async fn invoiced(&self, pool: &PgPool) -> Outcome<Vec<f64>> {
+    async fn invoiced(&self, pool: &PgPool) -> Fallible<Vec<f64>> {
         let ids: Vec<Uuid> = self.0.keys().copied().collect();
         let deadline = Instant::now() + LIMIT;
         loop {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use jobs::{Context, Failure, Handler, Job, Meta, Wake, Worker};
+use jobs::{Context, Failure, Handler, Job, Meta, Worker, WorkerWaker};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use telemetry::Metrics;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::{NO_TARGET, Report, Round, Row, count};
 use crate::servers::{self, Bench};
-use crate::{Outcome, Size};
+use crate::{Fallible, Size};
 
 const JOBS: usize = 4_000;
 /// As many as the worker runs of a kind.
@@ -36,7 +36,7 @@ impl Handler for DoNothing {
     }
 }
 
-pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let pool = servers::pool(&bench.database("jobs").await?).await?;
     jobs::migrate(&pool).await?;
     let mut rounds = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outco
     Ok(vec![Row::rate("jobs, over a bare queue", "jobs/s", NO_TARGET, rounds)])
 }
 
-async fn enqueue(pool: &PgPool, number: usize) -> Outcome<()> {
+async fn enqueue(pool: &PgPool, number: usize) -> Fallible<()> {
     let mut tx = pool.begin().await?;
     jobs::enqueue_all(&mut tx, (0..number).map(|_| (&Nothing, Meta::new()))).await?;
     tx.commit().await?;
@@ -61,8 +61,8 @@ async fn enqueue(pool: &PgPool, number: usize) -> Outcome<()> {
 }
 
 /// Jobs per second of a worker: claimed, run, recorded.
-async fn worked(pool: &PgPool, number: usize) -> Outcome<f64> {
-    let (wake, stop) = (Wake::default(), CancellationToken::new());
+async fn worked(pool: &PgPool, number: usize) -> Fallible<f64> {
+    let (wake, stop) = (WorkerWaker::default(), CancellationToken::new());
     let worker = Worker::new(pool.clone(), wake.clone(), &Metrics::new("bench").meter("jobs"));
     let began = Instant::now();
     let working = tokio::spawn(worker.handle(DoNothing).run(stop.clone()));
@@ -80,7 +80,7 @@ async fn worked(pool: &PgPool, number: usize) -> Outcome<f64> {
 }
 
 /// Jobs per second of the least that a queue has to do: lock one, delete it, commit.
-async fn drained(pool: &PgPool, number: usize) -> Outcome<f64> {
+async fn drained(pool: &PgPool, number: usize) -> Fallible<f64> {
     let began = Instant::now();
     let mut deleting = JoinSet::new();
     for _ in 0..SIDE_BY_SIDE {
@@ -93,7 +93,7 @@ async fn drained(pool: &PgPool, number: usize) -> Outcome<f64> {
                          order by run_at limit 1 for update skip locked)",
                 );
                 if deleted.execute(&pool).await?.rows_affected() == 0 {
-                    return Outcome::Ok(());
+                    return Fallible::Ok(());
                 }
             }
         });

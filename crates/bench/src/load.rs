@@ -1,23 +1,25 @@
 //! The events that are measured with, and how they get into Kafka.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
 use events::{Item, Order, OrderCompleted, OrderId, OrderStatus};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::error::KafkaResult;
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::{Settings, TopicPolicy, Topics};
 use time::OffsetDateTime;
 
-use crate::Outcome;
+use crate::Fallible;
 
 /// A trace context as the relay adds one, so that all records are as large.
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const ASK: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// An order of two lines.
-pub(crate) fn order(status: OrderStatus) -> Outcome<Order> {
+pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     let item = |sku: &str, quantity, unit_price| Item { sku: sku.into(), quantity, unit_price };
     Ok(Order {
         order_id: OrderId::new(),
@@ -44,7 +46,7 @@ pub(crate) fn message<E: Event>(version: i64, data: E) -> NewEvent<E> {
 }
 
 /// So many completions, each of an order of its own.
-pub(crate) fn completions(count: usize) -> Outcome<Vec<NewEvent<OrderCompleted>>> {
+pub(crate) fn completions(count: usize) -> Fallible<Vec<NewEvent<OrderCompleted>>> {
     (0..count).map(|_| Ok(completed(order(OrderStatus::Completed)?))).collect()
 }
 
@@ -53,7 +55,7 @@ fn now() -> OffsetDateTime {
 }
 
 /// Makes the topic of the completions with so many partitions.
-pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Outcome<()> {
+pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> {
     let owned = vec![events::ORDER_COMPLETED.partitions(partitions)];
     let topics = Topics { owned, ..Topics::default() };
     match &*kafka::ensure(settings, &topics, TopicPolicy::Create).await? {
@@ -67,7 +69,7 @@ pub(crate) async fn produce(
     producer: &FutureProducer,
     topic: &str,
     events: &[Encoded],
-) -> Outcome<()> {
+) -> Fallible<()> {
     let mut sent = Vec::with_capacity(events.len());
     for event in events {
         let Encoded { envelope, data } = event;
@@ -85,16 +87,25 @@ pub(crate) async fn produce(
     Ok(())
 }
 
-/// How many records a topic got so far.
-pub(crate) fn records(settings: &Settings, event_type: &str) -> Outcome<usize> {
+/// Returns how many records a topic got so far. A broker may not lead a new topic's partition yet, so that is asked again.
+pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> {
     let consumer: BaseConsumer = settings.client().create()?;
     let topic = settings.prefixed(event_type);
+    let deadline = Instant::now() + ASK;
     tokio::task::block_in_place(|| {
-        let metadata = consumer.fetch_metadata(Some(&topic), ASK)?;
-        let mut records = 0;
-        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-            records += consumer.fetch_watermarks(&topic, partition.id(), ASK)?.1;
+        loop {
+            match count(&consumer, &topic) {
+                Ok(records) => return Ok(usize::try_from(records)?),
+                Err(error) if Instant::now() > deadline => return Err(error.into()),
+                Err(_) => std::thread::sleep(ASK_AGAIN),
+            }
         }
-        Ok(usize::try_from(records)?)
     })
+}
+
+fn count(consumer: &BaseConsumer, topic: &str) -> KafkaResult<i64> {
+    let metadata = consumer.fetch_metadata(Some(topic), ASK)?;
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    let ends = partitions.map(|it| Ok(consumer.fetch_watermarks(topic, it.id(), ASK)?.1));
+    ends.sum()
 }

@@ -25,7 +25,7 @@ use crate::report::{Report, Row};
 use crate::servers::Bench;
 
 /// Whatever went wrong ends a row, and is printed; nobody tells one error from another.
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What is measured, in the order in which it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -101,7 +101,7 @@ fn again_with_fewer_lines() -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn until_ctrl_c(args: &Args) -> Outcome<ExitCode> {
+async fn until_ctrl_c(args: &Args) -> Fallible<ExitCode> {
     // As a service has it, without an exporter.
     telemetry::init("bench", LogFormat::fitting_stdout())?;
     tokio::select! {
@@ -111,7 +111,7 @@ async fn until_ctrl_c(args: &Args) -> Outcome<ExitCode> {
     }
 }
 
-async fn run(args: &Args) -> Outcome<ExitCode> {
+async fn run(args: &Args) -> Fallible<ExitCode> {
     let console = Console::new();
     let bench = Bench::start(&console, &args.fsync).await?;
     let size = Size { rounds: args.rounds, quick: args.quick };
@@ -126,7 +126,7 @@ async fn run(args: &Args) -> Outcome<ExitCode> {
 }
 
 async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
-    let measured: Outcome<Vec<Row>> = match name {
+    let measured: Fallible<Vec<Row>> = match name {
         Name::Consumer => consumer::measure(bench, size, report).await,
         Name::Batch => batch::measure(bench, size, report).await,
         Name::Relay => relay::measure(bench, size, report).await,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::client::{Client, order_request};
 use crate::report::{Report, Round, Row, count};
 use crate::servers::{self, Bench};
-use crate::{Outcome, Size, load};
+use crate::{Fallible, Size, load};
 
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
@@ -23,7 +23,7 @@ const PREFIX: &str = "orders-";
 /// The relay may take so long for the rest.
 const LIMIT: Duration = Duration::from_mins(1);
 
-pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let (ours, theirs) =
         (bench.database("orders_http").await?, bench.database("orders_pgbench").await?);
     // Started only to make the same tables for pgbench: its relay must not publish what that writes.
@@ -57,7 +57,7 @@ struct Http<'a> {
 
 impl Http<'_> {
     /// Orders per second accepted, and the same until all were published as well.
-    async fn run(&self, seconds: u64) -> Outcome<(f64, f64)> {
+    async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
         clear(&self.pool).await?;
         let settings = self.bench.settings(PREFIX);
         let before = load::records(&settings, OrderCompleted::TYPE)?;
@@ -82,7 +82,7 @@ impl Http<'_> {
     }
 }
 
-async fn post_until(port: u16, until: Instant) -> Outcome<usize> {
+async fn post_until(port: u16, until: Instant) -> Fallible<usize> {
     let mut client = Client::connect(port).await?;
     let request = order_request();
     let mut accepted = 0;
@@ -105,7 +105,7 @@ struct Pgbench {
 }
 
 impl Pgbench {
-    async fn new(bench: &Bench, url: String) -> Outcome<Self> {
+    async fn new(bench: &Bench, url: String) -> Fallible<Self> {
         let pool = servers::pool(&url).await?;
         sqlx::raw_sql("create sequence ids cache 100").execute(&pool).await?;
         fs::create_dir_all(bench.folder())?;
@@ -115,7 +115,7 @@ impl Pgbench {
     }
 
     /// Transactions per second.
-    async fn run(&self, seconds: u64) -> Outcome<f64> {
+    async fn run(&self, seconds: u64) -> Fallible<f64> {
         clear(&self.pool).await?;
         let clients = CLIENTS.to_string();
         let output = Command::new(&self.command)
@@ -143,19 +143,19 @@ impl Pgbench {
 }
 
 /// What the service would publish.
-fn events() -> Outcome<[Prepared; 2]> {
+fn events() -> Fallible<[Prepared; 2]> {
     let created = OrderCreated(load::order(OrderStatus::Open)?);
     let completed = load::completed(load::order(OrderStatus::Completed)?);
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
 /// The statement of the service's store, its parameters written out. The ids ascend as UUIDv7 do.
-fn statement(events: &[Prepared]) -> Outcome<String> {
+fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
     let headers =
         events.headers.iter().map(|headers| Ok(literal(&serde_json::to_string(headers)?)));
-    let headers = headers.collect::<Outcome<Vec<_>>>()?;
+    let headers = headers.collect::<Fallible<Vec<_>>>()?;
     let payloads: Vec<_> = events.payloads.iter().map(|payload| hex(payload)).collect();
     let texts = |all: &[&str]| all.iter().map(|text| literal(text)).collect::<Vec<_>>().join(",");
     let items = serde_json::to_string(&load::order(OrderStatus::Open)?.items)?;
@@ -203,17 +203,17 @@ fn hex(bytes: &[u8]) -> String {
     text + "'"
 }
 
-async fn clear(pool: &PgPool) -> Outcome<()> {
+async fn clear(pool: &PgPool) -> Fallible<()> {
     sqlx::raw_sql("truncate orders, outbox").execute(pool).await?;
     Ok(())
 }
 
-async fn rows(pool: &PgPool) -> Outcome<usize> {
+async fn rows(pool: &PgPool) -> Fallible<usize> {
     let rows: i64 = sqlx::query_scalar("select count(*) from orders").fetch_one(pool).await?;
     Ok(usize::try_from(rows)?)
 }
 
-async fn drained(pool: &PgPool) -> Outcome<()> {
+async fn drained(pool: &PgPool) -> Fallible<()> {
     let deadline = Instant::now() + LIMIT;
     while Instant::now() < deadline {
         if !sqlx::query_scalar("select exists (select from outbox)").fetch_one(pool).await? {
@@ -224,7 +224,7 @@ async fn drained(pool: &PgPool) -> Outcome<()> {
     Err("the outbox is not drained".into())
 }
 
-fn expect(what: &str, found: usize, expected: usize) -> Outcome<()> {
+fn expect(what: &str, found: usize, expected: usize) -> Fallible<()> {
     if found == expected {
         Ok(())
     } else {

@@ -7,7 +7,7 @@ use envelope::{Encoded, Event, NewEvent};
 use events::OrderCompleted;
 use kafka::Settings;
 use kafka::rdkafka::producer::FutureProducer;
-use outbox::{Prepared, Relay, SHARDS, Wake};
+use outbox::{Prepared, Relay, RelayWaker, SHARDS};
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgPool};
 use telemetry::Metrics;
@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::report::{Report, Round, Row, count};
 use crate::servers::{self, Bench};
-use crate::{Outcome, Size, load};
+use crate::{Fallible, Size, load};
 
 const BATCH: i64 = 500;
 const LIMIT: Duration = Duration::from_mins(1);
 
-pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Outcome<Vec<Row>> {
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let stage = Stage::new(bench, size.of(20_000)).await?;
     let mut rounds = Vec::new();
     for round in 1..=size.rounds {
@@ -45,7 +45,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(bench: &Bench, rows: usize) -> Outcome<Self> {
+    async fn new(bench: &Bench, rows: usize) -> Fallible<Self> {
         let settings = bench.settings("relay-");
         load::topic(&settings, 6).await?;
         let url = bench.database("relay").await?;
@@ -58,9 +58,9 @@ impl Stage {
     }
 
     /// Rows per second, from the commit that shows them all to the deletion of the last.
-    async fn relay(&self) -> Outcome<f64> {
+    async fn relay(&self) -> Fallible<f64> {
         let before = self.clear().await?;
-        let (wake, shutdown) = (Wake::default(), CancellationToken::new());
+        let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
         let (database, meter) = (self.url.parse()?, Metrics::new("bench").meter("outbox"));
         let relay = Relay::new(database, self.settings.clone(), wake.clone(), &meter);
         let running = tokio::spawn(relay.run(shutdown.clone()));
@@ -72,7 +72,7 @@ impl Stage {
             let began = Instant::now();
             wake.wake();
             self.until_deleted(last).await?;
-            Outcome::Ok(began.elapsed())
+            Fallible::Ok(began.elapsed())
         };
         let measured = measured.await;
         shutdown.cancel();
@@ -83,7 +83,7 @@ impl Stage {
     }
 
     /// The relay's statement on one connection, and nothing in between.
-    async fn drain(&self) -> Outcome<f64> {
+    async fn drain(&self) -> Fallible<f64> {
         self.clear().await?;
         self.fill(&self.rows).await?;
         let mut session = PgConnection::connect(&self.url).await?;
@@ -107,7 +107,7 @@ impl Stage {
     }
 
     /// The same records from memory, with the same settings.
-    async fn produce(&self) -> Outcome<f64> {
+    async fn produce(&self) -> Fallible<f64> {
         let before = load::records(&self.settings, OrderCompleted::TYPE)?;
         let producer: FutureProducer = self.settings.producer().create()?;
         let topic = self.settings.prefixed(OrderCompleted::TYPE);
@@ -120,13 +120,13 @@ impl Stage {
     }
 
     /// An outbox as new. Gives how many records there are.
-    async fn clear(&self) -> Outcome<usize> {
+    async fn clear(&self) -> Fallible<usize> {
         sqlx::raw_sql("truncate outbox").execute(&self.pool).await?;
         load::records(&self.settings, OrderCompleted::TYPE)
     }
 
     /// Writes rows in one transaction. Gives the last one's id.
-    async fn fill(&self, rows: &[Prepared]) -> Outcome<i64> {
+    async fn fill(&self, rows: &[Prepared]) -> Fallible<i64> {
         let mut tx = self.pool.begin().await?;
         for some in rows.chunks(1000) {
             outbox::append(&mut tx, some).await?;
@@ -137,7 +137,7 @@ impl Stage {
     }
 
     /// Ids go in their order, so when the last has gone all have; looking at one costs the relay nothing.
-    async fn until_deleted(&self, id: i64) -> Outcome<()> {
+    async fn until_deleted(&self, id: i64) -> Fallible<()> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
             let there = sqlx::query_scalar("select exists (select from outbox where id = $1)");
@@ -149,7 +149,7 @@ impl Stage {
         Err("the relay did not drain the outbox".into())
     }
 
-    async fn until_gone(&self) -> Outcome<()> {
+    async fn until_gone(&self) -> Fallible<()> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
             let rows: i64 =
@@ -162,7 +162,7 @@ impl Stage {
         Err("rows are left in the outbox".into())
     }
 
-    fn expect_records(&self, expected: usize) -> Outcome<()> {
+    fn expect_records(&self, expected: usize) -> Fallible<()> {
         let records = load::records(&self.settings, OrderCompleted::TYPE)?;
         if records != expected {
             return Err(format!("{records} records, {expected} expected").into());
@@ -175,7 +175,7 @@ impl Stage {
 type Selected = (i64, String, String, Json<BTreeMap<String, String>>, Vec<u8>, f64);
 
 /// What the relay asks, with all shards and no refused key: the last rows go, the next ones come.
-async fn exchange(session: &mut PgConnection, published: &[i64]) -> Outcome<Vec<i64>> {
+async fn exchange(session: &mut PgConnection, published: &[i64]) -> Fallible<Vec<i64>> {
     let rows: Vec<Selected> = sqlx::query_as(
         "with gone as (delete from outbox where id = any($1))
          select id, topic, key, headers, payload,

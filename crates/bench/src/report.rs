@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use sandbox::Console;
 use serde::Serialize;
 
-use crate::Outcome;
+use crate::Fallible;
 
 const FILE: &str = "target/bench.json";
 /// Of a row that is there to be read beside another one.
@@ -97,7 +97,7 @@ impl Report {
         self.console.line(&format!("  {row} {number}/{of}: {said}"));
     }
 
-    pub(crate) fn add(&mut self, name: &str, measured: Outcome<Vec<Row>>) {
+    pub(crate) fn add(&mut self, name: &str, measured: Fallible<Vec<Row>>) {
         match measured {
             Ok(rows) => self.rows.extend(rows),
             Err(error) => {
@@ -109,7 +109,7 @@ impl Report {
     }
 
     /// Prints the table and writes the file. A row that could not be measured is a failure, a missed target is not.
-    pub(crate) fn finish(self) -> Outcome<ExitCode> {
+    pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
             "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",
             "", "ours", "theirs", "unit", "ratio", "target"

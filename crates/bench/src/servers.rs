@@ -8,7 +8,7 @@ use sandbox::{Console, ServersOptions, Tools};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::Outcome;
+use crate::Fallible;
 
 /// The servers of one run.
 pub(crate) struct Bench {
@@ -17,7 +17,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) async fn start(console: &Console, fsync: &str) -> Outcome<Self> {
+    pub(crate) async fn start(console: &Console, fsync: &str) -> Fallible<Self> {
         let tools = Tools::find()?;
         let settings = |settings: [(&str, &str); 2]| {
             settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
@@ -54,19 +54,19 @@ impl Bench {
     }
 
     /// Creates a database, and returns its URL.
-    pub(crate) async fn database(&self, name: &str) -> Outcome<String> {
+    pub(crate) async fn database(&self, name: &str) -> Fallible<String> {
         Ok(self.system.servers.postgres.create_database(name).await?)
     }
 
     /// Starts a service with this prefix, as in production but for its log level, and waits until it is ready.
-    pub(crate) async fn service(&self, name: &str, url: &str, prefix: &str) -> Outcome<Instance> {
+    pub(crate) async fn service(&self, name: &str, url: &str, prefix: &str) -> Fallible<Instance> {
         let launch = Launch::new(name).database_url(url).setting("KAFKA_TOPIC_PREFIX", prefix);
         Ok(self.system.launcher.start(launch).await?)
     }
 }
 
 /// Connects a pool like a service's: no ping before each use.
-pub(crate) async fn pool(url: &str) -> Outcome<PgPool> {
+pub(crate) async fn pool(url: &str) -> Fallible<PgPool> {
     let options = PgPoolOptions::new().max_connections(16).test_before_acquire(false);
     Ok(options.connect(url).await?)
 }

@@ -9,7 +9,7 @@ mod service;
 pub use self::config::{Config, ConfigError, Secret};
 pub use self::events::binary_headers;
 pub use self::http::{
-    Answer, Caller, IdempotencyKey, IdempotencyRow, Json, Path, Peer, Problem, Query, Served,
-    Submission,
+    Answer, Caller, CompletedRequest, IdempotencyKey, IdempotencyRow, Json, Path, Peer, Problem,
+    Query, Submission,
 };
-pub use self::service::{Parts, Running, Service, StartError, main};
+pub use self::service::{Parts, RunningService, Service, StartError, main};

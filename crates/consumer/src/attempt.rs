@@ -31,7 +31,7 @@ struct TookTooLong(Duration);
 #[error("the handler panicked: {0}")]
 struct Panicked(String);
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
@@ -50,7 +50,7 @@ pub(crate) struct Attempts {
 
 /// What the transaction holds besides inbox and effects.
 #[derive(Default)]
-pub(crate) struct Books<'a> {
+pub(crate) struct Bookkeeping<'a> {
     /// Records of which attempts are noted: their rows go if this one succeeds.
     pub(crate) noted: Vec<&'a Record>,
     /// The replay that the one message is.
@@ -62,14 +62,14 @@ impl Attempts {
     pub(crate) async fn make(
         &self,
         messages: &[&Message],
-        books: Books<'_>,
+        bookkeeping: Bookkeeping<'_>,
     ) -> Result<Vec<Outcome>, Failure> {
         let began = Instant::now();
-        let caught = AssertUnwindSafe(self.transaction(messages, books)).catch_unwind();
+        let caught = AssertUnwindSafe(self.transaction(messages, bookkeeping)).catch_unwind();
         // Above all limits of the parts: a connection that died without a word must not hold a lane.
         let outcomes = match tokio::time::timeout(self.handler_timeout * 2, caught).await {
             Ok(Ok(outcomes)) => outcomes,
-            Ok(Err(panic)) => Err(Failure::transient(Panicked(said(panic.as_ref())))),
+            Ok(Err(panic)) => Err(Failure::transient(Panicked(panic_message(panic.as_ref())))),
             Err(elapsed) => Err(Failure::unavailable(elapsed)),
         };
         self.instruments.attempted(began.elapsed());
@@ -82,7 +82,7 @@ impl Attempts {
     async fn transaction(
         &self,
         messages: &[&Message],
-        books: Books<'_>,
+        bookkeeping: Bookkeeping<'_>,
     ) -> Result<Vec<Outcome>, Failure> {
         let (mut tx, admissions) =
             self.admit(messages).instrument(query_span("insert inbox")).await?;
@@ -92,11 +92,11 @@ impl Attempts {
             Admission::Settled(outcome) => *outcome,
         });
         let outcomes: Vec<_> = outcomes.collect();
-        if let (Some(replay), [outcome]) = (books.replay, &*outcomes) {
+        if let (Some(replay), [outcome]) = (bookkeeping.replay, &*outcomes) {
             replay.settled(&mut tx, &self.group, *outcome).await?;
         }
-        if !books.noted.is_empty() {
-            history::forget(&mut *tx, &self.group, &books.noted).await?;
+        if !bookkeeping.noted.is_empty() {
+            history::forget(&mut *tx, &self.group, &bookkeeping.noted).await?;
         }
         self.commit(tx).await?;
         let gaps = admissions.iter().filter(|it| matches!(it, Admission::Admitted { gap: true }));

@@ -70,13 +70,13 @@ impl DeadLetters {
 
     /// Writes a message to the dead letters, however long it takes: until Kafka has acknowledged it nothing more is
     /// consumed, since the message's offset must not move. Returns `false` if shutdown came first.
-    pub(crate) async fn bury(
+    pub(crate) async fn write_through(
         &self,
         taken: &Taken,
         reason: Reason,
         shutdown: &CancellationToken,
     ) -> bool {
-        let burying = async {
+        let writing = async {
             log(taken, &reason);
             let why = reason.message.clone();
             let origin = taken.replay.as_ref().map(Replay::origin).cloned();
@@ -96,7 +96,7 @@ impl DeadLetters {
             }
             true
         };
-        burying.instrument(taken.span.clone()).await
+        writing.instrument(taken.span.clone()).await
     }
 
     async fn write(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use envelope::RawEvent;
 use tracing::Instrument;
 
-use crate::attempt::{Attempts, Books};
+use crate::attempt::{Attempts, Bookkeeping};
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::outcome::Outcome;
@@ -49,7 +49,7 @@ impl Feed {
             let route = route
                 .ok_or_else(|| Failure::permanent(NoHandler(event.envelope.event_type.clone())))?;
             let message = Message::read(event, Arc::clone(route), span.clone())?;
-            let outcomes = self.attempts.make(&[&message], Books::default()).await?;
+            let outcomes = self.attempts.make(&[&message], Bookkeeping::default()).await?;
             let outcome = outcomes.first().copied().unwrap_or(Outcome::Duplicate);
             self.attempts.settled(&message, outcome, 0);
             Ok(outcome)

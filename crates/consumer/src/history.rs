@@ -125,12 +125,12 @@ impl Histories {
     }
 
     /// Waits until no suspect is handled, and keeps the next one from it meanwhile.
-    pub(crate) async fn among_others(&self) -> RwLockReadGuard<'_, ()> {
+    pub(crate) async fn shared(&self) -> RwLockReadGuard<'_, ()> {
         self.suspects.read().await
     }
 
     /// Waits until no other marked message is handled.
-    pub(crate) async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+    pub(crate) async fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
         self.suspects.write().await
     }
 

@@ -106,25 +106,10 @@ impl Partitions {
     pub(crate) fn enter(&self, record: &Record) -> Ticket {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
-        let entry = table.assigned.entry(partition.clone()).or_insert_with(|| Partition {
-            epoch: next_epoch(),
-            pending: VecDeque::new(),
-            queued: 0,
-            bytes: 0,
-            running: 0,
-            finished: None,
-            paused: false,
-            revoked: false,
-        });
+        let entry = table.assigned.entry(partition.clone()).or_insert_with(Partition::new);
         if entry.pending.back().is_some_and(|last| last.offset >= record.offset) {
-            // The topic was made anew: what is under way belongs to the old one.
-            *entry = Partition {
-                epoch: next_epoch(),
-                pending: VecDeque::new(),
-                queued: 0,
-                bytes: 0,
-                ..*entry
-            };
+            // The topic was made anew: what is under way, and what is finished, belongs to the old one.
+            *entry = Partition { paused: entry.paused, revoked: entry.revoked, ..Partition::new() };
         }
         let size = record.size();
         entry.queued += 1;
@@ -137,7 +122,7 @@ impl Partitions {
 
     /// Asks for leave to work on a message. None: its partition belongs to another instance by now, or
     /// everything is being closed; whoever has the partition next will get the message.
-    pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<Running> {
+    pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<InProgress> {
         let mut table = self.lock();
         if table.closed {
             return None;
@@ -145,7 +130,7 @@ impl Partitions {
         let partition = table.of(ticket).filter(|partition| !partition.revoked)?;
         partition.running += 1;
         let ticket = Ticket { partition: ticket.partition.clone(), ..*ticket };
-        Some(Running { partitions: Arc::clone(self), ticket, finished: false })
+        Some(InProgress { partitions: Arc::clone(self), ticket, finished: false })
     }
 
     /// The offsets that may be stored by now: the last one of each contiguous prefix.
@@ -232,6 +217,20 @@ impl Table {
 }
 
 impl Partition {
+    /// Creates one of which nothing is under way, in an assignment of its own.
+    fn new() -> Self {
+        Self {
+            epoch: next_epoch(),
+            pending: VecDeque::new(),
+            queued: 0,
+            bytes: 0,
+            running: 0,
+            finished: None,
+            paused: false,
+            revoked: false,
+        }
+    }
+
     fn finish(&mut self, offset: i64) {
         if let Ok(at) = self.pending.binary_search_by_key(&offset, |pending| pending.offset) {
             self.pending[at].finished = true;
@@ -245,22 +244,22 @@ impl Partition {
     }
 }
 
-/// A message that is worked on. Dropped without [`Running::finish`], it counts as not done.
+/// A message that is worked on. Dropped without [`InProgress::finish`], it counts as not done.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct InProgress {
     partitions: Arc<Partitions>,
     ticket: Ticket,
     finished: bool,
 }
 
-impl Running {
+impl InProgress {
     /// The message is dealt with for good.
     pub(crate) fn finish(mut self) {
         self.finished = true;
     }
 }
 
-impl Drop for Running {
+impl Drop for InProgress {
     fn drop(&mut self) {
         let mut table = self.partitions.lock();
         if let Some(partition) = table.of(&self.ticket) {
@@ -364,6 +363,19 @@ mod tests {
         assert_eq!(partitions.revoke(vec![("t".into(), 0)], Duration::ZERO)[0].finished, None);
         partitions.enter(&record(0));
         zombie.finish();
+        assert_eq!(partitions.take_finished(), []);
+    }
+
+    #[test]
+    fn what_ran_in_a_topic_that_was_made_anew_holds_up_nothing() {
+        let partitions = Arc::new(Partitions::default());
+        let old = [partitions.enter(&record(6)), partitions.enter(&record(7))];
+        let running = partitions.begin(&old[1]).expect("assigned");
+        finish(&partitions, &old[0]);
+        partitions.enter(&record(0));
+        assert_eq!(partitions.take_finished(), [], "offset 6 is one of the topic that is gone");
+        assert!(partitions.close(Duration::ZERO), "nothing runs in the new one");
+        running.finish();
         assert_eq!(partitions.take_finished(), []);
     }
 

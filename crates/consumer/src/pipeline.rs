@@ -9,7 +9,7 @@ use crate::dead_letters::DeadLetters;
 use crate::instruments::Instruments;
 use crate::message::{Queued, Taken};
 use crate::options::Options;
-use crate::partitions::{Partitions, Running};
+use crate::partitions::{InProgress, Partitions};
 use crate::reader::Reader;
 use crate::status::Status;
 use crate::verdict::{Judge, Verdict};
@@ -75,7 +75,7 @@ impl Pipeline {
                 }
                 Verdict::DeadLetter(reason) => {
                     if let [letter] = &*taken
-                        && self.dead_letters.bury(letter, reason, &self.shutdown).await
+                        && self.dead_letters.write_through(letter, reason, &self.shutdown).await
                     {
                         finish(&taken, running);
                     }
@@ -93,7 +93,7 @@ impl Pipeline {
     }
 
     /// Drops what belongs to another instance by now, and holds the rest in its partition.
-    fn begin(&self, taken: &mut Vec<Taken>) -> Vec<Running> {
+    fn begin(&self, taken: &mut Vec<Taken>) -> Vec<InProgress> {
         let mut running = Vec::with_capacity(taken.len());
         taken.retain(|it| {
             let begun = self.partitions.begin(it.ticket());
@@ -127,7 +127,7 @@ impl Pipeline {
     }
 }
 
-fn finish(taken: &[Taken], running: Vec<Running>) {
+fn finish(taken: &[Taken], running: Vec<InProgress>) {
     for (taken, running) in taken.iter().zip(running) {
         taken.history.settled_one();
         running.finish();

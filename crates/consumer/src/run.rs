@@ -47,13 +47,13 @@ enum RunError {
 impl Consumer {
     /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
     pub async fn run(self, shutdown: CancellationToken) {
-        again_and_again(&self, shutdown).await;
+        restart_until_shutdown(&self, shutdown).await;
         self.status.stop();
     }
 }
 
 /// From one run to the next, a second after one that failed.
-async fn again_and_again(consumer: &Consumer, shutdown: CancellationToken) {
+async fn restart_until_shutdown(consumer: &Consumer, shutdown: CancellationToken) {
     let group = consumer.group();
     let mut halted = None;
     while !shutdown.is_cancelled() {

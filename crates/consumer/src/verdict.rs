@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kafka::{Reason, Record};
 use tracing::Instrument;
 
-use crate::attempt::{Attempts, Books};
+use crate::attempt::{Attempts, Bookkeeping};
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
 use crate::message::{Content, Message, Taken};
@@ -162,24 +162,24 @@ impl Judge {
             taken.iter().partition(|it| it.history.is_cautious());
         let cautious: Vec<&Record> = cautious.into_iter().map(Taken::record).collect();
         let failed_before = calm.into_iter().filter(|it| it.retries > 0).map(Taken::record);
-        let (_alone, _among_others);
+        let (_exclusive, _shared);
         match (taken, &*cautious) {
             (_, []) => {}
             ([suspect], _) if suspect.retries > 0 => {
-                _alone = self.histories.alone().await;
+                _exclusive = self.histories.exclusive().await;
                 self.histories.note(suspect.record(), suspect.retries + 1, None).await?;
             }
             _ => {
-                _among_others = self.histories.among_others().await;
+                _shared = self.histories.shared().await;
                 self.histories.mark(&cautious).await?;
             }
         }
-        let books = Books {
+        let bookkeeping = Bookkeeping {
             noted: cautious.iter().copied().chain(failed_before).collect(),
             replay: taken.iter().find_map(|it| it.replay.as_ref()),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
-        let outcomes = self.attempts.make(&messages, books).await?;
+        let outcomes = self.attempts.make(&messages, bookkeeping).await?;
         for ((message, outcome), it) in messages.iter().zip(outcomes).zip(taken) {
             self.attempts.settled(message, outcome, it.retries);
         }

@@ -10,7 +10,7 @@ use opentelemetry::metrics::noop::NoopMeterProvider;
 use crate::deferrer::{Deferrer, Options};
 use crate::held::Held;
 use crate::scope::{Inner, Scope};
-use crate::task::{Deferred, Outcome, Task};
+use crate::task::{Deferred, Task, TaskResult};
 
 /// Defers work until after the response. An extractor; clones defer to the same request.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ impl Defer {
     /// Runs `work` when the response is sent, unless that is an error. `label` says what it is in logs and metrics,
     /// and shares its limits with all tasks called so. More can be said about it: [`Deferred::always`],
     /// [`Deferred::named`], [`Deferred::time_limit`].
-    pub fn run<O: Outcome>(
+    pub fn run<O: TaskResult>(
         &self,
         label: &'static str,
         work: impl Future<Output = O> + Send + 'static,

@@ -1,5 +1,5 @@
 use crate::defer::Defer;
-use crate::task::{Deferred, Outcome, Tasks};
+use crate::task::{Deferred, TaskResult, Tasks};
 
 /// Tasks tied to a transaction: they are deferred when it has committed. Dropped, as when it rolls back, they never
 /// run.
@@ -14,7 +14,7 @@ impl Held {
     }
 
     /// As [`Defer::run`], if there is a commit.
-    pub fn run<O: Outcome>(
+    pub fn run<O: TaskResult>(
         &self,
         label: &'static str,
         work: impl Future<Output = O> + Send + 'static,

@@ -13,4 +13,4 @@ pub use deferrer::{Deferrer, Drained, Options};
 pub use held::Held;
 pub use layer::{DeferBody, DeferLayer, DeferService};
 pub use scope::{Ended, Scope};
-pub use task::{Deferred, Outcome};
+pub use task::{Deferred, TaskResult};

@@ -9,18 +9,18 @@ use tracing::Span;
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// What a task gives: nothing, or a result whose error is reported.
-pub trait Outcome: Send + 'static {
+pub trait TaskResult: Send + 'static {
     /// The error, if it failed.
     fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
-impl Outcome for () {
+impl TaskResult for () {
     fn into_result(self) -> Result<(), Failure> {
         Ok(())
     }
 }
 
-impl<E: Into<Failure> + Send + 'static> Outcome for Result<(), E> {
+impl<E: Into<Failure> + Send + 'static> TaskResult for Result<(), E> {
     fn into_result(self) -> Result<(), Failure> {
         self.map_err(Into::into)
     }
@@ -43,7 +43,7 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    fn new<O: Outcome>(
+    fn new<O: TaskResult>(
         label: &'static str,
         work: impl Future<Output = O> + Send + 'static,
         id: u64,
@@ -54,7 +54,7 @@ impl Task {
     }
 
     /// One that waits for nothing.
-    pub(crate) fn alone<O: Outcome>(
+    pub(crate) fn alone<O: TaskResult>(
         label: &'static str,
         work: impl Future<Output = O> + Send + 'static,
     ) -> Self {
@@ -78,7 +78,7 @@ struct Waiting {
 
 impl Tasks {
     /// None: it is too late, and the task is gone.
-    pub(crate) fn push<O: Outcome>(
+    pub(crate) fn push<O: TaskResult>(
         &self,
         label: &'static str,
         work: impl Future<Output = O> + Send + 'static,

@@ -99,7 +99,7 @@ impl Meta {
 }
 
 /// Asks for a job in the caller's transaction: it runs if that commits, and only then. Call
-/// [`Wake::wake`](crate::Wake::wake) after the commit, or it waits for the next poll.
+/// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or it waits for the next poll.
 pub async fn enqueue<J: Job>(
     tx: &mut PgConnection,
     job: &J,

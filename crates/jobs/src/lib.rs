@@ -19,7 +19,7 @@ pub use handler::{Context, Handler};
 pub use job::Job;
 pub use options::Options;
 pub use records::{Filter, JobDetails, JobRecord, PastFailure, State, discard, find, list, retry};
-pub use wake::Wake;
+pub use wake::WorkerWaker;
 pub use worker::Worker;
 
 use sqlx::PgPool;

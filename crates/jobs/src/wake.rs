@@ -4,9 +4,9 @@ use tokio::sync::Notify;
 
 /// Tells the worker of this process that jobs were committed.
 #[derive(Clone, Debug, Default)]
-pub struct Wake(Arc<Notify>);
+pub struct WorkerWaker(Arc<Notify>);
 
-impl Wake {
+impl WorkerWaker {
     /// After a commit. Cheap, and never wrong: many wake-ups are one.
     pub fn wake(&self) {
         self.0.notify_one();

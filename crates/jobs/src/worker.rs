@@ -14,7 +14,7 @@ use crate::instruments::Instruments;
 use crate::leases::Leases;
 use crate::options::Options;
 use crate::queue::{Claimed, Depth, Places, Queue};
-use crate::wake::Wake;
+use crate::wake::WorkerWaker;
 
 /// How long a statement may take: a connection can die without a word.
 const STATEMENT: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const MEASURE: Duration = Duration::from_secs(5);
 /// Runs the jobs of one database. Every instance of a service runs one, and they share the jobs.
 pub struct Worker {
     pool: PgPool,
-    wake: Wake,
+    wake: WorkerWaker,
     options: Options,
     kinds: HashMap<&'static str, Kind>,
     instruments: Arc<Instruments>,
@@ -36,7 +36,7 @@ pub struct Worker {
 
 impl Worker {
     /// `pool` is the service's own database, migrated; `wake` is what those call who enqueue.
-    pub fn new(pool: PgPool, wake: Wake, meter: &Meter) -> Self {
+    pub fn new(pool: PgPool, wake: WorkerWaker, meter: &Meter) -> Self {
         Self {
             pool,
             wake,

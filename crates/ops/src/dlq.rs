@@ -80,7 +80,7 @@ enum Command {
 }
 
 /// A dead letter that no replay has settled well yet.
-struct Letter {
+struct ListedLetter {
     id: String,
     record: Record,
     dead: DeadLetter,
@@ -160,7 +160,7 @@ async fn waiting(
     settings: &Settings,
     group: &str,
     recovered: Vec<Replayed>,
-) -> Result<Vec<Letter>, Failure> {
+) -> Result<Vec<ListedLetter>, Failure> {
     let topic = settings.prefixed(&dead_letter_topic(group).name);
     let records = all(settings, &topic).await.during("read the dead letters")?;
     let recovered = recovered.into_iter();
@@ -175,17 +175,17 @@ async fn waiting(
         if recovered.contains(&place) {
             continue;
         }
-        let deaths = letters.get(&place).map_or(0, |letter: &Letter| letter.deaths) + 1;
-        letters.insert(place, Letter { id, record, dead, deaths });
+        let deaths = letters.get(&place).map_or(0, |letter: &ListedLetter| letter.deaths) + 1;
+        letters.insert(place, ListedLetter { id, record, dead, deaths });
     }
     Ok(letters.into_values().collect())
 }
 
 fn chosen(
-    letters: Vec<Letter>,
+    letters: Vec<ListedLetter>,
     id: Option<&str>,
     max: Option<usize>,
-) -> Result<Vec<Letter>, Failure> {
+) -> Result<Vec<ListedLetter>, Failure> {
     let Some(id) = id else {
         return Ok(letters.into_iter().take(max.unwrap_or(usize::MAX)).collect());
     };
@@ -199,7 +199,12 @@ fn chosen(
     Ok(found)
 }
 
-fn list(out: &mut impl Write, group: &str, letters: &[Letter], dead: usize) -> io::Result<()> {
+fn list(
+    out: &mut impl Write,
+    group: &str,
+    letters: &[ListedLetter],
+    dead: usize,
+) -> io::Result<()> {
     if letters.is_empty() {
         let chosen = if dead == 0 { "." } else { ", none of them chosen." };
         return writeln!(out, "{dead} dead in {group}{chosen}");
@@ -221,8 +226,8 @@ fn times(count: usize) -> String {
     if count == 1 { "once".into() } else { format!("{count} times") }
 }
 
-fn show(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
-    let Letter { id, record, dead, deaths } = letter;
+fn show(out: &mut impl Write, letter: &ListedLetter) -> io::Result<()> {
+    let ListedLetter { id, record, dead, deaths } = letter;
     writeln!(out, "{id}, of group {}, died {}\n", plain(&dead.group), times(*deaths))?;
     writeln!(out, "exception   {}", plain(&dead.reason.exception))?;
     for line in dead.reason.stacktrace.lines() {
@@ -273,7 +278,7 @@ struct Replay {
 impl Replay {
     /// Sends all letters, then waits for the outcome of each. Those that were sent are reported even if sending
     /// fails in between.
-    async fn run(&self, out: &mut impl Write, letters: &[Letter]) -> Result<u8, Failure> {
+    async fn run(&self, out: &mut impl Write, letters: &[ListedLetter]) -> Result<u8, Failure> {
         let (sent, refused) = self.send(letters).await?;
         let well = self.report(out, &sent).await?;
         if let Some(error) = refused {
@@ -295,8 +300,8 @@ impl Replay {
     /// Returns the letters that were sent, each with the id of its replay, and the error that ended it early.
     async fn send<'a>(
         &self,
-        letters: &'a [Letter],
-    ) -> Result<(Vec<(&'a Letter, String)>, Option<Error>), Failure> {
+        letters: &'a [ListedLetter],
+    ) -> Result<(Vec<(&'a ListedLetter, String)>, Option<Error>), Failure> {
         let topic = self.settings.prefixed(&retry_topic(&self.group).name);
         let sender = Sender::new(&self.settings).during("replay")?;
         let mut sent = Vec::with_capacity(letters.len());
@@ -316,7 +321,7 @@ impl Replay {
     async fn report(
         &self,
         out: &mut impl Write,
-        sent: &[(&Letter, String)],
+        sent: &[(&ListedLetter, String)],
     ) -> Result<usize, Failure> {
         let deadline = Instant::now() + SETTLED_WITHIN;
         let mut well = 0;

@@ -8,7 +8,7 @@ mod sender;
 mod shards;
 
 pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare, prepare_for};
-pub use relay::{Relay, Wake};
+pub use relay::{Relay, RelayWaker};
 
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;

@@ -83,7 +83,7 @@ pub fn prepare_for<E: Event>(
 }
 
 /// Writes events in the caller's transaction: they are published if it commits, and only then. Call
-/// [`Wake::wake`](crate::Wake::wake) after the commit, or they wait for the next poll.
+/// [`RelayWaker::wake`](crate::RelayWaker::wake) after the commit, or they wait for the next poll.
 ///
 /// The caller holds the lock of what they are about, so that events of one key get their ids in the order in which they
 /// become visible.

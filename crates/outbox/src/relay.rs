@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 
 use crate::instruments::Instruments;
 use crate::row::Row;
-use crate::sender::{Delivery, Outcome, Refusal, Sender};
+use crate::sender::{Delivery, Refusal, SendOutcome, Sender};
 use crate::shards::Shards;
 
 /// Rows that are published together.
@@ -33,9 +33,9 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// Tells the relay of this process that rows were committed.
 #[derive(Clone, Debug, Default)]
-pub struct Wake(Arc<Notify>);
+pub struct RelayWaker(Arc<Notify>);
 
-impl Wake {
+impl RelayWaker {
     /// After a commit. Cheap, and never wrong: many wake-ups are one.
     pub fn wake(&self) {
         self.0.notify_one();
@@ -47,13 +47,18 @@ impl Wake {
 pub struct Relay {
     database: PgConnectOptions,
     kafka: Settings,
-    wake: Wake,
+    wake: RelayWaker,
     instruments: Instruments,
 }
 
 impl Relay {
     /// `database` is the service's own, migrated; `wake` is what its writers call.
-    pub fn new(database: PgConnectOptions, kafka: Settings, wake: Wake, meter: &Meter) -> Self {
+    pub fn new(
+        database: PgConnectOptions,
+        kafka: Settings,
+        wake: RelayWaker,
+        meter: &Meter,
+    ) -> Self {
         Self { database, kafka, wake, instruments: Instruments::new(meter) }
     }
 
@@ -228,19 +233,19 @@ impl Session<'_> {
                 Ok((delivery, span)) => {
                     delivered(delivery, &mut self.shards, shutdown).instrument(span).await?
                 }
-                Err(refusal) => Outcome::Refused(refusal),
+                Err(refusal) => SendOutcome::Refused(refusal),
             };
             match outcome {
-                Outcome::Delivered if failed.contains(&row.key) => {}
-                Outcome::Delivered => {
+                SendOutcome::Delivered if failed.contains(&row.key) => {}
+                SendOutcome::Delivered => {
                     self.published.push(row.id);
                     *counts.entry(row.topic).or_default() += 1;
                 }
-                Outcome::Refused(error) => {
+                SendOutcome::Refused(error) => {
                     self.refuse(&row, &error);
                     failed.insert(row.key);
                 }
-                Outcome::Abandoned => {
+                SendOutcome::Abandoned => {
                     self.flights.clear();
                     break;
                 }
@@ -306,16 +311,16 @@ async fn delivered(
     delivery: Delivery,
     shards: &mut Shards,
     shutdown: &CancellationToken,
-) -> sqlx::Result<Outcome> {
+) -> sqlx::Result<SendOutcome> {
     tokio::pin!(delivery);
     loop {
         tokio::select! {
             biased;
-            outcome = &mut delivery => return Ok(Outcome::of(outcome)),
+            outcome = &mut delivery => return Ok(SendOutcome::of(outcome)),
             () = sleep_until(TokioInstant::from_std(shards.next_tick())) => within(shards.confirm()).await?,
             () = shutdown.cancelled() => {
                 let rest = timeout(DRAIN, &mut delivery).await;
-                return Ok(rest.map_or(Outcome::Abandoned, Outcome::of));
+                return Ok(rest.map_or(SendOutcome::Abandoned, SendOutcome::of));
             }
         }
     }

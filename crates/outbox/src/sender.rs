@@ -35,14 +35,14 @@ pub(crate) enum Refusal {
 }
 
 /// What became of a record.
-pub(crate) enum Outcome {
+pub(crate) enum SendOutcome {
     Delivered,
     Refused(Refusal),
     /// Shutdown would not wait longer.
     Abandoned,
 }
 
-impl Outcome {
+impl SendOutcome {
     pub(crate) fn of(delivered: Result<Delivered, RecvError>) -> Self {
         match delivered {
             Ok(Ok(offset)) if offset >= 0 => Self::Delivered,

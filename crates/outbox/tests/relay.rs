@@ -10,7 +10,7 @@ use envelope::{Cause, CorrelationId, Event, NewEvent, Schema, TopicSpec};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use kafka::{Record, Settings, TopicPolicy, Topics};
-use outbox::{Prepared, Relay, Wake};
+use outbox::{Prepared, Relay, RelayWaker};
 use sandbox::testing::{TestSpace, eventually};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -43,7 +43,7 @@ impl Event for ParcelShipped {
 struct House {
     pool: PgPool,
     settings: Settings,
-    wake: Wake,
+    wake: RelayWaker,
     metrics: Metrics,
 }
 
@@ -56,7 +56,7 @@ impl House {
         let topics = Topics { owned: vec![TOPIC], ..Topics::default() };
         let problems = kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         assert_eq!(problems, []);
-        Self { pool, settings, wake: Wake::default(), metrics: Metrics::new("test") }
+        Self { pool, settings, wake: RelayWaker::default(), metrics: Metrics::new("test") }
     }
 
     fn relay(&self) -> (CancellationToken, JoinHandle<()>) {

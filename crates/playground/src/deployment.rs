@@ -12,7 +12,7 @@ use sandbox::{Console, Life, Record, ServersOptions, Tools, step};
 use crate::{
     Error, Instance, Launch, Ports, System, SystemOptions, launcher, programs_folder,
     records::Group,
-    third_party::{THIRD_PARTY, ThirdParty},
+    third_party::{THIRD_PARTY, ThirdPartyProcess},
 };
 
 /// A service: the name of its program and of its database, and its ports in the local system.
@@ -89,7 +89,7 @@ impl Place {
 pub(crate) struct Deployment {
     // Dropped in this order.
     services: Vec<Instance>,
-    pub(crate) third_party: ThirdParty,
+    pub(crate) third_party: ThirdPartyProcess,
     system: System,
 }
 
@@ -193,10 +193,11 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    async fn third_party(&self) -> Result<ThirdParty, Error> {
+    async fn third_party(&self) -> Result<ThirdPartyProcess, Error> {
         let port = self.fixed_ports.then_some(THIRD_PARTY_PORT);
-        let start = ThirdParty::start(&self.system.launcher, port);
-        let outcome = |it: &ThirdParty| format!("{THIRD_PARTY} on http://127.0.0.1:{}", it.port);
+        let start = ThirdPartyProcess::start(&self.system.launcher, port);
+        let outcome =
+            |it: &ThirdPartyProcess| format!("{THIRD_PARTY} on http://127.0.0.1:{}", it.port);
         step(self.console, THIRD_PARTY, start, outcome).await
     }
 

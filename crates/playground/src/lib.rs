@@ -25,3 +25,4 @@ pub use instance::Instance;
 pub use launcher::{Launch, Launcher, programs_folder};
 pub use ports::Ports;
 pub use system::{System, SystemOptions};
+pub use third_party::{Behaviour, Received, ThirdParty};

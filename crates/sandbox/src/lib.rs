@@ -15,7 +15,6 @@ mod progress;
 mod record;
 mod servers;
 pub mod testing;
-mod third_party;
 mod tools;
 
 pub use error::Error;
@@ -28,5 +27,4 @@ pub use process::{Life, Process};
 pub use progress::{Console, Progress, Silent, step};
 pub use record::{NoRecord, Record};
 pub use servers::Servers;
-pub use third_party::{Behaviour, Received, ThirdParty};
 pub use tools::{MissingTools, Tools};

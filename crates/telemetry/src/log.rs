@@ -234,7 +234,7 @@ mod tests {
         Line {
             time: "2026-11-23T10:15:30.123456789Z".into(),
             level: Level::INFO,
-            target: "order",
+            target: "warehouse",
             fields: Fields(fields),
             trace_id: Some("4bf92f".into()),
         }
@@ -277,12 +277,12 @@ mod tests {
     fn a_json_line_has_the_fields_flat() {
         let fields = vec![("message", "placed".into()), ("correlation_id", "c-1".into())];
         let json: Value =
-            serde_json::from_str(&Lines::new("order", LogFormat::Json).json(&line(fields)))
+            serde_json::from_str(&Lines::new("warehouse", LogFormat::Json).json(&line(fields)))
                 .expect("JSON");
         assert_eq!(json["message"], "placed");
         assert_eq!(json["correlation_id"], "c-1");
         assert_eq!(json["trace_id"], "4bf92f");
-        assert_eq!(json["service"], "order");
+        assert_eq!(json["service"], "warehouse");
     }
 
     #[test]

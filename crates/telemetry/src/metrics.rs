@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn two_services_in_one_process_do_not_mix() {
-        let (order, billing) = (Metrics::new("order"), Metrics::new("billing"));
-        order.meter("outbox").u64_counter("outbox.published").build().add(3, &[]);
-        assert!(order.render().contains("outbox_published_total"), "{}", order.render());
-        assert!(!billing.render().contains("outbox_published_total"));
+        let (one, other) = (Metrics::new("one"), Metrics::new("other"));
+        one.meter("outbox").u64_counter("outbox.published").build().add(3, &[]);
+        assert!(one.render().contains("outbox_published_total"), "{}", one.render());
+        assert!(!other.render().contains("outbox_published_total"));
     }
 }

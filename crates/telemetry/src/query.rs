@@ -2,7 +2,7 @@ use tracing::Span;
 
 /// A span for a statement, after OpenTelemetry's conventions for database calls
 /// (<https://opentelemetry.io/docs/specs/semconv/db/database-spans/>). `summary` says what is done to which table:
-/// `insert orders`.
+/// `insert parcels`.
 pub fn query_span(summary: &'static str) -> Span {
     tracing::info_span!(
         "query",

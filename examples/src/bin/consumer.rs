@@ -2,7 +2,7 @@
 
 use consumer::{Consumer, Failure, Handler, Received, Subscription};
 use envelope::{Event, TopicSpec};
-use examples::{Outcome, ParcelShipped, database, kafka, until};
+use examples::{Fallible, ParcelShipped, database, kafka, until};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use serde_json::json;
@@ -32,7 +32,7 @@ impl Handler for Weigh {
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> Fallible<()> {
     let (pool, settings) = (database().await?, kafka()?);
     consumer::migrate(&pool).await?;
     sqlx::raw_sql(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::routing::post;
 use defer::{Defer, DeferLayer, Deferrer, Options};
-use examples::Outcome;
+use examples::Fallible;
 use telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +21,7 @@ async fn place_order(defer: Defer) -> &'static str {
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> Fallible<()> {
     let deferrer = Deferrer::new(Options::default(), &Metrics::new("shop").meter("defer"));
     let app =
         Router::new().route("/orders", post(place_order)).layer(DeferLayer::new(deferrer.clone()));

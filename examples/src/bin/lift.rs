@@ -2,15 +2,13 @@
 //! the one to an effect in the other.
 
 use consumer::{Consumer, Failure, Handler, Received, Subscription};
-use envelope::{Cause, CorrelationId, Event, NewEvent, TopicSpec};
-use examples::{Outcome, ParcelShipped, database, kafka, until};
+use envelope::{Cause, CorrelationId, NewEvent};
+use examples::{Fallible, PARCELS, ParcelShipped, kafka, own_database, until};
 use kafka::{TopicPolicy, Topics};
-use outbox::{Relay, Wake};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use outbox::{Relay, RelayWaker};
+use sqlx::PgConnection;
 use telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
-
-const PARCELS: TopicSpec = TopicSpec::new(ParcelShipped::TYPE).partitions(2);
 
 struct Charge;
 
@@ -34,9 +32,9 @@ impl Handler for Charge {
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> Fallible<()> {
     let (warehouse, accounting, settings) =
-        (own("warehouse").await?, own("accounting").await?, kafka()?);
+        (own_database("warehouse").await?, own_database("accounting").await?, kafka()?);
     outbox::migrate(&warehouse).await?;
     consumer::migrate(&accounting).await?;
     sqlx::query("create table parcels (parcel text primary key)").execute(&warehouse).await?;
@@ -48,7 +46,7 @@ async fn main() -> Outcome<()> {
         eprintln!("{problem}");
     }
 
-    let (wake, shutdown) = (Wake::default(), CancellationToken::new());
+    let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
     let meter = Metrics::new("lift").meter("lift");
     let options = (*warehouse.connect_options()).clone();
     let relay = Relay::new(options, settings.clone(), wake.clone(), &meter);
@@ -77,13 +75,4 @@ async fn main() -> Outcome<()> {
         task.await?;
     }
     Ok(())
-}
-
-/// Creates a database on the server that `DATABASE_URL` names, and connects to it.
-async fn own(name: &str) -> Outcome<PgPool> {
-    let server = database().await?;
-    let name = format!("{name}_{}", std::process::id());
-    sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&server).await?;
-    let options = (*server.connect_options()).clone().database(&name);
-    Ok(PgPool::connect_with(options).await?)
 }

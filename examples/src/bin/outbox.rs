@@ -3,23 +3,23 @@
 use std::time::Duration;
 
 use envelope::{Cause, CorrelationId, Event, NewEvent, TopicSpec};
-use examples::{Outcome, ParcelShipped, database, kafka, until};
+use examples::{Fallible, ParcelShipped, database, kafka, until};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::{Record, TopicPolicy, Topics};
-use outbox::{Prepared, Relay, Wake};
+use outbox::{Prepared, Relay, RelayWaker};
 use telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 const PARCELS: TopicSpec = TopicSpec::new(ParcelShipped::TYPE).partitions(1);
 
-fn shipped(parcel: &str) -> Outcome<Prepared> {
+fn shipped(parcel: &str) -> Fallible<Prepared> {
     let data = ParcelShipped { parcel: parcel.to_owned(), grams: 500 };
     let event = NewEvent::new("/warehouse", data, Cause::new(CorrelationId::generate()));
     Ok(outbox::prepare(event.version(1))?)
 }
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> Fallible<()> {
     let (pool, settings) = (database().await?, kafka()?);
     outbox::migrate(&pool).await?;
     let topics = Topics { owned: vec![PARCELS], ..Topics::default() };
@@ -34,7 +34,7 @@ async fn main() -> Outcome<()> {
     outbox::append(&mut committed, &[shipped("P-2")?]).await?;
     committed.commit().await?;
 
-    let (wake, shutdown) = (Wake::default(), CancellationToken::new());
+    let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
     let meter = Metrics::new("warehouse").meter("outbox");
     let database = (*pool.connect_options()).clone();
     let relay = Relay::new(database, settings.clone(), wake, &meter);

@@ -26,7 +26,7 @@ pub(crate) fn routes(pool: PgPool, basket: i32) -> Router {
         .route("/track", post(track))
         .route("/best-sellers", get(best_sellers))
         .route("/baskets", get(baskets))
-        .layer(Extension(Served(basket)))
+        .layer(Extension(ServedGeneration(basket)))
         .with_state(pool)
 }
 
@@ -115,7 +115,7 @@ async fn track(
 
 /// The generation of the basket that is served.
 #[derive(Clone, Copy)]
-struct Served(i32);
+struct ServedGeneration(i32);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,7 +130,7 @@ struct BestSellers {
 
 async fn best_sellers(
     State(pool): State<PgPool>,
-    Extension(Served(generation)): Extension<Served>,
+    Extension(ServedGeneration(generation)): Extension<ServedGeneration>,
     caller: Caller,
     Query(most): Query<Most>,
 ) -> Result<Json<BestSellers>, Problem> {
@@ -145,7 +145,7 @@ async fn best_sellers(
 
 async fn baskets(
     State(pool): State<PgPool>,
-    Extension(Served(generation)): Extension<Served>,
+    Extension(ServedGeneration(generation)): Extension<ServedGeneration>,
     caller: Caller,
 ) -> Result<Json<Baskets>, Problem> {
     Ok(Json(basket::baskets(&pool, generation, &caller.tenant).await?))

@@ -4,9 +4,9 @@ use chassis::Service;
 use consumer::{Options, Subscription};
 use events::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
 
-use crate::consumers::basket::Fill;
-use crate::consumers::history::Note;
-use crate::consumers::orders::Project;
+use crate::consumers::basket::BasketProjection;
+use crate::consumers::history::HistoryProjection;
+use crate::consumers::orders::OrderProjection;
 use crate::{Config, api};
 
 /// The one list of analytics' subscriptions and routes.
@@ -14,10 +14,10 @@ pub fn build(config: Config) -> Service {
     let (served, sound) = config.served();
     let mut service = Service::new("analytics", config.chassis).requires(sound);
     for generation in config.basket_generations {
-        service = service.subscription_with(beside(), move |_| {
+        service = service.subscription_with(secondary(), move |_| {
             Subscription::new("analytics.basket")
                 .generation(generation.into())
-                .each_once(Fill { generation: generation.into() })
+                .each_once(BasketProjection { generation: generation.into() })
         });
     }
     service
@@ -25,22 +25,22 @@ pub fn build(config: Config) -> Service {
         .migrations(sqlx::migrate!("./migrations"))
         .subscription(|_| {
             Subscription::new("analytics")
-                .latest_wins(Project::<OrderCreated>::new())
-                .latest_wins(Project::<OrderUpdated>::new())
-                .latest_wins(Project::<OrderCompleted>::new())
+                .latest_wins(OrderProjection::<OrderCreated>::new())
+                .latest_wins(OrderProjection::<OrderUpdated>::new())
+                .latest_wins(OrderProjection::<OrderCompleted>::new())
         })
-        .subscription_with(beside(), |_| {
+        .subscription_with(secondary(), |_| {
             Subscription::new("analytics.history")
-                .each_once(Note::<OrderCreated>::new())
-                .each_once(Note::<OrderUpdated>::new())
-                .each_once(Note::<OrderCompleted>::new())
-                .each_once(Note::<InvoiceIssued>::new())
+                .each_once(HistoryProjection::<OrderCreated>::new())
+                .each_once(HistoryProjection::<OrderUpdated>::new())
+                .each_once(HistoryProjection::<OrderCompleted>::new())
+                .each_once(HistoryProjection::<InvoiceIssued>::new())
         })
         .routes(move |parts| api::routes(parts.pool.clone(), served.into()))
 }
 
 /// For what is beside the numbers. All lanes of a service and its routes share its connections, and one that catches up
 /// with weeks of history must leave the others theirs.
-fn beside() -> Options {
+fn secondary() -> Options {
     Options { lanes: 2, ..Options::default() }
 }

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chassis::Served;
+use chassis::CompletedRequest;
 use defer::Defer;
 use sqlx::PgPool;
 use telemetry::query_span;
@@ -26,7 +26,7 @@ pub(crate) struct ActivityLog {
 
 struct Row {
     at: OffsetDateTime,
-    served: Served,
+    served: CompletedRequest,
 }
 
 /// There are more requests than can be written.
@@ -40,7 +40,7 @@ impl ActivityLog {
     }
 
     /// Notes a request, when its response is sent.
-    pub(crate) fn note(&self, defer: &Defer, served: &Served) {
+    pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
         let (log, served) = (self.clone(), served.clone());
         let row = Row { at: OffsetDateTime::now_utc(), served };
         defer.run("activity log", async move { log.take(row).await }).always();
@@ -89,8 +89,8 @@ impl Drop for Batch<'_> {
 
 async fn write(pool: &PgPool, rows: &[Row]) -> sqlx::Result<()> {
     let of = |row: &Row| row.served.clone();
-    let served: Vec<Served> = rows.iter().map(of).collect();
-    let ms = |served: &Served| served.took.as_secs_f64() * 1000.0;
+    let served: Vec<CompletedRequest> = rows.iter().map(of).collect();
+    let ms = |served: &CompletedRequest| served.took.as_secs_f64() * 1000.0;
     sqlx::query(
         "insert into activity (at, tenant_id, method, route, path, status, ms, correlation_id)
          select * from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[],

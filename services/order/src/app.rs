@@ -17,7 +17,7 @@ pub fn build(config: Config) -> Service {
         .requires(downstream.check())
         .migrations(sqlx::migrate!())
         .publishes([ORDER_CREATED, ORDER_UPDATED, ORDER_COMPLETED])
-        .on_served(|parts| {
+        .on_completed(|parts| {
             let log = ActivityLog::new(parts.pool.clone());
             move |defer, served| log.note(defer, served)
         })

@@ -32,7 +32,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: Metrics,
     pub(crate) pool: PgPool,
     /// Wakes the job workers when the operator retries a job.
-    pub(crate) jobs: ::jobs::Wake,
+    pub(crate) jobs: ::jobs::WorkerWaker,
     pub(crate) operator_token: Option<Secret>,
     /// Faults by subscription. `None` where `FAULTS=off` forbids them.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,

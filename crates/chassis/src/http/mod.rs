@@ -13,7 +13,7 @@ pub(crate) use extract::{media_type, read};
 pub(crate) use idempotency::prune as prune_idempotency_keys;
 pub(crate) use keys::{Keys, KeysError, Tenants};
 pub(crate) use peer::Senders;
-pub(crate) use request::{OnServed, RequestLayer};
+pub(crate) use request::{OnCompleted, RequestLayer};
 pub(crate) use server::serve;
 
 pub use caller::Caller;
@@ -21,4 +21,4 @@ pub use extract::{Json, Path, Query, Submission};
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};
 pub use peer::Peer;
 pub use problem::Problem;
-pub use request::Served;
+pub use request::CompletedRequest;

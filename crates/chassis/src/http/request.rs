@@ -25,7 +25,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// A request that was answered.
 #[derive(Clone, Debug)]
-pub struct Served {
+pub struct CompletedRequest {
     /// Tenant of the caller. `None` for a service or an unknown caller.
     pub tenant: Option<TenantId>,
     /// Correlation id of the flow that the request belonged to.
@@ -43,7 +43,7 @@ pub struct Served {
 }
 
 /// Hook that is called for every request, to defer work about it.
-pub(crate) type OnServed = Arc<dyn Fn(&Defer, &Served) + Send + Sync>;
+pub(crate) type OnCompleted = Arc<dyn Fn(&Defer, &CompletedRequest) + Send + Sync>;
 
 /// State of the layer. Clones share it.
 #[derive(Clone)]
@@ -51,16 +51,16 @@ pub(crate) struct RequestLayer {
     tenants: Tenants,
     senders: Senders,
     duration: Histogram<f64>,
-    on_served: Option<OnServed>,
+    on_completed: Option<OnCompleted>,
 }
 
 impl RequestLayer {
-    /// Creates the layer. `on_served` is called for every request.
+    /// Creates the layer. `on_completed` is called for every request.
     pub(crate) fn new(
         tenants: Tenants,
         senders: Senders,
         meter: &Meter,
-        on_served: Option<OnServed>,
+        on_completed: Option<OnCompleted>,
     ) -> Self {
         let duration = meter
             .f64_histogram("http.server.request.duration")
@@ -70,7 +70,7 @@ impl RequestLayer {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
             ])
             .build();
-        Self { tenants, senders, duration, on_served }
+        Self { tenants, senders, duration, on_completed }
     }
 
     /// Wraps all routes of the public API, and answers for paths and methods that have none.
@@ -96,7 +96,7 @@ impl RequestLayer {
     }
 
     /// Defers what the caller need not wait for.
-    fn after(&self, defer: &Defer, served: &Served) {
+    fn after(&self, defer: &Defer, served: &CompletedRequest) {
         let duration = self.duration.clone();
         let took = served.took.as_secs_f64();
         let labels = [
@@ -106,8 +106,8 @@ impl RequestLayer {
         ];
         let record = async move { duration.record(took, &labels) };
         defer.run("request metrics", record).always();
-        if let Some(on_served) = &self.on_served {
-            on_served(defer, served);
+        if let Some(on_completed) = &self.on_completed {
+            on_completed(defer, served);
         }
     }
 }
@@ -140,7 +140,8 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
         tracing::info!(%method, path, status = status.as_u16(), ms, "request");
         if let Some(defer) = defer {
             let tenant = tenant.get();
-            let served = Served { tenant, correlation_id, method, route, path, status, took };
+            let served =
+                CompletedRequest { tenant, correlation_id, method, route, path, status, took };
             layer.after(&defer, &served);
         }
     });

@@ -7,14 +7,14 @@ use consumer::{Options, Subscription};
 use defer::Defer;
 use jobs::Worker;
 use kafka::TopicSpec;
-use outbox::Wake;
+use outbox::RelayWaker;
 use pg::Migrations;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigError};
-use crate::http::{self, OnServed, Served};
+use crate::http::{self, CompletedRequest, OnCompleted};
 
 /// The parts of a service that routes, subscriptions and jobs are built from.
 #[derive(Clone, Debug)]
@@ -22,9 +22,9 @@ pub struct Parts {
     /// The service's own database.
     pub pool: PgPool,
     /// Wakes the relay. Call it after a commit that wrote to the outbox.
-    pub wake: Wake,
+    pub wake: RelayWaker,
     /// Wakes the job workers. Call it after a commit that enqueued jobs.
-    pub jobs: jobs::Wake,
+    pub jobs: jobs::WorkerWaker,
 }
 
 pub(super) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
@@ -45,7 +45,7 @@ pub struct Service {
     pub(super) subscriptions: Vec<(Build<Subscription>, Options)>,
     pub(super) required: Result<(), ConfigError>,
     pub(super) worker: Option<BuildWorker>,
-    pub(super) on_served: Option<Build<OnServed>>,
+    pub(super) on_completed: Option<Build<OnCompleted>>,
     pub(super) background: Vec<BuildTask>,
 }
 
@@ -63,7 +63,7 @@ impl Service {
             subscriptions: Vec::new(),
             required: Ok(()),
             worker: None,
-            on_served: None,
+            on_completed: None,
             background: Vec::new(),
         };
         service.task(
@@ -142,11 +142,14 @@ impl Service {
 
     /// Sets a hook that is called for every request once its response is known, to defer work about it.
     #[must_use]
-    pub fn on_served<F>(mut self, on_served: impl FnOnce(&Parts) -> F + Send + 'static) -> Self
+    pub fn on_completed<F>(
+        mut self,
+        on_completed: impl FnOnce(&Parts) -> F + Send + 'static,
+    ) -> Self
     where
-        F: Fn(&Defer, &Served) + Send + Sync + 'static,
+        F: Fn(&Defer, &CompletedRequest) + Send + Sync + 'static,
     {
-        self.on_served = Some(Box::new(|parts| Arc::new(on_served(parts))));
+        self.on_completed = Some(Box::new(|parts| Arc::new(on_completed(parts))));
         self
     }
 

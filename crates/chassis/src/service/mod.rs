@@ -10,5 +10,5 @@ mod tasks;
 
 pub use builder::{Parts, Service};
 pub use run::main;
-pub use running::Running;
+pub use running::RunningService;
 pub use start::StartError;

@@ -16,7 +16,7 @@ const DRAIN_RELAY: Duration = Duration::from_secs(3);
 
 /// A service that runs.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningService {
     /// Address of the public API.
     pub http: SocketAddr,
     /// Address of the admin port.
@@ -32,7 +32,7 @@ pub struct Running {
     pub(super) panicked: CancellationToken,
 }
 
-impl Running {
+impl RunningService {
     /// Creates a service that has no task yet.
     pub(super) fn new(
         http: SocketAddr,
@@ -77,7 +77,7 @@ impl Running {
 }
 
 /// Stops the tasks without draining, as when a start or a test fails: threads that went on polling would keep the process.
-impl Drop for Running {
+impl Drop for RunningService {
     fn drop(&mut self) {
         self.intake.cancel();
         self.outlet.cancel();

@@ -6,7 +6,7 @@ use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
 use defer::{DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::TopicSpec;
-use outbox::{Relay, Wake};
+use outbox::{Relay, RelayWaker};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::Metrics;
@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
 use super::migrate::migrate;
 use super::own_topics::ensure_topics;
-use super::running::{DRAIN_INTAKE, Running};
+use super::running::{DRAIN_INTAKE, RunningService};
 use crate::admin::{self, Admin, Health, TopicProblems};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
-use crate::http::{self, OnServed, RequestLayer, Senders, Tenants};
+use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
 
 /// Why a service did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ impl Service {
     ///
     /// Waits for an unavailable database, and does not wait for Kafka. Fails if the configuration is invalid, an address
     /// can't be listened on, or a migration fails.
-    pub async fn start(self) -> Result<Running, StartError> {
+    pub async fn start(self) -> Result<RunningService, StartError> {
         self.required?;
         let settings = Settings::read(&self.config)?;
         let public = listen("HTTP_ADDR", self.config.http_address(self.public_port)).await?;
@@ -73,7 +73,7 @@ impl Service {
         start.publish(self.publishes, problems);
         let feeds = work.consumers.iter().map(Consumer::feed).collect();
         start.run(work);
-        let router = start.public_router(self.routes, feeds, self.on_served);
+        let router = start.public_router(self.routes, feeds, self.on_completed);
         start.running.intake.spawn(http::serve(
             public.listener,
             router,
@@ -117,7 +117,7 @@ struct Start {
     settings: Settings,
     metrics: Metrics,
     parts: Parts,
-    running: Running,
+    running: RunningService,
 }
 
 impl Start {
@@ -132,8 +132,8 @@ impl Start {
             .max_connections(config.database_connections())
             .connect_lazily(settings.database.clone());
         let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
-        let running = Running::new(http, admin, pool.clone(), deferrer);
-        let parts = Parts { pool, wake: Wake::default(), jobs: jobs::Wake::default() };
+        let running = RunningService::new(http, admin, pool.clone(), deferrer);
+        let parts = Parts { pool, wake: RelayWaker::default(), jobs: jobs::WorkerWaker::default() };
         Self { config, settings, metrics, parts, running }
     }
 
@@ -204,7 +204,7 @@ impl Start {
             return;
         }
         let (database, kafka) = (self.settings.database.clone(), self.settings.kafka.clone());
-        let Running { outlet, panicked, .. } = &self.running;
+        let RunningService { outlet, panicked, .. } = &self.running;
         let policy = self.config.topic_policy();
         outlet.spawn(ensure_topics(kafka.clone(), topics, policy, problems, outlet.shutdown()));
         let meter = self.metrics.meter("outbox");
@@ -214,7 +214,7 @@ impl Start {
 
     /// Starts what brings work in, except for the public API.
     fn run(&self, work: Work) {
-        let Running { intake, panicked, .. } = &self.running;
+        let RunningService { intake, panicked, .. } = &self.running;
         if self.config.subscribes() {
             for consumer in work.consumers {
                 intake.spawn_vital("consumer", consumer.run(intake.shutdown()), panicked);
@@ -237,7 +237,7 @@ impl Start {
         &self,
         routes: Vec<Build<Router>>,
         feeds: Vec<Feed>,
-        on_served: Option<Build<OnServed>>,
+        on_completed: Option<Build<OnCompleted>>,
     ) -> Router {
         let own = routes.into_iter().map(|build| build(&self.parts));
         let mut all = own.fold(Router::new(), Router::merge);
@@ -245,9 +245,9 @@ impl Start {
             all = all.merge(direct_feed::routes(feeds));
         }
         let Settings { tenants, senders, .. } = &self.settings;
-        let on_served = on_served.map(|build| build(&self.parts));
+        let on_completed = on_completed.map(|build| build(&self.parts));
         let meter = self.metrics.meter("http");
-        let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_served);
+        let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_completed);
         layer
             .wrap(all)
             // The outermost layer: what is deferred waits for the response that is really sent.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use playground::{Behaviour, ThirdParty};
 use reqwest::StatusCode;
-use sandbox::{Behaviour, ThirdParty};
 use serde_json::json;
 
 use super::Error;

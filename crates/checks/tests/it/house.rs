@@ -3,7 +3,7 @@
 use std::sync::Once;
 use std::time::Duration;
 
-use chassis::{Config, Running};
+use chassis::{Config, RunningService};
 use reqwest::{Client, RequestBuilder, Response};
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct House {
-    pub(crate) order: Running,
-    pub(crate) billing: Running,
+    pub(crate) order: RunningService,
+    pub(crate) billing: RunningService,
     client: Client,
 }
 
@@ -61,7 +61,7 @@ impl House {
         eventually(&format!("an invoice of {order}"), PATIENCE, invoice).await
     }
 
-    pub(crate) async fn ready(running: &Running) -> (u16, Value) {
+    pub(crate) async fn ready(running: &RunningService) -> (u16, Value) {
         let response = reqwest::get(format!("http://{}/readyz", running.admin)).await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     }

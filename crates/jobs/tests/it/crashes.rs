@@ -16,7 +16,7 @@ impl Process {
     fn start<H: Handler>(house: &House, handler: H) -> Self {
         let threads = tokio::runtime::Builder::new_multi_thread();
         let runtime = { threads }.worker_threads(1).enable_all().build().unwrap();
-        let (url, wake) = (house.url.clone(), jobs::Wake::default());
+        let (url, wake) = (house.url.clone(), jobs::WorkerWaker::default());
         let (options, meter) = (house.options.clone(), house.metrics.meter("jobs"));
         runtime.spawn(async move {
             let pool = PgPool::connect(&url).await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use jobs::{Context, Enqueued, Failure, Handler, Job, Meta, Options, Wake, Worker};
+use jobs::{Context, Enqueued, Failure, Handler, Job, Meta, Options, Worker, WorkerWaker};
 use sandbox::testing::{TestSpace, eventually};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
@@ -121,7 +121,7 @@ async fn note(tx: &mut PgConnection, what: &str, context: &Context) -> sqlx::Res
 pub(crate) struct House {
     pub(crate) pool: PgPool,
     pub(crate) url: String,
-    pub(crate) wake: Wake,
+    pub(crate) wake: WorkerWaker,
     pub(crate) metrics: Metrics,
     pub(crate) seen: Seen,
     pub(crate) options: Options,
@@ -153,7 +153,7 @@ impl House {
         Self {
             pool,
             url,
-            wake: Wake::default(),
+            wake: WorkerWaker::default(),
             metrics: Metrics::new("test"),
             seen: Seen::default(),
             options: Options { lease: Duration::from_millis(1_500), ..Options::default() },

@@ -5,11 +5,11 @@ use sqlx::PgConnection;
 use crate::basket;
 
 /// Notes what a completed order holds.
-pub(crate) struct Fill {
+pub(crate) struct BasketProjection {
     pub(crate) generation: i32,
 }
 
-impl Handler for Fill {
+impl Handler for BasketProjection {
     type Event = OrderCompleted;
 
     async fn handle(

@@ -7,15 +7,15 @@ use sqlx::PgConnection;
 use crate::history;
 
 /// Notes an event in the history of its order.
-pub(crate) struct Note<E>(PhantomData<fn() -> E>);
+pub(crate) struct HistoryProjection<E>(PhantomData<fn() -> E>);
 
-impl<E> Note<E> {
+impl<E> HistoryProjection<E> {
     pub(crate) fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<E: OrderEvent> Handler for Note<E> {
+impl<E: OrderEvent> Handler for HistoryProjection<E> {
     type Event = E;
 
     async fn handle(&self, tx: &mut PgConnection, events: &[Received<E>]) -> Result<(), Failure> {

@@ -9,15 +9,15 @@ use time::OffsetDateTime;
 use crate::store::{self, Known};
 
 /// Writes the order that an event carries into the projection.
-pub(crate) struct Project<E>(PhantomData<fn() -> E>);
+pub(crate) struct OrderProjection<E>(PhantomData<fn() -> E>);
 
-impl<E> Project<E> {
+impl<E> OrderProjection<E> {
     pub(crate) fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<E: Carries> Handler for Project<E> {
+impl<E: Carries> Handler for OrderProjection<E> {
     type Event = E;
 
     async fn handle(&self, tx: &mut PgConnection, events: &[Received<E>]) -> Result<(), Failure> {

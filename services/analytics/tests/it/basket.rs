@@ -1,5 +1,5 @@
 use analytics::app;
-use chassis::Running;
+use chassis::RunningService;
 use envelope::EventId;
 use events::OrderCompleted;
 use sandbox::testing::eventually;
@@ -16,7 +16,7 @@ async fn sell(house: &House, orders: usize) {
     }
 }
 
-async fn until(running: &Running, orders: usize) -> Value {
+async fn until(running: &RunningService, orders: usize) -> Value {
     eventually("all orders are in the baskets", PATIENCE, async || {
         let (_, baskets) = get(running, "/baskets", "demo-acme").await;
         (baskets["orders"] == orders).then_some(())

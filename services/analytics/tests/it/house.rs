@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use analytics::{Config, app};
-use chassis::Running;
+use chassis::RunningService;
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
 use events::{Order, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated, SCHEMAS};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
@@ -39,12 +39,12 @@ impl House {
         Self { space, pool, settings, producer }
     }
 
-    pub(crate) async fn start(&self) -> Running {
+    pub(crate) async fn start(&self) -> RunningService {
         self.start_with(|_| {}).await
     }
 
     /// With whatever is not as it is by default.
-    pub(crate) async fn start_with(&self, configure: impl FnOnce(&mut Config)) -> Running {
+    pub(crate) async fn start_with(&self, configure: impl FnOnce(&mut Config)) -> RunningService {
         let mut config = self.config();
         configure(&mut config);
         app::build(config).start().await.unwrap()
@@ -120,7 +120,7 @@ impl House {
 }
 
 /// Sends an event to the service itself.
-pub(crate) async fn tell(running: &Running, event: &Encoded) {
+pub(crate) async fn tell(running: &RunningService, event: &Encoded) {
     let request = reqwest::Client::new().post(format!("http://{}/events", running.http));
     let request = request.headers(chassis::binary_headers(&event.envelope)).bearer_auth("sender");
     let response = request.body(event.data.clone()).send().await.unwrap();
@@ -128,7 +128,7 @@ pub(crate) async fn tell(running: &Running, event: &Encoded) {
 }
 
 /// How many messages a group has dealt with, duplicates included.
-pub(crate) async fn settled(running: &Running, group: &str) -> usize {
+pub(crate) async fn settled(running: &RunningService, group: &str) -> usize {
     let metrics = reqwest::get(format!("http://{}/metrics", running.admin)).await.unwrap();
     let (metrics, group) = (metrics.text().await.unwrap(), format!("name=\"{group}\""));
     let lines = metrics.lines().filter(|line| line.starts_with("consumer_settled"));
@@ -173,14 +173,14 @@ pub(crate) fn encoded<E: Event>(version: i64, event: E) -> Encoded {
     NewEvent::new("/order", event, cause).version(version).encode().unwrap()
 }
 
-pub(crate) async fn text(running: &Running, path: &str, key: &str) -> (u16, String) {
+pub(crate) async fn text(running: &RunningService, path: &str, key: &str) -> (u16, String) {
     let request =
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
     let response = request.send().await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-pub(crate) async fn get(running: &Running, path: &str, key: &str) -> (u16, Value) {
+pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16, Value) {
     let (status, text) = text(running, path, key).await;
     (status, serde_json::from_str(&text).unwrap())
 }

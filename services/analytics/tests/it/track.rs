@@ -1,4 +1,4 @@
-use chassis::Running;
+use chassis::RunningService;
 use serde_json::{Value, json};
 
 use crate::house::{House, get};
@@ -9,7 +9,7 @@ fn placed(order: &str) -> Value {
     json!({ "event": "order_placed", "tenant_id": "acme", "order_id": order, "at": "2026-11-20T12:00:00Z" })
 }
 
-async fn track(running: &Running, key: &str, body: &Value) -> u16 {
+async fn track(running: &RunningService, key: &str, body: &Value) -> u16 {
     let url = format!("http://{}/track", running.http);
     let request = reqwest::Client::new().post(url).bearer_auth(key).json(body);
     request.send().await.unwrap().status().as_u16()

@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use chassis::Running;
+use chassis::RunningService;
 use envelope::EventId;
 use events::InvoiceIssued;
 use kafka::{Coordinates, DeadLetter, Headers, Record};
@@ -220,7 +220,7 @@ async fn orders_that_wait_are_invoiced_together_without_a_gap_in_the_numbers() {
     assert!(running.shutdown().await);
 }
 
-async fn running_metric(running: &Running, name: &str) -> f64 {
+async fn running_metric(running: &RunningService, name: &str) -> f64 {
     let url = format!("http://{}/metrics", running.admin);
     let text = reqwest::get(url).await.unwrap().text().await.unwrap();
     let lines = text.lines().filter(|line| line.starts_with(name));

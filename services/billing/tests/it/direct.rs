@@ -1,13 +1,13 @@
 //! Events that come with a request, past Kafka.
 
-use chassis::Running;
+use chassis::RunningService;
 use envelope::{Encoded, TenantId};
 use kafka::Record;
 use serde_json::{Value, json};
 
 use crate::house::{House, completed};
 
-async fn post(running: &Running, key: &str, event: &Encoded) -> (u16, Value) {
+async fn post(running: &RunningService, key: &str, event: &Encoded) -> (u16, Value) {
     let mut request = request(running, key, "application/json");
     for (name, value) in event.envelope.attributes() {
         request = request.header(format!("ce-{name}"), value.into_owned());
@@ -15,7 +15,7 @@ async fn post(running: &Running, key: &str, event: &Encoded) -> (u16, Value) {
     answer(request.body(event.data.clone())).await
 }
 
-async fn post_structured(running: &Running, key: &str, event: &Encoded) -> (u16, Value) {
+async fn post_structured(running: &RunningService, key: &str, event: &Encoded) -> (u16, Value) {
     let data: Value = serde_json::from_slice(&event.data).unwrap();
     let mut body = json!({ "datacontenttype": "application/json", "data": data });
     for (name, value) in event.envelope.attributes() {
@@ -25,7 +25,7 @@ async fn post_structured(running: &Running, key: &str, event: &Encoded) -> (u16,
     answer(request.body(body.to_string())).await
 }
 
-fn request(running: &Running, key: &str, content_type: &str) -> reqwest::RequestBuilder {
+fn request(running: &RunningService, key: &str, content_type: &str) -> reqwest::RequestBuilder {
     let url = format!("http://{}/events", running.http);
     reqwest::Client::new().post(url).bearer_auth(key).header("content-type", content_type)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use billing::{Config, app};
-use chassis::Running;
+use chassis::RunningService;
 use envelope::{Cause, CorrelationId, Encoded, NewEvent, TenantId};
 use events::{OrderCompleted, OrderId, SCHEMAS};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
@@ -36,11 +36,11 @@ impl House {
         Self { space, settings, pool, producer }
     }
 
-    pub(crate) async fn start(&self) -> Running {
+    pub(crate) async fn start(&self) -> RunningService {
         self.start_with(self.config()).await
     }
 
-    pub(crate) async fn start_with(&self, chassis: chassis::Config) -> Running {
+    pub(crate) async fn start_with(&self, chassis: chassis::Config) -> RunningService {
         app::build(Config { chassis }).start().await.unwrap()
     }
 
@@ -155,7 +155,7 @@ pub(crate) fn completed_with(tenant: &str, change: impl FnOnce(&mut OrderComplet
     NewEvent::new("/order", data, cause).version(2).encode().unwrap()
 }
 
-pub(crate) async fn get(running: &Running, path: &str, key: &str) -> (u16, Value) {
+pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16, Value) {
     let request =
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
     let response = request.send().await.unwrap();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::house::{House, PATIENCE};
 
-async fn readiness(running: &chassis::Running) -> Value {
+async fn readiness(running: &chassis::RunningService) -> Value {
     let response = reqwest::get(format!("http://{}/readyz", running.admin)).await.unwrap();
     assert_eq!(response.status(), 200, "it stays in rotation");
     response.json().await.unwrap()

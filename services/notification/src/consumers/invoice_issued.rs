@@ -3,7 +3,7 @@ use events::InvoiceIssued;
 use sqlx::PgConnection;
 
 use crate::consumers::not_enqueued;
-use crate::email::{self, Letter, Wanted};
+use crate::email::{self, EmailText, Wanted};
 use crate::webhook;
 
 /// Writes the receipts of invoices.
@@ -17,7 +17,7 @@ impl Handler for WriteReceipt {
         tx: &mut PgConnection,
         events: &[Received<InvoiceIssued>],
     ) -> Result<(), Failure> {
-        let wanted = events.iter().map(|event| Wanted::by(event, Letter::receipt(&event.data)));
+        let wanted = events.iter().map(|event| Wanted::by(event, EmailText::receipt(&event.data)));
         email::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
         webhook::write(tx, events).await.map_err(not_enqueued)?;
         Ok(())

@@ -3,7 +3,7 @@ use events::OrderCompleted;
 use sqlx::PgConnection;
 
 use crate::consumers::not_enqueued;
-use crate::email::{self, Letter, Wanted};
+use crate::email::{self, EmailText, Wanted};
 use crate::webhook;
 
 /// Writes the confirmations of completed orders.
@@ -17,8 +17,9 @@ impl Handler for WriteConfirmation {
         tx: &mut PgConnection,
         events: &[Received<OrderCompleted>],
     ) -> Result<(), Failure> {
-        let wanted =
-            events.iter().map(|event| Wanted::by(event, Letter::confirmation(&event.data.order)));
+        let wanted = events
+            .iter()
+            .map(|event| Wanted::by(event, EmailText::confirmation(&event.data.order)));
         email::write(tx, &wanted.collect::<Vec<_>>()).await.map_err(not_enqueued)?;
         webhook::write(tx, events).await.map_err(not_enqueued)?;
         Ok(())

@@ -8,9 +8,9 @@ use events::OrderId;
 use jobs::EnqueueError;
 use serde::{Deserialize, Serialize};
 
-use super::letter::Letter;
 use super::mailer;
 use super::store::{self, Email, Wanted};
+use super::text::EmailText;
 use crate::api::OrderQuery;
 
 /// Builds the routes of e-mails and acknowledgements.
@@ -57,7 +57,7 @@ async fn acknowledge(
     let wanted = Wanted {
         order_id,
         tenant_id: &tenant_id,
-        letter: Letter::acknowledgement(order_id, &customer_email, &currency, total),
+        text: EmailText::acknowledgement(order_id, &customer_email, &currency, total),
         message_id: store::acknowledgement_id(order_id),
         cause: peer.cause(),
     };

@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::letter::Letter;
 use super::send_email::SendEmail;
+use super::text::EmailText;
 
 /// An e-mail as a tenant sees it.
 #[derive(sqlx::FromRow, Serialize)]
@@ -49,18 +49,18 @@ pub(crate) struct Unsent {
 pub(crate) struct Wanted<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) tenant_id: &'a TenantId,
-    pub(crate) letter: Letter<'a>,
+    pub(crate) text: EmailText<'a>,
     pub(crate) message_id: String,
     pub(crate) cause: Cause,
 }
 
 impl<'a> Wanted<'a> {
     /// Creates it for an event.
-    pub(crate) fn by<E: OrderEvent>(event: &'a Received<E>, letter: Letter<'a>) -> Self {
+    pub(crate) fn by<E: OrderEvent>(event: &'a Received<E>, text: EmailText<'a>) -> Self {
         Self {
             order_id: event.data.order_id(),
             tenant_id: event.data.tenant_id(),
-            letter,
+            text,
             message_id: message_id(&event.envelope),
             cause: event.cause(),
         }
@@ -72,22 +72,22 @@ pub(crate) async fn write(
     tx: &mut PgConnection,
     wanted: &[Wanted<'_>],
 ) -> Result<(), EnqueueError> {
-    let letters = || wanted.iter().map(|wanted| &wanted.letter);
+    let texts = || wanted.iter().map(|wanted| &wanted.text);
     let written: Vec<(Uuid, String)> = sqlx::query_as(
         // Sorted, as locks are to be.
         "insert into emails (order_id, kind, tenant_id, recipient, subject, body, message_id)
          select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-             as letter (order_id, kind, tenant_id, recipient, subject, body, message_id)
+             as text (order_id, kind, tenant_id, recipient, subject, body, message_id)
          order by order_id, kind
          on conflict do nothing
          returning order_id, kind",
     )
     .bind(wanted.iter().map(|wanted| wanted.order_id.0).collect::<Vec<_>>())
-    .bind(letters().map(|letter| letter.kind).collect::<Vec<_>>())
+    .bind(texts().map(|text| text.kind).collect::<Vec<_>>())
     .bind(wanted.iter().map(|wanted| wanted.tenant_id.as_str()).collect::<Vec<_>>())
-    .bind(letters().map(|letter| letter.to).collect::<Vec<_>>())
-    .bind(letters().map(|letter| letter.subject.as_str()).collect::<Vec<_>>())
-    .bind(letters().map(|letter| letter.body.as_str()).collect::<Vec<_>>())
+    .bind(texts().map(|text| text.to).collect::<Vec<_>>())
+    .bind(texts().map(|text| text.subject.as_str()).collect::<Vec<_>>())
+    .bind(texts().map(|text| text.body.as_str()).collect::<Vec<_>>())
     .bind(wanted.iter().map(|wanted| wanted.message_id.as_str()).collect::<Vec<_>>())
     .fetch_all(&mut *tx)
     .instrument(query_span("insert emails"))
@@ -96,7 +96,7 @@ pub(crate) async fn write(
         written.into_iter().map(|(order, kind)| SendEmail::new(order, kind)).collect();
     let meta = |job: &SendEmail| {
         let about = Meta::new().subject(job.order_id.to_string());
-        let cause = wanted.iter().find(|wanted| job.is_of(wanted.order_id, wanted.letter.kind));
+        let cause = wanted.iter().find(|wanted| job.is_of(wanted.order_id, wanted.text.kind));
         cause.map_or(about.clone(), |wanted| about.cause(&wanted.cause))
     };
     if !jobs.is_empty() {

@@ -39,21 +39,21 @@ pub(crate) enum TargetError {
     Url(#[source] axum::http::Error),
 }
 
-type Asker = Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>;
+type HttpClient = Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>;
 
 /// Asks targets.
 #[derive(Clone)]
 pub(crate) struct Targets {
     guard: Guard,
-    public: Asker,
+    public: HttpClient,
     /// For what the guard exempts.
-    exempt: Asker,
+    exempt: HttpClient,
 }
 
 impl Targets {
     pub(crate) fn new(guard: Guard) -> Self {
-        let asker = |public_only| asker(Lookup { public_only });
-        Self { guard, public: asker(true), exempt: asker(false) }
+        let client = |public_only| http_client(Lookup { public_only });
+        Self { guard, public: client(true), exempt: client(false) }
     }
 
     /// Posts JSON, and gives the status of the answer, of which nothing else counts.
@@ -82,7 +82,7 @@ impl Targets {
     }
 }
 
-fn asker(lookup: Lookup) -> Asker {
+fn http_client(lookup: Lookup) -> HttpClient {
     let mut http = HttpConnector::new_with_resolver(lookup);
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT_LIMIT));

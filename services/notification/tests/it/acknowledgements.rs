@@ -1,10 +1,10 @@
-use chassis::Running;
+use chassis::RunningService;
 use events::OrderId;
 use serde_json::{Value, json};
 
 use crate::house::House;
 
-async fn acknowledge(running: &Running, key: &str, body: &Value) -> u16 {
+async fn acknowledge(running: &RunningService, key: &str, body: &Value) -> u16 {
     let url = format!("http://{}/acknowledgements", running.http);
     let request = reqwest::Client::new().post(url).bearer_auth(key).json(body);
     request.send().await.unwrap().status().as_u16()

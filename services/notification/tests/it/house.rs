@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::Running;
+use chassis::RunningService;
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
 use events::{InvoiceId, InvoiceIssued, OrderCompleted, OrderId, SCHEMAS};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
@@ -52,16 +52,16 @@ impl House {
     }
 
     /// The service, writing its e-mails into the folder.
-    pub(crate) async fn start(&self) -> Running {
+    pub(crate) async fn start(&self) -> RunningService {
         self.start_with(None).await
     }
 
     /// The service, sending its e-mails to a mail server on this port.
-    pub(crate) async fn start_smtp(&self, port: u16) -> Running {
+    pub(crate) async fn start_smtp(&self, port: u16) -> RunningService {
         self.start_with(Some(format!("smtp://127.0.0.1:{port}"))).await
     }
 
-    async fn start_with(&self, smtp_url: Option<String>) -> Running {
+    async fn start_with(&self, smtp_url: Option<String>) -> RunningService {
         let space = &self.space;
         let chassis = chassis::Config::for_tests(
             space.database_url(),
@@ -161,7 +161,7 @@ fn cause() -> Cause {
     }
 }
 
-pub(crate) async fn get(running: &Running, path: &str, key: &str) -> (u16, Value) {
+pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16, Value) {
     let request =
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
     let response = request.send().await.unwrap();

@@ -1,17 +1,17 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use chassis::Running;
+use chassis::RunningService;
 use hmac::{Hmac, KeyInit, Mac};
+use playground::{Behaviour, Received, ThirdParty};
 use reqwest::{Client, Method};
 use sandbox::testing::eventually;
-use sandbox::{Behaviour, Received, ThirdParty};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::house::{House, PATIENCE, completed, get, invoiced};
 
 /// A service whose webhooks may lead to this third party.
-async fn started() -> (House, ThirdParty, Running) {
+async fn started() -> (House, ThirdParty, RunningService) {
     let third_party = ThirdParty::start().await.unwrap();
     let mut house = House::empty().await;
     house.webhook_allow = third_party.address().to_string();
@@ -19,20 +19,20 @@ async fn started() -> (House, ThirdParty, Running) {
     (house, third_party, running)
 }
 
-async fn ask(running: &Running, method: Method, path: &str, body: &Value) -> (u16, Value) {
+async fn ask(running: &RunningService, method: Method, path: &str, body: &Value) -> (u16, Value) {
     let request = Client::new().request(method, format!("http://{}{path}", running.http));
     let response = request.bearer_auth("demo-acme").json(body).send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
-async fn register(running: &Running, third_party: &ThirdParty) -> Value {
+async fn register(running: &RunningService, third_party: &ThirdParty) -> Value {
     let url = format!("{}/webhooks/shop", third_party.url());
     let (status, webhook) = ask(running, Method::POST, "/webhooks", &json!({ "url": url })).await;
     assert_eq!(status, 201, "{webhook}");
     webhook
 }
 
-async fn deliveries(running: &Running, order: &str) -> Vec<Value> {
+async fn deliveries(running: &RunningService, order: &str) -> Vec<Value> {
     let (_, body) = get(running, &format!("/deliveries?order_id={order}"), "demo-acme").await;
     body["deliveries"].as_array().unwrap().clone()
 }
@@ -46,7 +46,7 @@ async fn hurry(house: &House) {
 }
 
 /// Waits, hurrying, until the order's deliveries stand there.
-async fn until(house: &House, running: &Running, order: &str, status: &str) -> Vec<Value> {
+async fn until(house: &House, running: &RunningService, order: &str, status: &str) -> Vec<Value> {
     eventually(status, PATIENCE, async || {
         hurry(house).await;
         let deliveries = deliveries(running, order).await;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use chassis::Running;
+use chassis::RunningService;
 use order::Config;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use sandbox::testing::TestSpace;
@@ -17,7 +17,7 @@ pub(crate) struct App {
     pub(crate) pool: PgPool,
     client: Client,
     url: String,
-    running: Option<(Runtime, Running)>,
+    running: Option<(Runtime, RunningService)>,
 }
 
 /// A row of the outbox.

@@ -1,4 +1,4 @@
-//! The stand-in for the outside world, as a process of its own.
+//! The program `third-party`, as a child process.
 
 use sandbox::{Process, Record};
 
@@ -8,12 +8,12 @@ use crate::{Error, Launcher, Ports, admin, instance::GRACE, ports::start_on};
 pub(crate) const THIRD_PARTY: &str = "third-party";
 
 #[derive(Debug)]
-pub(crate) struct ThirdParty {
+pub(crate) struct ThirdPartyProcess {
     pub(crate) port: u16,
     process: Process,
 }
 
-impl ThirdParty {
+impl ThirdPartyProcess {
     /// Starts it on this port, or on a free one, and waits until it answers.
     pub(crate) async fn start(launcher: &Launcher, port: Option<u16>) -> Result<Self, Error> {
         // It has one port.

@@ -6,7 +6,7 @@ use events::{InvoiceIssued, Order, OrderId};
 use iso_currency::Currency;
 
 /// An e-mail as it is meant for somebody. Nothing from outside is in the subject, which becomes a header.
-pub(crate) struct Letter<'a> {
+pub(crate) struct EmailText<'a> {
     pub(crate) kind: &'static str,
     /// As the event says it; it is parsed when it is sent.
     pub(crate) to: &'a str,
@@ -14,7 +14,7 @@ pub(crate) struct Letter<'a> {
     pub(crate) body: String,
 }
 
-impl<'a> Letter<'a> {
+impl<'a> EmailText<'a> {
     /// The order was placed.
     pub(crate) fn acknowledgement(order: OrderId, to: &'a str, currency: &str, total: i64) -> Self {
         Self {
@@ -109,10 +109,10 @@ mod tests {
         let file = SCHEMAS.iter().find(|file| file.event_type == "order.completed").unwrap();
         let mut order = serde_json::from_str::<OrderCompleted>(file.example).unwrap().order;
         order.items[0].sku = "book\r\nTotal: EUR 0.00".into();
-        let letter = Letter::confirmation(&order);
-        assert_eq!(letter.body.lines().count(), 4 + order.items.len());
-        assert!(letter.body.contains("book  Total: EUR 0.00, EUR "), "{}", letter.body);
-        assert!(letter.body.ends_with("\nTotal: EUR 13.50\n"), "{}", letter.body);
-        assert_eq!(letter.subject, format!("Your order {}", order.order_id));
+        let text = EmailText::confirmation(&order);
+        assert_eq!(text.body.lines().count(), 4 + order.items.len());
+        assert!(text.body.contains("book  Total: EUR 0.00, EUR "), "{}", text.body);
+        assert!(text.body.ends_with("\nTotal: EUR 13.50\n"), "{}", text.body);
+        assert_eq!(text.subject, format!("Your order {}", order.order_id));
     }
 }

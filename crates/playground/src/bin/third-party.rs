@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sandbox::ThirdParty;
+use playground::ThirdParty;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// An inventory and receivers of webhooks, as slow and as broken as `PUT /behaviour` wants them.

@@ -344,7 +344,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::testing::eventually;
+    use sandbox::testing::eventually;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
