@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
@@ -36,6 +37,15 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
+/// Begins the transaction of an attempt. A lock that is held for longer is a conflict, and its messages wait aside.
+const BEGIN: &str = "begin; set local lock_timeout = '1s'";
+/// Does so for messages that met a conflict before: most likely it is still there, and others wait for their turn.
+const BEGIN_AGAIN: &str = "begin; set local lock_timeout = '250ms'";
+
+/// Counts the commits of a subscription. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Commits(Arc<AtomicU64>);
+
 /// Makes attempts. Knows nothing of Kafka: what comes with a request takes the same way.
 pub(crate) struct Attempts {
     pub(crate) subscription: Arc<Subscription>,
@@ -44,6 +54,7 @@ pub(crate) struct Attempts {
     pub(crate) handler_timeout: Duration,
     pub(crate) instruments: Instruments,
     pub(crate) faults: Faults,
+    pub(crate) commits: Commits,
     /// Called after each commit of an effect.
     pub(crate) on_commit: Arc<dyn Fn() + Send + Sync>,
 }
@@ -55,6 +66,8 @@ pub(crate) struct Bookkeeping<'a> {
     pub(crate) noted: Vec<&'a Record>,
     /// The replay that the one message is.
     pub(crate) replay: Option<&'a Replay>,
+    /// Whether a message met a conflict in an earlier attempt.
+    pub(crate) met_conflict: bool,
 }
 
 impl Attempts {
@@ -84,8 +97,11 @@ impl Attempts {
         messages: &[&Message],
         bookkeeping: Bookkeeping<'_>,
     ) -> Result<Vec<Outcome>, Failure> {
-        let (mut tx, admissions) =
-            self.admit(messages).instrument(query_span("insert inbox")).await?;
+        let (mut tx, admissions) = self
+            .admit(messages, bookkeeping.met_conflict)
+            .instrument(query_span("insert inbox"))
+            .await
+            .map_err(Failure::own)?;
         self.handle(&mut tx, messages, &admissions).await?;
         let outcomes = admissions.iter().map(|admission| match admission {
             Admission::Admitted { .. } => Outcome::Processed,
@@ -93,12 +109,13 @@ impl Attempts {
         });
         let outcomes: Vec<_> = outcomes.collect();
         if let (Some(replay), [outcome]) = (bookkeeping.replay, &*outcomes) {
-            replay.settled(&mut tx, &self.group, *outcome).await?;
+            replay.settled(&mut tx, &self.group, *outcome).await.map_err(Failure::own)?;
         }
         if !bookkeeping.noted.is_empty() {
-            history::forget(&mut *tx, &self.group, &bookkeeping.noted).await?;
+            let forgotten = history::forget(&mut *tx, &self.group, &bookkeeping.noted).await;
+            forgotten.map_err(Failure::own)?;
         }
-        self.commit(tx).await?;
+        self.commit(tx).await.map_err(Failure::own)?;
         let gaps = admissions.iter().filter(|it| matches!(it, Admission::Admitted { gap: true }));
         self.instruments.gaps(gaps.count());
         Ok(outcomes)
@@ -107,6 +124,7 @@ impl Attempts {
     async fn admit(
         &self,
         messages: &[&Message],
+        met_conflict: bool,
     ) -> sqlx::Result<(Transaction<'static, Postgres>, Vec<Admission>)> {
         let candidates = messages.iter().map(|message| Candidate {
             mode: message.mode(),
@@ -114,7 +132,8 @@ impl Attempts {
             counted_by: self.subscription.counted_by(message.envelope()),
         });
         let candidates: Vec<_> = candidates.collect();
-        let mut tx = self.pool.begin().await?;
+        let begin = if met_conflict { BEGIN_AGAIN } else { BEGIN };
+        let mut tx = self.pool.begin_with(begin).await?;
         let admissions = admit(&mut tx, &self.group, &candidates).await?;
         Ok((tx, admissions))
     }
@@ -155,8 +174,14 @@ impl Attempts {
         sabotage::may_die("consumer.before-commit");
         tx.commit().instrument(query_span("commit")).await?;
         sabotage::may_die("consumer.committed");
+        self.commits.0.fetch_add(1, Ordering::Relaxed);
         (self.on_commit)();
         Ok(())
+    }
+
+    /// Returns how many attempts of the subscription were committed.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.0.load(Ordering::Relaxed)
     }
 
     /// Counts and logs what a message came to, in its span.

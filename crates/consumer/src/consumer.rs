@@ -4,7 +4,7 @@ use kafka::{Settings, TopicPolicy};
 use sqlx::PgPool;
 use telemetry::instruments::Meter;
 
-use crate::attempt::Attempts;
+use crate::attempt::{Attempts, Commits};
 use crate::faults::Faults;
 use crate::feed::Feed;
 use crate::history::Histories;
@@ -17,12 +17,15 @@ use crate::subscription::Subscription;
 pub struct Consumer {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) pool: PgPool,
+    /// For the probe of the database and for pruning.
+    pub(crate) housekeeping: PgPool,
     pub(crate) kafka: Settings,
     pub(crate) topic_policy: TopicPolicy,
     pub(crate) options: Options,
     pub(crate) instruments: Instruments,
     pub(crate) status: Status,
     faults: Faults,
+    commits: Commits,
     on_commit: Arc<dyn Fn() + Send + Sync>,
     /// Made when it begins to run, with the options that it has then.
     histories: OnceLock<Arc<Histories>>,
@@ -34,12 +37,14 @@ impl Consumer {
         Self {
             instruments: Instruments::new(meter, &subscription.group()),
             subscription: Arc::new(subscription),
+            housekeeping: pool.clone(),
             pool,
             kafka,
             topic_policy: TopicPolicy::default(),
             options: Options::default(),
             status: Status::default(),
             faults: Faults::default(),
+            commits: Commits::default(),
             on_commit: Arc::new(|| {}),
             histories: OnceLock::new(),
         }
@@ -56,6 +61,14 @@ impl Consumer {
     #[must_use]
     pub fn topic_policy(mut self, policy: TopicPolicy) -> Self {
         self.topic_policy = policy;
+        self
+    }
+
+    /// Sets a pool of the same database for what is not the handlers': pruning, and finding out whether the database is
+    /// unavailable. Without it, statements that use up the pool look like a database that does not answer.
+    #[must_use]
+    pub fn housekeeping(mut self, pool: PgPool) -> Self {
+        self.housekeeping = pool;
         self
     }
 
@@ -94,6 +107,7 @@ impl Consumer {
             handler_timeout: self.options.handler_timeout,
             instruments: self.instruments.clone(),
             faults: self.faults.clone(),
+            commits: self.commits.clone(),
             on_commit: Arc::clone(&self.on_commit),
         }
     }

@@ -2,6 +2,7 @@ use std::error::Error;
 use std::fmt;
 
 use kafka::Reason;
+use pg::ErrorClass;
 
 /// What a failure means for the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,11 +11,20 @@ pub enum Class {
     Permanent,
     /// It failed and may succeed: retried, then dead letter.
     Transient,
-    /// Not the message's fault: waited out, not counted, never a dead letter.
+    /// Something is in the way of this message: its key waits, and others go on. It is counted only if that lasts for
+    /// long while others succeed (see [`Options::conflict_limit`](crate::Options::conflict_limit)).
+    Conflict,
+    /// Something that every message needs is unavailable: waited out, never counted.
     Unavailable,
 }
 
-/// Why a message was not processed. `?` on a [`sqlx::Error`] classifies it.
+/// Why a message was not processed. `?` on a [`sqlx::Error`] classifies it (see [`pg::classify`]):
+///
+/// | class of the error | class of the failure |
+/// | --- | --- |
+/// | `Unavailable` | [`Class::Unavailable`] if a write fails as well, else [`Class::Conflict`] |
+/// | `Conflict`, `Denied` | [`Class::Conflict`] |
+/// | `Data`, `Other` | [`Class::Transient`] |
 #[derive(Debug)]
 pub struct Failure {
     class: Class,
@@ -46,7 +56,7 @@ impl Failure {
         Self::new(Class::Transient, error)
     }
 
-    /// Something that every message needs is gone.
+    /// Something that every message needs is unavailable.
     pub fn unavailable<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Unavailable, error)
     }
@@ -60,12 +70,26 @@ impl Failure {
         self.class
     }
 
+    /// Classifies an error of the consumer's own statements, which mean the same for every message: a right that is missing
+    /// is missing for all of them, and a value that can't be stored is the message's fault for good.
+    pub(crate) fn own(error: sqlx::Error) -> Self {
+        let class = match pg::classify(&error) {
+            ErrorClass::Unavailable | ErrorClass::Denied => Class::Unavailable,
+            ErrorClass::Conflict => Class::Conflict,
+            ErrorClass::Data => Class::Permanent,
+            ErrorClass::Other => Class::Transient,
+        };
+        Self::new(class, error)
+    }
+
     /// As it stands in the headers of a dead letter.
     pub(crate) fn reason(&self) -> Reason {
-        let mut lines = vec![self.error.to_string()];
+        // Postgres stores no NUL in a text.
+        let text = |error: &dyn Error| error.to_string().replace('\0', "\u{fffd}");
+        let mut lines = vec![text(&*self.error)];
         let mut source = self.error.source();
         while let Some(cause) = source {
-            lines.push(cause.to_string());
+            lines.push(text(cause));
             source = cause.source();
         }
         Reason {
@@ -76,10 +100,15 @@ impl Failure {
     }
 }
 
-/// The database's answer decides: see [`pg::is_unavailable`].
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        let class = if pg::is_unavailable(&error) { Class::Unavailable } else { Class::Transient };
+        let class = match pg::classify(&error) {
+            ErrorClass::Unavailable => Class::Unavailable,
+            // A right that is missing for one table is in the way of the messages that need it, and a row-level policy
+            // refuses one row: neither says anything about others.
+            ErrorClass::Conflict | ErrorClass::Denied => Class::Conflict,
+            ErrorClass::Data | ErrorClass::Other => Class::Transient,
+        };
         Self::new(class, error)
     }
 }

@@ -62,6 +62,11 @@ impl Histories {
         Self { pool, subscription, instance, caution, known, loading, suspects }
     }
 
+    /// Returns what tells this process from others.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// Returns the history of an assigned partition, which is read once for each assignment.
     pub(crate) async fn of(&self, of: Assignment<'_>) -> sqlx::Result<Arc<History>> {
         if let Some(known) = self.known(of) {

@@ -1,72 +1,101 @@
 //! A lane keeps the messages of some keys in order: many in one transaction while all goes well, else one after the other.
-//! A key that waits for its retry is parked, with its later messages behind it; the others go on.
+//! A key whose message failed is parked, with its later messages behind it. When it is due it is attempted beside the lane,
+//! so that the other keys go on meanwhile.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::Instant as TokioInstant;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::message::{Queued, Taken};
-use crate::pipeline::{Next, Pipeline};
+use crate::pipeline::{Next, Pipeline, Read};
 
 pub(crate) struct Lane {
     pipeline: Arc<Pipeline>,
     queue: UnboundedReceiver<Queued>,
     /// How many messages may share a transaction by now: fewer after one that failed.
     batch: usize,
-    parked: HashMap<Vec<u8>, Parked>,
-    /// When the head of which key is due. The number tells keys apart that are due at once.
-    due: BTreeMap<(Instant, u64), Vec<u8>>,
+    parked: HashMap<Key, Parked>,
+    /// When the first message of which key is due. The number tells keys apart that are due at once.
+    due: BTreeMap<(Instant, u64), Key>,
     parkings: u64,
+    /// Parked keys that are attempted right now.
+    attempts: JoinSet<(Key, Next)>,
 }
 
-/// A key whose first message failed and waits.
+type Key = Vec<u8>;
+
+/// A key whose first message waits, or is attempted again.
+#[derive(Default)]
 struct Parked {
-    head: Taken,
+    /// `None` while it is attempted.
+    first: Option<Taken>,
     behind: VecDeque<Queued>,
+}
+
+/// The first message of a parked key.
+enum First {
+    Read(Box<Taken>),
+    Unread(Queued),
 }
 
 impl Lane {
     pub(crate) fn new(pipeline: Arc<Pipeline>, queue: UnboundedReceiver<Queued>) -> Self {
-        let batch = pipeline.max_batch();
-        Self { pipeline, queue, batch, parked: HashMap::new(), due: BTreeMap::new(), parkings: 0 }
+        Self {
+            batch: pipeline.options.max_batch,
+            pipeline,
+            queue,
+            parked: HashMap::new(),
+            due: BTreeMap::new(),
+            parkings: 0,
+            attempts: JoinSet::new(),
+        }
     }
 
-    /// Runs until shutdown or until nobody sends any more.
+    /// Runs until shutdown or until nothing can be sent to it any more.
     pub(crate) async fn run(mut self) {
-        let shutdown = self.pipeline.shutdown().clone();
+        let shutdown = self.pipeline.shutdown.clone();
         let mut arrived = Vec::new();
         loop {
             let due = self.due.keys().next().map(|(due, _)| TokioInstant::from_std(*due));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                () = async { tokio::time::sleep_until(due.unwrap_or_else(TokioInstant::now)).await },
-                    if due.is_some() => self.retry_first().await,
+                Some(attempted) = self.attempts.join_next() => self.attempted(attempted),
+                () = async { sleep_until(due.unwrap_or_else(TokioInstant::now)).await },
+                    if due.is_some() => self.attempt_due(),
                 count = self.queue.recv_many(&mut arrived, self.batch) => match count {
                     0 => break,
                     _ => self.take(arrived.drain(..)).await,
                 },
             }
         }
+        // They end soon, since whatever they wait for ends with the shutdown.
+        while self.attempts.join_next().await.is_some() {}
         let parked = i64::try_from(self.parked.len()).unwrap_or(i64::MAX);
-        self.pipeline.count_parked(-parked);
+        self.pipeline.instruments.parked(-parked);
     }
 
-    /// In their order: what can share a transaction does.
+    /// Attempts messages in their order: those that can share a transaction do.
     async fn take(&mut self, arrived: impl Iterator<Item = Queued>) {
         let mut together = Vec::new();
         for queued in arrived {
             let Some(queued) = self.unless_parked(queued) else { continue };
-            let Some(taken) = self.pipeline.read(queued).await else { return };
+            let taken = match self.pipeline.read(queued).await {
+                Read::Taken(taken) => *taken,
+                Read::Revoked => continue,
+                Read::Shutdown => return,
+            };
             if taken.is_ignored() {
                 // Nothing is done about it, so nothing need be done before it.
-                self.settle_alone(taken).await;
-            } else if self.pipeline.must_be_alone(&taken) {
+                self.settle_one(taken).await;
+            } else if self.pipeline.judge.must_be_alone(&taken) {
                 self.settle(std::mem::take(&mut together)).await;
-                self.settle_alone(taken).await;
+                self.settle_one(taken).await;
             } else {
                 together.push(taken);
             }
@@ -79,20 +108,28 @@ impl Lane {
             Next::Apart(each) => {
                 self.batch = (self.batch / 4).max(1);
                 for taken in each {
-                    self.settle_alone(taken).await;
+                    self.settle_one(taken).await;
                 }
             }
-            Next::Park(head) => self.park(Parked { head: *head, behind: VecDeque::new() }),
-            Next::Nothing => self.batch = (self.batch * 2).min(self.pipeline.max_batch()),
+            Next::Aside(each) => {
+                self.batch = (self.batch / 4).max(1);
+                for taken in each {
+                    if let Some(taken) = self.unless_behind(taken) {
+                        self.park(taken, Duration::ZERO);
+                    }
+                }
+            }
+            Next::Park(first, wait) => self.park(*first, wait),
+            Next::Nothing => self.batch = (self.batch * 2).min(self.pipeline.options.max_batch),
         }
     }
 
-    /// Unless a message of the same key failed meanwhile.
-    async fn settle_alone(&mut self, taken: Taken) {
-        if let Some(parked) = self.parked.get_mut(&taken.key()) {
-            parked.behind.push_back(taken.queued);
-        } else if let Next::Park(head) = self.pipeline.attempt(vec![taken]).await {
-            self.park(Parked { head: *head, behind: VecDeque::new() });
+    /// Attempts one message, unless one of the same key failed meanwhile.
+    async fn settle_one(&mut self, taken: Taken) {
+        if let Some(taken) = self.unless_behind(taken)
+            && let Next::Park(first, wait) = self.pipeline.attempt(vec![taken]).await
+        {
+            self.park(*first, wait);
         }
     }
 
@@ -106,29 +143,76 @@ impl Lane {
         None
     }
 
-    fn park(&mut self, parked: Parked) {
-        let key = parked.head.key();
-        let wait = self.pipeline.backoff(parked.head.retries);
-        self.parkings += 1;
-        self.due.insert((Instant::now() + wait, self.parkings), key.clone());
-        self.parked.insert(key, parked);
-        self.pipeline.count_parked(1);
+    fn unless_behind(&mut self, taken: Taken) -> Option<Taken> {
+        if self.parked.is_empty() {
+            return Some(taken);
+        }
+        let Some(parked) = self.parked.get_mut(&taken.key()) else { return Some(taken) };
+        parked.behind.push_back(taken.queued);
+        None
     }
 
-    /// Attempts the key that is due, and what waits behind it until one fails.
-    async fn retry_first(&mut self) {
+    /// Parks a key, or parks it again after an attempt.
+    fn park(&mut self, first: Taken, wait: Duration) {
+        let key = first.key();
+        self.parkings += 1;
+        self.due.insert((Instant::now() + wait, self.parkings), key.clone());
+        let parked = self.parked.entry(key).or_insert_with(|| {
+            self.pipeline.instruments.parked(1);
+            Parked::default()
+        });
+        parked.first = Some(first);
+    }
+
+    /// Attempts the key that is due, beside the lane.
+    fn attempt_due(&mut self) {
         let Some((_, key)) = self.due.pop_first() else { return };
-        let Some(Parked { mut head, mut behind }) = self.parked.remove(&key) else { return };
-        self.pipeline.count_parked(-1);
-        self.pipeline.count_retry();
-        loop {
-            if let Next::Park(head) = self.pipeline.attempt(vec![head]).await {
-                self.park(Parked { head: *head, behind });
-                return;
-            }
-            let Some(next) = behind.pop_front() else { return };
-            let Some(taken) = self.pipeline.read(next).await else { return };
-            head = taken;
+        let Some(first) = self.parked.get_mut(&key).and_then(|parked| parked.first.take()) else {
+            return;
+        };
+        self.pipeline.instruments.retried();
+        self.attempt(key, First::Read(Box::new(first)));
+    }
+
+    fn attempt(&mut self, key: Key, first: First) {
+        let pipeline = Arc::clone(&self.pipeline);
+        self.attempts.spawn(async move {
+            let next = attempt_first(&pipeline, first).await;
+            (key, next)
+        });
+    }
+
+    /// Parks the key again, or goes on with what waits behind.
+    fn attempted(&mut self, attempted: Result<(Key, Next), JoinError>) {
+        let (key, next) = match attempted {
+            Ok(attempted) => attempted,
+            // As it would in the lane itself: the run ends, and the next one gets the message again.
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            Err(_) => return,
+        };
+        if let Next::Park(first, wait) = next {
+            self.park(*first, wait);
+            return;
+        }
+        let behind = self.parked.get_mut(&key).and_then(|parked| parked.behind.pop_front());
+        if let Some(next) = behind {
+            self.attempt(key, First::Unread(next));
+        } else {
+            self.parked.remove(&key);
+            self.pipeline.instruments.parked(-1);
         }
     }
+}
+
+async fn attempt_first(pipeline: &Pipeline, first: First) -> Next {
+    // It is never closed.
+    let _permit = pipeline.aside.acquire().await;
+    let taken = match first {
+        First::Read(taken) => *taken,
+        First::Unread(queued) => match pipeline.read(queued).await {
+            Read::Taken(taken) => *taken,
+            Read::Revoked | Read::Shutdown => return Next::Nothing,
+        },
+    };
+    pipeline.attempt(vec![taken]).await
 }

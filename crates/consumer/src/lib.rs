@@ -2,6 +2,7 @@
 
 mod attempt;
 mod consumer;
+mod database;
 mod dead_letters;
 mod failure;
 mod faults;
@@ -27,7 +28,6 @@ mod subscription;
 mod topics;
 mod verdict;
 mod versions;
-mod wait;
 
 pub use consumer::Consumer;
 pub use failure::{Class, Failure};

@@ -1,6 +1,7 @@
 //! A message on its way: read once, then attempted until it is settled.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use envelope::{Envelope, RawEvent};
 use kafka::{DecodeError, Record};
@@ -11,6 +12,7 @@ use crate::handler::{Decoded, Erased};
 use crate::history::History;
 use crate::partitions::Ticket;
 use crate::replay::Replay;
+use crate::status::Held;
 use crate::subscription::{Mode, Route, Subscription};
 
 /// A record that waits for its lane.
@@ -36,6 +38,8 @@ pub(crate) struct Taken {
     pub(crate) history: Arc<History>,
     /// Attempts that failed, or did not end.
     pub(crate) retries: u32,
+    /// What has been in its way since when, if something is.
+    pub(crate) conflict: Option<Conflict>,
     pub(crate) replay: Option<Replay>,
     pub(crate) content: Content,
     /// Open until the message is settled; attempts that fail are recorded as span events.
@@ -65,6 +69,26 @@ impl Taken {
             Content::Event(message) => Some(message.envelope()),
             Content::Ignored | Content::Unreadable(_) => None,
         }
+    }
+}
+
+/// Something outside of a message keeps it from being processed: a lock, for instance.
+#[derive(Debug)]
+pub(crate) struct Conflict {
+    /// Attempts that met it.
+    pub(crate) attempts: u32,
+    /// When the first of them failed.
+    pub(crate) since: Instant,
+    /// Commits of the subscription by then.
+    pub(crate) commits: u64,
+    /// Shows it in the status, once it lasts.
+    pub(crate) shown: Option<Held>,
+}
+
+impl Conflict {
+    /// Creates one that begins now. `commits` is the number of the subscription's commits until now.
+    pub(crate) fn new(commits: u64) -> Self {
+        Self { attempts: 0, since: Instant::now(), commits, shown: None }
     }
 }
 

@@ -1,5 +1,9 @@
 use std::time::Duration;
 
+/// The wait after the first attempt that met a conflict, doubled up to the last.
+const FIRST_CONFLICT_BACKOFF: Duration = Duration::from_millis(250);
+const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
+
 /// How a consumer works.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
@@ -14,6 +18,9 @@ pub struct Options {
     pub first_backoff: Duration,
     /// See `first_backoff`.
     pub backoff_factor: u32,
+    /// How long a message may be in conflict with something outside of it, a lock for instance, while other messages are
+    /// committed. Until then its attempts are not counted.
+    pub conflict_limit: Duration,
     /// How long a handler may take. Below Postgres' `idle_in_transaction_session_timeout`, so that it is
     /// the handler that is blamed.
     pub handler_timeout: Duration,
@@ -40,6 +47,7 @@ impl Default for Options {
             retries: 3,
             first_backoff: Duration::from_millis(500),
             backoff_factor: 4,
+            conflict_limit: Duration::from_mins(15),
             handler_timeout: Duration::from_secs(10),
             max_replays: 5,
             inbox_retention: Some(Duration::from_hours(45 * 24)),
@@ -80,6 +88,13 @@ impl Options {
         let factor = self.backoff_factor.saturating_pow(retry.saturating_sub(1));
         let jitter = 0.8 + fastrand::f64() * 0.4;
         self.first_backoff.saturating_mul(factor).min(Duration::from_hours(1)).mul_f64(jitter)
+    }
+
+    /// The wait after so many attempts that met a conflict.
+    pub(crate) fn conflict_backoff(attempts: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(attempts.saturating_sub(1));
+        let jitter = 0.8 + fastrand::f64() * 0.4;
+        FIRST_CONFLICT_BACKOFF.saturating_mul(factor).min(LAST_CONFLICT_BACKOFF).mul_f64(jitter)
     }
 }
 

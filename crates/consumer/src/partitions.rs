@@ -120,6 +120,11 @@ impl Partitions {
         Ticket { partition, epoch, offset: record.offset }
     }
 
+    /// Returns whether a message's partition is still assigned to this instance.
+    pub(crate) fn has(&self, ticket: &Ticket) -> bool {
+        self.lock().of(ticket).is_some_and(|partition| !partition.revoked)
+    }
+
     /// Asks for leave to work on a message. None: its partition belongs to another instance by now, or
     /// everything is being closed; whoever has the partition next will get the message.
     pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<InProgress> {

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::database::{Database, Probed};
 use crate::dead_letters::DeadLetters;
 use crate::instruments::Instruments;
 use crate::message::{Queued, Taken};
@@ -13,16 +16,21 @@ use crate::partitions::{InProgress, Partitions};
 use crate::reader::Reader;
 use crate::status::Status;
 use crate::verdict::{Judge, Verdict};
-use crate::wait::Wait;
+
+/// The wait before the history of a partition is read again.
+const READ_AGAIN: Duration = Duration::from_millis(250);
 
 pub(crate) struct Pipeline {
     pub(crate) reader: Reader,
     pub(crate) judge: Judge,
     pub(crate) dead_letters: DeadLetters,
+    pub(crate) database: Database,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) status: Status,
     pub(crate) options: Options,
     pub(crate) instruments: Instruments,
+    /// How many parked keys of all lanes may be attempted at once, beside what the lanes do.
+    pub(crate) aside: Semaphore,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -32,104 +40,124 @@ pub(crate) enum Next {
     Nothing,
     /// Attempt each by itself.
     Apart(Vec<Taken>),
-    /// Attempt it again after its backoff.
-    Park(Box<Taken>),
+    /// Attempt each by itself, while others go on.
+    Aside(Vec<Taken>),
+    /// Attempt it again after that time, while others go on.
+    Park(Box<Taken>, Duration),
+}
+
+/// What became of a record that was to be read.
+pub(crate) enum Read {
+    /// It was read, with how often it was attempted before.
+    Taken(Box<Taken>),
+    /// It belongs to another instance by now.
+    Revoked,
+    /// Shutdown came first.
+    Shutdown,
 }
 
 impl Pipeline {
-    /// Begins with a record: reads it, and how often it was attempted before. Returns `None` at shutdown.
-    pub(crate) async fn read(&self, queued: Queued) -> Option<Taken> {
-        let mut wait = Wait::new(&self.status, &self.shutdown);
-        let history = loop {
-            match self.reader.history(&queued).await {
-                Ok(history) => break history,
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "no history yet");
-                    if !wait.once_more().await {
-                        return None;
-                    }
-                }
-            }
-        };
-        Some(self.reader.read(queued, history))
-    }
-
-    /// Attempts messages that are still this instance's, and carries out the verdict as far as it is not the lane's to do.
-    /// Waits while the database is unavailable.
-    pub(crate) async fn attempt(&self, mut taken: Vec<Taken>) -> Next {
-        let mut wait = Wait::new(&self.status, &self.shutdown);
+    /// Begins with a record. Waits while the database is unavailable.
+    pub(crate) async fn read(&self, queued: Queued) -> Read {
+        let mut shown = None;
         loop {
-            tokio::select! {
-                () = self.status.not_halted() => {}
-                () = self.shutdown.cancelled() => return Next::Nothing,
+            // Asked for its history, a partition counts as this instance's.
+            if !self.partitions.has(&queued.ticket) {
+                return Read::Revoked;
             }
-            let running = self.begin(&mut taken);
-            match self.judge.judge(&mut taken).await {
-                Verdict::Settled => {
-                    finish(&taken, running);
-                    return Next::Nothing;
-                }
-                Verdict::Apart => return Next::Apart(taken),
-                Verdict::Retry => {
-                    return taken.pop().map_or(Next::Nothing, |it| Next::Park(Box::new(it)));
-                }
-                Verdict::DeadLetter(reason) => {
-                    if let [letter] = &*taken
-                        && self.dead_letters.write_through(letter, reason, &self.shutdown).await
-                    {
-                        finish(&taken, running);
+            match self.reader.history(&queued).await {
+                Ok(history) => return Read::Taken(Box::new(self.reader.read(queued, history))),
+                Err(error) => {
+                    if shown.is_none() {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "attempts of a partition can't be read, retrying");
                     }
-                    return Next::Nothing;
-                }
-                Verdict::Wait => {
-                    // Not while waiting: a revocation must not wait for the database.
-                    drop(running);
-                    if !wait.once_more().await {
-                        return Next::Nothing;
+                    shown = Some(self.status.wait(error.to_string()));
+                    let probed = self.probe().await;
+                    let wait = self.shutdown.run_until_cancelled(sleep(READ_AGAIN));
+                    if probed == Probed::Shutdown || wait.await.is_none() {
+                        return Read::Shutdown;
                     }
                 }
             }
         }
     }
 
+    /// Attempts messages that are still this instance's, and carries out the verdict as far as it is not the lane's to do.
+    /// Waits while the database is unavailable.
+    pub(crate) async fn attempt(&self, mut taken: Vec<Taken>) -> Next {
+        loop {
+            tokio::select! {
+                () = self.status.not_halted() => {}
+                () = self.shutdown.cancelled() => return Next::Nothing,
+            }
+            let begun = self.begin(&mut taken);
+            let failure = match self.judge.judge(&mut taken).await {
+                Verdict::Unavailable(failure) => failure,
+                verdict => return self.carry_out(verdict, taken, begun).await,
+            };
+            // Not while waiting: a revocation must not wait for the database.
+            drop(begun);
+            match self.probe().await {
+                Probed::Recovered => {}
+                Probed::Shutdown => return Next::Nothing,
+                Probed::Sound => {
+                    let begun = self.begin(&mut taken);
+                    let verdict = match &mut *taken {
+                        [one] => self.judge.judge_conflict(one, failure).await,
+                        _ => Verdict::Aside,
+                    };
+                    return self.carry_out(verdict, taken, begun).await;
+                }
+            }
+        }
+    }
+
+    async fn probe(&self) -> Probed {
+        self.database.probe(Instant::now()).await
+    }
+
+    async fn carry_out(
+        &self,
+        verdict: Verdict,
+        mut taken: Vec<Taken>,
+        begun: Vec<InProgress>,
+    ) -> Next {
+        match verdict {
+            Verdict::Settled => {
+                finish(&taken, begun);
+                Next::Nothing
+            }
+            Verdict::Apart => Next::Apart(taken),
+            Verdict::Aside | Verdict::Unavailable(_) => Next::Aside(taken),
+            Verdict::RetryIn(wait) => {
+                taken.pop().map_or(Next::Nothing, |it| Next::Park(Box::new(it), wait))
+            }
+            Verdict::DeadLetter(reason) => {
+                if let [letter] = &*taken
+                    && self.dead_letters.write_through(letter, reason, &self.shutdown).await
+                {
+                    finish(&taken, begun);
+                }
+                Next::Nothing
+            }
+        }
+    }
+
     /// Drops what belongs to another instance by now, and holds the rest in its partition.
     fn begin(&self, taken: &mut Vec<Taken>) -> Vec<InProgress> {
-        let mut running = Vec::with_capacity(taken.len());
+        let mut begun = Vec::with_capacity(taken.len());
         taken.retain(|it| {
-            let begun = self.partitions.begin(it.ticket());
-            begun.map(|begun| running.push(begun)).is_some()
+            let held = self.partitions.begin(it.ticket());
+            held.map(|held| begun.push(held)).is_some()
         });
-        running
-    }
-
-    pub(crate) fn must_be_alone(&self, taken: &Taken) -> bool {
-        self.judge.must_be_alone(taken)
-    }
-
-    pub(crate) fn max_batch(&self) -> usize {
-        self.options.max_batch
-    }
-
-    pub(crate) fn backoff(&self, retry: u32) -> Duration {
-        self.options.backoff(retry)
-    }
-
-    pub(crate) fn shutdown(&self) -> &CancellationToken {
-        &self.shutdown
-    }
-
-    pub(crate) fn count_parked(&self, change: i64) {
-        self.instruments.parked(change);
-    }
-
-    pub(crate) fn count_retry(&self) {
-        self.instruments.retried();
+        begun
     }
 }
 
-fn finish(taken: &[Taken], running: Vec<InProgress>) {
-    for (taken, running) in taken.iter().zip(running) {
+fn finish(taken: &[Taken], begun: Vec<InProgress>) {
+    for (taken, begun) in taken.iter().zip(begun) {
         taken.history.settled_one();
-        running.finish();
+        begun.finish();
     }
 }

@@ -49,7 +49,7 @@ impl Reader {
         };
         let content = Content::read(decoded, &origin, &self.subscription, &span);
         let retries = history.of(record.offset).times;
-        Taken { queued, history, retries, replay, content, span }
+        Taken { queued, history, retries, conflict: None, replay, content, span }
     }
 
     /// Only of the group's own retry topic: nobody else's headers are to be believed.

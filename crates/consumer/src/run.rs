@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kafka::TopicsError;
 use kafka::rdkafka::error::KafkaError;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinError;
 use tokio::time::{sleep, timeout};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::consumer::Consumer;
+use crate::database::Database;
 use crate::dead_letters::DeadLetters;
 use crate::history::Histories;
 use crate::intake::{Context, Intake};
@@ -175,8 +177,9 @@ fn watch(
     run: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    let Consumer { pool, kafka, options, status, .. } = consumer;
-    let pruning = retention::prune(pool.clone(), consumer.group(), options.clone(), run.clone());
+    let Consumer { housekeeping, kafka, options, status, .. } = consumer;
+    let pruning =
+        retention::prune(housekeeping.clone(), consumer.group(), options.clone(), run.clone());
     tasks.spawn(pruning);
     if !found.all_well {
         tasks.spawn(topics.look_again(found.readable.len(), run.clone()));
@@ -222,8 +225,21 @@ fn pipeline(
     )?;
     Ok(Pipeline {
         reader: Reader::new(Arc::clone(subscription), Arc::clone(&histories), kafka.clone()),
-        judge: Judge::new(consumer.attempts(), histories, options.retries, options.max_replays),
+        judge: Judge::new(
+            consumer.attempts(),
+            Arc::clone(&histories),
+            options.clone(),
+            status.clone(),
+        ),
         dead_letters,
+        database: Database::new(
+            consumer.housekeeping.clone(),
+            consumer.group(),
+            histories.instance().to_owned(),
+            status.clone(),
+            shutdown.clone(),
+        ),
+        aside: Semaphore::new((options.lanes / 2).max(1)),
         partitions,
         status: status.clone(),
         options: options.clone(),

@@ -11,8 +11,8 @@ pub enum State {
     Running,
     /// It consumes what it can. Each problem is a sentence: a topic that is missing, for instance.
     Troubled(Vec<String>),
-    /// The database is unavailable; messages wait.
-    Waiting,
+    /// The database is unavailable, and messages wait. Says why.
+    Waiting(String),
     /// Nothing is consumed, so that nothing is lost. Says why.
     Halted(String),
     /// It has ended.
@@ -25,7 +25,7 @@ impl fmt::Display for State {
         match self {
             Self::Running => f.write_str("running"),
             Self::Troubled(problems) => write!(f, "troubled: {}", problems.join("; ")),
-            Self::Waiting => f.write_str("waiting for the database"),
+            Self::Waiting(why) => write!(f, "waiting for the database: {why}"),
             Self::Halted(why) => write!(f, "halted: {why}"),
             Self::Stopped => f.write_str("stopped"),
         }
@@ -36,12 +36,16 @@ impl fmt::Display for State {
 #[derive(Clone, Debug, Default)]
 pub struct Status(Arc<watch::Sender<Conditions>>);
 
+/// Reasons, and how often each of them holds.
+type Reasons = BTreeMap<String, usize>;
+
 #[derive(Debug, Default)]
 struct Conditions {
     stopped: bool,
-    /// How often each reason holds.
-    halts: BTreeMap<String, usize>,
-    waits: usize,
+    halts: Reasons,
+    waits: Reasons,
+    /// Keys that wait because something is in their way.
+    parked: Reasons,
     /// By what found them.
     problems: BTreeMap<&'static str, Vec<String>>,
 }
@@ -50,31 +54,37 @@ impl Status {
     /// Returns the most serious state that holds.
     pub fn state(&self) -> State {
         let conditions = self.0.borrow();
-        let problems = || conditions.problems.values().flatten().cloned().collect::<Vec<_>>();
+        let first = |reasons: &Reasons| reasons.keys().next().cloned();
         if conditions.stopped {
             State::Stopped
-        } else if let Some(why) = conditions.halts.keys().next() {
-            State::Halted(why.clone())
-        } else if conditions.waits > 0 {
-            State::Waiting
-        } else if conditions.problems.is_empty() {
-            State::Running
+        } else if let Some(why) = first(&conditions.halts) {
+            State::Halted(why)
+        } else if let Some(why) = first(&conditions.waits) {
+            State::Waiting(why)
         } else {
-            State::Troubled(problems())
+            let problems = conditions.problems();
+            if problems.is_empty() { State::Running } else { State::Troubled(problems) }
         }
     }
 
     /// Halts until the guard is dropped.
     pub(crate) fn halt(&self, why: impl Into<String>) -> Held {
-        let why = why.into();
-        self.0.send_modify(|it| *it.halts.entry(why.clone()).or_default() += 1);
-        Held { status: self.clone(), condition: Condition::Halted(why) }
+        self.hold(Condition::Halted, why.into())
     }
 
     /// Waits for the database until the guard is dropped.
-    pub(crate) fn wait(&self) -> Held {
-        self.0.send_modify(|it| it.waits += 1);
-        Held { status: self.clone(), condition: Condition::Waiting }
+    pub(crate) fn wait(&self, why: impl Into<String>) -> Held {
+        self.hold(Condition::Waiting, why.into())
+    }
+
+    /// Has one more key that waits, until the guard is dropped, because something is in its way.
+    pub(crate) fn park(&self, why: impl Into<String>) -> Held {
+        self.hold(Condition::Parked, why.into())
+    }
+
+    fn hold(&self, condition: Condition, why: String) -> Held {
+        self.0.send_modify(|it| *it.reasons(condition).entry(why.clone()).or_default() += 1);
+        Held { status: self.clone(), condition, why }
     }
 
     /// Replaces the problems that `found_by` found before. Returns whether they are others.
@@ -100,27 +110,54 @@ impl Status {
     }
 }
 
+impl Conditions {
+    fn reasons(&mut self, condition: Condition) -> &mut Reasons {
+        match condition {
+            Condition::Halted => &mut self.halts,
+            Condition::Waiting => &mut self.waits,
+            Condition::Parked => &mut self.parked,
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let parked = self.parked.iter().map(|(why, keys)| match keys {
+            1 => format!("1 key is parked: {why}"),
+            _ => format!("{keys} keys are parked: {why}"),
+        });
+        self.problems.values().flatten().cloned().chain(parked).collect()
+    }
+}
+
 /// Holds a state while it lives.
+#[derive(Debug)]
 pub(crate) struct Held {
     status: Status,
     condition: Condition,
+    why: String,
 }
 
+impl Held {
+    /// Returns why the state holds.
+    pub(crate) fn why(&self) -> &str {
+        &self.why
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Condition {
-    Halted(String),
+    Halted,
     Waiting,
+    Parked,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.status.0.send_modify(|it| match &self.condition {
-            Condition::Waiting => it.waits -= 1,
-            Condition::Halted(why) => {
-                if let Some(holds) = it.halts.get_mut(why) {
-                    *holds -= 1;
-                    if *holds == 0 {
-                        it.halts.remove(why);
-                    }
+        self.status.0.send_modify(|it| {
+            let reasons = it.reasons(self.condition);
+            if let Some(holds) = reasons.get_mut(&self.why) {
+                *holds -= 1;
+                if *holds == 0 {
+                    reasons.remove(&self.why);
                 }
             }
         });
@@ -138,13 +175,18 @@ mod tests {
         assert!(status.set_problems("topics", vec!["the topic t is missing".into()]));
         assert!(!status.set_problems("topics", vec!["the topic t is missing".into()]), "no news");
         assert_eq!(status.state().to_string(), "troubled: the topic t is missing");
-        let waiting = status.wait();
-        assert_eq!(status.state(), State::Waiting);
+        let parked = [status.park("a lock"), status.park("a lock")];
+        let told = "troubled: the topic t is missing; 2 keys are parked: a lock";
+        assert_eq!(status.state().to_string(), told);
+        drop(parked);
+        let waiting = status.wait("it is read-only");
+        let told = "waiting for the database: it is read-only";
+        assert_eq!(status.state().to_string(), told);
         let (one, other) = (status.halt("no room"), status.halt("no room"));
         drop(one);
         assert_eq!(status.state().to_string(), "halted: no room");
         drop(other);
-        assert_eq!(status.state(), State::Waiting);
+        assert_eq!(status.state().to_string(), told);
         drop(waiting);
         assert!(status.set_problems("topics", Vec::new()));
         assert_eq!(status.state(), State::Running);

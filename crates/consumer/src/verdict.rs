@@ -1,6 +1,7 @@
 //! What becomes of messages: an attempt is made, and its result is judged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka::{Reason, Record};
 use tracing::Instrument;
@@ -8,9 +9,14 @@ use tracing::Instrument;
 use crate::attempt::{Attempts, Bookkeeping};
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
-use crate::message::{Content, Message, Taken};
+use crate::message::{Conflict, Content, Message, Taken};
+use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::spans;
+use crate::status::Status;
+
+/// After how many attempts a conflict is shown in the status: one that passes at once is no news.
+const SHOWN_AFTER: u32 = 2;
 
 /// What is to be done with the messages of an attempt.
 pub(crate) enum Verdict {
@@ -18,10 +24,12 @@ pub(crate) enum Verdict {
     Settled,
     /// Each is to be attempted by itself.
     Apart,
-    /// It is to be attempted again after its backoff.
-    Retry,
-    /// Something that every message needs is unavailable: wait, and attempt again without counting.
-    Wait,
+    /// Each is to be attempted by itself, while others go on: one of them meets a conflict.
+    Aside,
+    /// It is to be attempted again after that time.
+    RetryIn(Duration),
+    /// The database may be unavailable, which a write tells.
+    Unavailable(Failure),
     /// It is to be written to the dead letters.
     DeadLetter(Reason),
 }
@@ -30,10 +38,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Judge {
     attempts: Attempts,
     histories: Arc<Histories>,
-    /// Retries before a message is a dead letter.
-    retries: u32,
-    /// Replays in vain before a dead letter is parked.
-    max_replays: u32,
+    options: Options,
+    status: Status,
 }
 
 /// A message had all its attempts, and it is not known how the last one ended.
@@ -48,16 +54,17 @@ impl Judge {
     pub(crate) fn new(
         attempts: Attempts,
         histories: Arc<Histories>,
-        retries: u32,
-        max_replays: u32,
+        options: Options,
+        status: Status,
     ) -> Self {
-        Self { attempts, histories, retries, max_replays }
+        Self { attempts, histories, options, status }
     }
 
     /// Whether a message can't share a transaction with others: one that failed before, or was under way when a process
     /// died; a replay, which has an outcome of its own; one that is no event; any, while faults are to strike.
     pub(crate) fn must_be_alone(&self, taken: &Taken) -> bool {
         taken.retries > 0
+            || taken.conflict.is_some()
             || taken.replay.is_some()
             || !matches!(taken.content, Content::Event(_))
             || self.attempts.faults.any()
@@ -75,17 +82,27 @@ impl Judge {
         }
     }
 
-    async fn judge_several(&self, taken: &[Taken]) -> Verdict {
+    async fn judge_several(&self, taken: &mut [Taken]) -> Verdict {
         let span = spans::of_batch(taken, &self.attempts.group);
         match self.attempt(taken).instrument(span).await {
             Ok(()) => Verdict::Settled,
+            Err(failure) if failure.class() == Class::Unavailable => {
+                self.attempts.instruments.unavailable();
+                Verdict::Unavailable(failure)
+            }
             Err(failure) => {
                 tracing::warn!(
                     error = &failure as &dyn std::error::Error,
                     messages = taken.len(),
                     "batch failed, attempting each of its messages by itself"
                 );
-                Verdict::Apart
+                if failure.class() != Class::Conflict {
+                    return Verdict::Apart;
+                }
+                for it in taken {
+                    it.conflict.get_or_insert_with(|| Conflict::new(self.attempts.commits()));
+                }
+                Verdict::Aside
             }
         }
     }
@@ -94,19 +111,19 @@ impl Judge {
         match self.is_parked(taken).await {
             Ok(true) => return Verdict::Settled,
             Ok(false) => {}
-            Err(error) => return self.judge_failure(taken, error.into()).await,
+            Err(error) => return self.judge_failure(taken, Failure::own(error)).await,
         }
         let failure = match &taken.content {
             Content::Ignored => match self.ignore(taken).await {
                 Ok(()) => return Verdict::Settled,
-                Err(error) => error.into(),
+                Err(error) => Failure::own(error),
             },
             Content::Unreadable(failure) => {
                 log(failure, taken);
                 return Verdict::DeadLetter(failure.reason());
             }
             // Its last attempt ended the process, or the time for its dead letter.
-            Content::Event(_) if taken.retries > self.retries => {
+            Content::Event(_) if taken.retries > self.options.retries => {
                 let before = taken.history.of(taken.record().offset);
                 Failure::transient(HadAllAttempts(before.reason))
             }
@@ -123,22 +140,44 @@ impl Judge {
         match failure.class() {
             Class::Unavailable => {
                 self.attempts.instruments.unavailable();
-                Verdict::Wait
+                Verdict::Unavailable(failure)
             }
-            Class::Transient if taken.retries < self.retries => {
-                taken.retries += 1;
-                self.note_failure(taken, &failure).await;
-                Verdict::Retry
-            }
-            Class::Transient | Class::Permanent => Verdict::DeadLetter(failure.reason()),
+            Class::Conflict => self.judge_conflict(taken, failure).await,
+            Class::Transient => self.judge_transient(taken, failure).await,
+            Class::Permanent => Verdict::DeadLetter(failure.reason()),
         }
+    }
+
+    /// Judges a failure that is neither the message's fault nor that of the database. It is counted once it has lasted for
+    /// long while other messages were committed.
+    pub(crate) async fn judge_conflict(&self, taken: &mut Taken, failure: Failure) -> Verdict {
+        let commits = self.attempts.commits();
+        let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
+        conflict.attempts += 1;
+        if conflict.attempts == SHOWN_AFTER {
+            conflict.shown = Some(self.status.park(failure.to_string()));
+        }
+        let others_succeed = commits > conflict.commits;
+        if conflict.since.elapsed() < self.options.conflict_limit || !others_succeed {
+            return Verdict::RetryIn(Options::conflict_backoff(conflict.attempts));
+        }
+        self.judge_transient(taken, failure).await
+    }
+
+    async fn judge_transient(&self, taken: &mut Taken, failure: Failure) -> Verdict {
+        if taken.retries >= self.options.retries {
+            return Verdict::DeadLetter(failure.reason());
+        }
+        taken.retries += 1;
+        self.note_failure(taken, &failure).await;
+        Verdict::RetryIn(self.options.backoff(taken.retries))
     }
 
     /// Parks a replay that failed too often before, whatever is to be said of it now.
     async fn is_parked(&self, taken: &Taken) -> sqlx::Result<bool> {
         let Some(replay) = &taken.replay else { return Ok(false) };
         let Attempts { pool, group, instruments, .. } = &self.attempts;
-        let parked = replay.park(pool, group, self.max_replays).await?;
+        let parked = replay.park(pool, group, self.options.max_replays).await?;
         if parked {
             instruments.settled(Outcome::Parked);
         }
@@ -167,16 +206,18 @@ impl Judge {
             (_, []) => {}
             ([suspect], _) if suspect.retries > 0 => {
                 _exclusive = self.histories.exclusive().await;
-                self.histories.note(suspect.record(), suspect.retries + 1, None).await?;
+                let noted = self.histories.note(suspect.record(), suspect.retries + 1, None).await;
+                noted.map_err(Failure::own)?;
             }
             _ => {
                 _shared = self.histories.shared().await;
-                self.histories.mark(&cautious).await?;
+                self.histories.mark(&cautious).await.map_err(Failure::own)?;
             }
         }
         let bookkeeping = Bookkeeping {
             noted: cautious.iter().copied().chain(failed_before).collect(),
             replay: taken.iter().find_map(|it| it.replay.as_ref()),
+            met_conflict: taken.iter().any(|it| it.conflict.is_some()),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
         let outcomes = self.attempts.make(&messages, bookkeeping).await?;

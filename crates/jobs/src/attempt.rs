@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
+use pg::ErrorClass;
 use telemetry::query_span;
 use tokio::task::JoinError;
 use tokio::time::{sleep, timeout};
@@ -21,6 +22,10 @@ use crate::queue::{Claimed, Queue, Then};
 const STATEMENT: Duration = Duration::from_secs(10);
 /// The wait before it is tried again.
 const BACKOFF: Duration = Duration::from_millis(500);
+
+/// The wait after an attempt that is not counted, and how long attempts are not counted.
+const POSTPONED: Duration = Duration::from_secs(5);
+const POSTPONED_FOR: Duration = Duration::from_mins(15);
 
 /// Failures that are no handler's.
 #[derive(Debug, thiserror::Error)]
@@ -145,9 +150,14 @@ impl Begun {
 
     async fn has_failed(self: &Arc<Self>, failure: Failure) {
         let Attempt { kind, instruments, .. } = &self.attempt;
-        let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
-        let then = Arc::new(wait.map_or(Then::Failed, Then::RetryAfter));
-        instruments.failed(kind.name);
+        let then = if self.is_blameless(&failure) {
+            Then::Postpone(POSTPONED)
+        } else {
+            let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
+            instruments.failed(kind.name);
+            wait.map_or(Then::Failed, Then::RetryAfter)
+        };
+        let then = Arc::new(then);
         say(&failure, &then);
         let failure = Arc::new(failure);
         let record = |hook_failed: Option<String>| {
@@ -168,7 +178,7 @@ impl Begun {
         }
         match (recorded, &*then) {
             (Ok(true), Then::Failed) => instruments.dead(kind.name),
-            (Ok(true), Then::RetryAfter(_)) => {}
+            (Ok(true), Then::RetryAfter(_) | Then::Postpone(_)) => {}
             (Ok(false), _) => late(),
             (Err(error), _) => {
                 let error = &error as &dyn std::error::Error;
@@ -178,6 +188,14 @@ impl Begun {
                 );
             }
         }
+    }
+
+    /// Whether the database failed, or another transaction was in the way: not the job's fault, unless it goes on for long
+    /// while the queue itself can be written. Recording it waits for the database, so what it lasts counts from there.
+    fn is_blameless(&self, failure: &Failure) -> bool {
+        let fault = pg::classify_chain(failure.error());
+        matches!(fault, Some(ErrorClass::Unavailable | ErrorClass::Conflict))
+            && self.attempt.job.postponed_for() < POSTPONED_FOR
     }
 
     /// The fence comes first: it locks the row, so the hook runs only for an attempt that counts.
@@ -237,16 +255,20 @@ where
     loop {
         let task = tokio::spawn(transaction().instrument(query_span("settle job")));
         let error = match timeout(STATEMENT, task).await {
-            Ok(Ok(Err(error))) if pg::is_unavailable(&error) => error,
+            Ok(Ok(Err(error))) if is_worth_waiting(&error) => error,
             Ok(ended) => return Ok(ended??),
             Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
         };
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "what came of a job is not recorded yet: the database is away"
+            "database unavailable, retrying to record what came of a job"
         );
         sleep(BACKOFF).await;
     }
+}
+
+fn is_worth_waiting(error: &sqlx::Error) -> bool {
+    matches!(pg::classify(error), ErrorClass::Unavailable | ErrorClass::Conflict)
 }
 
 fn say(failure: &Failure, then: &Then) {
@@ -257,6 +279,11 @@ fn say(failure: &Failure, then: &Then) {
         Then::RetryAfter(wait) => {
             tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
         }
+        Then::Postpone(wait) => tracing::warn!(
+            error,
+            retry_in = ?wait,
+            "an attempt at a job failed, and is not counted: the database was unavailable or busy"
+        ),
         Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
     }
 }

@@ -32,11 +32,18 @@ pub(crate) struct Claimed {
     traceparent: Option<String>,
     tracestate: Option<String>,
     created_at: OffsetDateTime,
+    /// How many seconds ago its attempts were first not counted, if they are not.
+    postponed_for: Option<f64>,
 }
 
 impl Claimed {
     pub(crate) fn attempt(&self) -> u32 {
         self.attempts.unsigned_abs()
+    }
+
+    /// Returns how long its attempts have not been counted.
+    pub(crate) fn postponed_for(&self) -> Duration {
+        Duration::try_from_secs_f64(self.postponed_for.unwrap_or_default()).unwrap_or_default()
     }
 
     pub(crate) fn subject(&self) -> Option<&str> {
@@ -66,6 +73,8 @@ impl Claimed {
 /// What becomes of a job whose attempt failed.
 pub(crate) enum Then {
     RetryAfter(Duration),
+    /// Attempt it again after that time; this attempt does not count.
+    Postpone(Duration),
     Failed,
 }
 
@@ -114,7 +123,7 @@ impl Queue {
                      'error', 'it did not end: its worker died, or was away for longer than its lease') end
              from due where job.id = due.id
              returning job.id, kind, payload, attempts, subject, correlation_id, traceparent, tracestate,
-                       created_at",
+                       created_at, extract(epoch from now() - postponed_since)::float8 as postponed_for",
         )
         .bind(&places.kinds)
         .bind(&places.of_kind)
@@ -160,13 +169,14 @@ impl Queue {
         then: &Then,
     ) -> sqlx::Result<bool> {
         let wait = match then {
+            Then::Postpone(wait) => return self.postpone(tx, job, *wait).await,
             Then::RetryAfter(wait) => Some(wait.as_secs_f64()),
             Then::Failed => None,
         };
         let failed = sqlx::query(
             "update job
              set worker = null, run_at = now() + make_interval(secs => coalesce($4, 0)),
-                 failed_at = case when $4 is null then now() end,
+                 failed_at = case when $4 is null then now() end, postponed_since = null,
                  errors = jsonb_path_query_array(errors, '$[last - 18 to last]')
                      || jsonb_build_object('attempt', attempts, 'at', now(), 'error', $5::text)
              where id = $1 and worker = $2 and attempts = $3",
@@ -179,6 +189,28 @@ impl Queue {
         .execute(tx)
         .await?;
         Ok(failed.rows_affected() == 1)
+    }
+
+    /// Gives a job back without its attempt.
+    async fn postpone(
+        &self,
+        tx: &mut PgConnection,
+        job: &Claimed,
+        wait: Duration,
+    ) -> sqlx::Result<bool> {
+        let postponed = sqlx::query(
+            "update job
+             set worker = null, attempts = attempts - 1, run_at = now() + make_interval(secs => $4),
+                 postponed_since = coalesce(postponed_since, now())
+             where id = $1 and worker = $2 and attempts = $3",
+        )
+        .bind(job.id)
+        .bind(self.worker)
+        .bind(job.attempts)
+        .bind(wait.as_secs_f64())
+        .execute(tx)
+        .await?;
+        Ok(postponed.rows_affected() == 1)
     }
 
     /// Gives back whatever this worker has, with the attempt, which was not the job's fault.

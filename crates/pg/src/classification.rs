@@ -1,18 +1,48 @@
-/// Returns `true` if the server was unavailable, rather than asked for something that it can't do: whoever sent the
-/// statement should wait and send it again, and count no attempt.
+use crate::refusals;
+
+/// Whose fault an error of the database is, and so what the caller should do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorClass {
+    /// The server can't be reached, or refuses whatever it is asked: wait, and count no attempt.
+    ///
+    /// These are a connection that could not be made or was lost (also class 08), and
+    ///
+    /// | SQLSTATE | meaning |
+    /// | --- | --- |
+    /// | 25006 | it is read-only: a standby, or demoted to one |
+    /// | 28 | it refuses the login |
+    /// | 3D | the database does not exist |
+    /// | 53 | it is out of resources: connections, memory, disk |
+    /// | 57P | it shuts down or starts up, or ended the session |
+    /// | 58 | its system fails: an I/O error |
+    ///
+    /// A lost connection can also be the fault of the statement that was sent. A write that succeeds right after it tells.
+    Unavailable,
+    /// Another transaction is in the way: roll back, let others go first, and try again.
+    ///
+    /// | SQLSTATE | meaning |
+    /// | --- | --- |
+    /// | 40 | rolled back the transaction: serialization failure, deadlock |
+    /// | 55P03 | did not grant a lock in time |
+    /// | 57014 | cancelled the statement, which took too long |
+    /// | 25P03, 25P04 | ended the session, whose transaction was idle or open for too long |
+    Conflict,
+    /// The session may not do that (42501): rights are missing, or a row-level policy refuses the row.
+    Denied,
+    /// The values can't be stored: class 22 (a number out of range, NUL in a text) or 54 (a row or an index entry that is
+    /// too large).
+    Data,
+    /// Anything else: a constraint, a statement that is wrong, no row where there should be one.
+    Other,
+}
+
+/// Returns whose fault an error is.
 ///
-/// These are a connection that could not be made or was lost (also class 08), and a server that
-///
-/// | SQLSTATE | meaning |
-/// | --- | --- |
-/// | 53 | is out of resources: connections, memory, disk |
-/// | 57P0 | shuts down, starts up, or dropped the database |
-/// | 25P03 | ended the session: idle in a transaction for too long |
-/// | 40001, 40P01 | rolled back the transaction: serialization failure, deadlock |
-/// | 55P03 | did not grant a lock in time |
+/// A server that became read-only, shuts down or refuses logins is remembered: pools of [`crate::PoolOptions`] replace
+/// connections that are older than that, since such a session may stay useless after the server has recovered.
 ///
 /// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-pub fn is_unavailable(error: &sqlx::Error) -> bool {
+pub fn classify(error: &sqlx::Error) -> ErrorClass {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
@@ -20,15 +50,45 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed
         | sqlx::Error::BeginFailed
-        | sqlx::Error::Protocol(_) => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_unavailable_code(&code)),
-        _ => false,
+        | sqlx::Error::Protocol(_) => ErrorClass::Unavailable,
+        sqlx::Error::Database(error) => error.code().map_or(ErrorClass::Other, |code| {
+            if is_refusal_of_session(&code) {
+                refusals::note();
+            }
+            classify_code(&code)
+        }),
+        _ => ErrorClass::Other,
     }
 }
 
-fn is_unavailable_code(code: &str) -> bool {
-    ["08", "53", "57P0"].iter().any(|class| code.starts_with(class))
-        || ["25P03", "40001", "40P01", "55P03"].contains(&code)
+/// Returns whose fault an error is that has a database error among its causes, or `None` if it has none.
+pub fn classify_chain(error: &(dyn std::error::Error + 'static)) -> Option<ErrorClass> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map(classify)
+}
+
+/// Returns whether the caller should wait for the server: [`ErrorClass::Unavailable`].
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    classify(error) == ErrorClass::Unavailable
+}
+
+fn classify_code(code: &str) -> ErrorClass {
+    match code {
+        "25006" => ErrorClass::Unavailable,
+        "55P03" | "57014" | "25P03" | "25P04" => ErrorClass::Conflict,
+        "42501" => ErrorClass::Denied,
+        _ if ["08", "28", "3D", "53", "57P", "58"].iter().any(|it| code.starts_with(it)) => {
+            ErrorClass::Unavailable
+        }
+        _ if code.starts_with("40") => ErrorClass::Conflict,
+        _ if code.starts_with("22") || code.starts_with("54") => ErrorClass::Data,
+        _ => ErrorClass::Other,
+    }
+}
+
+/// Whether sessions that exist may be useless from now on, even once the server has recovered.
+fn is_refusal_of_session(code: &str) -> bool {
+    code == "25006" || ["28", "3D", "57P"].iter().any(|class| code.starts_with(class))
 }
 
 #[cfg(test)]
@@ -36,12 +96,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_of_a_server_that_is_unavailable() {
-        for code in ["08006", "53300", "57P01", "57P03", "25P03", "40001", "40P01", "55P03"] {
-            assert!(is_unavailable_code(code), "{code}");
-        }
-        for code in ["23505", "22003", "42P01", "57014", "25P02"] {
-            assert!(!is_unavailable_code(code), "{code}");
+    fn codes_tell_whose_fault_it_is() {
+        let cases: [(ErrorClass, &[&str]); 5] = [
+            (
+                ErrorClass::Unavailable,
+                &[
+                    "08006", "25006", "28P01", "28000", "3D000", "53300", "53100", "57P01",
+                    "57P03", "58030",
+                ],
+            ),
+            (ErrorClass::Conflict, &["40001", "40P01", "55P03", "57014", "25P03", "25P04"]),
+            (ErrorClass::Denied, &["42501"]),
+            (ErrorClass::Data, &["22003", "22021", "54000"]),
+            (ErrorClass::Other, &["23505", "42P01", "25P02", "P0001"]),
+        ];
+        for (fault, codes) in cases {
+            for code in codes {
+                assert_eq!(classify_code(code), fault, "{code}");
+            }
         }
     }
 
@@ -52,5 +124,18 @@ mod tests {
             assert!(is_unavailable(&error), "{error}");
         }
         assert!(!is_unavailable(&sqlx::Error::RowNotFound));
+    }
+
+    #[test]
+    fn a_database_error_is_found_among_the_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the parcel could not be stored")]
+        struct NotStored(#[source] sqlx::Error);
+
+        assert_eq!(
+            classify_chain(&NotStored(sqlx::Error::PoolTimedOut)),
+            Some(ErrorClass::Unavailable)
+        );
+        assert_eq!(classify_chain(&std::fmt::Error), None);
     }
 }

@@ -4,8 +4,9 @@ mod chunks;
 mod classification;
 mod migrations;
 mod pool;
+mod refusals;
 
 pub use chunks::delete_in_chunks;
-pub use classification::is_unavailable;
+pub use classification::{ErrorClass, classify, classify_chain, is_unavailable};
 pub use migrations::{DEFAULT_TABLE, Migrations};
 pub use pool::{IDLE_IN_TRANSACTION, PoolOptions};

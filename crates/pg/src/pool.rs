@@ -3,6 +3,8 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
+use crate::refusals;
+
 /// How long a session may be idle inside a transaction before Postgres ends it, so that a frozen instance does not block
 /// its successor. A handler that runs inside a transaction must take less.
 pub const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(15);
@@ -57,7 +59,8 @@ impl PoolOptions {
         self
     }
 
-    /// Creates the pool. It connects when a connection is first needed, so an unavailable server is no error here.
+    /// Creates the pool. A connection that is older than the server's last refusal of a session (see [`crate::classify`]) is
+    /// replaced when it would be used. It connects when a connection is first needed, so an unavailable server is no error here.
     pub fn connect_lazily(self, database: PgConnectOptions) -> PgPool {
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
         let database = database.application_name(&self.application_name).options([
@@ -73,6 +76,9 @@ impl PoolOptions {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
+                    if refusals::was_within(meta.age) {
+                        return Ok(false);
+                    }
                     Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
                 })
             })

@@ -3,6 +3,7 @@
 use std::{env, panic::Location, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::database;
@@ -43,7 +44,7 @@ impl TestSpace {
             admin,
             kafka_brokers,
         };
-        space.database_url = space.make(&format!("t_{}", space.id)).await;
+        space.database_url = space.make(&space.database_name()).await;
         space
     }
 
@@ -58,6 +59,53 @@ impl TestSpace {
     /// If the name is not made of lower-case letters, digits and `_`, or Postgres refuses.
     pub async fn database(&self, name: &str) -> String {
         self.make(&format!("t_{}_{name}", self.id)).await
+    }
+
+    /// Executes SQL statements in its first database as the server's superuser.
+    ///
+    /// # Panics
+    /// If Postgres refuses.
+    pub async fn as_superuser(&self, sql: &str) {
+        let options = self.admin.clone().database(&self.database_name());
+        // Also in a database that is read-only by default.
+        let options = options.options([("default_transaction_read_only", "off")]);
+        let mut connection = PgConnection::connect_with(&options).await.unwrap_or_else(|error| {
+            panic!("no connection as superuser: {error}");
+        });
+        let executed = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
+        executed.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    /// Makes its first database read-only, as one is that was demoted, or lets it be written again. When it becomes
+    /// read-only its sessions are ended; when it ceases to be, those that exist stay read-only.
+    ///
+    /// # Panics
+    /// If Postgres refuses.
+    pub async fn set_read_only(&self, read_only: bool) {
+        let name = self.database_name();
+        let setting =
+            if read_only { "set default_transaction_read_only = on" } else { "reset all" };
+        self.as_superuser(&format!("alter database {name} {setting}")).await;
+        if read_only {
+            self.end_sessions().await;
+        }
+    }
+
+    /// Ends the sessions of its first database.
+    ///
+    /// # Panics
+    /// If Postgres refuses.
+    pub async fn end_sessions(&self) {
+        self.as_superuser(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid()",
+        )
+        .await;
+    }
+
+    /// The name of its first database, and of the role that owns it.
+    fn database_name(&self) -> String {
+        format!("t_{}", self.id)
     }
 
     /// Kafka's address.

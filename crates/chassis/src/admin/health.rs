@@ -23,8 +23,19 @@ pub(crate) struct Health {
     /// What is wrong with the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
     subscriptions: Vec<(String, Status)>,
-    /// `true` once the migrations are done and the API listens.
-    started: watch::Receiver<bool>,
+    startup: watch::Receiver<Startup>,
+}
+
+/// How far the start of the service has come.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Startup {
+    /// It has just begun.
+    #[default]
+    Begun,
+    /// The migrations wait for the database. Says why.
+    Waiting(String),
+    /// The migrations are done and the API listens.
+    Done,
 }
 
 /// State of Kafka.
@@ -48,7 +59,11 @@ enum Verdict {
 #[derive(Serialize)]
 pub(super) struct Report {
     status: Verdict,
-    database: &'static str,
+    /// `up`, or why it is not.
+    database: String,
+    /// Why the service has not started, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starting: Option<String>,
     kafka: Kafka,
     /// What is wrong with the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -62,16 +77,15 @@ impl Health {
         KafkaState(kafka): KafkaState,
         topics: watch::Receiver<Vec<String>>,
         subscriptions: Vec<(String, Status)>,
-        started: watch::Receiver<bool>,
+        startup: watch::Receiver<Startup>,
     ) -> Self {
-        Self { pool, kafka, topics, subscriptions, started }
+        Self { pool, kafka, topics, subscriptions, startup }
     }
 
     /// Asks the database, and returns the status code and body of `/readyz`.
     pub(super) async fn report(&self) -> (StatusCode, Report) {
-        let ask = sqlx::query("select 1").execute(&self.pool);
-        let database =
-            tokio::time::timeout(DATABASE_TIMEOUT, ask).await.is_ok_and(|answer| answer.is_ok());
+        let unavailable = self.ask_database().await.err();
+        let startup = self.startup.borrow().clone();
         let kafka = *self.kafka.borrow();
         let subscriptions: Vec<_> = self
             .subscriptions
@@ -82,7 +96,8 @@ impl Health {
         let troubled = kafka == Kafka::Away
             || !topics.is_empty()
             || subscriptions.iter().any(|(_, state)| *state != State::Running);
-        let verdict = match (database && *self.started.borrow(), troubled) {
+        let serves = unavailable.is_none() && startup == Startup::Done;
+        let verdict = match (serves, troubled) {
             (false, _) => Verdict::Unready,
             (true, true) => Verdict::Degraded,
             (true, false) => Verdict::Ready,
@@ -94,7 +109,11 @@ impl Health {
         };
         let report = Report {
             status: verdict,
-            database: if database { "up" } else { "away" },
+            database: unavailable.map_or_else(|| "up".into(), |why| format!("unavailable: {why}")),
+            starting: match startup {
+                Startup::Waiting(why) => Some(format!("waiting for the database: {why}")),
+                Startup::Begun | Startup::Done => None,
+            },
             kafka,
             topics,
             subscriptions: subscriptions
@@ -103,6 +122,16 @@ impl Health {
                 .collect(),
         };
         (code, report)
+    }
+
+    /// Fails with a sentence that says why the database does not answer.
+    async fn ask_database(&self) -> Result<(), String> {
+        let ask = sqlx::query("select 1").execute(&self.pool);
+        match tokio::time::timeout(DATABASE_TIMEOUT, ask).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {DATABASE_TIMEOUT:?}")),
+        }
     }
 }
 

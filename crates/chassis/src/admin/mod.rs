@@ -20,7 +20,7 @@ use envelope::CorrelationId;
 use sqlx::PgPool;
 use telemetry::Metrics;
 
-pub(crate) use health::{Health, TopicProblems, kafka_state, probe_kafka};
+pub(crate) use health::{Health, Startup, TopicProblems, kafka_state, probe_kafka};
 
 use crate::config::Secret;
 use crate::http::Problem;
@@ -30,6 +30,7 @@ use crate::http::Problem;
 pub(crate) struct Admin {
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
+    /// Of its own, so that requests and handlers can't keep the operator out.
     pub(crate) pool: PgPool,
     /// Wakes the job workers when the operator retries a job.
     pub(crate) jobs: ::jobs::WorkerWaker,

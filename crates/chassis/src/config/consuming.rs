@@ -29,6 +29,9 @@ pub(super) struct Consuming {
     /// How many times as long each further wait is
     #[arg(long = "consumer-backoff-factor", env = "CONSUMER_BACKOFF_FACTOR")]
     backoff_factor: Option<u32>,
+    /// How long a message may meet a conflict, uncounted, while others are committed, as in `15m`
+    #[arg(long = "consumer-conflict-limit", env = "CONSUMER_CONFLICT_LIMIT", value_parser = humantime::parse_duration)]
+    conflict_limit: Option<Duration>,
     /// How long a handler may take, as in `10s`
     #[arg(long = "consumer-handler-timeout", env = "CONSUMER_HANDLER_TIMEOUT", value_parser = humantime::parse_duration)]
     handler_timeout: Option<Duration>,
@@ -73,6 +76,7 @@ impl Consuming {
             retries: None,
             first_backoff: None,
             backoff_factor: None,
+            conflict_limit: None,
             handler_timeout: None,
             max_replays: None,
             max_queued: None,
@@ -101,6 +105,7 @@ impl Consuming {
             retries: self.retries.unwrap_or(options.retries),
             first_backoff: self.first_backoff.unwrap_or(options.first_backoff),
             backoff_factor: self.backoff_factor.unwrap_or(options.backoff_factor),
+            conflict_limit: self.conflict_limit.unwrap_or(options.conflict_limit),
             handler_timeout: self.handler_timeout.unwrap_or(options.handler_timeout),
             max_replays: self.max_replays.unwrap_or(options.max_replays),
             max_queued: self.max_queued.unwrap_or(options.max_queued),

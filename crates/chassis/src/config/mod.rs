@@ -138,6 +138,13 @@ impl Config {
         self
     }
 
+    /// As with `ADMIN_ADDR`: the address of the admin port.
+    #[must_use]
+    pub fn admin_on(mut self, address: SocketAddr) -> Self {
+        self.admin_addr = Some(address);
+        self
+    }
+
     pub(crate) fn topic_policy(&self) -> TopicPolicy {
         self.kafka_topics
     }

@@ -65,7 +65,7 @@ fn refused(group: &str, failure: &Failure) -> Problem {
     tracing::warn!(error, class = ?failure.class(), subscription = group, "event not processed");
     match failure.class() {
         Class::Permanent => Problem::unprocessable(format!("{group} can't take it: {failure}")),
-        Class::Transient | Class::Unavailable => Problem::new(
+        Class::Transient | Class::Conflict | Class::Unavailable => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Not now",
             format!("{group} could not take it now; send it again, it is taken once"),

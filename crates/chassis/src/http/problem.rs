@@ -2,6 +2,7 @@ use std::error::Error;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pg::ErrorClass;
 use serde_json::json;
 
 /// An error as the caller sees it (RFC 9457). Its cause is logged and never returned.
@@ -98,15 +99,20 @@ impl From<sqlx::Error> for Problem {
                  flight; try again",
             );
         }
-        if pg::is_unavailable(&error) {
-            tracing::error!(error = &error as &dyn Error, "database unavailable");
-            return Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Unavailable",
-                "the database is unavailable for a moment; try again, with the same Idempotency-Key if you sent one",
-            )
-            .with_header(header::RETRY_AFTER, "1");
-        }
-        Self::internal(error)
+        let why = match pg::classify(&error) {
+            // A missing right is the operator's to give, and no caller's fault.
+            ErrorClass::Unavailable | ErrorClass::Denied => {
+                "the database is unavailable for a moment"
+            }
+            ErrorClass::Conflict => "the request took too long, or was in the way of others",
+            ErrorClass::Data | ErrorClass::Other => return Self::internal(error),
+        };
+        tracing::error!(error = &error as &dyn Error, "database unavailable");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            format!("{why}; try again, with the same Idempotency-Key if you sent one"),
+        )
+        .with_header(header::RETRY_AFTER, "1")
     }
 }

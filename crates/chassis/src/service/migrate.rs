@@ -1,53 +1,78 @@
 use std::time::Duration;
 
-use pg::Migrations;
+use pg::{ErrorClass, Migrations};
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::sync::watch;
+
+use crate::admin::Startup;
 
 const BACKOFF: Duration = Duration::from_secs(1);
 
-/// Applies the migrations of every crate, then the service's own. Waits for an unavailable database.
+/// Applies the migrations of every crate, then the service's own. Waits for a database that is unavailable or refuses, also
+/// for rights that are missing, and says why in `startup`.
 ///
 /// Uses a connection without the time limits of the service's sessions: a migration may take longer than a statement.
 pub(super) async fn migrate(
     database: PgConnectOptions,
     own: Option<Migrations>,
+    startup: &watch::Sender<Startup>,
 ) -> Result<(), MigrateError> {
     let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database);
-    let migrated = apply(pool.clone(), own).await;
+    let migrated = Migrating { pool: pool.clone(), startup }.apply(own).await;
     pool.close().await;
     migrated
 }
 
-/// Applies them one by one, so that what is done and logged is not done again if the database fails in between.
-async fn apply(pool: PgPool, own: Option<Migrations>) -> Result<(), MigrateError> {
-    let chassis = Migrations::new(sqlx::migrate!("./migrations"), "_chassis_migrations");
-    when_available(|| chassis.run(&pool)).await?;
-    when_available(|| outbox::migrate(&pool)).await?;
-    when_available(|| consumer::migrate(&pool)).await?;
-    when_available(|| jobs::migrate(&pool)).await?;
-    match own {
-        Some(own) => when_available(|| own.run(&pool)).await,
-        None => Ok(()),
+struct Migrating<'a> {
+    pool: PgPool,
+    startup: &'a watch::Sender<Startup>,
+}
+
+impl Migrating<'_> {
+    /// Applies them one by one, so that what is done and logged is not done again if the database fails in between.
+    async fn apply(&self, own: Option<Migrations>) -> Result<(), MigrateError> {
+        let chassis = Migrations::new(sqlx::migrate!("./migrations"), "_chassis_migrations");
+        self.when_available(|| chassis.run(&self.pool)).await?;
+        self.when_available(|| outbox::migrate(&self.pool)).await?;
+        self.when_available(|| consumer::migrate(&self.pool)).await?;
+        self.when_available(|| jobs::migrate(&self.pool)).await?;
+        match own {
+            Some(own) => self.when_available(|| own.run(&self.pool)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Retries for as long as the database is unavailable or refuses.
+    async fn when_available<F>(&self, migrate: impl Fn() -> F) -> Result<(), MigrateError>
+    where
+        F: Future<Output = Result<(), MigrateError>>,
+    {
+        loop {
+            let Err(error) = migrate().await else { return Ok(()) };
+            let class = pg::classify_chain(&error);
+            if !matches!(class, Some(ErrorClass::Unavailable | ErrorClass::Denied)) {
+                return Err(error);
+            }
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "database unavailable, retrying"
+            );
+            self.startup.send_replace(Startup::Waiting(chain(&error)));
+            // A session that was refused stays useless, and this pool does not replace it by itself.
+            if let Some(connection) = self.pool.try_acquire() {
+                _ = connection.close().await;
+            }
+            tokio::time::sleep(BACKOFF).await;
+        }
     }
 }
 
-/// Retries for as long as the database is unavailable.
-async fn when_available<F>(migrate: impl Fn() -> F) -> Result<(), MigrateError>
-where
-    F: Future<Output = Result<(), MigrateError>>,
-{
-    loop {
-        match migrate().await {
-            Err(MigrateError::Execute(error)) if pg::is_unavailable(&error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "database unavailable, retrying"
-                );
-                tokio::time::sleep(BACKOFF).await;
-            }
-            ended => return ended,
-        }
-    }
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
+    // Some errors repeat the text of their cause.
+    texts.dedup_by(|next, before| before.contains(&**next));
+    texts.join(": ")
 }

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
@@ -7,6 +8,7 @@ use defer::{DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::TopicSpec;
 use outbox::{Relay, RelayWaker};
+use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use telemetry::Metrics;
@@ -17,10 +19,14 @@ use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
 use super::migrate::migrate;
 use super::own_topics::ensure_topics;
 use super::running::{DRAIN_INTAKE, RunningService};
-use crate::admin::{self, Admin, Health, TopicProblems};
+use crate::admin::{self, Admin, Health, Startup, TopicProblems};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
 use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
+
+/// For readiness, operators, and the upkeep of all subscriptions, which is short and rare.
+const HOUSEKEEPING_CONNECTIONS: u32 = 3;
+const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a service did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +73,8 @@ impl Service {
         let work = start.build_work(self.subscriptions, self.worker, self.background)?;
 
         // The admin port first: it says that the service is not ready yet, and why.
-        let (ready, problems) = start.serve_admin(admin.listener, &work);
-        migrate(start.settings.database.clone(), self.migrations).await?;
+        let (startup, problems) = start.serve_admin(admin.listener, &work);
+        migrate(start.settings.database.clone(), self.migrations, &startup).await?;
 
         start.publish(self.publishes, problems);
         let feeds = work.consumers.iter().map(Consumer::feed).collect();
@@ -79,7 +85,7 @@ impl Service {
             router,
             start.running.intake.shutdown(),
         ));
-        ready.send_replace(true);
+        startup.send_replace(Startup::Done);
         tracing::info!(http = %public.address, admin = %admin.address, "ready");
         Ok(start.running)
     }
@@ -117,6 +123,8 @@ struct Start {
     settings: Settings,
     metrics: Metrics,
     parts: Parts,
+    /// Connections of their own for readiness, operators and upkeep: what requests and handlers do can't keep them out.
+    housekeeping: PgPool,
     running: RunningService,
 }
 
@@ -131,10 +139,14 @@ impl Start {
         let pool = pg::PoolOptions::new(name)
             .max_connections(config.database_connections())
             .connect_lazily(settings.database.clone());
+        let housekeeping = pg::PoolOptions::new(&format!("{name}.housekeeping"))
+            .max_connections(HOUSEKEEPING_CONNECTIONS)
+            .acquire_timeout(HOUSEKEEPING_TIMEOUT)
+            .connect_lazily(settings.database.clone());
         let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
         let running = RunningService::new(http, admin, pool.clone(), deferrer);
         let parts = Parts { pool, wake: RelayWaker::default(), jobs: jobs::WorkerWaker::default() };
-        Self { config, settings, metrics, parts, running }
+        Self { config, settings, metrics, parts, housekeeping, running }
     }
 
     fn build_work(
@@ -165,29 +177,30 @@ impl Start {
     fn consumer(&self, subscription: Subscription) -> Consumer {
         let Parts { pool, wake, jobs } = self.parts.clone();
         let (kafka, meter) = (self.settings.kafka.clone(), self.metrics.meter("consumer"));
-        Consumer::new(subscription, pool, kafka, &meter).on_commit(move || {
+        let consumer = Consumer::new(subscription, pool, kafka, &meter);
+        consumer.housekeeping(self.housekeeping.clone()).on_commit(move || {
             wake.wake();
             jobs.wake();
         })
     }
 
-    /// Serves the admin port and probes Kafka. Returns the sender that makes the service ready, and the one for problems of
-    /// the topics that it owns.
+    /// Serves the admin port and probes Kafka. Returns the sender that says how far the start has come, and the one for
+    /// problems of the topics that it owns.
     fn serve_admin(
         &self,
         listener: TcpListener,
         work: &Work,
-    ) -> (watch::Sender<bool>, TopicProblems) {
-        let (ready, is_ready) = watch::channel(false);
+    ) -> (watch::Sender<Startup>, TopicProblems) {
+        let (startup, started) = watch::channel(Startup::default());
         let (kafka, kafka_state) = admin::kafka_state();
         let (problems, topics) = watch::channel(Vec::new());
         let consumed = work.consumers.iter().filter(|_| self.config.subscribes());
         let statuses = consumed.map(|consumer| (consumer.group(), consumer.status())).collect();
         let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
         let router = admin::routes(Admin {
-            health: Health::new(self.parts.pool.clone(), kafka_state, topics, statuses, is_ready),
+            health: Health::new(self.housekeeping.clone(), kafka_state, topics, statuses, started),
             metrics: self.metrics.clone(),
-            pool: self.parts.pool.clone(),
+            pool: self.housekeeping.clone(),
             jobs: self.parts.jobs.clone(),
             operator_token: self.config.operator_token(),
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
@@ -195,7 +208,7 @@ impl Start {
         let outlet = &self.running.outlet;
         outlet.spawn(http::serve(listener, router, outlet.shutdown()));
         outlet.spawn(admin::probe_kafka(self.settings.kafka.clone(), kafka, outlet.shutdown()));
-        (ready, problems)
+        (startup, problems)
     }
 
     /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.

@@ -83,16 +83,22 @@ async fn a_key_that_is_retried_keeps_its_order_and_holds_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_unavailable_is_waited_for_and_not_counted() {
+async fn what_is_unavailable_to_one_handler_parks_its_key_uncounted_and_says_so() {
     let house = House::new().await;
     let handler = troubled::<ParcelPacked>(6, || Failure::unavailable(io()));
     let running = house.run(Subscription::new("group").each_once(handler));
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
-    let waiting = async || (running.status.state() == State::Waiting).then_some(());
-    eventually("the state to say so", PATIENCE, waiting).await;
+    let told = "troubled: 1 key is parked: made for the test";
+    let parked = async || (running.status.state().to_string() == told).then_some(());
+    eventually("the state to say so", PATIENCE, parked).await;
+    let other = ParcelId::new();
+    house.send::<ParcelPacked>(other, 1, "a@example.com").await;
+    house.has(other, &[1]).await;
+    assert_eq!(house.effects(parcel).await, Vec::<i64>::new(), "it waits, and others go on");
     house.has(parcel, &[1]).await;
-    assert_eq!(house.counter("consumer_retries_total", ""), 0);
+    let running_again = async || (running.status.state() == State::Running).then_some(());
+    eventually("the state to be well again", PATIENCE, running_again).await;
     assert_eq!(house.counter("consumer_dead_lettered_total", ""), 0);
     assert_eq!(house.counter("consumer_unavailable_total", ""), 6);
     running.end().await;

@@ -26,6 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const CUSTOMER: &str = "trouble@example.com";
 
 pub(crate) struct House {
+    pub(crate) space: TestSpace,
     pub(crate) pool: PgPool,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
@@ -56,7 +57,8 @@ impl House {
     /// With another Kafka than the one that the tests share.
     pub(crate) async fn on(kafka: impl FnOnce(&TestSpace) -> Settings) -> Self {
         let space = TestSpace::new().await;
-        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        let pool =
+            pg::PoolOptions::new("test").connect_lazily(space.database_url().parse().unwrap());
         consumer::migrate(&pool).await.unwrap();
         sqlx::query(
             "create table effect (id bigserial, subject text, version bigint, event_type text)",
@@ -69,7 +71,7 @@ impl House {
             create(&settings, TopicSpec::new(event_type)).await;
         }
         let producer = settings.producer().create().unwrap();
-        Self { pool, settings, metrics: Metrics::new("test"), producer, traceparent: None }
+        Self { space, pool, settings, metrics: Metrics::new("test"), producer, traceparent: None }
     }
 
     pub(crate) fn run(&self, subscription: Subscription) -> Running {

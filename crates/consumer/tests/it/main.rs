@@ -5,6 +5,7 @@
 mod attempts;
 mod batches;
 mod consuming;
+mod database;
 mod denied;
 mod events;
 mod feed;

@@ -4,6 +4,7 @@
 
 mod api;
 mod consuming;
+mod database;
 mod direct;
 mod house;
 mod killed;

@@ -54,6 +54,10 @@ impl App {
         Self::configured(space, brokers, |_| {}).await
     }
 
+    pub(crate) async fn in_space(space: &TestSpace) -> Self {
+        Self::with_kafka(space, NO_KAFKA).await
+    }
+
     /// With whatever is not as it is by default.
     pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         Self::configured(&TestSpace::new().await, NO_KAFKA, configure).await

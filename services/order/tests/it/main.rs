@@ -5,6 +5,7 @@
 
 mod app;
 mod complete;
+mod database;
 mod deferred;
 mod direct;
 mod idempotency;

@@ -1,0 +1,106 @@
+//! Tells a database that is unavailable from a message that is to blame, and waits for the former.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::status::{Held, Status};
+
+/// The first wait, doubled up to the longest.
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
+/// A connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(5);
+
+/// The database of a subscription, as the lanes find it.
+pub(crate) struct Database {
+    pool: PgPool,
+    subscription: String,
+    instance: String,
+    status: Status,
+    shutdown: CancellationToken,
+    /// The last probe that succeeded. Held by the lane that probes, so that the others wait for it.
+    last: Mutex<Option<Probe>>,
+}
+
+/// What a lane learns about a failure that may be the database's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Probed {
+    /// A write succeeds at once: the database is well, and something is wrong with the message.
+    Sound,
+    /// Writes failed, and succeed again.
+    Recovered,
+    /// Shutdown came first.
+    Shutdown,
+}
+
+#[derive(Clone, Copy)]
+struct Probe {
+    succeeded: Instant,
+    found: Probed,
+}
+
+impl Database {
+    pub(crate) fn new(
+        pool: PgPool,
+        subscription: String,
+        instance: String,
+        status: Status,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { pool, subscription, instance, status, shutdown, last: Mutex::default() }
+    }
+
+    /// Writes until that succeeds, with longer waits in between, and shows why it fails meanwhile. `failed` is when the
+    /// failure was found: what another lane has learned since then holds for this one too.
+    pub(crate) async fn probe(&self, failed: Instant) -> Probed {
+        let probing = self.probe_in_turn(failed);
+        self.shutdown.run_until_cancelled(probing).await.unwrap_or(Probed::Shutdown)
+    }
+
+    async fn probe_in_turn(&self, failed: Instant) -> Probed {
+        let mut last = self.last.lock().await;
+        if let Some(probe) = last.filter(|probe| probe.succeeded > failed) {
+            return probe.found;
+        }
+        let (mut waiting, mut wait) = (None::<Held>, FIRST);
+        while let Err(error) = self.write().await {
+            let why = error.to_string();
+            if waiting.as_ref().is_none_or(|it| it.why() != why) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    subscription = self.subscription,
+                    "database unavailable, retrying"
+                );
+                // The new one first, or it would look well in between.
+                waiting = Some(self.status.wait(why));
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST);
+        }
+        let found = if waiting.is_some() { Probed::Recovered } else { Probed::Sound };
+        if found == Probed::Recovered {
+            tracing::info!(subscription = self.subscription, "database available");
+        }
+        *last = Some(Probe { succeeded: Instant::now(), found });
+        found
+    }
+
+    async fn write(&self) -> sqlx::Result<()> {
+        let written = sqlx::query(
+            "insert into instance (subscription, instance) values ($1, $2)
+             on conflict (subscription, instance) do update set seen_at = clock_timestamp()",
+        )
+        .bind(&self.subscription)
+        .bind(&self.instance)
+        .execute(&self.pool);
+        let written = timeout(STATEMENT, written).await;
+        let written = written
+            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        // Classified, so that a session that was refused is not used again.
+        written.map(|_| ()).inspect_err(|error| _ = pg::classify(error))
+    }
+}

@@ -1,0 +1,173 @@
+//! Whose fault it is: a database that refuses, another transaction in the way, or the message.
+
+use std::time::{Duration, Instant};
+
+use consumer::{Failure, Handler, Options, Received, State, Subscription};
+use kafka::dead_letter_topic;
+use sandbox::testing::eventually;
+use sqlx::{Connection, PgConnection};
+
+use crate::events::{ParcelEvent, ParcelId, ParcelPacked};
+use crate::house::{CUSTOMER, House, PATIENCE, Running, note};
+
+impl House {
+    async fn sends_to_each_of(&self, parcels: &[ParcelId], customer: &str) {
+        for parcel in parcels {
+            self.send::<ParcelPacked>(*parcel, 1, customer).await;
+        }
+    }
+
+    async fn nobody_was_blamed(&self) {
+        assert_eq!(self.counter("consumer_dead_lettered_total", ""), 0);
+        let attempts: i64 =
+            sqlx::query_scalar("select count(*) from attempt where reason is not null")
+                .fetch_one(&self.pool)
+                .await
+                .unwrap();
+        assert_eq!(attempts, 0);
+    }
+}
+
+async fn says(running: &Running, what: &str) {
+    let said = async || running.status.state().to_string().contains(what).then_some(());
+    eventually(&format!("the state to say {what:?}"), PATIENCE, said).await;
+}
+
+fn parcels<const N: usize>() -> [ParcelId; N] {
+    std::array::from_fn(|_| ParcelId::new())
+}
+
+#[tokio::test]
+async fn a_database_that_turns_read_only_is_waited_for_and_costs_nobody_an_attempt() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let first = ParcelId::new();
+    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
+    house.has(first, &[1]).await;
+
+    house.space.set_read_only(true).await;
+    let waiting: [ParcelId; 30] = parcels();
+    house.sends_to_each_of(&waiting, "a@example.com").await;
+    says(&running, "waiting for the database").await;
+    says(&running, "read-only transaction").await;
+    // Longer than all retries would take.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    house.space.set_read_only(false).await;
+    for parcel in waiting {
+        house.has(parcel, &[1]).await;
+    }
+    house.nobody_was_blamed().await;
+    assert_eq!(running.status.state(), State::Running);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_and_given_back_costs_nobody_an_attempt() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let first = ParcelId::new();
+    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
+    house.has(first, &[1]).await;
+    let role = house.pool.connect_options().get_username().to_owned();
+    for table in ["inbox", "effect"] {
+        house.space.as_superuser(&format!("revoke insert on {table} from {role}")).await;
+        let waiting: [ParcelId; 5] = parcels();
+        house.sends_to_each_of(&waiting, "a@example.com").await;
+        says(&running, "permission denied").await;
+        house.space.as_superuser(&format!("grant insert on {table} to {role}")).await;
+        for parcel in waiting {
+            house.has(parcel, &[1]).await;
+        }
+        house.nobody_was_blamed().await;
+    }
+    running.end().await;
+}
+
+/// Updates a row that another transaction may have locked, for parcels of the troublesome customer.
+struct Guarded;
+
+impl Handler for Guarded {
+    type Event = ParcelPacked;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<ParcelPacked>],
+    ) -> Result<(), Failure> {
+        if events.iter().any(|event| event.data.parcel().email == CUSTOMER) {
+            sqlx::query("update guard set count = count + 1").execute(&mut *tx).await?;
+        }
+        note::<ParcelPacked>().handle(tx, events).await
+    }
+}
+
+#[tokio::test]
+async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_no_others() {
+    let house = House::new().await;
+    for sql in ["create table guard (count bigint)", "insert into guard values (0)"] {
+        sqlx::query(sql).execute(&house.pool).await.unwrap();
+    }
+    // Longer than a statement waits for a lock.
+    let options = Options { handler_timeout: Duration::from_secs(5), ..House::options() };
+    let running = house.run_with(options, Subscription::new("group").each_once(Guarded));
+    let mut other = PgConnection::connect_with(&house.pool.connect_options()).await.unwrap();
+    let mut held = other.begin().await.unwrap();
+    sqlx::query("select * from guard for update").execute(&mut *held).await.unwrap();
+
+    let blocked: [ParcelId; 40] = parcels();
+    house.sends_to_each_of(&blocked, CUSTOMER).await;
+    says(&running, "parked").await;
+    for _ in 0..5 {
+        let free = ParcelId::new();
+        let sent = Instant::now();
+        house.send::<ParcelPacked>(free, 1, "a@example.com").await;
+        house.has(free, &[1]).await;
+        assert!(sent.elapsed() < Duration::from_secs(3), "it took {:?}", sent.elapsed());
+    }
+    says(&running, "lock timeout").await;
+    held.rollback().await.unwrap();
+    for parcel in blocked {
+        house.has(parcel, &[1]).await;
+    }
+    house.nobody_was_blamed().await;
+    running.end().await;
+}
+
+/// Ends its own session, for parcels of the troublesome customer.
+struct Killer;
+
+impl Handler for Killer {
+    type Event = ParcelPacked;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<ParcelPacked>],
+    ) -> Result<(), Failure> {
+        if events.iter().any(|event| event.data.parcel().email == CUSTOMER) {
+            sqlx::query("select pg_terminate_backend(pg_backend_pid())").execute(&mut *tx).await?;
+        }
+        note::<ParcelPacked>().handle(tx, events).await
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_ends_its_session_is_found_once_others_succeed_for_long() {
+    let house = House::new().await;
+    let options = Options { conflict_limit: Duration::from_secs(1), ..House::options() };
+    let running = house.run_with(options, Subscription::new("group").each_once(Killer));
+    let killer = ParcelId::new();
+    house.send::<ParcelPacked>(killer, 1, CUSTOMER).await;
+    says(&running, "1 key is parked").await;
+    // Nothing else succeeds, so it may still be the database.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    house.nobody_was_blamed().await;
+    let others: [ParcelId; 5] = parcels();
+    house.sends_to_each_of(&others, "a@example.com").await;
+    for other in others {
+        house.has(other, &[1]).await;
+    }
+    let letter = house.first(&dead_letter_topic("group").name).await;
+    assert_eq!(letter.key.as_deref(), Some(killer.to_string().as_bytes()));
+    running.end().await;
+}

@@ -1,0 +1,61 @@
+//! A database that refuses while billing starts, and while it runs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use billing::{Config, app};
+use reqwest::StatusCode;
+use sandbox::testing::eventually;
+use serde_json::Value;
+
+use crate::house::{House, PATIENCE, completed};
+
+/// Asks `/readyz` until a field says something.
+async fn says(admin: SocketAddr, field: &str, what: &str) -> (StatusCode, Value) {
+    let said = async || {
+        let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
+        let (status, body) = (answer.status(), answer.json::<Value>().await.ok()?);
+        body[field].to_string().contains(what).then_some((status, body))
+    };
+    eventually(&format!("{field} to say {what:?}"), PATIENCE, said).await
+}
+
+#[tokio::test]
+async fn it_waits_for_a_database_that_refuses_and_says_why() {
+    let house = House::empty().await;
+    let admin: SocketAddr = (Ipv4Addr::LOCALHOST, sandbox::port::free().unwrap()).into();
+    let role = house.pool.connect_options().get_username().to_owned();
+    house.space.set_read_only(true).await;
+    let config = house.config().admin_on(admin);
+    let starting = tokio::spawn(app::build(Config { chassis: config }).start());
+    let (status, _) = says(admin, "starting", "read-only").await;
+    assert_eq!(status, 503);
+    house.space.as_superuser(&format!("alter role {role} nologin")).await;
+    house.space.set_read_only(false).await;
+    house.space.end_sessions().await;
+    let (status, _) = says(admin, "starting", "not permitted to log in").await;
+    assert_eq!(status, 503);
+    house.space.as_superuser(&format!("alter role {role} login")).await;
+    let running = starting.await.unwrap().unwrap();
+    let (status, report) = says(admin, "status", "ready").await;
+    assert_eq!((status, &report["starting"]), (StatusCode::OK, &Value::Null));
+    assert!(running.shutdown().await);
+}
+
+#[tokio::test]
+async fn while_it_is_read_only_orders_wait_and_readiness_says_why() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    house.send(&completed("acme")).await;
+    house.invoiced(1).await;
+    house.space.set_read_only(true).await;
+    for _ in 0..30 {
+        house.send(&completed("acme")).await;
+    }
+    let (status, report) = says(running.admin, "subscriptions", "waiting for the database").await;
+    assert_eq!((status, &report["status"]), (StatusCode::OK, &"degraded".into()));
+    let why = report["subscriptions"]["billing"].as_str().unwrap();
+    assert!(why.contains("read-only transaction"), "{why}");
+    house.space.set_read_only(false).await;
+    house.invoiced(31).await;
+    assert!(running.shutdown().await);
+}
