@@ -9,6 +9,7 @@ use crate::faults::Faults;
 use crate::feed::Feed;
 use crate::history::Histories;
 use crate::instruments::Instruments;
+use crate::memory::{MemoryBudget, Share};
 use crate::options::Options;
 use crate::status::Status;
 use crate::subscription::Subscription;
@@ -22,6 +23,7 @@ pub struct Consumer {
     pub(crate) kafka: Settings,
     pub(crate) topic_policy: TopicPolicy,
     pub(crate) options: Options,
+    pub(crate) memory: Arc<Share>,
     pub(crate) instruments: Instruments,
     pub(crate) status: Status,
     faults: Faults,
@@ -42,6 +44,7 @@ impl Consumer {
             kafka,
             topic_policy: TopicPolicy::default(),
             options: Options::default(),
+            memory: Arc::new(MemoryBudget::default().join()),
             status: Status::default(),
             faults: Faults::default(),
             commits: Commits::default(),
@@ -61,6 +64,13 @@ impl Consumer {
     #[must_use]
     pub fn topic_policy(mut self, policy: TopicPolicy) -> Self {
         self.topic_policy = policy;
+        self
+    }
+
+    /// Sets the budget that it shares with the other subscriptions of the process. The default is one of its own.
+    #[must_use]
+    pub fn memory(mut self, budget: &MemoryBudget) -> Self {
+        self.memory = Arc::new(budget.join());
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -97,10 +97,26 @@ impl Database {
         .bind(&self.subscription)
         .bind(&self.instance)
         .execute(&self.pool);
-        let written = timeout(STATEMENT, written).await;
-        let written = written
-            .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        let written = match timeout(STATEMENT, written).await {
+            // The pool tries again to connect, and does not say what was refused.
+            Ok(Err(sqlx::Error::PoolTimedOut)) => Err(self.connect().await),
+            Ok(written) => written.map(|_| ()),
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
         // Classified, so that a session that was refused is not used again.
-        written.map(|_| ()).inspect_err(|error| _ = pg::classify(error))
+        written.inspect_err(|error| _ = pg::classify(error))
+    }
+
+    /// Connects beside the pool, and returns why that fails, or that only the pool has no connection.
+    async fn connect(&self) -> sqlx::Error {
+        let options = self.pool.connect_options();
+        match timeout(STATEMENT, PgConnection::connect_with(&options)).await {
+            Ok(Ok(connection)) => {
+                _ = connection.close().await;
+                sqlx::Error::PoolTimedOut
+            }
+            Ok(Err(error)) => error,
+            Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+        }
     }
 }

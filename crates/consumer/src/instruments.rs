@@ -23,7 +23,21 @@ pub(crate) struct Instruments {
 }
 
 impl Instruments {
+    /// Creates them, with counters at 0: where one comes into being with its first event, that event is no increase.
     pub(crate) fn new(meter: &Meter, group: &str) -> Self {
+        let instruments = Self::uncounted(meter, group);
+        let Self { dead_lettered, retries, gaps, unavailable, .. } = &instruments;
+        for counter in [dead_lettered, retries, gaps, unavailable] {
+            counter.add(0, std::slice::from_ref(&instruments.group));
+        }
+        for outcome in Outcome::ALL {
+            instruments.count(outcome, 0);
+        }
+        instruments.parked(0);
+        instruments
+    }
+
+    fn uncounted(meter: &Meter, group: &str) -> Self {
         let counter = |name: &'static str, what: &'static str| {
             meter.u64_counter(name).with_description(what).build()
         };
@@ -76,7 +90,12 @@ impl Instruments {
     }
 
     pub(crate) fn settled(&self, outcome: Outcome) {
-        self.settled.add(1, &[self.group.clone(), KeyValue::new("outcome", outcome.as_str())]);
+        self.count(outcome, 1);
+    }
+
+    fn count(&self, outcome: Outcome, messages: u64) {
+        let outcome = KeyValue::new("outcome", outcome.as_str());
+        self.settled.add(messages, &[self.group.clone(), outcome]);
     }
 
     pub(crate) fn dead_lettered(&self) {

@@ -8,13 +8,14 @@ use kafka::rdkafka::client::ClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
 use kafka::rdkafka::error::{KafkaError, KafkaResult};
 use kafka::rdkafka::metadata::MetadataTopic;
-use kafka::rdkafka::statistics::Statistics;
+use kafka::rdkafka::statistics::{Partition as StatisticsOfPartition, Statistics};
 use kafka::rdkafka::topic_partition_list::TopicPartitionList;
 use kafka::{Record, Settings};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::instruments::Instruments;
+use crate::memory::Share;
 use crate::message::Queued;
 use crate::options::Options;
 use crate::partitions::{Partitions, TopicPartition};
@@ -39,21 +40,40 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// librdkafka knows where each partition ends, and what was committed.
+    /// librdkafka knows where each partition ends, and what was committed before it was assigned.
     fn stats(&self, statistics: Statistics) {
         for (topic, known) in statistics.topics {
-            // Negative: not assigned, or not known yet. What is stored is ahead of what is committed.
-            let lags = known.partitions.values().filter_map(|partition| {
-                let stored = u64::try_from(partition.consumer_lag_stored);
-                stored.or_else(|_| u64::try_from(partition.consumer_lag)).ok()
-            });
-            let lag = lags.sum();
+            let partitions = known.partitions.values();
+            let lag = partitions.filter_map(|partition| self.lag(&topic, partition)).sum();
             self.instruments.lag(self.kafka.unprefixed(&topic), lag);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let oldest = self.partitions.oldest().and_then(|at| u64::try_from(at).ok());
         let age = oldest.map(|at| now.saturating_sub(Duration::from_millis(at)));
         self.instruments.age(age.unwrap_or_default());
+    }
+}
+
+impl Context {
+    /// Returns how many offsets of a partition are not finished, or `None` if it is not assigned to this instance or its end
+    /// is not known yet.
+    fn lag(&self, topic: &str, partition: &StatisticsOfPartition) -> Option<u64> {
+        let key = (topic.to_owned(), partition.partition);
+        if !self.partitions.is_assigned(&key) {
+            return None;
+        }
+        let (end, committed) = (partition.eof_offset, partition.committed_offset);
+        let all_polled = partition.fetchq_cnt == 0 && partition.next_offset == end;
+        if end >= 0 && end >= committed && all_polled {
+            self.partitions.has_read(&key, end);
+        }
+        // A group that has committed nothing begins at the first offset there is.
+        let known = [partition.committed_offset, partition.lo_offset];
+        let begin = || known.into_iter().find(|offset| *offset >= 0);
+        let position = self.partitions.position(&key).or_else(begin)?;
+        let ends = [partition.ls_offset, partition.hi_offset];
+        let end = ends.into_iter().find(|offset| *offset >= 0)?;
+        Some(u64::try_from(end - position).unwrap_or_default())
     }
 }
 
@@ -79,6 +99,14 @@ impl ConsumerContext for Context {
         // Nobody listens any more at the end, when everything is given up at once.
         let _ = self.left.send(left);
     }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            let assigned = partitions.elements();
+            let keys = assigned.iter().map(|it| (it.topic().to_owned(), it.partition()));
+            self.partitions.assign(keys);
+        }
+    }
 }
 
 fn store(consumer: &BaseConsumer<Context>, (topic, partition): &TopicPartition, offset: i64) {
@@ -98,6 +126,7 @@ pub(crate) struct Intake {
     partitions: Arc<Partitions>,
     lanes: Vec<UnboundedSender<Queued>>,
     options: Options,
+    memory: Arc<Share>,
     instruments: Instruments,
     kafka: Settings,
 }
@@ -105,22 +134,22 @@ pub(crate) struct Intake {
 impl Intake {
     /// Joins the group; `topics` are names on the cluster.
     pub(crate) fn new(
-        kafka: &Settings,
         group: &str,
         topics: &[String],
         context: Context,
         lanes: Vec<UnboundedSender<Queued>>,
         options: Options,
-        instruments: Instruments,
+        memory: Arc<Share>,
     ) -> KafkaResult<Self> {
         let partitions = Arc::clone(&context.partitions);
-        let mut config = kafka.consumer(group);
+        let (kafka, instruments) = (context.kafka.clone(), context.instruments.clone());
+        let mut config = kafka.consumer_within(group, memory.of_client());
         config.set("statistics.interval.ms", LAG_EVERY_MS);
         let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         await_topics(&consumer, &topics)?;
         consumer.subscribe(&topics)?;
-        Ok(Self { consumer, partitions, lanes, options, instruments, kafka: kafka.clone() })
+        Ok(Self { consumer, partitions, lanes, options, memory, instruments, kafka })
     }
 
     /// Polls until shutdown, on the thread that calls it. Then waits for what runs, commits and leaves the
@@ -160,6 +189,7 @@ impl Intake {
         }
         let drained = self.partitions.close(self.options.drain_timeout);
         self.store_finished();
+        self.memory.hold(0);
         // Dropping the consumer commits what is stored and leaves the group.
         failure.map_or(Ok(drained), Err)
     }
@@ -184,8 +214,8 @@ impl Intake {
     }
 
     fn relieve_pressure(&self) {
-        let pressure =
-            self.partitions.pressure(self.options.max_queued, self.options.max_queued_bytes);
+        self.memory.hold(self.partitions.bytes());
+        let pressure = self.partitions.pressure(self.options.max_queued, self.memory.allowed());
         set_paused(&self.consumer, &pressure.pause, true);
         set_paused(&self.consumer, &pressure.resume, false);
     }

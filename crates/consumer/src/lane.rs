@@ -14,6 +14,10 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 use crate::message::{Queued, Taken};
 use crate::pipeline::{Next, Pipeline, Read};
 
+/// Bytes of records that share a transaction, at most, and one record more. Decoded and bound to a statement they take
+/// several times as much.
+const MAX_BATCH_BYTES: usize = 640 * 1024;
+
 pub(crate) struct Lane {
     pipeline: Arc<Pipeline>,
     queue: UnboundedReceiver<Queued>,
@@ -82,7 +86,7 @@ impl Lane {
 
     /// Attempts messages in their order: those that can share a transaction do.
     async fn take(&mut self, arrived: impl Iterator<Item = Queued>) {
-        let mut together = Vec::new();
+        let (mut together, mut bytes) = (Vec::new(), 0);
         for queued in arrived {
             let Some(queued) = self.unless_parked(queued) else { continue };
             let taken = match self.pipeline.read(queued).await {
@@ -97,7 +101,12 @@ impl Lane {
                 self.settle(std::mem::take(&mut together)).await;
                 self.settle_one(taken).await;
             } else {
+                bytes += taken.record().size();
                 together.push(taken);
+            }
+            if bytes >= MAX_BATCH_BYTES {
+                self.settle(std::mem::take(&mut together)).await;
+                bytes = 0;
             }
         }
         self.settle(together).await;

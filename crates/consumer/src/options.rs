@@ -33,8 +33,6 @@ pub struct Options {
     pub outbox_allowance: Duration,
     /// How many messages of one partition may be queued or parked before it pauses.
     pub max_queued: usize,
-    /// How many bytes of them.
-    pub max_queued_bytes: usize,
     /// How long a revoked partition or a shutdown waits for handlers that run.
     pub drain_timeout: Duration,
 }
@@ -53,7 +51,6 @@ impl Default for Options {
             inbox_retention: Some(Duration::from_hours(45 * 24)),
             outbox_allowance: Duration::from_hours(7 * 24),
             max_queued: 2_000,
-            max_queued_bytes: 16 * 1024 * 1024,
             drain_timeout: Duration::from_secs(5),
         }
     }
@@ -68,11 +65,8 @@ impl Options {
     /// Checks them against each other and against the database's limit on idle transactions.
     pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
         let refuse = |what: String| Err(OptionsError(what));
-        let least =
-            [self.lanes, self.max_batch, self.max_queued, self.max_queued_bytes].into_iter().min();
-        if least == Some(0) {
-            let names = "lanes, max_batch, max_queued and max_queued_bytes";
-            return refuse(format!("{names} must be at least 1"));
+        if [self.lanes, self.max_batch, self.max_queued].contains(&0) {
+            return refuse("lanes, max_batch and max_queued must be at least 1".to_owned());
         }
         if self.handler_timeout >= idle_in_transaction {
             return refuse(format!(

@@ -14,6 +14,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Processed, Self::Duplicate, Self::Superseded, Self::Ignored, Self::Parked];
+
     /// Returns its name in the inbox, in logs and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,14 +1,14 @@
-//! What is under way in each partition: which offset may be stored, and how much is queued.
+//! What is under way in each partition: which offset may be stored, and how much is held.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka::Record;
 
-/// How many messages that are done, behind one that is not, weigh as much as one that is queued.
-const DONE_PER_QUEUED: usize = 100;
+/// What a message takes besides its record.
+const OVERHEAD: usize = 512;
 
 /// Counts the assignments of this process, so that none is taken for one of an earlier run.
 static EPOCHS: AtomicU64 = AtomicU64::new(0);
@@ -38,26 +38,27 @@ struct Table {
 struct Partition {
     /// Tells this assignment from an earlier one of the same partition.
     epoch: u64,
-    /// Messages taken and not yet behind the contiguous prefix, in the order of their offsets.
-    pending: VecDeque<Pending>,
-    /// Those of them that are not finished.
-    queued: usize,
+    /// Messages that were taken and are not finished, by offset. Nothing is kept of those that are: all before the first
+    /// of these are.
+    unfinished: BTreeMap<i64, Unfinished>,
+    /// The offset after all that were taken, once one was.
+    next: Option<i64>,
+    /// The position that was last stored, or taken to be.
+    stored: Option<i64>,
+    /// The last report that the client had read everything: up to which offset, and what `next` was then.
+    read: Option<(i64, Option<i64>)>,
     bytes: usize,
     running: usize,
-    /// Last offset of the prefix, if it moved since it was last stored.
-    finished: Option<i64>,
     paused: bool,
     /// It is being given up: nothing more begins.
     revoked: bool,
 }
 
 #[derive(Debug)]
-struct Pending {
-    offset: i64,
+struct Unfinished {
     /// When it was written, in milliseconds since 1970.
     timestamp: Option<i64>,
     size: usize,
-    finished: bool,
 }
 
 /// A message's place in its partition.
@@ -102,22 +103,56 @@ pub(crate) struct Revoked {
 }
 
 impl Partitions {
-    /// A message was taken from Kafka.
+    /// Takes note of partitions that were assigned to this instance.
+    pub(crate) fn assign(&self, keys: impl IntoIterator<Item = TopicPartition>) {
+        let mut table = self.lock();
+        for key in keys {
+            table.assigned.entry(key).or_insert_with(Partition::new);
+        }
+    }
+
+    /// Returns whether a partition is assigned to this instance.
+    pub(crate) fn is_assigned(&self, key: &TopicPartition) -> bool {
+        self.lock().assigned.contains_key(key)
+    }
+
+    /// Takes a message that was polled.
     pub(crate) fn enter(&self, record: &Record) -> Ticket {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
+        let Record { offset, timestamp, .. } = *record;
         let entry = table.assigned.entry(partition.clone()).or_insert_with(Partition::new);
-        if entry.pending.back().is_some_and(|last| last.offset >= record.offset) {
+        if entry.next.is_some_and(|next| offset < next) {
             // The topic was made anew: what is under way, and what is finished, belongs to the old one.
             *entry = Partition { paused: entry.paused, revoked: entry.revoked, ..Partition::new() };
         }
-        let size = record.size();
-        entry.queued += 1;
-        let Record { offset, timestamp, .. } = *record;
-        entry.pending.push_back(Pending { offset, timestamp, size, finished: false });
+        let size = record.size() + OVERHEAD;
+        entry.unfinished.insert(offset, Unfinished { timestamp, size });
+        entry.stored.get_or_insert(offset);
+        entry.next = Some(offset + 1);
         entry.bytes += size;
-        let epoch = entry.epoch;
-        Ticket { partition, epoch, offset: record.offset }
+        Ticket { partition, epoch: entry.epoch, offset }
+    }
+
+    /// Takes a report that the client has read a partition up to an offset, and has nothing of it that was not polled. What
+    /// is between the last message and that offset is none: the marker of a transaction, for instance.
+    ///
+    /// Reports are some seconds apart, and made of figures that are up to a second old; a pause throws messages away that
+    /// were read and not polled. So it takes two that are alike, with nothing in between, to believe them.
+    pub(crate) fn has_read(&self, key: &TopicPartition, end: i64) {
+        let mut table = self.lock();
+        let Some(partition) = table.assigned.get_mut(key).filter(|it| !it.paused) else { return };
+        let report = Some((end, partition.next));
+        if partition.read != report {
+            partition.read = report;
+        } else if partition.next.is_none_or(|next| next < end) {
+            partition.next = Some(end);
+        }
+    }
+
+    /// Returns the offset up to which everything of an assigned partition is finished, if that is known.
+    pub(crate) fn position(&self, key: &TopicPartition) -> Option<i64> {
+        self.lock().assigned.get(key).and_then(Partition::position)
     }
 
     /// Returns whether a message's partition is still assigned to this instance.
@@ -125,8 +160,8 @@ impl Partitions {
         self.lock().of(ticket).is_some_and(|partition| !partition.revoked)
     }
 
-    /// Asks for leave to work on a message. None: its partition belongs to another instance by now, or
-    /// everything is being closed; whoever has the partition next will get the message.
+    /// Asks for leave to work on a message. Returns `None` if its partition belongs to another instance by now, or everything
+    /// is being closed: whoever has the partition next will get the message.
     pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<InProgress> {
         let mut table = self.lock();
         if table.closed {
@@ -138,23 +173,27 @@ impl Partitions {
         Some(InProgress { partitions: Arc::clone(self), ticket, finished: false })
     }
 
-    /// The offsets that may be stored by now: the last one of each contiguous prefix.
+    /// Returns the offsets that may be stored by now, each the last before what is not finished.
     pub(crate) fn take_finished(&self) -> Vec<(TopicPartition, i64)> {
         let mut table = self.lock();
         let finished = table.assigned.iter_mut();
-        finished.filter_map(|(key, p)| Some((key.clone(), p.finished.take()?))).collect()
+        finished.filter_map(|(key, p)| Some((key.clone(), p.take_finished()?))).collect()
     }
 
-    /// When the oldest message was written that is not finished, in milliseconds since 1970.
+    /// Returns when the oldest message was written that is not finished, in milliseconds since 1970.
     pub(crate) fn oldest(&self) -> Option<i64> {
-        // What is first in its partition is not finished, or it would not be there.
         let table = self.lock();
-        let firsts = table.assigned.values().filter_map(|partition| partition.pending.front());
+        let firsts = table.assigned.values().filter_map(|it| it.unfinished.values().next());
         firsts.filter_map(|first| first.timestamp).min()
     }
 
-    /// Gives partitions up: what is queued in any of them is dropped, what runs is waited for, all together at
-    /// most so long, and not at all once everything was closed.
+    /// Returns how many bytes are held: queued, parked, or being processed.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().assigned.values().map(|partition| partition.bytes).sum()
+    }
+
+    /// Gives partitions up. What is queued in any of them is dropped. What runs is waited for, all together for at most
+    /// `within`, and not at all once everything was closed.
     pub(crate) fn revoke(&self, keys: Vec<TopicPartition>, within: Duration) -> Vec<Revoked> {
         let mut table = self.lock();
         for key in &keys {
@@ -169,19 +208,18 @@ impl Partitions {
         let waited = self.idle.wait_timeout_while(table, within, running);
         let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let give_up = |key: TopicPartition| {
-            let partition = table.assigned.remove(&key);
-            let partition = partition.as_ref();
+            let mut partition = table.assigned.remove(&key);
             Revoked {
                 partition: key,
-                finished: partition.and_then(|p| p.finished),
-                paused: partition.is_some_and(|p| p.paused),
+                finished: partition.as_mut().and_then(Partition::take_finished),
+                paused: partition.as_ref().is_some_and(|p| p.paused),
                 drained: partition.is_none_or(|p| p.running == 0),
             }
         };
         keys.into_iter().map(give_up).collect()
     }
 
-    /// Lets nothing more begin, and waits for what runs. False: something still ran at the end.
+    /// Lets nothing more begin, and waits for what runs. Returns `false` if something still ran at the end.
     pub(crate) fn close(&self, within: Duration) -> bool {
         let mut table = self.lock();
         table.closed = true;
@@ -191,18 +229,22 @@ impl Partitions {
         !running(&mut table)
     }
 
-    /// Which partitions have too much queued, and which of the paused ones have half of it left.
+    /// Returns which partitions have to pause, because they hold too many messages or all of them together too many bytes,
+    /// and which may go on, since half of that is left.
     pub(crate) fn pressure(&self, max_messages: usize, max_bytes: usize) -> Pressure {
         let mut pressure = Pressure::default();
-        for (key, partition) in &mut self.lock().assigned {
-            // An offset that is done takes a few bytes, but not none.
-            let messages = partition.queued.max(partition.pending.len() / DONE_PER_QUEUED);
-            let bytes = partition.bytes;
+        let mut table = self.lock();
+        let bytes: usize = table.assigned.values().map(|partition| partition.bytes).sum();
+        for (key, partition) in &mut table.assigned {
+            let messages = partition.unfinished.len();
+            // Nothing is gained by a pause of one that holds nothing and brings nothing; but the next fetch may.
             if !partition.paused && (messages >= max_messages || bytes >= max_bytes) {
                 partition.paused = true;
+                partition.read = None;
                 pressure.pause.push(key.clone());
             } else if partition.paused && messages <= max_messages / 2 && bytes <= max_bytes / 2 {
                 partition.paused = false;
+                partition.read = None;
                 pressure.resume.push(key.clone());
             }
         }
@@ -226,26 +268,32 @@ impl Partition {
     fn new() -> Self {
         Self {
             epoch: next_epoch(),
-            pending: VecDeque::new(),
-            queued: 0,
+            unfinished: BTreeMap::new(),
+            next: None,
+            stored: None,
+            read: None,
             bytes: 0,
             running: 0,
-            finished: None,
             paused: false,
             revoked: false,
         }
     }
 
     fn finish(&mut self, offset: i64) {
-        if let Ok(at) = self.pending.binary_search_by_key(&offset, |pending| pending.offset) {
-            self.pending[at].finished = true;
-            // What is done takes no more room, also behind a message that waits for its retry.
-            self.queued -= 1;
-            self.bytes -= self.pending[at].size;
+        if let Some(finished) = self.unfinished.remove(&offset) {
+            self.bytes -= finished.size;
         }
-        while let Some(done) = self.pending.pop_front_if(|pending| pending.finished) {
-            self.finished = Some(done.offset);
-        }
+    }
+
+    fn position(&self) -> Option<i64> {
+        self.unfinished.keys().next().copied().or(self.next)
+    }
+
+    /// Returns the last offset before the position, if that moved since it was last taken.
+    fn take_finished(&mut self) -> Option<i64> {
+        let position = self.position().filter(|position| Some(*position) != self.stored)?;
+        self.stored = Some(position);
+        Some(position - 1)
     }
 }
 
@@ -305,7 +353,8 @@ mod tests {
         finish(&partitions, &tickets[3]);
         assert_eq!(partitions.take_finished(), []);
         finish(&partitions, &tickets[0]);
-        assert_eq!(partitions.take_finished(), [(("t".into(), 0), 4)]);
+        // 5 and 6 are no messages: there was none between 4 and 7.
+        assert_eq!(partitions.take_finished(), [(("t".into(), 0), 6)]);
         assert_eq!(partitions.take_finished(), [], "stored once");
         finish(&partitions, &tickets[2]);
         assert_eq!(partitions.take_finished(), [(("t".into(), 0), 9)]);
@@ -385,6 +434,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_message_is_behind_once_the_client_has_read_beyond_it() {
+        let partitions = Arc::new(Partitions::default());
+        let key = ("t".to_owned(), 0);
+        let last = partitions.enter(&record(3));
+        partitions.has_read(&key, 5);
+        finish(&partitions, &partitions.enter(&record(4)));
+        partitions.has_read(&key, 6);
+        assert_eq!(partitions.position(&key), Some(3));
+        partitions.has_read(&key, 6);
+        assert_eq!(partitions.take_finished(), [], "the message before is not finished");
+        finish(&partitions, &last);
+        assert_eq!(partitions.take_finished(), [(key.clone(), 5)]);
+        assert_eq!(partitions.position(&key), Some(6));
+        (0..2).for_each(|_| partitions.has_read(&key, 2));
+        assert_eq!(partitions.take_finished(), [], "an older report changes nothing");
+    }
+
+    #[test]
     fn pressure_has_hysteresis() {
         let partitions = Arc::new(Partitions::default());
         let tickets: Vec<_> = (0..4).map(|offset| partitions.enter(&record(offset))).collect();
@@ -399,32 +466,25 @@ mod tests {
     }
 
     #[test]
+    fn bytes_of_all_partitions_count_together() {
+        let partitions = Arc::new(Partitions::default());
+        let of = |partition| Record { partition, ..record(0) };
+        let tickets: Vec<_> = (0..4).map(|it| partitions.enter(&of(it))).collect();
+        let held = partitions.bytes();
+        assert_eq!(partitions.pressure(100, held + 1), Pressure::default());
+        assert_eq!(partitions.pressure(100, held).pause.len(), 4);
+        tickets[..2].iter().for_each(|ticket| finish(&partitions, ticket));
+        assert_eq!(partitions.pressure(100, held).resume.len(), 4);
+        tickets[2..].iter().for_each(|ticket| finish(&partitions, ticket));
+        assert_eq!(partitions.bytes(), 0);
+    }
+
+    #[test]
     fn what_is_done_behind_a_message_that_waits_takes_no_room() {
         let partitions = Arc::new(Partitions::default());
         let tickets: Vec<_> = (0..50).map(|offset| partitions.enter(&record(offset))).collect();
         tickets[1..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.take_finished(), [], "the first one waits");
         assert_eq!(partitions.pressure(4, 1000), Pressure::default());
-    }
-
-    #[test]
-    fn a_topic_that_was_made_anew_begins_anew() {
-        let partitions = Arc::new(Partitions::default());
-        let old = partitions.enter(&record(7));
-        let new = partitions.enter(&record(0));
-        assert!(partitions.begin(&old).is_none());
-        finish(&partitions, &new);
-        assert_eq!(partitions.take_finished(), [(("t".into(), 0), 0)]);
-    }
-
-    #[test]
-    fn nothing_begins_after_closing() {
-        let partitions = Arc::new(Partitions::default());
-        let ticket = partitions.enter(&record(0));
-        let running = partitions.begin(&ticket).expect("assigned");
-        assert!(!partitions.close(Duration::ZERO), "one still runs");
-        assert!(partitions.begin(&ticket).is_none());
-        running.finish();
-        assert!(partitions.close(Duration::ZERO));
     }
 }

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::TopicsError;
 use kafka::rdkafka::error::KafkaError;
+use kafka::{TopicPolicy, TopicsError};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::task::JoinError;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::consumer::Consumer;
-use crate::database::Database;
+use crate::database::{Database, Probed};
 use crate::dead_letters::DeadLetters;
 use crate::history::Histories;
 use crate::intake::{Context, Intake};
@@ -22,7 +22,7 @@ use crate::partitions::{Partitions, TopicPartition};
 use crate::pipeline::Pipeline;
 use crate::reader::Reader;
 use crate::retention::{self, NotChecked};
-use crate::status::Held;
+use crate::status::{Held, Status};
 use crate::topics::{Found, SubscribedTopics};
 use crate::verdict::Judge;
 
@@ -30,6 +30,9 @@ use crate::verdict::Judge;
 const FOUND_BY: &str = "run";
 /// How long a consumer waits before it starts again.
 const BACKOFF: Duration = Duration::from_secs(1);
+
+/// How long a subscription keeps what it has read while the database is unavailable.
+const WAITED_FOR: Duration = Duration::from_secs(20);
 
 /// What ends one run.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,10 @@ async fn once(
     halted: &mut Option<Held>,
     shutdown: &CancellationToken,
 ) -> Result<bool, RunError> {
+    // One that was given up because the database was unavailable waits here, and holds no messages meanwhile.
+    if database(consumer, shutdown.clone()).probe(Instant::now()).await == Probed::Shutdown {
+        return Ok(true);
+    }
     let topics = SubscribedTopics::new(
         &consumer.subscription,
         consumer.kafka.clone(),
@@ -143,12 +150,10 @@ async fn once(
         instruments: consumer.instruments.clone(),
         kafka: consumer.kafka.clone(),
     };
-    let (kafka, instruments, until) =
-        (consumer.kafka.clone(), consumer.instruments.clone(), run.clone());
+    let (memory, until) = (Arc::clone(&consumer.memory), run.clone());
     // The client is made, used and dropped on one thread: dropping it blocks.
     let polling = tokio::task::spawn_blocking(move || {
-        let intake = Intake::new(&kafka, &group, &readable, context, lanes, options, instruments);
-        intake?.run(&until)
+        Intake::new(&group, &readable, context, lanes, options, memory)?.run(&until)
     });
     let ended = polling.await;
     run.cancel();
@@ -168,7 +173,7 @@ async fn prepare(
     Ok((found, retention_known))
 }
 
-/// Spawns what goes on beside the lanes: pruning, and looking again at what was not as it should be.
+/// Spawns what goes on beside the lanes: pruning, and looking again at the topics.
 fn watch(
     consumer: &Consumer,
     topics: SubscribedTopics,
@@ -181,13 +186,22 @@ fn watch(
     let pruning =
         retention::prune(housekeeping.clone(), consumer.group(), options.clone(), run.clone());
     tasks.spawn(pruning);
-    if !found.all_well {
-        tasks.spawn(topics.look_again(found.readable.len(), run.clone()));
-    }
     if !retention_known {
         let (options, kafka, status) = (options.clone(), kafka.clone(), status.clone());
-        let asking = retention::until_known(options, kafka, found.readable, status, run.clone());
-        tasks.spawn(asking);
+        let readable = found.readable.clone();
+        tasks.spawn(retention::until_known(options, kafka, readable, status, run.clone()));
+    }
+    tasks.spawn(give_up_after_waiting(status.clone(), consumer.group(), run.clone()));
+    if consumer.topic_policy != TopicPolicy::Off {
+        tasks.spawn(topics.look_again(found, run.clone()));
+    }
+}
+
+/// Ends `run` when the database was waited for long, so that what is queued does not stay in memory. It is read again.
+async fn give_up_after_waiting(status: Status, group: String, run: CancellationToken) {
+    if run.run_until_cancelled(status.waited_for(WAITED_FOR)).await.is_some() {
+        tracing::warn!(group, "consumer leaves its group until it can go on");
+        run.cancel();
     }
 }
 
@@ -206,6 +220,12 @@ async fn is_retention_known(consumer: &Consumer, topics: &[String]) -> Result<bo
         }
     }
     Ok(is_known)
+}
+
+fn database(consumer: &Consumer, shutdown: CancellationToken) -> Database {
+    let (pool, instance) =
+        (consumer.housekeeping.clone(), consumer.histories().instance().to_owned());
+    Database::new(pool, consumer.group(), instance, consumer.status.clone(), shutdown)
 }
 
 fn pipeline(
@@ -232,13 +252,7 @@ fn pipeline(
             status.clone(),
         ),
         dead_letters,
-        database: Database::new(
-            consumer.housekeeping.clone(),
-            consumer.group(),
-            histories.instance().to_owned(),
-            status.clone(),
-            shutdown.clone(),
-        ),
+        database: database(consumer, shutdown.clone()),
         aside: Semaphore::new((options.lanes / 2).max(1)),
         partitions,
         status: status.clone(),

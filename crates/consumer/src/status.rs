@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -101,6 +102,20 @@ impl Status {
 
     pub(crate) fn stop(&self) {
         self.0.send_modify(|it| it.stopped = true);
+    }
+
+    /// Returns once the database was waited for so long without a break.
+    pub(crate) async fn waited_for(&self, long: Duration) {
+        let is_waiting = |it: &Conditions| !it.waits.is_empty();
+        let mut conditions = self.0.subscribe();
+        loop {
+            // The sender lives in `self`, so neither wait can fail.
+            let _ = conditions.wait_for(is_waiting).await;
+            let goes_on = conditions.wait_for(|it| !is_waiting(it));
+            if tokio::time::timeout(long, goes_on).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Returns when nothing is halted.

@@ -14,6 +14,8 @@ use crate::subscription::Subscription;
 const WHILE_MISSING: Duration = Duration::from_secs(1);
 /// And while something else is not as it should be.
 const WHILE_WRONG: Duration = Duration::from_secs(10);
+/// And while all is well. With `KAFKA_TOPICS=create` that also is how soon a topic is there again that was deleted.
+const WHILE_WELL: Duration = Duration::from_secs(15);
 /// Who found the problems in the status.
 const FOUND_BY: &str = "topics";
 
@@ -68,19 +70,27 @@ impl SubscribedTopics {
         Ok(Found { readable: readable.collect(), all_well: problems.is_empty() })
     }
 
-    /// Looks again until all is well. Ends `run` when more topics can be read than `now`, so that the next one reads them
-    /// too.
-    pub(crate) async fn look_again(self, now: usize, run: CancellationToken) {
-        let wait = if now < self.read.len() { WHILE_MISSING } else { WHILE_WRONG };
-        while run.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+    /// Looks again and again, since a topic can disappear while it is read. Ends `run` when more topics can be read than
+    /// before, so that the next one reads them too.
+    pub(crate) async fn look_again(self, found: Found, run: CancellationToken) {
+        let Found { readable, mut all_well } = found;
+        let mut before = readable.len();
+        loop {
+            let wait = match (before < self.read.len(), all_well) {
+                (true, _) => WHILE_MISSING,
+                (false, false) => WHILE_WRONG,
+                (false, true) => WHILE_WELL,
+            };
+            if run.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+                return;
+            }
             let Some(found) = run.run_until_cancelled(self.ensure()).await else { return };
             match found {
-                Ok(Found { readable, .. }) if readable.len() > now => {
+                Ok(Found { readable, .. }) if readable.len() > before => {
                     tracing::info!(group = self.group, topics = ?readable, "reading more topics");
                     run.cancel();
                 }
-                Ok(Found { all_well: true, .. }) => return,
-                Ok(_) => {}
+                Ok(found) => (before, all_well) = (found.readable.len(), found.all_well),
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "topics not known");
                 }

@@ -45,6 +45,13 @@ impl Instruments {
         }
     }
 
+    /// Begins to count a kind, at 0: where a counter comes into being with its first event, that event is no increase.
+    pub(crate) fn begin(&self, kind: &str) {
+        for counter in [&self.run, &self.failed, &self.dead] {
+            counter.add(0, &[of(kind)]);
+        }
+    }
+
     pub(crate) fn ran(&self, kind: &str, took: Duration) {
         self.run.add(1, &[of(kind)]);
         self.duration.record(took.as_secs_f64(), &[of(kind)]);

@@ -61,6 +61,7 @@ impl Worker {
     pub fn handle<H: Handler>(mut self, handler: H) -> Self {
         let kind = Kind::of(handler);
         let name = kind.name;
+        self.instruments.begin(name);
         let before = self.kinds.insert(name, kind);
         assert!(before.is_none(), "there are two handlers for {name}");
         self

@@ -3,6 +3,7 @@
 mod binding;
 mod configs;
 mod dead_letter;
+mod reading;
 mod record;
 mod retention;
 mod settings;
@@ -11,6 +12,7 @@ mod topics;
 pub use binding::{DecodeError, content_headers, decode};
 pub use dead_letter::{Coordinates, DeadLetter, REPLAY_ID, Reason, dead_letter_topic, retry_topic};
 pub use envelope::TopicSpec;
+pub use reading::{ReadError, read_to_end};
 pub use record::{Headers, Record, client_headers};
 pub use retention::{RetentionError, longest_kept};
 pub use settings::{Settings, SettingsError};

@@ -5,7 +5,9 @@ use rdkafka::ClientConfig;
 /// As large as librdkafka allows a request to be, less its framing.
 const LARGEST_RECORD: &str = "100000000";
 /// How many bytes of a partition a fetch asks for. A record that is larger comes all the same, by itself.
-const FETCHED_AT_ONCE: &str = "2097152";
+const FETCHED_AT_ONCE: usize = 2 * 1024 * 1024;
+/// What a consumer buffers unless it is told otherwise.
+const BUFFERED: usize = 8 * 1024 * 1024;
 
 /// Settings that are not `key=value` pairs.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +77,14 @@ impl Settings {
         self.finish(config)
     }
 
-    /// For a consumer that stores its offsets by hand and shares partitions cooperatively.
+    /// Returns the configuration of a consumer that stores its offsets by hand and shares partitions cooperatively.
     pub fn consumer(&self, group: &str) -> ClientConfig {
+        self.consumer_within(group, BUFFERED)
+    }
+
+    /// Returns the same configuration, with which the client buffers about so many bytes of records that were not polled.
+    /// Besides them it holds what it receives at the moment, which is as much again.
+    pub fn consumer_within(&self, group: &str, bytes: usize) -> ClientConfig {
         let mut config = self.client();
         config
             .set("group.id", self.prefixed(group))
@@ -92,10 +100,12 @@ impl Settings {
             // How long a dead instance's partitions wait for another one.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "3000")
-            .set("queued.max.messages.kbytes", "8192")
+            .set("queued.max.messages.kbytes", (bytes / 1024).to_string())
+            // Of one answer. The client raises it to its message.max.bytes; the broker sends a larger record all the same.
+            .set("fetch.max.bytes", bytes.to_string())
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.wait.max.ms", "100")
-            .set("fetch.message.max.bytes", FETCHED_AT_ONCE);
+            .set("fetch.message.max.bytes", bytes.min(FETCHED_AT_ONCE).to_string());
         self.finish(config)
     }
 

@@ -105,7 +105,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
             Vec::new()
         }
     };
-    let letters = waiting(&settings, &target.group, recovered).await?;
+    let letters = waiting(&settings, &target.group, recovered)?;
     let dead = letters.len();
     let mut out = Output::stdout();
     match command {
@@ -156,13 +156,13 @@ fn admin_of(Target { admin, group, .. }: &Target) -> Result<String, Error> {
 }
 
 /// Returns what is in the group's dead-letter topic, except what was replayed well: of each message its last letter.
-async fn waiting(
+fn waiting(
     settings: &Settings,
     group: &str,
     recovered: Vec<Replayed>,
 ) -> Result<Vec<ListedLetter>, Failure> {
     let topic = settings.prefixed(&dead_letter_topic(group).name);
-    let records = all(settings, &topic).await.during("read the dead letters")?;
+    let records = all(settings, &topic).during("read the dead letters")?;
     let recovered = recovered.into_iter();
     let recovered: BTreeSet<_> =
         recovered.map(|one| (one.timestamp, one.topic, one.partition, one.offset)).collect();

@@ -14,6 +14,8 @@ pub(crate) enum Error {
     Answer { request: String, answer: String },
     #[error("{doing}")]
     Kafka { doing: String, source: KafkaError },
+    #[error(transparent)]
+    Read(#[from] kafka::ReadError),
     #[error("waited {limit:?} in vain: {until}")]
     TooLate { until: String, limit: Duration },
     /// The arguments can't be used; the text says what to change.
@@ -33,7 +35,7 @@ impl Error {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Refused(_) | Self::Io(_) => None,
-            Self::Kafka { .. } | Self::TooLate { .. } => {
+            Self::Kafka { .. } | Self::Read(_) | Self::TooLate { .. } => {
                 Some("check that Kafka is there and answers, then do this again")
             }
             Self::Http { .. } | Self::Answer { .. } => Some(

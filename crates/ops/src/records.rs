@@ -1,21 +1,12 @@
 //! Reads and writes records by an operator's hand. Nothing here joins a group or commits an offset.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use kafka::{
     Record, Settings, client_headers,
-    rdkafka::{
-        Message, Offset, TopicPartitionList,
-        consumer::{BaseConsumer, Consumer},
-        error::KafkaError,
-        metadata::MetadataTopic,
-        producer::{FutureProducer, FutureRecord, Producer},
-    },
+    rdkafka::producer::{FutureProducer, FutureRecord, Producer},
 };
-use tokio::{
-    task::block_in_place,
-    time::{Instant, sleep},
-};
+use tokio::task::block_in_place;
 
 use crate::error::Error;
 
@@ -24,53 +15,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// How long Kafka may take to answer one request.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Returns the records that a topic holds at this moment.
-pub(crate) async fn all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
-    let mut config = settings.client();
-    config.set("group.id", settings.prefixed("orderflow")).set("enable.auto.commit", "false");
-    let consumer: BaseConsumer = config.create().map_err(Error::kafka("make a client"))?;
-    let reading = || Error::kafka(format!("read the topic {topic}"));
-    let ends = block_in_place(|| assign_from_beginning(&consumer, topic)).map_err(reading())?;
-    let mut left: i64 = ends.values().map(|(low, high)| high - low).sum();
-    let mut records = Vec::new();
-    let deadline = Instant::now() + LIMIT;
-    while left > 0 {
-        match consumer.poll(Duration::ZERO) {
-            Some(Ok(message)) => {
-                // A record that was written since is not counted: it would stand for one that is still to be read.
-                if ends.get(&message.partition()).is_some_and(|(_, end)| message.offset() < *end) {
-                    records.push(Record::from_message(&message));
-                    left -= 1;
-                }
-            }
-            _ if Instant::now() > deadline => {
-                return Err(Error::TooLate { until: format!("{topic} is read"), limit: LIMIT });
-            }
-            _ => sleep(Duration::from_millis(5)).await,
-        }
-    }
-    Ok(records)
-}
-
-/// Assigns all partitions of a topic, and returns the lowest offset and the end of each.
-fn assign_from_beginning(
-    consumer: &BaseConsumer,
-    topic: &str,
-) -> Result<HashMap<i32, (i64, i64)>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
-    if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
-        return Err(KafkaError::MetadataFetch(error.into()));
-    }
-    // Dropped before the consumer is: a list that is alive would keep that drop from returning.
-    let mut assigned = TopicPartitionList::new();
-    let mut ends = HashMap::new();
-    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-        assigned.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-        let marks = consumer.fetch_watermarks(topic, partition.id(), ANSWER)?;
-        ends.insert(partition.id(), marks);
-    }
-    consumer.assign(&assigned)?;
-    Ok(ends)
+/// Returns the records that a topic holds at this moment. `topic` is the name on the cluster.
+pub(crate) fn all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
+    Ok(block_in_place(|| kafka::read_to_end(settings, topic, LIMIT))?)
 }
 
 /// A producer that is connected.

@@ -5,9 +5,10 @@
 use std::{
     io,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
-use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use kafka::{
     Coordinates, DeadLetter, Reason, Record, Settings, TopicPolicy, Topics, client_headers,
     dead_letter_topic,
@@ -15,6 +16,7 @@ use kafka::{
 use sandbox::testing::TestSpace;
 
 const GROUP: &str = "billing";
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn orderflow_dlq(space: &TestSpace) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
@@ -72,6 +74,29 @@ async fn dead_letters_are_listed_while_their_service_is_down() {
     for line in ["2 dead in billing:", "order.completed/0/1", "made for the test"] {
         assert!(text.contains(line), "{text}");
     }
+}
+
+/// The marker has an offset and is no record.
+#[tokio::test]
+async fn the_marker_of_a_transaction_is_not_waited_for() {
+    let space = TestSpace::new().await;
+    dead_letters(&space, 1).await;
+    let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
+    let mut config = settings.producer();
+    config.set("transactional.id", settings.prefixed("test")).set("message.timeout.ms", "30000");
+    let producer: FutureProducer = config.create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    let topic = settings.prefixed(&dead_letter_topic(GROUP).name);
+    let sent = FutureRecord::<[u8], [u8]>::to(&topic).partition(0).payload(b"no letter");
+    producer.send_result(sent).unwrap().await.unwrap().unwrap();
+    producer.commit_transaction(PATIENCE).unwrap();
+
+    let began = Instant::now();
+    let output = orderflow_dlq(&space).arg("list").output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && text.contains("1 dead in billing:"), "{text}");
+    assert!(began.elapsed() < PATIENCE / 2, "it took {:?}", began.elapsed());
 }
 
 #[tokio::test]

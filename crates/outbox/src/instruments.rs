@@ -40,6 +40,8 @@ impl Instruments {
 
     pub(crate) fn sent(&self, topic: &str, events: u64) {
         self.sent.add(events, &[destination(topic)]);
+        // So that the counter is there, at 0, before the first failure, which would be no increase otherwise.
+        self.failed.add(0, &[destination(topic)]);
     }
 
     pub(crate) fn failed(&self, topic: &str) {

@@ -89,3 +89,16 @@ impl<'de> Visitor<'de> for InTheirOrder {
         Ok(Headers(headers))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_span_that_created_an_event_is_known_with_its_tracestate() {
+        let text = r#"{"ce_id": "17", "ce_traceparent": "00-a-b-01", "ce_tracestate": "vendor=1"}"#;
+        let headers: Headers<'_> = serde_json::from_str(text).expect("headers");
+        let created_in = headers.created_in().expect("a span");
+        assert_eq!(created_in, TraceContext::new("00-a-b-01", Some("vendor=1")));
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use consumer::Options;
+use consumer::{MemoryBudget, Options};
 
 use super::{ConfigError, Switch, on_or_off};
 
@@ -41,9 +41,9 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Bytes of them
-    #[arg(long = "consumer-max-queued-bytes", env = "CONSUMER_MAX_QUEUED_BYTES")]
-    max_queued_bytes: Option<usize>,
+    /// Bytes of messages that all subscriptions of the service hold together
+    #[arg(long = "consumer-memory-bytes", env = "CONSUMER_MEMORY_BYTES")]
+    memory_bytes: Option<usize>,
     /// How long a revoked partition waits for handlers that run, as in `5s`
     #[arg(long = "consumer-drain-timeout", env = "CONSUMER_DRAIN_TIMEOUT", value_parser = humantime::parse_duration)]
     drain_timeout: Option<Duration>,
@@ -80,7 +80,7 @@ impl Consuming {
             handler_timeout: None,
             max_replays: None,
             max_queued: None,
-            max_queued_bytes: None,
+            memory_bytes: None,
             drain_timeout: None,
             inbox_retention: None,
             outbox_allowance: None,
@@ -97,6 +97,11 @@ impl Consuming {
         self.subscribe == Switch::On
     }
 
+    /// Returns the budget that all subscriptions of the service share.
+    pub(super) fn memory(&self) -> MemoryBudget {
+        self.memory_bytes.map_or_else(MemoryBudget::default, MemoryBudget::new)
+    }
+
     /// Returns a subscription's options, with those that are set here.
     pub(super) fn over(&self, options: &Options) -> Options {
         Options {
@@ -109,7 +114,6 @@ impl Consuming {
             handler_timeout: self.handler_timeout.unwrap_or(options.handler_timeout),
             max_replays: self.max_replays.unwrap_or(options.max_replays),
             max_queued: self.max_queued.unwrap_or(options.max_queued),
-            max_queued_bytes: self.max_queued_bytes.unwrap_or(options.max_queued_bytes),
             drain_timeout: self.drain_timeout.unwrap_or(options.drain_timeout),
             inbox_retention: self.inbox_retention.map_or(options.inbox_retention, |it| it.0),
             outbox_allowance: self.outbox_allowance.unwrap_or(options.outbox_allowance),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use consumer::Options;
+use consumer::{MemoryBudget, Options};
 use kafka::rdkafka::consumer::BaseConsumer;
 use kafka::rdkafka::error::KafkaError;
 use kafka::{Settings, TopicPolicy};
@@ -179,6 +179,11 @@ impl Config {
     /// Returns `false` if events come by `POST /events` alone.
     pub(crate) fn subscribes(&self) -> bool {
         self.consuming.subscribes()
+    }
+
+    /// Returns the memory that all subscriptions of the service share.
+    pub(crate) fn consumer_memory(&self) -> MemoryBudget {
+        self.consuming.memory()
     }
 
     /// Returns a subscription's options, with those that the environment sets in place of the code's.

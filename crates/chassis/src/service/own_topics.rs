@@ -7,11 +7,11 @@ use crate::admin::TopicProblems;
 
 /// The wait before the cluster is asked again: it did not answer, or a topic is missing.
 const WHILE_MISSING: Duration = Duration::from_secs(2);
-/// And while a topic has a setting that it should not have.
-const WHILE_WRONG: Duration = Duration::from_mins(1);
+/// And while all are there.
+const WHILE_THERE: Duration = Duration::from_secs(15);
 
-/// Ensures the topics that the service owns until all are as they should be, and shows and logs what is not. In the
-/// background: a service is ready without Kafka.
+/// Ensures the topics that the service owns, again and again, since one can be deleted, and shows and logs what is not as it
+/// should be. In the background: a service is ready without Kafka.
 pub(super) async fn ensure_topics(
     kafka: Settings,
     owned: Vec<TopicSpec>,
@@ -19,6 +19,9 @@ pub(super) async fn ensure_topics(
     found: TopicProblems,
     shutdown: CancellationToken,
 ) {
+    if policy == TopicPolicy::Off {
+        return;
+    }
     let topics = Topics { owned, ..Topics::default() };
     loop {
         let mut wait = WHILE_MISSING;
@@ -39,11 +42,8 @@ pub(super) async fn ensure_topics(
                     }
                     found.send_replace(told);
                 }
-                if problems.is_empty() {
-                    return;
-                }
                 if !problems.iter().any(TopicProblem::is_missing) {
-                    wait = WHILE_WRONG;
+                    wait = WHILE_THERE;
                 }
             }
         }

@@ -162,12 +162,13 @@ impl Start {
             let (pool, wake) = (self.parts.pool.clone(), self.parts.jobs.clone());
             build(&self.parts, Worker::new(pool, wake, &self.metrics.meter("jobs")))
         });
-        let policy = self.config.topic_policy();
+        let (policy, memory) = (self.config.topic_policy(), self.config.consumer_memory());
         let consumers = subscriptions.into_iter().map(|(build, options)| {
             let options = self.config.subscription_options(&options);
             options.check(pg::IDLE_IN_TRANSACTION)?;
             self.config.check_subscription(&options, DRAIN_INTAKE)?;
-            Ok(self.consumer(build(&self.parts)).options(options).topic_policy(policy))
+            let consumer = self.consumer(build(&self.parts)).options(options);
+            Ok(consumer.topic_policy(policy).memory(&memory))
         });
         let consumers = consumers.collect::<Result<_, StartError>>()?;
         Ok(Work { consumers, worker: worker.transpose()?, background })

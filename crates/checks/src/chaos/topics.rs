@@ -1,14 +1,14 @@
 //! Looking into Kafka from outside: nothing here joins a group or moves another's offset.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::groups::GroupMemberInfo;
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::rdkafka::{Message, Offset, TopicPartitionList};
+use kafka::rdkafka::{Offset, TopicPartitionList};
 use kafka::{Coordinates, Headers, Record, Settings, client_headers};
 use tokio::task::block_in_place;
 
@@ -42,7 +42,6 @@ pub(crate) fn origin_of(dead: &Record) -> Option<Place> {
 fn watcher(settings: &Settings) -> Result<BaseConsumer, Error> {
     let mut config = settings.client();
     config.set("group.id", GROUP).set("enable.auto.commit", "false");
-    config.set("fetch.message.max.bytes", "4000000");
     Ok(config.create()?)
 }
 
@@ -57,36 +56,9 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, 
     partitions.map(|partition| bound(partition.id())).collect()
 }
 
-/// Everything that lies in a topic now, partition by partition in the order of the offsets.
+/// Returns everything that lies in a topic now, partition by partition in the order of the offsets.
 pub(crate) fn read_all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
-    block_in_place(|| {
-        let consumer = watcher(settings)?;
-        let bounds = bounds(&consumer, topic)?;
-        let expected: i64 = bounds.iter().map(|(_, low, high)| high - low).sum();
-        let ends: HashMap<_, _> = bounds.iter().map(|(id, _, high)| (*id, *high)).collect();
-        {
-            // Gone before the consumer is: a living list would keep that one from ending.
-            let mut all = TopicPartitionList::new();
-            for (partition, _, _) in &bounds {
-                all.add_partition_offset(topic, *partition, Offset::Beginning)?;
-            }
-            consumer.assign(&all)?;
-        }
-        let mut records = Vec::new();
-        let deadline = Instant::now() + READ;
-        while i64::try_from(records.len())? < expected {
-            if Instant::now() > deadline {
-                return Err(format!("{topic}: read {} of {expected} records", records.len()).into());
-            }
-            let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) else { continue };
-            // What came since is not counted: it would stand for one that is still to be read elsewhere.
-            if ends.get(&message.partition()).is_some_and(|end| message.offset() < *end) {
-                records.push(Record::from_message(&message));
-            }
-        }
-        records.sort_by_key(|record| (record.partition, record.offset));
-        Ok(records)
-    })
+    Ok(block_in_place(|| kafka::read_to_end(settings, topic, READ))?)
 }
 
 /// How far the group is.

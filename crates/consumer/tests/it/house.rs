@@ -9,7 +9,8 @@ use consumer::{
 };
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
-use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use kafka::rdkafka::topic_partition_list::TopicPartitionList;
 use kafka::rdkafka::util::Timeout;
 use kafka::{DeadLetter, Record, Settings, TopicPolicy, TopicSpec, Topics};
 use sandbox::testing::{TestSpace, eventually};
@@ -156,6 +157,39 @@ impl House {
             .payload(&event.data)
             .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
         self.producer.send(record, Timeout::Never).await.unwrap();
+    }
+
+    /// Publishes an event to its own topic in a transaction, whose end is an offset that is no message.
+    pub(crate) async fn publish_in_transaction(&self, event: &Encoded) {
+        let mut config = self.settings.producer();
+        config.set("transactional.id", self.settings.prefixed("test")).set("acks", "all");
+        let producer: FutureProducer = config.set("message.timeout.ms", "30000").create().unwrap();
+        let topic = self.settings.prefixed(&event.envelope.event_type);
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        let record = FutureRecord::to(&topic)
+            .key(event.envelope.partition_key.as_deref().unwrap())
+            .payload(&event.data)
+            .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
+        producer.send(record, Timeout::Never).await.unwrap();
+        producer.commit_transaction(PATIENCE).unwrap();
+    }
+
+    /// The sums of what a group has committed and of the ends of a topic's partitions, of those that hold something.
+    pub(crate) fn committed_and_end(&self, group: &str, topic: &str) -> (i64, i64) {
+        let client: BaseConsumer = self.settings.consumer(group).create().unwrap();
+        let topic = self.settings.prefixed(topic);
+        let metadata = client.fetch_metadata(Some(&topic), PATIENCE).unwrap();
+        let mut sums = (0, 0);
+        for partition in metadata.topics()[0].partitions() {
+            let (_, end) = client.fetch_watermarks(&topic, partition.id(), PATIENCE).unwrap();
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition(&topic, partition.id());
+            let committed = client.committed_offsets(asked, PATIENCE).unwrap();
+            let committed = committed.elements()[0].offset().to_raw().unwrap();
+            sums = (sums.0 + committed.max(0), sums.1 + end);
+        }
+        sums
     }
 
     /// Publishes an event in the JSON format.

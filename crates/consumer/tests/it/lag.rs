@@ -1,5 +1,7 @@
 //! How far a subscription is behind.
 
+use envelope::Event;
+
 use crate::events::{ParcelId, ParcelPacked};
 use consumer::{Fault, FaultKind, Options, Subscription};
 use sandbox::testing::eventually;
@@ -41,5 +43,53 @@ async fn lag_and_its_age_rise_while_nothing_is_dealt_with_and_are_gone_after() {
         (lag == 0.0 && house.gauge("consumer_lag_age_seconds", "group") == 0.0).then_some(())
     };
     eventually("no lag", PATIENCE, gone).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_group_that_has_finished_nothing_is_behind_by_all_there_is() {
+    let house = House::new().await;
+    for _ in 0..20 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, "a@example.com").await;
+    }
+    let patient = Options { handler_timeout: PATIENCE, ..House::options() };
+    let subscription = Subscription::new("group").each_once(note::<ParcelPacked>());
+    let running = house.run_with(patient, subscription);
+    running.faults.set(Some(Fault { kind: FaultKind::Slow, rate: 1.0, delay_ms: 20_000 }));
+    let told = async || (house.gauge("consumer_lag{", "parcel.packed") > 0.0).then_some(());
+    eventually("a lag", PATIENCE, told).await;
+    let lag = house.gauge("consumer_lag{", "parcel.packed");
+    assert!((lag - 20.0).abs() < 0.5, "{lag}");
+    running.shutdown.cancel();
+}
+
+#[tokio::test]
+async fn the_marker_of_a_transaction_is_no_message_that_is_waited_for() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let (first, parcel) = (ParcelId::new(), ParcelId::new());
+    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
+    house.has(first, &[1]).await;
+    let event = house.event::<ParcelPacked>(parcel, 1, "a@example.com");
+    house.publish_in_transaction(&event).await;
+    house.has(parcel, &[1]).await;
+    let committed = async || {
+        let (committed, end) = house.committed_and_end("group", ParcelPacked::TYPE);
+        (committed == end && house.gauge("consumer_lag{", "parcel.packed") == 0.0).then_some(end)
+    };
+    eventually("the marker to be behind", PATIENCE, committed).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn counters_are_there_before_there_is_something_to_count() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let text = house.metrics.render();
+    for counter in ["dead_lettered", "retries", "gaps", "unavailable", "settled"] {
+        let begins = format!("consumer_{counter}_total{{");
+        let line = text.lines().find(|line| line.starts_with(&begins)).unwrap();
+        assert!(line.contains("group") && line.ends_with(" 0"), "{line}");
+    }
     running.end().await;
 }

@@ -1,6 +1,8 @@
 //! Topics belong to their publishers: a subscription waits for them, visibly, and consumes what there is.
 
 use consumer::{Consumer, State, Subscription};
+use envelope::Event;
+use kafka::rdkafka::admin::{AdminClient, AdminOptions};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use kafka::{TopicPolicy, TopicSpec, dead_letter_topic, retry_topic};
 use sandbox::testing::eventually;
@@ -80,6 +82,30 @@ async fn a_topic_that_is_not_as_its_owner_wants_it_is_named_and_left_alone() {
     let parcel = ParcelId::new();
     house.publish("commands", &house.event::<ParcelPacked>(parcel, 1, "a@example.com")).await;
     house.has(parcel, &[1]).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_is_named_and_consumed_again_when_its_publisher_has_made_it_anew() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let (first, second) = (ParcelId::new(), ParcelId::new());
+    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
+    house.has(first, &[1]).await;
+
+    let admin: AdminClient<_> = house.settings.client().create().unwrap();
+    let topics = [ParcelPacked::TYPE, "group.dlq"].map(|topic| house.settings.prefixed(topic));
+    let names = topics.each_ref().map(String::as_str);
+    let deleted = admin.delete_topics(&names, &AdminOptions::new()).await.unwrap();
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+    house.troubled(&running, "parcel.packed is missing: its publisher has to create it").await;
+    let again = async || house.exists("group.dlq").then_some(());
+    eventually("its own topic to be made anew", PATIENCE, again).await;
+    create(&house.settings, TopicSpec::new(ParcelPacked::TYPE)).await;
+    house.send::<ParcelPacked>(second, 1, "a@example.com").await;
+    house.has(second, &[1]).await;
+    let well = async || (running.status.state() == State::Running).then_some(());
+    eventually("the trouble to end", PATIENCE, well).await;
     running.end().await;
 }
 

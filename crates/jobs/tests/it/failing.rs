@@ -1,5 +1,7 @@
 //! Attempts that fail.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -38,6 +40,47 @@ async fn three_retries_on_schedule_then_a_record_with_every_error_and_its_causes
 fn has(metrics: &str, name: &str, value: u64) -> bool {
     let of = |line: &&str| line.starts_with(name) && line.contains("job_kind=\"work\"");
     metrics.lines().find(of).is_some_and(|line| line.ends_with(&format!(" {value}")))
+}
+
+/// The database refused, or another transaction was in the way: which is not the job's fault.
+#[derive(Debug, thiserror::Error)]
+#[error("the parcel could not be read")]
+struct NotRead(#[source] sqlx::Error);
+
+#[tokio::test]
+async fn an_attempt_that_met_an_unavailable_database_is_not_counted() {
+    let house = House::new().await;
+    let times = Arc::new(AtomicU32::new(0));
+    let script = move |_| {
+        let is_first = times.fetch_add(1, Ordering::SeqCst) == 0;
+        async move { if is_first { Err(NotRead(sqlx::Error::PoolTimedOut).into()) } else { Ok(()) } }
+    };
+    let running = house.run(house.script::<Work, _>(script));
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    let postponed = house.has(id, State::Waiting).await;
+    assert!(postponed.record.attempts <= 1 && postponed.errors.is_empty(), "{postponed:?}");
+    house.done(id).await;
+    assert_eq!(house.seen.attempts(), [1, 1]);
+    assert!(has(&house.metrics.render(), "jobs_failed_total", 0));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_met_it_for_long_while_the_queue_is_well_is_counted() {
+    let house = House::new().await;
+    let script = |_| async { Err(NotRead(sqlx::Error::PoolTimedOut).into()) };
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    sqlx::query("update job set postponed_since = now() - interval '16 minutes'")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    let running = house.run(house.script::<Work, _>(script));
+    let counted = async || {
+        let job = jobs::find(&house.pool, id).await.unwrap().unwrap();
+        (job.errors.len() == 1).then_some(())
+    };
+    sandbox::testing::eventually("the attempt to count", crate::house::PATIENCE, counted).await;
+    running.end().await;
 }
 
 #[tokio::test]

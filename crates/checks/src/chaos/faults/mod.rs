@@ -4,6 +4,7 @@
 mod instances;
 mod kills;
 mod messages;
+mod refusals;
 mod sends;
 mod servers;
 mod transactions;
@@ -97,6 +98,23 @@ pub(crate) const FAULTS: &[Fault] = &[
         "connections-cut",
         "billing's connections to its database are cut, again and again",
         servers::connections_cut
+    ),
+    fault!(
+        "database-read-only",
+        "billing's database takes no writes for 20 s",
+        refusals::read_only
+    ),
+    fault!("logins-refused", "billing may not log in for 20 s", refusals::logins_refused),
+    fault!(
+        "connections-exhausted",
+        "billing gets no connection for 20 s",
+        refusals::connections_exhausted
+    ),
+    fault!("rights-revoked", "billing may not write its tables for 20 s", refusals::rights_revoked),
+    fault!(
+        "counter-locked",
+        "a row that billing needs is locked for 20 s",
+        refusals::counter_locked
     ),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),

@@ -1,0 +1,114 @@
+//! Billing's database answers and refuses, or a transaction from outside is in the way: no message is to blame.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection};
+use tokio::time::sleep;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::scene::{Scene, soon};
+
+const BEFORE: usize = 100;
+const MEANWHILE: usize = 100;
+const AFTERWARDS: usize = 50;
+/// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
+const LASTS: Duration = Duration::from_secs(20);
+
+/// As after a failover that left the service at the old primary.
+pub(crate) async fn read_only(scene: &mut Scene) -> Struck {
+    let refusal = Refusal {
+        begin: "alter role billing set default_transaction_read_only = on",
+        end: "alter role billing reset default_transaction_read_only",
+        says: "read-only transaction",
+    };
+    refusal.strike(scene).await
+}
+
+/// As after a rotation of credentials that did not reach the service.
+pub(crate) async fn logins_refused(scene: &mut Scene) -> Struck {
+    let refusal = Refusal {
+        begin: "alter role billing nologin",
+        end: "alter role billing login",
+        says: "not permitted to log in",
+    };
+    refusal.strike(scene).await
+}
+
+pub(crate) async fn connections_exhausted(scene: &mut Scene) -> Struck {
+    let refusal = Refusal {
+        begin: "alter role billing connection limit 0",
+        end: "alter role billing connection limit -1",
+        says: "too many connections",
+    };
+    refusal.strike(scene).await
+}
+
+pub(crate) async fn rights_revoked(scene: &mut Scene) -> Struck {
+    let refusal = Refusal {
+        begin: "revoke insert on inbox, invoices from billing",
+        end: "grant insert on inbox, invoices to billing",
+        says: "permission denied",
+    };
+    refusal.strike(scene).await
+}
+
+/// Statements that make billing's database refuse, and let it serve again.
+struct Refusal {
+    begin: &'static str,
+    end: &'static str,
+    /// What billing's readiness has to say meanwhile.
+    says: &'static str,
+}
+
+impl Refusal {
+    async fn strike(&self, scene: &mut Scene) -> Struck {
+        scene.orders(BEFORE).await?;
+        execute(scene, self.begin).await?;
+        // Sessions keep what they were allowed when they began.
+        execute(
+            scene,
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'billing'",
+        )
+        .await?;
+        scene.orders(MEANWHILE).await?;
+        let told = soon(async || is_told(scene, self.says).await).await;
+        sleep(LASTS).await;
+        execute(scene, self.end).await?;
+        scene.healed();
+        if !told {
+            let readiness = scene.billing.readiness().await?;
+            return Err(format!("billing did not say {:?}: {readiness}", self.says).into());
+        }
+        scene.orders(AFTERWARDS).await?;
+        Ok(format!("billing said {:?} and waited", self.says))
+    }
+}
+
+async fn is_told(scene: &Scene, what: &str) -> bool {
+    scene.billing.readiness().await.is_ok_and(|readiness| readiness.to_string().contains(what))
+}
+
+async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
+    let mut database = scene.system.database("billing").await?;
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut database).await?;
+    Ok(database.close().await?)
+}
+
+/// The row that every invoice of a tenant needs is locked by somebody else.
+pub(crate) async fn counter_locked(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    let mut database = scene.system.database("billing").await?;
+    let mut held = database.begin().await?;
+    sqlx::query("select * from invoice_counter for update").execute(&mut *held).await?;
+    scene.orders(MEANWHILE).await?;
+    let told = soon(async || is_told(scene, "parked").await).await;
+    sleep(LASTS).await;
+    held.rollback().await?;
+    scene.healed();
+    if !told {
+        return Err("billing did not say that keys are parked".into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok("billing parked the orders whose counter was locked".into())
+}
