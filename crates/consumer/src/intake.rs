@@ -63,7 +63,10 @@ impl Context {
             return None;
         }
         let (end, committed) = (partition.eof_offset, partition.committed_offset);
-        let all_polled = partition.fetchq_cnt == 0 && partition.next_offset == end;
+        // While it is not fetched, these are figures of an assignment before.
+        let all_polled = partition.fetch_state == "active"
+            && partition.fetchq_cnt == 0
+            && partition.next_offset == end;
         if end >= 0 && end >= committed && all_polled {
             self.partitions.has_read(&key, end);
         }

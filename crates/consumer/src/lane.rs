@@ -47,6 +47,16 @@ enum First {
     Unread(Queued),
 }
 
+impl First {
+    /// Whether it met a conflict when it was attempted alone.
+    fn met_conflict(&self) -> bool {
+        match self {
+            Self::Read(taken) => taken.conflict.as_ref().is_some_and(|it| it.attempts > 0),
+            Self::Unread(_) => false,
+        }
+    }
+}
+
 impl Lane {
     pub(crate) fn new(pipeline: Arc<Pipeline>, queue: UnboundedReceiver<Queued>) -> Self {
         Self {
@@ -214,8 +224,9 @@ impl Lane {
 }
 
 async fn attempt_first(pipeline: &Pipeline, first: First) -> Next {
+    let places = if first.met_conflict() { &pipeline.aside_again } else { &pipeline.aside };
     // It is never closed.
-    let _permit = pipeline.aside.acquire().await;
+    let _permit = places.acquire().await;
     let taken = match first {
         First::Read(taken) => *taken,
         First::Unread(queued) => match pipeline.read(queued).await {

@@ -17,6 +17,9 @@ use crate::reader::Reader;
 use crate::status::Status;
 use crate::verdict::{Judge, Verdict};
 
+/// How often messages are attempted again at once because the database has recovered.
+const RECOVERIES: u32 = 2;
+
 /// The wait before the history of a partition is read again.
 const READ_AGAIN: Duration = Duration::from_millis(250);
 
@@ -29,8 +32,10 @@ pub(crate) struct Pipeline {
     pub(crate) status: Status,
     pub(crate) options: Options,
     pub(crate) instruments: Instruments,
-    /// How many parked keys of all lanes may be attempted at once, beside what the lanes do.
+    /// How many parked keys of all lanes may be attempted at once, beside what the lanes do: those whose first message has
+    /// not met its conflict alone yet, and those whose message has. Else the former would wait behind all of the latter.
     pub(crate) aside: Semaphore,
+    pub(crate) aside_again: Semaphore,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -86,10 +91,13 @@ impl Pipeline {
     /// Attempts messages that are still this instance's, and carries out the verdict as far as it is not the lane's to do.
     /// Waits while the database is unavailable.
     pub(crate) async fn attempt(&self, mut taken: Vec<Taken>) -> Next {
+        let mut recovered = 0;
         loop {
             tokio::select! {
-                () = self.status.not_halted() => {}
+                // Once it is shut down nothing more begins: a later message of a key must not go on without an earlier one.
+                biased;
                 () = self.shutdown.cancelled() => return Next::Nothing,
+                () = self.status.not_halted() => {}
             }
             let begun = self.begin(&mut taken);
             let failure = match self.judge.judge(&mut taken).await {
@@ -99,9 +107,10 @@ impl Pipeline {
             // Not while waiting: a revocation must not wait for the database.
             drop(begun);
             match self.probe().await {
-                Probed::Recovered => {}
+                // These messages may be what makes the server fail: the next time, others go first.
+                Probed::Recovered if recovered < RECOVERIES => recovered += 1,
                 Probed::Shutdown => return Next::Nothing,
-                Probed::Sound => {
+                Probed::Recovered | Probed::Sound => {
                     let begun = self.begin(&mut taken);
                     let verdict = match &mut *taken {
                         [one] => self.judge.judge_conflict(one, failure).await,

@@ -194,7 +194,8 @@ impl Begun {
     /// while the queue itself can be written. Recording it waits for the database, so what it lasts counts from there.
     fn is_blameless(&self, failure: &Failure) -> bool {
         let fault = pg::classify_chain(failure.error());
-        matches!(fault, Some(ErrorClass::Unavailable | ErrorClass::Conflict))
+        !failure.is_permanent()
+            && matches!(fault, Some(ErrorClass::Unavailable | ErrorClass::Conflict))
             && self.attempt.job.postponed_for() < POSTPONED_FOR
     }
 

@@ -6,6 +6,8 @@ use rdkafka::ClientConfig;
 const LARGEST_RECORD: &str = "100000000";
 /// How many bytes of a partition a fetch asks for. A record that is larger comes all the same, by itself.
 const FETCHED_AT_ONCE: usize = 2 * 1024 * 1024;
+/// librdkafka's default.
+const CLIENTS_MESSAGE_MAX_BYTES: usize = 1_000_000;
 /// What a consumer buffers unless it is told otherwise.
 const BUFFERED: usize = 8 * 1024 * 1024;
 
@@ -101,12 +103,19 @@ impl Settings {
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "3000")
             .set("queued.max.messages.kbytes", (bytes / 1024).to_string())
-            // Of one answer. The client raises it to its message.max.bytes; the broker sends a larger record all the same.
-            .set("fetch.max.bytes", bytes.to_string())
+            // Of one answer; the broker sends a larger record all the same. The client wants it to be at least its own
+            // message.max.bytes.
+            .set("fetch.max.bytes", bytes.max(self.message_max_bytes()).to_string())
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.message.max.bytes", bytes.min(FETCHED_AT_ONCE).to_string());
         self.finish(config)
+    }
+
+    /// What the properties say about it, or the client's default.
+    fn message_max_bytes(&self) -> usize {
+        let given = self.properties.iter().rev().find(|(name, _)| name == "message.max.bytes");
+        given.and_then(|(_, value)| value.parse().ok()).unwrap_or(CLIENTS_MESSAGE_MAX_BYTES)
     }
 
     fn finish(&self, mut config: ClientConfig) -> ClientConfig {
@@ -143,6 +152,9 @@ mod tests {
         assert_eq!(producer.get("sasl.password"), Some("a=b"));
         assert_eq!(producer.get("linger.ms"), Some("5"));
         assert_eq!(settings.consumer("accounting").get("group.id"), Some("t-accounting"));
+        let settings = Settings::new("b", "").with_properties("message.max.bytes=5000000");
+        let consumer = settings.expect("pairs").consumer_within("accounting", 1024 * 1024);
+        assert_eq!(consumer.get("fetch.max.bytes"), Some("5000000"));
     }
 
     #[test]
