@@ -66,7 +66,7 @@ pub(crate) struct Bookkeeping<'a> {
     pub(crate) noted: Vec<&'a Record>,
     /// The replay that the one message is.
     pub(crate) replay: Option<&'a Replay>,
-    /// Whether a message met a conflict in an earlier attempt.
+    /// `true` if a message met a conflict in an earlier attempt.
     pub(crate) met_conflict: bool,
 }
 

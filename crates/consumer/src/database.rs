@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::status::{Held, Status};
@@ -26,7 +26,7 @@ pub(crate) struct Database {
     last: Mutex<Option<Probe>>,
 }
 
-/// What a lane learns about a failure that may be the database's.
+/// Result of a probe, by which a lane finds out whether a failure was the database's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Probed {
     /// A write succeeds at once: the database is well, and something is wrong with the message.
@@ -97,11 +97,10 @@ impl Database {
         .bind(&self.subscription)
         .bind(&self.instance)
         .execute(&self.pool);
-        let written = match timeout(STATEMENT, written).await {
+        let written = match pg::within(STATEMENT, written).await {
             // The pool tries again to connect, and does not say what was refused.
-            Ok(Err(sqlx::Error::PoolTimedOut)) => Err(self.connect().await),
-            Ok(written) => written.map(|_| ()),
-            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            Err(sqlx::Error::PoolTimedOut) => Err(self.connect().await),
+            written => written.map(|_| ()),
         };
         // Classified, so that a session that was refused is not used again.
         written.inspect_err(|error| _ = pg::classify(error))
@@ -110,13 +109,12 @@ impl Database {
     /// Connects beside the pool, and returns why that fails, or that only the pool has no connection.
     async fn connect(&self) -> sqlx::Error {
         let options = self.pool.connect_options();
-        match timeout(STATEMENT, PgConnection::connect_with(&options)).await {
-            Ok(Ok(connection)) => {
+        match pg::within(STATEMENT, PgConnection::connect_with(&options)).await {
+            Ok(connection) => {
                 _ = connection.close().await;
                 sqlx::Error::PoolTimedOut
             }
-            Ok(Err(error)) => error,
-            Err(_) => std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+            Err(error) => error,
         }
     }
 }

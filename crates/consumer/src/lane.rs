@@ -48,7 +48,7 @@ enum First {
 }
 
 impl First {
-    /// Whether it met a conflict when it was attempted alone.
+    /// Returns `true` if the message was attempted alone before, and met a conflict.
     fn met_conflict(&self) -> bool {
         match self {
             Self::Read(taken) => taken.conflict.as_ref().is_some_and(|it| it.attempts > 0),
@@ -153,22 +153,20 @@ impl Lane {
     }
 
     fn unless_parked(&mut self, queued: Queued) -> Option<Queued> {
-        // The key is copied only while something is parked.
-        if self.parked.is_empty() {
-            return Some(queued);
-        }
-        let Some(parked) = self.parked.get_mut(&queued.key()) else { return Some(queued) };
+        let Some(parked) = self.parked_under(|| queued.key()) else { return Some(queued) };
         parked.behind.push_back(queued);
         None
     }
 
     fn unless_behind(&mut self, taken: Taken) -> Option<Taken> {
-        if self.parked.is_empty() {
-            return Some(taken);
-        }
-        let Some(parked) = self.parked.get_mut(&taken.key()) else { return Some(taken) };
+        let Some(parked) = self.parked_under(|| taken.key()) else { return Some(taken) };
         parked.behind.push_back(taken.queued);
         None
+    }
+
+    fn parked_under(&mut self, key: impl FnOnce() -> Key) -> Option<&mut Parked> {
+        // The key is copied only while something is parked.
+        if self.parked.is_empty() { None } else { self.parked.get_mut(&key()) }
     }
 
     /// Parks a key, or parks it again after an attempt.

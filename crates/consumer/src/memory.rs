@@ -20,7 +20,7 @@ pub struct MemoryBudget(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     bytes: usize,
-    /// What each subscription holds.
+    /// Bytes that each subscription holds.
     held: Mutex<Vec<Weak<AtomicUsize>>>,
 }
 

@@ -79,17 +79,20 @@ impl Options {
 
     /// The wait before a message's `retry`th retry, from 1.
     pub(crate) fn backoff(&self, retry: u32) -> Duration {
-        let factor = self.backoff_factor.saturating_pow(retry.saturating_sub(1));
-        let jitter = 0.8 + fastrand::f64() * 0.4;
-        self.first_backoff.saturating_mul(factor).min(Duration::from_hours(1)).mul_f64(jitter)
+        grown(self.first_backoff, self.backoff_factor, retry, Duration::from_hours(1))
     }
 
     /// The wait after so many attempts that met a conflict.
     pub(crate) fn conflict_backoff(attempts: u32) -> Duration {
-        let factor = 2_u32.saturating_pow(attempts.saturating_sub(1));
-        let jitter = 0.8 + fastrand::f64() * 0.4;
-        FIRST_CONFLICT_BACKOFF.saturating_mul(factor).min(LAST_CONFLICT_BACKOFF).mul_f64(jitter)
+        grown(FIRST_CONFLICT_BACKOFF, 2, attempts, LAST_CONFLICT_BACKOFF)
     }
+}
+
+/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor` up to `last`, with jitter
+/// of a fifth.
+fn grown(first: Duration, factor: u32, times: u32, last: Duration) -> Duration {
+    let factor = factor.saturating_pow(times.saturating_sub(1));
+    first.saturating_mul(factor).min(last).mul_f64(0.8 + fastrand::f64() * 0.4)
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl Partitions {
 
     /// Returns how many bytes are held: queued, parked, or being processed.
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().assigned.values().map(|partition| partition.bytes).sum()
+        self.lock().bytes()
     }
 
     /// Gives partitions up. What is queued in any of them is dropped. What runs is waited for, all together for at most
@@ -234,10 +234,10 @@ impl Partitions {
     pub(crate) fn pressure(&self, max_messages: usize, max_bytes: usize) -> Pressure {
         let mut pressure = Pressure::default();
         let mut table = self.lock();
-        let bytes: usize = table.assigned.values().map(|partition| partition.bytes).sum();
+        let bytes = table.bytes();
         for (key, partition) in &mut table.assigned {
             let messages = partition.unfinished.len();
-            // Nothing is gained by a pause of one that holds nothing and brings nothing; but the next fetch may.
+            // A partition that holds nothing pauses too: its next fetch may bring more.
             if !partition.paused && (messages >= max_messages || bytes >= max_bytes) {
                 partition.paused = true;
                 partition.read = None;
@@ -258,6 +258,10 @@ impl Partitions {
 }
 
 impl Table {
+    fn bytes(&self) -> usize {
+        self.assigned.values().map(|partition| partition.bytes).sum()
+    }
+
     fn of(&mut self, ticket: &Ticket) -> Option<&mut Partition> {
         self.assigned.get_mut(&ticket.partition).filter(|p| p.epoch == ticket.epoch)
     }

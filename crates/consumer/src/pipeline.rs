@@ -123,7 +123,8 @@ impl Pipeline {
     }
 
     async fn probe(&self) -> Probed {
-        self.database.probe(Instant::now()).await
+        // Boxed, since it is rare, and would make every attempt's future larger.
+        Box::pin(self.database.probe(Instant::now())).await
     }
 
     async fn carry_out(

@@ -152,13 +152,13 @@ impl<'a> Loop<'a> {
     async fn claim(&mut self, places: &Places, shutdown: &CancellationToken) -> sqlx::Result<()> {
         let from = std::time::Instant::now();
         let held = self.leases.ids();
-        let claim = timeout(STATEMENT, self.queue.claim(places, &held));
+        let claim = pg::within(STATEMENT, self.queue.claim(places, &held));
         let too_late = async {
             shutdown.cancelled().await;
             sleep(GRACE).await;
         };
         let claimed = tokio::select! {
-            claimed = claim => claimed.map_err(|_| timed_out())??,
+            claimed = claim => claimed?,
             () = too_late => return Ok(()),
         };
         let all_taken = count(claimed.len()) >= places.together;
@@ -189,8 +189,7 @@ impl<'a> Loop<'a> {
         if !drained && timeout(GRACE, self.running.shutdown()).await.is_err() {
             tracing::warn!("a job does not end, and may be run elsewhere meanwhile");
         }
-        let released = timeout(GRACE, self.queue.release()).await;
-        match released.map_err(|_| timed_out()).flatten() {
+        match pg::within(GRACE, self.queue.release()).await {
             Ok(released) => tracing::info!(drained, released, "no more jobs are run"),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -211,7 +210,7 @@ async fn keep(queue: &Queue, leases: &Leases) {
         if asked.is_empty() {
             continue;
         }
-        match timeout(every, queue.renew(&asked)).await.map_err(|_| timed_out()).flatten() {
+        match pg::within(every, queue.renew(&asked)).await {
             Ok(renewed) => leases.renewed(&asked, &renewed, from, queue.lease),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -227,7 +226,7 @@ async fn measure(queue: &Queue, worker: &Worker) {
     // What was seen once is said to be gone when it is.
     let mut seen: HashSet<String> = worker.kinds.keys().map(|name| (*name).to_owned()).collect();
     loop {
-        match timeout(STATEMENT, queue.measure()).await.map_err(|_| timed_out()).flatten() {
+        match pg::within(STATEMENT, queue.measure()).await {
             Ok(depths) => {
                 for kind in &seen {
                     if !depths.iter().any(|depth| depth.kind == *kind) {
@@ -246,10 +245,6 @@ async fn measure(queue: &Queue, worker: &Worker) {
         }
         sleep(MEASURE).await;
     }
-}
-
-fn timed_out() -> sqlx::Error {
-    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }
 
 fn count(places: usize) -> i64 {

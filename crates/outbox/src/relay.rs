@@ -139,8 +139,7 @@ impl Relay {
 }
 
 async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    let elapsed = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    timeout(STATEMENT, statement).await.map_err(elapsed)?
+    pg::within(STATEMENT, statement).await
 }
 
 /// What ends a session.

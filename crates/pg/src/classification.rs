@@ -67,11 +67,6 @@ pub fn classify_chain(error: &(dyn std::error::Error + 'static)) -> Option<Error
     causes.find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map(classify)
 }
 
-/// Returns whether the caller should wait for the server: [`ErrorClass::Unavailable`].
-pub fn is_unavailable(error: &sqlx::Error) -> bool {
-    classify(error) == ErrorClass::Unavailable
-}
-
 fn classify_code(code: &str) -> ErrorClass {
     match code {
         "25006" => ErrorClass::Unavailable,
@@ -121,9 +116,9 @@ mod tests {
     fn a_connection_that_fails_is_unavailable_and_an_answer_is_not() {
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         for error in [sqlx::Error::Io(reset), sqlx::Error::PoolTimedOut, sqlx::Error::PoolClosed] {
-            assert!(is_unavailable(&error), "{error}");
+            assert_eq!(classify(&error), ErrorClass::Unavailable, "{error}");
         }
-        assert!(!is_unavailable(&sqlx::Error::RowNotFound));
+        assert_eq!(classify(&sqlx::Error::RowNotFound), ErrorClass::Other);
     }
 
     #[test]

@@ -49,9 +49,7 @@ fn parcels<const N: usize>() -> [ParcelId; N] {
 async fn a_database_that_turns_read_only_is_waited_for_and_costs_nobody_an_attempt() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
-    let first = ParcelId::new();
-    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
-    house.has(first, &[1]).await;
+    house.processes_one().await;
 
     house.space.set_read_only(true).await;
     let waiting: [ParcelId; 30] = parcels();
@@ -73,9 +71,8 @@ async fn a_database_that_turns_read_only_is_waited_for_and_costs_nobody_an_attem
 async fn a_subscription_that_waits_for_long_leaves_its_group_and_comes_back() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
-    let (first, second) = (ParcelId::new(), ParcelId::new());
-    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
-    house.has(first, &[1]).await;
+    house.processes_one().await;
+    let second = ParcelId::new();
     house.space.set_read_only(true).await;
     house.send::<ParcelPacked>(second, 1, "a@example.com").await;
     let left = async || house.is_without_members("group").then_some(());
@@ -91,9 +88,7 @@ async fn a_subscription_that_waits_for_long_leaves_its_group_and_comes_back() {
 async fn a_right_that_is_taken_away_and_given_back_costs_nobody_an_attempt() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
-    let first = ParcelId::new();
-    house.send::<ParcelPacked>(first, 1, "a@example.com").await;
-    house.has(first, &[1]).await;
+    house.processes_one().await;
     let role = house.pool.connect_options().get_username().to_owned();
     for table in ["inbox", "effect"] {
         house.space.as_superuser(&format!("revoke insert on {table} from {role}")).await;
@@ -109,10 +104,10 @@ async fn a_right_that_is_taken_away_and_given_back_costs_nobody_an_attempt() {
     running.end().await;
 }
 
-/// Updates a row that another transaction may have locked, for parcels of the troublesome customer.
-struct Guarded;
+/// Executes a statement before it does the rest, for parcels of the troublesome customer.
+struct Executes(&'static str);
 
-impl Handler for Guarded {
+impl Handler for Executes {
     type Event = ParcelPacked;
 
     async fn handle(
@@ -121,7 +116,7 @@ impl Handler for Guarded {
         events: &[Received<ParcelPacked>],
     ) -> Result<(), Failure> {
         if events.iter().any(|event| event.data.parcel().email == CUSTOMER) {
-            sqlx::query("update guard set count = count + 1").execute(&mut *tx).await?;
+            sqlx::query(self.0).execute(&mut *tx).await?;
         }
         note::<ParcelPacked>().handle(tx, events).await
     }
@@ -135,7 +130,8 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
     }
     // Longer than a statement waits for a lock.
     let options = Options { handler_timeout: Duration::from_secs(5), ..House::options() };
-    let running = house.run_with(options, Subscription::new("group").each_once(Guarded));
+    let guarded = Executes("update guard set count = count + 1");
+    let running = house.run_with(options, Subscription::new("group").each_once(guarded));
     let mut other = PgConnection::connect_with(&house.pool.connect_options()).await.unwrap();
     let mut held = other.begin().await.unwrap();
     sqlx::query("select * from guard for update").execute(&mut *held).await.unwrap();
@@ -160,29 +156,12 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
     running.end().await;
 }
 
-/// Ends its own session, for parcels of the troublesome customer.
-struct Killer;
-
-impl Handler for Killer {
-    type Event = ParcelPacked;
-
-    async fn handle(
-        &self,
-        tx: &mut PgConnection,
-        events: &[Received<ParcelPacked>],
-    ) -> Result<(), Failure> {
-        if events.iter().any(|event| event.data.parcel().email == CUSTOMER) {
-            sqlx::query("select pg_terminate_backend(pg_backend_pid())").execute(&mut *tx).await?;
-        }
-        note::<ParcelPacked>().handle(tx, events).await
-    }
-}
-
 #[tokio::test]
 async fn a_message_that_ends_its_session_is_found_once_others_succeed_for_long() {
     let house = House::new().await;
     let options = Options { conflict_limit: Duration::from_secs(1), ..House::options() };
-    let running = house.run_with(options, Subscription::new("group").each_once(Killer));
+    let killing = Executes("select pg_terminate_backend(pg_backend_pid())");
+    let running = house.run_with(options, Subscription::new("group").each_once(killing));
     let killer = ParcelId::new();
     house.send::<ParcelPacked>(killer, 1, CUSTOMER).await;
     says(&running, "1 key is parked").await;

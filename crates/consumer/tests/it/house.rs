@@ -249,6 +249,13 @@ impl House {
         eventually(&format!("effects {versions:?}"), PATIENCE, has).await;
     }
 
+    /// Sends a parcel and waits for its effect: the consumer runs.
+    pub(crate) async fn processes_one(&self) {
+        let parcel = ParcelId::new();
+        self.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
+        self.has(parcel, &[1]).await;
+    }
+
     /// The sum of a counter over its labels that match.
     pub(crate) fn counter(&self, name: &str, label: &str) -> u64 {
         let text = self.metrics.render();

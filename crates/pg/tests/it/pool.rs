@@ -49,5 +49,5 @@ async fn an_unavailable_server_is_no_error_until_a_connection_is_needed() {
         .acquire_timeout(Duration::from_millis(100))
         .connect_lazily(database);
     let error = pool.acquire().await.unwrap_err();
-    assert!(pg::is_unavailable(&error), "{error}");
+    assert_eq!(pg::classify(&error), pg::ErrorClass::Unavailable, "{error}");
 }

@@ -57,7 +57,7 @@ pub(crate) async fn rights_revoked(scene: &mut Scene) -> Struck {
 struct Refusal {
     begin: &'static str,
     end: &'static str,
-    /// What billing's readiness has to say meanwhile.
+    /// A text that billing's `/readyz` has to contain meanwhile.
     says: &'static str,
 }
 

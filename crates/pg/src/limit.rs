@@ -1,0 +1,13 @@
+use std::time::Duration;
+
+/// Waits at most `limit` for the result of a statement or of a connection. A connection can die without a word, and the
+/// server's own limits do not reach a client that it can't reach.
+///
+/// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` once the limit is over. The statement may still be executed.
+pub async fn within<T>(
+    limit: Duration,
+    statement: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
+    let elapsed = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(limit, statement).await.map_err(elapsed)?
+}
