@@ -10,6 +10,6 @@ pub use self::config::{Config, ConfigError, Secret};
 pub use self::events::binary_headers;
 pub use self::http::{
     Answer, Caller, CompletedRequest, IdempotencyKey, IdempotencyRow, Json, Path, Peer, Problem,
-    Query, Submission,
+    Query, Submission, at_most,
 };
 pub use self::service::{Parts, RunningService, Service, StartError, main};

@@ -187,6 +187,9 @@ impl Attempts {
     /// Counts and logs what a message came to, in its span.
     pub(crate) fn settled(&self, message: &Message, outcome: Outcome, retry: u32) {
         self.instruments.settled(outcome);
+        if outcome == Outcome::Processed {
+            message.succeeded();
+        }
         let _entered: tracing::span::Entered<'_> = Span::enter(&message.event().span);
         tracing::info!(
             outcome = outcome.as_str(),

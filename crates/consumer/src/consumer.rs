@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use kafka::{Settings, TopicPolicy};
@@ -92,6 +93,16 @@ impl Consumer {
     /// Returns the consumer group, without the prefix.
     pub fn group(&self) -> String {
         self.subscription.group()
+    }
+
+    /// Returns the event types that it handles.
+    pub fn event_types(&self) -> BTreeSet<&'static str> {
+        self.subscription.event_types()
+    }
+
+    /// Returns the topics that it reads, without the prefix.
+    pub fn topics(&self) -> BTreeSet<&'static str> {
+        self.subscription.topics()
     }
 
     /// Returns its state, to be asked while it runs.

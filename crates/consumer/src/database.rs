@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -98,23 +98,10 @@ impl Database {
         .bind(&self.instance)
         .execute(&self.pool);
         let written = match pg::within(STATEMENT, written).await {
-            // The pool tries again to connect, and does not say what was refused.
-            Err(sqlx::Error::PoolTimedOut) => Err(self.connect().await),
-            written => written.map(|_| ()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(pg::why_no_connection(&self.pool, error, STATEMENT).await),
         };
         // Classified, so that a session that was refused is not used again.
         written.inspect_err(|error| _ = pg::classify(error))
-    }
-
-    /// Connects beside the pool, and returns why that fails, or that only the pool has no connection.
-    async fn connect(&self) -> sqlx::Error {
-        let options = self.pool.connect_options();
-        match pg::within(STATEMENT, PgConnection::connect_with(&options)).await {
-            Ok(connection) => {
-                _ = connection.close().await;
-                sqlx::Error::PoolTimedOut
-            }
-            Err(error) => error,
-        }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use kafka::Reason;
 use pg::ErrorClass;
 
+use crate::fingerprint::fingerprint;
+
 /// What a failure means for the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
@@ -29,6 +31,8 @@ pub enum Class {
 pub struct Failure {
     class: Class,
     exception: &'static str,
+    /// The database named a condition of its own as the reason.
+    refused: bool,
     error: Box<dyn Error + Send + Sync>,
 }
 
@@ -62,7 +66,12 @@ impl Failure {
     }
 
     fn new<E: Error + Send + Sync + 'static>(class: Class, error: E) -> Self {
-        Self { class, exception: std::any::type_name::<E>(), error: Box::new(error) }
+        Self {
+            class,
+            exception: std::any::type_name::<E>(),
+            refused: false,
+            error: Box::new(error),
+        }
     }
 
     /// What it means for the message.
@@ -79,7 +88,21 @@ impl Failure {
             ErrorClass::Data => Class::Permanent,
             ErrorClass::Other => Class::Transient,
         };
-        Self::new(class, error)
+        Self::of_database(class, error)
+    }
+
+    fn of_database(class: Class, error: sqlx::Error) -> Self {
+        Self { refused: pg::is_refusal(&error), ..Self::new(class, error) }
+    }
+
+    /// Returns whether the database named a condition of its own as the reason.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.refused
+    }
+
+    /// Returns what is the same for failures of one kind, whatever ids and numbers they name.
+    pub(crate) fn fingerprint(&self) -> String {
+        fingerprint(self.exception, &*self.error)
     }
 
     /// As it stands in the headers of a dead letter.
@@ -109,7 +132,7 @@ impl From<sqlx::Error> for Failure {
             ErrorClass::Conflict | ErrorClass::Denied => Class::Conflict,
             ErrorClass::Data | ErrorClass::Other => Class::Transient,
         };
-        Self::new(class, error)
+        Self::of_database(class, error)
     }
 }
 

@@ -139,7 +139,8 @@ impl Histories {
         self.suspects.write().await
     }
 
-    /// Notes that a message was attempted so many times, and why the last attempt failed. `None` means that it begins.
+    /// Notes that a message was attempted so many times, and why the last attempt failed. `None` means that it begins. What
+    /// is noted never falls: an instance that was frozen, and lost the message to another one, knows of fewer attempts.
     pub(crate) async fn note(
         &self,
         record: &Record,
@@ -147,10 +148,10 @@ impl Histories {
         reason: Option<&str>,
     ) -> sqlx::Result<()> {
         sqlx::query(
-            r#"insert into attempt (subscription, topic, partition, "offset", attempts, reason)
+            r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason)
                values ($1, $2, $3, $4, $5, $6)
                on conflict (subscription, topic, partition, "offset") do update
-                   set attempts = excluded.attempts, reason = excluded.reason, last_at = clock_timestamp()"#,
+                   set attempts = greatest(it.attempts, excluded.attempts), reason = excluded.reason, last_at = clock_timestamp()"#,
         )
         .bind(&self.subscription)
         .bind(&record.topic)

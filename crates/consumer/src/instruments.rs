@@ -16,6 +16,8 @@ pub(crate) struct Instruments {
     gaps: Counter<u64>,
     unavailable: Counter<u64>,
     parked: UpDownCounter<i64>,
+    breakers_open: Gauge<u64>,
+    paused: Gauge<u64>,
     duration: Histogram<f64>,
     batch_size: Histogram<u64>,
     lag: Gauge<u64>,
@@ -34,6 +36,8 @@ impl Instruments {
             instruments.count(outcome, 0);
         }
         instruments.parked(0);
+        instruments.breakers_open(0);
+        instruments.paused(false);
         instruments
     }
 
@@ -58,6 +62,14 @@ impl Instruments {
             parked: meter
                 .i64_up_down_counter("consumer.parked_keys")
                 .with_description("Keys that wait for a retry")
+                .build(),
+            breakers_open: meter
+                .u64_gauge("consumer.breakers_open")
+                .with_description("Circuit breakers that are open: nothing is consumed")
+                .build(),
+            paused: meter
+                .u64_gauge("consumer.paused")
+                .with_description("1 while an operator's pause holds, else 0")
                 .build(),
             duration: meter
                 .f64_histogram("messaging.process.duration")
@@ -118,6 +130,14 @@ impl Instruments {
 
     pub(crate) fn parked(&self, change: i64) {
         self.parked.add(change, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn breakers_open(&self, count: usize) {
+        self.breakers_open.record(count as u64, std::slice::from_ref(&self.group));
+    }
+
+    pub(crate) fn paused(&self, is_paused: bool) {
+        self.paused.record(is_paused.into(), std::slice::from_ref(&self.group));
     }
 
     pub(crate) fn lag(&self, topic: &str, messages: u64) {

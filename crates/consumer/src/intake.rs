@@ -1,6 +1,5 @@
 //! The polling thread of a consumer: takes records out of librdkafka, gives them to lanes, stores offsets.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,20 +8,26 @@ use kafka::rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalanc
 use kafka::rdkafka::error::{KafkaError, KafkaResult};
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::statistics::{Partition as StatisticsOfPartition, Statistics};
-use kafka::rdkafka::topic_partition_list::TopicPartitionList;
+use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use kafka::{Record, Settings};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
 use crate::instruments::Instruments;
+use crate::keeper::Orders;
 use crate::memory::Share;
-use crate::message::Queued;
+use crate::message::{Queued, key_hash};
 use crate::options::Options;
 use crate::partitions::{Partitions, TopicPartition};
+use crate::scan::{Scan, ScanRequest};
+use crate::subscription::Subscription;
 
 const POLL: Duration = Duration::from_millis(50);
 /// Storing an offset is a lock and a copy, and it is committed once a second only.
-const STORE_EVERY: Duration = Duration::from_millis(20);
+const UPKEEP_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a seek may take.
+const SEEK: Duration = Duration::from_secs(5);
 
 /// How often the lag is measured.
 const LAG_EVERY_MS: &str = "5000";
@@ -132,6 +137,23 @@ pub(crate) struct Intake {
     memory: Arc<Share>,
     instruments: Instruments,
     kafka: Settings,
+    subscription: Arc<Subscription>,
+    orders: Orders,
+    /// Whether it has stopped because of its orders.
+    stopped: bool,
+    scans: UnboundedReceiver<ScanRequest>,
+    /// The one under way.
+    scan: Option<Scan>,
+}
+
+/// What an intake is built from, besides its client.
+pub(crate) struct Inlet {
+    pub(crate) lanes: Vec<UnboundedSender<Queued>>,
+    pub(crate) options: Options,
+    pub(crate) memory: Arc<Share>,
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) orders: Orders,
+    pub(crate) scans: UnboundedReceiver<ScanRequest>,
 }
 
 impl Intake {
@@ -140,10 +162,9 @@ impl Intake {
         group: &str,
         topics: &[String],
         context: Context,
-        lanes: Vec<UnboundedSender<Queued>>,
-        options: Options,
-        memory: Arc<Share>,
+        inlet: Inlet,
     ) -> KafkaResult<Self> {
+        let Inlet { lanes, options, memory, subscription, orders, scans } = inlet;
         let partitions = Arc::clone(&context.partitions);
         let (kafka, instruments) = (context.kafka.clone(), context.instruments.clone());
         let mut config = kafka.consumer_within(group, memory.of_client());
@@ -152,26 +173,45 @@ impl Intake {
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         await_topics(&consumer, &topics)?;
         consumer.subscribe(&topics)?;
-        Ok(Self { consumer, partitions, lanes, options, memory, instruments, kafka })
+        Ok(Self {
+            consumer,
+            partitions,
+            lanes,
+            options,
+            memory,
+            instruments,
+            kafka,
+            subscription,
+            orders,
+            stopped: false,
+            scans,
+            scan: None,
+        })
     }
 
     /// Polls until shutdown, on the thread that calls it. Then waits for what runs, commits and leaves the
     /// group. False: not everything that ran ended in time.
-    pub(crate) fn run(self, shutdown: &CancellationToken) -> KafkaResult<bool> {
-        let mut next_store = Instant::now();
-        let mut failure = None;
+    pub(crate) fn run(mut self, shutdown: &CancellationToken) -> KafkaResult<bool> {
+        let polled = self.poll_until(shutdown);
+        let drained = self.partitions.close(self.options.drain_timeout);
+        self.store_finished();
+        self.memory.hold(0);
+        // Dropping the consumer commits what is stored and leaves the group.
+        polled.map(|()| drained)
+    }
+
+    fn poll_until(&mut self, shutdown: &CancellationToken) -> KafkaResult<()> {
+        let mut next_upkeep = Instant::now();
         let mut trouble = None;
         while !shutdown.is_cancelled() {
-            match self.consumer.poll(POLL) {
+            let polled = self.consumer.poll(POLL);
+            match polled.map(|it| it.map(|message| Record::from_message(&message))) {
                 None => {}
-                Some(Ok(message)) => {
+                Some(Ok(record)) => {
                     trouble = None;
-                    self.dispatch(Record::from_message(&message));
+                    self.take(record)?;
                 }
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    failure = Some(error);
-                    break;
-                }
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
                 Some(Err(error)) => {
                     // librdkafka goes on by itself; the same trouble is said once.
                     let code = error.rdkafka_error_code();
@@ -184,28 +224,41 @@ impl Intake {
                     }
                 }
             }
-            if Instant::now() >= next_store {
+            if Instant::now() >= next_upkeep {
                 self.store_finished();
-                self.relieve_pressure();
-                next_store = Instant::now() + STORE_EVERY;
+                self.obey()?;
+                if !self.stopped {
+                    self.relieve_pressure();
+                }
+                next_upkeep = Instant::now() + UPKEEP_EVERY;
             }
         }
-        let drained = self.partitions.close(self.options.drain_timeout);
-        self.store_finished();
-        self.memory.hold(0);
-        // Dropping the consumer commits what is stored and leaves the group.
-        failure.map_or(Ok(drained), Err)
+        Ok(())
+    }
+
+    fn take(&mut self, record: Record) -> KafkaResult<()> {
+        if let Some(scan) = &mut self.scan {
+            if self.partitions.look_at(&record).is_none() {
+                return Ok(());
+            }
+            if let Some(found) = scan.look_at(record) {
+                self.end_scan(Some(found))?;
+            }
+        } else if self.stopped {
+            // Of a partition that was assigned after it stopped.
+            self.partitions.look_at(&record);
+            self.pause_all()?;
+        } else {
+            self.dispatch(record);
+        }
+        Ok(())
     }
 
     fn dispatch(&self, record: Record) {
         self.instruments.consumed(self.kafka.unprefixed(&record.topic));
-        let mut hasher = DefaultHasher::new();
-        match &record.key {
-            Some(key) => key.hash(&mut hasher),
-            None => (&record.topic, record.partition).hash(&mut hasher),
-        }
-        let lane = usize::try_from(hasher.finish() % self.lanes.len() as u64).unwrap_or_default();
-        let ticket = self.partitions.enter(&record);
+        let lane = key_hash(&record) % self.lanes.len() as u64;
+        let lane = usize::try_from(lane).unwrap_or_default();
+        let Some(ticket) = self.partitions.enter(&record) else { return };
         // A lane that has ended took its queue with it; the message is not done and will come again.
         let _ = self.lanes[lane].send(Queued { record, ticket });
     }
@@ -214,6 +267,98 @@ impl Intake {
         for (key, offset) in self.partitions.take_finished() {
             store(&self.consumer, &key, offset);
         }
+    }
+
+    /// Stops, goes on, or looks for a message to try, as it is ordered.
+    fn obey(&mut self) -> KafkaResult<()> {
+        match (self.stopped, self.orders.stop()) {
+            (false, true) => self.stop()?,
+            (true, false) => self.go_on()?,
+            (true, true) => self.pause_all()?,
+            (false, false) => {}
+        }
+        while let Ok(request) = self.scans.try_recv() {
+            self.begin_scan(request)?;
+        }
+        if self.scan.as_ref().is_some_and(Scan::is_over) {
+            self.end_scan(None)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what was read, and seeks back. It stays in the group: the lag is still measured, and nobody else has to take
+    /// over what he must not consume either.
+    fn stop(&mut self) -> KafkaResult<()> {
+        let places = self.partitions.stop(self.options.drain_timeout);
+        let keys: Vec<_> = places.iter().map(|(key, _)| key.clone()).collect();
+        set_paused(&self.consumer, &keys, true);
+        self.seek_back(places)?;
+        self.memory.hold(0);
+        self.stopped = true;
+        tracing::info!("stopped, what was read and is not finished will be read again");
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> KafkaResult<()> {
+        self.end_scan(None)?;
+        set_paused(&self.consumer, &self.partitions.resume_all(), false);
+        self.stopped = false;
+        tracing::info!("going on");
+        Ok(())
+    }
+
+    /// Pauses what was assigned meanwhile, unless it is looked through.
+    fn pause_all(&self) -> KafkaResult<()> {
+        if self.scan.is_some() {
+            return Ok(());
+        }
+        let keys = self.partitions.pause_all();
+        set_paused(&self.consumer, &keys, true);
+        let place = |key: TopicPartition| {
+            let position = self.partitions.position(&key);
+            (key, position)
+        };
+        self.seek_back(keys.into_iter().map(place).collect())
+    }
+
+    fn begin_scan(&mut self, request: ScanRequest) -> KafkaResult<()> {
+        self.end_scan(None)?;
+        if !self.stopped {
+            return Ok(());
+        }
+        let keys: Vec<_> = self.places_of(&request.event_type).into_iter().map(|it| it.0).collect();
+        set_paused(&self.consumer, &keys, false);
+        self.scan = Some(Scan::new(request));
+        Ok(())
+    }
+
+    fn end_scan(&mut self, found: Option<Record>) -> KafkaResult<()> {
+        let Some(scan) = self.scan.take() else { return Ok(()) };
+        let places = self.places_of(scan.event_type());
+        let keys: Vec<_> = places.iter().map(|(key, _)| key.clone()).collect();
+        set_paused(&self.consumer, &keys, true);
+        scan.end(found, |record| {
+            let ticket = self.partitions.look_at(&record)?;
+            Some(Queued { record, ticket })
+        });
+        self.seek_back(places)
+    }
+
+    /// The partitions that events of a type are read from, and where they go on.
+    fn places_of(&self, event_type: &str) -> Vec<(TopicPartition, Option<i64>)> {
+        let topics = self.subscription.topics_of(event_type).into_iter();
+        let topics = topics.map(|topic| self.kafka.prefixed(topic));
+        topics.flat_map(|topic| self.partitions.positions(&topic)).collect()
+    }
+
+    /// Fails if the client can't, which ends the run; the next one begins at what is committed.
+    fn seek_back(&self, places: Vec<(TopicPartition, Option<i64>)>) -> KafkaResult<()> {
+        for ((topic, partition), position) in places {
+            if let Some(position) = position {
+                self.consumer.seek(&topic, partition, Offset::Offset(position), SEEK)?;
+            }
+        }
+        Ok(())
     }
 
     fn relieve_pressure(&self) {

@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
 use crate::message::{Queued, Taken};
+use crate::partitions::Ticket;
 use crate::pipeline::{Next, Pipeline, Read};
 
 /// Bytes of records that share a transaction, at most, and one record more. Decoded and bound to a statement they take
@@ -74,12 +75,14 @@ impl Lane {
     pub(crate) async fn run(mut self) {
         let shutdown = self.pipeline.shutdown.clone();
         let mut arrived = Vec::new();
+        let mut voided = self.pipeline.partitions.voided();
         loop {
             let due = self.due.keys().next().map(|(due, _)| TokioInstant::from_std(*due));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(attempted) = self.attempts.join_next() => self.attempted(attempted),
+                Ok(()) = voided.changed() => self.drop_void(),
                 () = async { sleep_until(due.unwrap_or_else(TokioInstant::now)).await },
                     if due.is_some() => self.attempt_due(),
                 count = self.queue.recv_many(&mut arrived, self.batch) => match count {
@@ -181,6 +184,24 @@ impl Lane {
         parked.first = Some(first);
     }
 
+    /// Drops what waits and belongs to another instance by now, or was given up.
+    fn drop_void(&mut self) {
+        let pipeline = Arc::clone(&self.pipeline);
+        let is_void = |ticket: &Ticket| !pipeline.partitions.has(ticket);
+        let mut headless = Vec::new();
+        for (key, parked) in &mut self.parked {
+            parked.behind.retain(|queued| !is_void(&queued.ticket));
+            if parked.first.as_ref().is_some_and(|first| is_void(first.ticket())) {
+                parked.first = None;
+                headless.push(key.clone());
+            }
+        }
+        self.due.retain(|_, key| !headless.contains(key));
+        for key in headless {
+            self.go_on(key);
+        }
+    }
+
     /// Attempts the key that is due, beside the lane.
     fn attempt_due(&mut self) {
         let Some((_, key)) = self.due.pop_first() else { return };
@@ -211,6 +232,11 @@ impl Lane {
             self.park(*first, wait);
             return;
         }
+        self.go_on(key);
+    }
+
+    /// Goes on with what waits behind the first message of a parked key, which is settled or gone.
+    fn go_on(&mut self, key: Key) {
         let behind = self.parked.get_mut(&key).and_then(|parked| parked.behind.pop_front());
         if let Some(next) = behind {
             self.attempt(key, First::Unread(next));

@@ -1,17 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod attempt;
+mod breaker;
 mod consumer;
 mod database;
 mod dead_letters;
+mod dropping;
 mod failure;
 mod faults;
 mod feed;
+mod fingerprint;
 mod handler;
 mod history;
 mod inbox;
 mod instruments;
 mod intake;
+mod keeper;
 mod lane;
 mod memory;
 mod message;
@@ -19,11 +23,14 @@ mod options;
 mod outcome;
 mod partitions;
 mod pipeline;
+mod probe;
 mod reader;
 mod replay;
 mod retention;
 mod run;
+mod scan;
 mod spans;
+mod standing;
 mod status;
 mod subscription;
 mod topics;
@@ -31,6 +38,7 @@ mod verdict;
 mod versions;
 
 pub use consumer::Consumer;
+pub use dropping::{Dropped, drop_group};
 pub use failure::{Class, Failure};
 pub use faults::{Fault, FaultKind, Faults};
 pub use feed::Feed;
@@ -39,6 +47,7 @@ pub use memory::MemoryBudget;
 pub use options::{Options, OptionsError};
 pub use outcome::Outcome;
 pub use replay::{Replayed, recovered, replayed};
+pub use standing::{Breaker, Instance, Pause, Standing, pause, resume, standing};
 pub use status::{State, Status};
 pub use subscription::Subscription;
 

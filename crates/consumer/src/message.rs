@@ -1,6 +1,8 @@
 //! A message on its way: read once, then attempted until it is settled.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use envelope::{Envelope, RawEvent};
@@ -15,6 +17,19 @@ use crate::replay::Replay;
 use crate::status::Held;
 use crate::subscription::{Mode, Route, Subscription};
 
+/// Tells keys apart within the process.
+pub(crate) type KeyHash = u64;
+
+/// Returns the hash of what keeps records in order: the key, or the partition for those without one.
+pub(crate) fn key_hash(record: &Record) -> KeyHash {
+    let mut hasher = DefaultHasher::new();
+    match &record.key {
+        Some(key) => key.hash(&mut hasher),
+        None => (&record.topic, record.partition).hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
 /// A record that waits for its lane.
 #[derive(Debug)]
 pub(crate) struct Queued {
@@ -23,6 +38,10 @@ pub(crate) struct Queued {
 }
 
 impl Queued {
+    pub(crate) fn key_hash(&self) -> KeyHash {
+        key_hash(&self.record)
+    }
+
     /// What keeps records in order: the key, or the partition for those without one.
     pub(crate) fn key(&self) -> Vec<u8> {
         self.record.key.clone().unwrap_or_else(|| {
@@ -57,6 +76,10 @@ impl Taken {
 
     pub(crate) fn key(&self) -> Vec<u8> {
         self.queued.key()
+    }
+
+    pub(crate) fn key_hash(&self) -> KeyHash {
+        self.queued.key_hash()
     }
 
     pub(crate) fn is_ignored(&self) -> bool {
@@ -164,6 +187,11 @@ impl Message {
 
     pub(crate) fn handler(&self) -> &dyn Erased {
         &*self.route.handler
+    }
+
+    /// Notes that it was processed.
+    pub(crate) fn succeeded(&self) {
+        self.route.succeeded.store(true, Ordering::Relaxed);
     }
 
     /// Whether the same handler is called for both, so that one call can do for them.

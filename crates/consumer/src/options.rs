@@ -7,7 +7,7 @@ const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
 /// How a consumer works.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
-    /// How many keys are worked on side by side; each needs a connection of the pool.
+    /// How many keys are worked on side by side, parked ones included; each needs a connection of the pool.
     pub lanes: usize,
     /// How many messages of a lane may share a transaction; 1: each has its own. If it fails, each is tried by
     /// itself.
@@ -21,6 +21,11 @@ pub struct Options {
     /// How long a message may be in conflict with something outside of it, a lock for instance, while other messages are
     /// committed. Until then its attempts are not counted.
     pub conflict_limit: Duration,
+    /// So many messages of one type that used up their retries for one reason, without a success of that type in between,
+    /// open the circuit breaker: nothing is consumed until a message of the type succeeds; 0: never.
+    pub breaker_letters: u32,
+    /// How often a message is tried while the circuit breaker is open.
+    pub breaker_probe: Duration,
     /// How long a handler may take. Below Postgres' `idle_in_transaction_session_timeout`, so that it is
     /// the handler that is blamed.
     pub handler_timeout: Duration,
@@ -46,6 +51,8 @@ impl Default for Options {
             first_backoff: Duration::from_millis(500),
             backoff_factor: 4,
             conflict_limit: Duration::from_mins(15),
+            breaker_letters: 20,
+            breaker_probe: Duration::from_secs(30),
             handler_timeout: Duration::from_secs(10),
             max_replays: 5,
             inbox_retention: Some(Duration::from_hours(45 * 24)),

@@ -1,11 +1,12 @@
 //! What is under way in each partition: which offset may be stored, and how much is held.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka::Record;
+use tokio::sync::watch;
 
 /// What a message takes besides its record.
 const OVERHEAD: usize = 512;
@@ -26,6 +27,8 @@ pub(crate) struct Partitions {
     table: Mutex<Table>,
     /// Signalled when a running message ends.
     idle: Condvar,
+    /// Counts how often tickets became void, for those who hold messages.
+    voided: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -47,11 +50,26 @@ struct Partition {
     stored: Option<i64>,
     /// The last report that the client had read everything: up to which offset, and what `next` was then.
     read: Option<(i64, Option<i64>)>,
+    /// What is read for the second time, because it was stopped.
+    again: Option<Again>,
     bytes: usize,
     running: usize,
     paused: bool,
     /// It is being given up: nothing more begins.
     revoked: bool,
+}
+
+/// Offsets that were read before a stop and are read again. All but a few of them were finished.
+#[derive(Debug)]
+struct Again {
+    until: i64,
+    unfinished: BTreeSet<i64>,
+}
+
+impl Again {
+    fn was_finished(&self, offset: i64) -> bool {
+        offset < self.until && !self.unfinished.contains(&offset)
+    }
 }
 
 #[derive(Debug)]
@@ -116,8 +134,9 @@ impl Partitions {
         self.lock().assigned.contains_key(key)
     }
 
-    /// Takes a message that was polled.
-    pub(crate) fn enter(&self, record: &Record) -> Ticket {
+    /// Takes a message that was polled. Returns `None` if it was finished before a stop: a dead letter must not be attempted
+    /// again.
+    pub(crate) fn enter(&self, record: &Record) -> Option<Ticket> {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
         let Record { offset, timestamp, .. } = *record;
@@ -126,12 +145,15 @@ impl Partitions {
             // The topic was made anew: what is under way, and what is finished, belongs to the old one.
             *entry = Partition { paused: entry.paused, revoked: entry.revoked, ..Partition::new() };
         }
-        let size = record.size() + OVERHEAD;
-        entry.unfinished.insert(offset, Unfinished { timestamp, size });
         entry.stored.get_or_insert(offset);
         entry.next = Some(offset + 1);
+        if entry.was_finished(offset) {
+            return None;
+        }
+        let size = record.size() + OVERHEAD;
+        entry.unfinished.insert(offset, Unfinished { timestamp, size });
         entry.bytes += size;
-        Ticket { partition, epoch: entry.epoch, offset }
+        Some(Ticket { partition, epoch: entry.epoch, offset })
     }
 
     /// Takes a report that the client has read a partition up to an offset, and has nothing of it that was not polled. What
@@ -148,6 +170,67 @@ impl Partitions {
         } else if partition.next.is_none_or(|next| next < end) {
             partition.next = Some(end);
         }
+    }
+
+    /// Takes note of where a partition begins whose messages are only looked at, and returns a ticket for one. It can be
+    /// worked on; nothing else is known of it, so that it comes again. Returns `None` if it was finished before the stop.
+    pub(crate) fn look_at(&self, record: &Record) -> Option<Ticket> {
+        let mut table = self.lock();
+        let partition = (record.topic.clone(), record.partition);
+        let entry = table.assigned.entry(partition.clone()).or_insert_with(Partition::new);
+        entry.next.get_or_insert(record.offset);
+        let is_new = !entry.was_finished(record.offset);
+        is_new.then_some(Ticket { partition, epoch: entry.epoch, offset: record.offset })
+    }
+
+    /// Gives up what is queued and parked in every partition, and what still runs after `within`. It has to be read again,
+    /// from the offsets returned; `None`: nothing was read. The partitions count as paused.
+    pub(crate) fn stop(&self, within: Duration) -> Vec<(TopicPartition, Option<i64>)> {
+        let mut table = self.lock();
+        for partition in table.assigned.values_mut() {
+            partition.revoked = true;
+        }
+        let running = |table: &mut Table| table.assigned.values().any(|it| it.running > 0);
+        let waited = self.idle.wait_timeout_while(table, within, running);
+        let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        for partition in table.assigned.values_mut() {
+            *partition = partition.to_be_read_again();
+        }
+        self.voided.send_modify(|times| *times += 1);
+        table.assigned.iter().map(|(key, it)| (key.clone(), it.next)).collect()
+    }
+
+    /// Returns assigned partitions that are not paused, which they count as from now on.
+    pub(crate) fn pause_all(&self) -> Vec<TopicPartition> {
+        self.set_all_paused(true)
+    }
+
+    /// Returns assigned partitions that are paused, and count as such no more.
+    pub(crate) fn resume_all(&self) -> Vec<TopicPartition> {
+        self.set_all_paused(false)
+    }
+
+    fn set_all_paused(&self, paused: bool) -> Vec<TopicPartition> {
+        let mut table = self.lock();
+        let others = table.assigned.iter_mut().filter(|(_, it)| it.paused != paused);
+        let set = others.map(|(key, partition)| {
+            partition.paused = paused;
+            partition.read = None;
+            key.clone()
+        });
+        set.collect()
+    }
+
+    /// Returns where the partitions of a topic go on.
+    pub(crate) fn positions(&self, topic: &str) -> Vec<(TopicPartition, Option<i64>)> {
+        let table = self.lock();
+        let of_topic = table.assigned.iter().filter(|((it, _), _)| it == topic);
+        of_topic.map(|(key, partition)| (key.clone(), partition.position())).collect()
+    }
+
+    /// Returns a count that changes when tickets have become void.
+    pub(crate) fn voided(&self) -> watch::Receiver<u64> {
+        self.voided.subscribe()
     }
 
     /// Returns the offset up to which everything of an assigned partition is finished, if that is known.
@@ -216,7 +299,9 @@ impl Partitions {
                 drained: partition.is_none_or(|p| p.running == 0),
             }
         };
-        keys.into_iter().map(give_up).collect()
+        let revoked = keys.into_iter().map(give_up).collect();
+        self.voided.send_modify(|times| *times += 1);
+        revoked
     }
 
     /// Lets nothing more begin, and waits for what runs. Returns `false` if something still ran at the end.
@@ -276,11 +361,29 @@ impl Partition {
             next: None,
             stored: None,
             read: None,
+            again: None,
             bytes: 0,
             running: 0,
             paused: false,
             revoked: false,
         }
+    }
+
+    /// Creates one that begins at the first message that is not finished, and knows which of the others are.
+    fn to_be_read_again(&self) -> Self {
+        let again = self.next.map(|next| {
+            let before = self.again.iter().flat_map(|again| &again.unfinished);
+            let before = before.filter(|offset| **offset >= next).copied();
+            Again {
+                until: self.again.as_ref().map_or(next, |again| again.until.max(next)),
+                unfinished: self.unfinished.keys().copied().chain(before).collect(),
+            }
+        });
+        Self { next: self.position(), stored: self.stored, again, paused: true, ..Self::new() }
+    }
+
+    fn was_finished(&self, offset: i64) -> bool {
+        self.again.as_ref().is_some_and(|again| again.was_finished(offset))
     }
 
     fn finish(&mut self, offset: i64) {
@@ -352,7 +455,8 @@ mod tests {
     #[test]
     fn the_offset_stored_is_the_contiguous_prefix() {
         let partitions = Arc::new(Partitions::default());
-        let tickets: Vec<_> = [3, 4, 7, 9].map(|offset| partitions.enter(&record(offset))).into();
+        let tickets: Vec<_> =
+            [3, 4, 7, 9].map(|offset| partitions.enter(&record(offset)).expect("new")).into();
         finish(&partitions, &tickets[1]);
         finish(&partitions, &tickets[3]);
         assert_eq!(partitions.take_finished(), []);
@@ -368,8 +472,8 @@ mod tests {
     fn the_oldest_is_the_first_that_is_not_finished() {
         let partitions = Arc::new(Partitions::default());
         let written = |offset, timestamp| Record { timestamp: Some(timestamp), ..record(offset) };
-        let tickets =
-            [(0, 300), (1, 100), (2, 200)].map(|it| partitions.enter(&written(it.0, it.1)));
+        let tickets = [(0, 300), (1, 100), (2, 200)]
+            .map(|it| partitions.enter(&written(it.0, it.1)).expect("new"));
         assert_eq!(partitions.oldest(), Some(300));
         finish(&partitions, &tickets[1]);
         finish(&partitions, &tickets[0]);
@@ -381,7 +485,7 @@ mod tests {
     #[test]
     fn what_was_begun_and_dropped_is_not_done() {
         let partitions = Arc::new(Partitions::default());
-        let ticket = partitions.enter(&record(3));
+        let ticket = partitions.enter(&record(3)).expect("new");
         drop(partitions.begin(&ticket));
         assert_eq!(partitions.take_finished(), []);
     }
@@ -389,7 +493,10 @@ mod tests {
     #[test]
     fn a_revoked_partition_cancels_what_is_queued_and_waits_for_what_runs() {
         let partitions = Arc::new(Partitions::default());
-        let (first, second) = (partitions.enter(&record(0)), partitions.enter(&record(1)));
+        let (first, second) = (
+            partitions.enter(&record(0)).expect("new"),
+            partitions.enter(&record(1)).expect("new"),
+        );
         let running = partitions.begin(&first).expect("assigned");
         let during = Arc::clone(&partitions);
         let worker = std::thread::spawn(move || {
@@ -408,7 +515,7 @@ mod tests {
         assert_eq!(revoked, [drained]);
         assert!(partitions.begin(&second).is_none());
 
-        let redelivered = partitions.enter(&record(1));
+        let redelivered = partitions.enter(&record(1)).expect("new");
         assert!(partitions.begin(&second).is_none(), "an earlier assignment's ticket stays void");
         assert!(partitions.begin(&redelivered).is_some());
     }
@@ -416,10 +523,10 @@ mod tests {
     #[test]
     fn a_zombie_that_finishes_late_moves_nothing() {
         let partitions = Arc::new(Partitions::default());
-        let ticket = partitions.enter(&record(0));
+        let ticket = partitions.enter(&record(0)).expect("new");
         let zombie = partitions.begin(&ticket).expect("assigned");
         assert_eq!(partitions.revoke(vec![("t".into(), 0)], Duration::ZERO)[0].finished, None);
-        partitions.enter(&record(0));
+        partitions.enter(&record(0)).expect("new");
         zombie.finish();
         assert_eq!(partitions.take_finished(), []);
     }
@@ -427,10 +534,13 @@ mod tests {
     #[test]
     fn what_ran_in_a_topic_that_was_made_anew_holds_up_nothing() {
         let partitions = Arc::new(Partitions::default());
-        let old = [partitions.enter(&record(6)), partitions.enter(&record(7))];
+        let old = [
+            partitions.enter(&record(6)).expect("new"),
+            partitions.enter(&record(7)).expect("new"),
+        ];
         let running = partitions.begin(&old[1]).expect("assigned");
         finish(&partitions, &old[0]);
-        partitions.enter(&record(0));
+        partitions.enter(&record(0)).expect("new");
         assert_eq!(partitions.take_finished(), [], "offset 6 is one of the topic that is gone");
         assert!(partitions.close(Duration::ZERO), "nothing runs in the new one");
         running.finish();
@@ -441,9 +551,9 @@ mod tests {
     fn what_is_no_message_is_behind_once_the_client_has_read_beyond_it() {
         let partitions = Arc::new(Partitions::default());
         let key = ("t".to_owned(), 0);
-        let last = partitions.enter(&record(3));
+        let last = partitions.enter(&record(3)).expect("new");
         partitions.has_read(&key, 5);
-        finish(&partitions, &partitions.enter(&record(4)));
+        finish(&partitions, &partitions.enter(&record(4)).expect("new"));
         partitions.has_read(&key, 6);
         assert_eq!(partitions.position(&key), Some(3));
         partitions.has_read(&key, 6);
@@ -456,9 +566,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_finished_before_a_stop_is_not_begun_again() {
+        let partitions = Arc::new(Partitions::default());
+        let tickets: Vec<_> =
+            (0..5).map(|it| partitions.enter(&record(it)).expect("new")).collect();
+        for done in [0, 2, 4] {
+            finish(&partitions, &tickets[done]);
+        }
+        let key = ("t".to_owned(), 0);
+        assert_eq!(partitions.stop(Duration::ZERO), [(key.clone(), Some(1))]);
+        assert!(partitions.begin(&tickets[1]).is_none(), "it was given up");
+        let first = partitions.enter(&record(1)).expect("it was not finished");
+        finish(&partitions, &first);
+        // Stopped again before all was read again.
+        assert_eq!(partitions.stop(Duration::ZERO), [(key, Some(2))]);
+        let read: Vec<_> = (2..7).map(|it| partitions.enter(&record(it))).collect();
+        let begun: Vec<_> = read.iter().map(Option::is_some).collect();
+        assert_eq!(begun, [false, true, false, true, true]);
+        assert_eq!(partitions.take_finished(), [(("t".into(), 0), 2)]);
+    }
+
+    #[test]
     fn pressure_has_hysteresis() {
         let partitions = Arc::new(Partitions::default());
-        let tickets: Vec<_> = (0..4).map(|offset| partitions.enter(&record(offset))).collect();
+        let tickets: Vec<_> =
+            (0..4).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         let key = ("t".to_owned(), 0);
         assert_eq!(partitions.pressure(4, usize::MAX).pause, std::slice::from_ref(&key));
         assert_eq!(partitions.pressure(4, usize::MAX), Pressure::default());
@@ -473,7 +605,7 @@ mod tests {
     fn bytes_of_all_partitions_count_together() {
         let partitions = Arc::new(Partitions::default());
         let of = |partition| Record { partition, ..record(0) };
-        let tickets: Vec<_> = (0..4).map(|it| partitions.enter(&of(it))).collect();
+        let tickets: Vec<_> = (0..4).map(|it| partitions.enter(&of(it)).expect("new")).collect();
         let held = partitions.bytes();
         assert_eq!(partitions.pressure(100, held + 1), Pressure::default());
         assert_eq!(partitions.pressure(100, held).pause.len(), 4);
@@ -486,7 +618,8 @@ mod tests {
     #[test]
     fn what_is_done_behind_a_message_that_waits_takes_no_room() {
         let partitions = Arc::new(Partitions::default());
-        let tickets: Vec<_> = (0..50).map(|offset| partitions.enter(&record(offset))).collect();
+        let tickets: Vec<_> =
+            (0..50).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         tickets[1..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.take_finished(), [], "the first one waits");
         assert_eq!(partitions.pressure(4, 1000), Pressure::default());

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka::Reason;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::{Breakers, Counted};
 use crate::database::{Database, Probed};
 use crate::dead_letters::DeadLetters;
+use crate::failure::Class;
 use crate::instruments::Instruments;
-use crate::message::{Queued, Taken};
+use crate::message::{KeyHash, Queued, Taken};
 use crate::options::Options;
 use crate::partitions::{InProgress, Partitions};
 use crate::reader::Reader;
@@ -20,6 +23,9 @@ use crate::verdict::{Judge, Verdict};
 /// How often messages are attempted again at once because the database has recovered.
 const RECOVERIES: u32 = 2;
 
+/// How long a message waits that can't become a dead letter: its subscription stops, or its database is unavailable.
+const WITHHELD: Duration = Duration::from_secs(1);
+
 /// The wait before the history of a partition is read again.
 const READ_AGAIN: Duration = Duration::from_millis(250);
 
@@ -28,6 +34,7 @@ pub(crate) struct Pipeline {
     pub(crate) judge: Judge,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) database: Database,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) status: Status,
     pub(crate) options: Options,
@@ -36,6 +43,8 @@ pub(crate) struct Pipeline {
     /// not met its conflict alone yet, and those whose message has. Else the former would wait behind all of the latter.
     pub(crate) aside: Semaphore,
     pub(crate) aside_again: Semaphore,
+    /// How many attempts there may be at once, those of parked keys included: each has a connection of the pool.
+    pub(crate) places: Semaphore,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -59,6 +68,12 @@ pub(crate) enum Read {
     Revoked,
     /// Shutdown came first.
     Shutdown,
+}
+
+/// Result of [`Pipeline::try_one`].
+pub(crate) enum Tried {
+    Succeeded,
+    Failed(KeyHash),
 }
 
 impl Pipeline {
@@ -99,8 +114,12 @@ impl Pipeline {
                 () = self.shutdown.cancelled() => return Next::Nothing,
                 () = self.status.not_halted() => {}
             }
+            // It is never closed.
+            let place = self.places.acquire().await;
             let begun = self.begin(&mut taken);
-            let failure = match self.judge.judge(&mut taken).await {
+            let judged = self.judge.judge(&mut taken).await;
+            drop(place);
+            let failure = match judged {
                 Verdict::Unavailable(failure) => failure,
                 verdict => return self.carry_out(verdict, taken, begun).await,
             };
@@ -143,14 +162,40 @@ impl Pipeline {
             Verdict::RetryIn(wait) => {
                 taken.pop().map_or(Next::Nothing, |it| Next::Park(Box::new(it), wait))
             }
-            Verdict::DeadLetter(reason) => {
-                if let [letter] = &*taken
-                    && self.dead_letters.write_through(letter, reason, &self.shutdown).await
-                {
-                    finish(&taken, begun);
+            Verdict::Exhausted(failure) => {
+                let Some(letter) = taken.first() else { return Next::Nothing };
+                match self.breakers.count(letter, &failure).await {
+                    Ok(Counted::Letter) => self.bury(failure.reason(), taken, begun).await,
+                    Ok(Counted::Open) => withhold(taken),
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "message not counted, and no dead letter yet");
+                        withhold(taken)
+                    }
                 }
-                Next::Nothing
             }
+            Verdict::DeadLetter(reason) => self.bury(reason, taken, begun).await,
+        }
+    }
+
+    async fn bury(&self, reason: Reason, taken: Vec<Taken>, begun: Vec<InProgress>) -> Next {
+        if let [letter] = &*taken
+            && self.dead_letters.write_through(letter, reason, &self.shutdown).await
+        {
+            finish(&taken, begun);
+        }
+        Next::Nothing
+    }
+
+    /// Attempts a message while nothing is consumed, to find out whether others would succeed. Returns `None` if it belongs
+    /// to another instance by now, or something else than the message was in the way.
+    pub(crate) async fn try_one(&self, queued: Queued) -> Option<Tried> {
+        let Read::Taken(taken) = self.read(queued).await else { return None };
+        let _begun = self.partitions.begin(taken.ticket())?;
+        match self.judge.try_one(&taken).await {
+            Ok(()) => Some(Tried::Succeeded),
+            Err(failure) if matches!(failure.class(), Class::Unavailable | Class::Conflict) => None,
+            Err(_) => Some(Tried::Failed(taken.key_hash())),
         }
     }
 
@@ -163,6 +208,11 @@ impl Pipeline {
         });
         begun
     }
+}
+
+/// Keeps a message whose retries are used up from the dead letters for now.
+fn withhold(mut taken: Vec<Taken>) -> Next {
+    taken.pop().map_or(Next::Nothing, |it| Next::Park(Box::new(it), WITHHELD))
 }
 
 fn finish(taken: &[Taken], begun: Vec<InProgress>) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka::{RetentionError, Settings};
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Options;
@@ -108,24 +109,68 @@ pub(crate) async fn prune(
 
 async fn prune_once(pool: &PgPool, subscription: &str, older: Duration) -> sqlx::Result<u64> {
     let seconds = older.as_secs_f64();
-    let pruned = pg::delete_in_chunks(pool, CHUNK, |limit| {
+    let pruned = prune_inbox(pool, subscription, seconds).await?;
+    // Attempts at messages that no topic holds any more.
+    pg::delete_in_chunks(pool, CHUNK, |limit| {
         sqlx::query(
-            "delete from inbox where ctid = any (array(
-                 select ctid from inbox
-                 where subscription = $1 and received_at < now() - make_interval(secs => $2) limit $3))",
+            "delete from attempt where ctid = any (array(
+                 select ctid from attempt
+                 where subscription = $1 and last_at < now() - make_interval(secs => $2) limit $3))",
         )
         .bind(subscription)
         .bind(seconds)
         .bind(limit)
-    });
-    let pruned = pruned.await?;
-    // Attempts at messages that no topic holds any more.
+    })
+    .await?;
+    // Instances that were killed, and counts of failures that did not come again.
     sqlx::query(
-        "delete from attempt where subscription = $1 and last_at < now() - make_interval(secs => $2)",
+        "delete from instance where subscription = $1 and seen_at < now() - interval '1 day'",
     )
     .bind(subscription)
-    .bind(seconds)
+    .execute(pool)
+    .await?;
+    sqlx::query(
+        "delete from breaker
+         where subscription = $1 and opened_at is null and last_at < now() - interval '1 day'",
+    )
+    .bind(subscription)
     .execute(pool)
     .await?;
     Ok(pruned)
+}
+
+#[derive(sqlx::FromRow)]
+struct Chunk {
+    rows: i64,
+    /// The age of the youngest row that was deleted, as the time when it was received.
+    until: Option<OffsetDateTime>,
+}
+
+/// Deletes from the oldest row on, and begins each chunk where the last one ended: so none walks over what those before have
+/// deleted, which stays in the index until it is vacuumed.
+async fn prune_inbox(pool: &PgPool, subscription: &str, seconds: f64) -> sqlx::Result<u64> {
+    let (mut pruned, mut from) = (0, None);
+    loop {
+        let chunk = sqlx::query_as(
+            "with old as materialized (
+                 select ctid, received_at from inbox
+                 where subscription = $1 and received_at >= coalesce($2, '-infinity')
+                   and received_at < now() - make_interval(secs => $3)
+                 order by received_at limit $4
+             ), gone as (
+                 delete from inbox where ctid = any (array(select ctid from old))
+             )
+             select count(*) as rows, max(received_at) as until from old",
+        )
+        .bind(subscription)
+        .bind(from)
+        .bind(seconds)
+        .bind(i64::from(CHUNK));
+        let Chunk { rows, until } = pg::in_turn(chunk.fetch_one(pool)).await?;
+        pruned += rows.unsigned_abs();
+        if rows < i64::from(CHUNK) {
+            return Ok(pruned);
+        }
+        from = until;
+    }
 }

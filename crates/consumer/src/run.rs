@@ -6,7 +6,7 @@ use std::time::Duration;
 use kafka::rdkafka::error::KafkaError;
 use kafka::{TopicPolicy, TopicsError};
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinError;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,10 +16,13 @@ use crate::consumer::Consumer;
 use crate::database::{Database, Probed};
 use crate::dead_letters::DeadLetters;
 use crate::history::Histories;
-use crate::intake::{Context, Intake};
+use crate::intake::{Context, Inlet, Intake};
+use crate::keeper::{Keeper, Orders};
 use crate::lane::Lane;
+use crate::message::Queued;
 use crate::partitions::{Partitions, TopicPartition};
 use crate::pipeline::Pipeline;
+use crate::probe;
 use crate::reader::Reader;
 use crate::retention::{self, NotChecked};
 use crate::status::{Held, Status};
@@ -52,17 +55,23 @@ enum RunError {
 impl Consumer {
     /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
     pub async fn run(self, shutdown: CancellationToken) {
-        restart_until_shutdown(&self, shutdown).await;
+        let (keeper, ended) = (Keeper::new(&self), CancellationToken::new());
+        let orders = keeper.orders();
+        let consuming = async {
+            restart_until_shutdown(&self, &orders, shutdown).await;
+            ended.cancel();
+        };
+        tokio::join!(consuming, keeper.run(ended.clone()));
         self.status.stop();
     }
 }
 
 /// From one run to the next, a second after one that failed.
-async fn restart_until_shutdown(consumer: &Consumer, shutdown: CancellationToken) {
+async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: CancellationToken) {
     let group = consumer.group();
     let mut halted = None;
     while !shutdown.is_cancelled() {
-        let error = match once(consumer, &mut halted, &shutdown).await {
+        let error = match once(consumer, orders, &mut halted, &shutdown).await {
             Ok(true) => {
                 tracing::info!(group, "consumer drained and left its group");
                 continue;
@@ -101,11 +110,15 @@ async fn restart_until_shutdown(consumer: &Consumer, shutdown: CancellationToken
 /// From joining the group to leaving it. Returns `false` if something still ran at the end.
 async fn once(
     consumer: &Consumer,
+    orders: &Orders,
     halted: &mut Option<Held>,
     shutdown: &CancellationToken,
 ) -> Result<bool, RunError> {
     // One that was given up because the database was unavailable waits here, and holds no messages meanwhile.
     if database(consumer, shutdown.clone()).probe(Instant::now()).await == Probed::Shutdown {
+        return Ok(true);
+    }
+    if shutdown.run_until_cancelled(orders.known()).await.is_none() {
         return Ok(true);
     }
     let topics = SubscribedTopics::new(
@@ -124,19 +137,9 @@ async fn once(
     // However this ends, also by being dropped: the polling thread must not outlive it.
     let _ends = run.clone().drop_guard();
     let partitions = Arc::new(Partitions::default());
-    let pipeline = Arc::new(pipeline(consumer, Arc::clone(&partitions), run.clone())?);
+    let pipeline = Arc::new(pipeline(consumer, orders, Arc::clone(&partitions), run.clone())?);
     let tasks = TaskTracker::new();
-    let lanes = (0..consumer.options.lanes).map(|_| {
-        let (lane, queue) = mpsc::unbounded_channel();
-        // A lane that ends, also by a panic, ends the run: its keys would wait for ever.
-        let (running, ends) = (Lane::new(Arc::clone(&pipeline), queue), run.clone().drop_guard());
-        tasks.spawn(async move {
-            let _ends = ends;
-            running.run().await;
-        });
-        lane
-    });
-    let lanes = lanes.collect();
+    let lanes = spawn_lanes(consumer.options.lanes, &pipeline, &run, &tasks);
     consumer.status.set_problems(FOUND_BY, Vec::new());
     let (group, options) = (consumer.group(), consumer.options.clone());
     let readable = found.readable.clone();
@@ -150,14 +153,43 @@ async fn once(
         instruments: consumer.instruments.clone(),
         kafka: consumer.kafka.clone(),
     };
-    let (memory, until) = (Arc::clone(&consumer.memory), run.clone());
+    let (ask, scans) = mpsc::unbounded_channel();
+    tasks.spawn(probe::probe_breakers(orders.clone(), pipeline, ask, run.clone()));
+    let inlet = Inlet {
+        lanes,
+        options,
+        memory: Arc::clone(&consumer.memory),
+        subscription: Arc::clone(&consumer.subscription),
+        orders: orders.clone(),
+        scans,
+    };
+    let until = run.clone();
     // The client is made, used and dropped on one thread: dropping it blocks.
     let polling = tokio::task::spawn_blocking(move || {
-        Intake::new(&group, &readable, context, lanes, options, memory)?.run(&until)
+        Intake::new(&group, &readable, context, inlet)?.run(&until)
     });
     let ended = polling.await;
     run.cancel();
     drained(consumer, ended?, &tasks).await
+}
+
+fn spawn_lanes(
+    count: usize,
+    pipeline: &Arc<Pipeline>,
+    run: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Vec<UnboundedSender<Queued>> {
+    let spawn = |_| {
+        let (lane, queue) = mpsc::unbounded_channel();
+        // A lane that ends, also by a panic, ends the run: its keys would wait for ever.
+        let (running, ends) = (Lane::new(Arc::clone(pipeline), queue), run.clone().drop_guard());
+        tasks.spawn(async move {
+            let _ends = ends;
+            running.run().await;
+        });
+        lane
+    };
+    (0..count).map(spawn).collect()
 }
 
 /// Ensures the topics, and finds out whether the inbox remembers longer than they keep events.
@@ -230,6 +262,7 @@ fn database(consumer: &Consumer, shutdown: CancellationToken) -> Database {
 
 fn pipeline(
     consumer: &Consumer,
+    orders: &Orders,
     partitions: Arc<Partitions>,
     shutdown: CancellationToken,
 ) -> Result<Pipeline, KafkaError> {
@@ -253,6 +286,8 @@ fn pipeline(
         ),
         dead_letters,
         database: database(consumer, shutdown.clone()),
+        breakers: Arc::clone(&orders.breakers),
+        places: Semaphore::new(options.lanes),
         aside: Semaphore::new((options.lanes / 4).max(1)),
         aside_again: Semaphore::new((options.lanes / 4).max(1)),
         partitions,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::standing::{Breaker, Holds};
+
 /// Health of a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
@@ -16,6 +18,15 @@ pub enum State {
     Waiting(String),
     /// Nothing is consumed, so that nothing is lost. Says why.
     Halted(String),
+    /// An operator has paused it on all its instances.
+    Paused {
+        /// Name of the operator.
+        by: String,
+        /// The reason that was given.
+        why: String,
+    },
+    /// Circuit breakers are open: nothing is consumed until a message of the type succeeds. Each says why.
+    BreakerOpen(Vec<String>),
     /// It has ended.
     Stopped,
 }
@@ -28,6 +39,8 @@ impl fmt::Display for State {
             Self::Troubled(problems) => write!(f, "troubled: {}", problems.join("; ")),
             Self::Waiting(why) => write!(f, "waiting for the database: {why}"),
             Self::Halted(why) => write!(f, "halted: {why}"),
+            Self::Paused { by, why } => write!(f, "paused by {by}: {why}"),
+            Self::BreakerOpen(whys) => write!(f, "breaker open: {}", whys.join("; ")),
             Self::Stopped => f.write_str("stopped"),
         }
     }
@@ -45,6 +58,7 @@ struct Conditions {
     stopped: bool,
     halts: Reasons,
     waits: Reasons,
+    holds: Holds,
     /// Keys that wait because something is in their way.
     parked: Reasons,
     /// By what found them.
@@ -62,10 +76,25 @@ impl Status {
             State::Halted(why)
         } else if let Some(why) = first(&conditions.waits) {
             State::Waiting(why)
+        } else if let Some(pause) = &conditions.holds.paused {
+            State::Paused { by: pause.paused_by.clone(), why: pause.why.clone() }
+        } else if conditions.holds.stop() {
+            State::BreakerOpen(conditions.holds.open().map(told).collect())
         } else {
             let problems = conditions.problems();
             if problems.is_empty() { State::Running } else { State::Troubled(problems) }
         }
+    }
+
+    /// Replaces what holds the subscription up on all its instances.
+    pub(crate) fn hold_by(&self, holds: &Holds) {
+        self.0.send_if_modified(|it| {
+            let is_new = it.holds != *holds;
+            if is_new {
+                it.holds = holds.clone();
+            }
+            is_new
+        });
     }
 
     /// Halts until the guard is dropped.
@@ -123,6 +152,11 @@ impl Status {
         // The sender lives in `self`, so this can't fail.
         let _ = self.0.subscribe().wait_for(|it| it.halts.is_empty()).await;
     }
+}
+
+fn told(breaker: &Breaker) -> String {
+    let Breaker { letters, event_type, reason, .. } = breaker;
+    format!("{letters} {event_type} in a row failed: {reason}")
 }
 
 impl Conditions {

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use envelope::{Envelope, Event, TopicSpec};
 
@@ -18,6 +19,8 @@ pub(crate) enum Mode {
 pub(crate) struct Route {
     pub(crate) mode: Mode,
     pub(crate) handler: Box<dyn Erased>,
+    /// Whether a message was processed since that was last asked.
+    pub(crate) succeeded: AtomicBool,
 }
 
 /// A consumer group, the events that it handles, and how. A new name starts at the earliest message.
@@ -121,7 +124,8 @@ impl Subscription {
     }
 
     fn route<H: Handler>(mut self, topic: &'static str, mode: Mode, handler: H) -> Self {
-        let route = Arc::new(Route { mode, handler: Box::new(handler) });
+        let route =
+            Arc::new(Route { mode, handler: Box::new(handler), succeeded: AtomicBool::new(false) });
         let event_type = H::Event::TYPE;
         let before = self.routes.insert((topic, event_type), route);
         assert!(before.is_none(), "{} has two handlers for {event_type}", self.name);
@@ -160,6 +164,19 @@ impl Subscription {
     pub(crate) fn route_of(&self, event_type: &str) -> Option<&Arc<Route>> {
         let found = self.routes.iter().find(|((_, of), _)| *of == event_type);
         found.map(|(_, route)| route)
+    }
+
+    /// The topics that events of a type are read from, without the prefix.
+    pub(crate) fn topics_of(&self, event_type: &str) -> Vec<&'static str> {
+        let of_type = self.routes.keys().filter(|(_, of)| *of == event_type);
+        of_type.map(|(topic, _)| *topic).collect()
+    }
+
+    /// Returns the types of which a message was processed since this was last asked.
+    pub(crate) fn take_succeeded(&self) -> BTreeSet<&'static str> {
+        let succeeded =
+            self.routes.iter().filter(|(_, it)| it.succeeded.swap(false, Ordering::Relaxed));
+        succeeded.map(|((_, event_type), _)| *event_type).collect()
     }
 
     pub(crate) fn ignores_unknown(&self) -> bool {

@@ -1,7 +1,8 @@
 //! What becomes of messages: an attempt is made, and its result is judged.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use kafka::{Reason, Record};
 use tracing::Instrument;
@@ -9,7 +10,7 @@ use tracing::Instrument;
 use crate::attempt::{Attempts, Bookkeeping};
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
-use crate::message::{Conflict, Content, Message, Taken};
+use crate::message::{Conflict, Content, KeyHash, Message, Taken};
 use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::spans;
@@ -17,6 +18,9 @@ use crate::status::Status;
 
 /// After how many attempts a conflict is shown in the status: one that passes at once is no news.
 const SHOWN_AFTER: u32 = 2;
+
+/// A parked key is attempted several times within that.
+const LATELY: Duration = Duration::from_mins(1);
 
 /// What is to be done with the messages of an attempt.
 pub(crate) enum Verdict {
@@ -32,6 +36,8 @@ pub(crate) enum Verdict {
     Unavailable(Failure),
     /// It is to be written to the dead letters.
     DeadLetter(Reason),
+    /// So it is, since its retries are used up, unless too many others of its type had to be for that reason.
+    Exhausted(Failure),
 }
 
 /// Makes attempts and judges them.
@@ -40,6 +46,7 @@ pub(crate) struct Judge {
     histories: Arc<Histories>,
     options: Options,
     status: Status,
+    refusals: Refusals,
 }
 
 /// A message had all its attempts, and it is not known how the last one ended.
@@ -57,7 +64,7 @@ impl Judge {
         options: Options,
         status: Status,
     ) -> Self {
-        Self { attempts, histories, options, status }
+        Self { attempts, histories, options, status, refusals: Refusals::default() }
     }
 
     /// Whether a message can't share a transaction with others: one that failed before, or was under way when a process
@@ -148,8 +155,15 @@ impl Judge {
         }
     }
 
-    /// Judges a failure that is neither the message's fault nor that of the database. It is counted once it has lasted for
-    /// long while other messages were committed.
+    /// Attempts a message whose failure says something of others only: no attempt is counted.
+    pub(crate) async fn try_one(&self, taken: &Taken) -> Result<(), Failure> {
+        let span = taken.span.clone();
+        let tried = self.attempt(std::slice::from_ref(taken)).instrument(span).await;
+        tried.inspect_err(|failure| log(failure, taken))
+    }
+
+    /// Judges a failure that is neither the message's fault nor that of the whole database. It is counted once it has lasted
+    /// for long while other messages were committed, unless the database refuses messages of other keys as well.
     pub(crate) async fn judge_conflict(&self, taken: &mut Taken, failure: Failure) -> Verdict {
         let commits = self.attempts.commits();
         let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
@@ -158,7 +172,12 @@ impl Judge {
             conflict.shown = Some(self.status.park(failure.to_string()));
         }
         let others_succeed = commits > conflict.commits;
-        if conflict.since.elapsed() < self.options.conflict_limit || !others_succeed {
+        let refused_like_others =
+            failure.is_refusal() && self.refusals.of_others(taken.queued.key_hash());
+        if conflict.since.elapsed() < self.options.conflict_limit
+            || !others_succeed
+            || refused_like_others
+        {
             return Verdict::RetryIn(Options::conflict_backoff(conflict.attempts));
         }
         self.judge_transient(taken, failure).await
@@ -166,7 +185,7 @@ impl Judge {
 
     async fn judge_transient(&self, taken: &mut Taken, failure: Failure) -> Verdict {
         if taken.retries >= self.options.retries {
-            return Verdict::DeadLetter(failure.reason());
+            return Verdict::Exhausted(failure);
         }
         taken.retries += 1;
         self.note_failure(taken, &failure).await;
@@ -234,6 +253,20 @@ impl Judge {
             // It is counted here as long as this instance has it.
             tracing::warn!(error = &error as &dyn std::error::Error, "attempt not noted");
         }
+    }
+}
+
+/// Keys whose messages the database refused lately.
+#[derive(Default)]
+struct Refusals(Mutex<HashMap<KeyHash, Instant>>);
+
+impl Refusals {
+    /// Notes a refusal of a message of this key, and returns whether any of another key was refused lately.
+    fn of_others(&self, key: KeyHash) -> bool {
+        let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, at| at.elapsed() < LATELY);
+        refused.insert(key, Instant::now());
+        refused.len() > 1
     }
 }
 

@@ -1,12 +1,29 @@
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{PgPool, Postgres};
+use sqlx::{AssertSqlSafe, PgPool, Postgres};
+use tokio::sync::Semaphore;
+
+/// Upkeep takes one connection and one disk's time at once, however many tables there are to keep.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// How many blocks of a table (of 8 kB, unless Postgres was built otherwise) one statement sweeps.
+const BLOCKS: i64 = 1_024;
+
+/// Executes a statement of upkeep when no other one of this process is executed. It should be short: a chunk of a delete.
+pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    // It is never closed.
+    let _turn = TURN.acquire().await;
+    statement.await
+}
 
 /// Runs a delete again and again until it deletes fewer than `chunk` rows, and returns the number of deleted rows.
 ///
 /// `delete` gets the limit and returns the statement, which must not delete more rows than that:
 /// `delete from t where ctid = any(array(select ctid from t where .. limit $1))`. Each statement commits by itself, so none
-/// runs into the statement timeout or holds its locks for long.
+/// runs into the statement timeout or holds its locks for long. They run [in turn](in_turn) with other upkeep.
+///
+/// Each statement walks again over what those before have deleted, until Postgres has vacuumed it. That is nothing for some
+/// chunks; for many, tell each where the last one ended, or [`sweep`].
 ///
 /// Fails with the first error of a statement; what was deleted before stays deleted.
 pub async fn delete_in_chunks<'q>(
@@ -18,10 +35,37 @@ pub async fn delete_in_chunks<'q>(
     let chunk = chunk.max(1);
     let mut deleted = 0;
     loop {
-        let rows = delete(chunk.into()).execute(pool).await?.rows_affected();
+        let rows = in_turn(delete(chunk.into()).execute(pool)).await?.rows_affected();
         deleted += rows;
         if rows < chunk.into() {
             return Ok(deleted);
         }
     }
+}
+
+/// Deletes the rows of a table that have a value in a column, and returns how many. It passes once over the whole table, a
+/// few thousand blocks at a time, so that it needs no index and its cost grows with the table alone. Rows that are inserted
+/// meanwhile may stay.
+///
+/// `table` and `column` are names in the program, never input.
+///
+/// Fails with the first error of a statement; what was deleted before stays deleted.
+pub async fn sweep(
+    pool: &PgPool,
+    table: &'static str,
+    column: &'static str,
+    value: &str,
+) -> sqlx::Result<u64> {
+    let size = "select pg_relation_size($1::regclass) / current_setting('block_size')::bigint";
+    let blocks: i64 = sqlx::query_scalar(size).bind(table).fetch_one(pool).await?;
+    let mut deleted = 0;
+    for from in (0..=blocks).step_by(usize::try_from(BLOCKS).unwrap_or(1)) {
+        let delete = format!(
+            "delete from {table} where {column} = $1 and ctid >= '({from},0)'::tid and ctid < '({},0)'::tid",
+            from + BLOCKS
+        );
+        let swept = sqlx::query(AssertSqlSafe(delete)).persistent(false).bind(value).execute(pool);
+        deleted += in_turn(swept).await?.rows_affected();
+    }
+    Ok(deleted)
 }

@@ -81,6 +81,17 @@ fn classify_code(code: &str) -> ErrorClass {
     }
 }
 
+/// Returns whether the server answered, and named a condition of its own as the reason: it is read-only, out of room, or
+/// refuses whoever asks. Unlike a lost connection, no statement is to blame for that, whatever succeeds meanwhile: a full
+/// disk, for instance, still has room for rows that fit into the pages that are there.
+pub fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| {
+        let refuses = ["28", "3D", "53", "58"].iter().any(|class| code.starts_with(class));
+        refuses || matches!(&*code, "25006" | "57P03")
+    })
+}
+
 /// Whether sessions that exist may be useless from now on, even once the server has recovered.
 fn is_refusal_of_session(code: &str) -> bool {
     code == "25006" || ["28", "3D", "57P"].iter().any(|class| code.starts_with(class))

@@ -17,15 +17,20 @@ use crate::store::{self, Funnel, ORDER_PLACED, Revenue};
 /// All that is tracked fits into a few hundred bytes; what is larger is something else.
 const MAX_TRACKED_BYTES: usize = 4096;
 
+/// Reports that are made at once: each takes a connection for as long as its statement runs.
+const REPORTS_AT_ONCE: usize = 2;
+
 /// `basket`: the generation of it that is served.
 pub(crate) fn routes(pool: PgPool, basket: i32) -> Router {
-    Router::new()
+    let reports = Router::new()
         .route("/revenue", get(revenue))
         .route("/funnel", get(funnel))
+        .route("/best-sellers", get(best_sellers))
+        .route("/baskets", get(baskets));
+    Router::new()
         .route("/orders/{id}/history", get(history_of_order))
         .route("/track", post(track))
-        .route("/best-sellers", get(best_sellers))
-        .route("/baskets", get(baskets))
+        .merge(chassis::at_most(REPORTS_AT_ONCE, reports))
         .layer(Extension(ServedGeneration(basket)))
         .with_state(pool)
 }

@@ -35,7 +35,7 @@ async fn list(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn set(
     State(admin): State<Admin>,
-    _: Operator,
+    operator: Operator,
     Json(set): Json<SetFault>,
 ) -> Result<StatusCode, Problem> {
     let all = admin.faults.as_deref();
@@ -52,7 +52,12 @@ async fn set(
     {
         return Err(Problem::unprocessable("fault.rate must be 0 to 1"));
     }
-    tracing::warn!(subscription = set.subscription, fault = ?set.fault, "fault set by the operator");
+    tracing::warn!(
+        subscription = set.subscription,
+        fault = ?set.fault,
+        operator = operator.name,
+        "fault set by an operator"
+    );
     faults.set(set.fault);
     Ok(StatusCode::NO_CONTENT)
 }

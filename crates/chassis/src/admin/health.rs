@@ -12,7 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer than a connection is waited for, so that it can be said why there is none.
+const DATABASE_TIMEOUT: Duration = Duration::from_millis(1_200);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long readiness waits for its connection.
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Health of the service. It is ready if its database answers: without Kafka events wait in the outbox, which is no
 /// reason to refuse requests.
@@ -127,10 +132,14 @@ impl Health {
     /// Fails with a sentence that says why the database does not answer.
     async fn ask_database(&self) -> Result<(), String> {
         let ask = sqlx::query("select 1").execute(&self.pool);
-        match tokio::time::timeout(DATABASE_TIMEOUT, ask).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {DATABASE_TIMEOUT:?}")),
+        let Ok(answer) = tokio::time::timeout(DATABASE_TIMEOUT, ask).await else {
+            return Err(format!("no answer within {DATABASE_TIMEOUT:?}"));
+        };
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(pg::why_no_connection(&self.pool, error, CONNECT_TIMEOUT).await.to_string())
+            }
         }
     }
 }

@@ -42,11 +42,11 @@ async fn find(
 
 async fn retry(
     State(admin): State<Admin>,
-    _: Operator,
+    operator: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
     if ::jobs::retry(&admin.pool, id).await? {
-        tracing::warn!(job_id = %id, "failed job retried by the operator");
+        tracing::warn!(job_id = %id, operator = operator.name, "failed job retried by an operator");
         admin.jobs.wake();
         return Ok(StatusCode::ACCEPTED);
     }
@@ -61,11 +61,11 @@ async fn retry(
 
 async fn discard(
     State(admin): State<Admin>,
-    _: Operator,
+    operator: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
     if ::jobs::discard(&admin.pool, id).await? {
-        tracing::warn!(job_id = %id, "job discarded by the operator");
+        tracing::warn!(job_id = %id, operator = operator.name, "job discarded by an operator");
         return Ok(StatusCode::NO_CONTENT);
     }
     Err(match ::jobs::find(&admin.pool, id).await? {

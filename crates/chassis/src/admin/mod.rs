@@ -5,6 +5,7 @@ mod health;
 mod jobs;
 mod operator;
 mod replays;
+mod subscriptions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +21,13 @@ use envelope::CorrelationId;
 use sqlx::PgPool;
 use telemetry::Metrics;
 
-pub(crate) use health::{Health, Startup, TopicProblems, kafka_state, probe_kafka};
+pub(crate) use operator::Operators;
+pub(crate) use subscriptions::Subscribed;
 
-use crate::config::Secret;
+pub(crate) use health::{
+    ACQUIRE_TIMEOUT, Health, Startup, TopicProblems, kafka_state, probe_kafka,
+};
+
 use crate::http::Problem;
 
 /// State of the admin routes.
@@ -34,7 +39,9 @@ pub(crate) struct Admin {
     pub(crate) pool: PgPool,
     /// Wakes the job workers when the operator retries a job.
     pub(crate) jobs: ::jobs::WorkerWaker,
-    pub(crate) operator_token: Option<Secret>,
+    pub(crate) operators: Arc<Operators>,
+    /// Subscriptions that the service is built with.
+    pub(crate) subscriptions: Arc<Vec<Subscribed>>,
     /// Faults by subscription. `None` where `FAULTS=off` forbids them.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
 }
@@ -46,6 +53,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .merge(replays::routes())
+        .merge(subscriptions::routes())
         .merge(jobs::routes());
     if admin.faults.is_some() {
         routes = routes.merge(faults::routes());

@@ -32,6 +32,12 @@ pub(super) struct Consuming {
     /// How long a message may meet a conflict, uncounted, while others are committed, as in `15m`
     #[arg(long = "consumer-conflict-limit", env = "CONSUMER_CONFLICT_LIMIT", value_parser = humantime::parse_duration)]
     conflict_limit: Option<Duration>,
+    /// So many messages of a type in a row whose retries are used up for one reason open the circuit breaker; 0: never
+    #[arg(long = "consumer-breaker-letters", env = "CONSUMER_BREAKER_LETTERS")]
+    breaker_letters: Option<u32>,
+    /// How often a message is tried while the circuit breaker is open, as in `30s`
+    #[arg(long = "consumer-breaker-probe", env = "CONSUMER_BREAKER_PROBE", value_parser = humantime::parse_duration)]
+    breaker_probe: Option<Duration>,
     /// How long a handler may take, as in `10s`
     #[arg(long = "consumer-handler-timeout", env = "CONSUMER_HANDLER_TIMEOUT", value_parser = humantime::parse_duration)]
     handler_timeout: Option<Duration>,
@@ -77,6 +83,8 @@ impl Consuming {
             first_backoff: None,
             backoff_factor: None,
             conflict_limit: None,
+            breaker_letters: None,
+            breaker_probe: None,
             handler_timeout: None,
             max_replays: None,
             max_queued: None,
@@ -111,6 +119,8 @@ impl Consuming {
             first_backoff: self.first_backoff.unwrap_or(options.first_backoff),
             backoff_factor: self.backoff_factor.unwrap_or(options.backoff_factor),
             conflict_limit: self.conflict_limit.unwrap_or(options.conflict_limit),
+            breaker_letters: self.breaker_letters.unwrap_or(options.breaker_letters),
+            breaker_probe: self.breaker_probe.unwrap_or(options.breaker_probe),
             handler_timeout: self.handler_timeout.unwrap_or(options.handler_timeout),
             max_replays: self.max_replays.unwrap_or(options.max_replays),
             max_queued: self.max_queued.unwrap_or(options.max_queued),
@@ -121,24 +131,47 @@ impl Consuming {
     }
 }
 
-/// Checks options against what subscriptions share with the rest of the service: the `connections` to the database, and
-/// the time to `drain` at shutdown.
+/// Connections that are left to requests, jobs and deferred work, at least.
+const OTHERS: u32 = 2;
+
+/// Checks the options of all subscriptions against what they share with the rest of the service: the `connections` to the
+/// database, of which each lane may use one, and the time to `drain` at shutdown.
 pub(super) fn check(
-    options: &Options,
+    all: &[&Options],
     connections: u32,
     drain: Duration,
 ) -> Result<(), ConfigError> {
-    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
-    if options.lanes >= connections {
+    let lanes: usize = all.iter().map(|options| options.lanes).sum();
+    let left = usize::try_from(connections.saturating_sub(OTHERS)).unwrap_or(usize::MAX);
+    if lanes > left {
+        let each: Vec<_> = all.iter().map(|options| options.lanes.to_string()).collect();
         let why = format!(
-            "{} lanes need more than the {connections} of DATABASE_CONNECTIONS",
-            options.lanes
+            "the subscriptions have {lanes} lanes together ({}), each needs a connection, and DATABASE_CONNECTIONS={connections} \
+             leaves them {left}: have fewer lanes or more connections",
+            each.join(" + ")
         );
         return Err(ConfigError::Invalid("CONSUMER_LANES", why));
     }
-    if options.drain_timeout >= drain {
+    if all.iter().any(|options| options.drain_timeout >= drain) {
         let why = format!("the service ends within {drain:?}, and this has to be shorter");
         return Err(ConfigError::Invalid("CONSUMER_DRAIN_TIMEOUT", why));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lanes_of_all_subscriptions_count_together() {
+        let of = |lanes| Options { lanes, ..Options::default() };
+        let check = |lanes: &[usize]| {
+            let options: Vec<_> = lanes.iter().copied().map(of).collect();
+            check(&options.iter().collect::<Vec<_>>(), 16, Duration::from_secs(6))
+        };
+        assert!(check(&[8, 4, 2]).is_ok());
+        let error = check(&[8, 4, 3]).expect_err("15 lanes and two others on 16 connections");
+        assert!(error.to_string().contains("15 lanes together (8 + 4 + 3)"), "{error}");
+    }
 }

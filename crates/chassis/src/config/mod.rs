@@ -14,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
 use self::consuming::Consuming;
+use crate::admin::Operators;
 use crate::http::{Keys, KeysError, Senders, Tenants};
 
 /// A value that no log shows.
@@ -77,7 +78,10 @@ pub struct Config {
     event_senders: Option<Secret>,
     #[command(flatten)]
     consuming: Consuming,
-    /// What an operator shows to change something on the admin port; without it nobody can
+    /// Operators, who may change something on the admin port, and what each of them shows, `name=token,..`
+    #[arg(long, env = "OPERATOR_TOKENS", hide_env_values = true)]
+    operator_tokens: Option<Secret>,
+    /// The token of one more, whose name is `operator`; without any token nobody can change anything
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
     operator_token: Option<Secret>,
     /// `on` lets the operator make faults in subscriptions, by `PUT /faults`; not for production
@@ -108,7 +112,7 @@ impl Config {
         let secret = |text: &str| Some(Secret(text.to_owned()));
         Self {
             database_url: secret(database_url),
-            database_connections: 12,
+            database_connections: 16,
             kafka_brokers: Some(brokers.to_owned()),
             kafka_topic_prefix: topic_prefix.to_owned(),
             kafka_properties: None,
@@ -118,6 +122,7 @@ impl Config {
             tenants: secret("demo-acme=acme,demo-globex=globex"),
             event_senders: None,
             consuming: Consuming::as_written(),
+            operator_tokens: None,
             operator_token: secret("operator"),
             faults: Switch::On,
             log_format: None,
@@ -128,6 +133,13 @@ impl Config {
     #[must_use]
     pub fn event_senders(mut self, list: &str) -> Self {
         self.event_senders = Some(Secret(list.to_owned()));
+        self
+    }
+
+    /// As with `OPERATOR_TOKENS`: operators with names.
+    #[must_use]
+    pub fn operator_tokens(mut self, list: &str) -> Self {
+        self.operator_tokens = Some(Secret(list.to_owned()));
         self
     }
 
@@ -191,18 +203,22 @@ impl Config {
         self.consuming.over(options)
     }
 
-    /// Checks a subscription's options against the service's connections and the time that it has to drain.
-    pub(crate) fn check_subscription(
+    /// Checks the options of all subscriptions against what they share with the rest of the service: its connections, and
+    /// the time that it has to drain.
+    pub(crate) fn check_subscriptions(
         &self,
-        options: &Options,
+        all: &[&Options],
         drain: Duration,
     ) -> Result<(), ConfigError> {
-        consuming::check(options, self.database_connections, drain)
+        consuming::check(all, self.database_connections, drain)
     }
 
-    /// Returns the operator's token. Without one nobody can change anything.
-    pub(crate) fn operator_token(&self) -> Option<Secret> {
-        self.operator_token.clone()
+    /// Returns who may change something on the admin port.
+    pub(crate) fn operators(&self) -> Result<Operators, ConfigError> {
+        let named = self.operator_tokens.as_ref().map_or("", Secret::expose);
+        let unnamed = self.operator_token.as_ref().map(Secret::expose);
+        Operators::read(named, unnamed)
+            .map_err(|error| ConfigError::Invalid("OPERATOR_TOKENS", error.to_string()))
     }
 
     /// Returns `true` if the operator may make faults in subscriptions.

@@ -1,5 +1,6 @@
 //! HTTP as every service speaks it: the accept loop, the layer of a request, extractors and problems.
 
+mod at_most;
 mod caller;
 mod extract;
 mod idempotency;
@@ -16,6 +17,7 @@ pub(crate) use peer::Senders;
 pub(crate) use request::{OnCompleted, RequestLayer};
 pub(crate) use server::serve;
 
+pub use at_most::at_most;
 pub use caller::Caller;
 pub use extract::{Json, Path, Query, Submission};
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};

@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use crate::admin::Startup;
 
 const BACKOFF: Duration = Duration::from_secs(1);
+/// How long a connection is waited for, before it is found out why there is none.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// Applies the migrations of every crate, then the service's own. Waits for a database that is unavailable or refuses, also
 /// for rights that are missing, and says why in `startup`.
@@ -19,7 +21,10 @@ pub(super) async fn migrate(
     own: Option<Migrations>,
     startup: &watch::Sender<Startup>,
 ) -> Result<(), MigrateError> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(database);
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(CONNECT)
+        .connect_lazy_with(database);
     let migrated = Migrating { pool: pool.clone(), startup }.apply(own).await;
     pool.close().await;
     migrated
@@ -51,6 +56,7 @@ impl Migrating<'_> {
     {
         loop {
             let Err(error) = migrate().await else { return Ok(()) };
+            let error = self.explain(error).await;
             let class = pg::classify_chain(&error);
             if !matches!(class, Some(ErrorClass::Unavailable | ErrorClass::Denied)) {
                 return Err(error);
@@ -65,6 +71,18 @@ impl Migrating<'_> {
                 _ = connection.close().await;
             }
             tokio::time::sleep(BACKOFF).await;
+        }
+    }
+}
+
+/// Only the pool's own error needs an explanation.
+impl Migrating<'_> {
+    async fn explain(&self, error: MigrateError) -> MigrateError {
+        match error {
+            MigrateError::Execute(error) => {
+                MigrateError::Execute(pg::why_no_connection(&self.pool, error, CONNECT).await)
+            }
+            error => error,
         }
     }
 }

@@ -19,12 +19,12 @@ use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
 use super::migrate::migrate;
 use super::own_topics::ensure_topics;
 use super::running::{DRAIN_INTAKE, RunningService};
-use crate::admin::{self, Admin, Health, Startup, TopicProblems};
+use crate::admin::{self, Admin, Health, Operators, Startup, Subscribed, TopicProblems};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
 use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
 
-/// For readiness, operators, and the upkeep of all subscriptions, which is short and rare.
+/// For operators and the upkeep of all subscriptions, which is short and rare.
 const HOUSEKEEPING_CONNECTIONS: u32 = 3;
 const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -97,6 +97,7 @@ struct Settings {
     kafka: kafka::Settings,
     tenants: Tenants,
     senders: Senders,
+    operators: Operators,
 }
 
 impl Settings {
@@ -106,6 +107,7 @@ impl Settings {
             kafka: config.kafka()?,
             tenants: config.tenants()?,
             senders: config.senders()?,
+            operators: config.operators()?,
         })
     }
 }
@@ -123,8 +125,10 @@ struct Start {
     settings: Settings,
     metrics: Metrics,
     parts: Parts,
-    /// Connections of their own for readiness, operators and upkeep: what requests and handlers do can't keep them out.
+    /// Connections of their own for operators and upkeep: what requests and handlers do can't keep them out.
     housekeeping: PgPool,
+    /// And for readiness, which nothing at all can keep out.
+    readiness: PgPool,
     running: RunningService,
 }
 
@@ -143,10 +147,14 @@ impl Start {
             .max_connections(HOUSEKEEPING_CONNECTIONS)
             .acquire_timeout(HOUSEKEEPING_TIMEOUT)
             .connect_lazily(settings.database.clone());
+        let readiness = pg::PoolOptions::new(&format!("{name}.readiness"))
+            .max_connections(1)
+            .acquire_timeout(admin::ACQUIRE_TIMEOUT)
+            .connect_lazily(settings.database.clone());
         let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
         let running = RunningService::new(http, admin, pool.clone(), deferrer);
         let parts = Parts { pool, wake: RelayWaker::default(), jobs: jobs::WorkerWaker::default() };
-        Self { config, settings, metrics, parts, housekeeping, running }
+        Self { config, settings, metrics, parts, housekeeping, readiness, running }
     }
 
     fn build_work(
@@ -163,10 +171,14 @@ impl Start {
             build(&self.parts, Worker::new(pool, wake, &self.metrics.meter("jobs")))
         });
         let (policy, memory) = (self.config.topic_policy(), self.config.consumer_memory());
+        let subscriptions: Vec<_> = subscriptions
+            .into_iter()
+            .map(|(build, options)| (build, self.config.subscription_options(&options)))
+            .collect();
+        let all: Vec<_> = subscriptions.iter().map(|(_, options)| options).collect();
+        self.config.check_subscriptions(&all, DRAIN_INTAKE)?;
         let consumers = subscriptions.into_iter().map(|(build, options)| {
-            let options = self.config.subscription_options(&options);
             options.check(pg::IDLE_IN_TRANSACTION)?;
-            self.config.check_subscription(&options, DRAIN_INTAKE)?;
             let consumer = self.consumer(build(&self.parts)).options(options);
             Ok(consumer.topic_policy(policy).memory(&memory))
         });
@@ -195,15 +207,24 @@ impl Start {
         let (startup, started) = watch::channel(Startup::default());
         let (kafka, kafka_state) = admin::kafka_state();
         let (problems, topics) = watch::channel(Vec::new());
-        let consumed = work.consumers.iter().filter(|_| self.config.subscribes());
-        let statuses = consumed.map(|consumer| (consumer.group(), consumer.status())).collect();
+        let subscribed = work.consumers.iter().map(|consumer| Subscribed {
+            group: consumer.group(),
+            event_types: consumer.event_types().into_iter().collect(),
+            topics: consumer.topics().into_iter().collect(),
+            status: self.config.subscribes().then(|| consumer.status()),
+        });
+        let subscribed: Vec<_> = subscribed.collect();
+        let statuses =
+            subscribed.iter().filter_map(|it| Some((it.group.clone(), it.status.clone()?)));
+        let statuses = statuses.collect();
         let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
         let router = admin::routes(Admin {
-            health: Health::new(self.housekeeping.clone(), kafka_state, topics, statuses, started),
+            health: Health::new(self.readiness.clone(), kafka_state, topics, statuses, started),
             metrics: self.metrics.clone(),
             pool: self.housekeeping.clone(),
             jobs: self.parts.jobs.clone(),
-            operator_token: self.config.operator_token(),
+            operators: Arc::new(self.settings.operators.clone()),
+            subscriptions: Arc::new(subscribed),
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
         });
         let outlet = &self.running.outlet;

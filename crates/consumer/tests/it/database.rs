@@ -177,3 +177,22 @@ async fn a_message_that_ends_its_session_is_found_once_others_succeed_for_long()
     assert_eq!(letter.key.as_deref(), Some(killer.to_string().as_bytes()));
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_server_that_is_out_of_room_for_some_rows_blames_no_message() {
+    let house = House::new().await;
+    let options = Options { conflict_limit: Duration::from_secs(1), ..House::options() };
+    let full = Executes("do $$ begin raise disk_full using message = 'no room'; end $$");
+    let running = house.run_with(options, Subscription::new("group").each_once(full));
+    let refused: [ParcelId; 2] = parcels();
+    house.sends_to_each_of(&refused, CUSTOMER).await;
+    says(&running, "2 keys are parked: ").await;
+    says(&running, "no room").await;
+    // Others still find room in the pages that are there.
+    for _ in 0..4 {
+        house.processes_one().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    house.nobody_was_blamed().await;
+    running.end().await;
+}

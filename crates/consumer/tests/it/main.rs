@@ -14,4 +14,5 @@ mod house;
 mod lag;
 mod retention;
 mod spans;
+mod standing;
 mod topics;

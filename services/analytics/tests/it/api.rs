@@ -89,3 +89,28 @@ async fn a_request_that_makes_no_sense_is_told_so() {
     }
     running.shutdown().await;
 }
+
+#[tokio::test]
+async fn reports_that_take_long_leave_connections_to_everything_else() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let mut outside = house.pool.begin().await.unwrap();
+    sqlx::query("lock table orders in access exclusive mode").execute(&mut *outside).await.unwrap();
+    // More than there are connections.
+    let reports = (0..40).map(|_| text(&running, "/revenue", "demo-acme"));
+    let reports = futures::future::join_all(reports);
+    let meanwhile = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let began = std::time::Instant::now();
+        let path = format!("/orders/{}/history", events::OrderId::new());
+        let (status, _) = text(&running, &path, "demo-acme").await;
+        assert_eq!(status, 404);
+        assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
+    };
+    let (reports, ()) = tokio::join!(reports, meanwhile);
+    let busy = reports.iter().filter(|(status, text)| *status == 503 && text.contains("reports"));
+    assert!(busy.count() > 30, "{reports:?}");
+    outside.rollback().await.unwrap();
+    assert_eq!(text(&running, "/revenue", "demo-acme").await.0, 200);
+    running.shutdown().await;
+}

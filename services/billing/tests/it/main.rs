@@ -9,4 +9,5 @@ mod direct;
 mod house;
 mod killed;
 mod rollback;
+mod subscriptions;
 mod topics;

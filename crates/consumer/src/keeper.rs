@@ -1,0 +1,175 @@
+//! Keeps up with what holds for the subscription on all its instances, and tells the others how this one is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::breaker::Breakers;
+use crate::consumer::Consumer;
+use crate::instruments::Instruments;
+use crate::standing::{Holds, holds};
+use crate::status::Status;
+use crate::subscription::Subscription;
+
+/// How often the rows are read: they are obeyed within a second.
+const READ_EVERY: Duration = Duration::from_millis(500);
+/// How often an instance says that it is there, if nothing changes.
+const SEEN_EVERY: Duration = Duration::from_secs(5);
+/// A connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(5);
+/// How much of a state is kept.
+const MAX_STATE: usize = 500;
+
+/// What a run obeys.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    /// `None` until it was read for the first time.
+    pub(crate) holds: watch::Receiver<Option<Holds>>,
+    pub(crate) breakers: Arc<Breakers>,
+}
+
+impl Orders {
+    /// Waits until it is known what holds.
+    pub(crate) async fn known(&self) {
+        // The keeper outlives every run.
+        _ = self.holds.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Waits until breakers are open, and nothing else is in the way of closing them.
+    pub(crate) async fn to_be_probed(&self) {
+        let probe = |holds: &Holds| holds.paused.is_none() && holds.open().next().is_some();
+        _ = self.holds.clone().wait_for(|holds| holds.as_ref().is_some_and(probe)).await;
+    }
+
+    /// Returns whether nothing is to be consumed.
+    pub(crate) fn stop(&self) -> bool {
+        self.holds.borrow().as_ref().is_some_and(Holds::stop)
+    }
+}
+
+pub(crate) struct Keeper {
+    pool: PgPool,
+    subscription: Arc<Subscription>,
+    group: String,
+    instance: String,
+    status: Status,
+    instruments: Instruments,
+    holds: watch::Sender<Option<Holds>>,
+    breakers: Arc<Breakers>,
+    changed: Arc<Notify>,
+    /// What was last said of this instance, and when.
+    said: Option<(String, Instant)>,
+}
+
+impl Keeper {
+    pub(crate) fn new(consumer: &Consumer) -> Self {
+        let Consumer { subscription, housekeeping, options, status, instruments, .. } = consumer;
+        let (group, changed) = (consumer.group(), Arc::<Notify>::default());
+        let breakers = Breakers::new(
+            housekeeping.clone(),
+            group.clone(),
+            options.breaker_letters,
+            options.breaker_probe,
+            Arc::clone(&changed),
+        );
+        Self {
+            pool: housekeeping.clone(),
+            subscription: Arc::clone(subscription),
+            group,
+            instance: consumer.histories().instance().to_owned(),
+            status: status.clone(),
+            instruments: instruments.clone(),
+            holds: watch::Sender::default(),
+            breakers: Arc::new(breakers),
+            changed,
+            said: None,
+        }
+    }
+
+    pub(crate) fn orders(&self) -> Orders {
+        Orders { holds: self.holds.subscribe(), breakers: Arc::clone(&self.breakers) }
+    }
+
+    /// Keeps up until `ended`. While the database is unavailable, what held last goes on holding.
+    pub(crate) async fn run(mut self, ended: CancellationToken) {
+        let changed = Arc::clone(&self.changed);
+        loop {
+            let kept = pg::within(STATEMENT, self.keep_up());
+            match ended.run_until_cancelled(kept).await {
+                None => break,
+                Some(Ok(())) => {}
+                // The lanes find out by themselves, and wait visibly.
+                Some(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, group = self.group, "standing not read");
+                }
+            }
+            tokio::select! {
+                () = ended.cancelled() => break,
+                () = changed.notified() => {}
+                () = tokio::time::sleep(READ_EVERY) => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    async fn keep_up(&mut self) -> sqlx::Result<()> {
+        // Taken before the rows are read: what succeeded later may be newer than what they count.
+        let succeeded = self.subscription.take_succeeded();
+        let mut holds = holds(&self.pool, &self.group).await?;
+        let counts = |event_type: &str| {
+            holds.breakers.iter().any(|it| it.event_type == event_type && !it.is_open())
+        };
+        let reset: Vec<&str> = succeeded.into_iter().filter(|it| counts(it)).collect();
+        if !reset.is_empty() {
+            self.breakers.reset(&reset).await?;
+            holds.breakers.retain(|it| it.is_open() || !reset.contains(&&*it.event_type));
+        }
+        self.status.hold_by(&holds);
+        self.instruments.breakers_open(holds.open().count());
+        self.instruments.paused(holds.paused.is_some());
+        self.holds.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&holds);
+            *known = Some(holds);
+            is_new
+        });
+        self.say().await
+    }
+
+    /// Says how this instance is, if that is news or it is time to.
+    async fn say(&mut self) -> sqlx::Result<()> {
+        let mut state = self.status.state().to_string();
+        state.truncate(state.floor_char_boundary(MAX_STATE));
+        let is_known = |(said, at): &(String, Instant)| *said == state && at.elapsed() < SEEN_EVERY;
+        if self.said.as_ref().is_some_and(is_known) {
+            return Ok(());
+        }
+        sqlx::query(
+            "insert into instance (subscription, instance, state) values ($1, $2, $3)
+             on conflict (subscription, instance) do update
+                 set state = excluded.state, seen_at = clock_timestamp()",
+        )
+        .bind(&self.group)
+        .bind(&self.instance)
+        .bind(&state)
+        .execute(&self.pool)
+        .await?;
+        self.said = Some((state, Instant::now()));
+        Ok(())
+    }
+
+    async fn leave(&self) {
+        let left = sqlx::query("delete from instance where subscription = $1 and instance = $2")
+            .bind(&self.group)
+            .bind(&self.instance)
+            .execute(&self.pool);
+        if let Err(error) = pg::within(STATEMENT, async { left.await.map(|_| ()) }).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, group = self.group, "instance is still listed");
+        }
+    }
+}

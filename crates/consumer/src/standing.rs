@@ -1,0 +1,160 @@
+//! What holds for a subscription on all its instances, as rows that each of them obeys within a second: an operator's pause,
+//! circuit breakers that are open, and who is there.
+
+use serde::Serialize;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+/// An operator's pause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
+#[non_exhaustive]
+pub struct Pause {
+    /// Name of the operator.
+    #[serde(rename = "by")]
+    pub paused_by: String,
+    /// The reason that was given.
+    pub why: String,
+    /// When, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// A circuit breaker: messages of one type that used up their retries for one reason, without a success of that type in
+/// between. Open, it stops the subscription.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
+#[non_exhaustive]
+pub struct Breaker {
+    /// Type of the events.
+    pub event_type: String,
+    /// Tells reasons apart, whatever ids and numbers they name.
+    pub fingerprint: String,
+    /// What the first of the messages failed with.
+    pub reason: String,
+    /// How many messages became dead letters.
+    pub letters: i32,
+    /// When the last of them did, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_at: OffsetDateTime,
+    /// Since when it is open, UTC. `None`: it only counts.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub opened_at: Option<OffsetDateTime>,
+}
+
+impl Breaker {
+    /// Returns whether it stops the subscription.
+    pub fn is_open(&self) -> bool {
+        self.opened_at.is_some()
+    }
+}
+
+/// An instance of a subscription: a process that consumes, or did when it was last seen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
+#[non_exhaustive]
+pub struct Instance {
+    /// Tells processes apart.
+    pub instance: String,
+    /// Its [`State`](crate::State) when it was last seen, as text.
+    pub state: String,
+    /// UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// When it last said so, UTC. One that runs does so every 5 s at least.
+    #[serde(with = "time::serde::rfc3339")]
+    pub seen_at: OffsetDateTime,
+}
+
+/// What holds for a subscription on all its instances.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[non_exhaustive]
+pub struct Standing {
+    /// The pause, if there is one.
+    pub paused: Option<Pause>,
+    /// Breakers that are open or count, by type and fingerprint.
+    pub breakers: Vec<Breaker>,
+    /// Instances, the longest running first.
+    pub instances: Vec<Instance>,
+}
+
+/// Reads what holds for a consumer group.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
+    let instances = sqlx::query_as(
+        "select instance, state, started_at, seen_at from instance
+         where subscription = $1 order by started_at, instance",
+    )
+    .bind(group)
+    .fetch_all(pool)
+    .await?;
+    let Holds { paused, breakers } = holds(pool, group).await?;
+    Ok(Standing { paused, breakers, instances })
+}
+
+/// Pauses a consumer group on all its instances, which obey within a second: what they hold in memory is given up, and is
+/// read again later. `by` is the operator's name. A pause that is there already gets the new reason.
+///
+/// # Errors
+/// The database is unavailable, or a text can't be stored.
+pub async fn pause(pool: &PgPool, group: &str, by: &str, why: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into pause as it (subscription, paused_by, why) values ($1, $2, $3)
+         on conflict (subscription) do update
+             set paused_by = excluded.paused_by, why = excluded.why, since = clock_timestamp()",
+    )
+    .bind(group)
+    .bind(by)
+    .bind(why)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Lets a consumer group go on: ends its pause, and closes its breakers. Returns whether there was anything to end.
+///
+/// # Errors
+/// The database is unavailable.
+pub async fn resume(pool: &PgPool, group: &str) -> sqlx::Result<bool> {
+    let ended: i64 = sqlx::query_scalar(
+        "with pauses as (delete from pause where subscription = $1 returning 1),
+              breakers as (delete from breaker where subscription = $1 returning 1)
+         select (select count(*) from pauses) + (select count(*) from breakers)",
+    )
+    .bind(group)
+    .fetch_one(pool)
+    .await?;
+    Ok(ended > 0)
+}
+
+/// What may hold a subscription up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Holds {
+    pub(crate) paused: Option<Pause>,
+    pub(crate) breakers: Vec<Breaker>,
+}
+
+impl Holds {
+    /// Returns whether nothing is to be consumed.
+    pub(crate) fn stop(&self) -> bool {
+        self.paused.is_some() || self.open().next().is_some()
+    }
+
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Breaker> {
+        self.breakers.iter().filter(|breaker| breaker.is_open())
+    }
+}
+
+pub(crate) async fn holds(pool: &PgPool, group: &str) -> sqlx::Result<Holds> {
+    let paused = sqlx::query_as("select paused_by, why, since from pause where subscription = $1")
+        .bind(group)
+        .fetch_optional(pool)
+        .await?;
+    let breakers = sqlx::query_as(
+        "select event_type, fingerprint, reason, letters, last_at, opened_at from breaker
+         where subscription = $1 order by event_type, fingerprint",
+    )
+    .bind(group)
+    .fetch_all(pool)
+    .await?;
+    Ok(Holds { paused, breakers })
+}
