@@ -7,6 +7,7 @@ mod messages;
 mod refusals;
 mod sends;
 mod servers;
+mod statements;
 mod transactions;
 
 use futures::future::LocalBoxFuture;
@@ -115,6 +116,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         "counter-locked",
         "a row that billing needs is locked for 20 s",
         refusals::counter_locked
+    ),
+    fault!(
+        "statement-kills-backend",
+        "a statement of one message ends its own session, each time",
+        statements::kills_backend
     ),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),
