@@ -81,7 +81,7 @@ pub(crate) struct Books {
     pub(crate) unclear: Unclear,
     /// What billing's inbox has.
     pub(crate) inbox: HashSet<EventKey>,
-    /// All records, by topic.
+    /// All records, by topic; those of a topic that was deleted come first.
     pub(crate) records: HashMap<&'static str, Vec<Record>>,
     /// Billing's dead letters, each with where it first lay.
     pub(crate) dead: Vec<(Place, Record)>,
@@ -97,6 +97,10 @@ impl Books {
         let mut records = HashMap::new();
         for topic in SAID_OF_ORDERS.into_iter().chain(["billing.retry", SAID_OF_INVOICES]) {
             records.insert(topic, topics::read_all(&settings, topic)?);
+        }
+        let mut committed = topics::progress(&settings)?.committed;
+        if let Some(deleted) = &scene.deleted {
+            deleted.enter(&mut records, &mut committed);
         }
         let lying = topics::read_all(&settings, DEAD_LETTERS)?;
         let all = lying.len();
@@ -122,7 +126,7 @@ impl Books {
             records,
             unreadable_dead: all - dead.len(),
             dead,
-            committed: topics::progress(&settings)?.committed,
+            committed,
         };
         order.close().await?;
         billing.close().await?;

@@ -2,6 +2,7 @@
 
 mod books;
 mod bugs;
+mod deleted_topic;
 mod faults;
 mod instance;
 mod invariants;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Error;
+use super::deleted_topic::DeletedTopic;
 use super::faults::Fault;
 use super::instance::Instance;
 use super::load::{Load, Placed};
@@ -38,6 +39,8 @@ pub(crate) struct Scene {
     pub(crate) never: Vec<Uuid>,
     /// Records that must become dead letters.
     pub(crate) poison: HashSet<Place>,
+    /// The topic that was deleted, as it was before.
+    pub(crate) deleted: Option<DeletedTopic>,
     /// Sound records may have become dead letters as well, and are replayed at the end.
     pub(crate) dead_by_chance: bool,
     /// How long instances took to end that were asked to meanwhile; none: they did not.
@@ -87,6 +90,7 @@ impl Scene {
             written: Vec::new(),
             never: Vec::new(),
             poison: HashSet::new(),
+            deleted: None,
             dead_by_chance: false,
             endings: Vec::new(),
             healed: None,

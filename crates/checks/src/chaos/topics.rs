@@ -38,11 +38,24 @@ pub(crate) fn origin_of(dead: &Record) -> Option<Place> {
     Some((topic, partition, offset))
 }
 
-/// A client in the name of the group, which is never seen by it.
-fn watcher(settings: &Settings) -> Result<BaseConsumer, Error> {
+/// A client in the name of a group, which is never seen by it.
+fn watcher_of(settings: &Settings, group: &str) -> Result<BaseConsumer, Error> {
     let mut config = settings.client();
-    config.set("group.id", GROUP).set("enable.auto.commit", "false");
+    config.set("group.id", group).set("enable.auto.commit", "false");
     Ok(config.create()?)
+}
+
+fn watcher(settings: &Settings) -> Result<BaseConsumer, Error> {
+    watcher_of(settings, GROUP)
+}
+
+/// Returns whether the cluster knows the topic.
+pub(crate) fn exists(settings: &Settings, topic: &str) -> Result<bool, Error> {
+    block_in_place(|| {
+        let metadata = watcher(settings)?.fetch_metadata(Some(topic), ASK)?;
+        let known = |it: &MetadataTopic| it.error().is_none() && !it.partitions().is_empty();
+        Ok(metadata.topics().iter().all(known))
+    })
 }
 
 /// The first and the next offset of each partition.
@@ -68,6 +81,18 @@ pub(crate) struct Progress {
     pub(crate) committed: HashMap<(String, i32), i64>,
     /// How many records it has not done with.
     pub(crate) lag: i64,
+}
+
+/// Returns how many records of a topic a group has not done with.
+pub(crate) fn lag(settings: &Settings, group: &str, topic: &str) -> Result<i64, Error> {
+    block_in_place(|| {
+        let consumer = watcher_of(settings, group)?;
+        let mut lag = 0;
+        for (partition, low, high) in bounds(&consumer, topic)? {
+            lag += high - committed_offset(&consumer, topic, partition)?.unwrap_or(low);
+        }
+        Ok(lag)
+    })
 }
 
 pub(crate) fn progress(settings: &Settings) -> Result<Progress, Error> {

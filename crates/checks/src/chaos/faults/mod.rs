@@ -1,6 +1,7 @@
 //! The faults, one function each. It applies the fault while orders flow, heals it, and says how it is known that it
 //! struck; an error: it did not.
 
+mod deleted_topic;
 mod instances;
 mod kills;
 mod messages;
@@ -148,6 +149,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         "dead-letters-refused",
         "the dead-letter topic refuses what is written",
         messages::dead_letters_refused
+    ),
+    fault!(
+        "topic-made-anew",
+        "a topic that was consumed wholly is deleted, and created again by its owner",
+        deleted_topic::made_anew
     ),
     fault!(
         "transaction-held-open",

@@ -1,0 +1,49 @@
+//! What a topic held before it was deleted, for the books.
+
+use std::collections::HashMap;
+
+use kafka::{Record, Settings};
+
+use super::Error;
+use super::topics::{self, Progress};
+
+/// Records of a topic that is gone, and how far billing's group was in it.
+///
+/// A topic that is created again under the same name has the same places with other records in them. So these records, and
+/// the group's offsets, are entered under a name of their own.
+#[derive(Debug)]
+pub(crate) struct DeletedTopic {
+    name: &'static str,
+    records: Vec<Record>,
+    committed: HashMap<(String, i32), i64>,
+}
+
+impl DeletedTopic {
+    /// Reads the topic before it is deleted.
+    pub(crate) fn read(settings: &Settings, name: &'static str) -> Result<Self, Error> {
+        let renamed = format!("{name} (deleted)");
+        let mut records = topics::read_all(settings, name)?;
+        for record in &mut records {
+            record.topic.clone_from(&renamed);
+        }
+        let Progress { committed, .. } = topics::progress(settings)?;
+        let of_topic = committed.into_iter().filter(|((topic, _), _)| topic == name);
+        let committed = of_topic.map(|((_, partition), at)| ((renamed.clone(), partition), at));
+        Ok(Self { name, records, committed: committed.collect() })
+    }
+
+    /// Returns the records in the order in which they lay.
+    pub(crate) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Enters the records before those of the topic that replaced it, and the group's offsets.
+    pub(crate) fn enter(
+        &self,
+        records: &mut HashMap<&'static str, Vec<Record>>,
+        committed: &mut HashMap<(String, i32), i64>,
+    ) {
+        records.entry(self.name).or_default().splice(..0, self.records.iter().cloned());
+        committed.extend(self.committed.clone());
+    }
+}

@@ -1,0 +1,70 @@
+//! A topic is deleted, and the services that own it create it again: its offsets begin at zero once more.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use kafka::rdkafka::admin::{AdminClient, AdminOptions};
+use kafka::rdkafka::client::DefaultClientContext;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::books::event_key;
+use crate::chaos::deleted_topic::DeletedTopic;
+use crate::chaos::load::Load;
+use crate::chaos::scene::{Scene, soon};
+use crate::chaos::{settle, topics};
+
+const TOPIC: &str = "order.completed";
+const READERS: [&str; 3] = ["billing", "notification", "analytics"];
+const BEFORE: usize = 150;
+const AFTERWARDS: usize = 150;
+
+pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    all_consumed(scene).await?;
+    let settings = scene.system.kafka();
+    let deleted = DeletedTopic::read(&settings, TOPIC)?;
+    let old: HashSet<_> = deleted.records().iter().filter_map(event_key).collect();
+    scene.deleted = Some(deleted);
+    let began = Instant::now();
+    delete(scene).await?;
+    // Orders are taken while the topic is missing.
+    scene.load = Load::start(scene.order.http);
+    let created = soon(async || topics::exists(&settings, TOPIC).unwrap_or(false)).await;
+    let missing = began.elapsed();
+    scene.healed();
+    if !created {
+        return Err("the topic was not created again".into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    let lying = topics::read_all(&settings, TOPIC)?;
+    if lying.iter().filter_map(event_key).any(|key| old.contains(&key)) {
+        return Err("the topic has records that were deleted with it".into());
+    }
+    let gone = old.len();
+    Ok(format!("{gone} events went with the topic, which was created again after {missing:.1?}"))
+}
+
+/// Stops the load, and waits until nothing is in an outbox and no group has anything left to read of the topic: what only
+/// the topic held would be lost with it.
+async fn all_consumed(scene: &mut Scene) -> Result<(), Error> {
+    let placed = scene.load.stop().await;
+    scene.written.extend(placed);
+    let settings = scene.system.kafka();
+    let is_quiet = async || {
+        settle::waiting(scene, "order").await.is_ok_and(|waiting| waiting == 0)
+            && READERS
+                .iter()
+                .all(|group| topics::lag(&settings, group, TOPIC).is_ok_and(|lag| lag == 0))
+    };
+    if soon(is_quiet).await { Ok(()) } else { Err("the topic was never consumed wholly".into()) }
+}
+
+async fn delete(scene: &Scene) -> Result<(), Error> {
+    let settings = scene.system.kafka();
+    let admin: AdminClient<DefaultClientContext> = settings.client().create()?;
+    for deleted in admin.delete_topics(&[TOPIC], &AdminOptions::new()).await? {
+        deleted.map_err(|(_, code)| code)?;
+    }
+    Ok(())
+}
