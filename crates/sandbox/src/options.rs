@@ -39,6 +39,8 @@ pub struct ServersOptions {
     pub kafka_port: Option<u16>,
     /// Settings of Postgres, as [`ServerOptions::settings`].
     pub postgres_settings: Vec<(String, String)>,
+    /// Settings of Kafka, as [`ServerOptions::settings`].
+    pub kafka_settings: Vec<(String, String)>,
     /// The folder for `postgres.log` and `kafka.log`, or `None` for beside their data.
     pub logs: Option<PathBuf>,
     /// Whether they may be left running.

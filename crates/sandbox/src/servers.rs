@@ -22,10 +22,11 @@ impl Servers {
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
         let postgres = options.each("postgres", options.postgres_port, &options.postgres_settings);
-        let kafka = options.each("kafka", options.kafka_port, &[]);
+        let kafka = options.each("kafka", options.kafka_port, &options.kafka_settings);
+        // Boxed, or the future of every caller would be some kilobytes larger.
         let (postgres, kafka) = tokio::try_join!(
-            Postgres::start(postgres, tools, progress),
-            Kafka::start(kafka, tools, progress)
+            Box::pin(Postgres::start(postgres, tools, progress)),
+            Box::pin(Kafka::start(kafka, tools, progress))
         )?;
         Ok(Self { postgres, kafka })
     }

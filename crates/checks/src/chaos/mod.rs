@@ -9,6 +9,7 @@ mod invariants;
 mod load;
 mod mail;
 mod patched_tree;
+mod proxy;
 mod receivers;
 mod report;
 mod scene;

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use kafka::Settings;
 use playground::{Instance, Launch, Launcher, Ports, SystemOptions};
-use sandbox::{Servers, Silent, Tools};
+use sandbox::{Servers, ServersOptions, Silent, Tools};
 use sqlx::{Connection, PgConnection};
 
 use super::Error;
+use super::proxy::{Entrance, Proxy};
 
 /// Settings of every service.
 const SETTINGS: [(&str, &str); 5] = [
@@ -18,23 +19,52 @@ const SETTINGS: [(&str, &str); 5] = [
     ("RUST_LOG", "warn,outbox=info"),
 ];
 
+/// What a fault needs to be there before the services start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Setup {
+    /// Servers and services that reach them directly.
+    Direct,
+    /// A proxy between Kafka and its clients.
+    KafkaBehindProxy,
+}
+
 /// Servers on free ports, with data that goes with them.
 #[derive(Debug)]
 pub(crate) struct System {
     pub(crate) servers: Servers,
     launcher: Launcher,
+    proxy: Option<Proxy>,
 }
 
 impl System {
     /// Starts the servers.
-    pub(crate) async fn start(programs: &Path) -> Result<Self, Error> {
+    pub(crate) async fn start(programs: &Path, setup: Setup) -> Result<Self, Error> {
+        let mut settings =
+            SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let mut servers = ServersOptions::default();
+        let mut entrance = None;
+        if setup == Setup::KafkaBehindProxy {
+            let open = Entrance::open().await?;
+            settings.push(("KAFKA_BROKERS".into(), open.address()));
+            let advertised = format!("PLAINTEXT://{}", open.address());
+            servers.kafka_settings.push(("advertised.listeners".into(), advertised));
+            entrance = Some(open);
+        }
         let options = SystemOptions {
             databases: ["order", "billing", "notification", "analytics"].map(Into::into).into(),
-            settings: SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            servers,
+            settings,
             ..SystemOptions::new(programs)
         };
         let system = playground::System::start(options, &Tools::find()?, &Silent).await?;
-        Ok(Self { servers: system.servers, launcher: system.launcher })
+        let playground::System { servers, launcher } = system;
+        let proxy = entrance.map(|entrance| entrance.lead_to(servers.kafka.port()));
+        Ok(Self { servers, launcher, proxy })
+    }
+
+    /// Returns the proxy between Kafka and its clients. Fails if the fault is set up without one.
+    pub(crate) fn proxy(&self) -> Result<&Proxy, Error> {
+        self.proxy.as_ref().ok_or_else(|| "the fault is set up without a proxy".into())
     }
 
     pub(crate) async fn order(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {

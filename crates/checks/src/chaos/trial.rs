@@ -41,7 +41,7 @@ impl Trial<'_> {
     }
 
     async fn try_to_run(&self, row: &mut Row) -> Result<(), Error> {
-        let system = System::start(self.programs).await?;
+        let system = System::start(self.programs, self.fault.setup).await?;
         let mut scene = Scene::set(system, self.fault).await?;
         let struck = (self.fault.apply)(&mut scene).await;
         let mut placed = scene.load.stop().await;

@@ -8,6 +8,7 @@ mod messages;
 mod refusals;
 mod sends;
 mod servers;
+mod slow_broker;
 mod statements;
 mod transactions;
 
@@ -15,6 +16,7 @@ use futures::future::LocalBoxFuture;
 
 use super::Error;
 use super::scene::Scene;
+use super::system::Setup;
 
 /// How it is known that the fault struck.
 pub(crate) type Struck = Result<String, Error>;
@@ -30,6 +32,7 @@ pub(crate) struct Fault {
     pub(crate) what: &'static str,
     /// It is quick, and among those of `--short`.
     pub(crate) short: bool,
+    pub(crate) setup: Setup,
     pub(crate) order: Environment,
     pub(crate) billing: Environment,
     /// How much longer billing's handlers take from the first order on, in milliseconds.
@@ -46,19 +49,21 @@ impl std::fmt::Debug for Fault {
 }
 
 macro_rules! fault {
-    ($name:literal, $what:literal, $apply:path $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, resends: $resends:expr)? $(, short: $short:expr)?) => {{
+    ($name:literal, $what:literal, $apply:path $(, setup: $setup:expr)? $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, resends: $resends:expr)? $(, short: $short:expr)?) => {{
         #[allow(unused_mut, unused_assignments)]
         const FAULT: Fault = {
             let mut fault = Fault {
                 name: $name,
                 what: $what,
                 short: false,
+                setup: Setup::Direct,
                 order: &[],
                 billing: &[],
                 slow_billing: 0,
                 resends: 0,
                 apply: |scene| Box::pin($apply(scene)),
             };
+            $(fault.setup = $setup;)?
             $(fault.order = $order;)?
             $(fault.billing = $billing;)?
             $(fault.slow_billing = $slow_billing;)?
@@ -93,6 +98,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("billing-killed", "billing is killed while it issues invoices", kills::billing_under_load,
         billing: &[QUICK_SESSION], short: true),
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
+    fault!("broker-slow", "each answer of Kafka takes about a second, for 20 s", slow_broker::answers_late,
+        setup: Setup::KafkaBehindProxy),
     // Postgres is one server for all: a job that was done may not be recorded as such.
     fault!("postgres-restarted", "Postgres crashes and is away for 8 s", servers::postgres_restarted,
         resends: 1),

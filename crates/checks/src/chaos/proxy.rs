@@ -1,0 +1,140 @@
+//! A TCP proxy in front of Kafka that can delay what the broker answers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+/// How late an answer is, in milliseconds.
+const DELAY: std::ops::Range<u64> = 500..1_500;
+/// How many reads of one connection may wait to be passed on.
+const WAITING: usize = 64;
+const BUFFER: usize = 64 * 1024;
+
+/// The listening side, open before it is known where it leads: the broker has to advertise its address.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl Entrance {
+    /// Listens on a free port.
+    pub(crate) async fn open() -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let port = listener.local_addr()?.port();
+        Ok(Self { listener, port })
+    }
+
+    /// Returns the address that clients connect to.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Passes connections on to this port from now on.
+    pub(crate) fn lead_to(self, port: u16) -> Proxy {
+        let pace = Arc::new(Pace::default());
+        let accepting = tokio::spawn(accept(self.listener, port, Arc::clone(&pace)));
+        Proxy { pace, accepting }
+    }
+}
+
+/// Whether answers are delayed, and how many were.
+#[derive(Debug, Default)]
+struct Pace {
+    slow: AtomicBool,
+    delayed: AtomicUsize,
+}
+
+impl Pace {
+    /// Returns when what was just read is to be passed on.
+    fn due(&self) -> Instant {
+        if !self.slow.load(Ordering::SeqCst) {
+            return Instant::now();
+        }
+        self.delayed.fetch_add(1, Ordering::SeqCst);
+        Instant::now() + Duration::from_millis(fastrand::u64(DELAY))
+    }
+}
+
+/// The proxy. Dropped, it takes no more connections.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pace: Arc<Pace>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Delays answers, or passes them on at once again.
+    pub(crate) fn set_slow(&self, slow: bool) {
+        self.pace.slow.store(slow, Ordering::SeqCst);
+    }
+
+    /// Returns how many answers, or parts of large ones, were delayed.
+    pub(crate) fn delayed(&self) -> usize {
+        self.pace.delayed.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, port: u16, pace: Arc<Pace>) {
+    // A client whose connection fails connects again.
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(pass_on(client, port, Arc::clone(&pace)));
+    }
+}
+
+/// Passes on both directions until both have ended.
+async fn pass_on(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Result<()> {
+    let broker = TcpStream::connect(("127.0.0.1", port)).await?;
+    client.set_nodelay(true)?;
+    broker.set_nodelay(true)?;
+    let (mut requests, to_client) = client.into_split();
+    let (answers, mut to_broker) = broker.into_split();
+    let ask = async {
+        copy(&mut requests, &mut to_broker).await?;
+        to_broker.shutdown().await
+    };
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::try_join!(ask, read(answers, sender, &pace), write(receiver, to_client))?;
+    Ok(())
+}
+
+/// Each read has its own delay, so answers are late without being fewer.
+async fn read(
+    mut answers: OwnedReadHalf,
+    sender: mpsc::Sender<(Instant, Vec<u8>)>,
+    pace: &Pace,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = answers.read(&mut buffer).await?;
+        let part = (pace.due(), buffer[..length].to_vec());
+        if length == 0 || sender.send(part).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn write(
+    mut receiver: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut client: OwnedWriteHalf,
+) -> io::Result<()> {
+    while let Some((due, part)) = receiver.recv().await {
+        sleep_until(due).await;
+        client.write_all(&part).await?;
+    }
+    client.shutdown().await
+}
