@@ -15,6 +15,7 @@ mod report;
 mod scene;
 mod sends;
 mod settle;
+mod small_disk;
 mod system;
 mod topics;
 mod trial;

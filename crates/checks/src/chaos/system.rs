@@ -9,6 +9,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::Error;
 use super::proxy::{Entrance, Proxy};
+use super::small_disk::SmallDisk;
 
 /// Settings of every service.
 const SETTINGS: [(&str, &str); 5] = [
@@ -26,6 +27,8 @@ pub(crate) enum Setup {
     Direct,
     /// A proxy between Kafka and its clients.
     KafkaBehindProxy,
+    /// Billing's database on a small file system. Mounting that needs root.
+    BillingOnSmallDisk,
 }
 
 /// Servers on free ports, with data that goes with them.
@@ -34,6 +37,7 @@ pub(crate) struct System {
     pub(crate) servers: Servers,
     launcher: Launcher,
     proxy: Option<Proxy>,
+    disk: Option<SmallDisk>,
 }
 
 impl System {
@@ -59,12 +63,23 @@ impl System {
         let system = playground::System::start(options, &Tools::find()?, &Silent).await?;
         let playground::System { servers, launcher } = system;
         let proxy = entrance.map(|entrance| entrance.lead_to(servers.kafka.port()));
-        Ok(Self { servers, launcher, proxy })
+        let disk = match setup {
+            Setup::BillingOnSmallDisk => {
+                Some(SmallDisk::holding(&servers.postgres, "billing").await?)
+            }
+            _ => None,
+        };
+        Ok(Self { servers, launcher, proxy, disk })
     }
 
     /// Returns the proxy between Kafka and its clients. Fails if the fault is set up without one.
     pub(crate) fn proxy(&self) -> Result<&Proxy, Error> {
         self.proxy.as_ref().ok_or_else(|| "the fault is set up without a proxy".into())
+    }
+
+    /// Returns the file system of billing's database. Fails if the fault is set up without one.
+    pub(crate) fn disk(&self) -> Result<&SmallDisk, Error> {
+        self.disk.as_ref().ok_or_else(|| "the fault is set up without a disk of its own".into())
     }
 
     pub(crate) async fn order(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {

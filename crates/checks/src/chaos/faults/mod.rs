@@ -2,6 +2,7 @@
 //! struck; an error: it did not.
 
 mod deleted_topic;
+mod full_disk;
 mod instances;
 mod kills;
 mod messages;
@@ -120,6 +121,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         refusals::connections_exhausted
     ),
     fault!("rights-revoked", "billing may not write its tables for 20 s", refusals::rights_revoked),
+    fault!("disk-full", "the disk of billing's database is full for 20 s", full_disk::fills_up,
+        setup: Setup::BillingOnSmallDisk),
     fault!(
         "counter-locked",
         "a row that billing needs is locked for 20 s",

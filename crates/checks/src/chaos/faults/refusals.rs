@@ -85,7 +85,8 @@ impl Refusal {
     }
 }
 
-async fn is_told(scene: &Scene, what: &str) -> bool {
+/// Returns whether billing's `/readyz` contains a text.
+pub(crate) async fn is_told(scene: &Scene, what: &str) -> bool {
     scene.billing.readiness().await.is_ok_and(|readiness| readiness.to_string().contains(what))
 }
 

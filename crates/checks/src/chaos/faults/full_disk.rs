@@ -1,0 +1,35 @@
+//! The disk of billing's database is full.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Struck;
+use super::refusals::is_told;
+use crate::chaos::scene::{Scene, soon};
+
+const BEFORE: usize = 100;
+const MEANWHILE: usize = 200;
+const AFTERWARDS: usize = 50;
+/// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
+const LASTS: Duration = Duration::from_secs(20);
+/// As the system words it; Postgres reports it under SQLSTATE 53100.
+const REASON: &str = "No space left on device";
+
+pub(crate) async fn fills_up(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    scene.system.disk()?.fill()?;
+    // Pages that the tables have already take some rows more.
+    scene.orders(MEANWHILE).await?;
+    let told = soon(async || is_told(scene, REASON).await).await;
+    sleep(LASTS).await;
+    let still_told = is_told(scene, REASON).await;
+    let readiness = scene.billing.readiness().await?;
+    scene.system.disk()?.empty()?;
+    scene.healed();
+    if !told || !still_told {
+        return Err(format!("billing did not report {REASON:?}: {readiness}").into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok(format!("billing reported {REASON:?} and waited"))
+}
