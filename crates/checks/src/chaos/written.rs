@@ -19,11 +19,20 @@ const TENANTS: u8 = 50;
 
 /// Writes and commits so many, and gives them.
 pub(crate) async fn write_many(system: &System, orders: usize) -> Result<Vec<Placed>, Error> {
+    write_many_of(system, orders, 1).await
+}
+
+/// As [`write_many`], with so many lines in each order.
+pub(crate) async fn write_many_of(
+    system: &System,
+    orders: usize,
+    lines: usize,
+) -> Result<Vec<Placed>, Error> {
     let mut database = system.database("order").await?;
     let mut written = Vec::with_capacity(orders);
     while written.len() < orders {
         let mut tx = database.begin().await?;
-        let ids = write(&mut tx, TOGETHER.min(orders - written.len())).await?;
+        let ids = write_of(&mut tx, TOGETHER.min(orders - written.len()), lines).await?;
         tx.commit().await?;
         written.extend(ids.into_iter().map(|id| Placed { id, completed: true }));
     }
@@ -33,9 +42,13 @@ pub(crate) async fn write_many(system: &System, orders: usize) -> Result<Vec<Pla
 
 /// Completed orders, each with its two events.
 pub(crate) async fn write(tx: &mut PgConnection, orders: usize) -> Result<Vec<Uuid>, Error> {
+    write_of(tx, orders, 1).await
+}
+
+async fn write_of(tx: &mut PgConnection, orders: usize, lines: usize) -> Result<Vec<Uuid>, Error> {
     let (mut ids, mut said) = (Vec::with_capacity(orders), Vec::with_capacity(2 * orders));
     for _ in 0..orders {
-        let open = open_order()?;
+        let open = open_order(lines)?;
         insert(tx, &open).await?;
         ids.push(open.order_id.0);
         said.extend(events_of(open)?);
@@ -44,17 +57,18 @@ pub(crate) async fn write(tx: &mut PgConnection, orders: usize) -> Result<Vec<Uu
     Ok(ids)
 }
 
-fn open_order() -> Result<Order, Error> {
+fn open_order(lines: usize) -> Result<Order, Error> {
     // What no other order bears, as those that come by HTTP.
-    let item = Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
+    let item = || Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
+    let items: Vec<_> = std::iter::repeat_with(item).take(lines).collect();
     Ok(Order {
         order_id: OrderId::new(),
         tenant_id: TenantId::new(format!("tenant-{}", fastrand::u8(..TENANTS)))?,
         status: OrderStatus::Open,
         customer_email: "ada@example.com".into(),
         currency: "EUR".into(),
-        items: vec![item],
-        total: 900,
+        total: items.iter().map(|item| item.quantity * item.unit_price).sum(),
+        items,
         created_at: OffsetDateTime::now_utc().truncate_to_microsecond(),
     })
 }

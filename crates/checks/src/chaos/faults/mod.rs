@@ -5,6 +5,7 @@ mod deleted_topic;
 mod full_disk;
 mod instances;
 mod kills;
+mod large_backlog;
 mod messages;
 mod refusals;
 mod sends;
@@ -133,6 +134,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         "a statement of one message ends its own session, each time",
         statements::kills_backend
     ),
+    fault!("backlog-larger-than-memory", "billing comes back to more bytes of events than it may hold",
+        large_backlog::outgrows_memory, billing: &[large_backlog::MEMORY_BYTES]),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),
     fault!("transient-failures", "three of ten attempts fail", messages::transient_failures,

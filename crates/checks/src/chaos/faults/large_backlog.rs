@@ -1,0 +1,96 @@
+//! Billing comes back to more bytes of events than it may hold.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::instance::Instance;
+use crate::chaos::scene::{Scene, soon};
+use crate::chaos::{settle, topics, written};
+
+const TOPIC: &str = "order.completed";
+const BEFORE: usize = 100;
+const AFTERWARDS: usize = 50;
+const MIB: usize = 1024 * 1024;
+/// Bytes of messages that billing may hold. Less than the default, so that a short backlog is larger.
+const BUDGET: usize = 4 * MIB;
+pub(crate) const MEMORY_BYTES: (&str, &str) = ("CONSUMER_MEMORY_BYTES", "4194304");
+/// Orders of the backlog, and the lines of each, of which the contract allows no more.
+const ORDERS: usize = 3_000;
+const LINES: usize = 100;
+/// How many times the budget the backlog has to be.
+const TIMES: usize = 3;
+/// How long billing may take to catch up.
+const CAUGHT_UP: Duration = Duration::from_secs(45);
+/// The most resident memory that billing may ever have: what it has under load without a backlog, as it is built for the
+/// suite (36 MiB measured), and eight times the budget. The budget counts records as they came; a batch is decoded, and
+/// bound to statements, beside them. With this budget 53 to 57 MiB were measured, and without one 85 MiB.
+const PEAK: usize = 40 * MIB + 8 * BUDGET;
+
+pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    let idle = peak_memory(&scene.billing)?;
+    scene.endings.push(scene.billing.terminate().await);
+    let committed = topics::progress(&scene.system.kafka())?.committed;
+    let written = written::write_many_of(&scene.system, ORDERS, LINES).await?;
+    scene.written.extend(written);
+    let published = async || settle::waiting(scene, "order").await.is_ok_and(|left| left < 50);
+    if !soon(published).await {
+        return Err("the backlog was not published".into());
+    }
+    let lying = topics::read_all(&scene.system.kafka(), TOPIC)?;
+    let unread = lying.iter().filter(|record| {
+        let next = committed.get(&(record.topic.clone(), record.partition));
+        next.is_none_or(|next| record.offset >= *next)
+    });
+    let backlog: usize = unread.filter_map(|record| record.value.as_ref()).map(Vec::len).sum();
+    scene.billing.start_again().await?;
+    scene.healed();
+    let took = caught_up(scene).await?;
+    let peak = peak_memory(&scene.billing)?;
+    let told = format!(
+        "a backlog of {} MiB was consumed in {took:.1?}, with a peak of {} MiB (before: {} MiB)",
+        backlog / MIB,
+        peak / MIB,
+        idle / MIB
+    );
+    if backlog < TIMES * BUDGET || peak > PEAK {
+        return Err(told.into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok(told)
+}
+
+/// Waits until billing has next to nothing left to read, while orders go on. Returns how long that took.
+async fn caught_up(scene: &Scene) -> Result<Duration, Error> {
+    let began = Instant::now();
+    while began.elapsed() < CAUGHT_UP {
+        if topics::progress(&scene.system.kafka()).is_ok_and(|progress| progress.lag < 50) {
+            return Ok(began.elapsed());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let left = topics::progress(&scene.system.kafka())?.lag;
+    Err(format!("billing had {left} events left to read after {CAUGHT_UP:?}").into())
+}
+
+/// Returns the most resident memory that the process ever had, in bytes.
+fn peak_memory(instance: &Instance) -> Result<usize, Error> {
+    let status = fs::read_to_string(format!("/proc/{}/status", instance.process.pid()))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
+    Ok(kib.ok_or("/proc does not say how much memory billing had")? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn billing_is_given_the_budget_that_its_peak_is_checked_against() {
+        assert_eq!(MEMORY_BYTES.1.parse(), Ok(BUDGET));
+    }
+}
