@@ -2,6 +2,7 @@
 
 mod books;
 mod bugs;
+mod copied_tree;
 mod deleted_topic;
 mod faults;
 mod instance;

@@ -1,0 +1,86 @@
+//! Sources beside the work tree, and the builds of their own that they have.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf, absolute};
+use std::process::{Command, Output};
+
+/// Why sources beside the work tree could not be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TreeError {
+    #[error("the bug {bug}: its patch does not apply\n{reason}")]
+    NotApplied { bug: String, reason: String },
+    #[error("the bug {bug}: the services do not build with its patch\n{reason}")]
+    NotBuilt { bug: String, reason: String },
+    #[error("{program} failed\n{reason}")]
+    Command { program: &'static str, reason: String },
+    #[error("can't {doing}")]
+    Io { doing: String, source: io::Error },
+}
+
+/// Adds to an I/O error what was being done.
+pub(crate) trait Doing<T> {
+    fn doing(self, what: &str, path: &Path) -> Result<T, TreeError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, what: &str, path: &Path) -> Result<T, TreeError> {
+        self.map_err(|source| TreeError::Io { doing: format!("{what} {}", path.display()), source })
+    }
+}
+
+/// The copy, and the folder of its builds. Both are kept from one build to the next, so that only what has changed is
+/// built again.
+#[derive(Debug)]
+pub(crate) struct CopiedTree {
+    pub(crate) copy: PathBuf,
+    build: PathBuf,
+}
+
+impl CopiedTree {
+    /// Copy and builds go into `folder`.
+    pub(crate) fn new(folder: &Path) -> Result<Self, TreeError> {
+        let folder = absolute(folder).doing("find", folder)?;
+        Ok(Self { copy: folder.join("tree"), build: folder.join("build") })
+    }
+
+    /// Where the programs are when [`CopiedTree::build`] has succeeded.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.build.join("debug")
+    }
+
+    /// Starts the first build from what was built elsewhere: the dependencies are the same.
+    pub(crate) fn reuse_dependencies(&self, programs: &Path) -> Result<(), TreeError> {
+        let ours = self.programs();
+        if ours.exists() || !programs.join("deps").is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&ours).doing("make", &ours)?;
+        // Not by fs::copy: cargo takes an artifact for fresh by its time.
+        let mut copy = Command::new("cp");
+        copy.arg("-a").args([".fingerprint", "build", "deps"].map(|part| programs.join(part)));
+        let copied = run("cp", copy.arg(&ours))?;
+        succeeded(&copied).map_err(|reason| TreeError::Command { program: "cp", reason })
+    }
+
+    /// Builds packages with failure points. Fails with what cargo wrote.
+    pub(crate) fn build(&self, packages: &[&str]) -> Result<(), String> {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build);
+        cargo.args(["build", "--quiet", "--features", "orderflow-sabotage/on"]);
+        cargo.args(packages.iter().flat_map(|package| ["-p", package]));
+        succeeded(&run("cargo", &mut cargo).map_err(|error| error.to_string())?)
+    }
+}
+
+pub(crate) fn run(program: &str, command: &mut Command) -> Result<Output, TreeError> {
+    command.output().doing("start", Path::new(program))
+}
+
+/// Fails with what the command wrote to standard error.
+pub(crate) fn succeeded(output: &Output) -> Result<(), String> {
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+}
