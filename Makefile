@@ -4,7 +4,8 @@ SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
 PLAYGROUND := $(TARGET)/debug/playground
-CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --report $(TARGET)/chaos.json
+CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(TARGET)/chaos-baseline \
+            --report $(TARGET)/chaos.json
 
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)

@@ -2,6 +2,8 @@
 //!
 //! The patches are in `crates/checks/bugs`, one for each entry of [`BUGS`].
 
+use std::path::Path;
+
 use tokio::task::block_in_place;
 
 use super::Error;
@@ -56,7 +58,7 @@ pub(crate) const BUGS: &[Bug] = &[
 ];
 
 /// Seeds one bug, or `all` in turn. Returns whether each was found; a bug that could not be seeded was not.
-pub(crate) async fn hunt(tree: &PatchedTree, name: &str) -> Result<bool, Error> {
+pub(crate) async fn hunt(tree: &PatchedTree, name: &str, baseline: &Path) -> Result<bool, Error> {
     let bugs: Vec<_> = BUGS.iter().filter(|bug| name == "all" || bug.name == name).collect();
     if bugs.is_empty() {
         return Err("there is no such bug; --list shows them".into());
@@ -64,7 +66,7 @@ pub(crate) async fn hunt(tree: &PatchedTree, name: &str) -> Result<bool, Error> 
     let mut all_found = true;
     for bug in bugs {
         all_found &= match block_in_place(|| tree.build(bug.name)) {
-            Ok(()) => is_found(tree, bug).await?,
+            Ok(()) => is_found(tree, bug, baseline).await?,
             Err(error) => {
                 eprintln!("chaos: {error}");
                 false
@@ -75,10 +77,10 @@ pub(crate) async fn hunt(tree: &PatchedTree, name: &str) -> Result<bool, Error> 
 }
 
 /// Applies the fault to what was built with the bug.
-async fn is_found(tree: &PatchedTree, bug: &Bug) -> Result<bool, Error> {
+async fn is_found(tree: &PatchedTree, bug: &Bug, baseline: &Path) -> Result<bool, Error> {
     let fault = FAULTS.iter().find(|fault| fault.name == bug.fault);
     let fault = fault.ok_or_else(|| format!("there is no fault {}", bug.fault))?;
-    let row = Trial { fault, programs: &tree.programs() }.run().await;
+    let row = Trial { fault, programs: &tree.programs(), baseline }.run().await;
     // A trial that broke down, or a fault that did not strike, shows nothing.
     let sound = ["struck", "trial_completed"];
     let sound = sound.iter().all(|name| row.invariants.get(name) == Some(&true));

@@ -12,6 +12,12 @@ pub(crate) enum TreeError {
     NotApplied { bug: String, reason: String },
     #[error("the bug {bug}: the services do not build with its patch\n{reason}")]
     NotBuilt { bug: String, reason: String },
+    #[error(
+        "the commit {commit} is not in this repository: a shallow clone has it after `git fetch --unshallow`\n{reason}"
+    )]
+    NoCommit { commit: &'static str, reason: String },
+    #[error("the release {commit} does not build\n{reason}")]
+    ReleaseNotBuilt { commit: &'static str, reason: String },
     #[error("{program} failed\n{reason}")]
     Command { program: &'static str, reason: String },
     #[error("can't {doing}")]

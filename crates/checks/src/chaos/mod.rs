@@ -12,6 +12,7 @@ mod mail;
 mod patched_tree;
 mod proxy;
 mod receivers;
+mod releases;
 mod report;
 mod scene;
 mod sends;
@@ -59,6 +60,9 @@ struct Arguments {
     /// The folder of the copy of the tree that `--bug` patches, and of its builds
     #[arg(long, default_value = "target/chaos-bugs")]
     patched: PathBuf,
+    /// The folder of an earlier release and of its builds, for the fault that runs it beside this tree
+    #[arg(long, default_value = "target/chaos-baseline")]
+    baseline: PathBuf,
     /// Where the report goes
     #[arg(long, default_value = "target/chaos.json")]
     report: PathBuf,
@@ -99,7 +103,7 @@ fn list() {
 async fn hunt(arguments: &Arguments, bug: &str) -> Result<bool, Error> {
     let tree = PatchedTree::new(Path::new("."), &arguments.patched)?;
     tree.reuse_dependencies(&arguments.programs)?;
-    bugs::hunt(&tree, bug).await
+    bugs::hunt(&tree, bug, &arguments.baseline).await
 }
 
 /// Returns whether every invariant held.
@@ -114,7 +118,8 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     }
     let mut report = Report::default();
     for fault in faults {
-        let row = Trial { fault, programs: &arguments.programs }.run().await;
+        let (programs, baseline) = (&*arguments.programs, &*arguments.baseline);
+        let row = Trial { fault, programs, baseline }.run().await;
         println!("{}", row.line());
         report.rows.push(row);
         // Each time, so that a suite that is interrupted leaves what it found.

@@ -9,6 +9,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::Error;
 use super::proxy::{Entrance, Proxy};
+use super::releases::Releases;
 use super::small_disk::SmallDisk;
 
 /// Settings of every service.
@@ -29,6 +30,8 @@ pub(crate) enum Setup {
     KafkaBehindProxy,
     /// Billing's database on a small file system. Mounting that needs root.
     BillingOnSmallDisk,
+    /// Billing's program can be replaced by an earlier release's.
+    TwoReleases,
 }
 
 /// Servers on free ports, with data that goes with them.
@@ -38,14 +41,20 @@ pub(crate) struct System {
     launcher: Launcher,
     proxy: Option<Proxy>,
     disk: Option<SmallDisk>,
+    releases: Option<Releases>,
 }
 
 impl System {
-    /// Starts the servers.
-    pub(crate) async fn start(programs: &Path, setup: Setup) -> Result<Self, Error> {
+    /// Starts the servers. Services are those of `releases`, if there are, and otherwise those in `programs`.
+    pub(crate) async fn start(
+        programs: &Path,
+        setup: Setup,
+        releases: Option<Releases>,
+    ) -> Result<Self, Error> {
         let mut settings =
             SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let mut servers = ServersOptions::default();
+        let programs = releases.as_ref().map_or(programs, Releases::programs);
         let mut entrance = None;
         if setup == Setup::KafkaBehindProxy {
             let open = Entrance::open().await?;
@@ -69,7 +78,7 @@ impl System {
             }
             _ => None,
         };
-        Ok(Self { servers, launcher, proxy, disk })
+        Ok(Self { servers, launcher, proxy, disk, releases })
     }
 
     /// Returns the proxy between Kafka and its clients. Fails if the fault is set up without one.
@@ -80,6 +89,11 @@ impl System {
     /// Returns the file system of billing's database. Fails if the fault is set up without one.
     pub(crate) fn disk(&self) -> Result<&SmallDisk, Error> {
         self.disk.as_ref().ok_or_else(|| "the fault is set up without a disk of its own".into())
+    }
+
+    /// Returns the programs of both releases. Fails if the fault is set up with one.
+    pub(crate) fn releases(&self) -> Result<&Releases, Error> {
+        self.releases.as_ref().ok_or_else(|| "the fault is set up with one release".into())
     }
 
     pub(crate) async fn order(&self, more: &[(&str, &str)]) -> Result<Instance, Error> {

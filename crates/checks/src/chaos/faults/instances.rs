@@ -12,7 +12,7 @@ use crate::chaos::scene::{Scene, soon};
 use crate::chaos::topics;
 use crate::chaos::written;
 
-const CONSUMED: &str = "messaging_client_consumed_messages_total";
+pub(crate) const CONSUMED: &str = "messaging_client_consumed_messages_total";
 /// How many there are: `outbox::SHARDS`.
 const ALL_SHARDS: f64 = 16.0;
 /// How many orders are written at a time, five times in all.
@@ -108,7 +108,7 @@ async fn read_by<const N: usize>(instances: [&Instance; N]) -> String {
 }
 
 /// Waits until the group is shared among so many.
-async fn members(scene: &Scene, wanted: usize) -> Result<(), Error> {
+pub(crate) async fn members(scene: &Scene, wanted: usize) -> Result<(), Error> {
     let settings = scene.system.kafka();
     let shared = async || topics::members(&settings).is_ok_and(|members| members == Some(wanted));
     if soon(shared).await {

@@ -7,6 +7,7 @@ mod instances;
 mod kills;
 mod large_backlog;
 mod messages;
+mod mixed_versions;
 mod refusals;
 mod sends;
 mod servers;
@@ -155,6 +156,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         "two, then three instances of billing, then one",
         instances::billing_joins_and_leaves
     ),
+    fault!("versions-mixed", "billing of an earlier release beside this one, then alone, then gone",
+        mixed_versions::rolled_back_and_forth, setup: Setup::TwoReleases),
     fault!("postgres-frozen", "Postgres stands still for 15 s", servers::postgres_frozen, resends: 1),
     fault!("handler-slow", "a handler takes longer than max.poll.interval.ms", messages::handler_slow,
         billing: &[("KAFKA_PROPERTIES", "session.timeout.ms=6000,max.poll.interval.ms=6000")]),
