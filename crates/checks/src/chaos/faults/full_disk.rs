@@ -13,6 +13,9 @@ const MEANWHILE: usize = 200;
 const AFTERWARDS: usize = 50;
 /// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
 const LASTS: Duration = Duration::from_secs(20);
+/// Much shorter than the default of 15 minutes, so that a full disk outlasts it: what the server refuses for lack of
+/// resources is not to be counted as a conflict of the message.
+pub(crate) const CONFLICT_LIMIT: (&str, &str) = ("CONSUMER_CONFLICT_LIMIT", "5s");
 /// As the system words it; Postgres reports it under SQLSTATE 53100.
 const REASON: &str = "No space left on device";
 

@@ -124,7 +124,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!("rights-revoked", "billing may not write its tables for 20 s", refusals::rights_revoked),
     fault!("disk-full", "the disk of billing's database is full for 20 s", full_disk::fills_up,
-        setup: Setup::BillingOnSmallDisk),
+        setup: Setup::BillingOnSmallDisk, billing: &[full_disk::CONFLICT_LIMIT]),
     fault!(
         "counter-locked",
         "a row that billing needs is locked for 20 s",
