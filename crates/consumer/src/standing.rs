@@ -51,8 +51,8 @@ impl Breaker {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
 #[non_exhaustive]
 pub struct Instance {
-    /// Tells processes apart.
-    pub instance: String,
+    /// Tells processes apart; another one after each start.
+    pub id: String,
     /// Its [`State`](crate::State) when it was last seen, as text.
     pub state: String,
     /// UTC.
@@ -81,7 +81,7 @@ pub struct Standing {
 /// The database is unavailable.
 pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
     let instances = sqlx::query_as(
-        "select instance, state, started_at, seen_at from instance
+        "select instance as id, state, started_at, seen_at from instance
          where subscription = $1 order by started_at, instance",
     )
     .bind(group)

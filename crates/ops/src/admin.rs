@@ -2,8 +2,9 @@
 
 use std::{sync::LazyLock, time::Duration};
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
 use crate::error::Error;
 
@@ -44,11 +45,60 @@ pub(crate) async fn replayed(admin: &str, id: &str) -> Result<Option<Replayed>, 
     parse(request, status, &text).map(Some)
 }
 
-/// Returns the request as it is named in errors, the status and the body.
+/// A subscription of a service.
+#[derive(Deserialize)]
+pub(crate) struct Subscription {
+    pub(crate) group: String,
+    /// Of the instance that answered.
+    pub(crate) state: String,
+    pub(crate) instances: Vec<Instance>,
+}
+
+/// An instance of a subscription.
+#[derive(Deserialize)]
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    /// RFC 3339, UTC.
+    pub(crate) seen_at: String,
+}
+
+#[derive(Deserialize)]
+struct Subscriptions {
+    subscriptions: Vec<Subscription>,
+}
+
+/// Returns the subscriptions of a service: `GET /subscriptions`.
+pub(crate) async fn subscriptions(admin: &str) -> Result<Vec<Subscription>, Error> {
+    let (request, status, text) = get(format!("{admin}/subscriptions")).await?;
+    Ok(parse::<Subscriptions>(request, status, &text)?.subscriptions)
+}
+
+/// Does something to a subscription, as an operator: `POST /subscriptions/{group}/{act}`. Returns the answer.
+pub(crate) async fn act_on_subscription(
+    admin: &str,
+    token: &str,
+    group: &str,
+    act: &str,
+    why: &str,
+) -> Result<Value, Error> {
+    let url = format!("{admin}/subscriptions/{group}/{act}");
+    let request = CLIENT.post(&url).bearer_auth(token).json(&json!({ "why": why }));
+    let (request, status, text) = send(format!("POST {url}"), request).await?;
+    parse(request, status, &text)
+}
+
 async fn get(url: String) -> Result<(String, StatusCode, String), Error> {
-    let request = format!("GET {url}");
+    send(format!("GET {url}"), CLIENT.get(url)).await
+}
+
+/// Returns the request as it is named in errors, the status and the body.
+async fn send(
+    request: String,
+    builder: RequestBuilder,
+) -> Result<(String, StatusCode, String), Error> {
     let answered = async {
-        let answer = CLIENT.get(url).send().await?;
+        let answer = builder.send().await?;
         Ok((answer.status(), answer.text().await?))
     };
     match answered.await {

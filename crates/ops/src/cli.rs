@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{dlq, error::Failure};
+use crate::{dlq, error::Failure, subscriptions};
 
 /// Operate a system of Orderflow services.
 #[derive(Parser)]
@@ -12,6 +12,8 @@ use crate::{dlq, error::Failure};
 enum Command {
     /// Dead letters: list them, show one, replay them to the group that failed to process them
     Dlq(dlq::Arguments),
+    /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
+    Subscriptions(subscriptions::Arguments),
 }
 
 /// Runs the command that the process's arguments name.
@@ -29,6 +31,7 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match command {
             Command::Dlq(arguments) => dlq::run(arguments).await,
+            Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
         }
     });
     // Kafka's client may still wait for an answer that is not needed any more.

@@ -13,7 +13,7 @@ use crate::admin::{self, Replayed};
 use crate::error::{During, Error, Failure, complain};
 use crate::output::Output;
 use crate::records::{Sender, all};
-use crate::services::SERVICES;
+use crate::services::admin_of;
 
 /// How long a replay may take: its three retries and more.
 const SETTLED_WITHIN: Duration = Duration::from_mins(1);
@@ -92,7 +92,7 @@ struct ListedLetter {
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { target, command } = arguments;
     let settings = settings(&target).during("begin")?;
-    let admin = admin_of(&target).during("find the group's service")?;
+    let admin = admin_of(&target.admin, &target.group).during("find the group's service")?;
     let recovered = admin::recovered(&admin, &target.group).await;
     let recovered = match (&command, recovered) {
         (_, Ok(recovered)) => recovered,
@@ -134,25 +134,6 @@ fn settings(target: &Target) -> Result<Settings, Error> {
     let unreadable =
         |_| Error::Refused("KAFKA_PROPERTIES is not of the form property=value,..".into());
     settings.with_properties(&target.properties).map_err(unreadable)
-}
-
-/// Returns the URL of the admin port. A group is named after its service: `analytics`, `analytics.2`.
-fn admin_of(Target { admin, group, .. }: &Target) -> Result<String, Error> {
-    let name = group.split('.').next().unwrap_or_default();
-    let admin = admin.trim_end_matches('/').replace("{service}", name);
-    if !admin.contains("{port}") {
-        return Ok(admin);
-    }
-    let known = SERVICES.iter().find(|service| service.name == name);
-    let port = known.map(|service| service.admin.to_string());
-    port.map(|port| admin.replace("{port}", &port)).ok_or_else(|| {
-        let all: Vec<_> = SERVICES.iter().map(|service| service.name).collect();
-        let all = all.join(", ");
-        let why = format!(
-            "no service has the group {group}; there are {all}, and for another one give --admin"
-        );
-        Error::Refused(why)
-    })
 }
 
 /// Returns what is in the group's dead-letter topic, except what was replayed well: of each message its last letter.
@@ -376,20 +357,6 @@ mod tests {
         assert_eq!(bytes(Some(b"\x1b[2J")), "\\x1b[2J");
         assert_eq!(bytes(Some(&[0xff])), "\\xff");
         assert_eq!(bytes(None), "none");
-    }
-
-    #[test]
-    fn the_admin_port_is_that_of_the_groups_service() {
-        let of = |group: &str, admin: &str| {
-            let (brokers, prefix, properties) = (String::new(), String::new(), String::new());
-            let admin = admin.into();
-            admin_of(&Target { group: group.into(), brokers, prefix, properties, admin })
-        };
-        let (here, by_name) = ("http://127.0.0.1:{port}", "http://{service}:{port}/");
-        assert_eq!(of("billing", here).unwrap(), "http://127.0.0.1:9182");
-        assert_eq!(of("analytics.2", by_name).unwrap(), "http://analytics:9184");
-        assert_eq!(of("else", "http://there:1").unwrap(), "http://there:1");
-        assert!(of("else", by_name).is_err_and(|error| error.to_string().contains("--admin")));
     }
 
     #[test]

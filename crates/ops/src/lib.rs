@@ -7,5 +7,6 @@ mod error;
 mod output;
 mod records;
 mod services;
+mod subscriptions;
 
 pub use cli::main;

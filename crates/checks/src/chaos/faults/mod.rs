@@ -1,6 +1,7 @@
 //! The faults, one function each. It applies the fault while orders flow, heals it, and says how it is known that it
 //! struck; an error: it did not.
 
+mod breaker;
 mod deleted_topic;
 mod full_disk;
 mod instances;
@@ -141,6 +142,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         short: true),
     fault!("transient-failures", "three of ten attempts fail", messages::transient_failures,
         short: true),
+    fault!("breaker-opens", "every message fails, for longer than its retries take",
+        breaker::opens_and_closes, billing: &[breaker::PROBE]),
     fault!(
         "relay-frozen",
         "a frozen relay loses its shards to another one",

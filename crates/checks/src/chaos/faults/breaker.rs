@@ -1,0 +1,44 @@
+//! A cause that lasts for longer than all retries take: the circuit breaker keeps the topic out of the dead letters.
+
+use serde_json::{Value, json};
+
+use super::Struck;
+use crate::chaos::scene::{Scene, soon};
+
+/// How often billing tries a message while the breaker is open: often enough for one to succeed soon after the cause is gone.
+pub(crate) const PROBE: (&str, &str) = ("CONSUMER_BREAKER_PROBE", "2s");
+
+/// After so many dead letters in a row it is open, and by default.
+const LETTERS: f64 = 20.0;
+
+const BEFORE: usize = 100;
+const AFTERWARDS: usize = 100;
+
+/// Every handler of billing fails until the breaker is open, and for a while longer.
+pub(crate) async fn opens_and_closes(scene: &mut Scene) -> Struck {
+    scene.dead_by_chance = true;
+    scene.orders(BEFORE).await?;
+    scene.billing.set_fault(json!({ "kind": "transient" })).await?;
+    if !soon(async || is(scene, "breaker open").await).await {
+        let readiness = scene.billing.readiness().await?;
+        return Err(format!("billing's breaker did not open: {readiness}").into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    let dead = scene.billing.metric("consumer_dead_lettered_total", "").await;
+    scene.billing.set_fault(Value::Null).await?;
+    scene.healed();
+    if !soon(async || !is(scene, "breaker open").await).await {
+        return Err("billing's breaker did not close by itself".into());
+    }
+    let in_all = scene.billing.metric("consumer_dead_lettered_total", "").await;
+    if (dead, in_all) != (LETTERS, LETTERS) {
+        return Err(format!("{dead} messages died until it was open, {in_all} in all").into());
+    }
+    scene.orders(AFTERWARDS).await?;
+    Ok(format!("the breaker opened after {dead} dead letters, and closed by itself"))
+}
+
+async fn is(scene: &Scene, what: &str) -> bool {
+    let readiness = scene.billing.readiness().await;
+    readiness.is_ok_and(|it| it["subscriptions"]["billing"].to_string().contains(what))
+}
