@@ -24,8 +24,11 @@ create table breaker (
 
 alter table instance
     add column state text not null default 'running',
-    add column started_at timestamptz not null default clock_timestamp();
+    add column started_at timestamptz not null default clock_timestamp(),
+    -- It took most of the memory that its container may: if it ends without a word, no message is to blame.
+    add column near_memory_limit boolean not null default false;
 
--- For pruning. The index by blocks (inbox_by_age) serves only as long as rows lie in the order of their time, which ends
--- when the space of pruned ones is used again. It stays until no release is left that prunes by it.
+-- For pruning. With the index by blocks (inbox_by_age), one subscription reads old rows of others again and again that keep
+-- theirs for longer. It stays until no release is left that prunes by it.
+-- On an inbox of many millions of rows, create this index by hand before the release, concurrently.
 create index if not exists inbox_by_subscription_and_age on inbox (subscription, received_at);

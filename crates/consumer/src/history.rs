@@ -89,14 +89,16 @@ impl Histories {
     }
 
     async fn load(&self, (topic, partition): &TopicPartition) -> sqlx::Result<History> {
-        let before: Option<String> = sqlx::query_scalar(
+        let (before, near_memory_limit): (Option<String>, Option<bool>) = sqlx::query_as(
             "with before as (
-                 select instance from consuming where subscription = $1 and topic = $2 and partition = $3
+                 select instance, near_memory_limit
+                 from consuming left join instance using (subscription, instance)
+                 where subscription = $1 and topic = $2 and partition = $3
              )
              insert into consuming as mine (subscription, topic, partition, instance) values ($1, $2, $3, $4)
              on conflict (subscription, topic, partition) do update
                  set instance = excluded.instance, since = clock_timestamp()
-             returning (select instance from before)",
+             returning (select instance from before), (select near_memory_limit from before)",
         )
         .bind(&self.subscription)
         .bind(topic)
@@ -104,6 +106,11 @@ impl Histories {
         .bind(&self.instance)
         .fetch_one(&self.pool)
         .await?;
+        let ended_well = before.is_none_or(|before| before == self.instance);
+        let was_killed_for_memory = !ended_well && near_memory_limit == Some(true);
+        if was_killed_for_memory {
+            self.unmark(topic, *partition).await?;
+        }
         let attempts: Vec<(i64, i32, Option<String>)> = sqlx::query_as(
             r#"select "offset", attempts, reason from attempt
                where subscription = $1 and topic = $2 and partition = $3"#,
@@ -117,16 +124,38 @@ impl Histories {
             (offset, Attempted { times: u32::try_from(times).unwrap_or_default(), reason })
         });
         let attempts: HashMap<_, _> = attempts.collect();
-        let ended_well = before.is_none_or(|before| before == self.instance);
-        if !ended_well {
+        let caution = if was_killed_for_memory {
+            tracing::warn!(
+                topic,
+                partition,
+                "the last instance on this partition ended near its memory limit, for which no message is blamed"
+            );
+            0
+        } else if ended_well {
+            0
+        } else {
             tracing::warn!(
                 topic,
                 partition,
                 "the last instance on this partition did not end by itself; its messages are handled with caution"
             );
-        }
-        let caution = if ended_well { 0 } else { self.caution };
+            self.caution
+        };
         Ok(History { attempts, caution: AtomicUsize::new(caution) })
+    }
+
+    /// Takes back what was marked as begun by an instance that was killed for its memory.
+    async fn unmark(&self, topic: &str, partition: i32) -> sqlx::Result<()> {
+        for statement in [
+            "delete from attempt
+             where subscription = $1 and topic = $2 and partition = $3 and reason is null and attempts <= 1",
+            "update attempt set attempts = attempts - 1, reason = 'an attempt that did not end'
+             where subscription = $1 and topic = $2 and partition = $3 and reason is null",
+        ] {
+            let unmarked = sqlx::query(statement).bind(&self.subscription).bind(topic);
+            unmarked.bind(partition).execute(&self.pool).await?;
+        }
+        Ok(())
     }
 
     /// Waits until no suspect is handled, and keeps the next one from it meanwhile.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::breaker::Breakers;
 use crate::consumer::Consumer;
 use crate::instruments::Instruments;
+use crate::memory_limit;
 use crate::standing::{Holds, holds};
 use crate::status::Status;
 use crate::subscription::Subscription;
@@ -51,6 +52,18 @@ impl Orders {
     }
 }
 
+/// What an instance says of itself.
+#[derive(PartialEq)]
+struct Health {
+    state: String,
+    near_memory_limit: bool,
+}
+
+struct Said {
+    health: Health,
+    at: Instant,
+}
+
 pub(crate) struct Keeper {
     pool: PgPool,
     subscription: Arc<Subscription>,
@@ -62,7 +75,7 @@ pub(crate) struct Keeper {
     breakers: Arc<Breakers>,
     changed: Arc<Notify>,
     /// What was last said of this instance, and when.
-    said: Option<(String, Instant)>,
+    said: Option<Said>,
 }
 
 impl Keeper {
@@ -144,21 +157,25 @@ impl Keeper {
     async fn say(&mut self) -> sqlx::Result<()> {
         let mut state = self.status.state().to_string();
         state.truncate(state.floor_char_boundary(MAX_STATE));
-        let is_known = |(said, at): &(String, Instant)| *said == state && at.elapsed() < SEEN_EVERY;
+        let health = Health { state, near_memory_limit: memory_limit::is_near() };
+        let is_known = |said: &Said| said.health == health && said.at.elapsed() < SEEN_EVERY;
         if self.said.as_ref().is_some_and(is_known) {
             return Ok(());
         }
         sqlx::query(
-            "insert into instance (subscription, instance, state) values ($1, $2, $3)
+            "insert into instance (subscription, instance, state, near_memory_limit)
+             values ($1, $2, $3, $4)
              on conflict (subscription, instance) do update
-                 set state = excluded.state, seen_at = clock_timestamp()",
+                 set state = excluded.state, near_memory_limit = excluded.near_memory_limit,
+                     seen_at = clock_timestamp()",
         )
         .bind(&self.group)
         .bind(&self.instance)
-        .bind(&state)
+        .bind(&health.state)
+        .bind(health.near_memory_limit)
         .execute(&self.pool)
         .await?;
-        self.said = Some((state, Instant::now()));
+        self.said = Some(Said { health, at: Instant::now() });
         Ok(())
     }
 

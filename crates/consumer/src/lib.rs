@@ -18,6 +18,7 @@ mod intake;
 mod keeper;
 mod lane;
 mod memory;
+mod memory_limit;
 mod message;
 mod options;
 mod outcome;

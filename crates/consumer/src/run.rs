@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::rdkafka::error::KafkaError;
+use kafka::rdkafka::error::{KafkaError, KafkaResult};
 use kafka::{TopicPolicy, TopicsError};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::task::JoinError;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +34,9 @@ const FOUND_BY: &str = "run";
 /// How long a consumer waits before it starts again.
 const BACKOFF: Duration = Duration::from_secs(1);
 
+/// How long a client may take to close, beyond what is waited for what runs.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long a subscription keeps what it has read while the database is unavailable.
 const WAITED_FOR: Duration = Duration::from_secs(20);
 
@@ -48,8 +51,10 @@ enum RunError {
     Retention(#[from] NotChecked),
     #[error("the Kafka client failed")]
     Kafka(#[from] KafkaError),
+    #[error("the polling thread could not be started")]
+    NoThread(#[source] std::io::Error),
     #[error("the polling thread panicked")]
-    Panicked(#[from] JoinError),
+    Panicked,
 }
 
 impl Consumer {
@@ -164,13 +169,42 @@ async fn once(
         scans,
     };
     let until = run.clone();
-    // The client is made, used and dropped on one thread: dropping it blocks.
-    let polling = tokio::task::spawn_blocking(move || {
-        Intake::new(&group, &readable, context, inlet)?.run(&until)
-    });
-    let ended = polling.await;
+    let polling = on_a_thread(move || Intake::new(&group, &readable, context, inlet)?.run(&until))?;
+    let polled = closed(polling, &run, consumer).await;
     run.cancel();
-    drained(consumer, ended?, &tasks).await
+    drained(consumer, polled?, &tasks).await
+}
+
+/// The client is made, used and dropped on one thread: dropping it blocks. The thread is none of the runtime's, which would
+/// wait for it at its end.
+fn on_a_thread(
+    poll: impl FnOnce() -> KafkaResult<bool> + Send + 'static,
+) -> Result<oneshot::Receiver<KafkaResult<bool>>, RunError> {
+    let (report, polling) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("consumer poll".into());
+    // Nobody listens any more where the run was dropped.
+    thread.spawn(move || _ = report.send(poll())).map_err(RunError::NoThread)?;
+    Ok(polling)
+}
+
+/// Waits until the client is closed, but not for ever: it can wait for an answer of a part of its own that has ended, when
+/// it is closed during a rebalance. Then it is left behind, and no member of the group any more.
+async fn closed(
+    polling: oneshot::Receiver<KafkaResult<bool>>,
+    run: &CancellationToken,
+    consumer: &Consumer,
+) -> Result<KafkaResult<bool>, RunError> {
+    let hangs = async {
+        run.cancelled().await;
+        sleep(consumer.options.drain_timeout + CLOSED_WITHIN).await;
+    };
+    tokio::select! {
+        polled = polling => polled.map_err(|_| RunError::Panicked),
+        () = hangs => {
+            tracing::error!(group = consumer.group(), "Kafka client does not close, left behind");
+            Ok(Ok(false))
+        }
+    }
 }
 
 fn spawn_lanes(

@@ -133,3 +133,24 @@ async fn a_message_that_kills_the_process_ends_in_the_dead_letters_and_its_neigh
     assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);
     running.end().await;
 }
+
+#[tokio::test]
+async fn a_process_that_is_killed_for_its_memory_blames_no_message() {
+    let house = House::new().await;
+    let handler = Counted::new(Trouble::Hang);
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
+    for times in 1..=6 {
+        killed_while_handling(&house, &handler, times).await;
+        // As it would have said of itself.
+        sqlx::query("update instance set near_memory_limit = true")
+            .execute(&house.pool)
+            .await
+            .unwrap();
+    }
+    let marked: i64 = sqlx::query_scalar("select count(*) from attempt where reason is null")
+        .fetch_one(&house.pool)
+        .await
+        .unwrap();
+    assert_eq!((marked, house.counter("consumer_dead_lettered_total", "")), (0, 0));
+}
