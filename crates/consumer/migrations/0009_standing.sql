@@ -1,4 +1,4 @@
--- What all instances of a subscription obey: an operator's pause. Nothing is consumed while the row is there.
+-- What all instances of a subscription obey: an operator's pause. Nothing is consumed from Kafka while the row is there.
 create table pause (
     subscription text        primary key,
     paused_by    text        not null,
@@ -17,8 +17,13 @@ create table breaker (
     last_at      timestamptz not null default clock_timestamp(),
     -- Since when it is open: nothing is consumed. None: it counts.
     opened_at    timestamptz,
-    -- When an instance last took it upon itself to try a message.
+    -- When it was last time to try a message, which instances have looked for one since, and whether the last found none:
+    -- then another one looks, since each sees only its own partitions.
     probed_at    timestamptz,
+    asked        text[]      not null default '{}',
+    found_none   boolean     not null default false,
+    -- No instance had one: the next failure opens it again, and is no dead letter.
+    half_open    boolean     not null default false,
     primary key (subscription, event_type, fingerprint)
 );
 

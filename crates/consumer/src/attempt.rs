@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use kafka::Record;
-use sqlx::{PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use telemetry::query_span;
 use tracing::{Instrument, Span};
 
@@ -37,10 +37,20 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// Begins the transaction of an attempt. A lock that is held for longer is a conflict, and its messages wait aside.
-const BEGIN: &str = "begin; set local lock_timeout = '1s'";
-/// Does so for messages that met a conflict before: most likely it is still there, and others wait for their turn.
-const BEGIN_AGAIN: &str = "begin; set local lock_timeout = '250ms'";
+/// How long a statement waits for a lock. One that is held for longer is a conflict, and its messages wait aside.
+const LOCK: Duration = Duration::from_secs(1);
+/// How long it does for messages that met a conflict before: most likely it is still there, and others wait for their turn.
+const LOCK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Returns the statements that begin the transaction of an attempt. A statement is cancelled before the handler's time is
+/// over: so it is the database that says that it takes too long, and no handler is blamed.
+fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
+    let statement = handler.mul_f64(0.9).as_millis().max(1);
+    AssertSqlSafe(format!(
+        "begin; set local lock_timeout = {}; set local statement_timeout = {statement}",
+        lock.as_millis()
+    ))
+}
 
 /// Counts the commits of a subscription. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -132,8 +142,8 @@ impl Attempts {
             counted_by: self.subscription.counted_by(message.envelope()),
         });
         let candidates: Vec<_> = candidates.collect();
-        let begin = if met_conflict { BEGIN_AGAIN } else { BEGIN };
-        let mut tx = self.pool.begin_with(begin).await?;
+        let lock = if met_conflict { LOCK_AGAIN } else { LOCK };
+        let mut tx = self.pool.begin_with(begin(lock, self.handler_timeout)).await?;
         let admissions = admit(&mut tx, &self.group, &candidates).await?;
         Ok((tx, admissions))
     }
@@ -152,7 +162,8 @@ impl Attempts {
             return Ok(());
         }
         let handled = async {
-            self.faults.strike().await?;
+            let event_types = admitted.iter().map(|message| &*message.envelope().event_type);
+            self.faults.strike(event_types).await?;
             for run in admitted.chunk_by(|one, next| one.goes_with(next)) {
                 for message in run {
                     sabotage::may_die_on(message.envelope().id.as_str());

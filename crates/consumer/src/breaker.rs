@@ -9,7 +9,10 @@ use tokio::sync::Notify;
 
 use crate::failure::Failure;
 use crate::message::{KeyHash, Taken};
+use crate::standing::Breaker;
 
+/// A connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(5);
 /// How much of a reason is kept.
 const MAX_REASON: usize = 500;
 
@@ -18,6 +21,9 @@ const MAX_REASON: usize = 500;
 pub(crate) struct Breakers {
     pool: PgPool,
     subscription: String,
+    instance: String,
+    /// Those that the subscription handles.
+    event_types: Vec<&'static str>,
     /// So many dead letters in a row open one; 0: none ever.
     letters: u32,
     /// How long until a message is tried again.
@@ -26,6 +32,15 @@ pub(crate) struct Breakers {
     changed: Arc<Notify>,
     /// Keys whose messages failed since the first letter: another one tells more.
     tried: Mutex<HashSet<KeyHash>>,
+}
+
+/// A breaker after it has counted.
+#[derive(sqlx::FromRow)]
+struct Count {
+    open: bool,
+    letters: i32,
+    /// It was open, and no message was there to be tried.
+    half_open: bool,
 }
 
 /// Returned by [`Breakers::count`].
@@ -41,84 +56,136 @@ impl Breakers {
     pub(crate) fn new(
         pool: PgPool,
         subscription: String,
+        instance: String,
+        event_types: Vec<&'static str>,
         letters: u32,
         probe_every: Duration,
         changed: Arc<Notify>,
     ) -> Self {
-        Self { pool, subscription, letters, probe_every, changed, tried: Mutex::default() }
+        Self {
+            pool,
+            subscription,
+            instance,
+            event_types,
+            letters,
+            probe_every,
+            changed,
+            tried: Mutex::default(),
+        }
     }
 
     /// Counts a message whose retries are used up, before it becomes a dead letter. One that is counted twice, because the
     /// process died in between, opens the breaker one letter early.
     pub(crate) async fn count(&self, taken: &Taken, failure: &Failure) -> sqlx::Result<Counted> {
-        let Some(envelope) = taken.envelope().filter(|_| self.letters > 0) else {
+        // A replay says nothing of what comes after it: most likely it was made too early.
+        let counts = self.letters > 0 && taken.replay.is_none();
+        let Some(envelope) = taken.envelope().filter(|_| counts) else {
             return Ok(Counted::Letter);
         };
-        self.has_tried(taken.key_hash());
+        self.note_tried(taken.key_hash());
         let event_type = &*envelope.event_type;
         let mut reason = failure.reason().message;
         reason.truncate(reason.floor_char_boundary(MAX_REASON));
-        let counted: Option<(bool, i32)> = sqlx::query_as(
+        let counted = sqlx::query_as(
             "insert into breaker as it (subscription, event_type, fingerprint, reason, opened_at)
              values ($1, $2, $3, $4, case when $5 <= 1 then clock_timestamp() end)
              on conflict (subscription, event_type, fingerprint) do update
-                 set letters = it.letters + 1, last_at = clock_timestamp(),
-                     opened_at = case when it.letters + 1 >= $5 then clock_timestamp() end
+                 set letters = it.letters + case when it.half_open then 0 else 1 end, last_at = clock_timestamp(),
+                     opened_at = case when it.half_open or it.letters + 1 >= $5 then clock_timestamp() end
                  where it.opened_at is null
-             returning opened_at is not null, letters",
+             returning opened_at is not null as open, letters, half_open",
         )
         .bind(&self.subscription)
         .bind(event_type)
         .bind(failure.fingerprint())
         .bind(&reason)
         .bind(i32::try_from(self.letters).unwrap_or(i32::MAX))
-        .fetch_optional(&self.pool)
-        .await?;
-        match counted {
-            None => return Ok(Counted::Open),
-            Some((true, letters)) => {
-                tracing::error!(
-                    subscription = self.subscription,
-                    event_type,
-                    reason,
-                    letters,
-                    "circuit breaker open, nothing is consumed"
-                );
-                self.changed.notify_one();
-            }
-            Some((false, _)) => {}
+        .fetch_optional(&self.pool);
+        let Some(Count { open, letters, half_open }) = pg::within(STATEMENT, counted).await? else {
+            return Ok(Counted::Open);
+        };
+        if open {
+            tracing::error!(
+                subscription = self.subscription,
+                event_type,
+                reason,
+                letters,
+                "circuit breaker open, nothing is consumed"
+            );
+            self.changed.notify_one();
         }
-        Ok(Counted::Letter)
+        Ok(if half_open { Counted::Open } else { Counted::Letter })
     }
 
-    /// Sets the counts of types back that had a success.
-    pub(crate) async fn reset(&self, event_types: &[&str]) -> sqlx::Result<()> {
+    /// Sets counts back.
+    pub(crate) async fn reset(&self, breakers: &[Breaker]) -> sqlx::Result<()> {
+        let (types, prints): (Vec<&str>, Vec<&str>) =
+            breakers.iter().map(|it| (&*it.event_type, &*it.fingerprint)).unzip();
         sqlx::query(
             "delete from breaker
-             where subscription = $1 and event_type = any ($2) and opened_at is null",
+             where subscription = $1 and opened_at is null
+               and (event_type, fingerprint) in (select * from unnest($2::text[], $3::text[]))",
         )
         .bind(&self.subscription)
-        .bind(event_types)
+        .bind(types)
+        .bind(prints)
         .execute(&self.pool)
         .await?;
         Ok(())
     }
 
-    /// Returns the type of which a message is to be tried now, by this instance alone, if it is time for one.
+    /// Returns the type of which a message is to be tried now, by this instance alone, if it is time for one, or if it was and
+    /// the instances that looked found none in their partitions.
     pub(crate) async fn claim_probe(&self) -> sqlx::Result<Option<String>> {
         sqlx::query_scalar(
-            "update breaker set probed_at = clock_timestamp()
-             where (subscription, event_type, fingerprint) = (
-                 select subscription, event_type, fingerprint from breaker
-                 where subscription = $1
-                   and coalesce(probed_at, opened_at) < clock_timestamp() - make_interval(secs => $2)
-                 order by coalesce(probed_at, opened_at) limit 1 for update skip locked)
-             returning event_type",
+            "with due as (
+                 select event_type, fingerprint,
+                        coalesce(probed_at, opened_at) < clock_timestamp() - make_interval(secs => $2) as is_time
+                 from breaker where subscription = $1 and opened_at is not null and event_type = any ($4)
+                 order by coalesce(probed_at, opened_at) for update skip locked
+             ), mine as (
+                 select due.* from due join breaker using (event_type, fingerprint)
+                 where subscription = $1 and (is_time or found_none and $3 <> all (asked)) limit 1
+             )
+             update breaker set
+                 probed_at = case when is_time then clock_timestamp() else probed_at end,
+                 asked = case when is_time then array[$3] else asked || $3 end,
+                 found_none = false
+             from mine
+             where breaker.subscription = $1 and breaker.event_type = mine.event_type
+               and breaker.fingerprint = mine.fingerprint
+             returning breaker.event_type",
         )
         .bind(&self.subscription)
         .bind(self.probe_every.as_secs_f64())
+        .bind(&self.instance)
+        .bind(&self.event_types)
         .fetch_optional(&self.pool)
         .await
+    }
+
+    /// Lets another instance look for a message of a type, since this one has none. If no instance has one, there is nothing
+    /// to protect: the subscription goes on, and the next failure opens the breaker again, without a dead letter.
+    pub(crate) async fn found_none(&self, event_type: &str) -> sqlx::Result<()> {
+        sqlx::query(
+            "with others as (
+                 select count(*) as there from instance
+                 where subscription = $1 and instance <> all (select unnest(asked) from breaker
+                     where subscription = $1 and event_type = $2 and opened_at is not null)
+                   and seen_at > clock_timestamp() - interval '15 seconds'
+             )
+             update breaker set found_none = true, half_open = there = 0,
+                 opened_at = case when there > 0 then opened_at end
+             from others
+             where subscription = $1 and event_type = $2 and opened_at is not null and $3 = any (asked)",
+        )
+        .bind(&self.subscription)
+        .bind(event_type)
+        .bind(&self.instance)
+        .execute(&self.pool)
+        .await?;
+        self.changed.notify_one();
+        Ok(())
     }
 
     /// Closes the breakers of a type, a message of which was processed.
@@ -135,7 +202,7 @@ impl Breakers {
     }
 
     /// Notes that a message of a key failed.
-    pub(crate) fn has_tried(&self, key: KeyHash) {
+    pub(crate) fn note_tried(&self, key: KeyHash) {
         self.tried().insert(key);
     }
 
@@ -144,8 +211,8 @@ impl Breakers {
         self.tried().clone()
     }
 
-    /// Forgets which keys were tried: there is no other one.
-    pub(crate) fn begin_anew(&self) {
+    /// Forgets which keys were tried.
+    pub(crate) fn forget_tried(&self) {
         self.tried().clear();
     }
 

@@ -97,11 +97,9 @@ impl Database {
         .bind(&self.subscription)
         .bind(&self.instance)
         .execute(&self.pool);
-        let written = match pg::within(STATEMENT, written).await {
+        match pg::within(STATEMENT, written).await {
             Ok(_) => Ok(()),
             Err(error) => Err(pg::why_no_connection(&self.pool, error, STATEMENT).await),
-        };
-        // Classified, so that a session that was refused is not used again.
-        written.inspect_err(|error| _ = pg::classify(error))
+        }
     }
 }

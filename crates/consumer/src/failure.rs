@@ -20,6 +20,37 @@ pub enum Class {
     Unavailable,
 }
 
+/// Where a failure comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Origin {
+    /// The handler says so, or the pool has no connection.
+    Handler,
+    /// The session was lost.
+    Lost,
+    /// The database answered, and named a condition of its own.
+    Refused,
+    /// The database answered anything else.
+    Answered,
+}
+
+impl Origin {
+    fn of(error: &sqlx::Error) -> Self {
+        match error {
+            _ if pg::is_refusal(error) => Self::Refused,
+            sqlx::Error::Database(answer)
+                if answer.code().is_some_and(|it| it.starts_with("57P")) =>
+            {
+                Self::Lost
+            }
+            sqlx::Error::Database(_) => Self::Answered,
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+                Self::Lost
+            }
+            _ => Self::Handler,
+        }
+    }
+}
+
 /// Why a message was not processed. `?` on a [`sqlx::Error`] classifies it (see [`pg::classify`]):
 ///
 /// | class of the error | class of the failure |
@@ -31,8 +62,7 @@ pub enum Class {
 pub struct Failure {
     class: Class,
     exception: &'static str,
-    /// The database named a condition of its own as the reason.
-    refused: bool,
+    origin: Origin,
     error: Box<dyn Error + Send + Sync>,
 }
 
@@ -69,7 +99,7 @@ impl Failure {
         Self {
             class,
             exception: std::any::type_name::<E>(),
-            refused: false,
+            origin: Origin::Handler,
             error: Box::new(error),
         }
     }
@@ -92,12 +122,18 @@ impl Failure {
     }
 
     fn of_database(class: Class, error: sqlx::Error) -> Self {
-        Self { refused: pg::is_refusal(&error), ..Self::new(class, error) }
+        Self { origin: Origin::of(&error), ..Self::new(class, error) }
     }
 
     /// Returns whether the database named a condition of its own as the reason.
     pub(crate) fn is_refusal(&self) -> bool {
-        self.refused
+        self.origin == Origin::Refused
+    }
+
+    /// Returns whether the message may be to blame after all, if it goes on failing so for long while others succeed: it is
+    /// in conflict with something, the database refuses it, or its statement ends the session.
+    pub(crate) fn may_be_the_messages(&self) -> bool {
+        self.class == Class::Conflict || matches!(self.origin, Origin::Refused | Origin::Lost)
     }
 
     /// Returns what is the same for failures of one kind, whatever ids and numbers they name.

@@ -28,9 +28,22 @@ pub struct Fault {
     /// In which share of the attempts, 0 to 1.
     #[serde(default = "always")]
     pub rate: f64,
-    /// How much longer a slow handler takes.
+    /// How much longer a slow handler takes, in milliseconds.
     #[serde(default = "a_second")]
     pub delay_ms: u64,
+    /// What a failure says. `None`: that it was made on purpose.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// The event type that it is limited to. `None`: any.
+    #[serde(default)]
+    pub event_type: Option<String>,
+}
+
+impl Fault {
+    /// Creates a fault of every attempt at events of any type. A slow one takes a second longer.
+    pub fn new(kind: FaultKind) -> Self {
+        Self { kind, rate: always(), delay_ms: a_second(), reason: None, event_type: None }
+    }
 }
 
 fn always() -> f64 {
@@ -46,8 +59,8 @@ fn a_second() -> u64 {
 pub struct Faults(Arc<RwLock<Option<Fault>>>);
 
 #[derive(Debug, thiserror::Error)]
-#[error("this subscription is broken on purpose: see PUT /faults")]
-struct OnPurpose;
+#[error("{}", .0.as_deref().unwrap_or("this subscription is broken on purpose: see PUT /faults"))]
+struct OnPurpose(Option<String>);
 
 impl Faults {
     /// From now on; none heals.
@@ -64,14 +77,20 @@ impl Faults {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Fails or waits, if that is what is set and chance has it so.
-    pub(crate) async fn strike(&self) -> Result<(), Failure> {
+    /// Fails or waits, if that is what is set for one of these types and chance has it so.
+    pub(crate) async fn strike(
+        &self,
+        mut event_types: impl Iterator<Item = &str>,
+    ) -> Result<(), Failure> {
         let Some(fault) = self.current().filter(|fault| fastrand::f64() < fault.rate) else {
             return Ok(());
         };
+        if fault.event_type.as_deref().is_some_and(|it| event_types.all(|other| other != it)) {
+            return Ok(());
+        }
         match fault.kind {
-            FaultKind::Permanent => Err(Failure::permanent(OnPurpose)),
-            FaultKind::Transient => Err(Failure::transient(OnPurpose)),
+            FaultKind::Permanent => Err(Failure::permanent(OnPurpose(fault.reason))),
+            FaultKind::Transient => Err(Failure::transient(OnPurpose(fault.reason))),
             FaultKind::Slow => {
                 tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
                 Ok(())

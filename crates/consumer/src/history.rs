@@ -89,28 +89,24 @@ impl Histories {
     }
 
     async fn load(&self, (topic, partition): &TopicPartition) -> sqlx::Result<History> {
-        let (before, near_memory_limit): (Option<String>, Option<bool>) = sqlx::query_as(
-            "with before as (
-                 select instance, near_memory_limit
-                 from consuming left join instance using (subscription, instance)
-                 where subscription = $1 and topic = $2 and partition = $3
-             )
-             insert into consuming as mine (subscription, topic, partition, instance) values ($1, $2, $3, $4)
+        let (before, near_memory_limit) = self.instance_before(topic, *partition).await?;
+        let ended_well = before.is_none_or(|before| before == self.instance);
+        let was_killed_for_memory = !ended_well && near_memory_limit;
+        // Before its note is replaced: if this fails, it is tried again.
+        if was_killed_for_memory {
+            self.unmark(topic, *partition).await?;
+        }
+        sqlx::query(
+            "insert into consuming (subscription, topic, partition, instance) values ($1, $2, $3, $4)
              on conflict (subscription, topic, partition) do update
-                 set instance = excluded.instance, since = clock_timestamp()
-             returning (select instance from before), (select near_memory_limit from before)",
+                 set instance = excluded.instance, since = clock_timestamp()",
         )
         .bind(&self.subscription)
         .bind(topic)
         .bind(partition)
         .bind(&self.instance)
-        .fetch_one(&self.pool)
+        .execute(&self.pool)
         .await?;
-        let ended_well = before.is_none_or(|before| before == self.instance);
-        let was_killed_for_memory = !ended_well && near_memory_limit == Some(true);
-        if was_killed_for_memory {
-            self.unmark(topic, *partition).await?;
-        }
         let attempts: Vec<(i64, i32, Option<String>)> = sqlx::query_as(
             r#"select "offset", attempts, reason from attempt
                where subscription = $1 and topic = $2 and partition = $3"#,
@@ -142,6 +138,27 @@ impl Histories {
             self.caution
         };
         Ok(History { attempts, caution: AtomicUsize::new(caution) })
+    }
+
+    /// Returns which instance worked on a partition and did not leave it in good order, and whether it was near its memory
+    /// limit.
+    async fn instance_before(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> sqlx::Result<(Option<String>, bool)> {
+        let before: Option<(String, Option<bool>)> = sqlx::query_as(
+            "select instance, near_memory_limit
+             from consuming left join instance using (subscription, instance)
+             where subscription = $1 and topic = $2 and partition = $3",
+        )
+        .bind(&self.subscription)
+        .bind(topic)
+        .bind(partition)
+        .fetch_optional(&self.pool)
+        .await?;
+        let (instance, near_memory_limit) = before.unzip();
+        Ok((instance, near_memory_limit.flatten().unwrap_or_default()))
     }
 
     /// Takes back what was marked as begun by an instance that was killed for its memory.

@@ -1,11 +1,12 @@
 //! The polling thread of a consumer: takes records out of librdkafka, gives them to lanes, stores offsets.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kafka::rdkafka::client::ClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
-use kafka::rdkafka::error::{KafkaError, KafkaResult};
+use kafka::rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::statistics::{Partition as StatisticsOfPartition, Statistics};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -20,11 +21,19 @@ use crate::message::{Queued, key_hash};
 use crate::options::Options;
 use crate::partitions::{Partitions, TopicPartition};
 use crate::scan::{Scan, ScanRequest};
+use crate::status::Status;
 use crate::subscription::Subscription;
 
 const POLL: Duration = Duration::from_millis(50);
 /// Storing an offset is a lock and a copy, and it is committed once a second only.
 const UPKEEP_EVERY: Duration = Duration::from_millis(20);
+
+/// Who found the problem in the status.
+const FOUND_BY: &str = "client";
+
+/// How often the lag is measured while it is stopped, and how long a question about it may take.
+const MEASURE_STOPPED: Duration = Duration::from_secs(5);
+const QUESTION: Duration = Duration::from_secs(1);
 
 /// How long a seek may take.
 const SEEK: Duration = Duration::from_secs(5);
@@ -47,16 +56,23 @@ pub(crate) struct Context {
 impl ClientContext for Context {
     /// librdkafka knows where each partition ends, and what was committed before it was assigned.
     fn stats(&self, statistics: Statistics) {
+        // While it is stopped nothing is fetched, and these figures stand still.
+        if self.partitions.is_stopped() {
+            return;
+        }
         for (topic, known) in statistics.topics {
             let partitions = known.partitions.values();
             let lag = partitions.filter_map(|partition| self.lag(&topic, partition)).sum();
             self.instruments.lag(self.kafka.unprefixed(&topic), lag);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let oldest = self.partitions.oldest().and_then(|at| u64::try_from(at).ok());
-        let age = oldest.map(|at| now.saturating_sub(Duration::from_millis(at)));
-        self.instruments.age(age.unwrap_or_default());
+        self.instruments.age(self.partitions.oldest().map(written).unwrap_or_default());
     }
+}
+
+/// Returns how long ago a message was written, in milliseconds since 1970.
+fn written(at: i64) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(at.unsigned_abs()))
 }
 
 impl Context {
@@ -139,11 +155,16 @@ pub(crate) struct Intake {
     kafka: Settings,
     subscription: Arc<Subscription>,
     orders: Orders,
+    status: Status,
     /// Whether it has stopped because of its orders.
     stopped: bool,
     scans: UnboundedReceiver<ScanRequest>,
     /// The one under way.
     scan: Option<Scan>,
+    /// Since when.
+    stopped_since: Instant,
+    /// When the lag was last measured that the statistics do not tell.
+    measured: Instant,
 }
 
 /// What an intake is built from, besides its client.
@@ -153,6 +174,7 @@ pub(crate) struct Inlet {
     pub(crate) memory: Arc<Share>,
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) orders: Orders,
+    pub(crate) status: Status,
     pub(crate) scans: UnboundedReceiver<ScanRequest>,
 }
 
@@ -164,7 +186,7 @@ impl Intake {
         context: Context,
         inlet: Inlet,
     ) -> KafkaResult<Self> {
-        let Inlet { lanes, options, memory, subscription, orders, scans } = inlet;
+        let Inlet { lanes, options, memory, subscription, orders, status, scans } = inlet;
         let partitions = Arc::clone(&context.partitions);
         let (kafka, instruments) = (context.kafka.clone(), context.instruments.clone());
         let mut config = kafka.consumer_within(group, memory.of_client());
@@ -183,9 +205,12 @@ impl Intake {
             kafka,
             subscription,
             orders,
+            status,
             stopped: false,
             scans,
             scan: None,
+            stopped_since: Instant::now(),
+            measured: Instant::now(),
         })
     }
 
@@ -196,6 +221,7 @@ impl Intake {
         let drained = self.partitions.close(self.options.drain_timeout);
         self.store_finished();
         self.memory.hold(0);
+        self.status.set_problems(FOUND_BY, Vec::new());
         // Dropping the consumer commits what is stored and leaves the group.
         polled.map(|()| drained)
     }
@@ -204,11 +230,22 @@ impl Intake {
         let mut next_upkeep = Instant::now();
         let mut trouble = None;
         while !shutdown.is_cancelled() {
+            // Before anything is polled: it may be ordered to stop.
+            if Instant::now() >= next_upkeep {
+                self.store_finished();
+                self.obey()?;
+                if !self.stopped {
+                    self.relieve_pressure();
+                }
+                next_upkeep = Instant::now() + UPKEEP_EVERY;
+            }
             let polled = self.consumer.poll(POLL);
             match polled.map(|it| it.map(|message| Record::from_message(&message))) {
                 None => {}
                 Some(Ok(record)) => {
-                    trouble = None;
+                    if trouble.take().is_some() {
+                        self.status.set_problems(FOUND_BY, Vec::new());
+                    }
                     self.take(record)?;
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
@@ -220,17 +257,12 @@ impl Intake {
                             error = &error as &dyn std::error::Error,
                             "Kafka client reports an error"
                         );
+                        if code.is_some_and(refuses) {
+                            self.status.set_problems(FOUND_BY, vec![error.to_string()]);
+                        }
                         trouble = code;
                     }
                 }
-            }
-            if Instant::now() >= next_upkeep {
-                self.store_finished();
-                self.obey()?;
-                if !self.stopped {
-                    self.relieve_pressure();
-                }
-                next_upkeep = Instant::now() + UPKEEP_EVERY;
             }
         }
         Ok(())
@@ -274,7 +306,10 @@ impl Intake {
         match (self.stopped, self.orders.stop()) {
             (false, true) => self.stop()?,
             (true, false) => self.go_on()?,
-            (true, true) => self.pause_all()?,
+            (true, true) => {
+                self.pause_all()?;
+                self.measure_stopped();
+            }
             (false, false) => {}
         }
         while let Ok(request) = self.scans.try_recv() {
@@ -295,16 +330,68 @@ impl Intake {
         self.seek_back(places)?;
         self.memory.hold(0);
         self.stopped = true;
+        self.stopped_since = Instant::now();
         tracing::info!("stopped, what was read and is not finished will be read again");
         Ok(())
     }
 
     fn go_on(&mut self) -> KafkaResult<()> {
-        self.end_scan(None)?;
+        if let Some(scan) = self.scan.take() {
+            // Whoever asked hears that there is nothing to try any more.
+            self.seek_back(self.places_of(scan.event_type()))?;
+        }
         set_paused(&self.consumer, &self.partitions.resume_all(), false);
         self.stopped = false;
         tracing::info!("going on");
         Ok(())
+    }
+
+    /// Measures the lag while nothing is fetched: only what is fetched has its end in the statistics.
+    fn measure_stopped(&mut self) {
+        if self.measured.elapsed() < MEASURE_STOPPED {
+            return;
+        }
+        self.measured = Instant::now();
+        // While the cluster does not answer, the figures stay as they are: each question takes a second then.
+        if let Err(error) = self.ask_for_lag() {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "lag of a stopped subscription not measured");
+        }
+    }
+
+    fn ask_for_lag(&self) -> KafkaResult<()> {
+        let mut lags = BTreeMap::<_, u64>::new();
+        for (key, position) in self.partitions.all() {
+            let lag = self.lag_of(&key, position)?;
+            *lags.entry(key.0).or_default() += lag;
+        }
+        for (topic, lag) in &lags {
+            self.instruments.lag(self.kafka.unprefixed(topic), *lag);
+        }
+        // What was not read before the stop is younger than that, at least mostly.
+        let is_behind = lags.values().any(|lag| *lag > 0);
+        let oldest = self.partitions.oldest().map(written);
+        let age = oldest.unwrap_or_else(|| self.stopped_since.elapsed());
+        self.instruments.age(if is_behind { age } else { Duration::ZERO });
+        Ok(())
+    }
+
+    fn lag_of(&self, key: &TopicPartition, position: Option<i64>) -> KafkaResult<u64> {
+        let (topic, partition) = key;
+        let (low, high) = self.consumer.fetch_watermarks(topic, *partition, QUESTION)?;
+        let begin = match position {
+            Some(position) => position,
+            None => self.committed(topic, *partition)?.unwrap_or(low),
+        };
+        Ok(u64::try_from(high - begin.max(low)).unwrap_or_default())
+    }
+
+    fn committed(&self, topic: &str, partition: i32) -> KafkaResult<Option<i64>> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition(topic, partition);
+        let committed = self.consumer.committed_offsets(list, QUESTION)?;
+        let offset = committed.elements().first().and_then(|it| it.offset().to_raw());
+        Ok(offset.filter(|offset| *offset >= 0))
     }
 
     /// Pauses what was assigned meanwhile, unless it is looked through.
@@ -335,7 +422,8 @@ impl Intake {
     fn end_scan(&mut self, found: Option<Record>) -> KafkaResult<()> {
         let Some(scan) = self.scan.take() else { return Ok(()) };
         let places = self.places_of(scan.event_type());
-        let keys: Vec<_> = places.iter().map(|(key, _)| key.clone()).collect();
+        let mut keys = self.partitions.pause_all();
+        keys.extend(places.iter().map(|(key, _)| key.clone()));
         set_paused(&self.consumer, &keys, true);
         scan.end(found, |record| {
             let ticket = self.partitions.look_at(&record)?;
@@ -354,7 +442,9 @@ impl Intake {
     /// Fails if the client can't, which ends the run; the next one begins at what is committed.
     fn seek_back(&self, places: Vec<(TopicPartition, Option<i64>)>) -> KafkaResult<()> {
         for ((topic, partition), position) in places {
-            if let Some(position) = position {
+            // One that was revoked meanwhile can't be sought, and need not be.
+            let key = (topic.clone(), partition);
+            if let Some(position) = position.filter(|_| self.partitions.is_assigned(&key)) {
                 self.consumer.seek(&topic, partition, Offset::Offset(position), SEEK)?;
             }
         }
@@ -367,6 +457,22 @@ impl Intake {
         set_paused(&self.consumer, &pressure.pause, true);
         set_paused(&self.consumer, &pressure.resume, false);
     }
+}
+
+/// Whether it is for somebody to grant something. Anything else passes by itself.
+fn refuses(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::Authentication
+            | Code::SSL
+            | Code::InvalidTopic
+            | Code::InvalidGroupId
+    )
 }
 
 /// A topic that was just created may not be known to every broker yet. The group would form without it, and hear

@@ -1,8 +1,10 @@
 //! Keeps up with what holds for the subscription on all its instances, and tells the others how this one is.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pg::ErrorClass;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -12,8 +14,8 @@ use crate::breaker::Breakers;
 use crate::consumer::Consumer;
 use crate::instruments::Instruments;
 use crate::memory_limit;
-use crate::standing::{Holds, holds};
-use crate::status::Status;
+use crate::standing::{Breaker, Holds, holds};
+use crate::status::{Held, Status};
 use crate::subscription::Subscription;
 
 /// How often the rows are read: they are obeyed within a second.
@@ -22,6 +24,12 @@ const READ_EVERY: Duration = Duration::from_millis(500);
 const SEEN_EVERY: Duration = Duration::from_secs(5);
 /// A connection can die without a word.
 const STATEMENT: Duration = Duration::from_secs(5);
+/// How long it may take to take the instance's row away at the end.
+const LEAVE: Duration = Duration::from_millis(500);
+/// Who found the problem in the status.
+const FOUND_BY: &str = "standing";
+/// How long it may take to find out why there is no connection.
+const CONNECT: Duration = Duration::from_secs(2);
 /// How much of a state is kept.
 const MAX_STATE: usize = 500;
 
@@ -44,6 +52,11 @@ impl Orders {
     pub(crate) async fn to_be_probed(&self) {
         let probe = |holds: &Holds| holds.paused.is_none() && holds.open().next().is_some();
         _ = self.holds.clone().wait_for(|holds| holds.as_ref().is_some_and(probe)).await;
+    }
+
+    /// Returns whether an operator has paused the subscription.
+    pub(crate) fn paused(&self) -> bool {
+        self.holds.borrow().as_ref().is_some_and(|holds| holds.paused.is_some())
     }
 
     /// Returns whether nothing is to be consumed.
@@ -76,6 +89,8 @@ pub(crate) struct Keeper {
     changed: Arc<Notify>,
     /// What was last said of this instance, and when.
     said: Option<Said>,
+    /// Shows that nothing can be written, also while there is no message.
+    waiting: Option<Held>,
 }
 
 impl Keeper {
@@ -85,6 +100,8 @@ impl Keeper {
         let breakers = Breakers::new(
             housekeeping.clone(),
             group.clone(),
+            consumer.histories().instance().to_owned(),
+            subscription.event_types().into_iter().collect(),
             options.breaker_letters,
             options.breaker_probe,
             Arc::clone(&changed),
@@ -100,6 +117,7 @@ impl Keeper {
             breakers: Arc::new(breakers),
             changed,
             said: None,
+            waiting: None,
         }
     }
 
@@ -111,15 +129,17 @@ impl Keeper {
     pub(crate) async fn run(mut self, ended: CancellationToken) {
         let changed = Arc::clone(&self.changed);
         loop {
-            let kept = pg::within(STATEMENT, self.keep_up());
-            match ended.run_until_cancelled(kept).await {
-                None => break,
-                Some(Ok(())) => {}
-                // The lanes find out by themselves, and wait visibly.
-                Some(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, group = self.group, "standing not read");
+            let keeping = async {
+                match pg::within(STATEMENT, self.keep_up()).await {
+                    Ok(()) => {
+                        self.waiting = None;
+                        self.status.set_problems(FOUND_BY, Vec::new());
+                    }
+                    Err(error) => self.show(error).await,
                 }
+            };
+            if ended.run_until_cancelled(keeping).await.is_none() {
+                break;
             }
             tokio::select! {
                 () = ended.cancelled() => break,
@@ -130,17 +150,37 @@ impl Keeper {
         self.leave().await;
     }
 
+    /// Shows why the rows can't be read or written. If the database refuses, that is what every message would meet.
+    async fn show(&mut self, error: sqlx::Error) {
+        let error = pg::why_no_connection(&self.pool, error, CONNECT).await;
+        let why = error.to_string();
+        let class = pg::classify(&error);
+        let refuses = matches!(class, ErrorClass::Unavailable | ErrorClass::Denied)
+            && !matches!(error, sqlx::Error::PoolTimedOut);
+        let is_news = if refuses {
+            let is_news = self.waiting.as_ref().is_none_or(|it| it.why() != why);
+            if is_news {
+                // The new one first, or it would look well in between.
+                self.waiting = Some(self.status.wait(why));
+            }
+            is_news
+        } else {
+            let problem = format!("whether it is paused is not known: {why}");
+            self.status.set_problems(FOUND_BY, vec![problem])
+        };
+        if is_news {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, group = self.group, "standing of the subscription not known");
+        }
+    }
+
     async fn keep_up(&mut self) -> sqlx::Result<()> {
         // Taken before the rows are read: what succeeded later may be newer than what they count.
         let succeeded = self.subscription.take_succeeded();
-        let mut holds = holds(&self.pool, &self.group).await?;
-        let counts = |event_type: &str| {
-            holds.breakers.iter().any(|it| it.event_type == event_type && !it.is_open())
-        };
-        let reset: Vec<&str> = succeeded.into_iter().filter(|it| counts(it)).collect();
-        if !reset.is_empty() {
-            self.breakers.reset(&reset).await?;
-            holds.breakers.retain(|it| it.is_open() || !reset.contains(&&*it.event_type));
+        let read = self.read(&succeeded).await;
+        let holds = read.inspect_err(|_| self.subscription.put_succeeded(&succeeded))?;
+        if holds.breakers.is_empty() {
+            self.breakers.forget_tried();
         }
         self.status.hold_by(&holds);
         self.instruments.breakers_open(holds.open().count());
@@ -153,10 +193,27 @@ impl Keeper {
         self.say().await
     }
 
+    /// Reads what holds. Counts of types that had a success are set back. Breakers of types that another release handles, and
+    /// this one does not, stop nothing here.
+    async fn read(&self, succeeded: &BTreeSet<&'static str>) -> sqlx::Result<Holds> {
+        let mut holds = holds(&self.pool, &self.group).await?;
+        let handled = self.subscription.event_types();
+        holds.breakers.retain(|it| handled.contains(&*it.event_type));
+        let is_over = |it: &Breaker| !it.is_open() && succeeded.contains(&*it.event_type);
+        let over: Vec<_> = holds.breakers.iter().filter(|it| is_over(it)).cloned().collect();
+        if !over.is_empty() {
+            self.breakers.reset(&over).await?;
+            holds.breakers.retain(|it| !is_over(it));
+        }
+        Ok(holds)
+    }
+
     /// Says how this instance is, if that is news or it is time to.
     async fn say(&mut self) -> sqlx::Result<()> {
         let mut state = self.status.state().to_string();
         state.truncate(state.floor_char_boundary(MAX_STATE));
+        // Postgres stores no NUL in a text.
+        state = state.replace('\0', "\u{fffd}");
         let health = Health { state, near_memory_limit: memory_limit::is_near() };
         let is_known = |said: &Said| said.health == health && said.at.elapsed() < SEEN_EVERY;
         if self.said.as_ref().is_some_and(is_known) {
@@ -180,11 +237,14 @@ impl Keeper {
     }
 
     async fn leave(&self) {
+        if self.waiting.is_some() {
+            return;
+        }
         let left = sqlx::query("delete from instance where subscription = $1 and instance = $2")
             .bind(&self.group)
             .bind(&self.instance)
             .execute(&self.pool);
-        if let Err(error) = pg::within(STATEMENT, async { left.await.map(|_| ()) }).await {
+        if let Err(error) = pg::within(LEAVE, left).await {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, group = self.group, "instance is still listed");
         }

@@ -2,7 +2,7 @@
 //! A key whose message failed is parked, with its later messages behind it. When it is due it is attempted beside the lane,
 //! so that the other keys go on meanwhile.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -171,9 +171,14 @@ impl Lane {
         if self.parked.is_empty() { None } else { self.parked.get_mut(&key()) }
     }
 
-    /// Parks a key, or parks it again after an attempt.
+    /// Parks a key, or parks it again after an attempt. A message that was given up meanwhile is dropped: it is read again, and
+    /// would wait behind itself.
     fn park(&mut self, first: Taken, wait: Duration) {
         let key = first.key();
+        if !self.pipeline.partitions.has(first.ticket()) {
+            self.go_on(key);
+            return;
+        }
         self.parkings += 1;
         self.due.insert((Instant::now() + wait, self.parkings), key.clone());
         let parked = self.parked.entry(key).or_insert_with(|| {
@@ -187,12 +192,12 @@ impl Lane {
     fn drop_void(&mut self) {
         let pipeline = Arc::clone(&self.pipeline);
         let is_void = |ticket: &Ticket| !pipeline.partitions.has(ticket);
-        let mut headless = Vec::new();
+        let mut headless = HashSet::new();
         for (key, parked) in &mut self.parked {
             parked.behind.retain(|queued| !is_void(&queued.ticket));
             if parked.first.as_ref().is_some_and(|first| is_void(first.ticket())) {
                 parked.first = None;
-                headless.push(key.clone());
+                headless.insert(key.clone());
             }
         }
         self.due.retain(|_, key| !headless.contains(key));
@@ -227,11 +232,10 @@ impl Lane {
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             Err(_) => return,
         };
-        if let Next::Park(first, wait) = next {
-            self.park(*first, wait);
-            return;
+        match next {
+            Next::Park(first, wait) => self.park(*first, wait),
+            _ => self.go_on(key),
         }
-        self.go_on(key);
     }
 
     /// Goes on with what waits behind the first message of a parked key, which is settled or gone.
@@ -239,8 +243,7 @@ impl Lane {
         let behind = self.parked.get_mut(&key).and_then(|parked| parked.behind.pop_front());
         if let Some(next) = behind {
             self.attempt(key, First::Unread(next));
-        } else {
-            self.parked.remove(&key);
+        } else if self.parked.remove(&key).is_some() {
             self.pipeline.instruments.parked(-1);
         }
     }

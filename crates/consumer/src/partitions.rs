@@ -37,6 +37,10 @@ pub(crate) struct Partitions {
 #[derive(Debug, Default)]
 struct Table {
     closed: bool,
+    /// Everything was given up, until it goes on.
+    stopped: bool,
+    /// What `oldest` was then.
+    oldest_when_stopped: Option<i64>,
     assigned: HashMap<TopicPartition, Partition>,
 }
 
@@ -62,7 +66,7 @@ struct Partition {
     revoked: bool,
 }
 
-/// Offsets that were read before a stop and are read again. All but a few of them were finished.
+/// Offsets that were read before a stop and are read again, and which of them were not finished.
 #[derive(Debug)]
 struct Again {
     until: i64,
@@ -176,11 +180,12 @@ impl Partitions {
     }
 
     /// Takes note of where a partition begins whose messages are only looked at, and returns a ticket for one. It can be
-    /// worked on; nothing else is known of it, so that it comes again. Returns `None` if it was finished before the stop.
+    /// worked on; nothing else is known of it, so that it comes again. Returns `None` if it was finished before the stop, or
+    /// is of a partition that belongs to another instance by now.
     pub(crate) fn look_at(&self, record: &Record) -> Option<Ticket> {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
-        let entry = table.assigned.entry(partition.clone()).or_insert_with(Partition::new);
+        let entry = table.assigned.get_mut(&partition)?;
         entry.next.get_or_insert(record.offset);
         let is_new = !entry.was_finished(record.offset);
         is_new.then_some(Ticket { partition, epoch: entry.epoch, offset: record.offset })
@@ -196,6 +201,8 @@ impl Partitions {
         let running = |table: &mut Table| table.assigned.values().any(|it| it.running > 0);
         let waited = self.idle.wait_timeout_while(table, within, running);
         let (mut table, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        table.oldest_when_stopped = table.oldest();
+        table.stopped = true;
         for partition in table.assigned.values_mut() {
             *partition = partition.to_be_read_again();
         }
@@ -203,13 +210,25 @@ impl Partitions {
         table.assigned.iter().map(|(key, it)| (key.clone(), it.next)).collect()
     }
 
+    /// Returns whether everything was given up, until it goes on.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.lock().stopped
+    }
+
     /// Returns assigned partitions that are not paused, which they count as from now on.
     pub(crate) fn pause_all(&self) -> Vec<TopicPartition> {
         self.set_all_paused(true)
     }
 
-    /// Returns assigned partitions that are paused, and count as such no more.
+    /// Ends a stop, and returns assigned partitions that are paused, and count as such no more. Tickets for messages that were
+    /// looked at are void, since those messages are read again.
     pub(crate) fn resume_all(&self) -> Vec<TopicPartition> {
+        let mut table = self.lock();
+        table.stopped = false;
+        for partition in table.assigned.values_mut() {
+            (partition.epoch, partition.running) = (next_epoch(), 0);
+        }
+        drop(table);
         self.set_all_paused(false)
     }
 
@@ -222,6 +241,12 @@ impl Partitions {
             key.clone()
         });
         set.collect()
+    }
+
+    /// Returns all assigned partitions, and where each goes on.
+    pub(crate) fn all(&self) -> Vec<(TopicPartition, Option<i64>)> {
+        let table = self.lock();
+        table.assigned.iter().map(|(key, it)| (key.clone(), it.position())).collect()
     }
 
     /// Returns where the partitions of a topic go on.
@@ -269,8 +294,7 @@ impl Partitions {
     /// Returns when the oldest message was written that is not finished, in milliseconds since 1970.
     pub(crate) fn oldest(&self) -> Option<i64> {
         let table = self.lock();
-        let firsts = table.assigned.values().filter_map(|it| it.unfinished.values().next());
-        firsts.filter_map(|first| first.timestamp).min()
+        if table.stopped { table.oldest_when_stopped } else { table.oldest() }
     }
 
     /// Returns how many bytes are held: queued, parked, or being processed.
@@ -346,6 +370,11 @@ impl Partitions {
 }
 
 impl Table {
+    fn oldest(&self) -> Option<i64> {
+        let firsts = self.assigned.values().filter_map(|it| it.unfinished.values().next());
+        firsts.filter_map(|first| first.timestamp).min()
+    }
+
     fn bytes(&self) -> usize {
         self.assigned.values().map(|partition| partition.bytes).sum()
     }

@@ -73,6 +73,8 @@ pub(crate) enum Read {
 /// Result of [`Pipeline::try_one`].
 pub(crate) enum Tried {
     Succeeded,
+    /// Its handler was not called: it is a duplicate, or no event. That says nothing.
+    NotCalled(KeyHash),
     Failed(KeyHash),
 }
 
@@ -188,13 +190,16 @@ impl Pipeline {
     }
 
     /// Attempts a message while nothing is consumed, to find out whether others would succeed. Returns `None` if it belongs
-    /// to another instance by now, or something else than the message was in the way.
+    /// to another instance by now, or the database is unavailable.
     pub(crate) async fn try_one(&self, queued: Queued) -> Option<Tried> {
         let Read::Taken(taken) = self.read(queued).await else { return None };
         let _begun = self.partitions.begin(taken.ticket())?;
+        // It is never closed.
+        let _place = self.places.acquire().await;
         match self.judge.try_one(&taken).await {
-            Ok(()) => Some(Tried::Succeeded),
-            Err(failure) if matches!(failure.class(), Class::Unavailable | Class::Conflict) => None,
+            Ok(true) => Some(Tried::Succeeded),
+            Ok(false) => Some(Tried::NotCalled(taken.key_hash())),
+            Err(failure) if failure.class() == Class::Unavailable => None,
             Err(_) => Some(Tried::Failed(taken.key_hash())),
         }
     }

@@ -9,8 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Breakers;
 use crate::keeper::Orders;
+use crate::message::Queued;
 use crate::pipeline::{Pipeline, Tried};
 use crate::scan::{Candidate, ScanRequest};
+
+/// How many messages are passed over whose handler is not called.
+const MAX_NOT_CALLED: usize = 20;
 
 /// How often it is asked whether it is time, of whichever instance.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -27,8 +31,7 @@ pub(crate) async fn probe_breakers(
             orders.to_be_probed().await;
             match orders.breakers.claim_probe().await {
                 Ok(Some(event_type)) => {
-                    if let Err(error) = probe(&orders.breakers, &pipeline, &scans, event_type).await
-                    {
+                    if let Err(error) = probe(&orders, &pipeline, &scans, event_type).await {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(error, "circuit breaker not closed");
                     }
@@ -46,35 +49,51 @@ pub(crate) async fn probe_breakers(
 }
 
 async fn probe(
-    breakers: &Breakers,
+    orders: &Orders,
     pipeline: &Pipeline,
     scans: &UnboundedSender<ScanRequest>,
     event_type: String,
 ) -> sqlx::Result<()> {
-    let (found, finding) = oneshot::channel();
-    let request =
-        ScanRequest { event_type: event_type.clone(), tried: breakers.all_tried(), found };
-    // The polling thread ends with the run, and so does this.
-    let Ok(()) = scans.send(request) else { return Ok(()) };
-    let queued = match finding.await {
-        Ok(Candidate::Other(queued)) => queued,
-        Ok(Candidate::Tried(queued)) => {
-            // All have failed once: the next ones are tried in turn again.
-            breakers.begin_anew();
-            queued
-        }
-        Ok(Candidate::None) | Err(_) => {
-            tracing::info!(event_type, "no message to try, circuit breaker stays open");
+    let breakers = &orders.breakers;
+    for _ in 0..MAX_NOT_CALLED {
+        let Some(queued) = find(breakers, scans, &event_type).await else {
+            tracing::info!(event_type, "no message to try here, circuit breaker stays open");
+            return breakers.found_none(&event_type).await;
+        };
+        // Paused while it was looked for.
+        if orders.paused() {
             return Ok(());
         }
-    };
-    match pipeline.try_one(queued).await {
-        Some(Tried::Succeeded) => breakers.close(&event_type).await?,
-        Some(Tried::Failed(key)) => {
-            breakers.has_tried(key);
-            tracing::warn!(event_type, "tried message failed, circuit breaker stays open");
+        match pipeline.try_one(queued).await {
+            Some(Tried::Succeeded) => return breakers.close(&event_type).await,
+            Some(Tried::NotCalled(key)) => breakers.note_tried(key),
+            Some(Tried::Failed(key)) => {
+                breakers.note_tried(key);
+                tracing::warn!(event_type, "tried message failed, circuit breaker stays open");
+                return Ok(());
+            }
+            None => return Ok(()),
         }
-        None => {}
     }
     Ok(())
+}
+
+/// Returns the message to try, if there is one. `None` also if the run has ended.
+async fn find(
+    breakers: &Breakers,
+    scans: &UnboundedSender<ScanRequest>,
+    event_type: &str,
+) -> Option<Queued> {
+    let (found, finding) = oneshot::channel();
+    let (event_type, tried) = (event_type.to_owned(), breakers.all_tried());
+    scans.send(ScanRequest { event_type, tried, found }).ok()?;
+    match finding.await.ok()? {
+        Candidate::Other(queued) => Some(queued),
+        Candidate::Tried(queued) => {
+            // All have failed once: the next ones are tried in turn again.
+            breakers.forget_tried();
+            Some(queued)
+        }
+        Candidate::None => None,
+    }
 }

@@ -83,16 +83,17 @@ pub(crate) async fn until_known(
     }
 }
 
-/// Prunes what is older, every so often, until shutdown.
+/// Prunes what is older than the inbox is to remember, and what is left of instances and breakers, every so often, until
+/// shutdown.
 pub(crate) async fn prune(
     pool: PgPool,
     subscription: String,
     options: Options,
     shutdown: CancellationToken,
 ) {
-    let Some(retention) = options.inbox_retention else { return };
     loop {
-        let pruned = shutdown.run_until_cancelled(prune_once(&pool, &subscription, retention));
+        let pruned =
+            shutdown.run_until_cancelled(prune_once(&pool, &subscription, options.inbox_retention));
         match pruned.await {
             Some(Ok(0)) | None => {}
             Some(Ok(rows)) => tracing::info!(rows, subscription, "pruned inbox"),
@@ -107,8 +108,14 @@ pub(crate) async fn prune(
     }
 }
 
-async fn prune_once(pool: &PgPool, subscription: &str, older: Duration) -> sqlx::Result<u64> {
-    let seconds = older.as_secs_f64();
+async fn prune_once(
+    pool: &PgPool,
+    subscription: &str,
+    retention: Option<Duration>,
+) -> sqlx::Result<u64> {
+    prune_standing(pool, subscription).await?;
+    let Some(retention) = retention else { return Ok(0) };
+    let seconds = retention.as_secs_f64();
     let pruned = prune_inbox(pool, subscription, seconds).await?;
     // Attempts at messages that no topic holds any more.
     pg::delete_in_chunks(pool, CHUNK, |limit| {
@@ -122,9 +129,13 @@ async fn prune_once(pool: &PgPool, subscription: &str, older: Duration) -> sqlx:
         .bind(limit)
     })
     .await?;
-    // Instances that were killed, and counts of failures that did not come again.
+    Ok(pruned)
+}
+
+/// Instances that were killed, and counts of failures that did not come again.
+async fn prune_standing(pool: &PgPool, subscription: &str) -> sqlx::Result<()> {
     sqlx::query(
-        "delete from instance where subscription = $1 and seen_at < now() - interval '1 day'",
+        "delete from instance where subscription = $1 and seen_at < now() - interval '1 hour'",
     )
     .bind(subscription)
     .execute(pool)
@@ -136,7 +147,7 @@ async fn prune_once(pool: &PgPool, subscription: &str, older: Duration) -> sqlx:
     .bind(subscription)
     .execute(pool)
     .await?;
-    Ok(pruned)
+    Ok(())
 }
 
 #[derive(sqlx::FromRow)]

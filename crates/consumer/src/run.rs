@@ -166,6 +166,7 @@ async fn once(
         memory: Arc::clone(&consumer.memory),
         subscription: Arc::clone(&consumer.subscription),
         orders: orders.clone(),
+        status: consumer.status.clone(),
         scans,
     };
     let until = run.clone();

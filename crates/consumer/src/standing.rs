@@ -53,7 +53,7 @@ impl Breaker {
 pub struct Instance {
     /// Tells processes apart; another one after each start.
     pub id: String,
-    /// Its [`State`](crate::State) when it was last seen, as text.
+    /// Its [`State`](crate::State) as text; begins with `gone` if it was not seen for 15 s.
     pub state: String,
     /// UTC.
     #[serde(with = "time::serde::rfc3339")]
@@ -81,7 +81,10 @@ pub struct Standing {
 /// The database is unavailable.
 pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
     let instances = sqlx::query_as(
-        "select instance as id, state, started_at, seen_at from instance
+        "select instance as id, started_at, seen_at,
+                case when seen_at < clock_timestamp() - interval '15 seconds'
+                     then 'gone; it was ' || state else state end as state
+         from instance
          where subscription = $1 order by started_at, instance",
     )
     .bind(group)
@@ -151,7 +154,7 @@ pub(crate) async fn holds(pool: &PgPool, group: &str) -> sqlx::Result<Holds> {
         .await?;
     let breakers = sqlx::query_as(
         "select event_type, fingerprint, reason, letters, last_at, opened_at from breaker
-         where subscription = $1 order by event_type, fingerprint",
+         where subscription = $1 order by opened_at is null, event_type, fingerprint limit 200",
     )
     .bind(group)
     .fetch_all(pool)

@@ -179,6 +179,12 @@ impl Subscription {
         succeeded.map(|((_, event_type), _)| *event_type).collect()
     }
 
+    /// Takes back that this was asked, since nothing came of the answer.
+    pub(crate) fn put_succeeded(&self, event_types: &BTreeSet<&'static str>) {
+        let of_them = self.routes.iter().filter(|((_, it), _)| event_types.contains(it));
+        of_them.for_each(|(_, route)| route.succeeded.store(true, Ordering::Relaxed));
+    }
+
     pub(crate) fn ignores_unknown(&self) -> bool {
         self.ignores_unknown
     }

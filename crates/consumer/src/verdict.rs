@@ -92,7 +92,7 @@ impl Judge {
     async fn judge_several(&self, taken: &mut [Taken]) -> Verdict {
         let span = spans::of_batch(taken, &self.attempts.group);
         match self.attempt(taken).instrument(span).await {
-            Ok(()) => Verdict::Settled,
+            Ok(_) => Verdict::Settled,
             Err(failure) if failure.class() == Class::Unavailable => {
                 self.attempts.instruments.unavailable();
                 Verdict::Unavailable(failure)
@@ -135,7 +135,7 @@ impl Judge {
                 Failure::transient(HadAllAttempts(before.reason))
             }
             Content::Event(_) => match self.attempt(std::slice::from_ref(taken)).await {
-                Ok(()) => return Verdict::Settled,
+                Ok(_) => return Verdict::Settled,
                 Err(failure) => failure,
             },
         };
@@ -155,15 +155,21 @@ impl Judge {
         }
     }
 
-    /// Attempts a message whose failure says something of others only: no attempt is counted.
-    pub(crate) async fn try_one(&self, taken: &Taken) -> Result<(), Failure> {
+    /// Attempts a message whose failure says something of others only: no attempt is counted. Returns whether its handler
+    /// succeeded; that of a duplicate, and of what is no event, was not called.
+    pub(crate) async fn try_one(&self, taken: &Taken) -> Result<bool, Failure> {
+        if !matches!(taken.content, Content::Event(_)) {
+            return Ok(false);
+        }
         let span = taken.span.clone();
         let tried = self.attempt(std::slice::from_ref(taken)).instrument(span).await;
-        tried.inspect_err(|failure| log(failure, taken))
+        let outcomes = tried.inspect_err(|failure| log(failure, taken))?;
+        Ok(outcomes == [Outcome::Processed])
     }
 
     /// Judges a failure that is neither the message's fault nor that of the whole database. It is counted once it has lasted
-    /// for long while other messages were committed, unless the database refuses messages of other keys as well.
+    /// for long while other messages were committed, unless the database refuses messages of other keys as well, or the
+    /// handler says that something is unavailable.
     pub(crate) async fn judge_conflict(&self, taken: &mut Taken, failure: Failure) -> Verdict {
         let commits = self.attempts.commits();
         let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
@@ -177,6 +183,7 @@ impl Judge {
         if conflict.since.elapsed() < self.options.conflict_limit
             || !others_succeed
             || refused_like_others
+            || !failure.may_be_the_messages()
         {
             return Verdict::RetryIn(Options::conflict_backoff(conflict.attempts));
         }
@@ -214,7 +221,7 @@ impl Judge {
 
     /// One attempt. With caution, messages are marked before, so that it is known among which of them one killed the
     /// process; and each of those is then alone.
-    async fn attempt(&self, taken: &[Taken]) -> Result<(), Failure> {
+    async fn attempt(&self, taken: &[Taken]) -> Result<Vec<Outcome>, Failure> {
         // Asked once: another lane may settle the last suspicious message meanwhile.
         let (cautious, calm): (Vec<_>, Vec<_>) =
             taken.iter().partition(|it| it.history.is_cautious());
@@ -240,10 +247,10 @@ impl Judge {
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
         let outcomes = self.attempts.make(&messages, bookkeeping).await?;
-        for ((message, outcome), it) in messages.iter().zip(outcomes).zip(taken) {
-            self.attempts.settled(message, outcome, it.retries);
+        for ((message, outcome), it) in messages.iter().zip(&outcomes).zip(taken) {
+            self.attempts.settled(message, *outcome, it.retries);
         }
-        Ok(())
+        Ok(outcomes)
     }
 
     async fn note_failure(&self, taken: &Taken, failure: &Failure) {

@@ -195,7 +195,10 @@ impl Begun {
     fn is_blameless(&self, failure: &Failure) -> bool {
         let fault = pg::classify_chain(failure.error());
         !failure.is_permanent()
-            && matches!(fault, Some(ErrorClass::Unavailable | ErrorClass::Conflict))
+            && matches!(
+                fault,
+                Some(ErrorClass::Unavailable | ErrorClass::Conflict | ErrorClass::Denied)
+            )
             && self.attempt.job.postponed_for() < POSTPONED_FOR
     }
 
@@ -247,16 +250,20 @@ fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Makes a transaction, again and again while the database is away. In a task of its own: sqlx leaves a connection inside
+/// Makes a transaction, again and again while the database is unavailable or in the way, for as long as an attempt may be
+/// postponed: a hook whose statement ends its own session must not keep a place for ever. In a task of its own: sqlx leaves a connection inside
 /// its transaction when it is cancelled while that begins.
 async fn persist<F>(transaction: impl Fn() -> F) -> Result<bool, NotRecorded>
 where
     F: Future<Output = sqlx::Result<bool>> + Send + 'static,
 {
+    let began = Instant::now();
     loop {
         let task = tokio::spawn(transaction().instrument(query_span("settle job")));
         let error = match timeout(STATEMENT, task).await {
-            Ok(Ok(Err(error))) if is_worth_waiting(&error) => error,
+            Ok(Ok(Err(error))) if is_worth_waiting(&error) && began.elapsed() < POSTPONED_FOR => {
+                error
+            }
             Ok(ended) => return Ok(ended??),
             Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
         };
@@ -269,7 +276,10 @@ where
 }
 
 fn is_worth_waiting(error: &sqlx::Error) -> bool {
-    matches!(pg::classify(error), ErrorClass::Unavailable | ErrorClass::Conflict)
+    matches!(
+        pg::classify(error),
+        ErrorClass::Unavailable | ErrorClass::Conflict | ErrorClass::Denied
+    )
 }
 
 fn say(failure: &Failure, then: &Then) {

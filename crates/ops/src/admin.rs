@@ -83,7 +83,9 @@ pub(crate) async fn act_on_subscription(
     why: &str,
 ) -> Result<Value, Error> {
     let url = format!("{admin}/subscriptions/{group}/{act}");
-    let request = CLIENT.post(&url).bearer_auth(token).json(&json!({ "why": why }));
+    // The inbox of a group may take minutes to drop.
+    let request = CLIENT.post(&url).timeout(Duration::from_mins(10)).bearer_auth(token);
+    let request = request.json(&json!({ "why": why }));
     let (request, status, text) = send(format!("POST {url}"), request).await?;
     parse(request, status, &text)
 }
@@ -110,6 +112,6 @@ async fn send(
 fn parse<T: DeserializeOwned>(request: String, status: StatusCode, text: &str) -> Result<T, Error> {
     match serde_json::from_str(text) {
         Ok(body) if status.is_success() => Ok(body),
-        _ => Err(Error::Answer { request, answer: format!("{status}: {text}") }),
+        _ => Err(Error::Answer { request, status: status.as_u16(), answer: text.to_owned() }),
     }
 }

@@ -10,8 +10,8 @@ use kafka::rdkafka::error::KafkaError;
 pub(crate) enum Error {
     #[error("{request} to the admin port")]
     Http { request: String, source: reqwest::Error },
-    #[error("the admin port answered {request} with {answer}")]
-    Answer { request: String, answer: String },
+    #[error("the admin port answered {request} with {status}: {answer}")]
+    Answer { request: String, status: u16, answer: String },
     #[error("{doing}")]
     Kafka { doing: String, source: KafkaError },
     #[error(transparent)]
@@ -55,6 +55,14 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(step: impl Into<String>, error: impl Into<Error>) -> Self {
         Self { step: step.into(), error: Box::new(error.into()) }
+    }
+
+    /// Returns the exit status: 2 if the arguments are wrong or name what is not there, else 1.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match &*self.error {
+            Error::Refused(_) | Error::Answer { status: 404, .. } => 2,
+            _ => 1,
+        }
     }
 
     /// Prints the step, the chain of causes and the advice to standard error.

@@ -1,5 +1,6 @@
 //! Subscriptions: what is consumed, by which instances, and what holds it up.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
@@ -77,11 +78,18 @@ fn done(act: &str, group: &str, answer: &Value) -> String {
 async fn list(pattern: &str) -> Result<u8, Failure> {
     let mut out = Output::stdout();
     let mut is_well = true;
+    // Without a placeholder in the pattern they are all the same one.
+    let mut asked = BTreeSet::new();
     for service in &SERVICES {
-        match admin::subscriptions(&service.admin_url(pattern)).await {
+        let url = service.admin_url(pattern);
+        if !asked.insert(url.clone()) {
+            continue;
+        }
+        match admin::subscriptions(&url).await {
             Ok(subscriptions) => {
                 for subscription in subscriptions {
-                    is_well &= subscription.state == RUNNING;
+                    let states = subscription.instances.iter().map(|it| &it.state);
+                    is_well &= states.chain([&subscription.state]).all(|it| it == RUNNING);
                     show(&mut out, &subscription).during("list them")?;
                 }
             }

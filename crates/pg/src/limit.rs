@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::classification::classify;
+
 /// Waits at most `limit` for the result of a statement or of a connection. A connection can die without a word, and the
 /// server's own limits do not reach a client that it can't reach.
 ///
@@ -9,5 +11,7 @@ pub async fn within<T>(
     statement: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
     let elapsed = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(limit, statement).await.map_err(elapsed)?
+    let answer = tokio::time::timeout(limit, statement).await.map_err(elapsed)?;
+    // Classified, so that a session that was refused is not used again.
+    answer.inspect_err(|error| _ = classify(error))
 }

@@ -1,4 +1,4 @@
-use std::{io, net::TcpListener};
+use std::io;
 
 use crate::Error;
 
@@ -20,10 +20,7 @@ impl Ports {
     /// # Errors
     /// If the system has none.
     pub fn free() -> io::Result<Self> {
-        // Both are held until both are known, so that they differ.
-        let listen = || TcpListener::bind(("127.0.0.1", 0));
-        let (http, admin) = (listen()?, listen()?);
-        Ok(Self { http: http.local_addr()?.port(), admin: admin.local_addr()?.port() })
+        Ok(Self { http: sandbox::port::free()?, admin: sandbox::port::free()? })
     }
 }
 

@@ -1,8 +1,13 @@
 //! Ports on loopback: a free one, or who holds a taken one.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::{fmt, io, net::TcpListener};
 
 use crate::Error;
+
+/// Ports that were returned as free.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A process that listens on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +26,15 @@ impl fmt::Display for Holder {
 
 /// A port that nobody listens on at this moment. Another process may take it before the caller
 /// does, so whoever starts something on it tries again with the next one if that fails.
+///
+/// No port is returned twice in one process: what was to listen on the first may not have begun.
 pub fn free() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    loop {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
 }
 
 /// Who listens on `port`: `None` if nobody does, or if it is another user's process and this one

@@ -21,6 +21,8 @@ pub(crate) enum OperatorsError {
     Entry(usize),
     #[error("the name {0} is there twice")]
     Twice(String),
+    #[error("{0} and {1} have the same token, so that nobody can tell who did what")]
+    SameToken(String, String),
 }
 
 impl Operators {
@@ -36,7 +38,7 @@ impl Operators {
             }
             operators.add(name, token)?;
         }
-        if let Some(token) = unnamed.filter(|token| !token.is_empty()) {
+        if let Some(token) = unnamed.map(str::trim).filter(|token| !token.is_empty()) {
             operators.add(UNNAMED, token)?;
         }
         Ok(operators)
@@ -46,7 +48,11 @@ impl Operators {
         if self.0.iter().any(|(known, _)| known == name) {
             return Err(OperatorsError::Twice(name.to_owned()));
         }
-        self.0.push((name.to_owned(), Sha256::digest(token).into()));
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        if let Some((other, _)) = self.0.iter().find(|(_, known)| *known == digest) {
+            return Err(OperatorsError::SameToken(other.clone(), name.to_owned()));
+        }
+        self.0.push((name.to_owned(), digest));
         Ok(())
     }
 
@@ -110,6 +116,7 @@ mod tests {
             assert!(error.contains(says) && !error.contains("secret"), "{list}: {error}");
         }
         assert!(Operators::read("operator=one", Some("two")).is_err());
+        assert!(Operators::read("ada=one,grace=one", None).is_err());
     }
 
     #[test]

@@ -112,7 +112,7 @@ async fn resume(
     Ok(axum::response::IntoResponse::into_response(Body(describe(&admin, subscribed).await?)))
 }
 
-/// What a group that is no more has left behind, by table.
+/// How many rows a group that is no more had left behind.
 #[derive(Serialize)]
 struct Dropped {
     group: String,
@@ -132,7 +132,10 @@ async fn drop_group(
             "this service consumes as {group}; start it without that subscription first"
         )));
     }
-    match consumer::drop_group(&admin.pool, &group).await? {
+    // It goes on if the caller hangs up.
+    let (pool, dropped) = (admin.pool.clone(), group.clone());
+    let dropping = tokio::spawn(async move { consumer::drop_group(&pool, &dropped).await });
+    match dropping.await.map_err(Problem::internal)?? {
         consumer::Dropped::Running => Err(Problem::conflict(format!(
             "an instance consumes as {group}, or did a moment ago; end it, wait a minute, and try again"
         ))),

@@ -97,7 +97,8 @@ impl From<sqlx::Error> for Problem {
             return Self::conflict(
                 "another request that changes the same thing, or has the same Idempotency-Key, is still in \
                  flight; try again",
-            );
+            )
+            .with_header(header::RETRY_AFTER, "1");
         }
         let why = match pg::classify(&error) {
             // A missing right is the operator's to give, and no caller's fault.

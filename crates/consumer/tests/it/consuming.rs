@@ -236,7 +236,7 @@ async fn a_replay_does_not_make_an_event_right_that_lay_on_the_wrong_topic() {
 async fn a_fault_that_is_set_strikes_until_it_is_healed() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
-    running.faults.set(Some(Fault { kind: FaultKind::Permanent, rate: 1.0, delay_ms: 0 }));
+    running.faults.set(Some(Fault::new(FaultKind::Permanent)));
     let (broken, healed) = (ParcelId::new(), ParcelId::new());
     house.send::<ParcelPacked>(broken, 1, "a@example.com").await;
     house.first("group.dlq").await;

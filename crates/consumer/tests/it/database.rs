@@ -9,7 +9,7 @@ use sandbox::testing::eventually;
 use sqlx::{Connection, PgConnection};
 
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked};
-use crate::house::{CUSTOMER, House, PATIENCE, Running, note};
+use crate::house::{CUSTOMER, House, PATIENCE, Running, io, note, troubled};
 
 impl House {
     async fn sends_to_each_of(&self, parcels: &[ParcelId], customer: &str) {
@@ -195,6 +195,47 @@ async fn a_server_that_is_out_of_room_for_some_rows_blames_no_message() {
         house.processes_one().await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    house.nobody_was_blamed().await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_database_that_turns_read_only_is_told_without_any_message() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    house.processes_one().await;
+    house.space.set_read_only(true).await;
+    says(&running, "waiting for the database: ").await;
+    says(&running, "read-only transaction").await;
+    house.space.set_read_only(false).await;
+    says(&running, "running").await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_a_handler_calls_unavailable_is_never_counted() {
+    let house = House::new().await;
+    let options = Options { conflict_limit: Duration::from_millis(100), ..House::options() };
+    let handler = troubled::<ParcelPacked>(5, || Failure::unavailable(io()));
+    let running = house.run_with(options, Subscription::new("group").each_once(handler));
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
+    says(&running, "1 key is parked").await;
+    // Others succeed meanwhile.
+    house.processes_one().await;
+    house.has(parcel, &[1]).await;
+    house.nobody_was_blamed().await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_long_is_the_databases_fault() {
+    let house = House::new().await;
+    let slow = Executes("select pg_sleep(5)");
+    let running = house.run(Subscription::new("group").each_once(slow));
+    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+    says(&running, "statement timeout").await;
+    house.processes_one().await;
     house.nobody_was_blamed().await;
     running.end().await;
 }

@@ -67,5 +67,33 @@ async fn what_is_there_is_enough_and_what_is_not_is_named() {
     };
     eventually("the refusal to be told", PATIENCE, refused).await;
     running.end().await;
+
+    // Somebody may read the groups of others only.
+    let group = [
+        "--add",
+        "--force",
+        "--deny-principal",
+        "User:ANONYMOUS",
+        "--operation",
+        "Read",
+        "--group",
+        "refused",
+    ];
+    broker.run_tool("org.apache.kafka.tools.AclCommand", &group).await.unwrap();
+    for topic in [dead_letter_topic("refused"), retry_topic("refused")] {
+        let arguments = [&ALLOW_CREATE[..], &["--topic", &topic.name]].concat();
+        broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments).await.unwrap();
+        create(&house.settings, topic).await;
+    }
+    let running = house.run(Subscription::new("refused").each_once(note::<ParcelPacked>()));
+    let refused = async || {
+        let state = running.status.state().to_string();
+        (state.contains("troubled") && state.contains("Group authorization failed")).then_some(())
+    };
+    eventually("the group's refusal to be told", PATIENCE, refused).await;
+    running.end().await;
     broker.stop().await;
 }
+
+const ALLOW_CREATE: [&str; 6] =
+    ["--add", "--force", "--allow-principal", "User:ANONYMOUS", "--operation", "Create"];

@@ -9,6 +9,10 @@ use sandbox::testing::eventually;
 use crate::house::{House, PATIENCE, note};
 
 impl House {
+    fn lag_is(&self, messages: f64) -> bool {
+        (self.gauge("consumer_lag{", "parcel.packed") - messages).abs() < 0.5
+    }
+
     fn gauge(&self, name: &str, label: &str) -> f64 {
         let text = self.metrics.render();
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
@@ -26,7 +30,7 @@ async fn lag_and_its_age_rise_while_nothing_is_dealt_with_and_are_gone_after() {
     house.send::<ParcelPacked>(first, 1, "a@example.com").await;
     house.has(first, &[1]).await;
 
-    running.faults.set(Some(Fault { kind: FaultKind::Slow, rate: 1.0, delay_ms: 8_000 }));
+    running.faults.set(Some(Fault { delay_ms: 8_000, ..Fault::new(FaultKind::Slow) }));
     for _ in 0..20 {
         house.send::<ParcelPacked>(ParcelId::new(), 1, "a@example.com").await;
     }
@@ -55,7 +59,7 @@ async fn a_group_that_has_finished_nothing_is_behind_by_all_there_is() {
     let patient = Options { handler_timeout: PATIENCE, ..House::options() };
     let subscription = Subscription::new("group").each_once(note::<ParcelPacked>());
     let running = house.run_with(patient, subscription);
-    running.faults.set(Some(Fault { kind: FaultKind::Slow, rate: 1.0, delay_ms: 20_000 }));
+    running.faults.set(Some(Fault { delay_ms: 20_000, ..Fault::new(FaultKind::Slow) }));
     let told = async || (house.gauge("consumer_lag{", "parcel.packed") > 0.0).then_some(());
     eventually("a lag", PATIENCE, told).await;
     let lag = house.gauge("consumer_lag{", "parcel.packed");
@@ -91,4 +95,60 @@ async fn counters_are_there_before_there_is_something_to_count() {
         assert!(line.contains("group") && line.ends_with(" 0"), "{line}");
     }
     running.end().await;
+}
+
+#[tokio::test]
+async fn what_is_paused_falls_behind_and_says_so() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    house.processes_one().await;
+    consumer::pause(&house.pool, "group", "ada", "a look").await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for _ in 0..15 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, "a@example.com").await;
+    }
+    let behind = async || house.lag_is(15.0).then_some(());
+    eventually("a lag of 15", PATIENCE, behind).await;
+    // The statistics of the client do not know it, and must not say otherwise.
+    for _ in 0..12 {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        assert!(house.lag_is(15.0));
+    }
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_went_to_another_instance_is_measured_there_alone() {
+    let house = House::new().await;
+    let patient = Options { handler_timeout: PATIENCE, ..House::options() };
+    let subscription = || Subscription::new("group").each_once(note::<ParcelPacked>());
+    let one = house.run_with(patient.clone(), subscription());
+    house.processes_one().await;
+    one.faults.set(Some(Fault { delay_ms: 60_000, ..Fault::new(FaultKind::Slow) }));
+    for _ in 0..40 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, "a@example.com").await;
+    }
+    let behind = async || house.lag_is(40.0).then_some(());
+    eventually("a lag of 40", PATIENCE, behind).await;
+    // Measured apart, as by a process of its own.
+    let metrics = telemetry::Metrics::new("other");
+    let consumer = consumer::Consumer::new(
+        subscription(),
+        house.pool.clone(),
+        house.settings.clone(),
+        &metrics.meter("consumer"),
+    );
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let other = tokio::spawn(consumer.run(shutdown.clone()));
+    let fewer = async || {
+        let lag = house.gauge("consumer_lag{", "parcel.packed");
+        (0.0 < lag && lag < 40.0).then_some(())
+    };
+    eventually("a lag of what is left alone", PATIENCE, fewer).await;
+    one.faults.set(None);
+    let gone = async || (house.gauge("consumer_lag{", "parcel.packed") == 0.0).then_some(());
+    eventually("no lag", PATIENCE * 3, gone).await;
+    shutdown.cancel();
+    other.await.unwrap();
+    one.end().await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use consumer::{
     Dropped, Failure, Fault, FaultKind, Handler, Options, Received, Standing, State, Subscription,
 };
+use envelope::Event;
 use kafka::dead_letter_topic;
 use sandbox::testing::eventually;
 use sqlx::PgConnection;
@@ -32,10 +33,6 @@ impl House {
 async fn becomes(running: &Running, what: &str) {
     let state = async || running.status.state().to_string().starts_with(what).then_some(());
     eventually(&format!("the state to be {what:?}"), PATIENCE, state).await;
-}
-
-fn always(kind: FaultKind) -> Fault {
-    Fault { kind, rate: 1.0, delay_ms: 0 }
 }
 
 /// Opens after five, and is tried every half second.
@@ -127,7 +124,7 @@ async fn a_breaker_opens_and_closes_by_itself() {
     let running =
         house.run_with(sensitive(), Subscription::new("group").each_once(note::<ParcelPacked>()));
     house.processes_one().await;
-    running.faults.set(Some(always(FaultKind::Transient)));
+    running.faults.set(Some(Fault::new(FaultKind::Transient)));
     let parcels: [ParcelId; 12] = std::array::from_fn(|_| ParcelId::new());
     for parcel in parcels {
         house.send::<ParcelPacked>(parcel, 1, FINE).await;
@@ -166,7 +163,7 @@ async fn junk_opens_no_breaker() {
     let house = House::new().await;
     let running =
         house.run_with(sensitive(), Subscription::new("group").each_once(note::<ParcelPacked>()));
-    running.faults.set(Some(always(FaultKind::Permanent)));
+    running.faults.set(Some(Fault::new(FaultKind::Permanent)));
     for _ in 0..8 {
         house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
     }
@@ -245,7 +242,7 @@ async fn resuming_closes_a_breaker_by_hand() {
         .each_once(note::<ParcelPacked>())
         .each_once(note::<ParcelShipped>());
     let running = house.run_with(never, subscription);
-    running.faults.set(Some(always(FaultKind::Transient)));
+    running.faults.set(Some(Fault::new(FaultKind::Transient)));
     for _ in 0..6 {
         house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
     }
@@ -291,5 +288,54 @@ async fn a_group_that_is_no_more_is_dropped_and_others_keep_their_rows() {
         .unwrap();
     assert_eq!(left, 2);
     assert_eq!(consumer::drop_group(&house.pool, "group").await.unwrap(), Dropped::Rows(0));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_closes_no_breaker() {
+    let house = House::new().await;
+    let handler = IllForAWhile { ill: Arc::default() };
+    let ill = Arc::clone(&handler.ill);
+    let running = house.run_with(sensitive(), Subscription::new("group").each_once(handler));
+    let known = house.event::<ParcelPacked>(ParcelId::new(), 1, FINE);
+    house.publish(ParcelPacked::TYPE, &known).await;
+    let processed =
+        async || (house.counter("consumer_settled_total", "processed") == 1).then_some(());
+    eventually("it to be processed", PATIENCE, processed).await;
+    ill.store(true, Ordering::Relaxed);
+    for _ in 0..7 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
+    }
+    becomes(&running, "breaker open").await;
+    // It is the first of a key that has not failed, and nobody handles it.
+    for _ in 0..5 {
+        house.publish(ParcelPacked::TYPE, &known).await;
+    }
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(house.letters(), 5);
+    ill.store(false, Ordering::Relaxed);
+    becomes(&running, "running").await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn with_nothing_left_to_try_the_next_message_is_and_is_no_dead_letter() {
+    let house = House::new().await;
+    let running =
+        house.run_with(sensitive(), Subscription::new("group").each_once(note::<ParcelPacked>()));
+    running.faults.set(Some(Fault::new(FaultKind::Transient)));
+    for _ in 0..5 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
+    }
+    house.read(&dead_letter_topic("group").name, 5).await;
+    // All of them are dead letters, and nothing waits.
+    becomes(&running, "running").await;
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, FINE).await;
+    becomes(&running, "breaker open").await;
+    assert_eq!(house.letters(), 5);
+    running.faults.set(None);
+    house.has(parcel, &[1]).await;
+    becomes(&running, "running").await;
     running.end().await;
 }
