@@ -14,6 +14,8 @@ create table breaker (
     -- What the first of them failed with.
     reason       text        not null,
     letters      integer     not null default 1,
+    -- When each of them was counted: a success forgets those from before it.
+    letter_times timestamptz[] not null default array[clock_timestamp()],
     last_at      timestamptz not null default clock_timestamp(),
     -- Since when it is open: nothing is consumed. None: it counts.
     opened_at    timestamptz,

@@ -2,14 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::failure::Failure;
 use crate::message::{KeyHash, Taken};
-use crate::standing::Breaker;
 
 /// A connection can die without a word.
 const STATEMENT: Duration = Duration::from_secs(5);
@@ -17,7 +16,7 @@ const STATEMENT: Duration = Duration::from_secs(5);
 const MAX_REASON: usize = 500;
 
 /// The circuit breakers of a subscription: one for each type of event and each kind of reason. Only messages that used up
-/// their retries count; one that fails for good says nothing about others. A success of the type sets its count back.
+/// their retries count; one that fails for good says nothing about others. Those from before a success of the type do not.
 pub(crate) struct Breakers {
     pool: PgPool,
     subscription: String,
@@ -91,6 +90,7 @@ impl Breakers {
              values ($1, $2, $3, $4, case when $5 <= 1 then clock_timestamp() end)
              on conflict (subscription, event_type, fingerprint) do update
                  set letters = it.letters + case when it.half_open then 0 else 1 end, last_at = clock_timestamp(),
+                     letter_times = it.letter_times || clock_timestamp(),
                      opened_at = case when it.half_open or it.letters + 1 >= $5 then clock_timestamp() end
                  where it.opened_at is null
              returning opened_at is not null as open, letters, half_open",
@@ -117,18 +117,32 @@ impl Breakers {
         Ok(if half_open { Counted::Open } else { Counted::Letter })
     }
 
-    /// Sets counts back.
-    pub(crate) async fn reset(&self, breakers: &[Breaker]) -> sqlx::Result<()> {
-        let (types, prints): (Vec<&str>, Vec<&str>) =
-            breakers.iter().map(|it| (&*it.event_type, &*it.fingerprint)).unzip();
+    /// Forgets letters of types from before a message of the type was last processed.
+    pub(crate) async fn reset(&self, succeeded: &[(&&'static str, &Instant)]) -> sqlx::Result<()> {
+        let (types, ages): (Vec<&str>, Vec<f64>) =
+            succeeded.iter().map(|(it, at)| (**it, at.elapsed().as_secs_f64())).unzip();
         sqlx::query(
-            "delete from breaker
-             where subscription = $1 and opened_at is null
-               and (event_type, fingerprint) in (select * from unnest($2::text[], $3::text[]))",
+            "with counted as (
+                 select breaker.event_type, fingerprint, array(
+                     select at from unnest(letter_times) at
+                     where at > clock_timestamp() - make_interval(secs => age)
+                 ) as after
+                 from breaker join unnest($2::text[], $3::float8[]) success (event_type, age) using (event_type)
+                 where subscription = $1 and opened_at is null
+                 for update of breaker
+             ), gone as (
+                 delete from breaker using counted
+                 where breaker.subscription = $1 and breaker.event_type = counted.event_type
+                   and breaker.fingerprint = counted.fingerprint and cardinality(after) = 0
+             )
+             update breaker set letter_times = after, letters = cardinality(after)
+             from counted
+             where breaker.subscription = $1 and breaker.event_type = counted.event_type
+               and breaker.fingerprint = counted.fingerprint and cardinality(after) > 0",
         )
         .bind(&self.subscription)
         .bind(types)
-        .bind(prints)
+        .bind(ages)
         .execute(&self.pool)
         .await?;
         Ok(())

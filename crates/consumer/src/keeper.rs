@@ -1,20 +1,19 @@
 //! Keeps up with what holds for the subscription on all its instances, and tells the others how this one is.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pg::ErrorClass;
 use sqlx::PgPool;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::Breakers;
 use crate::consumer::Consumer;
 use crate::instruments::Instruments;
 use crate::memory_limit;
-use crate::standing::{Breaker, Holds, holds};
+use crate::standing::{Holds, holds};
 use crate::status::{Held, Status};
 use crate::subscription::Subscription;
 
@@ -193,17 +192,19 @@ impl Keeper {
         self.say().await
     }
 
-    /// Reads what holds. Counts of types that had a success are set back. Breakers of types that another release handles, and
-    /// this one does not, stop nothing here.
-    async fn read(&self, succeeded: &BTreeSet<&'static str>) -> sqlx::Result<Holds> {
+    /// Reads what holds. Letters from before a success of their type do not count any more. Breakers of types that another
+    /// release handles, and this one does not, stop nothing here.
+    async fn read(&self, succeeded: &BTreeMap<&'static str, Instant>) -> sqlx::Result<Holds> {
         let mut holds = holds(&self.pool, &self.group).await?;
         let handled = self.subscription.event_types();
         holds.breakers.retain(|it| handled.contains(&*it.event_type));
-        let is_over = |it: &Breaker| !it.is_open() && succeeded.contains(&*it.event_type);
-        let over: Vec<_> = holds.breakers.iter().filter(|it| is_over(it)).cloned().collect();
-        if !over.is_empty() {
-            self.breakers.reset(&over).await?;
-            holds.breakers.retain(|it| !is_over(it));
+        let counting = |event_type: &str| {
+            holds.breakers.iter().any(|it| !it.is_open() && it.event_type == event_type)
+        };
+        let ages: Vec<_> =
+            succeeded.iter().filter(|(event_type, _)| counting(event_type)).collect();
+        if !ages.is_empty() {
+            self.breakers.reset(&ages).await?;
         }
         Ok(holds)
     }

@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use envelope::{Envelope, RawEvent};
@@ -191,7 +190,7 @@ impl Message {
 
     /// Notes that it was processed.
     pub(crate) fn succeeded(&self) {
-        self.route.succeeded.store(true, Ordering::Relaxed);
+        self.route.succeeded.note(Instant::now());
     }
 
     /// Whether the same handler is called for both, so that one call can do for them.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use envelope::{Envelope, Event, TopicSpec};
 
@@ -15,12 +15,31 @@ pub(crate) enum Mode {
     LatestWins,
 }
 
+/// When a message of a type was last processed.
+#[derive(Default)]
+pub(crate) struct LastSuccess(Mutex<Option<Instant>>);
+
+impl LastSuccess {
+    pub(crate) fn note(&self, at: Instant) {
+        let mut last = self.lock();
+        *last = (*last).max(Some(at));
+    }
+
+    fn take(&self) -> Option<Instant> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What happens to one type of event.
 pub(crate) struct Route {
     pub(crate) mode: Mode,
     pub(crate) handler: Box<dyn Erased>,
-    /// Whether a message was processed since that was last asked.
-    pub(crate) succeeded: AtomicBool,
+    /// When a message was last processed, if one was since that was last asked.
+    pub(crate) succeeded: LastSuccess,
 }
 
 /// A consumer group, the events that it handles, and how. A new name starts at the earliest message.
@@ -125,7 +144,7 @@ impl Subscription {
 
     fn route<H: Handler>(mut self, topic: &'static str, mode: Mode, handler: H) -> Self {
         let route =
-            Arc::new(Route { mode, handler: Box::new(handler), succeeded: AtomicBool::new(false) });
+            Arc::new(Route { mode, handler: Box::new(handler), succeeded: LastSuccess::default() });
         let event_type = H::Event::TYPE;
         let before = self.routes.insert((topic, event_type), route);
         assert!(before.is_none(), "{} has two handlers for {event_type}", self.name);
@@ -172,17 +191,20 @@ impl Subscription {
         of_type.map(|(topic, _)| *topic).collect()
     }
 
-    /// Returns the types of which a message was processed since this was last asked.
-    pub(crate) fn take_succeeded(&self) -> BTreeSet<&'static str> {
-        let succeeded =
-            self.routes.iter().filter(|(_, it)| it.succeeded.swap(false, Ordering::Relaxed));
-        succeeded.map(|((_, event_type), _)| *event_type).collect()
+    /// Returns the types of which a message was processed since this was last asked, and when it last was.
+    pub(crate) fn take_succeeded(&self) -> BTreeMap<&'static str, Instant> {
+        let all = self.routes.iter();
+        let succeeded = all.filter_map(|((_, it), route)| Some((*it, route.succeeded.take()?)));
+        succeeded.collect()
     }
 
     /// Takes back that this was asked, since nothing came of the answer.
-    pub(crate) fn put_succeeded(&self, event_types: &BTreeSet<&'static str>) {
-        let of_them = self.routes.iter().filter(|((_, it), _)| event_types.contains(it));
-        of_them.for_each(|(_, route)| route.succeeded.store(true, Ordering::Relaxed));
+    pub(crate) fn put_succeeded(&self, succeeded: &BTreeMap<&'static str, Instant>) {
+        for ((_, event_type), route) in &self.routes {
+            if let Some(at) = succeeded.get(event_type) {
+                route.succeeded.note(*at);
+            }
+        }
     }
 
     pub(crate) fn ignores_unknown(&self) -> bool {

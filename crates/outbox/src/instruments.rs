@@ -40,8 +40,13 @@ impl Instruments {
 
     pub(crate) fn sent(&self, topic: &str, events: u64) {
         self.sent.add(events, &[destination(topic)]);
-        // So that the counter is there, at 0, before the first failure, which would be no increase otherwise.
-        self.failed.add(0, &[destination(topic)]);
+    }
+
+    /// Exports the counters of a topic at 0, before anything of it is sent: its first failure would be no increase otherwise.
+    pub(crate) fn begin(&self, topic: &str) {
+        for counter in [&self.sent, &self.failed] {
+            counter.add(0, &[destination(topic)]);
+        }
     }
 
     pub(crate) fn failed(&self, topic: &str) {

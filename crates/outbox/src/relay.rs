@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -207,6 +207,10 @@ impl Session<'_> {
             return;
         }
         let selected = SystemTime::now();
+        let topics: BTreeSet<_> = rows.iter().map(|row| &*row.topic).collect();
+        for topic in topics {
+            self.instruments.begin(topic);
+        }
         let sent = rows.into_iter().map(|row| (self.sender.send(&row, selected), row));
         let sent = sent.collect();
         self.flights.push_back(Flight { sent, failed: HashSet::new() });

@@ -44,7 +44,7 @@ pub async fn delete_in_chunks<'q>(
 }
 
 /// Deletes the rows of a table that have a value in a column, and returns how many. It passes once over the whole table, a
-/// few thousand blocks at a time, so that it needs no index and its cost grows with the table alone. Rows that are inserted
+/// thousand blocks at a time, so that it needs no index and its cost grows with the table alone. Rows that are inserted
 /// meanwhile may stay.
 ///
 /// `table` and `column` are names in the program, never input.

@@ -53,6 +53,12 @@ pub(super) enum Kafka {
     Away,
 }
 
+/// What a database that answers takes.
+enum Access {
+    Writable,
+    ReadOnly,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
@@ -89,7 +95,9 @@ impl Health {
 
     /// Asks the database, and returns the status code and body of `/readyz`.
     pub(super) async fn report(&self) -> (StatusCode, Report) {
-        let unavailable = self.ask_database().await.err();
+        let database = self.ask_database().await;
+        let unavailable = database.is_err();
+        let read_only = matches!(database, Ok(Access::ReadOnly));
         let startup = self.startup.borrow().clone();
         let kafka = *self.kafka.borrow();
         let subscriptions: Vec<_> = self
@@ -98,10 +106,11 @@ impl Health {
             .map(|(group, status)| (group.clone(), status.state()))
             .collect();
         let topics = self.topics.borrow().clone();
-        let troubled = kafka == Kafka::Away
+        let troubled = read_only
+            || kafka == Kafka::Away
             || !topics.is_empty()
             || subscriptions.iter().any(|(_, state)| *state != State::Running);
-        let serves = unavailable.is_none() && startup == Startup::Done;
+        let serves = !unavailable && startup == Startup::Done;
         let verdict = match (serves, troubled) {
             (false, _) => Verdict::Unready,
             (true, true) => Verdict::Degraded,
@@ -114,7 +123,11 @@ impl Health {
         };
         let report = Report {
             status: verdict,
-            database: unavailable.map_or_else(|| "up".into(), |why| format!("unavailable: {why}")),
+            database: match database {
+                Ok(Access::Writable) => "up".to_owned(),
+                Ok(Access::ReadOnly) => "read-only: it takes no writes".to_owned(),
+                Err(why) => format!("unavailable: {why}"),
+            },
             starting: match startup {
                 Startup::Waiting(why) => Some(format!("waiting for the database: {why}")),
                 Startup::Begun | Startup::Done => None,
@@ -130,13 +143,16 @@ impl Health {
     }
 
     /// Fails with a sentence that says why the database does not answer.
-    async fn ask_database(&self) -> Result<(), String> {
-        let ask = sqlx::query("select 1").execute(&self.pool);
+    async fn ask_database(&self) -> Result<Access, String> {
+        // A standby, and a primary that was demoted, answer all the same.
+        let ask = sqlx::query_scalar("select current_setting('transaction_read_only') = 'on'");
+        let ask = ask.fetch_one(&self.pool);
         let Ok(answer) = tokio::time::timeout(DATABASE_TIMEOUT, ask).await else {
             return Err(format!("no answer within {DATABASE_TIMEOUT:?}"));
         };
         match answer {
-            Ok(_) => Ok(()),
+            Ok(true) => Ok(Access::ReadOnly),
+            Ok(false) => Ok(Access::Writable),
             Err(error) => {
                 Err(pg::why_no_connection(&self.pool, error, CONNECT_TIMEOUT).await.to_string())
             }

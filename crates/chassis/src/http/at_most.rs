@@ -29,8 +29,8 @@ async fn in_turn(turns: &Semaphore, request: Request, next: Next) -> Response {
         Ok(_turn) => next.run(request).await,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Busy",
-            "too many reports are being made; try again",
+            "Unavailable",
+            "too many requests of this kind are being handled; try again",
         )
         .with_header(header::RETRY_AFTER, "5")
         .into_response(),

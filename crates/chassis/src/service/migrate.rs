@@ -75,8 +75,8 @@ impl Migrating<'_> {
     }
 }
 
-/// Only the pool's own error needs an explanation.
 impl Migrating<'_> {
+    /// Replaces the pool's own error by what the server refuses with.
     async fn explain(&self, error: MigrateError) -> MigrateError {
         match error {
             MigrateError::Execute(error) => {

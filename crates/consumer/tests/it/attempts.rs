@@ -154,3 +154,19 @@ async fn a_process_that_is_killed_for_its_memory_blames_no_message() {
         .unwrap();
     assert_eq!((marked, house.counter("consumer_dead_lettered_total", "")), (0, 0));
 }
+
+#[tokio::test]
+async fn a_schedule_of_minutes_holds_up_no_other_key() {
+    let house = House::new().await;
+    let patient = Options { first_backoff: Duration::from_mins(30), ..House::options() };
+    let handler = Counted::new(Trouble::Fail);
+    let subscription = Subscription::new("group").each_once(handler.clone());
+    let running = house.run_with(patient, subscription);
+    for _ in 0..200 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+    }
+    handler.called(200).await;
+    house.processes_one().await;
+    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 0);
+    running.end().await;
+}

@@ -12,6 +12,7 @@ mod feed;
 mod foreign;
 mod house;
 mod lag;
+mod memory;
 mod retention;
 mod spans;
 mod standing;

@@ -339,3 +339,32 @@ async fn with_nothing_left_to_try_the_next_message_is_and_is_no_dead_letter() {
     becomes(&running, "running").await;
     running.end().await;
 }
+
+#[tokio::test]
+async fn instances_agree_on_a_breaker_and_either_closes_it() {
+    let house = House::new().await;
+    let subscription = || Subscription::new("group").each_once(note::<ParcelPacked>());
+    let one = house.run_with(sensitive(), subscription());
+    let other = house.run_with(sensitive(), subscription());
+    house.processes_one().await;
+    for running in [&one, &other] {
+        running.faults.set(Some(Fault::new(FaultKind::Transient)));
+    }
+    let parcels: [ParcelId; 16] = std::array::from_fn(|_| ParcelId::new());
+    for parcel in parcels {
+        house.send::<ParcelPacked>(parcel, 1, FINE).await;
+    }
+    becomes(&one, "breaker open: 5 parcel.packed in a row").await;
+    becomes(&other, "breaker open: 5 parcel.packed in a row").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(house.letters(), 5);
+    for running in [&one, &other] {
+        running.faults.set(None);
+    }
+    becomes(&one, "running").await;
+    becomes(&other, "running").await;
+    let others = async || (house.effects_of(&parcels).await == 16 - 5).then_some(());
+    eventually("the others to be processed", PATIENCE, others).await;
+    one.end().await;
+    other.end().await;
+}
