@@ -197,7 +197,7 @@ impl Keeper {
     async fn read(&self, succeeded: &BTreeMap<&'static str, Instant>) -> sqlx::Result<Holds> {
         let mut holds = holds(&self.pool, &self.group).await?;
         let handled = self.subscription.event_types();
-        holds.breakers.retain(|it| handled.contains(&*it.event_type));
+        holds.breakers.retain(|it| self.breakers.is_on() && handled.contains(&*it.event_type));
         let counting = |event_type: &str| {
             holds.breakers.iter().any(|it| !it.is_open() && it.event_type == event_type)
         };

@@ -1,6 +1,7 @@
 //! From joining the group to leaving it, again and again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kafka::rdkafka::error::{KafkaError, KafkaResult};
@@ -53,6 +54,8 @@ enum RunError {
     Kafka(#[from] KafkaError),
     #[error("the polling thread could not be started")]
     NoThread(#[source] std::io::Error),
+    #[error("a lane panicked")]
+    LanePanicked,
     #[error("the polling thread panicked")]
     Panicked,
 }
@@ -144,7 +147,8 @@ async fn once(
     let partitions = Arc::new(Partitions::default());
     let pipeline = Arc::new(pipeline(consumer, orders, Arc::clone(&partitions), run.clone())?);
     let tasks = TaskTracker::new();
-    let lanes = spawn_lanes(consumer.options.lanes, &pipeline, &run, &tasks);
+    let panicked = Arc::default();
+    let lanes = spawn_lanes(consumer.options.lanes, &pipeline, &run, &tasks, &panicked);
     consumer.status.set_problems(FOUND_BY, Vec::new());
     let (group, options) = (consumer.group(), consumer.options.clone());
     let readable = found.readable.clone();
@@ -173,7 +177,8 @@ async fn once(
     let polling = on_a_thread(move || Intake::new(&group, &readable, context, inlet)?.run(&until))?;
     let polled = closed(polling, &run, consumer).await;
     run.cancel();
-    drained(consumer, polled?, &tasks).await
+    let drained = drained(consumer, polled?, &tasks).await;
+    if panicked.load(Ordering::Relaxed) { Err(RunError::LanePanicked) } else { drained }
 }
 
 /// The client is made, used and dropped on one thread: dropping it blocks. The thread is none of the runtime's, which would
@@ -208,16 +213,33 @@ async fn closed(
     }
 }
 
+/// Ends the run when it is dropped, and notes whether a panic is why.
+struct EndsRun {
+    run: CancellationToken,
+    panicked: Arc<AtomicBool>,
+}
+
+impl Drop for EndsRun {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+        self.run.cancel();
+    }
+}
+
 fn spawn_lanes(
     count: usize,
     pipeline: &Arc<Pipeline>,
     run: &CancellationToken,
     tasks: &TaskTracker,
+    panicked: &Arc<AtomicBool>,
 ) -> Vec<UnboundedSender<Queued>> {
     let spawn = |_| {
         let (lane, queue) = mpsc::unbounded_channel();
         // A lane that ends, also by a panic, ends the run: its keys would wait for ever.
-        let (running, ends) = (Lane::new(Arc::clone(pipeline), queue), run.clone().drop_guard());
+        let running = Lane::new(Arc::clone(pipeline), queue);
+        let ends = EndsRun { run: run.clone(), panicked: Arc::clone(panicked) };
         tasks.spawn(async move {
             let _ends = ends;
             running.run().await;

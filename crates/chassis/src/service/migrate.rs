@@ -49,7 +49,7 @@ impl Migrating<'_> {
         }
     }
 
-    /// Retries for as long as the database is unavailable or refuses.
+    /// Retries for as long as the database is unavailable or refuses, or something else holds a lock.
     async fn when_available<F>(&self, migrate: impl Fn() -> F) -> Result<(), MigrateError>
     where
         F: Future<Output = Result<(), MigrateError>>,
@@ -58,7 +58,11 @@ impl Migrating<'_> {
             let Err(error) = migrate().await else { return Ok(()) };
             let error = self.explain(error).await;
             let class = pg::classify_chain(&error);
-            if !matches!(class, Some(ErrorClass::Unavailable | ErrorClass::Denied)) {
+            let passes = matches!(
+                class,
+                Some(ErrorClass::Unavailable | ErrorClass::Denied | ErrorClass::Conflict)
+            );
+            if !passes {
                 return Err(error);
             }
             tracing::warn!(
