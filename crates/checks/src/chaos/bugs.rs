@@ -44,7 +44,11 @@ pub(crate) const BUGS: &[Bug] = &[
         fault: "billing-killed-before-commit",
         invariant: "nothing_uncommitted",
     },
-    Bug { name: "unavailable-counted", fault: "connections-cut", invariant: "only_poison_is_dead" },
+    Bug {
+        name: "unavailable-counted",
+        fault: "statement-kills-backend",
+        invariant: "only_poison_is_dead",
+    },
     Bug {
         name: "job-acknowledged-before-it-ran",
         fault: "notification-killed-sending",

@@ -45,7 +45,9 @@ pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
     let still_parked = is_parked(scene).await;
     execute(scene, "drop trigger kill_backend on invoices").await?;
     scene.healed();
-    if !parked || !still_parked {
+    // A message that was blamed is parked no more: the books show it.
+    let blamed = scene.billing.metric("consumer_dead_lettered_total", "").await > 0.0;
+    if !blamed && (!parked || !still_parked) {
         return Err(format!("billing did not report that a key is parked: {readiness}").into());
     }
     if invoiced {
@@ -55,7 +57,8 @@ pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
         return Err(format!("other orders waited {slowest:.1?} for their invoices").into());
     }
     scene.orders(AFTERWARDS).await?;
-    Ok(format!("one key was parked, other orders had their invoices within {slowest:.1?}"))
+    let key = if blamed { "blamed" } else { "parked" };
+    Ok(format!("one key was {key}, other orders had their invoices within {slowest:.1?}"))
 }
 
 /// The function runs with the rights of the superuser who creates it, since billing may end no session.
