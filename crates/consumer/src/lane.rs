@@ -15,8 +15,9 @@ use crate::message::{Queued, Taken};
 use crate::partitions::Ticket;
 use crate::pipeline::{Next, Pipeline, Read};
 
-/// Bytes of records that share a transaction, at most, and one record more. Bound to statements they are copied.
-const MAX_BATCH_BYTES: usize = 320 * 1024;
+/// Bytes of records that share a transaction, at most, and one record more. Decoded and bound to a statement they take
+/// several times as much.
+const MAX_BATCH_BYTES: usize = 640 * 1024;
 
 pub(crate) struct Lane {
     pipeline: Arc<Pipeline>,

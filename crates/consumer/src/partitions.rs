@@ -10,9 +10,6 @@ use tokio::sync::watch;
 
 /// What a message takes besides its record.
 const OVERHEAD: usize = 512;
-/// How many times the bytes of its record a message may take: they are kept, and decoded they take about twice as much
-/// again.
-const DECODED: usize = 3;
 
 /// Counts the assignments of this process, so that none is taken for one of an earlier run.
 static EPOCHS: AtomicU64 = AtomicU64::new(0);
@@ -157,7 +154,7 @@ impl Partitions {
         if entry.was_finished(offset) {
             return None;
         }
-        let size = record.size() * DECODED + OVERHEAD;
+        let size = record.size() + OVERHEAD;
         entry.unfinished.insert(offset, Unfinished { timestamp, size });
         entry.bytes += size;
         Some(Ticket { partition, epoch: entry.epoch, offset })
