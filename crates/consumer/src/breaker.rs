@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
+use crate::consumer::Consumer;
 use crate::failure::Failure;
 use crate::message::{KeyHash, Taken};
 
@@ -52,22 +53,15 @@ pub(crate) enum Counted {
 }
 
 impl Breakers {
-    pub(crate) fn new(
-        pool: PgPool,
-        subscription: String,
-        instance: String,
-        event_types: Vec<&'static str>,
-        letters: u32,
-        probe_every: Duration,
-        changed: Arc<Notify>,
-    ) -> Self {
+    /// `changed` wakes the task that keeps the standing.
+    pub(crate) fn new(consumer: &Consumer, changed: Arc<Notify>) -> Self {
         Self {
-            pool,
-            subscription,
-            instance,
-            event_types,
-            letters,
-            probe_every,
+            pool: consumer.housekeeping.clone(),
+            subscription: consumer.group(),
+            instance: consumer.histories().instance().to_owned(),
+            event_types: consumer.event_types().into_iter().collect(),
+            letters: consumer.options.breaker_letters,
+            probe_every: consumer.options.breaker_probe,
             changed,
             tried: Mutex::default(),
         }
@@ -214,7 +208,7 @@ impl Breakers {
             .bind(event_type)
             .execute(&self.pool)
             .await?;
-        self.tried().clear();
+        self.forget_tried();
         tracing::info!(subscription = self.subscription, event_type, "circuit breaker closed");
         self.changed.notify_one();
         Ok(())

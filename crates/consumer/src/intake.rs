@@ -158,11 +158,11 @@ pub(crate) struct Intake {
     status: Status,
     /// Whether it has stopped because of its orders.
     stopped: bool,
+    /// When it last did.
+    stopped_since: Instant,
     scans: UnboundedReceiver<ScanRequest>,
     /// The one under way.
     scan: Option<Scan>,
-    /// Since when.
-    stopped_since: Instant,
     /// When the lag was last measured that the statistics do not tell.
     measured: Instant,
 }

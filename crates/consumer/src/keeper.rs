@@ -94,26 +94,17 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     pub(crate) fn new(consumer: &Consumer) -> Self {
-        let Consumer { subscription, housekeeping, options, status, instruments, .. } = consumer;
-        let (group, changed) = (consumer.group(), Arc::<Notify>::default());
-        let breakers = Breakers::new(
-            housekeeping.clone(),
-            group.clone(),
-            consumer.histories().instance().to_owned(),
-            subscription.event_types().into_iter().collect(),
-            options.breaker_letters,
-            options.breaker_probe,
-            Arc::clone(&changed),
-        );
+        let Consumer { subscription, housekeeping, status, instruments, .. } = consumer;
+        let changed = Arc::<Notify>::default();
         Self {
             pool: housekeeping.clone(),
             subscription: Arc::clone(subscription),
-            group,
+            group: consumer.group(),
             instance: consumer.histories().instance().to_owned(),
             status: status.clone(),
             instruments: instruments.clone(),
             holds: watch::Sender::default(),
-            breakers: Arc::new(breakers),
+            breakers: Arc::new(Breakers::new(consumer, Arc::clone(&changed))),
             changed,
             said: None,
             waiting: None,

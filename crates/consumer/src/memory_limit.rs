@@ -15,8 +15,11 @@ const NEAR: u64 = 80;
 
 /// Returns whether the process takes most of what its container may. Where that is not known, it does not.
 pub(crate) fn is_near() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    LIMIT.is_some_and(|limit| anonymous(&status).is_some_and(|used| used > limit / 100 * NEAR))
+    // Asked twice a second: without a limit nothing is read.
+    LIMIT.is_some_and(|limit| {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        anonymous(&status).is_some_and(|used| used > limit / 100 * NEAR)
+    })
 }
 
 /// Returns the bytes of a process that can't be given back: of `RssAnon`, in kB, of proc(5).

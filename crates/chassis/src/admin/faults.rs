@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::Admin;
 use super::operator::Operator;
+use super::subscriptions::unknown_subscription;
 use crate::http::{Json, Problem};
 
 pub(super) fn routes() -> Router<Admin> {
@@ -40,12 +41,8 @@ async fn set(
 ) -> Result<StatusCode, Problem> {
     let all = admin.faults.as_deref();
     let faults = all.and_then(|all| all.get(&set.subscription)).ok_or_else(|| {
-        let known: Vec<_> = all.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
-        let known = if known.is_empty() { "none here".into() } else { known.join(", ") };
-        Problem::not_found(format!(
-            "there is no subscription {}; there are: {known}",
-            set.subscription
-        ))
+        let known = all.into_iter().flatten().map(|(name, _)| name.as_str());
+        unknown_subscription(&set.subscription, known)
     })?;
     if let Some(fault) = &set.fault
         && !(0.0..=1.0).contains(&fault.rate)

@@ -53,7 +53,7 @@ pub(super) enum Kafka {
     Away,
 }
 
-/// What a database that answers takes.
+/// Whether a database that answers accepts writes.
 enum Access {
     Writable,
     ReadOnly,

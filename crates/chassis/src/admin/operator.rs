@@ -9,8 +9,7 @@ use crate::http::Problem;
 /// Name of the operator whose token is `OPERATOR_TOKEN`.
 const UNNAMED: &str = "operator";
 
-/// Who may change something, and with which token. Tokens are kept as digests, so that the time of a comparison says
-/// nothing about them.
+/// Names of the operators, and digests of their tokens. How long it takes to compare digests says nothing about a token.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Operators(Vec<(String, [u8; 32])>);
 

@@ -32,19 +32,19 @@ pub(crate) struct Subscribed {
 }
 
 #[derive(Serialize)]
-struct Subscription<'a> {
-    group: &'a str,
+struct Subscription {
+    group: String,
     /// Of the instance that answers.
     state: String,
-    event_types: &'a [&'static str],
-    topics: &'a [&'static str],
+    event_types: Vec<&'static str>,
+    topics: Vec<&'static str>,
     #[serde(flatten)]
     standing: Standing,
 }
 
 #[derive(Serialize)]
-struct Subscriptions<'a> {
-    subscriptions: Vec<Subscription<'a>>,
+struct Subscriptions {
+    subscriptions: Vec<Subscription>,
     /// There are never more than fit on a page.
     next_cursor: Option<String>,
 }
@@ -67,22 +67,18 @@ impl Why {
     }
 }
 
-async fn list(State(admin): State<Admin>) -> Result<axum::response::Response, Problem> {
+async fn list(State(admin): State<Admin>) -> Result<Body<Subscriptions>, Problem> {
     let mut subscriptions = Vec::new();
     for subscribed in &*admin.subscriptions {
         subscriptions.push(describe(&admin, subscribed).await?);
     }
-    let listed = Subscriptions { subscriptions, next_cursor: None };
-    Ok(axum::response::IntoResponse::into_response(Body(listed)))
+    Ok(Body(Subscriptions { subscriptions, next_cursor: None }))
 }
 
-async fn describe<'a>(
-    admin: &Admin,
-    subscribed: &'a Subscribed,
-) -> Result<Subscription<'a>, Problem> {
+async fn describe(admin: &Admin, subscribed: &Subscribed) -> Result<Subscription, Problem> {
     let standing = consumer::standing(&admin.pool, &subscribed.group).await?;
     let state = subscribed.status.as_ref().map(|status| status.state().to_string());
-    let Subscribed { group, event_types, topics, .. } = subscribed;
+    let Subscribed { group, event_types, topics, .. } = subscribed.clone();
     let state = state.unwrap_or_else(|| "off: SUBSCRIBE=off".to_owned());
     Ok(Subscription { group, state, event_types, topics, standing })
 }
@@ -92,11 +88,11 @@ async fn pause(
     operator: Operator,
     Path(group): Path<String>,
     Json(given): Json<Why>,
-) -> Result<axum::response::Response, Problem> {
+) -> Result<Body<Subscription>, Problem> {
     let (subscribed, why) = (find(&admin, &group)?, given.checked()?);
     consumer::pause(&admin.pool, &group, &operator.name, why).await?;
     tracing::warn!(group, operator = operator.name, why, "subscription paused by an operator");
-    Ok(axum::response::IntoResponse::into_response(Body(describe(&admin, subscribed).await?)))
+    describe(&admin, subscribed).await.map(Body)
 }
 
 async fn resume(
@@ -104,15 +100,15 @@ async fn resume(
     operator: Operator,
     Path(group): Path<String>,
     Json(given): Json<Why>,
-) -> Result<axum::response::Response, Problem> {
+) -> Result<Body<Subscription>, Problem> {
     let (subscribed, why) = (find(&admin, &group)?, given.checked()?);
     if consumer::resume(&admin.pool, &group).await? {
         tracing::warn!(group, operator = operator.name, why, "subscription resumed by an operator");
     }
-    Ok(axum::response::IntoResponse::into_response(Body(describe(&admin, subscribed).await?)))
+    describe(&admin, subscribed).await.map(Body)
 }
 
-/// How many rows a group that is no more had left behind.
+/// The number of rows of a group that were dropped.
 #[derive(Serialize)]
 struct Dropped {
     group: String,
@@ -159,7 +155,15 @@ fn find<'a>(admin: &'a Admin, group: &str) -> Result<&'a Subscribed, Problem> {
 }
 
 fn unknown(admin: &Admin, group: &str) -> Problem {
-    let known: Vec<_> = admin.subscriptions.iter().map(|it| &*it.group).collect();
+    unknown_subscription(group, admin.subscriptions.iter().map(|it| &*it.group))
+}
+
+/// Returns the problem of a name that no subscription has, with the names that there are.
+pub(super) fn unknown_subscription<'a>(
+    group: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Problem {
+    let known: Vec<_> = known.collect();
     let known = if known.is_empty() { "none here".into() } else { known.join(", ") };
     Problem::not_found(format!("there is no subscription {group}; there are: {known}"))
 }

@@ -1,4 +1,4 @@
-//! What a topic held before it was deleted, for the books.
+//! Records of a topic that was deleted, for the books.
 
 use std::collections::HashMap;
 
