@@ -35,6 +35,10 @@ const FOUND_BY: &str = "client";
 const MEASURE_STOPPED: Duration = Duration::from_secs(5);
 const QUESTION: Duration = Duration::from_secs(1);
 
+/// How long the lanes have to make room before partitions pause. A pause is dear: the client throws away what it fetched.
+/// Nothing else happens on the polling thread meanwhile.
+const ROOM_WITHIN: Duration = Duration::from_millis(100);
+
 /// How long a seek may take.
 const SEEK: Duration = Duration::from_secs(5);
 
@@ -151,6 +155,8 @@ pub(crate) struct Intake {
     lanes: Vec<UnboundedSender<Queued>>,
     options: Options,
     memory: Arc<Share>,
+    /// The lanes made no room in time.
+    is_full: bool,
     instruments: Instruments,
     kafka: Settings,
     subscription: Arc<Subscription>,
@@ -201,6 +207,7 @@ impl Intake {
             lanes,
             options,
             memory,
+            is_full: false,
             instruments,
             kafka,
             subscription,
@@ -282,6 +289,7 @@ impl Intake {
             self.pause_all()?;
         } else {
             self.dispatch(record);
+            self.await_room();
         }
         Ok(())
     }
@@ -451,9 +459,21 @@ impl Intake {
         Ok(())
     }
 
-    fn relieve_pressure(&self) {
+    /// Lets the lanes work off a part of what is held, while that is all there may be.
+    fn await_room(&mut self) {
+        let held = self.partitions.bytes();
+        self.memory.hold(held);
+        let allowed = self.memory.allowed();
+        if held >= allowed {
+            self.is_full = !self.partitions.await_less(allowed / 4 * 3, ROOM_WITHIN);
+        }
+    }
+
+    fn relieve_pressure(&mut self) {
         self.memory.hold(self.partitions.bytes());
-        let pressure = self.partitions.pressure(self.options.max_queued, self.memory.allowed());
+        let is_full = std::mem::take(&mut self.is_full);
+        let (messages, bytes) = (self.options.max_queued, self.memory.allowed());
+        let pressure = self.partitions.pressure(messages, bytes, is_full);
         set_paused(&self.consumer, &pressure.pause, true);
         set_paused(&self.consumer, &pressure.resume, false);
     }

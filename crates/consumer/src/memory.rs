@@ -3,8 +3,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use crate::memory_limit;
+
 /// The part of the budget that the Kafka clients may fill with messages that were not polled yet: one eighth.
 const CLIENTS: usize = 8;
+/// The budget unless another is given; in a container, at most that part of its limit: a message takes several times its
+/// record's bytes while it is processed.
+const USUAL: usize = 32 * 1024 * 1024;
+const OF_CONTAINER: usize = 8;
 /// A client with less could not fetch a record of the usual maximum size.
 const LEAST_FOR_CLIENT: usize = 1024 * 1024;
 
@@ -25,9 +31,9 @@ struct Shared {
 }
 
 impl Default for MemoryBudget {
-    /// Creates a budget of 32 MiB.
+    /// Creates a budget of 32 MiB, or of an eighth of what the container may take, whichever is less.
     fn default() -> Self {
-        Self::new(32 * 1024 * 1024)
+        Self::new(memory_limit::bytes().map_or(USUAL, |limit| USUAL.min(limit / OF_CONTAINER)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether the process is about to be killed for memory, so that its end is not put down to a message.
+//! How much memory the process may take, and whether it is about to be killed for more.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -13,7 +13,12 @@ static LIMIT: LazyLock<Option<u64>> = LazyLock::new(|| {
 /// The share of the limit, in percent, from which on it is near.
 const NEAR: u64 = 80;
 
-/// Returns whether the process takes most of what its container may. Where that is not known, it does not.
+/// Returns how many bytes the container may take, if that is limited.
+pub(crate) fn bytes() -> Option<usize> {
+    LIMIT.and_then(|limit| usize::try_from(limit).ok())
+}
+
+/// Returns whether the process takes most of what its container may, so that its end is not put down to a message. Where that is not known, it does not.
 pub(crate) fn is_near() -> bool {
     // Asked twice a second: without a limit nothing is read.
     LIMIT.is_some_and(|limit| {

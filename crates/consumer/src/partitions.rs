@@ -299,6 +299,13 @@ impl Partitions {
         self.lock().bytes()
     }
 
+    /// Waits until fewer bytes than that are held, for at most `within`. Returns `false` if they still are not.
+    pub(crate) fn await_less(&self, bytes: usize, within: Duration) -> bool {
+        let is_more = |table: &mut Table| table.bytes() >= bytes;
+        let waited = self.idle.wait_timeout_while(self.lock(), within, is_more);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Gives partitions up. What is queued in any of them is dropped. What runs is waited for, all together for at most
     /// `within`, and not at all once everything was closed.
     pub(crate) fn revoke(&self, keys: Vec<TopicPartition>, within: Duration) -> Vec<Revoked> {
@@ -338,16 +345,22 @@ impl Partitions {
         !running(&mut table)
     }
 
-    /// Returns which partitions have to pause, because they hold too many messages or all of them together too many bytes,
-    /// and which may go on, since half of that is left.
-    pub(crate) fn pressure(&self, max_messages: usize, max_bytes: usize) -> Pressure {
+    /// Returns which partitions have to pause, because they hold too many messages or all of them together have too many
+    /// bytes for so long that it `is_full`, and which may go on, since half of that is left.
+    pub(crate) fn pressure(
+        &self,
+        max_messages: usize,
+        max_bytes: usize,
+        is_full: bool,
+    ) -> Pressure {
         let mut pressure = Pressure::default();
         let mut table = self.lock();
         let bytes = table.bytes();
+        let too_many_bytes = is_full && bytes >= max_bytes;
         for (key, partition) in &mut table.assigned {
             let messages = partition.unfinished.len();
             // A partition that holds nothing pauses too: its next fetch may bring more.
-            if !partition.paused && (messages >= max_messages || bytes >= max_bytes) {
+            if !partition.paused && (messages >= max_messages || too_many_bytes) {
                 partition.paused = true;
                 partition.read = None;
                 pressure.pause.push(key.clone());
@@ -621,13 +634,13 @@ mod tests {
         let tickets: Vec<_> =
             (0..4).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         let key = ("t".to_owned(), 0);
-        assert_eq!(partitions.pressure(4, usize::MAX).pause, std::slice::from_ref(&key));
-        assert_eq!(partitions.pressure(4, usize::MAX), Pressure::default());
+        assert_eq!(partitions.pressure(4, usize::MAX, true).pause, std::slice::from_ref(&key));
+        assert_eq!(partitions.pressure(4, usize::MAX, true), Pressure::default());
         finish(&partitions, &tickets[0]);
-        assert_eq!(partitions.pressure(4, usize::MAX), Pressure::default());
+        assert_eq!(partitions.pressure(4, usize::MAX, true), Pressure::default());
         finish(&partitions, &tickets[1]);
-        assert_eq!(partitions.pressure(4, usize::MAX).resume, std::slice::from_ref(&key));
-        assert_eq!(partitions.pressure(4, 100).pause, [key], "bytes count as well");
+        assert_eq!(partitions.pressure(4, usize::MAX, true).resume, std::slice::from_ref(&key));
+        assert_eq!(partitions.pressure(4, 100, true).pause, [key], "bytes count as well");
     }
 
     #[test]
@@ -636,12 +649,25 @@ mod tests {
         let of = |partition| Record { partition, ..record(0) };
         let tickets: Vec<_> = (0..4).map(|it| partitions.enter(&of(it)).expect("new")).collect();
         let held = partitions.bytes();
-        assert_eq!(partitions.pressure(100, held + 1), Pressure::default());
-        assert_eq!(partitions.pressure(100, held).pause.len(), 4);
+        assert_eq!(partitions.pressure(100, held + 1, true), Pressure::default());
+        assert_eq!(partitions.pressure(100, held, true).pause.len(), 4);
         tickets[..2].iter().for_each(|ticket| finish(&partitions, ticket));
-        assert_eq!(partitions.pressure(100, held).resume.len(), 4);
+        assert_eq!(partitions.pressure(100, held, true).resume.len(), 4);
         tickets[2..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_pause_only_once_waiting_made_no_room() {
+        let partitions = Arc::new(Partitions::default());
+        let ticket = partitions.enter(&record(0)).expect("new");
+        let held = partitions.bytes();
+        assert_eq!(partitions.pressure(100, held, false), Pressure::default());
+        assert!(!partitions.await_less(held, Duration::from_millis(1)), "nobody finishes it");
+        std::thread::scope(|scope| {
+            scope.spawn(|| finish(&partitions, &ticket));
+            assert!(partitions.await_less(held, Duration::from_mins(1)));
+        });
     }
 
     #[test]
@@ -651,6 +677,6 @@ mod tests {
             (0..50).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         tickets[1..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.take_finished(), [], "the first one waits");
-        assert_eq!(partitions.pressure(4, 2_000), Pressure::default());
+        assert_eq!(partitions.pressure(4, 2_000, true), Pressure::default());
     }
 }

@@ -47,7 +47,8 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Bytes of messages that all subscriptions of the service hold together
+    /// Bytes of messages that all subscriptions of the service hold together; by default 32 MiB, in a container at most an
+    /// eighth of its limit
     #[arg(long = "consumer-memory-bytes", env = "CONSUMER_MEMORY_BYTES")]
     memory_bytes: Option<usize>,
     /// How long a revoked partition waits for handlers that run, as in `5s`
