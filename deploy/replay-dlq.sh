@@ -1,8 +1,19 @@
 #!/usr/bin/env bash
-# Shows what is dead in a group and why, asks, sends it to that group again, and says what became of each:
+# Shows the dead letters of a group and why they died, asks, replays them in that group, and tells the outcome of each:
 #
-#     deploy/replay-dlq.sh [--group billing] [--id <topic/partition/offset>] [--max <n>] [--dry-run] [--yes]
+#     deploy/replay-dlq.sh [--group billing] [--id <id>] [--max <n>] [--dry-run] [--yes] [--why <reason>] ..
 #
-# 0: all ended well, or nothing was dead. 1: something did not.
+# On the containers or on `make local`, whichever runs. `orderflow dlq replay --help` has all options.
+# 0: all ended well, or nothing was dead. 1: something did not. 2: wrong usage.
 set -euo pipefail
-exec "$(dirname "${BASH_SOURCE[0]}")/system" dlq replay "$@"
+
+group=(--group billing)
+why=(--why "deploy/replay-dlq.sh")
+for argument in "$@"; do
+    case $argument in
+    --group | --group=* | --id | --id=*) group=() ;;
+    --why | --why=*) why=() ;;
+    esac
+done
+# Bash 3 takes an empty list for an unset one.
+exec "$(dirname "${BASH_SOURCE[0]}")/system" dlq replay ${group[@]+"${group[@]}"} ${why[@]+"${why[@]}"} "$@"

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use kafka::Record;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
 use telemetry::query_span;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::failure::Failure;
@@ -17,9 +18,9 @@ use crate::faults::Faults;
 use crate::history;
 use crate::inbox::{Admission, Candidate, admit};
 use crate::instruments::Instruments;
+use crate::letters::{NotRunning, Replaying, settle};
 use crate::message::Message;
 use crate::outcome::Outcome;
-use crate::replay::Replay;
 use crate::subscription::Subscription;
 
 /// The handler did not end in time.
@@ -74,8 +75,8 @@ pub(crate) struct Attempts {
 pub(crate) struct Bookkeeping<'a> {
     /// Records of which attempts are noted: their rows go if this one succeeds.
     pub(crate) noted: Vec<&'a Record>,
-    /// The replay that the one message is.
-    pub(crate) replay: Option<&'a Replay>,
+    /// The dead letters that the messages are, if they are replayed.
+    pub(crate) replaying: Option<Replaying<'a>>,
     /// `true` if a message met a conflict in an earlier attempt.
     pub(crate) met_conflict: bool,
 }
@@ -88,18 +89,72 @@ impl Attempts {
         bookkeeping: Bookkeeping<'_>,
     ) -> Result<Vec<Outcome>, Failure> {
         let began = Instant::now();
-        let caught = AssertUnwindSafe(self.transaction(messages, bookkeeping)).catch_unwind();
-        // Above all limits of the parts: a connection that died without a word must not hold a lane.
-        let outcomes = match tokio::time::timeout(self.handler_timeout * 2, caught).await {
-            Ok(Ok(outcomes)) => outcomes,
-            Ok(Err(panic)) => Err(Failure::transient(Panicked(panic_message(panic.as_ref())))),
-            Err(elapsed) => Err(Failure::unavailable(elapsed)),
-        };
+        let outcomes = self.guarded(self.transaction(messages, bookkeeping)).await;
         self.instruments.attempted(began.elapsed());
         if outcomes.is_ok() && messages.len() > 1 {
             self.instruments.batch(messages.len());
         }
         outcomes
+    }
+
+    /// Finds out what an attempt at messages would come to. Nothing of it remains: no row, and no hook or instrument hears
+    /// of it.
+    pub(crate) async fn rehearse(&self, messages: &[&Message]) -> Result<Vec<Outcome>, Failure> {
+        let rehearsing = async {
+            let (mut tx, admissions) = self.admit(messages, false).await.map_err(Failure::own)?;
+            self.handle(&mut tx, messages, &admissions).await?;
+            check(&mut tx).await?;
+            Ok(outcomes(&admissions))
+        };
+        // The transaction is rolled back when it is dropped.
+        self.guarded(rehearsing).await
+    }
+
+    /// Finds out what attempts at messages would come to, each after the other, up to the first that would fail, and not
+    /// after `holds` has ended.
+    pub(crate) async fn rehearse_in_turn(
+        &self,
+        messages: &[&Message],
+        holds: &CancellationToken,
+    ) -> (Vec<Outcome>, Option<Failure>) {
+        let begun = self.pool.begin_with(begin(LOCK, self.handler_timeout)).await;
+        let mut tx = match begun {
+            Ok(tx) => tx,
+            Err(error) => return (Vec::new(), Some(Failure::own(error))),
+        };
+        let mut all = Vec::with_capacity(messages.len());
+        for message in messages {
+            if holds.is_cancelled() {
+                break;
+            }
+            let message = std::slice::from_ref(message);
+            let rehearsing = async {
+                let admissions = self.admit_in(&mut tx, message).await.map_err(Failure::own)?;
+                self.handle(&mut tx, message, &admissions).await?;
+                check(&mut tx).await?;
+                Ok(outcomes(&admissions))
+            };
+            match self.guarded(rehearsing).await {
+                Ok(outcomes) => all.extend(outcomes),
+                Err(failure) => return (all, Some(failure)),
+            }
+        }
+        (all, None)
+    }
+
+    /// Ends what takes too long, and takes a panic for a failure.
+    fn guarded<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, Failure>>,
+    ) -> impl Future<Output = Result<T, Failure>> {
+        let caught = AssertUnwindSafe(attempt).catch_unwind();
+        // Above all limits of the parts: a connection that died without a word must not hold a lane. (Not an async fn, which
+        // would hold the attempt twice.)
+        tokio::time::timeout(self.handler_timeout * 2, caught).map(|ended| match ended {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(panic)) => Err(Failure::transient(Panicked(panic_message(panic.as_ref())))),
+            Err(elapsed) => Err(Failure::unavailable(elapsed)),
+        })
     }
 
     async fn transaction(
@@ -113,13 +168,11 @@ impl Attempts {
             .await
             .map_err(Failure::own)?;
         self.handle(&mut tx, messages, &admissions).await?;
-        let outcomes = admissions.iter().map(|admission| match admission {
-            Admission::Admitted { .. } => Outcome::Processed,
-            Admission::Settled(outcome) => *outcome,
-        });
-        let outcomes: Vec<_> = outcomes.collect();
-        if let (Some(replay), [outcome]) = (bookkeeping.replay, &*outcomes) {
-            replay.settled(&mut tx, &self.group, *outcome).await.map_err(Failure::own)?;
+        let outcomes = outcomes(&admissions);
+        if let Some(replaying) = &bookkeeping.replaying
+            && !Box::pin(settle(&mut tx, replaying, &outcomes)).await.map_err(Failure::own)?
+        {
+            return Err(Failure::transient(NotRunning));
         }
         if !bookkeeping.noted.is_empty() {
             let forgotten = history::forget(&mut *tx, &self.group, &bookkeeping.noted).await;
@@ -136,16 +189,24 @@ impl Attempts {
         messages: &[&Message],
         met_conflict: bool,
     ) -> sqlx::Result<(Transaction<'static, Postgres>, Vec<Admission>)> {
+        let lock = if met_conflict { LOCK_AGAIN } else { LOCK };
+        let mut tx = self.pool.begin_with(begin(lock, self.handler_timeout)).await?;
+        let admissions = self.admit_in(&mut tx, messages).await?;
+        Ok((tx, admissions))
+    }
+
+    async fn admit_in(
+        &self,
+        tx: &mut PgConnection,
+        messages: &[&Message],
+    ) -> sqlx::Result<Vec<Admission>> {
         let candidates = messages.iter().map(|message| Candidate {
             mode: message.mode(),
             envelope: message.envelope(),
             counted_by: self.subscription.counted_by(message.envelope()),
         });
         let candidates: Vec<_> = candidates.collect();
-        let lock = if met_conflict { LOCK_AGAIN } else { LOCK };
-        let mut tx = self.pool.begin_with(begin(lock, self.handler_timeout)).await?;
-        let admissions = admit(&mut tx, &self.group, &candidates).await?;
-        Ok((tx, admissions))
+        admit(tx, &self.group, &candidates).await
     }
 
     /// Calls the handlers of what was admitted: one call for each run of messages of one type.
@@ -210,4 +271,19 @@ impl Attempts {
             "settled message"
         );
     }
+}
+
+fn outcomes(admissions: &[Admission]) -> Vec<Outcome> {
+    let outcome = |admission: &Admission| match admission {
+        Admission::Admitted { .. } => Outcome::Processed,
+        Admission::Settled(outcome) => *outcome,
+    };
+    admissions.iter().map(outcome).collect()
+}
+
+/// Checks the constraints that a commit would check. It also finds an error that a handler has swallowed.
+async fn check(tx: &mut PgConnection) -> Result<(), Failure> {
+    sqlx::query("set constraints all immediate").execute(&mut *tx).await?;
+    sqlx::query("set constraints all deferred").execute(tx).await?;
+    Ok(())
 }

@@ -75,9 +75,7 @@ impl Breakers {
     /// Counts a message whose retries are used up, before it becomes a dead letter. One that is counted twice, because the
     /// process died in between, opens the breaker one letter early.
     pub(crate) async fn count(&self, taken: &Taken, failure: &Failure) -> sqlx::Result<Counted> {
-        // A replay says nothing of what comes after it: most likely it was made too early.
-        let counts = self.is_on() && taken.replay.is_none();
-        let Some(envelope) = taken.envelope().filter(|_| counts) else {
+        let Some(envelope) = taken.envelope().filter(|_| self.is_on()) else {
             return Ok(Counted::Letter);
         };
         self.note_tried(taken.key_hash());

@@ -4,12 +4,14 @@ use std::sync::{Arc, OnceLock};
 use kafka::{Settings, TopicPolicy};
 use sqlx::PgPool;
 use telemetry::instruments::Meter;
+use tokio::sync::Notify;
 
 use crate::attempt::{Attempts, Commits};
 use crate::faults::Faults;
 use crate::feed::Feed;
 use crate::history::Histories;
 use crate::instruments::Instruments;
+use crate::letters::Letters;
 use crate::memory::{MemoryBudget, Share};
 use crate::options::Options;
 use crate::status::Status;
@@ -27,6 +29,9 @@ pub struct Consumer {
     pub(crate) memory: Arc<Share>,
     pub(crate) instruments: Instruments,
     pub(crate) status: Status,
+    /// Told that there is a letter to copy, and a replay to run.
+    pub(crate) buried: Arc<Notify>,
+    pub(crate) replay_requested: Arc<Notify>,
     faults: Faults,
     commits: Commits,
     on_commit: Arc<dyn Fn() + Send + Sync>,
@@ -47,6 +52,8 @@ impl Consumer {
             options: Options::default(),
             memory: Arc::new(MemoryBudget::default().join()),
             status: Status::default(),
+            buried: Arc::default(),
+            replay_requested: Arc::default(),
             faults: Faults::default(),
             commits: Commits::default(),
             on_commit: Arc::new(|| {}),
@@ -118,6 +125,16 @@ impl Consumer {
     /// Returns another way in, through the same inbox to the same handlers, with the options and the hook that it has now.
     pub fn feed(&self) -> Feed {
         Feed::new(self.attempts())
+    }
+
+    /// Returns its dead letters.
+    pub fn letters(&self) -> Letters {
+        Letters::new(
+            self.housekeeping.clone(),
+            Arc::clone(&self.subscription),
+            self.kafka.clone(),
+            Arc::clone(&self.replay_requested),
+        )
     }
 
     pub(crate) fn attempts(&self) -> Attempts {

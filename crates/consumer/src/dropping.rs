@@ -3,7 +3,10 @@
 use sqlx::PgPool;
 
 /// Tables with rows of a subscription. The inbox last: as long as it has rows, dropping can be called again.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 12] = [
+    "dead_letter",
+    "dead_letter_replay",
+    "dead_letter_import",
     "attempt",
     "consuming",
     "replay",
@@ -25,10 +28,10 @@ pub enum Dropped {
 }
 
 /// Drops all rows that a consumer group has in the consumer's tables, without the prefix: its inbox, versions, attempts,
-/// and outcomes of replays. For a generation that was replaced; tables of its handlers are the service's to drop.
+/// dead letters and replays. For a generation that was replaced; tables of its handlers are the service's to drop.
 ///
 /// The same group begun again afterwards handles events anew that are still on its topics. What the group has on Kafka
-/// (committed offsets, dead letters) stays.
+/// (committed offsets, copies of dead letters) stays.
 ///
 /// # Errors
 /// The database is unavailable. What was dropped before stays dropped, and the call can be repeated.

@@ -136,6 +136,11 @@ impl Failure {
         self.class == Class::Conflict || matches!(self.origin, Origin::Refused | Origin::Lost)
     }
 
+    /// Returns whether it is an error of that type.
+    pub(crate) fn is<E: Error + 'static>(&self) -> bool {
+        self.error.is::<E>()
+    }
+
     /// Returns what is the same for failures of one kind, whatever ids and numbers they name.
     pub(crate) fn fingerprint(&self) -> String {
         fingerprint(self.exception, &*self.error)

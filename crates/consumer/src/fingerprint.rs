@@ -24,6 +24,14 @@ pub(crate) fn fingerprint(exception: &str, error: &(dyn Error + 'static)) -> Str
     format!("{first:016x}")
 }
 
+/// Does the same where only the message is left of an error.
+pub(crate) fn fingerprint_of_text(exception: &str, message: &str) -> String {
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Told(String);
+    fingerprint(exception, &Told(message.to_owned()))
+}
+
 fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
     let error = error.downcast_ref::<sqlx::Error>()?;
     error.as_database_error()?.code().map(Into::into)

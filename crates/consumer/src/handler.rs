@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use envelope::{Cause, Envelope, Event, RawEvent};
 use futures::future::BoxFuture;
+use serde_json::Value;
 use sqlx::PgConnection;
 use telemetry::TraceContext;
 use tracing::Span;
@@ -117,6 +118,9 @@ pub(crate) trait Erased: Send + Sync {
     /// Reads the data of an event as this handler's type, once for all attempts.
     fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure>;
 
+    /// Checks data against the schema of this handler's type, as it is at publish, and reads it.
+    fn check(&self, envelope: &Envelope, data: &str) -> Result<(), Failure>;
+
     /// Hands over events that this handler has read.
     fn handle<'a>(
         &'a self,
@@ -141,6 +145,16 @@ impl<H: Handler> Erased for H {
         let reading = AssertUnwindSafe(|| event.envelope.read::<H::Event>(&event.data));
         match catch_unwind(reading) {
             Ok(data) => Ok(Arc::new(data.map_err(Failure::permanent)?)),
+            Err(_) => Err(Failure::permanent(PanickedOnRead(H::Event::TYPE))),
+        }
+    }
+
+    fn check(&self, envelope: &Envelope, data: &str) -> Result<(), Failure> {
+        let value: Value = serde_json::from_str(data).map_err(Failure::permanent)?;
+        H::Event::SCHEMA.check(H::Event::TYPE, &value).map_err(Failure::permanent)?;
+        let read = AssertUnwindSafe(|| envelope.read::<H::Event>(data.as_bytes()));
+        match catch_unwind(read) {
+            Ok(read) => read.map(drop).map_err(Failure::permanent),
             Err(_) => Err(Failure::permanent(PanickedOnRead(H::Event::TYPE))),
         }
     }

@@ -1,13 +1,15 @@
 //! Attempts as rows, and caution after an instance that did not end by itself: one of its messages may have killed it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use kafka::Record;
+use kafka::{Reason, Record};
+use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
 use tokio::sync::{Mutex, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::letters::{FailedAttempt, dead_from};
 use crate::partitions::{Assignment, TopicPartition};
 
 /// What a subscription remembers of earlier attempts, by partition.
@@ -28,6 +30,8 @@ pub(crate) struct Histories {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     attempts: HashMap<i64, Attempted>,
+    /// Offsets and times of records that are dead letters.
+    dead: HashSet<(i64, i64)>,
     caution: AtomicUsize,
 }
 
@@ -40,6 +44,13 @@ pub(crate) struct Attempted {
 impl History {
     pub(crate) fn of(&self, offset: i64) -> Attempted {
         self.attempts.get(&offset).cloned().unwrap_or_default()
+    }
+
+    /// Whether a record is a dead letter.
+    pub(crate) fn is_dead(&self, record: &Record) -> bool {
+        // Most partitions have none.
+        !self.dead.is_empty()
+            && self.dead.contains(&(record.offset, record.timestamp.unwrap_or(-1)))
     }
 
     /// Whether messages are to be marked before they are handled.
@@ -67,8 +78,9 @@ impl Histories {
         &self.instance
     }
 
-    /// Returns the history of an assigned partition, which is read once for each assignment.
-    pub(crate) async fn of(&self, of: Assignment<'_>) -> sqlx::Result<Arc<History>> {
+    /// Returns the history of an assigned partition, which is read once for each assignment. Everything before `position` is
+    /// finished.
+    pub(crate) async fn of(&self, of: Assignment<'_>, position: i64) -> sqlx::Result<Arc<History>> {
         if let Some(known) = self.known(of) {
             return Ok(known);
         }
@@ -76,7 +88,7 @@ impl Histories {
         if let Some(known) = self.known(of) {
             return Ok(known);
         }
-        let history = Arc::new(self.load(of.partition).await?);
+        let history = Arc::new(self.load(of.partition, position).await?);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(of.partition.clone(), (of.epoch, Arc::clone(&history)));
         Ok(history)
@@ -88,7 +100,11 @@ impl Histories {
         (*epoch == of.epoch).then(|| Arc::clone(history))
     }
 
-    async fn load(&self, (topic, partition): &TopicPartition) -> sqlx::Result<History> {
+    async fn load(
+        &self,
+        (topic, partition): &TopicPartition,
+        position: i64,
+    ) -> sqlx::Result<History> {
         let (before, near_memory_limit) = self.instance_before(topic, *partition).await?;
         let ended_well = before.is_none_or(|before| before == self.instance);
         let was_killed_for_memory = !ended_well && near_memory_limit;
@@ -137,7 +153,8 @@ impl Histories {
             );
             self.caution
         };
-        Ok(History { attempts, caution: AtomicUsize::new(caution) })
+        let dead = dead_from(&self.pool, &self.subscription, topic, *partition, position).await?;
+        Ok(History { attempts, dead, caution: AtomicUsize::new(caution) })
     }
 
     /// Returns which instance worked on a partition and did not leave it in good order, and whether it was near its memory
@@ -191,20 +208,23 @@ impl Histories {
         &self,
         record: &Record,
         times: u32,
-        reason: Option<&str>,
+        reason: Option<&Reason>,
     ) -> sqlx::Result<()> {
+        let failures: Vec<_> = reason.iter().map(|it| FailedAttempt::new(it, None)).collect();
         sqlx::query(
-            r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason)
-               values ($1, $2, $3, $4, $5, $6)
+            r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason, failures)
+               values ($1, $2, $3, $4, $5, $6, $7)
                on conflict (subscription, topic, partition, "offset") do update
-                   set attempts = greatest(it.attempts, excluded.attempts), reason = excluded.reason, last_at = clock_timestamp()"#,
+                   set attempts = greatest(it.attempts, excluded.attempts), reason = excluded.reason,
+                       failures = it.failures || excluded.failures, last_at = clock_timestamp()"#,
         )
         .bind(&self.subscription)
         .bind(&record.topic)
         .bind(record.partition)
         .bind(record.offset)
         .bind(i32::try_from(times).unwrap_or(i32::MAX))
-        .bind(reason)
+        .bind(reason.map(|it| &*it.message))
+        .bind(Json(failures))
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -225,11 +245,6 @@ impl Histories {
         .execute(&self.pool)
         .await?;
         Ok(())
-    }
-
-    /// Forgets the attempts at a message that is a dead letter.
-    pub(crate) async fn forget(&self, record: &Record) -> sqlx::Result<()> {
-        forget(&self.pool, &self.subscription, &[record]).await
     }
 
     /// This instance gave partitions up, in good order.

@@ -107,7 +107,7 @@ impl Lane {
                 Read::Revoked => continue,
                 Read::Shutdown => return,
             };
-            if taken.is_ignored() {
+            if taken.is_passed_over() {
                 // Nothing is done about it, so nothing need be done before it.
                 self.settle_one(taken).await;
             } else if self.pipeline.judge.must_be_alone(&taken) {

@@ -4,7 +4,6 @@ mod attempt;
 mod breaker;
 mod consumer;
 mod database;
-mod dead_letters;
 mod dropping;
 mod failure;
 mod faults;
@@ -17,6 +16,7 @@ mod instruments;
 mod intake;
 mod keeper;
 mod lane;
+mod letters;
 mod memory;
 mod memory_limit;
 mod message;
@@ -26,7 +26,6 @@ mod partitions;
 mod pipeline;
 mod probe;
 mod reader;
-mod replay;
 mod retention;
 mod run;
 mod scan;
@@ -44,10 +43,16 @@ pub use failure::{Class, Failure};
 pub use faults::{Fault, FaultKind, Faults};
 pub use feed::Feed;
 pub use handler::{Handler, Received};
+pub use letters::{
+    Bytes, Edit, GroupStatus, Header, Letter, LetterFilter, LetterGroup, LetterStatus,
+    LetterSummary, Letters, LettersError, NewReplay, Page, Replay, ReplayDetails, ReplayFailures,
+    ReplayOutcomes, ReplayedLetter, Selection, cancel_replay, discard_letters, erase_letters,
+    letter, letter_groups, letters, pause_replay, replay, replayed_letters, replays,
+    restore_letters, resume_replay, set_letter_group,
+};
 pub use memory::MemoryBudget;
 pub use options::{Options, OptionsError};
 pub use outcome::Outcome;
-pub use replay::{Replayed, recovered, replayed};
 pub use standing::{Breaker, Instance, Pause, Standing, pause, resume, standing};
 pub use status::{State, Status};
 pub use subscription::Subscription;

@@ -12,7 +12,6 @@ use crate::failure::Failure;
 use crate::handler::{Decoded, Erased};
 use crate::history::History;
 use crate::partitions::Ticket;
-use crate::replay::Replay;
 use crate::status::Held;
 use crate::subscription::{Mode, Route, Subscription};
 
@@ -21,10 +20,15 @@ pub(crate) type KeyHash = u64;
 
 /// Returns the hash of what keeps records in order: the key, or the partition for those without one.
 pub(crate) fn key_hash(record: &Record) -> KeyHash {
+    hash_of_key(record.key.as_deref(), &record.topic, record.partition)
+}
+
+/// Does the same for a record of which no more is at hand.
+pub(crate) fn hash_of_key(key: Option<&[u8]>, topic: &str, partition: i32) -> KeyHash {
     let mut hasher = DefaultHasher::new();
-    match &record.key {
+    match key {
         Some(key) => key.hash(&mut hasher),
-        None => (&record.topic, record.partition).hash(&mut hasher),
+        None => (topic, partition).hash(&mut hasher),
     }
     hasher.finish()
 }
@@ -58,7 +62,6 @@ pub(crate) struct Taken {
     pub(crate) retries: u32,
     /// What has been in its way since when, if something is.
     pub(crate) conflict: Option<Conflict>,
-    pub(crate) replay: Option<Replay>,
     pub(crate) content: Content,
     /// Open until the message is settled; attempts that fail are recorded as span events.
     pub(crate) span: Span,
@@ -81,15 +84,16 @@ impl Taken {
         self.queued.key_hash()
     }
 
-    pub(crate) fn is_ignored(&self) -> bool {
-        matches!(self.content, Content::Ignored)
+    /// Whether nothing is done about it.
+    pub(crate) fn is_passed_over(&self) -> bool {
+        matches!(self.content, Content::Ignored | Content::Buried)
     }
 
     /// The attributes of its event, if it is one that a handler is for.
     pub(crate) fn envelope(&self) -> Option<&Envelope> {
         match &self.content {
             Content::Event(message) => Some(message.envelope()),
-            Content::Ignored | Content::Unreadable(_) => None,
+            Content::Ignored | Content::Buried | Content::Unreadable(_) => None,
         }
     }
 }
@@ -120,6 +124,8 @@ pub(crate) enum Content {
     Event(Message),
     /// An event of a type that the subscription ignores.
     Ignored,
+    /// It is a dead letter already, and comes again because something before it is not finished.
+    Buried,
     /// No event, or none that a handler is for. It never will be.
     Unreadable(Failure),
 }
@@ -140,10 +146,10 @@ enum Unroutable {
 }
 
 impl Content {
-    /// Finds the handler of an event, and reads its data for it.
+    /// Finds the handler of an event, and reads its data for it. `topic` is without the prefix.
     pub(crate) fn read(
         decoded: Result<RawEvent<'_>, DecodeError>,
-        origin: &Origin<'_>,
+        topic: &str,
         subscription: &Subscription,
         span: &Span,
     ) -> Self {
@@ -152,15 +158,11 @@ impl Content {
             Err(error) => return Self::Unreadable(Failure::permanent(error)),
         };
         let event_type = &event.envelope.event_type;
-        let route = match origin {
-            Origin::Topic(topic) => subscription.route_on(topic, event_type),
-            Origin::Unknown => subscription.route_of(event_type),
-        };
-        let Some(route) = route else {
+        let Some(route) = subscription.route_on(topic, event_type) else {
             if subscription.ignores_unknown() {
                 return Self::Ignored;
             }
-            let (event_type, topic) = (event_type.clone(), origin.to_string());
+            let (event_type, topic) = (event_type.clone(), topic.to_owned());
             return Self::Unreadable(Failure::permanent(Unroutable::NoHandler {
                 event_type,
                 topic,
@@ -230,23 +232,5 @@ fn log_ignored(event: &RawEvent<'_>, span: &Span) {
             correlation_id = event.envelope.correlation_id.as_str(),
             "unusable attribute ignored"
         );
-    }
-}
-
-/// Where an event came from.
-#[derive(Clone, Debug)]
-pub(crate) enum Origin<'a> {
-    /// A topic, without the prefix.
-    Topic(&'a str),
-    /// It was sent to the retry topic by hand.
-    Unknown,
-}
-
-impl std::fmt::Display for Origin<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Topic(topic) => f.write_str(topic),
-            Self::Unknown => f.write_str("of replays"),
-        }
     }
 }

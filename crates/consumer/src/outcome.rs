@@ -9,13 +9,11 @@ pub enum Outcome {
     Superseded,
     /// Its type has no handler, and the subscription ignores such types.
     Ignored,
-    /// It was replayed in vain too often, and stays a dead letter.
-    Parked,
 }
 
 impl Outcome {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Processed, Self::Duplicate, Self::Superseded, Self::Ignored, Self::Parked];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Processed, Self::Duplicate, Self::Superseded, Self::Ignored];
 
     /// Returns its name in the inbox, in logs and in metrics.
     pub fn as_str(self) -> &'static str {
@@ -24,7 +22,6 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Superseded => "superseded",
             Self::Ignored => "ignored",
-            Self::Parked => "parked",
         }
     }
 }

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka::Reason;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::breaker::{Breakers, Counted};
 use crate::database::{Database, Probed};
-use crate::dead_letters::DeadLetters;
 use crate::failure::Class;
 use crate::instruments::Instruments;
+use crate::letters::{Graveyard, LetterReason};
 use crate::message::{KeyHash, Queued, Taken};
 use crate::options::Options;
 use crate::partitions::{InProgress, Partitions};
@@ -32,7 +31,7 @@ const READ_AGAIN: Duration = Duration::from_millis(250);
 pub(crate) struct Pipeline {
     pub(crate) reader: Reader,
     pub(crate) judge: Judge,
-    pub(crate) dead_letters: DeadLetters,
+    pub(crate) graveyard: Graveyard,
     pub(crate) database: Database,
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) partitions: Arc<Partitions>,
@@ -87,7 +86,9 @@ impl Pipeline {
             if !self.partitions.has(&queued.ticket) {
                 return Read::Revoked;
             }
-            match self.reader.history(&queued).await {
+            // Nothing taken yet means that this record is the first.
+            let position = self.partitions.position(queued.ticket.assignment().partition);
+            match self.reader.history(&queued, position.unwrap_or(queued.record.offset)).await {
                 Ok(history) => return Read::Taken(Box::new(self.reader.read(queued, history))),
                 Err(error) => {
                     if shown.is_none() {
@@ -167,7 +168,7 @@ impl Pipeline {
             Verdict::Exhausted(failure) => {
                 let Some(letter) = taken.first() else { return Next::Nothing };
                 match self.breakers.count(letter, &failure).await {
-                    Ok(Counted::Letter) => self.bury(failure.reason(), taken, begun).await,
+                    Ok(Counted::Letter) => self.bury(&(&failure).into(), taken, begun).await,
                     Ok(Counted::Open) => withhold(taken),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
@@ -176,17 +177,24 @@ impl Pipeline {
                     }
                 }
             }
-            Verdict::DeadLetter(reason) => self.bury(reason, taken, begun).await,
+            Verdict::DeadLetter(why) => self.bury(&why, taken, begun).await,
         }
     }
 
-    async fn bury(&self, reason: Reason, taken: Vec<Taken>, begun: Vec<InProgress>) -> Next {
-        if let [letter] = &*taken
-            && self.dead_letters.write_through(letter, reason, &self.shutdown).await
-        {
-            finish(&taken, begun);
+    /// Makes a message a dead letter. One that can't be written is attempted again: the database is asked then what is wrong.
+    async fn bury(&self, why: &LetterReason, taken: Vec<Taken>, begun: Vec<InProgress>) -> Next {
+        let Some(letter) = taken.first() else { return Next::Nothing };
+        match self.graveyard.bury(letter, why).await {
+            Ok(()) => {
+                finish(&taken, begun);
+                Next::Nothing
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "dead letter not written, its message is attempted again");
+                withhold(taken)
+            }
         }
-        Next::Nothing
     }
 
     /// Attempts a message while nothing is consumed, to find out whether others would succeed. Returns `None` if it belongs

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use crate::letters;
 use crate::options::Options;
 use crate::status::Status;
 
@@ -114,7 +115,10 @@ async fn prune_once(
     retention: Option<Duration>,
 ) -> sqlx::Result<u64> {
     prune_standing(pool, subscription).await?;
-    let Some(retention) = retention else { return Ok(0) };
+    let Some(retention) = retention else {
+        letters::prune(pool, subscription, CHUNK).await?;
+        return Ok(0);
+    };
     let seconds = retention.as_secs_f64();
     let pruned = prune_inbox(pool, subscription, seconds).await?;
     // Attempts at messages that no topic holds any more.
@@ -129,6 +133,7 @@ async fn prune_once(
         .bind(limit)
     })
     .await?;
+    letters::prune(pool, subscription, CHUNK).await?;
     Ok(pruned)
 }
 

@@ -15,11 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::consumer::Consumer;
 use crate::database::{Database, Probed};
-use crate::dead_letters::DeadLetters;
 use crate::history::Histories;
 use crate::intake::{Context, Inlet, Intake};
 use crate::keeper::{Keeper, Orders};
 use crate::lane::Lane;
+use crate::letters::{Copies, Graveyard, Replayer};
 use crate::message::Queued;
 use crate::partitions::{Partitions, TopicPartition};
 use crate::pipeline::Pipeline;
@@ -65,11 +65,14 @@ impl Consumer {
     pub async fn run(self, shutdown: CancellationToken) {
         let (keeper, ended) = (Keeper::new(&self), CancellationToken::new());
         let orders = keeper.orders();
-        let consuming = async {
-            restart_until_shutdown(&self, &orders, shutdown).await;
+        let copies = Copies::new(&self, Arc::clone(&self.buried), shutdown.clone());
+        let replayer = Replayer::new(&self, Arc::clone(&self.replay_requested), shutdown.clone());
+        let working = async {
+            let consuming = restart_until_shutdown(&self, &orders, shutdown);
+            tokio::join!(consuming, copies.run(), replayer.run());
             ended.cancel();
         };
-        tokio::join!(consuming, keeper.run(ended.clone()));
+        tokio::join!(working, keeper.run(ended.clone()));
         self.status.stop();
     }
 }
@@ -145,7 +148,7 @@ async fn once(
     // However this ends, also by being dropped: the polling thread must not outlive it.
     let _ends = run.clone().drop_guard();
     let partitions = Arc::new(Partitions::default());
-    let pipeline = Arc::new(pipeline(consumer, orders, Arc::clone(&partitions), run.clone())?);
+    let pipeline = Arc::new(pipeline(consumer, orders, Arc::clone(&partitions), run.clone()));
     let tasks = TaskTracker::new();
     let panicked = Arc::default();
     let lanes = spawn_lanes(consumer.options.lanes, &pipeline, &run, &tasks, &panicked);
@@ -322,18 +325,17 @@ fn pipeline(
     orders: &Orders,
     partitions: Arc<Partitions>,
     shutdown: CancellationToken,
-) -> Result<Pipeline, KafkaError> {
+) -> Pipeline {
     let Consumer { subscription, pool, kafka, options, instruments, status, .. } = consumer;
     let histories = consumer.histories();
-    let dead_letters = DeadLetters::new(
-        kafka,
-        &consumer.group(),
-        pool.clone(),
-        Arc::clone(&histories),
-        instruments.clone(),
-        status.clone(),
-    )?;
-    Ok(Pipeline {
+    let graveyard = Graveyard {
+        pool: pool.clone(),
+        group: consumer.group(),
+        inbox_retention: options.inbox_retention,
+        instruments: instruments.clone(),
+        buried: Arc::clone(&consumer.buried),
+    };
+    Pipeline {
         reader: Reader::new(Arc::clone(subscription), Arc::clone(&histories), kafka.clone()),
         judge: Judge::new(
             consumer.attempts(),
@@ -341,7 +343,7 @@ fn pipeline(
             options.clone(),
             status.clone(),
         ),
-        dead_letters,
+        graveyard,
         database: database(consumer, shutdown.clone()),
         breakers: Arc::clone(&orders.breakers),
         places: Semaphore::new(options.lanes),
@@ -352,7 +354,7 @@ fn pipeline(
         options: options.clone(),
         instruments: instruments.clone(),
         shutdown,
-    })
+    }
 }
 
 /// Waits for the lanes, and notes that this instance ended in good order if it did.

@@ -6,20 +6,66 @@ use envelope::{Envelope, TenantId};
 use kafka::Record;
 use telemetry::TraceContext;
 use tracing::{Span, field};
+use uuid::Uuid;
 
 use crate::message::Taken;
-use crate::replay::Replay;
 
-/// The span of a record: a child of the span in which its event was created, and linked to the hop. A replay is a trace of
-/// its own, linked to both. `topic` is without the prefix.
+/// The span of a record: a child of the span in which its event was created, and linked to the hop. `topic` is without the
+/// prefix.
 pub(crate) fn of_record(
     record: &Record,
     envelope: Option<&Envelope>,
     topic: &str,
     group: &str,
-    replay: Option<&Replay>,
 ) -> Span {
-    let span = tracing::info_span!(
+    let span = unconnected(record, envelope, topic, group, None);
+    let (created_in, hop) = contexts(record, envelope);
+    if let Some(created_in) = created_in.as_ref().or(hop.as_ref()) {
+        created_in.set_parent(&span);
+    }
+    if let Some(hop) = hop {
+        hop.link(&span);
+    }
+    span
+}
+
+/// The span of a dead letter that is replayed: a trace of its own, linked to where the event was created, and to the hop.
+pub(crate) fn of_replay(
+    record: &Record,
+    envelope: Option<&Envelope>,
+    topic: &str,
+    group: &str,
+    replay: Uuid,
+) -> Span {
+    let span = unconnected(record, envelope, topic, group, Some(replay));
+    let (created_in, hop) = contexts(record, envelope);
+    for context in [created_in, hop].into_iter().flatten() {
+        context.link(&span);
+    }
+    span
+}
+
+fn contexts(
+    record: &Record,
+    envelope: Option<&Envelope>,
+) -> (Option<TraceContext>, Option<TraceContext>) {
+    let created_in = envelope
+        .and_then(|it| Some(TraceContext::new(it.traceparent.as_ref()?, it.tracestate.as_deref())));
+    let hop = record
+        .text_header("traceparent")
+        .map(|parent| TraceContext::new(parent, record.text_header("tracestate")));
+    (created_in, hop)
+}
+
+fn unconnected(
+    record: &Record,
+    envelope: Option<&Envelope>,
+    topic: &str,
+    group: &str,
+    replay: Option<Uuid>,
+) -> Span {
+    tracing::info_span!(
+        parent: None,
         "process",
         otel.name = format!("process {topic}"),
         otel.kind = "consumer",
@@ -33,26 +79,12 @@ pub(crate) fn of_record(
         messaging.consumer.group.name = group,
         messaging.message.id = envelope.map(|it| it.id.as_str()),
         messaging.message.conversation_id = envelope.map(|it| it.correlation_id.as_str()),
-        replay_id = replay.map(Replay::id),
+        replay_id = replay.map(|it| it.to_string()),
         event_id = field::Empty,
         correlation_id = field::Empty,
         tenant_id = field::Empty,
         error.r#type = field::Empty,
-    );
-    let created_in = envelope
-        .and_then(|it| Some(TraceContext::new(it.traceparent.as_ref()?, it.tracestate.as_deref())));
-    let hop = record
-        .text_header("traceparent")
-        .map(|parent| TraceContext::new(parent, record.text_header("tracestate")));
-    match created_in.as_ref().or(hop.as_ref()) {
-        Some(created_in) if replay.is_some() => created_in.link(&span),
-        Some(created_in) => created_in.set_parent(&span),
-        None => {}
-    }
-    if let Some(hop) = hop {
-        hop.link(&span);
-    }
-    span
+    )
 }
 
 /// The span of a batch, linked to those of its messages.

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use kafka::{
-    Settings, TopicPolicy, TopicProblem, Topics, TopicsError, dead_letter_topic, retry_topic,
-};
+use kafka::{Settings, TopicPolicy, TopicProblem, Topics, TopicsError, dead_letter_topic};
 use tokio_util::sync::CancellationToken;
 
 use crate::status::Status;
@@ -45,13 +43,12 @@ impl SubscribedTopics {
         status: Status,
     ) -> Self {
         let group = subscription.group();
-        let mut owned = vec![retry_topic(&group), dead_letter_topic(&group)];
+        let mut owned = vec![dead_letter_topic(&group)];
         owned.extend_from_slice(subscription.owned());
         let others = subscription.topics();
         let others = others.iter().filter(|name| owned.iter().all(|it| it.name != **name));
         let needed = others.map(|name| (*name).to_owned()).collect();
-        let mut read: Vec<_> = subscription.topics().into_iter().map(str::to_owned).collect();
-        read.push(retry_topic(&group).name.into_owned());
+        let read = subscription.topics().into_iter().map(str::to_owned).collect();
         Self { topics: Topics { owned, needed }, read, group, kafka, policy, status }
     }
 

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kafka::{Reason, Record};
+use kafka::Record;
 use tracing::Instrument;
 
 use crate::attempt::{Attempts, Bookkeeping};
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
+use crate::letters::LetterReason;
 use crate::message::{Conflict, Content, KeyHash, Message, Taken};
 use crate::options::Options;
 use crate::outcome::Outcome;
@@ -35,7 +36,7 @@ pub(crate) enum Verdict {
     /// The database may be unavailable, which a write tells.
     Unavailable(Failure),
     /// It is to be written to the dead letters.
-    DeadLetter(Reason),
+    DeadLetter(LetterReason),
     /// So it is, since its retries are used up, unless too many others of its type had to be for that reason.
     Exhausted(Failure),
 }
@@ -68,11 +69,10 @@ impl Judge {
     }
 
     /// Whether a message can't share a transaction with others: one that failed before, or was under way when a process
-    /// died; a replay, which has an outcome of its own; one that is no event; any, while faults are to strike.
+    /// died; one that is no event; any, while faults are to strike.
     pub(crate) fn must_be_alone(&self, taken: &Taken) -> bool {
         taken.retries > 0
             || taken.conflict.is_some()
-            || taken.replay.is_some()
             || !matches!(taken.content, Content::Event(_))
             || self.attempts.faults.any()
     }
@@ -115,19 +115,15 @@ impl Judge {
     }
 
     async fn judge_one(&self, taken: &mut Taken) -> Verdict {
-        match self.is_parked(taken).await {
-            Ok(true) => return Verdict::Settled,
-            Ok(false) => {}
-            Err(error) => return self.judge_failure(taken, Failure::own(error)).await,
-        }
         let failure = match &taken.content {
-            Content::Ignored => match self.ignore(taken).await {
-                Ok(()) => return Verdict::Settled,
-                Err(error) => Failure::own(error),
-            },
+            Content::Ignored => {
+                self.attempts.instruments.settled(Outcome::Ignored);
+                return Verdict::Settled;
+            }
+            Content::Buried => return Verdict::Settled,
             Content::Unreadable(failure) => {
                 log(failure, taken);
-                return Verdict::DeadLetter(failure.reason());
+                return Verdict::DeadLetter(failure.into());
             }
             // Its last attempt ended the process, or the time for its dead letter.
             Content::Event(_) if taken.retries > self.options.retries => {
@@ -151,7 +147,7 @@ impl Judge {
             }
             Class::Conflict => self.judge_conflict(taken, failure).await,
             Class::Transient => self.judge_transient(taken, failure).await,
-            Class::Permanent => Verdict::DeadLetter(failure.reason()),
+            Class::Permanent => Verdict::DeadLetter((&failure).into()),
         }
     }
 
@@ -199,26 +195,6 @@ impl Judge {
         Verdict::RetryIn(self.options.backoff(taken.retries))
     }
 
-    /// Parks a replay that failed too often before, whatever is to be said of it now.
-    async fn is_parked(&self, taken: &Taken) -> sqlx::Result<bool> {
-        let Some(replay) = &taken.replay else { return Ok(false) };
-        let Attempts { pool, group, instruments, .. } = &self.attempts;
-        let parked = replay.park(pool, group, self.options.max_replays).await?;
-        if parked {
-            instruments.settled(Outcome::Parked);
-        }
-        Ok(parked)
-    }
-
-    async fn ignore(&self, taken: &Taken) -> sqlx::Result<()> {
-        let Attempts { pool, group, instruments, .. } = &self.attempts;
-        if let Some(replay) = &taken.replay {
-            replay.ignored(pool, group).await?;
-        }
-        instruments.settled(Outcome::Ignored);
-        Ok(())
-    }
-
     /// One attempt. With caution, messages are marked before, so that it is known among which of them one killed the
     /// process; and each of those is then alone.
     async fn attempt(&self, taken: &[Taken]) -> Result<Vec<Outcome>, Failure> {
@@ -242,7 +218,7 @@ impl Judge {
         }
         let bookkeeping = Bookkeeping {
             noted: cautious.iter().copied().chain(failed_before).collect(),
-            replay: taken.iter().find_map(|it| it.replay.as_ref()),
+            replaying: None,
             met_conflict: taken.iter().any(|it| it.conflict.is_some()),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
@@ -254,7 +230,7 @@ impl Judge {
     }
 
     async fn note_failure(&self, taken: &Taken, failure: &Failure) {
-        let reason = failure.reason().message;
+        let reason = failure.reason();
         let noted = self.histories.note(taken.record(), taken.retries, Some(&reason));
         if let Err(error) = noted.await {
             // It is counted here as long as this instance has it.
@@ -280,7 +256,7 @@ impl Refusals {
 fn message(taken: &Taken) -> Option<&Message> {
     match &taken.content {
         Content::Event(message) => Some(message),
-        Content::Ignored | Content::Unreadable(_) => None,
+        Content::Ignored | Content::Buried | Content::Unreadable(_) => None,
     }
 }
 

@@ -1,8 +1,6 @@
 //! Dead letters carry the record as it was, and Spring Kafka's headers, so that tools which know those can
 //! read ours (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>).
 
-use std::time::Duration;
-
 use envelope::TopicSpec;
 
 use crate::{Headers, Record};
@@ -17,8 +15,8 @@ const EXCEPTION: &str = "kafka_dlt-exception-fqcn";
 const MESSAGE: &str = "kafka_dlt-exception-message";
 const STACKTRACE: &str = "kafka_dlt-exception-stacktrace";
 
-/// Names one replay of a dead letter, on its way through `<group>.retry`.
-pub const REPLAY_ID: &str = "orderflow-replay-id";
+/// Says of which row a dead letter on a topic is the copy: not one of Spring's.
+pub const LETTER_ID: &str = "kafka_dlt-letter-id";
 
 /// Texts are cut to this, so that a dead letter always fits into its topic.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
@@ -31,14 +29,6 @@ pub fn dead_letter_topic(group: &str) -> TopicSpec {
     TopicSpec::with_name(format!("{group}.dlq").into())
         .partitions(1)
         .kept_for_ever()
-        .max_record_bytes(MAX_RECORD_BYTES)
-}
-
-/// Returns the topic by which a group's dead letters are replayed. The group owns it.
-pub fn retry_topic(group: &str) -> TopicSpec {
-    TopicSpec::with_name(format!("{group}.retry").into())
-        .partitions(1) // They are shared out with those of events; keys run side by side all the same.
-        .retention(Duration::from_hours(7 * 24))
         .max_record_bytes(MAX_RECORD_BYTES)
 }
 
@@ -66,7 +56,7 @@ impl Coordinates {
         }
     }
 
-    /// Those that a dead letter, or a replay of one, carries in its headers.
+    /// Those that a dead letter carries in its headers.
     pub fn carried_by(record: &Record) -> Option<Self> {
         let bytes = |name| {
             record
@@ -125,16 +115,6 @@ impl DeadLetter {
         headers
     }
 
-    /// The headers with which a dead letter is sent to `<group>.retry`: the record's own, where it first lay, and
-    /// the id of this replay. Why it died stays behind.
-    pub fn replay_headers(record: &Record, replay_id: &str) -> Headers {
-        let stays = |name: &str| [EXCEPTION, MESSAGE, STACKTRACE, REPLAY_ID].contains(&name);
-        let mut headers: Headers =
-            record.headers.iter().filter(|(name, _)| !stays(name)).cloned().collect();
-        headers.push((REPLAY_ID.to_owned(), Some(replay_id.as_bytes().to_vec())));
-        headers
-    }
-
     /// Reads what the headers of a dead letter say. None: it is none.
     pub fn read(record: &Record) -> Option<Self> {
         let text = |name| record.text_header(name).unwrap_or_default().to_owned();
@@ -151,7 +131,7 @@ impl DeadLetter {
 }
 
 fn is_ours(header: &str) -> bool {
-    header.starts_with(PREFIX) || header == REPLAY_ID
+    header.starts_with(PREFIX)
 }
 
 /// At most [`MAX_TEXT_BYTES`] of the text, cut between characters.

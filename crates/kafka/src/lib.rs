@@ -10,9 +10,9 @@ mod settings;
 mod topics;
 
 pub use binding::{DecodeError, content_headers, decode};
-pub use dead_letter::{Coordinates, DeadLetter, REPLAY_ID, Reason, dead_letter_topic, retry_topic};
+pub use dead_letter::{Coordinates, DeadLetter, LETTER_ID, Reason, dead_letter_topic};
 pub use envelope::TopicSpec;
-pub use reading::{ReadError, read_to_end};
+pub use reading::{Part, ReadError, read_part, read_to_end};
 pub use record::{Headers, Record, client_headers};
 pub use retention::{RetentionError, longest_kept};
 pub use settings::{Settings, SettingsError};

@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
@@ -25,6 +25,19 @@ pub struct ReadError {
     source: Option<Box<KafkaError>>,
 }
 
+impl ReadError {
+    /// Returns whether there is no such topic.
+    pub fn is_missing_topic(&self) -> bool {
+        let code = self.source.as_ref().and_then(|it| it.rdkafka_error_code());
+        code.is_some_and(|code| {
+            matches!(
+                code,
+                RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition
+            )
+        })
+    }
+}
+
 /// Reads what a topic holds at this moment, by partition and offset. `topic` is the name on the cluster. Joins no group and
 /// commits nothing. Blocks the thread for up to `within`.
 ///
@@ -38,37 +51,103 @@ pub fn read_to_end(
     topic: &str,
     within: Duration,
 ) -> Result<Vec<Record>, ReadError> {
-    let deadline = Instant::now() + within;
-    let failed = |records, source: Option<KafkaError>| {
-        let source = source.map(Box::new);
-        ReadError { topic: topic.to_owned(), within, records, source }
-    };
-    let consumer = reader(settings).map_err(|error| failed(0, Some(error)))?;
-    let mut left = assign(&consumer, topic).map_err(|error| failed(0, Some(error)))?;
-    let (mut records, mut last_error) = (Vec::new(), None);
-    while !left.is_empty() {
-        if Instant::now() > deadline {
-            return Err(failed(records.len(), last_error));
-        }
-        match consumer.poll(POLL) {
-            None => {}
-            Some(Ok(message)) => {
-                let partition = message.partition();
-                let Some(end) = left.get(&partition).copied() else { continue };
-                if message.offset() < end {
-                    records.push(Record::from_message(&message));
-                }
-                if message.offset() + 1 >= end {
-                    left.remove(&partition);
-                }
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => _ = left.remove(&partition),
-            // The client goes on by itself.
-            Some(Err(error)) => last_error = Some(error),
-        }
-    }
+    let reading = Reading { topic, within, from: &[], max_bytes: usize::MAX };
+    let (mut records, _) = reading.read(settings)?;
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
+}
+
+/// Records, and where each partition goes on of which something was read.
+pub type Part = (Vec<Record>, Vec<(i32, i64)>);
+
+/// Reads a part of what a topic holds: from the given offset of each partition on, or its beginning, until `max_bytes` of
+/// records were read, or the end. Returns nothing of either if there is nothing more. See [`read_to_end`].
+///
+/// # Errors
+/// If the topic does not exist, the cluster does not answer, or `within` is over.
+pub fn read_part(
+    settings: &Settings,
+    topic: &str,
+    from: &[(i32, i64)],
+    max_bytes: usize,
+    within: Duration,
+) -> Result<Part, ReadError> {
+    Reading { topic, within, from, max_bytes }.read(settings)
+}
+
+struct Reading<'a> {
+    topic: &'a str,
+    within: Duration,
+    from: &'a [(i32, i64)],
+    max_bytes: usize,
+}
+
+impl Reading<'_> {
+    fn read(&self, settings: &Settings) -> Result<Part, ReadError> {
+        let deadline = Instant::now() + self.within;
+        let consumer = reader(settings).map_err(|error| self.failed(0, Some(error)))?;
+        let mut left = self.assign(&consumer).map_err(|error| self.failed(0, Some(error)))?;
+        let (mut records, mut bytes, mut last_error) = (Vec::new(), 0, None);
+        let mut next = BTreeMap::new();
+        while !left.is_empty() && bytes < self.max_bytes {
+            if Instant::now() > deadline {
+                return Err(self.failed(records.len(), last_error));
+            }
+            match consumer.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(end) = left.get(&partition).copied() else { continue };
+                    if offset < end {
+                        let record = Record::from_message(&message);
+                        bytes += record.size();
+                        records.push(record);
+                    }
+                    next.insert(partition, (offset + 1).min(end));
+                    if offset + 1 >= end {
+                        left.remove(&partition);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    if let Some(end) = left.remove(&partition) {
+                        next.insert(partition, end);
+                    }
+                }
+                // The client goes on by itself.
+                Some(Err(error)) => last_error = Some(error),
+            }
+        }
+        Ok((records, next.into_iter().collect()))
+    }
+
+    fn failed(&self, records: usize, source: Option<KafkaError>) -> ReadError {
+        let (topic, within, source) = (self.topic.to_owned(), self.within, source.map(Box::new));
+        ReadError { topic, within, records, source }
+    }
+
+    /// Assigns all partitions, and returns the end of each of which something is to be read.
+    fn assign(&self, consumer: &BaseConsumer) -> Result<HashMap<i32, i64>, KafkaError> {
+        let metadata = consumer.fetch_metadata(Some(self.topic), ANSWER)?;
+        if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
+            return Err(KafkaError::MetadataFetch(error.into()));
+        }
+        // Dropped before the consumer is: a list that is alive would keep that drop from returning.
+        let mut assigned = TopicPartitionList::new();
+        let mut ends = HashMap::new();
+        for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
+            let id = partition.id();
+            let (low, high) = consumer.fetch_watermarks(self.topic, id, ANSWER)?;
+            let from = self.from.iter().find(|(it, _)| *it == id).map(|(_, offset)| *offset);
+            // Beyond its end: it was made anew.
+            let from = from.filter(|from| (low..=high).contains(from)).unwrap_or(low);
+            if from < high {
+                assigned.add_partition_offset(self.topic, id, Offset::Offset(from))?;
+                ends.insert(id, high);
+            }
+        }
+        consumer.assign(&assigned)?;
+        Ok(ends)
+    }
 }
 
 fn reader(settings: &Settings) -> Result<BaseConsumer, KafkaError> {
@@ -79,24 +158,4 @@ fn reader(settings: &Settings) -> Result<BaseConsumer, KafkaError> {
         .set("enable.partition.eof", "true")
         .set("allow.auto.create.topics", "false");
     config.create()
-}
-
-/// Assigns all partitions from their beginning, and returns the end of each that is not empty.
-fn assign(consumer: &BaseConsumer, topic: &str) -> Result<HashMap<i32, i64>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
-    if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
-        return Err(KafkaError::MetadataFetch(error.into()));
-    }
-    // Dropped before the consumer is: a list that is alive would keep that drop from returning.
-    let mut assigned = TopicPartitionList::new();
-    let mut ends = HashMap::new();
-    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-        assigned.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER)?;
-        if low < high {
-            ends.insert(partition.id(), high);
-        }
-    }
-    consumer.assign(&assigned)?;
-    Ok(ends)
 }

@@ -10,8 +10,8 @@ use crate::{dlq, error::Failure, subscriptions};
 #[derive(Parser)]
 #[command(name = "orderflow")]
 enum Command {
-    /// Dead letters: list them, show one, replay them to the group that failed to process them
-    Dlq(dlq::Arguments),
+    /// Dead letters: list, show, rehearse, replay, edit, discard and restore them
+    Dlq(Box<dlq::Arguments>),
     /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
     Subscriptions(subscriptions::Arguments),
 }
@@ -30,7 +30,7 @@ pub fn main() -> ExitCode {
     };
     let ended = runtime.block_on(async {
         match command {
-            Command::Dlq(arguments) => dlq::run(arguments).await,
+            Command::Dlq(arguments) => dlq::run(*arguments).await,
             Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
         }
     });
@@ -42,5 +42,17 @@ pub fn main() -> ExitCode {
             failure.print();
             ExitCode::from(failure.exit_status())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_all_commands_fit_together() {
+        Command::command().debug_assert();
     }
 }

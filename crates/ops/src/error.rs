@@ -1,23 +1,25 @@
-use std::{
-    io::{self, Write, stderr},
-    time::Duration,
-};
+//! Errors, and how the command prints them.
+
+use std::io::{self, Write, stderr};
 
 use kafka::rdkafka::error::KafkaError;
+
+use crate::plain::plain;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{request} to the admin port")]
-    Http { request: String, source: reqwest::Error },
-    #[error("the admin port answered {request} with {status}: {answer}")]
-    Answer { request: String, status: u16, answer: String },
+    /// No answer came: refused, reset or timed out.
+    #[error("{service} does not answer {request}")]
+    Unreachable { service: String, request: String, source: reqwest::Error },
+    /// A problem of RFC 9457. `detail` is the sentence for the caller.
+    #[error("{detail}")]
+    Problem { service: String, status: u16, detail: String },
+    /// An answer that is not the admin API's.
+    #[error("{service} answered {request} with {status} and not as its admin API does: {answer}")]
+    Answer { service: String, request: String, status: u16, answer: String },
     #[error("{doing}")]
     Kafka { doing: String, source: KafkaError },
-    #[error(transparent)]
-    Read(#[from] kafka::ReadError),
-    #[error("waited {limit:?} in vain: {until}")]
-    TooLate { until: String, limit: Duration },
     /// The arguments can't be used; the text says what to change.
     #[error("{0}")]
     Refused(String),
@@ -31,16 +33,52 @@ impl Error {
         |source| Self::Kafka { doing, source }
     }
 
-    /// Returns what to do next, unless the error says it.
-    fn advice(&self) -> Option<&'static str> {
+    /// Returns `true` if the service may answer later: it is unreachable, restarting or without its database.
+    pub(crate) fn is_unavailable(&self) -> bool {
         match self {
-            Self::Refused(_) | Self::Io(_) => None,
-            Self::Kafka { .. } | Self::Read(_) | Self::TooLate { .. } => {
-                Some("check that Kafka is there and answers, then do this again")
+            Self::Unreachable { .. } => true,
+            Self::Problem { status, .. } | Self::Answer { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+
+    /// Returns `true` if the service knows no such id, group or path.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Problem { status: 404, .. } | Self::Answer { status: 404, .. })
+    }
+
+    /// Returns `true` if the arguments are wrong or name something unknown.
+    fn is_usage(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Problem { status, .. } => matches!(status, 400 | 404 | 422),
+            Self::Answer { status, .. } => *status == 404,
+            _ => false,
+        }
+    }
+
+    /// Returns what to do next, unless the error says it.
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Kafka { .. } => {
+                Some("check --brokers (KAFKA_BROKERS) and --topic, then try again".into())
             }
-            Self::Http { .. } | Self::Answer { .. } => Some(
-                "check that the service is ready (its /readyz and its log say), then do this again",
+            Self::Problem { service, status: 401, .. } => Some(format!(
+                "set OPERATOR_TOKEN, or give --token, to a token of {service}'s OPERATOR_TOKENS"
+            )),
+            Self::Problem { status: 404, .. } => Some(
+                "`orderflow dlq list`, `groups` and `replays` show what there is; --group narrows them".into(),
             ),
+            Self::Answer { service, status: 404, .. } => Some(format!(
+                "check ORDERFLOW_SERVICES or --admin: {service}'s URL must be that of its admin port"
+            )),
+            Self::Problem { service, .. } if self.is_unavailable() => {
+                Some(format!("check {service}'s /readyz and its log, then try again"))
+            }
+            Self::Refused(_) | Self::Io(_) | Self::Problem { .. } => None,
+            Self::Unreachable { service, .. } | Self::Answer { service, .. } => Some(format!(
+                "check that {service} runs and that ORDERFLOW_SERVICES or --admin has its admin port, then try again"
+            )),
         }
     }
 }
@@ -57,28 +95,37 @@ impl Failure {
         Self { step: step.into(), error: Box::new(error.into()) }
     }
 
-    /// Returns the exit status: 2 if the arguments are wrong or name what is not there, else 1.
+    /// Returns the exit status: 2 if the arguments are wrong or name something unknown, else 1.
     pub(crate) fn exit_status(&self) -> u8 {
-        match &*self.error {
-            Error::Refused(_) | Error::Answer { status: 404, .. } => 2,
-            _ => 1,
-        }
+        if self.error.is_usage() { 2 } else { 1 }
     }
 
     /// Prints the step, the chain of causes and the advice to standard error.
     pub(crate) fn print(&self) {
-        let mut lines = vec![format!("orderflow: could not {}", self.step)];
-        lines.push(format!("  {}", self.error));
-        let mut cause = std::error::Error::source(&*self.error);
-        while let Some(error) = cause {
-            lines.push(format!("  because: {error}"));
-            cause = error.source();
+        complain(&self.to_text());
+    }
+
+    fn to_text(&self) -> String {
+        let mut lines = vec![format!("orderflow: could not {}", plain(&self.step))];
+        // A detail may quote a payload, and may have a line for each violation.
+        lines.extend(self.error.to_string().lines().map(|line| format!("  {}", plain(line))));
+        if let Some(cause) = root_cause(&self.error) {
+            lines.push(format!("  because: {}", plain(&cause)));
         }
         if let Some(advice) = self.error.advice() {
             lines.push(format!("\nNext: {advice}"));
         }
-        complain(&lines.join("\n"));
+        lines.join("\n")
     }
+}
+
+/// Returns the last cause of an error: the layers between name the URL again, and the client's functions.
+pub(crate) fn root_cause(error: &Error) -> Option<String> {
+    let mut cause = std::error::Error::source(error)?;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    Some(cause.to_string())
 }
 
 /// Prints a line to standard error. A closed one is ignored, where `eprintln!` panics.
@@ -94,5 +141,38 @@ pub(crate) trait During<T> {
 impl<T, E: Into<Error>> During<T> for Result<T, E> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure> {
         self.map_err(|error| Failure::new(step, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(status: u16) -> Error {
+        let detail = "value: \u{1b}[2J is not of type object\nwhy: missing".to_owned();
+        Error::Problem { service: "billing".into(), status, detail }
+    }
+
+    #[test]
+    fn the_exit_status_tells_usage_from_failure() {
+        for (status, exit) in [(400, 2), (404, 2), (422, 2), (401, 1), (409, 1), (503, 1)] {
+            assert_eq!(Failure::new("replay", problem(status)).exit_status(), exit, "{status}");
+        }
+        assert_eq!(Failure::new("replay", Error::Refused("give --yes".into())).exit_status(), 2);
+    }
+
+    #[test]
+    fn a_detail_can_not_control_the_terminal() {
+        let text = Failure::new("edit it", problem(422)).to_text();
+        assert_eq!(
+            text,
+            "orderflow: could not edit it\n  value: \\x1b[2J is not of type object\n  why: missing"
+        );
+    }
+
+    #[test]
+    fn a_wrong_token_names_the_setting() {
+        let text = Failure::new("show it", problem(401)).to_text();
+        assert!(text.contains("OPERATOR_TOKEN") && text.contains("billing"), "{text}");
     }
 }

@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
-mod admin;
 mod cli;
+mod client;
 mod dlq;
 mod error;
+mod foreign;
 mod output;
-mod records;
+mod plain;
 mod services;
+mod shell;
 mod subscriptions;
 
 pub use cli::main;

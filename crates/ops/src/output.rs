@@ -24,6 +24,11 @@ impl<W> Output<W> {
         Self { to, closed: false }
     }
 
+    /// Returns `true` if nobody reads what is written.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Remembers that the reader is gone, and returns any other error.
     fn unless_closed<T>(&mut self, written: io::Result<T>, dropped: T) -> io::Result<T> {
         match written {

@@ -1,65 +1,202 @@
 //! The services that are operated, and where their admin ports are.
 
+use clap::Args;
+use reqwest::Url;
+
+use crate::client::{Client, Token};
 use crate::error::Error;
 
-/// The admin ports on this machine; see [`admin_of`].
-pub(crate) const LOCAL: &str = "http://127.0.0.1:{port}";
+/// The admin ports on this machine.
+const LOCAL: &str = "http://127.0.0.1:{port}";
 
 /// A service.
-pub(crate) struct Service {
+struct Service {
     /// Its name: the first part of the names of its consumer groups.
-    pub(crate) name: &'static str,
+    name: &'static str,
     /// The port that its admin API listens on, unless `ADMIN_ADDR` says otherwise.
-    pub(crate) admin: u16,
+    admin: u16,
 }
 
-/// The services of this repository. Those of another system are reached with `--admin`.
-pub(crate) const SERVICES: [Service; 4] = [
+/// The services of this repository. Those of another system are named by `ORDERFLOW_SERVICES`.
+const SERVICES: [Service; 4] = [
     Service { name: "order", admin: 9181 },
     Service { name: "billing", admin: 9182 },
     Service { name: "notification", admin: 9183 },
     Service { name: "analytics", admin: 9184 },
 ];
 
-impl Service {
-    /// Returns the URL of its admin port; see [`admin_of`].
-    pub(crate) fn admin_url(&self, pattern: &str) -> String {
-        pattern
-            .trim_end_matches('/')
-            .replace("{service}", self.name)
-            .replace("{port}", &self.admin.to_string())
+/// Where the services are, and who asks.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// The admin port of each service, `order=http://..,billing=http://..`; any instance will do
+    #[arg(long, env = "ORDERFLOW_SERVICES", default_value = "", hide_default_value = true)]
+    #[arg(global = true)]
+    services: String,
+    /// The admin ports, if `ORDERFLOW_SERVICES` names none; `{service}` and `{port}` are filled in
+    #[arg(long, env = "ADMIN_URL", default_value = LOCAL, global = true)]
+    admin: String,
+    /// An operator's token
+    #[arg(long, env = "OPERATOR_TOKEN", default_value = "", hide_env_values = true)]
+    #[arg(hide_default_value = true, global = true)]
+    token: String,
+}
+
+/// The services that can be asked.
+pub(crate) struct Services {
+    clients: Vec<Client>,
+    /// Where a service is that is not among them.
+    pattern: Option<String>,
+    token: Token,
+}
+
+impl Services {
+    /// Reads the arguments. Fails if a URL can't be used or a name is there twice.
+    pub(crate) fn new(target: &Target) -> Result<Self, Error> {
+        let token = Token(target.token.trim().to_owned());
+        if token.0.contains(char::is_control) {
+            return Err(Error::Refused("OPERATOR_TOKEN holds a control character".into()));
+        }
+        let listed = target.services.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let mut services = Self { clients: Vec::new(), pattern: None, token };
+        for entry in listed {
+            let (name, url) = entry.split_once('=').ok_or_else(|| {
+                Error::Refused(format!(
+                    "ORDERFLOW_SERVICES: {entry} is not of the form name=http://.."
+                ))
+            })?;
+            services.add(name.trim(), url.trim())?;
+        }
+        if services.clients.is_empty() {
+            for Service { name, admin } in &SERVICES {
+                services.add(name, &filled(&target.admin, name, &admin.to_string()))?;
+            }
+            services.pattern = Some(target.admin.clone());
+        }
+        Ok(services)
+    }
+
+    fn add(&mut self, name: &str, url: &str) -> Result<(), Error> {
+        if self.clients.iter().any(|known| known.service == name) {
+            return Err(Error::Refused(format!("ORDERFLOW_SERVICES has {name} twice")));
+        }
+        let client = self.client(name, url)?;
+        self.clients.push(client);
+        Ok(())
+    }
+
+    fn client(&self, name: &str, url: &str) -> Result<Client, Error> {
+        let url = url.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"));
+        let url = url.ok_or_else(|| {
+            Error::Refused(format!(
+                "the admin port of {name} is not a URL such as http://127.0.0.1:9182"
+            ))
+        })?;
+        Ok(Client::new(name, url, self.token.clone()))
+    }
+
+    /// Returns all services. Those with the same URL are one: a pattern without a placeholder names a single service.
+    pub(crate) fn all(&self) -> Vec<Client> {
+        let mut all: Vec<Client> = Vec::new();
+        for client in &self.clients {
+            if all.iter().all(|known| known.url != client.url) {
+                all.push(client.clone());
+            }
+        }
+        all
+    }
+
+    /// Returns the service of a group. A group is named after its service: `analytics`, `analytics.2`.
+    pub(crate) fn of_group(&self, group: &str) -> Result<Client, Error> {
+        let name = group.split('.').next().unwrap_or_default();
+        if let Some(client) = self.clients.iter().find(|client| client.service == name) {
+            return Ok(client.clone());
+        }
+        if let Some(pattern) = &self.pattern
+            && !pattern.contains("{port}")
+        {
+            return self.client(name, &filled(pattern, name, ""));
+        }
+        let all: Vec<_> = self.clients.iter().map(|client| &*client.service).collect();
+        Err(Error::Refused(format!(
+            "no service is called {name}, after which the group {group} would be named; there are {}. \
+             ORDERFLOW_SERVICES names others",
+            all.join(", ")
+        )))
+    }
+
+    /// Returns the service of a group, or all if none is given.
+    pub(crate) fn chosen(&self, group: Option<&str>) -> Result<Vec<Client>, Error> {
+        group.map_or_else(|| Ok(self.all()), |group| Ok(vec![self.of_group(group)?]))
     }
 }
 
-/// Returns the URL of the admin port of a group's service: the pattern, with the service's name for `{service}` and its
-/// port for `{port}`. A group is named after its service: `analytics`, `analytics.2`.
-pub(crate) fn admin_of(pattern: &str, group: &str) -> Result<String, Error> {
-    let name = group.split('.').next().unwrap_or_default();
-    if let Some(known) = SERVICES.iter().find(|service| service.name == name) {
-        return Ok(known.admin_url(pattern));
+impl Services {
+    /// Asks the service of a group, or all until one knows the answer.
+    ///
+    /// Fails with 404 if each of them answered so, else with another service's error: that one may know.
+    pub(crate) async fn find<T>(
+        &self,
+        group: Option<&str>,
+        ask: impl AsyncFn(&Client) -> Result<T, Error>,
+    ) -> Result<(Client, T), Error> {
+        let mut failed: Option<Error> = None;
+        for client in self.chosen(group)? {
+            match ask(&client).await {
+                Ok(found) => return Ok((client, found)),
+                Err(error) if failed.as_ref().is_none_or(Error::is_not_found) => {
+                    failed = Some(error);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::Refused("there is no service to ask".into())))
     }
-    if !pattern.contains("{port}") {
-        return Ok(pattern.trim_end_matches('/').replace("{service}", name));
-    }
-    let all: Vec<_> = SERVICES.iter().map(|service| service.name).collect();
-    let all = all.join(", ");
-    Err(Error::Refused(format!(
-        "no service has the group {group}; there are {all}, and for another one give --admin"
-    )))
+}
+
+fn filled(pattern: &str, name: &str, port: &str) -> String {
+    pattern.replace("{service}", name).replace("{port}", port)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
+    fn services(services: &str, admin: &str) -> Result<Services, Error> {
+        let target =
+            Target { services: services.into(), admin: admin.into(), token: String::new() };
+        Services::new(&target)
+    }
+
+    fn url_of(services: &Services, group: &str) -> String {
+        services.of_group(group).unwrap().url.to_string()
+    }
+
     #[test]
     fn the_admin_port_is_that_of_the_groups_service() {
-        let by_name = "http://{service}:{port}/";
-        assert_eq!(admin_of(LOCAL, "billing").unwrap(), "http://127.0.0.1:9182");
-        assert_eq!(admin_of(by_name, "analytics.2").unwrap(), "http://analytics:9184");
-        assert_eq!(admin_of("http://there:1", "else").unwrap(), "http://there:1");
-        let error = admin_of(by_name, "else").unwrap_err();
-        assert!(error.to_string().contains("--admin"), "{error}");
+        assert_eq!(url_of(&services("", LOCAL).unwrap(), "billing"), "http://127.0.0.1:9182/");
+        let by_name = services("", "http://{service}:{port}/").unwrap();
+        assert_eq!(url_of(&by_name, "analytics.2"), "http://analytics:9184/");
+        assert!(by_name.of_group("else").unwrap_err().to_string().contains("ORDERFLOW_SERVICES"));
+        let one = services("", "http://there:1").unwrap();
+        assert_eq!(url_of(&one, "else"), "http://there:1/");
+        assert_eq!(one.all().len(), 1);
+    }
+
+    #[test]
+    fn a_list_of_services_replaces_the_local_ones() {
+        let named = services(" parcel=http://p:1/base, depot=https://d:2,", LOCAL).unwrap();
+        assert_eq!(url_of(&named, "parcel.3"), "http://p:1/base");
+        assert_eq!(named.all().len(), 2);
+        assert!(named.of_group("billing").is_err());
+    }
+
+    #[test]
+    fn a_list_that_can_not_be_used_is_refused() {
+        for (list, says) in
+            [("parcel", "name=http"), ("a=b", "not a URL"), ("a=http://x,a=http://y", "twice")]
+        {
+            let error = services(list, LOCAL).err().unwrap().to_string();
+            assert!(error.contains(says), "{list}: {error}");
+        }
     }
 }

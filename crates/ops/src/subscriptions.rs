@@ -1,15 +1,14 @@
 //! Subscriptions: what is consumed, by which instances, and what holds it up.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::admin::{self, Subscription};
+use crate::client::Subscription;
 use crate::error::{During, Error, Failure, complain};
 use crate::output::Output;
-use crate::services::{LOCAL, SERVICES, admin_of};
+use crate::services::{Services, Target};
 
 /// The state of a subscription that is well.
 const RUNNING: &str = "running";
@@ -17,12 +16,8 @@ const RUNNING: &str = "running";
 /// The arguments of `orderflow subscriptions`.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The admin ports; `{service}` and `{port}` are filled in
-    #[arg(long, env = "ADMIN_URL", default_value = LOCAL, global = true)]
-    admin: String,
-    /// An operator's token
-    #[arg(long, env = "OPERATOR_TOKEN", default_value = "", hide_env_values = true, global = true)]
-    token: String,
+    #[command(flatten)]
+    target: Target,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -51,18 +46,18 @@ struct Act {
 
 /// Returns the exit status: 1 if a subscription does not run, or a service does not answer.
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
-    let Arguments { admin, token, command } = arguments;
+    let Arguments { target, command } = arguments;
+    let services = Services::new(&target).during("find the services")?;
     let (act, name) = match command {
-        None | Some(Command::List) => return list(&admin).await,
+        None | Some(Command::List) => return list(&services).await,
         Some(Command::Pause(act)) => (act, "pause"),
         Some(Command::Resume(act)) => (act, "resume"),
         Some(Command::Drop(act)) => (act, "drop"),
     };
     let Act { group, why } = act;
     let step = format!("{name} {group}");
-    let admin = admin_of(&admin, &group).during(&*step)?;
-    let answer = admin::act_on_subscription(&admin, &token, &group, name, &why).await;
-    let answer = answer.during(&*step)?;
+    let client = services.of_group(&group).during(&*step)?;
+    let answer = client.change_subscription(&group, name, &why).await.during(&*step)?;
     writeln!(Output::stdout(), "{}", done(name, &group, &answer)).during(step)?;
     Ok(0)
 }
@@ -75,17 +70,11 @@ fn done(act: &str, group: &str, answer: &Value) -> String {
     }
 }
 
-async fn list(pattern: &str) -> Result<u8, Failure> {
+async fn list(services: &Services) -> Result<u8, Failure> {
     let mut out = Output::stdout();
     let mut is_well = true;
-    // Without a placeholder in the pattern they are all the same one.
-    let mut asked = BTreeSet::new();
-    for service in &SERVICES {
-        let url = service.admin_url(pattern);
-        if !asked.insert(url.clone()) {
-            continue;
-        }
-        match admin::subscriptions(&url).await {
+    for client in services.all() {
+        match client.subscriptions().await {
             Ok(subscriptions) => {
                 for subscription in subscriptions {
                     let states = subscription.instances.iter().map(|it| &it.state);
@@ -95,7 +84,7 @@ async fn list(pattern: &str) -> Result<u8, Failure> {
             }
             Err(error) => {
                 is_well = false;
-                complain(&format!("{} does not tell: {error}", service.name));
+                complain(&format!("{error}; its subscriptions are missing here"));
             }
         }
     }

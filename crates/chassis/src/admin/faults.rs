@@ -11,6 +11,7 @@ use consumer::Fault;
 use serde::Deserialize;
 
 use super::Admin;
+use super::acts::NewAct;
 use super::operator::Operator;
 use super::subscriptions::unknown_subscription;
 use crate::http::{Json, Problem};
@@ -49,12 +50,14 @@ async fn set(
     {
         return Err(Problem::unprocessable("fault.rate must be 0 to 1"));
     }
-    tracing::warn!(
-        subscription = set.subscription,
-        fault = ?set.fault,
-        operator = operator.name,
-        "fault set by an operator"
-    );
-    faults.set(set.fault);
-    Ok(StatusCode::NO_CONTENT)
+    let outcome = match &set.fault {
+        Some(fault) => serde_json::to_string(fault).map_err(Problem::internal)?,
+        None => "no fault".to_owned(),
+    };
+    let act = NewAct { act: "fault.set", target: set.subscription, why: None };
+    let setting = async {
+        faults.set(set.fault);
+        Ok((StatusCode::NO_CONTENT, outcome))
+    };
+    admin.acts.record(&operator, act, setting).await
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Admin;
+use super::acts::NewAct;
 use super::operator::Operator;
 use crate::http::{Path, Problem, Query};
 
@@ -45,18 +46,21 @@ async fn retry(
     operator: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
-    if ::jobs::retry(&admin.pool, id).await? {
-        tracing::warn!(job_id = %id, operator = operator.name, "failed job retried by an operator");
-        admin.jobs.wake();
-        return Ok(StatusCode::ACCEPTED);
-    }
-    Err(match ::jobs::find(&admin.pool, id).await? {
-        None => unknown(id),
-        Some(job) if job.record.failed_at.is_none() => {
-            Problem::conflict("this job has not failed: it waits or runs")
+    let act = NewAct { act: "job.retry", target: id.to_string(), why: None };
+    let retrying = async {
+        if ::jobs::retry(&admin.pool, id).await? {
+            admin.jobs.wake();
+            return Ok((StatusCode::ACCEPTED, "retried".to_owned()));
         }
-        Some(_) => Problem::conflict("another job of its unique key waits or runs"),
-    })
+        Err(match ::jobs::find(&admin.pool, id).await? {
+            None => unknown(id),
+            Some(job) if job.record.failed_at.is_none() => {
+                Problem::conflict("this job has not failed: it waits or runs")
+            }
+            Some(_) => Problem::conflict("another job of its unique key waits or runs"),
+        })
+    };
+    admin.acts.record(&operator, act, retrying).await
 }
 
 async fn discard(
@@ -64,14 +68,17 @@ async fn discard(
     operator: Operator,
     Path(id): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
-    if ::jobs::discard(&admin.pool, id).await? {
-        tracing::warn!(job_id = %id, operator = operator.name, "job discarded by an operator");
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    Err(match ::jobs::find(&admin.pool, id).await? {
-        None => unknown(id),
-        Some(_) => Problem::conflict("this job runs; try again when it has ended"),
-    })
+    let act = NewAct { act: "job.discard", target: id.to_string(), why: None };
+    let discarding = async {
+        if ::jobs::discard(&admin.pool, id).await? {
+            return Ok((StatusCode::NO_CONTENT, "discarded".to_owned()));
+        }
+        Err(match ::jobs::find(&admin.pool, id).await? {
+            None => unknown(id),
+            Some(_) => Problem::conflict("this job runs; try again when it has ended"),
+        })
+    };
+    admin.acts.record(&operator, act, discarding).await
 }
 
 fn unknown(id: Uuid) -> Problem {

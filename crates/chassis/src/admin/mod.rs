@@ -1,10 +1,14 @@
 //! The admin port: what operators and their tools ask and change. Its routes make no spans.
 
+mod acts;
+mod erasures;
 mod faults;
 mod health;
 mod jobs;
+mod letters;
 mod operator;
 mod replays;
+mod request;
 mod subscriptions;
 
 use std::collections::BTreeMap;
@@ -16,11 +20,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json as Body, Router};
-use consumer::Faults;
+use consumer::{Faults, Letters};
 use envelope::CorrelationId;
 use sqlx::PgPool;
 use telemetry::Metrics;
 
+pub(crate) use acts::{Acts, prune as prune_acts};
 pub(crate) use operator::Operators;
 pub(crate) use subscriptions::Subscribed;
 
@@ -28,7 +33,7 @@ pub(crate) use health::{
     ACQUIRE_TIMEOUT, Health, Startup, TopicProblems, kafka_state, probe_kafka,
 };
 
-use crate::http::Problem;
+use crate::http::{Problem, render};
 
 /// State of the admin routes.
 #[derive(Clone)]
@@ -42,6 +47,9 @@ pub(crate) struct Admin {
     pub(crate) operators: Arc<Operators>,
     /// Subscriptions that the service is built with.
     pub(crate) subscriptions: Arc<Vec<Subscribed>>,
+    /// Dead letters of the subscriptions that run here: of none with `SUBSCRIBE=off`.
+    pub(crate) letters: Arc<Vec<Letters>>,
+    pub(crate) acts: Acts,
     /// Faults by subscription. `None` where `FAULTS=off` forbids them.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
 }
@@ -52,6 +60,9 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .merge(acts::routes())
+        .merge(erasures::routes())
+        .merge(letters::routes())
         .merge(replays::routes())
         .merge(subscriptions::routes())
         .merge(jobs::routes());
@@ -60,17 +71,19 @@ pub(crate) fn routes(admin: Admin) -> Router {
     }
     routes
         .fallback(async || Problem::not_found("there is nothing at this path"))
-        .layer(middleware::from_fn(render_problems))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn(serve))
         .with_state(admin)
 }
 
-/// Renders problems. A request to the admin port belongs to no flow, so the correlation id is a new one.
-async fn render_problems(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
-    match response.extensions().get::<Problem>() {
-        Some(problem) => problem.render(CorrelationId::generate().as_str()),
-        None => response,
-    }
+/// Serves a request in a task of its own, so that a caller who hangs up does not leave an act half done, and renders
+/// problems. A request to the admin port belongs to no flow, so the correlation id is a new one.
+async fn serve(request: Request, next: Next) -> Response {
+    let response = match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(panic) => Problem::internal(panic).into_response(),
+    };
+    render(response, &CorrelationId::generate())
 }
 
 async fn ready(State(admin): State<Admin>) -> impl IntoResponse {

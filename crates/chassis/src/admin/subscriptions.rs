@@ -4,14 +4,13 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
 use consumer::{Standing, Status};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Admin;
+use super::acts::NewAct;
 use super::operator::Operator;
+use super::request::{Text, Why};
 use crate::http::{Json, Path, Problem};
-
-/// How long a reason may be, in bytes.
-const MAX_WHY: usize = 500;
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -49,24 +48,6 @@ struct Subscriptions {
     next_cursor: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Why {
-    why: String,
-}
-
-impl Why {
-    /// Returns the reason, or a problem that says how one has to be.
-    fn checked(&self) -> Result<&str, Problem> {
-        let why = self.why.trim();
-        if why.is_empty() || why.len() > MAX_WHY || why.contains('\0') {
-            let rule = format!("why: say it in 1 to {MAX_WHY} bytes of text");
-            return Err(Problem::unprocessable(rule));
-        }
-        Ok(why)
-    }
-}
-
 async fn list(State(admin): State<Admin>) -> Result<Body<Subscriptions>, Problem> {
     let mut subscriptions = Vec::new();
     for subscribed in &*admin.subscriptions {
@@ -90,8 +71,12 @@ async fn pause(
     Json(given): Json<Why>,
 ) -> Result<Body<Subscription>, Problem> {
     let (subscribed, why) = (find(&admin, &group)?, given.checked()?);
-    consumer::pause(&admin.pool, &group, &operator.name, why).await?;
-    tracing::warn!(group, operator = operator.name, why, "subscription paused by an operator");
+    let act = NewAct { act: "subscription.pause", target: group.clone(), why: Some(why) };
+    let pausing = async {
+        consumer::pause(&admin.pool, &group, &operator.name, why).await?;
+        Ok(((), "paused".to_owned()))
+    };
+    admin.acts.record(&operator, act, pausing).await?;
     describe(&admin, subscribed).await.map(Body)
 }
 
@@ -102,9 +87,13 @@ async fn resume(
     Json(given): Json<Why>,
 ) -> Result<Body<Subscription>, Problem> {
     let (subscribed, why) = (find(&admin, &group)?, given.checked()?);
-    if consumer::resume(&admin.pool, &group).await? {
-        tracing::warn!(group, operator = operator.name, why, "subscription resumed by an operator");
-    }
+    let act = NewAct { act: "subscription.resume", target: group.clone(), why: Some(why) };
+    let resuming = async {
+        let was_stopped = consumer::resume(&admin.pool, &group).await?;
+        let outcome = if was_stopped { "resumed" } else { "it was not stopped" };
+        Ok(((), outcome.to_owned()))
+    };
+    admin.acts.record(&operator, act, resuming).await?;
     describe(&admin, subscribed).await.map(Body)
 }
 
@@ -115,38 +104,32 @@ struct Dropped {
     rows: u64,
 }
 
-/// Drops the rows of a group that nobody runs any more: of a generation that was replaced, for instance.
+/// Drops the rows of a group that no instance runs any more: of a generation that was replaced, for instance.
 async fn drop_group(
     State(admin): State<Admin>,
     operator: Operator,
-    Path(group): Path<String>,
+    Path(group): Path<Text>,
     Json(given): Json<Why>,
 ) -> Result<Body<Dropped>, Problem> {
-    let why = given.checked()?;
-    if admin.subscriptions.iter().any(|it| it.group == group) {
-        return Err(Problem::conflict(format!(
-            "this service consumes as {group}; start it without that subscription first"
-        )));
-    }
-    // It goes on if the caller hangs up.
-    let (pool, dropped) = (admin.pool.clone(), group.clone());
-    let dropping = tokio::spawn(async move { consumer::drop_group(&pool, &dropped).await });
-    match dropping.await.map_err(Problem::internal)?? {
-        consumer::Dropped::Running => Err(Problem::conflict(format!(
-            "an instance consumes as {group}, or did a moment ago; end it, wait a minute, and try again"
-        ))),
-        consumer::Dropped::Rows(0) => Err(unknown(&admin, &group)),
-        consumer::Dropped::Rows(rows) => {
-            tracing::warn!(
-                group,
-                rows,
-                operator = operator.name,
-                why,
-                "group dropped by an operator"
-            );
-            Ok(Body(Dropped { group, rows }))
+    let (group, why) = (group.as_str(), given.checked()?);
+    let act = NewAct { act: "subscription.drop", target: group.to_owned(), why: Some(why) };
+    let dropping = async {
+        if admin.subscriptions.iter().any(|it| it.group == group) {
+            return Err(Problem::conflict(format!(
+                "this service consumes as {group}; start it without that subscription first"
+            )));
         }
-    }
+        match consumer::drop_group(&admin.pool, group).await? {
+            consumer::Dropped::Running => Err(Problem::conflict(format!(
+                "an instance consumes as {group}, or did a moment ago; end it, wait a minute, and try again"
+            ))),
+            consumer::Dropped::Rows(0) => Err(unknown(&admin, group)),
+            consumer::Dropped::Rows(rows) => {
+                Ok((Body(Dropped { group: group.to_owned(), rows }), format!("{rows} rows")))
+            }
+        }
+    };
+    admin.acts.record(&operator, act, dropping).await
 }
 
 fn find<'a>(admin: &'a Admin, group: &str) -> Result<&'a Subscribed, Problem> {

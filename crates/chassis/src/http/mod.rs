@@ -10,11 +10,11 @@ mod problem;
 mod request;
 mod server;
 
-pub(crate) use extract::{media_type, read};
+pub(crate) use extract::{Fields, media_type, read};
 pub(crate) use idempotency::prune as prune_idempotency_keys;
 pub(crate) use keys::{Keys, KeysError, Tenants};
 pub(crate) use peer::Senders;
-pub(crate) use request::{OnCompleted, RequestLayer};
+pub(crate) use request::{OnCompleted, RequestLayer, render};
 pub(crate) use server::serve;
 
 pub use at_most::at_most;

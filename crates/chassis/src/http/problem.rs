@@ -58,6 +58,20 @@ impl Problem {
         )
     }
 
+    /// Creates a 405. The router adds the methods that the path has.
+    pub(crate) fn method_not_allowed() -> Self {
+        let title = "Method not allowed";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self

@@ -77,10 +77,7 @@ impl RequestLayer {
     pub(crate) fn wrap(self, routes: Router) -> Router {
         routes
             .fallback(async || Problem::not_found("there is nothing at this path"))
-            .method_not_allowed_fallback(async || {
-                let title = "Method not allowed";
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
-            })
+            .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(middleware::from_fn_with_state(self, serve))
     }
 
@@ -164,7 +161,7 @@ async fn run(next: Next, request: Request, span: &Span) -> Response {
 }
 
 /// Renders the problem that a response carries, and adds the correlation id.
-fn render(response: Response, correlation_id: &CorrelationId) -> Response {
+pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Response {
     let mut response = match response.extensions().get::<Problem>() {
         Some(problem) => {
             let mut rendered = problem.render(correlation_id.as_str());

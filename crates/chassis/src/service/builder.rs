@@ -13,6 +13,7 @@ use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
 use crate::config::{Config, ConfigError};
 use crate::http::{self, CompletedRequest, OnCompleted};
 
@@ -66,11 +67,9 @@ impl Service {
             on_completed: None,
             background: Vec::new(),
         };
-        service.task(
-            "prune idempotency keys",
-            Duration::from_mins(10),
-            http::prune_idempotency_keys,
-        )
+        service
+            .task("prune idempotency keys", Duration::from_mins(10), http::prune_idempotency_keys)
+            .task("prune acts", Duration::from_hours(1), admin::prune_acts)
     }
 
     /// Sets the ports on loopback that the service listens on unless the configuration sets addresses.

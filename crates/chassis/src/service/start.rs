@@ -19,7 +19,7 @@ use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
 use super::migrate::migrate;
 use super::own_topics::ensure_topics;
 use super::running::{DRAIN_INTAKE, RunningService};
-use crate::admin::{self, Admin, Health, Operators, Startup, Subscribed, TopicProblems};
+use crate::admin::{self, Acts, Admin, Health, Operators, Startup, Subscribed, TopicProblems};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
 use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
@@ -207,16 +207,18 @@ impl Start {
         let (startup, started) = watch::channel(Startup::default());
         let (kafka, kafka_state) = admin::kafka_state();
         let (problems, topics) = watch::channel(Vec::new());
+        let consumes = self.config.subscribes();
         let subscribed = work.consumers.iter().map(|consumer| Subscribed {
             group: consumer.group(),
             event_types: consumer.event_types().into_iter().collect(),
             topics: consumer.topics().into_iter().collect(),
-            status: self.config.subscribes().then(|| consumer.status()),
+            status: consumes.then(|| consumer.status()),
         });
         let subscribed: Vec<_> = subscribed.collect();
         let statuses =
             subscribed.iter().filter_map(|it| Some((it.group.clone(), it.status.clone()?)));
         let statuses = statuses.collect();
+        let letters = work.consumers.iter().filter(|_| consumes).map(Consumer::letters);
         let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
         let router = admin::routes(Admin {
             health: Health::new(self.readiness.clone(), kafka_state, topics, statuses, started),
@@ -225,6 +227,8 @@ impl Start {
             jobs: self.parts.jobs.clone(),
             operators: Arc::new(self.settings.operators.clone()),
             subscriptions: Arc::new(subscribed),
+            letters: Arc::new(letters.collect()),
+            acts: Acts::new(self.housekeeping.clone()),
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
         });
         let outlet = &self.running.outlet;

@@ -83,8 +83,12 @@ pub(crate) struct Books {
     pub(crate) inbox: HashSet<EventKey>,
     /// All records, by topic; those of a topic that was deleted come first.
     pub(crate) records: HashMap<&'static str, Vec<Record>>,
-    /// Billing's dead letters, each with where it first lay.
+    /// Billing's dead letters, each with where it first lay: its rows, and their copies on the topic.
     pub(crate) dead: Vec<(Place, Record)>,
+    /// The rows, in their order.
+    pub(crate) letters: Vec<Letter>,
+    /// Where the records of the dead-letter topic first lay, in their order.
+    pub(crate) copies: Vec<Place>,
     /// Records of the dead-letter topic that say nothing of where they come from.
     pub(crate) unreadable_dead: usize,
     /// Where billing goes on.
@@ -95,7 +99,7 @@ impl Books {
     pub(crate) async fn open(scene: &Scene) -> Result<Self, Error> {
         let settings = scene.system.kafka();
         let mut records = HashMap::new();
-        for topic in SAID_OF_ORDERS.into_iter().chain(["billing.retry", SAID_OF_INVOICES]) {
+        for topic in SAID_OF_ORDERS.into_iter().chain([SAID_OF_INVOICES]) {
             records.insert(topic, topics::read_all(&settings, topic)?);
         }
         let mut committed = topics::progress(&settings)?.committed;
@@ -105,11 +109,15 @@ impl Books {
         let lying = topics::read_all(&settings, DEAD_LETTERS)?;
         let all = lying.len();
         let with_origin = |record| Some((topics::origin_of(&record)?, record));
-        let dead: Vec<_> = lying.into_iter().filter_map(with_origin).collect();
+        let mut dead: Vec<_> = lying.into_iter().filter_map(with_origin).collect();
+        let unreadable_dead = all - dead.len();
+        let copies = dead.iter().map(|(place, _)| place.clone()).collect();
         let mut order = scene.system.database("order").await?;
         let mut billing = scene.system.database("billing").await?;
         let mut notification = scene.system.database("notification").await?;
         let mut analytics = scene.system.database("analytics").await?;
+        let letters = letters(&mut billing).await?;
+        dead.extend(letters.iter().map(|it| (it.place(), it.record())));
         let books = Self {
             orders: orders(&mut order).await?,
             placed_twice: placed_twice(&mut order).await?,
@@ -124,8 +132,10 @@ impl Books {
             counted: counted(&mut analytics).await?,
             inbox: inbox(&mut billing).await?,
             records,
-            unreadable_dead: all - dead.len(),
+            unreadable_dead,
             dead,
+            letters,
+            copies,
             committed,
         };
         order.close().await?;
@@ -155,6 +165,45 @@ impl Books {
         let again = |record: &&Record| event_key(record).is_some_and(|key| !seen.insert(key));
         self.of("order.completed").iter().filter(again).count()
     }
+}
+
+/// A dead letter of billing as a row.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct Letter {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    header_names: Vec<String>,
+    header_values: Vec<Option<Vec<u8>>>,
+    pub(crate) status: String,
+}
+
+impl Letter {
+    pub(crate) fn place(&self) -> Place {
+        (self.topic.clone(), self.partition, self.offset)
+    }
+
+    fn record(&self) -> Record {
+        Record {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset: self.offset,
+            timestamp: None,
+            key: self.key.clone(),
+            value: self.value.clone(),
+            headers: self.header_names.iter().cloned().zip(self.header_values.clone()).collect(),
+        }
+    }
+}
+
+async fn letters(billing: &mut PgConnection) -> sqlx::Result<Vec<Letter>> {
+    let letters = sqlx::query_as(
+        r#"select topic, partition, "offset", key, value, header_names, header_values, status
+           from dead_letter where subscription = 'billing' order by seq"#,
+    );
+    letters.fetch_all(billing).await
 }
 
 /// None: the record is no event.

@@ -25,7 +25,7 @@ pub(crate) struct Bug {
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "dead-letter-failure-ignored",
-        fault: "dead-letters-refused",
+        fault: "database-read-only",
         invariant: "every_record_accounted",
     },
     Bug {

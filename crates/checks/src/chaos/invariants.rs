@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use kafka::{Headers, Record};
 use uuid::Uuid;
 
-use super::books::{Books, EventKey, SAID_OF_INVOICES, SAID_OF_ORDERS, event_key};
+use super::books::{Books, EventKey, Letter, SAID_OF_INVOICES, SAID_OF_ORDERS, event_key};
 use super::load::Placed;
 use super::scene::Scene;
 use super::topics::place_of;
@@ -27,7 +27,9 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
         ("nothing_uncommitted", nothing_uncommitted(books, scene)),
         ("every_record_accounted", every_record_accounted(books)),
         ("dead_letters_as_they_were", dead_letters_as_they_were(books)),
+        ("dead_letters_copied", dead_letters_copied(books)),
         ("only_poison_is_dead", only_poison_is_dead(books, scene)),
+        ("replays_resolved", replays_resolved(books, scene)),
         ("order_per_key", order_per_key(books)),
     ]
 }
@@ -250,8 +252,39 @@ fn dead_letters_as_they_were(books: &Books) -> Objections {
 
 /// Without those that dying and replaying add.
 fn own_headers(record: &Record) -> Headers {
-    let added = |name: &str| name.starts_with("kafka_dlt-") || name == kafka::REPLAY_ID;
+    let added = |name: &str| name.starts_with("kafka_dlt-");
     record.headers.iter().filter(|(name, _)| !added(name)).cloned().collect()
+}
+
+/// Every row has a copy on the topic, the first copies of all in the order of the rows.
+fn dead_letters_copied(books: &Books) -> Objections {
+    let rows: Vec<_> = books.letters.iter().map(Letter::place).collect();
+    let (known, mut seen) = (rows.iter().collect::<HashSet<_>>(), HashSet::new());
+    let first = books.copies.iter().filter(|place| seen.insert(*place) && known.contains(place));
+    let first: Vec<_> = first.collect();
+    let missing = rows.iter().filter(|place| !seen.contains(place));
+    let mut objections: Objections =
+        missing.map(|place| format!("the dead letter of {place:?} is not on its topic")).collect();
+    if objections.is_empty() && !first.into_iter().eq(&rows) {
+        objections.push("the dead letters are in another order on their topic".to_owned());
+    }
+    objections
+}
+
+/// Nothing is left of replays: what died by chance is resolved, and poison is dead as it was.
+fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
+    let expected = |letter: &Letter| {
+        let is_poison = scene.poison.contains(&letter.place());
+        if is_poison {
+            ["dead", "parked"].contains(&&*letter.status)
+        } else {
+            letter.status == "resolved"
+        }
+    };
+    let wrong = books.letters.iter().filter(|letter| !expected(letter));
+    wrong
+        .map(|letter| format!("the dead letter of {:?} is {}", letter.place(), letter.status))
+        .collect()
 }
 
 /// Every poison is a dead letter, and nothing else is, nor is what had its effect.

@@ -7,6 +7,7 @@ mod deleted_topic;
 mod faults;
 mod instance;
 mod invariants;
+mod letters;
 mod load;
 mod mail;
 mod patched_tree;

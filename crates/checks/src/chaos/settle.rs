@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use kafka::{DeadLetter, Headers};
+use serde_json::json;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::Error;
+use super::letters::{self, ADA};
 use super::scene::Scene;
-use super::topics::{self, DEAD_LETTERS, Writer};
+use super::topics;
 
 /// How long the system may take to catch up after it was healed.
 pub(crate) const HEAL: Duration = Duration::from_secs(30);
@@ -46,6 +46,20 @@ pub(crate) async fn others_caught_up(scene: &Scene) {
         }
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Waits until every dead letter of billing has its copy, for as long as is waited for billing.
+pub(crate) async fn letters_copied(scene: &Scene) {
+    let healed = scene.healed_at();
+    while healed.elapsed() < HEAL + LATE && letters_to_copy(scene).await.unwrap_or(1) > 0 {
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn letters_to_copy(scene: &Scene) -> Result<i64, Error> {
+    let mut billing = scene.system.database("billing").await?;
+    let left = sqlx::query_scalar("select count(*) from dead_letter where copied_at is null");
+    Ok(left.fetch_one(&mut billing).await?)
 }
 
 /// Waits until notification has no job left to run. Returns how many are left if none of them has ended for a while.
@@ -87,6 +101,11 @@ async fn others_have_all(scene: &Scene) -> Result<bool, Error> {
         && count("analytics", sold).await? >= completed)
 }
 
+/// Returns whether billing has no lag at this moment.
+pub(crate) fn billing_is_quiet(scene: &Scene) -> bool {
+    topics::progress(&scene.system.kafka()).is_ok_and(|progress| progress.lag == 0)
+}
+
 /// The outbox first: what leaves it later is lag already when that is asked.
 async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
     Ok(waiting(scene, "order").await? == 0
@@ -100,15 +119,12 @@ pub(crate) async fn waiting(scene: &Scene, service: &str) -> Result<i64, Error> 
     Ok(sqlx::query_scalar("select count(*) from outbox").fetch_one(&mut database).await?)
 }
 
-/// Does what an operator does: sends every dead letter to billing again.
+/// Does what an operator does: replays every dead letter of billing, and waits until that is done.
 pub(crate) async fn replay(scene: &Scene) -> Result<(), Error> {
-    let settings = scene.system.kafka();
-    let writer = Writer::new(&settings)?;
-    for record in topics::read_all(&settings, DEAD_LETTERS)? {
-        let id = Uuid::new_v4().to_string();
-        let headers: Headers = DeadLetter::replay_headers(&record, &id);
-        let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        writer.write("billing.retry", key, value, &headers).await?;
+    let all = json!({ "group": "billing", "filter": {}, "why": "healed" });
+    // Nothing may have died.
+    if let Some(replay) = letters::request(&scene.billing, ADA, &all).await? {
+        letters::ended(&scene.billing, &replay).await?;
     }
     Ok(())
 }

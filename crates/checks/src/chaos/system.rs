@@ -8,15 +8,17 @@ use sandbox::{Servers, ServersOptions, Silent, Tools};
 use sqlx::{Connection, PgConnection};
 
 use super::Error;
+use super::letters;
 use super::proxy::{Entrance, Proxy};
 use super::releases::Releases;
 use super::small_disk::SmallDisk;
 
 /// Settings of every service.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("TENANTS", "demo-acme=acme"),
     ("EVENT_SENDERS", "order=/order:order.completed"),
     ("OPERATOR_TOKEN", "operator"),
+    ("OPERATOR_TOKENS", letters::OPERATORS),
     ("FAULTS", "on"),
     ("RUST_LOG", "warn,outbox=info"),
 ];

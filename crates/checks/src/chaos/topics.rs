@@ -22,7 +22,7 @@ const READ: Duration = Duration::from_mins(1);
 /// The group whose books are kept.
 pub(crate) const GROUP: &str = "billing";
 /// The topics that it reads.
-pub(crate) const READ_BY_BILLING: [&str; 2] = ["order.completed", "billing.retry"];
+pub(crate) const READ_BY_BILLING: [&str; 1] = ["order.completed"];
 pub(crate) const DEAD_LETTERS: &str = "billing.dlq";
 
 /// Where a record lies.

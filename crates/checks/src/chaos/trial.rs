@@ -101,6 +101,7 @@ async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
         settle::caught_up(scene).await;
     }
     settle::others_caught_up(scene).await;
+    settle::letters_copied(scene).await;
     let stuck = settle::stuck_sends(scene).await;
     let stuck = stuck.map(|left| format!("{left} jobs of notification are left and none ends"));
     row.enter("sends_caught_up", stuck.as_slice());

@@ -2,14 +2,11 @@
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use consumer::{Failure, Fault, FaultKind, Handler, Received, State, Subscription};
-use kafka::rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
-use kafka::rdkafka::client::DefaultClientContext;
-use kafka::{Coordinates, dead_letter_topic};
 use sandbox::testing::eventually;
 use sqlx::PgConnection;
 use std::sync::atomic::Ordering;
 
-use crate::house::{CUSTOMER, House, Note, PATIENCE, create, io, note, troubled};
+use crate::house::{CUSTOMER, House, Note, PATIENCE, io, note, troubled};
 
 #[tokio::test]
 async fn a_duplicate_has_no_second_effect() {
@@ -135,100 +132,6 @@ async fn a_handler_that_takes_too_long_is_rolled_back_and_retried() {
         .await
         .unwrap();
     assert_eq!(halves, 0);
-    running.end().await;
-}
-
-#[tokio::test]
-async fn nothing_is_consumed_while_a_dead_letter_cannot_be_written() {
-    let house = House::new().await;
-    create(&house.settings, dead_letter_topic("group").max_record_bytes(100)).await;
-    let handler = troubled::<ParcelPacked>(1, || Failure::permanent(io()));
-    let running = house.run(Subscription::new("group").each_once(handler));
-    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
-    let consumed = async |messages: u64| {
-        (house.counter("messaging_client_consumed_messages_total", "") == messages).then_some(())
-    };
-    // Before it consumes it may halt for another reason: brokers that are slow to tell of their retention.
-    eventually("the message to arrive", PATIENCE, async || consumed(1).await).await;
-    let halted = async || matches!(running.status.state(), State::Halted(_)).then_some(());
-    eventually("the consumer to halt", PATIENCE, halted).await;
-    let parcel = ParcelId::new();
-    house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
-    eventually("the next message to arrive", PATIENCE, async || consumed(2).await).await;
-    assert!(house.effects(parcel).await.is_empty(), "it is not worked on");
-
-    let admin: AdminClient<DefaultClientContext> = house.settings.client().create().unwrap();
-    let dlq = house.settings.prefixed("group.dlq");
-    let wider =
-        AlterConfig::new(ResourceSpecifier::Topic(&dlq)).set("max.message.bytes", "1000000");
-    admin.alter_configs([&wider], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
-    house.has(parcel, &[1]).await;
-    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);
-    let state = running.status.state();
-    assert!(!matches!(state, State::Halted(_)), "{state}");
-    running.end().await;
-}
-
-#[tokio::test]
-async fn a_replay_is_told_what_became_of_it_and_keeps_its_identity() {
-    let house = House::new().await;
-    let handler = troubled::<ParcelPacked>(2, || Failure::permanent(io()));
-    let running = house.run(Subscription::new("group").each_once(handler));
-    let parcel = ParcelId::new();
-    house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
-    let letter = house.first("group.dlq").await;
-    let origin = Coordinates::carried_by(&letter).unwrap();
-
-    let (outcome, reason) = house.replay(&letter, "r-1").await;
-    assert_eq!((outcome.as_str(), reason.as_deref()), ("failed", Some("made for the test")));
-    assert!(consumer::recovered(&house.pool, "group").await.unwrap().is_empty());
-    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 2, "it is a dead letter again");
-
-    assert_eq!(house.replay(&letter, "r-2").await.0, "processed");
-    assert_eq!(house.replay(&letter, "r-3").await.0, "duplicate");
-    house.has(parcel, &[1]).await;
-    let recovered = consumer::recovered(&house.pool, "group").await.unwrap();
-    assert_eq!(recovered.len(), 1);
-    let one = &recovered[0];
-    assert_eq!(
-        (&one.topic, one.partition, one.offset),
-        (&origin.topic, origin.partition, origin.offset)
-    );
-    running.end().await;
-}
-
-#[tokio::test]
-async fn what_was_replayed_in_vain_too_often_is_parked() {
-    let house = House::new().await;
-    let handler = troubled::<ParcelPacked>(6, || Failure::permanent(io()));
-    let running = house.run(Subscription::new("group").each_once(handler));
-    let parcel = ParcelId::new();
-    house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
-    let letter = house.first("group.dlq").await;
-    for replay in 1..=5 {
-        assert_eq!(house.replay(&letter, &format!("r-{replay}")).await.0, "failed");
-    }
-    let (outcome, reason) = house.replay(&letter, "r-6").await;
-    assert_eq!(outcome, "parked", "though it would succeed by now");
-    assert!(reason.unwrap().contains("5 times"));
-    assert!(house.effects(parcel).await.is_empty());
-    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 6, "and is no new dead letter");
-    running.end().await;
-}
-
-#[tokio::test]
-async fn a_replay_does_not_make_an_event_right_that_lay_on_the_wrong_topic() {
-    let house = House::new().await;
-    let subscription = Subscription::new("group")
-        .each_once(note::<ParcelPacked>())
-        .each_once(note::<ParcelShipped>());
-    let running = house.run(subscription);
-    let parcel = ParcelId::new();
-    house.send_to::<ParcelPacked>("parcel.shipped", parcel).await;
-    let letter = house.first("group.dlq").await;
-    let (outcome, reason) = house.replay(&letter, "r-1").await;
-    assert_eq!(outcome, "failed");
-    assert!(reason.unwrap().contains("does not belong on the topic parcel.shipped"));
     running.end().await;
 }
 

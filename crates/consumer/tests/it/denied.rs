@@ -1,7 +1,7 @@
 //! A cluster that lets nobody create topics or ask for their settings.
 
 use consumer::{State, Subscription};
-use kafka::{Settings, dead_letter_topic, retry_topic};
+use kafka::{Settings, dead_letter_topic};
 use sandbox::testing::eventually;
 use sandbox::{Kafka, ServerOptions, Silent, Tools};
 
@@ -39,9 +39,7 @@ async fn what_is_there_is_enough_and_what_is_not_is_named() {
     };
     let broker = Kafka::start(options, &Tools::find().unwrap(), &Silent).await.unwrap();
     let house = House::on(|_| Settings::new(broker.brokers(), "")).await;
-    for topic in [dead_letter_topic("group"), retry_topic("group")] {
-        create(&house.settings, topic).await;
-    }
+    create(&house.settings, dead_letter_topic("group")).await;
     // A cluster in use has the topic of its groups' offsets.
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
@@ -80,11 +78,10 @@ async fn what_is_there_is_enough_and_what_is_not_is_named() {
         "refused",
     ];
     broker.run_tool("org.apache.kafka.tools.AclCommand", &group).await.unwrap();
-    for topic in [dead_letter_topic("refused"), retry_topic("refused")] {
-        let arguments = [&ALLOW_CREATE[..], &["--topic", &topic.name]].concat();
-        broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments).await.unwrap();
-        create(&house.settings, topic).await;
-    }
+    let topic = dead_letter_topic("refused");
+    let arguments = [&ALLOW_CREATE[..], &["--topic", &topic.name]].concat();
+    broker.run_tool("org.apache.kafka.tools.AclCommand", &arguments).await.unwrap();
+    create(&house.settings, topic).await;
     let running = house.run(Subscription::new("refused").each_once(note::<ParcelPacked>()));
     let refused = async || {
         let state = running.status.state().to_string();

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use consumer::{
-    Consumer, Failure, Faults, Handler, Options, Received, State, Status, Subscription,
+    Consumer, Failure, Faults, Handler, Letters, Options, Received, State, Status, Subscription,
 };
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use kafka::rdkafka::topic_partition_list::TopicPartitionList;
 use kafka::rdkafka::util::Timeout;
-use kafka::{DeadLetter, Record, Settings, TopicPolicy, TopicSpec, Topics};
+use kafka::{Record, Settings, TopicPolicy, TopicSpec, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use sqlx::{PgConnection, PgPool};
 use telemetry::Metrics;
@@ -39,6 +39,7 @@ pub(crate) struct House {
 pub(crate) struct Running {
     pub(crate) status: Status,
     pub(crate) faults: Faults,
+    pub(crate) letters: Letters,
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<()>,
 }
@@ -103,11 +104,12 @@ impl House {
         let (pool, settings) = (self.pool.clone(), self.settings.clone());
         let consumer = Consumer::new(subscription, pool, settings, &meter);
         let consumer = change(consumer.options(Self::options()));
-        let (status, faults) = (consumer.status(), consumer.faults());
+        let (status, faults, letters) = (consumer.status(), consumer.faults(), consumer.letters());
         let shutdown = CancellationToken::new();
         Running {
             status,
             faults,
+            letters,
             shutdown: shutdown.clone(),
             task: tokio::spawn(consumer.run(shutdown)),
         }
@@ -131,11 +133,6 @@ impl House {
         }
     }
 
-    /// Sends an event to another type's topic.
-    pub(crate) async fn send_to<E: ParcelEvent>(&self, topic: &str, parcel: ParcelId) {
-        self.publish(topic, &self.event::<E>(parcel, 1, "a@example.com")).await;
-    }
-
     pub(crate) fn event<E: ParcelEvent>(
         &self,
         parcel: ParcelId,
@@ -153,6 +150,17 @@ impl House {
     pub(crate) async fn publish(&self, topic: &str, event: &Encoded) {
         let topic = self.settings.prefixed(topic);
         let record = FutureRecord::to(&topic)
+            .key(event.envelope.partition_key.as_deref().unwrap())
+            .payload(&event.data)
+            .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
+        self.producer.send(record, Timeout::Never).await.unwrap();
+    }
+
+    /// Publishes an event to a partition of a topic.
+    pub(crate) async fn publish_on(&self, topic: &str, partition: i32, event: &Encoded) {
+        let topic = self.settings.prefixed(topic);
+        let record = FutureRecord::to(&topic)
+            .partition(partition)
             .key(event.envelope.partition_key.as_deref().unwrap())
             .payload(&event.data)
             .headers(kafka::client_headers(&kafka::content_headers(&event.envelope)));
@@ -220,20 +228,6 @@ impl House {
             records.push(eventually(&format!("a record in {topic}"), PATIENCE, poll).await);
         }
         records
-    }
-
-    /// Sends a dead letter to the group's retry topic, and gives what became of it.
-    pub(crate) async fn replay(&self, letter: &Record, id: &str) -> (String, Option<String>) {
-        let headers = DeadLetter::replay_headers(letter, id);
-        let topic = self.settings.prefixed("group.retry");
-        let record = FutureRecord::to(&topic)
-            .key(letter.key.as_deref().unwrap())
-            .payload(letter.value.as_deref().unwrap())
-            .headers(kafka::client_headers(&headers));
-        self.producer.send(record, Timeout::Never).await.unwrap();
-        let settled = async || consumer::replayed(&self.pool, id).await.unwrap();
-        let replayed = eventually(&format!("replay {id}"), PATIENCE, settled).await;
-        (replayed.outcome, replayed.reason)
     }
 
     pub(crate) async fn effects(&self, parcel: ParcelId) -> Vec<i64> {

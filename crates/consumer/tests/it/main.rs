@@ -12,6 +12,7 @@ mod feed;
 mod foreign;
 mod house;
 mod lag;
+mod letters;
 mod memory;
 mod retention;
 mod spans;

@@ -4,7 +4,7 @@ use consumer::{Consumer, State, Subscription};
 use envelope::Event;
 use kafka::rdkafka::admin::{AdminClient, AdminOptions};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
-use kafka::{TopicPolicy, TopicSpec, dead_letter_topic, retry_topic};
+use kafka::{TopicPolicy, TopicSpec, dead_letter_topic};
 use sandbox::testing::eventually;
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
@@ -60,10 +60,8 @@ async fn with_verify_nothing_is_created_and_what_is_missing_is_named() {
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
     house.has(parcel, &[1]).await;
-    assert!(!house.exists("group.dlq") && !house.exists("group.retry"));
-    for topic in [dead_letter_topic("group"), retry_topic("group")] {
-        create(&house.settings, topic).await;
-    }
+    assert!(!house.exists("group.dlq"));
+    create(&house.settings, dead_letter_topic("group")).await;
     let well = async || (running.status.state() == State::Running).then_some(());
     eventually("the trouble to end", PATIENCE, well).await;
     running.end().await;

@@ -8,9 +8,7 @@ use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
 use events::{Order, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated, SCHEMAS};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
-use kafka::{
-    Coordinates, DeadLetter, Headers, Reason, Record, Settings, TopicPolicy, Topics, retry_topic,
-};
+use kafka::{Headers, Settings, TopicPolicy, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -31,8 +29,7 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let owned = [&events::all_topics()[..], &[retry_topic("analytics")]].concat();
-        let topics = Topics { owned, ..Topics::default() };
+        let topics = Topics { owned: events::all_topics().to_vec(), ..Topics::default() };
         kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
@@ -66,28 +63,6 @@ impl House {
     pub(crate) async fn send(&self, event: &Encoded) {
         let topic = self.settings.prefixed(&event.envelope.event_type);
         self.produce(&topic, event, &kafka::content_headers(&event.envelope)).await;
-    }
-
-    /// Sends an event to the group `analytics` again, the way an operator replays a dead letter.
-    pub(crate) async fn replay(&self, event: &Encoded, replay_id: &str) {
-        let record = Record {
-            topic: self.settings.prefixed(&event.envelope.event_type),
-            partition: 0,
-            offset: 0,
-            timestamp: Some(0),
-            key: None,
-            value: None,
-            headers: kafka::content_headers(&event.envelope),
-        };
-        let [exception, message, stacktrace] = [const { String::new() }; 3];
-        let letter = DeadLetter {
-            origin: Coordinates::of(&record),
-            group: self.settings.prefixed("analytics"),
-            reason: Reason { exception, message, stacktrace },
-        };
-        let letter = Record { headers: letter.headers(&record), ..record };
-        let headers = DeadLetter::replay_headers(&letter, replay_id);
-        self.produce(&self.settings.prefixed("analytics.retry"), event, &headers).await;
     }
 
     async fn produce(&self, topic: &str, event: &Encoded, headers: &Headers) {

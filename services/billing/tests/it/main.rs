@@ -8,6 +8,7 @@ mod database;
 mod direct;
 mod house;
 mod killed;
+mod letters;
 mod rollback;
 mod subscriptions;
 mod topics;

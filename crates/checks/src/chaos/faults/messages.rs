@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::Struck;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
+use crate::chaos::settle;
 use crate::chaos::topics::{self, DEAD_LETTERS, Place, Writer, place_of};
 
 const TOPIC: &str = "order.completed";
@@ -187,22 +188,20 @@ pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Struck {
     scene.orders(50).await?;
     limit_dead_letters(scene, "10").await?;
     send_poison(scene).await?;
-    let halted = async || {
-        let said = scene.billing.readiness().await.unwrap_or_default();
-        said["subscriptions"]["billing"].as_str().is_some_and(|said| said.starts_with("halted"))
+    let dead = async || {
+        scene.billing.metric("consumer_dead_lettered_total", "").await >= count(scene.poison.len())
     };
-    let halted = soon(halted).await;
-    // So long that an offset would be committed, were one stored.
-    sleep(Duration::from_secs(4)).await;
+    let dead = soon(dead).await;
+    scene.orders(50).await?;
+    let went_on = soon(async || settle::billing_is_quiet(scene)).await;
     let kept = topics::read_all(&scene.system.kafka(), DEAD_LETTERS)?.len();
     limit_dead_letters(scene, "2097152").await?;
     scene.healed();
     scene.orders(50).await?;
-    match (halted, kept) {
-        (true, 0) => Ok("billing said that it halted, and went on when it could".into()),
-        // A consumer that does not care is no fault that missed: the topic did refuse.
-        (false, 0) => Ok("the topic refused, and billing did not halt".into()),
-        (_, kept) => Err(format!("the topic took {kept} dead letters").into()),
+    match (dead, went_on, kept) {
+        (true, true, 0) => Ok("billing kept the dead letters, and went on meanwhile".into()),
+        (_, _, 0) => Err(format!("dead letters kept: {dead}, went on: {went_on}").into()),
+        (_, _, kept) => Err(format!("the topic took {kept} dead letters").into()),
     }
 }
 

@@ -7,6 +7,7 @@ mod full_disk;
 mod instances;
 mod kills;
 mod large_backlog;
+mod letters;
 mod messages;
 mod mixed_versions;
 mod refusals;
@@ -168,6 +169,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         "dead-letters-refused",
         "the dead-letter topic refuses what is written",
         messages::dead_letters_refused
+    ),
+    fault!(
+        "letters-replayed",
+        "20,000 dead letters are replayed at a rate, by two operators at once, and billing is killed twice",
+        letters::replayed_under_kills
+    ),
+    fault!(
+        "letters-without-kafka",
+        "Kafka is away while dead letters arrive and are replayed",
+        letters::without_kafka
     ),
     fault!(
         "topic-made-anew",

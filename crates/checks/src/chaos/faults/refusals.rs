@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::sleep;
 
 use super::Struck;
+use super::messages::send_poison;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
 
@@ -71,6 +72,8 @@ impl Refusal {
             "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'billing'",
         )
         .await?;
+        // What is no event is not attempted: its dead letter is the first that can't be written.
+        send_poison(scene).await?;
         scene.orders(MEANWHILE).await?;
         let told = soon(async || is_told(scene, self.says).await).await;
         sleep(LASTS).await;

@@ -1,0 +1,205 @@
+//! `/acts` on the admin port: what operators did, when and why, and what came of it.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::routing::get;
+use axum::{Json as Body, Router};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use sqlx::prelude::FromRow;
+use time::OffsetDateTime;
+
+use super::Admin;
+use super::operator::Operator;
+use super::request::{Text, default_limit};
+use crate::http::{Problem, Query};
+
+/// Maximum length of a stored text, in bytes. Reasons are shorter.
+const MAX_TEXT: usize = 1_000;
+/// Maximum size of a page.
+const MAX_LIMIT: u32 = 1_000;
+const PRUNED_AT_ONCE: u32 = 1_000;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/acts", get(list))
+}
+
+/// Records what operators do.
+#[derive(Clone, Debug)]
+pub(crate) struct Acts(PgPool);
+
+/// An act that is about to be done.
+pub(super) struct NewAct<'a> {
+    /// Kind of act, such as `dead-letters.discard`.
+    pub(super) act: &'static str,
+    /// What it is done to.
+    pub(super) target: String,
+    /// The operator's reason, if the act takes one.
+    pub(super) why: Option<&'a str>,
+}
+
+impl Acts {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self(pool)
+    }
+
+    /// Records an act, does it, and records its outcome. `doing` returns its result and the outcome in words; a problem is
+    /// an outcome too. If the act can't be recorded it is not done. If only its outcome can't be, it stays without one.
+    pub(super) async fn record<T>(
+        &self,
+        operator: &Operator,
+        new: NewAct<'_>,
+        doing: impl Future<Output = Result<(T, String), Problem>>,
+    ) -> Result<T, Problem> {
+        let NewAct { act, target, why } = new;
+        let target = storable(&target);
+        let insert = "insert into act (by, act, target, why) values ($1, $2, $3, $4) returning id";
+        let insert =
+            sqlx::query_scalar(insert).bind(&operator.name).bind(act).bind(&target).bind(why);
+        let id: i64 = insert.fetch_one(&self.0).await.map_err(|error| not_recorded(&error))?;
+
+        let (result, outcome) = match doing.await {
+            Ok((result, outcome)) => (Ok(result), outcome),
+            Err(problem) => {
+                let outcome = describe(&problem);
+                (Err(problem), outcome)
+            }
+        };
+        let outcome = storable(&outcome);
+        tracing::warn!(
+            act_id = id,
+            act,
+            target,
+            operator = operator.name,
+            why,
+            outcome,
+            "operator acted"
+        );
+        let update =
+            sqlx::query("update act set outcome = $2 where id = $1").bind(id).bind(outcome);
+        if let Err(error) = update.execute(&self.0).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, act_id = id, "outcome of an act not recorded");
+        }
+        result
+    }
+
+    /// Erases a text, in any case, wherever an operator has written it.
+    pub(super) async fn erase(&self, text: &str) -> sqlx::Result<()> {
+        let mut pattern = String::new();
+        for character in text.chars() {
+            if character.is_ascii() && !character.is_ascii_alphanumeric() {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        sqlx::query(
+            "update act set target = regexp_replace(target, $1, '(erased)', 'gi'),
+                 why = regexp_replace(why, $1, '(erased)', 'gi'),
+                 outcome = regexp_replace(outcome, $1, '(erased)', 'gi')
+             where concat_ws(' ', target, why, outcome) ~* $1",
+        )
+        .bind(pattern)
+        .execute(&self.0)
+        .await
+        .map(drop)
+    }
+}
+
+fn not_recorded(error: &sqlx::Error) -> Problem {
+    tracing::error!(error = error as &dyn std::error::Error, "act not recorded, so it is not done");
+    let detail = "the database can't record who does this, so it was not done; try again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+        .with_header(header::RETRY_AFTER, "1")
+}
+
+fn describe(problem: &Problem) -> String {
+    let what = if problem.status().is_server_error() { "failed" } else { "refused" };
+    format!("{what}: {}", problem.detail())
+}
+
+/// Returns the text without what Postgres can't store, and not longer than is read.
+fn storable(text: &str) -> String {
+    let text = text.replace('\0', "\u{fffd}");
+    if text.len() <= MAX_TEXT {
+        return text;
+    }
+    format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)])
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActsQuery {
+    by: Option<Text>,
+    #[serde(default = "default_limit")]
+    limit: u32,
+    cursor: Option<i64>,
+}
+
+#[derive(Serialize, FromRow)]
+struct RecordedAct {
+    id: i64,
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    by: String,
+    act: String,
+    target: String,
+    why: Option<String>,
+    /// `None` while it is under way, and for ever if the service ended in between.
+    outcome: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ActsPage {
+    acts: Vec<RecordedAct>,
+    next_cursor: Option<String>,
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Query(query): Query<ActsQuery>,
+) -> Result<Body<ActsPage>, Problem> {
+    let ActsQuery { by, limit, cursor } = query;
+    if limit == 0 || limit > MAX_LIMIT {
+        return Err(Problem::bad_request(format!("limit: 1 to {MAX_LIMIT}")));
+    }
+    let select = sqlx::query_as(
+        "select id, at, by, act, target, why, outcome from act
+         where id < $1 and ($2::text is null or by = $2) order by id desc limit $3",
+    );
+    let select = select.bind(cursor.unwrap_or(i64::MAX)).bind(by.as_ref().map(Text::as_str));
+    // One more than fit says that there is another page.
+    let mut acts: Vec<RecordedAct> =
+        select.bind(i64::from(limit) + 1).fetch_all(&admin.pool).await?;
+    let fit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_last = acts.len() <= fit;
+    acts.truncate(fit);
+    let next_cursor = acts.last().filter(|_| !is_last).map(|act| act.id.to_string());
+    Ok(Body(ActsPage { acts, next_cursor }))
+}
+
+/// Deletes acts that are older than a year.
+pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
+    pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
+        sqlx::query(
+            "delete from act where id = any(array(
+                 select id from act where at < now() - interval '1 year' limit $1))",
+        )
+        .bind(limit)
+    })
+    .await
+    .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_is_bounded_and_has_no_nul() {
+        assert_eq!(storable("a\0b"), "a\u{fffd}b");
+        assert_eq!(storable(&"x".repeat(MAX_TEXT)), "x".repeat(MAX_TEXT));
+        let cut = storable(&"é".repeat(MAX_TEXT));
+        assert_eq!(cut, format!("{}…", "é".repeat(MAX_TEXT / 2)));
+    }
+}

@@ -1,0 +1,73 @@
+//! `/erasures` on the admin port: what dead letters and acts hold of a customer is erased.
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json as Body, Router};
+use serde::Deserialize;
+
+use super::Admin;
+use super::acts::NewAct;
+use super::letters::Changed;
+use super::operator::Operator;
+use super::request;
+use crate::http::{Fields, Problem};
+
+/// Maximum length of an address (RFC 5321, section 4.5.3.1: local part, `@` and domain).
+const MAX_ADDRESS: usize = 320;
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/erasures", post(erase))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Erasure {
+    customer_email: String,
+}
+
+impl Erasure {
+    /// Returns the address. Fails with 422 if it is none: a text as short as a letter would be found everywhere.
+    fn checked(&self) -> Result<&str, Problem> {
+        let address = self.customer_email.trim();
+        let is_address = address.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty() && domain.contains('.') && !domain.contains('@')
+        });
+        let is_text = !address.contains(|it: char| it.is_whitespace() || it.is_control());
+        if is_address && is_text && address.len() <= MAX_ADDRESS {
+            return Ok(address);
+        }
+        Err(Problem::unprocessable("customer_email: an e-mail address such as ada@example.com"))
+    }
+}
+
+/// Erases a customer. The act does not say whom: it would keep what is to be forgotten.
+async fn erase(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Fields(erasure): Fields<Erasure>,
+) -> Result<Body<Changed>, Problem> {
+    let address = erasure.checked()?;
+    let act = NewAct { act: "erasure", target: "a customer".to_owned(), why: None };
+    let erasing = async {
+        let letters = consumer::erase_letters(&admin.pool, address).await?;
+        admin.acts.erase(address).await?;
+        Ok((Body(Changed { letters }), request::letters(letters)))
+    };
+    admin.acts.record(&operator, act, erasing).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_is_erased() {
+        let long = format!("{}@example.com", "x".repeat(MAX_ADDRESS));
+        for text in ["", "a", "@", "a@", "@b.c", "a@b", "a@b@c.d", "a b@c.d", "a\0@c.d", &long] {
+            let erasure = Erasure { customer_email: text.to_owned() };
+            assert!(erasure.checked().is_err(), "{text}");
+        }
+        let erasure = Erasure { customer_email: " ada@example.com ".to_owned() };
+        assert_eq!(erasure.checked().ok(), Some("ada@example.com"));
+    }
+}

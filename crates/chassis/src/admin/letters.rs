@@ -1,0 +1,279 @@
+//! `/dead-letters` on the admin port: messages that subscriptions could not process. Everybody who can reach the port may list
+//! them; a payload may hold customers' data, so to show one letter takes the operator's token, and so does every change.
+
+use axum::extract::State;
+use axum::routing::{get, post, put};
+use axum::{Json as Body, Router};
+use consumer::{
+    GroupStatus, Letter, LetterFilter, LetterGroup, LetterStatus, LetterSummary, Letters,
+    LettersError, Page, Selection,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Admin;
+use super::acts::NewAct;
+use super::operator::Operator;
+use super::request;
+use super::request::{MAX_LETTERS_BODY, Text, checked_why, default_limit, describe, selection};
+use super::subscriptions::unknown_subscription;
+use crate::http::{Fields, Path, Problem, Query};
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new()
+        .route("/dead-letters", get(list))
+        .route("/dead-letters/groups", get(list_groups))
+        .route("/dead-letters/groups/{fingerprint}", put(set_group))
+        .route("/dead-letters/discard", post(discard))
+        .route("/dead-letters/restore", post(restore))
+        .route("/dead-letters/{id}", get(find))
+        .route("/dead-letters/{id}/payload", put(edit))
+}
+
+impl From<LettersError> for Problem {
+    fn from(error: LettersError) -> Self {
+        match error {
+            LettersError::Database(error) => error.into(),
+            LettersError::NotFound(detail) => Self::not_found(detail),
+            LettersError::Conflict(detail) => Self::conflict(detail),
+            LettersError::Unprocessable(detail) => Self::unprocessable(detail),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// Returns the problem of a request whose values come from the query: one that is malformed is a 400.
+pub(super) fn query_problem(error: LettersError) -> Problem {
+    match error {
+        LettersError::Unprocessable(detail) => Problem::bad_request(detail),
+        other => other.into(),
+    }
+}
+
+/// Returns the letters of a subscription that runs here. Fails with 404 and names those that there are.
+pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letters, Problem> {
+    admin.letters.iter().find(|letters| letters.group() == group).ok_or_else(|| {
+        let known: Vec<_> = admin.letters.iter().map(Letters::group).collect();
+        unknown_subscription(group, known.iter().map(String::as_str))
+    })
+}
+
+/// Fails with 404 if a group is neither subscribed nor has letters. A generation that was replaced still has some.
+async fn require_known(admin: &Admin, group: &str) -> Result<(), Problem> {
+    if admin.subscriptions.iter().any(|it| it.group == group) {
+        return Ok(());
+    }
+    let all = LetterFilter::default();
+    let letters = consumer::letters(&admin.pool, Some(group), &all, 1, None).await?;
+    if letters.items.is_empty() {
+        let known = admin.subscriptions.iter().map(|it| &*it.group);
+        return Err(unknown_subscription(group, known));
+    }
+    Ok(())
+}
+
+/// The names of [`LetterFilter`] and those of a page: serde can't refuse unknown names of a flattened struct.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LettersQuery {
+    group: Option<Text>,
+    #[serde(default = "default_limit")]
+    limit: u32,
+    cursor: Option<String>,
+    status: Option<LetterStatus>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    reason: Option<String>,
+    fingerprint: Option<String>,
+    tenant: Option<String>,
+    subject: Option<String>,
+    correlation_id: Option<String>,
+    event_id: Option<String>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    from: Option<OffsetDateTime>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    to: Option<OffsetDateTime>,
+}
+
+impl LettersQuery {
+    fn filter(&self) -> LetterFilter {
+        LetterFilter {
+            status: self.status,
+            event_type: self.event_type.clone(),
+            reason: self.reason.clone(),
+            fingerprint: self.fingerprint.clone(),
+            tenant: self.tenant.clone(),
+            subject: self.subject.clone(),
+            correlation_id: self.correlation_id.clone(),
+            event_id: self.event_id.clone(),
+            from: self.from,
+            to: self.to,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct LettersPage {
+    dead_letters: Vec<LetterSummary>,
+    next_cursor: Option<String>,
+}
+
+async fn list(
+    State(admin): State<Admin>,
+    Query(query): Query<LettersQuery>,
+) -> Result<Body<LettersPage>, Problem> {
+    let (group, cursor) = (query.group.as_ref().map(Text::as_str), query.cursor.as_deref());
+    let page = consumer::letters(&admin.pool, group, &query.filter(), query.limit, cursor).await;
+    let Page { items: dead_letters, next_cursor } = page.map_err(query_problem)?;
+    Ok(Body(LettersPage { dead_letters, next_cursor }))
+}
+
+async fn find(
+    State(admin): State<Admin>,
+    _: Operator,
+    Path(id): Path<Uuid>,
+) -> Result<Body<Letter>, Problem> {
+    Ok(Body(consumer::letter(&admin.pool, id).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewPayload {
+    value: Box<RawValue>,
+    why: String,
+}
+
+async fn edit(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Path(id): Path<Uuid>,
+    Fields(new): Fields<NewPayload, MAX_LETTERS_BODY>,
+) -> Result<Body<Letter>, Problem> {
+    let why = checked_why("why", &new.why)?;
+    let group = consumer::letter(&admin.pool, id).await?.summary.group;
+    let letters = letters_of(&admin, &group)?;
+    let act = NewAct { act: "dead-letters.edit", target: format!("{group}: {id}"), why: Some(why) };
+    let editing = async {
+        let letter = letters.edit(id, &new.value, &operator.name, why).await?;
+        Ok((Body(letter), "edited".to_owned()))
+    };
+    admin.acts.record(&operator, act, editing).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupsQuery {
+    group: Option<Text>,
+    #[serde(default = "default_limit")]
+    limit: u32,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct GroupsPage {
+    groups: Vec<LetterGroup>,
+    next_cursor: Option<String>,
+}
+
+async fn list_groups(
+    State(admin): State<Admin>,
+    Query(query): Query<GroupsQuery>,
+) -> Result<Body<GroupsPage>, Problem> {
+    let (group, cursor) = (query.group.as_ref().map(Text::as_str), query.cursor.as_deref());
+    let page = consumer::letter_groups(&admin.pool, group, query.limit, cursor).await;
+    let Page { items: groups, next_cursor } = page.map_err(query_problem)?;
+    Ok(Body(GroupsPage { groups, next_cursor }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetGroup {
+    status: GroupStatus,
+    note: Option<String>,
+}
+
+async fn set_group(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Path(fingerprint): Path<Text>,
+    Fields(set): Fields<SetGroup>,
+) -> Result<Body<LetterGroup>, Problem> {
+    let note = set.note.as_deref().map(|note| checked_why("note", note)).transpose()?;
+    let target = fingerprint.as_str().to_owned();
+    let act = NewAct { act: "dead-letters.group", target, why: note };
+    let setting = async {
+        let (fingerprint, by) = (fingerprint.as_str(), &operator.name);
+        let group = consumer::set_letter_group(&admin.pool, fingerprint, set.status, note, by);
+        let group = group.await?;
+        let outcome = group.status.clone();
+        Ok((Body(group), outcome))
+    };
+    admin.acts.record(&operator, act, setting).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chosen {
+    group: Text,
+    ids: Option<Vec<Uuid>>,
+    filter: Option<LetterFilter>,
+    why: String,
+}
+
+/// Letters of a group that are to be discarded or restored, and the reason.
+struct Change {
+    group: String,
+    selection: Selection,
+    why: String,
+}
+
+impl Change {
+    async fn checked(admin: &Admin, chosen: Chosen) -> Result<Self, Problem> {
+        let why = checked_why("why", &chosen.why)?.to_owned();
+        let selection = selection(chosen.ids, chosen.filter)?;
+        let group = chosen.group.as_str().to_owned();
+        require_known(admin, &group).await?;
+        Ok(Self { group, selection, why })
+    }
+
+    fn act(&self, act: &'static str) -> NewAct<'_> {
+        let target = describe(&self.group, &self.selection);
+        NewAct { act, target, why: Some(&self.why) }
+    }
+}
+
+/// How many letters were changed.
+#[derive(Serialize)]
+pub(super) struct Changed {
+    pub(super) letters: u64,
+}
+
+async fn discard(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
+) -> Result<Body<Changed>, Problem> {
+    let change = Change::checked(&admin, chosen).await?;
+    let discarding = async {
+        let Change { group, selection, .. } = &change;
+        let letters = consumer::discard_letters(&admin.pool, group, selection).await?;
+        Ok((Body(Changed { letters }), request::letters(letters)))
+    };
+    admin.acts.record(&operator, change.act("dead-letters.discard"), discarding).await
+}
+
+async fn restore(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
+) -> Result<Body<Changed>, Problem> {
+    let change = Change::checked(&admin, chosen).await?;
+    let restoring = async {
+        let Change { group, selection, .. } = &change;
+        let letters = consumer::restore_letters(&admin.pool, group, selection).await?;
+        Ok((Body(Changed { letters }), request::letters(letters)))
+    };
+    admin.acts.record(&operator, change.act("dead-letters.restore"), restoring).await
+}

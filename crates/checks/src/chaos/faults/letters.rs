@@ -1,0 +1,150 @@
+//! Dead letters that are many, and that are replayed while something breaks.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::Struck;
+use crate::chaos::Error;
+use crate::chaos::letters::{ADA, GRACE, ended, replay, request};
+use crate::chaos::scene::{Scene, soon};
+use crate::chaos::settle;
+use crate::chaos::written;
+
+const BEFORE: usize = 50;
+const AFTERWARDS: usize = 50;
+const LETTERS: usize = 20_000;
+/// How long it may take until all of them are dead.
+const DYING: Duration = Duration::from_mins(2);
+/// Letters a second that each operator asks for.
+const RATE: f64 = 2_000.0;
+
+/// Two operators replay the halves of a backlog of letters at the same moment, and billing is killed during each.
+pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    settle_billing(scene).await?;
+    scene.dead_by_chance = true;
+    scene.billing.set_fault(json!({ "kind": "permanent" })).await?;
+    let written = written::write_many(&scene.system, LETTERS).await?;
+    scene.written.extend(written);
+    let dead = all_dead(scene).await?;
+    scene.billing.set_fault(Value::Null).await?;
+    let (first, second) = split(scene).await?;
+    let asks = |range: Value| json!({ "group": "billing", "filter": range, "rate": RATE, "why": "the fault is mended" });
+    let (first, second) = (asks(first), asks(second));
+    let (ada, grace) =
+        tokio::join!(request(&scene.billing, ADA, &first), request(&scene.billing, GRACE, &second));
+    let (ada, grace) = (ada?.ok_or("nothing for one")?, grace?.ok_or("nothing for the other")?);
+    for id in [&ada, &grace] {
+        under_way(scene, id).await?;
+        scene.billing.kill_9().await;
+        scene.billing.start_again().await?;
+    }
+    let mut processed = 0;
+    for (id, by) in [(&ada, "ada"), (&grace, "grace")] {
+        let done = ended(&scene.billing, id).await?;
+        if done["by"] != by {
+            return Err(format!("it is not said that {by} asked for {done}").into());
+        }
+        processed += done["outcomes"]["processed"].as_i64().unwrap_or_default();
+    }
+    scene.healed();
+    scene.orders(AFTERWARDS).await?;
+    Ok(format!("{processed} of {dead} dead letters were replayed, and billing was killed twice"))
+}
+
+async fn settle_billing(scene: &Scene) -> Result<(), Error> {
+    if soon(async || settle::billing_is_quiet(scene)).await {
+        return Ok(());
+    }
+    Err("billing did not catch up before the fault".into())
+}
+
+/// Waits until no message is left that is not dead, and returns how many are.
+async fn all_dead(scene: &Scene) -> Result<i64, Error> {
+    let deadline = Instant::now() + DYING;
+    loop {
+        let mut billing = scene.system.database("billing").await?;
+        let dead: i64 =
+            sqlx::query_scalar("select count(*) from dead_letter where status = 'dead'")
+                .fetch_one(&mut billing)
+                .await?;
+        if usize::try_from(dead).unwrap_or_default() >= LETTERS {
+            return Ok(dead);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("only {dead} letters died").into());
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Returns filters for those that died before, and from a moment on.
+async fn split(scene: &Scene) -> Result<(Value, Value), Error> {
+    let mut billing = scene.system.database("billing").await?;
+    let middle: String = sqlx::query_scalar(
+        r#"select to_char(percentile_disc(0.5) within group (order by died_at) at time zone 'UTC',
+                          'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+           from dead_letter where status = 'dead'"#,
+    )
+    .fetch_one(&mut billing)
+    .await?;
+    Ok((json!({ "to": middle }), json!({ "from": middle })))
+}
+
+/// Waits until a replay has done something, and is not done.
+async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
+    let has_begun = async || {
+        let replay = replay(&scene.billing, id).await.unwrap_or_default();
+        replay["outcomes"]["processed"].as_i64() > Some(0) && replay["status"] == "running"
+    };
+    // The second one waits for the first.
+    let deadline = Instant::now() + DYING;
+    while !has_begun().await {
+        if Instant::now() > deadline {
+            return Err(format!("the replay {id} never ran").into());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+/// Letters die by what waits in memory, and by what comes with requests, while Kafka is away; and they are replayed.
+pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
+    scene.dead_by_chance = true;
+    scene.billing.set_fault(json!({ "kind": "transient" })).await?;
+    scene.orders(BEFORE).await?;
+    // Their retries go on while it is away.
+    scene.system.servers.kafka.halt().await;
+    let arrived = async || {
+        let mut billing = scene.system.database("billing").await?;
+        let waiting: i64 =
+            sqlx::query_scalar("select count(*) from dead_letter where copied_at is null")
+                .fetch_one(&mut billing)
+                .await?;
+        Ok::<_, Error>(waiting)
+    };
+    let deadline = Instant::now() + DYING;
+    while arrived().await? == 0 {
+        if Instant::now() > deadline {
+            return Err("no letter arrived without Kafka".into());
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    scene.billing.set_fault(Value::Null).await?;
+    let all = json!({ "group": "billing", "filter": {}, "why": "the fault is mended" });
+    let asked = request(&scene.billing, ADA, &all).await?.ok_or("nothing to replay")?;
+    let done = ended(&scene.billing, &asked).await?;
+    let waiting = arrived().await?;
+    scene.system.servers.kafka.start_again().await?;
+    scene.healed();
+    scene.orders(AFTERWARDS).await?;
+    let processed = &done["outcomes"]["processed"];
+    if processed.as_i64() < Some(1) || waiting == 0 {
+        return Err(format!("{processed} were processed, and {waiting} copies waited").into());
+    }
+    Ok(format!(
+        "{processed} letters were replayed without Kafka, and {waiting} copies waited for it"
+    ))
+}

@@ -1,0 +1,204 @@
+//! How a message becomes a dead letter.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use envelope::TenantId;
+use kafka::{Reason, Record};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use tracing::{Instrument, Span};
+use uuid::Uuid;
+
+use super::record::{Attributes, clean, columns};
+use crate::failure::Failure;
+use crate::instruments::Instruments;
+use crate::message::Taken;
+
+/// A letter expires so long before the inbox forgets its event.
+pub(super) const MARGIN: Duration = Duration::from_hours(24);
+
+/// How much of a text is kept, in bytes.
+const MAX_TEXT: usize = 8 * 1024;
+
+/// Why a message is dead.
+#[derive(Clone, Debug)]
+pub(crate) struct LetterReason {
+    pub(crate) reason: Reason,
+    /// The same for failures of one kind.
+    pub(crate) fingerprint: String,
+}
+
+impl From<&Failure> for LetterReason {
+    fn from(failure: &Failure) -> Self {
+        Self { reason: failure.reason(), fingerprint: failure.fingerprint() }
+    }
+}
+
+/// A failure as it stands in `dead_letter.attempts`.
+#[derive(Serialize)]
+pub(crate) struct FailedAttempt<'a> {
+    #[serde(with = "time::serde::rfc3339")]
+    at: OffsetDateTime,
+    exception: &'a str,
+    message: String,
+    causes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<Uuid>,
+}
+
+impl<'a> FailedAttempt<'a> {
+    /// Creates the entry of a failure of now, of a replay or of none.
+    pub(crate) fn new(reason: &'a Reason, replay: Option<Uuid>) -> Self {
+        Self {
+            at: OffsetDateTime::now_utc(),
+            exception: &reason.exception,
+            message: cut(&reason.message),
+            causes: cut(&reason.stacktrace),
+            replay,
+        }
+    }
+}
+
+pub(super) fn cut(text: &str) -> String {
+    clean(&text[..text.floor_char_boundary(MAX_TEXT)])
+}
+
+/// Returns what letters of one subscription, type and kind of failure share.
+pub(super) fn fingerprint(group: &str, event_type: Option<&str>, failure: &str) -> String {
+    let mut digest = Sha256::new();
+    for part in [group, event_type.unwrap_or_default(), failure] {
+        digest.update(part);
+        digest.update([0]);
+    }
+    let first = digest.finalize().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
+    format!("{first:016x}")
+}
+
+/// Where a subscription's dead letters are written.
+pub(crate) struct Graveyard {
+    pub(crate) pool: PgPool,
+    pub(crate) group: String,
+    /// How long the inbox remembers an event.
+    pub(crate) inbox_retention: Option<Duration>,
+    pub(crate) instruments: Instruments,
+    /// Told that there is something to copy.
+    pub(crate) buried: Arc<Notify>,
+}
+
+impl Graveyard {
+    /// Writes a message to the dead letters, with every attempt at it, which ends them. One that is there already stays as
+    /// it is.
+    pub(crate) async fn bury(&self, taken: &Taken, why: &LetterReason) -> sqlx::Result<()> {
+        let burying = async {
+            let buried =
+                self.insert(taken, why).instrument(telemetry::query_span("insert dead_letter"));
+            if buried.await? {
+                log(taken, &why.reason);
+                self.instruments.dead_lettered();
+                self.buried.notify_one();
+            }
+            sabotage::may_die("consumer.buried");
+            Ok(())
+        };
+        burying.instrument(taken.span.clone()).await
+    }
+
+    async fn insert(&self, taken: &Taken, why: &LetterReason) -> sqlx::Result<bool> {
+        let record = taken.record();
+        let attributes = Attributes::of(taken);
+        let (names, values) = columns(&record.headers);
+        let event_type = attributes.event_type.as_deref();
+        let fingerprint = fingerprint(&self.group, event_type, &why.fingerprint);
+        let last = Json([FailedAttempt::new(&why.reason, None)]);
+        let expires = self.inbox_retention.map(|it| it.saturating_sub(MARGIN).as_secs_f64());
+        let inserted = sqlx::query(
+            r#"with before as (
+                   delete from attempt
+                   where subscription = $2 and topic = $3 and partition = $4 and "offset" = $5
+                   returning failures
+               )
+               insert into dead_letter (
+                   id, subscription, topic, partition, "offset", "timestamp", key, value, header_names, header_values,
+                   event_id, event_type, source, subject, tenant, correlation_id, traceparent,
+                   exception, reason, causes, fingerprint, attempts, expires_at)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+                   coalesce((select failures from before), '[]') || $22,
+                   clock_timestamp() + make_interval(secs => $23))
+               on conflict (subscription, topic, partition, "offset", "timestamp") do nothing"#,
+        )
+        .bind(Uuid::now_v7())
+        .bind(&self.group)
+        .bind(&record.topic)
+        .bind(record.partition)
+        .bind(record.offset)
+        .bind(record.timestamp.unwrap_or(-1))
+        .bind(&record.key)
+        .bind(&record.value)
+        .bind(names)
+        .bind(values)
+        .bind(&attributes.event_id)
+        .bind(&attributes.event_type)
+        .bind(&attributes.source)
+        .bind(&attributes.subject)
+        .bind(&attributes.tenant)
+        .bind(&attributes.correlation_id)
+        .bind(&attributes.traceparent)
+        .bind(cut(&why.reason.exception))
+        .bind(cut(&why.reason.message))
+        .bind(cut(&why.reason.stacktrace))
+        .bind(fingerprint)
+        .bind(last)
+        .bind(expires);
+        Ok(inserted.execute(&self.pool).await?.rows_affected() > 0)
+    }
+}
+
+/// Returns which records of a partition, from an offset on, are dead letters: their offsets, and when they were written. They
+/// may come again, where offsets before them are not finished.
+pub(crate) async fn dead_from(
+    pool: &PgPool,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> sqlx::Result<HashSet<(i64, i64)>> {
+    let dead: Vec<(i64, i64)> = sqlx::query_as(
+        r#"select "offset", "timestamp" from dead_letter
+           where subscription = $1 and topic = $2 and partition = $3 and "offset" >= $4"#,
+    )
+    .bind(group)
+    .bind(topic)
+    .bind(partition)
+    .bind(offset)
+    .fetch_all(pool)
+    .await?;
+    Ok(dead.into_iter().collect())
+}
+
+fn log(taken: &Taken, reason: &Reason) {
+    let record: &Record = taken.record();
+    let envelope = taken.envelope();
+    Span::current().record("error.type", reason.exception.as_str());
+    Span::current().record("otel.status_code", "ERROR");
+    tracing::error!(
+        reason = reason.message,
+        topic = record.topic,
+        partition = record.partition,
+        offset = record.offset,
+        event_id = envelope.map(|it| it.id.as_str()).or_else(|| record.text_header("ce_id")),
+        correlation_id = envelope
+            .map(|it| it.correlation_id.as_str())
+            .or_else(|| record.text_header("ce_correlationid")),
+        tenant_id = envelope
+            .and_then(|it| it.tenant_id.as_ref())
+            .map(TenantId::as_str)
+            .or_else(|| record.text_header("ce_tenantid")),
+        "dead-lettered message"
+    );
+}

@@ -1,0 +1,267 @@
+//! Copies of dead letters on `<group>.dlq`, for other people's tools: in their order, at least once. While Kafka is away
+//! they wait, and nothing else does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
+use kafka::rdkafka::util::Timeout;
+use kafka::{Coordinates, DeadLetter, Headers, Reason, Record, Settings, dead_letter_topic};
+use sqlx::{FromRow, PgPool};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::import;
+use super::record::{COLUMNS, StoredRecord};
+use crate::consumer::Consumer;
+
+/// How long one may take to be written. Below Postgres' limit on idle transactions.
+const WRITE_TIMEOUT: &str = "5000";
+/// How many are copied by one transaction, and how many bytes, and one more.
+const BATCH: i64 = 100;
+const BATCH_BYTES: i64 = 1024 * 1024;
+/// How long copying goes on within a transaction: below Postgres' limit on idle ones.
+const BATCH_TIME: Duration = Duration::from_secs(5);
+/// How often the topic is looked at for letters of instances of an earlier release.
+const IMPORT_EVERY: Duration = Duration::from_mins(5);
+/// How soon it is seen that another instance has buried something, or is gone.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long until it is tried again, doubled up to the last.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
+/// The class of the advisory lock that one instance holds while it copies: "DLQ" and a number of this crate's.
+const LOCK_CLASS: i32 = 0x444c_5101;
+
+/// Why letters are not copied for now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CopyError {
+    #[error("the database is unavailable")]
+    Database(#[from] sqlx::Error),
+    #[error("Kafka does not take it")]
+    Kafka(#[from] KafkaError),
+    #[error("the dead letters of an earlier release could not be read")]
+    Import(#[from] kafka::ReadError),
+    #[error("the task that reads them ended")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+pub(crate) struct Copies {
+    pool: PgPool,
+    kafka: Settings,
+    group: String,
+    inbox_retention: Option<Duration>,
+    buried: Arc<Notify>,
+    shutdown: CancellationToken,
+}
+
+#[derive(FromRow)]
+struct ToCopy {
+    #[sqlx(flatten)]
+    record: StoredRecord,
+    id: Uuid,
+    exception: String,
+    reason: String,
+    causes: String,
+}
+
+impl Copies {
+    pub(crate) fn new(
+        consumer: &Consumer,
+        buried: Arc<Notify>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            pool: consumer.housekeeping.clone(),
+            kafka: consumer.kafka.clone(),
+            group: consumer.group(),
+            inbox_retention: consumer.options.inbox_retention,
+            buried,
+            shutdown,
+        }
+    }
+
+    /// Runs until shutdown. First, what `<group>.dlq` holds is imported.
+    pub(crate) async fn run(self) {
+        let (mut backoff, mut producer, mut imported) = (FIRST_BACKOFF, None, None);
+        while !self.shutdown.is_cancelled() {
+            if imported.is_none_or(|at: Instant| at.elapsed() > IMPORT_EVERY) {
+                let importing = self.shutdown.run_until_cancelled(self.import()).await;
+                imported = importing.unwrap_or(imported);
+            }
+            let copying = self.copy(&mut producer);
+            let Some(copied) = self.shutdown.run_until_cancelled(copying).await else { return };
+            let wait = match copied {
+                Ok(true) => {
+                    backoff = FIRST_BACKOFF;
+                    continue;
+                }
+                Ok(false) => {
+                    backoff = FIRST_BACKOFF;
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    if backoff == FIRST_BACKOFF {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(
+                            error,
+                            group = self.group,
+                            "dead letters not copied, retrying"
+                        );
+                    }
+                    let wait = backoff;
+                    backoff = (backoff * 2).min(LAST_BACKOFF);
+                    wait
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => {}
+                () = self.buried.notified(), if wait == LOOK_EVERY => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Imports what is new on the topic. Returns when, or `None` if that failed: copies do not wait for it.
+    async fn import(&self) -> Option<Instant> {
+        let importing = import::import(&self.pool, &self.kafka, &self.group, self.inbox_retention);
+        match importing.await {
+            Ok(()) => Some(Instant::now()),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, group = self.group, "dead letters of its topic not imported");
+                None
+            }
+        }
+    }
+
+    /// Copies some. Returns whether there may be more.
+    async fn copy(&self, producer: &mut Option<FutureProducer>) -> Result<bool, CopyError> {
+        let mut tx = self.pool.begin().await?;
+        let alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1, hashtext($2))")
+            .bind(LOCK_CLASS)
+            .bind(&self.group)
+            .fetch_one(&mut *tx)
+            .await?;
+        if !alone {
+            return Ok(false);
+        }
+        // As it was consumed, also if an operator has changed it since.
+        let columns = COLUMNS.replace(
+            " value,",
+            " case when edited_at is null then value else value_before end as value,",
+        );
+        let query = format!(
+            "select {columns}, id, exception, reason, causes from (
+                 select *, sum(coalesce(octet_length(value), 0)) over (order by seq) - coalesce(octet_length(value), 0) as before
+                 from (select * from dead_letter where subscription = $1 and copied_at is null order by seq limit $2) oldest
+             ) waiting where before <= $3 order by seq"
+        );
+        let waiting: Vec<ToCopy> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            .bind(&self.group)
+            .bind(BATCH)
+            .bind(BATCH_BYTES)
+            .fetch_all(&mut *tx)
+            .await?;
+        if waiting.is_empty() {
+            return Ok(false);
+        }
+        let producer = match producer {
+            Some(producer) => &*producer,
+            None => producer.insert(self.producer()?),
+        };
+        let (copied, failed) = self.send(producer, waiting).await;
+        sqlx::query("update dead_letter set copied_at = clock_timestamp() where seq = any($1)")
+            .bind(copied)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        failed.map_or(Ok(true), |error| Err(error.into()))
+    }
+
+    fn producer(&self) -> Result<FutureProducer, KafkaError> {
+        let mut config = self.kafka.producer();
+        config
+            .set("message.timeout.ms", WRITE_TIMEOUT)
+            // A twin has the same identity, and an idempotent producer can fail for good. Order is kept by having one
+            // request under way.
+            .set("enable.idempotence", "false")
+            .set("max.in.flight.requests.per.connection", "1")
+            // The topics' limits are on what is compressed: what came in compressed must fit again.
+            .set("compression.type", "gzip");
+        config.create()
+    }
+
+    /// Returns which were written, up to the first that was not, and why that was not.
+    async fn send(
+        &self,
+        producer: &FutureProducer,
+        waiting: Vec<ToCopy>,
+    ) -> (Vec<i64>, Option<KafkaError>) {
+        let topic = self.kafka.prefixed(&dead_letter_topic(&self.group).name);
+        let (began, mut copied) = (Instant::now(), Vec::new());
+        for letter in waiting {
+            if began.elapsed() > BATCH_TIME {
+                break;
+            }
+            let seq = letter.record.seq;
+            let (record, headers) = self.with_headers(letter);
+            let written = write(producer, &topic, Some(&record), &headers).await;
+            let written = match written {
+                Err(error) if is_too_large(&error) => {
+                    tracing::warn!(
+                        topic = record.topic,
+                        partition = record.partition,
+                        offset = record.offset,
+                        "dead letter too large for its topic, copied without its content"
+                    );
+                    let stub = without_content(headers);
+                    write(producer, &topic, None, &stub).await
+                }
+                written => written,
+            };
+            match written {
+                Ok(()) => copied.push(seq),
+                Err(error) => return (copied, Some(error)),
+            }
+        }
+        (copied, None)
+    }
+
+    fn with_headers(&self, letter: ToCopy) -> (Record, Headers) {
+        let ToCopy { record, id, exception, reason, causes } = letter;
+        let record = record.into_record();
+        let letter = DeadLetter {
+            origin: Coordinates::of(&record),
+            group: self.kafka.prefixed(&self.group),
+            reason: Reason { exception, message: reason, stacktrace: causes },
+        };
+        let mut headers = letter.headers(&record);
+        headers.push((kafka::LETTER_ID.to_owned(), Some(id.to_string().into_bytes())));
+        (record, headers)
+    }
+}
+
+async fn write(
+    producer: &FutureProducer,
+    topic: &str,
+    record: Option<&Record>,
+    headers: &Headers,
+) -> Result<(), KafkaError> {
+    let mut sent: FutureRecord<'_, [u8], [u8]> =
+        FutureRecord::to(topic).headers(kafka::client_headers(headers));
+    sent.key = record.and_then(|it| it.key.as_deref());
+    sent.payload = record.and_then(|it| it.value.as_deref());
+    producer.send(sent, Timeout::Never).await.map(drop).map_err(|(error, _)| error)
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    let too_large = [RDKafkaErrorCode::MessageSizeTooLarge, RDKafkaErrorCode::InvalidMessageSize];
+    error.rdkafka_error_code().is_some_and(|code| too_large.contains(&code))
+}
+
+/// Keeps where the record lies and why it is dead.
+fn without_content(headers: Headers) -> Headers {
+    headers.into_iter().filter(|(name, _)| name.starts_with("kafka_dlt-")).collect()
+}

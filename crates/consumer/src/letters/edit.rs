@@ -1,0 +1,121 @@
+//! Changing what a letter says.
+
+use std::collections::BTreeMap;
+
+use kafka::Record;
+use serde_json::value::RawValue;
+use sqlx::FromRow;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::letter::unknown;
+use super::record::{COLUMNS, StoredRecord};
+use super::{Letter, Letters, LettersError, letter};
+
+#[derive(FromRow)]
+struct Edited {
+    #[sqlx(flatten)]
+    record: StoredRecord,
+    subscription: String,
+    status: String,
+    erased_at: Option<OffsetDateTime>,
+}
+
+impl Letters {
+    /// Replaces the data of a letter that is dead or parked, so that it can be rehearsed and replayed. The data that was
+    /// consumed is kept beside it; headers and key stay. `by` is the operator's name.
+    ///
+    /// # Errors
+    /// The letter is unknown or closed, its record is no event that the subscription handles, the event's schema refuses the
+    /// data, or the database is unavailable. Nothing has changed then.
+    pub async fn edit(
+        &self,
+        id: Uuid,
+        data: &RawValue,
+        by: &str,
+        why: &str,
+    ) -> Result<Letter, LettersError> {
+        let query = format!(
+            "select {COLUMNS}, subscription, status, erased_at from dead_letter where id = $1"
+        );
+        let found: Option<Edited> =
+            sqlx::query_as(sqlx::AssertSqlSafe(query)).bind(id).fetch_optional(&self.pool).await?;
+        let found = found.filter(|it| it.subscription == self.group());
+        let Edited { record, status, erased_at, .. } = found.ok_or_else(|| unknown(id))?;
+        if !matches!(&*status, "dead" | "parked") {
+            return Err(LettersError::Conflict(format!(
+                "it is {status}; only a dead or parked one can be edited"
+            )));
+        }
+        if erased_at.is_some() {
+            return Err(LettersError::Conflict("its content was erased".to_owned()));
+        }
+        let value = self.checked(&record.into_record(), data)?;
+        let edited = sqlx::query(
+            "update dead_letter
+             set value_before = case when edited_at is null then value else value_before end,
+                 value = $2, edited_by = $3, edited_why = $4, edited_at = clock_timestamp()
+             where id = $1 and status in ('dead', 'parked')",
+        )
+        .bind(id)
+        .bind(value)
+        .bind(by)
+        .bind(why)
+        .execute(&self.pool)
+        .await?;
+        if edited.rows_affected() == 0 {
+            let why = "it was replayed or discarded meanwhile".to_owned();
+            return Err(LettersError::Conflict(why));
+        }
+        letter(&self.pool, id).await
+    }
+
+    /// Returns the value of the record with that data in it, if the event's type takes it.
+    fn checked(&self, record: &Record, data: &RawValue) -> Result<Vec<u8>, LettersError> {
+        let refused = |why: String| LettersError::Unprocessable(format!("value: {why}"));
+        if data.get().contains("\\u0000") {
+            return Err(refused("Postgres can't store the character U+0000".to_owned()));
+        }
+        let event = kafka::decode(record).map_err(|error| {
+            LettersError::Conflict(format!(
+                "the record is no event, so that no schema tells what it may be: {error}"
+            ))
+        })?;
+        let event_type = &*event.envelope.event_type;
+        let topic = self.kafka.unprefixed(&record.topic);
+        let route = self.subscription.route_on(topic, event_type).ok_or_else(|| {
+            let what = format!("{} handles no {event_type} on {topic}", self.group());
+            LettersError::Conflict(what)
+        })?;
+        route
+            .handler
+            .check(&event.envelope, data.get())
+            .map_err(|failure| refused(chain(&failure)))?;
+        in_its_mode(record, data).map_err(|error| refused(error.to_string()))
+    }
+}
+
+/// A record in structured mode has the data in its value's `data`; the value of others is nothing else. Its text is kept as it
+/// was given, so that numbers stay exact.
+fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> {
+    let is_structured = record.text_header("content-type").is_some_and(|it| {
+        it.trim_start().to_ascii_lowercase().starts_with("application/cloudevents")
+    });
+    let whole = record.value.as_deref().filter(|_| is_structured);
+    let Some(whole) = whole else { return Ok(data.get().into()) };
+    let mut whole: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(whole)?;
+    whole.remove("data_base64");
+    whole.insert("data".to_owned(), data.to_owned());
+    serde_json::to_vec(&whole)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        said.push_str(": ");
+        said.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    said
+}

@@ -1,0 +1,112 @@
+//! Erasing what letters say of a customer.
+
+use std::fmt::Write;
+
+use sqlx::{PgConnection, PgPool};
+
+use super::LettersError;
+
+/// Where else a text that came with a message, or with an operator's words, may stand.
+const ELSEWHERE: [&str; 5] = [
+    "update attempt set failures = '[]', reason = case when reason is null then null else 'erased' end
+     where failures::text ~* $1 or reason ~* $1",
+    "update dead_letter_replay_item set reason = 'erased' where reason ~* $1",
+    "update dead_letter_replay set why = 'erased' where why ~* $1",
+    "update dead_letter_group set note = 'erased' where note ~* $1",
+    "update dead_letter set edited_why = 'erased' where edited_why ~* $1",
+];
+
+/// Erases the content of letters that name an e-mail address: of a customer who asked for that. Open ones are discarded,
+/// since nothing is left to replay. Returns how many.
+///
+/// It is found in any case, and as a whole only: not as a part of a longer address. Escapes of JSON (`\u0040`) and Base64
+/// are not seen through, and `<group>.dlq` is not reached: records of a topic can only be deleted up to an offset.
+///
+/// # Errors
+/// A letter that names it is being replayed: nothing is erased then. Or the database is unavailable.
+pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersError> {
+    if address.is_empty() {
+        return Err(LettersError::Unprocessable(
+            "what is to be erased must not be empty".to_owned(),
+        ));
+    }
+    let mut tx = pool.begin().await?;
+    // The whole table is read.
+    sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+    let (text, bytes) = (pattern(address, false), pattern(address, true));
+    let (erased, replaying) = erase(&mut tx, &text, &bytes).await?;
+    if replaying > 0 {
+        return Err(LettersError::Conflict(format!(
+            "{replaying} letters that name it are being replayed; erase when that is done, or cancel it"
+        )));
+    }
+    for statement in ELSEWHERE {
+        sqlx::query(statement).bind(&text).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(erased)
+}
+
+/// Returns how many were erased, and how many are being replayed, which stay.
+async fn erase(tx: &mut PgConnection, text: &str, bytes: &str) -> sqlx::Result<(u64, i64)> {
+    let counts: (i64, i64) = sqlx::query_as(
+        "with named as (
+             select seq, status from dead_letter
+             where erased_at is null
+               and (encode(value, 'escape') ~* $2 or encode(value_before, 'escape') ~* $2 or encode(key, 'escape') ~* $2
+                    or exists (select 1 from unnest(header_values) it (value) where encode(it.value, 'escape') ~* $2)
+                    or reason ~* $1 or causes ~* $1 or attempts::text ~* $1 or subject ~* $1)
+             for update
+         ), erased as (
+             update dead_letter it
+             set key = null, value = null, value_before = null, header_names = '{}', header_values = '{}', attempts = '[]',
+                 reason = 'erased', causes = 'erased', subject = null, erased_at = clock_timestamp(),
+                 copied_at = coalesce(copied_at, clock_timestamp()),
+                 status = case when it.status = 'resolved' then it.status else 'discarded' end,
+                 closed_at = coalesce(closed_at, clock_timestamp())
+             from named where it.seq = named.seq and named.status <> 'replaying'
+             returning 1
+         )
+         select (select count(*) from erased), (select count(*) from named where status = 'replaying')",
+    )
+    .bind(text)
+    .bind(bytes)
+    .fetch_one(tx)
+    .await?;
+    Ok((counts.0.unsigned_abs(), counts.1))
+}
+
+/// Returns a regular expression of Postgres that finds an address as a whole: in a text, or in bytes as `encode(.., 'escape')`
+/// writes them.
+fn pattern(address: &str, in_bytes: bool) -> String {
+    let mut pattern = String::from("(?<![a-z0-9._%+-])");
+    for character in address.chars() {
+        match character {
+            _ if character.is_ascii_alphanumeric() => pattern.push(character),
+            _ if in_bytes && !character.is_ascii() => {
+                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                    // Writing to a string does not fail.
+                    let _ = write!(pattern, "\\\\{byte:03o}");
+                }
+            }
+            _ if character.is_ascii() => {
+                pattern.push('\\');
+                pattern.push(character);
+            }
+            _ => pattern.push(character),
+        }
+    }
+    pattern.push_str("(?![a-z0-9]|[.-][a-z0-9])");
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_found_as_it_is_written() {
+        assert_eq!(pattern("a.b@x", false), r"(?<![a-z0-9._%+-])a\.b\@x(?![a-z0-9]|[.-][a-z0-9])");
+        assert!(pattern("ä@x", true).contains(r"\\303\\244\@x"));
+    }
+}

@@ -1,0 +1,110 @@
+use serde::{Deserialize, Serialize};
+use sqlx::{Postgres, QueryBuilder};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Whether a letter is open, and if not, how it was closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LetterStatus {
+    /// It waits for an operator.
+    Dead,
+    /// It is part of a replay that is not done.
+    Replaying,
+    /// A replay ended well.
+    Resolved,
+    /// It was replayed in vain so often that only `force` replays it.
+    Parked,
+    /// An operator has discarded it.
+    Discarded,
+}
+
+impl LetterStatus {
+    /// Returns its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Replaying => "replaying",
+            Self::Resolved => "resolved",
+            Self::Parked => "parked",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// Which letters are meant: those of which everything that is given holds.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LetterFilter {
+    /// Status.
+    pub status: Option<LetterStatus>,
+    /// Type of the event.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// A part of the reason, in any case.
+    pub reason: Option<String>,
+    /// Kind of failure.
+    pub fingerprint: Option<String>,
+    /// Tenant of the event.
+    pub tenant: Option<String>,
+    /// Subject of the event.
+    pub subject: Option<String>,
+    /// Correlation id of the event.
+    pub correlation_id: Option<String>,
+    /// Id of the event.
+    pub event_id: Option<String>,
+    /// It died then or later, UTC.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub from: Option<OffsetDateTime>,
+    /// It died before that, UTC.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub to: Option<OffsetDateTime>,
+}
+
+impl LetterFilter {
+    /// Adds conditions to a statement on `dead_letter` that has one already.
+    pub(super) fn constrain(&self, query: &mut QueryBuilder<Postgres>) {
+        if let Some(status) = self.status {
+            query.push(" and status = ").push_bind(status.as_str());
+        }
+        let equal = [
+            ("event_type", &self.event_type),
+            ("fingerprint", &self.fingerprint),
+            ("tenant", &self.tenant),
+            ("subject", &self.subject),
+            ("correlation_id", &self.correlation_id),
+            ("event_id", &self.event_id),
+        ];
+        for (column, value) in equal {
+            if let Some(value) = value {
+                query.push(format!(" and {column} = ")).push_bind(storable(value));
+            }
+        }
+        if let Some(reason) = &self.reason {
+            query
+                .push(" and position(lower(")
+                .push_bind(storable(reason))
+                .push(") in lower(reason)) > 0");
+        }
+        if let Some(from) = self.from {
+            query.push(" and died_at >= ").push_bind(from);
+        }
+        if let Some(to) = self.to {
+            query.push(" and died_at < ").push_bind(to);
+        }
+    }
+}
+
+/// Postgres takes no NUL in a text. What has one is found nowhere.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The letters of a group that something is to be done about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Selection {
+    /// These.
+    Ids(Vec<Uuid>),
+    /// Those that a filter finds.
+    Filter(LetterFilter),
+}

@@ -1,0 +1,152 @@
+//! Letters that failed in the same way, and what operators say of them.
+
+use serde::{Deserialize, Serialize};
+use sqlx::{FromRow, PgPool, QueryBuilder};
+use time::OffsetDateTime;
+
+use super::page::{limit, malformed};
+use super::{LettersError, Page};
+
+/// What an operator says of a group of letters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupStatus {
+    /// Nothing yet.
+    Open,
+    /// Somebody works on it.
+    Acknowledged,
+    /// It needs no work.
+    Ignored,
+}
+
+impl GroupStatus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Acknowledged => "acknowledged",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
+/// Letters of one subscription, type and kind of failure.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct LetterGroup {
+    /// What they have in common.
+    pub fingerprint: String,
+    /// The consumer group, without the prefix.
+    #[serde(rename = "group")]
+    #[sqlx(rename = "subscription")]
+    pub group: String,
+    /// Type of their events.
+    pub event_type: Option<String>,
+    /// Type of the error.
+    pub exception: String,
+    /// What the last failure says.
+    pub reason: String,
+    /// `open`, `acknowledged` or `ignored`, as an operator says; `resolved` if none is open any more; `regressed` if one died
+    /// after another was resolved.
+    pub status: String,
+    /// An operator's note.
+    pub note: Option<String>,
+    /// Who wrote it.
+    pub by: Option<String>,
+    /// How many are open: dead, parked or being replayed.
+    pub open: i64,
+    /// How many are parked.
+    pub parked: i64,
+    /// How many are being replayed.
+    pub replaying: i64,
+    /// How many are resolved.
+    pub resolved: i64,
+    /// How many are discarded.
+    pub discarded: i64,
+    /// When the first of them died, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub first_at: OffsetDateTime,
+    /// When the last of them died, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub last_at: OffsetDateTime,
+    #[serde(skip)]
+    last: i64,
+}
+
+/// Counts first, and then looks at the last letter of each group: so what is sorted is small.
+const COUNTED: &str = "select fingerprint, subscription,
+           count(*) filter (where status in ('dead', 'parked', 'replaying')) as open,
+           count(*) filter (where status = 'parked') as parked,
+           count(*) filter (where status = 'replaying') as replaying,
+           count(*) filter (where status = 'resolved') as resolved,
+           count(*) filter (where status = 'discarded') as discarded,
+           max(closed_at) filter (where status = 'resolved') as resolved_at,
+           max(died_at) filter (where status in ('dead', 'parked', 'replaying')) as open_died_at,
+           min(died_at) as first_at, max(died_at) as last_at, max(seq) as last
+    from dead_letter where true";
+
+const TOLD: &str = "select counted.fingerprint, counted.subscription, letter.event_type, letter.exception, letter.reason,
+           case when open = 0 then 'resolved'
+                when open_died_at > resolved_at and coalesce(said.set_at < open_died_at, true) then 'regressed'
+                else coalesce(said.status, 'open') end as status,
+           said.note, said.set_by as by, open, parked, replaying, resolved, discarded, first_at, last_at, last
+    from counted
+    join dead_letter letter on letter.seq = last
+    left join dead_letter_group said on said.fingerprint = counted.fingerprint
+    order by last desc";
+
+/// Lists groups of letters: the one with the last death first. `limit` is 1 to 1,000.
+///
+/// # Errors
+/// The limit or the cursor is malformed, or the database is unavailable.
+pub async fn letter_groups(
+    pool: &PgPool,
+    group: Option<&str>,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<Page<LetterGroup>, LettersError> {
+    let limit = self::limit(limit)?;
+    let before: Option<i64> = cursor.map(|it| it.parse().map_err(|_| malformed())).transpose()?;
+    let mut query = QueryBuilder::new(format!("with counted as ({COUNTED}"));
+    if let Some(group) = group {
+        query.push(" and subscription = ").push_bind(group);
+    }
+    query.push(" group by fingerprint, subscription having max(seq) < ");
+    query.push_bind(before.unwrap_or(i64::MAX));
+    query.push(" order by max(seq) desc limit ").push_bind(limit + 1);
+    query.push(format!(") {TOLD}"));
+    let found = query.build_query_as().fetch_all(pool).await?;
+    Ok(Page::of(found, limit, |it: &LetterGroup| it.last.to_string()))
+}
+
+/// Says something of a group of letters. `by` is the operator's name.
+///
+/// # Errors
+/// There are no letters of that fingerprint, or the database is unavailable.
+pub async fn set_letter_group(
+    pool: &PgPool,
+    fingerprint: &str,
+    status: GroupStatus,
+    note: Option<&str>,
+    by: &str,
+) -> Result<LetterGroup, LettersError> {
+    let unknown = || LettersError::NotFound(format!("there are no dead letters {fingerprint}"));
+    let said = sqlx::query(
+        "insert into dead_letter_group (fingerprint, status, note, set_by)
+         select $1, $2, $3, $4 where exists (select 1 from dead_letter where fingerprint = $1)
+         on conflict (fingerprint) do update
+             set status = excluded.status, note = excluded.note, set_by = excluded.set_by, set_at = clock_timestamp()",
+    )
+    .bind(fingerprint)
+    .bind(status.as_str())
+    .bind(note)
+    .bind(by)
+    .execute(pool)
+    .await?;
+    if said.rows_affected() == 0 {
+        return Err(unknown());
+    }
+    let mut query = QueryBuilder::new(format!("with counted as ({COUNTED} and fingerprint = "));
+    query.push_bind(fingerprint);
+    query.push(format!(" group by fingerprint, subscription) {TOLD}"));
+    query.build_query_as().fetch_optional(pool).await?.ok_or_else(unknown)
+}

@@ -1,0 +1,143 @@
+//! Imports what `<group>.dlq` holds: the letters of an earlier release, which knew no rows.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use kafka::{DeadLetter, Record, Settings, dead_letter_topic};
+use sqlx::{PgConnection, PgPool};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::burial::{MARGIN, cut, fingerprint};
+use super::copies::CopyError;
+use super::record::{Attributes, columns};
+use crate::fingerprint::fingerprint_of_text;
+
+/// How many bytes of records are imported by one transaction, and how long reading them may take.
+const PART: usize = 4 * 1024 * 1024;
+const WITHIN: Duration = Duration::from_secs(30);
+/// The longest name of a topic that Kafka allows.
+const MAX_TOPIC: usize = 249;
+/// Times that are believed, in milliseconds since 1970: up to the year 2100.
+const YEARS: Range<i64> = 0..4_102_444_800_000;
+
+/// Imports what was written to the topic since it was last imported. A letter that is known by its coordinates is left as it
+/// is; one that an earlier release replayed well is resolved.
+pub(super) async fn import(
+    pool: &PgPool,
+    kafka: &Settings,
+    group: &str,
+    inbox_retention: Option<Duration>,
+) -> Result<(), CopyError> {
+    let expire_after = inbox_retention.map(|it| it.saturating_sub(MARGIN).as_secs_f64());
+    let topic = kafka.prefixed(&dead_letter_topic(group).name);
+    let mut imported = 0;
+    loop {
+        let from: Vec<(i32, i64)> = sqlx::query_as(
+            "select partition, next_offset from dead_letter_import where subscription = $1",
+        )
+        .bind(group)
+        .fetch_all(pool)
+        .await?;
+        let (settings, of) = (kafka.clone(), topic.clone());
+        let reading = spawn_blocking(move || kafka::read_part(&settings, &of, &from, PART, WITHIN));
+        let (records, next) = match reading.await? {
+            Err(error) if error.is_missing_topic() => break,
+            read => read?,
+        };
+        if next.is_empty() {
+            break;
+        }
+        let mut tx = pool.begin().await?;
+        for record in &records {
+            imported += insert(&mut tx, group, record, expire_after).await?;
+        }
+        note(&mut tx, group, &next).await?;
+        tx.commit().await?;
+    }
+    if imported > 0 {
+        tracing::info!(group, letters = imported, topic, "dead letters imported from their topic");
+    }
+    Ok(())
+}
+
+async fn note(tx: &mut PgConnection, group: &str, next: &[(i32, i64)]) -> sqlx::Result<()> {
+    let (partitions, offsets): (Vec<_>, Vec<_>) = next.iter().copied().unzip();
+    sqlx::query(
+        "insert into dead_letter_import (subscription, partition, next_offset)
+         select $1, * from unnest($2::integer[], $3::bigint[])
+         on conflict (subscription, partition) do update set next_offset = excluded.next_offset",
+    )
+    .bind(group)
+    .bind(partitions)
+    .bind(offsets)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Returns how many rows were written: a record that is no dead letter of ours, or is known, gives none.
+async fn insert(
+    tx: &mut PgConnection,
+    group: &str,
+    record: &Record,
+    expire_after: Option<f64>,
+) -> sqlx::Result<u64> {
+    // A copy of a row: that may have been resolved and pruned since.
+    if record.text_header(kafka::LETTER_ID).is_some() {
+        return Ok(0);
+    }
+    let Some(DeadLetter { origin, reason, .. }) = DeadLetter::read(record) else { return Ok(0) };
+    // Anybody may write to the topic.
+    if origin.topic.len() > MAX_TOPIC || origin.topic.contains('\0') {
+        return Ok(0);
+    }
+    let headers = record.headers.iter().filter(|(name, _)| !name.starts_with("kafka_dlt-"));
+    let headers = headers.cloned().collect();
+    let (names, values) = columns(&headers);
+    let attributes = Attributes::of_record(record);
+    let kind = fingerprint_of_text(&reason.exception, &reason.message);
+    let fingerprint = fingerprint(group, attributes.event_type.as_deref(), &kind);
+    let inserted = sqlx::query(
+        r#"insert into dead_letter (
+               id, subscription, topic, partition, "offset", "timestamp", key, value, header_names, header_values,
+               event_id, event_type, source, subject, tenant, correlation_id, traceparent,
+               exception, reason, causes, fingerprint, died_at, copied_at, status, outcome, closed_at, expires_at)
+           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+               coalesce(to_timestamp($22::double precision / 1000), clock_timestamp()), clock_timestamp(),
+               case when well is not null then 'resolved' when is_parked then 'parked' else 'dead' end, well,
+               case when well is not null then clock_timestamp() end,
+               coalesce(to_timestamp($22::double precision / 1000), clock_timestamp()) + make_interval(secs => $23)
+           from (select max(outcome) filter (where outcome in ('processed', 'duplicate', 'superseded', 'ignored')) as well,
+                        coalesce(bool_or(outcome = 'parked'), false) as is_parked
+                 from replay
+                 where subscription = $2 and topic = $3 and partition = $4 and "offset" = $5 and "timestamp" = $6) replayed
+           on conflict (subscription, topic, partition, "offset", "timestamp") do nothing"#,
+    )
+    .bind(Uuid::now_v7())
+    .bind(group)
+    .bind(&origin.topic)
+    .bind(origin.partition)
+    .bind(origin.offset)
+    .bind(origin.timestamp)
+    .bind(&record.key)
+    .bind(&record.value)
+    .bind(names)
+    .bind(values)
+    .bind(&attributes.event_id)
+    .bind(&attributes.event_type)
+    .bind(&attributes.source)
+    .bind(&attributes.subject)
+    .bind(&attributes.tenant)
+    .bind(&attributes.correlation_id)
+    .bind(&attributes.traceparent)
+    .bind(cut(&reason.exception))
+    .bind(cut(&reason.message))
+    .bind(cut(&reason.stacktrace))
+    .bind(fingerprint)
+    .bind(record.timestamp.filter(|at| YEARS.contains(at)))
+    .bind(expire_after)
+    .execute(tx)
+    .await?;
+    Ok(inserted.rows_affected())
+}

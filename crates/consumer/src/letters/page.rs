@@ -1,0 +1,42 @@
+use super::LettersError;
+
+/// The most that a page holds.
+const MAX: u32 = 1_000;
+
+/// A part of a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one begins. `None`: there is nothing more.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Creates one out of up to `limit + 1` items: one more than fit says that there is another page, which begins after
+    /// the last item that fits.
+    pub(super) fn of(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let is_last = items.len() <= limit;
+        items.truncate(limit);
+        let next_cursor = if is_last { None } else { items.last().map(cursor) };
+        Self { items, next_cursor }
+    }
+}
+
+/// Returns how many items a page may hold.
+pub(super) fn limit(asked: u32) -> Result<i64, LettersError> {
+    if asked == 0 || asked > MAX {
+        return Err(LettersError::Unprocessable(format!("limit: 1 to {MAX}")));
+    }
+    Ok(i64::from(asked))
+}
+
+/// Reads a cursor that is a number; without one, the list begins at its end.
+pub(super) fn before(cursor: Option<&str>) -> Result<i64, LettersError> {
+    cursor.map_or(Ok(i64::MAX), |it| it.parse().map_err(|_| malformed()))
+}
+
+pub(super) fn malformed() -> LettersError {
+    LettersError::Unprocessable("cursor: take it from next_cursor of the page before".to_owned())
+}

@@ -1,0 +1,144 @@
+//! What a replay still has to attempt, in which order.
+
+use std::collections::HashSet;
+
+use futures::TryStreamExt;
+use sqlx::{FromRow, PgPool};
+use uuid::Uuid;
+
+use crate::message::{KeyHash, hash_of_key};
+
+/// Bytes of records that are held at once, at most, and one record more.
+const MAX_BYTES: i64 = 640 * 1024;
+/// The same for the letters of one key that are rehearsed, and how many those are at most. The later ones of a key that has
+/// more are rehearsed as if the earlier ones had not been.
+const MAX_BYTES_OF_KEY: i64 = 8 * 1024 * 1024;
+const MAX_OF_KEY: usize = 5_000;
+
+/// A letter that is not settled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Planned {
+    pub(super) letter: i64,
+    pub(super) key: KeyHash,
+    bytes: i64,
+    /// It was begun when a process ended.
+    pub(super) begun: bool,
+    /// And it was alone.
+    pub(super) alone: bool,
+}
+
+/// The letters of a replay that are not settled, the next one last; 40 bytes each.
+pub(super) struct Plan {
+    left: Vec<Planned>,
+    /// Keys of which a letter failed: the later ones are held.
+    pub(super) held: HashSet<KeyHash>,
+    /// Those that are not to be replayed any more.
+    pub(super) expired: Vec<Planned>,
+    whole_keys: bool,
+}
+
+#[derive(FromRow)]
+struct Item {
+    letter: i64,
+    key: Option<Vec<u8>>,
+    topic: String,
+    partition: i32,
+    bytes: i64,
+    begun: bool,
+    alone: bool,
+    outcome: Option<String>,
+    is_expired: bool,
+}
+
+impl Plan {
+    /// Reads it. What is rehearsed is in the order of keys, so that letters of one key share a transaction.
+    pub(super) async fn read(pool: &PgPool, replay: Uuid, rehearsal: bool) -> sqlx::Result<Self> {
+        let mut connection = pool.begin().await?;
+        // They may be hundreds of thousands.
+        sqlx::query("set local statement_timeout = '5min'").execute(&mut *connection).await?;
+        let mut items = sqlx::query_as::<_, Item>(
+            "select item.letter, key, topic, partition, coalesce(octet_length(value), 0)::bigint as bytes,
+                    item.begun, item.alone, item.outcome,
+                    coalesce(not force and not rehearsal and expires_at < clock_timestamp(), false) as is_expired
+             from dead_letter_replay_item item join dead_letter it on it.seq = item.letter
+             join dead_letter_replay replay on replay.id = item.replay
+             where item.replay = $1 and (item.outcome is null or item.outcome in ('failed', 'held'))
+             order by item.letter desc",
+        )
+        .bind(replay)
+        .fetch(&mut *connection);
+        let (mut left, mut held, mut expired) = (Vec::new(), HashSet::new(), Vec::new());
+        while let Some(item) = items.try_next().await? {
+            let key = hash_of_key(item.key.as_deref(), &item.topic, item.partition);
+            if item.outcome.is_some() {
+                held.insert(key);
+                continue;
+            }
+            let Item { letter, bytes, begun, alone, .. } = item;
+            let planned = Planned { letter, key, bytes, begun, alone };
+            if item.is_expired { expired.push(planned) } else { left.push(planned) }
+        }
+        if rehearsal {
+            left.sort_by_key(|it| (it.key, std::cmp::Reverse(it.letter)));
+        }
+        Ok(Self { left, held, expired, whole_keys: rehearsal })
+    }
+
+    /// Takes those that were begun when a process ended, the first one first: each by itself, or all of a key together if
+    /// they are rehearsed.
+    pub(super) fn take_begun(&mut self) -> Vec<Vec<Planned>> {
+        let mut begun: Vec<_> = self.left.extract_if(.., |it| it.begun).collect();
+        begun.reverse();
+        let together = |one: &Planned, next: &Planned| self.whole_keys && one.key == next.key;
+        begun.chunk_by(together).map(<[_]>::to_vec).collect()
+    }
+
+    /// Takes the next ones, at most so many; all of a key together if they are rehearsed, however many they are.
+    pub(super) fn take(&mut self, at_most: usize) -> Vec<Planned> {
+        let (mut taken, mut bytes) = (Vec::<Planned>::new(), 0);
+        while let Some(next) = self.left.last() {
+            let fits = taken.len() < MAX_OF_KEY && bytes < MAX_BYTES_OF_KEY;
+            let is_same_key = taken.last().is_some_and(|it| it.key == next.key);
+            let goes_with = self.whole_keys && is_same_key && fits;
+            let is_full = taken.len() >= at_most || bytes >= MAX_BYTES;
+            if is_full && !goes_with {
+                break;
+            }
+            bytes += next.bytes;
+            taken.extend(self.left.pop());
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(letter: i64, key: KeyHash, bytes: i64) -> Planned {
+        Planned { letter, key, bytes, begun: false, alone: false }
+    }
+
+    fn letters(taken: &[Planned]) -> Vec<i64> {
+        taken.iter().map(|it| it.letter).collect()
+    }
+
+    #[test]
+    fn batches_are_bounded_in_number_and_bytes_and_hold_one_at_least() {
+        let left =
+            vec![planned(4, 1, 10), planned(3, 1, MAX_BYTES), planned(2, 2, 10), planned(1, 1, 10)];
+        let mut plan = Plan { left, held: HashSet::new(), expired: Vec::new(), whole_keys: false };
+        assert_eq!(letters(&plan.take(2)), [1, 2]);
+        assert_eq!(letters(&plan.take(2)), [3], "it is large");
+        assert_eq!(letters(&plan.take(2)), [4]);
+        assert!(plan.take(2).is_empty());
+    }
+
+    #[test]
+    fn a_rehearsal_keeps_keys_together() {
+        let left = vec![planned(9, 3, 1), planned(3, 2, 1), planned(2, 2, 1), planned(1, 2, 1)];
+        let mut plan = Plan { left, held: HashSet::new(), expired: Vec::new(), whole_keys: true };
+        assert_eq!(letters(&plan.take(2)), [1, 2, 3]);
+        assert_eq!(letters(&plan.take(2)), [9]);
+    }
+}

@@ -1,0 +1,35 @@
+use sqlx::PgPool;
+
+/// How long closed letters are kept, and replays that have ended.
+const KEPT: &str = "interval '30 days'";
+
+/// Deletes letters that were closed long ago, and replays of which nothing is left.
+pub(crate) async fn prune(pool: &PgPool, group: &str, chunk: u32) -> sqlx::Result<()> {
+    let letters = format!(
+        "delete from dead_letter where seq = any (array(
+             select seq from dead_letter
+             where subscription = $1 and closed_at < clock_timestamp() - {KEPT} order by closed_at limit $2))"
+    );
+    pg::delete_in_chunks(pool, chunk, |limit| {
+        sqlx::query(sqlx::AssertSqlSafe(letters.clone())).bind(group.to_owned()).bind(limit)
+    })
+    .await?;
+    // Not by the cascade alone: a replay may have hundreds of thousands.
+    let items = format!(
+        "delete from dead_letter_replay_item where ctid = any (array(
+             select item.ctid from dead_letter_replay it join dead_letter_replay_item item on item.replay = it.id
+             where it.subscription = $1 and it.ended_at < clock_timestamp() - {KEPT} limit $2))"
+    );
+    pg::delete_in_chunks(pool, chunk, |limit| {
+        sqlx::query(sqlx::AssertSqlSafe(items.clone())).bind(group.to_owned()).bind(limit)
+    })
+    .await?;
+    let replays = format!(
+        "delete from dead_letter_replay where subscription = $1 and ended_at < clock_timestamp() - {KEPT}"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(replays)).bind(group).execute(pool).await?;
+    let said = "delete from dead_letter_group said
+                where not exists (select 1 from dead_letter it where it.fingerprint = said.fingerprint)";
+    sqlx::query(said).execute(pool).await?;
+    Ok(())
+}

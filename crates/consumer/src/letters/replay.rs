@@ -1,0 +1,286 @@
+//! Replays as operators see and steer them.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::page::{before, limit, malformed};
+use super::settling;
+use super::{LettersError, Page};
+
+/// How many reasons of failures are told.
+const MAX_REASONS: i64 = 20;
+
+const COLUMNS: &str = "it.id, it.subscription, it.rehearsal, it.status, it.selected, it.rate, it.ramp, it.stop_after, it.force,
+    it.requested_by, it.why, it.note, it.requested_at, it.started_at, it.ended_at,
+    count(*) filter (where item.outcome = 'processed') as processed,
+    count(*) filter (where item.outcome = 'duplicate') as duplicate,
+    count(*) filter (where item.outcome = 'superseded') as superseded,
+    count(*) filter (where item.outcome = 'ignored') as ignored,
+    count(*) filter (where item.outcome = 'failed') as failed,
+    count(*) filter (where item.outcome = 'held') as held";
+
+const FROM: &str =
+    "from dead_letter_replay it left join dead_letter_replay_item item on item.replay = it.id";
+
+/// How many letters of a replay came to what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct ReplayOutcomes {
+    /// Their handler applied them.
+    pub processed: i64,
+    /// They had been processed before.
+    pub duplicate: i64,
+    /// Something newer had been.
+    pub superseded: i64,
+    /// They are of a type that the subscription ignores.
+    pub ignored: i64,
+    /// They failed again.
+    pub failed: i64,
+    /// They were not attempted, because one of the same key before them failed.
+    pub held: i64,
+}
+
+/// A replay or a rehearsal.
+#[derive(Clone, PartialEq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct Replay {
+    /// Id.
+    pub id: Uuid,
+    /// The consumer group, without the prefix.
+    #[serde(rename = "group")]
+    #[sqlx(rename = "subscription")]
+    pub group: String,
+    /// It only finds out what would happen.
+    pub rehearsal: bool,
+    /// `queued`, `running`, `paused`, `cancelled` or `done`.
+    pub status: String,
+    /// How many letters are part of it.
+    pub selected: i64,
+    /// What they came to so far.
+    #[sqlx(flatten)]
+    pub outcomes: ReplayOutcomes,
+    /// Letters a second.
+    pub rate: Option<f64>,
+    /// See [`NewReplay`](super::NewReplay), as with the following.
+    pub ramp: bool,
+    /// See there.
+    pub stop_after: Option<i32>,
+    /// See there.
+    pub force: bool,
+    /// Name of the operator.
+    #[serde(rename = "by")]
+    #[sqlx(rename = "requested_by")]
+    pub by: String,
+    /// The reason that was given.
+    pub why: Option<String>,
+    /// Why it is paused or cancelled.
+    pub note: Option<String>,
+    /// When it was requested, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub requested_at: OffsetDateTime,
+    /// When it first ran, UTC.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// When it was done or cancelled, UTC.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+}
+
+/// A replay, and why letters of it failed.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ReplayDetails {
+    /// The replay.
+    #[serde(flatten)]
+    pub replay: Replay,
+    /// The most frequent reasons, 20 at most.
+    pub failures: Vec<ReplayFailures>,
+}
+
+/// Letters of a replay that failed for one reason.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+pub struct ReplayFailures {
+    /// The reason.
+    pub reason: String,
+    /// How many.
+    pub letters: i64,
+}
+
+/// A letter as part of a replay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct ReplayedLetter {
+    #[serde(skip)]
+    seq: i64,
+    /// Id of the letter.
+    pub id: Uuid,
+    /// Id of its event.
+    pub event_id: Option<String>,
+    /// Subject of its event.
+    pub subject: Option<String>,
+    /// What it came to. `None`: nothing yet.
+    pub outcome: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// When, UTC.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub settled_at: Option<OffsetDateTime>,
+}
+
+/// Lists replays of a group, or of all that are stored here: the last that was requested first. `limit` is 1 to 1,000.
+///
+/// # Errors
+/// The limit or the cursor is malformed, or the database is unavailable.
+pub async fn replays(
+    pool: &PgPool,
+    group: Option<&str>,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<Page<Replay>, LettersError> {
+    let limit = self::limit(limit)?;
+    let before: Option<Uuid> = cursor.map(|it| it.parse().map_err(|_| malformed())).transpose()?;
+    // Ids rise with time.
+    let mut query =
+        QueryBuilder::new("select * from (select id from dead_letter_replay where true");
+    if let Some(before) = before {
+        query.push(" and id < ").push_bind(before);
+    }
+    if let Some(group) = group {
+        query.push(" and subscription = ").push_bind(group);
+    }
+    query.push(" order by id desc limit ").push_bind(limit + 1);
+    query.push(format!(
+        ") page join lateral (select {COLUMNS} {FROM} where it.id = page.id group by it.id) it on true order by it.id desc"
+    ));
+    let found = query.build_query_as().fetch_all(pool).await?;
+    Ok(Page::of(found, limit, |it: &Replay| it.id.to_string()))
+}
+
+pub(super) async fn find(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Replay, LettersError> {
+    let mut query = QueryBuilder::new(format!("select {COLUMNS} {FROM} where it.id = "));
+    let found = query.push_bind(id).push(" group by it.id").build_query_as();
+    found.fetch_optional(executor).await?.ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: Uuid) -> LettersError {
+    LettersError::NotFound(format!("there is no replay {id}"))
+}
+
+/// Returns a replay.
+///
+/// # Errors
+/// There is none of that id, or the database is unavailable.
+pub async fn replay(pool: &PgPool, id: Uuid) -> Result<ReplayDetails, LettersError> {
+    let replay = find(pool, id).await?;
+    let failures = sqlx::query_as(
+        "select coalesce(reason, '') as reason, count(*) as letters from dead_letter_replay_item
+         where replay = $1 and outcome = 'failed' group by 1 order by 2 desc, 1 limit $2",
+    );
+    let failures = failures.bind(id).bind(MAX_REASONS).fetch_all(pool).await?;
+    Ok(ReplayDetails { replay, failures })
+}
+
+/// Lists the letters of a replay, with what each came to: the first that died first. `limit` is 1 to 1,000.
+///
+/// # Errors
+/// There is no such replay, the outcome, the limit or the cursor is malformed, or the database is unavailable.
+pub async fn replayed_letters(
+    pool: &PgPool,
+    id: Uuid,
+    outcome: Option<&str>,
+    limit: u32,
+    cursor: Option<&str>,
+) -> Result<Page<ReplayedLetter>, LettersError> {
+    const OUTCOMES: [&str; 6] =
+        ["processed", "duplicate", "superseded", "ignored", "failed", "held"];
+    if outcome.is_some_and(|outcome| !OUTCOMES.contains(&outcome)) {
+        let all = OUTCOMES.join(", ");
+        return Err(LettersError::Unprocessable(format!("outcome: one of {all}")));
+    }
+    let limit = self::limit(limit)?;
+    let after = if cursor.is_some() { before(cursor)? } else { 0 };
+    find(pool, id).await?;
+    let found = sqlx::query_as(
+        "select seq, id, event_id, subject, item.outcome, item.reason, item.settled_at
+         from dead_letter_replay_item item join dead_letter on seq = letter
+         where replay = $1 and letter > $2 and ($3::text is null or item.outcome = $3)
+         order by letter limit $4",
+    )
+    .bind(id)
+    .bind(after)
+    .bind(outcome)
+    .bind(limit + 1)
+    .fetch_all(pool)
+    .await?;
+    Ok(Page::of(found, limit, |it: &ReplayedLetter| it.seq.to_string()))
+}
+
+/// Pauses a replay that is queued or runs. What is under way is rolled back. `by` is the operator's name.
+///
+/// # Errors
+/// There is none of that id, it is in another state, or the database is unavailable.
+pub async fn pause_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
+    let steer =
+        Steer { to: "paused", from: &["queued", "running"], note: Some(format!("paused by {by}")) };
+    steer.carry_out(pool, id).await
+}
+
+/// Lets a paused replay go on.
+///
+/// # Errors
+/// There is none of that id, it is not paused, or the database is unavailable.
+pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
+    Steer { to: "queued", from: &["paused"], note: None }.carry_out(pool, id).await
+}
+
+/// Ends a replay for good. What it has done stays done; its other letters are as they were before. `by` is the operator's
+/// name.
+///
+/// # Errors
+/// There is none of that id, it has ended, or the database is unavailable.
+pub async fn cancel_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
+    let from = &["queued", "running", "paused"];
+    Steer { to: "cancelled", from, note: Some(format!("cancelled by {by}")) }
+        .carry_out(pool, id)
+        .await
+}
+
+struct Steer {
+    to: &'static str,
+    from: &'static [&'static str],
+    note: Option<String>,
+}
+
+impl Steer {
+    async fn carry_out(self, pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
+        let mut tx = pool.begin().await?;
+        // Its letters may be hundreds of thousands.
+        sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+        // Waits for a batch that is being committed; one that is not yet finds that it may not.
+        let steered = sqlx::query(
+            "update dead_letter_replay
+             set status = $2, note = $4, leased_by = null, leased_until = null,
+                 ended_at = case when $2 = 'cancelled' then clock_timestamp() end
+             where id = $1 and status = any($3)",
+        )
+        .bind(id)
+        .bind(self.to)
+        .bind(self.from)
+        .bind(self.note)
+        .execute(&mut *tx)
+        .await?;
+        if steered.rows_affected() == 0 {
+            let status = find(&mut *tx, id).await?.status;
+            return Err(LettersError::Conflict(format!("the replay is {status}")));
+        }
+        settling::forget_begun(&mut tx, id).await?;
+        if self.to == "cancelled" {
+            settling::release(&mut tx, id).await?;
+        }
+        let replay = find(&mut *tx, id).await?;
+        tx.commit().await?;
+        Ok(replay)
+    }
+}

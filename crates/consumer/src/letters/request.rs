@@ -1,0 +1,215 @@
+//! Requests for replays and rehearsals.
+
+use std::sync::Arc;
+
+use kafka::Settings;
+use sqlx::{PgPool, Postgres, QueryBuilder, Transaction};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::replay::{Replay, find};
+use super::status::all_known;
+use super::{LettersError, Selection};
+use crate::subscription::Subscription;
+
+/// The lowest rate: a letter in a quarter of an hour.
+const LEAST_RATE: f64 = 0.001;
+
+/// The dead letters of a subscription that runs here. Clones share it.
+#[derive(Clone)]
+pub struct Letters {
+    pub(super) pool: PgPool,
+    pub(super) subscription: Arc<Subscription>,
+    pub(super) kafka: Settings,
+    /// Tells the task that runs replays.
+    requested: Arc<Notify>,
+}
+
+/// What is to be replayed, and how.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewReplay {
+    /// The letters. It is fixed when the replay is requested: what dies later is not part of it.
+    pub selection: Selection,
+    /// Only find out what would happen.
+    pub rehearse: bool,
+    /// Letters a second; as fast as possible if none.
+    pub rate: Option<f64>,
+    /// In steps of 1, 10, 100, .. letters. It pauses after a step in which one failed.
+    pub ramp: bool,
+    /// It pauses once so many have failed.
+    pub stop_after: Option<u32>,
+    /// Parked and expired ones too.
+    pub force: bool,
+    /// Name of the operator.
+    pub by: String,
+    /// The reason that was given.
+    pub why: Option<String>,
+}
+
+impl Letters {
+    pub(crate) fn new(
+        pool: PgPool,
+        subscription: Arc<Subscription>,
+        kafka: Settings,
+        requested: Arc<Notify>,
+    ) -> Self {
+        Self { pool, subscription, kafka, requested }
+    }
+
+    /// Returns the consumer group, without the prefix.
+    pub fn group(&self) -> String {
+        self.subscription.group()
+    }
+
+    /// Requests a replay, which an instance of the subscription runs once all that were requested before are done. Letters
+    /// that are part of it are `replaying` until it is done, so that they are part of no other.
+    ///
+    /// # Errors
+    /// The rate or the limit is malformed, an id is unknown or not to be replayed, nothing is chosen, or the database is
+    /// unavailable.
+    pub async fn request(&self, new: NewReplay) -> Result<Replay, LettersError> {
+        check(&new)?;
+        let group = self.group();
+        if let Selection::Ids(ids) = &new.selection {
+            all_known(&self.pool, &group, ids).await?;
+        }
+        let mut tx = self.pool.begin().await?;
+        // They may be hundreds of thousands.
+        sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+        let id = insert(&mut tx, &group, &new).await?;
+        let selected = select(&mut tx, &group, id, &new).await?;
+        if let Selection::Ids(ids) = &new.selection
+            && selected < ids.len() as u64
+        {
+            // Dropped, the transaction is rolled back.
+            return Err(why_not(&mut tx, id, ids).await?);
+        }
+        if selected == 0 {
+            return Err(LettersError::Conflict(format!(
+                "nothing to replay: no dead letter of {group} is chosen that is not being replayed, parked or expired"
+            )));
+        }
+        let replay = sqlx::query("update dead_letter_replay set selected = $2 where id = $1");
+        replay.bind(id).bind(selected.cast_signed()).execute(&mut *tx).await?;
+        let replay = find(&mut *tx, id).await?;
+        tx.commit().await?;
+        self.requested.notify_one();
+        Ok(replay)
+    }
+}
+
+impl std::fmt::Debug for Letters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Letters").field("group", &self.group()).finish_non_exhaustive()
+    }
+}
+
+fn check(new: &NewReplay) -> Result<(), LettersError> {
+    let refuse = |what: &str| Err(LettersError::Unprocessable(what.to_owned()));
+    if new.rate.is_some_and(|rate| !rate.is_finite() || rate < LEAST_RATE) {
+        return refuse("rate: letters a second, 0.001 at least");
+    }
+    if new.stop_after == Some(0) {
+        return refuse("stop_after: a number of failures, at least 1");
+    }
+    if matches!(&new.selection, Selection::Ids(ids) if ids.is_empty()) {
+        return refuse("ids: at least one");
+    }
+    Ok(())
+}
+
+async fn insert(
+    tx: &mut Transaction<'_, Postgres>,
+    group: &str,
+    new: &NewReplay,
+) -> sqlx::Result<Uuid> {
+    let id = Uuid::now_v7();
+    sqlx::query(
+        "insert into dead_letter_replay (id, subscription, rehearsal, rate, ramp, stop_after, force, requested_by, why)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(id)
+    .bind(group)
+    .bind(new.rehearse)
+    .bind(new.rate)
+    .bind(new.ramp)
+    .bind(new.stop_after.map(|it| i32::try_from(it).unwrap_or(i32::MAX)))
+    .bind(new.force)
+    .bind(&new.by)
+    .bind(&new.why)
+    .execute(&mut **tx)
+    .await?;
+    Ok(id)
+}
+
+/// Makes letters part of a replay. Returns how many. A rehearsal leaves no trace on them.
+async fn select(
+    tx: &mut Transaction<'_, Postgres>,
+    group: &str,
+    replay: Uuid,
+    new: &NewReplay,
+) -> sqlx::Result<u64> {
+    let lock = if new.rehearse { "" } else { " for update" };
+    let mut query = QueryBuilder::new(
+        "with chosen as (select seq, status as was from dead_letter where erased_at is null and subscription = ",
+    );
+    query.push_bind(group);
+    // A rehearsal changes nothing, so that it needs no force.
+    let statuses: &[&str] = if new.force || new.rehearse { &["dead", "parked"] } else { &["dead"] };
+    query.push(" and status = any(").push_bind(statuses).push(")");
+    if !new.force && !new.rehearse {
+        query.push(" and (expires_at is null or expires_at > clock_timestamp())");
+    }
+    match &new.selection {
+        Selection::Ids(ids) => _ = query.push(" and id = any(").push_bind(ids).push(")"),
+        Selection::Filter(filter) => filter.constrain(&mut query),
+    }
+    query.push(format!(" order by seq{lock})"));
+    if !new.rehearse {
+        query.push(
+            ", marked as (update dead_letter it set status = 'replaying' from chosen where it.seq = chosen.seq)",
+        );
+    }
+    query.push(" insert into dead_letter_replay_item (replay, letter, was) select ");
+    query.push_bind(replay).push(", seq, was from chosen");
+    Ok(query.build().execute(&mut **tx).await?.rows_affected())
+}
+
+#[derive(sqlx::FromRow)]
+struct NotChosen {
+    id: Uuid,
+    status: String,
+    expires_at: Option<OffsetDateTime>,
+}
+
+/// Says why one of the ids is not part of the replay.
+async fn why_not(
+    tx: &mut Transaction<'_, Postgres>,
+    replay: Uuid,
+    ids: &[Uuid],
+) -> sqlx::Result<LettersError> {
+    let left_out: Option<NotChosen> = sqlx::query_as(
+        "select id, status, expires_at from dead_letter
+         where id = any($2) and seq not in (select letter from dead_letter_replay_item where replay = $1) limit 1",
+    )
+    .bind(replay)
+    .bind(ids)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(NotChosen { id, status, expires_at }) = left_out else {
+        return Ok(LettersError::Unprocessable("ids: one is there twice".to_owned()));
+    };
+    let why = match &*status {
+        "replaying" => "is being replayed".to_owned(),
+        "parked" => {
+            "is parked, since it was replayed in vain too often; force replays it".to_owned()
+        }
+        "dead" if expires_at.is_some() => {
+            "has expired: the inbox may have forgotten whether it was processed; force replays it"
+                .to_owned()
+        }
+        status => format!("is {status}"),
+    };
+    Ok(LettersError::Conflict(format!("the dead letter {id} {why}")))
+}

@@ -1,0 +1,428 @@
+//! One run of a replay: attempts its letters, and settles them.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use kafka::Record;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
+
+use super::burial::LetterReason;
+use super::pace::Pace;
+use super::plan::{Plan, Planned};
+use super::record::{COLUMNS, StoredRecord};
+use super::replayer::{Claimed, Replayer};
+use super::settling::{self, NotRunning, Replaying};
+use crate::attempt::Bookkeeping;
+use crate::database::Probed;
+use crate::failure::{Class, Failure};
+use crate::message::{Content, Message};
+use crate::options::Options;
+use crate::outcome::Outcome;
+use crate::spans;
+
+/// How often a letter that meets a conflict is attempted before it counts as failed. Each waits longer than the one before.
+const CONFLICTS: u32 = 5;
+
+/// A letter was under way when the process ended, alone.
+#[derive(Debug, thiserror::Error)]
+#[error("the process ended while this letter was replayed, alone")]
+struct EndedProcess;
+
+/// How a run ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ended {
+    /// Nothing is left to attempt.
+    Done,
+    /// An operator has to look at it.
+    Paused(String),
+    /// Shutdown came, or it does not run here any more.
+    Interrupted,
+}
+
+pub(super) struct Run<'a> {
+    replayer: &'a Replayer,
+    claimed: &'a Claimed,
+    /// Ends with shutdown and lease.
+    holds: &'a CancellationToken,
+    plan: Plan,
+    pace: Pace,
+    /// In this run.
+    failed: usize,
+}
+
+/// A letter that was read.
+struct Opened {
+    planned: Planned,
+    content: Content,
+    record: Record,
+}
+
+/// Why letters are not attempted any more.
+enum Stop {
+    /// The replay does not run here any more.
+    NotRunning,
+    /// An operator has to look at it.
+    Pause(String),
+    /// The database failed.
+    Failed(sqlx::Error),
+}
+
+impl From<sqlx::Error> for Stop {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Returns whether it still runs here, as a step that may stop.
+fn still(runs: bool) -> Result<(), Stop> {
+    if runs { Ok(()) } else { Err(Stop::NotRunning) }
+}
+
+impl<'a> Run<'a> {
+    pub(super) async fn new(
+        replayer: &'a Replayer,
+        claimed: &'a Claimed,
+        holds: &'a CancellationToken,
+    ) -> sqlx::Result<Self> {
+        let plan = Plan::read(&replayer.pool, claimed.id, claimed.rehearsal).await?;
+        let pace = Pace::new(claimed.rate, claimed.ramp);
+        Ok(Self { replayer, claimed, holds, plan, pace, failed: 0 })
+    }
+
+    pub(super) async fn run(mut self) -> sqlx::Result<Ended> {
+        match self.go().await {
+            Ok(ended) => Ok(ended),
+            Err(Stop::NotRunning) => Ok(Ended::Interrupted),
+            Err(Stop::Pause(why)) => Ok(Ended::Paused(why)),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn go(&mut self) -> Result<Ended, Stop> {
+        self.hold_expired().await?;
+        for suspects in self.plan.take_begun() {
+            self.is_to_go_on()?;
+            self.attempt_suspects(suspects).await?;
+        }
+        loop {
+            // Before it looks done: the last letters may not have been attempted.
+            self.is_to_go_on()?;
+            let taken = self.plan.take(self.pace.at_most());
+            if taken.is_empty() {
+                return Ok(Ended::Done);
+            }
+            if let Some(due) = self.pace.due(taken.len()) {
+                self.holds.run_until_cancelled(tokio::time::sleep_until(due)).await;
+            }
+            still(!self.holds.is_cancelled())?;
+            let (letters, before) = (taken.len(), self.failed);
+            self.attempt(taken).await?;
+            if let Some(why) = self.pace.done(letters, self.failed - before) {
+                return Ok(Ended::Paused(why));
+            }
+        }
+    }
+
+    fn is_to_go_on(&self) -> Result<(), Stop> {
+        still(!self.holds.is_cancelled())?;
+        if self.has_failed_enough() {
+            return Err(Stop::Pause(format!("{} failed again", self.failed)));
+        }
+        Ok(())
+    }
+
+    /// Holds what has expired since the replay was requested.
+    async fn hold_expired(&mut self) -> Result<(), Stop> {
+        let expired = std::mem::take(&mut self.plan.expired);
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let why = || Some("it has expired since: the inbox may have forgotten it".to_owned());
+        let noted: Vec<_> = expired.iter().map(|it| (it.letter, "held", why())).collect();
+        still(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
+    }
+
+    fn has_failed_enough(&self) -> bool {
+        let limit = self.claimed.stop_after.and_then(|it| usize::try_from(it).ok());
+        limit.is_some_and(|limit| self.failed >= limit)
+    }
+
+    /// Attempts a letter that was under way when a process ended: alone, and once. If it is rehearsed, with all of its key.
+    async fn attempt_suspects(&mut self, suspects: Vec<Planned>) -> Result<(), Stop> {
+        let Some(first) = suspects.first().copied() else { return Ok(()) };
+        if self.plan.held.contains(&first.key) {
+            return self.hold(&suspects).await;
+        }
+        if first.alone {
+            self.fail(first, &Failure::permanent(EndedProcess)).await?;
+            return self.hold(&suspects[1..]).await;
+        }
+        // No other message that may kill runs meanwhile.
+        let _alone = self.replayer.histories.exclusive().await;
+        self.begin(&suspects, true).await?;
+        let opened = self.open(&suspects).await?;
+        self.attempt_key(opened).await
+    }
+
+    async fn begin(&self, letters: &[Planned], alone: bool) -> Result<(), Stop> {
+        let letters: Vec<_> = letters.iter().map(|it| it.letter).collect();
+        still(settling::begin(&self.replayer.pool, self.claimed.lease(), &letters, alone).await?)
+    }
+
+    /// Attempts letters together, and each by itself if that fails.
+    async fn attempt(&mut self, taken: Vec<Planned>) -> Result<(), Stop> {
+        let (held, free): (Vec<_>, Vec<_>) =
+            taken.into_iter().partition(|it| self.plan.held.contains(&it.key));
+        self.hold(&held).await?;
+        if free.is_empty() {
+            return Ok(());
+        }
+        self.begin(&free, false).await?;
+        let opened = self.open(&free).await?;
+        if opened.len() > 1 && self.attempt_together(&opened).await? {
+            return Ok(());
+        }
+        for (at, opened) in self.in_turn(opened) {
+            if self.plan.held.contains(&at.key) {
+                self.hold(&[at]).await?;
+            } else if self.has_failed_enough() || self.holds.is_cancelled() {
+                // What is begun and was not attempted is taken back with the lease.
+                return Ok(());
+            } else {
+                self.attempt_key(opened).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A letter is attempted by itself; one that is rehearsed, with all of its key.
+    fn in_turn(&self, opened: Vec<Opened>) -> Vec<(Planned, Vec<Opened>)> {
+        let mut turns = Vec::<(Planned, Vec<Opened>)>::new();
+        for it in opened {
+            match turns.last_mut() {
+                Some((at, of_key)) if self.claimed.rehearsal && at.key == it.planned.key => {
+                    of_key.push(it);
+                }
+                _ => turns.push((it.planned, vec![it])),
+            }
+        }
+        turns
+    }
+
+    async fn attempt_key(&mut self, mut opened: Vec<Opened>) -> Result<(), Stop> {
+        if self.claimed.rehearsal {
+            return self.rehearse_key(&opened).await;
+        }
+        match opened.pop() {
+            Some(one) => self.attempt_alone(one).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads letters, in their order.
+    async fn open(&self, letters: &[Planned]) -> sqlx::Result<Vec<Opened>> {
+        let Replayer { pool, attempts, kafka, .. } = self.replayer;
+        let seqs: Vec<_> = letters.iter().map(|it| it.letter).collect();
+        let query = format!("select {COLUMNS} from dead_letter where seq = any($1)");
+        let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+        let found: Vec<StoredRecord> = query.bind(seqs).fetch_all(pool).await?;
+        let mut found: HashMap<_, _> = found.into_iter().map(|it| (it.seq, it)).collect();
+        let opened = letters.iter().filter_map(|planned| {
+            let record = found.remove(&planned.letter)?.into_record();
+            let topic = kafka.unprefixed(&record.topic);
+            let decoded = kafka::decode(&record);
+            let envelope = decoded.as_ref().ok().map(|event| &event.envelope);
+            // A rehearsal is no processing, and a trace must not show one.
+            let span = if self.claimed.rehearsal {
+                Span::none()
+            } else {
+                spans::of_replay(&record, envelope, topic, &attempts.group, self.claimed.id)
+            };
+            let content = Content::read(decoded, topic, &attempts.subscription, &span);
+            Some(Opened { planned: *planned, content, record })
+        });
+        Ok(opened.collect())
+    }
+
+    /// Returns `false` if each has to be attempted by itself.
+    async fn attempt_together(&mut self, opened: &[Opened]) -> Result<bool, Stop> {
+        let messages: Vec<_> = opened.iter().filter_map(message).collect();
+        if messages.len() < opened.len() || self.replayer.attempts.faults.any() {
+            return Ok(false);
+        }
+        match self.make(opened, &messages).await {
+            Ok(outcomes) => self.settled(opened, &outcomes).await.map(|()| true),
+            Err(failure) if failure.is::<NotRunning>() => Err(Stop::NotRunning),
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn make(
+        &self,
+        opened: &[Opened],
+        messages: &[&Message],
+    ) -> Result<Vec<Outcome>, Failure> {
+        let attempts = &self.replayer.attempts;
+        if self.claimed.rehearsal {
+            return attempts.rehearse(messages).await;
+        }
+        let letters: Vec<_> = opened.iter().map(|it| it.planned.letter).collect();
+        let replaying = Replaying { lease: self.claimed.lease(), letters: &letters };
+        let bookkeeping = Bookkeeping { replaying: Some(replaying), ..Bookkeeping::default() };
+        attempts.make(messages, bookkeeping).await
+    }
+
+    /// Takes note of letters that did not fail. Those of a replay are resolved already, in the transaction of the effect.
+    async fn settled(&self, opened: &[Opened], outcomes: &[Outcome]) -> Result<(), Stop> {
+        let Replayer { pool, attempts, .. } = self.replayer;
+        if self.claimed.rehearsal {
+            let noted = opened.iter().zip(outcomes);
+            let noted: Vec<_> =
+                noted.map(|(it, outcome)| (it.planned.letter, outcome.as_str(), None)).collect();
+            return still(settling::note(pool, self.claimed.lease(), &noted).await?);
+        }
+        for (message, outcome) in opened.iter().filter_map(message).zip(outcomes) {
+            attempts.settled(message, *outcome, 0);
+        }
+        Ok(())
+    }
+
+    /// Attempts one letter until it is settled.
+    async fn attempt_alone(&mut self, opened: Opened) -> Result<(), Stop> {
+        let message = match &opened.content {
+            Content::Unreadable(failure) => return self.fail(opened.planned, failure).await,
+            Content::Event(message) => message,
+            Content::Ignored | Content::Buried => return self.ignore(opened.planned).await,
+        };
+        let mut conflicts = 0;
+        loop {
+            let messages = [message];
+            let made = self.make(std::slice::from_ref(&opened), &messages);
+            let failure = match made.instrument(message.event().span.clone()).await {
+                Ok(outcomes) => {
+                    return self.settled(std::slice::from_ref(&opened), &outcomes).await;
+                }
+                Err(failure) if failure.is::<NotRunning>() => return Err(Stop::NotRunning),
+                Err(failure) => failure,
+            };
+            log(&failure, &opened.record);
+            if !self.is_to_be_tried_again(&failure, &mut conflicts).await? {
+                return self.fail(opened.planned, &failure).await;
+            }
+        }
+    }
+
+    /// Waits until a letter can be attempted again, if its failure says nothing of it.
+    async fn is_to_be_tried_again(
+        &self,
+        failure: &Failure,
+        conflicts: &mut u32,
+    ) -> Result<bool, Stop> {
+        match failure.class() {
+            Class::Permanent | Class::Transient => return Ok(false),
+            Class::Unavailable => {
+                let probed = self.replayer.database.probe(Instant::now().into()).await;
+                still(probed != Probed::Shutdown)?;
+            }
+            Class::Conflict => {}
+        }
+        *conflicts += 1;
+        if *conflicts > CONFLICTS {
+            // What is unavailable is not the letter's fault, whatever it is.
+            if failure.class() == Class::Unavailable || failure.is_refusal() {
+                return Err(Stop::Pause(format!("it can't go on: {failure}")));
+            }
+            return Ok(false);
+        }
+        let wait = tokio::time::sleep(Options::conflict_backoff(*conflicts));
+        still(self.holds.run_until_cancelled(wait).await.is_some())?;
+        Ok(true)
+    }
+
+    /// Rehearses the letters of one key, in one transaction. After one that fails the later ones are held.
+    async fn rehearse_key(&mut self, opened: &[Opened]) -> Result<(), Stop> {
+        let mut conflicts = 0;
+        // Up to the first that is no event.
+        let messages: Vec<_> = opened.iter().map_while(message).collect();
+        let (outcomes, failure) = loop {
+            let rehearsing = self.replayer.attempts.rehearse_in_turn(&messages, self.holds);
+            let (outcomes, failure) = rehearsing.await;
+            still(!self.holds.is_cancelled())?;
+            match failure {
+                Some(failure) if self.is_to_be_tried_again(&failure, &mut conflicts).await? => {}
+                failure => break (outcomes, failure),
+            }
+        };
+        self.settled(&opened[..outcomes.len()], &outcomes).await?;
+        let rest = &opened[outcomes.len()..];
+        match (rest, failure) {
+            ([first, ..], Some(failure)) => self.fail(first.planned, &failure).await?,
+            ([first, ..], None) => match &first.content {
+                Content::Unreadable(failure) => self.fail(first.planned, failure).await?,
+                _ => self.ignore(first.planned).await?,
+            },
+            ([], _) => return Ok(()),
+        }
+        let behind = &rest[1..];
+        if self.plan.held.contains(&rest[0].planned.key) {
+            let behind: Vec<_> = behind.iter().map(|it| it.planned).collect();
+            self.hold(&behind).await
+        } else {
+            Box::pin(self.rehearse_key(behind)).await
+        }
+    }
+
+    async fn ignore(&self, letter: Planned) -> Result<(), Stop> {
+        let (pool, lease) = (&self.replayer.pool, self.claimed.lease());
+        if self.claimed.rehearsal {
+            let noted = [(letter.letter, Outcome::Ignored.as_str(), None)];
+            return still(settling::note(pool, lease, &noted).await?);
+        }
+        let mut tx = pool.begin().await?;
+        let replaying = Replaying { lease, letters: &[letter.letter] };
+        still(settling::settle(&mut tx, &replaying, &[Outcome::Ignored]).await?)?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn fail(&mut self, letter: Planned, failure: &Failure) -> Result<(), Stop> {
+        self.failed += 1;
+        self.plan.held.insert(letter.key);
+        let Replayer { pool, attempts, options, .. } = self.replayer;
+        let (lease, why) = (self.claimed.lease(), LetterReason::from(failure));
+        let noted = if self.claimed.rehearsal {
+            let noted = [(letter.letter, "failed", Some(why.reason.message))];
+            settling::note(pool, lease, &noted).await?
+        } else {
+            let (group, max) = (&attempts.group, options.max_replays);
+            settling::fail(pool, lease, group, letter.letter, &why, max).await?
+        };
+        still(noted)
+    }
+
+    async fn hold(&self, letters: &[Planned]) -> Result<(), Stop> {
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let noted: Vec<_> = letters.iter().map(|it| (it.letter, "held", None)).collect();
+        still(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
+    }
+}
+
+fn message(opened: &Opened) -> Option<&Message> {
+    match &opened.content {
+        Content::Event(message) => Some(message),
+        Content::Ignored | Content::Unreadable(_) | Content::Buried => None,
+    }
+}
+
+fn log(failure: &Failure, record: &Record) {
+    tracing::warn!(
+        error = failure as &dyn std::error::Error,
+        class = ?failure.class(),
+        topic = record.topic,
+        partition = record.partition,
+        offset = record.offset,
+        "attempt at a dead letter failed"
+    );
+}

@@ -1,0 +1,257 @@
+//! What becomes of letters in a replay, written by the instance that has its lease.
+
+use kafka::Reason;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::burial::{FailedAttempt, LetterReason, cut, fingerprint};
+use crate::outcome::Outcome;
+
+/// The replay belongs to another instance by now, or is paused or cancelled: whatever was to be written is not.
+#[derive(Debug, thiserror::Error)]
+#[error("the replay does not run here any more")]
+pub(crate) struct NotRunning;
+
+/// The lease of a replay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lease {
+    pub(crate) replay: Uuid,
+    pub(crate) fence: i64,
+}
+
+impl Lease {
+    /// Holds the replay as it is until the transaction ends. Returns `false` if it does not run under this lease any more.
+    pub(super) async fn hold(self, tx: &mut PgConnection) -> sqlx::Result<bool> {
+        let runs = "select 1 from dead_letter_replay where id = $1 and fence = $2 and status = 'running' for share";
+        let held = sqlx::query(runs).bind(self.replay).bind(self.fence).fetch_optional(tx).await?;
+        Ok(held.is_some())
+    }
+}
+
+/// Letters of a replay that share a transaction, in the order of its messages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replaying<'a> {
+    pub(crate) lease: Lease,
+    pub(crate) letters: &'a [i64],
+}
+
+/// Notes that letters are resolved, in the transaction of their effects. Returns `false` if they must not be.
+pub(crate) async fn settle(
+    tx: &mut PgConnection,
+    replaying: &Replaying<'_>,
+    outcomes: &[Outcome],
+) -> sqlx::Result<bool> {
+    if !replaying.lease.hold(tx).await? {
+        return Ok(false);
+    }
+    let outcomes: Vec<_> = outcomes.iter().map(|it| it.as_str()).collect();
+    sqlx::query(
+        "with settled as (select * from unnest($2::bigint[], $3::text[]) settled (letter, outcome)),
+              items as (
+                  update dead_letter_replay_item item set outcome = settled.outcome, settled_at = clock_timestamp()
+                  from settled where item.replay = $1 and item.letter = settled.letter and item.outcome is null)
+         update dead_letter it
+         set status = 'resolved', outcome = settled.outcome, closed_at = clock_timestamp()
+         from settled where it.seq = settled.letter and it.status = 'replaying'",
+    )
+    .bind(replaying.lease.replay)
+    .bind(replaying.letters)
+    .bind(outcomes)
+    .execute(tx)
+    .await?;
+    Ok(true)
+}
+
+/// Notes outcomes in the replay alone: of a rehearsal, or of letters that are held.
+pub(super) async fn note(
+    pool: &PgPool,
+    lease: Lease,
+    noted: &[(i64, &'static str, Option<String>)],
+) -> sqlx::Result<bool> {
+    let mut tx = pool.begin().await?;
+    if !lease.hold(&mut tx).await? {
+        return Ok(false);
+    }
+    let letters: Vec<_> = noted.iter().map(|it| it.0).collect();
+    let outcomes: Vec<_> = noted.iter().map(|it| it.1).collect();
+    let reasons: Vec<_> = noted.iter().map(|it| it.2.as_deref().map(cut)).collect();
+    sqlx::query(
+        "update dead_letter_replay_item item
+         set outcome = noted.outcome, reason = noted.reason, settled_at = clock_timestamp()
+         from unnest($2::bigint[], $3::text[], $4::text[]) noted (letter, outcome, reason)
+         where item.replay = $1 and item.letter = noted.letter",
+    )
+    .bind(lease.replay)
+    .bind(letters)
+    .bind(outcomes)
+    .bind(reasons)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Notes that a letter failed again. After `max_replays` it is parked.
+pub(super) async fn fail(
+    pool: &PgPool,
+    lease: Lease,
+    group: &str,
+    letter: i64,
+    why: &LetterReason,
+    max_replays: u32,
+) -> sqlx::Result<bool> {
+    let mut tx = pool.begin().await?;
+    if !lease.hold(&mut tx).await? {
+        return Ok(false);
+    }
+    let LetterReason { reason, fingerprint: kind } = why;
+    let event_type: Option<String> =
+        sqlx::query_scalar("select event_type from dead_letter where seq = $1")
+            .bind(letter)
+            .fetch_one(&mut *tx)
+            .await?;
+    let fingerprint = fingerprint(group, event_type.as_deref(), kind);
+    note_failure(&mut tx, lease, letter, reason).await?;
+    sqlx::query(
+        "update dead_letter
+         set replays = replays + 1, outcome = 'failed', exception = $2, reason = $3, causes = $4, fingerprint = $5,
+             attempts = attempts || $6, status = case when replays + 1 >= $7 then 'parked' else 'dead' end
+         where seq = $1",
+    )
+    .bind(letter)
+    .bind(cut(&reason.exception))
+    .bind(cut(&reason.message))
+    .bind(cut(&reason.stacktrace))
+    .bind(fingerprint)
+    .bind(Json([FailedAttempt::new(reason, Some(lease.replay))]))
+    .bind(i32::try_from(max_replays).unwrap_or(i32::MAX))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+async fn note_failure(
+    tx: &mut PgConnection,
+    lease: Lease,
+    letter: i64,
+    reason: &Reason,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update dead_letter_replay_item set outcome = 'failed', reason = $3, settled_at = clock_timestamp()
+         where replay = $1 and letter = $2",
+    )
+    .bind(lease.replay)
+    .bind(letter)
+    .bind(cut(&reason.message))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Notes that letters are about to be attempted, `alone` or together.
+pub(super) async fn begin(
+    pool: &PgPool,
+    lease: Lease,
+    letters: &[i64],
+    alone: bool,
+) -> sqlx::Result<bool> {
+    let begun = sqlx::query(
+        "update dead_letter_replay_item item set begun = true, alone = $4
+         from (select id from dead_letter_replay
+               where id = $1 and fence = $2 and status = 'running' for share) it
+         where item.replay = it.id and item.letter = any($3)",
+    )
+    .bind(lease.replay)
+    .bind(lease.fence)
+    .bind(letters)
+    .bind(alone)
+    .execute(pool)
+    .await?;
+    Ok(begun.rows_affected() == letters.len() as u64)
+}
+
+/// Gives letters back that a replay did not attempt, as they were before it.
+pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result<()> {
+    sqlx::query(
+        "update dead_letter it
+         set status = item.was, outcome = case when item.outcome = 'held' then 'held' else it.outcome end
+         from dead_letter_replay_item item
+         where item.replay = $1 and it.seq = item.letter and it.status = 'replaying'
+           and not exists (select 1 from dead_letter_replay where id = $1 and rehearsal)",
+    )
+    .bind(replay)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Ends a replay that has nothing left to attempt, or leaves it to be taken up again if it has.
+pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    // Its letters may be hundreds of thousands.
+    sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+    let left =
+        "select 1 from dead_letter_replay_item where replay = $1 and outcome is null limit 1";
+    if sqlx::query(left).bind(lease.replay).fetch_optional(&mut *tx).await?.is_some() {
+        drop(tx);
+        return give_back(pool, lease).await;
+    }
+    if lease.hold(&mut tx).await? {
+        release(&mut tx, lease.replay).await?;
+        let done = "update dead_letter_replay
+                    set status = 'done', ended_at = clock_timestamp(), note = null, leased_by = null, leased_until = null
+                    where id = $1";
+        sqlx::query(done).bind(lease.replay).execute(&mut *tx).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Pauses a replay, and says why.
+pub(super) async fn pause(pool: &PgPool, lease: Lease, why: &str) -> sqlx::Result<()> {
+    put_down(pool, lease, "paused", Some(why)).await
+}
+
+/// Leaves a replay to whichever instance takes it next.
+pub(super) async fn give_back(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
+    put_down(pool, lease, "queued", None).await
+}
+
+async fn put_down(
+    pool: &PgPool,
+    lease: Lease,
+    status: &str,
+    why: Option<&str>,
+) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    let put_down = "update dead_letter_replay
+                    set status = $3, note = $4, leased_by = null, leased_until = null
+                    where id = $1 and fence = $2 and status = 'running'";
+    let put_down =
+        sqlx::query(put_down).bind(lease.replay).bind(lease.fence).bind(status).bind(why);
+    if put_down.execute(&mut *tx).await?.rows_affected() > 0 {
+        forget_begun(&mut tx, lease.replay).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// What was begun and is not settled killed nobody.
+pub(super) async fn forget_begun(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result<()> {
+    let forget = "update dead_letter_replay_item set begun = false, alone = false
+                  where replay = $1 and outcome is null and begun";
+    sqlx::query(forget).bind(replay).execute(tx).await?;
+    Ok(())
+}
+
+/// Says that no letter ended the process which had the lease before.
+pub(super) async fn unbegin(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    if lease.hold(&mut tx).await? {
+        forget_begun(&mut tx, lease.replay).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Discarding letters, and taking that back.
+
+use sqlx::{PgPool, QueryBuilder};
+use uuid::Uuid;
+
+use super::letter::unknown;
+use super::{LettersError, Selection};
+
+/// Discards letters of a group that are dead or parked: nothing offers them any more, and they are pruned after a while.
+/// Returns how many.
+///
+/// # Errors
+/// An id is unknown, nothing is chosen that can be discarded, or the database is unavailable.
+pub async fn discard_letters(
+    pool: &PgPool,
+    group: &str,
+    selection: &Selection,
+) -> Result<u64, LettersError> {
+    let change = Change {
+        set: "discarded_as = status, status = 'discarded', closed_at = clock_timestamp()",
+        from: &["dead", "parked"],
+        nothing: "none of these letters is dead or parked",
+    };
+    change.make(pool, group, selection).await
+}
+
+/// Makes discarded letters of a group dead again, or parked as they were. Returns how many.
+///
+/// # Errors
+/// An id is unknown, nothing is chosen that is discarded, or the database is unavailable.
+pub async fn restore_letters(
+    pool: &PgPool,
+    group: &str,
+    selection: &Selection,
+) -> Result<u64, LettersError> {
+    let change = Change {
+        set: "status = coalesce(discarded_as, 'dead'), closed_at = null",
+        from: &["discarded"],
+        nothing: "none of these letters is discarded",
+    };
+    change.make(pool, group, selection).await
+}
+
+struct Change {
+    set: &'static str,
+    from: &'static [&'static str],
+    nothing: &'static str,
+}
+
+impl Change {
+    async fn make(
+        &self,
+        pool: &PgPool,
+        group: &str,
+        selection: &Selection,
+    ) -> Result<u64, LettersError> {
+        // A content that was erased does not come back.
+        let mut query = QueryBuilder::new(format!(
+            "update dead_letter set {} where erased_at is null and subscription = ",
+            self.set
+        ));
+        query.push_bind(group).push(" and status = any(").push_bind(self.from).push(")");
+        match selection {
+            Selection::Ids(ids) => {
+                all_known(pool, group, ids).await?;
+                query.push(" and id = any(").push_bind(ids).push(")");
+            }
+            Selection::Filter(filter) => filter.constrain(&mut query),
+        }
+        let mut tx = pool.begin().await?;
+        // They may be hundreds of thousands.
+        sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+        let changed = query.build().execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        if changed == 0 {
+            return Err(LettersError::Conflict(self.nothing.to_owned()));
+        }
+        Ok(changed)
+    }
+}
+
+/// Fails if a group has no letter of one of these ids.
+pub(super) async fn all_known(
+    pool: &PgPool,
+    group: &str,
+    ids: &[Uuid],
+) -> Result<(), LettersError> {
+    let missing: Option<Uuid> = sqlx::query_scalar(
+        "select asked.id from unnest($2::uuid[]) asked (id)
+         where not exists (select 1 from dead_letter it where it.id = asked.id and it.subscription = $1)
+         limit 1",
+    )
+    .bind(group)
+    .bind(ids)
+    .fetch_optional(pool)
+    .await?;
+    missing.map_or(Ok(()), |id| Err(unknown(id)))
+}

@@ -1,0 +1,796 @@
+//! Dead letters as rows, replays and rehearsals.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use consumer::{
+    Failure, GroupStatus, Handler, LetterFilter, LetterStatus, LetterSummary, Letters,
+    LettersError, NewReplay, Options, Received, Replay, ReplayDetails, Selection, State,
+    Subscription,
+};
+use kafka::rdkafka::producer::FutureRecord;
+use kafka::rdkafka::util::Timeout;
+use kafka::{Coordinates, DeadLetter, Reason, dead_letter_topic};
+use sandbox::testing::eventually;
+use serde_json::json;
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::events::{ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
+use crate::house::{CUSTOMER, House, Note, PATIENCE, Running, create, io, troubled};
+
+const GROUP: &str = "group";
+const FINE: &str = "a@example.com";
+
+impl House {
+    /// Runs a consumer of the usual group whose handler fails for good so many times.
+    fn run_troubled(&self, times: usize) -> Running {
+        let handler = troubled::<ParcelPacked>(times, || Failure::permanent(io()));
+        self.run(Subscription::new(GROUP).each_once(handler))
+    }
+
+    /// Waits until the group has so many letters, and returns them, the first that died first.
+    async fn letters_of(&self, count: usize) -> Vec<LetterSummary> {
+        let filter = LetterFilter::default();
+        let all = async || {
+            let page =
+                consumer::letters(&self.pool, Some(GROUP), &filter, 1_000, None).await.unwrap();
+            (page.items.len() == count).then_some(page.items)
+        };
+        let mut letters = eventually(&format!("{count} letters"), PATIENCE, all).await;
+        letters.reverse();
+        letters
+    }
+
+    async fn letter(&self, id: Uuid) -> LetterSummary {
+        consumer::letter(&self.pool, id).await.unwrap().summary
+    }
+
+    /// Waits until a replay has one of these states.
+    async fn replay_is(&self, id: Uuid, statuses: &[&str]) -> ReplayDetails {
+        let is = async || {
+            let replay = consumer::replay(&self.pool, id).await.unwrap();
+            statuses.contains(&&*replay.replay.status).then_some(replay)
+        };
+        eventually(&format!("the replay to be {statuses:?}"), PATIENCE, is).await
+    }
+
+    /// Requests a replay, and waits for its end.
+    async fn replay(&self, letters: &Letters, new: NewReplay) -> ReplayDetails {
+        let replay = letters.request(new).await.unwrap();
+        self.replay_is(replay.id, &["done"]).await
+    }
+
+    /// Replays whatever is dead.
+    pub(crate) async fn replay_all(&self, running: &Running) {
+        self.letters_of(1).await;
+        self.replay(&running.letters, all()).await;
+    }
+
+    async fn count(&self, table: &str) -> i64 {
+        let query = format!("select count(*) from {table}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// Sends parcels that all become dead letters, each of a key of its own.
+    async fn send_dead(&self, count: usize) -> Vec<LetterSummary> {
+        for _ in 0..count {
+            self.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+        }
+        self.letters_of(count).await
+    }
+}
+
+fn new(selection: Selection) -> NewReplay {
+    NewReplay {
+        selection,
+        rehearse: false,
+        rate: None,
+        ramp: false,
+        stop_after: None,
+        force: false,
+        by: "ada".to_owned(),
+        why: Some("repaired".to_owned()),
+    }
+}
+
+fn all() -> NewReplay {
+    new(Selection::Filter(LetterFilter::default()))
+}
+
+fn one(letter: &LetterSummary) -> NewReplay {
+    new(Selection::Ids(vec![letter.id]))
+}
+
+fn outcomes(replay: &Replay) -> [i64; 5] {
+    let it = replay.outcomes;
+    [it.processed, it.duplicate, it.superseded, it.failed, it.held]
+}
+
+fn raw(data: &serde_json::Value) -> Box<RawValue> {
+    RawValue::from_string(data.to_string()).unwrap()
+}
+
+/// Why it was refused.
+fn refused<T: std::fmt::Debug>(result: Result<T, LettersError>) -> String {
+    match result.unwrap_err() {
+        LettersError::Database(error) => panic!("{error}"),
+        refused => refused.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_letter_keeps_every_attempt_and_is_copied_to_its_topic() {
+    let house = House::new().await;
+    let handler = troubled::<ParcelPacked>(9, || Failure::transient(io()));
+    let running = house.run(Subscription::new(GROUP).each_once(handler));
+    let parcel = ParcelId::new();
+    let event = house.event::<ParcelPacked>(parcel, 1, CUSTOMER);
+    house.publish("parcel.packed", &event).await;
+    let [summary] = &*house.letters_of(1).await else { unreachable!() };
+    assert_eq!(summary.event_id.as_deref(), Some(event.envelope.id.as_str()));
+    assert_eq!(summary.subject, Some(parcel.to_string()));
+    assert_eq!(summary.tenant.as_deref(), Some("acme"));
+    assert_eq!((&*summary.status, &*summary.reason), ("dead", "made for the test"));
+    let letter = consumer::letter(&house.pool, summary.id).await.unwrap();
+    assert_eq!(letter.attempts.as_array().unwrap().len(), 4, "{}", letter.attempts);
+    assert_eq!(letter.value.unwrap().0, event.data);
+
+    let copy = house.first("group.dlq").await;
+    let said = DeadLetter::read(&copy).unwrap();
+    assert_eq!((said.origin.offset, copy.value), (summary.offset, Some(event.data)));
+    assert_eq!(copy.headers.last().unwrap().1, Some(summary.id.to_string().into_bytes()));
+    assert_eq!(house.count("attempt").await, 0, "the row says it");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_replay_ends_in_the_effect_or_in_another_failure_and_says_so() {
+    let house = House::new().await;
+    let running = house.run_troubled(2);
+    let [letter] = &*house.send_dead(1).await else { unreachable!() };
+
+    let failed = house.replay(&running.letters, one(letter)).await;
+    assert_eq!(outcomes(&failed.replay), [0, 0, 0, 1, 0]);
+    assert_eq!((&*failed.failures[0].reason, failed.failures[0].letters), ("made for the test", 1));
+    let again = house.letter(letter.id).await;
+    assert_eq!(
+        (&*again.status, again.outcome.as_deref(), again.replays),
+        ("dead", Some("failed"), 1)
+    );
+
+    let replay = house.replay(&running.letters, one(letter)).await.replay;
+    assert_eq!((outcomes(&replay), &*replay.by, replay.selected), ([1, 0, 0, 0, 0], "ada", 1));
+    let resolved = house.letter(letter.id).await;
+    assert_eq!((&*resolved.status, resolved.outcome.as_deref()), ("resolved", Some("processed")));
+    assert!(resolved.closed_at.is_some());
+    assert_eq!(house.count("effect").await, 1);
+    assert!(refused(running.letters.request(one(letter)).await).contains("is resolved"));
+    assert!(refused(running.letters.request(all()).await).contains("nothing to replay"));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_was_processed_by_another_way_meanwhile_is_a_duplicate() {
+    let house = House::new().await;
+    let running = house.run_troubled(1);
+    let event = house.event::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER);
+    house.publish("parcel.packed", &event).await;
+    house.letters_of(1).await;
+    house.publish("parcel.packed", &event).await;
+    let effect = async || (house.count("effect").await == 1).then_some(());
+    eventually("the effect", PATIENCE, effect).await;
+    let replay = house.replay(&running.letters, all()).await.replay;
+    assert_eq!(outcomes(&replay), [0, 1, 0, 0, 0]);
+    assert_eq!(house.count("effect").await, 1);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_was_replayed_in_vain_too_often_is_parked_until_it_is_forced() {
+    let house = House::new().await;
+    let running = house.run_troubled(6);
+    let [letter] = &*house.send_dead(1).await else { unreachable!() };
+    for _ in 0..5 {
+        house.replay(&running.letters, one(letter)).await;
+    }
+    assert_eq!(house.letter(letter.id).await.status, "parked");
+    assert!(refused(running.letters.request(one(letter)).await).contains("parked"));
+    let forced = house.replay(&running.letters, NewReplay { force: true, ..one(letter) }).await;
+    assert_eq!(outcomes(&forced.replay), [1, 0, 0, 0, 0]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_what_would_happen_and_leaves_nothing() {
+    let house = House::new().await;
+    let subscription = Subscription::new(GROUP)
+        .each_once(troubled::<ParcelPacked>(2, || Failure::permanent(io())))
+        .latest_wins(troubled::<ParcelShipped>(1, || Failure::permanent(io())));
+    let running = house.run(subscription);
+    house.send_dead(2).await;
+    // Of one key: the older one is superseded once the newer one was applied.
+    let shipped = ParcelId::new();
+    house.send::<ParcelShipped>(shipped, 1, CUSTOMER).await;
+    house.letters_of(3).await;
+    house.send::<ParcelShipped>(shipped, 2, FINE).await;
+    house.has(shipped, &[2]).await;
+    let settled = house.counter("consumer_settled_total", "");
+    let before = [house.count("effect").await, house.count("inbox").await];
+
+    let rehearsal = house.replay(&running.letters, NewReplay { rehearse: true, ..all() }).await;
+    assert_eq!(outcomes(&rehearsal.replay), [2, 0, 1, 0, 0]);
+    assert!(rehearsal.replay.rehearsal);
+    assert_eq!([house.count("effect").await, house.count("inbox").await], before);
+    assert_eq!(house.counter("consumer_settled_total", ""), settled);
+    for letter in house.letters_of(3).await {
+        assert_eq!((&*letter.status, letter.outcome, letter.replays), ("dead", None, 0));
+    }
+    let replay = house.replay(&running.letters, all()).await.replay;
+    assert_eq!(outcomes(&replay), [2, 0, 1, 0, 0], "it came as was said");
+    running.end().await;
+}
+
+/// Writes a row whose reference is checked at the commit only.
+struct Deferred;
+
+impl Handler for Deferred {
+    type Event = ParcelPacked;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<ParcelPacked>],
+    ) -> Result<(), Failure> {
+        for event in events {
+            let insert = sqlx::query("insert into child (parent) values ($1)");
+            insert.bind(event.data.parcel().number.clone()).execute(&mut *tx).await?;
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_rehearsal_checks_what_a_commit_would() {
+    let house = House::new().await;
+    for statement in [
+        "create table parent (id text primary key)",
+        "create table child (parent text references parent deferrable initially deferred)",
+    ] {
+        sqlx::query(statement).execute(&house.pool).await.unwrap();
+    }
+    let running = house.run(Subscription::new(GROUP).each_once(Deferred));
+    let (known, unknown) = (ParcelId::new(), ParcelId::new());
+    for parcel in [known, unknown] {
+        house.send::<ParcelPacked>(parcel, 1, FINE).await;
+    }
+    house.letters_of(2).await;
+    let insert = sqlx::query("insert into parent values ($1)");
+    insert.bind(known.to_string()).execute(&house.pool).await.unwrap();
+    let rehearsal = house.replay(&running.letters, NewReplay { rehearse: true, ..all() }).await;
+    assert_eq!(outcomes(&rehearsal.replay), [1, 0, 0, 1, 0]);
+    assert!(rehearsal.failures[0].reason.contains("foreign key"), "{:?}", rehearsal.failures);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_letter_that_fails_again_holds_those_of_its_key() {
+    let house = House::new().await;
+    // Each of three dies, then the first fails once more.
+    let running = house.run_troubled(4);
+    let parcel = ParcelId::new();
+    for version in 1..=3 {
+        house.send::<ParcelPacked>(parcel, version, CUSTOMER).await;
+    }
+    let letters = house.letters_of(3).await;
+    let rehearsal = NewReplay { rehearse: true, ..all() };
+    running.faults.set(Some(consumer::Fault::new(consumer::FaultKind::Permanent)));
+    let rehearsed = house.replay(&running.letters, rehearsal).await.replay;
+    assert_eq!(outcomes(&rehearsed), [0, 0, 0, 1, 2]);
+    running.faults.set(None);
+    let replay = house.replay(&running.letters, all()).await.replay;
+    assert_eq!(outcomes(&replay), [0, 0, 0, 1, 2]);
+    for letter in &letters {
+        assert_eq!(house.letter(letter.id).await.status, "dead");
+    }
+    let replay = house.replay(&running.letters, all()).await.replay;
+    assert_eq!(outcomes(&replay), [3, 0, 0, 0, 0]);
+    house.has(parcel, &[1, 2, 3]).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_replay_goes_at_its_rate_and_can_be_paused_resumed_and_cancelled() {
+    let house = House::new().await;
+    let running = house.run_troubled(30);
+    house.send_dead(30).await;
+    let slow = running.letters.request(NewReplay { rate: Some(2.0), ..all() }).await.unwrap();
+    house.replay_is(slow.id, &["running"]).await;
+    let paused = consumer::pause_replay(&house.pool, slow.id, "grace").await.unwrap();
+    assert_eq!((&*paused.status, paused.note.as_deref()), ("paused", Some("paused by grace")));
+    assert!(
+        refused(consumer::pause_replay(&house.pool, slow.id, "grace").await).contains("paused")
+    );
+    assert!(refused(running.letters.request(all()).await).contains("nothing to replay"));
+    let resumed = consumer::resume_replay(&house.pool, slow.id).await.unwrap();
+    assert_eq!(resumed.status, "queued");
+    let some = async || {
+        let replay = consumer::replay(&house.pool, slow.id).await.unwrap().replay;
+        (replay.outcomes.processed >= 2).then_some(())
+    };
+    eventually("some to be processed", PATIENCE, some).await;
+    let cancelled = consumer::cancel_replay(&house.pool, slow.id, "grace").await.unwrap();
+    let done = cancelled.outcomes.processed;
+    assert!((2..30).contains(&done), "{done}");
+    let filter = LetterFilter { status: Some(LetterStatus::Dead), ..LetterFilter::default() };
+    let left = consumer::letters(&house.pool, Some(GROUP), &filter, 1_000, None).await.unwrap();
+    assert_eq!(i64::try_from(left.items.len()).unwrap(), 30 - done);
+
+    let began = Instant::now();
+    let replay = house.replay(&running.letters, NewReplay { rate: Some(20.0), ..all() }).await;
+    assert_eq!(replay.replay.outcomes.processed, 30 - done);
+    let at_least = Duration::from_millis(u64::try_from(30 - done - 5).unwrap() * 50);
+    assert!(began.elapsed() >= at_least, "{:?}", began.elapsed());
+    assert_eq!(house.count("effect").await, 30);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_ramp_and_a_limit_of_failures_pause_a_replay() {
+    let house = House::new().await;
+    let running = house.run_troubled(usize::MAX);
+    house.send_dead(12).await;
+    let ramped = running.letters.request(NewReplay { ramp: true, ..all() }).await.unwrap();
+    let paused = house.replay_is(ramped.id, &["paused"]).await.replay;
+    assert_eq!(paused.note.as_deref(), Some("1 of a step of 1 failed"));
+    assert_eq!(outcomes(&paused), [0, 0, 0, 1, 0]);
+    consumer::cancel_replay(&house.pool, ramped.id, "ada").await.unwrap();
+    let limited =
+        running.letters.request(NewReplay { stop_after: Some(3), ..all() }).await.unwrap();
+    let paused = house.replay_is(limited.id, &["paused"]).await.replay;
+    assert_eq!(
+        (outcomes(&paused), paused.note.as_deref()),
+        ([0, 0, 0, 3, 0], Some("3 failed again"))
+    );
+    running.end().await;
+}
+
+/// Makes a replay look as if the instance that ran it had been killed.
+async fn kill_replayer(house: &House, replay: Uuid, alone: bool) {
+    for statement in [
+        "update dead_letter_replay set status = 'running', leased_by = 'gone', leased_until = clock_timestamp() - interval '1 s',
+             fence = fence + 1 where id = $1",
+        if alone {
+            "update dead_letter_replay_item set begun = true, alone = true where replay = $1"
+        } else {
+            "update dead_letter_replay_item set begun = true where replay = $1"
+        },
+    ] {
+        sqlx::query(statement).bind(replay).execute(&house.pool).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_after_a_kill_and_blames_only_a_letter_that_was_alone() {
+    let house = House::new().await;
+    let running = house.run_troubled(3);
+    let letters = house.send_dead(3).await;
+    let handle = running.letters.clone();
+    running.end().await;
+    for (letter, alone) in [(&letters[0], false), (&letters[1], true)] {
+        let replay = handle.request(one(letter)).await.unwrap();
+        kill_replayer(&house, replay.id, alone).await;
+        let running = house.run_troubled(0);
+        let replay = house.replay_is(replay.id, &["done"]).await;
+        let (expected, reason) =
+            if alone { ([0, 0, 0, 1, 0], "process ended") } else { ([1, 0, 0, 0, 0], "") };
+        assert_eq!(outcomes(&replay.replay), expected);
+        assert!(
+            replay.failures.iter().all(|it| it.reason.contains(reason)),
+            "{:?}",
+            replay.failures
+        );
+        running.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_was_interrupted_by_a_shutdown_goes_on_and_applies_nothing_twice() {
+    let house = House::new().await;
+    let running = house.run_troubled(40);
+    house.send_dead(40).await;
+    let replay = running.letters.request(NewReplay { rate: Some(40.0), ..all() }).await.unwrap();
+    let some = async || {
+        let replay = consumer::replay(&house.pool, replay.id).await.unwrap().replay;
+        (replay.outcomes.processed >= 5).then_some(())
+    };
+    eventually("some to be processed", PATIENCE, some).await;
+    running.end().await;
+    let left = consumer::replay(&house.pool, replay.id).await.unwrap().replay;
+    assert_eq!(left.status, "queued");
+    let running = house.run_troubled(0);
+    let done = house.replay_is(replay.id, &["done"]).await.replay;
+    assert_eq!(outcomes(&done), [40, 0, 0, 0, 0]);
+    assert_eq!(house.count("effect").await, 40);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_in_the_last_batch_leaves_no_letter_behind() {
+    let house = House::new().await;
+    let running = house.run_troubled(0);
+    running.faults.set(Some(consumer::Fault::new(consumer::FaultKind::Permanent)));
+    house.send_dead(30).await;
+    // Each by itself, and slow enough that a shutdown comes in between.
+    let mut slow = consumer::Fault::new(consumer::FaultKind::Slow);
+    slow.delay_ms = 100;
+    running.faults.set(Some(slow));
+    let replay = running.letters.request(all()).await.unwrap();
+    let some = async || {
+        let replay = consumer::replay(&house.pool, replay.id).await.unwrap().replay;
+        (replay.outcomes.processed >= 3).then_some(())
+    };
+    eventually("some to be processed", PATIENCE, some).await;
+    running.end().await;
+    assert_eq!(consumer::replay(&house.pool, replay.id).await.unwrap().replay.status, "queued");
+    let begun: i64 = sqlx::query_scalar(
+        "select count(*) from dead_letter_replay_item where begun and outcome is null",
+    )
+    .fetch_one(&house.pool)
+    .await
+    .unwrap();
+    assert_eq!(begun, 0, "nobody is suspected");
+    let running = house.run_troubled(0);
+    let done = house.replay_is(replay.id, &["done"]).await.replay;
+    assert_eq!(outcomes(&done), [30, 0, 0, 0, 0]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn after_a_kill_the_later_letters_of_a_key_wait_for_the_earlier_ones() {
+    let house = House::new().await;
+    // Each of two dies, then the first fails once more.
+    let running = house.run_troubled(2);
+    let parcel = ParcelId::new();
+    for version in 1..=2 {
+        house.send::<ParcelPacked>(parcel, version, CUSTOMER).await;
+    }
+    house.letters_of(2).await;
+    let handle = running.letters.clone();
+    running.end().await;
+    let replay = handle.request(all()).await.unwrap();
+    kill_replayer(&house, replay.id, false).await;
+    let running = house.run_troubled(1);
+    let done = house.replay_is(replay.id, &["done"]).await.replay;
+    assert_eq!(outcomes(&done), [0, 0, 0, 1, 1]);
+    assert!(house.effects(parcel).await.is_empty());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_expires_while_a_replay_waits_is_held() {
+    let house = House::new().await;
+    let running = house.run_troubled(2);
+    house.send_dead(2).await;
+    let replay = running.letters.request(NewReplay { rate: Some(0.5), ..all() }).await.unwrap();
+    consumer::pause_replay(&house.pool, replay.id, "ada").await.unwrap();
+    let left = consumer::replay(&house.pool, replay.id).await.unwrap().replay;
+    let left = 2 - left.outcomes.processed;
+    sqlx::query("update dead_letter set expires_at = clock_timestamp()")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    consumer::resume_replay(&house.pool, replay.id).await.unwrap();
+    let done = house.replay_is(replay.id, &["done"]).await.replay;
+    assert_eq!(done.outcomes.held, left);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_is_unavailable_pauses_a_replay_and_blames_no_letter() {
+    let house = House::new().await;
+    let handler = troubled::<ParcelPacked>(usize::MAX, || Failure::unavailable(io()));
+    let running = house.run_troubled(1);
+    let [letter] = &*house.send_dead(1).await else { unreachable!() };
+    running.end().await;
+    let running = house.run(Subscription::new(GROUP).each_once(handler));
+    let replay = running.letters.request(one(letter)).await.unwrap();
+    let paused = house.replay_is(replay.id, &["paused"]).await.replay;
+    assert!(paused.note.unwrap().contains("made for the test"));
+    assert_eq!(house.letter(letter.id).await.replays, 0);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn several_instances_run_one_replay_at_a_time() {
+    let house = House::new().await;
+    let (one, other) = (house.run_troubled(0), house.run_troubled(0));
+    for running in [&one, &other] {
+        running.faults.set(Some(consumer::Fault::new(consumer::FaultKind::Permanent)));
+    }
+    house.send_dead(20).await;
+    for running in [&one, &other] {
+        running.faults.set(None);
+    }
+    let half =
+        |letters: &[LetterSummary]| new(Selection::Ids(letters.iter().map(|it| it.id).collect()));
+    let letters = house.letters_of(20).await;
+    let first = NewReplay { rate: Some(10.0), ..half(&letters[..10]) };
+    let first = one.letters.request(first).await.unwrap();
+    let second = other.letters.request(half(&letters[10..])).await.unwrap();
+    house.replay_is(second.id, &["running", "done"]).await;
+    let first = consumer::replay(&house.pool, first.id).await.unwrap().replay;
+    assert_eq!(first.status, "done", "the other one waited for it");
+    house.replay_is(second.id, &["done"]).await;
+    assert_eq!(house.count("effect").await, 20);
+    one.end().await;
+    other.end().await;
+}
+
+#[tokio::test]
+async fn a_letter_that_is_too_large_for_its_topic_stops_nothing_and_is_copied_as_a_stub() {
+    let house = House::new().await;
+    create(&house.settings, dead_letter_topic(GROUP).max_record_bytes(1_500)).await;
+    let running = house.run_troubled(1);
+    let event = house.event::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER);
+    let mut large = event.clone();
+    let noise: String = (0..4_000).map(|_| fastrand::alphanumeric()).collect();
+    let mut data: serde_json::Value = serde_json::from_slice(&large.data).unwrap();
+    data["noise"] = noise.into();
+    large.data = data.to_string().into_bytes();
+    house.publish("parcel.packed", &large).await;
+    house.processes_one().await;
+    assert!(!matches!(running.status.state(), State::Halted(_)));
+    let [letter] = &*house.letters_of(1).await else { unreachable!() };
+    let kept = consumer::letter(&house.pool, letter.id).await.unwrap();
+    assert_eq!(kept.value.unwrap().0, large.data, "it is whole");
+    let stub = house.first("group.dlq").await;
+    assert_eq!((stub.key.as_ref(), stub.value.as_ref()), (None, None));
+    assert_eq!(DeadLetter::read(&stub).unwrap().origin.offset, letter.offset);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn letters_of_an_earlier_release_are_imported_from_their_topic() {
+    let house = House::new().await;
+    create(&house.settings, dead_letter_topic(GROUP)).await;
+    let topic = house.settings.prefixed("group.dlq");
+    let (open, replayed) = (ParcelId::new(), ParcelId::new());
+    for (offset, parcel) in [(7, open), (8, replayed), (7, open)] {
+        let event = house.event::<ParcelPacked>(parcel, 1, FINE);
+        let origin = Coordinates {
+            topic: house.settings.prefixed("parcel.packed"),
+            partition: 0,
+            offset,
+            timestamp: 1_000,
+        };
+        let reason = Reason {
+            exception: "Broken".into(),
+            message: "it broke".into(),
+            stacktrace: "it broke".into(),
+        };
+        let letter = DeadLetter { origin, group: house.settings.prefixed(GROUP), reason };
+        let record = kafka::Record {
+            topic: topic.clone(),
+            partition: 0,
+            offset: 0,
+            timestamp: None,
+            key: Some(parcel.to_string().into_bytes()),
+            value: Some(event.data.clone()),
+            headers: kafka::content_headers(&event.envelope),
+        };
+        let headers = kafka::client_headers(&letter.headers(&record));
+        let sent = FutureRecord::to(&topic)
+            .key(record.key.as_ref().unwrap())
+            .payload(&event.data)
+            .headers(headers);
+        house.producer.send(sent, Timeout::Never).await.unwrap();
+    }
+    sqlx::query(
+        r#"insert into replay (id, subscription, topic, partition, "offset", "timestamp", outcome)
+           values ('r', $1, $2, 0, 8, 1000, 'processed')"#,
+    )
+    .bind(GROUP)
+    .bind(house.settings.prefixed("parcel.packed"))
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let running = house.run_troubled(0);
+    let letters = house.letters_of(2).await;
+    let of = |parcel: ParcelId| {
+        letters.iter().find(|it| it.subject == Some(parcel.to_string())).unwrap()
+    };
+    assert_eq!((&*of(open).status, &*of(open).reason), ("dead", "it broke"));
+    assert_eq!(of(replayed).status, "resolved");
+    let replay = house.replay(&running.letters, all()).await.replay;
+    assert_eq!(outcomes(&replay), [1, 0, 0, 0, 0]);
+    house.has(open, &[1]).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_copy_is_not_imported_once_its_row_was_pruned() {
+    let house = House::new().await;
+    let running = house.run_troubled(1);
+    house.send_dead(1).await;
+    house.first("group.dlq").await;
+    running.end().await;
+    sqlx::query("delete from dead_letter").execute(&house.pool).await.unwrap();
+    let running = house.run_troubled(1);
+    let imported = async || (house.count("dead_letter_import").await == 1).then_some(());
+    eventually("the topic to be looked through", PATIENCE, imported).await;
+    assert_eq!(house.count("dead_letter").await, 0);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_the_inbox_may_have_forgotten_is_replayed_by_force_alone() {
+    let house = House::new().await;
+    let running = house.run_troubled(1);
+    let [letter] = &*house.send_dead(1).await else { unreachable!() };
+    assert!(!letter.is_expired);
+    sqlx::query("update dead_letter set expires_at = clock_timestamp()")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    assert!(house.letter(letter.id).await.is_expired);
+    assert!(refused(running.letters.request(one(letter)).await).contains("expired"));
+    assert!(refused(running.letters.request(all()).await).contains("nothing to replay"));
+    let forced = house.replay(&running.letters, NewReplay { force: true, ..all() }).await.replay;
+    assert_eq!(outcomes(&forced), [1, 0, 0, 0, 0]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn an_edited_letter_is_replayed_as_it_was_edited_and_keeps_what_it_was() {
+    let house = House::new().await;
+    let running = house.run_troubled(usize::MAX);
+    let [letter] = &*house.send_dead(1).await else { unreachable!() };
+    let before = consumer::letter(&house.pool, letter.id).await.unwrap();
+    let mut data: serde_json::Value =
+        serde_json::from_slice(&before.value.as_ref().unwrap().0).unwrap();
+    for (wrong, why) in [
+        (json!("no object"), "value"),
+        (json!({"number": "other", "owner": "acme", "email": FINE}), "subject"),
+        (json!({"number": data["number"], "owner": "acme", "email": "\u{0}"}), "U+0000"),
+    ] {
+        let refused = refused(running.letters.edit(letter.id, &raw(&wrong), "ada", "typo").await);
+        assert!(refused.contains(why), "{refused}");
+    }
+    data["email"] = FINE.into();
+    running.letters.edit(letter.id, &raw(&data), "ada", "typo").await.unwrap();
+    data["note"] = "twice".into();
+    let edited = running.letters.edit(letter.id, &raw(&data), "grace", "again").await.unwrap();
+    let edit = edited.edit.unwrap();
+    assert_eq!((&*edit.by, &*edit.why, edit.before), ("grace", "again", before.value));
+    let replay = house.replay(&running.letters, all()).await.replay;
+    assert_eq!(outcomes(&replay), [1, 0, 0, 0, 0]);
+    let closed = refused(running.letters.edit(letter.id, &raw(&data), "ada", "late").await);
+    assert!(closed.contains("resolved"), "{closed}");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn letters_are_discarded_restored_and_erased() {
+    let house = House::new().await;
+    let running = house.run_troubled(3);
+    let letters = house.send_dead(3).await;
+    let ids = |letters: &[LetterSummary]| Selection::Ids(letters.iter().map(|it| it.id).collect());
+    let pool = &house.pool;
+    assert_eq!(consumer::discard_letters(pool, GROUP, &ids(&letters[..2])).await.unwrap(), 2);
+    assert!(refused(running.letters.request(one(&letters[0])).await).contains("is discarded"));
+    assert_eq!(consumer::restore_letters(pool, GROUP, &ids(&letters[..1])).await.unwrap(), 1);
+    assert!(
+        refused(consumer::restore_letters(pool, GROUP, &ids(&letters[..1])).await).contains("none")
+    );
+    let unknown = Selection::Ids(vec![Uuid::now_v7()]);
+    assert!(
+        refused(consumer::discard_letters(pool, GROUP, &unknown).await).contains("no dead letter")
+    );
+    let replay = house.replay(&running.letters, one(&letters[0])).await.replay;
+    assert_eq!(outcomes(&replay), [1, 0, 0, 0, 0]);
+
+    assert_eq!(
+        consumer::erase_letters(pool, &CUSTOMER[1..]).await.unwrap(),
+        0,
+        "a part of it is another's"
+    );
+    let queued = running.letters.request(one(&letters[2])).await.unwrap();
+    consumer::pause_replay(pool, queued.id, "ada").await.unwrap();
+    assert!(refused(consumer::erase_letters(pool, CUSTOMER).await).contains("being replayed"));
+    consumer::cancel_replay(pool, queued.id, "ada").await.unwrap();
+    assert_eq!(consumer::erase_letters(pool, &CUSTOMER.to_uppercase()).await.unwrap(), 3);
+    for letter in &letters {
+        let erased = consumer::letter(pool, letter.id).await.unwrap();
+        assert!(erased.value.is_none() && erased.key.is_none() && erased.headers.is_empty());
+        assert_ne!(erased.summary.status, "dead");
+    }
+    assert!(refused(consumer::restore_letters(pool, GROUP, &ids(&letters)).await).contains("none"));
+    running.end().await;
+}
+
+#[tokio::test]
+async fn letters_of_one_kind_are_a_group_that_resolves_and_regresses() {
+    let house = House::new().await;
+    let running = house.run_troubled(3);
+    house.send_dead(2).await;
+    let group = async || {
+        let page = consumer::letter_groups(&house.pool, Some(GROUP), 100, None).await.unwrap();
+        assert_eq!(page.items.len(), 1);
+        page.items.into_iter().next().unwrap()
+    };
+    let found = group().await;
+    assert_eq!((&*found.status, found.open, found.resolved), ("open", 2, 0));
+    let pool = &house.pool;
+    let said = consumer::set_letter_group(
+        pool,
+        &found.fingerprint,
+        GroupStatus::Acknowledged,
+        Some("mine"),
+        "ada",
+    );
+    let said = said.await.unwrap();
+    assert_eq!((&*said.status, said.note.as_deref()), ("acknowledged", Some("mine")));
+    let unknown = consumer::set_letter_group(pool, "none", GroupStatus::Open, None, "ada").await;
+    assert!(refused(unknown).contains("no dead letters"));
+    let filter = LetterFilter { fingerprint: Some(found.fingerprint), ..LetterFilter::default() };
+    // The third failure is left for a message that comes after.
+    running.faults.set(None);
+    let replay = house.replay(&running.letters, new(Selection::Filter(filter))).await.replay;
+    assert_eq!(replay.outcomes.failed + replay.outcomes.processed, 2);
+    house.replay_rest(&running).await;
+    assert_eq!(group().await.status, "resolved");
+    running.faults.set(Some(consumer::Fault::new(consumer::FaultKind::Permanent)));
+    running.end().await;
+    let running = house.run_troubled(1);
+    house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+    house.letters_of(3).await;
+    assert_eq!(group().await.status, "regressed");
+    running.end().await;
+}
+
+impl House {
+    /// Replays until all are resolved.
+    async fn replay_rest(&self, running: &Running) {
+        while let Ok(replay) = running.letters.request(all()).await {
+            self.replay_is(replay.id, &["done"]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_behind_an_open_message_is_not_attempted_again_by_the_next_instance() {
+    let house = House::new().await;
+    let patient = Options { first_backoff: PATIENCE * 60, ..House::options() };
+    let subscription = |dies: Note<ParcelShipped>| {
+        let waits = troubled::<ParcelPacked>(usize::MAX, || Failure::transient(io()));
+        Subscription::new(GROUP).each_once(waits).each_once_from("parcel.packed", dies)
+    };
+    let dies = || troubled::<ParcelShipped>(9, || Failure::permanent(io()));
+    let running = house.run_with(patient.clone(), subscription(dies()));
+    // Of one partition, and of two keys.
+    house
+        .publish_on("parcel.packed", 0, &house.event::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER))
+        .await;
+    let parked = async || (house.counter("consumer_parked", "") == 1).then_some(());
+    eventually("the first to wait", PATIENCE, parked).await;
+    house
+        .publish_on("parcel.packed", 0, &house.event::<ParcelShipped>(ParcelId::new(), 1, CUSTOMER))
+        .await;
+    house.letters_of(1).await;
+    running.end().await;
+
+    let dies = dies();
+    let left = Arc::clone(&dies.times);
+    let running = house.run_with(patient, subscription(dies));
+    let parcel = ParcelId::new();
+    house.publish_on("parcel.packed", 0, &house.event::<ParcelShipped>(parcel, 1, FINE)).await;
+    house.has(parcel, &[1]).await;
+    let consumed = house.counter("messaging_client_consumed_messages_total", "");
+    assert_eq!(consumed, 5, "both came again");
+    assert_eq!(house.counter("consumer_dead_lettered_total", ""), 1);
+    assert_eq!(left.load(Ordering::SeqCst), 9, "and no attempt was made");
+    running.end().await;
+}

@@ -1,0 +1,29 @@
+use std::ops::Deref;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// An answer as the service sent it, and the part of it that this version knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<T> {
+    /// The whole JSON, for machines.
+    pub(crate) json: Value,
+    known: T,
+}
+
+impl<T> Deref for Answer<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.known
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Answer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Value::deserialize(deserializer)?;
+        let known = T::deserialize(&json).map_err(D::Error::custom)?;
+        Ok(Self { json, known })
+    }
+}

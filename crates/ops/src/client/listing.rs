@@ -1,0 +1,167 @@
+//! Lists that are read page by page, from one service or from several side by side.
+
+use std::collections::VecDeque;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{Answer, Client};
+use crate::error::Error;
+
+/// The largest page that a service gives.
+const PAGE: usize = 1000;
+
+/// An item of a list.
+pub(crate) trait Listed: DeserializeOwned {
+    /// The member that holds the items.
+    const PLURAL: &'static str;
+
+    /// Returns the time by which the list is sorted, RFC 3339.
+    fn at(&self) -> &str;
+}
+
+/// The next page of a list.
+enum Next {
+    First,
+    At(String),
+    End,
+}
+
+/// A list of one service.
+pub(crate) struct Listing<T> {
+    client: Client,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    page: usize,
+    next: Next,
+    read: VecDeque<Answer<T>>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    next_cursor: Option<String>,
+    #[serde(flatten)]
+    members: Map<String, Value>,
+}
+
+impl<T: Listed> Listing<T> {
+    pub(super) fn new(client: Client, path: String, query: Vec<(&'static str, String)>) -> Self {
+        Self { client, path, query, page: PAGE, next: Next::First, read: VecDeque::new() }
+    }
+
+    /// Reads a page if no item is at hand. Returns `false` at the end of the list.
+    async fn fill(&mut self) -> Result<bool, Error> {
+        while self.read.is_empty() {
+            let mut query = self.query.clone();
+            query.push(("limit", self.page.to_string()));
+            match &self.next {
+                Next::First => {}
+                Next::At(cursor) => query.push(("cursor", cursor.clone())),
+                Next::End => return Ok(false),
+            }
+            let path: Vec<_> = self.path.split('/').collect();
+            let mut page: Page = self.client.get(&path, &query).await?;
+            let items = page.members.remove(T::PLURAL).unwrap_or_default();
+            let items = VecDeque::<Answer<T>>::deserialize(items);
+            self.read = items.map_err(|error| Error::Answer {
+                service: self.client.service.clone(),
+                request: format!("GET /{}", self.path),
+                status: 200,
+                answer: error.to_string(),
+            })?;
+            self.next = page.next_cursor.map_or(Next::End, Next::At);
+        }
+        Ok(true)
+    }
+}
+
+/// The order of several lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The newest item of all lists first.
+    Newest,
+    /// One list after the other.
+    AsListed,
+}
+
+/// Several lists as one. It holds one page of each.
+pub(crate) struct Merged<T> {
+    listings: Vec<Listing<T>>,
+    order: Order,
+    /// Whether several services are asked, of which some may have no such list.
+    several: bool,
+    /// Services that did not answer, each with its error.
+    pub(crate) unavailable: Vec<(String, Error)>,
+}
+
+impl<T: Listed> Merged<T> {
+    /// Merges lists, of which `shown` items are wanted at most.
+    pub(crate) fn new(mut listings: Vec<Listing<T>>, shown: usize, order: Order) -> Self {
+        for listing in &mut listings {
+            listing.page = shown.clamp(1, PAGE);
+        }
+        let of_first = |it: &Listing<T>| it.client == listings[0].client;
+        let several = !listings.iter().all(of_first);
+        Self { listings, order, several, unavailable: Vec::new() }
+    }
+
+    /// Returns the next item, or `None` at the end.
+    ///
+    /// A service that is unavailable is noted, and the others are read on; of several services, one that has no such list is
+    /// passed over. Every other error is returned.
+    pub(crate) async fn next(&mut self) -> Result<Option<Answer<T>>, Error> {
+        let mut at = 0;
+        while at < self.listings.len() {
+            match self.listings[at].fill().await {
+                Ok(true) if self.order == Order::AsListed => break,
+                Ok(true) => at += 1,
+                Ok(false) => _ = self.listings.remove(at),
+                // A service without subscriptions need not serve it.
+                Err(error) if error.is_not_found() && self.several => {
+                    self.listings.remove(at);
+                }
+                Err(error) if error.is_unavailable() => {
+                    let service = self.listings.remove(at).client.service;
+                    self.listings.retain(|listing| listing.client.service != service);
+                    self.unavailable.push((service, error));
+                    // Earlier ones may have been removed.
+                    at = 0;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // Text is compared: times of one format, which sort as such but for fractions of a second.
+        let newest = self.listings.iter_mut().reduce(|newest, listing| {
+            let at = |listing: &Listing<T>| listing.read.front().map(|it| it.at().to_owned());
+            if self.order == Order::Newest && at(listing) > at(newest) { listing } else { newest }
+        });
+        Ok(newest.and_then(|listing| listing.read.pop_front()))
+    }
+
+    /// Counts the items that are left, `most` at most.
+    pub(crate) async fn count(&mut self, most: u64) -> Result<u64, Error> {
+        for listing in &mut self.listings {
+            listing.page = PAGE;
+        }
+        let mut counted = 0;
+        while counted < most && self.next().await?.is_some() {
+            counted += 1;
+        }
+        Ok(counted)
+    }
+
+    /// Returns the cursor after the items that were returned, if it is that of a single list read to a page's end.
+    pub(crate) fn cursor(&self) -> Option<&str> {
+        match &self.listings[..] {
+            [Listing { next: Next::At(cursor), read, .. }] if read.is_empty() => Some(cursor),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` if there are no items but those that were returned.
+    pub(crate) fn is_at_end(&self) -> bool {
+        let is_at_end = |it: &Listing<T>| it.read.is_empty() && matches!(it.next, Next::End);
+        self.listings.iter().all(is_at_end)
+    }
+}

@@ -1,0 +1,148 @@
+//! A client of the services' admin API: typed requests and answers, and nothing about how they are shown.
+
+mod answer;
+mod filter;
+mod letters;
+mod listing;
+mod replays;
+mod subscriptions;
+
+pub(crate) use answer::Answer;
+pub(crate) use filter::{Filter, Selection, Status};
+pub(crate) use letters::{Attempt, Bytes, Letter, LetterGroup, Summary};
+pub(crate) use listing::{Listed, Listing, Merged, Order};
+pub(crate) use replays::{NewReplay, Outcomes, Replay, ReplayDetails, ReplayedLetter};
+pub(crate) use subscriptions::Subscription;
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// How long a service may take to answer a question.
+const READ: Duration = Duration::from_secs(10);
+/// How long it may take to change something, such as 100,000 letters that a filter selects.
+const CHANGE: Duration = Duration::from_mins(5);
+/// How much of an answer that is not understood is shown.
+const SHOWN: usize = 300;
+
+static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    // Never through a proxy: admin ports are not published beyond the operator's network.
+    reqwest::Client::builder().no_proxy().build().unwrap_or_default()
+});
+
+/// A client of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// The service's name, for messages.
+    pub(crate) service: String,
+    /// The URL of its admin port.
+    pub(crate) url: Url,
+    token: Token,
+}
+
+/// An operator's token, which is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) struct Token(pub(crate) String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+impl Client {
+    pub(crate) fn new(service: impl Into<String>, url: Url, token: Token) -> Self {
+        Self { service: service.into(), url, token }
+    }
+
+    /// Reads a resource.
+    async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&'static str, String)],
+    ) -> Result<T, Error> {
+        let mut url = self.resource(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.send(Method::GET, path, HTTP.get(url).timeout(READ)).await
+    }
+
+    /// Changes a resource.
+    async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let request = HTTP.request(method.clone(), self.resource(path)).timeout(CHANGE);
+        self.send(method, path, request.json(body)).await
+    }
+
+    fn resource(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        // It has segments: `services` takes no other URL.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        request: RequestBuilder,
+    ) -> Result<T, Error> {
+        let request = match &*self.token.0 {
+            "" => request,
+            token => request.bearer_auth(token),
+        };
+        let answered = async {
+            let answer = request.send().await?;
+            Ok((answer.status().as_u16(), answer.text().await?))
+        };
+        let request = format!("{method} /{}", path.join("/"));
+        let service = self.service.clone();
+        let (status, text) = match answered.await {
+            Ok(answered) => answered,
+            Err(source) => return Err(Error::Unreachable { service, request, source }),
+        };
+        if (200..300).contains(&status)
+            && let Ok(body) = serde_json::from_str(&text)
+        {
+            return Ok(body);
+        }
+        if status >= 400
+            && let Ok(Problem { detail }) = serde_json::from_str(&text)
+        {
+            return Err(Error::Problem { service, status, detail });
+        }
+        let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
+        Err(Error::Answer { service, request, status, answer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_in_paths_and_a_base_path_stays() {
+        let url = "http://gateway/billing/".parse().unwrap();
+        let client = Client::new("billing", url, Token("secret".into()));
+        let url = client.resource(&["subscriptions", "a/../b?", "pause"]);
+        assert_eq!(url.as_str(), "http://gateway/billing/subscriptions/a%2F..%2Fb%3F/pause");
+        assert!(!format!("{client:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,57 @@
+//! Questions to the operator, before anything is changed.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use crate::error::Error;
+
+/// Asks whether to go on, unless `yes`. Fails if there is no terminal to ask on.
+pub(super) fn agreed(out: &mut impl Write, question: &str, yes: bool) -> Result<bool, Error> {
+    if yes {
+        return Ok(true);
+    }
+    if !io::stdin().is_terminal() {
+        return Err(refused("ask on; give --yes to go on without a question"));
+    }
+    let answer = answer(out, &mut io::stdin().lock(), &format!("{question} [y/N] "))?;
+    Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
+}
+
+/// Returns the reason that was given, or asks for one. Fails if there is no terminal to ask on, or no reason is given.
+pub(super) fn reason(out: &mut impl Write, given: Option<String>) -> Result<String, Error> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    if !io::stdin().is_terminal() {
+        return Err(refused("ask for the reason on; give --why"));
+    }
+    match answer(out, &mut io::stdin().lock(), "Why? (kept with your name) ")? {
+        why if why.is_empty() => Err(Error::Refused("a reason is needed; give --why".into())),
+        why => Ok(why),
+    }
+}
+
+fn refused(to: &str) -> Error {
+    Error::Refused(format!("standard input is no terminal to {to}"))
+}
+
+fn answer(out: &mut impl Write, from: &mut impl BufRead, question: &str) -> io::Result<String> {
+    write!(out, "{question}")?;
+    out.flush()?;
+    let mut answer = String::new();
+    from.read_line(&mut answer)?;
+    Ok(answer.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_one_line_and_the_end_of_input_is_none() {
+        let mut asked = Vec::new();
+        let mut lines = &b" yes \nmore"[..];
+        assert_eq!(answer(&mut asked, &mut lines, "Go on? ").unwrap(), "yes");
+        assert_eq!(answer(&mut asked, &mut &b""[..], "Go on? ").unwrap(), "");
+        assert_eq!(asked, b"Go on? Go on? ");
+    }
+}

@@ -1,0 +1,288 @@
+//! A service's admin API, as far as `orderflow dlq` uses it, with answers that a test writes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::task::JoinHandle;
+
+const TOKEN: &str = "secret";
+
+/// What the service knows, and what it was asked.
+#[derive(Default)]
+pub(crate) struct Known {
+    /// Newest first.
+    pub(crate) letters: Vec<Value>,
+    pub(crate) groups: Vec<Value>,
+    pub(crate) replays: Vec<Value>,
+    /// Answers of `GET /replays/{id}`, one each time; the last one stays.
+    pub(crate) progress: VecDeque<Value>,
+    pub(crate) replayed: Vec<Value>,
+    /// Answers every change with this problem.
+    pub(crate) refuses: Option<(u16, &'static str)>,
+    /// Has no subscriptions, and so no letters.
+    pub(crate) without_letters: bool,
+    /// How many items a page has at most.
+    pub(crate) page: Option<usize>,
+    /// Method, path with query, and body of each request.
+    pub(crate) requests: Vec<(String, String, Value)>,
+}
+
+pub(crate) struct Fake {
+    pub(crate) address: SocketAddr,
+    known: Arc<Mutex<Known>>,
+    server: JoinHandle<()>,
+}
+
+impl Fake {
+    pub(crate) async fn start(known: Known) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let known = Arc::new(Mutex::new(known));
+        let server = serve(listener, known.clone());
+        Self { address, known, server }
+    }
+
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap()
+    }
+
+    /// Refuses connections, and cuts those that there are.
+    pub(crate) async fn stop(&mut self) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        self.server = serve(socket.listen(64).unwrap(), self.known.clone());
+    }
+
+    /// Returns the bodies of the requests with this method and beginning.
+    pub(crate) fn bodies(&self, method: &str, path: &str) -> Vec<Value> {
+        let known = self.known();
+        let requests = known.requests.iter();
+        let requests = requests.filter(|(by, at, _)| by == method && at.starts_with(path));
+        requests.map(|(_, _, body)| body.clone()).collect()
+    }
+
+    /// Returns the command with this service as billing.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        command(&[("billing", self.address)], arguments)
+    }
+
+    /// Runs the command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+        run(self.command(arguments)).await
+    }
+}
+
+pub(crate) fn command(services: &[(&str, SocketAddr)], arguments: &[&str]) -> Command {
+    let services = services.iter().map(|(name, address)| format!("{name}=http://{address}"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
+    command.arg("dlq").args(arguments);
+    command.env("ORDERFLOW_SERVICES", services.collect::<Vec<_>>().join(","));
+    command.env("OPERATOR_TOKEN", TOKEN).env_remove("KAFKA_BROKERS").env_remove("ADMIN_URL");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What a command printed, and its exit status.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) status: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+pub(crate) async fn run(mut command: Command) -> Ran {
+    ran(tokio::task::spawn_blocking(move || command.output()).await.unwrap())
+}
+
+pub(crate) fn ran(output: io::Result<Output>) -> Ran {
+    let output = output.unwrap();
+    Ran {
+        status: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn serve(listener: TcpListener, known: Arc<Mutex<Known>>) -> JoinHandle<()> {
+    let router = Router::new()
+        .route("/subscriptions", get(subscriptions))
+        .route("/dead-letters", get(letters))
+        .route("/dead-letters/groups", get(groups))
+        .route("/dead-letters/{id}", get(letter).post(change))
+        .route("/dead-letters/{id}/payload", put(change))
+        .route("/replays", get(replays).post(change))
+        .route("/replays/{id}", get(replay))
+        .route("/replays/{id}/letters", get(replayed))
+        .route("/replays/{id}/{act}", post(change))
+        .with_state(known);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
+}
+
+type Shared = State<Arc<Mutex<Known>>>;
+type Conditions = Query<BTreeMap<String, String>>;
+
+fn problem(status: u16, detail: &str) -> Response {
+    let problem =
+        json!({ "type": "about:blank", "title": "t", "status": status, "detail": detail });
+    (StatusCode::from_u16(status).unwrap(), Json(problem)).into_response()
+}
+
+fn is_operator(headers: &HeaderMap) -> bool {
+    headers.get("authorization").is_some_and(|it| it == &format!("Bearer {TOKEN}"))
+}
+
+fn page(
+    known: &Known,
+    plural: &str,
+    items: &[Value],
+    conditions: &BTreeMap<String, String>,
+) -> Response {
+    let number = |name: &str| conditions.get(name).map(|it| it.parse::<usize>().unwrap());
+    let start = number("cursor").unwrap_or(0);
+    let limit = number("limit").unwrap_or(100).min(known.page.unwrap_or(1000));
+    let end = (start + limit).min(items.len());
+    let next = (end < items.len()).then(|| end.to_string());
+    Json(json!({ plural: items[start..end], "next_cursor": next })).into_response()
+}
+
+fn matching(items: &[Value], conditions: &BTreeMap<String, String>, names: &[&str]) -> Vec<Value> {
+    let matches = |item: &&Value| {
+        names.iter().all(|name| conditions.get(*name).is_none_or(|it| item[*name] == **it))
+    };
+    items.iter().filter(matches).cloned().collect()
+}
+
+async fn letters(State(known): Shared, uri: Uri, Query(conditions): Conditions) -> Response {
+    let mut known = known.lock().unwrap();
+    known.requests.push(("GET".into(), uri.to_string(), Value::Null));
+    if known.without_letters {
+        return problem(404, "unknown path");
+    }
+    if conditions.get("from").is_some_and(|from| !from.contains('T')) {
+        return problem(400, "from is not a time such as 2026-11-25T10:00:00Z");
+    }
+    let letters = matching(&known.letters, &conditions, &["group", "status", "subject"]);
+    page(&known, "dead_letters", &letters, &conditions)
+}
+
+async fn subscriptions() -> Json<Value> {
+    let billing = json!({ "group": "billing", "state": "running", "instances": [] });
+    Json(json!({ "subscriptions": [billing] }))
+}
+
+async fn groups(State(known): Shared, Query(conditions): Conditions) -> Response {
+    let known = known.lock().unwrap();
+    page(&known, "groups", &known.groups, &conditions)
+}
+
+async fn letter(State(known): Shared, headers: HeaderMap, Path(id): Path<String>) -> Response {
+    if !is_operator(&headers) {
+        return problem(401, "send an operator's token as Authorization: Bearer <token>");
+    }
+    let known = known.lock().unwrap();
+    match known.letters.iter().find(|letter| letter["id"] == *id) {
+        Some(letter) => Json(letter).into_response(),
+        None => problem(404, "unknown dead letter"),
+    }
+}
+
+async fn replays(State(known): Shared, Query(conditions): Conditions) -> Response {
+    let known = known.lock().unwrap();
+    page(&known, "replays", &known.replays, &conditions)
+}
+
+async fn replay(State(known): Shared) -> Response {
+    let mut known = known.lock().unwrap();
+    let last = known.progress.len() == 1;
+    let next = if last { known.progress.front().cloned() } else { known.progress.pop_front() };
+    next.map_or_else(|| problem(404, "unknown replay"), |replay| Json(replay).into_response())
+}
+
+async fn replayed(State(known): Shared, Query(conditions): Conditions) -> Response {
+    let known = known.lock().unwrap();
+    let letters = matching(&known.replayed, &conditions, &["outcome"]);
+    page(&known, "letters", &letters, &conditions)
+}
+
+async fn change(
+    State(known): Shared,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    let mut known = known.lock().unwrap();
+    if !is_operator(&headers) {
+        return problem(401, "send an operator's token as Authorization: Bearer <token>");
+    }
+    known.requests.push((method.to_string(), uri.to_string(), body.clone()));
+    if let Some((status, detail)) = known.refuses {
+        return problem(status, detail);
+    }
+    match uri.path() {
+        "/replays" if body["group"] != "billing" => problem(404, "unknown group"),
+        "/replays" => {
+            let started = known.progress[0].clone();
+            (StatusCode::CREATED, Json(started)).into_response()
+        }
+        path if path.starts_with("/replays/") => Json(known.progress[0].clone()).into_response(),
+        path if path.ends_with("/payload") => Json(known.letters[0].clone()).into_response(),
+        _ => Json(json!({ "letters": 7 })).into_response(),
+    }
+}
+
+/// Returns a letter that died that many minutes after ten o'clock.
+pub(crate) fn letter_of(group: &str, minute: u32, status: &str) -> Value {
+    json!({
+        "id": id(minute), "group": group, "event_id": format!("e{minute}"), "event_type": "order.completed",
+        "source": "/order", "subject": format!("s{minute}"), "tenant": "acme", "correlation_id": format!("c{minute}"),
+        "topic": "order.completed", "partition": 5, "offset": minute, "reason": format!("reason {}", minute % 2),
+        "exception": "consumer::Permanent", "fingerprint": format!("f{}", minute % 2), "status": status,
+        "outcome": null, "replays": 0, "died_at": format!("2026-11-25T10:{minute:02}:00Z"), "closed_at": null,
+        "is_expired": false, "is_edited": false, "key": { "text": "k" }, "value": { "text": "{\"a\":1}" },
+        "headers": [], "causes": "", "attempts": [], "edit": null, "traceparent": null, "new_member": minute,
+    })
+}
+
+/// Returns the id of that letter.
+pub(crate) fn id(minute: u32) -> String {
+    format!("01a20a9a-7779-774a-8232-{minute:012}")
+}
+
+/// Returns a replay, with the reasons of its failures.
+pub(crate) fn replay_of(status: &str, selected: u64, outcomes: &Value) -> Value {
+    json!({
+        "id": id(99), "group": "billing", "rehearsal": false, "status": status, "selected": selected,
+        "outcomes": outcomes, "rate": null, "ramp": false, "stop_after": null, "force": false, "by": "ada",
+        "why": "fixed", "note": null, "requested_at": "2026-11-25T11:00:00Z", "started_at": null, "ended_at": null,
+        "failures": [],
+    })
+}
+
+/// Waits until something holds.
+pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it did not hold within 10 s");
+}
