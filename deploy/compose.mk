@@ -29,7 +29,7 @@ break: ## Break a consumer on purpose; GROUP=billing KIND=permanent|transient|sl
 heal: ## Heal what was broken
 	@deploy/system heal $(GROUP)
 
-replay: ## Show what is dead, ask, and send it to its group again; GROUP=billing
+replay: ## Show what is dead, ask, and replay it in its group; GROUP=billing
 	@deploy/replay-dlq.sh --group $(or $(GROUP),billing)
 
 smoke: ## Check the whole visit on the running containers: order, invoice, e-mails, trace, break, heal, replay
