@@ -25,7 +25,7 @@ pub(crate) struct Bug {
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "dead-letter-failure-ignored",
-        fault: "database-read-only",
+        fault: "letters-not-written",
         invariant: "every_record_accounted",
     },
     Bug {

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::Struck;
+use super::messages::send_poison;
+use super::refusals::execute;
 use crate::chaos::Error;
 use crate::chaos::letters::{ADA, GRACE, ended, replay, request};
 use crate::chaos::scene::{Scene, soon};
@@ -17,8 +19,27 @@ const AFTERWARDS: usize = 50;
 const LETTERS: usize = 20_000;
 /// How long it may take until all of them are dead.
 const DYING: Duration = Duration::from_mins(2);
+/// Longer than a message waits that can't become a dead letter.
+const REFUSED: Duration = Duration::from_secs(4);
 /// Letters a second that each operator asks for.
 const RATE: f64 = 2_000.0;
+
+/// What can't become a dead letter yet waits, and nothing else does.
+pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
+    scene.orders(BEFORE).await?;
+    execute(scene, "revoke insert on dead_letter from billing").await?;
+    send_poison(scene).await?;
+    scene.orders(BEFORE).await?;
+    sleep(REFUSED).await;
+    let meanwhile = scene.billing.metric("consumer_dead_lettered_total", "").await;
+    execute(scene, "grant insert on dead_letter to billing").await?;
+    scene.healed();
+    scene.orders(AFTERWARDS).await?;
+    if meanwhile > 0.0 {
+        return Err(format!("{meanwhile} dead letters were written all the same").into());
+    }
+    Ok(format!("{} poisonous records waited until they could be dead letters", scene.poison.len()))
+}
 
 /// Two operators replay the halves of a backlog of letters at the same moment, and billing is killed during each.
 pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {

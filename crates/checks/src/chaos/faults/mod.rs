@@ -171,6 +171,11 @@ pub(crate) const FAULTS: &[Fault] = &[
         messages::dead_letters_refused
     ),
     fault!(
+        "letters-not-written",
+        "billing may not write its dead letters for a while",
+        letters::not_written
+    ),
+    fault!(
         "letters-replayed",
         "20,000 dead letters are replayed at a rate, by two operators at once, and billing is killed twice",
         letters::replayed_under_kills

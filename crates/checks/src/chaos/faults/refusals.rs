@@ -6,7 +6,6 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::sleep;
 
 use super::Struck;
-use super::messages::send_poison;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
 
@@ -72,8 +71,6 @@ impl Refusal {
             "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'billing'",
         )
         .await?;
-        // What is no event is not attempted: its dead letter is the first that can't be written.
-        send_poison(scene).await?;
         scene.orders(MEANWHILE).await?;
         let told = soon(async || is_told(scene, self.says).await).await;
         sleep(LASTS).await;
@@ -93,7 +90,7 @@ pub(crate) async fn is_told(scene: &Scene, what: &str) -> bool {
     scene.billing.readiness().await.is_ok_and(|readiness| readiness.to_string().contains(what))
 }
 
-async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
+pub(super) async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
     let mut database = scene.system.database("billing").await?;
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut database).await?;
     Ok(database.close().await?)
