@@ -57,7 +57,8 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     let (ada, grace) =
         tokio::join!(request(&scene.billing, ADA, &first), request(&scene.billing, GRACE, &second));
     let (ada, grace) = (ada?.ok_or("nothing for one")?, grace?.ok_or("nothing for the other")?);
-    for id in [&ada, &grace] {
+    // Ids rise with time, and replays run in their order.
+    for id in [(&ada).min(&grace), (&ada).max(&grace)] {
         under_way(scene, id).await?;
         scene.billing.kill_9().await;
         scene.billing.start_again().await?;
