@@ -15,7 +15,7 @@ pub(crate) const OPERATORS: &str = "ada=ada's,grace=grace's";
 pub(crate) const ADA: &str = "ada's";
 pub(crate) const GRACE: &str = "grace's";
 /// How long a replay may take.
-const REPLAYED: Duration = Duration::from_mins(2);
+const REPLAYED: Duration = Duration::from_mins(4);
 
 /// Requests a replay, and returns its id. `None`: there is nothing to replay.
 pub(crate) async fn request(

@@ -16,7 +16,7 @@ use super::settle::{self, HEAL};
 use super::system::{Setup, System};
 
 /// How long a trial may take in all; a suite must not hang on one.
-const LIMIT: Duration = Duration::from_mins(7);
+const LIMIT: Duration = Duration::from_mins(10);
 
 /// A fault, to be applied.
 #[derive(Debug)]
