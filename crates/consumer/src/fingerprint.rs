@@ -19,7 +19,11 @@ pub(crate) fn fingerprint(exception: &str, error: &(dyn Error + 'static)) -> Str
         digest.update([0]);
         digest.update(without_values(&cause.to_string()));
     }
-    // The first eight bytes are enough for the failures of one system.
+    shortened(digest)
+}
+
+/// Returns the first eight bytes of a digest, in hexadecimal digits: enough for the failures of one system.
+pub(crate) fn shortened(digest: Sha256) -> String {
     let first = digest.finalize().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
     format!("{first:016x}")
 }

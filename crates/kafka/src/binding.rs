@@ -44,7 +44,7 @@ pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
     let content_type = record.text_header(CONTENT_TYPE);
     let value = record.value.as_deref().ok_or(DecodeError::NoValue);
     match content_type {
-        Some(content_type) if media_type(content_type).eq_ignore_ascii_case(STRUCTURED) => {
+        Some(content_type) if is_structured(content_type) => {
             return Ok(RawEvent::from_json(value?)?);
         }
         Some(content_type) if !is_json(content_type) => {
@@ -55,6 +55,11 @@ pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
     let (envelope, ignored) =
         Envelope::from_attributes(|name| record.text_header(&format!("ce_{name}")))?;
     Ok(RawEvent { envelope, data: Cow::Borrowed(value?), ignored })
+}
+
+/// Returns whether a `content-type` says that the value of a record is a whole event, and not its data alone.
+pub fn is_structured(content_type: &str) -> bool {
+    media_type(content_type).eq_ignore_ascii_case(STRUCTURED)
 }
 
 fn media_type(content_type: &str) -> &str {

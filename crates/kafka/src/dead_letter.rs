@@ -100,8 +100,12 @@ impl DeadLetter {
     /// The headers of the dead letter: the record's own byte for byte, and Spring's. Those of an earlier death
     /// are replaced, so that a replay never multiplies them.
     pub fn headers(&self, record: &Record) -> Headers {
-        let mut headers: Headers =
-            record.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
+        let mut headers: Headers = record
+            .headers
+            .iter()
+            .filter(|(name, _)| !is_dead_letter_header(name))
+            .cloned()
+            .collect();
         let mut add =
             |name: &str, value: &[u8]| headers.push((name.to_owned(), Some(value.to_vec())));
         add(TOPIC, self.origin.topic.as_bytes());
@@ -130,7 +134,8 @@ impl DeadLetter {
     }
 }
 
-fn is_ours(header: &str) -> bool {
+/// Returns whether a header says how a record died, and is none of the record's own.
+pub fn is_dead_letter_header(header: &str) -> bool {
     header.starts_with(PREFIX)
 }
 

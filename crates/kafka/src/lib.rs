@@ -9,8 +9,10 @@ mod retention;
 mod settings;
 mod topics;
 
-pub use binding::{DecodeError, content_headers, decode};
-pub use dead_letter::{Coordinates, DeadLetter, LETTER_ID, Reason, dead_letter_topic};
+pub use binding::{DecodeError, content_headers, decode, is_structured};
+pub use dead_letter::{
+    Coordinates, DeadLetter, LETTER_ID, Reason, dead_letter_topic, is_dead_letter_header,
+};
 pub use envelope::TopicSpec;
 pub use reading::{Part, ReadError, read_part, read_to_end};
 pub use record::{Headers, Record, client_headers};

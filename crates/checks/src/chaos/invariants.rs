@@ -252,8 +252,8 @@ fn dead_letters_as_they_were(books: &Books) -> Objections {
 
 /// Without those that dying and replaying add.
 fn own_headers(record: &Record) -> Headers {
-    let added = |name: &str| name.starts_with("kafka_dlt-");
-    record.headers.iter().filter(|(name, _)| !added(name)).cloned().collect()
+    let own = |name: &str| !kafka::is_dead_letter_header(name);
+    record.headers.iter().filter(|(name, _)| own(name)).cloned().collect()
 }
 
 /// Every row has a copy on the topic, the first copies of all in the order of the rows.

@@ -5,23 +5,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use envelope::TenantId;
-use kafka::{Reason, Record};
+use kafka::{Coordinates, Reason, Record};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, PgPool};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::record::{Attributes, clean, columns};
+use super::record::{Attributes, NewLetter, PARAMETERS, WRITTEN, clean};
 use crate::failure::Failure;
+use crate::fingerprint::shortened;
 use crate::instruments::Instruments;
 use crate::message::Taken;
 
 /// A letter expires so long before the inbox forgets its event.
-pub(super) const MARGIN: Duration = Duration::from_hours(24);
+const MARGIN: Duration = Duration::from_hours(24);
 
 /// How much of a text is kept, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
@@ -76,8 +77,12 @@ pub(super) fn fingerprint(group: &str, event_type: Option<&str>, failure: &str) 
         digest.update(part);
         digest.update([0]);
     }
-    let first = digest.finalize().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
-    format!("{first:016x}")
+    shortened(digest)
+}
+
+/// Returns after how many seconds a letter expires, if the inbox remembers an event for so long.
+pub(super) fn expires_after(inbox_retention: Option<Duration>) -> Option<f64> {
+    inbox_retention.map(|it| it.saturating_sub(MARGIN).as_secs_f64())
 }
 
 /// Where a subscription's dead letters are written.
@@ -111,50 +116,31 @@ impl Graveyard {
 
     async fn insert(&self, taken: &Taken, why: &LetterReason) -> sqlx::Result<bool> {
         let record = taken.record();
-        let attributes = Attributes::of(taken);
-        let (names, values) = columns(&record.headers);
-        let event_type = attributes.event_type.as_deref();
-        let fingerprint = fingerprint(&self.group, event_type, &why.fingerprint);
-        let last = Json([FailedAttempt::new(&why.reason, None)]);
-        let expires = self.inbox_retention.map(|it| it.saturating_sub(MARGIN).as_secs_f64());
-        let inserted = sqlx::query(
+        let letter = NewLetter {
+            group: &self.group,
+            origin: Coordinates::of(record),
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &record.headers,
+            attributes: Attributes::of(taken),
+            reason: &why.reason,
+            kind: &why.fingerprint,
+        };
+        let insert = format!(
             r#"with before as (
                    delete from attempt
                    where subscription = $2 and topic = $3 and partition = $4 and "offset" = $5
                    returning failures
                )
-               insert into dead_letter (
-                   id, subscription, topic, partition, "offset", "timestamp", key, value, header_names, header_values,
-                   event_id, event_type, source, subject, tenant, correlation_id, traceparent,
-                   exception, reason, causes, fingerprint, attempts, expires_at)
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                   coalesce((select failures from before), '[]') || $22,
+               insert into dead_letter ({WRITTEN}, attempts, expires_at)
+               values ({PARAMETERS}, coalesce((select failures from before), '[]') || $22,
                    clock_timestamp() + make_interval(secs => $23))
                on conflict (subscription, topic, partition, "offset", "timestamp") do nothing"#,
-        )
-        .bind(Uuid::now_v7())
-        .bind(&self.group)
-        .bind(&record.topic)
-        .bind(record.partition)
-        .bind(record.offset)
-        .bind(record.timestamp.unwrap_or(-1))
-        .bind(&record.key)
-        .bind(&record.value)
-        .bind(names)
-        .bind(values)
-        .bind(&attributes.event_id)
-        .bind(&attributes.event_type)
-        .bind(&attributes.source)
-        .bind(&attributes.subject)
-        .bind(&attributes.tenant)
-        .bind(&attributes.correlation_id)
-        .bind(&attributes.traceparent)
-        .bind(cut(&why.reason.exception))
-        .bind(cut(&why.reason.message))
-        .bind(cut(&why.reason.stacktrace))
-        .bind(fingerprint)
-        .bind(last)
-        .bind(expires);
+        );
+        let inserted = letter
+            .bind(sqlx::query(AssertSqlSafe(insert)))
+            .bind(Json([FailedAttempt::new(&why.reason, None)]))
+            .bind(expires_after(self.inbox_retention));
         Ok(inserted.execute(&self.pool).await?.rows_affected() > 0)
     }
 }

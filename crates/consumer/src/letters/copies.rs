@@ -24,8 +24,9 @@ const BATCH: i64 = 100;
 const BATCH_BYTES: i64 = 1024 * 1024;
 /// How long copying goes on within a transaction: below Postgres' limit on idle ones.
 const BATCH_TIME: Duration = Duration::from_secs(5);
-/// How often the topic is looked at for letters of instances of an earlier release.
+/// How often the topic is looked at for letters of instances of an earlier release, and how soon again if it could not be.
 const IMPORT_EVERY: Duration = Duration::from_mins(5);
+const IMPORT_AGAIN: Duration = Duration::from_secs(5);
 /// How soon it is seen that another instance has buried something, or is gone.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long until it is tried again, doubled up to the last.
@@ -84,11 +85,12 @@ impl Copies {
 
     /// Runs until shutdown. First, what `<group>.dlq` holds is imported.
     pub(crate) async fn run(self) {
-        let (mut backoff, mut producer, mut imported) = (FIRST_BACKOFF, None, None);
+        let (mut backoff, mut producer, mut import_at) = (FIRST_BACKOFF, None, Instant::now());
         while !self.shutdown.is_cancelled() {
-            if imported.is_none_or(|at: Instant| at.elapsed() > IMPORT_EVERY) {
-                let importing = self.shutdown.run_until_cancelled(self.import()).await;
-                imported = importing.unwrap_or(imported);
+            if Instant::now() >= import_at {
+                let importing = self.shutdown.run_until_cancelled(self.import());
+                let Some(wait) = importing.await else { return };
+                import_at = Instant::now() + wait;
             }
             let copying = self.copy(&mut producer);
             let Some(copied) = self.shutdown.run_until_cancelled(copying).await else { return };
@@ -123,15 +125,15 @@ impl Copies {
         }
     }
 
-    /// Imports what is new on the topic. Returns when, or `None` if that failed: copies do not wait for it.
-    async fn import(&self) -> Option<Instant> {
+    /// Imports what is new on the topic. Returns how long to wait until the next time. If it fails, copies do not wait for it.
+    async fn import(&self) -> Duration {
         let importing = import::import(&self.pool, &self.kafka, &self.group, self.inbox_retention);
         match importing.await {
-            Ok(()) => Some(Instant::now()),
+            Ok(()) => IMPORT_EVERY,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, group = self.group, "dead letters of its topic not imported");
-                None
+                IMPORT_AGAIN
             }
         }
     }
@@ -263,5 +265,5 @@ fn is_too_large(error: &KafkaError) -> bool {
 
 /// Keeps where the record lies and why it is dead.
 fn without_content(headers: Headers) -> Headers {
-    headers.into_iter().filter(|(name, _)| name.starts_with("kafka_dlt-")).collect()
+    headers.into_iter().filter(|(name, _)| kafka::is_dead_letter_header(name)).collect()
 }

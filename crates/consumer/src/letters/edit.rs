@@ -98,9 +98,7 @@ impl Letters {
 /// A record in structured mode has the data in its value's `data`; the value of others is nothing else. Its text is kept as it
 /// was given, so that numbers stay exact.
 fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> {
-    let is_structured = record.text_header("content-type").is_some_and(|it| {
-        it.trim_start().to_ascii_lowercase().starts_with("application/cloudevents")
-    });
+    let is_structured = record.text_header("content-type").is_some_and(kafka::is_structured);
     let whole = record.value.as_deref().filter(|_| is_structured);
     let Some(whole) = whole else { return Ok(data.get().into()) };
     let mut whole: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(whole)?;

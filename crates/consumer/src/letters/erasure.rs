@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sqlx::{PgConnection, PgPool};
 
-use super::LettersError;
+use super::{LettersError, bulk};
 
 /// Where else a text that came with a message, or with an operator's words, may stand.
 const ELSEWHERE: [&str; 5] = [
@@ -30,9 +30,7 @@ pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersE
             "what is to be erased must not be empty".to_owned(),
         ));
     }
-    let mut tx = pool.begin().await?;
-    // The whole table is read.
-    sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+    let mut tx = bulk::begin(pool).await?;
     let (text, bytes) = (pattern(address, false), pattern(address, true));
     let (erased, replaying) = erase(&mut tx, &text, &bytes).await?;
     if replaying > 0 {

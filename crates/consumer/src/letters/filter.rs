@@ -108,3 +108,13 @@ pub enum Selection {
     /// Those that a filter finds.
     Filter(LetterFilter),
 }
+
+impl Selection {
+    /// Adds conditions to a statement on `dead_letter` that has one already.
+    pub(super) fn constrain(&self, query: &mut QueryBuilder<Postgres>) {
+        match self {
+            Self::Ids(ids) => _ = query.push(" and id = any(").push_bind(ids).push(")"),
+            Self::Filter(filter) => filter.constrain(query),
+        }
+    }
+}

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, QueryBuilder};
 use time::OffsetDateTime;
 
-use super::page::{limit, malformed};
+use super::page::{before, limit};
 use super::{LettersError, Page};
 
 /// What an operator says of a group of letters.
@@ -104,14 +104,13 @@ pub async fn letter_groups(
     limit: u32,
     cursor: Option<&str>,
 ) -> Result<Page<LetterGroup>, LettersError> {
-    let limit = self::limit(limit)?;
-    let before: Option<i64> = cursor.map(|it| it.parse().map_err(|_| malformed())).transpose()?;
+    let (limit, before) = (self::limit(limit)?, before(cursor)?);
     let mut query = QueryBuilder::new(format!("with counted as ({COUNTED}"));
     if let Some(group) = group {
         query.push(" and subscription = ").push_bind(group);
     }
     query.push(" group by fingerprint, subscription having max(seq) < ");
-    query.push_bind(before.unwrap_or(i64::MAX));
+    query.push_bind(before);
     query.push(" order by max(seq) desc limit ").push_bind(limit + 1);
     query.push(format!(") {TOLD}"));
     let found = query.build_query_as().fetch_all(pool).await?;

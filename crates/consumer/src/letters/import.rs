@@ -4,13 +4,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use kafka::{DeadLetter, Record, Settings, dead_letter_topic};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::task::spawn_blocking;
-use uuid::Uuid;
 
-use super::burial::{MARGIN, cut, fingerprint};
+use super::burial::expires_after;
 use super::copies::CopyError;
-use super::record::{Attributes, columns};
+use super::record::{Attributes, NewLetter, PARAMETERS, WRITTEN};
 use crate::fingerprint::fingerprint_of_text;
 
 /// How many bytes of records are imported by one transaction, and how long reading them may take.
@@ -29,7 +28,7 @@ pub(super) async fn import(
     group: &str,
     inbox_retention: Option<Duration>,
 ) -> Result<(), CopyError> {
-    let expire_after = inbox_retention.map(|it| it.saturating_sub(MARGIN).as_secs_f64());
+    let expire_after = expires_after(inbox_retention);
     let topic = kafka.prefixed(&dead_letter_topic(group).name);
     let mut imported = 0;
     loop {
@@ -92,52 +91,33 @@ async fn insert(
     if origin.topic.len() > MAX_TOPIC || origin.topic.contains('\0') {
         return Ok(0);
     }
-    let headers = record.headers.iter().filter(|(name, _)| !name.starts_with("kafka_dlt-"));
+    let headers = record.headers.iter().filter(|(name, _)| !kafka::is_dead_letter_header(name));
     let headers = headers.cloned().collect();
-    let (names, values) = columns(&headers);
-    let attributes = Attributes::of_record(record);
-    let kind = fingerprint_of_text(&reason.exception, &reason.message);
-    let fingerprint = fingerprint(group, attributes.event_type.as_deref(), &kind);
-    let inserted = sqlx::query(
-        r#"insert into dead_letter (
-               id, subscription, topic, partition, "offset", "timestamp", key, value, header_names, header_values,
-               event_id, event_type, source, subject, tenant, correlation_id, traceparent,
-               exception, reason, causes, fingerprint, died_at, copied_at, status, outcome, closed_at, expires_at)
-           select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-               coalesce(to_timestamp($22::double precision / 1000), clock_timestamp()), clock_timestamp(),
+    let letter = NewLetter {
+        group,
+        origin,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers: &headers,
+        attributes: Attributes::of_record(record),
+        reason: &reason,
+        kind: &fingerprint_of_text(&reason.exception, &reason.message),
+    };
+    let insert = format!(
+        r#"insert into dead_letter ({WRITTEN}, died_at, copied_at, status, outcome, closed_at, expires_at)
+           select {PARAMETERS}, died_at, clock_timestamp(),
                case when well is not null then 'resolved' when is_parked then 'parked' else 'dead' end, well,
-               case when well is not null then clock_timestamp() end,
-               coalesce(to_timestamp($22::double precision / 1000), clock_timestamp()) + make_interval(secs => $23)
+               case when well is not null then clock_timestamp() end, died_at + make_interval(secs => $23)
            from (select max(outcome) filter (where outcome in ('processed', 'duplicate', 'superseded', 'ignored')) as well,
-                        coalesce(bool_or(outcome = 'parked'), false) as is_parked
+                        coalesce(bool_or(outcome = 'parked'), false) as is_parked,
+                        coalesce(to_timestamp($22::double precision / 1000), clock_timestamp()) as died_at
                  from replay
                  where subscription = $2 and topic = $3 and partition = $4 and "offset" = $5 and "timestamp" = $6) replayed
            on conflict (subscription, topic, partition, "offset", "timestamp") do nothing"#,
-    )
-    .bind(Uuid::now_v7())
-    .bind(group)
-    .bind(&origin.topic)
-    .bind(origin.partition)
-    .bind(origin.offset)
-    .bind(origin.timestamp)
-    .bind(&record.key)
-    .bind(&record.value)
-    .bind(names)
-    .bind(values)
-    .bind(&attributes.event_id)
-    .bind(&attributes.event_type)
-    .bind(&attributes.source)
-    .bind(&attributes.subject)
-    .bind(&attributes.tenant)
-    .bind(&attributes.correlation_id)
-    .bind(&attributes.traceparent)
-    .bind(cut(&reason.exception))
-    .bind(cut(&reason.message))
-    .bind(cut(&reason.stacktrace))
-    .bind(fingerprint)
-    .bind(record.timestamp.filter(|at| YEARS.contains(at)))
-    .bind(expire_after)
-    .execute(tx)
-    .await?;
-    Ok(inserted.rows_affected())
+    );
+    let inserted = letter
+        .bind(sqlx::query(AssertSqlSafe(insert)))
+        .bind(record.timestamp.filter(|at| YEARS.contains(at)))
+        .bind(expire_after);
+    Ok(inserted.execute(tx).await?.rows_affected())
 }

@@ -1,5 +1,6 @@
 //! Dead letters as rows: what a subscription could not process, kept until it is replayed or discarded.
 
+mod bulk;
 mod burial;
 mod copies;
 mod edit;

@@ -6,6 +6,7 @@ use futures::TryStreamExt;
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
+use super::bulk;
 use crate::message::{KeyHash, hash_of_key};
 
 /// Bytes of records that are held at once, at most, and one record more.
@@ -53,9 +54,7 @@ struct Item {
 impl Plan {
     /// Reads it. What is rehearsed is in the order of keys, so that letters of one key share a transaction.
     pub(super) async fn read(pool: &PgPool, replay: Uuid, rehearsal: bool) -> sqlx::Result<Self> {
-        let mut connection = pool.begin().await?;
-        // They may be hundreds of thousands.
-        sqlx::query("set local statement_timeout = '5min'").execute(&mut *connection).await?;
+        let mut tx = bulk::begin(pool).await?;
         let mut items = sqlx::query_as::<_, Item>(
             "select item.letter, key, topic, partition, coalesce(octet_length(value), 0)::bigint as bytes,
                     item.begun, item.alone, item.outcome,
@@ -66,7 +65,7 @@ impl Plan {
              order by item.letter desc",
         )
         .bind(replay)
-        .fetch(&mut *connection);
+        .fetch(&mut *tx);
         let (mut left, mut held, mut expired) = (Vec::new(), HashSet::new(), Vec::new());
         while let Some(item) = items.try_next().await? {
             let key = hash_of_key(item.key.as_deref(), &item.topic, item.partition);

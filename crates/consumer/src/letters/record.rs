@@ -1,8 +1,12 @@
 //! A dead letter's record, and its event's attributes as far as they can be read.
 
-use kafka::{Headers, Record};
-use sqlx::FromRow;
+use kafka::{Coordinates, Headers, Reason, Record};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{FromRow, Postgres};
+use uuid::Uuid;
 
+use super::burial::{cut, fingerprint};
 use crate::message::Taken;
 
 /// How much of an attribute is kept, in bytes: it stands in an index.
@@ -11,6 +15,59 @@ const MAX_ATTRIBUTE: usize = 512;
 /// Columns of a letter's record, as `select` names them.
 pub(super) const COLUMNS: &str =
     r#"seq, topic, partition, "offset", "timestamp", key, value, header_names, header_values"#;
+
+/// Columns of a letter that is written, and the parameters that [`NewLetter::bind`] binds for them.
+pub(super) const WRITTEN: &str = r#"id, subscription, topic, partition, "offset", "timestamp", key, value, header_names,
+    header_values, event_id, event_type, source, subject, tenant, correlation_id, traceparent, exception, reason, causes,
+    fingerprint"#;
+pub(super) const PARAMETERS: &str = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21";
+
+/// A letter that is to be written.
+pub(super) struct NewLetter<'a> {
+    pub(super) group: &'a str,
+    pub(super) origin: Coordinates,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: &'a Headers,
+    pub(super) attributes: Attributes,
+    pub(super) reason: &'a Reason,
+    /// Of the failure.
+    pub(super) kind: &'a str,
+}
+
+impl NewLetter<'_> {
+    /// Binds the parameters 1 to 21 of a statement. The identity of a letter is 2 to 6.
+    pub(super) fn bind<'q>(
+        &'q self,
+        statement: Query<'q, Postgres, PgArguments>,
+    ) -> Query<'q, Postgres, PgArguments> {
+        let Self { group, origin, attributes, reason, .. } = self;
+        let (names, values) = columns(self.headers);
+        let event_type = attributes.event_type.as_deref();
+        statement
+            .bind(Uuid::now_v7())
+            .bind(*group)
+            .bind(&origin.topic)
+            .bind(origin.partition)
+            .bind(origin.offset)
+            .bind(origin.timestamp)
+            .bind(self.key)
+            .bind(self.value)
+            .bind(names)
+            .bind(values)
+            .bind(&attributes.event_id)
+            .bind(&attributes.event_type)
+            .bind(&attributes.source)
+            .bind(&attributes.subject)
+            .bind(&attributes.tenant)
+            .bind(&attributes.correlation_id)
+            .bind(&attributes.traceparent)
+            .bind(cut(&reason.exception))
+            .bind(cut(&reason.message))
+            .bind(cut(&reason.stacktrace))
+            .bind(fingerprint(group, event_type, self.kind))
+    }
+}
 
 /// A record as it is stored.
 #[derive(FromRow)]
@@ -42,7 +99,7 @@ impl StoredRecord {
 }
 
 /// Names and values of headers, in their order.
-pub(super) fn columns(headers: &Headers) -> (Vec<String>, Vec<Option<&[u8]>>) {
+fn columns(headers: &Headers) -> (Vec<String>, Vec<Option<&[u8]>>) {
     headers.iter().map(|(name, value)| (clean(name), value.as_deref())).unzip()
 }
 

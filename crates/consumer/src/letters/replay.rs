@@ -5,6 +5,7 @@ use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::bulk;
 use super::page::{before, limit, malformed};
 use super::settling;
 use super::{LettersError, Page};
@@ -255,9 +256,7 @@ struct Steer {
 
 impl Steer {
     async fn carry_out(self, pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
-        let mut tx = pool.begin().await?;
-        // Its letters may be hundreds of thousands.
-        sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+        let mut tx = bulk::begin(pool).await?;
         // Waits for a batch that is being committed; one that is not yet finds that it may not.
         let steered = sqlx::query(
             "update dead_letter_replay

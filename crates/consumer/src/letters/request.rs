@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::bulk;
 use super::replay::{Replay, find};
 use super::status::all_known;
 use super::{LettersError, Selection};
@@ -74,9 +75,7 @@ impl Letters {
         if let Selection::Ids(ids) = &new.selection {
             all_known(&self.pool, &group, ids).await?;
         }
-        let mut tx = self.pool.begin().await?;
-        // They may be hundreds of thousands.
-        sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+        let mut tx = bulk::begin(&self.pool).await?;
         let id = insert(&mut tx, &group, &new).await?;
         let selected = select(&mut tx, &group, id, &new).await?;
         if let Selection::Ids(ids) = &new.selection
@@ -161,10 +160,7 @@ async fn select(
     if !new.force && !new.rehearse {
         query.push(" and (expires_at is null or expires_at > clock_timestamp())");
     }
-    match &new.selection {
-        Selection::Ids(ids) => _ = query.push(" and id = any(").push_bind(ids).push(")"),
-        Selection::Filter(filter) => filter.constrain(&mut query),
-    }
+    new.selection.constrain(&mut query);
     query.push(format!(" order by seq{lock})"));
     if !new.rehearse {
         query.push(

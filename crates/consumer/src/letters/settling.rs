@@ -1,10 +1,10 @@
 //! What becomes of letters in a replay, written by the instance that has its lease.
 
-use kafka::Reason;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
+use super::bulk;
 use super::burial::{FailedAttempt, LetterReason, cut, fingerprint};
 use crate::outcome::Outcome;
 
@@ -21,6 +21,13 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
+    /// Begins a transaction that holds the replay as it is. Returns `None` if it does not run under this lease any more.
+    async fn begin(self, pool: &PgPool) -> sqlx::Result<Option<Transaction<'static, Postgres>>> {
+        let mut tx = pool.begin().await?;
+        let runs = self.hold(&mut tx).await?;
+        Ok(runs.then_some(tx))
+    }
+
     /// Holds the replay as it is until the transaction ends. Returns `false` if it does not run under this lease any more.
     pub(super) async fn hold(self, tx: &mut PgConnection) -> sqlx::Result<bool> {
         let runs = "select 1 from dead_letter_replay where id = $1 and fence = $2 and status = 'running' for share";
@@ -63,16 +70,18 @@ pub(crate) async fn settle(
     Ok(true)
 }
 
+/// A letter, its outcome, and why it failed.
+pub(super) type Noted = (i64, &'static str, Option<String>);
+
 /// Notes outcomes in the replay alone: of a rehearsal, or of letters that are held.
-pub(super) async fn note(
-    pool: &PgPool,
-    lease: Lease,
-    noted: &[(i64, &'static str, Option<String>)],
-) -> sqlx::Result<bool> {
-    let mut tx = pool.begin().await?;
-    if !lease.hold(&mut tx).await? {
-        return Ok(false);
-    }
+pub(super) async fn note(pool: &PgPool, lease: Lease, noted: &[Noted]) -> sqlx::Result<bool> {
+    let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
+    note_in(&mut tx, lease, noted).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+async fn note_in(tx: &mut PgConnection, lease: Lease, noted: &[Noted]) -> sqlx::Result<()> {
     let letters: Vec<_> = noted.iter().map(|it| it.0).collect();
     let outcomes: Vec<_> = noted.iter().map(|it| it.1).collect();
     let reasons: Vec<_> = noted.iter().map(|it| it.2.as_deref().map(cut)).collect();
@@ -86,10 +95,9 @@ pub(super) async fn note(
     .bind(letters)
     .bind(outcomes)
     .bind(reasons)
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    tx.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Notes that a letter failed again. After `max_replays` it is parked.
@@ -101,10 +109,7 @@ pub(super) async fn fail(
     why: &LetterReason,
     max_replays: u32,
 ) -> sqlx::Result<bool> {
-    let mut tx = pool.begin().await?;
-    if !lease.hold(&mut tx).await? {
-        return Ok(false);
-    }
+    let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
     let LetterReason { reason, fingerprint: kind } = why;
     let event_type: Option<String> =
         sqlx::query_scalar("select event_type from dead_letter where seq = $1")
@@ -112,7 +117,7 @@ pub(super) async fn fail(
             .fetch_one(&mut *tx)
             .await?;
     let fingerprint = fingerprint(group, event_type.as_deref(), kind);
-    note_failure(&mut tx, lease, letter, reason).await?;
+    note_in(&mut tx, lease, &[(letter, "failed", Some(reason.message.clone()))]).await?;
     sqlx::query(
         "update dead_letter
          set replays = replays + 1, outcome = 'failed', exception = $2, reason = $3, causes = $4, fingerprint = $5,
@@ -130,24 +135,6 @@ pub(super) async fn fail(
     .await?;
     tx.commit().await?;
     Ok(true)
-}
-
-async fn note_failure(
-    tx: &mut PgConnection,
-    lease: Lease,
-    letter: i64,
-    reason: &Reason,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "update dead_letter_replay_item set outcome = 'failed', reason = $3, settled_at = clock_timestamp()
-         where replay = $1 and letter = $2",
-    )
-    .bind(lease.replay)
-    .bind(letter)
-    .bind(cut(&reason.message))
-    .execute(tx)
-    .await?;
-    Ok(())
 }
 
 /// Notes that letters are about to be attempted, `alone` or together.
@@ -189,9 +176,7 @@ pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result
 
 /// Ends a replay that has nothing left to attempt, or leaves it to be taken up again if it has.
 pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
-    let mut tx = pool.begin().await?;
-    // Its letters may be hundreds of thousands.
-    sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+    let mut tx = bulk::begin(pool).await?;
     let left =
         "select 1 from dead_letter_replay_item where replay = $1 and outcome is null limit 1";
     if sqlx::query(left).bind(lease.replay).fetch_optional(&mut *tx).await?.is_some() {
@@ -248,10 +233,7 @@ pub(super) async fn forget_begun(tx: &mut PgConnection, replay: Uuid) -> sqlx::R
 
 /// Says that no letter ended the process which had the lease before.
 pub(super) async fn unbegin(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
-    let mut tx = pool.begin().await?;
-    if lease.hold(&mut tx).await? {
-        forget_begun(&mut tx, lease.replay).await?;
-        tx.commit().await?;
-    }
-    Ok(())
+    let Some(mut tx) = lease.begin(pool).await? else { return Ok(()) };
+    forget_begun(&mut tx, lease.replay).await?;
+    tx.commit().await
 }

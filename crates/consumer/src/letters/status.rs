@@ -3,6 +3,7 @@
 use sqlx::{PgPool, QueryBuilder};
 use uuid::Uuid;
 
+use super::bulk;
 use super::letter::unknown;
 use super::{LettersError, Selection};
 
@@ -54,22 +55,17 @@ impl Change {
         group: &str,
         selection: &Selection,
     ) -> Result<u64, LettersError> {
+        if let Selection::Ids(ids) = selection {
+            all_known(pool, group, ids).await?;
+        }
         // A content that was erased does not come back.
         let mut query = QueryBuilder::new(format!(
             "update dead_letter set {} where erased_at is null and subscription = ",
             self.set
         ));
         query.push_bind(group).push(" and status = any(").push_bind(self.from).push(")");
-        match selection {
-            Selection::Ids(ids) => {
-                all_known(pool, group, ids).await?;
-                query.push(" and id = any(").push_bind(ids).push(")");
-            }
-            Selection::Filter(filter) => filter.constrain(&mut query),
-        }
-        let mut tx = pool.begin().await?;
-        // They may be hundreds of thousands.
-        sqlx::query("set local statement_timeout = '5min'").execute(&mut *tx).await?;
+        selection.constrain(&mut query);
+        let mut tx = bulk::begin(pool).await?;
         let changed = query.build().execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
         if changed == 0 {
