@@ -31,7 +31,7 @@ pub struct Fault {
     /// How much longer a slow handler takes, in milliseconds.
     #[serde(default = "a_second")]
     pub delay_ms: u64,
-    /// What a failure says. `None`: that it was made on purpose.
+    /// Message of the failure. `None`: that it was made on purpose.
     #[serde(default)]
     pub reason: Option<String>,
     /// The event type that it is limited to. `None`: any.

@@ -46,7 +46,7 @@ impl History {
         self.attempts.get(&offset).cloned().unwrap_or_default()
     }
 
-    /// Whether a record is a dead letter.
+    /// Returns whether a record is a dead letter already.
     pub(crate) fn is_dead(&self, record: &Record) -> bool {
         // Most partitions have none.
         !self.dead.is_empty()

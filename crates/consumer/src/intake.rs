@@ -479,7 +479,7 @@ impl Intake {
     }
 }
 
-/// Whether it is for somebody to grant something. Anything else passes by itself.
+/// Returns whether the cluster refuses for want of a right or by its configuration. Other errors pass by themselves.
 fn refuses(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(

@@ -32,7 +32,7 @@ pub(crate) struct Acts(PgPool);
 pub(super) struct NewAct<'a> {
     /// Kind of act, such as `dead-letters.discard`.
     pub(super) act: &'static str,
-    /// What it is done to.
+    /// The object of the act, such as `billing: 3 letters`.
     pub(super) target: String,
     /// The operator's reason, if the act takes one.
     pub(super) why: Option<&'a str>,

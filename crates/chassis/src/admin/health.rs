@@ -53,7 +53,7 @@ pub(super) enum Kafka {
     Away,
 }
 
-/// Whether a database that answers accepts writes.
+/// What a database that answers allows.
 enum Access {
     Writable,
     ReadOnly,

@@ -1,4 +1,4 @@
-//! What requests to several routes of the admin port have in common.
+//! Fields that several routes of the admin port take: reasons, sizes of pages, selections of letters.
 
 use consumer::{LetterFilter, Selection};
 use serde::Deserialize;

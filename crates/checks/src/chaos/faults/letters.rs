@@ -24,7 +24,7 @@ const REFUSED: Duration = Duration::from_secs(4);
 /// Letters a second that each operator asks for.
 const RATE: f64 = 2_000.0;
 
-/// What can't become a dead letter yet waits, and nothing else does.
+/// Messages whose dead letter can't be written wait. The others go on.
 pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     execute(scene, "revoke insert on dead_letter from billing").await?;
@@ -132,12 +132,12 @@ async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Letters die by what waits in memory, and by what comes with requests, while Kafka is away; and they are replayed.
+/// Messages become dead letters while Kafka is away, and an operator replays them before it is back.
 pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
     scene.dead_by_chance = true;
     scene.billing.set_fault(json!({ "kind": "transient" })).await?;
     scene.orders(BEFORE).await?;
-    // Their retries go on while it is away.
+    // Messages that were read go on with their retries without Kafka.
     scene.system.servers.kafka.halt().await;
     let arrived = async || {
         let mut billing = scene.system.database("billing").await?;
