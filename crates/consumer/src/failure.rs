@@ -149,16 +149,13 @@ impl Failure {
     /// As it stands in the headers of a dead letter.
     pub(crate) fn reason(&self) -> Reason {
         // Postgres stores no NUL in a text.
-        let text = |error: &dyn Error| error.to_string().replace('\0', "\u{fffd}");
-        let mut lines = vec![text(&*self.error)];
-        let mut source = self.error.source();
-        while let Some(cause) = source {
-            lines.push(text(cause));
-            source = cause.source();
-        }
+        let storable = |text: String| text.replace('\0', "\u{fffd}");
+        let causes = std::iter::successors(self.error.source(), |cause| (**cause).source());
+        let lines = std::iter::once(self.error.to_string()).chain(causes.map(ToString::to_string));
+        let lines: Vec<_> = lines.map(storable).collect();
         Reason {
             exception: self.exception.to_owned(),
-            message: lines[0].clone(),
+            message: storable(telemetry::error_chain(&*self.error)),
             stacktrace: lines.join("\ncaused by: "),
         }
     }
@@ -200,7 +197,7 @@ mod tests {
         let cause = "x".parse::<i32>().expect_err("no number");
         let reason = Failure::permanent(NoCharge(cause)).reason();
         assert!(reason.exception.ends_with("NoCharge"), "{}", reason.exception);
-        assert_eq!(reason.message, "no charge");
+        assert_eq!(reason.message, "no charge: invalid digit found in string");
         assert_eq!(reason.stacktrace, "no charge\ncaused by: invalid digit found in string");
     }
 }

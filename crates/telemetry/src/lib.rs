@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 mod context;
+mod error_chain;
 mod init;
 mod log;
 mod metrics;
 mod query;
 
 pub use context::TraceContext;
+pub use error_chain::error_chain;
 pub use init::{InitError, Tracing, init};
 pub use log::LogFormat;
 pub use metrics::Metrics;

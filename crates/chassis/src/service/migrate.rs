@@ -69,7 +69,7 @@ impl Migrating<'_> {
                 error = &error as &dyn std::error::Error,
                 "database unavailable, retrying"
             );
-            self.startup.send_replace(Startup::Waiting(chain(&error)));
+            self.startup.send_replace(Startup::Waiting(telemetry::error_chain(&error)));
             // A session that was refused stays useless, and this pool does not replace it by itself.
             if let Some(connection) = self.pool.try_acquire() {
                 _ = connection.close().await;
@@ -89,12 +89,4 @@ impl Migrating<'_> {
             error => error,
         }
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let mut texts: Vec<_> = causes.map(ToString::to_string).collect();
-    // Some errors repeat the text of their cause.
-    texts.dedup_by(|next, before| before.contains(&**next));
-    texts.join(": ")
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kafka::Record;
 use serde_json::value::RawValue;
 use sqlx::FromRow;
+use telemetry::error_chain;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -90,7 +91,7 @@ impl Letters {
         route
             .handler
             .check(&event.envelope, data.get())
-            .map_err(|failure| refused(chain(&failure)))?;
+            .map_err(|failure| refused(error_chain(&failure)))?;
         in_its_mode(record, data).map_err(|error| refused(error.to_string()))
     }
 }
@@ -105,15 +106,4 @@ fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> 
     whole.remove("data_base64");
     whole.insert("data".to_owned(), data.to_owned());
     serde_json::to_vec(&whole)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        said.push_str(": ");
-        said.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    said
 }

@@ -82,6 +82,31 @@ async fn an_event_in_structured_mode_has_its_effect() {
     running.end().await;
 }
 
+/// The shortest form of the reason, which a list shows, has to tell what to repair.
+#[tokio::test]
+async fn the_reason_of_what_is_no_event_names_what_is_missing() {
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
+    let without_id =
+        json!({ "specversion": "1.0", "source": "/shop", "type": "parcel.packed", "data": {} });
+    house.publish_structured("parcel.packed", &without_id).await;
+    let listed = async || {
+        let all = consumer::LetterFilter::default();
+        let page = consumer::letters(&house.pool, Some("group"), &all, 10, None).await.unwrap();
+        page.items.into_iter().next()
+    };
+    let letter = eventually("a dead letter", PATIENCE, listed).await;
+    assert!(
+        letter.reason.starts_with("not a CloudEvent in structured mode: "),
+        "{}",
+        letter.reason
+    );
+    assert!(letter.reason.ends_with("id is missing"), "{}", letter.reason);
+    let copy = house.first("group.dlq").await;
+    assert_eq!(DeadLetter::read(&copy).unwrap().reason.message, letter.reason);
+    running.end().await;
+}
+
 #[tokio::test]
 async fn data_of_one_tenant_under_the_header_of_another_is_a_dead_letter() {
     let house = House::new().await;
