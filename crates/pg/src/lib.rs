@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod chunks;
 mod classification;
 mod connecting;
@@ -8,6 +9,7 @@ mod migrations;
 mod pool;
 mod refusals;
 
+pub use address::{AddressIn, address_pattern};
 pub use chunks::{delete_in_chunks, in_turn, sweep};
 pub use classification::{ErrorClass, classify, classify_chain, is_refusal};
 pub use connecting::why_no_connection;

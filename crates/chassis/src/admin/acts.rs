@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
 use axum::{Json as Body, Router};
+use pg::{AddressIn, address_pattern};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use sqlx::prelude::FromRow;
@@ -84,22 +85,15 @@ impl Acts {
         result
     }
 
-    /// Erases a text, in any case, wherever an operator has written it.
-    pub(super) async fn erase(&self, text: &str) -> sqlx::Result<()> {
-        let mut pattern = String::new();
-        for character in text.chars() {
-            if character.is_ascii() && !character.is_ascii_alphanumeric() {
-                pattern.push('\\');
-            }
-            pattern.push(character);
-        }
+    /// Erases an e-mail address, in any case, wherever an operator has written it.
+    pub(super) async fn erase(&self, address: &str) -> sqlx::Result<()> {
         sqlx::query(
             "update act set target = regexp_replace(target, $1, '(erased)', 'gi'),
                  why = regexp_replace(why, $1, '(erased)', 'gi'),
                  outcome = regexp_replace(outcome, $1, '(erased)', 'gi')
              where concat_ws(' ', target, why, outcome) ~* $1",
         )
-        .bind(pattern)
+        .bind(address_pattern(address, AddressIn::Text))
         .execute(&self.0)
         .await
         .map(drop)

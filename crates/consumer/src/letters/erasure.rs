@@ -1,7 +1,6 @@
 //! Erasing what letters say of a customer.
 
-use std::fmt::Write;
-
+use pg::{AddressIn, address_pattern};
 use sqlx::{PgConnection, PgPool};
 
 use super::{LettersError, bulk};
@@ -31,7 +30,8 @@ pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersE
         ));
     }
     let mut tx = bulk::begin(pool).await?;
-    let (text, bytes) = (pattern(address, false), pattern(address, true));
+    let text = address_pattern(address, AddressIn::Text);
+    let bytes = address_pattern(address, AddressIn::Bytes);
     let (erased, replaying) = erase(&mut tx, &text, &bytes).await?;
     if replaying > 0 {
         return Err(LettersError::Conflict(format!(
@@ -72,39 +72,4 @@ async fn erase(tx: &mut PgConnection, text: &str, bytes: &str) -> sqlx::Result<(
     .fetch_one(tx)
     .await?;
     Ok((counts.0.unsigned_abs(), counts.1))
-}
-
-/// Returns a regular expression of Postgres that finds an address as a whole: in a text, or in bytes as `encode(.., 'escape')`
-/// writes them.
-fn pattern(address: &str, in_bytes: bool) -> String {
-    let mut pattern = String::from("(?<![a-z0-9._%+-])");
-    for character in address.chars() {
-        match character {
-            _ if character.is_ascii_alphanumeric() => pattern.push(character),
-            _ if in_bytes && !character.is_ascii() => {
-                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                    // Writing to a string does not fail.
-                    let _ = write!(pattern, "\\\\{byte:03o}");
-                }
-            }
-            _ if character.is_ascii() => {
-                pattern.push('\\');
-                pattern.push(character);
-            }
-            _ => pattern.push(character),
-        }
-    }
-    pattern.push_str("(?![a-z0-9]|[.-][a-z0-9])");
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_found_as_it_is_written() {
-        assert_eq!(pattern("a.b@x", false), r"(?<![a-z0-9._%+-])a\.b\@x(?![a-z0-9]|[.-][a-z0-9])");
-        assert!(pattern("ä@x", true).contains(r"\\303\\244\@x"));
-    }
 }
