@@ -11,7 +11,6 @@ use super::refusals::execute;
 use crate::chaos::Error;
 use crate::chaos::letters::{ADA, GRACE, ended, replay, request};
 use crate::chaos::scene::{Scene, soon};
-use crate::chaos::settle;
 use crate::chaos::written;
 
 const BEFORE: usize = 50;
@@ -44,7 +43,6 @@ pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
 /// Two operators replay the halves of a backlog of letters at the same moment, and billing is killed during each.
 pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
-    settle_billing(scene).await?;
     scene.dead_by_chance = true;
     scene.billing.set_fault(json!({ "kind": "permanent" })).await?;
     let written = written::write_many(&scene.system, LETTERS).await?;
@@ -74,13 +72,6 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     scene.healed();
     scene.orders(AFTERWARDS).await?;
     Ok(format!("{processed} of {dead} dead letters were replayed, and billing was killed twice"))
-}
-
-async fn settle_billing(scene: &Scene) -> Result<(), Error> {
-    if soon(async || settle::billing_is_quiet(scene)).await {
-        return Ok(());
-    }
-    Err("billing did not catch up before the fault".into())
 }
 
 /// Waits until no message is left that is not dead, and returns how many are.
@@ -135,10 +126,15 @@ async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
 /// Messages become dead letters while Kafka is away, and an operator replays them before it is back.
 pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
     scene.dead_by_chance = true;
-    scene.billing.set_fault(json!({ "kind": "transient" })).await?;
+    // What can't be written waits, so that the letters arrive when Kafka is gone, however slow this machine is.
+    execute(scene, "revoke insert on dead_letter from billing").await?;
+    scene.billing.set_fault(json!({ "kind": "permanent" })).await?;
     scene.orders(BEFORE).await?;
-    // Messages that were read go on with their retries without Kafka.
+    if !soon(async || scene.billing.metric("consumer_parked_keys", "").await >= 1.0).await {
+        return Err("no message failed".into());
+    }
     scene.system.servers.kafka.halt().await;
+    execute(scene, "grant insert on dead_letter to billing").await?;
     let arrived = async || {
         let mut billing = scene.system.database("billing").await?;
         let waiting: i64 =
