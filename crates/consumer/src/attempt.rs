@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use kafka::Record;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
-use telemetry::query_span;
+use telemetry::{FlowSteps, query_span};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
@@ -66,6 +66,7 @@ pub(crate) struct Attempts {
     pub(crate) instruments: Instruments,
     pub(crate) faults: Faults,
     pub(crate) commits: Commits,
+    pub(crate) steps: FlowSteps,
     /// Called after each commit of an effect.
     pub(crate) on_commit: Arc<dyn Fn() + Send + Sync>,
 }
@@ -262,7 +263,9 @@ impl Attempts {
         if outcome == Outcome::Processed {
             message.succeeded();
         }
-        let _entered: tracing::span::Entered<'_> = Span::enter(&message.event().span);
+        let span = &message.event().span;
+        span.record("outcome", outcome.as_str());
+        let _entered: tracing::span::Entered<'_> = Span::enter(span);
         tracing::info!(
             outcome = outcome.as_str(),
             event_type = message.envelope().event_type,

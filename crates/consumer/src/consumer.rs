@@ -3,6 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use kafka::{Settings, TopicPolicy};
 use sqlx::PgPool;
+use telemetry::FlowSteps;
 use telemetry::instruments::Meter;
 use tokio::sync::Notify;
 
@@ -29,6 +30,7 @@ pub struct Consumer {
     pub(crate) memory: Arc<Share>,
     pub(crate) instruments: Instruments,
     pub(crate) status: Status,
+    pub(crate) steps: FlowSteps,
     /// Told that there is a letter to copy, and a replay to run.
     pub(crate) buried: Arc<Notify>,
     pub(crate) replay_requested: Arc<Notify>,
@@ -52,6 +54,7 @@ impl Consumer {
             options: Options::default(),
             memory: Arc::new(MemoryBudget::default().join()),
             status: Status::default(),
+            steps: FlowSteps::off(),
             buried: Arc::default(),
             replay_requested: Arc::default(),
             faults: Faults::default(),
@@ -94,6 +97,13 @@ impl Consumer {
     #[must_use]
     pub fn on_commit(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_commit = Arc::new(hook);
+        self
+    }
+
+    /// Records what becomes of each message, and of each dead letter that is replayed, as steps of its flow.
+    #[must_use]
+    pub fn flow_steps(mut self, steps: FlowSteps) -> Self {
+        self.steps = steps;
         self
     }
 
@@ -146,6 +156,7 @@ impl Consumer {
             instruments: self.instruments.clone(),
             faults: self.faults.clone(),
             commits: self.commits.clone(),
+            steps: self.steps.clone(),
             on_commit: Arc::clone(&self.on_commit),
         }
     }

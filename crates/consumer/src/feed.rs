@@ -43,7 +43,7 @@ impl Feed {
     /// # Errors
     /// [`Class::Permanent`](crate::Class::Permanent) if it will never be taken; else it may be sent again.
     pub async fn take(&self, event: RawEvent<'_>) -> Result<Outcome, Failure> {
-        let span = spans::of_request(&event.envelope, self.group());
+        let span = spans::of_request(&event.envelope, self.group(), &self.attempts.steps);
         let taking = async {
             let route = self.attempts.subscription.route_of(&event.envelope.event_type);
             let route = route
@@ -54,7 +54,12 @@ impl Feed {
             self.attempts.settled(&message, outcome, 0);
             Ok(outcome)
         };
-        taking.instrument(span.clone()).await
+        let taken = taking.instrument(span.clone()).await;
+        if let Err(failure) = &taken {
+            span.record("outcome", "failed");
+            span.record("error", failure as &dyn std::error::Error);
+        }
+        taken
     }
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use kafka::Settings;
+use telemetry::FlowSteps;
 
 use crate::history::{Histories, History};
 use crate::message::{Content, Queued, Taken};
@@ -13,6 +14,7 @@ pub(crate) struct Reader {
     histories: Arc<Histories>,
     kafka: Settings,
     group: String,
+    steps: FlowSteps,
 }
 
 impl Reader {
@@ -20,9 +22,10 @@ impl Reader {
         subscription: Arc<Subscription>,
         histories: Arc<Histories>,
         kafka: Settings,
+        steps: FlowSteps,
     ) -> Self {
         let group = subscription.group();
-        Self { subscription, histories, kafka, group }
+        Self { subscription, histories, kafka, group, steps }
     }
 
     /// Returns what happened in the record's partition before it was assigned, from its `position` then.
@@ -39,7 +42,7 @@ impl Reader {
         let topic = self.kafka.unprefixed(&record.topic);
         let decoded = kafka::decode(record);
         let envelope = decoded.as_ref().ok().map(|event| &event.envelope);
-        let span = spans::of_record(record, envelope, topic, &self.group);
+        let span = spans::of_record(record, envelope, topic, &self.group, &self.steps);
         let content = if history.is_dead(record) {
             Content::Buried
         } else {

@@ -336,7 +336,12 @@ fn pipeline(
         buried: Arc::clone(&consumer.buried),
     };
     Pipeline {
-        reader: Reader::new(Arc::clone(subscription), Arc::clone(&histories), kafka.clone()),
+        reader: Reader::new(
+            Arc::clone(subscription),
+            Arc::clone(&histories),
+            kafka.clone(),
+            consumer.steps.clone(),
+        ),
         judge: Judge::new(
             consumer.attempts(),
             Arc::clone(&histories),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use envelope::{Envelope, TenantId};
 use kafka::Record;
-use telemetry::TraceContext;
+use telemetry::{FlowSteps, TraceContext};
 use tracing::{Span, field};
 use uuid::Uuid;
 
@@ -17,8 +17,9 @@ pub(crate) fn of_record(
     envelope: Option<&Envelope>,
     topic: &str,
     group: &str,
+    steps: &FlowSteps,
 ) -> Span {
-    let span = unconnected(record, envelope, topic, group, None);
+    let span = steps.span(|| unconnected(record, envelope, topic, group, None));
     let (created_in, hop) = contexts(record, envelope);
     if let Some(created_in) = created_in.as_ref().or(hop.as_ref()) {
         created_in.set_parent(&span);
@@ -29,15 +30,23 @@ pub(crate) fn of_record(
     span
 }
 
+/// The part of a replay that a letter is.
+pub(crate) struct Replayed<'a> {
+    pub(crate) replay: Uuid,
+    pub(crate) letter: Uuid,
+    pub(crate) steps: &'a FlowSteps,
+}
+
 /// The span of a dead letter that is replayed: a trace of its own, linked to where the event was created, and to the hop.
 pub(crate) fn of_replay(
     record: &Record,
     envelope: Option<&Envelope>,
     topic: &str,
     group: &str,
-    replay: Uuid,
+    replayed: Replayed<'_>,
 ) -> Span {
-    let span = unconnected(record, envelope, topic, group, Some(replay));
+    let of_letter = || unconnected(record, envelope, topic, group, Some(&replayed));
+    let span = replayed.steps.span(of_letter);
     let (created_in, hop) = contexts(record, envelope);
     for context in [created_in, hop].into_iter().flatten() {
         context.link(&span);
@@ -62,7 +71,7 @@ fn unconnected(
     envelope: Option<&Envelope>,
     topic: &str,
     group: &str,
-    replay: Option<Uuid>,
+    replayed: Option<&Replayed<'_>>,
 ) -> Span {
     tracing::info_span!(
         parent: None,
@@ -79,7 +88,13 @@ fn unconnected(
         messaging.consumer.group.name = group,
         messaging.message.id = envelope.map(|it| it.id.as_str()),
         messaging.message.conversation_id = envelope.map(|it| it.correlation_id.as_str()),
-        replay_id = replay.map(|it| it.to_string()),
+        cloudevents.event_type = envelope.map(|it| it.event_type.as_str()),
+        cloudevents.event_source = envelope.map(|it| it.source.as_str()),
+        cloudevents.event_subject = envelope.and_then(|it| it.subject.as_deref()),
+        replay_id = replayed.map(|it| it.replay.to_string()),
+        letter_id = replayed.map(|it| it.letter.to_string()),
+        outcome = field::Empty,
+        error = field::Empty,
         event_id = field::Empty,
         correlation_id = field::Empty,
         tenant_id = field::Empty,
@@ -109,20 +124,29 @@ pub(crate) fn of_batch(taken: &[Taken], group: &str) -> Span {
 }
 
 /// The span of an event that came with a request: part of that one, linked to where the event was created.
-pub(crate) fn of_request(envelope: &Envelope, group: &str) -> Span {
-    let span = tracing::info_span!(
+pub(crate) fn of_request(envelope: &Envelope, group: &str, steps: &FlowSteps) -> Span {
+    let span = steps.span(|| unlinked(envelope, group));
+    if let Some(parent) = &envelope.traceparent {
+        TraceContext::new(parent, envelope.tracestate.as_deref()).link(&span);
+    }
+    span
+}
+
+fn unlinked(envelope: &Envelope, group: &str) -> Span {
+    tracing::info_span!(
         "process",
         otel.name = format!("process {}", envelope.event_type),
         otel.kind = "internal",
         messaging.message.id = envelope.id.as_str(),
         messaging.message.conversation_id = envelope.correlation_id.as_str(),
         messaging.consumer.group.name = group,
+        cloudevents.event_type = envelope.event_type,
+        cloudevents.event_source = envelope.source,
+        cloudevents.event_subject = envelope.subject.as_deref(),
         event_id = envelope.id.as_str(),
         correlation_id = envelope.correlation_id.as_str(),
         tenant_id = envelope.tenant_id.as_ref().map(TenantId::as_str),
-    );
-    if let Some(parent) = &envelope.traceparent {
-        TraceContext::new(parent, envelope.tracestate.as_deref()).link(&span);
-    }
-    span
+        outcome = field::Empty,
+        error = field::Empty,
+    )
 }

@@ -271,4 +271,5 @@ fn log(failure: &Failure, taken: &Taken) {
         offset = record.offset,
         "attempt failed"
     );
+    telemetry::note_failed_attempt(&taken.span, taken.retries + 1, failure);
 }

@@ -156,15 +156,19 @@ impl Deferrer {
         match ended {
             Ok(Ok(Ok(()))) => return,
             Ok(Ok(Err(error))) => {
-                tracing::warn!(error = &*error as &dyn std::error::Error, "a deferred task failed");
+                let error = &*error as &dyn std::error::Error;
+                tracing::warn!(error, "a deferred task failed");
+                Span::current().record("error", error);
                 instruments.failed(label);
             }
             Ok(Err(panic)) => {
                 tracing::error!(panic = said(panic.as_ref()), "a deferred task panicked");
+                Span::current().record("error", "it panicked");
                 instruments.failed(label);
             }
             Err(_) => {
                 tracing::warn!(?limit, "a deferred task took too long");
+                Span::current().record("error", "it took too long");
                 instruments.timed_out(label);
             }
         }

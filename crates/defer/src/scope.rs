@@ -115,6 +115,7 @@ impl Inner {
             otel.name = format!("deferred {}", task.label),
             otel.status_code = tracing::field::Empty,
             task = task.label,
+            error = tracing::field::Empty,
         );
         // Let go of at once: the request has ended, and is to be seen when it has.
         span.follows_from(std::mem::replace(&mut task.cause, Span::none()));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use pg::ErrorClass;
-use telemetry::query_span;
+use telemetry::{FlowSteps, query_span};
 use tokio::task::JoinError;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, Span, field};
@@ -57,6 +57,7 @@ enum NotRecorded {
 pub(crate) struct Attempt {
     pub(crate) queue: Queue,
     pub(crate) instruments: Arc<Instruments>,
+    pub(crate) steps: FlowSteps,
     pub(crate) kind: Kind,
     pub(crate) job: Claimed,
 }
@@ -71,7 +72,7 @@ struct Begun {
 impl Attempt {
     /// Runs the job and records what came of it, unless it is another's meanwhile.
     pub(crate) async fn make(self, lease: Lease) {
-        let span = self.span();
+        let span = self.steps.span(|| self.span());
         async {
             let context = self.job.context();
             let (task, refused) = match self.decode() {
@@ -103,6 +104,8 @@ impl Attempt {
             correlation_id = self.job.correlation_id(),
             subject = self.job.subject(),
             error.r#type = field::Empty,
+            outcome = field::Empty,
+            error = field::Empty,
         );
         if let Some(asked_for_in) = self.job.asked_for_in() {
             asked_for_in.set_parent(&span);
@@ -142,7 +145,10 @@ impl Begun {
 
     async fn is_done(self: &Arc<Self>) {
         match persist(|| Arc::clone(self).remove()).await {
-            Ok(true) => tracing::debug!("a job is done"),
+            Ok(true) => {
+                Span::current().record("outcome", "succeeded");
+                tracing::debug!("a job is done");
+            }
             Ok(false) => late(),
             Err(not_recorded) => self.has_failed(not_recorded.into()).await,
         }
@@ -286,6 +292,13 @@ fn say(failure: &Failure, then: &Then) {
     Span::current().record("error.type", failure.exception());
     Span::current().record("otel.status_code", "ERROR");
     let error = failure.error() as &(dyn std::error::Error + 'static);
+    let outcome = match then {
+        Then::RetryAfter(_) => "retry",
+        Then::Postpone(_) => "postponed",
+        Then::Failed => "failed",
+    };
+    Span::current().record("outcome", outcome);
+    Span::current().record("error", error);
     match then {
         Then::RetryAfter(wait) => {
             tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use telemetry::FlowSteps;
 use telemetry::instruments::Meter;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -32,6 +33,7 @@ pub struct Worker {
     options: Options,
     kinds: HashMap<&'static str, Kind>,
     instruments: Arc<Instruments>,
+    steps: FlowSteps,
 }
 
 impl Worker {
@@ -43,6 +45,7 @@ impl Worker {
             options: Options::default(),
             kinds: HashMap::new(),
             instruments: Arc::new(Instruments::new(meter)),
+            steps: FlowSteps::off(),
         }
     }
 
@@ -50,6 +53,13 @@ impl Worker {
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Records each attempt at a job as a step of its flow.
+    #[must_use]
+    pub fn flow_steps(mut self, steps: FlowSteps) -> Self {
+        self.steps = steps;
         self
     }
 
@@ -178,7 +188,8 @@ impl<'a> Loop<'a> {
         let Some(kind) = self.worker.kinds.get(job.kind.as_str()).cloned() else { return };
         let lease = self.leases.hold(job.id, kind.name, from, self.queue.lease);
         let (queue, instruments) = (self.queue.clone(), Arc::clone(&self.worker.instruments));
-        self.running.spawn(Attempt { queue, instruments, kind, job }.make(lease));
+        let steps = self.worker.steps.clone();
+        self.running.spawn(Attempt { queue, instruments, steps, kind, job }.make(lease));
     }
 
     /// Waits for what runs, and gives back what does not end.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use kafka::Settings;
 use kafka::rdkafka::error::KafkaError;
 use sqlx::postgres::PgConnectOptions;
+use telemetry::FlowSteps;
 use telemetry::instruments::Meter;
 use tokio::sync::Notify;
 use tokio::time::{Instant as TokioInstant, sleep, sleep_until, timeout};
@@ -49,6 +50,7 @@ pub struct Relay {
     kafka: Settings,
     wake: RelayWaker,
     instruments: Instruments,
+    steps: FlowSteps,
 }
 
 impl Relay {
@@ -59,7 +61,15 @@ impl Relay {
         wake: RelayWaker,
         meter: &Meter,
     ) -> Self {
-        Self { database, kafka, wake, instruments: Instruments::new(meter) }
+        let instruments = Instruments::new(meter);
+        Self { database, kafka, wake, instruments, steps: FlowSteps::off() }
+    }
+
+    /// Records the wait of each event, and its publication, as steps of its flow.
+    #[must_use]
+    pub fn flow_steps(mut self, steps: FlowSteps) -> Self {
+        self.steps = steps;
+        self
     }
 
     /// Runs until `shutdown`. Loss of the database, of Kafka or of the shards is waited out.
@@ -83,7 +93,7 @@ impl Relay {
     async fn session(&self, shutdown: &CancellationToken) -> Result<(), RelayError> {
         let mut session = Session {
             shards: within(Shards::connect(&self.database)).await?,
-            sender: Sender::new(&self.kafka)?,
+            sender: Sender::new(&self.kafka, self.steps.clone())?,
             instruments: &self.instruments,
             refused: HashMap::new(),
             flights: VecDeque::new(),

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use telemetry::{KeyValue, TraceContext};
+use telemetry::{FlowSteps, KeyValue, TraceContext, Wait};
+
+/// Name of the span and step of an event that waited.
+const WAIT: &str = "outbox wait";
 
 /// An event that waits to be published.
 #[derive(sqlx::FromRow)]
@@ -24,18 +27,33 @@ impl Row {
         serde_json::from_str(&self.headers)
     }
 
-    /// Shows in the trace how long it lay in the outbox until it was selected.
-    pub(crate) fn record_wait(&self, headers: &Headers<'_>, selected: SystemTime) {
+    /// Shows in the trace and in the flow how long it lay in the outbox until it was selected.
+    pub(crate) fn record_wait(
+        &self,
+        headers: &Headers<'_>,
+        selected: SystemTime,
+        steps: &FlowSteps,
+    ) {
         let waited = Duration::try_from_secs_f64(self.waited).unwrap_or_default();
-        let (Some(context), Some(written)) = (headers.created_in(), selected.checked_sub(waited))
-        else {
-            return;
-        };
+        let Some(written) = selected.checked_sub(waited) else { return };
+        steps.record_wait(&Wait {
+            name: WAIT,
+            from: written,
+            until: selected,
+            correlation_id: headers.get("ce_correlationid"),
+            event_id: headers.get("ce_id"),
+            event_type: headers.get("ce_type"),
+            source: headers.get("ce_source"),
+            subject: headers.get("ce_subject"),
+            topic: &self.topic,
+            traceparent: headers.get("ce_traceparent"),
+        });
+        let Some(context) = headers.created_in() else { return };
         let known = [("event_id", "ce_id"), ("correlation_id", "ce_correlationid")].into_iter();
         let known =
             known.filter_map(|(name, header)| Some((name, headers.get(header)?.to_owned())));
         let attributes = known.map(|(name, value)| KeyValue::new(name, value)).collect();
-        context.record_wait("outbox wait", written, selected, attributes);
+        context.record_wait(WAIT, written, selected, attributes);
     }
 }
 

@@ -9,15 +9,22 @@ use kafka::rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use kafka::rdkafka::producer::{
     BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
 };
-use telemetry::TraceContext;
+use telemetry::{FlowSteps, TraceContext};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tracing::{Span, field};
 
 use crate::row::{Headers, Row};
 
+/// Where a record lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Position {
+    partition: i32,
+    offset: i64,
+}
+
 /// Where a record lies, or why it does not.
-type Delivered = Result<i64, KafkaError>;
+type Delivered = Result<Position, KafkaError>;
 /// Comes when Kafka has answered for a record.
 pub(crate) type Delivery = oneshot::Receiver<Delivered>;
 
@@ -45,7 +52,13 @@ pub(crate) enum SendOutcome {
 impl SendOutcome {
     pub(crate) fn of(delivered: Result<Delivered, RecvError>) -> Self {
         match delivered {
-            Ok(Ok(offset)) if offset >= 0 => Self::Delivered,
+            Ok(Ok(position)) if position.offset >= 0 => {
+                let span = Span::current();
+                let partition = position.partition.to_string();
+                span.record("messaging.destination.partition.id", partition);
+                span.record("messaging.kafka.offset", position.offset);
+                Self::Delivered
+            }
             Ok(Ok(_)) => Self::refused(Refusal::Nowhere),
             Ok(Err(error)) => Self::refused(error.into()),
             Err(_) => Self::refused(KafkaError::Canceled.into()),
@@ -53,7 +66,9 @@ impl SendOutcome {
     }
 
     fn refused(why: Refusal) -> Self {
-        Span::current().record("error.type", field::display(&why));
+        let span = Span::current();
+        span.record("error.type", field::display(&why));
+        span.record("error", &why as &dyn std::error::Error);
         Self::Refused(why)
     }
 }
@@ -68,7 +83,9 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, awaited: Self::DeliveryOpaque) {
         let delivered = match result {
-            Ok(record) => Ok(record.offset()),
+            Ok(record) => {
+                Ok(Position { partition: record.partition(), offset: record.offset() })
+            }
             Err((error, _)) => Err(error.clone()),
         };
         let _ = awaited.send(delivered); // Nobody waits any more.
@@ -79,12 +96,13 @@ impl ProducerContext for Deliveries {
 pub(crate) struct Sender {
     producer: ThreadedProducer<Deliveries>,
     kafka: Settings,
+    steps: FlowSteps,
 }
 
 impl Sender {
-    pub(crate) fn new(kafka: &Settings) -> Result<Self, KafkaError> {
+    pub(crate) fn new(kafka: &Settings, steps: FlowSteps) -> Result<Self, KafkaError> {
         let producer = kafka.producer().create_with_context(Deliveries)?;
-        Ok(Self { producer, kafka: kafka.clone() })
+        Ok(Self { producer, kafka: kafka.clone(), steps })
     }
 
     /// Hands a row to the producer, with the span that is to last until Kafka has it.
@@ -94,8 +112,8 @@ impl Sender {
         selected: SystemTime,
     ) -> Result<(Delivery, Span), Refusal> {
         let headers = row.headers()?;
-        let span = span(row, &headers);
-        row.record_wait(&headers, selected);
+        let span = self.steps.span(|| span(row, &headers));
+        row.record_wait(&headers, selected, &self.steps);
         let (told, delivery) = oneshot::channel();
         let topic = self.kafka.prefixed(&row.topic);
         let record = BaseRecord::with_opaque_to(&topic, Box::new(told))
@@ -141,12 +159,18 @@ fn span(row: &Row, headers: &Headers<'_>) -> Span {
         messaging.operation.name = "send",
         messaging.operation.r#type = "send",
         messaging.destination.name = row.topic,
+        messaging.destination.partition.id = field::Empty,
+        messaging.kafka.offset = field::Empty,
         messaging.message.id = headers.get("ce_id"),
         messaging.message.conversation_id = headers.get("ce_correlationid"),
         messaging.kafka.message.key = row.key,
+        cloudevents.event_type = headers.get("ce_type"),
+        cloudevents.event_source = headers.get("ce_source"),
+        cloudevents.event_subject = headers.get("ce_subject"),
         event_id = headers.get("ce_id"),
         correlation_id = headers.get("ce_correlationid"),
         tenant_id = headers.get("ce_tenantid"),
+        error = field::Empty,
         error.r#type = field::Empty,
     );
     if let Some(created_in) = headers.created_in() {

@@ -12,6 +12,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+use crate::flow::FlowLayer;
 use crate::log::{Lines, LogFormat, SpanFields};
 
 /// A set-up that failed.
@@ -73,6 +74,7 @@ pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitErr
     });
     tracing_subscriber::registry()
         .with(filter)
+        .with(FlowLayer)
         .with(spans)
         .with(SpanFields)
         .with(Lines::new(service, format))

@@ -2,6 +2,7 @@
 
 mod context;
 mod error_chain;
+mod flow;
 mod init;
 mod log;
 mod metrics;
@@ -9,6 +10,7 @@ mod query;
 
 pub use context::TraceContext;
 pub use error_chain::error_chain;
+pub use flow::{FlowStep, FlowSteps, Wait, note_failed_attempt};
 pub use init::{InitError, Tracing, init};
 pub use log::LogFormat;
 pub use metrics::Metrics;

@@ -30,7 +30,8 @@ impl LogFormat {
 }
 
 /// Fields that only a trace wants: a log line of a message or request would be mostly these.
-const OTEL: [&str; 6] = ["otel.", "messaging.", "http.", "server.", "url.", "db."];
+const OTEL: [&str; 7] =
+    ["otel.", "messaging.", "http.", "server.", "url.", "db.", "cloudevents."];
 
 /// Keeps each span's fields, so that every line within the span can show them.
 pub(crate) struct SpanFields;
@@ -161,7 +162,7 @@ fn trace_id(span: &Id) -> Option<String> {
 
 /// Fields of a span or an event, in their order. Errors with their whole chain of causes.
 #[derive(Default)]
-struct Fields(Vec<(&'static str, Value)>);
+pub(crate) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     fn set(&mut self, field: &Field, value: Value) {
@@ -173,6 +174,11 @@ impl Fields {
             Some((_, known)) => *known = value,
             None => self.0.push((name, value)),
         }
+    }
+
+    /// Returns a field that is a text.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.as_str())
     }
 
     /// Inner spans come first, and what they say holds.

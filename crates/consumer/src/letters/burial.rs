@@ -104,7 +104,7 @@ impl Graveyard {
             let buried =
                 self.insert(taken, why).instrument(telemetry::query_span("insert dead_letter"));
             if buried.await? {
-                log(taken, &why.reason);
+                log(taken, why);
                 self.instruments.dead_lettered();
                 self.buried.notify_one();
             }
@@ -167,11 +167,14 @@ pub(crate) async fn dead_from(
     Ok(dead.into_iter().collect())
 }
 
-fn log(taken: &Taken, reason: &Reason) {
+fn log(taken: &Taken, LetterReason { reason, .. }: &LetterReason) {
     let record: &Record = taken.record();
     let envelope = taken.envelope();
-    Span::current().record("error.type", reason.exception.as_str());
-    Span::current().record("otel.status_code", "ERROR");
+    let span = Span::current();
+    span.record("error.type", reason.exception.as_str());
+    span.record("otel.status_code", "ERROR");
+    span.record("outcome", "dead-lettered");
+    span.record("error", reason.stacktrace.replace("\ncaused by: ", ": "));
     tracing::error!(
         reason = reason.message,
         topic = record.topic,

@@ -14,7 +14,7 @@ const MAX_ATTRIBUTE: usize = 512;
 
 /// Columns of a letter's record, as `select` names them.
 pub(super) const COLUMNS: &str =
-    r#"seq, topic, partition, "offset", "timestamp", key, value, header_names, header_values"#;
+    r#"seq, id, topic, partition, "offset", "timestamp", key, value, header_names, header_values"#;
 
 /// Columns of a letter that is written, and the parameters that [`NewLetter::bind`] binds for them.
 pub(super) const WRITTEN: &str = r#"id, subscription, topic, partition, "offset", "timestamp", key, value, header_names,
@@ -73,6 +73,7 @@ impl NewLetter<'_> {
 #[derive(FromRow)]
 pub(super) struct StoredRecord {
     pub(super) seq: i64,
+    pub(super) id: Uuid,
     topic: String,
     partition: i32,
     offset: i64,

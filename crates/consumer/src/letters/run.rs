@@ -56,6 +56,7 @@ struct Opened {
     planned: Planned,
     content: Content,
     record: Record,
+    span: Span,
 }
 
 /// Why letters are not attempted any more.
@@ -229,7 +230,9 @@ impl<'a> Run<'a> {
         let found: Vec<StoredRecord> = query.bind(seqs).fetch_all(pool).await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|it| (it.seq, it)).collect();
         let opened = letters.iter().filter_map(|planned| {
-            let record = found.remove(&planned.letter)?.into_record();
+            let stored = found.remove(&planned.letter)?;
+            let letter = stored.id;
+            let record = stored.into_record();
             let topic = kafka.unprefixed(&record.topic);
             let decoded = kafka::decode(&record);
             let envelope = decoded.as_ref().ok().map(|event| &event.envelope);
@@ -237,10 +240,12 @@ impl<'a> Run<'a> {
             let span = if self.claimed.rehearsal {
                 Span::none()
             } else {
-                spans::of_replay(&record, envelope, topic, &attempts.group, self.claimed.id)
+                let (replay, steps) = (self.claimed.id, &attempts.steps);
+                let replayed = spans::Replayed { replay, letter, steps };
+                spans::of_replay(&record, envelope, topic, &attempts.group, replayed)
             };
             let content = Content::read(decoded, topic, &attempts.subscription, &span);
-            Some(Opened { planned: *planned, content, record })
+            Some(Opened { planned: *planned, content, record, span })
         });
         Ok(opened.collect())
     }
@@ -291,7 +296,10 @@ impl<'a> Run<'a> {
     /// Attempts one letter until it is settled.
     async fn attempt_alone(&mut self, opened: Opened) -> Result<(), Stop> {
         let message = match &opened.content {
-            Content::Unreadable(failure) => return self.fail(opened.planned, failure).await,
+            Content::Unreadable(failure) => {
+                show(&opened.span, failure);
+                return self.fail(opened.planned, failure).await;
+            }
             Content::Event(message) => message,
             Content::Ignored | Content::Buried => return self.ignore(opened.planned).await,
         };
@@ -307,7 +315,9 @@ impl<'a> Run<'a> {
                 Err(failure) => failure,
             };
             log(&failure, &opened.record);
+            telemetry::note_failed_attempt(&opened.span, conflicts + 1, &failure);
             if !self.is_to_be_tried_again(&failure, &mut conflicts).await? {
+                show(&opened.span, &failure);
                 return self.fail(opened.planned, &failure).await;
             }
         }
@@ -414,6 +424,12 @@ fn message(opened: &Opened) -> Option<&Message> {
         Content::Event(message) => Some(message),
         Content::Ignored | Content::Unreadable(_) | Content::Buried => None,
     }
+}
+
+/// Shows in the span of a letter that it failed again.
+fn show(span: &Span, failure: &Failure) {
+    span.record("outcome", "failed");
+    span.record("error", failure as &dyn std::error::Error);
 }
 
 fn log(failure: &Failure, record: &Record) {

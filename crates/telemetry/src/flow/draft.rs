@@ -1,0 +1,215 @@
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::steps::{Buffer, FlowStep};
+
+/// How much of a text is kept, in bytes, and how much of a chain of causes.
+const MAX_TEXT: usize = 512;
+const MAX_ERROR: usize = 2_000;
+/// How many failed attempts are kept: the last ones.
+const MAX_ATTEMPTS: usize = 20;
+
+/// A step whose span is open.
+pub(super) struct Draft {
+    buffer: Arc<Buffer>,
+    /// There was no room when it began, so it has no text.
+    is_lost: bool,
+    kind: &'static str,
+    started_at: SystemTime,
+    began: Instant,
+    /// If it ended before its span closes.
+    took: Option<Duration>,
+    pub(super) correlation_id: Option<String>,
+    pub(super) event_id: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) outcome: Option<String>,
+    pub(super) error: Option<String>,
+    attempts: VecDeque<FailedAttempt>,
+    /// Further members of the JSON object, each with a comma behind it.
+    members: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct FailedAttempt {
+    attempt: u32,
+    at_us: u64,
+    error: String,
+}
+
+impl Draft {
+    /// Begins the step of a span. `span` is its name in the program.
+    pub(super) fn new(buffer: Arc<Buffer>, span: &'static str) -> Self {
+        let kind = match span {
+            "send" => "publish",
+            "run" => "job",
+            name => name,
+        };
+        let is_lost = !buffer.has_room();
+        Self {
+            buffer,
+            is_lost,
+            kind,
+            started_at: SystemTime::now(),
+            began: Instant::now(),
+            took: None,
+            correlation_id: None,
+            event_id: None,
+            subject: None,
+            outcome: None,
+            error: None,
+            attempts: VecDeque::new(),
+            members: Vec::with_capacity(if is_lost { 0 } else { 256 }),
+        }
+    }
+
+    /// Begins the step of a span that follows this one's: a deferred task of the same flow.
+    pub(super) fn followed_by(&self, span: &'static str) -> Self {
+        let mut follower = Self::new(Arc::clone(&self.buffer), span);
+        if !follower.is_lost {
+            follower.correlation_id.clone_from(&self.correlation_id);
+        }
+        follower
+    }
+
+    /// Returns `true` if it is lost already, so that nothing need be kept.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    pub(super) fn set_kind(&mut self, kind: &'static str) {
+        self.kind = kind;
+    }
+
+    /// Sets when it began and ended, for what nobody watched while it lasted.
+    pub(super) fn set_time(&mut self, from: SystemTime, until: SystemTime) {
+        self.started_at = from;
+        self.took = Some(until.duration_since(from).unwrap_or_default());
+    }
+
+    /// Notes that it has ended, though its span may stay open.
+    pub(super) fn end(&mut self) {
+        self.took = Some(self.began.elapsed());
+    }
+
+    pub(super) fn add(&mut self, name: &str, value: impl Serialize) {
+        let before = self.members.len();
+        self.members.push(b'"');
+        self.members.extend_from_slice(name.as_bytes());
+        self.members.extend_from_slice(b"\":");
+        match serde_json::to_writer(&mut self.members, &value) {
+            Ok(()) => self.members.push(b','),
+            Err(_) => self.members.truncate(before),
+        }
+    }
+
+    pub(super) fn add_text(&mut self, name: &str, text: &str) {
+        self.add(name, cut(text, MAX_TEXT));
+    }
+
+    pub(super) fn fail(&mut self, error: &(dyn Error + 'static)) {
+        self.error = Some(chain(error));
+    }
+
+    /// Notes an attempt within the step that failed. The step may still succeed.
+    pub(super) fn note_failed_attempt(&mut self, attempt: u32, error: &(dyn Error + 'static)) {
+        if self.is_lost {
+            return;
+        }
+        if self.attempts.len() == MAX_ATTEMPTS {
+            self.attempts.pop_front();
+        }
+        let at_us = micros_since_1970(SystemTime::now());
+        self.attempts.push_back(FailedAttempt { attempt, at_us, error: chain(error) });
+    }
+
+    /// Ends the step, unless it is none: its flow is unknown, or it is a message that was left to another instance, or
+    /// ignored.
+    pub(super) fn finish(mut self, trace_id: Option<&str>) {
+        if self.is_lost {
+            return self.buffer.lose(1);
+        }
+        let is_message = matches!(self.kind, "process" | "replay");
+        if is_message && self.outcome.is_none() && self.attempts.is_empty() {
+            return;
+        }
+        let Some(correlation_id) = self.correlation_id.take() else { return };
+        if let Some(id) = trace_id {
+            self.add("trace_id", id);
+        }
+        self.add_ending();
+        let json = self.json();
+        let Self { buffer, event_id, subject, .. } = self;
+        buffer.push(FlowStep { correlation_id, event_id, subject, json });
+    }
+
+    fn add_ending(&mut self) {
+        for (name, text) in [("event_id", self.event_id.take()), ("subject", self.subject.take())] {
+            if let Some(text) = text {
+                self.add(name, &text);
+                // Needed as keys, too.
+                match name {
+                    "event_id" => self.event_id = Some(text),
+                    _ => self.subject = Some(text),
+                }
+            }
+        }
+        if let Some(outcome) = self.outcome.take() {
+            self.add_text("outcome", &outcome);
+        }
+        if let Some(error) = self.error.take() {
+            self.add("error", cut(&error, MAX_ERROR));
+        }
+        if !self.attempts.is_empty() {
+            let attempts = std::mem::take(&mut self.attempts);
+            self.add("attempts", &attempts);
+        }
+    }
+
+    fn json(&mut self) -> String {
+        let took = self.took.unwrap_or_else(|| self.began.elapsed());
+        let mut json = String::with_capacity(self.members.len() + 96);
+        // Writing to a string does not fail.
+        let _ = write!(
+            json,
+            "{{\"kind\":\"{}\",\"at_us\":{},\"duration_us\":{}",
+            self.kind,
+            micros_since_1970(self.started_at),
+            took.as_micros()
+        );
+        let members = std::mem::take(&mut self.members);
+        if let Some(members) = members.strip_suffix(b",") {
+            json.push(',');
+            json.push_str(std::str::from_utf8(members).unwrap_or_default());
+        }
+        json.push('}');
+        json
+    }
+}
+
+fn micros_since_1970(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Returns the errors of a chain in one text, each cause behind a colon.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut chain = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source
+        && chain.len() < MAX_ERROR
+    {
+        let _ = write!(chain, ": {cause}");
+        source = cause.source();
+    }
+    chain.truncate(chain.floor_char_boundary(MAX_ERROR));
+    chain
+}
+
+pub(super) fn cut(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}

@@ -1,0 +1,13 @@
+//! Flow steps: finished spans of flows, kept for the service's own table.
+
+mod attempt;
+mod draft;
+mod fields;
+mod layer;
+mod steps;
+mod wait;
+
+pub use attempt::note_failed_attempt;
+pub(crate) use layer::FlowLayer;
+pub use steps::{FlowStep, FlowSteps};
+pub use wait::Wait;
