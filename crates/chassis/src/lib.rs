@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod events;
+mod flow;
 mod http;
 mod service;
 

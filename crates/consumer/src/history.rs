@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use envelope::Envelope;
 use kafka::{Reason, Record};
 use sqlx::types::Json;
 use sqlx::{PgExecutor, PgPool};
@@ -209,14 +210,18 @@ impl Histories {
         record: &Record,
         times: u32,
         reason: Option<&Reason>,
+        event: Option<&Envelope>,
     ) -> sqlx::Result<()> {
         let failures: Vec<_> = reason.iter().map(|it| FailedAttempt::new(it, None)).collect();
         sqlx::query(
-            r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason, failures)
-               values ($1, $2, $3, $4, $5, $6, $7)
+            r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason, failures, event_id,
+                   subject, correlation_id)
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
                on conflict (subscription, topic, partition, "offset") do update
                    set attempts = greatest(it.attempts, excluded.attempts), reason = excluded.reason,
-                       failures = it.failures || excluded.failures, last_at = clock_timestamp()"#,
+                       failures = it.failures || excluded.failures, last_at = clock_timestamp(),
+                       event_id = excluded.event_id, subject = excluded.subject,
+                       correlation_id = excluded.correlation_id"#,
         )
         .bind(&self.subscription)
         .bind(&record.topic)
@@ -225,6 +230,9 @@ impl Histories {
         .bind(i32::try_from(times).unwrap_or(i32::MAX))
         .bind(reason.map(|it| &*it.message))
         .bind(Json(failures))
+        .bind(event.map(|it| it.id.as_str()))
+        .bind(event.and_then(|it| it.subject.as_deref()))
+        .bind(event.map(|it| it.correlation_id.as_str()))
         .execute(&self.pool)
         .await?;
         Ok(())

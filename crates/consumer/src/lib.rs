@@ -9,6 +9,7 @@ mod failure;
 mod faults;
 mod feed;
 mod fingerprint;
+mod flow;
 mod handler;
 mod history;
 mod inbox;
@@ -42,6 +43,10 @@ pub use dropping::{Dropped, drop_group};
 pub use failure::{Class, Failure};
 pub use faults::{Fault, FaultKind, Faults};
 pub use feed::Feed;
+pub use flow::{
+    FlowLetter, FlowReplay, InboxEntry, ParkedMessage, flow_letters, flow_parked, flow_replays,
+    inbox_entries,
+};
 pub use handler::{Handler, Received};
 pub use letters::{
     Bytes, Edit, GroupStatus, Header, Letter, LetterFilter, LetterGroup, LetterStatus,

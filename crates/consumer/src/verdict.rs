@@ -208,7 +208,8 @@ impl Judge {
             (_, []) => {}
             ([suspect], _) if suspect.retries > 0 => {
                 _exclusive = self.histories.exclusive().await;
-                let noted = self.histories.note(suspect.record(), suspect.retries + 1, None).await;
+                let (attempt, event) = (suspect.retries + 1, suspect.envelope());
+                let noted = self.histories.note(suspect.record(), attempt, None, event).await;
                 noted.map_err(Failure::own)?;
             }
             _ => {
@@ -231,7 +232,8 @@ impl Judge {
 
     async fn note_failure(&self, taken: &Taken, failure: &Failure) {
         let reason = failure.reason();
-        let noted = self.histories.note(taken.record(), taken.retries, Some(&reason));
+        let (record, event) = (taken.record(), taken.envelope());
+        let noted = self.histories.note(record, taken.retries, Some(&reason), event);
         if let Err(error) = noted.await {
             // It is counted here as long as this instance has it.
             tracing::warn!(error = &error as &dyn std::error::Error, "attempt not noted");

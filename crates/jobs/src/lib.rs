@@ -3,6 +3,7 @@
 mod attempt;
 mod enqueue;
 mod failure;
+mod flow;
 mod handler;
 mod instruments;
 mod job;
@@ -15,6 +16,7 @@ mod worker;
 
 pub use enqueue::{EnqueueError, Enqueued, MAX_PAYLOAD_BYTES, Meta, enqueue, enqueue_all};
 pub use failure::Failure;
+pub use flow::{FlowJob, of_flow};
 pub use handler::{Context, Handler};
 pub use job::Job;
 pub use options::Options;

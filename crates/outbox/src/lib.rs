@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod flow;
 mod instruments;
 mod prepared;
 mod relay;
@@ -7,6 +8,7 @@ mod row;
 mod sender;
 mod shards;
 
+pub use flow::{WaitingEvent, WaitingEvents, waiting_of_flow};
 pub use prepared::{Columns, PrepareError, Prepared, SHARDS, append, prepare, prepare_for};
 pub use relay::{Relay, RelayWaker};
 

@@ -83,9 +83,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, awaited: Self::DeliveryOpaque) {
         let delivered = match result {
-            Ok(record) => {
-                Ok(Position { partition: record.partition(), offset: record.offset() })
-            }
+            Ok(record) => Ok(Position { partition: record.partition(), offset: record.offset() }),
             Err((error, _)) => Err(error.clone()),
         };
         let _ = awaited.send(delivered); // Nobody waits any more.

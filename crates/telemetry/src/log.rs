@@ -30,8 +30,7 @@ impl LogFormat {
 }
 
 /// Fields that only a trace wants: a log line of a message or request would be mostly these.
-const OTEL: [&str; 7] =
-    ["otel.", "messaging.", "http.", "server.", "url.", "db.", "cloudevents."];
+const OTEL: [&str; 7] = ["otel.", "messaging.", "http.", "server.", "url.", "db.", "cloudevents."];
 
 /// Keeps each span's fields, so that every line within the span can show them.
 pub(crate) struct SpanFields;

@@ -1,4 +1,4 @@
-//! `/erasures` on the admin port: what dead letters and acts hold of a customer is erased.
+//! `/erasures` on the admin port: what dead letters, acts and flow steps hold of a customer is erased.
 
 use axum::extract::State;
 use axum::routing::post;
@@ -51,6 +51,7 @@ async fn erase(
     let erasing = async {
         let letters = consumer::erase_letters(&admin.pool, address).await?;
         admin.acts.erase(address).await?;
+        admin.flows.erase(address).await?;
         Ok((Body(Changed { letters }), request::letters(letters)))
     };
     admin.acts.record(&operator, act, erasing).await

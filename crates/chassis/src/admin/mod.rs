@@ -3,6 +3,7 @@
 mod acts;
 mod erasures;
 mod faults;
+mod flows;
 mod health;
 mod jobs;
 mod letters;
@@ -33,11 +34,14 @@ pub(crate) use health::{
     ACQUIRE_TIMEOUT, Health, Startup, TopicProblems, kafka_state, probe_kafka,
 };
 
+use crate::flow::FlowStore;
 use crate::http::{Problem, render};
 
 /// State of the admin routes.
 #[derive(Clone)]
 pub(crate) struct Admin {
+    /// Name of the service.
+    pub(crate) service: &'static str,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     /// Of its own, so that requests and handlers can't keep the operator out.
@@ -50,6 +54,7 @@ pub(crate) struct Admin {
     /// Dead letters of the subscriptions that run here: of none with `SUBSCRIBE=off`.
     pub(crate) letters: Arc<Vec<Letters>>,
     pub(crate) acts: Acts,
+    pub(crate) flows: FlowStore,
     /// Faults by subscription. `None` where `FAULTS=off` forbids them.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
 }
@@ -62,6 +67,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .merge(acts::routes())
         .merge(erasures::routes())
+        .merge(flows::routes())
         .merge(letters::routes())
         .merge(replays::routes())
         .merge(subscriptions::routes())

@@ -87,6 +87,12 @@ pub struct Config {
     /// `on` lets the operator make faults in subscriptions, by `PUT /faults`; not for production
     #[arg(long, env = "FAULTS", value_parser = on_or_off, default_value = "off")]
     faults: Switch,
+    /// `off` records no steps of flows, which `GET /flows/{id}` shows
+    #[arg(long, env = "FLOW_STEPS", value_parser = off_or_on, default_value = "on")]
+    flow_steps: Switch,
+    /// How many MiB the steps of flows may take in the database; beyond that the oldest go before a day is over
+    #[arg(long, env = "FLOW_STEPS_MB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..))]
+    flow_steps_mb: u32,
     /// `json` or `text` [default: text on a terminal]
     #[arg(long, env = "LOG_FORMAT", value_parser = log_format)]
     log_format: Option<LogFormat>,
@@ -125,6 +131,8 @@ impl Config {
             operator_tokens: None,
             operator_token: secret("operator"),
             faults: Switch::On,
+            flow_steps: Switch::On,
+            flow_steps_mb: 1024,
             log_format: None,
         }
     }
@@ -154,6 +162,13 @@ impl Config {
     #[must_use]
     pub fn admin_on(mut self, address: SocketAddr) -> Self {
         self.admin_addr = Some(address);
+        self
+    }
+
+    /// As with `FLOW_STEPS=off`: no steps of flows are recorded.
+    #[must_use]
+    pub fn without_flow_steps(mut self) -> Self {
+        self.flow_steps = Switch::Off;
         self
     }
 
@@ -226,6 +241,16 @@ impl Config {
         self.faults == Switch::On
     }
 
+    /// Returns `true` if steps of flows are recorded.
+    pub(crate) fn records_flow_steps(&self) -> bool {
+        self.flow_steps == Switch::On
+    }
+
+    /// Returns how many bytes the steps of flows may take in the database.
+    pub(crate) fn flow_steps_bytes(&self) -> u64 {
+        u64::from(self.flow_steps_mb) * 1024 * 1024
+    }
+
     pub(crate) fn database(&self) -> Result<PgConnectOptions, ConfigError> {
         let url = self.database_url.as_ref().ok_or(ConfigError::Missing(
             "DATABASE_URL",
@@ -288,6 +313,11 @@ fn on_or_off(text: &str) -> Result<Switch, String> {
         "off" | "" => Ok(Switch::Off),
         _ => Err("it is neither on nor off".to_owned()),
     }
+}
+
+/// For a variable whose default is `on`, also where it is set to nothing.
+fn off_or_on(text: &str) -> Result<Switch, String> {
+    on_or_off(if text.is_empty() { "on" } else { text })
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use defer::Defer;
 use envelope::{CorrelationId, TenantId};
 use telemetry::instruments::{Histogram, Meter};
-use telemetry::{KeyValue, TraceContext};
+use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
 use super::caller::RequestTenant;
@@ -52,6 +52,7 @@ pub(crate) struct RequestLayer {
     senders: Senders,
     duration: Histogram<f64>,
     on_completed: Option<OnCompleted>,
+    steps: FlowSteps,
 }
 
 impl RequestLayer {
@@ -70,7 +71,13 @@ impl RequestLayer {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
             ])
             .build();
-        Self { tenants, senders, duration, on_completed }
+        Self { tenants, senders, duration, on_completed, steps: FlowSteps::off() }
+    }
+
+    /// Records each request as a step of its flow.
+    pub(crate) fn flow_steps(mut self, steps: FlowSteps) -> Self {
+        self.steps = steps;
+        self
     }
 
     /// Wraps all routes of the public API, and answers for paths and methods that have none.
@@ -116,7 +123,9 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
     let path = request.uri().path().to_owned();
     let (correlation_id, refused) = correlation_id(request.headers());
     let route_name = route.as_deref().unwrap_or("no route");
-    let span = span(&method, route_name, &path, request.headers(), &correlation_id);
+    let (headers, flow) = (request.headers(), &correlation_id);
+    let span = layer.steps.span(|| unconnected(&method, route_name, &path, flow));
+    set_parent(&span, headers);
     let defer = request.extensions().get::<Defer>().cloned();
     let tenant = layer.extend(&mut request, &correlation_id);
 
@@ -124,12 +133,16 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
         Some(problem) => problem.into_response(),
         None => run(next, request, &span).await,
     };
+    let detail = response.extensions().get::<Problem>().map(|it| it.detail().to_owned());
     let response = render(response, &correlation_id);
 
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
         span.record("otel.status_code", "ERROR");
+        if let Some(detail) = detail {
+            span.record("error", detail);
+        }
     }
     let took = began.elapsed();
     let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
@@ -194,14 +207,8 @@ fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<Problem>) {
     }
 }
 
-fn span(
-    method: &Method,
-    route: &str,
-    path: &str,
-    headers: &HeaderMap,
-    correlation_id: &CorrelationId,
-) -> Span {
-    let span = tracing::info_span!(
+fn unconnected(method: &Method, route: &str, path: &str, correlation_id: &CorrelationId) -> Span {
+    tracing::info_span!(
         "request",
         otel.name = format!("{method} {route}"),
         otel.kind = "server",
@@ -212,10 +219,14 @@ fn span(
         url.path = path,
         correlation_id = correlation_id.as_str(),
         tenant_id = field::Empty,
-    );
+        error = field::Empty,
+    )
+}
+
+/// Makes the span part of the caller's trace, if the request names it.
+fn set_parent(span: &Span, headers: &HeaderMap) {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(traceparent) = text("traceparent") {
-        TraceContext::new(traceparent, text("tracestate")).set_parent(&span);
+        TraceContext::new(traceparent, text("tracestate")).set_parent(span);
     }
-    span
 }

@@ -28,6 +28,8 @@ pub struct RunningService {
     pub(super) deferrer: Deferrer,
     /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
     pub(super) outlet: Tasks,
+    /// What writes the steps of flows. Ends last, since all of the others make them.
+    pub(super) recording: Tasks,
     /// Cancelled when a vital task panicked.
     pub(super) panicked: CancellationToken,
 }
@@ -47,6 +49,7 @@ impl RunningService {
             intake: Tasks::default(),
             deferrer,
             outlet: Tasks::default(),
+            recording: Tasks::default(),
             panicked: CancellationToken::new(),
         }
     }
@@ -69,6 +72,8 @@ impl RunningService {
         self.outlet.cancel();
         let carry_out = async {
             self.outlet.wait().await;
+            self.recording.cancel();
+            self.recording.wait().await;
             self.pool.close().await;
         };
         let carried_out = tokio::time::timeout(DRAIN_RELAY, carry_out).await.is_ok();
@@ -81,5 +86,6 @@ impl Drop for RunningService {
     fn drop(&mut self) {
         self.intake.cancel();
         self.outlet.cancel();
+        self.recording.cancel();
     }
 }

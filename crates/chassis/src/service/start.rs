@@ -11,7 +11,7 @@ use outbox::{Relay, RelayWaker};
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
-use telemetry::Metrics;
+use telemetry::{FlowSteps, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -22,11 +22,14 @@ use super::running::{DRAIN_INTAKE, RunningService};
 use crate::admin::{self, Acts, Admin, Health, Operators, Startup, Subscribed, TopicProblems};
 use crate::config::{Config, ConfigError};
 use crate::events::direct_feed;
+use crate::flow::{FlowStore, Recorder};
 use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
 
 /// For operators and the upkeep of all subscriptions, which is short and rare.
 const HOUSEKEEPING_CONNECTIONS: u32 = 3;
 const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How many steps of flows wait in memory at most: of two seconds at 1,000 orders a second.
+const FLOW_STEPS: usize = 16_000;
 
 /// Why a service did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,7 @@ impl Service {
         let (startup, problems) = start.serve_admin(admin.listener, &work);
         migrate(start.settings.database.clone(), self.migrations, &startup).await?;
 
+        start.record_flows();
         start.publish(self.publishes, problems);
         let feeds = work.consumers.iter().map(Consumer::feed).collect();
         start.run(work);
@@ -121,6 +125,7 @@ struct Work {
 
 /// A start under way. Dropped, it stops the tasks that run already.
 struct Start {
+    name: &'static str,
     config: Config,
     settings: Settings,
     metrics: Metrics,
@@ -129,6 +134,7 @@ struct Start {
     housekeeping: PgPool,
     /// And for readiness, which nothing at all can keep out.
     readiness: PgPool,
+    flows: FlowStore,
     running: RunningService,
 }
 
@@ -151,10 +157,11 @@ impl Start {
             .max_connections(1)
             .acquire_timeout(admin::ACQUIRE_TIMEOUT)
             .connect_lazily(settings.database.clone());
+        let flows = flows(name, &config, &settings.database);
         let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
         let running = RunningService::new(http, admin, pool.clone(), deferrer);
         let parts = Parts { pool, wake: RelayWaker::default(), jobs: jobs::WorkerWaker::default() };
-        Self { config, settings, metrics, parts, housekeeping, readiness, running }
+        Self { name, config, settings, metrics, parts, housekeeping, readiness, flows, running }
     }
 
     fn build_work(
@@ -168,7 +175,8 @@ impl Start {
         let background = background.collect::<Result<_, _>>()?;
         let worker = worker.map(|build| {
             let (pool, wake) = (self.parts.pool.clone(), self.parts.jobs.clone());
-            build(&self.parts, Worker::new(pool, wake, &self.metrics.meter("jobs")))
+            let worker = Worker::new(pool, wake, &self.metrics.meter("jobs"));
+            build(&self.parts, worker.flow_steps(self.flows.steps.clone()))
         });
         let (policy, memory) = (self.config.topic_policy(), self.config.consumer_memory());
         let subscriptions: Vec<_> = subscriptions
@@ -191,6 +199,7 @@ impl Start {
         let Parts { pool, wake, jobs } = self.parts.clone();
         let (kafka, meter) = (self.settings.kafka.clone(), self.metrics.meter("consumer"));
         let consumer = Consumer::new(subscription, pool, kafka, &meter);
+        let consumer = consumer.flow_steps(self.flows.steps.clone());
         consumer.housekeeping(self.housekeeping.clone()).on_commit(move || {
             wake.wake();
             jobs.wake();
@@ -221,6 +230,7 @@ impl Start {
         let letters = work.consumers.iter().filter(|_| consumes).map(Consumer::letters);
         let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
         let router = admin::routes(Admin {
+            service: self.name,
             health: Health::new(self.readiness.clone(), kafka_state, topics, statuses, started),
             metrics: self.metrics.clone(),
             pool: self.housekeeping.clone(),
@@ -229,12 +239,20 @@ impl Start {
             subscriptions: Arc::new(subscribed),
             letters: Arc::new(letters.collect()),
             acts: Acts::new(self.housekeeping.clone()),
+            flows: self.flows.clone(),
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
         });
         let outlet = &self.running.outlet;
         outlet.spawn(http::serve(listener, router, outlet.shutdown()));
         outlet.spawn(admin::probe_kafka(self.settings.kafka.clone(), kafka, outlet.shutdown()));
         (startup, problems)
+    }
+
+    /// Starts to write the steps of flows.
+    fn record_flows(&self) {
+        let (meter, recording) = (self.metrics.meter("flow"), &self.running.recording);
+        let recorder = Recorder::new(self.flows.clone(), self.config.flow_steps_bytes(), &meter);
+        recording.spawn(recorder.run(recording.shutdown()));
     }
 
     /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.
@@ -248,6 +266,7 @@ impl Start {
         outlet.spawn(ensure_topics(kafka.clone(), topics, policy, problems, outlet.shutdown()));
         let meter = self.metrics.meter("outbox");
         let relay = Relay::new(database, kafka, self.parts.wake.clone(), &meter);
+        let relay = relay.flow_steps(self.flows.steps.clone());
         outlet.spawn_vital("relay", relay.run(outlet.shutdown()), panicked);
     }
 
@@ -286,12 +305,26 @@ impl Start {
         let Settings { tenants, senders, .. } = &self.settings;
         let on_completed = on_completed.map(|build| build(&self.parts));
         let meter = self.metrics.meter("http");
-        let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_completed);
+        let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_completed)
+            .flow_steps(self.flows.steps.clone());
         layer
             .wrap(all)
             // The outermost layer: what is deferred waits for the response that is really sent.
             .layer(DeferLayer::new(self.running.deferrer.clone()))
     }
+}
+
+/// Creates the store of steps of flows, with a connection of its own: what writes them must never wait for a request, nor a
+/// request for that.
+fn flows(name: &str, config: &Config, database: &PgConnectOptions) -> FlowStore {
+    let steps =
+        if config.records_flow_steps() { FlowSteps::new(FLOW_STEPS) } else { FlowSteps::off() };
+    let database = database.clone().options([("synchronous_commit", "off")]);
+    let pool = pg::PoolOptions::new(&format!("{name}.flow"))
+        .max_connections(1)
+        .acquire_timeout(HOUSEKEEPING_TIMEOUT)
+        .connect_lazily(database);
+    FlowStore::new(steps, pool)
 }
 
 struct Bound {

@@ -155,7 +155,7 @@ impl Copies {
             " case when edited_at is null then value else value_before end as value,",
         );
         let query = format!(
-            "select {columns}, id, exception, reason, causes from (
+            "select {columns}, exception, reason, causes from (
                  select *, sum(coalesce(octet_length(value), 0)) over (order by seq) - coalesce(octet_length(value), 0) as before
                  from (select * from dead_letter where subscription = $1 and copied_at is null order by seq limit $2) oldest
              ) waiting where before <= $3 order by seq"

@@ -6,9 +6,10 @@ use sqlx::{PgConnection, PgPool};
 use super::{LettersError, bulk};
 
 /// Where else a text that came with a message, or with an operator's words, may stand.
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 6] = [
     "update attempt set failures = '[]', reason = case when reason is null then null else 'erased' end
      where failures::text ~* $1 or reason ~* $1",
+    "update attempt set subject = null where subject ~* $1",
     "update dead_letter_replay_item set reason = 'erased' where reason ~* $1",
     "update dead_letter_replay set why = 'erased' where why ~* $1",
     "update dead_letter_group set note = 'erased' where note ~* $1",

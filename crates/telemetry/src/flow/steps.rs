@@ -81,6 +81,14 @@ impl FlowSteps {
         buffer.count.store(steps.len(), Ordering::Relaxed);
     }
 
+    /// Keeps only the steps that wait to be taken and fulfil a condition.
+    pub fn retain(&self, condition: impl FnMut(&FlowStep) -> bool) {
+        let Some(buffer) = &self.0 else { return };
+        let mut steps = buffer.steps();
+        steps.retain(condition);
+        buffer.count.store(steps.len(), Ordering::Relaxed);
+    }
+
     /// Returns how many steps wait to be taken.
     pub fn waiting(&self) -> usize {
         self.0.as_ref().map_or(0, |buffer| buffer.count.load(Ordering::Relaxed))

@@ -52,3 +52,38 @@ impl FlowSteps {
         step.finish(wait.traceparent.and_then(|parent| parent.split('-').nth(1)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_a_step_with_the_time_that_it_took() {
+        let steps = FlowSteps::new(9);
+        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        let wait = Wait {
+            name: "outbox wait",
+            from,
+            until: from + Duration::from_millis(3),
+            correlation_id: Some("c-1"),
+            event_id: Some("e-1"),
+            event_type: Some("parcel.packed"),
+            source: None,
+            subject: Some("P-17"),
+            topic: "parcels",
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        };
+        steps.record_wait(&wait);
+        steps.record_wait(&Wait { correlation_id: None, ..wait });
+        let taken = steps.take(9);
+        assert_eq!(taken.len(), 1);
+        let step: Value = serde_json::from_str(&taken[0].json).expect("JSON");
+        assert_eq!((&step["kind"], &step["topic"]), (&"outbox wait".into(), &"parcels".into()));
+        assert_eq!((&step["at_us"], &step["duration_us"]), (&7_000_000.into(), &3_000.into()));
+        assert_eq!(step["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+}

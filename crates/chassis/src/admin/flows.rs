@@ -1,0 +1,275 @@
+//! `/flows/{id}` on the admin port: what happened in the flows of an id, and what they still wait for. Everybody who can
+//! reach the port may read it: it shows no payloads.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ::jobs::FlowJob;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::routing::get;
+use axum::{Json as Body, Router};
+use consumer::{FlowLetter, FlowReplay, InboxEntry, ParkedMessage};
+use outbox::{WaitingEvent, WaitingEvents};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Admin;
+use crate::flow::{FoundFlows, rfc3339};
+use crate::http::{Problem, Query};
+
+/// Maximum length of an id, in bytes.
+const MAX_ID: usize = 512;
+/// Maximum number of events that the inbox is asked for.
+const MAX_EVENTS: usize = 200;
+/// Maximum number of flows.
+const MAX_FLOWS: usize = 20;
+/// How long each part may take.
+const PART: Duration = Duration::from_secs(3);
+
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/flows/{id}", get(find)).route("/flows/", get(async || not_an_id()))
+}
+
+/// Something that waits, failed, or is done about that.
+#[derive(Serialize)]
+#[serde(tag = "kind")]
+enum Open {
+    #[serde(rename = "outbox")]
+    Outbox(WaitingEvent),
+    #[serde(rename = "parked")]
+    Parked(ParkedMessage),
+    #[serde(rename = "dead letter")]
+    Letter(FlowLetter),
+    #[serde(rename = "job")]
+    Job(FlowJob),
+    #[serde(rename = "replay")]
+    Replay(FlowReplay),
+}
+
+#[derive(Serialize)]
+struct Flow {
+    service: &'static str,
+    now: String,
+    recording: bool,
+    correlation_ids: Vec<String>,
+    steps: Vec<Map<String, Value>>,
+    truncated: bool,
+    lost: u64,
+    open: Vec<Open>,
+    inbox: Vec<InboxEntry>,
+    /// Parts that could not be read, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unavailable: Vec<String>,
+}
+
+async fn find(
+    State(admin): State<Admin>,
+    id: Result<Path<String>, PathRejection>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Result<Body<Flow>, Problem> {
+    // A path that is no UTF-8 names no id.
+    let Path(id) = id.map_err(|_| not_an_id())?;
+    let (id, events) = (checked_id(&id)?, checked_events(&query)?);
+    let mut gaps = Gaps::default();
+    let found = gaps.part("steps", admin.flows.find(&admin.pool, id)).await;
+    let asked = Asked::new(&admin, id, &found);
+    let open = asked.open(&mut gaps).await;
+    let inbox = asked.inbox(events, &open, &mut gaps).await;
+    Ok(Body(Flow {
+        service: admin.service,
+        now: rfc3339(OffsetDateTime::now_utc()),
+        recording: admin.flows.steps.is_on(),
+        correlation_ids: all_flows(&found, &open),
+        truncated: found.is_truncated,
+        steps: found.steps,
+        lost: admin.flows.steps.lost(),
+        open,
+        inbox,
+        unavailable: gaps.0,
+    }))
+}
+
+/// Parts that could not be read, and why.
+#[derive(Default)]
+struct Gaps(Vec<String>);
+
+impl Gaps {
+    /// Reads a part. One that fails is noted, and is empty.
+    async fn part<T: Default>(
+        &mut self,
+        name: &str,
+        reading: impl Future<Output = sqlx::Result<T>>,
+    ) -> T {
+        let read = pg::within(PART, reading).await;
+        self.note(name, read)
+    }
+
+    fn note<T: Default>(&mut self, name: &str, read: sqlx::Result<T>) -> T {
+        read.unwrap_or_else(|error| {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                part = name,
+                "part of a flow not read"
+            );
+            self.0.push(format!("{name}: {error}"));
+            T::default()
+        })
+    }
+}
+
+/// What the tables of all parts are asked for.
+struct Asked<'a> {
+    admin: &'a Admin,
+    id: &'a str,
+    /// Correlation ids of the flows; the id may be one that has left no steps.
+    flows: Vec<String>,
+    subjects: Vec<String>,
+    events: Vec<String>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(admin: &'a Admin, id: &'a str, found: &FoundFlows) -> Self {
+        let mut flows = found.correlation_ids.clone();
+        if !flows.iter().any(|known| known == id) {
+            flows.push(id.to_owned());
+        }
+        Self { admin, id, flows, subjects: found.all("subject"), events: found.all("event_id") }
+    }
+
+    /// Reads what the flows have in all tables, side by side.
+    async fn open(&self, gaps: &mut Gaps) -> Vec<Open> {
+        let Self { id, flows, .. } = self;
+        let pool = &self.admin.pool;
+        let letters = async {
+            let letters = consumer::flow_letters(pool, id, flows).await?;
+            let ids: Vec<Uuid> = letters.iter().map(|letter| letter.letter_id).collect();
+            Ok((letters, consumer::flow_replays(pool, &ids).await?))
+        };
+        let (outbox, parked, letters, jobs) = tokio::join!(
+            pg::within(PART, outbox::waiting_of_flow(pool, id, flows)),
+            pg::within(PART, consumer::flow_parked(pool, id, flows)),
+            pg::within(PART, letters),
+            pg::within(PART, ::jobs::of_flow(pool, id, flows, &self.subjects)),
+        );
+        let outbox = gaps.note("outbox", outbox.map(Some));
+        let (letters, replays) = gaps.note("dead letters", letters);
+        if outbox.as_ref().is_some_and(|it| it.is_partial) {
+            gaps.0.push("outbox: many events wait, only the oldest were searched".to_owned());
+        }
+        let outbox = outbox.map_or_else(Vec::new, |WaitingEvents { events, .. }| events);
+        let parked = gaps.note("parked", parked);
+        let jobs = gaps.note("jobs", jobs);
+        let mut open: Vec<Open> = outbox.into_iter().map(Open::Outbox).collect();
+        open.extend(parked.into_iter().map(Open::Parked));
+        open.extend(letters.into_iter().map(Open::Letter));
+        open.extend(jobs.into_iter().map(Open::Job));
+        open.extend(replays.into_iter().map(Open::Replay));
+        open
+    }
+
+    /// Reads what the inbox knows of the events given, of those in steps and of dead letters.
+    async fn inbox(
+        &self,
+        given: BTreeSet<String>,
+        open: &[Open],
+        gaps: &mut Gaps,
+    ) -> Vec<InboxEntry> {
+        let of_letters = open.iter().filter_map(|it| match it {
+            Open::Letter(letter) => letter.event_id.clone(),
+            _ => None,
+        });
+        let more: BTreeSet<_> = self.events.iter().cloned().chain(of_letters).collect();
+        let mut events: Vec<_> = given.iter().cloned().collect();
+        events.extend(more.difference(&given).cloned());
+        events.truncate(2 * MAX_EVENTS);
+        gaps.part("inbox", consumer::inbox_entries(&self.admin.pool, &events)).await
+    }
+}
+
+/// Returns the correlation ids of the flows, also of those that have left no steps.
+fn all_flows(found: &FoundFlows, open: &[Open]) -> Vec<String> {
+    let mut all = found.correlation_ids.clone();
+    let of_open = open.iter().filter_map(|it| match it {
+        Open::Outbox(event) => event.correlation_id.as_ref(),
+        Open::Parked(message) => message.correlation_id.as_ref(),
+        Open::Letter(letter) => letter.correlation_id.as_ref(),
+        Open::Job(job) => job.correlation_id.as_ref(),
+        Open::Replay(_) => None,
+    });
+    for id in of_open {
+        if !all.contains(id) {
+            all.push(id.clone());
+        }
+    }
+    all.truncate(MAX_FLOWS);
+    all
+}
+
+fn checked_id(id: &str) -> Result<&str, Problem> {
+    let is_text = !id.trim().is_empty() && !id.contains(char::is_control);
+    if is_text && id.len() <= MAX_ID {
+        return Ok(id);
+    }
+    Err(not_an_id())
+}
+
+fn not_an_id() -> Problem {
+    Problem::bad_request(format!(
+        "id: a correlation id, an order id or an event id, 1 to {MAX_ID} bytes without control characters"
+    ))
+}
+
+/// Returns the events that a query asks for: a list with commas, which may be repeated.
+fn checked_events(query: &[(String, String)]) -> Result<BTreeSet<String>, Problem> {
+    if let Some((name, _)) = query.iter().find(|(name, _)| name != "events") {
+        return Err(Problem::bad_request(format!(
+            "the query: unknown field {name:?}, expected events"
+        )));
+    }
+    let events = query.iter().flat_map(|(_, list)| list.split(',')).filter(|id| !id.is_empty());
+    let events: BTreeSet<_> = events.map(str::to_owned).collect();
+    if events.len() > MAX_EVENTS {
+        return Err(Problem::bad_request(format!("events: {MAX_EVENTS} ids at most")));
+    }
+    if events.iter().any(|id| checked_id(id).is_err()) {
+        return Err(Problem::bad_request("events: ids of events, with a comma between two"));
+    }
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        let long = "x".repeat(MAX_ID + 1);
+        for id in ["", " ", "a\0b", "a\nb", "\u{1b}[2J", &long] {
+            let refused = checked_id(id).expect_err("refused").status();
+            assert_eq!(refused, StatusCode::BAD_REQUEST, "{id:?}");
+        }
+        for id in ["1", "018f4e3a-0000-7000-8000-000000000001", "grüße 1", "%", "' or 1 = 1"] {
+            assert_eq!(checked_id(id).ok(), Some(id));
+        }
+    }
+
+    #[test]
+    fn events_are_lists_of_ids() {
+        let events = |lists: &[&str]| {
+            let query: Vec<_> =
+                lists.iter().map(|it| ("events".to_owned(), (*it).to_owned())).collect();
+            checked_events(&query).map(|it| it.len()).map_err(|it| it.status())
+        };
+        assert_eq!((events(&[]), events(&[""])), (Ok(0), Ok(0)));
+        assert_eq!(events(&["a,b,,a", "b,c"]), Ok(3));
+        assert_eq!(events(&["a,b\0"]), Err(StatusCode::BAD_REQUEST));
+        let many: Vec<_> = (0..=MAX_EVENTS).map(|n| n.to_string()).collect();
+        assert_eq!(events(&[&many.join(",")]), Err(StatusCode::BAD_REQUEST));
+        assert!(checked_events(&[("event".to_owned(), String::new())]).is_err());
+    }
+}

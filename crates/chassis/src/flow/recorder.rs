@@ -1,0 +1,126 @@
+use std::time::{Duration, Instant};
+
+use pg::ErrorClass;
+use sqlx::PgPool;
+use telemetry::FlowStep;
+use telemetry::instruments::Meter;
+use tokio_util::sync::CancellationToken;
+
+use super::instruments::Instruments;
+use super::ring::Ring;
+use super::rows::Rows;
+use super::store::FlowStore;
+
+/// How often steps are written.
+const EVERY: Duration = Duration::from_millis(250);
+/// The database is left alone for so many times as long as it took, so that writing steps takes at most a fifth of the time.
+/// What does not fit into memory meanwhile is lost.
+const REST: u32 = 4;
+/// How many steps one statement writes.
+const BATCH: usize = 4_000;
+/// How long a statement may take: a connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(5);
+/// The wait before the next try if the database is unavailable.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// How long the last steps may take at shutdown.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Writes a service's steps to its table.
+pub(crate) struct Recorder {
+    store: FlowStore,
+    ring: Ring,
+    instruments: Instruments,
+    /// Steps are not written, which was logged.
+    is_failing: bool,
+}
+
+impl Recorder {
+    /// Creates the recorder of a store whose table takes about `max_bytes`.
+    pub(crate) fn new(store: FlowStore, max_bytes: u64, meter: &Meter) -> Self {
+        let instruments = Instruments::new(meter, store.steps.clone());
+        Self { store, ring: Ring::new(max_bytes), instruments, is_failing: false }
+    }
+
+    /// Writes steps until `shutdown`, and then what is left. To be ended when nothing makes steps any more.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        if !self.store.steps.is_on() {
+            // The counters show as long as it runs.
+            return shutdown.cancelled().await;
+        }
+        while !shutdown.is_cancelled() {
+            let began = Instant::now();
+            let wait =
+                if self.write_some().await { EVERY.max(began.elapsed() * REST) } else { BACKOFF };
+            shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
+        }
+        let last = async { while self.store.steps.waiting() > 0 && self.write_some().await {} };
+        let written = tokio::time::timeout(LAST, last).await.is_ok();
+        let left = self.store.steps.waiting();
+        if !written || left > 0 {
+            tracing::warn!(left, "steps of flows were not written at shutdown");
+        }
+    }
+
+    /// Writes at most a batch. Returns `false` if the database is unavailable.
+    async fn write_some(&mut self) -> bool {
+        // An erasure must not miss what is on its way.
+        let store = self.store.clone();
+        let _writing = store.writing.lock().await;
+        let steps = store.steps.take(BATCH);
+        if steps.is_empty() && !self.ring.is_due() {
+            return true;
+        }
+        match pg::within(STATEMENT, write(&store.pool, &store.instance, &mut self.ring, &steps))
+            .await
+        {
+            Ok(()) => {
+                self.instruments.recorded(steps.len());
+                self.is_failing = false;
+                true
+            }
+            Err(error) => self.keep(steps, &error),
+        }
+    }
+
+    /// Keeps steps that were not written, unless they never will be.
+    fn keep(&mut self, steps: Vec<FlowStep>, error: &sqlx::Error) -> bool {
+        let is_theirs = matches!(pg::classify(error), ErrorClass::Data);
+        if !self.is_failing || is_theirs {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, steps = steps.len(), "steps of flows not written");
+        }
+        if is_theirs {
+            self.store.steps.lose(steps.len());
+        } else {
+            self.is_failing = true;
+            self.store.steps.put_back(steps);
+        }
+        is_theirs
+    }
+}
+
+async fn write(
+    pool: &PgPool,
+    instance: &str,
+    ring: &mut Ring,
+    steps: &[FlowStep],
+) -> sqlx::Result<()> {
+    let slot = ring.slot(pool).await?;
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let rows = Rows::of(steps);
+    sqlx::query(
+        "insert into flow_step (slot, correlation_id, instance, keys, steps)
+         select $1, id, $2, string_to_array(keys, E'\\n'), steps
+         from unnest($3::text[], $4::text[], $5::text[]) flow (id, keys, steps)",
+    )
+    .bind(slot)
+    .bind(instance)
+    .bind(&rows.correlation_ids)
+    .bind(&rows.keys)
+    .bind(&rows.steps)
+    .execute(pool)
+    .await
+    .map(drop)
+}

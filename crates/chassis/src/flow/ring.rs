@@ -1,0 +1,95 @@
+use std::time::{Duration, Instant};
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+/// Number of slots, as in the migration.
+const SLOTS: i16 = 8;
+/// How long a slot is written, so that with the others a step is kept for 21 to 24 hours.
+const WRITTEN_FOR: &str = "3 hours";
+/// When a slot was opened so long ago, all of it is too old. Needed where nothing ran meanwhile.
+const TOO_OLD: &str = "27 hours";
+/// How often it is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The slots of the table, of which one is written.
+pub(super) struct Ring {
+    /// Size of a slot with its index, in bytes, at which the next one is written.
+    slot_bytes: i64,
+    slot: Option<i16>,
+    next_look: Instant,
+}
+
+impl Ring {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        let slot_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX) / i64::from(SLOTS);
+        Self { slot_bytes, slot: None, next_look: Instant::now() }
+    }
+
+    /// Returns whether it is time to look after the slots, also if nothing is to be written.
+    pub(super) fn is_due(&self) -> bool {
+        Instant::now() >= self.next_look
+    }
+
+    /// Returns the slot to write. Truncates the oldest and returns that, if the current one is old or full enough.
+    pub(super) async fn slot(&mut self, pool: &PgPool) -> sqlx::Result<i16> {
+        if let Some(slot) = self.slot.filter(|_| !self.is_due()) {
+            return Ok(slot);
+        }
+        let current = current(&mut *pool.acquire().await?, self.slot_bytes).await?;
+        let slot = if current.is_to_turn { self.turn(pool).await? } else { current.slot };
+        self.slot = Some(slot);
+        self.next_look = Instant::now() + LOOK_EVERY;
+        Ok(slot)
+    }
+
+    /// Opens the next slot, unless another instance has meanwhile.
+    async fn turn(&self, pool: &PgPool) -> sqlx::Result<i16> {
+        let mut tx = pool.begin().await?;
+        sqlx::query("select from flow_step_slot order by slot for update")
+            .execute(&mut *tx)
+            .await?;
+        let current = current(&mut tx, self.slot_bytes).await?;
+        if !current.is_to_turn {
+            return Ok(current.slot);
+        }
+        let next = (current.slot + 1) % SLOTS;
+        for slot in (0..SLOTS).filter(|slot| *slot == next || current.too_old.contains(slot)) {
+            let truncate = format!("truncate flow_step_{slot}");
+            sqlx::query(AssertSqlSafe(truncate)).persistent(false).execute(&mut *tx).await?;
+        }
+        sqlx::query(
+            "update flow_step_slot set opened_at = case when slot = $1 then clock_timestamp() end
+             where slot = $1 or slot = any($2)",
+        )
+        .bind(next)
+        .bind(&current.too_old)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(next)
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Current {
+    slot: i16,
+    /// It was written for long enough, or is full.
+    is_to_turn: bool,
+    /// Others that hold nothing but what is too old.
+    too_old: Vec<i16>,
+}
+
+async fn current(connection: &mut PgConnection, slot_bytes: i64) -> sqlx::Result<Current> {
+    sqlx::query_as(
+        "select slot, opened_at < clock_timestamp() - $2::interval
+                 or pg_total_relation_size(format('flow_step_%s', slot)::regclass) > $1 as is_to_turn,
+             array(select slot from flow_step_slot other
+                   where other.slot <> it.slot and other.opened_at < clock_timestamp() - $3::interval) as too_old
+         from flow_step_slot it where opened_at is not null order by opened_at desc limit 1",
+    )
+    .bind(slot_bytes)
+    .bind(WRITTEN_FOR)
+    .bind(TOO_OLD)
+    .fetch_one(connection)
+    .await
+}

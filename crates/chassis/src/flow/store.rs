@@ -1,0 +1,176 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, PgPool};
+use telemetry::FlowSteps;
+use tokio::sync::Mutex;
+
+use super::rows::key;
+use super::timestamp::rfc3339_of_micros;
+
+/// How many flows one id may have.
+const MAX_FLOWS: i64 = 20;
+/// How many steps are shown: the oldest.
+const MAX_STEPS: usize = 2_000;
+/// How many rows an id is looked for in, where it is that of a busy subject.
+const SEARCHED: i64 = 5_000;
+/// Steps older than that may still be there, and are not shown.
+const KEPT: &str = "1 day";
+/// Number of partitions, as in the migration.
+const SLOTS: i16 = 8;
+
+/// Where the steps of a service are: in memory until they are written, then in its table. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowStore {
+    pub(crate) steps: FlowSteps,
+    /// Of its own, with commits that do not wait for the disk.
+    pub(super) pool: PgPool,
+    /// Which process.
+    pub(super) instance: Arc<str>,
+    /// Held while steps are on their way from memory to the table.
+    pub(super) writing: Arc<Mutex<()>>,
+}
+
+/// Flows that were found for an id.
+#[derive(Debug, Default)]
+pub(crate) struct FoundFlows {
+    /// The last written first.
+    pub(crate) correlation_ids: Vec<String>,
+    /// The oldest first.
+    pub(crate) steps: Vec<Map<String, Value>>,
+    /// There are more steps.
+    pub(crate) is_truncated: bool,
+}
+
+impl FoundFlows {
+    /// Returns the different values of a member of the steps, at most 200.
+    pub(crate) fn all(&self, member: &str) -> Vec<String> {
+        let values = self.steps.iter().filter_map(|step| step.get(member)?.as_str());
+        let values: BTreeSet<_> = values.collect();
+        values.into_iter().take(200).map(str::to_owned).collect()
+    }
+}
+
+impl FlowStore {
+    /// Creates the store of a process. `pool` is used by nothing else.
+    pub(crate) fn new(steps: FlowSteps, pool: PgPool) -> Self {
+        let instance = uuid::Uuid::now_v7().simple().to_string();
+        Self { steps, pool, instance: instance.into(), writing: Arc::default() }
+    }
+
+    /// Finds the flows that have the id, or steps with that event id or subject. Reads with `pool`.
+    pub(crate) async fn find(&self, pool: &PgPool, id: &str) -> sqlx::Result<FoundFlows> {
+        let correlation_ids: Vec<String> = sqlx::query_scalar(
+            "select correlation_id from (
+                 select correlation_id, at from flow_step
+                 where keys @> array[$1] and at > clock_timestamp() - $2::interval limit $3) found
+             group by 1 order by max(at) desc limit $4",
+        )
+        .bind(key(id))
+        .bind(KEPT)
+        .bind(SEARCHED)
+        .bind(MAX_FLOWS)
+        .fetch_all(pool)
+        .await?;
+        if correlation_ids.is_empty() {
+            return Ok(FoundFlows::default());
+        }
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "select correlation_id, instance, steps from flow_step
+             where keys && $1 and correlation_id = any($1) and at > clock_timestamp() - $2::interval
+             order by at limit $3",
+        )
+        .bind(&correlation_ids)
+        .bind(KEPT)
+        .bind(SEARCHED)
+        .fetch_all(pool)
+        .await?;
+        Ok(in_order(correlation_ids, &rows))
+    }
+
+    /// Erases the rows that name a text, in any case, and what waits to be written. What other instances have in memory is
+    /// not reached.
+    pub(crate) async fn erase(&self, text: &str) -> sqlx::Result<()> {
+        let _writing = self.writing.lock().await;
+        let escaped = Value::from(text).to_string();
+        let escaped = escaped.trim_matches('"').to_lowercase();
+        self.steps.retain(|step| !step.json.to_lowercase().contains(&escaped));
+        for slot in 0..SLOTS {
+            let delete = format!(
+                "delete from flow_step_{slot}
+                 where strpos(lower(steps), $1) > 0 or strpos(lower(correlation_id), lower($2)) > 0"
+            );
+            let delete = sqlx::query(AssertSqlSafe(delete)).persistent(false);
+            delete.bind(&escaped).bind(text).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+}
+
+fn in_order(correlation_ids: Vec<String>, rows: &[(String, String, String)]) -> FoundFlows {
+    let mut steps = Vec::new();
+    for (correlation_id, instance, stored) in rows {
+        let read = serde_json::from_str::<Vec<Map<String, Value>>>(&format!("[{stored}]"));
+        // Only what this program wrote is there; an unreadable row must not hide the others.
+        for mut step in read.unwrap_or_default() {
+            step.insert("correlation_id".to_owned(), correlation_id.as_str().into());
+            step.insert("instance".to_owned(), instance.as_str().into());
+            steps.push(step);
+        }
+    }
+    steps.sort_by_key(|step| step.get("at_us").and_then(Value::as_u64));
+    let is_truncated = steps.len() > MAX_STEPS;
+    steps.truncate(MAX_STEPS);
+    for step in &mut steps {
+        rename_time(step, "started_at");
+        for attempt in step.get_mut("attempts").and_then(Value::as_array_mut).into_iter().flatten()
+        {
+            if let Value::Object(attempt) = attempt {
+                rename_time(attempt, "at");
+            }
+        }
+    }
+    FoundFlows { correlation_ids, steps, is_truncated }
+}
+
+/// Replaces the member `at_us` by a time in RFC 3339, with microseconds.
+fn rename_time(object: &mut Map<String, Value>, name: &str) {
+    let Some(micros) = object.remove("at_us").and_then(|it| it.as_i64()) else { return };
+    if let Some(time) = rfc3339_of_micros(micros) {
+        object.insert(name.to_owned(), time.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_shown_in_the_order_of_their_begin() {
+        let row = |steps: &str| ("flow".to_owned(), "one".to_owned(), steps.to_owned());
+        let rows = [
+            row(r#"{"kind":"publish","at_us":1764120600123450,"duration_us":7}"#),
+            row(
+                r#"{"kind":"request","at_us":1764120600000000,"attempts":[{"attempt":1,"at_us":1}]}"#,
+            ),
+        ];
+        let found = in_order(vec!["flow".to_owned()], &rows);
+        let kinds: Vec<_> = found.steps.iter().map(|step| &step["kind"]).collect();
+        assert_eq!(kinds, ["request", "publish"]);
+        assert_eq!(found.steps[0]["started_at"], "2025-11-26T01:30:00.000000Z");
+        assert_eq!(found.steps[0]["attempts"][0]["at"], "1970-01-01T00:00:00.000001Z");
+        assert_eq!(found.steps[1]["started_at"], "2025-11-26T01:30:00.123450Z");
+        assert_eq!(found.steps[1]["correlation_id"], "flow");
+        assert_eq!(found.steps[1].get("at_us"), None);
+    }
+
+    #[test]
+    fn a_flow_of_too_many_steps_is_cut_at_its_end() {
+        let steps = (0..=MAX_STEPS).map(|n| format!(r#"{{"at_us":{n}}}"#));
+        let rows = [("f".to_owned(), "i".to_owned(), steps.collect::<Vec<_>>().join(","))];
+        let found = in_order(Vec::new(), &rows);
+        assert_eq!((found.steps.len(), found.is_truncated), (MAX_STEPS, true));
+        assert_eq!(found.steps[0]["started_at"], "1970-01-01T00:00:00.000000Z");
+    }
+}

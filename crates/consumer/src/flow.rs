@@ -1,0 +1,199 @@
+//! What a flow has left in the tables of its subscriptions.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Maximum numbers of rows.
+const MAX_LETTERS: i64 = 100;
+const MAX_REPLAYS: i64 = 150;
+const MAX_PARKED: i64 = 50;
+/// Maximum number of pairs of subscription and source that the inbox is searched for.
+const MAX_SOURCES: i64 = 200;
+
+/// A dead letter of a flow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct FlowLetter {
+    /// Correlation id of its event.
+    #[serde(skip)]
+    pub correlation_id: Option<String>,
+    /// Id.
+    pub letter_id: Uuid,
+    /// The consumer group, without the prefix.
+    pub group: String,
+    /// Id of its event. `None`, as with the following: it can't be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// Type of its event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// See [`LetterStatus`](crate::LetterStatus).
+    pub status: String,
+    /// What its last replay came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// What its last failure says.
+    pub reason: String,
+    /// How often it failed, replays included.
+    pub failures: i32,
+    /// When it died, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+}
+
+/// A replay or a rehearsal of a dead letter of a flow.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct FlowReplay {
+    /// Id.
+    pub replay_id: Uuid,
+    /// The consumer group, without the prefix.
+    pub group: String,
+    /// `queued`, `running`, `paused`, `cancelled` or `done`.
+    pub status: String,
+    /// It only finds out what would happen.
+    pub rehearsal: bool,
+    /// Name of the operator.
+    pub by: String,
+    /// The reason that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When it was requested, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// Id of the letter.
+    pub letter_id: Uuid,
+    /// What the letter came to in it. `None`: nothing yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+}
+
+/// A message of a flow that failed and is to be attempted again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct ParkedMessage {
+    /// Correlation id of its event.
+    #[serde(skip)]
+    pub correlation_id: Option<String>,
+    /// The consumer group, without the prefix.
+    pub group: String,
+    /// Topic: name on the cluster.
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// Id of its event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    /// How many attempts failed.
+    pub failures: i32,
+    /// When the last of them did, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// What it failed with. `None`: it is not known that an attempt ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// An event that a subscription has dealt with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct InboxEntry {
+    /// The consumer group, without the prefix.
+    pub group: String,
+    /// Id of the event.
+    pub event_id: String,
+    /// When its effect was committed, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub received_at: OffsetDateTime,
+}
+
+/// Returns the dead letters of flows, and those whose event or subject has the id, the oldest first: 100 at most.
+pub async fn flow_letters(
+    pool: &PgPool,
+    id: &str,
+    correlation_ids: &[String],
+) -> sqlx::Result<Vec<FlowLetter>> {
+    sqlx::query_as(
+        r#"with found as materialized (
+               select seq from dead_letter where correlation_id = any($2) or event_id = $1 or subject = $1
+           )
+           select correlation_id, id as letter_id, subscription as "group", event_id, event_type, status, outcome,
+               reason, jsonb_array_length(attempts) as failures, died_at as since
+           from found join dead_letter using (seq) order by seq limit $3"#,
+    )
+    .bind(id)
+    .bind(correlation_ids)
+    .bind(MAX_LETTERS)
+    .fetch_all(pool)
+    .await
+}
+
+/// Returns the replays and rehearsals that letters were part of, the oldest first: 150 at most.
+pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<FlowReplay>> {
+    if letters.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(
+        r#"select it.id as replay_id, it.subscription as "group", it.status, it.rehearsal, it.requested_by as by, it.why,
+               it.requested_at as since, letter.id as letter_id, item.outcome
+           from dead_letter letter
+               join dead_letter_replay_item item on item.letter = letter.seq
+               join dead_letter_replay it on it.id = item.replay
+           where letter.id = any($1) order by it.id, letter.seq limit $2"#,
+    )
+    .bind(letters)
+    .bind(MAX_REPLAYS)
+    .fetch_all(pool)
+    .await
+}
+
+/// Returns the messages of flows that failed and are to be attempted again, and those whose event or subject has the id: 50
+/// at most.
+pub async fn flow_parked(
+    pool: &PgPool,
+    id: &str,
+    correlation_ids: &[String],
+) -> sqlx::Result<Vec<ParkedMessage>> {
+    sqlx::query_as(
+        r#"select correlation_id, subscription as "group", topic, partition, "offset", event_id, attempts as failures,
+               last_at as since, reason as error
+           from attempt where correlation_id = any($2) or event_id = $1 or subject = $1
+           order by last_at limit $3"#,
+    )
+    .bind(id)
+    .bind(correlation_ids)
+    .bind(MAX_PARKED)
+    .fetch_all(pool)
+    .await
+}
+
+/// Returns which subscriptions have dealt with which of these events, whoever published them.
+///
+/// The inbox is indexed by subscription, source and event. This steps from source to source, of which there are few, so that
+/// it is as fast with ten million rows as with none.
+pub async fn inbox_entries(pool: &PgPool, event_ids: &[String]) -> sqlx::Result<Vec<InboxEntry>> {
+    if event_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(
+        r#"with recursive origin as (
+               (select subscription, source from inbox order by subscription, source limit 1)
+               union all
+               select next.subscription, next.source from origin cross join lateral (
+                   select subscription, source from inbox
+                   where (inbox.subscription, inbox.source) > (origin.subscription, origin.source)
+                   order by subscription, source limit 1) next
+           ), known as materialized (select * from origin limit $2)
+           select subscription as "group", event_id, received_at
+           from known cross join unnest($1::text[]) asked (event_id) join inbox using (subscription, source, event_id)
+           order by received_at"#,
+    )
+    .bind(event_ids)
+    .bind(MAX_SOURCES)
+    .fetch_all(pool)
+    .await
+}

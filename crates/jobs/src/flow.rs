@@ -1,0 +1,74 @@
+//! Jobs that a flow waits for.
+
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::records::State;
+
+/// Maximum number of jobs.
+const MAX_JOBS: i64 = 100;
+/// How many jobs are searched for a correlation id, which has no index: it would cost every job, to be used in the night.
+const SEARCHED: i64 = 20_000;
+
+/// A job of a flow that waits, runs or has failed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
+#[non_exhaustive]
+pub struct FlowJob {
+    /// Correlation id.
+    #[serde(skip)]
+    pub correlation_id: Option<String>,
+    /// Id.
+    pub job_id: Uuid,
+    /// Kind.
+    pub job_kind: String,
+    /// What it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Where it stands.
+    pub state: State,
+    /// How many attempts it had, with the one that runs.
+    pub attempts: i32,
+    /// When it is due, UTC. If it runs, when its lease is over; if it has failed, when it did.
+    #[serde(with = "time::serde::rfc3339")]
+    pub due_at: OffsetDateTime,
+    /// When it was enqueued, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// What its last attempt failed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Returns the jobs of flows and those about the id, the oldest first: 100 at most. `subjects` are subjects of the flows,
+/// whose jobs the index finds. Jobs about anything else are found among the newest 20,000 only.
+pub async fn of_flow(
+    pool: &PgPool,
+    id: &str,
+    correlation_ids: &[String],
+    subjects: &[String],
+) -> sqlx::Result<Vec<FlowJob>> {
+    sqlx::query_as(
+        "with found as materialized (
+             select id from job where subject = $1
+             union
+             select id from job where subject = any($3) and correlation_id = any($2)
+             union
+             select id from (select id, correlation_id from job order by id desc limit $4) newest
+             where correlation_id = any($2)
+         )
+         select correlation_id, id as job_id, kind as job_kind, subject, attempts, run_at as due_at, created_at as since,
+             errors -> -1 ->> 'error' as error,
+             case when failed_at is not null then 'failed' when worker is not null then 'running' else 'waiting' end
+                 as state
+         from found join job using (id) order by id limit $5",
+    )
+    .bind(id)
+    .bind(correlation_ids)
+    .bind(subjects)
+    .bind(SEARCHED)
+    .bind(MAX_JOBS)
+    .fetch_all(pool)
+    .await
+}
