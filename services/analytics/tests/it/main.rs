@@ -4,6 +4,7 @@
 
 mod api;
 mod basket;
+mod flow;
 mod history;
 mod house;
 mod life;

@@ -6,6 +6,7 @@ mod api;
 mod consuming;
 mod database;
 mod direct;
+mod flow;
 mod house;
 mod killed;
 mod letters;

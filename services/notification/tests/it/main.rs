@@ -4,6 +4,7 @@
 
 mod acknowledgements;
 mod api;
+mod flow;
 mod house;
 mod sending;
 mod sink;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use chassis::RunningService;
 use order::Config;
@@ -7,7 +8,15 @@ use sandbox::testing::TestSpace;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use sqlx::types::Json;
+use telemetry::{LogFormat, Tracing};
 use tokio::runtime::{Builder, Runtime};
+
+/// The subscriber of this process, for tests that look at traces or flows.
+pub(crate) fn traced() {
+    static TRACING: LazyLock<Tracing> =
+        LazyLock::new(|| telemetry::init("order", LogFormat::Silent).unwrap());
+    LazyLock::force(&TRACING);
+}
 
 /// Nothing listens there.
 const NO_KAFKA: &str = "127.0.0.1:1";
@@ -83,6 +92,14 @@ impl App {
             url: format!("http://{}", running.http),
             running: Some((runtime, running)),
         }
+    }
+
+    /// What the admin port answers.
+    pub(crate) async fn admin(&self, path: &str) -> Value {
+        let (_, running) = self.running.as_ref().unwrap();
+        let answer = self.client.get(format!("http://{}{path}", running.admin)).answer().await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
     }
 
     /// A request of the tenant `acme`.

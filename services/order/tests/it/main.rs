@@ -8,6 +8,7 @@ mod complete;
 mod database;
 mod deferred;
 mod direct;
+mod flow;
 mod idempotency;
 mod neighbour;
 mod outbox;

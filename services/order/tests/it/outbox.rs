@@ -4,13 +4,12 @@ use envelope::{CorrelationId, Envelope, Event};
 use events::{OrderCompleted, OrderCreated, OrderUpdated};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::json;
-use telemetry::LogFormat;
 
-use crate::app::{App, Ask, Rows, an_order, an_order_with};
+use crate::app::{App, Ask, Rows, an_order, an_order_with, traced};
 
 #[tokio::test]
 async fn what_is_said_fits_its_schema_and_tells_of_its_flow() {
-    let _tracing = telemetry::init("order", LogFormat::Text).unwrap();
+    traced();
     let app = App::start().await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let in_flow = |request: reqwest::RequestBuilder, flow: &str| {
