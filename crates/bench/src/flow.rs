@@ -93,19 +93,29 @@ struct Placed {
     id: Uuid,
 }
 
+/// Places orders at a steady rate, which can be more than the service takes. Returns how many.
+pub(crate) async fn place_at(port: u16, rate: u32, seconds: u64) -> Fallible<usize> {
+    // As many connections as the rate needs if a response takes 32 ms.
+    Ok(placed(port, rate, 32, seconds).await?.0.len())
+}
+
 /// Places orders at a steady rate.
 async fn place(port: u16, seconds: u64) -> Fallible<Orders> {
-    let step = Duration::from_secs(1) / ORDERS_PER_SECOND;
+    placed(port, ORDERS_PER_SECOND, CONNECTIONS, seconds).await
+}
+
+async fn placed(port: u16, rate: u32, connections: u32, seconds: u64) -> Fallible<Orders> {
+    let step = Duration::from_secs(1) / rate;
     let begin = TokioInstant::now() + step;
-    let each = u32::try_from(seconds)? * ORDERS_PER_SECOND / CONNECTIONS;
+    let each = u32::try_from(seconds)? * rate / connections;
     let mut placing = JoinSet::new();
-    for connection in 0..CONNECTIONS {
+    for connection in 0..connections {
         placing.spawn(async move {
             let mut client = Client::connect(port).await?;
             let request = order_request();
             let mut placed = Vec::new();
             for turn in 0..each {
-                sleep_until(begin + step * (turn * CONNECTIONS + connection)).await;
+                sleep_until(begin + step * (turn * connections + connection)).await;
                 let (status, body) = client.send(&request).await?;
                 let at = SystemTime::now();
                 if status != 201 {

@@ -5,6 +5,7 @@ mod client;
 mod consumer;
 mod deferred;
 mod flow;
+mod flow_steps;
 mod jobs;
 mod load;
 mod orders;
@@ -35,6 +36,7 @@ enum Name {
     Relay,
     Flow,
     Orders,
+    FlowSteps,
     DeadConsumer,
     Deferred,
     Jobs,
@@ -132,6 +134,7 @@ async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
         Name::Relay => relay::measure(bench, size, report).await,
         Name::Flow => flow::measure(bench, size, report).await,
         Name::Orders => orders::measure(bench, size, report).await,
+        Name::FlowSteps => flow_steps::measure(bench, size, report).await,
         Name::DeadConsumer => flow::with_one_dead(bench, size, report).await,
         Name::Deferred => deferred::measure(size, report).await,
         Name::Jobs => jobs::measure(bench, size, report).await,

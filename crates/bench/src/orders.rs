@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use envelope::Event;
 use events::{OrderCompleted, OrderCreated, OrderStatus};
 use outbox::{Columns, Prepared};
+use playground::Instance;
 use sqlx::PgPool;
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -24,12 +25,10 @@ const PREFIX: &str = "orders-";
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
-    let (ours, theirs) =
-        (bench.database("orders_http").await?, bench.database("orders_pgbench").await?);
+    let theirs = bench.database("orders_pgbench").await?;
     // Started only to make the same tables for pgbench: its relay must not publish what that writes.
     bench.service("order", &theirs, PREFIX).await?.terminate().await;
-    let mut order = bench.service("order", &ours, PREFIX).await?;
-    let http = Http { bench, port: order.http, pool: servers::pool(&ours).await? };
+    let mut http = Http::start(bench, "orders_http", PREFIX, "on").await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
     let seconds = size.seconds(SECONDS);
     http.run(1).await?; // The first requests connect and prepare.
@@ -44,28 +43,42 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         report.round("orders", round, size.rounds, &said);
         rounds.push(Round { ours, theirs });
     }
-    order.terminate().await;
+    http.service.terminate().await;
     Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
 }
 
 /// The service.
-struct Http<'a> {
+pub(crate) struct Http<'a> {
     bench: &'a Bench,
-    port: u16,
+    prefix: &'static str,
+    pub(crate) service: Instance,
     pool: PgPool,
 }
 
-impl Http<'_> {
+impl<'a> Http<'a> {
+    /// Starts it with a database and topics of its own.
+    pub(crate) async fn start(
+        bench: &'a Bench,
+        database: &str,
+        prefix: &'static str,
+        flow_steps: &str,
+    ) -> Fallible<Self> {
+        let url = bench.database(database).await?;
+        let steps = [("FLOW_STEPS", flow_steps)];
+        let service = bench.service_with("order", &url, prefix, &steps).await?;
+        Ok(Self { bench, prefix, service, pool: servers::pool(&url).await? })
+    }
+
     /// Orders per second accepted, and the same until all were published as well.
-    async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
+    pub(crate) async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
         clear(&self.pool).await?;
-        let settings = self.bench.settings(PREFIX);
+        let settings = self.bench.settings(self.prefix);
         let before = load::records(&settings, OrderCompleted::TYPE)?;
         let began = Instant::now();
         let until = began + Duration::from_secs(seconds);
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
-            clients.spawn(post_until(self.port, until));
+            clients.spawn(post_until(self.service.http, until));
         }
         let mut accepted = 0;
         while let Some(posted) = clients.join_next().await {

@@ -60,7 +60,19 @@ impl Bench {
 
     /// Starts a service with this prefix, as in production but for its log level, and waits until it is ready.
     pub(crate) async fn service(&self, name: &str, url: &str, prefix: &str) -> Fallible<Instance> {
+        self.service_with(name, url, prefix, &[]).await
+    }
+
+    /// Does the same with further settings.
+    pub(crate) async fn service_with(
+        &self,
+        name: &str,
+        url: &str,
+        prefix: &str,
+        settings: &[(&str, &str)],
+    ) -> Fallible<Instance> {
         let launch = Launch::new(name).database_url(url).setting("KAFKA_TOPIC_PREFIX", prefix);
+        let launch = settings.iter().fold(launch, |all, (name, value)| all.setting(*name, *value));
         Ok(self.system.launcher.start(launch).await?)
     }
 }

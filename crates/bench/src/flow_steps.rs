@@ -1,0 +1,146 @@
+//! What steps of flows cost, with `FLOW_STEPS=on` beside `off`, and how many are lost.
+
+use std::time::{Duration, Instant};
+
+use envelope::{Event, NewEvent};
+use events::OrderCompleted;
+use playground::Instance;
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use crate::orders::Http;
+use crate::report::{Report, Round, Row, count};
+use crate::servers::{self, Bench};
+use crate::{Fallible, Size, flow, load};
+
+const SECONDS: u64 = 5;
+/// Events of a backlog.
+const BACKLOG: usize = 20_000;
+/// How many partitions they are in.
+const PARTITIONS: i32 = 8;
+const STEADY: u32 = 1_000;
+const STEADY_SECONDS: u64 = 10;
+/// One side may take so long.
+const LIMIT: Duration = Duration::from_mins(2);
+/// Longer than steps wait to be written.
+const WRITTEN: Duration = Duration::from_secs(2);
+
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
+    let backlog = backlogs(bench, size, report).await?;
+    let on = Http::start(bench, "steps_on", "steps-on-", "on").await?;
+    let mut off = Http::start(bench, "steps_off", "steps-off-", "off").await?;
+    for service in [&on, &off] {
+        service.run(1).await?; // The first requests connect and prepare.
+    }
+    let seconds = size.seconds(SECONDS);
+    let mut orders = Vec::new();
+    for round in 1..=size.rounds {
+        // Each side is first in every other round, since what the one leaves behind slows the other.
+        let (ours, theirs) = if round % 2 == 0 {
+            (on.run(seconds).await?.0, off.run(seconds).await?.0)
+        } else {
+            let theirs = off.run(seconds).await?.0;
+            (on.run(seconds).await?.0, theirs)
+        };
+        let (recorded, lost) = counted(&on.service).await;
+        let said = format!(
+            "{ours:.0} orders/s, off {theirs:.0}; so far {recorded:.0} steps written, {lost:.0} lost"
+        );
+        report.round("flow steps, orders", round, size.rounds, &said);
+        orders.push(Round { ours, theirs });
+    }
+    off.service.terminate().await;
+    let kept = kept(on, size, report).await?;
+    Ok(vec![
+        Row::rate("orders, flow steps on, over off", "orders/s", 0.9, orders),
+        Row::rate("backlog of billing, flow steps on, over off", "events/s", 0.9, backlog),
+        Row::rate("steps kept, 1,000 orders/s", "%", 0.99, kept),
+    ])
+}
+
+/// Which part of the steps is written at a steady rate.
+async fn kept(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
+    let mut kept = Vec::new();
+    for round in 1..=size.rounds {
+        sleep(WRITTEN).await;
+        let before = counted(&on.service).await;
+        let began = Instant::now();
+        let placed = flow::place_at(on.service.http, STEADY, size.seconds(STEADY_SECONDS)).await?;
+        let reached = count(placed) / began.elapsed().as_secs_f64();
+        sleep(WRITTEN).await;
+        let after = counted(&on.service).await;
+        let (recorded, lost) = (after.0 - before.0, after.1 - before.1);
+        let ours = 100.0 * recorded / (recorded + lost);
+        let said =
+            format!("{ours:.2} % of {:.0} steps kept, at {reached:.0} orders/s", recorded + lost);
+        report.round("flow steps kept", round, size.rounds, &said);
+        kept.push(Round { ours, theirs: 100.0 });
+    }
+    on.service.terminate().await;
+    Ok(kept)
+}
+
+/// How many steps were written and lost.
+async fn counted(service: &Instance) -> (f64, f64) {
+    let recorded = service.metric("flow_steps_recorded_total", "").await;
+    (recorded, service.metric("flow_steps_lost_total", "").await)
+}
+
+/// A backlog of completed orders that billing invoices.
+async fn backlogs(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Round>> {
+    let events = size.of(BACKLOG);
+    let mut rounds = Vec::new();
+    for round in 1..=size.rounds {
+        let sides = if round % 2 == 0 { ["on", "off"] } else { ["off", "on"] };
+        let mut rates = [0.0; 2];
+        for side in sides {
+            let rate = backlog(bench, &format!("steps_{side}_{round}"), side, events).await?;
+            rates[usize::from(side == "off")] = rate;
+        }
+        let [ours, theirs] = rates;
+        let said = format!("{ours:.0} events/s, off {theirs:.0}");
+        report.round("flow steps, backlog", round, size.rounds, &said);
+        rounds.push(Round { ours, theirs });
+    }
+    Ok(rounds)
+}
+
+/// Events per second. `name` keeps its topics and its database apart from the others'.
+async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> Fallible<f64> {
+    let prefix = format!("{name}-");
+    let settings = bench.settings(&prefix);
+    load::topic(&settings, PARTITIONS).await?;
+    let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
+    let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+    let topic = settings.prefixed(OrderCompleted::TYPE);
+    load::produce(&settings.producer().create()?, &topic, &encoded).await?;
+
+    let url = bench.database(name).await?;
+    let pool = servers::pool(&url).await?;
+    let steps = [("FLOW_STEPS", flow_steps)];
+    let mut billing = bench.service_with("billing", &url, &prefix, &steps).await?;
+    let rate = invoiced(&pool, events).await;
+    billing.terminate().await;
+    rate
+}
+
+/// Waits for all invoices. By the database's clock, so that joining the group is not measured.
+async fn invoiced(pool: &PgPool, events: usize) -> Fallible<f64> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let (invoices, seconds): (i64, Option<f64>) = sqlx::query_as(
+            "select count(*), extract(epoch from max(issued_at) - min(issued_at))::float8 from invoices",
+        )
+        .fetch_one(pool)
+        .await?;
+        match seconds {
+            Some(seconds) if usize::try_from(invoices)? == events => {
+                return Ok(count(events) / seconds);
+            }
+            _ if Instant::now() > deadline => {
+                return Err(format!("{invoices} invoices of {events} orders").into());
+            }
+            _ => sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
