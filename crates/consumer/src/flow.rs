@@ -90,7 +90,7 @@ pub struct ParkedMessage {
     pub event_id: Option<String>,
     /// How many attempts failed.
     pub failures: i32,
-    /// When the last of them did, UTC.
+    /// When the last one began or ended, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// What it failed with. `None`: it is not known that an attempt ended.
@@ -159,8 +159,8 @@ pub async fn flow_parked(
     correlation_ids: &[String],
 ) -> sqlx::Result<Vec<ParkedMessage>> {
     sqlx::query_as(
-        r#"select correlation_id, subscription as "group", topic, partition, "offset", event_id, attempts as failures,
-               last_at as since, reason as error
+        r#"select correlation_id, subscription as "group", topic, partition, "offset", event_id,
+               jsonb_array_length(failures) as failures, last_at as since, reason as error
            from attempt where correlation_id = any($2) or event_id = $1 or subject = $1
            order by last_at limit $3"#,
     )

@@ -22,6 +22,8 @@ const BATCH: usize = 4_000;
 const STATEMENT: Duration = Duration::from_secs(5);
 /// The wait before the next try if the database is unavailable.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// How often steps are pruned where none are recorded.
+const PRUNE_EVERY: Duration = Duration::from_mins(10);
 /// How long the last steps may take at shutdown.
 const LAST: Duration = Duration::from_secs(1);
 
@@ -44,8 +46,7 @@ impl Recorder {
     /// Writes steps until `shutdown`, and then what is left. To be ended when nothing makes steps any more.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         if !self.store.steps.is_on() {
-            // The counters show as long as it runs.
-            return shutdown.cancelled().await;
+            return self.only_prune(&shutdown).await;
         }
         while !shutdown.is_cancelled() {
             let began = Instant::now();
@@ -58,6 +59,20 @@ impl Recorder {
         let left = self.store.steps.waiting();
         if !written || left > 0 {
             tracing::warn!(left, "steps of flows were not written at shutdown");
+        }
+    }
+
+    /// Prunes what was recorded before steps were switched off. The counters show as long as this runs.
+    async fn only_prune(mut self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let pruned = pg::within(STATEMENT, self.ring.slot(&self.store.pool)).await;
+            if let Err(error) = pruned {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "steps of flows not pruned"
+                );
+            }
+            shutdown.run_until_cancelled(tokio::time::sleep(PRUNE_EVERY)).await;
         }
     }
 

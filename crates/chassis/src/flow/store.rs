@@ -94,15 +94,19 @@ impl FlowStore {
     pub(crate) async fn erase(&self, text: &str) -> sqlx::Result<()> {
         let _writing = self.writing.lock().await;
         let escaped = Value::from(text).to_string();
-        let escaped = escaped.trim_matches('"').to_lowercase();
-        self.steps.retain(|step| !step.json.to_lowercase().contains(&escaped));
+        let escaped = escaped.trim_matches('"');
+        let named = escaped.to_lowercase();
+        self.steps.retain(|step| {
+            let texts = [&step.json, &step.correlation_id];
+            !texts.iter().any(|it| it.to_lowercase().contains(&named))
+        });
         for slot in 0..SLOTS {
             let delete = format!(
                 "delete from flow_step_{slot}
-                 where strpos(lower(steps), $1) > 0 or strpos(lower(correlation_id), lower($2)) > 0"
+                 where strpos(lower(steps), lower($1)) > 0 or strpos(lower(correlation_id), lower($2)) > 0"
             );
             let delete = sqlx::query(AssertSqlSafe(delete)).persistent(false);
-            delete.bind(&escaped).bind(text).execute(&self.pool).await?;
+            delete.bind(escaped).bind(text).execute(&self.pool).await?;
         }
         Ok(())
     }

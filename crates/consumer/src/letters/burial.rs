@@ -173,8 +173,6 @@ fn log(taken: &Taken, LetterReason { reason, .. }: &LetterReason) {
     let span = Span::current();
     span.record("error.type", reason.exception.as_str());
     span.record("otel.status_code", "ERROR");
-    span.record("outcome", "dead-lettered");
-    span.record("error", reason.stacktrace.replace("\ncaused by: ", ": "));
     tracing::error!(
         reason = reason.message,
         topic = record.topic,
@@ -190,4 +188,7 @@ fn log(taken: &Taken, LetterReason { reason, .. }: &LetterReason) {
             .or_else(|| record.text_header("ce_tenantid")),
         "dead-lettered message"
     );
+    // After the line, which would show both again.
+    span.record("outcome", "dead-lettered");
+    span.record("error", reason.stacktrace.replace("\ncaused by: ", ": "));
 }
