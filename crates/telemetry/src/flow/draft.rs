@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use super::steps::{Buffer, FlowStep};
+use crate::error_chain;
 
 /// How much of a text is kept, in bytes, and how much of a chain of causes.
 const MAX_TEXT: usize = 512;
@@ -196,18 +197,8 @@ fn micros_since_1970(time: SystemTime) -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Returns the errors of a chain in one text, each cause behind a colon.
 fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut chain = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source
-        && chain.len() < MAX_ERROR
-    {
-        let _ = write!(chain, ": {cause}");
-        source = cause.source();
-    }
-    chain.truncate(chain.floor_char_boundary(MAX_ERROR));
-    chain
+    cut(&error_chain(error), MAX_ERROR).to_owned()
 }
 
 pub(super) fn cut(text: &str, limit: usize) -> &str {
