@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{dlq, error::Failure, subscriptions};
+use crate::{dlq, error::Failure, show_flow, subscriptions};
 
 /// Operate a system of Orderflow services.
 #[derive(Parser)]
@@ -12,6 +12,8 @@ use crate::{dlq, error::Failure, subscriptions};
 enum Command {
     /// Dead letters: list, show, rehearse, replay, edit, discard and restore them
     Dlq(Box<dlq::Arguments>),
+    /// Show what became of one order, across services, and what it waits for
+    Flow(Box<show_flow::Arguments>),
     /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
     Subscriptions(subscriptions::Arguments),
 }
@@ -31,6 +33,7 @@ pub fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match command {
             Command::Dlq(arguments) => dlq::run(*arguments).await,
+            Command::Flow(arguments) => show_flow::run(*arguments).await,
             Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
         }
     });

@@ -92,7 +92,7 @@ async fn list(services: &Services) -> Result<u8, Failure> {
 }
 
 fn show(out: &mut impl Write, subscription: &Subscription) -> Result<(), Error> {
-    let Subscription { group, state, instances } = subscription;
+    let Subscription { group, state, instances, .. } = subscription;
     writeln!(out, "{group}: {state}")?;
     for instance in instances {
         let id = instance.id.get(..8).unwrap_or(&instance.id);

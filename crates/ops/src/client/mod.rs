@@ -2,6 +2,7 @@
 
 mod answer;
 mod filter;
+mod flows;
 mod letters;
 mod listing;
 mod replays;
@@ -9,6 +10,7 @@ mod subscriptions;
 
 pub(crate) use answer::Answer;
 pub(crate) use filter::{Filter, Selection, Status};
+pub(crate) use flows::{EVENTS, FlowPart, InboxRow, Open, Step};
 pub(crate) use letters::{Attempt, Bytes, Letter, LetterGroup, Summary};
 pub(crate) use listing::{Listed, Listing, Merged, Order};
 pub(crate) use replays::{NewReplay, Outcomes, Replay, ReplayDetails, ReplayedLetter};

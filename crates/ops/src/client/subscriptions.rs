@@ -14,6 +14,9 @@ pub(crate) struct Subscription {
     /// Of the instance that answered.
     pub(crate) state: String,
     pub(crate) instances: Vec<Instance>,
+    /// The types that it handles.
+    #[serde(default)]
+    pub(crate) event_types: Vec<String>,
 }
 
 /// An instance of a subscription.

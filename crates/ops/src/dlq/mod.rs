@@ -16,7 +16,7 @@ mod report;
 mod show;
 mod topic;
 mod watch;
-mod words;
+pub(crate) mod words;
 
 use clap::{Args, Subcommand};
 

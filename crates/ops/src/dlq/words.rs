@@ -4,7 +4,7 @@ use crate::client::Outcomes;
 use crate::plain::plain;
 
 /// Returns the outcome of one letter.
-pub(super) fn outcome(outcome: Option<&str>, reason: Option<&str>, rehearsal: bool) -> String {
+pub(crate) fn outcome(outcome: Option<&str>, reason: Option<&str>, rehearsal: bool) -> String {
     let because = reason.map(|reason| format!(": {}", plain(reason))).unwrap_or_default();
     match (outcome, rehearsal) {
         (None, _) => "not settled yet".into(),

@@ -1,0 +1,180 @@
+//! Finds what caused each thing: by the event first, then by trace and time.
+//!
+//! Spans carry no ids of their causes that reach every step, so that a job or an event is put under the step of its
+//! service and trace in which it began, or after which it began soonest.
+
+use super::entry::{Period, Recorded, What};
+use super::sorting::Sorting;
+use super::time::At;
+use crate::client::Step;
+
+/// How much later than its effect a cause of the same trace may begin, in microseconds: an event's row is dated by the
+/// database's clock.
+const TOLERATED: i64 = 1_000_000;
+
+/// A step that can be a cause.
+struct Cause {
+    entry: usize,
+    service: String,
+    trace_id: Option<String>,
+    correlation_id: Option<String>,
+    kind: String,
+    period: Period,
+}
+
+/// What is known of an effect.
+struct Effect<'a> {
+    service: &'a str,
+    step: Option<&'a Step>,
+    at: At,
+}
+
+/// Links every thing to its cause, if that can be told.
+pub(crate) fn link(sorting: &mut Sorting) {
+    let causes = causes(sorting);
+    for entry in 0..sorting.entries.len() {
+        if let Some(parent) = parent(sorting, &causes, entry)
+            && !is_under(sorting, parent, entry)
+        {
+            sorting.entries[entry].parent = Some(parent);
+        }
+    }
+}
+
+/// Adds the events that were consumed, and of whose publication nothing is known. Those that came with a request need none.
+pub(crate) fn add_unpublished(sorting: &mut Sorting) {
+    let requests = causes(sorting);
+    let consumed = sorting.entries.iter().filter_map(|entry| {
+        let What::Delivery(delivery) = &entry.what else { return None };
+        let id = delivery.event_id.clone()?;
+        let came_with = came_with(&requests, entry.service.as_deref()?, &delivery.steps);
+        came_with.is_none().then(|| (id, delivery.event_type.clone()))
+    });
+    for (id, event_type) in consumed.collect::<Vec<_>>() {
+        let event = sorting.event_of(&id, None);
+        event.event_type = event.event_type.take().or(event_type);
+    }
+}
+
+fn causes(sorting: &Sorting) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for (at, entry) in sorting.entries.iter().enumerate() {
+        let Some(service) = &entry.service else { continue };
+        if matches!(entry.what, What::Event(_)) {
+            continue;
+        }
+        for it in entry.what.steps() {
+            let Some(period) = it.period else { continue };
+            causes.push(Cause {
+                entry: at,
+                service: service.clone(),
+                trace_id: it.step.trace_id.clone(),
+                correlation_id: it.step.correlation_id.clone(),
+                kind: it.step.kind.clone(),
+                period,
+            });
+        }
+    }
+    causes
+}
+
+fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
+    let entry = &sorting.entries[at];
+    let service = entry.service.as_deref();
+    match &entry.what {
+        What::Delivery(it) => {
+            let event = it.event_id.as_ref().and_then(|id| sorting.event(id));
+            event.or_else(|| came_with(causes, service?, &it.steps))
+        }
+        What::Letter(row) => {
+            sorting.delivery(row.open.event_id.as_deref()?, row.open.group.as_deref()?)
+        }
+        What::Replay(replay) => {
+            let of_row = replay.row.as_ref().map(|it| (&it.open.letter_id, &it.open.group));
+            let of_step = replay.steps.first().map(|it| (&it.step.letter_id, &it.step.group));
+            let letter = [of_row, of_step].into_iter().flatten().find_map(|(id, _)| id.as_deref());
+            let group = [of_row, of_step].into_iter().flatten().find_map(|(_, it)| it.as_deref());
+            let (found, event) =
+                letter.map_or((None, None), |letter| sorting.letter(service, letter));
+            let event = event.or_else(|| replay.steps.first()?.step.event_id.as_deref());
+            found.or_else(|| sorting.delivery(event?, group?))
+        }
+        What::Step(it) if it.step.kind == "request" => calling(causes, service?, it),
+        what => {
+            let effect = Effect {
+                service: service?,
+                step: what.steps().first().map(|it| &*it.step),
+                at: what.start()?,
+            };
+            effect.cause(causes, at)
+        }
+    }
+}
+
+/// Returns the request with which an event came to the direct feed: it has no place in Kafka.
+fn came_with(causes: &[Cause], service: &str, steps: &[Recorded]) -> Option<usize> {
+    let step = steps.iter().find(|it| it.step.offset.is_none())?;
+    let start = step.period?.start;
+    let found = causes.iter().find(|cause| {
+        let is_there = cause.service == service && cause.kind == "request";
+        is_there && is_same(&cause.trace_id, &step.step.trace_id) && cause.distance(start) == 0
+    });
+    found.map(|cause| cause.entry)
+}
+
+/// Returns the step of another service that waited for a request.
+fn calling(causes: &[Cause], service: &str, request: &Recorded) -> Option<usize> {
+    let start = request.period?.start;
+    let calls = causes.iter().filter(|cause| {
+        cause.service != service
+            && is_same(&cause.trace_id, &request.step.trace_id)
+            && cause.distance(start) == 0
+    });
+    calls.max_by_key(|cause| cause.period.start).map(|cause| cause.entry)
+}
+
+impl Effect<'_> {
+    /// Returns the cause of the same trace, else that of the same flow, in the same service: the one that was under way, else
+    /// the one that ended last before.
+    fn cause(&self, causes: &[Cause], itself: usize) -> Option<usize> {
+        let is_deferred = self.step.is_some_and(|it| it.kind == "deferred");
+        let there = causes.iter().filter(|cause| {
+            let can_cause = cause.kind != "deferred" || !is_deferred;
+            cause.service == self.service && cause.entry != itself && can_cause
+        });
+        let nearest = |causes: &mut dyn Iterator<Item = &Cause>, tolerated: i64| {
+            let near = causes.filter(|cause| cause.period.start.since(self.at) <= tolerated);
+            let key = |it: &&Cause| (it.distance(self.at), std::cmp::Reverse(it.period.start));
+            near.min_by_key(key).map(|cause| cause.entry)
+        };
+        let Some(step) = self.step else {
+            return nearest(&mut { there }, 0);
+        };
+        let of_trace = there.clone().filter(|it| is_same(&it.trace_id, &step.trace_id));
+        let of_flow = there.filter(|it| is_same(&it.correlation_id, &step.correlation_id));
+        nearest(&mut { of_trace }, TOLERATED).or_else(|| nearest(&mut { of_flow }, 0))
+    }
+}
+
+impl Cause {
+    /// Returns 0 if it was under way at that time, else the microseconds between.
+    fn distance(&self, at: At) -> i64 {
+        at.since(self.period.end).max(self.period.start.since(at)).max(0)
+    }
+}
+
+fn is_same(one: &Option<String>, other: &Option<String>) -> bool {
+    one.is_some() && one == other
+}
+
+/// Returns `true` if the first is the second, or follows from it: what a service answers may go round in a circle.
+fn is_under(sorting: &Sorting, first: usize, second: usize) -> bool {
+    let mut at = Some(first);
+    while let Some(here) = at {
+        if here == second {
+            return true;
+        }
+        at = sorting.entries[here].parent;
+    }
+    false
+}

@@ -1,0 +1,155 @@
+//! Asks all services side by side, until nothing new comes to light.
+
+use std::collections::BTreeSet;
+
+use futures::future::join_all;
+
+use super::clock::Clock;
+use super::time::At;
+use crate::client::{Client, EVENTS, FlowPart, Subscription};
+use crate::error::{Error, root_cause};
+
+/// The most correlation ids of one order that are followed.
+const IDS: usize = 20;
+/// How often all services are asked at most. A round brings events to light that the inboxes are asked about in the next.
+const ROUNDS: usize = 4;
+
+/// What all services answered.
+pub(crate) struct Collected {
+    pub(crate) correlation_ids: Vec<String>,
+    pub(crate) services: Vec<Asked>,
+}
+
+/// What one service answered.
+pub(crate) struct Asked {
+    pub(crate) service: String,
+    pub(crate) parts: Vec<FlowPart>,
+    pub(crate) subscriptions: Vec<Subscription>,
+    /// Why it was not asked on: it can't be reached, for example.
+    pub(crate) error: Option<Error>,
+    /// Why its subscriptions are not known.
+    pub(crate) without_subscriptions: Option<String>,
+    pub(crate) clock: Clock,
+    client: Client,
+}
+
+/// Collects what is known of a correlation id, a subject or an event id.
+pub(crate) async fn collect(clients: &[Client], id: &str) -> Collected {
+    let mut services = join_all(clients.iter().map(|client| Asked::first(client, id))).await;
+    let correlation_ids = correlation_ids(&services);
+    let asked_for =
+        if correlation_ids.is_empty() { vec![id.to_owned()] } else { correlation_ids.clone() };
+    let (mut told, mut is_first) = (BTreeSet::new(), correlation_ids != [id]);
+    for _ in 1..ROUNDS {
+        let new: Vec<_> = event_ids(&services).difference(&told).cloned().collect();
+        if new.is_empty() && !is_first {
+            break;
+        }
+        let requests = requests(&asked_for, &new, is_first);
+        join_all(services.iter_mut().map(|service| service.again(&requests))).await;
+        told.extend(new);
+        is_first = false;
+    }
+    Collected { correlation_ids, services }
+}
+
+/// Returns an id and the events to ask about for each request: every id once in the first round, and every event once.
+fn requests(ids: &[String], events: &[String], every_id: bool) -> Vec<(String, Vec<String>)> {
+    let chunks: Vec<_> = events.chunks(EVENTS).collect();
+    let requests = chunks.len().max(if every_id { ids.len() } else { 1 });
+    let request = |at: usize| {
+        let id = ids[at.min(ids.len() - 1)].clone();
+        (id, chunks.get(at).map(|chunk| chunk.to_vec()).unwrap_or_default())
+    };
+    (0..requests).map(request).collect()
+}
+
+impl Asked {
+    async fn first(client: &Client, id: &str) -> Self {
+        let before = At::now();
+        let answered = async { (client.flow(id, &[]).await, At::now()) };
+        let ((part, after), subscriptions) = futures::join!(answered, client.subscriptions());
+        let mut asked = Self {
+            service: client.service.clone(),
+            parts: Vec::new(),
+            subscriptions: Vec::new(),
+            error: None,
+            without_subscriptions: None,
+            clock: Clock::default(),
+            client: client.clone(),
+        };
+        match subscriptions {
+            Ok(subscriptions) => asked.subscriptions = subscriptions,
+            Err(error) => asked.without_subscriptions = Some(in_one_line(&error)),
+        }
+        if let Ok(FlowPart { now, .. }) = &part
+            && let Some(theirs) = At::parse(now)
+        {
+            asked.clock = Clock::compare(before, theirs, after);
+        }
+        asked.add(part);
+        asked
+    }
+
+    /// Asks for more, unless the service has failed to answer.
+    async fn again(&mut self, requests: &[(String, Vec<String>)]) {
+        for (id, events) in requests {
+            if self.error.is_some() {
+                return;
+            }
+            let part = self.client.flow(id, events).await;
+            self.add(part);
+        }
+    }
+
+    fn add(&mut self, part: Result<FlowPart, Error>) {
+        match part {
+            Ok(part) => self.parts.push(part),
+            Err(error) => self.error = Some(error),
+        }
+    }
+}
+
+/// Returns an error with its last cause.
+pub(crate) fn in_one_line(error: &Error) -> String {
+    root_cause(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+fn correlation_ids(services: &[Asked]) -> Vec<String> {
+    let parts = services.iter().flat_map(|it| &it.parts);
+    let mut ids = Vec::new();
+    for id in parts.flat_map(|it| &it.correlation_ids) {
+        if ids.len() < IDS && !ids.contains(id) {
+            ids.push(id.clone());
+        }
+    }
+    ids
+}
+
+/// Returns the events that were met so far. A comma can't be asked about.
+fn event_ids(services: &[Asked]) -> BTreeSet<String> {
+    let parts = services.iter().flat_map(|it| &it.parts);
+    let of_part = |part: &FlowPart| {
+        let steps = part.steps.iter().filter_map(|it| it.event_id.clone());
+        let open = part.open.iter().filter_map(|it| it.event_id.clone());
+        steps.chain(open).filter(|id| !id.contains(',')).collect::<Vec<_>>()
+    };
+    parts.flat_map(of_part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_and_every_event_is_asked_about_once() {
+        let texts = |count: usize| (0..count).map(|it| it.to_string()).collect::<Vec<_>>();
+        let asked = requests(&texts(3), &texts(450), true);
+        let counts: Vec<_> = asked.iter().map(|(id, events)| (&**id, events.len())).collect();
+        assert_eq!(counts, [("0", 200), ("1", 200), ("2", 50)]);
+        let asked = requests(&texts(1), &texts(201), false);
+        assert_eq!(asked.iter().map(|(_, events)| events.len()).collect::<Vec<_>>(), [200, 1]);
+        assert_eq!(requests(&texts(3), &[], true).len(), 3);
+        assert_eq!(requests(&texts(3), &texts(1), false).len(), 1);
+    }
+}

@@ -1,0 +1,181 @@
+//! What a flow consists of: several steps and rows can be about the same thing, as the runs of a job are.
+
+use super::time::At;
+use crate::client::{Answer, InboxRow, Open, Step};
+
+/// A thing in a flow, and the thing that caused it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// `None` if it is not known which service published an event.
+    pub(crate) service: Option<String>,
+    pub(crate) what: What,
+    /// Index of the cause.
+    pub(crate) parent: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A request, a deferred task, or a kind that this version does not know.
+    Step(Recorded),
+    Event(Event),
+    Delivery(Delivery),
+    Letter(Held),
+    Replay(Replay),
+    Job(Job),
+    /// Something open of a kind that this version does not know.
+    Open(Held),
+}
+
+/// A step, with its times by one clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorded {
+    pub(crate) step: Answer<Step>,
+    pub(crate) period: Option<Period>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Period {
+    pub(crate) start: At,
+    pub(crate) end: At,
+}
+
+/// A row of something open, with its time by the same clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) open: Answer<Open>,
+    pub(crate) since: Option<At>,
+}
+
+/// An event, from its row in the outbox to its record in Kafka.
+#[derive(Debug, Default)]
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) event_type: Option<String>,
+    /// It waited in the outbox.
+    pub(crate) waits: Vec<Recorded>,
+    /// More than one if the relay was killed before it knew that Kafka has the record.
+    pub(crate) published: Vec<Recorded>,
+    /// Its row in the outbox, if it is not published yet.
+    pub(crate) outbox: Option<Held>,
+}
+
+/// An event in one consumer group.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub(crate) group: String,
+    pub(crate) event_id: Option<String>,
+    pub(crate) event_type: Option<String>,
+    pub(crate) steps: Vec<Recorded>,
+    /// Attempts are under way.
+    pub(crate) parked: Option<Held>,
+    pub(crate) inbox: Option<InboxRow>,
+    pub(crate) received: Option<At>,
+    /// It became a dead letter, whatever became of that.
+    pub(crate) has_letter: bool,
+    /// It was replayed, and then processed.
+    pub(crate) was_replayed: bool,
+    /// Nothing is known of it, although the group handles its type.
+    pub(crate) expected: Option<Expected>,
+}
+
+/// An event that a group handles, and of which it has no record.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) lag: Lag,
+    /// State of the subscription, unless it is `running`.
+    pub(crate) state: Option<String>,
+}
+
+/// Where the group is, against the event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lag {
+    /// The event is not published yet.
+    Unpublished,
+    /// So many messages of the partition come first.
+    Behind(i64),
+    /// The group has committed an offset after that of the event.
+    Passed,
+    /// The group has committed nothing in that partition.
+    NothingCommitted,
+    /// Says why.
+    Unknown(String),
+}
+
+/// A replay or rehearsal of a dead letter.
+#[derive(Debug, Default)]
+pub(crate) struct Replay {
+    pub(crate) steps: Vec<Recorded>,
+    pub(crate) row: Option<Held>,
+}
+
+/// A durable job with its runs.
+#[derive(Debug, Default)]
+pub(crate) struct Job {
+    pub(crate) id: String,
+    pub(crate) kind: Option<String>,
+    pub(crate) runs: Vec<Recorded>,
+    /// Its row, if it is not done.
+    pub(crate) row: Option<Held>,
+}
+
+impl Delivery {
+    /// Returns `true` if the event needs no more of this group.
+    pub(crate) fn is_settled(&self) -> bool {
+        let settles = |it: &Recorded| {
+            let outcome = it.step.outcome.as_deref();
+            matches!(outcome, Some("processed" | "duplicate" | "superseded" | "ignored"))
+        };
+        self.inbox.is_some() || self.was_replayed || self.steps.iter().any(settles)
+    }
+}
+
+impl Replay {
+    pub(crate) fn is_rehearsal(&self) -> bool {
+        self.row.as_ref().is_some_and(|it| it.open.rehearsal)
+            || self.steps.iter().any(|it| it.step.kind == "rehearsal")
+    }
+
+    /// Returns what became of the letter.
+    pub(crate) fn outcome(&self) -> Option<&str> {
+        let of_row = self.row.as_ref().and_then(|it| it.open.outcome.as_deref());
+        of_row.or_else(|| self.steps.last().and_then(|it| it.step.outcome.as_deref()))
+    }
+}
+
+impl What {
+    /// Returns the steps that it consists of.
+    pub(crate) fn steps(&self) -> Vec<&Recorded> {
+        match self {
+            Self::Step(step) => vec![step],
+            Self::Event(event) => event.waits.iter().chain(&event.published).collect(),
+            Self::Delivery(delivery) => delivery.steps.iter().collect(),
+            Self::Replay(replay) => replay.steps.iter().collect(),
+            Self::Job(job) => job.runs.iter().collect(),
+            Self::Letter(_) | Self::Open(_) => Vec::new(),
+        }
+    }
+
+    /// Returns the rows that it consists of.
+    pub(crate) fn rows(&self) -> Vec<&Held> {
+        match self {
+            Self::Step(_) => Vec::new(),
+            Self::Event(event) => event.outbox.iter().collect(),
+            Self::Delivery(delivery) => delivery.parked.iter().collect(),
+            Self::Replay(replay) => replay.row.iter().collect(),
+            Self::Job(job) => job.row.iter().collect(),
+            Self::Letter(row) | Self::Open(row) => vec![row],
+        }
+    }
+
+    /// Returns when it began, as far as it is known.
+    pub(crate) fn start(&self) -> Option<At> {
+        let steps = self.steps().into_iter().filter_map(|it| Some(it.period?.start)).min();
+        let received = if let Self::Delivery(it) = self { it.received } else { None };
+        steps.or_else(|| self.rows().into_iter().filter_map(|it| it.since).min()).or(received)
+    }
+
+    /// Returns when the last of its steps ended.
+    pub(crate) fn end(&self) -> Option<At> {
+        self.steps().into_iter().filter_map(|it| Some(it.period?.end)).max()
+    }
+}

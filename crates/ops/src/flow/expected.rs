@@ -1,0 +1,111 @@
+//! What is expected: an event that a subscription handles, and of which it has no record.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use kafka::Settings;
+
+use super::collect::{Asked, in_one_line};
+use super::entry::{Event, Expected, Lag, What};
+use super::sorting::Sorting;
+use crate::lag::position::{Place, positions};
+
+/// The state of a subscription that is well.
+const RUNNING: &str = "running";
+
+/// Adds a delivery for each event and subscription that handles its type, unless something is known of it.
+pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
+    let events = sorting.entries.iter().filter_map(|entry| match &entry.what {
+        What::Event(event) => Some((event.id.clone(), event.event_type.clone()?, lag(event))),
+        _ => None,
+    });
+    for (id, event_type, lag) in events.collect::<Vec<_>>() {
+        for service in services {
+            let handles =
+                service.subscriptions.iter().filter(|it| it.event_types.contains(&event_type));
+            for subscription in handles {
+                if sorting.delivery(&id, &subscription.group).is_some() {
+                    continue;
+                }
+                let state = (subscription.state != RUNNING).then(|| subscription.state.clone());
+                let delivery = sorting.delivery_of(&service.service, &id, &subscription.group);
+                delivery.event_id = Some(id.clone());
+                delivery.event_type = Some(event_type.clone());
+                delivery.expected = Some(Expected { lag: lag.clone(), state });
+            }
+        }
+    }
+}
+
+fn lag(event: &Event) -> Lag {
+    match (&event.published[..], &event.outbox) {
+        ([], Some(_)) => Lag::Unpublished,
+        ([], None) => Lag::Unknown("its publication is not recorded".into()),
+        _ => Lag::Unknown("its place in Kafka is not recorded".into()),
+    }
+}
+
+/// Returns where the last record of an event is.
+fn place(event: &Event) -> Option<(Place, i64)> {
+    let published = event.published.iter().rev();
+    let mut places = published.filter_map(|it| {
+        let step = &it.step;
+        Some(((step.topic.clone()?, step.partition?), step.offset?))
+    });
+    places.next()
+}
+
+/// Asks Kafka where the groups are that have something to come. All are asked side by side, and each within 3 s.
+pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
+    let wanted = wanted(sorting, kafka);
+    let mut places: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
+    for (_, group, place, _) in &wanted {
+        places.entry(group.clone()).or_default().insert(place.clone());
+    }
+    let asked = places.into_iter().map(|(group, places)| {
+        let kafka = kafka.clone();
+        async move {
+            let asking = {
+                let group = group.clone();
+                tokio::task::spawn_blocking(move || positions(&kafka, &group, &places))
+            };
+            (group, asking.await)
+        }
+    });
+    let positions: BTreeMap<_, _> = join_all(asked).await.into_iter().collect();
+    for (entry, group, place, offset) in wanted {
+        let lag = match positions.get(&group) {
+            Some(Ok(Ok(positions))) => match positions.get(&place) {
+                Some(next) if *next > offset => Lag::Passed,
+                Some(next) => Lag::Behind(offset - next),
+                None => Lag::NothingCommitted,
+            },
+            Some(Ok(Err(error))) => {
+                Lag::Unknown(format!("Kafka unavailable, lag unknown ({})", in_one_line(error)))
+            }
+            _ => Lag::Unknown("lag unknown".into()),
+        };
+        if let What::Delivery(it) = &mut sorting.entries[entry].what
+            && let Some(expected) = &mut it.expected
+        {
+            expected.lag = lag;
+        }
+    }
+}
+
+/// Returns entry, group, place and offset of everything expected that Kafka can tell about.
+fn wanted(sorting: &Sorting, kafka: &Settings) -> Vec<(usize, String, Place, i64)> {
+    let mut wanted = Vec::new();
+    for (at, entry) in sorting.entries.iter().enumerate() {
+        let What::Delivery(delivery) = &entry.what else { continue };
+        let event = delivery.event_id.as_ref().and_then(|id| sorting.event(id));
+        if let (Some(_), Some(event)) = (&delivery.expected, event)
+            && let What::Event(event) = &sorting.entries[event].what
+            && let Some(((topic, partition), offset)) = place(event)
+        {
+            let place = (kafka.unprefixed(&topic).to_owned(), partition);
+            wanted.push((at, delivery.group.clone(), place, offset));
+        }
+    }
+    wanted
+}

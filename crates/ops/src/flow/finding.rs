@@ -1,0 +1,178 @@
+//! What is not well in a flow, and what it waits for.
+
+use serde::Serialize;
+
+use super::entry::{Lag, What};
+use super::{Flow, Node};
+use crate::client::Open;
+
+/// How a flow fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// Everything that is expected has happened.
+    Complete,
+    /// Something waits, and goes on by itself.
+    Waiting,
+    /// Something failed, and goes on by itself no more; or a service can't be reached.
+    Failed,
+    /// Nothing is known of the id.
+    Unknown,
+}
+
+/// Something that is not well or not done. Texts are as the services sent them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Finding {
+    /// A service can't be reached, or has no flows.
+    Unreachable { service: String, why: String },
+    /// A service could not read everything.
+    Unavailable { service: String, why: String },
+    /// A dead letter waits for somebody, or is being replayed.
+    DeadLetter { service: String, group: String, letter_id: String, status: String },
+    /// A job has used up its attempts.
+    FailedJob { service: String, job_id: String, job_kind: String },
+    /// A request, a deferred task or a delivery failed, and nothing has made up for it.
+    FailedStep { service: String, what: String },
+    /// A group has passed the event and has no record of it.
+    Passed { service: String, group: String, event_type: String },
+    /// A group has not seen the event yet.
+    Expected { service: String, group: String, event_type: String, behind: Option<i64> },
+    /// An event waits in the outbox.
+    Unpublished { service: String, event_type: String },
+    /// Attempts of a group are under way.
+    Retrying { service: String, group: String, failures: u64 },
+    /// A job waits or runs.
+    Job { service: String, job_id: String, job_kind: String },
+    /// A replay or rehearsal is queued, paused or under way.
+    Replay { service: String, replay_id: String, status: String },
+}
+
+impl Finding {
+    /// Returns `true` if it goes on by itself no more, or can't be told.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Unavailable { .. }
+                | Self::DeadLetter { .. }
+                | Self::FailedJob { .. }
+                | Self::FailedStep { .. }
+                | Self::Passed { .. }
+        )
+    }
+
+    /// Returns `true` if nothing more can come of it.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::FailedStep { .. } | Self::Passed { .. })
+    }
+}
+
+impl Flow {
+    /// Returns how the flow fares.
+    pub(crate) fn state(&self) -> State {
+        let findings = self.findings();
+        if findings.iter().any(Finding::is_failure) {
+            // What does not answer may know it all.
+            return State::Failed;
+        }
+        match (self.is_empty(), findings.is_empty()) {
+            (true, _) => State::Unknown,
+            (false, true) => State::Complete,
+            (false, false) => State::Waiting,
+        }
+    }
+
+    /// Returns what is not well or not done, that of services first, then in the order of causes.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let of_services = self.services.iter().flat_map(|it| {
+            let service = it.name.clone();
+            let unreachable =
+                it.unreachable.clone().map(|why| Finding::Unreachable { service, why });
+            let unavailable = it
+                .unavailable
+                .iter()
+                .map(|why| Finding::Unavailable { service: it.name.clone(), why: why.clone() });
+            unreachable.into_iter().chain(unavailable)
+        });
+        of_services.chain(self.nodes().into_iter().filter_map(Node::finding)).collect()
+    }
+}
+
+impl Node {
+    /// Returns what is not well or not done about it, whatever followed from it.
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        of_node(self)
+    }
+}
+
+fn of_node(node: &Node) -> Option<Finding> {
+    let service = node.service.clone().unwrap_or_default();
+    match &node.what {
+        What::Step(it) => {
+            // A request that the service refused is the caller's fault.
+            let failed = it.step.status.map_or(it.step.error.is_some(), |status| status >= 500);
+            let name = || it.step.name.clone().unwrap_or_else(|| it.step.kind.clone());
+            failed.then(|| Finding::FailedStep { service, what: name() })
+        }
+        What::Event(event) => {
+            let event_type = event.event_type.clone().unwrap_or_default();
+            event.outbox.as_ref().map(|_| Finding::Unpublished { service, event_type })
+        }
+        What::Delivery(_) => of_delivery(node, service),
+        What::Letter(row) => {
+            let Open { group, letter_id, status, .. } = (*row.open).clone();
+            let status = status.unwrap_or_default();
+            let is_closed = matches!(&*status, "resolved" | "discarded");
+            let (group, letter_id) = (group.unwrap_or_default(), letter_id.unwrap_or_default());
+            (!is_closed).then_some(Finding::DeadLetter { service, group, letter_id, status })
+        }
+        What::Replay(replay) => {
+            let row = &replay.row.as_ref()?.open;
+            let (replay_id, status) = (row.replay_id.clone()?, row.status.clone()?);
+            let is_over = matches!(&*status, "done" | "cancelled") || replay.outcome().is_some();
+            (!is_over).then_some(Finding::Replay { service, replay_id, status })
+        }
+        What::Job(job) => {
+            let (job_id, job_kind) = (job.id.clone(), job.kind.clone().unwrap_or_default());
+            match &job.row {
+                Some(row) if row.open.state.as_deref() == Some("failed") => {
+                    Some(Finding::FailedJob { service, job_id, job_kind })
+                }
+                Some(_) => Some(Finding::Job { service, job_id, job_kind }),
+                None => None,
+            }
+        }
+        What::Open(_) => None,
+    }
+}
+
+fn of_delivery(node: &Node, service: String) -> Option<Finding> {
+    let What::Delivery(delivery) = &node.what else { return None };
+    let group = delivery.group.clone();
+    let event_type = delivery.event_type.clone().unwrap_or_default();
+    if let Some(expected) = &delivery.expected {
+        let behind = match expected.lag {
+            Lag::Passed => return Some(Finding::Passed { service, group, event_type }),
+            // Told of the event.
+            Lag::Unpublished => return None,
+            Lag::Behind(messages) => Some(messages),
+            _ => None,
+        };
+        return Some(Finding::Expected { service, group, event_type, behind });
+    }
+    if delivery.is_settled() || delivery.has_letter {
+        return None;
+    }
+    if let Some(row) = &delivery.parked {
+        let failures = row.open.failures.unwrap_or_default();
+        return Some(Finding::Retrying { service, group, failures });
+    }
+    let last = &delivery.steps.last()?.step;
+    let is_dead = last.outcome.as_deref() == Some("dead-lettered");
+    if is_dead {
+        return Some(Finding::FailedStep { service, what: format!("{group}: {event_type}") });
+    }
+    let failures = u64::try_from(last.attempts.len()).unwrap_or_default();
+    last.error.as_ref().map(|_| Finding::Retrying { service, group, failures })
+}

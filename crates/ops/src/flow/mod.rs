@@ -1,0 +1,193 @@
+//! A flow: what happened to one order across services, what is open, and what is expected and has not happened yet.
+//!
+//! [`Flow::collect`] asks every service and joins the answers to a tree of causes. How that is shown is the business of the
+//! command and of the console.
+
+mod causes;
+mod clock;
+mod collect;
+mod entry;
+mod expected;
+mod finding;
+mod json;
+mod sorting;
+mod time;
+mod tree;
+
+pub(crate) use entry::{Delivery, Event, Expected, Held, Job, Lag, Recorded, Replay, What};
+pub(crate) use finding::{Finding, State};
+pub(crate) use time::At;
+
+use kafka::Settings;
+
+use self::clock::Clocks;
+use self::collect::{Asked, Collected, collect, in_one_line};
+use self::sorting::Sorting;
+use crate::client::Client;
+use crate::error::Error;
+
+/// A flow, as all services and Kafka know it.
+#[derive(Debug)]
+pub(crate) struct Flow {
+    /// What was asked for.
+    pub(crate) id: String,
+    pub(crate) correlation_ids: Vec<String>,
+    /// What it is about: orders, for instance.
+    pub(crate) subjects: Vec<String>,
+    pub(crate) services: Vec<Service>,
+    /// If our clock differs from all others by the same: how far it is behind, in microseconds. No time is corrected then.
+    pub(crate) our_clock_is_behind: Option<i64>,
+    /// The trees of what nothing known has caused, in the order of time.
+    pub(crate) roots: Vec<Node>,
+}
+
+/// How a service answered.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    /// Why it did not answer, or not to the end.
+    pub(crate) unreachable: Option<String>,
+    /// What it could not read, each with its reason.
+    pub(crate) unavailable: Vec<String>,
+    /// `false` with `FLOW_STEPS=off`.
+    pub(crate) is_recording: bool,
+    /// Whether it has more steps than it gave.
+    pub(crate) is_truncated: bool,
+    /// Steps that it has dropped since its start.
+    pub(crate) lost: u64,
+    /// By how many microseconds its times were corrected: its clock is that far ahead of ours.
+    pub(crate) clock_is_ahead: i64,
+}
+
+/// A thing in a flow, and what followed from it.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// `None` if it is not known which service published an event.
+    pub(crate) service: Option<String>,
+    /// When it began, by our clock.
+    pub(crate) start: Option<At>,
+    pub(crate) end: Option<At>,
+    pub(crate) what: What,
+    /// In the order of time; what is expected comes last.
+    pub(crate) children: Vec<Node>,
+}
+
+impl Flow {
+    /// Collects the flow of a correlation id, a subject or an event id. Kafka is asked only if something is expected.
+    ///
+    /// Fails if no service takes the id.
+    pub(crate) async fn collect(
+        clients: &[Client],
+        kafka: &Settings,
+        id: &str,
+    ) -> Result<Self, Error> {
+        // A dot is a step in a path, and no service can be asked about it.
+        if id.is_empty() || id.contains(char::is_control) || matches!(id, "." | "..") {
+            return Err(Error::Refused(
+                "the id is empty, or can't be one: give a correlation id, an order id or an event id".into(),
+            ));
+        }
+        let mut collected = collect(clients, id).await;
+        refuse(&mut collected)?;
+        let clocks = Clocks::new(&collected.services);
+        let mut sorting = sort(&collected.services, &clocks);
+        expected::locate(&mut sorting, kafka).await;
+        Ok(Self::new(id, collected, &clocks, sorting))
+    }
+
+    fn new(id: &str, collected: Collected, clocks: &Clocks, mut sorting: Sorting) -> Self {
+        causes::link(&mut sorting);
+        let services = collected.services.iter().zip(&clocks.ahead);
+        Self {
+            id: id.to_owned(),
+            subjects: tree::subjects(&sorting, &collected.correlation_ids),
+            services: services.map(|(it, ahead)| Service::new(it, *ahead)).collect(),
+            correlation_ids: collected.correlation_ids,
+            our_clock_is_behind: clocks.ours_is_behind,
+            roots: tree::grow(sorting.entries),
+        }
+    }
+
+    /// Returns every node, causes before effects.
+    pub(crate) fn nodes(&self) -> Vec<&Node> {
+        let mut nodes = Vec::new();
+        let mut left: Vec<_> = self.roots.iter().rev().collect();
+        while let Some(node) = left.pop() {
+            nodes.push(node);
+            left.extend(node.children.iter().rev());
+        }
+        nodes
+    }
+
+    /// Returns when the first thing began: of those that nothing has caused, if one of them has a time.
+    pub(crate) fn start(&self) -> Option<At> {
+        let of_roots = self.roots.iter().filter_map(|it| it.start).min();
+        of_roots.or_else(|| self.nodes().into_iter().filter_map(|it| it.start).min())
+    }
+
+    /// Returns the microseconds from its start to the end of its last step.
+    pub(crate) fn took(&self) -> Option<i64> {
+        let end = self.nodes().into_iter().filter_map(|it| it.end.max(it.start)).max()?;
+        Some(end.since(self.start()?).max(0))
+    }
+
+    /// Returns the traces of what nothing has caused, the first ones first. A name that is no trace id is left out.
+    pub(crate) fn traces(&self) -> Vec<&str> {
+        let is_trace = |it: &&str| it.len() == 32 && it.bytes().all(|it| it.is_ascii_hexdigit());
+        let mut traces = Vec::new();
+        let of_roots = self.roots.iter().filter(|it| !matches!(it.what, What::Event(_)));
+        let steps = of_roots.flat_map(|it| it.what.steps());
+        let mut all = steps.filter_map(|it| it.step.trace_id.as_deref()).collect::<Vec<_>>();
+        if all.is_empty() {
+            let steps = self.nodes().into_iter().flat_map(|it| it.what.steps());
+            all = steps.filter_map(|it| it.step.trace_id.as_deref()).take(1).collect();
+        }
+        for trace in all.into_iter().filter(is_trace) {
+            if !traces.contains(&trace) {
+                traces.push(trace);
+            }
+        }
+        traces
+    }
+}
+
+impl Service {
+    fn new(asked: &Asked, clock_is_ahead: i64) -> Self {
+        let mut unavailable: Vec<_> =
+            asked.parts.iter().flat_map(|it| it.unavailable.clone()).collect();
+        if asked.error.is_none() {
+            let subscriptions = asked.without_subscriptions.as_ref();
+            unavailable.extend(subscriptions.map(|why| format!("subscriptions: {why}")));
+        }
+        unavailable.sort_unstable();
+        unavailable.dedup();
+        Self {
+            name: asked.service.clone(),
+            unreachable: asked.error.as_ref().map(in_one_line),
+            unavailable,
+            is_recording: asked.parts.iter().all(|it| it.recording),
+            is_truncated: asked.parts.iter().any(|it| it.truncated),
+            lost: asked.parts.iter().map(|it| it.lost).max().unwrap_or_default(),
+            clock_is_ahead,
+        }
+    }
+}
+
+/// Fails with the first service's problem if each of them refused the id.
+fn refuse(collected: &mut Collected) -> Result<(), Error> {
+    let refused = |it: &Asked| matches!(it.error, Some(Error::Problem { status: 400, .. }));
+    if collected.services.iter().all(refused)
+        && let Some(error) = collected.services.first_mut().and_then(|it| it.error.take())
+    {
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Sorts what all services answered, and adds what is expected.
+fn sort(services: &[Asked], clocks: &Clocks) -> Sorting {
+    let mut sorting = sorting::sort(services, &clocks.ahead);
+    causes::add_unpublished(&mut sorting);
+    expected::add(&mut sorting, services);
+    sorting
+}

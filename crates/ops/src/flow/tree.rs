@@ -1,0 +1,83 @@
+//! Grows a tree from things and their causes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::entry::{Entry, What};
+use super::sorting::Sorting;
+use super::{Flow, Node};
+
+/// The depth from which what follows stands beside its cause: a flow may go on for ever, and no screen is so wide.
+const DEPTH: usize = 24;
+
+/// Returns what nothing has caused, each with what followed from it.
+pub(crate) fn grow(mut entries: Vec<Entry>) -> Vec<Node> {
+    for at in 0..entries.len() {
+        if let What::Replay(replay) = &entries[at].what
+            && !replay.is_rehearsal()
+            && matches!(replay.outcome(), Some("processed" | "duplicate" | "superseded"))
+        {
+            mark_replayed(&mut entries, at);
+        }
+    }
+    let mut children: BTreeMap<Option<usize>, Vec<usize>> = BTreeMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        children.entry(entry.parent).or_default().push(at);
+    }
+    let mut entries: Vec<_> = entries.into_iter().map(Some).collect();
+    branch(&mut entries, &children, None, 0)
+}
+
+/// Notes at the delivery that a replay of its dead letter has done what was to be done.
+fn mark_replayed(entries: &mut [Entry], replay: usize) {
+    let mut at = entries[replay].parent;
+    while let Some(here) = at {
+        if let What::Delivery(delivery) = &mut entries[here].what {
+            delivery.was_replayed = true;
+            return;
+        }
+        at = entries[here].parent;
+    }
+}
+
+fn branch(
+    entries: &mut [Option<Entry>],
+    children: &BTreeMap<Option<usize>, Vec<usize>>,
+    of: Option<usize>,
+    depth: usize,
+) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    let mut left: Vec<_> = children.get(&of).into_iter().flatten().rev().copied().collect();
+    while let Some(at) = left.pop() {
+        let Some(Entry { service, what, .. }) = entries[at].take() else { continue };
+        let follows = if depth < DEPTH {
+            branch(entries, children, Some(at), depth + 1)
+        } else {
+            left.extend(children.get(&Some(at)).into_iter().flatten().rev());
+            Vec::new()
+        };
+        let (start, end) = (what.start(), what.end());
+        nodes.push(Node { service, start, end, what, children: follows });
+    }
+    // Stable: what has the same time stays as it was found.
+    nodes.sort_by_key(|node| (node.start.is_none(), node.start));
+    nodes
+}
+
+/// Returns the subjects that steps and rows name, except for those that are correlation ids.
+pub(crate) fn subjects(sorting: &Sorting, correlation_ids: &[String]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let of_entry = |entry: &Entry| {
+        let steps = entry.what.steps().into_iter().filter_map(|it| it.step.subject.clone());
+        let rows = entry.what.rows().into_iter().filter_map(|it| it.open.subject.clone());
+        steps.chain(rows).collect::<Vec<_>>()
+    };
+    let subjects = sorting.entries.iter().flat_map(of_entry);
+    subjects.filter(|it| !correlation_ids.contains(it) && seen.insert(it.clone())).collect()
+}
+
+impl Flow {
+    /// Returns `true` if nothing is known of the id.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+}

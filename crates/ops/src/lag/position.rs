@@ -1,0 +1,42 @@
+//! Positions of a group in Kafka, asked from outside: the group is not joined, and may be dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use kafka::Settings;
+use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::{Offset, TopicPartitionList};
+
+use crate::error::Error;
+
+/// How long Kafka may take to answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// A partition of a topic, whose name is without `KAFKA_TOPIC_PREFIX`.
+pub(crate) type Place = (String, i32);
+
+/// Returns the committed offset of a group in each of these partitions, and leaves out those where it has committed
+/// none. Names are without `KAFKA_TOPIC_PREFIX`. Blocks for as long as Kafka takes to answer, 3 s at most.
+pub(crate) fn positions(
+    settings: &Settings,
+    group: &str,
+    places: &BTreeSet<Place>,
+) -> Result<BTreeMap<Place, i64>, Error> {
+    let mut config = settings.client();
+    config.set("group.id", settings.prefixed(group)).set("enable.auto.commit", "false");
+    let consumer: BaseConsumer =
+        config.create().map_err(Error::kafka("configure the Kafka client"))?;
+    // The consumer's drop waits for ever while a list is alive: both lists end in here.
+    let mut asked = TopicPartitionList::new();
+    for (topic, partition) in places {
+        asked.add_partition(&settings.prefixed(topic), *partition);
+    }
+    let doing = format!("read the offsets of {group} from Kafka");
+    let committed = consumer.committed_offsets(asked, ANSWER).map_err(Error::kafka(doing))?;
+    let found = places.iter().filter_map(|place| {
+        let found = committed.find_partition(&settings.prefixed(&place.0), place.1)?;
+        let Offset::Offset(at) = found.offset() else { return None };
+        Some((place.clone(), at))
+    });
+    Ok(found.collect())
+}

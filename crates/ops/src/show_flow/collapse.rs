@@ -1,0 +1,62 @@
+//! Counts what repeats, so that a flow of 500 steps fits a screen.
+
+use std::collections::BTreeMap;
+
+use crate::flow::Node;
+
+use super::details::errors;
+use super::headline::{Place, headline, shape};
+use super::units::duration;
+
+/// As many that are alike are shown one by one.
+const SHOWN: usize = 3;
+
+/// A node, and how many after it are like it and not shown.
+pub(super) struct Shown<'a> {
+    pub(super) node: &'a Node,
+    pub(super) like: Vec<&'a Node>,
+}
+
+/// Returns what is shown of siblings: of more than three that are alike the first one.
+pub(super) fn collapse(siblings: &[Node], collapses: bool) -> Vec<Shown<'_>> {
+    let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    if collapses && siblings.len() > SHOWN {
+        for (at, node) in siblings.iter().enumerate() {
+            shapes.entry(shape_of(node)).or_default().push(at);
+        }
+    }
+    let mut like: BTreeMap<usize, Vec<&Node>> = BTreeMap::new();
+    let mut hidden = vec![false; siblings.len()];
+    for alike in shapes.into_values().filter(|it| it.len() > SHOWN) {
+        for at in &alike[1..] {
+            hidden[*at] = true;
+        }
+        like.insert(alike[0], alike[1..].iter().map(|at| &siblings[*at]).collect());
+    }
+    let shown = siblings.iter().enumerate().filter(|(at, _)| !hidden[*at]);
+    shown.map(|(at, node)| Shown { node, like: like.remove(&at).unwrap_or_default() }).collect()
+}
+
+/// Returns the line for those that are not shown: how many they are, and how long they took.
+pub(super) fn summary(like: &[&Node]) -> String {
+    let took = like.iter().filter_map(|it| Some(it.end?.since(it.start?)));
+    let range = took.clone().min().zip(took.max()).map(|(least, most)| {
+        let (least, most) = (duration(least), duration(most));
+        if least == most { format!(", {least}") } else { format!(", {least} to {most}") }
+    });
+    format!("... and {} like it{}", like.len(), range.unwrap_or_default())
+}
+
+/// Returns the shape of a node and of all that followed from it.
+fn shape_of(node: &Node) -> String {
+    let mut of_children: Vec<_> = node.children.iter().map(shape_of).collect();
+    of_children.sort_unstable();
+    of_children.dedup();
+    let errors: Vec<_> = errors(node).iter().map(|it| shape(it)).collect();
+    format!(
+        "{:?} {} {errors:?} [{}]",
+        node.service,
+        shape(&headline(node, Place::Tree)),
+        of_children.join("; ")
+    )
+}
