@@ -67,10 +67,10 @@ impl Lines {
         let children = collapse(&node.children, self.collapses);
         let below = if children.is_empty() { "  " } else { "│ " };
         let below = format!("{}{below}", guides.below);
-        let line = self.line(node, (guides.own.clone(), format!("{below}  ")), Place::Tree);
+        let line = self.line(node, (guides.own.clone(), below.clone()), Place::Tree);
         self.lines.push(line);
         for text in details(node, cause, !self.collapses) {
-            let guides = (format!("{below}  "), format!("{below}    "));
+            let guides = (below.clone(), format!("{below}  "));
             self.lines.push(Line::below(guides, text, Tone::Plain));
         }
         let last = children.len().saturating_sub(1);

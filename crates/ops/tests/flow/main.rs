@@ -1,0 +1,10 @@
+//! The command `orderflow flow`, from outside.
+
+#![allow(clippy::unwrap_used)]
+
+mod fake;
+mod follow;
+mod lag;
+mod story;
+mod trees;
+mod troubles;
