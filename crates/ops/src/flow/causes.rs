@@ -104,7 +104,8 @@ fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
             let effect = Effect {
                 service: service?,
                 step: what.steps().first().map(|it| &*it.step),
-                at: what.start()?,
+                // A job is asked for when its row is written.
+                at: what.rows().into_iter().filter_map(|it| it.since).chain(what.start()).min()?,
             };
             effect.cause(causes, at)
         }

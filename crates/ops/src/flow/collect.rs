@@ -11,6 +11,8 @@ use crate::error::{Error, root_cause};
 
 /// The most correlation ids of one order that are followed.
 const IDS: usize = 20;
+/// The longest id that a service is asked about, in bytes.
+const LONGEST: usize = 512;
 /// How often all services are asked at most. A round brings events to light that the inboxes are asked about in the next.
 const ROUNDS: usize = 4;
 
@@ -37,9 +39,11 @@ pub(crate) struct Asked {
 pub(crate) async fn collect(clients: &[Client], id: &str) -> Collected {
     let mut services = join_all(clients.iter().map(|client| Asked::first(client, id))).await;
     let correlation_ids = correlation_ids(&services);
-    let asked_for =
-        if correlation_ids.is_empty() { vec![id.to_owned()] } else { correlation_ids.clone() };
-    let (mut told, mut is_first) = (BTreeSet::new(), correlation_ids != [id]);
+    let mut asked_for: Vec<_> = correlation_ids.iter().filter(|id| can_ask(id)).cloned().collect();
+    if asked_for.is_empty() {
+        asked_for.push(id.to_owned());
+    }
+    let (mut told, mut is_first) = (BTreeSet::new(), asked_for != [id]);
     for _ in 1..ROUNDS {
         let new: Vec<_> = event_ids(&services).difference(&told).cloned().collect();
         if new.is_empty() && !is_first {
@@ -126,13 +130,20 @@ fn correlation_ids(services: &[Asked]) -> Vec<String> {
     ids
 }
 
-/// Returns the events that were met so far. A comma can't be asked about.
+/// Returns `true` if a service takes the id. It may come from anybody's event.
+pub(super) fn can_ask(id: &str) -> bool {
+    let is_text = !id.trim().is_empty() && !id.contains(char::is_control);
+    // A dot is a step in a path.
+    is_text && id.len() <= LONGEST && !matches!(id, "." | "..")
+}
+
+/// Returns the events that were met so far, and can be asked about: a comma is between two.
 fn event_ids(services: &[Asked]) -> BTreeSet<String> {
     let parts = services.iter().flat_map(|it| &it.parts);
     let of_part = |part: &FlowPart| {
         let steps = part.steps.iter().filter_map(|it| it.event_id.clone());
         let open = part.open.iter().filter_map(|it| it.event_id.clone());
-        steps.chain(open).filter(|id| !id.contains(',')).collect::<Vec<_>>()
+        steps.chain(open).filter(|id| can_ask(id) && !id.contains(',')).collect::<Vec<_>>()
     };
     parts.flat_map(of_part).collect()
 }

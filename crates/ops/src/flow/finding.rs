@@ -169,8 +169,8 @@ fn of_delivery(node: &Node, service: String) -> Option<Finding> {
         return Some(Finding::Retrying { service, group, failures });
     }
     let last = &delivery.steps.last()?.step;
-    let is_dead = last.outcome.as_deref() == Some("dead-lettered");
-    if is_dead {
+    // Without a letter or a row, nobody attempts it again: the caller of the direct feed may.
+    if matches!(last.outcome.as_deref(), Some("dead-lettered" | "failed")) {
         return Some(Finding::FailedStep { service, what: format!("{group}: {event_type}") });
     }
     let failures = u64::try_from(last.attempts.len()).unwrap_or_default();

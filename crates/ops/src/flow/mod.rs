@@ -21,7 +21,7 @@ pub(crate) use time::At;
 use kafka::Settings;
 
 use self::clock::Clocks;
-use self::collect::{Asked, Collected, collect, in_one_line};
+use self::collect::{Asked, Collected, can_ask, collect, in_one_line};
 use self::sorting::Sorting;
 use crate::client::Client;
 use crate::error::Error;
@@ -81,8 +81,7 @@ impl Flow {
         kafka: &Settings,
         id: &str,
     ) -> Result<Self, Error> {
-        // A dot is a step in a path, and no service can be asked about it.
-        if id.is_empty() || id.contains(char::is_control) || matches!(id, "." | "..") {
+        if !can_ask(id) {
             return Err(Error::Refused(
                 "the id is empty, or can't be one: give a correlation id, an order id or an event id".into(),
             ));

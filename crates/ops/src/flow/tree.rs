@@ -58,8 +58,12 @@ fn branch(
         let (start, end) = (what.start(), what.end());
         nodes.push(Node { service, start, end, what, children: follows });
     }
-    // Stable: what has the same time stays as it was found.
-    nodes.sort_by_key(|node| (node.start.is_none(), node.start));
+    // Stable: what has the same time stays as it was found. An event whose publication is not recorded goes by its effects.
+    nodes.sort_by_key(|node| {
+        let effects = || node.children.iter().filter_map(|it| it.start).min();
+        let start = node.start.or_else(effects);
+        (start.is_none(), start)
+    });
     nodes
 }
 

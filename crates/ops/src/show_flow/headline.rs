@@ -89,7 +89,9 @@ fn delivery(delivery: &Delivery, place: Place) -> String {
 
 /// Returns what became of a message in one step.
 pub(super) fn outcome(step: &Step) -> String {
-    let failed = step.attempts.len();
+    // Of many attempts the last ones are kept.
+    let last = step.attempts.last().and_then(|it| usize::try_from(it.attempt?).ok());
+    let failed = step.attempts.len().max(last.unwrap_or_default());
     let attempt = |number: usize| match number {
         0 | 1 => String::new(),
         number => format!(" at attempt {number}"),
