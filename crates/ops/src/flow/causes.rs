@@ -25,6 +25,7 @@ struct Cause {
 /// What is known of an effect.
 struct Effect<'a> {
     service: &'a str,
+    is_job: bool,
     step: Option<&'a Step>,
     at: At,
 }
@@ -100,9 +101,11 @@ fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
             found.or_else(|| sorting.delivery(event?, group?))
         }
         What::Step(it) if it.step.kind == "request" => calling(causes, service?, it),
+        What::Open(_) => None,
         what => {
             let effect = Effect {
                 service: service?,
+                is_job: matches!(what, What::Job(_)),
                 step: what.steps().first().map(|it| &*it.step),
                 // A job is asked for when its row is written.
                 at: what.rows().into_iter().filter_map(|it| it.since).chain(what.start()).min()?,
@@ -140,7 +143,12 @@ impl Effect<'_> {
     fn cause(&self, causes: &[Cause], itself: usize) -> Option<usize> {
         let is_deferred = self.step.is_some_and(|it| it.kind == "deferred");
         let there = causes.iter().filter(|cause| {
-            let can_cause = cause.kind != "deferred" || !is_deferred;
+            // When a job was asked for is not known once it is done. Other jobs may have run just then.
+            let can_cause = match &*cause.kind {
+                "deferred" => !is_deferred,
+                "job" => !self.is_job,
+                _ => true,
+            };
             cause.service == self.service && cause.entry != itself && can_cause
         });
         let nearest = |causes: &mut dyn Iterator<Item = &Cause>, tolerated: i64| {

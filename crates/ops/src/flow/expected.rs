@@ -24,14 +24,14 @@ pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
             let handles =
                 service.subscriptions.iter().filter(|it| it.event_types.contains(&event_type));
             for subscription in handles {
-                if sorting.delivery(&id, &subscription.group).is_some() {
-                    continue;
-                }
-                let state = (subscription.state != RUNNING).then(|| subscription.state.clone());
+                let is_known = sorting.delivery(&id, &subscription.group).is_some();
                 let delivery = sorting.delivery_of(&service.service, &id, &subscription.group);
                 delivery.event_id = Some(id.clone());
-                delivery.event_type = Some(event_type.clone());
-                delivery.expected = Some(Expected { lag: lag.clone(), state });
+                delivery.event_type.get_or_insert_with(|| event_type.clone());
+                if !is_known {
+                    let state = (subscription.state != RUNNING).then(|| subscription.state.clone());
+                    delivery.expected = Some(Expected { lag: lag.clone(), state });
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use super::sorting::Sorting;
 use super::{Flow, Node};
 
 /// The depth from which what follows stands beside its cause: a flow may go on for ever, and no screen is so wide.
-const DEPTH: usize = 24;
+const DEPTH: usize = 10;
 
 /// Returns what nothing has caused, each with what followed from it.
 pub(crate) fn grow(mut entries: Vec<Entry>) -> Vec<Node> {

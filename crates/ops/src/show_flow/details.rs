@@ -25,6 +25,7 @@ pub(super) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<Strin
     };
     if all {
         details.extend(ids(node));
+        details.dedup();
     }
     details.iter().map(|it| plain(it)).collect()
 }
@@ -111,7 +112,7 @@ fn of_job(job: &Job) -> Vec<String> {
             details.extend(row.open.error.clone());
         }
         if row.open.state.as_deref() == Some("failed") {
-            details.push(job.id.clone());
+            details.push(format!("job {}", job.id));
         }
     }
     details

@@ -76,10 +76,10 @@ impl Followed {
         if is_first {
             head::write(out, context, flow)?;
             writeln!(out)?;
-            lines::write(out, &lines::of(flow, context.collapses), context.colors)?;
+            lines::write(out, flow, &lines::of(flow, context.collapses), context.colors)?;
         } else {
             let new: Vec<_> = new.iter().map(|node| lines::alone(flow, node)).collect();
-            lines::write(out, &new, context.colors)?;
+            lines::write(out, flow, &new, context.colors)?;
         }
         out.flush()?;
         self.name_unreachable(flow, is_first);

@@ -118,10 +118,15 @@ impl Line {
     }
 }
 
-/// Writes lines in columns.
-pub(super) fn write(out: &mut impl Write, lines: &[Line], colors: Colors) -> io::Result<()> {
-    let widest = lines.iter().map(|it| it.service.chars().count()).max().unwrap_or_default();
-    let service = widest.min(SERVICE);
+/// Writes lines in columns, which are those of the flow whichever lines there are.
+pub(super) fn write(
+    out: &mut impl Write,
+    flow: &Flow,
+    lines: &[Line],
+    colors: Colors,
+) -> io::Result<()> {
+    let names = flow.services.iter().map(|it| plain(&it.name).chars().count());
+    let service = names.max().unwrap_or_default().clamp(1, SERVICE);
     let text = WIDTH - TIME - 2 - service - 2 - TOOK - 2;
     for line in lines {
         write_line(out, line, service, text, colors)?;

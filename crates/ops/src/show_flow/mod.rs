@@ -150,7 +150,7 @@ fn print(out: &mut impl Write, context: &Context, flow: &Flow) -> io::Result<()>
     }
     head::write(out, context, flow)?;
     writeln!(out)?;
-    lines::write(out, &lines::of(flow, context.collapses), context.colors)?;
+    lines::write(out, flow, &lines::of(flow, context.collapses), context.colors)?;
     sentences::write(out, flow, context.colors)?;
     out.flush()
 }

@@ -29,8 +29,8 @@ async fn what_happens_is_appended_until_everything_has_come() {
     news.sort_unstable();
     let wanted = [
         "12 ms  analytics     analytics: order.completed processed (its step was not",
-        "18 ms  notification  notification: invoice.issued processed                3 ms",
-        "22 ms  notification  job send-email: done                                 20 ms",
+        "18 ms  notification  notification: invoice.issued processed             3 ms",
+        "22 ms  notification  job send-email: done                              20 ms",
     ];
     assert_eq!(
         news.iter().filter(|it| !it.starts_with("kept)")).copied().collect::<Vec<_>>(),

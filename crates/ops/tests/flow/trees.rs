@@ -191,10 +191,10 @@ started  2026-11-26 01:30:00.123 UTC, took 30 ms
 state    1 thing is not well, 2 things wait
 
      0 ms  order         order.completed waits in the outbox
-       billing       └ billing: expected, once it is published
+           billing       └ billing: expected, once it is published
     20 ms  notification  job send-email: failed after 8 attempts
                            the mail server refused
-                           7
+                           job 7
                          event, its publication is not recorded
     30 ms  notification  └ notification: 2 attempts failed, retry under way
                              SQLSTATE 40001

@@ -100,7 +100,7 @@ async fn times_of_a_clock_that_differs_are_corrected_and_never_negative() {
     let ran = services.run(&["c-1"]).await;
     has(&ran, 0, &["the clock of billing is 5.0 s behind ours; its times are corrected"]);
     let begins = |start: &str| ran.out.lines().any(|line| line.starts_with(start));
-    assert!(begins("    2.0 s  billing    │ ├ billing: processed"), "{}", ran.out);
+    assert!(begins("    2.0 s  billing      └ billing: processed"), "{}", ran.out);
     assert!(begins("     0 ms  analytics  "), "{}", ran.out);
     assert!(!ran.out.lines().any(|line| line.trim_start().starts_with('-')), "{}", ran.out);
 }
