@@ -53,7 +53,7 @@ pub(crate) fn add_unpublished(sorting: &mut Sorting) {
     });
     for (id, event_type) in consumed.collect::<Vec<_>>() {
         let event = sorting.event_of(&id, None);
-        event.event_type = event.event_type.take().or(event_type);
+        event.kind = event.kind.take().or(event_type);
     }
 }
 
@@ -121,7 +121,9 @@ fn came_with(causes: &[Cause], service: &str, steps: &[Recorded]) -> Option<usiz
     let start = step.period?.start;
     let found = causes.iter().find(|cause| {
         let is_there = cause.service == service && cause.kind == "request";
-        is_there && is_same(&cause.trace_id, &step.step.trace_id) && cause.distance(start) == 0
+        is_there
+            && is_same(cause.trace_id.as_ref(), step.step.trace_id.as_ref())
+            && cause.distance(start) == 0
     });
     found.map(|cause| cause.entry)
 }
@@ -131,7 +133,7 @@ fn calling(causes: &[Cause], service: &str, request: &Recorded) -> Option<usize>
     let start = request.period?.start;
     let calls = causes.iter().filter(|cause| {
         cause.service != service
-            && is_same(&cause.trace_id, &request.step.trace_id)
+            && is_same(cause.trace_id.as_ref(), request.step.trace_id.as_ref())
             && cause.distance(start) == 0
     });
     calls.max_by_key(|cause| cause.period.start).map(|cause| cause.entry)
@@ -159,8 +161,10 @@ impl Effect<'_> {
         let Some(step) = self.step else {
             return nearest(&mut { there }, 0);
         };
-        let of_trace = there.clone().filter(|it| is_same(&it.trace_id, &step.trace_id));
-        let of_flow = there.filter(|it| is_same(&it.correlation_id, &step.correlation_id));
+        let of_trace =
+            there.clone().filter(|it| is_same(it.trace_id.as_ref(), step.trace_id.as_ref()));
+        let of_flow =
+            there.filter(|it| is_same(it.correlation_id.as_ref(), step.correlation_id.as_ref()));
         nearest(&mut { of_trace }, TOLERATED).or_else(|| nearest(&mut { of_flow }, 0))
     }
 }
@@ -172,7 +176,7 @@ impl Cause {
     }
 }
 
-fn is_same(one: &Option<String>, other: &Option<String>) -> bool {
+fn is_same(one: Option<&String>, other: Option<&String>) -> bool {
     one.is_some() && one == other
 }
 

@@ -50,7 +50,8 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     pub(crate) id: String,
-    pub(crate) event_type: Option<String>,
+    /// Its type.
+    pub(crate) kind: Option<String>,
     /// It waited in the outbox.
     pub(crate) waits: Vec<Recorded>,
     /// More than one if the relay was killed before it knew that Kafka has the record.

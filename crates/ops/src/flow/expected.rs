@@ -16,7 +16,7 @@ const RUNNING: &str = "running";
 /// Adds a delivery for each event and subscription that handles its type, unless something is known of it.
 pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
     let events = sorting.entries.iter().filter_map(|entry| match &entry.what {
-        What::Event(event) => Some((event.id.clone(), event.event_type.clone()?, lag(event))),
+        What::Event(event) => Some((event.id.clone(), event.kind.clone()?, lag(event))),
         _ => None,
     });
     for (id, event_type, lag) in events.collect::<Vec<_>>() {

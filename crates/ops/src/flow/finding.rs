@@ -116,7 +116,7 @@ fn of_node(node: &Node) -> Option<Finding> {
             failed.then(|| Finding::FailedStep { service, what: name() })
         }
         What::Event(event) => {
-            let event_type = event.event_type.clone().unwrap_or_default();
+            let event_type = event.kind.clone().unwrap_or_default();
             event.outbox.as_ref().map(|_| Finding::Unpublished { service, event_type })
         }
         What::Delivery(_) => of_delivery(node, service),

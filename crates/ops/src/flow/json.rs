@@ -53,7 +53,7 @@ impl Node {
         match &self.what {
             What::Event(event) => {
                 node["event_id"] = json!(event.id);
-                node["event_type"] = json!(event.event_type);
+                node["event_type"] = json!(event.kind);
             }
             What::Delivery(delivery) => {
                 node["event_id"] = json!(delivery.event_id);

@@ -127,14 +127,11 @@ impl Sorting {
     }
 
     fn entry(&mut self, key: Key, service: Option<&str>, new: impl FnOnce() -> What) -> &mut What {
-        let at = match self.keys.get(&key) {
-            Some(at) => *at,
-            None => {
-                let at = self.push(service, new());
-                self.keys.insert(key, at);
-                at
-            }
-        };
+        let at = self.keys.get(&key).copied().unwrap_or_else(|| {
+            let at = self.push(service, new());
+            self.keys.insert(key, at);
+            at
+        });
         &mut self.entries[at].what
     }
 
@@ -144,7 +141,7 @@ impl Sorting {
         match (&*step.kind, &step.event_id) {
             ("outbox wait" | "publish", Some(id)) => {
                 let event = self.event_of(id, Some(of.service));
-                event.event_type = event.event_type.take().or(step.event_type);
+                event.kind = event.kind.take().or(step.event_type);
                 let is_wait = step.kind == "outbox wait";
                 (if is_wait { &mut event.waits } else { &mut event.published }).push(recorded);
             }
@@ -158,7 +155,7 @@ impl Sorting {
                 let (key, group) =
                     (event.clone().unwrap_or_else(place), step.group.unwrap_or_default());
                 let delivery = self.delivery_of(of.service, &key, &group);
-                delivery.event_id = event.clone();
+                delivery.event_id.clone_from(event);
                 delivery.event_type = delivery.event_type.take().or(step.event_type);
                 delivery.steps.push(recorded);
             }
@@ -177,7 +174,7 @@ impl Sorting {
         match (&*row.kind, row.event_id, row.group) {
             ("outbox", Some(id), _) => {
                 let event = self.event_of(&id, Some(of.service));
-                event.event_type = event.event_type.take().or(row.event_type);
+                event.kind = event.kind.take().or(row.event_type);
                 event.outbox = Some(held);
             }
             ("parked", Some(event), Some(group)) => {

@@ -41,7 +41,7 @@ fn step(step: &Step) -> String {
 }
 
 fn event(event: &Event) -> String {
-    let name = event.event_type.as_deref().unwrap_or("event");
+    let name = event.kind.as_deref().unwrap_or("event");
     let Some(last) = event.published.last() else {
         return match event.outbox {
             Some(_) => format!("{name} waits in the outbox"),

@@ -32,16 +32,16 @@ pub(super) struct Line {
 
 /// Returns the lines of a flow.
 pub(super) fn of(flow: &Flow, collapses: bool) -> Vec<Line> {
-    let mut lines = Lines { start: flow.start(), collapses, lines: Vec::new() };
+    let mut lines = Lines { start: flow.start(), collapses, done: Vec::new() };
     for shown in collapse(&flow.roots, collapses) {
         lines.add(&shown, None, &Guides::default());
     }
-    lines.lines
+    lines.done
 }
 
 /// Returns the line of one node that stands by itself.
 pub(super) fn alone(flow: &Flow, node: &Node) -> Line {
-    Lines { start: flow.start(), collapses: false, lines: Vec::new() }.line(
+    Lines { start: flow.start(), collapses: false, done: Vec::new() }.line(
         node,
         (String::new(), String::new()),
         Place::Alone,
@@ -58,7 +58,7 @@ struct Guides {
 struct Lines {
     start: Option<At>,
     collapses: bool,
-    lines: Vec<Line>,
+    done: Vec<Line>,
 }
 
 impl Lines {
@@ -68,10 +68,10 @@ impl Lines {
         let below = if children.is_empty() { "  " } else { "│ " };
         let below = format!("{}{below}", guides.below);
         let line = self.line(node, (guides.own.clone(), below.clone()), Place::Tree);
-        self.lines.push(line);
+        self.done.push(line);
         for text in details(node, cause, !self.collapses) {
             let guides = (below.clone(), format!("{below}  "));
-            self.lines.push(Line::below(guides, text, Tone::Plain));
+            self.done.push(Line::below(guides, text, Tone::Plain));
         }
         let last = children.len().saturating_sub(1);
         for (at, child) in children.iter().enumerate() {
@@ -84,7 +84,7 @@ impl Lines {
         }
         if !shown.like.is_empty() {
             let own = guides.below.clone();
-            self.lines.push(Line::below((own.clone(), own), summary(&shown.like), tone(node)));
+            self.done.push(Line::below((own.clone(), own), summary(&shown.like), tone(node)));
         }
     }
 
