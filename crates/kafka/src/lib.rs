@@ -16,7 +16,7 @@ pub use dead_letter::{
 pub use envelope::TopicSpec;
 pub use reading::{Part, ReadError, read_part, read_to_end};
 pub use record::{Headers, Record, client_headers};
-pub use retention::{RetentionError, longest_kept};
+pub use retention::{RetentionError, longest_kept, retention_of};
 pub use settings::{Settings, SettingsError};
 pub use topics::{TopicPolicy, TopicProblem, TopicProblemKind, Topics, TopicsError, ensure};
 

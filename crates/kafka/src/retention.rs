@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -48,4 +49,22 @@ pub async fn longest_kept(
         longest = longest.max(Duration::from_millis(kept));
     }
     Ok(Some(longest))
+}
+
+/// Returns how long each of these topics (names on the cluster) keeps a record at least, `None` for ever: `retention.ms`.
+/// A topic of which the cluster does not tell is missing.
+///
+/// # Errors
+/// If the cluster does not answer.
+pub async fn retention_of(
+    settings: &Settings,
+    topics: &[String],
+) -> Result<BTreeMap<String, Option<Duration>>, KafkaError> {
+    let configs = Configs::ask(settings, topics).await?;
+    let told = topics.iter().filter_map(|topic| {
+        let kept = configs.of(topic).ok()?.number("retention.ms")?;
+        // Negative is for ever.
+        Some((topic.clone(), u64::try_from(kept).ok().map(Duration::from_millis)))
+    });
+    Ok(told.collect())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{dlq, error::Failure, show_flow, subscriptions};
+use crate::{dlq, error::Failure, lag, show_flow, subscriptions};
 
 /// Operate a system of Orderflow services.
 #[derive(Parser)]
@@ -14,6 +14,8 @@ enum Command {
     Dlq(Box<dlq::Arguments>),
     /// Show what became of one order, across services, and what it waits for
     Flow(Box<show_flow::Arguments>),
+    /// How far each consumer group is behind, measured from Kafka, also of services that are down
+    Lag(Box<lag::Arguments>),
     /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
     Subscriptions(subscriptions::Arguments),
 }
@@ -34,6 +36,7 @@ pub fn main() -> ExitCode {
         match command {
             Command::Dlq(arguments) => dlq::run(*arguments).await,
             Command::Flow(arguments) => show_flow::run(*arguments).await,
+            Command::Lag(arguments) => lag::run(*arguments).await,
             Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
         }
     });

@@ -6,9 +6,7 @@ mod dlq;
 mod error;
 mod flow;
 mod foreign;
-mod lag {
-    pub(crate) mod position;
-}
+mod lag;
 mod output;
 mod plain;
 mod services;
@@ -17,3 +15,4 @@ mod show_flow;
 mod subscriptions;
 
 pub use cli::main;
+pub use lag::{LAG_THRESHOLD, STALLED_AFTER};

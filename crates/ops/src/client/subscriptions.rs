@@ -13,6 +13,9 @@ pub(crate) struct Subscription {
     pub(crate) group: String,
     /// Of the instance that answered.
     pub(crate) state: String,
+    /// Names without the prefix.
+    #[serde(default)]
+    pub(crate) topics: Vec<String>,
     pub(crate) instances: Vec<Instance>,
     /// The types that it handles.
     #[serde(default)]

@@ -1,0 +1,34 @@
+//! Lag of consumer groups, measured from Kafka alone: a group whose service is dead is measured like any other.
+
+mod arguments;
+mod assignment;
+mod cluster;
+mod command;
+mod committed;
+mod consumed;
+mod first_records;
+mod group_lag;
+mod json;
+mod measurement;
+mod meter;
+mod partition_lag;
+pub(crate) mod position;
+mod progress;
+mod state;
+mod subscribed;
+mod table;
+
+pub(crate) use arguments::KafkaArguments;
+pub(crate) use command::{Arguments, run};
+pub(crate) use group_lag::{GroupLag, Lag};
+pub(crate) use meter::Meter;
+pub(crate) use subscribed::{Subscribed, Wanted};
+
+use std::time::Duration;
+
+/// How many messages a group may be behind before `orderflow lag` fails and the alert `LagHigh` fires.
+pub const LAG_THRESHOLD: u64 = 10_000;
+
+/// How long a group that is behind may make no progress before it is stalled: longer than a message takes that fails in
+/// each attempt and retry (`consumer::Options`), since the committed offset stays before it meanwhile.
+pub const STALLED_AFTER: Duration = Duration::from_mins(1);

@@ -1,0 +1,109 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kafka::Settings;
+
+use crate::client::Client;
+
+/// How long a service may take to list its subscriptions.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// What a service has told about one of its subscriptions. Names are without the prefix.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Subscribed {
+    pub(crate) service: String,
+    pub(crate) group: String,
+    pub(crate) topics: Vec<String>,
+}
+
+/// The groups to be measured, besides those that the cluster lists.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Wanted {
+    /// Those that services have listed.
+    pub(crate) subscribed: Vec<Subscribed>,
+    /// Names of the services. A group is named after its service: `analytics`, `analytics.2`. So the groups of a service
+    /// that is down are known too.
+    pub(crate) services: BTreeSet<String>,
+    /// Measures this group only, by its name without the prefix.
+    pub(crate) only: Option<String>,
+}
+
+impl Wanted {
+    /// Returns what is known without asking any service.
+    pub(crate) fn of(services: &[Client]) -> Self {
+        let services = services.iter().map(|client| client.service.clone()).collect();
+        Self { services, ..Self::default() }
+    }
+
+    /// Returns the service that a group on the cluster belongs to.
+    pub(super) fn service_of(&self, settings: &Settings, name: &str) -> Option<String> {
+        let listed = self.subscribed.iter().find(|it| settings.prefixed(&it.group) == name);
+        if let Some(listed) = listed {
+            return Some(listed.service.clone());
+        }
+        let first = settings.unprefixed(name).split('.').next()?;
+        let is_ours = self.services.contains(first) && name.starts_with(&settings.prefixed(first));
+        is_ours.then(|| first.to_owned())
+    }
+}
+
+/// Asks all services for their subscriptions, side by side. Returns what they listed, and those that did not, each with the
+/// reason.
+pub(crate) async fn ask(services: &[Client]) -> (Vec<Subscribed>, Vec<(String, String)>) {
+    let asked: Vec<_> = services
+        .iter()
+        .cloned()
+        .map(|client| {
+            let asking = async move { list(&client).await.map_err(|why| (client.service, why)) };
+            tokio::spawn(asking)
+        })
+        .collect();
+    let (mut subscribed, mut silent) = (Vec::new(), Vec::new());
+    for answer in asked {
+        match answer.await {
+            Ok(Ok(listed)) => subscribed.extend(listed),
+            Ok(Err(failed)) => silent.push(failed),
+            Err(_) => {}
+        }
+    }
+    (subscribed, silent)
+}
+
+async fn list(client: &Client) -> Result<Vec<Subscribed>, String> {
+    let answer = tokio::time::timeout(ANSWER, client.subscriptions()).await;
+    let answer = answer.map_err(|_| format!("no answer within {ANSWER:?}"))?;
+    let subscriptions = match answer {
+        Ok(subscriptions) => subscriptions,
+        // A service that publishes only need not have any.
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error.to_string()),
+    };
+    let subscribed = subscriptions.into_iter().map(|it| Subscribed {
+        service: client.service.clone(),
+        group: it.group,
+        topics: it.topics,
+    });
+    Ok(subscribed.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_belongs_to_the_service_that_lists_it_or_after_which_it_is_named() {
+        let subscribed = Subscribed {
+            service: "shipping".into(),
+            group: "parcels".into(),
+            topics: vec!["parcel.sent".into()],
+        };
+        let services = ["billing".to_owned(), "shipping".to_owned()].into();
+        let wanted = Wanted { subscribed: vec![subscribed], services, only: None };
+        let settings = Settings::new("b", "t.");
+        let service_of = |name| wanted.service_of(&settings, name);
+        assert_eq!(service_of("t.parcels").as_deref(), Some("shipping"));
+        assert_eq!(service_of("t.billing.2").as_deref(), Some("billing"));
+        assert_eq!(service_of("billing"), None, "that of another prefix");
+        assert_eq!(service_of("t.console-consumer-1"), None);
+    }
+}
