@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::{dlq, error::Failure, lag, show_flow, subscriptions};
+use crate::{dlq, error::Failure, lag, serve, show_flow, subscriptions};
 
 /// Operate a system of Orderflow services.
 #[derive(Parser)]
@@ -16,6 +16,8 @@ enum Command {
     Flow(Box<show_flow::Arguments>),
     /// How far each consumer group is behind, measured from Kafka, also of services that are down
     Lag(Box<lag::Arguments>),
+    /// Poll services and Kafka, export lag and the rest on /metrics, send alerts
+    Serve(Box<serve::Arguments>),
     /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
     Subscriptions(subscriptions::Arguments),
 }
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
             Command::Dlq(arguments) => dlq::run(*arguments).await,
             Command::Flow(arguments) => show_flow::run(*arguments).await,
             Command::Lag(arguments) => lag::run(*arguments).await,
+            Command::Serve(arguments) => serve::run(*arguments).await,
             Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
         }
     });

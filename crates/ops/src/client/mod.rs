@@ -3,6 +3,7 @@
 mod answer;
 mod filter;
 mod flows;
+mod health;
 mod letters;
 mod listing;
 mod replays;
@@ -106,20 +107,7 @@ impl Client {
         path: &[&str],
         request: RequestBuilder,
     ) -> Result<T, Error> {
-        let request = match &*self.token.0 {
-            "" => request,
-            token => request.bearer_auth(token),
-        };
-        let answered = async {
-            let answer = request.send().await?;
-            Ok((answer.status().as_u16(), answer.text().await?))
-        };
-        let request = format!("{method} /{}", path.join("/"));
-        let service = self.service.clone();
-        let (status, text) = match answered.await {
-            Ok(answered) => answered,
-            Err(source) => return Err(Error::Unreachable { service, request, source }),
-        };
+        let (status, text) = self.answer(&method, path, request).await?;
         if (200..300).contains(&status)
             && let Ok(body) = serde_json::from_str(&text)
         {
@@ -128,11 +116,43 @@ impl Client {
         if status >= 400
             && let Ok(Problem { detail }) = serde_json::from_str(&text)
         {
-            return Err(Error::Problem { service, status, detail });
+            return Err(Error::Problem { service: self.service.clone(), status, detail });
         }
-        let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
-        Err(Error::Answer { service, request, status, answer })
+        Err(self.unexpected(&named(&method, path), status, &text))
     }
+
+    /// Sends a request with the token, and returns status and body. Fails if no answer came.
+    async fn answer(
+        &self,
+        method: &Method,
+        path: &[&str],
+        request: RequestBuilder,
+    ) -> Result<(u16, String), Error> {
+        let request = match &*self.token.0 {
+            "" => request,
+            token => request.bearer_auth(token),
+        };
+        let answered = async {
+            let answer = request.send().await?;
+            Ok((answer.status().as_u16(), answer.text().await?))
+        };
+        let unreachable = |source| Error::Unreachable {
+            service: self.service.clone(),
+            request: named(method, path),
+            source,
+        };
+        answered.await.map_err(unreachable)
+    }
+
+    /// Returns the error for an answer that is not the admin API's.
+    fn unexpected(&self, request: &str, status: u16, text: &str) -> Error {
+        let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
+        Error::Answer { service: self.service.clone(), request: request.into(), status, answer }
+    }
+}
+
+fn named(method: &Method, path: &[&str]) -> String {
+    format!("{method} /{}", path.join("/"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::addresses::Guard;
 use super::deliveries::{self, Delivery};
-use super::signature;
 use super::webhooks::{self, EVENTS, Webhook};
 use crate::api::OrderQuery;
 

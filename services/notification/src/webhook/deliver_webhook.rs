@@ -3,13 +3,13 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use jobs::{Context, Failure, Handler, Job};
 use serde::{Deserialize, Serialize};
+use signature::sign;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
 use super::deliveries::{self, Attempt, Undelivered};
-use super::signature::sign;
 use super::target::{TargetError, Targets};
 
 /// Maximum length of an error that a tenant is shown.

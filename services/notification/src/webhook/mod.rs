@@ -4,7 +4,6 @@ mod addresses;
 mod api;
 mod deliver_webhook;
 mod deliveries;
-mod signature;
 mod target;
 mod webhooks;
 

@@ -1,4 +1,4 @@
-//! Standard Webhooks' symmetric signatures (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+#![doc = include_str!("../README.md")]
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,15 +9,18 @@ const PREFIX: &str = "whsec_";
 /// The specification wants 24 to 64.
 const SECRET_BYTES: usize = 32;
 
-/// A new secret, as the receiver is given it.
-pub(crate) fn new_secret() -> Result<String, getrandom::Error> {
+/// Returns a new secret, as the receiver is given it.
+///
+/// # Errors
+/// If the system has no random numbers.
+pub fn new_secret() -> Result<String, getrandom::Error> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes)?;
     Ok(format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes)))
 }
 
-/// The value of `webhook-signature`. None: the secret is none of ours.
-pub(crate) fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
+/// Returns the value of `webhook-signature`, or `None` if the secret is not one of Standard Webhooks.
+pub fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
     let key = BASE64_STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());

@@ -1,0 +1,157 @@
+//! Which conditions hold, from what was polled. What was not answered holds nothing: a service that is down and lag that is
+//! unknown have alerts of their own.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::rule::{self, ARRIVING_FOR, NEW_FOR, Rule};
+use super::tracker::{Condition, Subject};
+use crate::lag::{GroupLag, Lag};
+use crate::serve::{
+    Arrivals, DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
+};
+
+/// What was polled.
+pub(crate) struct Observed<'a> {
+    pub(crate) services: &'a [ServiceState],
+    /// `None` before the first measurement, and the reason if the last one failed.
+    pub(crate) lag: Option<Result<&'a Lag, &'a str>>,
+}
+
+/// Returns the conditions that hold.
+pub(crate) fn conditions(
+    observed: &Observed<'_>,
+    arrivals: &mut Arrivals,
+    now: Instant,
+) -> Vec<Condition> {
+    let mut all = Vec::new();
+    for state in observed.services {
+        of_service(state, &mut all);
+        count(state, arrivals, now);
+    }
+    of_arrivals(arrivals, now, &mut all);
+    match observed.lag {
+        Some(Ok(lag)) => {
+            let ours = lag.groups.iter().filter(|it| it.service.is_some());
+            ours.for_each(|group| of_group(group, &mut all));
+        }
+        Some(Err(why)) => all.push(Condition {
+            rule: &rule::LAG_UNKNOWN,
+            subject: Subject::default(),
+            value: 1.0,
+            summary: format!("lag is not measured: {why}"),
+        }),
+        None => {}
+    }
+    all
+}
+
+/// Adds a condition about a group if the value is above the rule's threshold.
+fn add(
+    all: &mut Vec<Condition>,
+    rule: &'static Rule,
+    subject: &Subject,
+    value: f64,
+    summary: String,
+) {
+    if value > rule.threshold {
+        all.push(Condition { rule, subject: subject.clone(), value, summary });
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // values of alerts
+fn of_group(lag: &GroupLag, all: &mut Vec<Condition>) {
+    let group = &lag.group;
+    let subject = Subject {
+        service: lag.service.clone().unwrap_or_default(),
+        group: group.clone(),
+        kind: String::new(),
+    };
+    if let Some(messages) = lag.messages() {
+        let summary = format!("{group} is {messages} messages behind");
+        add(all, &rule::LAG_HIGH, &subject, messages as f64, summary);
+    }
+    if let Some(age) = lag.age().filter(|_| lag.messages() > Some(0)) {
+        let seconds = age.as_secs_f64();
+        let summary = format!("{group} has not consumed a message of {seconds:.0} s ago");
+        add(all, &rule::LAG_SECONDS, &subject, seconds, summary);
+    }
+    if lag.is_stalled() {
+        let summary = format!("{group} is behind and makes no progress");
+        add(all, &rule::STALLED, &subject, 1.0, summary);
+    }
+    if let Some(share) = lag.share_of_retention() {
+        let summary = format!(
+            "the oldest message that {group} has not consumed has used {:.0} % of its topic's retention",
+            share * 100.0
+        );
+        add(all, &rule::NEAR_RETENTION, &subject, share, summary);
+    }
+    let lost = lag.lost();
+    let summary = format!("{lost} messages were deleted before {group} consumed them");
+    add(all, &rule::MESSAGES_LOST, &subject, lost as f64, summary);
+    if !lag.is_known() {
+        let why = lag
+            .unknown
+            .clone()
+            .unwrap_or_else(|| format!("there is no topic {}", lag.missing_topics.join(", ")));
+        let summary = format!("the lag of {group} is unknown: {why}");
+        add(all, &rule::LAG_UNKNOWN, &subject, 1.0, summary);
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // values of alerts
+fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
+    let service = &state.service;
+    let subject = Subject { service: service.clone(), ..Subject::default() };
+    if let Some(why) = &state.down {
+        let summary = format!("{service} is not ready: {why}");
+        add(all, &rule::SERVICE_DOWN, &subject, 1.0, summary);
+    }
+    let age = state.samples_of(OUTBOX_AGE).map(|it| it.value).reduce(f64::max).unwrap_or(0.0);
+    let summary = format!("an event waits in {service}'s outbox for {age:.0} s");
+    add(all, &rule::OUTBOX_AGE, &subject, age, summary);
+    for (kind, failed) in state.failed_jobs.iter().flatten() {
+        let subject = Subject { kind: kind.clone(), ..subject.clone() };
+        let summary = format!("{failed} jobs {kind} of {service} have failed for good");
+        add(all, &rule::JOBS_FAILED, &subject, *failed as f64, summary);
+    }
+    for (group, letters) in state.letters.iter().flatten() {
+        let age = letters
+            .newest_reason
+            .map(|at| SystemTime::now().duration_since(at).unwrap_or(Duration::ZERO));
+        if age.is_some_and(|age| age < NEW_FOR) {
+            let subject = Subject { group: group.clone(), ..subject.clone() };
+            let summary = format!("{group} has dead letters for a reason that is new");
+            add(all, &rule::NEW_FAILURE_REASON, &subject, 1.0, summary);
+        }
+    }
+}
+
+fn count(state: &ServiceState, arrivals: &mut Arrivals, now: Instant) {
+    for (metric, label) in [(DEAD_LETTERED, GROUP_LABEL), (DEFERRED_DROPPED, TASK_LABEL)] {
+        for sample in state.samples_of(metric) {
+            let key = (metric, state.service.clone(), sample.label(label).to_owned());
+            arrivals.observe(key, sample.value, now);
+        }
+    }
+}
+
+fn of_arrivals(arrivals: &mut Arrivals, now: Instant, all: &mut Vec<Condition>) {
+    let minutes = ARRIVING_FOR.as_secs() / 60;
+    for ((metric, service, label), increase) in arrivals.within(ARRIVING_FOR, now) {
+        let subject = Subject { service: service.clone(), ..Subject::default() };
+        if metric == DEAD_LETTERED {
+            let summary = format!(
+                "{increase} messages of {label} were dead-lettered within {minutes} minutes"
+            );
+            let subject = Subject { group: label, ..subject };
+            add(all, &rule::DEAD_LETTERS_ARRIVING, &subject, increase, summary);
+        } else {
+            let summary = format!(
+                "{increase} tasks {label} of {service} were dropped within {minutes} minutes"
+            );
+            let subject = Subject { kind: label, ..subject };
+            add(all, &rule::DEFERRED_DROPPED, &subject, increase, summary);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Alerts for those without Prometheus: the same rules, evaluated here and sent as signed webhooks.
+//!
+//! A rule has the name, the threshold and the times of its counterpart in `deploy/prometheus/rules.yml`, and a test
+//! compares them. The burn rates of the SLO need days of history, so only Prometheus has them.
+
+mod conditions;
+mod post;
+mod rule;
+mod tracker;
+mod webhook;
+
+pub(crate) use conditions::{Observed, conditions};
+pub use rule::{ARRIVING_FOR, NEW_FOR, RULES, Rule};
+pub(crate) use tracker::{Active, Tracker};
+pub(crate) use webhook::{Target, Webhook};

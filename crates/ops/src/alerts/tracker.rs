@@ -1,0 +1,154 @@
+//! From conditions that hold at a moment to alerts that fire and resolve, as Prometheus does it: `for` and
+//! `keep_firing_for` keep one that comes and goes from doing so too.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::rule::Rule;
+
+/// What an alert is about. Unused parts are empty.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub(crate) struct Subject {
+    pub(crate) service: String,
+    /// The consumer group.
+    pub(crate) group: String,
+    /// The kind of job, or the deferred task.
+    pub(crate) kind: String,
+}
+
+/// A condition that holds.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Condition {
+    pub(crate) rule: &'static Rule,
+    pub(crate) subject: Subject,
+    pub(crate) value: f64,
+    /// A sentence with the value.
+    pub(crate) summary: String,
+}
+
+/// An alert that fires, or has just ceased to.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Active {
+    /// The last condition.
+    pub(crate) condition: Condition,
+    /// When the condition began to hold.
+    pub(crate) since: SystemTime,
+}
+
+/// A change of an alert.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Change {
+    Firing(Active),
+    Resolved(Active),
+}
+
+/// The alerts that are pending or fire.
+#[derive(Default)]
+pub(crate) struct Tracker {
+    alerts: BTreeMap<(&'static str, Subject), Tracked>,
+}
+
+struct Tracked {
+    active: Active,
+    began: Instant,
+    /// When it last held.
+    held: Instant,
+    fires: bool,
+}
+
+impl Tracker {
+    /// Takes the conditions that hold now, and returns what has changed. One that is not among them does not hold.
+    pub(crate) fn observe(&mut self, conditions: Vec<Condition>, now: Instant) -> Vec<Change> {
+        for condition in conditions {
+            let key = (condition.rule.name, condition.subject.clone());
+            let since = SystemTime::now();
+            let tracked = self.alerts.entry(key).or_insert_with(|| Tracked {
+                active: Active { condition: condition.clone(), since },
+                began: now,
+                held: now,
+                fires: false,
+            });
+            tracked.active.condition = condition;
+            tracked.held = now;
+        }
+        let mut changes = Vec::new();
+        self.alerts.retain(|_, tracked| {
+            let change = tracked.step(now);
+            let stays = tracked.fires || tracked.held == now;
+            changes.extend(change);
+            stays
+        });
+        changes
+    }
+
+    /// Returns the alerts that fire.
+    pub(crate) fn firing(&self) -> Vec<Active> {
+        self.alerts.values().filter(|it| it.fires).map(|it| it.active.clone()).collect()
+    }
+}
+
+impl Tracked {
+    fn step(&mut self, now: Instant) -> Option<Change> {
+        let rule = self.active.condition.rule;
+        let after = |start: Instant, wait: Duration| now.saturating_duration_since(start) >= wait;
+        if !self.fires && self.held == now && after(self.began, rule.holds_for) {
+            self.fires = true;
+            return Some(Change::Firing(self.active.clone()));
+        }
+        if self.fires && self.held != now && after(self.held, rule.keeps_firing_for) {
+            self.fires = false;
+            return Some(Change::Resolved(self.active.clone()));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rule::LAG_HIGH;
+    use super::*;
+
+    fn condition(group: &str) -> Condition {
+        let subject = Subject { group: group.into(), ..Subject::default() };
+        Condition { rule: &LAG_HIGH, subject, value: 10_001.0, summary: "behind".into() }
+    }
+
+    /// Observes every 5 s whether the condition holds, and returns what changed at which second.
+    fn changes(holds: impl Fn(u64) -> bool, until: u64) -> Vec<(u64, &'static str)> {
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
+        let mut changes = Vec::new();
+        for second in (0..=until).step_by(5) {
+            let holding = holds(second).then(|| condition("billing")).into_iter().collect();
+            for change in tracker.observe(holding, start + Duration::from_secs(second)) {
+                let kind = if matches!(change, Change::Firing(_)) { "firing" } else { "resolved" };
+                changes.push((second, kind));
+            }
+        }
+        changes
+    }
+
+    #[test]
+    fn an_alert_fires_after_half_a_minute_and_resolves_a_minute_after_it_last_held() {
+        let changed = changes(|second| (10..100).contains(&second), 300);
+        assert_eq!(changed, [(40, "firing"), (155, "resolved")]);
+    }
+
+    #[test]
+    fn what_comes_and_goes_does_not_flap() {
+        assert_eq!(changes(|second| second % 30 < 25, 600), [], "never half a minute");
+        let changed = changes(|second| second < 60 || second % 50 < 10, 600);
+        assert_eq!(changed, [(30, "firing")], "never a minute without");
+    }
+
+    #[test]
+    fn each_group_has_its_own_alert() {
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
+        tracker.observe(vec![condition("billing")], start);
+        let both = vec![condition("billing"), condition("analytics")];
+        let changed = tracker.observe(both, start + LAG_HIGH.holds_for);
+        assert!(
+            matches!(&changed[..], [Change::Firing(it)] if it.condition.subject.group == "billing")
+        );
+        assert_eq!(tracker.firing().len(), 1);
+    }
+}

@@ -1,0 +1,224 @@
+//! Sends alerts, signed as in Standard Webhooks.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::{Request, Uri};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::tracker::Change;
+use crate::error::Error;
+
+/// How long the receiver may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The wait before the first retry, doubled up to the last.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LAST_BACKOFF: Duration = Duration::from_mins(1);
+/// How often a POST is tried: for about a quarter of an hour.
+const ATTEMPTS: u32 = 20;
+/// How many changes may wait for a receiver that does not answer.
+const QUEUE: usize = 1000;
+/// How long the last changes may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// The receiver of alerts.
+#[derive(Clone)]
+pub(crate) struct Target {
+    url: Uri,
+    secret: String,
+}
+
+/// Why a POST failed.
+#[derive(Debug, thiserror::Error)]
+enum PostError {
+    #[error("the receiver answered {0}")]
+    Answered(axum::http::StatusCode),
+    #[error("the receiver did not answer within {ANSWER:?}")]
+    TimedOut,
+    #[error("the receiver is unavailable")]
+    Unavailable(#[source] hyper_util::client::legacy::Error),
+    #[error("the request can't be made")]
+    Request(#[from] axum::http::Error),
+}
+
+impl Target {
+    /// Reads `ALERT_WEBHOOK` and `ALERT_WEBHOOK_SECRET`; `None` if neither is set.
+    pub(crate) fn read(url: &str, secret: &str) -> Result<Option<Self>, Error> {
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let parsed: Option<Uri> = url.parse().ok();
+        let parsed = parsed.filter(|url| matches!(url.scheme_str(), Some("http" | "https")));
+        let url = parsed.ok_or_else(|| {
+            Error::Refused("ALERT_WEBHOOK is not a URL that begins with http:// or https://".into())
+        })?;
+        if signature::sign(secret, "id", 0, "").is_none() {
+            return Err(Error::Refused(
+                "ALERT_WEBHOOK_SECRET is not a secret of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64; \
+                 `echo whsec_$(openssl rand -base64 32)` makes one"
+                    .into(),
+            ));
+        }
+        Ok(Some(Self { url, secret: secret.to_owned() }))
+    }
+}
+
+/// Sends changes of alerts, one after the other.
+pub(crate) struct Webhook {
+    changes: mpsc::Sender<Change>,
+    sending: tokio::task::JoinHandle<()>,
+}
+
+impl Webhook {
+    /// Starts to send. Without a target, changes are logged only.
+    pub(crate) fn start(target: Option<Target>, shutdown: CancellationToken) -> Self {
+        let (changes, waiting) = mpsc::channel(QUEUE);
+        let sending = tokio::spawn(async move {
+            match target {
+                Some(target) => Sender::new(target, shutdown).send_all(waiting).await,
+                None => log_all(waiting).await,
+            }
+        });
+        Self { changes, sending }
+    }
+
+    /// Logs a change and queues it.
+    pub(crate) fn send(&self, change: Change) {
+        log(&change);
+        if self.changes.try_send(change).is_err() {
+            tracing::error!("alert dropped, too many wait for ALERT_WEBHOOK");
+        }
+    }
+
+    /// Sends what is queued, within a limit.
+    pub(crate) async fn drain(self) {
+        drop(self.changes);
+        if tokio::time::timeout(DRAIN, self.sending).await.is_err() {
+            tracing::warn!("alerts were not sent before the end");
+        }
+    }
+}
+
+fn log(change: &Change) {
+    let (_, active) = change.parts();
+    let condition = &active.condition;
+    let (alert, subject) = (condition.rule.name, &condition.subject);
+    let (service, group, kind) = (&*subject.service, &*subject.group, &*subject.kind);
+    let (value, summary) = (condition.value, &*condition.summary);
+    match change {
+        Change::Firing(_) => {
+            let what_to_do = condition.rule.what_to_do;
+            tracing::warn!(alert, service, group, kind, value, summary, what_to_do, "alert firing");
+        }
+        Change::Resolved(_) => {
+            tracing::info!(alert, service, group, kind, "alert resolved");
+        }
+    }
+}
+
+async fn log_all(mut waiting: mpsc::Receiver<Change>) {
+    while waiting.recv().await.is_some() {}
+}
+
+struct Sender {
+    target: Target,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    shutdown: CancellationToken,
+}
+
+impl Sender {
+    fn new(target: Target, shutdown: CancellationToken) -> Self {
+        let provider = rustls::crypto::ring::default_provider();
+        let https = match HttpsConnectorBuilder::new().with_provider_and_webpki_roots(provider) {
+            Ok(https) => https,
+            Err(error) => unreachable!("ring has the default versions of TLS: {error}"),
+        };
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        let https = https.https_or_http().enable_http1().wrap_connector(http);
+        let client =
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
+        Self { target, client, shutdown }
+    }
+
+    async fn send_all(&self, mut waiting: mpsc::Receiver<Change>) {
+        while let Some(change) = waiting.recv().await {
+            self.deliver(&change.body().to_string()).await;
+        }
+    }
+
+    /// Tries until the receiver takes it. The id is the same in every attempt, so that it can be told from another one.
+    async fn deliver(&self, body: &str) {
+        let id = format!("msg_{}", Uuid::now_v7().simple());
+        let mut backoff = FIRST_BACKOFF;
+        for attempt in 1..=ATTEMPTS {
+            let Err(error) = self.post(&id, body).await else { return };
+            let is_last = attempt == ATTEMPTS || self.shutdown.is_cancelled();
+            report(&id, attempt, &error, is_last);
+            if is_last {
+                return;
+            }
+            let waiting = tokio::time::sleep(backoff);
+            self.shutdown.run_until_cancelled(waiting).await;
+            backoff = (backoff * 2).min(LAST_BACKOFF);
+        }
+    }
+
+    async fn post(&self, id: &str, body: &str) -> Result<(), PostError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp = i64::try_from(now.as_secs()).unwrap_or_default();
+        // The secret was checked.
+        let signature = signature::sign(&self.target.secret, id, timestamp, body);
+        let request = Request::post(self.target.url.clone())
+            .header("content-type", "application/json")
+            .header("user-agent", "orderflow")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature.unwrap_or_default())
+            .body(Full::from(body.to_owned()))?;
+        let answer = tokio::time::timeout(ANSWER, self.client.request(request)).await;
+        let answer = answer.map_err(|_| PostError::TimedOut)?.map_err(PostError::Unavailable)?;
+        // A redirect is not followed: the signature is for this receiver.
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(PostError::Answered(status)),
+        }
+    }
+}
+
+fn report(id: &str, attempt: u32, error: &PostError, is_last: bool) {
+    let error = error as &dyn std::error::Error;
+    if is_last {
+        tracing::error!(id, attempt, error, "alert not sent, given up");
+    } else {
+        tracing::warn!(id, attempt, error, "alert not sent, retrying");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_can_not_be_used_is_refused_at_the_start() {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        assert!(Target::read("", "").unwrap().is_none());
+        assert!(Target::read("https://alerts.example/in", secret).unwrap().is_some());
+        for (url, secret, says) in [
+            ("alerts.example", secret, "ALERT_WEBHOOK is not"),
+            ("ftp://x/", secret, "ALERT_WEBHOOK is not"),
+            ("https://x/", "hunter2", "ALERT_WEBHOOK_SECRET"),
+            ("https://x/", "", "ALERT_WEBHOOK_SECRET"),
+        ] {
+            let error = Target::read(url, secret).err().unwrap().to_string();
+            assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `orderflow serve`: polls services and Kafka, exports what it finds, and sends alerts.
+
+mod arrivals;
+mod exposition;
+mod poller;
+mod router;
+mod samples;
+mod service_state;
+mod watchman;
+
+pub(crate) use arrivals::Arrivals;
+pub(crate) use service_state::{
+    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
+};
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use telemetry::LogFormat;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::router::Console;
+use crate::alerts::{self, Webhook};
+use crate::error::{During, Error, Failure};
+use crate::lag::KafkaArguments;
+use crate::services::{Services, Target};
+
+/// How long requests under way may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// The arguments of `orderflow serve`.
+#[derive(Args)]
+#[command(after_help = "\
+Rules, thresholds and what to do about each alert: docs/operations.md.
+
+Example:
+  ALERT_WEBHOOK=https://alerts.example/in ALERT_WEBHOOK_SECRET=whsec_.. orderflow serve")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    kafka: KafkaArguments,
+    /// Where it listens
+    #[arg(long, env = "CONSOLE_ADDR", default_value = "127.0.0.1:8080")]
+    addr: SocketAddr,
+    /// Where alerts are sent, one POST when each fires and one when it resolves; without it they are logged
+    #[arg(long, env = "ALERT_WEBHOOK", default_value = "", hide_env_values = true)]
+    #[arg(hide_default_value = true)]
+    alert_webhook: String,
+    /// What they are signed with, as in Standard Webhooks: `whsec_..`
+    #[arg(long, env = "ALERT_WEBHOOK_SECRET", default_value = "", hide_env_values = true)]
+    #[arg(hide_default_value = true)]
+    alert_webhook_secret: String,
+    /// `json` or `text` [default: text on a terminal]
+    #[arg(long, env = "LOG_FORMAT", value_parser = log_format)]
+    log_format: Option<LogFormat>,
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("it is neither json nor text".to_owned()),
+    }
+}
+
+/// Serves until SIGTERM or Ctrl-C. Returns the exit status.
+pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let services = Services::new(&arguments.target).during("find the services")?;
+    let kafka = arguments.kafka.settings().during("find Kafka")?;
+    let receiver = alerts::Target::read(&arguments.alert_webhook, &arguments.alert_webhook_secret)
+        .during("send alerts")?;
+    let format = arguments.log_format.unwrap_or_else(LogFormat::fitting_stdout);
+    let tracing = telemetry::init("ops", format).map_err(io::Error::other).during("log")?;
+    let address = arguments.addr;
+    let listener = TcpListener::bind(address).await.during(format!("listen on {address}"))?;
+    let shutdown = CancellationToken::new();
+    let (console, watching) = start(&services, kafka, receiver, &shutdown);
+    tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
+    serve(listener, console, &shutdown).await.during("serve")?;
+    if let Ok(webhook) = watching.await {
+        webhook.drain().await;
+    }
+    tracing::info!("ended");
+    tracing.shutdown(Duration::from_secs(1)).await;
+    Ok(0)
+}
+
+/// Starts the pollers and the evaluation of the rules.
+fn start(
+    services: &Services,
+    kafka: kafka::Settings,
+    receiver: Option<alerts::Target>,
+    shutdown: &CancellationToken,
+) -> (Console, tokio::task::JoinHandle<Webhook>) {
+    let clients = services.all();
+    let (to_services, states) = watch::channel(None);
+    let (to_lag, lag) = watch::channel(None);
+    let (to_alerts, alerts) = watch::channel(Vec::new());
+    tokio::spawn(poller::poll_services(clients.clone(), to_services));
+    tokio::spawn(poller::poll_lag(kafka, clients, states.clone(), to_lag));
+    let webhook = Webhook::start(receiver, shutdown.clone());
+    let watching =
+        watchman::evaluate(states.clone(), lag.clone(), to_alerts, webhook, shutdown.clone());
+    (Console { services: states, lag, alerts }, tokio::spawn(watching))
+}
+
+async fn serve(
+    listener: TcpListener,
+    console: Console,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let router = router::router(console);
+    let serving =
+        axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let mut serving = tokio::spawn(serving.into_future());
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "Ctrl-C",
+        ended = &mut serving => return Ok(ended.map_err(io::Error::other)??),
+    };
+    tracing::info!(signal = name, "draining");
+    shutdown.cancel();
+    let _ = tokio::time::timeout(DRAIN, serving).await;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Asks the services and Kafka every 5 s. Each has a task of its own: one that is slow does not delay the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::Settings;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::service_state::ServiceState;
+use crate::client::Client;
+use crate::error::root_cause;
+use crate::lag::{Lag, Meter, STALLED_AFTER, Subscribed, Wanted};
+
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
+/// How long an answer stands for the present. A measurement that takes longer is none.
+const FRESH_FOR: Duration = Duration::from_secs(30);
+
+/// Something that was asked for, and when the answer came.
+#[derive(Clone, Debug)]
+pub(crate) struct Polled<T> {
+    answer: T,
+    at: Instant,
+}
+
+impl<T> Polled<T> {
+    pub(crate) fn new(answer: T) -> Self {
+        Self { answer, at: Instant::now() }
+    }
+
+    /// Returns the answer, unless it is too old.
+    pub(crate) fn fresh(&self) -> Option<&T> {
+        (self.at.elapsed() < FRESH_FOR).then_some(&self.answer)
+    }
+}
+
+/// The states of all services; `None` before the first answers.
+pub(crate) type Services = Option<Polled<Vec<ServiceState>>>;
+/// Lag, or why it was not measured; `None` before the first measurement.
+pub(crate) type Measured = Option<Polled<Result<Lag, String>>>;
+
+/// Asks all services until nobody listens.
+pub(crate) async fn poll_services(clients: Vec<Client>, states: watch::Sender<Services>) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !states.is_closed() {
+        ticks.tick().await;
+        let asked: Vec<_> = clients
+            .iter()
+            .cloned()
+            .map(|client| tokio::spawn(async move { ServiceState::ask(&client).await }))
+            .collect();
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.extend(answer.await);
+        }
+        states.send_replace(Some(Polled::new(answers)));
+    }
+}
+
+/// Measures lag until nobody listens.
+pub(crate) async fn poll_lag(
+    settings: Settings,
+    clients: Vec<Client>,
+    services: watch::Receiver<Services>,
+    measured: watch::Sender<Measured>,
+) {
+    let mut meter = Meter::new(settings, STALLED_AFTER);
+    let (mut known, mut was_measured) = (Known::default(), true);
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !measured.is_closed() {
+        ticks.tick().await;
+        known.learn(&services.borrow());
+        let wanted = Wanted { subscribed: known.all(), ..Wanted::of(&clients) };
+        let lag = meter.measure(&Arc::new(wanted)).await;
+        if lag.is_ok() != was_measured {
+            was_measured = lag.is_ok();
+            match &lag {
+                Ok(_) => tracing::info!("lag measured again"),
+                Err(error) => tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "lag not measured, retrying"
+                ),
+            }
+        }
+        let lag = lag.map_err(|error| match root_cause(&error) {
+            Some(because) => format!("{error}: {because}"),
+            None => error.to_string(),
+        });
+        measured.send_replace(Some(Polled::new(lag)));
+    }
+}
+
+/// The subscriptions that each service last listed: one that is down has the groups that it had.
+#[derive(Default)]
+struct Known(BTreeMap<String, Vec<Subscribed>>);
+
+impl Known {
+    fn learn(&mut self, services: &Services) {
+        for state in services.iter().flat_map(|it| &it.answer) {
+            if let Some(subscribed) = &state.subscribed {
+                self.0.insert(state.service.clone(), subscribed.clone());
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<Subscribed> {
+        self.0.values().flatten().cloned().collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! What a service says about itself at one moment.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::samples::{Sample, samples};
+use crate::client::{Client, LetterGroup, Merged, Order};
+use crate::error::{Error, root_cause};
+use crate::lag::Subscribed;
+
+/// How long a service may take to answer one question.
+const ANSWER: Duration = Duration::from_secs(4);
+/// How many reasons of dead letters are read: several pages.
+const MOST_REASONS: usize = 2_000;
+
+/// The metrics of services that alerts need, by their names in the exposition.
+pub(crate) const OUTBOX_AGE: &str = "outbox_age_seconds";
+pub(crate) const OUTBOX_DEPTH: &str = "outbox_depth";
+pub(crate) const DEAD_LETTERED: &str = "consumer_dead_lettered_total";
+pub(crate) const DEFERRED_DROPPED: &str = "defer_dropped_total";
+pub(crate) const JOBS_DEAD: &str = "jobs_dead_total";
+pub(crate) const READ_METRICS: [&str; 5] =
+    [OUTBOX_AGE, OUTBOX_DEPTH, DEAD_LETTERED, DEFERRED_DROPPED, JOBS_DEAD];
+
+/// The label of a consumer group in the services' metrics.
+pub(crate) const GROUP_LABEL: &str = "messaging_consumer_group_name";
+/// The labels of a kind of jobs and of a deferred task.
+pub(crate) const JOB_LABEL: &str = "job_kind";
+pub(crate) const TASK_LABEL: &str = "defer_task";
+
+/// State of a service. What it did not answer is `None`.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceState {
+    pub(crate) service: String,
+    /// Why it is not ready; `None` if it is.
+    pub(crate) down: Option<String>,
+    pub(crate) subscribed: Option<Vec<Subscribed>>,
+    /// By group.
+    pub(crate) letters: Option<BTreeMap<String, Letters>>,
+    /// By kind.
+    pub(crate) failed_jobs: Option<BTreeMap<String, u64>>,
+    pub(crate) samples: Option<Vec<Sample>>,
+}
+
+/// The dead letters of a group.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Letters {
+    /// Letters by status, in the API's words.
+    pub(crate) by_status: BTreeMap<&'static str, u64>,
+    /// When the newest reason was first met, or came back after it had been resolved.
+    pub(crate) newest_reason: Option<SystemTime>,
+}
+
+impl ServiceState {
+    /// Asks a service everything side by side, each question within a limit.
+    pub(crate) async fn ask(client: &Client) -> Self {
+        let (ready, subscriptions, letters, jobs, metrics) = tokio::join!(
+            asked(client.readiness()),
+            asked(client.subscriptions()),
+            asked(letters(client)),
+            asked(client.failed_jobs()),
+            asked(client.metrics()),
+        );
+        let subscribed = subscriptions.ok().map(|all| {
+            let all = all.into_iter().map(|it| Subscribed {
+                service: client.service.clone(),
+                group: it.group,
+                topics: it.topics,
+            });
+            all.collect::<Vec<_>>()
+        });
+        let mut letters = letters.ok();
+        // A group without letters has none, which is a number too.
+        for group in subscribed.iter().flatten().map(|it| &it.group) {
+            if let Some(letters) = &mut letters {
+                letters.entry(group.clone()).or_default();
+            }
+        }
+        Self {
+            service: client.service.clone(),
+            down: why_down(ready),
+            subscribed,
+            letters: letters
+                .map(|all| all.into_iter().map(|(it, of)| (it, of.complete())).collect()),
+            failed_jobs: jobs.ok(),
+            samples: metrics.ok().map(|text| samples(&text, &READ_METRICS)),
+        }
+    }
+
+    /// Returns the samples of a metric.
+    pub(crate) fn samples_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
+        self.samples.iter().flatten().filter(move |it| it.name == name)
+    }
+}
+
+impl Letters {
+    const STATUSES: [&'static str; 5] = ["dead", "parked", "replaying", "resolved", "discarded"];
+
+    fn add(&mut self, group: &LetterGroup) {
+        let LetterGroup { open, parked, replaying, resolved, discarded, .. } = group;
+        let dead = open.saturating_sub(*parked).saturating_sub(*replaying);
+        let counts = [dead, *parked, *replaying, *resolved, *discarded];
+        for (status, count) in Self::STATUSES.into_iter().zip(counts) {
+            *self.by_status.entry(status).or_default() += count;
+        }
+        let began = match &*group.status {
+            "open" => Some(&group.first_at),
+            "regressed" => Some(&group.last_at),
+            _ => None,
+        };
+        let began = began.and_then(|at| humantime::parse_rfc3339(at).ok());
+        self.newest_reason = self.newest_reason.max(began);
+    }
+
+    fn complete(mut self) -> Self {
+        for status in Self::STATUSES {
+            self.by_status.entry(status).or_default();
+        }
+        self
+    }
+}
+
+async fn letters(client: &Client) -> Result<BTreeMap<String, Letters>, Error> {
+    let listing = client.letter_groups(None);
+    let mut groups = Merged::new(vec![listing], MOST_REASONS, Order::AsListed);
+    let mut letters = BTreeMap::<String, Letters>::new();
+    let mut read = 0;
+    while let Some(group) = groups.next().await? {
+        letters.entry(group.group.clone()).or_default().add(&group);
+        read += 1;
+        if read == MOST_REASONS {
+            break;
+        }
+    }
+    match groups.unavailable.pop() {
+        Some((_, error)) => Err(error),
+        None => Ok(letters),
+    }
+}
+
+fn why_down(ready: Result<Value, String>) -> Option<String> {
+    match ready {
+        Ok(Value::Null) => Some("it has no /readyz: is this URL its admin port?".to_owned()),
+        Ok(_) => None,
+        Err(why) => Some(why),
+    }
+}
+
+/// Returns the answer, or why there is none. A service that lacks the path has nothing of the kind.
+async fn asked<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    match tokio::time::timeout(ANSWER, asking).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is_not_found() => Ok(T::default()),
+        Ok(Err(error)) => {
+            let because = root_cause(&error).map(|it| format!(": {it}")).unwrap_or_default();
+            Err(format!("{error}{because}"))
+        }
+        Err(_) => Err(format!("no answer within {ANSWER:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn group(status: &str, first_at: &str, last_at: &str) -> LetterGroup {
+        serde_json::from_value(json!({
+            "fingerprint": "f", "group": "billing", "event_type": null, "exception": "x", "reason": "r",
+            "status": status, "note": null, "by": null, "open": 5, "parked": 1, "replaying": 2,
+            "resolved": 3, "discarded": 4, "first_at": first_at, "last_at": last_at,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn letters_are_counted_by_status_and_a_reason_is_new_when_it_is_met_or_comes_back() {
+        let mut letters = Letters::default();
+        letters.add(&group("open", "2026-11-25T10:00:00.123456Z", "2026-11-25T13:00:00Z"));
+        letters.add(&group("acknowledged", "2026-11-25T12:00:00Z", "2026-11-25T12:00:00Z"));
+        let at = |text| humantime::parse_rfc3339(text).unwrap();
+        let newest = letters.newest_reason.unwrap();
+        assert!(newest >= at("2026-11-25T10:00:00Z") && newest < at("2026-11-25T10:00:01Z"));
+        letters.add(&group("regressed", "2026-11-25T01:00:00Z", "2026-11-25T11:00:00Z"));
+        assert_eq!(letters.newest_reason, Some(at("2026-11-25T11:00:00Z")));
+        let counts =
+            [("dead", 6), ("parked", 3), ("replaying", 6), ("resolved", 9), ("discarded", 12)];
+        assert_eq!(letters.by_status, counts.into());
+    }
+}
