@@ -89,13 +89,19 @@ fn of_group(lag: &GroupLag, all: &mut Vec<Condition>) {
     let lost = lag.lost();
     let summary = format!("{lost} messages were deleted before {group} consumed them");
     add(all, &rule::MESSAGES_LOST, &subject, lost as f64, summary);
-    if !lag.is_known() {
-        let why = lag
-            .unknown
-            .clone()
-            .unwrap_or_else(|| format!("there is no topic {}", lag.missing_topics.join(", ")));
-        let summary = format!("the lag of {group} is unknown: {why}");
+    if lag.age().is_none() {
+        let summary = format!("the lag of {group} is unknown: {}", why_unknown(lag));
         add(all, &rule::LAG_UNKNOWN, &subject, 1.0, summary);
+    }
+}
+
+fn why_unknown(lag: &GroupLag) -> String {
+    match &lag.unknown {
+        Some(why) => why.clone(),
+        None if lag.missing_topics.is_empty() => {
+            "the first message that it has not consumed can't be read".to_owned()
+        }
+        None => format!("there is no topic {}", lag.missing_topics.join(", ")),
     }
 }
 
@@ -128,12 +134,17 @@ fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
 }
 
 fn count(state: &ServiceState, arrivals: &mut Arrivals, now: Instant) {
+    if state.samples.is_none() {
+        return;
+    }
+    let mut totals = Vec::new();
     for (metric, label) in [(DEAD_LETTERED, GROUP_LABEL), (DEFERRED_DROPPED, TASK_LABEL)] {
         for sample in state.samples_of(metric) {
             let key = (metric, state.service.clone(), sample.label(label).to_owned());
-            arrivals.observe(key, sample.value, now);
+            totals.push((key, sample.value));
         }
     }
+    arrivals.observe(&state.service, totals, now);
 }
 
 fn of_arrivals(arrivals: &mut Arrivals, now: Instant, all: &mut Vec<Condition>) {

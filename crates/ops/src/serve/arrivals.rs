@@ -1,11 +1,15 @@
 //! Increases of counters over the last minutes, as Prometheus' `increase()`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Counters by name, service and label.
 #[derive(Default)]
-pub(crate) struct Arrivals(BTreeMap<Key, Counter>);
+pub(crate) struct Arrivals {
+    counters: BTreeMap<Key, Counter>,
+    /// Services whose counters were taken before.
+    services: BTreeSet<String>,
+}
 
 /// Metric, service, and group or task.
 pub(crate) type Key = (&'static str, String, String);
@@ -17,27 +21,30 @@ struct Counter {
 }
 
 impl Arrivals {
-    /// Takes the value of a counter.
+    /// Takes the values of all counters of a service.
     ///
-    /// The first value is no increase. One that is smaller than the last is that of a service that was restarted.
-    pub(crate) fn observe(&mut self, key: Key, total: f64, now: Instant) {
-        let Some(counter) = self.0.get_mut(&key) else {
-            self.0.insert(key, Counter { total, ..Counter::default() });
-            return;
-        };
-        let increase = if total < counter.total { total } else { total - counter.total };
-        counter.total = total;
-        if increase > 0.0 {
-            counter.increases.push_back((now, increase));
+    /// The first values are no increase. A counter that appears later has begun at 0, and one that is smaller than before is
+    /// that of a service that was restarted.
+    pub(crate) fn observe(&mut self, service: &str, totals: Vec<(Key, f64)>, now: Instant) {
+        let is_first = self.services.insert(service.to_owned());
+        for (key, total) in totals {
+            let start = if is_first { total } else { 0.0 };
+            let new = || Counter { total: start, ..Counter::default() };
+            let counter = self.counters.entry(key).or_insert_with(new);
+            let increase = if total < counter.total { total } else { total - counter.total };
+            counter.total = total;
+            if increase > 0.0 {
+                counter.increases.push_back((now, increase));
+            }
         }
     }
 
     /// Returns the counters that have grown within the time, each with its increase.
     pub(crate) fn within(&mut self, time: Duration, now: Instant) -> Vec<(Key, f64)> {
-        for counter in self.0.values_mut() {
+        for counter in self.counters.values_mut() {
             counter.increases.retain(|(at, _)| now.saturating_duration_since(*at) < time);
         }
-        let grown = self.0.iter().map(|(key, counter)| {
+        let grown = self.counters.iter().map(|(key, counter)| {
             (key.clone(), counter.increases.iter().map(|(_, increase)| increase).sum::<f64>())
         });
         grown.filter(|(_, increase)| *increase > 0.0).collect()
@@ -48,23 +55,28 @@ impl Arrivals {
 mod tests {
     use super::*;
 
+    /// Takes a value at a minute, and returns the increase of the last five.
+    fn increase(arrivals: &mut Arrivals, name: &'static str, total: f64, minutes: u64) -> f64 {
+        static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        let (key, now) = ((name, "s".to_owned(), "g".to_owned()), *START + Duration::from_mins(minutes));
+        arrivals.observe("s", vec![(key.clone(), total)], now);
+        let grown = arrivals.within(Duration::from_mins(5), now).into_iter();
+        grown.filter(|(grown, _)| *grown == key).map(|(_, increase)| increase).sum()
+    }
+
     #[test]
     fn a_counter_increases_for_some_minutes_and_a_restart_is_no_decrease() {
-        let (mut arrivals, start) = (Arrivals::default(), Instant::now());
-        let key = || ("c", "billing".to_owned(), "billing".to_owned());
-        let minutes = |minutes: u64| start + Duration::from_mins(minutes);
-        let mut observe = |total: f64, at: u64| {
-            arrivals.observe(key(), total, minutes(at));
-            arrivals
-                .within(Duration::from_mins(5), minutes(at))
-                .into_iter()
-                .map(|it| it.1)
-                .sum::<f64>()
-        };
-        assert_eq!(observe(7.0, 0), 0.0, "it was there before");
-        assert_eq!(observe(9.0, 1), 2.0);
-        assert_eq!(observe(1.0, 2), 3.0, "restarted, and one more since");
-        assert_eq!(observe(1.0, 6), 1.0);
-        assert_eq!(observe(1.0, 7), 0.0);
+        let mut arrivals = Arrivals::default();
+        let observed = [(7.0, 0), (9.0, 1), (1.0, 2), (1.0, 6), (1.0, 7)];
+        let increases = observed.map(|(total, at)| increase(&mut arrivals, "c", total, at));
+        assert_eq!(increases, [0.0, 2.0, 3.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn a_counter_that_appears_has_begun_at_zero() {
+        let mut arrivals = Arrivals::default();
+        increase(&mut arrivals, "c", 7.0, 0);
+        let appeared = increase(&mut arrivals, "dropped", 2.0, 1);
+        assert!((appeared - 2.0).abs() < f64::EPSILON);
     }
 }
