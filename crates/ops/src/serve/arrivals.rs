@@ -58,7 +58,8 @@ mod tests {
     /// Takes a value at a minute, and returns the increase of the last five.
     fn increase(arrivals: &mut Arrivals, name: &'static str, total: f64, minutes: u64) -> f64 {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-        let (key, now) = ((name, "s".to_owned(), "g".to_owned()), *START + Duration::from_mins(minutes));
+        let (key, now) =
+            ((name, "s".to_owned(), "g".to_owned()), *START + Duration::from_mins(minutes));
         arrivals.observe("s", vec![(key.clone(), total)], now);
         let grown = arrivals.within(Duration::from_mins(5), now).into_iter();
         grown.filter(|(grown, _)| *grown == key).map(|(_, increase)| increase).sum()

@@ -1,0 +1,7 @@
+//! `orderflow lag`, from outside, on a real Kafka.
+
+#![allow(clippy::unwrap_used)]
+
+mod broken;
+mod house;
+mod measured;

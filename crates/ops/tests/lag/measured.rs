@@ -1,0 +1,112 @@
+//! What is measured when all is in order.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::house::House;
+
+const FRESH: Duration = Duration::ZERO;
+const OLD: Duration = Duration::from_mins(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_group_that_has_caught_up_is_well() {
+    let house = House::parcels(3, OLD).await;
+    let _member = house.consume("billing", 3);
+    let (status, billing) = house.billing(&[]).await;
+    assert_eq!(status, Some(0), "{billing}");
+    assert_eq!((&billing["messages"], &billing["members"]), (&json!(0), &json!(1)), "{billing}");
+    assert_eq!((&billing["state"], &billing["catch_up_seconds"]), (&json!("ok"), &json!(0.0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_group_is_known_by_its_offsets_and_is_stalled_once_its_lag_is_old() {
+    let house = House::parcels(5, OLD).await;
+    house.commit("billing", 2);
+    let (status, billing) = house.billing(&[]).await;
+    assert_eq!(status, Some(1), "{billing}");
+    assert_eq!((&billing["messages"], &billing["members"]), (&json!(3), &json!(0)), "{billing}");
+    assert!(billing["seconds"].as_f64().unwrap() >= 600.0, "{billing}");
+    assert_eq!((&billing["state"], &billing["is_stalled"]), (&json!("stalled"), &json!(true)));
+    assert_eq!(billing["partitions"][0]["committed"], json!(2));
+    // As a table, also where its service does not list it: it is named after the service.
+    let mut command = house.command(&["--group", "billing"]);
+    command.env("ORDERFLOW_SERVICES", "billing=http://127.0.0.1:1");
+    let ran = crate::house::run(command).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.out.contains("stalled") && ran.out.contains("no consumer has joined"), "{ran:?}");
+    assert!(ran.err.contains("billing does not answer"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_threshold_decides_the_exit_status() {
+    let house = House::parcels(3, FRESH).await;
+    house.commit("billing", 0);
+    assert_eq!(house.billing(&["--threshold", "3"]).await.0, Some(0));
+    let (status, billing) = house.billing(&["--threshold", "2"]).await;
+    assert_eq!((status, &billing["state"]), (Some(1), &json!("too far")), "{billing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_never_committed_counts_from_the_earliest_message() {
+    let house = House::parcels(4, FRESH).await;
+    let (_, billing) = house.billing(&[]).await;
+    assert_eq!(billing["messages"], json!(4), "{billing}");
+    assert_eq!(billing["partitions"][0]["committed"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_marker_of_a_transaction_is_no_lag() {
+    let house = House::parcels(0, FRESH).await;
+    house.send_in_transaction().await;
+    // Before the marker, where a consumer stops that knows of records only.
+    house.commit("billing", 1);
+    let (status, billing) = house.billing(&[]).await;
+    assert_eq!(billing["partitions"][0]["high"], json!(2), "{billing}");
+    assert_eq!((status, &billing["messages"]), (Some(0), &json!(0)), "{billing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_groups_are_listed_and_other_peoples_do_not_decide_the_exit_status() {
+    let house = House::parcels(3, OLD).await;
+    house.commit("billing", 3);
+    house.commit("console-consumer-1", 1);
+    let ran = house.run(&["--json"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let groups = document["groups"].as_array().unwrap();
+    let find = |name: &str| groups.iter().find(|it| it["group"] == name).unwrap();
+    let (billing, stranger) = (find("billing"), find("console-consumer-1"));
+    assert_eq!(ran.status, Some(0), "{billing}");
+    assert_eq!((&billing["service"], &stranger["service"]), (&json!("billing"), &Value::Null));
+    assert_eq!((&stranger["messages"], &stranger["state"]), (&json!(2), &json!("stalled")));
+    assert_eq!(house.run(&["--group", "console-consumer-1"]).await.status, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_say_when_it_will_have_caught_up() {
+    let house = House::parcels(400, FRESH).await;
+    let brokers = house.settings.clone();
+    house.commit("billing", 0);
+    let topic = house.topic();
+    // About 40 messages a second.
+    let consuming = std::thread::spawn(move || {
+        use kafka::rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+        use kafka::rdkafka::{Offset, TopicPartitionList};
+        let consumer: BaseConsumer = brokers.consumer("billing").create().unwrap();
+        for tick in 1..=40 {
+            {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(&topic, 0, Offset::Offset(tick * 10)).unwrap();
+                consumer.commit(&list, CommitMode::Sync).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+    });
+    let (_, billing) = house.billing(&[]).await;
+    let rate = billing["consumed_per_second"].as_f64().unwrap();
+    assert!((15.0..=80.0).contains(&rate), "{billing}");
+    let (messages, seconds) =
+        (billing["messages"].as_f64().unwrap(), billing["catch_up_seconds"].as_f64().unwrap());
+    assert!((seconds - messages / rate).abs() < 0.5, "{billing}");
+    consuming.join().unwrap();
+}

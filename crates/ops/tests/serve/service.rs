@@ -1,0 +1,72 @@
+//! A service's admin port, as far as `serve` polls it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    is_ready: Arc<AtomicBool>,
+}
+
+const METRICS: &str = "\
+# TYPE outbox_age_seconds gauge
+outbox_age_seconds{otel_scope_name=\"outbox\"} 2.5
+outbox_depth 7
+consumer_dead_lettered_total{messaging_consumer_group_name=\"billing\"} 3
+jobs_dead_total{job_kind=\"send-email\"} 0
+jobs_dead_total{job_kind=\"deliver-webhook\"} 1
+";
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_ready = Arc::new(AtomicBool::new(true));
+        let router = Router::new()
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(async || METRICS))
+            .route("/subscriptions", get(async || Json(subscriptions())))
+            .route("/dead-letters/groups", get(async || Json(letter_groups())))
+            .route("/jobs", get(async || Json(json!({ "jobs": [{ "kind": "deliver-webhook" }] }))))
+            .with_state(is_ready.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, is_ready }
+    }
+
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::SeqCst);
+    }
+}
+
+async fn readyz(State(is_ready): State<Arc<AtomicBool>>) -> Response {
+    if is_ready.load(Ordering::SeqCst) {
+        Json(json!({ "status": "ready" })).into_response()
+    } else {
+        let why = json!({ "status": "unready", "database": "unavailable: refused" });
+        (StatusCode::SERVICE_UNAVAILABLE, Json(why)).into_response()
+    }
+}
+
+fn subscriptions() -> Value {
+    let billing =
+        json!({ "group": "billing", "state": "running", "topics": ["parcels"], "instances": [] });
+    json!({ "subscriptions": [billing] })
+}
+
+fn letter_groups() -> Value {
+    let group = json!({
+        "fingerprint": "f", "group": "billing", "event_type": null, "exception": "x", "reason": "r",
+        "status": "acknowledged", "note": null, "by": null, "open": 3, "parked": 1, "replaying": 0,
+        "resolved": 5, "discarded": 0, "first_at": "2026-11-25T10:00:00Z", "last_at": "2026-11-25T10:00:00Z",
+    });
+    json!({ "groups": [group], "next_cursor": null })
+}
