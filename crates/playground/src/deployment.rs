@@ -10,7 +10,9 @@ use kafka::Settings;
 use sandbox::{Console, Life, Record, ServersOptions, Tools, step};
 
 use crate::{
-    Error, Instance, Launch, Ports, System, SystemOptions, launcher, programs_folder,
+    Error, Instance, Launch, Ports, System, SystemOptions, launcher,
+    ops::{OPS, OpsProcess},
+    programs_folder,
     records::Group,
     third_party::{THIRD_PARTY, ThirdPartyProcess},
 };
@@ -41,6 +43,7 @@ pub(crate) const SERVICES: [Service; 4] = [
 /// Ports of the local system.
 pub(crate) const THIRD_PARTY_PORT: u16 = 8090;
 pub(crate) const KAFKA_PORT: u16 = 9092;
+pub(crate) const OPS_PORT: u16 = 8080;
 
 /// A tenant, and its API key.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Deployment {
     // Dropped in this order.
+    /// Of the local system only: the others are looked at by the program that started them.
+    ops: Option<OpsProcess>,
     services: Vec<Instance>,
     pub(crate) third_party: ThirdPartyProcess,
     system: System,
@@ -114,7 +119,8 @@ impl Deployment {
         let start = Start { system: &system, fixed_ports, settings, console };
         let third_party = start.third_party().await?;
         let services = start.services(third_party.port).await?;
-        Ok(Self { services, third_party, system })
+        let ops = if fixed_ports { Some(start.ops(&services).await?) } else { None };
+        Ok(Self { ops, services, third_party, system })
     }
 
     /// Returns the settings of a Kafka client.
@@ -139,6 +145,9 @@ impl Deployment {
 
     /// Stops the services, then the servers.
     pub(crate) async fn stop(mut self) {
+        if let Some(ops) = &mut self.ops {
+            ops.stop().await;
+        }
         join_all(self.services.iter_mut().map(Instance::terminate)).await;
         self.third_party.stop().await;
         self.system.stop().await;
@@ -148,6 +157,9 @@ impl Deployment {
     pub(crate) async fn detach(self) -> Result<Vec<Record>, Error> {
         let mut records = Vec::new();
         let detached = async {
+            if let Some(ops) = self.ops {
+                records.push(ops.detach()?);
+            }
             for instance in self.services {
                 records.push(instance.detach()?);
             }
@@ -199,6 +211,12 @@ impl Start<'_> {
         let outcome =
             |it: &ThirdPartyProcess| format!("{THIRD_PARTY} on http://127.0.0.1:{}", it.port);
         step(self.console, THIRD_PARTY, start, outcome).await
+    }
+
+    async fn ops(&self, services: &[Instance]) -> Result<OpsProcess, Error> {
+        let start = OpsProcess::start(&self.system.launcher, services, OPERATOR_TOKEN, OPS_PORT);
+        let outcome = |it: &OpsProcess| format!("{OPS} serve on http://127.0.0.1:{}", it.port);
+        step(self.console, OPS, start, outcome).await
     }
 
     /// Starts all services, in the order of [`SERVICES`]. The order service is the last to start: it is told where

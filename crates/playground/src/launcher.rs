@@ -104,8 +104,14 @@ impl Launcher {
     }
 
     /// Starts any other program by the same rules.
-    pub(crate) fn spawn(&self, name: &str, settings: &[(&str, &str)]) -> Result<Process, Error> {
+    pub(crate) fn spawn(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Result<Process, Error> {
         let mut command = Command::new(self.program(name)?);
+        command.args(arguments);
         environment::scrub(&mut command);
         command.envs(settings.iter().copied());
         Ok(Process::spawn(name, command, &self.log(name), self.life)?)

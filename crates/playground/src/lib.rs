@@ -13,6 +13,7 @@ mod instance;
 mod launcher;
 mod load;
 mod local;
+mod ops;
 mod ports;
 mod records;
 mod report;

@@ -13,11 +13,12 @@ use crate::{
     Error, Ports,
     admin::readiness,
     deployment::{
-        ACME, Deployment, GLOBEX, KAFKA_PORT, OPERATOR_TOKEN, Place, SERVICES, THIRD_PARTY_PORT,
-        programs,
+        ACME, Deployment, GLOBEX, KAFKA_PORT, OPERATOR_TOKEN, OPS_PORT, Place, SERVICES,
+        THIRD_PARTY_PORT, programs,
     },
     failure::{During, Failure},
     instance::GRACE,
+    ops::OPS,
     programs_folder,
     report::{heading, line},
     third_party::THIRD_PARTY,
@@ -213,6 +214,8 @@ impl Local {
             row(service.name, &state, &addresses);
         }
         let state = |found: Option<_>| if found.is_some() { "runs" } else { "ended" };
+        let url = format!("http://127.0.0.1:{OPS_PORT}   lag, alerts: /metrics");
+        row(OPS, state(find(OPS)), &url);
         let url = format!("http://127.0.0.1:{THIRD_PARTY_PORT}");
         row(THIRD_PARTY, state(find(THIRD_PARTY)), &url);
         row(KAFKA, state(find(KAFKA)), &format!("127.0.0.1:{KAFKA_PORT}"));
@@ -253,7 +256,8 @@ fn file_name(record: &Record) -> String {
 
 /// Returns the names of what should run and does not.
 fn missing(records: &[Record]) -> Vec<&'static str> {
-    let parts = SERVICES.iter().map(|service| service.name).chain([THIRD_PARTY, KAFKA, POSTGRES]);
+    let parts =
+        SERVICES.iter().map(|service| service.name).chain([OPS, THIRD_PARTY, KAFKA, POSTGRES]);
     let runs = |name: &str| records.iter().any(|record| record.name == name && record.is_alive());
     parts.filter(|name| !runs(name)).collect()
 }
@@ -261,7 +265,7 @@ fn missing(records: &[Record]) -> Vec<&'static str> {
 /// Checks the fixed ports, and returns the one for Postgres.
 fn choose_ports(console: &Console) -> Result<u16, Error> {
     let services = SERVICES.iter().flat_map(|service| [service.ports.http, service.ports.admin]);
-    let checked = services.chain([THIRD_PARTY_PORT, KAFKA_PORT]).map(port::check);
+    let checked = services.chain([OPS_PORT, THIRD_PARTY_PORT, KAFKA_PORT]).map(port::check);
     let taken: Vec<_> = checked.filter_map(Result::err).collect();
     if !taken.is_empty() {
         return Err(Error::PortsTaken(taken));
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(names, ["order", "billing", KAFKA, POSTGRES]);
         // Process 1 was not started at the time 0: a record never means a stranger.
         let all = SERVICES.iter().map(|service| service.name);
-        let all = all.chain([THIRD_PARTY, KAFKA, POSTGRES]);
+        let all = all.chain([OPS, THIRD_PARTY, KAFKA, POSTGRES]);
         assert_eq!(missing(&records), all.collect::<Vec<_>>());
     }
 

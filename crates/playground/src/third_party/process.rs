@@ -20,7 +20,7 @@ impl ThirdPartyProcess {
         let given = port.map(|port| Ports { http: port, admin: port });
         start_on(given, async |Ports { http: port, .. }| {
             let address = format!("127.0.0.1:{port}");
-            let mut process = launcher.spawn(THIRD_PARTY, &[("HTTP_ADDR", &address)])?;
+            let mut process = launcher.spawn(THIRD_PARTY, &[], &[("HTTP_ADDR", &address)])?;
             let answers = async || {
                 admin::get(port, "healthz").await.is_ok_and(|answer| answer.status().is_success())
             };

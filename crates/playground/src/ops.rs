@@ -1,0 +1,56 @@
+//! `orderflow serve`, as a child process.
+
+use std::env;
+
+use sandbox::{Process, Record};
+
+use crate::{Error, Instance, Launcher, admin, instance::GRACE};
+
+/// The name of its program.
+pub(crate) const OPS: &str = "orderflow";
+
+#[derive(Debug)]
+pub(crate) struct OpsProcess {
+    pub(crate) port: u16,
+    process: Process,
+}
+
+impl OpsProcess {
+    /// Starts it on this port for these services, and waits until it answers.
+    pub(crate) async fn start(
+        launcher: &Launcher,
+        services: &[Instance],
+        token: &str,
+        port: u16,
+    ) -> Result<Self, Error> {
+        let admin = |it: &Instance| format!("{}=http://127.0.0.1:{}", it.process.name(), it.admin);
+        let services: Vec<_> = services.iter().map(admin).collect();
+        let mut settings = vec![
+            ("CONSOLE_ADDR".to_owned(), format!("127.0.0.1:{port}")),
+            ("ORDERFLOW_SERVICES".to_owned(), services.join(",")),
+            ("KAFKA_BROKERS".to_owned(), launcher.brokers.clone()),
+            ("OPERATOR_TOKEN".to_owned(), token.to_owned()),
+        ];
+        // Alerts go where the caller wants them, and are logged otherwise.
+        let wanted = ["ALERT_WEBHOOK", "ALERT_WEBHOOK_SECRET", "RUST_LOG"];
+        settings.extend(env::vars().filter(|(name, _)| wanted.contains(&name.as_str())));
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let mut process = launcher.spawn(OPS, &["serve"], &settings)?;
+        let answers = async || {
+            admin::get(port, "healthz").await.is_ok_and(|answer| answer.status().is_success())
+        };
+        process.until_ready(answers).await?;
+        Ok(Self { port, process })
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        self.process.stop(GRACE).await;
+    }
+
+    /// Leaves it running, and returns the record by which a later process finds it.
+    pub(crate) fn detach(self) -> Result<Record, Error> {
+        let mut record = self.process.detach()?;
+        record.port = Some(self.port);
+        Ok(record)
+    }
+}
