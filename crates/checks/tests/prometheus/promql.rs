@@ -1,0 +1,53 @@
+//! As much of `PromQL` as it takes to find the metrics of an expression.
+
+use std::collections::BTreeSet;
+
+/// Words of the language that are no functions.
+const WORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
+/// Words before a list of labels.
+const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
+
+/// Returns the names of the metrics in an expression.
+pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
+    let mut metrics = BTreeSet::new();
+    let mut rest = expression;
+    while let Some(c) = rest.chars().next() {
+        match c {
+            '{' => rest = after(rest, '}'),
+            '[' => rest = after(rest, ']'),
+            c if c.is_ascii_alphabetic() || c == '_' => {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+                let (word, next) = rest.split_at(end.unwrap_or(rest.len()));
+                let next = next.trim_start();
+                let is_call = next.starts_with('(');
+                rest =
+                    if is_call && BEFORE_LABELS.contains(&word) { after(next, ')') } else { next };
+                if WORDS.contains(&word) || BEFORE_LABELS.contains(&word) || is_call {
+                    continue;
+                }
+                metrics.insert(word.to_owned());
+            }
+            // A number, with its unit.
+            c if c.is_ascii_digit() => {
+                let is_number = |c: char| c.is_ascii_alphanumeric() || c == '.';
+                rest = rest.trim_start_matches(is_number);
+            }
+            c => rest = &rest[c.len_utf8()..],
+        }
+    }
+    metrics
+}
+
+fn after(text: &str, end: char) -> &str {
+    text.split_once(end).map_or("", |(_, rest)| rest)
+}
+
+#[test]
+fn the_metrics_of_an_expression_are_found() {
+    let found = metrics(
+        r#"sum by (a, b) (rate(x_total{l="y_total"}[5m])) * on (c) group_left (d) info > 1e3
+           and 0.5 < orderflow:late:ratio1h unless y offset 5m"#,
+    );
+    let expected = ["info", "orderflow:late:ratio1h", "x_total", "y"];
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
