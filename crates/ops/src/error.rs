@@ -61,7 +61,7 @@ impl Error {
     fn advice(&self) -> Option<String> {
         match self {
             Self::Kafka { .. } => {
-                Some("check --brokers (KAFKA_BROKERS) and --topic, then try again".into())
+                Some("check --brokers (KAFKA_BROKERS), and --topic if it was given, then try again".into())
             }
             Self::Problem { service, status: 401, .. } => Some(format!(
                 "set OPERATOR_TOKEN, or give --token, to a token of {service}'s OPERATOR_TOKENS"

@@ -166,3 +166,86 @@ fn of_arrivals(arrivals: &mut Arrivals, now: Instant, all: &mut Vec<Condition>) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::lag::tests::behind;
+    use crate::serve::testing::{counter, state};
+
+    fn of_lag(group: GroupLag) -> Vec<(&'static str, String)> {
+        let lag = Lag { at: UNIX_EPOCH, groups: vec![group] };
+        let observed = Observed { services: &[], lag: Some(Ok(&lag)) };
+        names(conditions(&observed, &mut Arrivals::default(), Instant::now()))
+    }
+
+    fn names(conditions: Vec<Condition>) -> Vec<(&'static str, String)> {
+        conditions.into_iter().map(|it| (it.rule.name, it.summary)).collect()
+    }
+
+    fn only(all: &[(&'static str, String)]) -> Vec<&'static str> {
+        all.iter().map(|(name, _)| *name).collect()
+    }
+
+    #[test]
+    fn each_kind_of_lag_has_its_alert() {
+        assert_eq!(of_lag(behind(10_000, 299)), []);
+        assert_eq!(only(&of_lag(behind(10_001, 299))), ["LagHigh"]);
+        assert_eq!(only(&of_lag(behind(1, 301))), ["LagSeconds"]);
+        let mut group = behind(1, 1);
+        group.partitions[0].share_of_retention = Some(0.51);
+        group.partitions[0].lost = 3;
+        assert_eq!(only(&of_lag(group)), ["NearRetention", "MessagesLost"]);
+        let mut dead = behind(1, 100);
+        dead.members = 0;
+        assert_eq!(only(&of_lag(dead)), ["Stalled"]);
+    }
+
+    #[test]
+    fn lag_that_is_unknown_is_no_silence() {
+        let mut group = behind(20_000, 1);
+        group.missing_topics = vec!["parcels".into()];
+        let found = of_lag(group);
+        assert_eq!(only(&found), ["LagUnknown"]);
+        assert!(found[0].1.contains("there is no topic parcels"), "{found:?}");
+        let mut unread = behind(1, 1);
+        unread.partitions[0].age = None;
+        assert_eq!(only(&of_lag(unread)), ["LagUnknown"]);
+        let observed = Observed { services: &[], lag: Some(Err("no broker")) };
+        let found = names(conditions(&observed, &mut Arrivals::default(), Instant::now()));
+        assert_eq!(only(&found), ["LagUnknown"]);
+    }
+
+    #[test]
+    fn other_peoples_groups_have_no_alerts() {
+        let mut group = behind(20_000, 1_000);
+        group.service = None;
+        assert_eq!(of_lag(group), []);
+    }
+
+    #[test]
+    fn what_the_services_say_has_its_alerts() {
+        let (mut arrivals, now) = (Arrivals::default(), Instant::now());
+        let mut observe = |dead_lettered: f64, dropped: f64, outbox: f64| {
+            let mut billing = state("billing");
+            billing.samples = Some(vec![
+                counter(DEAD_LETTERED, GROUP_LABEL, "billing", dead_lettered),
+                counter(DEFERRED_DROPPED, TASK_LABEL, "mail", dropped),
+                counter(OUTBOX_AGE, "", "", outbox),
+            ]);
+            let observed = Observed { services: &[billing], lag: None };
+            names(conditions(&observed, &mut arrivals, now))
+        };
+        assert_eq!(observe(7.0, 2.0, 60.0), [], "they were there before");
+        let found = observe(8.0, 3.0, 61.0);
+        assert_eq!(only(&found), ["OutboxAge", "DeadLettersArriving", "DeferredDropped"]);
+        let mut down = state("order");
+        down.down = Some("no answer".into());
+        down.failed_jobs = Some([("mail".to_owned(), 2), ("webhook".to_owned(), 0)].into());
+        let observed = Observed { services: &[down], lag: None };
+        let found = names(conditions(&observed, &mut Arrivals::default(), now));
+        assert_eq!(only(&found), ["ServiceDown", "JobsFailed"]);
+    }
+}

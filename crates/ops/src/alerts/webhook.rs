@@ -221,4 +221,53 @@ mod tests {
             assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
         }
     }
+
+    /// Answers one connection after the other with these statuses, and returns what each sent.
+    async fn answering(
+        statuses: &'static [&'static str],
+    ) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/in", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move {
+            let mut requests = Vec::new();
+            for status in statuses {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 4096];
+                let read = stream.read(&mut bytes).await.unwrap();
+                requests.push(String::from_utf8_lossy(&bytes[..read]).into_owned());
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nlocation: /elsewhere\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            requests
+        });
+        (url, serving)
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_is_sent_again_under_its_id_and_a_redirect_is_not_followed() {
+        let (url, serving) = answering(&["503 Busy", "302 Found", "204 No Content"]).await;
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let target = Target::read(&url, secret).unwrap().unwrap();
+        Sender::new(target, CancellationToken::new()).deliver("{}").await;
+        let requests = serving.await.unwrap();
+        assert!(requests.iter().all(|it| it.starts_with("POST /in ")), "{requests:?}");
+        let ids = requests.iter().map(|it| it.lines().find(|it| it.starts_with("webhook-id")));
+        let ids: Vec<_> = ids.map(Option::unwrap).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+
+    #[tokio::test]
+    async fn at_shutdown_it_is_tried_once_more_and_no_longer_waited_for() {
+        let (url, serving) = answering(&["503 Busy"]).await;
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let target = Target::read(&url, secret).unwrap().unwrap();
+        let shutdown = CancellationToken::new();
+        shutdown.cancel();
+        let sending = async { Sender::new(target, shutdown).deliver("{}").await };
+        tokio::time::timeout(FIRST_BACKOFF / 2, sending).await.unwrap();
+        assert_eq!(serving.await.unwrap().len(), 1);
+    }
 }

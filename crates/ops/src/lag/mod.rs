@@ -24,6 +24,9 @@ pub(crate) use group_lag::{GroupLag, Lag};
 pub(crate) use meter::Meter;
 pub(crate) use subscribed::{Subscribed, Wanted};
 
+#[cfg(test)]
+pub(crate) use group_lag::tests;
+
 use std::time::Duration;
 
 /// How many messages a group may be behind before `orderflow lag` fails and the alert `LagHigh` fires.

@@ -13,6 +13,9 @@ pub(crate) use service_state::{
     DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
 };
 
+#[cfg(test)]
+pub(crate) use service_state::testing;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;

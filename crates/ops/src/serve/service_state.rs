@@ -162,6 +162,27 @@ async fn asked<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> Re
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Returns a service that is ready and has told nothing else.
+    pub(crate) fn state(service: &str) -> ServiceState {
+        ServiceState {
+            service: service.into(),
+            down: None,
+            subscribed: None,
+            letters: None,
+            failed_jobs: None,
+            samples: None,
+        }
+    }
+
+    pub(crate) fn counter(name: &str, label: &str, of: &str, value: f64) -> Sample {
+        Sample { name: name.into(), labels: [(label.into(), of.into())].into(), value }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 
