@@ -129,7 +129,7 @@ mod tests {
         let text = text(vec![behind(0, 0), dead, unknown]);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         for part in [
-            "1,234,567    1d 1h",
+            "1,234,567     1d 1h",
             "stalled",
             "3 messages were deleted",
             "no consumer has joined",
