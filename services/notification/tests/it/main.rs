@@ -5,6 +5,7 @@
 mod acknowledgements;
 mod api;
 mod house;
+mod jobs;
 mod sending;
 mod sink;
 mod start;
