@@ -1,16 +1,24 @@
 //! A client of the services' admin API: typed requests and answers, and nothing about how they are shown.
 
+mod acts;
 mod answer;
 mod filter;
+mod jobs;
 mod letters;
 mod listing;
+mod metrics;
+mod readiness;
 mod replays;
 mod subscriptions;
 
+pub(crate) use acts::Act;
 pub(crate) use answer::Answer;
 pub(crate) use filter::{Filter, Selection, Status};
+pub(crate) use jobs::{Job, JobDetails, JobFilter, JobSelection, JobState};
 pub(crate) use letters::{Attempt, Bytes, Letter, LetterGroup, Summary};
 pub(crate) use listing::{Listed, Listing, Merged, Order};
+pub(crate) use metrics::Metrics;
+pub(crate) use readiness::Readiness;
 pub(crate) use replays::{NewReplay, Outcomes, Replay, ReplayDetails, ReplayedLetter};
 pub(crate) use subscriptions::Subscription;
 
@@ -20,6 +28,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::Error;
 
@@ -78,6 +87,14 @@ impl Client {
         self.send(Method::GET, path, HTTP.get(url).timeout(READ)).await
     }
 
+    /// Reads a resource, and adds the name of the service to it.
+    async fn get_named<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
+        let mut json: Value = self.get(path, &[]).await?;
+        listing::name_service(&mut json, &self.service);
+        serde_json::from_value(json)
+            .map_err(|error| self.not_understood(&Method::GET, path, 200, &error.to_string()))
+    }
+
     /// Changes a resource.
     async fn change<T: DeserializeOwned>(
         &self,
@@ -104,20 +121,7 @@ impl Client {
         path: &[&str],
         request: RequestBuilder,
     ) -> Result<T, Error> {
-        let request = match &*self.token.0 {
-            "" => request,
-            token => request.bearer_auth(token),
-        };
-        let answered = async {
-            let answer = request.send().await?;
-            Ok((answer.status().as_u16(), answer.text().await?))
-        };
-        let request = format!("{method} /{}", path.join("/"));
-        let service = self.service.clone();
-        let (status, text) = match answered.await {
-            Ok(answered) => answered,
-            Err(source) => return Err(Error::Unreachable { service, request, source }),
-        };
+        let (status, text) = self.exchange(&method, path, request).await?;
         if (200..300).contains(&status)
             && let Ok(body) = serde_json::from_str(&text)
         {
@@ -126,11 +130,47 @@ impl Client {
         if status >= 400
             && let Ok(Problem { detail }) = serde_json::from_str(&text)
         {
-            return Err(Error::Problem { service, status, detail });
+            return Err(Error::Problem { service: self.service.clone(), status, detail });
         }
-        let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
-        Err(Error::Answer { service, request, status, answer })
+        Err(self.not_understood(&method, path, status, &text))
     }
+
+    /// Sends a request. Returns the status and the body, whatever they are.
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &[&str],
+        request: RequestBuilder,
+    ) -> Result<(u16, String), Error> {
+        let request = match &*self.token.0 {
+            "" => request,
+            token => request.bearer_auth(token),
+        };
+        let answered = async {
+            let answer = request.send().await?;
+            Ok((answer.status().as_u16(), answer.text().await?))
+        };
+        answered.await.map_err(|source| Error::Unreachable {
+            service: self.service.clone(),
+            request: named(method, path),
+            source,
+        })
+    }
+
+    /// Returns the error of an answer that is not the admin API's.
+    fn not_understood(&self, method: &Method, path: &[&str], status: u16, text: &str) -> Error {
+        let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
+        Error::Answer {
+            service: self.service.clone(),
+            request: named(method, path),
+            status,
+            answer,
+        }
+    }
+}
+
+fn named(method: &Method, path: &[&str]) -> String {
+    format!("{method} /{}", path.join("/"))
 }
 
 #[cfg(test)]
