@@ -8,20 +8,21 @@ use crate::{acts, completions, dlq, error::Failure, jobs, status, style, subscri
 
 const AFTER_HELP: &str = "Exit status:
   0  all is well
-  1  something is not: a service does not answer, an outcome failed, the answer to a question was no
+  1  something is not: a service does not answer, an outcome failed, ..
   2  the arguments are wrong, or name something unknown
 
 Examples:
   orderflow status
   orderflow dlq groups --group billing
-  orderflow jobs retry --kind deliver-webhook --why 'the target is back'
+  orderflow jobs retry --kind deliver-webhook --why 'it is back'
 
-ORDERFLOW_SERVICES=order=http://..,billing=http://.. names admin ports, OPERATOR_TOKEN is your token.
+ORDERFLOW_SERVICES=order=http://..,billing=http://.. names admin ports.
+OPERATOR_TOKEN is your token.
 NO_COLOR=1 turns colour off.";
 
 /// Operate a system of Orderflow services.
 #[derive(Parser)]
-#[command(name = "orderflow", max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "orderflow", max_term_width = 80, after_help = AFTER_HELP)]
 enum Command {
     /// Show in one screen what is well and what is not, of all services
     Status(status::Arguments),
@@ -90,6 +91,8 @@ mod tests {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 let name = command.get_name();
                 assert!(help.contains("Example") && help.contains(name), "{path}: {help}");
+                // A command that is broken into two lines can't be copied.
+                assert!(help.lines().all(|line| line.chars().count() <= 80), "{path}: {help}");
                 check(command, &path);
             }
         }

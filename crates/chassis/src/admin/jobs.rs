@@ -42,7 +42,7 @@ impl From<JobsError> for Problem {
 /// Says how far a change came before the database failed.
 fn interrupted(changed: u64, source: sqlx::Error) -> Problem {
     let cause = Problem::from(source);
-    if !cause.status().is_server_error() || cause.status() == StatusCode::INTERNAL_SERVER_ERROR {
+    if cause.status() == StatusCode::INTERNAL_SERVER_ERROR {
         return cause;
     }
     let detail = format!(

@@ -27,8 +27,8 @@ use crate::services::{Services, Target};
 #[derive(Args)]
 #[command(after_help = "Examples:
   orderflow dlq groups
-  orderflow dlq rehearse --group billing --reason 'no such rate'
-  orderflow dlq replay --group billing --reason 'no such rate' --why 'the rate is there'")]
+  orderflow dlq rehearse --group billing --reason 'no rate'
+  orderflow dlq replay --group billing --reason 'no rate' --why 'it is there'")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
@@ -67,13 +67,11 @@ enum Command {
     )]
     Show(show::Arguments),
     /// Run the handlers on dead letters and roll back: say what a replay would do
-    #[command(
-        after_help = "Example:\n  orderflow dlq rehearse --group billing --reason 'no such rate'"
-    )]
+    #[command(after_help = "Example:\n  orderflow dlq rehearse --group billing --reason 'no rate'")]
     Rehearse(replay::RehearseArguments),
     /// Let their group process dead letters again, and watch the outcomes; Ctrl-C stops watching only
     #[command(
-        after_help = "Example:\n  orderflow dlq replay --group billing --reason 'no such rate' --why 'the rate is there'"
+        after_help = "Example:\n  orderflow dlq replay --group billing --reason 'no rate' --why 'it is there'"
     )]
     Replay(replay::ReplayArguments),
     /// List replays and rehearsals; show, watch, pause, resume or cancel one
@@ -91,7 +89,7 @@ enum Command {
     Restore(change::Arguments),
     /// Replace the payload of a dead letter; its schema is checked and the old payload is kept
     #[command(
-        after_help = "Example:\n  orderflow dlq edit 01a20a9a-7779-774a-8232-46ea7c2ec2ec --file payload.json --why 'a typo'"
+        after_help = "Example:\n  orderflow dlq edit 01a20a9a-7779-774a-8232-46ea7c2ec2ec --file payload.json"
     )]
     Edit(edit::Arguments),
 }

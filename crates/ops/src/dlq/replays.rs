@@ -29,7 +29,7 @@ enum Command {
     Show(One),
     /// List the letters of a replay with their outcomes
     #[command(
-        after_help = "Example:\n  orderflow dlq replays letters 01a20d3f-6ea4-7787-8145-34120562872d --outcome failed"
+        after_help = "Example:\n  orderflow dlq replays letters 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Letters(Letters),
     /// Watch a replay until it ends; Ctrl-C stops watching only
@@ -39,17 +39,17 @@ enum Command {
     Watch(One),
     /// Stop a replay for now
     #[command(
-        after_help = "Example:\n  orderflow dlq replays pause 01a20d3f-6ea4-7787-8145-34120562872d --why 'too fast'"
+        after_help = "Example:\n  orderflow dlq replays pause 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Pause(Act),
     /// Let a paused replay go on
     #[command(
-        after_help = "Example:\n  orderflow dlq replays resume 01a20d3f-6ea4-7787-8145-34120562872d --why 'it is fixed'"
+        after_help = "Example:\n  orderflow dlq replays resume 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Resume(Act),
     /// End a replay; what was not settled stays dead
     #[command(
-        after_help = "Example:\n  orderflow dlq replays cancel 01a20d3f-6ea4-7787-8145-34120562872d --why 'by mistake'"
+        after_help = "Example:\n  orderflow dlq replays cancel 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Cancel(Act),
 }

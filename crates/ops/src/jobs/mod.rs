@@ -16,8 +16,8 @@ use crate::services::{Services, Target};
 #[derive(Args)]
 #[command(after_help = "Examples:
   orderflow jobs list --state failed
-  orderflow jobs retry --kind deliver-webhook --why 'the target is back'
-  orderflow jobs discard --service notification --subject <order id> --why 'a test order'")]
+  orderflow jobs retry --kind deliver-webhook --why 'it is back'
+  orderflow jobs discard --kind send-email --why 'test orders'")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
@@ -41,12 +41,12 @@ enum Command {
     Show(show::Arguments),
     /// Give failed jobs all their attempts again
     #[command(
-        after_help = "Example:\n  orderflow jobs retry --kind deliver-webhook --why 'the target is back'"
+        after_help = "Example:\n  orderflow jobs retry --kind deliver-webhook --why 'it is back'"
     )]
     Retry(change::Arguments),
     /// Remove jobs that have failed or wait; those that run stay
     #[command(
-        after_help = "Example:\n  orderflow jobs discard --kind send-email --state failed --why 'no address'"
+        after_help = "Example:\n  orderflow jobs discard --kind send-email --why 'no address'"
     )]
     Discard(change::Arguments),
 }

@@ -7,6 +7,7 @@ use super::line::Line;
 use super::snapshot::{ServiceStatus, unknown};
 use crate::client::{Answer, LetterGroup, Replay};
 use crate::plain::{count, plain};
+use crate::shell;
 
 /// How many kinds of failures are shown, the largest first.
 const SHOWN: usize = 3;
@@ -27,7 +28,7 @@ pub(super) fn letters(services: &[ServiceStatus]) -> Line {
         plain(&format!("{name}: {open}{said}: {reason}"))
     }));
     let open: u64 = groups.iter().map(|group| group.open).sum();
-    let next = format!("orderflow dlq groups --group {}", plain(&worst.group));
+    let next = format!("orderflow dlq groups --group {}", argument(&worst.group));
     let line = Line::bad("dead letters", format!("{open} open")).details(details);
     line.without(&unknown, &unreachable).next(next)
 }
@@ -45,7 +46,7 @@ pub(super) fn jobs(services: &[ServiceStatus]) -> Line {
     let details = shown(
         kinds.iter().map(|((service, kind), jobs)| plain(&format!("{service}: {jobs} {kind}"))),
     );
-    let next = format!("orderflow jobs list --state failed --service {}", plain(service));
+    let next = format!("orderflow jobs list --state failed --service {}", argument(service));
     let line = Line::bad("jobs", format!("{at_least}{failed} failed")).details(details);
     line.without(&unknown, &unreachable).next(next)
 }
@@ -84,6 +85,11 @@ pub(super) fn replays(services: &[ServiceStatus]) -> Line {
         }
     };
     line.without(&unknown, &unreachable)
+}
+
+/// Returns a name that can be pasted into a shell, whatever it holds.
+fn argument(name: &str) -> String {
+    shell::word(name.as_bytes()).unwrap_or_else(|| "..".to_owned())
 }
 
 /// Returns the first few, and how many others there are.

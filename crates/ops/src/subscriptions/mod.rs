@@ -11,8 +11,8 @@ use crate::services::{Services, Target};
 
 const EXAMPLES: &str = "Examples:
   orderflow subscriptions
-  orderflow subscriptions pause --group billing --why 'the rates are wrong'
-  orderflow subscriptions resume --group billing --why 'the rates are right'";
+  orderflow subscriptions pause --group billing --why 'wrong rates'
+  orderflow subscriptions resume --group billing --why 'right again'";
 
 /// The arguments of `orderflow subscriptions`.
 #[derive(Args)]
@@ -39,12 +39,12 @@ enum Command {
     Pause(change::Arguments),
     /// Let a subscription go on that is paused, or whose circuit breaker is open
     #[command(
-        after_help = "Example:\n  orderflow subscriptions resume --group billing --why 'the migration is done'"
+        after_help = "Example:\n  orderflow subscriptions resume --group billing --why 'it is done'"
     )]
     Resume(change::Arguments),
     /// Drop the rows of a group that nobody runs any more, as of a generation that was replaced; what it has on Kafka stays
     #[command(
-        after_help = "Example:\n  orderflow subscriptions drop --group analytics.basket --why 'replaced by 2'"
+        after_help = "Example:\n  orderflow subscriptions drop --group analytics.basket --why 'replaced'"
     )]
     Drop(change::Arguments),
 }

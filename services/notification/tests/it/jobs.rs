@@ -140,3 +140,32 @@ async fn what_is_wrong_with_a_request_is_named_and_nothing_is_changed() {
     assert_eq!(admin.ids("state=failed").await.len(), 3);
     assert!(running.shutdown().await);
 }
+
+#[tokio::test]
+async fn a_change_that_stops_halfway_says_how_far_it_came() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let admin = Admin(&running);
+    failed(&house, 1).await;
+    sqlx::query(
+        "insert into job (id, kind, payload, failed_at)
+         select gen_random_uuid(), 'print', '{}', now() from generate_series(1, 1500)",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    // The newest are changed first, in chunks of 1,000; this one is in the second chunk.
+    let mut tx = house.pool.begin().await.unwrap();
+    let last = "select id from job where id = (select min(id::text)::uuid from job) for update";
+    sqlx::query(last).execute(&mut *tx).await.unwrap();
+    let all = json!({ "filter": { "kind": "print" }, "why": "a test" });
+    let (status, problem) = admin.post("/jobs/discard", &all).await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("after 1000 jobs"), "{problem}");
+    let outcome = admin.get("/acts").await["acts"][0]["outcome"].clone();
+    assert!(outcome.as_str().unwrap().starts_with("failed: "), "{outcome}");
+    tx.rollback().await.unwrap();
+    let (status, rest) = admin.post("/jobs/discard", &all).await;
+    assert_eq!((status, &rest["jobs"]), (200, &json!(501)));
+    assert!(running.shutdown().await);
+}
