@@ -45,14 +45,18 @@ impl Line {
         Self { next: Some(next.into()), ..self }
     }
 
-    /// Adds the services that could not say it. One that answers otherwise makes the line a bad one.
+    /// Adds the services that could not say it. One that answers other questions makes the line a bad one; one that answers
+    /// none is not well in a line of its own.
     pub(super) fn without(mut self, unknown: &[(&str, &str)], unreachable: &[&str]) -> Self {
         for (service, why) in unknown {
             self.tone = Some(Tone::Bad);
             self.details.push(format!("unknown in {service}: {why}"));
         }
         if !unreachable.is_empty() {
-            self.details.push(format!("unknown in {}", unreachable.join(", ")));
+            if self.tone == Some(Tone::Well) {
+                self.tone = Some(Tone::Caution);
+            }
+            self.text = format!("{} (unknown in {})", self.text, unreachable.join(", "));
         }
         self
     }
@@ -65,7 +69,8 @@ impl Line {
         let mark = match self.tone {
             None => "    ".to_owned(),
             Some(Tone::Bad) => paint(Tone::Bad, "!!  "),
-            Some(tone) => paint(tone, "ok  "),
+            Some(Tone::Caution) => paint(Tone::Caution, "?   "),
+            Some(Tone::Well) => paint(Tone::Well, "ok  "),
         };
         writeln!(out, "{mark}{:<15}{}", self.area, clipped(&self.text))?;
         for detail in &self.details {
@@ -98,7 +103,7 @@ mod tests {
     fn a_line_fits_on_the_screen_and_what_to_do_next_is_whole() {
         let next = format!("orderflow {}", "x".repeat(90));
         let line = Line::bad("dead letters", "é".repeat(200)).details(vec!["d".repeat(61)]);
-        let line = line.next(next.clone()).without(&[("billing", "HTTP 503")], &["order"]);
+        let line = line.next(next.clone()).without(&[("billing", "HTTP 503")], &[]);
         let mut text = Vec::new();
         line.write(&mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
@@ -106,7 +111,16 @@ mod tests {
         assert_eq!(lines[0], format!("!!  dead letters   {}…", "é".repeat(60)));
         assert_eq!(lines[1].trim(), "d".repeat(61));
         assert_eq!(lines[2].trim(), "unknown in billing: HTTP 503");
-        assert_eq!(lines[3].trim(), "unknown in order");
-        assert_eq!(lines[4].trim(), format!("next: {next}"));
+        assert_eq!(lines[3].trim(), format!("next: {next}"));
+    }
+
+    #[test]
+    fn what_is_unknown_of_a_service_that_is_gone_is_neither_well_nor_a_second_failure() {
+        let line = Line::well("jobs", "none failed").without(&[], &["order", "billing"]);
+        let mut text = Vec::new();
+        line.write(&mut text).unwrap();
+        let shown = "?   jobs           none failed (unknown in order, billing)\n";
+        assert_eq!(String::from_utf8(text).unwrap(), shown);
+        assert!(line.is_well());
     }
 }
