@@ -182,7 +182,7 @@ mod tests {
         assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
         for part in [
             "01a20a9a-7779-774a-8232-46ea7c2ec2ec   billing   parked\n",
-            "died         2026-11-25T10:00:00Z, replayed 2 times in vain\n",
+            "died         2026-11-25 10:00:00 UTC, replayed 2 times in vain\n",
             "open         last outcome failed\n",
             "record       order.completed/5/3\n",
             "reason       \\x1b[2Jno such customer\n",

@@ -8,7 +8,7 @@ async fn each_shell_gets_a_script_that_knows_the_commands() {
     let fake = Fake::start(Known::default()).await;
     for shell in ["bash", "zsh", "fish"] {
         let ran = fake.orderflow(&["completions", shell]).await;
-        check(&ran, 0, &["orderflow", "subscriptions", "rehearse", "--fingerprint"]);
+        check(&ran, 0, &["orderflow", "subscriptions", "rehearse", "fingerprint"]);
     }
     check(&fake.orderflow(&["completions", "tcsh"]).await, 2, &["invalid value 'tcsh'"]);
     let help = fake.orderflow(&["--help"]).await;

@@ -31,7 +31,7 @@ async fn what_holds_a_subscription_up_is_shown_and_is_not_well() {
             "breaker      order.completed, open since 2026-11-25 10:00:00 UTC",
             "20 dead letters: no such\\x1b table",
             "order: running\n",
-            " d ago: running",
+            " ago: running",
         ];
         check(&ran, 1, &parts);
     }
