@@ -17,7 +17,7 @@ use crate::moment::compact;
 use crate::output::Output;
 use crate::services::{Services, Target};
 use line::Line;
-use snapshot::Snapshot;
+use snapshot::{ServiceStatus, Snapshot};
 
 /// The arguments of `orderflow status`.
 #[derive(Args)]
@@ -54,6 +54,10 @@ async fn show(arguments: &Arguments) -> Result<u8, Error> {
 
 fn lines(snapshot: &Snapshot) -> Vec<Line> {
     let services = &snapshot.services;
+    if !services.iter().any(ServiceStatus::is_reachable) {
+        let rest = Line::note("the rest", "unknown: no service answers");
+        return vec![services::readiness(services), rest];
+    }
     let mut lines = vec![
         services::readiness(services),
         services::kafka(services),
