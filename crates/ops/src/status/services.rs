@@ -24,7 +24,12 @@ pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
                     if troubles.is_empty() { "see below".into() } else { troubles.join("; ") };
                 details.push(plain(&format!("{} is {}: {why}", service.name, it.status)));
             }
-            Err(why) => details.push(why.replace(" GET /readyz", "")),
+            Err(why) => {
+                let name = plain(&service.name);
+                let why = why.replace(" GET /readyz", "");
+                let why = why.strip_prefix(&format!("{name} ")).unwrap_or(&why);
+                details.push(format!("{name}: {why}"));
+            }
         }
     }
     if details.is_empty() {

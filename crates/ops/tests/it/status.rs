@@ -110,7 +110,7 @@ async fn a_service_that_does_not_answer_is_named_once_with_its_reason() {
     gone.stop().await;
     let services = [("order", gone.address), ("billing", billing.address)];
     let ran = run(orderflow(&services, &["status"])).await;
-    check(&ran, 1, &["1 of 2 ready", "order does not answer (", "ORDERFLOW_SERVICES"]);
+    check(&ran, 1, &["1 of 2 ready", "order: does not answer (", "ORDERFLOW_SERVICES"]);
     check(&ran, 1, &["?   subscriptions  1 running (unknown in order)\n"]);
     assert_eq!(ran.out.matches("does not answer").count(), 1, "{}", ran.out);
     let ran = run(orderflow(&services[..1], &["status"])).await;
