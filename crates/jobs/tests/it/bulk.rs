@@ -177,6 +177,13 @@ async fn what_failed_or_waits_is_discarded_and_what_runs_is_counted() {
 async fn many_jobs_are_changed_in_chunks_and_each_once() {
     let house = House::new().await;
     let middle = house.many_failed().await;
+    // It comes last, and has not failed yet.
+    let late = Uuid::from_u128(1);
+    sqlx::query("insert into job (id, kind, payload) values ($1, 'many', '{}')")
+        .bind(late)
+        .execute(&house.pool)
+        .await
+        .unwrap();
     let mut tx = house.pool.begin().await.unwrap();
     sqlx::query("select 1 from job where id = $1 for update")
         .bind(middle)
@@ -193,6 +200,7 @@ async fn many_jobs_are_changed_in_chunks_and_each_once() {
         .await
         .unwrap();
     house.fail(first).await;
+    house.fail(late).await;
     tx.rollback().await.unwrap();
     let changed = retrying.await.unwrap().unwrap();
     assert_eq!(changed, Changed { jobs: MANY.unsigned_abs(), skipped: 0 });
@@ -201,10 +209,11 @@ async fn many_jobs_are_changed_in_chunks_and_each_once() {
         State::Failed,
         "it failed again, and is not retried twice"
     );
-    assert_eq!(house.count("failed_at is not null").await, 1);
+    assert_eq!(house.state(late).await, State::Failed, "it failed after the request");
+    assert_eq!(house.count("failed_at is not null").await, 2);
 
     let discarded = discard_all(&house.pool, &of_kind("many")).await.unwrap();
-    assert_eq!(discarded, Changed { jobs: MANY.unsigned_abs(), skipped: 0 });
+    assert_eq!(discarded, Changed { jobs: MANY.unsigned_abs() + 1, skipped: 0 });
 }
 
 #[tokio::test]
