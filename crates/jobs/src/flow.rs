@@ -5,7 +5,7 @@ use sqlx::{FromRow, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::records::State;
+use crate::filter::State;
 
 /// Maximum number of jobs.
 const MAX_JOBS: i64 = 100;

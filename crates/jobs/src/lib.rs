@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod attempt;
+mod bulk;
 mod enqueue;
+mod error;
 mod failure;
+mod filter;
 mod flow;
 mod handler;
 mod instruments;
@@ -11,16 +14,21 @@ mod leases;
 mod options;
 mod queue;
 mod records;
+mod repair;
 mod wake;
 mod worker;
 
+pub use bulk::{Changed, discard_all, retry_all};
 pub use enqueue::{EnqueueError, Enqueued, MAX_PAYLOAD_BYTES, Meta, enqueue, enqueue_all};
+pub use error::JobsError;
 pub use failure::Failure;
+pub use filter::{Filter, Selection, State};
 pub use flow::{FlowJob, of_flow};
 pub use handler::{Context, Handler};
 pub use job::Job;
 pub use options::Options;
-pub use records::{Filter, JobDetails, JobRecord, PastFailure, State, discard, find, list, retry};
+pub use records::{JobDetails, JobRecord, Page, PastFailure, find, list};
+pub use repair::{discard, retry};
 pub use wake::WorkerWaker;
 pub use worker::Worker;
 

@@ -1,4 +1,4 @@
-//! What an operator sees of jobs, and does about them.
+//! What an operator sees of jobs.
 
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
@@ -7,41 +7,15 @@ use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-const LONGEST_LIST: u32 = 500;
+use crate::filter::{Filter, State};
 
-/// Where a job stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, sqlx::Type)]
-#[serde(rename_all = "lowercase")]
-#[sqlx(type_name = "text", rename_all = "lowercase")]
-pub enum State {
-    /// For its time, its retry or a free place.
-    Waiting,
-    /// A worker has it, or had it and died less than a lease ago.
-    Running,
-    /// For good: it waits for an operator.
-    Failed,
-}
-
-/// Which jobs to list, the newest first.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filter {
-    /// Only those that stand there.
-    pub state: Option<State>,
-    /// Only of this kind.
-    pub kind: Option<String>,
-    /// Only about this subject.
-    pub subject: Option<String>,
-    /// At most so many; 500 is the limit.
-    pub limit: u32,
-    /// Only older ones: the last id of the page before.
-    pub before: Option<Uuid>,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self { state: None, kind: None, subject: None, limit: 100, before: None }
-    }
+/// A part of the list of jobs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Page {
+    /// The jobs on it, newest first.
+    pub jobs: Vec<JobRecord>,
+    /// Where the next page begins. `None` if there is none.
+    pub next_cursor: Option<Uuid>,
 }
 
 /// A job, but for its payload, which may hold what not everybody should see in a list.
@@ -110,28 +84,29 @@ const RECORD: &str = "id, kind, attempts, subject, correlation_id, unique_key, c
     errors -> -1 ->> 'error' as last_error,
     case when failed_at is not null then 'failed' when worker is not null then 'running' else 'waiting' end as state";
 
-/// Jobs that wait, run or have failed; those that are done leave no record here.
-pub async fn list(pool: &PgPool, filter: &Filter) -> sqlx::Result<Vec<JobRecord>> {
+/// Lists jobs that wait, run or have failed, newest first. Those that are done leave no record.
+///
+/// A page begins after `cursor`, the `next_cursor` of the page before.
+pub async fn list(
+    pool: &PgPool,
+    filter: &Filter,
+    limit: u32,
+    cursor: Option<Uuid>,
+) -> sqlx::Result<Page> {
     let mut query = QueryBuilder::<Postgres>::new("select ");
-    query.push(RECORD).push(" from job where ").push(match filter.state {
-        None => "true",
-        // As the indexes have it.
-        Some(State::Waiting) => "failed_at is null and worker is null",
-        Some(State::Running) => "worker is not null",
-        Some(State::Failed) => "failed_at is not null",
-    });
-    if let Some(kind) = &filter.kind {
-        query.push(" and kind = ").push_bind(kind);
+    query.push(RECORD).push(" from job where true");
+    filter.constrain(&mut query);
+    if let Some(cursor) = cursor {
+        query.push(" and id < ").push_bind(cursor);
     }
-    if let Some(subject) = &filter.subject {
-        query.push(" and subject = ").push_bind(subject);
-    }
-    if let Some(before) = filter.before {
-        query.push(" and id < ").push_bind(before);
-    }
-    let limit = filter.limit.clamp(1, LONGEST_LIST);
-    query.push(" order by id desc limit ").push_bind(i64::from(limit));
-    query.build_query_as().fetch_all(pool).await
+    // One more than fit tells that there is another page.
+    query.push(" order by id desc limit ").push_bind(i64::from(limit) + 1);
+    let mut jobs: Vec<JobRecord> = query.build_query_as().fetch_all(pool).await?;
+    let fit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_last = jobs.len() <= fit;
+    jobs.truncate(fit);
+    let next_cursor = if is_last { None } else { jobs.last().map(|job| job.id) };
+    Ok(Page { jobs, next_cursor })
 }
 
 /// One job with its payload and all its errors.
@@ -139,27 +114,4 @@ pub async fn find(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<JobDetails>> {
     let mut query = QueryBuilder::<Postgres>::new("select payload, errors, ");
     query.push(RECORD).push(" from job where id = ").push_bind(id);
     query.build_query_as().fetch_optional(pool).await
-}
-
-/// Gives a job that has failed all its attempts anew, and keeps what is known of those before. False: it is not there, has
-/// not failed, or another one of its unique key waits or runs.
-pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
-    let retried = sqlx::query(
-        "update job set failed_at = null, attempts = 0, run_at = now()
-         where id = $1 and failed_at is not null",
-    )
-    .bind(id)
-    .execute(pool)
-    .await;
-    match retried {
-        Ok(retried) => Ok(retried.rows_affected() == 1),
-        Err(sqlx::Error::Database(error)) if error.constraint() == Some("job_unique") => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes a job that has failed, or waits. False: it is not there, or runs.
-pub async fn discard(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
-    let discarded = sqlx::query("delete from job where id = $1 and worker is null");
-    Ok(discarded.bind(id).execute(pool).await?.rows_affected() == 1)
 }

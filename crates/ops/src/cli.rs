@@ -2,14 +2,31 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use crate::{dlq, error::Failure, lag, serve, show_flow, subscriptions};
+use crate::error::Failure;
+use crate::{acts, completions, dlq, jobs, lag, serve, show_flow, status, style, subscriptions};
+
+const AFTER_HELP: &str = "Exit status:
+  0  all is well
+  1  something is not: a service does not answer, an outcome failed, ..
+  2  the arguments are wrong, or name something unknown
+
+Examples:
+  orderflow status
+  orderflow dlq groups --group billing
+  orderflow jobs retry --kind deliver-webhook --why 'it is back'
+
+ORDERFLOW_SERVICES=order=http://..,billing=http://.. names admin ports.
+OPERATOR_TOKEN is your token.
+NO_COLOR=1 turns colour off.";
 
 /// Operate a system of Orderflow services.
 #[derive(Parser)]
-#[command(name = "orderflow")]
+#[command(name = "orderflow", max_term_width = 80, after_help = AFTER_HELP)]
 enum Command {
+    /// Show in one screen what is well and what is not, of all services
+    Status(status::Arguments),
     /// Dead letters: list, show, rehearse, replay, edit, discard and restore them
     Dlq(Box<dlq::Arguments>),
     /// Show what became of one order, across services, and what it waits for
@@ -18,14 +35,21 @@ enum Command {
     Lag(Box<lag::Arguments>),
     /// Poll services and Kafka, export lag and the rest on /metrics, send alerts
     Serve(Box<serve::Arguments>),
+    /// Jobs: list and show them, retry failed ones, discard those that do not run
+    Jobs(jobs::Arguments),
     /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
     Subscriptions(subscriptions::Arguments),
+    /// List what operators did, in all services, newest first
+    Acts(acts::Arguments),
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::Arguments),
 }
 
 /// Runs the command that the process's arguments name.
 ///
 /// The exit status is 0 if all is well, 1 if something is not, and 2 if the arguments are wrong.
 pub fn main() -> ExitCode {
+    style::detect();
     let command = Command::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -34,15 +58,7 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = runtime.block_on(async {
-        match command {
-            Command::Dlq(arguments) => dlq::run(*arguments).await,
-            Command::Flow(arguments) => show_flow::run(*arguments).await,
-            Command::Lag(arguments) => lag::run(*arguments).await,
-            Command::Serve(arguments) => serve::run(*arguments).await,
-            Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
-        }
-    });
+    let ended = runtime.block_on(run(command));
     // Kafka's client may still wait for an answer that is not needed any more.
     runtime.shutdown_background();
     match ended {
@@ -54,14 +70,44 @@ pub fn main() -> ExitCode {
     }
 }
 
+async fn run(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Status(arguments) => status::run(&arguments).await,
+        Command::Dlq(arguments) => dlq::run(*arguments).await,
+        Command::Flow(arguments) => show_flow::run(*arguments).await,
+        Command::Lag(arguments) => lag::run(*arguments).await,
+        Command::Serve(arguments) => serve::run(*arguments).await,
+        Command::Jobs(arguments) => jobs::run(arguments).await,
+        Command::Subscriptions(arguments) => subscriptions::run(arguments).await,
+        Command::Acts(arguments) => acts::run(arguments).await,
+        Command::Completions(arguments) => completions::run(&arguments, Command::command()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_arguments_of_all_commands_fit_together() {
         Command::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_each_command_has_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for command in command.get_subcommands().filter(|it| it.get_name() != "help") {
+                let path = format!("{path} {}", command.get_name());
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let name = command.get_name();
+                assert!(help.contains("Example") && help.contains(name), "{path}: {help}");
+                // A command that is broken into two lines can't be copied.
+                assert!(help.lines().all(|line| line.chars().count() <= 80), "{path}: {help}");
+                check(command, &path);
+            }
+        }
+        let command = Command::command();
+        assert!(command.get_after_help().is_some_and(|it| it.to_string().contains("Exit status")));
+        check(&command, "orderflow");
     }
 }

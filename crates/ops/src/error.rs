@@ -67,7 +67,8 @@ impl Error {
                 "set OPERATOR_TOKEN, or give --token, to a token of {service}'s OPERATOR_TOKENS"
             )),
             Self::Problem { status: 404, .. } => Some(
-                "`orderflow dlq list`, `groups` and `replays` show what there is; --group narrows them".into(),
+                "`orderflow dlq list`, `dlq groups`, `dlq replays`, `jobs list` and `subscriptions` show what there is"
+                    .into(),
             ),
             Self::Answer { service, status: 404, .. } => Some(format!(
                 "check ORDERFLOW_SERVICES or --admin: {service}'s URL must be that of its admin port"
@@ -120,12 +121,26 @@ impl Failure {
 }
 
 /// Returns the last cause of an error: the layers between name the URL again, and the client's functions.
-pub(crate) fn root_cause(error: &Error) -> Option<String> {
+fn root_cause(error: &Error) -> Option<String> {
     let mut cause = std::error::Error::source(error)?;
     while let Some(next) = cause.source() {
         cause = next;
     }
     Some(cause.to_string())
+}
+
+/// Names the services that did not answer on standard error. Returns the exit status: 1 if there are any.
+pub(crate) fn name_unavailable(unavailable: &[(String, Error)]) -> u8 {
+    for (_, error) in unavailable {
+        complain(&format!("{}; what it has is missing here", with_cause(error)));
+    }
+    u8::from(!unavailable.is_empty())
+}
+
+/// Returns the error with its last cause in parentheses, in one line.
+pub(crate) fn with_cause(error: &Error) -> String {
+    let cause = root_cause(error).map(|cause| format!(" ({cause})")).unwrap_or_default();
+    plain(&format!("{error}{cause}"))
 }
 
 /// Prints a line to standard error. A closed one is ignored, where `eprintln!` panics.

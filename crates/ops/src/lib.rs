@@ -1,19 +1,28 @@
 #![doc = include_str!("../README.md")]
 
+mod acts;
 mod alerts;
+mod amount;
 mod cli;
 mod client;
+mod completions;
 mod dlq;
 mod error;
 mod flow;
 mod foreign;
+mod jobs;
+mod json;
 mod lag;
+mod moment;
 mod output;
 mod plain;
+mod question;
 mod serve;
 mod services;
 mod shell;
 mod show_flow;
+mod status;
+mod style;
 mod subscriptions;
 
 pub use alerts::{ARRIVING_FOR, NEW_FOR, RULES, Rule};

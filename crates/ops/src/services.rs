@@ -124,6 +124,24 @@ impl Services {
         )))
     }
 
+    /// Returns the service of that name, or all if none is given.
+    pub(crate) fn named(&self, name: Option<&str>) -> Result<Vec<Client>, Error> {
+        let Some(name) = name else { return Ok(self.all()) };
+        if let Some(client) = self.clients.iter().find(|client| client.service == name) {
+            return Ok(vec![client.clone()]);
+        }
+        if let Some(pattern) = &self.pattern
+            && !pattern.contains("{port}")
+        {
+            return Ok(vec![self.client(name, &filled(pattern, name, ""))?]);
+        }
+        let all: Vec<_> = self.clients.iter().map(|client| &*client.service).collect();
+        Err(Error::Refused(format!(
+            "no service is called {name}; there are {}. ORDERFLOW_SERVICES names others",
+            all.join(", ")
+        )))
+    }
+
     /// Returns the service of a group, or all if none is given.
     pub(crate) fn chosen(&self, group: Option<&str>) -> Result<Vec<Client>, Error> {
         group.map_or_else(|| Ok(self.all()), |group| Ok(vec![self.of_group(group)?]))
@@ -132,25 +150,31 @@ impl Services {
 
 impl Services {
     /// Asks the service of a group, or all until one knows the answer.
-    ///
-    /// Fails with 404 if each of them answered so, else with another service's error: that one may know.
     pub(crate) async fn find<T>(
         &self,
         group: Option<&str>,
         ask: impl AsyncFn(&Client) -> Result<T, Error>,
     ) -> Result<(Client, T), Error> {
-        let mut failed: Option<Error> = None;
-        for client in self.chosen(group)? {
-            match ask(&client).await {
-                Ok(found) => return Ok((client, found)),
-                Err(error) if failed.as_ref().is_none_or(Error::is_not_found) => {
-                    failed = Some(error);
-                }
-                Err(_) => {}
-            }
-        }
-        Err(failed.unwrap_or_else(|| Error::Refused("there is no service to ask".into())))
+        first_to_know(self.chosen(group)?, ask).await
     }
+}
+
+/// Asks services until one knows the answer.
+///
+/// Fails with 404 if each of them answered so, else with another service's error: that one may know.
+pub(crate) async fn first_to_know<T>(
+    clients: Vec<Client>,
+    ask: impl AsyncFn(&Client) -> Result<T, Error>,
+) -> Result<(Client, T), Error> {
+    let mut failed: Option<Error> = None;
+    for client in clients {
+        match ask(&client).await {
+            Ok(found) => return Ok((client, found)),
+            Err(error) if failed.as_ref().is_none_or(Error::is_not_found) => failed = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(failed.unwrap_or_else(|| Error::Refused("there is no service to ask".into())))
 }
 
 fn filled(pattern: &str, name: &str, port: &str) -> String {

@@ -12,13 +12,11 @@ use time::OffsetDateTime;
 
 use super::Admin;
 use super::operator::Operator;
-use super::request::{Text, default_limit};
+use super::request::{Text, check_limit, default_limit};
 use crate::http::{Problem, Query};
 
 /// Maximum length of a stored text, in bytes. Reasons are shorter.
 const MAX_TEXT: usize = 1_000;
-/// Maximum size of a page.
-const MAX_LIMIT: u32 = 1_000;
 const PRUNED_AT_ONCE: u32 = 1_000;
 
 pub(super) fn routes() -> Router<Admin> {
@@ -154,9 +152,7 @@ async fn list(
     Query(query): Query<ActsQuery>,
 ) -> Result<Body<ActsPage>, Problem> {
     let ActsQuery { by, limit, cursor } = query;
-    if limit == 0 || limit > MAX_LIMIT {
-        return Err(Problem::bad_request(format!("limit: 1 to {MAX_LIMIT}")));
-    }
+    check_limit(limit)?;
     let select = sqlx::query_as(
         "select id, at, by, act, target, why, outcome from act
          where id < $1 and ($2::text is null or by = $2) order by id desc limit $3",

@@ -1,36 +1,85 @@
 //! `/jobs` on the admin port: jobs that wait, run or have failed, to be retried or discarded. Everybody who can reach the
 //! port may list them; a payload may hold customers' data, so to show one job takes the operator's token.
 
-use ::jobs::{Filter, JobDetails, JobRecord};
+use ::jobs::{Changed, Filter, JobDetails, JobRecord, JobsError, Page, Selection};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Admin;
 use super::acts::NewAct;
 use super::operator::Operator;
-use crate::http::{Path, Problem, Query};
+use super::request::{
+    Choice, MAX_LETTERS_BODY, check_limit, checked_why, choice, default_limit, describe_filter,
+    describe_ids,
+};
+use crate::http::{Fields, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
         .route("/jobs", get(list))
+        .route("/jobs/retry", post(retry_all))
+        .route("/jobs/discard", post(discard_all))
         .route("/jobs/{id}", get(find).delete(discard))
         .route("/jobs/{id}/retry", post(retry))
 }
 
+impl From<JobsError> for Problem {
+    fn from(error: JobsError) -> Self {
+        match error {
+            JobsError::Database(error) => error.into(),
+            JobsError::Interrupted { changed, source } => interrupted(changed, source),
+            JobsError::NotFound(detail) => Self::not_found(detail),
+            JobsError::Conflict(detail) => Self::conflict(detail),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// Says how far a change came before the database failed.
+fn interrupted(changed: u64, source: sqlx::Error) -> Problem {
+    let cause = Problem::from(source);
+    if cause.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        return cause;
+    }
+    let detail = format!(
+        "the database failed after {} were changed; send the same request again for the others",
+        in_words(changed)
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+        .with_header(header::RETRY_AFTER, "1")
+}
+
+/// The names of [`Filter`] and those of a page: serde can't refuse unknown names of a flattened struct.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobsQuery {
+    kind: Option<String>,
+    state: Option<::jobs::State>,
+    subject: Option<String>,
+    #[serde(default = "default_limit")]
+    limit: u32,
+    cursor: Option<Uuid>,
+}
+
 #[derive(Serialize)]
-struct Jobs {
+struct JobsPage {
     jobs: Vec<JobRecord>,
+    next_cursor: Option<Uuid>,
 }
 
 async fn list(
     State(admin): State<Admin>,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Jobs>, Problem> {
-    Ok(Json(Jobs { jobs: ::jobs::list(&admin.pool, &filter).await? }))
+    Query(query): Query<JobsQuery>,
+) -> Result<Json<JobsPage>, Problem> {
+    let JobsQuery { kind, state, subject, limit, cursor } = query;
+    check_limit(limit)?;
+    let filter = Filter { state, kind, subject };
+    let Page { jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
+    Ok(Json(JobsPage { jobs, next_cursor }))
 }
 
 async fn find(
@@ -79,6 +128,85 @@ async fn discard(
         })
     };
     admin.acts.record(&operator, act, discarding).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chosen {
+    ids: Option<Vec<Uuid>>,
+    filter: Option<Filter>,
+    why: String,
+}
+
+/// Jobs that are to be retried or discarded, and the reason.
+struct Change {
+    selection: Selection,
+    why: String,
+}
+
+impl Change {
+    fn checked(chosen: Chosen) -> Result<Self, Problem> {
+        let why = checked_why("why", &chosen.why)?.to_owned();
+        let selection = match choice(chosen.ids, chosen.filter, "job")? {
+            Choice::Ids(ids) => Selection::Ids(ids),
+            Choice::Filter(filter) => Selection::Filter(filter),
+        };
+        Ok(Self { selection, why })
+    }
+
+    fn act(&self, act: &'static str) -> NewAct<'_> {
+        let target = match &self.selection {
+            Selection::Ids(ids) => describe_ids(ids),
+            Selection::Filter(filter) => describe_filter(filter),
+        };
+        NewAct { act, target, why: Some(&self.why) }
+    }
+}
+
+/// How many jobs were changed, and how many were left alone.
+#[derive(Serialize)]
+struct ChangedJobs {
+    jobs: u64,
+    skipped: u64,
+}
+
+impl ChangedJobs {
+    fn of(Changed { jobs, skipped }: Changed) -> (Json<Self>, String) {
+        let words = match skipped {
+            0 => in_words(jobs),
+            _ => format!("{}, {skipped} skipped", in_words(jobs)),
+        };
+        (Json(Self { jobs, skipped }), words)
+    }
+}
+
+async fn retry_all(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
+) -> Result<Json<ChangedJobs>, Problem> {
+    let change = Change::checked(chosen)?;
+    let retrying = async {
+        let retried = ::jobs::retry_all(&admin.pool, &change.selection).await;
+        admin.jobs.wake();
+        Ok(ChangedJobs::of(retried?))
+    };
+    admin.acts.record(&operator, change.act("jobs.retry"), retrying).await
+}
+
+async fn discard_all(
+    State(admin): State<Admin>,
+    operator: Operator,
+    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
+) -> Result<Json<ChangedJobs>, Problem> {
+    let change = Change::checked(chosen)?;
+    let discarding =
+        async { Ok(ChangedJobs::of(::jobs::discard_all(&admin.pool, &change.selection).await?)) };
+    admin.acts.record(&operator, change.act("jobs.discard"), discarding).await
+}
+
+fn in_words(jobs: u64) -> String {
+    if jobs == 1 { "1 job".to_owned() } else { format!("{jobs} jobs") }
 }
 
 fn unknown(id: Uuid) -> Problem {

@@ -1,7 +1,7 @@
 //! Fields that several routes of the admin port take: reasons, sizes of pages, selections of letters.
 
 use consumer::{LetterFilter, Selection};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -9,7 +9,9 @@ use crate::http::Problem;
 
 /// Maximum length of a reason or a note, in bytes.
 const MAX_WHY: usize = 500;
-/// Maximum size of a body that carries a letter's value, or ids of letters.
+/// Maximum size of a page.
+const MAX_LIMIT: u32 = 1_000;
+/// Maximum size of a body that carries a letter's value, or ids of letters or jobs.
 pub(super) const MAX_LETTERS_BODY: usize = 4 * 1024 * 1024;
 /// How many ids the text of a selection shows.
 const SHOWN_IDS: usize = 3;
@@ -17,6 +19,14 @@ const SHOWN_IDS: usize = 3;
 /// Returns the size of a page if the query does not set it.
 pub(super) const fn default_limit() -> u32 {
     100
+}
+
+/// Fails with 400 if a page can't have this size.
+pub(super) fn check_limit(limit: u32) -> Result<(), Problem> {
+    if limit == 0 || limit > MAX_LIMIT {
+        return Err(Problem::bad_request(format!("limit: 1 to {MAX_LIMIT}")));
+    }
+    Ok(())
 }
 
 /// Text that Postgres can store and compare with.
@@ -66,39 +76,65 @@ pub(super) fn checked_why<'a>(field: &str, why: &'a str) -> Result<&'a str, Prob
     Ok(why)
 }
 
-/// Returns the letters that a body chooses by one of these fields. Fails with 422 if it has both or neither of them, and
-/// with 409 if the list of ids is empty.
+/// Things that a body chooses: by their ids, or by a filter.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Choice<F> {
+    Ids(Vec<Uuid>),
+    Filter(F),
+}
+
+/// Returns what a body chooses by one of these fields. Fails with 422 if it has both or neither of them, and with 409 if the
+/// list of ids is empty. `thing` is what is chosen, as in `letter`.
+pub(super) fn choice<F>(
+    ids: Option<Vec<Uuid>>,
+    filter: Option<F>,
+    thing: &str,
+) -> Result<Choice<F>, Problem> {
+    match (ids, filter) {
+        (Some(ids), None) if ids.is_empty() => {
+            let why = format!("ids: nothing is chosen; list at least one {thing}");
+            Err(Problem::conflict(why))
+        }
+        (Some(ids), None) => Ok(Choice::Ids(ids)),
+        (None, Some(filter)) => Ok(Choice::Filter(filter)),
+        _ => Err(Problem::unprocessable(format!("choose {thing}s by either ids or filter"))),
+    }
+}
+
+/// Returns the letters that a body chooses, by the rules of [`choice`].
 pub(super) fn selection(
     ids: Option<Vec<Uuid>>,
     filter: Option<LetterFilter>,
 ) -> Result<Selection, Problem> {
-    match (ids, filter) {
-        (Some(ids), None) if ids.is_empty() => {
-            Err(Problem::conflict("ids: nothing is chosen; list at least one letter"))
-        }
-        (Some(ids), None) => Ok(Selection::Ids(ids)),
-        (None, Some(filter)) => Ok(Selection::Filter(filter)),
-        _ => Err(Problem::unprocessable("choose letters by either ids or filter")),
-    }
+    Ok(match choice(ids, filter, "letter")? {
+        Choice::Ids(ids) => Selection::Ids(ids),
+        Choice::Filter(filter) => Selection::Filter(filter),
+    })
 }
 
 /// Describes letters of a group in one line.
 pub(super) fn describe(group: &str, selection: &Selection) -> String {
     match selection {
-        Selection::Ids(ids) => {
-            let shown: Vec<_> = ids.iter().take(SHOWN_IDS).map(Uuid::to_string).collect();
-            let others = ids.len().saturating_sub(SHOWN_IDS);
-            let others = if others == 0 { String::new() } else { format!(" and {others} others") };
-            format!("{group}: {}{others}", shown.join(", "))
-        }
-        Selection::Filter(filter) => {
-            let mut filter = serde_json::to_value(filter).unwrap_or_default();
-            if let Value::Object(names) = &mut filter {
-                names.retain(|_, value| !value.is_null());
-            }
-            format!("{group}: {filter}")
-        }
+        Selection::Ids(ids) => format!("{group}: {}", describe_ids(ids)),
+        Selection::Filter(filter) => format!("{group}: {}", describe_filter(filter)),
     }
+}
+
+/// Names the first of several ids, and counts the others.
+pub(super) fn describe_ids(ids: &[Uuid]) -> String {
+    let shown: Vec<_> = ids.iter().take(SHOWN_IDS).map(Uuid::to_string).collect();
+    let others = ids.len().saturating_sub(SHOWN_IDS);
+    let others = if others == 0 { String::new() } else { format!(" and {others} others") };
+    format!("{}{others}", shown.join(", "))
+}
+
+/// Returns a filter as JSON, without the conditions that it does not have.
+pub(super) fn describe_filter(filter: &impl Serialize) -> String {
+    let mut filter = serde_json::to_value(filter).unwrap_or_default();
+    if let Value::Object(names) = &mut filter {
+        names.retain(|_, value| !value.is_null());
+    }
+    filter.to_string()
 }
 
 /// Returns a number of letters in words.

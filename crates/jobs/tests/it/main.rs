@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bulk;
 mod crashes;
 mod enqueueing;
 mod failing;

@@ -1,6 +1,6 @@
 //! What an operator sees and does.
 
-use jobs::{Filter, Meta, State};
+use jobs::{Filter, Meta, Page, State};
 use uuid::Uuid;
 
 use crate::house::{Brief, House, Work};
@@ -62,25 +62,31 @@ async fn a_list_is_filtered_and_paged_and_shows_no_payload() {
         ids.push(house.enqueue::<Work>(Meta::new().subject(format!("order-{}", n % 2))).await);
     }
     house.enqueue::<Brief>(Meta::new()).await;
-    let listed = async |filter: Filter| -> Vec<Uuid> {
-        let list = jobs::list(&house.pool, &filter).await.unwrap();
-        list.into_iter().map(|job| job.id).collect()
+    let page = async |filter: &Filter, limit, cursor| {
+        jobs::list(&house.pool, filter, limit, cursor).await.unwrap()
     };
-    let work = || Filter { kind: Some("work".into()), ..Filter::default() };
-    assert_eq!(listed(Filter::default()).await.len(), 6);
-    assert_eq!(listed(Filter { limit: 2, ..work() }).await, [ids[4], ids[3]]);
-    let next = Filter { limit: 2, before: Some(ids[3]), ..work() };
-    assert_eq!(listed(next).await, [ids[2], ids[1]]);
+    let ids_of = |page: &Page| page.jobs.iter().map(|job| job.id).collect::<Vec<Uuid>>();
+    let work = Filter { kind: Some("work".into()), ..Filter::default() };
+    assert_eq!(page(&Filter::default(), 100, None).await.jobs.len(), 6);
+    let first = page(&work, 2, None).await;
+    assert_eq!((ids_of(&first), first.next_cursor), (vec![ids[4], ids[3]], Some(ids[3])));
+    let second = page(&work, 2, first.next_cursor).await;
+    assert_eq!((ids_of(&second), second.next_cursor), (vec![ids[2], ids[1]], Some(ids[1])));
+    let last = page(&work, 1, second.next_cursor).await;
+    assert_eq!((ids_of(&last), last.next_cursor), (vec![ids[0]], None));
     let about = Filter { subject: Some("order-1".into()), ..Filter::default() };
-    assert_eq!(listed(about).await, [ids[3], ids[1]]);
+    assert_eq!(ids_of(&page(&about, 100, None).await), [ids[3], ids[1]]);
+    let nothing = Filter { subject: Some("order-1\0".into()), ..Filter::default() };
+    assert_eq!(page(&nothing, 100, None).await.jobs, []);
     for (state, count) in [(State::Waiting, 5), (State::Running, 0), (State::Failed, 0)] {
-        assert_eq!(listed(Filter { state: Some(state), ..work() }).await.len(), count);
+        let filter = Filter { state: Some(state), ..work.clone() };
+        assert_eq!(page(&filter, 100, None).await.jobs.len(), count);
     }
 
     let job = jobs::find(&house.pool, ids[0]).await.unwrap().unwrap();
     let json = serde_json::to_value(&job).unwrap();
     assert_eq!((&json["payload"]["name"], &json["state"]), (&"".into(), &"waiting".into()));
     assert_eq!(serde_json::to_value(&job.record).unwrap().get("payload"), None);
-    let asked: Filter = serde_json::from_str(r#"{"state": "failed", "limit": 5}"#).unwrap();
-    assert_eq!((asked.state, asked.limit), (Some(State::Failed), 5));
+    let asked: Filter = serde_json::from_str(r#"{"state": "failed"}"#).unwrap();
+    assert_eq!(asked.state, Some(State::Failed));
 }

@@ -134,13 +134,14 @@ fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
 }
 
 fn count(state: &ServiceState, arrivals: &mut Arrivals, now: Instant) {
-    if state.samples.is_none() {
+    if state.metrics.is_none() {
         return;
     }
     let mut totals = Vec::new();
     for (metric, label) in [(DEAD_LETTERED, GROUP_LABEL), (DEFERRED_DROPPED, TASK_LABEL)] {
         for sample in state.samples_of(metric) {
-            let key = (metric, state.service.clone(), sample.label(label).to_owned());
+            let key =
+                (metric, state.service.clone(), sample.label(label).unwrap_or_default().to_owned());
             totals.push((key, sample.value));
         }
     }
@@ -172,8 +173,9 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
+    use crate::client::Metrics;
     use crate::lag::tests::behind;
-    use crate::serve::testing::{counter, state};
+    use crate::serve::testing::state;
 
     fn of_lag(group: GroupLag) -> Vec<(&'static str, String)> {
         let lag = Lag { at: UNIX_EPOCH, groups: vec![group] };
@@ -230,11 +232,11 @@ mod tests {
         let (mut arrivals, now) = (Arrivals::default(), Instant::now());
         let mut observe = |dead_lettered: f64, dropped: f64, outbox: f64| {
             let mut billing = state("billing");
-            billing.samples = Some(vec![
-                counter(DEAD_LETTERED, GROUP_LABEL, "billing", dead_lettered),
-                counter(DEFERRED_DROPPED, TASK_LABEL, "mail", dropped),
-                counter(OUTBOX_AGE, "", "", outbox),
-            ]);
+            billing.metrics = Some(Metrics::read(&format!(
+                "{DEAD_LETTERED}{{{GROUP_LABEL}=\"billing\"}} {dead_lettered}\n\
+                 {DEFERRED_DROPPED}{{{TASK_LABEL}=\"mail\"}} {dropped}\n\
+                 {OUTBOX_AGE} {outbox}\n",
+            )));
             let observed = Observed { services: &[billing], lag: None };
             names(conditions(&observed, &mut arrivals, now))
         };

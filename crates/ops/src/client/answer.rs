@@ -12,6 +12,13 @@ pub(crate) struct Answer<T> {
     known: T,
 }
 
+impl<T> Answer<T> {
+    /// Returns the part that this version knows.
+    pub(crate) fn into_known(self) -> T {
+        self.known
+    }
+}
+
 impl<T> Deref for Answer<T> {
     type Target = T;
 

@@ -191,6 +191,13 @@ struct Change<'a> {
 }
 
 #[derive(Serialize)]
+struct SetGroup<'a> {
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct Payload<'a> {
     value: &'a RawValue,
     why: &'a str,
@@ -224,6 +231,17 @@ impl Client {
     ) -> Result<Answer<Letter>, Error> {
         let path = ["dead-letters", &id.to_string(), "payload"];
         self.change(Method::PUT, &path, &Payload { value, why }).await
+    }
+
+    /// Says what becomes of a group of letters; `status` is the API's word.
+    pub(crate) async fn set_letter_group(
+        &self,
+        fingerprint: &str,
+        status: &str,
+        note: Option<&str>,
+    ) -> Result<Answer<LetterGroup>, Error> {
+        let body = SetGroup { status, note };
+        self.change(Method::PUT, &["dead-letters", "groups", fingerprint], &body).await
     }
 
     /// Discards or restores letters; `act` is the API's word.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Answer, Client};
 use crate::error::Error;
+use crate::moment::parse;
 
 /// The largest page that a service gives.
 const PAGE: usize = 1000;
@@ -16,6 +17,9 @@ const PAGE: usize = 1000;
 pub(crate) trait Listed: DeserializeOwned {
     /// The member that holds the items.
     const PLURAL: &'static str;
+
+    /// Whether each item gets a member `service`, the name of the one that has it.
+    const NAMES_SERVICE: bool = false;
 
     /// Returns the time by which the list is sorted, RFC 3339.
     fn at(&self) -> &str;
@@ -34,6 +38,8 @@ pub(crate) struct Listing<T> {
     path: String,
     query: Vec<(&'static str, String)>,
     page: usize,
+    /// Whether the API takes no limit, because the list is always short.
+    is_whole: bool,
     next: Next,
     read: VecDeque<Answer<T>>,
 }
@@ -45,16 +51,49 @@ struct Page {
     members: Map<String, Value>,
 }
 
+/// Adds the name of its service to an item.
+pub(super) fn name_service(item: &mut Value, service: &str) {
+    if let Value::Object(members) = item {
+        members.insert("service".to_owned(), service.into());
+    }
+}
+
 impl<T: Listed> Listing<T> {
     pub(super) fn new(client: Client, path: String, query: Vec<(&'static str, String)>) -> Self {
-        Self { client, path, query, page: PAGE, next: Next::First, read: VecDeque::new() }
+        Self {
+            client,
+            path,
+            query,
+            page: PAGE,
+            is_whole: false,
+            next: Next::First,
+            read: VecDeque::new(),
+        }
+    }
+
+    /// Asks for the list without a limit.
+    pub(super) fn unpaged(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
+    /// Asks for pages of that size.
+    pub(crate) fn of_page(self, page: usize) -> Self {
+        Self { page, ..self }
+    }
+
+    /// Reads one page. Returns its items, and whether there are no others.
+    pub(crate) async fn page(mut self) -> Result<(Vec<Answer<T>>, bool), Error> {
+        self.fill().await?;
+        Ok((self.read.into(), matches!(self.next, Next::End)))
     }
 
     /// Reads a page if no item is at hand. Returns `false` at the end of the list.
     async fn fill(&mut self) -> Result<bool, Error> {
         while self.read.is_empty() {
             let mut query = self.query.clone();
-            query.push(("limit", self.page.to_string()));
+            if !self.is_whole {
+                query.push(("limit", self.page.to_string()));
+            }
             match &self.next {
                 Next::First => {}
                 Next::At(cursor) => query.push(("cursor", cursor.clone())),
@@ -62,7 +101,12 @@ impl<T: Listed> Listing<T> {
             }
             let path: Vec<_> = self.path.split('/').collect();
             let mut page: Page = self.client.get(&path, &query).await?;
-            let items = page.members.remove(T::PLURAL).unwrap_or_default();
+            let mut items = page.members.remove(T::PLURAL).unwrap_or_default();
+            if T::NAMES_SERVICE {
+                for item in items.as_array_mut().into_iter().flatten() {
+                    name_service(item, &self.client.service);
+                }
+            }
             let items = VecDeque::<Answer<T>>::deserialize(items);
             self.read = items.map_err(|error| Error::Answer {
                 service: self.client.service.clone(),
@@ -131,9 +175,8 @@ impl<T: Listed> Merged<T> {
                 Err(error) => return Err(error),
             }
         }
-        // Text is compared: times of one format, which sort as such but for fractions of a second.
         let newest = self.listings.iter_mut().reduce(|newest, listing| {
-            let at = |listing: &Listing<T>| listing.read.front().map(|it| it.at().to_owned());
+            let at = |listing: &Listing<T>| listing.read.front().and_then(|it| parse(it.at()));
             if self.order == Order::Newest && at(listing) > at(newest) { listing } else { newest }
         });
         Ok(newest.and_then(|listing| listing.read.pop_front()))

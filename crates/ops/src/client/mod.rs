@@ -1,19 +1,26 @@
 //! A client of the services' admin API: typed requests and answers, and nothing about how they are shown.
 
+mod acts;
 mod answer;
 mod filter;
 mod flows;
-mod health;
+mod jobs;
 mod letters;
 mod listing;
+mod metrics;
+mod readiness;
 mod replays;
 mod subscriptions;
 
+pub(crate) use acts::Act;
 pub(crate) use answer::Answer;
 pub(crate) use filter::{Filter, Selection, Status};
 pub(crate) use flows::{EVENTS, FlowPart, InboxRow, Open, Step};
+pub(crate) use jobs::{Job, JobDetails, JobFilter, JobSelection, JobState};
 pub(crate) use letters::{Attempt, Bytes, Letter, LetterGroup, Summary};
 pub(crate) use listing::{Listed, Listing, Merged, Order};
+pub(crate) use metrics::{Metrics, Sample};
+pub(crate) use readiness::Readiness;
 pub(crate) use replays::{NewReplay, Outcomes, Replay, ReplayDetails, ReplayedLetter};
 pub(crate) use subscriptions::Subscription;
 
@@ -23,6 +30,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::Error;
 
@@ -81,6 +89,14 @@ impl Client {
         self.send(Method::GET, path, HTTP.get(url).timeout(READ)).await
     }
 
+    /// Reads a resource, and adds the name of the service to it.
+    async fn get_named<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Answer<T>, Error> {
+        let mut json: Value = self.get(path, &[]).await?;
+        listing::name_service(&mut json, &self.service);
+        serde_json::from_value(json)
+            .map_err(|error| self.not_understood(&Method::GET, path, 200, &error.to_string()))
+    }
+
     /// Changes a resource.
     async fn change<T: DeserializeOwned>(
         &self,
@@ -107,7 +123,7 @@ impl Client {
         path: &[&str],
         request: RequestBuilder,
     ) -> Result<T, Error> {
-        let (status, text) = self.answer(&method, path, request).await?;
+        let (status, text) = self.exchange(&method, path, request).await?;
         if (200..300).contains(&status)
             && let Ok(body) = serde_json::from_str(&text)
         {
@@ -118,11 +134,11 @@ impl Client {
         {
             return Err(Error::Problem { service: self.service.clone(), status, detail });
         }
-        Err(self.unexpected(&named(&method, path), status, &text))
+        Err(self.not_understood(&method, path, status, &text))
     }
 
-    /// Sends a request with the token, and returns status and body. Fails if no answer came.
-    async fn answer(
+    /// Sends a request. Returns the status and the body, whatever they are.
+    async fn exchange(
         &self,
         method: &Method,
         path: &[&str],
@@ -136,18 +152,22 @@ impl Client {
             let answer = request.send().await?;
             Ok((answer.status().as_u16(), answer.text().await?))
         };
-        let unreachable = |source| Error::Unreachable {
+        answered.await.map_err(|source| Error::Unreachable {
             service: self.service.clone(),
             request: named(method, path),
             source,
-        };
-        answered.await.map_err(unreachable)
+        })
     }
 
-    /// Returns the error for an answer that is not the admin API's.
-    fn unexpected(&self, request: &str, status: u16, text: &str) -> Error {
+    /// Returns the error of an answer that is not the admin API's.
+    fn not_understood(&self, method: &Method, path: &[&str], status: u16, text: &str) -> Error {
         let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
-        Error::Answer { service: self.service.clone(), request: request.into(), status, answer }
+        Error::Answer {
+            service: self.service.clone(),
+            request: named(method, path),
+            status,
+            answer,
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Client;
+use super::{Answer, Client, Listed, Listing};
 use crate::error::Error;
 
 /// A subscription of a service.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Subscription {
     pub(crate) group: String,
     /// Of the instance that answered.
@@ -16,31 +16,85 @@ pub(crate) struct Subscription {
     /// Names without the prefix.
     #[serde(default)]
     pub(crate) topics: Vec<String>,
-    pub(crate) instances: Vec<Instance>,
     /// The types that it handles.
     #[serde(default)]
     pub(crate) event_types: Vec<String>,
+    pub(crate) paused: Option<Pause>,
+    #[serde(default)]
+    pub(crate) breakers: Vec<Breaker>,
+    #[serde(default)]
+    pub(crate) instances: Vec<Instance>,
+}
+
+/// The state of a subscription or an instance that is well.
+const RUNNING: &str = "running";
+
+impl Subscription {
+    /// Returns `true` if it runs on all its instances that are there.
+    pub(crate) fn is_well(&self) -> bool {
+        let states = self.instances.iter().map(|it| &it.state);
+        states.chain([&self.state]).all(|it| it == RUNNING)
+    }
+
+    /// Returns what holds it up: the state of an instance that is there and does not run. An instance that only serves its API
+    /// is as it should be.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        let states = self.instances.iter().map(|it| &*it.state);
+        let mut states = [&*self.state].into_iter().chain(states);
+        states.find(|it| *it != RUNNING && !it.starts_with("gone") && !it.starts_with("off"))
+    }
+
+    /// Returns the breakers that are open.
+    pub(crate) fn open_breakers(&self) -> impl Iterator<Item = &Breaker> {
+        self.breakers.iter().filter(|breaker| breaker.opened_at.is_some())
+    }
+}
+
+/// An operator's pause.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pause {
+    pub(crate) by: String,
+    pub(crate) why: String,
+    pub(crate) since: String,
+}
+
+/// A circuit breaker of a subscription.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Breaker {
+    pub(crate) event_type: String,
+    pub(crate) reason: String,
+    /// How many messages became dead letters.
+    pub(crate) letters: u64,
+    /// `None` if it only counts.
+    pub(crate) opened_at: Option<String>,
 }
 
 /// An instance of a subscription.
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Instance {
     pub(crate) id: String,
     pub(crate) state: String,
-    /// RFC 3339, UTC.
     pub(crate) seen_at: String,
 }
 
-#[derive(Deserialize)]
-struct Subscriptions {
-    subscriptions: Vec<Subscription>,
+impl Listed for Subscription {
+    const PLURAL: &'static str = "subscriptions";
+    const NAMES_SERVICE: bool = true;
+
+    fn at(&self) -> &'static str {
+        "" // listed as the services have them
+    }
 }
 
 impl Client {
+    /// Lists the subscriptions of the service.
+    pub(crate) fn subscription_list(&self) -> Listing<Subscription> {
+        Listing::new(self.clone(), "subscriptions".into(), Vec::new()).unpaged()
+    }
+
     /// Returns the subscriptions of the service.
-    pub(crate) async fn subscriptions(&self) -> Result<Vec<Subscription>, Error> {
-        let answer: Subscriptions = self.get(&["subscriptions"], &[]).await?;
-        Ok(answer.subscriptions)
+    pub(crate) async fn subscriptions(&self) -> Result<Vec<Answer<Subscription>>, Error> {
+        self.subscription_list().page().await.map(|(subscriptions, _)| subscriptions)
     }
 
     /// Pauses, resumes or drops a subscription; `act` is the API's word. Returns the answer.

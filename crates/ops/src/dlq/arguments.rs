@@ -5,24 +5,7 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::client::{Filter, Merged, Status, Summary};
-use crate::error::{Error, complain};
-
-/// How many items a list shows.
-#[derive(Args)]
-pub(super) struct Amount {
-    /// Show at most so many
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    limit: u32,
-    /// Show all
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
-}
-
-impl Amount {
-    pub(super) fn limit(&self) -> usize {
-        if self.all { usize::MAX } else { self.limit as usize }
-    }
-}
+use crate::error::Error;
 
 /// The letters that a command is about: by id, or by a filter.
 #[derive(Args)]
@@ -78,14 +61,4 @@ impl Context {
         });
         Ok(Merged::new(listings.collect(), shown, crate::client::Order::Newest))
     }
-}
-
-/// Names the services that did not answer on standard error. Returns the exit status: 1 if there are any.
-pub(super) fn unavailable<T>(list: &Merged<T>) -> u8 {
-    for (_, error) in &list.unavailable {
-        let cause = crate::error::root_cause(error).map(|cause| format!(" ({cause})"));
-        let cause = cause.unwrap_or_default();
-        complain(&format!("{error}{cause}; what it has is missing here"));
-    }
-    u8::from(!list.unavailable.is_empty())
 }

@@ -4,12 +4,13 @@ use std::io::Write;
 
 use clap::Args;
 
+use super::Context;
 use super::arguments::Selected;
 use super::chosen::{Chosen, Eligible};
-use super::{Context, json, question};
 use crate::client::Status;
 use crate::error::{During, Error, Failure};
 use crate::plain::{count, plain};
+use crate::{json, question};
 
 #[derive(Args)]
 pub(super) struct Arguments {

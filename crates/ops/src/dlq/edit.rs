@@ -5,10 +5,11 @@ use clap::Args;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Context, json, question};
+use super::Context;
 use crate::client::Bytes;
 use crate::error::{During, Error, Failure};
 use crate::plain::{plain, plain_bytes};
+use crate::{json, question};
 
 #[derive(Args)]
 pub(super) struct Arguments {

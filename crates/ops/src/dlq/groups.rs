@@ -2,10 +2,12 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use super::arguments::{Amount, unavailable};
-use super::{Context, json};
+use super::Context;
+use crate::amount::Amount;
 use crate::client::{LetterGroup, Merged, Order};
-use crate::error::{During, Error, Failure};
+use crate::error::{During, Error, Failure, name_unavailable};
+use crate::json;
+use crate::moment::when;
 use crate::plain::plain;
 
 #[derive(Args)]
@@ -35,7 +37,7 @@ async fn groups(context: &mut Context, limit: usize) -> Result<u8, Error> {
             writeln!(context.out, "There are no dead letters.")?;
         }
     }
-    Ok(unavailable(&groups))
+    Ok(name_unavailable(&groups.unavailable))
 }
 
 async fn table(
@@ -56,14 +58,14 @@ async fn table(
     Ok(shown)
 }
 
-fn write_group(out: &mut impl Write, group: &LetterGroup) -> io::Result<()> {
+pub(super) fn write_group(out: &mut impl Write, group: &LetterGroup) -> io::Result<()> {
     let event_type = group.event_type.as_deref().unwrap_or("-");
     let head = [&*group.group, event_type, &group.status].map(plain).join("   ");
     writeln!(out, "{head}")?;
     writeln!(out, "   letters      {}", letters(group))?;
     writeln!(out, "   exception    {}", plain(&group.exception))?;
     writeln!(out, "   reason       {}", plain(&group.reason))?;
-    writeln!(out, "   died         {} to {}", plain(&group.first_at), plain(&group.last_at))?;
+    writeln!(out, "   died         {} to {}", when(&group.first_at), when(&group.last_at))?;
     if let Some(note) = &group.note {
         let by = group.by.as_deref().map(|by| format!(" ({})", plain(by))).unwrap_or_default();
         writeln!(out, "   note         {}{by}", plain(note))?;

@@ -2,10 +2,12 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use super::arguments::{Amount, unavailable};
-use super::{Context, json, topic};
+use super::{Context, topic};
+use crate::amount::Amount;
 use crate::client::{Filter, Merged, Status, Summary};
-use crate::error::{During, Error, Failure};
+use crate::error::{During, Error, Failure, name_unavailable};
+use crate::json;
+use crate::moment::when;
 use crate::plain::plain;
 
 /// Up to so many that are not shown are counted; each thousand takes a request.
@@ -43,7 +45,7 @@ async fn list(context: &mut Context, filter: &Filter, limit: usize) -> Result<u8
     } else {
         table(context, filter, &mut letters, limit).await?;
     }
-    Ok(unavailable(&letters))
+    Ok(name_unavailable(&letters.unavailable))
 }
 
 async fn table(
@@ -100,7 +102,7 @@ pub(super) fn write_letter(out: &mut impl Write, letter: &Summary) -> io::Result
         }
     }
     writeln!(out, "{id}   {}   {}{flags}", plain(group), plain(status))?;
-    writeln!(out, "   died         {}{}", plain(died_at), in_vain(letter.replays))?;
+    writeln!(out, "   died         {}{}", when(died_at), in_vain(letter.replays))?;
     let event = [&letter.event_type, &letter.event_id].map(|it| it.as_deref().unwrap_or("-"));
     writeln!(out, "   event        {}", plain(&event.join(" ")))?;
     for (name, value) in [

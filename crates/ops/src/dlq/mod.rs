@@ -5,11 +5,10 @@ mod change;
 mod chosen;
 mod curl;
 mod edit;
+mod group_status;
 mod groups;
-mod json;
 mod kcat;
 mod list;
-mod question;
 mod replay;
 mod replays;
 mod report;
@@ -26,6 +25,10 @@ use crate::services::{Services, Target};
 
 /// The arguments of `orderflow dlq`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  orderflow dlq groups
+  orderflow dlq rehearse --group billing --reason 'no rate'
+  orderflow dlq replay --group billing --reason 'no rate' --why 'it is there'")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
@@ -42,22 +45,52 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// List the groups of dead letters that failed for the same reason
+    #[command(after_help = "Example:\n  orderflow dlq groups --group billing")]
     Groups(groups::Arguments),
+    /// Say of a group of dead letters that somebody works on it
+    #[command(
+        after_help = "Example:\n  orderflow dlq acknowledge 3f2a9c1d --note 'the rates come back at noon'"
+    )]
+    Acknowledge(group_status::Arguments),
+    /// Say of a group of dead letters that it needs no work
+    #[command(after_help = "Example:\n  orderflow dlq ignore 3f2a9c1d --note 'test orders'")]
+    Ignore(group_status::Arguments),
+    /// Take back what was said of a group of dead letters
+    #[command(after_help = "Example:\n  orderflow dlq reopen 3f2a9c1d")]
+    Reopen(group_status::Arguments),
     /// List dead letters, the newest first: those that are open, unless --status says otherwise
+    #[command(after_help = "Example:\n  orderflow dlq list --group billing --type order.completed")]
     List(list::Arguments),
     /// Show a dead letter with its attempts, headers, key and payload, or a command that sends it
+    #[command(
+        after_help = "Example:\n  orderflow dlq show 01a20a9a-7779-774a-8232-46ea7c2ec2ec --as kcat"
+    )]
     Show(show::Arguments),
     /// Run the handlers on dead letters and roll back: say what a replay would do
+    #[command(after_help = "Example:\n  orderflow dlq rehearse --group billing --reason 'no rate'")]
     Rehearse(replay::RehearseArguments),
     /// Let their group process dead letters again, and watch the outcomes; Ctrl-C stops watching only
+    #[command(
+        after_help = "Example:\n  orderflow dlq replay --group billing --reason 'no rate' --why 'it is there'"
+    )]
     Replay(replay::ReplayArguments),
     /// List replays and rehearsals; show, watch, pause, resume or cancel one
+    #[command(after_help = "Example:\n  orderflow dlq replays --group billing")]
     Replays(replays::Arguments),
     /// Give up dead letters, until they are restored or pruned
+    #[command(
+        after_help = "Example:\n  orderflow dlq discard --group billing --tenant acme --why 'test orders'"
+    )]
     Discard(change::Arguments),
     /// Take back a discard
+    #[command(
+        after_help = "Example:\n  orderflow dlq restore --group billing --all --why 'discarded by mistake'"
+    )]
     Restore(change::Arguments),
     /// Replace the payload of a dead letter; its schema is checked and the old payload is kept
+    #[command(
+        after_help = "Example:\n  orderflow dlq edit 01a20a9a-7779-774a-8232-46ea7c2ec2ec --file payload.json"
+    )]
     Edit(edit::Arguments),
 }
 
@@ -76,6 +109,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let mut context = Context { services, group, json, out: Output::stdout() };
     match command {
         Command::Groups(arguments) => groups::run(&mut context, &arguments).await,
+        Command::Acknowledge(arguments) => {
+            group_status::run(&mut context, &arguments, "acknowledged").await
+        }
+        Command::Ignore(arguments) => group_status::run(&mut context, &arguments, "ignored").await,
+        Command::Reopen(arguments) => group_status::run(&mut context, &arguments, "open").await,
         Command::List(arguments) => list::run(&mut context, &arguments).await,
         Command::Show(arguments) => show::run(&mut context, &arguments).await,
         Command::Rehearse(arguments) => replay::rehearse(&mut context, arguments).await,

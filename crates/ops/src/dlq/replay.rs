@@ -6,10 +6,12 @@ use serde_json::json;
 use super::arguments::Selected;
 use super::chosen::{Chosen, Eligible};
 use super::watch::{Watched, watch};
-use super::{Context, json as output, question, report};
+use super::{Context, report};
 use crate::client::{Answer, NewReplay, Replay, Status};
 use crate::error::{During, Error, Failure, complain};
+use crate::json as output;
 use crate::plain::{count, plain};
+use crate::question;
 
 /// What is replayed, and how.
 #[derive(Args)]

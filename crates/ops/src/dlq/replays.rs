@@ -3,12 +3,14 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::arguments::{Amount, unavailable};
 use super::watch::{Watched, text, watch};
-use super::{Context, json, question, report};
+use super::{Context, report};
+use crate::amount::Amount;
 use crate::client::{Client, Merged, Order, Replay, ReplayDetails};
-use crate::error::{During, Error, Failure};
+use crate::error::{During, Error, Failure, name_unavailable};
+use crate::moment::when;
 use crate::plain::plain;
+use crate::{json, question};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -21,16 +23,34 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Show a replay with the reasons of its failures
+    #[command(
+        after_help = "Example:\n  orderflow dlq replays show 01a20d3f-6ea4-7787-8145-34120562872d"
+    )]
     Show(One),
     /// List the letters of a replay with their outcomes
+    #[command(
+        after_help = "Example:\n  orderflow dlq replays letters 01a20d3f-6ea4-7787-8145-34120562872d"
+    )]
     Letters(Letters),
     /// Watch a replay until it ends; Ctrl-C stops watching only
+    #[command(
+        after_help = "Example:\n  orderflow dlq replays watch 01a20d3f-6ea4-7787-8145-34120562872d"
+    )]
     Watch(One),
     /// Stop a replay for now
+    #[command(
+        after_help = "Example:\n  orderflow dlq replays pause 01a20d3f-6ea4-7787-8145-34120562872d"
+    )]
     Pause(Act),
     /// Let a paused replay go on
+    #[command(
+        after_help = "Example:\n  orderflow dlq replays resume 01a20d3f-6ea4-7787-8145-34120562872d"
+    )]
     Resume(Act),
     /// End a replay; what was not settled stays dead
+    #[command(
+        after_help = "Example:\n  orderflow dlq replays cancel 01a20d3f-6ea4-7787-8145-34120562872d"
+    )]
     Cancel(Act),
 }
 
@@ -87,7 +107,7 @@ async fn list(context: &mut Context, limit: usize) -> Result<u8, Error> {
         if json::list(out, "replays", &mut replays, limit).await? == 0 {
             context.check_group().await?;
         }
-        return Ok(unavailable(&replays));
+        return Ok(name_unavailable(&replays.unavailable));
     }
     let mut shown = 0;
     while shown < limit
@@ -104,7 +124,7 @@ async fn list(context: &mut Context, limit: usize) -> Result<u8, Error> {
         context.check_group().await?;
         writeln!(context.out, "There are no replays.")?;
     }
-    Ok(unavailable(&replays))
+    Ok(name_unavailable(&replays.unavailable))
 }
 
 async fn find(
@@ -137,7 +157,7 @@ async fn letters(context: &mut Context, arguments: &Letters) -> Result<u8, Error
     let out = &mut context.out;
     if context.json {
         json::list(out, "letters", &mut letters, amount.limit()).await?;
-        return Ok(unavailable(&letters));
+        return Ok(name_unavailable(&letters.unavailable));
     }
     let mut shown = 0;
     while shown < amount.limit()
@@ -150,7 +170,7 @@ async fn letters(context: &mut Context, arguments: &Letters) -> Result<u8, Error
     if !letters.is_at_end() {
         writeln!(out, "There are more; --all or --limit shows them.")?;
     }
-    Ok(unavailable(&letters))
+    Ok(name_unavailable(&letters.unavailable))
 }
 
 async fn observe(context: &mut Context, id: Uuid) -> Result<u8, Error> {
@@ -189,10 +209,10 @@ fn write_replay(out: &mut impl Write, replay: &Replay) -> io::Result<()> {
     writeln!(out, "{id}   {}   {what} {}", plain(group), plain(status))?;
     let pace = pace(replay);
     let by = plain(&replay.by);
-    writeln!(out, "   requested    {} by {by}{pace}", plain(&replay.requested_at))?;
+    writeln!(out, "   requested    {} by {by}{pace}", when(&replay.requested_at))?;
     for (name, at) in [("started", &replay.started_at), ("ended", &replay.ended_at)] {
         if let Some(at) = at {
-            writeln!(out, "   {name:<12} {}", plain(at))?;
+            writeln!(out, "   {name:<12} {}", when(at))?;
         }
     }
     for (name, value) in [("why", &replay.why), ("note", &replay.note)] {

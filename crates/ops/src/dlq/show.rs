@@ -5,9 +5,11 @@ use uuid::Uuid;
 
 use super::kcat::Produced;
 use super::list::in_vain;
-use super::{Context, curl, json, topic};
+use super::{Context, curl, topic};
 use crate::client::{Attempt, Bytes, Letter};
 use crate::error::{During, Error, Failure};
+use crate::json;
+use crate::moment::when;
 use crate::plain::{plain, plain_bytes};
 
 #[derive(Args)]
@@ -83,7 +85,7 @@ fn write_whole(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
     for attempt in attempts {
         let Attempt { at, exception, message, replay } = attempt;
         let replay = replay.map(|id| format!(" in replay {id}")).unwrap_or_default();
-        writeln!(out, "attempt      {}{replay}", plain(at))?;
+        writeln!(out, "attempt      {}{replay}", when(at))?;
         writeln!(out, "             {}: {}", plain(exception), plain(message))?;
     }
     if let Some(traceparent) = traceparent {
@@ -99,7 +101,7 @@ fn write_whole(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
         writeln!(
             out,
             "edited       {} by {}: {}",
-            plain(&edit.at),
+            when(&edit.at),
             plain(&edit.by),
             plain(&edit.why)
         )?;
@@ -114,9 +116,9 @@ fn write_facts(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
     let it = &letter.summary;
     let outcome = it.outcome.as_deref().map(|it| format!(", last outcome {}", plain(it)));
     writeln!(out, "{}   {}   {}\n", it.id, plain(&it.group), plain(&it.status))?;
-    writeln!(out, "died         {}{}", plain(&it.died_at), in_vain(it.replays))?;
+    writeln!(out, "died         {}{}", when(&it.died_at), in_vain(it.replays))?;
     if let Some(closed_at) = &it.closed_at {
-        writeln!(out, "closed       {}{}", plain(closed_at), outcome.unwrap_or_default())?;
+        writeln!(out, "closed       {}{}", when(closed_at), outcome.unwrap_or_default())?;
     } else if let Some(outcome) = outcome {
         writeln!(out, "open        {}", outcome.trim_start_matches(','))?;
     }
@@ -180,7 +182,7 @@ mod tests {
         assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
         for part in [
             "01a20a9a-7779-774a-8232-46ea7c2ec2ec   billing   parked\n",
-            "died         2026-11-25T10:00:00Z, replayed 2 times in vain\n",
+            "died         2026-11-25 10:00:00 UTC, replayed 2 times in vain\n",
             "open         last outcome failed\n",
             "record       order.completed/5/3\n",
             "reason       \\x1b[2Jno such customer\n",

@@ -7,10 +7,12 @@ use clap::Args;
 use kafka::Settings;
 use serde_json::{Value, json};
 
-use super::{Context, json as output};
+use super::Context;
 use crate::client::{Bytes, Filter};
 use crate::error::Error;
 use crate::foreign::{self, ForeignLetter};
+use crate::json as output;
+use crate::moment::when;
 use crate::plain::{plain, plain_bytes};
 
 #[derive(Args)]
@@ -103,7 +105,11 @@ fn write_letter(out: &mut impl Write, letter: &ForeignLetter) -> io::Result<()> 
     let or_none = |text: &Option<String>| text.as_deref().map_or_else(|| "-".into(), plain);
     let group = letter.origin.group.as_deref().map(|it| format!("   {}", plain(it)));
     writeln!(out, "{}{}", letter.id(), group.unwrap_or_default())?;
-    writeln!(out, "   died         {}", or_none(&died_at(letter)))?;
+    writeln!(
+        out,
+        "   died         {}",
+        died_at(letter).map_or_else(|| "-".into(), |at| when(&at))
+    )?;
     writeln!(out, "   from         {}", place(letter))?;
     writeln!(out, "   exception    {}", or_none(&letter.death.exception))?;
     writeln!(out, "   reason       {}\n", or_none(&letter.death.message))

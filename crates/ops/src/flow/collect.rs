@@ -6,8 +6,8 @@ use futures::future::join_all;
 
 use super::clock::Clock;
 use super::time::At;
-use crate::client::{Client, EVENTS, FlowPart, Subscription};
-use crate::error::{Error, root_cause};
+use crate::client::{Answer, Client, EVENTS, FlowPart, Subscription};
+use crate::error::{Error, with_cause};
 
 /// The most correlation ids of one order that are followed.
 const IDS: usize = 20;
@@ -83,8 +83,10 @@ impl Asked {
             client: client.clone(),
         };
         match subscriptions {
-            Ok(subscriptions) => asked.subscriptions = subscriptions,
-            Err(error) => asked.without_subscriptions = Some(in_one_line(&error)),
+            Ok(subscriptions) => {
+                asked.subscriptions = subscriptions.into_iter().map(Answer::into_known).collect();
+            }
+            Err(error) => asked.without_subscriptions = Some(with_cause(&error)),
         }
         if let Ok(FlowPart { now, .. }) = &part
             && let Some(theirs) = At::parse(now)
@@ -112,11 +114,6 @@ impl Asked {
             Err(error) => self.error = Some(error),
         }
     }
-}
-
-/// Returns an error with its last cause.
-pub(crate) fn in_one_line(error: &Error) -> String {
-    root_cause(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn correlation_ids(services: &[Asked]) -> Vec<String> {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 use kafka::Settings;
 
-use super::collect::{Asked, in_one_line};
+use super::collect::Asked;
 use super::entry::{Event, Expected, Lag, What};
 use super::sorting::Sorting;
+use crate::error::with_cause;
 use crate::lag::position::{Place, positions};
 
 /// The state of a subscription that is well.
@@ -81,7 +82,7 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
                 None => Lag::NothingCommitted,
             },
             Some(Ok(Err(error))) => {
-                Lag::Unknown(format!("Kafka unavailable, lag unknown ({})", in_one_line(error)))
+                Lag::Unknown(format!("Kafka unavailable, lag unknown ({})", with_cause(error)))
             }
             _ => Lag::Unknown("lag unknown".into()),
         };

@@ -21,10 +21,11 @@ pub(crate) use time::At;
 use kafka::Settings;
 
 use self::clock::Clocks;
-use self::collect::{Asked, Collected, can_ask, collect, in_one_line};
+use self::collect::{Asked, Collected, can_ask, collect};
 use self::sorting::Sorting;
 use crate::client::Client;
 use crate::error::Error;
+use crate::error::with_cause;
 
 /// A flow, as all services and Kafka know it.
 #[derive(Debug)]
@@ -162,7 +163,7 @@ impl Service {
         unavailable.dedup();
         Self {
             name: asked.service.clone(),
-            unreachable: asked.error.as_ref().map(in_one_line),
+            unreachable: asked.error.as_ref().map(with_cause),
             unavailable,
             is_recording: asked.parts.iter().all(|it| it.recording),
             is_truncated: asked.parts.iter().any(|it| it.truncated),

@@ -27,7 +27,13 @@ pub(crate) use subscribed::{Subscribed, Wanted};
 #[cfg(test)]
 pub(crate) use group_lag::tests;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use kafka::Settings;
+
+use crate::client::Client;
+use crate::error::Error;
 
 /// How many messages a group may be behind before `orderflow lag` fails and the alert `LagHigh` fires.
 pub const LAG_THRESHOLD: u64 = 10_000;
@@ -35,3 +41,10 @@ pub const LAG_THRESHOLD: u64 = 10_000;
 /// How long a group that is behind may make no progress before it is stalled: longer than a message takes that fails in
 /// each attempt and retry (`consumer::Options`), since the committed offset stays before it meanwhile.
 pub const STALLED_AFTER: Duration = Duration::from_mins(1);
+
+/// Measures the lag of all groups once: without rates. Fails if Kafka does not answer.
+pub(crate) async fn measure(settings: Settings, services: &[Client]) -> Result<Lag, Error> {
+    let (subscribed, _) = subscribed::ask(services).await;
+    let wanted = Wanted { subscribed, ..Wanted::of(services) };
+    Meter::new(settings, STALLED_AFTER).measure(&Arc::new(wanted)).await
+}

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use kafka::Settings;
 
-use crate::client::Client;
+use crate::client::{Answer, Client};
 
 /// How long a service may take to list its subscriptions.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -78,7 +78,7 @@ async fn list(client: &Client) -> Result<Vec<Subscribed>, String> {
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error.to_string()),
     };
-    let subscribed = subscriptions.into_iter().map(|it| Subscribed {
+    let subscribed = subscriptions.into_iter().map(Answer::into_known).map(|it| Subscribed {
         service: client.service.clone(),
         group: it.group,
         topics: it.topics,

@@ -170,7 +170,9 @@ impl Exposition {
             }
             if let Some(jobs) = &state.failed_jobs {
                 // A kind of which none has failed is 0.
-                for kind in state.samples_of(JOBS_DEAD).map(|it| it.label(JOB_LABEL)) {
+                for kind in
+                    state.samples_of(JOBS_DEAD).map(|it| it.label(JOB_LABEL).unwrap_or_default())
+                {
                     failed.with_label_values(&[service[0], kind]).set(0.0);
                 }
                 for (kind, count) in jobs {

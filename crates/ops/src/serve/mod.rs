@@ -4,7 +4,6 @@ mod arrivals;
 mod exposition;
 mod poller;
 mod router;
-mod samples;
 mod service_state;
 mod watchman;
 

@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::service_state::ServiceState;
 use crate::client::Client;
-use crate::error::root_cause;
+use crate::error::with_cause;
 use crate::lag::{Lag, Meter, STALLED_AFTER, Subscribed, Wanted};
 
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
@@ -85,10 +85,7 @@ pub(crate) async fn poll_lag(
                 ),
             }
         }
-        let lag = lag.map_err(|error| match root_cause(&error) {
-            Some(because) => format!("{error}: {because}"),
-            None => error.to_string(),
-        });
+        let lag = lag.map_err(|error| with_cause(&error));
         measured.send_replace(Some(Polled::new(lag)));
     }
 }

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
-use super::samples::{Sample, samples};
-use crate::client::{Client, LetterGroup, Merged, Order};
-use crate::error::{Error, root_cause};
+use crate::client::{
+    Answer, Client, JobFilter, JobState, LetterGroup, Merged, Metrics, Order, Readiness, Sample,
+};
+use crate::error::{Error, with_cause};
 use crate::lag::Subscribed;
 
 /// How long a service may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(4);
 /// How many reasons of dead letters are read: several pages.
 const MOST_REASONS: usize = 2_000;
+/// How many failed jobs of a service are counted: its largest page.
+const MOST_JOBS: usize = 1_000;
 
 /// The metrics of services that alerts need, by their names in the exposition.
 pub(crate) const OUTBOX_AGE: &str = "outbox_age_seconds";
@@ -21,8 +22,6 @@ pub(crate) const OUTBOX_DEPTH: &str = "outbox_depth";
 pub(crate) const DEAD_LETTERED: &str = "consumer_dead_lettered_total";
 pub(crate) const DEFERRED_DROPPED: &str = "defer_dropped_total";
 pub(crate) const JOBS_DEAD: &str = "jobs_dead_total";
-pub(crate) const READ_METRICS: [&str; 5] =
-    [OUTBOX_AGE, OUTBOX_DEPTH, DEAD_LETTERED, DEFERRED_DROPPED, JOBS_DEAD];
 
 /// The label of a consumer group in the services' metrics.
 pub(crate) const GROUP_LABEL: &str = "messaging_consumer_group_name";
@@ -41,7 +40,7 @@ pub(crate) struct ServiceState {
     pub(crate) letters: Option<BTreeMap<String, Letters>>,
     /// By kind.
     pub(crate) failed_jobs: Option<BTreeMap<String, u64>>,
-    pub(crate) samples: Option<Vec<Sample>>,
+    pub(crate) metrics: Option<Metrics>,
 }
 
 /// The dead letters of a group.
@@ -57,14 +56,14 @@ impl ServiceState {
     /// Asks a service everything side by side, each question within a limit.
     pub(crate) async fn ask(client: &Client) -> Self {
         let (ready, subscriptions, letters, jobs, metrics) = tokio::join!(
-            asked(client.readiness()),
+            asked(async { client.readiness().await.map(Some) }),
             asked(client.subscriptions()),
             asked(letters(client)),
-            asked(client.failed_jobs()),
+            asked(failed_jobs(client)),
             asked(client.metrics()),
         );
         let subscribed = subscriptions.ok().map(|all| {
-            let all = all.into_iter().map(|it| Subscribed {
+            let all = all.into_iter().map(Answer::into_known).map(|it| Subscribed {
                 service: client.service.clone(),
                 group: it.group,
                 topics: it.topics,
@@ -85,13 +84,13 @@ impl ServiceState {
             letters: letters
                 .map(|all| all.into_iter().map(|(it, of)| (it, of.complete())).collect()),
             failed_jobs: jobs.ok(),
-            samples: metrics.ok().map(|text| samples(&text, &READ_METRICS)),
+            metrics: metrics.ok(),
         }
     }
 
     /// Returns the samples of a metric.
     pub(crate) fn samples_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
-        self.samples.iter().flatten().filter(move |it| it.name == name)
+        self.metrics.iter().flat_map(|it| it.samples(name))
     }
 }
 
@@ -140,10 +139,21 @@ async fn letters(client: &Client) -> Result<BTreeMap<String, Letters>, Error> {
     }
 }
 
-fn why_down(ready: Result<Value, String>) -> Option<String> {
+/// Counts the jobs that have failed for good, by kind, up to [`MOST_JOBS`].
+async fn failed_jobs(client: &Client) -> Result<BTreeMap<String, u64>, Error> {
+    let failed = JobFilter { state: Some(JobState::Failed), ..JobFilter::default() };
+    let (jobs, _) = client.jobs(&failed).of_page(MOST_JOBS).page().await?;
+    let mut kinds = BTreeMap::new();
+    for job in jobs {
+        *kinds.entry(job.kind.clone()).or_default() += 1;
+    }
+    Ok(kinds)
+}
+
+fn why_down(ready: Result<Option<Readiness>, String>) -> Option<String> {
     match ready {
-        Ok(Value::Null) => Some("it has no /readyz: is this URL its admin port?".to_owned()),
-        Ok(_) => None,
+        Ok(None) => Some("it has no /readyz: is this URL its admin port?".to_owned()),
+        Ok(Some(it)) => (it.status == "unready").then(|| it.troubles().join("; ")),
         Err(why) => Some(why),
     }
 }
@@ -153,10 +163,7 @@ async fn asked<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> Re
     match tokio::time::timeout(ANSWER, asking).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) if error.is_not_found() => Ok(T::default()),
-        Ok(Err(error)) => {
-            let because = root_cause(&error).map(|it| format!(": {it}")).unwrap_or_default();
-            Err(format!("{error}{because}"))
-        }
+        Ok(Err(error)) => Err(with_cause(&error)),
         Err(_) => Err(format!("no answer within {ANSWER:?}")),
     }
 }
@@ -173,12 +180,8 @@ pub(crate) mod testing {
             subscribed: None,
             letters: None,
             failed_jobs: None,
-            samples: None,
+            metrics: None,
         }
-    }
-
-    pub(crate) fn counter(name: &str, label: &str, of: &str, value: f64) -> Sample {
-        Sample { name: name.into(), labels: [(label.into(), of.into())].into(), value }
     }
 }
 

@@ -6,6 +6,7 @@ mod acknowledgements;
 mod api;
 mod flow;
 mod house;
+mod jobs;
 mod sending;
 mod sink;
 mod start;

@@ -1,8 +1,6 @@
 //! The command `orderflow dlq`, from outside.
 
-#![allow(clippy::unwrap_used)]
-
-mod fake;
+mod groups;
 mod letters;
 mod replays;
 mod terminal;

@@ -3,7 +3,7 @@
 use std::io::pipe;
 use std::process::Stdio;
 
-use crate::fake::{Fake, Known, Ran, command, id, letter_of, run};
+use crate::fake::{Fake, Known, check, command, id, letter_of, run};
 use serde_json::{Value, json};
 
 fn ten_letters() -> Known {
@@ -13,14 +13,6 @@ fn ten_letters() -> Known {
 
 fn ids_in(text: &str) -> Vec<String> {
     (0..60).rev().map(id).filter(|id| text.contains(id)).collect()
-}
-
-fn check(ran: &Ran, status: i32, parts: &[&str]) {
-    let text = format!("{}{}", ran.out, ran.err);
-    assert_eq!(ran.status, Some(status), "{ran:?}");
-    for part in parts {
-        assert!(text.contains(part), "{part}: {ran:?}");
-    }
 }
 
 #[tokio::test]

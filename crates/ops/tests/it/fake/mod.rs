@@ -1,4 +1,8 @@
-//! A service's admin API, as far as `orderflow dlq` uses it, with answers that a test writes.
+//! A service's admin API, as far as `orderflow` uses it, with answers that a test writes.
+
+mod operations;
+
+pub(crate) use operations::{act_of, job_of};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -32,6 +36,17 @@ pub(crate) struct Known {
     pub(crate) refuses: Option<(u16, &'static str)>,
     /// Has no subscriptions, and so no letters.
     pub(crate) without_letters: bool,
+    /// Newest first.
+    pub(crate) jobs: Vec<Value>,
+    /// Newest first.
+    pub(crate) acts: Vec<Value>,
+    /// Instead of billing, which runs.
+    pub(crate) subscriptions: Option<Vec<Value>>,
+    /// Status and body of `/readyz`, if it is not ready.
+    pub(crate) readiness: Option<(u16, Value)>,
+    pub(crate) metrics: &'static str,
+    /// Never answers but for `/readyz`.
+    pub(crate) hangs: bool,
     /// How many items a page has at most.
     pub(crate) page: Option<usize>,
     /// Method, path with query, and body of each request.
@@ -78,7 +93,7 @@ impl Fake {
         requests.map(|(_, _, body)| body.clone()).collect()
     }
 
-    /// Returns the command with this service as billing.
+    /// Returns `orderflow dlq` with this service as billing.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         command(&[("billing", self.address)], arguments)
     }
@@ -87,12 +102,22 @@ impl Fake {
     pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
         run(self.command(arguments)).await
     }
+
+    /// Runs `orderflow` to its end, with this service as billing.
+    pub(crate) async fn orderflow(&self, arguments: &[&str]) -> Ran {
+        run(orderflow(&[("billing", self.address)], arguments)).await
+    }
 }
 
+/// Returns `orderflow dlq`.
 pub(crate) fn command(services: &[(&str, SocketAddr)], arguments: &[&str]) -> Command {
+    orderflow(services, &[&["dlq"], arguments].concat())
+}
+
+pub(crate) fn orderflow(services: &[(&str, SocketAddr)], arguments: &[&str]) -> Command {
     let services = services.iter().map(|(name, address)| format!("{name}=http://{address}"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
-    command.arg("dlq").args(arguments);
+    command.args(arguments);
     command.env("ORDERFLOW_SERVICES", services.collect::<Vec<_>>().join(","));
     command.env("OPERATOR_TOKEN", TOKEN).env_remove("KAFKA_BROKERS").env_remove("ADMIN_URL");
     command.stdin(Stdio::null());
@@ -122,15 +147,16 @@ pub(crate) fn ran(output: io::Result<Output>) -> Ran {
 
 fn serve(listener: TcpListener, known: Arc<Mutex<Known>>) -> JoinHandle<()> {
     let router = Router::new()
-        .route("/subscriptions", get(subscriptions))
         .route("/dead-letters", get(letters))
         .route("/dead-letters/groups", get(groups))
+        .route("/dead-letters/groups/{fingerprint}", put(change))
         .route("/dead-letters/{id}", get(letter).post(change))
         .route("/dead-letters/{id}/payload", put(change))
         .route("/replays", get(replays).post(change))
         .route("/replays/{id}", get(replay))
         .route("/replays/{id}/letters", get(replayed))
         .route("/replays/{id}/{act}", post(change))
+        .merge(operations::routes())
         .with_state(known);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }
@@ -180,11 +206,6 @@ async fn letters(State(known): Shared, uri: Uri, Query(conditions): Conditions) 
     }
     let letters = matching(&known.letters, &conditions, &["group", "status", "subject"]);
     page(&known, "dead_letters", &letters, &conditions)
-}
-
-async fn subscriptions() -> Json<Value> {
-    let billing = json!({ "group": "billing", "state": "running", "instances": [] });
-    Json(json!({ "subscriptions": [billing] }))
 }
 
 async fn groups(State(known): Shared, Query(conditions): Conditions) -> Response {
@@ -243,6 +264,23 @@ async fn change(
             (StatusCode::CREATED, Json(started)).into_response()
         }
         path if path.starts_with("/replays/") => Json(known.progress[0].clone()).into_response(),
+        path if path.starts_with("/dead-letters/groups/") => {
+            let known =
+                known.groups.iter().find(|it| path.ends_with(it["fingerprint"].as_str().unwrap()));
+            match known.cloned() {
+                None => problem(404, "there are no dead letters of that fingerprint"),
+                Some(mut group) => {
+                    group["status"] = body["status"].clone();
+                    Json(group).into_response()
+                }
+            }
+        }
+        path if path.starts_with("/jobs/") => {
+            Json(json!({ "jobs": 7, "skipped": 2 })).into_response()
+        }
+        path if path.starts_with("/subscriptions/") => {
+            Json(json!({ "group": "billing", "rows": 3 })).into_response()
+        }
         path if path.ends_with("/payload") => Json(known.letters[0].clone()).into_response(),
         _ => Json(json!({ "letters": 7 })).into_response(),
     }
@@ -261,6 +299,16 @@ pub(crate) fn letter_of(group: &str, minute: u32, status: &str) -> Value {
     })
 }
 
+/// Returns a group of letters.
+pub(crate) fn group_of(group: &str, fingerprint: &str, open: u32, status: &str) -> Value {
+    json!({
+        "fingerprint": fingerprint, "group": group, "event_type": "order.completed", "exception": "consumer::Permanent",
+        "reason": format!("reason of {fingerprint}"), "status": status, "note": null, "by": null, "open": open, "parked": 0,
+        "replaying": 0, "resolved": 0, "discarded": 0, "first_at": "2026-11-25T10:00:00Z",
+        "last_at": "2026-11-25T10:30:00Z",
+    })
+}
+
 /// Returns the id of that letter.
 pub(crate) fn id(minute: u32) -> String {
     format!("01a20a9a-7779-774a-8232-{minute:012}")
@@ -274,6 +322,14 @@ pub(crate) fn replay_of(status: &str, selected: u64, outcomes: &Value) -> Value 
         "why": "fixed", "note": null, "requested_at": "2026-11-25T11:00:00Z", "started_at": null, "ended_at": null,
         "failures": [],
     })
+}
+
+/// Fails unless the command ended so, and printed each of these parts.
+pub(crate) fn check(ran: &Ran, status: i32, parts: &[&str]) {
+    assert_eq!(ran.status, Some(status), "{ran:?}");
+    for part in parts {
+        assert!(ran.out.contains(part) || ran.err.contains(part), "{part}: {ran:?}");
+    }
 }
 
 /// Waits until something holds.

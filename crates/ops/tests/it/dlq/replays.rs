@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::fake::{Fake, Known, Ran, id, letter_of, ran, replay_of, until};
+use crate::fake::{Fake, Known, check, id, letter_of, ran, replay_of, until};
 use serde_json::{Value, json};
 
 const REPLAY: [&str; 6] = ["replay", "--group", "billing", "--why", "fixed", "--yes"];
@@ -11,13 +11,6 @@ const REPLAY: [&str; 6] = ["replay", "--group", "billing", "--why", "fixed", "--
 fn known(progress: impl IntoIterator<Item = Value>) -> Known {
     let letters = (0..30).rev().map(|minute| letter_of("billing", minute, "dead")).collect();
     Known { letters, progress: progress.into_iter().collect(), ..Known::default() }
-}
-
-fn check(ran: &Ran, status: i32, parts: &[&str]) {
-    assert_eq!(ran.status, Some(status), "{ran:?}");
-    for part in parts {
-        assert!(ran.out.contains(part) || ran.err.contains(part), "{part}: {ran:?}");
-    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use crate::error::Error;
 
 /// Asks whether to go on, unless `yes`. Fails if there is no terminal to ask on.
-pub(super) fn agreed(out: &mut impl Write, question: &str, yes: bool) -> Result<bool, Error> {
+pub(crate) fn agreed(out: &mut impl Write, question: &str, yes: bool) -> Result<bool, Error> {
     if yes {
         return Ok(true);
     }
@@ -17,7 +17,7 @@ pub(super) fn agreed(out: &mut impl Write, question: &str, yes: bool) -> Result<
 }
 
 /// Returns the reason that was given, or asks for one. Fails if there is no terminal to ask on, or no reason is given.
-pub(super) fn reason(out: &mut impl Write, given: Option<String>) -> Result<String, Error> {
+pub(crate) fn reason(out: &mut impl Write, given: Option<String>) -> Result<String, Error> {
     if let Some(given) = given {
         return Ok(given);
     }

@@ -1,30 +1,9 @@
 //! `orderflow dlq` on a terminal: questions, and progress in a line that is rewritten.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::process::Command;
-
-use nix::pty::openpty;
 use serde_json::json;
 
 use crate::fake::{Fake, Known, letter_of, replay_of};
-
-/// Runs a command on a terminal where somebody types ahead. Returns the exit status and what the terminal shows.
-async fn on_a_terminal(mut command: Command, typed: &'static str) -> (Option<i32>, String) {
-    let run = move || {
-        let terminal = openpty(None, None).unwrap();
-        let end = || terminal.slave.try_clone().unwrap();
-        let mut child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        drop((terminal.slave, command));
-        let mut master = File::from(terminal.master);
-        master.write_all(typed.as_bytes()).unwrap();
-        let mut shown = Vec::new();
-        // Linux fails with EIO once nobody has the other end.
-        let _ = master.read_to_end(&mut shown);
-        (child.wait().unwrap().code(), String::from_utf8(shown).unwrap())
-    };
-    tokio::task::spawn_blocking(run).await.unwrap()
-}
+use crate::terminal::on_a_terminal;
 
 async fn with_a_letter() -> Fake {
     let progress = [

@@ -1,0 +1,22 @@
+/// Why jobs could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobsError {
+    /// The database failed before anything was changed.
+    #[error("the database did not do it")]
+    Database(#[from] sqlx::Error),
+    /// The database failed after some of the jobs were changed. The same request changes the others.
+    #[error("the database failed after {changed} jobs were changed")]
+    Interrupted {
+        /// How many were changed.
+        changed: u64,
+        /// The failure.
+        source: sqlx::Error,
+    },
+    /// There is no job of an id.
+    #[error("{0}")]
+    NotFound(String),
+    /// None of the jobs is in a state in which it can be changed so.
+    #[error("{0}")]
+    Conflict(String),
+}

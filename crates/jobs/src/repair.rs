@@ -1,0 +1,32 @@
+//! What an operator does about one job.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Gives a failed job all its attempts again, and keeps the errors of those before. Returns `false` if it does not exist, has
+/// not failed, or another job of its unique key waits or runs.
+pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
+    let retried = sqlx::query(
+        "update job set failed_at = null, attempts = 0, run_at = now()
+         where id = $1 and failed_at is not null",
+    )
+    .bind(id)
+    .execute(pool)
+    .await;
+    match retried {
+        Ok(retried) => Ok(retried.rows_affected() == 1),
+        Err(error) if is_twin(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a job that has failed, or waits. Returns `false` if it does not exist, or runs.
+pub async fn discard(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
+    let discarded = sqlx::query("delete from job where id = $1 and worker is null");
+    Ok(discarded.bind(id).execute(pool).await?.rows_affected() == 1)
+}
+
+/// Returns `true` if a job was refused because another one of its unique key waits or runs.
+pub(crate) fn is_twin(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.constraint() == Some("job_unique"))
+}

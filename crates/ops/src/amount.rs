@@ -1,0 +1,18 @@
+use clap::Args;
+
+/// How many items a list shows.
+#[derive(Args)]
+pub(crate) struct Amount {
+    /// Show at most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Show all
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+}
+
+impl Amount {
+    pub(crate) fn limit(&self) -> usize {
+        if self.all { usize::MAX } else { self.limit as usize }
+    }
+}

@@ -1,0 +1,36 @@
+//! What operators did.
+
+use serde::Deserialize;
+
+use super::{Client, Listed, Listing};
+
+/// An act of an operator.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Act {
+    pub(crate) service: String,
+    pub(crate) at: String,
+    pub(crate) by: String,
+    /// Kind of act, such as `jobs.retry`.
+    pub(crate) act: String,
+    pub(crate) target: String,
+    pub(crate) why: Option<String>,
+    /// `None` while it is under way, and for ever if the service ended in between.
+    pub(crate) outcome: Option<String>,
+}
+
+impl Listed for Act {
+    const PLURAL: &'static str = "acts";
+    const NAMES_SERVICE: bool = true;
+
+    fn at(&self) -> &str {
+        &self.at
+    }
+}
+
+impl Client {
+    /// Lists acts, newest first: all, or those of one operator.
+    pub(crate) fn acts(&self, by: Option<&str>) -> Listing<Act> {
+        let query = by.map(|by| ("by", by.to_owned())).into_iter().collect();
+        Listing::new(self.clone(), "acts".into(), query)
+    }
+}

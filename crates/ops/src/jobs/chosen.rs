@@ -1,0 +1,174 @@
+//! The jobs that a command is about, counted before anything is sent.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Write};
+
+use uuid::Uuid;
+
+use super::list::write_job;
+use crate::client::{Client, Job, JobFilter, JobSelection, JobState, Merged, Order};
+use crate::error::Error;
+use crate::plain::{count, plain};
+use crate::services::first_to_know;
+
+/// So many jobs are shown one by one.
+const FEW: usize = 5;
+/// So many reasons are shown.
+const REASONS: usize = 10;
+
+/// The chosen jobs of one service.
+pub(super) struct Part {
+    pub(super) client: Client,
+    pub(super) selection: JobSelection,
+}
+
+/// The chosen jobs of all services.
+#[derive(Default)]
+pub(super) struct Chosen {
+    pub(super) parts: Vec<Part>,
+    /// Services that did not answer.
+    pub(super) unavailable: Vec<(String, Error)>,
+    tally: Tally,
+}
+
+impl Chosen {
+    /// Finds the jobs that meet the filter and are in one of the states, unless the filter names one.
+    pub(super) async fn by_filter(
+        clients: Vec<Client>,
+        filter: &JobFilter,
+        states: &[JobState],
+    ) -> Result<Self, Error> {
+        let states = filter.state.map_or(states.to_vec(), |state| vec![state]);
+        let mut chosen = Self::default();
+        for client in clients {
+            let listings = states
+                .iter()
+                .map(|state| client.jobs(&JobFilter { state: Some(*state), ..filter.clone() }));
+            let mut jobs = Merged::new(listings.collect(), usize::MAX, Order::Newest);
+            let before = chosen.tally.jobs;
+            while let Some(job) = jobs.next().await? {
+                chosen.tally.add(&job);
+            }
+            chosen.unavailable.append(&mut jobs.unavailable);
+            if chosen.tally.jobs > before {
+                let selection = JobSelection::Filter(filter.clone());
+                chosen.parts.push(Part { client, selection });
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Finds each job. Fails if there is none of an id.
+    pub(super) async fn by_ids(clients: Vec<Client>, ids: &[Uuid]) -> Result<Self, Error> {
+        let mut chosen = Self::default();
+        let mut seen = HashSet::new();
+        for id in ids.iter().copied().filter(|id| seen.insert(*id)) {
+            let found = first_to_know(clients.clone(), async |client| client.job(id).await).await;
+            let (client, details) = found?;
+            chosen.tally.add(&details.job);
+            let part = chosen.parts.iter_mut().find(|part| part.client == client);
+            match part.map(|part| &mut part.selection) {
+                Some(JobSelection::Ids(ids)) => ids.push(id),
+                _ => {
+                    let selection = JobSelection::Ids(vec![id]);
+                    chosen.parts.push(Part { client, selection });
+                }
+            }
+        }
+        Ok(chosen)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Returns "12 jobs of notification, billing".
+    pub(super) fn title(&self) -> String {
+        let services: Vec<_> = self.parts.iter().map(|it| plain(&it.client.service)).collect();
+        format!("{} of {}", count(self.tally.jobs, "job", "jobs"), services.join(", "))
+    }
+
+    /// Writes how many there are for each reason, or a few of them one by one.
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.is_empty() {
+            return writeln!(out, "There are no such jobs.");
+        }
+        writeln!(out, "{}:\n", self.title())?;
+        self.tally.write(out)
+    }
+}
+
+/// Jobs, counted by service, kind and the first line of their last error.
+#[derive(Default)]
+struct Tally {
+    jobs: u64,
+    reasons: BTreeMap<[String; 3], u64>,
+    /// What is counted together because there are too many reasons.
+    others: u64,
+    few: Vec<Job>,
+}
+
+impl Tally {
+    fn add(&mut self, job: &Job) {
+        /// Errors may name ids, so that each is a reason of its own.
+        const KEPT: usize = 1_000;
+        self.jobs += 1;
+        if self.few.len() <= FEW {
+            self.few.push(job.clone());
+        }
+        let error = job.last_error.as_deref().and_then(|it| it.lines().next());
+        let error = error.unwrap_or("no attempt has failed");
+        let reason = [&job.service, &job.kind, error].map(ToOwned::to_owned);
+        if self.reasons.len() < KEPT || self.reasons.contains_key(&reason) {
+            *self.reasons.entry(reason).or_default() += 1;
+        } else {
+            self.others += 1;
+        }
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        if self.few.len() <= FEW {
+            return self.few.iter().try_for_each(|job| write_job(out, job));
+        }
+        let mut reasons: Vec<_> = self.reasons.iter().collect();
+        reasons.sort_by(|a, b| b.1.cmp(a.1));
+        let shown = &reasons[..reasons.len().min(REASONS)];
+        let width = shown.first().map_or(0, |(_, jobs)| jobs.to_string().len());
+        for (reason, jobs) in shown {
+            let [service, kind, error] = reason.each_ref().map(|it| plain(it));
+            writeln!(out, "   {jobs:>width$}   {service}   {kind}   {error}")?;
+        }
+        let rest: u64 = reasons.iter().skip(REASONS).map(|(_, jobs)| **jobs).sum();
+        if rest + self.others > 0 {
+            writeln!(out, "   {:>width$}   for other reasons", rest + self.others)?;
+        }
+        writeln!(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::list::job;
+    use super::*;
+
+    #[test]
+    fn many_jobs_are_counted_by_reason_and_few_are_shown() {
+        let mut tally = Tally::default();
+        for number in 0..20 {
+            let error =
+                if number < 8 { "503\u{1b}\ncaused by: 1".into() } else { format!("{number}") };
+            tally.add(&job(number, "deliver", &error));
+            if number == 2 {
+                let mut text = Vec::new();
+                tally.write(&mut text).unwrap();
+                let text = String::from_utf8(text).unwrap();
+                assert_eq!(text.matches("   error        503\\x1b").count(), 3, "{text}");
+            }
+        }
+        let mut text = Vec::new();
+        tally.write(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("   8   notification   deliver   503\\x1b\n   1   "), "{text}");
+        assert!(text.ends_with("   3   for other reasons\n\n"), "{text}");
+    }
+}

@@ -1,0 +1,146 @@
+//! The services, what they need, and what operators did last.
+
+use std::time::Duration;
+
+use super::line::Line;
+use super::snapshot::{ACTS, ServiceStatus, unknown};
+use crate::client::{Act, Answer, Subscription};
+use crate::moment::{parse, rough, when};
+use crate::plain::{count, plain};
+
+/// Events that wait for longer than this were not merely written a moment ago.
+const LATE: Duration = Duration::from_secs(30);
+
+/// Whether the services are ready.
+pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
+    let mut details = Vec::new();
+    let mut ready = Vec::new();
+    for service in services {
+        match &service.readiness {
+            Ok(it) if it.status == "ready" => ready.push(plain(&service.name)),
+            Ok(it) => {
+                let troubles = it.troubles();
+                let why =
+                    if troubles.is_empty() { "see below".into() } else { troubles.join("; ") };
+                details.push(plain(&format!("{} is {}: {why}", service.name, it.status)));
+            }
+            Err(why) => {
+                let name = plain(&service.name);
+                let why = why.replace(" GET /readyz", "");
+                let why = why.strip_prefix(&format!("{name} ")).unwrap_or(&why);
+                details.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    if details.is_empty() {
+        let verb = if ready.len() == 1 { "is" } else { "are" };
+        return Line::well("services", format!("{} {verb} ready", ready.join(", ")));
+    }
+    let text = format!("{} of {} ready", ready.len(), services.len());
+    let next = if services.iter().all(ServiceStatus::is_reachable) {
+        "look at its log; `orderflow status --json` has the whole reason"
+    } else {
+        "check that it runs, and its admin port in ORDERFLOW_SERVICES"
+    };
+    Line::bad("services", text).details(details).next(next)
+}
+
+/// Whether the services reach Kafka.
+pub(super) fn kafka(services: &[ServiceStatus]) -> Line {
+    let known =
+        services.iter().filter_map(|it| Some((&*it.name, &it.readiness.as_ref().ok()?.kafka)));
+    let known: Vec<_> = known.collect();
+    let of = |state: &str| -> Vec<String> {
+        let those = known.iter().filter(|(_, kafka)| *kafka == state);
+        those.map(|(name, _)| plain(name)).collect()
+    };
+    let (up, away) = (of("up"), of("away"));
+    let (_, unreachable) = unknown(services, |it| &it.readiness);
+    if !away.is_empty() {
+        let text = format!("unavailable for {}; events wait in the outbox", away.join(", "));
+        let line = Line::bad("Kafka", text).without(&[], &unreachable);
+        return line.next("check the brokers and the services' KAFKA_BROKERS");
+    }
+    if up.is_empty() {
+        return Line::note("Kafka", "not probed yet").without(&[], &unreachable);
+    }
+    Line::well("Kafka", "reachable").without(&[], &unreachable)
+}
+
+/// What waits in the outboxes.
+pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
+    let (mut waiting, mut oldest, mut details) = (0, Duration::ZERO, Vec::new());
+    let (unknown, unreachable) = unknown(services, |it| &it.metrics);
+    for service in services {
+        let Some((depth, age)) = outbox_of(service).filter(|(depth, _)| *depth > 0) else {
+            continue;
+        };
+        waiting += depth;
+        oldest = oldest.max(age);
+        if age >= LATE {
+            let events = count(depth, "event", "events");
+            let name = plain(&service.name);
+            details.push(format!("{name}: {events}, the oldest for {}", rough(age)));
+        }
+    }
+    let text = match waiting {
+        0 => "empty".to_owned(),
+        1 => format!("1 event waits, for {}", rough(oldest)),
+        _ => format!("{waiting} events wait, the oldest for {}", rough(oldest)),
+    };
+    let line = if details.is_empty() {
+        Line::well("outbox", text)
+    } else {
+        Line::bad("outbox", text)
+            .details(details)
+            .next("its service's log says what Kafka refuses; nothing is lost meanwhile")
+    };
+    line.without(&unknown, &unreachable)
+}
+
+/// Returns how many events wait in a service's outbox, and for how long the oldest.
+pub(super) fn outbox_of(service: &ServiceStatus) -> Option<(u64, Duration)> {
+    let metrics = service.metrics.as_ref().ok()?;
+    let age = metrics.largest("outbox_age_seconds").unwrap_or_default();
+    let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    // bounded, and a float saturates
+    let depth = metrics.largest("outbox_depth")? as u64;
+    Some((depth, age))
+}
+
+/// Which subscriptions do not run.
+pub(super) fn subscriptions(services: &[ServiceStatus]) -> Line {
+    let all = services.iter().filter_map(|it| it.subscriptions.as_ref().ok()).flatten();
+    let all: Vec<&Answer<Subscription>> = all.collect();
+    let held_up: Vec<_> = all
+        .iter()
+        .filter_map(|it| Some(plain(&format!("{}: {}", it.group, it.trouble()?))))
+        .collect();
+    let (unknown, unreachable) = unknown(services, |it| &it.subscriptions);
+    let running = all.len() - held_up.len();
+    if held_up.is_empty() {
+        let line = Line::well("subscriptions", format!("{running} running"));
+        return line.without(&unknown, &unreachable);
+    }
+    let text = format!("{running} of {} running", all.len());
+    let line = Line::bad("subscriptions", text).details(held_up);
+    line.without(&unknown, &unreachable).next("orderflow subscriptions")
+}
+
+/// What operators did last.
+pub(super) fn acts(services: &[ServiceStatus]) -> Line {
+    let acts = services.iter().filter_map(|it| it.acts.as_ref().ok()).flatten();
+    let mut acts: Vec<&Answer<Act>> = acts.collect();
+    acts.sort_by_key(|act| std::cmp::Reverse(parse(&act.at)));
+    let acts = acts.into_iter().take(ACTS);
+    let details: Vec<_> = acts
+        .map(|act| {
+            let Act { at, by, act, target, .. } = &**act;
+            format!("{} {} {}", when(at), plain(by), plain(&format!("{act} {target}")))
+        })
+        .collect();
+    let (unknown, unreachable) = unknown(services, |it| &it.acts);
+    let text = if details.is_empty() { "none" } else { "`orderflow acts` has all, with reasons" };
+    Line::note("last acts", text).details(details).without(&unknown, &unreachable)
+}

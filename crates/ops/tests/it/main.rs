@@ -1,0 +1,12 @@
+//! The command `orderflow`, from outside, against services that answer as a test wants.
+
+#![allow(clippy::unwrap_used)]
+
+mod acts;
+mod completions;
+mod dlq;
+mod fake;
+mod jobs;
+mod status;
+mod subscriptions;
+mod terminal;
