@@ -17,9 +17,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Prometheus' own.
 const PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
-/// Come into being when they are met. `defer` exports it with the first task that is dropped, which the rule allows for, and
-/// the other one takes a dead letter. Both are looked for in the sources.
-const LATER: [(&str, &str, &str); 2] = [
+/// Come into being when they are met, and are looked for in the sources. `defer` exports its counter with the first task that
+/// is dropped, which the rule allows for; the others take a dead letter, and a service that has jobs.
+const LATER: [(&str, &str, &str); 3] = [
+    ("orderflow_failed_jobs", "crates/ops/src/serve/exposition.rs", "\"orderflow_failed_jobs\""),
     ("defer_dropped_total", "crates/defer/src/instruments.rs", "\"defer.dropped\""),
     (
         "orderflow_newest_failure_reason_timestamp_seconds",

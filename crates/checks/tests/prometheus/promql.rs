@@ -19,9 +19,13 @@ pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
                 let (word, next) = rest.split_at(end.unwrap_or(rest.len()));
                 let next = next.trim_start();
-                let is_call = next.starts_with('(');
-                rest =
-                    if is_call && BEFORE_LABELS.contains(&word) { after(next, ')') } else { next };
+                // `sum (..)`, and `sum by (..) (..)`.
+                let is_call = ["(", "by ", "without "].iter().any(|it| next.starts_with(it));
+                rest = if BEFORE_LABELS.contains(&word) && next.starts_with('(') {
+                    after(next, ')')
+                } else {
+                    next
+                };
                 if WORDS.contains(&word) || BEFORE_LABELS.contains(&word) || is_call {
                     continue;
                 }

@@ -7,6 +7,7 @@ use kafka::Settings;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::error::KafkaError;
 use kafka::rdkafka::groups::GroupMemberInfo;
+use kafka::rdkafka::metadata::MetadataPartition;
 use kafka::rdkafka::topic_partition_list::TopicPartitionListElem;
 use kafka::rdkafka::{Offset, TopicPartitionList};
 
@@ -59,7 +60,7 @@ pub(super) fn topics(client: &BaseConsumer, within: Duration) -> Result<Topics, 
             let at = TopicPartition { topic: name.clone(), partition: partition.id() };
             topics.leaderless.insert(at);
         }
-        let partitions = topic.partitions().iter().map(|it| it.id()).collect();
+        let partitions = topic.partitions().iter().map(MetadataPartition::id).collect();
         topics.partitions.insert(name, partitions);
     }
     Ok(topics)

@@ -49,7 +49,7 @@ pub(crate) async fn poll_services(clients: Vec<Client>, states: watch::Sender<Se
         let asked: Vec<_> = clients
             .iter()
             .cloned()
-            .map(|client| tokio::spawn(async move { ServiceState::ask(&client).await }))
+            .map(|client| tokio::spawn(async move { Box::pin(ServiceState::ask(&client)).await }))
             .collect();
         let mut answers = Vec::new();
         for answer in asked {

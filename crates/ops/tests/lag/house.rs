@@ -66,7 +66,8 @@ impl House {
 
     pub(crate) async fn send(&self, count: usize, age: Duration) {
         let producer: FutureProducer = self.settings.producer().create().unwrap();
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() - age;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let at = now.checked_sub(age).unwrap();
         let (topic, millis) = (self.topic(), i64::try_from(at.as_millis()).unwrap());
         for _ in 0..count {
             let record = FutureRecord::<[u8], [u8]>::to(&topic).payload(b"{}").timestamp(millis);
