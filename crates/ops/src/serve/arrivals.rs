@@ -62,7 +62,9 @@ mod tests {
             ((name, "s".to_owned(), "g".to_owned()), *START + Duration::from_mins(minutes));
         arrivals.observe("s", vec![(key.clone(), total)], now);
         let grown = arrivals.within(Duration::from_mins(5), now).into_iter();
-        grown.filter(|(grown, _)| *grown == key).map(|(_, increase)| increase).sum()
+        let grown = grown.filter(|(grown, _)| *grown == key).map(|(_, increase)| increase);
+        // `sum` of none would be -0.
+        grown.fold(0.0, std::ops::Add::add)
     }
 
     #[test]
