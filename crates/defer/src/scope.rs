@@ -117,8 +117,11 @@ impl Inner {
             task = task.label,
             error = tracing::field::Empty,
         );
-        // Let go of at once: the request has ended, and is to be seen when it has.
-        span.follows_from(std::mem::replace(&mut task.cause, Span::none()));
+        // Let go of at once: the request has ended, and is to be seen when it has. But not before it is followed, since
+        // nothing is known of a span that is closed.
+        let cause = std::mem::replace(&mut task.cause, Span::none());
+        span.follows_from(&cause);
+        drop(cause);
         self.deferrer.run(task).instrument(span).await;
     }
 }
