@@ -66,7 +66,7 @@ async fn list(arguments: &Arguments) -> Result<u8, Error> {
     let unavailable = &acts.list.unavailable;
     match document {
         Some(document) => {
-            _ = document.end(&mut out, None, is_complete && unavailable.is_empty())?
+            document.end(&mut out, None, is_complete && unavailable.is_empty())?;
         }
         None if !is_complete => writeln!(out, "There are more; --all or --limit shows them.")?,
         None if shown == 0 && unavailable.is_empty() => writeln!(out, "There are no such acts.")?,
@@ -108,7 +108,7 @@ impl<'a> Chosen<'a> {
             if self.since.is_some_and(|since| parse(&act.at).is_some_and(|at| at < since)) {
                 break;
             }
-            if act.act.starts_with(self.prefix) {
+            if act.kind.starts_with(self.prefix) {
                 return Ok(Some(act));
             }
         }
@@ -124,7 +124,7 @@ impl<'a> Chosen<'a> {
 }
 
 fn write(out: &mut impl Write, act: &Act) -> io::Result<()> {
-    let head = [&act.service, &act.by, &act.act].map(|it| plain(it));
+    let head = [&act.service, &act.by, &act.kind].map(|it| plain(it));
     writeln!(out, "{}   {}", when(&act.at), head.join("   "))?;
     writeln!(out, "   target       {}", plain(&act.target))?;
     if let Some(why) = &act.why {

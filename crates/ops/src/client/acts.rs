@@ -10,8 +10,9 @@ pub(crate) struct Act {
     pub(crate) service: String,
     pub(crate) at: String,
     pub(crate) by: String,
-    /// Kind of act, such as `jobs.retry`.
-    pub(crate) act: String,
+    /// Such as `jobs.retry`.
+    #[serde(rename = "act")]
+    pub(crate) kind: String,
     pub(crate) target: String,
     pub(crate) why: Option<String>,
     /// `None` while it is under way, and for ever if the service ended in between.

@@ -67,12 +67,11 @@ impl Chosen {
             let (client, details) = found?;
             chosen.tally.add(&details.job);
             let part = chosen.parts.iter_mut().find(|part| part.client == client);
-            match part.map(|part| &mut part.selection) {
-                Some(JobSelection::Ids(ids)) => ids.push(id),
-                _ => {
-                    let selection = JobSelection::Ids(vec![id]);
-                    chosen.parts.push(Part { client, selection });
-                }
+            if let Some(JobSelection::Ids(ids)) = part.map(|part| &mut part.selection) {
+                ids.push(id);
+            } else {
+                let selection = JobSelection::Ids(vec![id]);
+                chosen.parts.push(Part { client, selection });
             }
         }
         Ok(chosen)

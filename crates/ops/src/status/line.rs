@@ -92,13 +92,11 @@ impl Line {
 /// Returns as much of a text as fits on the line; `--json` has all of it.
 fn clipped(text: &str) -> String {
     const ROOM: usize = COLUMNS - INDENT;
-    match text.char_indices().nth(ROOM) {
-        None => text.to_owned(),
-        Some(_) => {
-            let end = text.char_indices().nth(ROOM - 1).map_or(text.len(), |(at, _)| at);
-            format!("{}…", &text[..end])
-        }
+    if text.chars().count() <= ROOM {
+        return text.to_owned();
     }
+    let shown: String = text.chars().take(ROOM - 1).collect();
+    format!("{shown}…")
 }
 
 #[cfg(test)]

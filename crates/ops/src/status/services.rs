@@ -136,8 +136,8 @@ pub(super) fn acts(services: &[ServiceStatus]) -> Line {
     let acts = acts.into_iter().take(ACTS);
     let details: Vec<_> = acts
         .map(|act| {
-            let Act { at, by, act, target, .. } = &**act;
-            format!("{} {} {}", when(at), plain(by), plain(&format!("{act} {target}")))
+            let Act { at, by, kind, target, .. } = &**act;
+            format!("{} {} {}", when(at), plain(by), plain(&format!("{kind} {target}")))
         })
         .collect();
     let (unknown, unreachable) = unknown(services, |it| &it.acts);
