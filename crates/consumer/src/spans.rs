@@ -31,6 +31,7 @@ pub(crate) fn of_record(
 }
 
 /// The part of a replay that a letter is.
+#[derive(Clone, Copy)]
 pub(crate) struct Replayed<'a> {
     pub(crate) replay: Uuid,
     pub(crate) letter: Uuid,

@@ -122,9 +122,8 @@ async fn each_expression_names_metrics_that_the_programs_export() {
         missing.replace(expected.difference(&exported).cloned().collect());
         missing.borrow().is_empty().then_some(())
     };
-    if tokio::time::timeout(PATIENCE, eventually("them", 2 * PATIENCE, all)).await.is_err() {
-        panic!("nothing exports {:?}", missing.borrow());
-    }
+    let found = tokio::time::timeout(PATIENCE, eventually("them", 2 * PATIENCE, all)).await;
+    assert!(found.is_ok(), "nothing exports {:?}", missing.borrow());
     system.ops.stop(Duration::from_secs(5)).await;
     tokio::join!(system.order.shutdown(), system.billing.shutdown());
 }

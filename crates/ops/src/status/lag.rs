@@ -25,13 +25,11 @@ pub(super) fn line(snapshot: &Snapshot) -> Line {
             .details(details)
             .next("orderflow lag")
     };
-    match &snapshot.lag {
-        Ok(_) => line,
-        Err(_) => {
-            let (unknown, unreachable) = unknown(&snapshot.services, |it| &it.metrics);
-            line.says("as the services measure it").without(&unknown, &unreachable)
-        }
+    if snapshot.lag.is_ok() {
+        return line;
     }
+    let (unknown, unreachable) = unknown(&snapshot.services, |it| &it.metrics);
+    line.says("as the services measure it").without(&unknown, &unreachable)
 }
 
 fn worst(lag: &BTreeMap<String, u64>) -> String {
