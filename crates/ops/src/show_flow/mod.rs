@@ -25,10 +25,13 @@ use crate::services::{Services, Target};
 
 /// What `--help` ends with.
 const AFTER: &str = "\
-Times are relative to the start of the flow, in the order of causes. What repeats is counted; `--steps all` shows it.
+Times are relative to the start of the flow, in the order of causes. What
+repeats is counted; `--steps all` shows it.
 
-Exit status: 0 if the flow is complete and well; 1 if something failed, is still open or expected, or a service can't be
-reached; 2 if nothing is known of the id, or the arguments are wrong.
+Exit status:
+  0  the flow is complete and well
+  1  something failed, is open or expected, or a service does not answer
+  2  nothing is known of the id, or the arguments are wrong
 
 Example: what became of an order, and what it waits for
   orderflow flow 9f3c1a52-0b7e-4d0e-9a43-6c1f7f1f2a11

@@ -36,7 +36,7 @@ impl Service {
             .route("/metrics", get(async || METRICS))
             .route("/subscriptions", get(async || Json(subscriptions())))
             .route("/dead-letters/groups", get(async || Json(letter_groups())))
-            .route("/jobs", get(async || Json(json!({ "jobs": [{ "kind": "deliver-webhook" }] }))))
+            .route("/jobs", get(async || Json(json!({ "jobs": [failed_job()] }))))
             .with_state(is_ready.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { address, is_ready }
@@ -49,9 +49,9 @@ impl Service {
 
 async fn readyz(State(is_ready): State<Arc<AtomicBool>>) -> Response {
     if is_ready.load(Ordering::SeqCst) {
-        Json(json!({ "status": "ready" })).into_response()
+        Json(json!({ "status": "ready", "database": "up", "kafka": "up" })).into_response()
     } else {
-        let why = json!({ "status": "unready", "database": "unavailable: refused" });
+        let why = json!({ "status": "unready", "database": "unavailable: refused", "kafka": "up" });
         (StatusCode::SERVICE_UNAVAILABLE, Json(why)).into_response()
     }
 }
@@ -69,4 +69,13 @@ fn letter_groups() -> Value {
         "resolved": 5, "discarded": 0, "first_at": "2026-11-25T10:00:00Z", "last_at": "2026-11-25T10:00:00Z",
     });
     json!({ "groups": [group], "next_cursor": null })
+}
+
+fn failed_job() -> Value {
+    json!({
+        "service": "billing", "id": "01a2158a-b57e-72f0-978f-c52b94fc4e3f", "kind": "deliver-webhook",
+        "state": "failed", "attempts": 4, "subject": null, "correlation_id": null, "unique_key": null,
+        "created_at": "2026-11-25T10:00:00Z", "run_at": "2026-11-25T10:07:00Z",
+        "failed_at": "2026-11-25T10:07:00Z", "last_error": "refused",
+    })
 }

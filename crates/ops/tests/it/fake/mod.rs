@@ -21,6 +21,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 const TOKEN: &str = "secret";
+/// Nothing listens there.
+const NO_KAFKA: &str = "127.0.0.1:1";
 
 /// What the service knows, and what it was asked.
 #[derive(Default)]
@@ -119,7 +121,7 @@ pub(crate) fn orderflow(services: &[(&str, SocketAddr)], arguments: &[&str]) -> 
     let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
     command.args(arguments);
     command.env("ORDERFLOW_SERVICES", services.collect::<Vec<_>>().join(","));
-    command.env("OPERATOR_TOKEN", TOKEN).env_remove("KAFKA_BROKERS").env_remove("ADMIN_URL");
+    command.env("OPERATOR_TOKEN", TOKEN).env("KAFKA_BROKERS", NO_KAFKA).env_remove("ADMIN_URL");
     command.stdin(Stdio::null());
     command
 }
