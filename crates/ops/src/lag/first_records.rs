@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::Settings;
+use kafka::rdkafka::consumer::Consumer;
 use kafka::rdkafka::error::KafkaError;
 use kafka::rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::cluster;
 use super::partition_lag::TopicPartition;
 
 const POLL: Duration = Duration::from_millis(50);
+/// How many clients read side by side.
+const AT_ONCE: usize = 4;
 
 /// An offset of a partition.
 pub(super) type Place = (TopicPartition, i64);
@@ -27,14 +31,35 @@ pub(super) enum First {
     Nothing,
 }
 
+/// Partitions of one topic, each with one offset.
+struct Round<'a> {
+    topic: &'a str,
+    offsets: Vec<(i32, i64)>,
+}
+
 /// Returns the first record from each of these places on. Those that could not be read in time are missing.
 pub(super) fn first_records(
-    client: &BaseConsumer,
+    settings: &Settings,
     places: &BTreeSet<Place>,
     deadline: Instant,
-) -> Result<HashMap<Place, First>, KafkaError> {
+) -> HashMap<Place, First> {
     let mut found = HashMap::new();
-    // A topic at a time: the client's `PartitionEOF` does not name it. Of each partition one offset at a time.
+    for rounds in rounds(places).chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let reading: Vec<_> = rounds
+                .iter()
+                .map(|round| scope.spawn(move || round.read(settings, deadline)))
+                .collect();
+            for read in reading {
+                found.extend(read.join().ok().and_then(Result::ok).unwrap_or_default());
+            }
+        });
+    }
+    found
+}
+
+/// Groups places by topic, because the client's `PartitionEOF` does not name it, so that each partition is there once.
+fn rounds(places: &BTreeSet<Place>) -> Vec<Round<'_>> {
     let mut rounds: BTreeMap<(&str, usize), Vec<(i32, i64)>> = BTreeMap::new();
     let mut last: Option<(&TopicPartition, usize)> = None;
     for (at, offset) in places {
@@ -42,46 +67,61 @@ pub(super) fn first_records(
         last = Some((at, round));
         rounds.entry((&at.topic, round)).or_default().push((at.partition, *offset));
     }
-    for ((topic, _), offsets) in rounds {
-        let firsts = read(client, topic, &offsets, deadline)?;
-        found.extend(firsts.into_iter().map(|(partition, offset, first)| {
-            ((TopicPartition { topic: topic.to_owned(), partition }, offset), first)
-        }));
-    }
-    client.unassign()?;
-    Ok(found)
+    let rounds = rounds.into_iter().map(|((topic, _), offsets)| Round { topic, offsets });
+    rounds.collect()
 }
 
-/// Reads partitions of one topic, each once.
-fn read(
-    client: &BaseConsumer,
-    topic: &str,
-    offsets: &[(i32, i64)],
-    deadline: Instant,
-) -> Result<Vec<(i32, i64, First)>, KafkaError> {
-    {
-        // The client's drop waits for ever while a list is alive.
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
-        }
-        client.assign(&list)?;
-    }
-    let mut left: HashMap<_, _> = offsets.iter().copied().collect();
-    let mut firsts = Vec::new();
-    while !left.is_empty() && Instant::now() < deadline {
-        let (partition, first) = match client.poll(POLL) {
-            Some(Ok(record)) if record.topic() == topic => {
-                let millis = record.timestamp().to_millis();
-                (record.partition(), First::Record { offset: record.offset(), millis })
+impl Round<'_> {
+    /// Reads each partition once, with a client that is assigned partitions only once: librdkafka 2.12 aborts the process
+    /// if another assignment overtakes the start of the last one (`rd_kafka_assignment_partition_stopped`).
+    fn read(
+        &self,
+        settings: &Settings,
+        deadline: Instant,
+    ) -> Result<Vec<(Place, First)>, KafkaError> {
+        let client = cluster::client(settings, &settings.prefixed("reader"))?;
+        {
+            // The client's drop waits for ever while a list is alive.
+            let mut list = TopicPartitionList::new();
+            for (partition, offset) in &self.offsets {
+                list.add_partition_offset(self.topic, *partition, Offset::Offset(*offset))?;
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => (partition, First::Nothing),
-            // The client goes on by itself.
-            None | Some(_) => continue,
-        };
-        if let Some(offset) = left.remove(&partition) {
-            firsts.push((partition, offset, first));
+            client.assign(&list)?;
         }
+        let mut left: HashMap<_, _> = self.offsets.iter().copied().collect();
+        let mut firsts = Vec::new();
+        while !left.is_empty() && Instant::now() < deadline {
+            let (partition, first) = match client.poll(POLL) {
+                Some(Ok(record)) => {
+                    let millis = record.timestamp().to_millis();
+                    (record.partition(), First::Record { offset: record.offset(), millis })
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => (partition, First::Nothing),
+                // The client goes on by itself.
+                None | Some(Err(_)) => continue,
+            };
+            if let Some(offset) = left.remove(&partition) {
+                let at = TopicPartition { topic: self.topic.to_owned(), partition };
+                firsts.push(((at, offset), first));
+            }
+        }
+        Ok(firsts)
     }
-    Ok(firsts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_has_one_topic_and_each_partition_once() {
+        let place = |topic: &str, partition, offset| {
+            (TopicPartition { topic: topic.into(), partition }, offset)
+        };
+        let places =
+            [place("a", 0, 5), place("a", 0, 9), place("a", 1, 7), place("b", 0, 5)].into();
+        let rounds = rounds(&places);
+        let rounds: Vec<_> = rounds.iter().map(|it| (it.topic, &*it.offsets)).collect();
+        assert_eq!(rounds, [("a", &[(0, 5), (1, 7)][..]), ("a", &[(0, 9)]), ("b", &[(0, 5)])]);
+    }
 }

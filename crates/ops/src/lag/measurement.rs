@@ -90,7 +90,7 @@ impl Measuring {
         let ends = cluster::ends(client, &asked, remaining(deadline))
             .map_err(Error::kafka("find the ends of the partitions"))?;
         let at = SystemTime::now();
-        self.read_firsts(client, &groups, &ends);
+        self.read_firsts(&groups, &ends);
         self.retention.ask(&self.settings, &partitions, runtime);
         let groups = groups
             .iter()
@@ -135,18 +135,13 @@ impl Measuring {
     }
 
     /// Reads the first record that each group has not consumed, unless it is known. What can't be read stays unknown.
-    fn read_firsts(
-        &mut self,
-        client: &BaseConsumer,
-        groups: &[Consumed],
-        ends: &HashMap<TopicPartition, Ends>,
-    ) {
+    fn read_firsts(&mut self, groups: &[Consumed], ends: &HashMap<TopicPartition, Ends>) {
         let places: BTreeSet<_> = groups.iter().flat_map(|it| it.places(ends)).collect();
         // At an end there may be a record by now.
         self.firsts.retain(|place, first| places.contains(place) && *first != First::Nothing);
         let new = places.into_iter().filter(|it| !self.firsts.contains_key(it)).collect();
-        let found = first_records(client, &new, Instant::now() + RECORDS);
-        self.firsts.extend(found.unwrap_or_default());
+        let found = first_records(&self.settings, &new, Instant::now() + RECORDS);
+        self.firsts.extend(found);
     }
 }
 
