@@ -44,9 +44,9 @@ pub(crate) fn of_replay(
     envelope: Option<&Envelope>,
     topic: &str,
     group: &str,
-    replayed: Replayed<'_>,
+    replayed: &Replayed<'_>,
 ) -> Span {
-    let of_letter = || unconnected(record, envelope, topic, group, Some(&replayed));
+    let of_letter = || unconnected(record, envelope, topic, group, Some(replayed));
     let span = replayed.steps.span(of_letter);
     let (created_in, hop) = contexts(record, envelope);
     for context in [created_in, hop].into_iter().flatten() {

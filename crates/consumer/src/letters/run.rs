@@ -242,7 +242,7 @@ impl<'a> Run<'a> {
             } else {
                 let (replay, steps) = (self.claimed.id, &attempts.steps);
                 let replayed = spans::Replayed { replay, letter, steps };
-                spans::of_replay(&record, envelope, topic, &attempts.group, replayed)
+                spans::of_replay(&record, envelope, topic, &attempts.group, &replayed)
             };
             let content = Content::read(decoded, topic, &attempts.subscription, &span);
             Some(Opened { planned: *planned, content, record, span })
