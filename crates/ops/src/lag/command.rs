@@ -22,12 +22,14 @@ const WATCHED_EVERY: Duration = Duration::from_secs(5);
 /// The arguments of `orderflow lag`.
 #[derive(Args)]
 #[command(after_help = "\
-The exit status is 1 if one of the services' groups (or the one of --group) is over
-the threshold, stalled, without its topic or not measured, or has lost messages, and
-2 if there is no such group.
+Exit status, of the services' groups or the one of --group:
+  0  none is behind the threshold or stands still
+  1  one is over the threshold, stalled, without its topic or not measured, or
+     has lost messages
+  2  there is no such group
 
 Example:
-  orderflow lag --group billing --threshold 100 && echo billing has caught up")]
+  orderflow lag --group billing --threshold 100 && echo caught up")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,

@@ -41,7 +41,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 Rules, thresholds and what to do about each alert: docs/operations.md.
 
 Example:
-  ALERT_WEBHOOK=https://alerts.example/in ALERT_WEBHOOK_SECRET=whsec_.. orderflow serve")]
+  export ALERT_WEBHOOK=https://alerts.example/in ALERT_WEBHOOK_SECRET=whsec_..
+  orderflow serve")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
