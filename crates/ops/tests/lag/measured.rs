@@ -82,6 +82,37 @@ async fn all_groups_are_listed_and_other_peoples_do_not_decide_the_exit_status()
     assert_eq!(house.run(&["--group", "console-consumer-1"]).await.status, Some(1));
 }
 
+/// librdkafka aborts the process if a client is assigned partitions too soon after others.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_groups_at_many_offsets_are_measured_while_messages_arrive() {
+    let house = House::parcels(40, FRESH).await;
+    for group in 0..6 {
+        house.commit(&format!("billing.{group}"), i64::from(group) * 5);
+    }
+    let measured = async {
+        for _ in 0..4 {
+            let runs = futures::future::join_all((0..3).map(|_| house.run(&["--json"]))).await;
+            for ran in runs {
+                assert_eq!(ran.status, Some(0), "{ran:?}");
+                let document: Value = serde_json::from_str(&ran.out).unwrap();
+                let groups = document["groups"].as_array().unwrap().iter();
+                let ours: Vec<_> = groups.filter(|it| it["service"] == "billing").collect();
+                assert_eq!(ours.len(), 7, "{document}");
+                assert!(ours.iter().all(|it| it["seconds"].is_number()), "{document}");
+            }
+        }
+    };
+    let sending = async {
+        loop {
+            house.send(5, FRESH).await;
+        }
+    };
+    tokio::select! {
+        () = measured => {}
+        () = sending => {}
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_say_when_it_will_have_caught_up() {
     let house = House::parcels(400, FRESH).await;
