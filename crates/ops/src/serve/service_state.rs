@@ -71,7 +71,7 @@ impl ServiceState {
             all.collect::<Vec<_>>()
         });
         let mut letters = letters.ok();
-        // A group without letters has none, which is a number too.
+        // A group without letters is exported as 0.
         for group in subscribed.iter().flatten().map(|it| &it.group) {
             if let Some(letters) = &mut letters {
                 letters.entry(group.clone()).or_default();
