@@ -90,6 +90,33 @@ async fn replay(running: &RunningService, letter: &Value, rehearse: bool) {
     eventually("the replay to be done", PATIENCE, done).await;
 }
 
+/// Asserts that a step has all attributes of the event that was processed.
+fn assert_is_told(step: &Value, event: &Encoded) {
+    for (member, value) in [
+        ("name", "process order.completed"),
+        ("group", "billing"),
+        ("topic", "order.completed"),
+        ("event_id", event.envelope.id.as_str()),
+        ("event_type", "order.completed"),
+        ("source", "/order"),
+        ("subject", event.subject()),
+        ("correlation_id", "flow-dies"),
+        ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+    ] {
+        assert_eq!(step[member], value, "{member}");
+    }
+}
+
+/// Asserts that these attempts failed, and the step with them.
+fn assert_has_failed(step: &Value, expected: [i64; 4]) {
+    let attempts = step["attempts"].as_array().unwrap();
+    let numbers: Vec<_> = attempts.iter().map(|it| it["attempt"].as_i64().unwrap()).collect();
+    assert_eq!(numbers, expected);
+    for failed in attempts.iter().chain([step]) {
+        assert!(failed["error"].as_str().unwrap().contains("Tax rates are gone"), "{failed}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_dies_and_is_replayed_is_told_from_its_first_attempt_to_its_effect() {
     let house = House::empty().await;
@@ -109,25 +136,8 @@ async fn a_message_that_dies_and_is_replayed_is_told_from_its_first_attempt_to_i
     let step = all(&dead, "steps", "process")[0];
     assert_eq!(step["outcome"], "dead-lettered");
     assert_eq!((&step["partition"], &step["offset"]), (&partition.into(), &offset.into()));
-    for (member, value) in [
-        ("name", "process order.completed"),
-        ("group", "billing"),
-        ("topic", "order.completed"),
-        ("event_id", id),
-        ("event_type", "order.completed"),
-        ("source", "/order"),
-        ("subject", event.subject()),
-        ("correlation_id", "flow-dies"),
-        ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
-    ] {
-        assert_eq!(step[member], value, "{member}");
-    }
-    let attempts = step["attempts"].as_array().unwrap();
-    let numbers: Vec<_> = attempts.iter().map(|it| it["attempt"].as_i64().unwrap()).collect();
-    assert_eq!(numbers, [1, 2, 3, 4]);
-    for failed in attempts.iter().chain([step]) {
-        assert!(failed["error"].as_str().unwrap().contains("Tax rates are gone"), "{failed}");
-    }
+    assert_is_told(step, &event);
+    assert_has_failed(step, [1, 2, 3, 4]);
     assert!(step["duration_us"].as_i64().unwrap() > 8_000_000, "it lasted until it was settled");
     let letter = all(&dead, "open", "dead letter")[0];
     assert_eq!((&letter["status"], &letter["failures"]), (&"dead".into(), &4.into()));
