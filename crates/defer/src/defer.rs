@@ -27,7 +27,7 @@ impl Defer {
 
     /// Runs `work` when the response is sent, unless that is an error. `label` says what it is in logs and metrics,
     /// and shares its limits with all tasks called so. More can be said about it: [`Deferred::always`],
-    /// [`Deferred::named`], [`Deferred::time_limit`].
+    /// [`Deferred::named`], [`Deferred::time_limit`], [`Deferred::without_span`].
     pub fn run<O: TaskResult>(
         &self,
         label: &'static str,

@@ -109,6 +109,10 @@ impl Inner {
     }
 
     async fn run_task(&self, mut task: Task) {
+        if !task.has_span {
+            task.cause = Span::none();
+            return self.deferrer.run(task).await;
+        }
         let span = tracing::info_span!(
             parent: None,
             "deferred",

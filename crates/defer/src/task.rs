@@ -39,6 +39,8 @@ pub(crate) struct Task {
     pub(crate) work: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>,
     /// In which it was deferred.
     pub(crate) cause: Span,
+    /// It is seen in traces and flows.
+    pub(crate) has_span: bool,
     id: u64,
 }
 
@@ -50,7 +52,7 @@ impl Task {
     ) -> Self {
         let work = Box::pin(async move { work.await.into_result() });
         let cause = Span::current();
-        Self { label, name: None, always: false, time_limit: None, work, cause, id }
+        Self { label, name: None, always: false, time_limit: None, work, cause, has_span: true, id }
     }
 
     /// One that waits for nothing.
@@ -169,6 +171,12 @@ impl Deferred<'_> {
     /// Another time limit than that of the options.
     pub fn time_limit(self, limit: Duration) -> Self {
         self.change(|task| task.time_limit = Some(limit))
+    }
+
+    /// Runs it without a span, for work so short that the span would cost more than the work: it is in no trace and no flow,
+    /// and what it logs has no ids.
+    pub fn without_span(self) -> Self {
+        self.change(|task| task.has_span = false)
     }
 
     fn change(self, change: impl FnOnce(&mut Task)) -> Self {

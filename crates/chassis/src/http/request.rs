@@ -109,7 +109,7 @@ impl RequestLayer {
             KeyValue::new("http.response.status_code", i64::from(served.status.as_u16())),
         ];
         let record = async move { duration.record(took, &labels) };
-        defer.run("request metrics", record).always();
+        defer.run("request metrics", record).always().without_span();
         if let Some(on_completed) = &self.on_completed {
             on_completed(defer, served);
         }

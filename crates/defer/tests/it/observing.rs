@@ -100,6 +100,10 @@ impl SpanExporter for Spans {
 }
 
 impl Spans {
+    fn has(&self, name: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|span| span.name == name)
+    }
+
     fn named(&self, name: &str) -> SpanData {
         let ended = self.0.lock().unwrap();
         ended.iter().find(|span| span.name == name).cloned().expect("the span has ended")
@@ -115,6 +119,7 @@ async fn a_task_has_a_span_of_its_own_linked_to_the_one_it_was_deferred_in() {
     let of_request = request.context().span().span_context().clone();
     request.in_scope(|| {
         scope.defer().run("linked", async {});
+        scope.defer().run("too short for one", async {}).without_span();
         scope.defer().run("linked badly", async { Err::<(), _>(std::io::Error::other("refused")) });
     });
     drop(request);
@@ -123,6 +128,7 @@ async fn a_task_has_a_span_of_its_own_linked_to_the_one_it_was_deferred_in() {
     let span = ENDED.named("deferred linked");
     assert_eq!(span.parent_span_id, SpanId::INVALID, "it does not lengthen the request's trace");
     assert_ne!(span.span_context.trace_id(), of_request.trace_id());
+    assert!(!ENDED.has("deferred too short for one"));
     let failed = ENDED.named("deferred linked badly");
     // The request has ended by the time of the last of them.
     for span in [&span, &failed] {
