@@ -93,7 +93,9 @@ impl<T: Listed> Listing<T> {
     }
 
     /// Reads one page. Returns its items, and the cursor of the next page unless it is the last one.
-    pub(crate) async fn page_and_cursor(mut self) -> Result<(Vec<Answer<T>>, Option<String>), Error> {
+    pub(crate) async fn page_and_cursor(
+        mut self,
+    ) -> Result<(Vec<Answer<T>>, Option<String>), Error> {
         self.fill().await?;
         let cursor = match self.next {
             Next::At(cursor) => Some(cursor),

@@ -14,6 +14,8 @@ mod layout;
 mod live;
 mod overview;
 mod page_error;
+mod pages;
+mod replays;
 mod said;
 
 pub(crate) use access::{Access, Session};
@@ -81,6 +83,7 @@ pub(crate) fn routes(console: &Console) -> Router<Console> {
     Router::new()
         .merge(overview::routes())
         .merge(failures::routes())
+        .merge(replays::routes())
         .merge(flow::routes())
         .merge(lag::routes())
         .merge(jobs::routes())
