@@ -89,10 +89,10 @@ impl Live {
         format!("{}.{last}", self.epoch.simple())
     }
 
-    /// Returns the number of the signal that a mark names; 0 if it is that of another process, whose signals are not known.
-    fn number(&self, mark: &str) -> u64 {
+    /// Returns the number of the signal that a mark names; `None` if it is of another process, whose signals are not known.
+    fn number(&self, mark: &str) -> Option<u64> {
         let number = mark.split_once('.').filter(|(epoch, _)| epoch.parse() == Ok(self.epoch));
-        number.and_then(|(_, number)| number.parse().ok()).unwrap_or(0)
+        number.and_then(|(_, number)| number.parse().ok())
     }
 
     /// Returns the signals after the one that the mark names, until shutdown. A page of an earlier process gets all topics.
@@ -101,13 +101,14 @@ impl Live {
         mark: &str,
         shutdown: CancellationToken,
     ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+        let signals = self.signals.subscribe();
+        let last = signals.borrow().last;
         let seen = self.number(mark);
-        let is_foreign = !mark.starts_with(&self.epoch.simple().to_string());
         let state = Following {
             live: self.clone(),
-            signals: self.signals.subscribe(),
-            seen,
-            pending: if is_foreign { Topic::ALL.to_vec() } else { Vec::new() },
+            seen: seen.unwrap_or(last),
+            pending: if seen.is_none() { Topic::ALL.to_vec() } else { Vec::new() },
+            signals,
             shutdown,
         };
         unfold(state, |mut state| async move { Some((Ok(state.next().await?), state)) })
@@ -135,9 +136,8 @@ impl Following {
         }
         let topic = self.pending.pop()?;
         // With the mark of what came before, a stream that is cut between two topics repeats both.
-        let mark = if self.pending.is_empty() { self.seen } else { 0 };
         let event = Event::default().event(topic.as_str()).data("");
-        Some(if mark > 0 { event.id(self.live.mark(mark)) } else { event })
+        Some(if self.pending.is_empty() { event.id(self.live.mark(self.seen)) } else { event })
     }
 }
 
@@ -190,6 +190,7 @@ mod tests {
         let live = Live::new();
         let earlier = Live::new();
         earlier.signal(&[Topic::Jobs]);
+        live.signal(&[Topic::Lag]);
         assert_eq!(ready(&live, &earlier.seen()).len(), Topic::ALL.len());
     }
 }

@@ -5,6 +5,7 @@ mod api;
 mod assets;
 mod failures;
 mod fields;
+#[allow(unreachable_pub)] // what `filter_fn` generates
 mod filters;
 mod flow;
 mod history;
@@ -91,7 +92,7 @@ pub(crate) fn routes(console: &Console) -> Router<Console> {
         .merge(api::routes())
         .route("/live", get(live::stream))
         .fallback(not_found)
-        .route_layer(middleware::from_fn_with_state(console.clone(), access::require_session))
+        .layer(middleware::from_fn_with_state(console.clone(), access::require_session))
         .merge(access::routes())
         .merge(assets::routes())
         .layer(middleware::from_fn_with_state(console.clone(), access::guard))
