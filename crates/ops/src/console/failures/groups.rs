@@ -38,6 +38,14 @@ impl Groups {
         query.address()
     }
 
+    /// Returns what tells a group from others in the ids of elements, which stay when the list is refreshed.
+    #[allow(clippy::unused_self)] // templates have the page at hand
+    fn anchor(&self, group: &LetterGroup) -> String {
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        let name = format!("{}-{}", group.group, group.fingerprint);
+        name.chars().filter(is_plain).collect()
+    }
+
     fn here(&self) -> String {
         self.query.address()
     }
