@@ -10,8 +10,9 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::silent::Silent;
 use crate::client::{Answer, Client, Listed, Listing};
-use crate::error::{Error, with_cause};
+use crate::error::Error;
 use crate::moment::parse;
 
 /// How long a service may take: one that hangs must not hold up what the others have.
@@ -22,12 +23,14 @@ pub(crate) trait Paged: Listed {
     fn id(&self) -> String;
 }
 
+type List<T> = Box<dyn Fn(&Client) -> Listing<T> + Send + Sync>;
+
 /// A part of the list.
 pub(crate) struct Source<T> {
     pub(crate) client: Client,
     /// Tells it from other parts of the same service.
     pub(crate) part: &'static str,
-    list: Box<dyn Fn(&Client) -> Listing<T> + Send + Sync>,
+    list: List<T>,
 }
 
 /// An item, and the service that has it.
@@ -41,15 +44,8 @@ pub(crate) struct Page<T> {
     pub(crate) items: Vec<Of<T>>,
     /// The cursor of the next page.
     pub(crate) next: Option<String>,
-    /// Services that did not answer, each with the reason.
-    pub(crate) unavailable: Vec<Unavailable>,
-}
-
-/// A service that did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unavailable {
-    pub(crate) service: String,
-    pub(crate) why: String,
+    /// Services that did not answer.
+    pub(crate) silent: Vec<Silent>,
 }
 
 /// Where a page begins in one part.
@@ -76,7 +72,7 @@ struct Reading<T> {
     /// Where its next page begins.
     next: Option<String>,
     is_read: bool,
-    why: Option<String>,
+    silent: Option<Silent>,
 }
 
 impl<T: Paged> Source<T> {
@@ -120,16 +116,10 @@ pub(crate) async fn page<T: Paged>(
         let Some(next) = newest.and_then(Reading::take) else { break };
         items.push(next);
     }
-    let mut unavailable = Vec::<Unavailable>::new();
-    for Reading { source, why, .. } in &readings {
-        let service = &source.client.service;
-        if let Some(why) = why
-            && unavailable.iter().all(|it| it.service != *service)
-        {
-            unavailable.push(Unavailable { service: service.clone(), why: why.clone() });
-        }
-    }
-    Ok(Page { items, next: after(readings), unavailable })
+    let next = after(&readings);
+    let mut silent: Vec<_> = readings.into_iter().filter_map(|it| it.silent).collect();
+    silent.dedup_by(|a, b| a.service == b.service);
+    Ok(Page { items, next, silent })
 }
 
 fn begin<T: Paged>(
@@ -152,33 +142,33 @@ fn begin<T: Paged>(
         };
         let (next, shown) = (place.cursor.clone(), place.after.clone());
         let items = VecDeque::new();
-        Some(Reading { source, place, shown, items, next, is_read: false, why: None })
+        Some(Reading { source, place, shown, items, next, is_read: false, silent: None })
     });
     Ok(readings.collect())
 }
 
 /// Returns the cursor after what was taken; `None` at the end.
-fn after<T>(readings: Vec<Reading<T>>) -> Option<String> {
-    let is_more =
-        readings.iter().any(|it| !it.items.is_empty() || (it.why.is_none() && it.next.is_some()));
-    let places = readings.into_iter().filter_map(|Reading { place, items, next, why, .. }| {
-        match (items.is_empty(), why, next) {
-            // It may answer when the next page is asked for.
-            (false, ..) | (true, Some(_), _) => Some(place),
+fn after<T>(readings: &[Reading<T>]) -> Option<String> {
+    let goes_on =
+        |it: &Reading<T>| !it.items.is_empty() || (it.silent.is_none() && it.next.is_some());
+    let places = readings.iter().filter_map(|Reading { place, items, next, silent, .. }| {
+        match (items.is_empty(), silent, next) {
+            // One that did not answer may do so when the next page is asked for.
+            (false, ..) | (true, Some(_), _) => Some(place.clone()),
             (true, None, Some(next)) => {
-                Some(Place { part: place.part, cursor: Some(next), after: None })
+                let (part, cursor) = (place.part.clone(), Some(next.clone()));
+                Some(Place { part, cursor, after: None })
             }
             (true, None, None) => None,
         }
     });
-    let places: Vec<_> = places.collect();
-    let json = serde_json::to_vec(&places).ok().filter(|_| is_more)?;
-    Some(URL_SAFE_NO_PAD.encode(json))
+    let json = serde_json::to_vec(&places.collect::<Vec<_>>()).ok();
+    json.filter(|_| readings.iter().any(goes_on)).map(|json| URL_SAFE_NO_PAD.encode(json))
 }
 
 impl<T: Paged> Reading<T> {
     fn is_at_end(&self) -> bool {
-        self.why.is_some() || (self.is_read && self.next.is_none())
+        self.silent.is_some() || (self.is_read && self.next.is_none())
     }
 
     /// Reads the next page of this part.
@@ -195,13 +185,16 @@ impl<T: Paged> Reading<T> {
             // A service without subscriptions need not serve it.
             Ok(Err(error)) if error.is_not_found() && several => (Vec::new(), None),
             Ok(Err(error)) if error.is_unavailable() => {
-                self.why = Some(with_cause(&error));
+                let service = self.source.client.service.clone();
+                self.silent = Silent::of(&[(service, error)]).pop();
                 return Ok(());
             }
             Ok(Err(error)) => return Err(error),
             Err(_) => {
-                let service = &self.source.client.service;
-                self.why = Some(format!("{service} gave no answer within {ANSWER:?}"));
+                let service = self.source.client.service.clone();
+                let why = format!("{service} gave no answer within {ANSWER:?}");
+                let advice = Some(format!("check {service}'s /readyz and its log"));
+                self.silent = Some(Silent { service, why, advice });
                 return Ok(());
             }
         };

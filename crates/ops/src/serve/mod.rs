@@ -6,13 +6,16 @@ mod poller;
 mod router;
 mod service_state;
 mod signals;
+mod trends;
 mod watchman;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use router::Watched;
 pub(crate) use service_state::{
-    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
+    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, OUTBOX_DEPTH, ServiceState,
+    TASK_LABEL,
 };
+pub(crate) use trends::{TREND, Trends};
 
 #[cfg(test)]
 pub(crate) use service_state::testing;
@@ -114,12 +117,14 @@ fn start(
     let (to_services, states) = watch::channel(None);
     let (to_lag, lag) = watch::channel(None);
     let (to_alerts, alerts) = watch::channel(Vec::new());
+    let (to_trends, trends) = watch::channel(Trends::default());
+    tokio::spawn(trends::keep(lag.clone(), to_trends));
     tokio::spawn(poller::poll_services(clients.clone(), to_services));
     tokio::spawn(poller::poll_lag(kafka, clients, states.clone(), to_lag));
     let webhook = Webhook::start(receiver, shutdown.clone());
     let watching =
         watchman::evaluate(states.clone(), lag.clone(), to_alerts, webhook, shutdown.clone());
-    let watched = Watched { services: states, lag, alerts };
+    let watched = Watched { services: states, lag, alerts, trends };
     tokio::spawn(signals::send(watched.clone(), live.clone()));
     (watched, tokio::spawn(watching))
 }

@@ -6,6 +6,8 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -142,6 +144,5 @@ fn data_of(letter: &Letter) -> Result<String, PageError> {
 /// Returns a digest of the payload.
 fn seen(letter: &Letter) -> String {
     let value = letter.value.as_ref().map(Bytes::as_slice).unwrap_or_default();
-    let digest = digest(&SHA256, value);
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    URL_SAFE_NO_PAD.encode(&digest(&SHA256, value).as_ref()[..12])
 }

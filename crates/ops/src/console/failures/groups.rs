@@ -6,7 +6,8 @@ use axum::response::{Html, IntoResponse, Response};
 use super::query::{Query, STATES};
 use super::{asked, subscriptions};
 use crate::client::LetterGroup;
-use crate::console::pages::{self, Of, Paged, Source, Unavailable};
+use crate::console::pages::{self, Of, Paged, Source};
+use crate::console::silent::Silent;
 use crate::console::{Area, Console, Page, PageError, Session, filters};
 
 const SIZE: usize = 50;
@@ -19,18 +20,18 @@ impl Paged for LetterGroup {
 
 #[derive(Template)]
 #[template(path = "failures/groups.html")]
-struct Groups {
+struct View {
     page: Page,
     query: Query,
     subscriptions: Vec<String>,
     groups: Vec<Of<LetterGroup>>,
     next: Option<String>,
-    unavailable: Vec<Unavailable>,
+    silent: Vec<Silent>,
 }
 
-impl Groups {
+impl View {
     /// Returns the address of the letters of a group, of all statuses if none is open.
-    fn letters(&self, group: &LetterGroup) -> String {
+    fn letters(group: &LetterGroup) -> String {
         let mut query = Query::of_group(&group.group, &group.fingerprint);
         if group.open == 0 {
             "any".clone_into(&mut query.status);
@@ -39,8 +40,7 @@ impl Groups {
     }
 
     /// Returns what tells a group from others in the ids of elements, which stay when the list is refreshed.
-    #[allow(clippy::unused_self)] // templates have the page at hand
-    fn anchor(&self, group: &LetterGroup) -> String {
+    fn anchor(group: &LetterGroup) -> String {
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let name = format!("{}-{}", group.group, group.fingerprint);
         name.chars().filter(is_plain).collect()
@@ -50,7 +50,7 @@ impl Groups {
         self.query.address()
     }
 
-    fn states(&self) -> &'static [(&'static str, &'static str)] {
+    fn states() -> &'static [(&'static str, &'static str)] {
         &STATES
     }
 
@@ -76,15 +76,15 @@ pub(super) async fn show(
     });
     let cursor = Some(&*query.cursor).filter(|it| !it.is_empty());
     let found = pages::page(sources.collect(), cursor, SIZE, |it| matches(&query, it)).await?;
-    let groups = Groups {
+    let view = View {
         page,
         subscriptions: subscriptions(console),
         groups: found.items,
         next: found.next.map(|cursor| query.at(&cursor)),
-        unavailable: found.unavailable,
+        silent: found.silent,
         query,
     };
-    Ok(Html(groups.render()?).into_response())
+    Ok(Html(view.render()?).into_response())
 }
 
 /// The service filters groups by their subscription only, and there are few: the rest is done here.

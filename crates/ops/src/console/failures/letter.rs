@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::chosen::one_service;
 use super::payload::Payload;
-use super::query::{Query, address};
+use super::query::Query;
 use crate::client::{Bytes, Letter};
+use crate::console::address::{address, escaped};
 use crate::console::{Area, Console, Page, PageError, Session, filters, replays};
 use crate::plain::plain_bytes;
 
@@ -95,9 +96,7 @@ impl Shown {
 
 /// Returns the path of a letter's page.
 pub(crate) fn path(service: &str, id: Uuid) -> String {
-    let service =
-        percent_encoding::utf8_percent_encode(service, percent_encoding::NON_ALPHANUMERIC);
-    format!("/failures/letters/{service}/{id}")
+    format!("/failures/letters/{}/{id}", escaped(service))
 }
 
 /// Returns the trace's id out of `00-<trace>-<span>-<flags>`.

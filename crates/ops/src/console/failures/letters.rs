@@ -5,8 +5,9 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::query::{Query, STATUSES};
 use super::{asked, subscriptions};
-use crate::client::{Status, Summary};
-use crate::console::pages::{self, Of, Paged, Source, Unavailable};
+use crate::client::{Client, Status, Summary};
+use crate::console::pages::{self, Of, Paged, Source};
+use crate::console::silent::Silent;
 use crate::console::{Area, Console, Page, PageError, Session, filters};
 
 const SIZE: usize = 50;
@@ -19,21 +20,21 @@ impl Paged for Summary {
 
 #[derive(Template)]
 #[template(path = "failures/letters.html")]
-struct Letters {
+struct View {
     page: Page,
     query: Query,
     subscriptions: Vec<String>,
     letters: Vec<Of<Summary>>,
     next: Option<String>,
-    unavailable: Vec<Unavailable>,
+    silent: Vec<Silent>,
 }
 
-impl Letters {
+impl View {
     fn here(&self) -> String {
         self.query.address()
     }
 
-    fn letter(&self, it: &Of<Summary>) -> String {
+    fn path(it: &Of<Summary>) -> String {
         super::letter::path(&it.service, it.item.id)
     }
 
@@ -42,7 +43,7 @@ impl Letters {
         (!self.query.cursor.is_empty()).then(|| self.query.at(""))
     }
 
-    fn statuses(&self) -> &'static [(&'static str, &'static str)] {
+    fn statuses() -> &'static [(&'static str, &'static str)] {
         &STATUSES
     }
 
@@ -84,27 +85,19 @@ pub(super) async fn show(
         for filter in &filters {
             let (group, filter) = (query.group().map(ToOwned::to_owned), filter.clone());
             let part = filter.status.map_or("any", Status::as_str);
-            let list = move |client: &_| letters_of(client, group.as_deref(), &filter);
+            let list = move |client: &Client| client.letters(group.as_deref(), &filter);
             sources.push(Source::new(client.clone(), part, list));
         }
     }
     let cursor = Some(&*query.cursor).filter(|it| !it.is_empty());
     let found = pages::page(sources, cursor, SIZE, |_| true).await?;
-    let letters = Letters {
+    let view = View {
         page,
         subscriptions: subscriptions(console),
         letters: found.items,
         next: found.next.map(|cursor| query.at(&cursor)),
-        unavailable: found.unavailable,
+        silent: found.silent,
         query,
     };
-    Ok(Html(letters.render()?).into_response())
-}
-
-fn letters_of(
-    client: &crate::client::Client,
-    group: Option<&str>,
-    filter: &crate::client::Filter,
-) -> crate::client::Listing<Summary> {
-    client.letters(group, filter)
+    Ok(Html(view.render()?).into_response())
 }

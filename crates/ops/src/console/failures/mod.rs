@@ -16,7 +16,7 @@ mod rehearse;
 pub(crate) use badge::badge;
 pub(super) use chosen::one_service;
 pub(super) use letter::path as letter_path;
-pub(super) use query::{Query, address};
+pub(super) use query::Query;
 pub(super) use refusal::{not_started, refused, why};
 
 use axum::Router;

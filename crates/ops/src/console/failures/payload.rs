@@ -3,11 +3,12 @@
 use serde::de::IgnoredAny;
 
 use crate::client::Bytes;
+use crate::console::payload::pretty;
 use crate::plain::{plain, plain_bytes};
 
 /// The most that is shown of a value, in bytes. Indentation can make a small document large.
 const MOST: usize = 512 * 1024;
-const INDENT: &str = "  ";
+const MOST_INDENTED: usize = 2 * 1024 * 1024;
 
 /// A value of a record, ready to be shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +49,10 @@ impl Payload {
             let shown = plain_bytes(&value[..bytes.min(MOST / 4)]);
             return Self { text: shown, form: Form::Binary, bytes, is_cut: bytes > MOST / 4 };
         };
-        if let Some(text) = indented(text, plain) {
+        if let Some(text) = indented(text) {
+            // No string of JSON holds a line end.
+            let lines: Vec<_> = text.split('\n').map(plain).collect();
+            let text = lines.join("\n");
             return Self { text, form: Form::Json, bytes, is_cut: false };
         }
         let shown = &text[..text.floor_char_boundary(MOST)];
@@ -63,7 +67,7 @@ impl Payload {
 
 /// Returns the text of a JSON document to edit: indented, and otherwise as it was written.
 pub(crate) fn editable(text: &str) -> String {
-    indented(text, str::to_owned).unwrap_or_else(|| text.to_owned())
+    indented(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// Returns a valid JSON document without the space between its tokens. A browser sends a text with other line ends.
@@ -83,50 +87,11 @@ fn is_json(text: &str) -> bool {
 }
 
 /// Returns a JSON document with a line for each member. `None` if it is none, or if it would become too large.
-fn indented(text: &str, write: impl Fn(&str) -> String) -> Option<String> {
+fn indented(text: &str) -> Option<String> {
     if text.len() > MOST || !is_json(text) {
         return None;
     }
-    let mut out = String::with_capacity(text.len() * 2);
-    let (mut depth, mut rest) = (0, text.trim_start());
-    while let Some(first) = rest.chars().next() {
-        let end = token(rest, first);
-        let after = rest[end..].trim_start();
-        match first {
-            '{' | '[' if after.starts_with(['}', ']']) => {
-                out.push(first);
-                out.push(if first == '{' { '}' } else { ']' });
-                rest = after[1..].trim_start();
-                continue;
-            }
-            '{' | '[' => {
-                depth += 1;
-                out.push(first);
-                line(&mut out, depth);
-            }
-            '}' | ']' => {
-                depth -= 1;
-                line(&mut out, depth);
-                out.push(first);
-            }
-            ',' => {
-                out.push(first);
-                line(&mut out, depth);
-            }
-            ':' => out.push_str(": "),
-            _ => out.push_str(&write(&rest[..end])),
-        }
-        if out.len() > MOST {
-            return None;
-        }
-        rest = after;
-    }
-    Some(out)
-}
-
-fn line(out: &mut String, depth: usize) {
-    out.push('\n');
-    out.extend(std::iter::repeat_n(INDENT, depth));
+    Some(pretty(text)).filter(|text| text.len() <= MOST_INDENTED)
 }
 
 /// Returns where the token ends that begins a valid document's rest.
@@ -187,7 +152,7 @@ mod tests {
         let deep = format!("{}{}1{}", "[".repeat(120), "1,".repeat(100_000), "]".repeat(120));
         let payload = shown(deep.as_bytes());
         assert_eq!((payload.form, payload.is_cut), (Form::Json, false));
-        assert!(payload.text.len() <= MOST);
+        assert!(payload.text.len() <= MOST_INDENTED && !payload.text.contains('\n'));
         let endless = shown("[".repeat(1_000_000).as_bytes());
         assert_eq!((endless.form, endless.is_cut, endless.text.len()), (Form::Text, true, MOST));
     }

@@ -4,9 +4,10 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::chosen::{Chosen, chosen, is_all};
-use super::query::{Query, address};
+use super::query::Query;
 use super::refusal::not_started;
 use crate::client::{Client, NewReplay, Selection};
+use crate::console::address::address;
 use crate::console::fields::Sent;
 use crate::console::{Console, Fields, Said, Session, Topic, replays};
 use crate::error::Error;

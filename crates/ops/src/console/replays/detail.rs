@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::outcomes::{Outcome, outcomes};
 use super::start::MOST_BY_ID;
 use crate::client::{Answer, Replay, ReplayDetails, ReplayedLetter};
-use crate::console::failures::{Query, address, letter_path, one_service};
+use crate::console::address::address;
+use crate::console::failures::{Query, letter_path, one_service};
 use crate::console::{Area, Console, Fields, Page, PageError, Session, filters};
 use crate::dlq::{report, words};
 

@@ -3,8 +3,9 @@ use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 
 use crate::client::Replay;
-use crate::console::failures::address;
-use crate::console::pages::{self, Of, Paged, Source, Unavailable};
+use crate::console::address::address;
+use crate::console::pages::{self, Of, Paged, Source};
+use crate::console::silent::Silent;
 use crate::console::{Area, Console, Fields, Page, PageError, Session, filters};
 use crate::dlq::words;
 
@@ -18,7 +19,7 @@ impl Paged for Replay {
 
 #[derive(Template)]
 #[template(path = "replays/list.html")]
-struct Replays {
+struct View {
     page: Page,
     here: String,
     group: String,
@@ -26,15 +27,15 @@ struct Replays {
     is_first: bool,
     first: String,
     next: Option<String>,
-    unavailable: Vec<Unavailable>,
+    silent: Vec<Silent>,
 }
 
-impl Replays {
-    fn path(&self, it: &Of<Replay>) -> String {
+impl View {
+    fn path(it: &Of<Replay>) -> String {
         super::path(&it.service, it.item.id)
     }
 
-    fn progress(&self, replay: &Replay) -> String {
+    fn progress(replay: &Replay) -> String {
         let outcomes = words::outcomes(&replay.outcomes, replay.rehearsal);
         match &*outcomes {
             "" if replay.status == "queued" => {
@@ -66,15 +67,15 @@ pub(super) async fn show(
         address("/replays", &given.collect::<Vec<_>>())
     };
     let here = at(cursor);
-    let replays = Replays {
+    let view = View {
         page,
         here,
         replays: found.items,
         is_first: cursor.is_none(),
         first: at(None),
         next: found.next.map(|cursor| at(Some(&cursor))),
-        unavailable: found.unavailable,
+        silent: found.silent,
         group: group.clone().unwrap_or_default(),
     };
-    Ok(Html(replays.render()?).into_response())
+    Ok(Html(view.render()?).into_response())
 }

@@ -8,10 +8,10 @@ mod steer;
 
 use axum::Router;
 use axum::routing::{get, post};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use uuid::Uuid;
 
 use super::Console;
+use super::address::escaped;
 
 pub(super) fn routes() -> Router<Console> {
     Router::new()
@@ -23,5 +23,5 @@ pub(super) fn routes() -> Router<Console> {
 
 /// Returns the path of a replay's page.
 pub(super) fn path(service: &str, id: Uuid) -> String {
-    format!("/replays/{}/{id}", utf8_percent_encode(service, NON_ALPHANUMERIC))
+    format!("/replays/{}/{id}", escaped(service))
 }

@@ -5,7 +5,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use uuid::Uuid;
 
 use crate::client::{Client, Filter, NewReplay, Replay, Selection};
-use crate::console::failures::{Query, address, not_started, one_service, why};
+use crate::console::address::address;
+use crate::console::failures::{Query, not_started, one_service, why};
 use crate::console::fields::Sent;
 use crate::console::{Console, Fields, Session, Topic};
 use crate::error::Error;

@@ -20,7 +20,16 @@ async fn groups_of_all_services_are_merged_and_one_that_is_down_is_named() {
         [("order", gone.address), ("billing", billing.address), ("analytics", analytics.address)];
     let serve = Serve::start(&services).await;
     let page = serve.operator().page("/failures").await;
-    has(&page, &["order does not answer", "see #7", "1\u{202f}200", "regressed", "acknowledged"]);
+    has(
+        &page,
+        &[
+            "order does not answer GET /dead-letters/groups",
+            "see #7",
+            "1\u{202f}200",
+            "regressed",
+            "acknowledged",
+        ],
+    );
     assert!(
         page.find("reason of f2").unwrap() < page.find("reason of f1").unwrap(),
         "newest first"

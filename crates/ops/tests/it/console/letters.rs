@@ -31,7 +31,7 @@ async fn every_filter_is_in_the_address_the_form_and_the_request() {
     let letters = vec![letter_of("billing", 1, "dead")];
     let fake = Fake::start(Known { letters, ..Known::default() }).await;
     let serve = Serve::of(&fake).await;
-    let address = "/failures?view=letters&group=billing&status=dead&type=t&reason=a+b%26c%22&fingerprint=f1&tenant=acme&\
+    let address = "/failures?view=letters&group=billing&status=dead&type=t&reason=a%20b%26c%22&fingerprint=f1&tenant=acme&\
                    subject=s1&correlation_id=c&event_id=e&from=2026-11-25T10%3A00&to=2026-11-25T11%3A00%3A00%2B01%3A00";
     let page = serve.operator().page(address).await;
     let (_, request, _) = fake.known().requests.pop().unwrap();
@@ -127,8 +127,8 @@ async fn a_service_that_hangs_or_is_down_leaves_the_others_in_sight() {
     let page = serve.operator().page("/failures?view=letters").await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert_eq!(shown(&page).len(), 3);
-    has(&page, &["order does not answer", "analytics does not answer", "no answer within 4s"]);
-    assert_eq!(page.matches("does not answer.</strong>").count(), 2, "once each: {page}");
+    has(&page, &["order gave no answer within 4s", "analytics does not answer GET"]);
+    assert_eq!(page.matches("is missing here.").count(), 2, "once each: {page}");
 }
 
 #[tokio::test]

@@ -215,7 +215,7 @@ async fn only_a_rehearsal_that_is_done_leads_to_a_replay() {
     ] {
         let fields = [(name, value), ("group", "billing"), ("reason", "a b")];
         let (location, page) = operator.act(&start, &fields).await;
-        assert_eq!(location, format!("{}?group=billing&reason=a+b", page_of()));
+        assert_eq!(location, format!("{}?group=billing&reason=a%20b", page_of()));
         has(&page, &[says, "None of them would end well"]);
     }
     assert!(fake.bodies("POST", "/replays").is_empty());
