@@ -24,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::serve::Listener;
 use clap::Args;
 use telemetry::LogFormat;
 use tokio::net::TcpListener;
@@ -32,7 +33,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Webhook};
-use crate::console::access::AccessArguments;
+use crate::console::access::{AccessArguments, TlsListener};
 use crate::console::{Access, Console, Live};
 use crate::error::{During, Error, Failure};
 use crate::lag::KafkaArguments;
@@ -88,6 +89,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         .during("send alerts")?;
     let address = arguments.addr;
     let access = Access::new(&arguments.access, address, &services).during("serve the console")?;
+    let tls = arguments.access.tls().during("serve the console")?;
     let format = arguments.log_format.unwrap_or_else(LogFormat::fitting_stdout);
     let tracing = telemetry::init("ops", format).map_err(io::Error::other).during("log")?;
     let listener = TcpListener::bind(address).await.during(format!("listen on {address}"))?;
@@ -96,7 +98,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let (watched, watching) = start(&services, kafka.clone(), receiver, &live, &shutdown);
     let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
-    serve(listener, console, &shutdown).await.during("serve")?;
+    match tls {
+        Some(tls) => serve(TlsListener::new(listener, tls), console, &shutdown).await,
+        None => serve(listener, console, &shutdown).await,
+    }
+    .during("serve")?;
     if let Ok(webhook) = watching.await {
         webhook.drain().await;
     }
@@ -129,8 +135,8 @@ fn start(
     (watched, tokio::spawn(watching))
 }
 
-async fn serve(
-    listener: TcpListener,
+async fn serve<L: Listener<Addr = SocketAddr>>(
+    listener: L,
     console: Console,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
