@@ -12,7 +12,7 @@ async fn groups_of_all_services_are_merged_and_one_that_is_down_is_named() {
     let mut old = group_of("analytics", "f1", 3, "acknowledged");
     old["last_at"] = json!("2026-11-25T09:00:00Z");
     (old["note"], old["by"]) = (json!("see #7"), json!("ada"));
-    let billing = Fake::start(known(vec![group_of("billing", "f2", 1_200, "regressed")])).await;
+    let billing = Fake::start(known(vec![group_of("billing", "f2", 12_000, "regressed")])).await;
     let analytics = Fake::start(known(vec![old])).await;
     let mut gone = Fake::start(Known::default()).await;
     gone.stop().await;
@@ -25,7 +25,7 @@ async fn groups_of_all_services_are_merged_and_one_that_is_down_is_named() {
         &[
             "order does not answer GET /dead-letters/groups",
             "see #7",
-            "1\u{202f}200",
+            "12\u{202f}000",
             "regressed",
             "acknowledged",
         ],
