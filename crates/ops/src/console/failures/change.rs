@@ -7,11 +7,11 @@ use axum::response::{Html, IntoResponse, Response};
 use super::chosen::{Chosen, chosen, is_all};
 use super::query::Query;
 use super::refusal::{refused, why};
-use crate::client::{Client, Filter, Status};
+use crate::client::{Client, Filter, Selection, Status};
 use crate::console::fields::{Sent, is_local};
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
 use crate::error::Error;
-use crate::plain::count;
+use crate::plain::{count, plain};
 
 /// So many letters are counted, the largest page of a service at a time.
 const COUNTED: usize = 10_000;
@@ -92,9 +92,9 @@ async fn asked_or_done<'a>(
     change: &Change,
 ) -> Result<Done<'a>, Error> {
     let all = chosen(&console.services(session), fields)?;
-    if is_all(fields) && (!fields.has("confirmed") || !fields.has("why")) {
+    if !fields.has("why") || (is_all(fields) && !fields.has("confirmed")) {
         let page = console.page(change.title, Area::Failures, session);
-        return Ok(Done::Asks(Box::new(Confirm::new(page, fields, change, &all[0]).await?)));
+        return Ok(Done::Asks(Box::new(Confirm::new(page, fields, change, &all).await?)));
     }
     let why = why(fields)?;
     let (mut letters, mut undo) = (0, Some(Vec::new()));
@@ -157,7 +157,7 @@ async fn counted(
     Ok(counted)
 }
 
-/// The page that asks before everything is changed that a filter matches.
+/// The page that asks why, and before everything is changed that a filter matches.
 #[derive(Template)]
 #[template(path = "failures/confirm.html")]
 struct Confirm<'a> {
@@ -165,9 +165,11 @@ struct Confirm<'a> {
     title: &'static str,
     letters: String,
     is_none: bool,
-    group: String,
     act: &'static str,
-    query: Query,
+    /// The filter, if it is about everything that it matches.
+    query: Option<Query>,
+    /// The selected letters.
+    checked: Vec<String>,
     back: &'a str,
 }
 
@@ -176,21 +178,29 @@ impl<'a> Confirm<'a> {
         page: Page,
         fields: &'a Fields,
         change: &Change,
-        it: &Chosen,
+        all: &[Chosen],
     ) -> Result<Self, Error> {
-        let Chosen { client, group, .. } = it;
-        let all = Filter::default();
-        let found =
-            counted(client, group, it.filter().unwrap_or(&all), change.from, COUNTED).await?;
+        let mut found = 0;
+        for Chosen { client, group, selection } in all {
+            found += match selection {
+                Selection::Ids(ids) => ids.len(),
+                Selection::Filter(filter) => {
+                    counted(client, group, filter, change.from, COUNTED).await?
+                }
+            };
+        }
         let letters = count(found as u64, "dead letter", "dead letters");
+        let letters = if found < COUNTED { letters } else { format!("at least {letters}") };
+        let groups: Vec<_> = all.iter().map(|it| plain(&it.group)).collect();
+        let query = is_all(fields).then(|| Query::read(fields).fixed()).transpose()?;
         Ok(Self {
             page,
             title: change.title,
-            letters: if found < COUNTED { letters } else { format!("at least {letters}") },
+            letters: format!("{letters} of {}", groups.join(", ")),
             is_none: found == 0,
-            group: group.clone(),
             act: change.act,
-            query: Query::read(fields).fixed()?,
+            query,
+            checked: all.iter().filter_map(Chosen::checked).collect(),
             back: fields.one("back").filter(|path| is_local(path)).unwrap_or(LETTERS),
         })
     }

@@ -78,7 +78,7 @@ pub(super) async fn show(
     let found = pages::page(sources.collect(), cursor, SIZE, |it| matches(&query, it)).await?;
     let view = View {
         page,
-        subscriptions: subscriptions(console),
+        subscriptions: subscriptions(console, found.items.iter().map(|it| &*it.item.group)),
         groups: found.items,
         next: found.next.map(|cursor| query.at(&cursor)),
         silent: found.silent,

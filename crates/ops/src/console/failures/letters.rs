@@ -93,7 +93,7 @@ pub(super) async fn show(
     let found = pages::page(sources, cursor, SIZE, |_| true).await?;
     let view = View {
         page,
-        subscriptions: subscriptions(console),
+        subscriptions: subscriptions(console, found.items.iter().map(|it| &*it.item.group)),
         letters: found.items,
         next: found.next.map(|cursor| query.at(&cursor)),
         silent: found.silent,

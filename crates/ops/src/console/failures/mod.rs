@@ -51,12 +51,12 @@ async fn failures(
     }
 }
 
-/// Returns the subscriptions that there are, as they were polled, for the choice in a form.
-fn subscriptions(console: &Console) -> Vec<String> {
+/// Returns the subscriptions that there are, for the choice in a form: as they were polled, and those of the page.
+fn subscriptions<'a>(console: &Console, shown: impl Iterator<Item = &'a str>) -> Vec<String> {
     let polled = console.polled.services.borrow().clone();
     let states = polled.iter().filter_map(|it| it.fresh()).flatten();
-    let mut groups: Vec<_> =
-        states.flat_map(|it| it.subscribed.iter().flatten()).map(|it| it.group.clone()).collect();
+    let polled = states.flat_map(|it| it.subscribed.iter().flatten()).map(|it| it.group.clone());
+    let mut groups: Vec<_> = polled.chain(shown.map(ToOwned::to_owned)).collect();
     groups.sort();
     groups.dedup();
     groups

@@ -1,10 +1,12 @@
 //! A record's bytes as text for people. JSON is indented from its own text, so that no number is rounded.
 
+use std::fmt::Write;
+
 use serde::de::IgnoredAny;
 
 use crate::client::Bytes;
 use crate::console::payload::pretty;
-use crate::plain::{plain, plain_bytes};
+use crate::plain::{is_reordering, plain, plain_bytes};
 
 /// The most that is shown of a value, in bytes. Indentation can make a small document large.
 const MOST: usize = 512 * 1024;
@@ -65,9 +67,20 @@ impl Payload {
     }
 }
 
-/// Returns the text of a JSON document to edit: indented, and otherwise as it was written.
+/// Returns the text of a JSON document to edit: indented, with escapes for characters that can't be seen or reorder the text,
+/// and otherwise as it was written.
 pub(crate) fn editable(text: &str) -> String {
-    indented(text).unwrap_or_else(|| text.to_owned())
+    let Some(text) = indented(text) else { return text.to_owned() };
+    let mut editable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if (c.is_control() && c != '\n') || is_reordering(c) {
+            // They are in strings, and all of the basic plane.
+            _ = write!(editable, "\\u{:04x}", u32::from(c));
+        } else {
+            editable.push(c);
+        }
+    }
+    editable
 }
 
 /// Returns a valid JSON document without the space between its tokens. A browser sends a text with other line ends.
@@ -158,8 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_edited_keeps_its_characters() {
-        assert_eq!(editable("{\"a\":\"\u{202e}\"}"), "{\n  \"a\": \"\u{202e}\"\n}");
+    fn what_is_edited_keeps_its_characters_in_sight() {
+        let text = "{\n  \"a\": \"\\u202e\\u009bü\"\n}";
+        assert_eq!(editable("{\"a\":\"\u{202e}\u{9b}ü\"}"), text);
         assert_eq!(editable("{"), "{");
         assert_eq!(compact("{\r\n  \"a b\" : [ 1.10 ,\t2 ]\r\n}"), "{\"a b\":[1.10,2]}");
     }

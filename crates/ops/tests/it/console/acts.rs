@@ -65,6 +65,24 @@ async fn everything_that_matches_is_discarded_only_once_the_number_was_seen() {
     assert_eq!(fake.bodies("POST", "/dead-letters/restore"), [restored]);
 }
 
+#[tokio::test]
+async fn who_forgets_the_reason_is_asked_for_it_and_the_selection_stays() {
+    let fake = Fake::start(known()).await;
+    let serve = Serve::of(&fake).await;
+    let mut operator = serve.operator();
+    let (one, two) = (row(1), row(2));
+    let fields = [("letter", &*one), ("letter", &*two), ("why", " "), ("back", HERE)];
+    let answer = operator.post("/failures/discard", &fields).await;
+    assert_eq!(answer.status, 200);
+    has(&answer.body, &["Discard 2 dead letters of billing?"]);
+    assert!(fake.bodies("POST", "/").is_empty());
+    let mut fields = form(&answer.body, "/failures/discard", "Discard 2");
+    fields.push(("why".into(), "w".into()));
+    let (location, _) = operator.act("/failures/discard", &borrowed(&fields)).await;
+    assert_eq!(location, HERE);
+    assert_eq!(fake.bodies("POST", "/dead-letters/discard")[0]["ids"], json!([id(1), id(2)]));
+}
+
 /// An undo by the filter would restore what somebody had discarded before.
 #[tokio::test]
 async fn there_is_no_undo_that_would_change_other_letters() {
@@ -111,7 +129,6 @@ async fn an_act_that_is_refused_leads_back_and_says_why() {
     let one = row(1);
     for (path, fields, says) in [
         ("/failures/rehearse", vec![], "Nothing is selected."),
-        ("/failures/discard", vec![("letter", &*one)], "Say why"),
         ("/failures/rehearse", vec![("letter", "billing/7/billing")], "has no letter"),
         ("/failures/rehearse", vec![("scope", "all")], "Choose a subscription"),
         ("/failures/rehearse", vec![("letter", &*one), ("from", "soon")], "from: "),
