@@ -6,7 +6,7 @@ mod api;
 mod assets;
 mod failures;
 mod fields;
-#[allow(unreachable_pub)] // what `filter_fn` generates
+#[allow(unreachable_pub, clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps)] // what `filter_fn` makes
 mod filters;
 mod flow;
 mod history;

@@ -57,9 +57,9 @@ async fn show(State(console): State<Console>, session: Session) -> Result<Html<S
 impl Overview {
     fn of(page: Page, polled: &Watched) -> Self {
         let services = polled.services.borrow();
-        let states = services.as_ref().and_then(|it| it.fresh());
-        let is_polled = states.is_some();
-        let states = states.map_or(&[][..], Vec::as_slice);
+        let polled_states = services.as_ref().and_then(|it| it.fresh());
+        let is_polled = polled_states.is_some();
+        let states = polled_states.map_or(&[][..], Vec::as_slice);
         let measured = polled.lag.borrow();
         let measured = measured.as_ref().map(|it| match it.fresh() {
             Some(Ok(lag)) => Ok(lag),
@@ -69,14 +69,14 @@ impl Overview {
         let trends = polled.trends.borrow();
         let groups = measured.iter().flatten().flat_map(|it| &it.groups);
         let ours: Vec<_> = groups.filter(|it| it.service.is_some()).collect();
-        let stats = stat::all(states, measured.as_ref().is_some_and(Result::is_ok), &ours);
+        let figures = stat::all(states, measured.as_ref().is_some_and(Result::is_ok), &ours);
         let alerts: Vec<_> = polled.alerts.borrow().iter().map(AlertRow::of).collect();
-        let verdict = Verdict::of(&stats, alerts.len());
+        let verdict = Verdict::of(&figures, alerts.len());
         Self {
             page,
             is_polled,
             verdict,
-            stats,
+            stats: figures,
             alerts,
             services: states.iter().map(ServiceRow::of).collect(),
             lag: ours.iter().map(|it| LagRow::of(it, &trends)).collect(),
