@@ -6,7 +6,8 @@ mod api;
 mod assets;
 mod failures;
 mod fields;
-#[allow(unreachable_pub, clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps)] // what `filter_fn` makes
+#[allow(unreachable_pub, clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps)]
+// what `filter_fn` makes
 mod filters;
 mod flow;
 mod history;
