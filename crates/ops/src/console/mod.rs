@@ -17,7 +17,9 @@ mod layout;
 mod live;
 mod overview;
 mod page_error;
+mod pages;
 mod payload;
+mod replays;
 mod said;
 mod silent;
 mod spark;
@@ -88,6 +90,7 @@ pub(crate) fn routes(console: &Console) -> Router<Console> {
     Router::new()
         .merge(overview::routes())
         .merge(failures::routes())
+        .merge(replays::routes())
         .merge(flow::routes())
         .merge(lag::routes())
         .merge(jobs::routes())

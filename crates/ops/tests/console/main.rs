@@ -5,6 +5,10 @@
 mod access;
 mod axe;
 mod browser;
+mod failures;
+#[allow(dead_code, unused_imports)] // the commands' tests use the rest
+#[path = "../it/fake/mod.rs"]
+mod fake;
 mod house;
 mod jobs;
 mod live;
