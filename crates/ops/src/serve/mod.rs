@@ -5,9 +5,11 @@ mod exposition;
 mod poller;
 mod router;
 mod service_state;
+mod signals;
 mod watchman;
 
 pub(crate) use arrivals::Arrivals;
+pub(crate) use router::Watched;
 pub(crate) use service_state::{
     DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
 };
@@ -26,8 +28,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::router::Console;
 use crate::alerts::{self, Webhook};
+use crate::console::access::AccessArguments;
+use crate::console::{Access, Console, Live};
 use crate::error::{During, Error, Failure};
 use crate::lag::KafkaArguments;
 use crate::services::{Services, Target};
@@ -51,6 +54,8 @@ pub(crate) struct Arguments {
     /// Where it listens
     #[arg(long, env = "CONSOLE_ADDR", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Where alerts are sent, one POST when each fires and one when it resolves; without it they are logged
     #[arg(long, env = "ALERT_WEBHOOK", default_value = "", hide_env_values = true)]
     #[arg(hide_default_value = true)]
@@ -78,12 +83,15 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let kafka = arguments.kafka.settings().during("find Kafka")?;
     let receiver = alerts::Target::read(&arguments.alert_webhook, &arguments.alert_webhook_secret)
         .during("send alerts")?;
+    let address = arguments.addr;
+    let access = Access::new(&arguments.access, address, &services).during("serve the console")?;
     let format = arguments.log_format.unwrap_or_else(LogFormat::fitting_stdout);
     let tracing = telemetry::init("ops", format).map_err(io::Error::other).during("log")?;
-    let address = arguments.addr;
     let listener = TcpListener::bind(address).await.during(format!("listen on {address}"))?;
     let shutdown = CancellationToken::new();
-    let (console, watching) = start(&services, kafka, receiver, &shutdown);
+    let live = Live::new();
+    let (watched, watching) = start(&services, kafka.clone(), receiver, &live, &shutdown);
+    let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
     serve(listener, console, &shutdown).await.during("serve")?;
     if let Ok(webhook) = watching.await {
@@ -99,8 +107,9 @@ fn start(
     services: &Services,
     kafka: kafka::Settings,
     receiver: Option<alerts::Target>,
+    live: &Live,
     shutdown: &CancellationToken,
-) -> (Console, tokio::task::JoinHandle<Webhook>) {
+) -> (Watched, tokio::task::JoinHandle<Webhook>) {
     let clients = services.all();
     let (to_services, states) = watch::channel(None);
     let (to_lag, lag) = watch::channel(None);
@@ -110,7 +119,9 @@ fn start(
     let webhook = Webhook::start(receiver, shutdown.clone());
     let watching =
         watchman::evaluate(states.clone(), lag.clone(), to_alerts, webhook, shutdown.clone());
-    (Console { services: states, lag, alerts }, tokio::spawn(watching))
+    let watched = Watched { services: states, lag, alerts };
+    tokio::spawn(signals::send(watched.clone(), live.clone()));
+    (watched, tokio::spawn(watching))
 }
 
 async fn serve(
