@@ -13,9 +13,8 @@ mod wrap;
 
 pub(crate) use collapse::{Shown, collapse, summary};
 pub(crate) use color::Tone;
-pub(crate) use details::details;
 pub(crate) use head::{notes, state};
-pub(crate) use headline::{Place, headline, outcome};
+pub(crate) use headline::{Place, headline};
 pub(crate) use lines::{Row, tone};
 pub(crate) use units::{duration, number, time};
 

@@ -103,9 +103,13 @@ impl Services {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.orderflow(&[&["flow"], arguments].concat())
+    }
+
+    pub(crate) fn orderflow(&self, arguments: &[&str]) -> Command {
         let named = self.0.iter().map(|it| format!("{}=http://{}", it.known().service, it.address));
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
-        command.arg("flow").args(arguments);
+        command.args(arguments);
         command.env("ORDERFLOW_SERVICES", named.collect::<Vec<_>>().join(","));
         // Nobody listens there.
         command.env("KAFKA_BROKERS", "127.0.0.1:1").stdin(Stdio::null());

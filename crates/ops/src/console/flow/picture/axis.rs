@@ -1,11 +1,15 @@
 //! The axis of time: to scale where something happens, with a break where long nothing does.
 
+use super::text::width;
+use super::units::precise;
 use crate::flow::At;
+use crate::show_flow::duration;
 
-/// The width of a break, of the room before and after what happens, and of the shortest piece.
-pub(super) const BREAK: f64 = 62.0;
-const PAD: f64 = 10.0;
-const SHORTEST: f64 = 84.0;
+/// The room before and after what happens, and around a text.
+const PAD: f64 = 9.0;
+const BESIDE: f64 = 7.0;
+/// The width of a piece in which several things happen, besides what it gets by their number.
+const SHORTEST: f64 = 96.0;
 /// The least that is left to a gap, on the average of a piece, before longer gaps are cut out of it.
 const LEGIBLE: f64 = 18.0;
 /// How many times as long as the next shorter gap one must be.
@@ -14,6 +18,8 @@ const JUMP: i64 = 3;
 const PIECES: usize = 9;
 /// The least distance of two ticks.
 const TICK: f64 = 64.0;
+/// The longest wait that is drawn to scale if it is one of few, in microseconds.
+const SHORT: i64 = 1_000_000;
 
 /// An axis of time.
 pub(super) struct Axis {
@@ -27,6 +33,26 @@ struct Piece {
     to: At,
     x0: f64,
     x1: f64,
+    /// The width of the break after it.
+    after: f64,
+}
+
+/// A piece before it has a place.
+struct Span {
+    from: At,
+    to: At,
+    /// What it gets of the room that is left.
+    weight: f64,
+    least: f64,
+    after: f64,
+}
+
+impl Span {
+    fn new(times: &[At]) -> Option<Self> {
+        let (from, to) = (*times.first()?, *times.last()?);
+        let weight = to_f64(times.len() as u64 - 1).sqrt();
+        Some(Self { from, to, weight, least: 0.0, after: 0.0 })
+    }
 }
 
 /// A stretch of time in which nothing happens.
@@ -69,22 +95,31 @@ impl Axis {
     }
 
     fn of(pieces: &[&[At]], x0: f64, x1: f64) -> Self {
-        let weight = |piece: &&[At]| to_f64(piece.len() as u64).sqrt() - 0.7;
-        let breaks = to_f64(pieces.len().saturating_sub(1) as u64) * BREAK;
-        let shortest = to_f64(pieces.len() as u64) * SHORTEST;
-        let room = (x1 - x0 - breaks - shortest).max(0.0);
-        let total: f64 = pieces.iter().map(weight).sum();
-        let mut x = x0;
-        let mut laid = Vec::new();
-        for piece in pieces {
-            let (Some(from), Some(to)) = (piece.first(), piece.last()) else { continue };
-            let width = SHORTEST + room * weight(piece) / total;
+        let mut spans: Vec<_> = pieces.iter().filter_map(|it| Span::new(it)).collect();
+        let start = spans.first().map(|it| it.from);
+        for at in 0..spans.len() {
+            let since = start.map_or(0, |start| spans[at].from.since(start));
+            let text = width(&precise(since, 1_000)) + BESIDE;
+            // The present has a short name, and nothing comes after it.
+            let is_last = at + 1 == spans.len() && at > 0;
+            let single = if is_last { PAD * 2.0 } else { PAD + text };
+            spans[at].least = if spans[at].from == spans[at].to { single } else { SHORTEST.max(text) };
+            if let Some(next) = spans.get(at + 1) {
+                spans[at].after = width(&duration(next.from.since(spans[at].to))) + BESIDE * 2.0;
+            }
+        }
+        let used: f64 = spans.iter().map(|it| it.least + it.after).sum();
+        let room = (x1 - x0 - used).max(0.0);
+        let total: f64 = spans.iter().map(|it| it.weight).sum();
+        let (mut x, mut laid) = (x0, Vec::new());
+        for Span { from, to, weight, least, after } in spans {
+            let width = least + if total > 0.0 { room * weight / total } else { 0.0 };
             // A single moment stands at the beginning of its piece.
             let end = if from == to { x + PAD } else { x + width - PAD };
-            laid.push(Piece { from: *from, to: *to, x0: x + PAD, x1: end });
-            x += width + BREAK;
+            laid.push(Piece { from, to, x0: x + PAD, x1: end, after });
+            x += width + after;
         }
-        Self { pieces: laid, x1: (x - BREAK).max(x1) }
+        Self { pieces: laid, x1: x.max(x1) }
     }
 
     /// Returns where a time is. Times before the first and after the last are drawn at the edge.
@@ -103,7 +138,7 @@ impl Axis {
     pub(super) fn breaks(&self) -> Vec<Break> {
         let pairs = self.pieces.iter().zip(self.pieces.iter().skip(1));
         let of_pair = |(one, next): (&Piece, &Piece)| Break {
-            x0: next.x0 - PAD - BREAK,
+            x0: next.x0 - PAD - one.after,
             x1: next.x0 - PAD,
             micros: next.from.since(one.to),
         };
@@ -126,7 +161,10 @@ impl Piece {
             Tick { x, micros, begins_piece: number == 0, unit: step }
         };
         let steps = self.to.since(self.from) / step;
-        (0..=steps).map(tick).collect()
+        let mut ticks: Vec<_> = (0..=steps).map(tick).collect();
+        // The text of the break begins there.
+        ticks.retain(|it| it.begins_piece || it.x + TICK / 3.0 <= self.x1 + PAD);
+        ticks
     }
 
     /// Returns the time between two ticks: 1, 2 or 5 of a decimal unit.
@@ -148,7 +186,7 @@ impl Piece {
 }
 
 /// Cuts the longest gaps out of a piece if what is between the others would not be legible. Returns one piece if nothing is cut.
-fn cut<'a>(times: &'a [At], busy: &[(At, At)], width: f64) -> Vec<&'a [At]> {
+fn cut<'a>(times: &'a [At], busy: &[(At, At)], room: f64) -> Vec<&'a [At]> {
     let mut gaps: Vec<i64> = times.windows(2).map(|it| weight(it[0], it[1], busy)).collect();
     gaps.sort_unstable();
     let all: f64 = gaps.iter().map(|it| to_f64(it.unsigned_abs())).sum();
@@ -156,8 +194,9 @@ fn cut<'a>(times: &'a [At], busy: &[(At, At)], width: f64) -> Vec<&'a [At]> {
     let mut shortest = None;
     for (at, pair) in gaps.windows(2).enumerate() {
         before += to_f64(pair[0].unsigned_abs());
-        let needed = (to_f64(at as u64 + 1) * LEGIBLE).min(width / 2.0);
-        if before / all * width < needed && pair[1] / JUMP >= pair[0] {
+        let needed = (to_f64(at as u64 + 1) * LEGIBLE).min(room / 2.0);
+        let is_worth_it = at >= 2 || pair[1] > SHORT;
+        if is_worth_it && before / all * room < needed && pair[1] / JUMP >= pair[0] {
             shortest = Some(pair[1]);
         }
     }

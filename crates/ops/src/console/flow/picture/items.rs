@@ -207,8 +207,11 @@ impl Item {
         self.stretches.iter().any(|it| it.to.is_none())
     }
 
-    pub(super) fn start(&self) -> Option<At> {
-        self.times().min()
+    /// Returns when something first happened: not when it began to wait.
+    pub(super) fn happened(&self) -> Option<At> {
+        let stretches = self.stretches.iter();
+        let stretches = stretches.filter(|it| matches!(it.kind, Kind::Ran | Kind::Held));
+        stretches.map(|it| it.from).chain(self.marks.iter().map(|it| it.at)).min()
     }
 }
 
@@ -272,6 +275,9 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
         let goes_on = since.map(|from| Stretch { kind: Kind::Waited, from, to: None });
         shape.stretches.extend(goes_on);
         if delivery.steps.is_empty() {
+            let waited = published.zip(row.since);
+            let waited = waited.map(|(from, to)| Stretch { kind: Kind::Waited, from, to: Some(to) });
+            shape.stretches.extend(waited);
             shape.marks.extend(row.since.map(|at| Mark { sign: Sign::Failure, at }));
         }
     } else if shape.stretches.is_empty() {

@@ -44,7 +44,6 @@ pub(super) struct Bar {
     pub(super) kind: Kind,
     pub(super) x0: f64,
     pub(super) x1: f64,
-    pub(super) goes_on: bool,
 }
 
 impl Place {
@@ -60,13 +59,22 @@ impl Place {
 /// Lays out items.
 pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
     let mut places: Vec<_> = items.iter().map(|it| place(it, axis, now)).collect();
-    let mut by_lane: BTreeMap<(usize, &items::Lane), Vec<usize>> = BTreeMap::new();
+    let mut by_lane: BTreeMap<&items::Lane, Vec<usize>> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {
-        by_lane.entry((order(items, &item.lane), &item.lane)).or_default().push(at);
+        by_lane.entry(&item.lane).or_default().push(at);
     }
+    let mut by_lane: Vec<_> = by_lane.into_iter().collect();
+    by_lane.sort_by_key(|(lane, members)| {
+        let happened = members.iter().filter_map(|at| items[*at].happened()).min();
+        (band(lane), happened.is_none(), happened)
+    });
     let (mut lanes, mut y) = (Vec::new(), AXIS);
-    for ((_, lane), mut members) in by_lane {
-        members.sort_by(|one, other| places[*one].x0.total_cmp(&places[*other].x0));
+    for (lane, mut members) in by_lane {
+        // What is counted stands below what is shown.
+        members.sort_by(|one, other| {
+            let counted = (items[*one].step.is_none()).cmp(&items[*other].step.is_none());
+            counted.then(places[*one].x0.total_cmp(&places[*other].x0))
+        });
         let mut rows: Vec<f64> = Vec::new();
         for at in members {
             let place = &mut places[at];
@@ -85,9 +93,9 @@ pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
     Laid { lanes, places }
 }
 
-/// Returns a number by which lanes of one kind stand in the order in which something first happened there.
-fn order(items: &[Item], lane: &items::Lane) -> usize {
-    let band = match lane {
+/// Returns the place of a kind of lanes. Those of one kind stand in the order in which something first happened there.
+fn band(lane: &items::Lane) -> u8 {
+    match lane {
         items::Lane::Service(_) => 0,
         items::Lane::Outbox => 1,
         items::Lane::Kafka => 2,
@@ -96,18 +104,14 @@ fn order(items: &[Item], lane: &items::Lane) -> usize {
         items::Lane::Letters => 5,
         items::Lane::Replays => 6,
         items::Lane::Other => 7,
-    };
-    let there = items.iter().filter(|it| it.lane == *lane);
-    let first = there.filter_map(Item::start).min();
-    let earlier = items.iter().filter(|it| it.start() < first).count();
-    band * (items.len() + 1) + earlier
+    }
 }
 
 fn place(item: &Item, axis: &Axis, now: At) -> Place {
     let mut bars: Vec<_> = item.stretches.iter().map(|it| {
         let (x0, x1) = (axis.x(it.from), axis.x(it.to.unwrap_or(now).max(it.from)));
         let least = if it.kind == Kind::Waited { 1.0 } else { LEAST };
-        Bar { kind: it.kind, x0, x1: x1.max(x0 + least), goes_on: it.to.is_none() }
+        Bar { kind: it.kind, x0, x1: x1.max(x0 + least) }
     }).collect();
     // What ran covers what waited.
     bars.sort_by_key(|it| it.kind != Kind::Waited);

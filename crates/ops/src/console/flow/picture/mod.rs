@@ -93,8 +93,6 @@ struct Bar {
     y: f64,
     width: f64,
     height: f64,
-    /// Whether it ends in an arrow: it goes on.
-    goes_on: bool,
 }
 
 struct Sketch {
@@ -115,6 +113,7 @@ impl Picture {
         let items = items(flow, collapses);
         let goes_on = items.iter().any(Item::goes_on);
         let axis = axis(&items, goes_on.then_some(now));
+        let present = goes_on.then(|| axis.x(now));
         let laid = lay(&items, &axis, now);
         let lanes = rows(&laid);
         let height = lanes.last().map_or(AXIS, |it| it.y + it.height);
@@ -124,9 +123,9 @@ impl Picture {
             description: description(flow, &items),
             width: axis.x1 + 8.0,
             height: height + 1.0,
-            ticks: ticks(&axis),
+            ticks: ticks(&axis, present),
             breaks: breaks(&axis, height),
-            now: goes_on.then(|| axis.x(now)),
+            now: present,
             arrows: arrows(&items, &laid),
             steps: steps.collect(),
             lanes,
@@ -193,13 +192,15 @@ fn named(lane: &Lane) -> (String, &'static str) {
     (name, kind)
 }
 
-fn ticks(axis: &Axis) -> Vec<Tick> {
-    let tick = |it: axis::Tick| Tick {
-        x: it.x,
-        text: if it.begins_piece { units::precise(it.micros, it.unit) } else { format!("+{}", units::precise(it.micros, it.unit)) },
-        class: if it.begins_piece { "begins" } else { "tick" },
+/// Returns the ticks, but for those where the present is written.
+fn ticks(axis: &Axis, present: Option<f64>) -> Vec<Tick> {
+    let tick = |it: axis::Tick| {
+        let text = units::precise(it.micros, it.unit);
+        let (text, class) = if it.begins_piece { (text, "begins") } else { (format!("+{text}"), "tick") };
+        Tick { x: it.x, text, class }
     };
-    axis.ticks().into_iter().map(tick).collect()
+    let ticks = axis.ticks().into_iter();
+    ticks.filter(|it| present.is_none_or(|x| (x - it.x).abs() > 40.0)).map(tick).collect()
 }
 
 fn breaks(axis: &Axis, height: f64) -> Vec<Gap> {
@@ -256,7 +257,7 @@ fn bar(bar: &lanes::Bar, middle: f64) -> Bar {
         Kind::Held => ("held", 14.0),
         Kind::Missing => ("missing", 16.0),
     };
-    Bar { class, x: bar.x0, y: middle - height / 2.0, width: bar.x1 - bar.x0, height, goes_on: bar.goes_on }
+    Bar { class, x: bar.x0, y: middle - height / 2.0, width: bar.x1 - bar.x0, height }
 }
 
 fn sketch(sign: Sign, x: f64, y: f64) -> Sketch {

@@ -1,0 +1,120 @@
+//! What is not well or not done in a flow, with the page where something can be done about it.
+
+use super::address::escaped;
+use crate::flow::{Finding, Flow};
+use crate::plain::{count, plain};
+use crate::show_flow::number;
+
+/// How many findings are named; the picture and the text have all.
+const NAMED: usize = 8;
+
+/// A sentence about something that is not well or not done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Advice {
+    pub(super) is_failure: bool,
+    pub(super) sentence: String,
+    pub(super) link: Option<Link>,
+}
+
+/// Where something can be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) path: String,
+    pub(super) title: &'static str,
+}
+
+/// Returns a sentence for each finding, failures first, and how many more there are.
+pub(super) fn advice(flow: &Flow) -> (Vec<Advice>, usize) {
+    let mut all: Vec<Advice> = Vec::new();
+    for finding in flow.findings() {
+        let (sentence, link) = of_finding(&finding);
+        if !all.iter().any(|it| it.sentence == sentence && it.link == link) {
+            all.push(Advice { is_failure: finding.is_failure(), sentence, link });
+        }
+    }
+    all.sort_by_key(|it| !it.is_failure);
+    let more = all.len().saturating_sub(NAMED);
+    all.truncate(NAMED);
+    (all, more)
+}
+
+fn of_finding(finding: &Finding) -> (String, Option<Link>) {
+    let link = |path: String, title| Some(Link { path, title });
+    match finding {
+        // The notes say it.
+        Finding::Unreachable { service, .. } => (
+            format!("{} can't be reached: what it has is missing here.", plain(service)),
+            link("/".into(), "See the services"),
+        ),
+        Finding::Unavailable { service, why } => {
+            (format!("{} could not read its {}.", plain(service), plain(why)), None)
+        }
+        Finding::DeadLetter { service, group, letter_id, status } => {
+            let says = if status == "replaying" { "replays a dead letter" } else { "has a dead letter" };
+            let path = format!("/failures/letters/{}/{}", escaped(service), escaped(letter_id));
+            (format!("{} {says}.", plain(group)), link(path, "Rehearse and replay it"))
+        }
+        Finding::FailedJob { job_kind, .. } => {
+            (format!("A job failed: {}.", plain(job_kind)), link("/jobs".into(), "Retry or discard it"))
+        }
+        Finding::FailedStep { service, what } => {
+            (format!("{}: {} failed, and nothing has made up for it.", plain(service), plain(what)), None)
+        }
+        Finding::Passed { group, event_type, .. } => (
+            format!(
+                "{} has passed {} without a record of it. Has it consumed this type all the time?",
+                plain(group),
+                plain(event_type)
+            ),
+            link(format!("/lag?group={}", escaped(group)), "See the subscription"),
+        ),
+        Finding::Expected { group, event_type, behind, .. } => {
+            let behind = behind.map(|it| match it {
+                0 => "; it is the next message".to_owned(),
+                1 => "; 1 message comes first".to_owned(),
+                it => format!("; {} messages come first", number(it)),
+            });
+            let says = format!("{} has not seen {} yet", plain(group), plain(event_type));
+            let path = format!("/lag?group={}", escaped(group));
+            (format!("{says}{}.", behind.unwrap_or_default()), link(path, "See its lag"))
+        }
+        Finding::Unpublished { service, event_type } => {
+            (format!("{} waits in the outbox of {}.", plain(event_type), plain(service)), link("/".into(), "See the outbox"))
+        }
+        Finding::Retrying { group, failures, .. } => {
+            (format!("{} retries after {}.", plain(group), count(*failures, "failed attempt", "failed attempts")), None)
+        }
+        Finding::Job { job_kind, .. } => {
+            (format!("A job is not done: {}.", plain(job_kind)), link("/jobs".into(), "See the jobs"))
+        }
+        Finding::Replay { service, replay_id, status } => {
+            let path = format!("/replays/{}/{}", escaped(service), escaped(replay_id));
+            (format!("A replay is {}.", plain(status)), link(path, "Watch it"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stories::{failed, waiting, well};
+    use super::*;
+
+    #[test]
+    fn what_can_be_done_has_a_link() {
+        let (all, more) = advice(&failed());
+        assert_eq!((all.len(), more), (1, 0));
+        assert_eq!(all[0].sentence, "billing has a dead letter.");
+        let path = &all[0].link.as_ref().unwrap().path;
+        assert!(path.starts_with("/failures/letters/billing/01a20a9a"), "{path}");
+        let (all, _) = advice(&waiting());
+        let sentences: Vec<_> = all.iter().map(|it| it.sentence.as_str()).collect();
+        assert_eq!(
+            sentences,
+            [
+                "analytics has not seen order.completed yet; 1,204 messages come first.",
+                "notification retries after 2 failed attempts."
+            ]
+        );
+        assert_eq!(advice(&well()).0, []);
+    }
+}
