@@ -28,7 +28,10 @@ impl Node {
 
     /// Returns a short form of the key for addresses: a key can hold anything that somebody published.
     pub(crate) fn short_key(&self) -> String {
-        let hash = self.key().bytes().fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        let hash = self
+            .key()
+            .bytes()
+            .fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
         format!("{hash:016x}")
     }
 }

@@ -27,7 +27,9 @@ impl Answered {
     }
 
     pub(crate) fn subscribed(mut self, group: &str, event_type: &str, state: &str) -> Self {
-        self.subscriptions.push(json!({ "group": group, "state": state, "event_types": [event_type], "paused": null }));
+        self.subscriptions.push(
+            json!({ "group": group, "state": state, "event_types": [event_type], "paused": null }),
+        );
         self
     }
 
@@ -36,8 +38,10 @@ impl Answered {
             "now": "2026-11-26T01:30:00Z", "correlation_ids": ["c-1"], "steps": self.steps, "open": self.open,
         });
         let part = serde_json::from_value(part).unwrap();
-        let subscriptions = self.subscriptions.into_iter().map(|it| serde_json::from_value(it).unwrap());
-        let client = Client::new(self.service.clone(), "http://nowhere".parse().unwrap(), Token::default());
+        let subscriptions =
+            self.subscriptions.into_iter().map(|it| serde_json::from_value(it).unwrap());
+        let client =
+            Client::new(self.service.clone(), "http://nowhere".parse().unwrap(), Token::default());
         Asked::answered(client, part, subscriptions.collect(), Clock::default())
     }
 }

@@ -50,16 +50,19 @@ fn of_finding(finding: &Finding) -> (String, Option<Link>) {
             (format!("{} could not read its {}.", plain(service), plain(why)), None)
         }
         Finding::DeadLetter { service, group, letter_id, status } => {
-            let says = if status == "replaying" { "replays a dead letter" } else { "has a dead letter" };
+            let says =
+                if status == "replaying" { "replays a dead letter" } else { "has a dead letter" };
             let path = format!("/failures/letters/{}/{}", escaped(service), escaped(letter_id));
             (format!("{} {says}.", plain(group)), link(path, "Rehearse and replay it"))
         }
-        Finding::FailedJob { job_kind, .. } => {
-            (format!("A job failed: {}.", plain(job_kind)), link("/jobs".into(), "Retry or discard it"))
-        }
-        Finding::FailedStep { service, what } => {
-            (format!("{}: {} failed, and nothing has made up for it.", plain(service), plain(what)), None)
-        }
+        Finding::FailedJob { job_kind, .. } => (
+            format!("A job failed: {}.", plain(job_kind)),
+            link("/jobs".into(), "Retry or discard it"),
+        ),
+        Finding::FailedStep { service, what } => (
+            format!("{}: {} failed, and nothing has made up for it.", plain(service), plain(what)),
+            None,
+        ),
         Finding::Passed { group, event_type, .. } => (
             format!(
                 "{} has passed {} without a record of it. Has it consumed this type all the time?",
@@ -78,15 +81,22 @@ fn of_finding(finding: &Finding) -> (String, Option<Link>) {
             let path = format!("/lag?group={}", escaped(group));
             (format!("{says}{}.", behind.unwrap_or_default()), link(path, "See its lag"))
         }
-        Finding::Unpublished { service, event_type } => {
-            (format!("{} waits in the outbox of {}.", plain(event_type), plain(service)), link("/".into(), "See the outbox"))
-        }
-        Finding::Retrying { group, failures, .. } => {
-            (format!("{} retries after {}.", plain(group), count(*failures, "failed attempt", "failed attempts")), None)
-        }
-        Finding::Job { job_kind, .. } => {
-            (format!("A job is not done: {}.", plain(job_kind)), link("/jobs".into(), "See the jobs"))
-        }
+        Finding::Unpublished { service, event_type } => (
+            format!("{} waits in the outbox of {}.", plain(event_type), plain(service)),
+            link("/".into(), "See the outbox"),
+        ),
+        Finding::Retrying { group, failures, .. } => (
+            format!(
+                "{} retries after {}.",
+                plain(group),
+                count(*failures, "failed attempt", "failed attempts")
+            ),
+            None,
+        ),
+        Finding::Job { job_kind, .. } => (
+            format!("A job is not done: {}.", plain(job_kind)),
+            link("/jobs".into(), "See the jobs"),
+        ),
         Finding::Replay { service, replay_id, status } => {
             let path = format!("/replays/{}/{}", escaped(service), escaped(replay_id));
             (format!("A replay is {}.", plain(status)), link(path, "Watch it"))
@@ -111,8 +121,8 @@ mod tests {
         assert_eq!(
             sentences,
             [
-                "analytics has not seen order.completed yet; 1,204 messages come first.",
-                "notification retries after 2 failed attempts."
+                "notification retries after 2 failed attempts.",
+                "analytics has not seen order.completed yet; 1,204 messages come first."
             ]
         );
         assert_eq!(advice(&well()).0, []);

@@ -64,7 +64,7 @@ impl Details {
 /// Returns the class of a tone.
 pub(super) fn class(tone: Tone) -> &'static str {
     match tone {
-        Tone::Plain => "good",
+        Tone::Plain => "",
         Tone::Waiting => "warn",
         Tone::Failed => "bad",
     }
@@ -95,7 +95,8 @@ impl Facts<'_> {
         self.add("service", node.service.as_ref(), None);
         let since = node.start.zip(flow.start()).map(|(at, start)| duration(at.since(start)));
         let started = node.start.map(time);
-        let started = started.map(|it| since.map_or_else(|| it.clone(), |since| format!("{it} (+{since})")));
+        let started =
+            started.map(|it| since.map_or_else(|| it.clone(), |since| format!("{it} (+{since})")));
         self.add("started", started, None);
         let took = node.start.zip(node.end).map(|(start, end)| duration(end.since(start)));
         self.add("took", took, None);
@@ -106,9 +107,21 @@ impl Facts<'_> {
             }
         }
         if let What::Delivery(delivery) = &node.what {
-            self.add("group", Some(&delivery.group), Some(format!("/lag?group={}", escaped(&delivery.group))));
-            self.add("subscription", delivery.expected.as_ref().and_then(|it| it.state.as_ref()), None);
-            self.add("inbox", delivery.received.map(|it| format!("recorded as processed, {}", time(it))), None);
+            self.add(
+                "group",
+                Some(&delivery.group),
+                Some(format!("/lag?group={}", escaped(&delivery.group))),
+            );
+            self.add(
+                "subscription",
+                delivery.expected.as_ref().and_then(|it| it.state.as_ref()),
+                None,
+            );
+            self.add(
+                "inbox",
+                delivery.received.map(|it| format!("recorded as processed, {}", time(it))),
+                None,
+            );
         }
     }
 
@@ -129,7 +142,11 @@ impl Facts<'_> {
             self.add("place", place, None);
             self.add("event", step.event_id.as_ref(), step.event_id.as_deref().map(of_id));
             self.add("subject", step.subject.as_ref(), step.subject.as_deref().map(of_id));
-            self.add("correlation", step.correlation_id.as_ref(), None);
+            self.add(
+                "correlation",
+                step.correlation_id.as_ref(),
+                step.correlation_id.as_deref().map(of_id),
+            );
             let trace = step.trace_id.as_deref();
             self.add("trace", trace, trace.and_then(|it| console.trace(it)));
             self.add("job", step.job_id.as_ref(), None);
@@ -150,18 +167,24 @@ impl Facts<'_> {
         self.add("event", open.event_id.as_ref(), open.event_id.as_deref().map(of_id));
         self.letter(open.letter_id.as_ref());
         self.replay(open.replay_id.as_ref());
-        self.add("job", open.job_id.as_ref(), Some("/jobs".into()).filter(|_| open.job_id.is_some()));
+        self.add(
+            "job",
+            open.job_id.as_ref(),
+            Some("/jobs".into()).filter(|_| open.job_id.is_some()),
+        );
     }
 
     fn letter(&mut self, id: Option<&String>) {
         let link = self.node.service.as_ref().zip(id);
-        let link = link.map(|(service, id)| format!("/failures/letters/{}/{}", escaped(service), escaped(id)));
+        let link = link
+            .map(|(service, id)| format!("/failures/letters/{}/{}", escaped(service), escaped(id)));
         self.add("dead letter", id, link);
     }
 
     fn replay(&mut self, id: Option<&String>) {
         let link = self.node.service.as_ref().zip(id);
-        let link = link.map(|(service, id)| format!("/replays/{}/{}", escaped(service), escaped(id)));
+        let link =
+            link.map(|(service, id)| format!("/replays/{}/{}", escaped(service), escaped(id)));
         self.add("replay", id, link);
     }
 }
@@ -170,24 +193,35 @@ impl Facts<'_> {
 fn attempts(node: &Node) -> Vec<Attempt> {
     let steps = node.what.steps();
     let inside = steps.iter().flat_map(|it| {
-        it.step.attempts.iter().map(|it| (it.attempt, it.at.as_deref().and_then(At::parse), it.error.clone()))
+        it.step
+            .attempts
+            .iter()
+            .map(|it| (it.attempt, it.at.as_deref().and_then(At::parse), it.error.clone()))
     });
     let runs = steps.iter().filter(|_| matches!(node.what, What::Job(_)));
     let runs = runs.filter(|it| it.step.error.is_some());
-    let runs = runs.map(|it| (it.step.attempt, it.period.map(|it| it.start), it.step.error.clone()));
+    let runs =
+        runs.map(|it| (it.step.attempt, it.period.map(|it| it.start), it.step.error.clone()));
     let all: Vec<_> = inside.chain(runs).collect();
     let first = all.iter().filter_map(|it| it.1).min();
-    let attempt = |(at, (number, moment, error)): (usize, (Option<u32>, Option<At>, Option<String>))| Attempt {
-        number: number.map_or_else(|| (at + 1).to_string(), |it| it.to_string()),
-        after: moment.zip(first).map(|(at, first)| format!("+{}", duration(at.since(first)))).unwrap_or_default(),
-        error: plain(&error.unwrap_or_default()),
-    };
+    let attempt =
+        |(at, (number, moment, error)): (usize, (Option<u32>, Option<At>, Option<String>))| {
+            Attempt {
+                number: number.map_or_else(|| (at + 1).to_string(), |it| it.to_string()),
+                after: moment
+                    .zip(first)
+                    .map(|(at, first)| format!("+{}", duration(at.since(first))))
+                    .unwrap_or_default(),
+                error: plain(&error.unwrap_or_default()),
+            }
+        };
     all.into_iter().enumerate().map(attempt).collect()
 }
 
 /// Returns the errors that no attempt has told.
 fn errors(steps: &[&Recorded], rows: &[&Held]) -> Vec<String> {
-    let of_steps = steps.iter().filter(|it| it.step.attempts.is_empty() && it.step.job_id.is_none());
+    let of_steps =
+        steps.iter().filter(|it| it.step.attempts.is_empty() && it.step.job_id.is_none());
     let of_steps = of_steps.filter_map(|it| it.step.error.as_ref());
     let of_rows = rows.iter().flat_map(|it| it.open.error.iter().chain(&it.open.reason));
     let mut errors: Vec<_> = of_steps.chain(of_rows).map(|it| plain(it)).collect();

@@ -69,7 +69,11 @@ pub(super) struct Row {
 }
 
 impl Shown {
-    pub(super) fn new(flow: &Flow, address: &Address, console: &Console) -> Result<Self, PageError> {
+    pub(super) fn new(
+        flow: &Flow,
+        address: &Address,
+        console: &Console,
+    ) -> Result<Self, PageError> {
         // If all services agree on another time than this machine, it is the time of the flow.
         let now = At::now().plus(flow.our_clock_is_behind.unwrap_or_default());
         let (text, tone) = state(flow);
@@ -86,7 +90,7 @@ impl Shown {
             is_empty: flow.is_empty(),
             is_reachable: flow.services.iter().all(|it| it.unreachable.is_none()),
             state: text,
-            state_class: class(tone),
+            state_class: if tone == Tone::Plain { "good" } else { class(tone) },
             ids: vec![
                 ("flow", ids(&flow.correlation_ids)),
                 ("subject", ids(&flow.subjects)),

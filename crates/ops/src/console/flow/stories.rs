@@ -41,7 +41,12 @@ const INVOICED: (&str, &str) = ("e-2", "invoice.issued");
 fn order() -> Answered {
     let mut steps = vec![
         step("request", 0, 5_600, json!({ "name": "POST /orders", "status": 201 })),
-        step("deferred", 6_400, 2_300, json!({ "name": "deferred acknowledge", "task": "acknowledge" })),
+        step(
+            "deferred",
+            6_400,
+            2_300,
+            json!({ "name": "deferred acknowledge", "task": "acknowledge" }),
+        ),
     ];
     steps.extend(published(4_800, COMPLETED.0, COMPLETED.1, (0, 1234)));
     service("order", steps)
@@ -54,7 +59,8 @@ fn billing_steps(us: i64) -> Vec<Value> {
 }
 
 fn notification(us: i64) -> Answered {
-    let run = json!({ "job_id": 42, "job_kind": "send-email", "attempt": 1, "outcome": "succeeded" });
+    let run =
+        json!({ "job_id": 42, "job_kind": "send-email", "attempt": 1, "outcome": "succeeded" });
     let steps = vec![
         processed(us, 2_600, INVOICED, "notification", "processed"),
         step("job", us + 3_900, 18_200, run),
@@ -69,16 +75,15 @@ fn analytics() -> Answered {
 
 /// Everything went well.
 pub(super) fn well() -> Flow {
-    let billing = service("billing", billing_steps(8_700)).subscribed("billing", COMPLETED.1, "running");
+    let billing =
+        service("billing", billing_steps(8_700)).subscribed("billing", COMPLETED.1, "running");
     flow(vec![order(), billing, notification(15_300), analytics()], &Lag::Behind(0))
 }
 
 fn failed_step() -> Value {
     let mut failed = processed(8_700, 1_820_000, COMPLETED, "billing", "dead-lettered");
     let attempts = [0, 103_000, 512_000, 1_800_000].iter().zip(1..);
-    let attempt = |(us, number): (&i64, i32)| {
-        json!({ "attempt": number, "at": at(0).plus(8_700 + us).to_rfc3339(), "error": ERROR })
-    };
+    let attempt = |(us, number): (&i64, i32)| json!({ "attempt": number, "at": at(0).plus(8_700 + us).to_rfc3339(), "error": ERROR });
     failed["attempts"] = attempts.map(attempt).collect();
     failed["error"] = json!(ERROR);
     failed
@@ -94,7 +99,8 @@ fn letter(status: &str) -> Value {
 
 /// Billing failed, and its dead letter waits for somebody.
 pub(super) fn failed() -> Flow {
-    let billing = service("billing", vec![failed_step()]).subscribed("billing", COMPLETED.1, "running");
+    let billing =
+        service("billing", vec![failed_step()]).subscribed("billing", COMPLETED.1, "running");
     flow(vec![order(), billing.open(vec![letter("dead")]), analytics()], &Lag::Behind(0))
 }
 
@@ -106,8 +112,10 @@ pub(super) fn replayed() -> Flow {
             "by": "ada", "why": why, "since": at(ms).to_rfc3339(), "letter_id": LETTER, "outcome": "processed",
         })
     };
-    let rehearsal = row("01a20a9b-7779-774a-8232-000000000008", 60_000, true, "is the table there?");
-    let replay = row("01a20a9c-7779-774a-8232-000000000009", 90_000, false, "the table is there again");
+    let rehearsal =
+        row("01a20a9b-7779-774a-8232-000000000008", 60_000, true, "is the table there?");
+    let replay =
+        row("01a20a9c-7779-774a-8232-000000000009", 90_000, false, "the table is there again");
     let mut steps = vec![failed_step()];
     let mut again = processed(90_050_000, 8_000, COMPLETED, "billing", "processed");
     (again["kind"], again["letter_id"]) = (json!("replay"), json!(LETTER));
@@ -121,27 +129,32 @@ pub(super) fn replayed() -> Flow {
 
 /// Analytics has a lag, and notification attempts again.
 pub(super) fn waiting() -> Flow {
-    let billing = service("billing", billing_steps(8_700)).subscribed("billing", COMPLETED.1, "running");
+    let billing =
+        service("billing", billing_steps(8_700)).subscribed("billing", COMPLETED.1, "running");
     let parked = json!({
         "kind": "parked", "group": "notification", "topic": "invoice.issued", "partition": 0, "offset": 3,
         "event_id": "e-2", "event_type": "invoice.issued", "failures": 2, "since": at(21).to_rfc3339(),
         "error": "SQLSTATE 40001: could not serialize access",
     });
-    let notification = service("notification", Vec::new()).subscribed("notification", INVOICED.1, "running");
-    let analytics = service("analytics", Vec::new()).subscribed("analytics", COMPLETED.1, "running");
+    let notification =
+        service("notification", Vec::new()).subscribed("notification", INVOICED.1, "running");
+    let analytics =
+        service("analytics", Vec::new()).subscribed("analytics", COMPLETED.1, "running");
     flow(vec![order(), billing, notification.open(vec![parked]), analytics], &Lag::Behind(1204))
 }
 
 /// One request that published so many orders, each of which was invoiced.
 pub(super) fn many(orders: i64) -> Flow {
-    let mut order = vec![step("request", 0, 9_000, json!({ "name": "POST /orders/import", "status": 202 }))];
+    let mut order =
+        vec![step("request", 0, 9_000, json!({ "name": "POST /orders/import", "status": 202 }))];
     let (mut billing, mut jobs) = (Vec::new(), Vec::new());
     for number in 0..orders {
         let us = 8_000 + number * 400;
         let event = format!("e-{number}");
         order.extend(published(us, &event, COMPLETED.1, (0, number)));
         billing.push(processed(us + 3_000, 300, (&event, COMPLETED.1), "billing", "processed"));
-        let run = json!({ "job_id": number, "job_kind": "stamp", "attempt": 1, "outcome": "succeeded" });
+        let run =
+            json!({ "job_id": number, "job_kind": "stamp", "attempt": 1, "outcome": "succeeded" });
         jobs.push(step("job", us + 4_000, 900, run));
     }
     billing.extend(jobs);
@@ -153,7 +166,8 @@ pub(super) fn many(orders: i64) -> Flow {
 pub(super) fn hostile() -> Flow {
     let evil = "</text></svg><script>alert(1)</script>\"'&\u{1b}[2J\u{202e}";
     let event = (evil, "evil\" onload=\"alert(1)");
-    let mut steps = vec![step("request", 0, 900, json!({ "name": evil, "error": evil, "trace_id": evil }))];
+    let mut steps =
+        vec![step("request", 0, 900, json!({ "name": evil, "error": evil, "trace_id": evil }))];
     steps.extend(published(300, event.0, event.1, (0, 1)));
     steps.push(processed(2_800, 100, event, evil, evil));
     let open = json!({ "kind": evil, "reason": evil, "since": "9999-12-31T23:59:59Z" });

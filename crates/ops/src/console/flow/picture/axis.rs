@@ -85,7 +85,8 @@ impl Axis {
             let cut = cut(piece, busy, x1 - x0);
             if cut.len() > 1 && done.len() + pieces.len() + cut.len() <= PIECES {
                 pieces.extend(cut);
-                pieces.sort_by_key(|it| it.last().zip(it.first()).map(|(to, from)| to.since(*from)));
+                pieces
+                    .sort_by_key(|it| it.last().zip(it.first()).map(|(to, from)| to.since(*from)));
             } else {
                 done.push(piece);
             }
@@ -103,7 +104,8 @@ impl Axis {
             // The present has a short name, and nothing comes after it.
             let is_last = at + 1 == spans.len() && at > 0;
             let single = if is_last { PAD * 2.0 } else { PAD + text };
-            spans[at].least = if spans[at].from == spans[at].to { single } else { SHORTEST.max(text) };
+            spans[at].least =
+                if spans[at].from == spans[at].to { single } else { SHORTEST.max(text) };
             if let Some(next) = spans.get(at + 1) {
                 spans[at].after = width(&duration(next.from.since(spans[at].to))) + BESIDE * 2.0;
             }
@@ -281,7 +283,10 @@ mod tests {
             let mut times = Vec::new();
             for _ in 0..30 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                times.push(10_i64.pow(u32::try_from(state >> 61).unwrap()) * i64::from((state >> 33) as u8));
+                times.push(
+                    10_i64.pow(u32::try_from(state >> 61).unwrap())
+                        * i64::from((state >> 33) as u8),
+                );
             }
             let axis = axis(&times);
             times.sort_unstable();

@@ -69,6 +69,8 @@ pub(super) enum Sign {
     Failure,
     /// Something was settled.
     Done,
+    /// No attempt comes after that.
+    GaveUp,
     Rehearsal,
     /// Of those that are counted.
     Counted,
@@ -120,7 +122,11 @@ impl Items {
             What::Letter(row) => of_letter(row, node),
             What::Replay(it) => of_replay(it),
             What::Job(it) => of_job(it),
-            What::Open(row) => row.since.map(|from| Stretch { kind: Kind::Waited, from, to: None }).into_iter().collect(),
+            What::Open(row) => row
+                .since
+                .map(|from| Stretch { kind: Kind::Waited, from, to: None })
+                .into_iter()
+                .collect(),
         };
         self.push(node, lane, shape, cause)
     }
@@ -128,7 +134,8 @@ impl Items {
     fn draw_event(&mut self, node: &Node, event: &Event, cause: Option<usize>) -> Option<usize> {
         let mut outbox = Shape::default();
         let periods = event.waits.iter().filter_map(|it| it.period);
-        let waits = periods.map(|it| Stretch { kind: Kind::Waited, from: it.start, to: Some(it.end) });
+        let waits =
+            periods.map(|it| Stretch { kind: Kind::Waited, from: it.start, to: Some(it.end) });
         outbox.stretches.extend(waits);
         if let Some(from) = event.outbox.as_ref().and_then(|it| it.since) {
             outbox.stretches.push(Stretch { kind: Kind::Waited, from, to: None });
@@ -148,7 +155,13 @@ impl Items {
         self.push(node, Lane::Kafka, kafka, waited.or(cause)).or(waited)
     }
 
-    fn push(&mut self, node: &Node, lane: Lane, mut shape: Shape, cause: Option<usize>) -> Option<usize> {
+    fn push(
+        &mut self,
+        node: &Node,
+        lane: Lane,
+        mut shape: Shape,
+        cause: Option<usize>,
+    ) -> Option<usize> {
         shape.stretches.retain(|it| it.to.is_none_or(|to| to >= it.from));
         if shape.stretches.is_empty() && shape.marks.is_empty() {
             return None;
@@ -178,7 +191,9 @@ impl Items {
             marks.entry(lane).or_default().extend(mark);
             left.extend(&node.children);
         }
-        let first = like.first().map(|it| if matches!(it.what, What::Event(_)) { Lane::Kafka } else { lane(it) });
+        let first = like
+            .first()
+            .map(|it| if matches!(it.what, What::Event(_)) { Lane::Kafka } else { lane(it) });
         for (lane, mut marks) in marks {
             if marks.is_empty() {
                 continue;
@@ -191,7 +206,16 @@ impl Items {
             };
             let tip = format!("{label}; the text can show each of them");
             let (step, cause, tone) = (None, None, Tone::Plain);
-            self.done.push(Item { lane, step, cause, stretches: Vec::new(), marks, label, tip, tone });
+            self.done.push(Item {
+                lane,
+                step,
+                cause,
+                stretches: Vec::new(),
+                marks,
+                label,
+                tip,
+                tone,
+            });
         }
     }
 }
@@ -265,9 +289,13 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
         let attempts: Vec<_> = attempts(it).collect();
         let kind = if attempts.is_empty() { Kind::Ran } else { Kind::Waited };
         shape.stretches.push(Stretch { kind, from: period.start, to: Some(period.end) });
-        let is_settled = it.step.error.is_none() && !attempts.is_empty();
+        let end = match it.step.outcome.as_deref() {
+            _ if attempts.is_empty() => None,
+            Some("dead-lettered") => Some(Sign::GaveUp),
+            _ => it.step.error.is_none().then_some(Sign::Done),
+        };
         shape.marks.extend(attempts);
-        shape.marks.extend(is_settled.then_some(Mark { sign: Sign::Done, at: period.end }));
+        shape.marks.extend(end.map(|sign| Mark { sign, at: period.end }));
         last = Some(period.end);
     }
     if let Some(row) = &delivery.parked {
@@ -276,7 +304,8 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
         shape.stretches.extend(goes_on);
         if delivery.steps.is_empty() {
             let waited = published.zip(row.since);
-            let waited = waited.map(|(from, to)| Stretch { kind: Kind::Waited, from, to: Some(to) });
+            let waited =
+                waited.map(|(from, to)| Stretch { kind: Kind::Waited, from, to: Some(to) });
             shape.stretches.extend(waited);
             shape.marks.extend(row.since.map(|at| Mark { sign: Sign::Failure, at }));
         }
@@ -341,11 +370,19 @@ fn of_job(job: &Job) -> Shape {
     let mut shape: Shape = job.runs.iter().filter_map(run).collect();
     shape.marks.extend(failures(&job.runs));
     let periods: Vec<_> = job.runs.iter().filter_map(|it| it.period).collect();
-    let between = periods.windows(2).map(|it| Stretch { kind: Kind::Waited, from: it[0].end, to: Some(it[1].start) });
+    let between = periods.windows(2).map(|it| Stretch {
+        kind: Kind::Waited,
+        from: it[0].end,
+        to: Some(it[1].start),
+    });
     shape.stretches.extend(between);
     let Some(row) = &job.row else { return shape };
     let last = periods.last().map(|it| it.end);
-    let asked = row.since.zip(periods.first()).map(|(from, first)| Stretch { kind: Kind::Waited, from, to: Some(first.start) });
+    let asked = row.since.zip(periods.first()).map(|(from, first)| Stretch {
+        kind: Kind::Waited,
+        from,
+        to: Some(first.start),
+    });
     shape.stretches.extend(asked);
     let kind = match row.open.state.as_deref() {
         Some("failed") => Kind::Held,

@@ -70,7 +70,8 @@ impl Labels {
 }
 
 fn of_outbox(event: &Event) -> String {
-    let wait = event.waits.first().and_then(|it| it.period).map(|it| duration(it.end.since(it.start)));
+    let wait =
+        event.waits.first().and_then(|it| it.period).map(|it| duration(it.end.since(it.start)));
     match &event.outbox {
         Some(_) => format!("{} is not published", plain(event.kind.as_deref().unwrap_or("event"))),
         None => wait.unwrap_or_default(),

@@ -108,22 +108,30 @@ fn band(lane: &items::Lane) -> u8 {
 }
 
 fn place(item: &Item, axis: &Axis, now: At) -> Place {
-    let mut bars: Vec<_> = item.stretches.iter().map(|it| {
-        let (x0, x1) = (axis.x(it.from), axis.x(it.to.unwrap_or(now).max(it.from)));
-        let least = if it.kind == Kind::Waited { 1.0 } else { LEAST };
-        Bar { kind: it.kind, x0, x1: x1.max(x0 + least) }
-    }).collect();
+    let mut bars: Vec<_> = item
+        .stretches
+        .iter()
+        .map(|it| {
+            let (x0, x1) = (axis.x(it.from), axis.x(it.to.unwrap_or(now).max(it.from)));
+            let least = if it.kind == Kind::Waited { 1.0 } else { LEAST };
+            Bar { kind: it.kind, x0, x1: x1.max(x0 + least) }
+        })
+        .collect();
     // What ran covers what waited.
     bars.sort_by_key(|it| it.kind != Kind::Waited);
     let mut marks: Vec<_> = item.marks.iter().map(|it| (it.sign, axis.x(it.at))).collect();
     // One of those that stand in the same place.
     marks.dedup_by(|one, other| one.0 == other.0 && (one.1 - other.1).abs() < 1.0);
-    let mut place = Place { x0: 0.0, x1: 0.0, y: 0.0, bars, marks, text: (0.0, 0.0), is_left: false };
+    let mut place =
+        Place { x0: 0.0, x1: 0.0, y: 0.0, bars, marks, text: (0.0, 0.0), is_left: false };
     let half = |sign: Sign| if sign == Sign::Counted { 1.0 } else { MARK };
     let ends = |place: &Place, side: f64| {
         let marks = place.marks.iter().map(|(sign, x)| x + side * half(*sign)).collect::<Vec<_>>();
         let (first, last) = place.drawn();
-        marks.into_iter().fold(if side < 0.0 { first } else { last }, if side < 0.0 { f64::min } else { f64::max })
+        marks.into_iter().fold(
+            if side < 0.0 { first } else { last },
+            if side < 0.0 { f64::min } else { f64::max },
+        )
     };
     (place.x0, place.x1) = (ends(&place, -1.0), ends(&place, 1.0));
     write(&mut place, &item.label, axis.x1);
@@ -137,7 +145,8 @@ fn write(place: &mut Place, text: &str, right: f64) {
     }
     let long = width(text);
     let room = place.bars.iter().find(|it| matches!(it.kind, Kind::Held | Kind::Missing));
-    let room = room.filter(|it| it.x1 - it.x0 >= long + BESIDE * 3.0).map(|it| it.x0 + BESIDE * 1.5);
+    let room =
+        room.filter(|it| it.x1 - it.x0 >= long + BESIDE * 3.0).map(|it| it.x0 + BESIDE * 1.5);
     if let Some(x) = room {
         place.text = (x, x + long);
     } else if place.x1 + BESIDE + long <= right {

@@ -25,8 +25,8 @@ const NAMES: f64 = 132.0;
 const WIDTH: f64 = 1120.0;
 /// The height of the axis, of a row, and of the room above and below the rows of a lane.
 const AXIS: f64 = 34.0;
-const ROW: f64 = 22.0;
-const ROOM: f64 = 8.0;
+const ROW: f64 = 24.0;
+const ROOM: f64 = 7.0;
 /// The least width of what happened, and the half size of a mark.
 const LEAST: f64 = 3.0;
 const MARK: f64 = 4.5;
@@ -46,6 +46,8 @@ pub(super) struct Picture {
     now: Option<f64>,
     arrows: Vec<String>,
     steps: Vec<Drawn>,
+    /// Whether it needs more than the usual width.
+    is_wide: bool,
     /// The address of a step, up to its key.
     link: String,
     chosen: Option<String>,
@@ -109,7 +111,13 @@ struct Beside {
 
 impl Picture {
     /// Draws a flow as it was at a time. `link` is the address of a step, up to its key.
-    pub(super) fn new(flow: &Flow, now: At, collapses: bool, link: &str, chosen: Option<&str>) -> Self {
+    pub(super) fn new(
+        flow: &Flow,
+        now: At,
+        collapses: bool,
+        link: &str,
+        chosen: Option<&str>,
+    ) -> Self {
         let items = items(flow, collapses);
         let goes_on = items.iter().any(Item::goes_on);
         let axis = axis(&items, goes_on.then_some(now));
@@ -129,6 +137,7 @@ impl Picture {
             arrows: arrows(&items, &laid),
             steps: steps.collect(),
             lanes,
+            is_wide: axis.x1 > WIDTH + 0.5,
             link: link.to_owned(),
             chosen: chosen.map(ToOwned::to_owned),
         }
@@ -196,7 +205,8 @@ fn named(lane: &Lane) -> (String, &'static str) {
 fn ticks(axis: &Axis, present: Option<f64>) -> Vec<Tick> {
     let tick = |it: axis::Tick| {
         let text = units::precise(it.micros, it.unit);
-        let (text, class) = if it.begins_piece { (text, "begins") } else { (format!("+{text}"), "tick") };
+        let (text, class) =
+            if it.begins_piece { (text, "begins") } else { (format!("+{text}"), "tick") };
         Tick { x: it.x, text, class }
     };
     let ticks = axis.ticks().into_iter();
@@ -269,10 +279,16 @@ fn sketch(sign: Sign, x: f64, y: f64) -> Sketch {
         Sign::Rehearsal => ("rehearsal", diamond(MARK)),
         Sign::Unrecorded => ("unrecorded", diamond(MARK)),
         Sign::Done => ("done", format!("M{:.1} {:.1}h{LEAST}v12h-{LEAST}z", x - LEAST, y - 6.0)),
+        Sign::GaveUp => {
+            ("gave-up", format!("M{:.1} {:.1}h{LEAST}v12h-{LEAST}z", x - LEAST, y - 6.0))
+        }
         Sign::Failure => {
             let size = MARK - 1.0;
             let (left, top, across) = (x - size, y - size, size * 2.0);
-            ("failure", format!("M{left:.1} {top:.1}l{across} {across}m0 -{across}l-{across} {across}"))
+            (
+                "failure",
+                format!("M{left:.1} {top:.1}l{across} {across}m0 -{across}l-{across} {across}"),
+            )
         }
         Sign::Counted => ("counted", format!("M{x:.1} {:.1}v10", y - 5.0)),
     };

@@ -49,7 +49,14 @@ fn an_order_that_waits_behind_a_lag_is_drawn_as_before() {
 
 #[test]
 fn nothing_covers_anything_else() {
-    let flows = [(well(), true), (failed(), true), (replayed(), true), (waiting(), true), (many(70), true), (many(70), false)];
+    let flows = [
+        (well(), true),
+        (failed(), true),
+        (replayed(), true),
+        (waiting(), true),
+        (many(70), true),
+        (many(70), false),
+    ];
     for (flow, collapses) in flows {
         let (items, axis, laid) = laid(&flow, collapses);
         for (at, one) in laid.places.iter().enumerate() {
@@ -80,8 +87,17 @@ fn effects_are_never_left_of_their_causes() {
 #[test]
 fn lanes_stand_in_the_order_of_an_event_on_its_way() {
     let names: Vec<_> = picture(&replayed()).lanes.into_iter().map(|it| it.name).collect();
-    let wanted =
-        ["order", "outbox", "Kafka", "billing", "analytics", "notification", "jobs", "dead letters", "replays"];
+    let wanted = [
+        "order",
+        "outbox",
+        "Kafka",
+        "billing",
+        "analytics",
+        "notification",
+        "jobs",
+        "dead letters",
+        "replays",
+    ];
     assert_eq!(names, wanted);
 }
 
@@ -145,11 +161,20 @@ fn the_chosen_step_is_marked_and_every_step_has_an_address() {
 #[test]
 fn previews() {
     let Some(folder) = std::env::var_os("PREVIEW") else { return };
-    let css = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/web/console.css")).unwrap();
-    let flows = [("well", well()), ("failed", failed()), ("replayed", replayed()), ("waiting", waiting()), ("many", many(70))];
+    let css =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/web/console.css")).unwrap();
+    let flows = [
+        ("well", well()),
+        ("failed", failed()),
+        ("replayed", replayed()),
+        ("waiting", waiting()),
+        ("many", many(70)),
+    ];
     for (name, flow) in flows {
         let svg = picture(&flow).render().unwrap();
-        let page = format!("<!doctype html><meta charset=utf-8><style>{css}</style><main><section class=card><div class=scroll>{svg}</div></section></main>");
+        let page = format!(
+            "<!doctype html><meta charset=utf-8><style>{css}</style><main><section class=card><div class=scroll>{svg}</div></section></main>"
+        );
         std::fs::write(std::path::Path::new(&folder).join(format!("{name}.html")), page).unwrap();
     }
 }

@@ -16,7 +16,11 @@ pub(super) fn precise(micros: i64, unit: i64) -> String {
         _ if micros < MINUTE => decimal(micros, SECOND, unit, "s"),
         _ if micros < HOUR => {
             let rest = micros % MINUTE;
-            let seconds = if rest == 0 { String::new() } else { format!(" {}", decimal(rest, SECOND, unit, "s")) };
+            let seconds = if rest == 0 {
+                String::new()
+            } else {
+                format!(" {}", decimal(rest, SECOND, unit, "s"))
+            };
             format!("{} min{seconds}", micros / MINUTE)
         }
         _ if micros < DAY => format!("{} h {:02} min", micros / HOUR, micros % HOUR / MINUTE),
@@ -32,8 +36,13 @@ fn decimal(micros: i64, of: i64, unit: i64, name: &str) -> String {
         digits += 1;
     }
     let rest = micros % of / part;
-    let text = if digits == 0 { (micros / of).to_string() } else { format!("{}.{rest:0digits$}", micros / of) };
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    let text = if digits == 0 {
+        (micros / of).to_string()
+    } else {
+        format!("{}.{rest:0digits$}", micros / of)
+    };
+    let text =
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text} {name}")
 }
 
