@@ -5,6 +5,7 @@ use std::fmt::Display;
 use askama::{Result, Values};
 use time::OffsetDateTime;
 
+use crate::lag::words::grouped;
 use crate::moment;
 use crate::plain::plain as escaped;
 
@@ -33,31 +34,9 @@ pub(crate) fn ago(at: impl Display, _: &dyn Values) -> Result<String> {
     Ok(moment::ago(&at.to_string(), OffsetDateTime::now_utc()))
 }
 
-/// Writes a number with thin spaces between thousands.
+/// Writes a number with commas between thousands, as the command line does.
 #[askama::filter_fn]
 pub(crate) fn number(number: impl Display, _: &dyn Values) -> Result<String> {
-    Ok(grouped(&number.to_string()))
-}
-
-/// Returns digits with a thin space (U+202F, which does not break) between thousands.
-pub(crate) fn grouped(digits: &str) -> String {
-    let mut grouped = String::with_capacity(digits.len() * 2);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push('\u{202f}');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grouped;
-
-    #[test]
-    fn thousands_are_grouped() {
-        let shown = ["0", "999", "1000", "12345678"].map(grouped);
-        assert_eq!(shown, ["0", "999", "1\u{202f}000", "12\u{202f}345\u{202f}678"]);
-    }
+    let text = number.to_string();
+    Ok(text.parse().map_or(text, grouped))
 }

@@ -1,6 +1,7 @@
 //! The console: pages for the person on call, rendered here and refreshed by signal and pull.
 
 pub(crate) mod access;
+mod address;
 mod api;
 mod assets;
 mod failures;
@@ -15,7 +16,11 @@ mod layout;
 mod live;
 mod overview;
 mod page_error;
+mod payload;
 mod said;
+mod silent;
+mod spark;
+mod tone;
 
 pub(crate) use access::{Access, Session};
 pub(crate) use live::{Live, Topic};

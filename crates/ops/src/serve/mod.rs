@@ -6,13 +6,16 @@ mod poller;
 mod router;
 mod service_state;
 mod signals;
+mod trends;
 mod watchman;
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use router::Watched;
 pub(crate) use service_state::{
-    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
+    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, OUTBOX_DEPTH, ServiceState,
+    TASK_LABEL,
 };
+pub(crate) use trends::{TREND, Trends};
 
 #[cfg(test)]
 pub(crate) use service_state::testing;
@@ -21,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::serve::Listener;
 use clap::Args;
 use telemetry::LogFormat;
 use tokio::net::TcpListener;
@@ -29,7 +33,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Webhook};
-use crate::console::access::AccessArguments;
+use crate::console::access::{AccessArguments, TlsListener};
 use crate::console::{Access, Console, Live};
 use crate::error::{During, Error, Failure};
 use crate::lag::KafkaArguments;
@@ -88,6 +92,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         .during("send alerts")?;
     let address = arguments.addr;
     let access = Access::new(&arguments.access, address, &services).during("serve the console")?;
+    let tls = arguments.access.tls().during("serve the console")?;
     let format = arguments.log_format.unwrap_or_else(LogFormat::fitting_stdout);
     let tracing = telemetry::init("ops", format).map_err(io::Error::other).during("log")?;
     let listener = TcpListener::bind(address).await.during(format!("listen on {address}"))?;
@@ -97,7 +102,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
     let console = console.with_traces(&arguments.jaeger);
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
-    serve(listener, console, &shutdown).await.during("serve")?;
+    match tls {
+        Some(tls) => serve(TlsListener::new(listener, tls), console, &shutdown).await,
+        None => serve(listener, console, &shutdown).await,
+    }
+    .during("serve")?;
     if let Ok(webhook) = watching.await {
         webhook.drain().await;
     }
@@ -118,18 +127,20 @@ fn start(
     let (to_services, states) = watch::channel(None);
     let (to_lag, lag) = watch::channel(None);
     let (to_alerts, alerts) = watch::channel(Vec::new());
+    let (to_trends, trends) = watch::channel(Trends::default());
+    tokio::spawn(trends::keep(lag.clone(), to_trends));
     tokio::spawn(poller::poll_services(clients.clone(), to_services));
     tokio::spawn(poller::poll_lag(kafka, clients, states.clone(), to_lag));
     let webhook = Webhook::start(receiver, shutdown.clone());
     let watching =
         watchman::evaluate(states.clone(), lag.clone(), to_alerts, webhook, shutdown.clone());
-    let watched = Watched { services: states, lag, alerts };
+    let watched = Watched { services: states, lag, alerts, trends };
     tokio::spawn(signals::send(watched.clone(), live.clone()));
     (watched, tokio::spawn(watching))
 }
 
-async fn serve(
-    listener: TcpListener,
+async fn serve<L: Listener<Addr = SocketAddr>>(
+    listener: L,
     console: Console,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {

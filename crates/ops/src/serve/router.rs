@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::exposition;
 use super::poller::{Measured, Services};
+use super::trends::Trends;
 use crate::alerts::Active;
 use crate::console::{self, Console, access};
 
@@ -18,6 +19,7 @@ pub(crate) struct Watched {
     pub(crate) services: watch::Receiver<Services>,
     pub(crate) lag: watch::Receiver<Measured>,
     pub(crate) alerts: watch::Receiver<Vec<Active>>,
+    pub(crate) trends: watch::Receiver<Trends>,
 }
 
 /// Returns the routes: those for programs, which have neither sign-in nor a check of the host, and the pages.

@@ -44,6 +44,8 @@ pub(crate) struct ServiceState {
     pub(crate) service: String,
     /// Why it is not ready; `None` if it is.
     pub(crate) down: Option<String>,
+    /// What it says about itself, ready or not.
+    pub(crate) readiness: Option<Readiness>,
     pub(crate) subscribed: Option<Vec<Subscribed>>,
     /// By group.
     pub(crate) letters: Option<BTreeMap<String, Letters>>,
@@ -114,9 +116,10 @@ impl ServiceState {
             });
             all.collect::<Vec<_>>()
         });
+        let readiness = ready.as_ref().ok().cloned().flatten();
         let down = why_down(ready);
         let digests = Digests {
-            overview: digest(&(&down, outbox(metrics.as_ref().ok()))),
+            overview: digest(&(&down, &readiness, outbox(metrics.as_ref().ok()))),
             failures: digest(&(&letters, replays)),
             subscriptions: digest(&subscriptions),
             jobs: digest(&(&jobs, newest_jobs)),
@@ -132,6 +135,7 @@ impl ServiceState {
         Self {
             service: client.service.clone(),
             down,
+            readiness,
             subscribed,
             letters: letters
                 .map(|all| all.into_iter().map(|(it, of)| (it, of.complete())).collect()),
@@ -240,6 +244,7 @@ pub(crate) mod testing {
         ServiceState {
             service: service.into(),
             down: None,
+            readiness: None,
             subscribed: None,
             letters: None,
             failed_jobs: None,

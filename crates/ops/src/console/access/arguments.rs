@@ -2,7 +2,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use tokio_rustls::TlsAcceptor;
 
+use super::tls::acceptor;
 use crate::error::Error;
 
 /// Who may use the console, and how.
@@ -46,6 +48,14 @@ impl AccessArguments {
             "CONSOLE_ADDR {address} is not loopback: set CONSOLE_TLS_CERT and CONSOLE_TLS_KEY, or CONSOLE_PLAIN_HTTP=on \
              behind a proxy that has TLS"
         )))
+    }
+
+    /// Returns what the console is served with over TLS; `None` without. Fails if the files can't be used.
+    pub(crate) fn tls(&self) -> Result<Option<TlsAcceptor>, Error> {
+        let (Some(certificates), Some(key)) = (&self.certificates, &self.key) else {
+            return Ok(None);
+        };
+        acceptor(certificates, key).map(Some)
     }
 
     /// Returns `true` if browsers must send the cookie over TLS only.

@@ -11,10 +11,12 @@ mod hosts;
 mod policy;
 mod session;
 mod sign_in;
+mod tls;
 
 pub(crate) use arguments::AccessArguments;
 pub(crate) use policy::policy;
 pub(crate) use session::Session;
+pub(crate) use tls::TlsListener;
 
 use std::net::SocketAddr;
 

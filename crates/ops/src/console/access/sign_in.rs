@@ -9,10 +9,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures::future::join_all;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Session;
 use crate::client::Token;
+use crate::console::address::escaped;
 use crate::console::fields::{Sent, is_local};
 use crate::console::filters;
 use crate::console::layout::Page;
@@ -29,7 +29,7 @@ pub(in crate::console) fn routes() -> Router<Console> {
 
 /// Returns the address of the sign-in that leads back to a path.
 pub(super) fn address(back: &str) -> String {
-    format!("/sign-in?back={}", utf8_percent_encode(back, NON_ALPHANUMERIC))
+    format!("/sign-in?back={}", escaped(back))
 }
 
 #[derive(Template)]
