@@ -39,9 +39,15 @@ pub(super) fn advice(flow: &Flow) -> (Vec<Advice>, usize) {
 }
 
 fn of_finding(finding: &Finding) -> (String, Option<Link>) {
-    let link = |path: String, title| Some(Link { path, title });
+    if finding.is_failure() { of_failure(finding) } else { of_wait(finding) }
+}
+
+fn link(path: String, title: &'static str) -> Option<Link> {
+    Some(Link { path, title })
+}
+
+fn of_failure(finding: &Finding) -> (String, Option<Link>) {
     match finding {
-        // The notes say it.
         Finding::Unreachable { service, .. } => (
             format!("{} can't be reached: what it has is missing here.", plain(service)),
             link("/".into(), "See the services"),
@@ -50,27 +56,31 @@ fn of_finding(finding: &Finding) -> (String, Option<Link>) {
             (format!("{} could not read its {}.", plain(service), plain(why)), None)
         }
         Finding::DeadLetter { service, group, letter_id, status } => {
-            let says =
-                if status == "replaying" { "replays a dead letter" } else { "has a dead letter" };
+            let is_replayed = status == "replaying";
+            let says = if is_replayed { "replays a dead letter" } else { "has a dead letter" };
             let path = format!("/failures/letters/{}/{}", escaped(service), escaped(letter_id));
-            (format!("{} {says}.", plain(group)), link(path, "Rehearse and replay it"))
+            let title = if is_replayed { "Watch it" } else { "Rehearse and replay it" };
+            (format!("{} {says}.", plain(group)), link(path, title))
         }
-        Finding::FailedJob { job_kind, .. } => (
-            format!("A job failed: {}.", plain(job_kind)),
-            link("/jobs".into(), "Retry or discard it"),
-        ),
-        Finding::FailedStep { service, what } => (
-            format!("{}: {} failed, and nothing has made up for it.", plain(service), plain(what)),
-            None,
-        ),
-        Finding::Passed { group, event_type, .. } => (
-            format!(
-                "{} has passed {} without a record of it. Has it consumed this type all the time?",
-                plain(group),
-                plain(event_type)
-            ),
-            link(format!("/lag?group={}", escaped(group)), "See the subscription"),
-        ),
+        Finding::FailedJob { service, job_id, job_kind } => {
+            let path = format!("/jobs/{}/{}", escaped(service), escaped(job_id));
+            (format!("A job failed: {}.", plain(job_kind)), link(path, "Retry or discard it"))
+        }
+        Finding::FailedStep { service, what } => {
+            let says = "failed, and nothing has made up for it";
+            (format!("{}: {} {says}.", plain(service), plain(what)), None)
+        }
+        Finding::Passed { group, event_type, .. } => {
+            let says = "without a record of it. Has it consumed this type all the time?";
+            let sentence = format!("{} has passed {} {says}", plain(group), plain(event_type));
+            (sentence, link(of_group(group), "See the subscription"))
+        }
+        _ => (String::new(), None),
+    }
+}
+
+fn of_wait(finding: &Finding) -> (String, Option<Link>) {
+    match finding {
         Finding::Expected { group, event_type, behind, .. } => {
             let behind = behind.map(|it| match it {
                 0 => "; it is the next message".to_owned(),
@@ -78,30 +88,31 @@ fn of_finding(finding: &Finding) -> (String, Option<Link>) {
                 it => format!("; {} messages come first", number(it)),
             });
             let says = format!("{} has not seen {} yet", plain(group), plain(event_type));
-            let path = format!("/lag?group={}", escaped(group));
-            (format!("{says}{}.", behind.unwrap_or_default()), link(path, "See its lag"))
+            (format!("{says}{}.", behind.unwrap_or_default()), link(of_group(group), "See its lag"))
         }
-        Finding::Unpublished { service, event_type } => (
-            format!("{} waits in the outbox of {}.", plain(event_type), plain(service)),
-            link("/".into(), "See the outbox"),
-        ),
-        Finding::Retrying { group, failures, .. } => (
-            format!(
-                "{} retries after {}.",
-                plain(group),
-                count(*failures, "failed attempt", "failed attempts")
-            ),
-            None,
-        ),
-        Finding::Job { job_kind, .. } => (
-            format!("A job is not done: {}.", plain(job_kind)),
-            link("/jobs".into(), "See the jobs"),
-        ),
+        Finding::Unpublished { service, event_type } => {
+            let sentence =
+                format!("{} waits in the outbox of {}.", plain(event_type), plain(service));
+            (sentence, link("/".into(), "See the outbox"))
+        }
+        Finding::Retrying { group, failures, .. } => {
+            let failures = count(*failures, "failed attempt", "failed attempts");
+            (format!("{} retries after {failures}.", plain(group)), None)
+        }
+        Finding::Job { service, job_id, job_kind } => {
+            let path = format!("/jobs/{}/{}", escaped(service), escaped(job_id));
+            (format!("A job is not done: {}.", plain(job_kind)), link(path, "See the job"))
+        }
         Finding::Replay { service, replay_id, status } => {
             let path = format!("/replays/{}/{}", escaped(service), escaped(replay_id));
             (format!("A replay is {}.", plain(status)), link(path, "Watch it"))
         }
+        _ => (String::new(), None),
     }
+}
+
+fn of_group(group: &str) -> String {
+    format!("/lag?group={}", escaped(group))
 }
 
 #[cfg(test)]

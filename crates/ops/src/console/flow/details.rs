@@ -189,32 +189,30 @@ impl Facts<'_> {
     }
 }
 
+/// An attempt as it was recorded: its number, when it was, and its error.
+type Failed = (Option<u32>, Option<At>, Option<String>);
+
 /// Returns the failed attempts inside the steps, and failed steps of jobs.
 fn attempts(node: &Node) -> Vec<Attempt> {
     let steps = node.what.steps();
-    let inside = steps.iter().flat_map(|it| {
-        it.step
-            .attempts
-            .iter()
-            .map(|it| (it.attempt, it.at.as_deref().and_then(At::parse), it.error.clone()))
+    let inside = steps.iter().flat_map(|it| &it.step.attempts);
+    let inside = inside.map(|it| -> Failed {
+        (it.attempt, it.at.as_deref().and_then(At::parse), it.error.clone())
     });
-    let runs = steps.iter().filter(|_| matches!(node.what, What::Job(_)));
-    let runs = runs.filter(|it| it.step.error.is_some());
+    let runs =
+        steps.iter().filter(|it| matches!(node.what, What::Job(_)) && it.step.error.is_some());
     let runs =
         runs.map(|it| (it.step.attempt, it.period.map(|it| it.start), it.step.error.clone()));
     let all: Vec<_> = inside.chain(runs).collect();
     let first = all.iter().filter_map(|it| it.1).min();
-    let attempt =
-        |(at, (number, moment, error)): (usize, (Option<u32>, Option<At>, Option<String>))| {
-            Attempt {
-                number: number.map_or_else(|| (at + 1).to_string(), |it| it.to_string()),
-                after: moment
-                    .zip(first)
-                    .map(|(at, first)| format!("+{}", duration(at.since(first))))
-                    .unwrap_or_default(),
-                error: plain(&error.unwrap_or_default()),
-            }
-        };
+    let attempt = |(at, (number, moment, error)): (usize, Failed)| {
+        let after = moment.zip(first).map(|(at, first)| format!("+{}", duration(at.since(first))));
+        Attempt {
+            number: number.map_or_else(|| (at + 1).to_string(), |it| it.to_string()),
+            after: after.unwrap_or_default(),
+            error: plain(&error.unwrap_or_default()),
+        }
+    };
     all.into_iter().enumerate().map(attempt).collect()
 }
 

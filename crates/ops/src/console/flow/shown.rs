@@ -30,8 +30,8 @@ pub(super) struct Shown {
     /// The address with each step shown, or with what repeats counted.
     pub(super) turned: String,
     pub(super) shows_all: bool,
-    pub(super) is_empty: bool,
-    pub(super) is_reachable: bool,
+    /// What to do if nothing is known of the id.
+    pub(super) unknown: Option<&'static str>,
     pub(super) state: String,
     pub(super) state_class: &'static str,
     /// What it is known by, each kind with its name.
@@ -87,8 +87,7 @@ impl Shown {
             link: address.to_step(),
             turned: address.turned(),
             shows_all: address.shows_all,
-            is_empty: flow.is_empty(),
-            is_reachable: flow.services.iter().all(|it| it.unreachable.is_none()),
+            unknown: flow.is_empty().then(|| unknown(flow)),
             state: text,
             state_class: if tone == Tone::Plain { "good" } else { class(tone) },
             ids: vec![
@@ -113,6 +112,15 @@ impl Shown {
 
     pub(super) fn is_chosen(&self, row: &Row) -> bool {
         self.chosen.is_some() && row.step == self.chosen
+    }
+}
+
+fn unknown(flow: &Flow) -> &'static str {
+    if flow.services.iter().all(|it| it.unreachable.is_none()) {
+        "Check the id. Steps are kept for a day, dead letters and jobs longer. An order that is placed now appears here \
+         by itself."
+    } else {
+        "Start what can't be reached, or check ORDERFLOW_SERVICES; then check the id."
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Laid {
 }
 
 pub(super) struct Lane {
-    pub(super) lane: items::Lane,
+    pub(super) of: items::Lane,
     pub(super) y: f64,
     pub(super) height: f64,
 }
@@ -87,7 +87,7 @@ pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
             place.y = y + ROOM + ROW * (super::axis::to_f64(row as u64) + 0.5);
         }
         let height = ROOM * 2.0 + ROW * super::axis::to_f64(rows.len() as u64);
-        lanes.push(Lane { lane: lane.clone(), y, height });
+        lanes.push(Lane { of: lane.clone(), y, height });
         y += height;
     }
     Laid { lanes, places }

@@ -11,6 +11,8 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write;
+
 use askama::Template;
 
 use self::axis::Axis;
@@ -176,7 +178,7 @@ fn description(flow: &Flow, items: &[Item]) -> String {
 
 fn rows(laid: &Laid) -> Vec<Row> {
     let row = |(at, lane): (usize, &lanes::Lane)| {
-        let (name, kind) = named(&lane.lane);
+        let (name, kind) = named(&lane.of);
         Row { name, kind, y: lane.y, height: lane.height, is_odd: at % 2 == 1 }
     };
     laid.lanes.iter().enumerate().map(row).collect()
@@ -230,7 +232,7 @@ fn torn(x: f64, height: f64) -> String {
     let mut side = 2.5;
     while y < height {
         y = (y + 6.0).min(height);
-        path += &format!("L{:.1} {y:.1}", x + side);
+        _ = write!(path, "L{:.1} {y:.1}", x + side);
         side = -side;
     }
     path
