@@ -19,7 +19,7 @@ struct Asset {
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-static ASSETS: [Asset; 5] = [
+static ASSETS: [Asset; 4] = [
     Asset {
         name: "console.css",
         content_type: "text/css; charset=utf-8",
@@ -30,15 +30,16 @@ static ASSETS: [Asset; 5] = [
         content_type: JAVASCRIPT,
         bytes: include_bytes!("../../web/console.js"),
     },
+    // One file: htmx starts when its own is read, and would not wait for an extension in another one.
     Asset {
-        name: "htmx.min.js",
+        name: "htmx.js",
         content_type: JAVASCRIPT,
-        bytes: include_bytes!("../../web/vendor/htmx.min.js"),
-    },
-    Asset {
-        name: "hx-sse.min.js",
-        content_type: JAVASCRIPT,
-        bytes: include_bytes!("../../web/vendor/hx-sse.min.js"),
+        bytes: concat!(
+            include_str!("../../web/vendor/htmx.min.js"),
+            "\n",
+            include_str!("../../web/vendor/hx-sse.min.js")
+        )
+        .as_bytes(),
     },
     Asset {
         name: "icon.svg",

@@ -1,6 +1,6 @@
 //! A browser that keeps what went wrong in it: violations of the policy, errors of scripts, requests that failed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -129,7 +129,9 @@ impl Browser {
             if text.contains(part) {
                 return;
             }
-            assert!(start.elapsed() < PATIENCE, "the page does not show {part:?}: {text}");
+            if start.elapsed() > PATIENCE {
+                panic!("the page does not show {part:?}: {text}\n{:#?}", self.troubles().await);
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -166,27 +168,43 @@ impl Browser {
         url[url::Position::BeforePath..].to_owned()
     }
 
+    /// Takes a picture of what is seen. With `UPDATE_IMAGES=1` it is kept in `docs/img`, where the README shows it.
+    pub(crate) async fn picture(&self, name: &str) {
+        let png = self.client.screenshot().await.unwrap();
+        assert!(png.starts_with(b"\x89PNG"));
+        if std::env::var_os("UPDATE_IMAGES").is_some() {
+            let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/img");
+            std::fs::create_dir_all(&images).unwrap();
+            std::fs::write(images.join(format!("{name}.png")), png).unwrap();
+        }
+    }
+
     /// Allows what the test makes happen to be logged.
     pub(crate) fn expect(&mut self, part: &str) {
         self.expected.push(part.to_owned());
     }
 
-    /// Fails if anything went wrong in the browser, and ends it.
-    pub(crate) async fn close(self) {
+    /// Returns what went wrong so far, on all pages.
+    async fn troubles(&self) -> Vec<String> {
         let kept = self.run("return sessionStorage.getItem('troubles') ?? '[]'").await;
         let kept: Vec<String> = serde_json::from_str(kept.as_str().unwrap()).unwrap();
         let logged = self.to_driver("se/log", &json!({ "type": "browser" })).await;
         let logged = logged["value"].as_array().cloned().unwrap_or_default();
         let logged = logged.iter().filter(|it| it["level"] == "SEVERE" || it["level"] == "WARNING");
         let logged = logged.map(|it| it["message"].to_string());
-        let mut troubles: Vec<_> = kept.into_iter().chain(logged).collect();
-        troubles.retain(|it| !self.expected.iter().any(|part| it.contains(part)));
+        let all = kept.into_iter().chain(logged);
+        all.filter(|it| !self.expected.iter().any(|part| it.contains(part))).collect()
+    }
+
+    /// Fails if anything went wrong in the browser, and ends it.
+    pub(crate) async fn close(self) {
+        let troubles = self.troubles().await;
         assert!(troubles.is_empty(), "the browser had troubles: {troubles:#?}");
         self.client.clone().close().await.unwrap();
     }
 }
 
-fn capabilities(chromium: &std::path::Path, profile: &std::path::Path) -> Map<String, Value> {
+fn capabilities(chromium: &Path, profile: &Path) -> Map<String, Value> {
     let mut arguments = vec![
         "--headless=new".to_owned(),
         "--disable-gpu".to_owned(),

@@ -68,7 +68,8 @@ impl SubscriptionCard {
             id: format!("subscription-{service}-{group}"),
             service: service.clone(),
             group: group.clone(),
-            state: state.to_owned(),
+            // Who paused it, and why, has its own place.
+            state: if paused.is_some() { "paused".to_owned() } else { state.to_owned() },
             tone: Tone::of_state(state),
             events: event_types.join(", "),
             pause: paused.as_ref().map(|it| Pause {
