@@ -42,15 +42,15 @@ fn of_finding(finding: &Finding) -> (String, Option<Link>) {
     if finding.is_failure() { of_failure(finding) } else { of_wait(finding) }
 }
 
-fn link(path: String, title: &'static str) -> Option<Link> {
-    Some(Link { path, title })
+fn link(path: String, title: &'static str) -> Link {
+    Link { path, title }
 }
 
 fn of_failure(finding: &Finding) -> (String, Option<Link>) {
     match finding {
         Finding::Unreachable { service, .. } => (
             format!("{} can't be reached: what it has is missing here.", plain(service)),
-            link("/".into(), "See the services"),
+            Some(link("/".into(), "See the services")),
         ),
         Finding::Unavailable { service, why } => {
             (format!("{} could not read its {}.", plain(service), plain(why)), None)
@@ -60,11 +60,11 @@ fn of_failure(finding: &Finding) -> (String, Option<Link>) {
             let says = if is_replayed { "replays a dead letter" } else { "has a dead letter" };
             let path = format!("/failures/letters/{}/{}", escaped(service), escaped(letter_id));
             let title = if is_replayed { "Watch it" } else { "Rehearse and replay it" };
-            (format!("{} {says}.", plain(group)), link(path, title))
+            (format!("{} {says}.", plain(group)), Some(link(path, title)))
         }
         Finding::FailedJob { service, job_id, job_kind } => {
             let path = format!("/jobs/{}/{}", escaped(service), escaped(job_id));
-            (format!("A job failed: {}.", plain(job_kind)), link(path, "Retry or discard it"))
+            (format!("A job failed: {}.", plain(job_kind)), Some(link(path, "Retry or discard it")))
         }
         Finding::FailedStep { service, what } => {
             let says = "failed, and nothing has made up for it";
@@ -73,7 +73,7 @@ fn of_failure(finding: &Finding) -> (String, Option<Link>) {
         Finding::Passed { group, event_type, .. } => {
             let says = "without a record of it. Has it consumed this type all the time?";
             let sentence = format!("{} has passed {} {says}", plain(group), plain(event_type));
-            (sentence, link(of_group(group), "See the subscription"))
+            (sentence, Some(link(of_group(group), "See the subscription")))
         }
         _ => (String::new(), None),
     }
@@ -88,12 +88,15 @@ fn of_wait(finding: &Finding) -> (String, Option<Link>) {
                 it => format!("; {} messages come first", number(it)),
             });
             let says = format!("{} has not seen {} yet", plain(group), plain(event_type));
-            (format!("{says}{}.", behind.unwrap_or_default()), link(of_group(group), "See its lag"))
+            (
+                format!("{says}{}.", behind.unwrap_or_default()),
+                Some(link(of_group(group), "See its lag")),
+            )
         }
         Finding::Unpublished { service, event_type } => {
             let sentence =
                 format!("{} waits in the outbox of {}.", plain(event_type), plain(service));
-            (sentence, link("/".into(), "See the outbox"))
+            (sentence, Some(link("/".into(), "See the outbox")))
         }
         Finding::Retrying { group, failures, .. } => {
             let failures = count(*failures, "failed attempt", "failed attempts");
@@ -101,18 +104,18 @@ fn of_wait(finding: &Finding) -> (String, Option<Link>) {
         }
         Finding::Job { service, job_id, job_kind } => {
             let path = format!("/jobs/{}/{}", escaped(service), escaped(job_id));
-            (format!("A job is not done: {}.", plain(job_kind)), link(path, "See the job"))
+            (format!("A job is not done: {}.", plain(job_kind)), Some(link(path, "See the job")))
         }
         Finding::Replay { service, replay_id, status } => {
             let path = format!("/replays/{}/{}", escaped(service), escaped(replay_id));
-            (format!("A replay is {}.", plain(status)), link(path, "Watch it"))
+            (format!("A replay is {}.", plain(status)), Some(link(path, "Watch it")))
         }
         _ => (String::new(), None),
     }
 }
 
 fn of_group(group: &str) -> String {
-    format!("/lag?group={}", escaped(group))
+    format!("/lag#lag-{}", escaped(group))
 }
 
 #[cfg(test)]

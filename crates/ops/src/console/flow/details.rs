@@ -110,7 +110,7 @@ impl Facts<'_> {
             self.add(
                 "group",
                 Some(&delivery.group),
-                Some(format!("/lag?group={}", escaped(&delivery.group))),
+                Some(format!("/lag#lag-{}", escaped(&delivery.group))),
             );
             self.add(
                 "subscription",
@@ -149,7 +149,7 @@ impl Facts<'_> {
             );
             let trace = step.trace_id.as_deref();
             self.add("trace", trace, trace.and_then(|it| console.trace(it)));
-            self.add("job", step.job_id.as_ref(), None);
+            self.job(step.job_id.as_ref());
             self.letter(step.letter_id.as_ref());
             self.replay(step.replay_id.as_ref());
             let outcome = step.outcome.clone().or_else(|| step.status.map(|it| it.to_string()));
@@ -167,11 +167,13 @@ impl Facts<'_> {
         self.add("event", open.event_id.as_ref(), open.event_id.as_deref().map(of_id));
         self.letter(open.letter_id.as_ref());
         self.replay(open.replay_id.as_ref());
-        self.add(
-            "job",
-            open.job_id.as_ref(),
-            Some("/jobs".into()).filter(|_| open.job_id.is_some()),
-        );
+        self.job(open.job_id.as_ref());
+    }
+
+    fn job(&mut self, id: Option<&String>) {
+        let link = self.node.service.as_ref().zip(id);
+        let link = link.map(|(service, id)| format!("/jobs/{}/{}", escaped(service), escaped(id)));
+        self.add("job", id, link);
     }
 
     fn letter(&mut self, id: Option<&String>) {
