@@ -42,6 +42,11 @@ impl Error {
         }
     }
 
+    /// Returns `true` if the service does not know the token.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Problem { status: 401, .. })
+    }
+
     /// Returns `true` if the service knows no such id, group or path.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Problem { status: 404, .. } | Self::Answer { status: 404, .. })
@@ -58,7 +63,7 @@ impl Error {
     }
 
     /// Returns what to do next, unless the error says it.
-    fn advice(&self) -> Option<String> {
+    pub(crate) fn advice(&self) -> Option<String> {
         match self {
             Self::Kafka { .. } => {
                 Some("check --brokers (KAFKA_BROKERS), and --topic if it was given, then try again".into())

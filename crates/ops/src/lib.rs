@@ -6,6 +6,7 @@ mod amount;
 mod cli;
 mod client;
 mod completions;
+mod console;
 mod dlq;
 mod error;
 mod flow;

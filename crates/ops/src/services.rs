@@ -42,6 +42,7 @@ pub(crate) struct Target {
 }
 
 /// The services that can be asked.
+#[derive(Clone)]
 pub(crate) struct Services {
     clients: Vec<Client>,
     /// Where a service is that is not among them.
@@ -73,6 +74,17 @@ impl Services {
             services.pattern = Some(target.admin.clone());
         }
         Ok(services)
+    }
+
+    /// Returns the token that they are asked with.
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    /// Returns the same services, asked with another token.
+    pub(crate) fn acting_with(&self, token: Token) -> Self {
+        let clients = self.clients.iter().map(|client| client.acting_with(token.clone()));
+        Self { clients: clients.collect(), pattern: self.pattern.clone(), token }
     }
 
     fn add(&mut self, name: &str, url: &str) -> Result<(), Error> {

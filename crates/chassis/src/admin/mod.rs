@@ -69,6 +69,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .merge(erasures::routes())
         .merge(flows::routes())
         .merge(letters::routes())
+        .merge(operator::routes())
         .merge(replays::routes())
         .merge(subscriptions::routes())
         .merge(jobs::routes());

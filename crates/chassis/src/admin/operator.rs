@@ -1,6 +1,9 @@
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
+use axum::routing::get;
+use axum::{Json as Body, Router};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Admin;
@@ -61,7 +64,13 @@ impl Operators {
     }
 }
 
+/// Tells whose token a request has, so that a sign-in can be refused before anything is done.
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/operator", get(async |operator: Operator| Body(operator)))
+}
+
 /// The operator, who may change something and see payloads. As an extractor it fails with 401 without an operator's token.
+#[derive(Serialize)]
 pub(super) struct Operator {
     pub(super) name: String,
 }

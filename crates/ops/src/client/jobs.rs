@@ -4,8 +4,10 @@ use clap::{Args, ValueEnum};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::listing::name_service;
 use super::{Answer, Client, Listed, Listing};
 use crate::error::Error;
 
@@ -148,6 +150,29 @@ impl Client {
     /// Returns a job with its payload.
     pub(crate) async fn job(&self, id: Uuid) -> Result<Answer<JobDetails>, Error> {
         self.get_named(&["jobs", &id.to_string()]).await
+    }
+
+    /// Returns a job, and its payload as the service sent it: numbers are as they were enqueued.
+    pub(crate) async fn job_with_payload(
+        &self,
+        id: Uuid,
+    ) -> Result<(JobDetails, Box<RawValue>), Error> {
+        #[derive(Deserialize)]
+        struct Payload {
+            payload: Box<RawValue>,
+        }
+        let id = id.to_string();
+        let path = ["jobs", &*id];
+        let raw: Box<RawValue> = self.get(&path, &[]).await?;
+        let understood = || {
+            let Payload { payload } = serde_json::from_str(raw.get())?;
+            let mut json: Value = serde_json::from_str(raw.get())?;
+            name_service(&mut json, &self.service);
+            Ok((serde_json::from_value(json)?, payload))
+        };
+        understood().map_err(|error: serde_json::Error| {
+            self.not_understood(&Method::GET, &path, 200, &error.to_string())
+        })
     }
 
     /// Retries or discards jobs; `act` is the API's word.

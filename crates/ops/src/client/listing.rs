@@ -76,6 +76,11 @@ impl<T: Listed> Listing<T> {
         Self { is_whole: true, ..self }
     }
 
+    /// Begins after the page that ended with this cursor.
+    pub(crate) fn at(self, cursor: &str) -> Self {
+        Self { next: Next::At(cursor.to_owned()), ..self }
+    }
+
     /// Asks for pages of that size.
     pub(crate) fn of_page(self, page: usize) -> Self {
         Self { page, ..self }
@@ -85,6 +90,23 @@ impl<T: Listed> Listing<T> {
     pub(crate) async fn page(mut self) -> Result<(Vec<Answer<T>>, bool), Error> {
         self.fill().await?;
         Ok((self.read.into(), matches!(self.next, Next::End)))
+    }
+
+    /// Begins at a cursor that [`Self::page_and_cursor`] returned.
+    pub(crate) fn starting_at(self, cursor: Option<String>) -> Self {
+        Self { next: cursor.map_or(Next::First, Next::At), ..self }
+    }
+
+    /// Reads one page. Returns its items, and the cursor of the next page unless it is the last one.
+    pub(crate) async fn page_and_cursor(
+        mut self,
+    ) -> Result<(Vec<Answer<T>>, Option<String>), Error> {
+        self.fill().await?;
+        let cursor = match self.next {
+            Next::At(cursor) => Some(cursor),
+            Next::First | Next::End => None,
+        };
+        Ok((self.read.into(), cursor))
     }
 
     /// Reads a page if no item is at hand. Returns `false` at the end of the list.

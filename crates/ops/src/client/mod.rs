@@ -8,6 +8,7 @@ mod jobs;
 mod letters;
 mod listing;
 mod metrics;
+mod operator;
 mod readiness;
 mod replays;
 mod subscriptions;
@@ -74,6 +75,11 @@ struct Problem {
 impl Client {
     pub(crate) fn new(service: impl Into<String>, url: Url, token: Token) -> Self {
         Self { service: service.into(), url, token }
+    }
+
+    /// Returns a client of the same service that asks with another token.
+    pub(crate) fn acting_with(&self, token: Token) -> Self {
+        Self { token, ..self.clone() }
     }
 
     /// Reads a resource.

@@ -10,6 +10,8 @@ use crate::error::Error;
 /// A subscription of a service.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Subscription {
+    #[serde(default)]
+    pub(crate) service: String,
     pub(crate) group: String,
     /// Of the instance that answered.
     pub(crate) state: String,

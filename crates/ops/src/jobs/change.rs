@@ -58,6 +58,11 @@ pub(super) const DISCARD: Change = Change {
     skipped: "left alone, since it runs",
 };
 
+/// Returns the states from which jobs can be retried or discarded, by the API's word.
+pub(crate) fn possible(act: &str) -> &'static [JobState] {
+    if act == RETRY.act { RETRY.from } else { DISCARD.from }
+}
+
 pub(super) async fn run(
     context: &mut Context,
     arguments: Arguments,

@@ -17,23 +17,23 @@ const FEW: usize = 5;
 const REASONS: usize = 10;
 
 /// The chosen jobs of one service.
-pub(super) struct Part {
-    pub(super) client: Client,
-    pub(super) selection: JobSelection,
+pub(crate) struct Part {
+    pub(crate) client: Client,
+    pub(crate) selection: JobSelection,
 }
 
 /// The chosen jobs of all services.
 #[derive(Default)]
-pub(super) struct Chosen {
-    pub(super) parts: Vec<Part>,
+pub(crate) struct Chosen {
+    pub(crate) parts: Vec<Part>,
     /// Services that did not answer.
-    pub(super) unavailable: Vec<(String, Error)>,
+    pub(crate) unavailable: Vec<(String, Error)>,
     tally: Tally,
 }
 
 impl Chosen {
     /// Finds the jobs that meet the filter and are in one of the states, unless the filter names one.
-    pub(super) async fn by_filter(
+    pub(crate) async fn by_filter(
         clients: Vec<Client>,
         filter: &JobFilter,
         states: &[JobState],
@@ -59,7 +59,7 @@ impl Chosen {
     }
 
     /// Finds each job. Fails if there is none of an id.
-    pub(super) async fn by_ids(clients: Vec<Client>, ids: &[Uuid]) -> Result<Self, Error> {
+    pub(crate) async fn by_ids(clients: Vec<Client>, ids: &[Uuid]) -> Result<Self, Error> {
         let mut chosen = Self::default();
         let mut seen = HashSet::new();
         for id in ids.iter().copied().filter(|id| seen.insert(*id)) {
@@ -77,18 +77,31 @@ impl Chosen {
         Ok(chosen)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
     /// Returns "12 jobs of notification, billing".
-    pub(super) fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let services: Vec<_> = self.parts.iter().map(|it| plain(&it.client.service)).collect();
         format!("{} of {}", count(self.tally.jobs, "job", "jobs"), services.join(", "))
     }
 
+    /// Returns how many there are for each reason, or a few of them one by one.
+    pub(crate) fn reasons(&self) -> String {
+        let mut text = Vec::new();
+        // A buffer takes everything.
+        let _ = self.tally.write(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Returns the jobs of each service.
+    pub(crate) fn into_parts(self) -> impl Iterator<Item = (Client, JobSelection)> {
+        self.parts.into_iter().map(|it| (it.client, it.selection))
+    }
+
     /// Writes how many there are for each reason, or a few of them one by one.
-    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if self.is_empty() {
             return writeln!(out, "There are no such jobs.");
         }

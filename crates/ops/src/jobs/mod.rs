@@ -5,6 +5,9 @@ mod chosen;
 mod list;
 mod show;
 
+pub(crate) use change::possible;
+pub(crate) use chosen::Chosen;
+
 use clap::{Args, Subcommand};
 
 use crate::client::Client;

@@ -17,11 +17,13 @@ mod progress;
 mod state;
 mod subscribed;
 mod table;
+pub(crate) mod words;
 
 pub(crate) use arguments::KafkaArguments;
 pub(crate) use command::{Arguments, run};
-pub(crate) use group_lag::{GroupLag, Lag};
+pub(crate) use group_lag::{CatchUp, GroupLag, Lag};
 pub(crate) use meter::Meter;
+pub(crate) use state::State;
 pub(crate) use subscribed::{Subscribed, Wanted};
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Lag as an operator reads it, at 80 columns.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use super::group_lag::{CatchUp, GroupLag, Lag};
-use crate::plain::{count, plain};
+use super::words::{details, duration, grouped, rate};
+use crate::plain::plain;
 
 /// How long a name may be for the row to fit.
 const NAME: usize = 24;
@@ -52,62 +52,9 @@ fn write_group(out: &mut impl Write, group: &GroupLag, threshold: u64) -> io::Re
     Ok(())
 }
 
-/// Returns what the state leaves open.
-fn details(group: &GroupLag) -> Vec<String> {
-    let mut details = Vec::new();
-    for topic in &group.missing_topics {
-        details.push(format!("the topic {} does not exist", plain(topic)));
-    }
-    if let Some(why) = &group.unknown {
-        details.push(plain(why));
-    }
-    let behind = group.partitions.iter().any(|it| it.messages > 0);
-    if group.members == 0 && behind {
-        details.push("no consumer has joined it: is its service running?".to_owned());
-    }
-    if group.lost() > 0 {
-        let lost = count(group.lost(), "message was", "messages were");
-        details.push(format!("{lost} deleted by retention before it consumed them"));
-    }
-    if let Some(share) = group.share_of_retention().filter(|share| *share >= 0.5) {
-        details
-            .push(format!("the oldest has used {:.0} % of its topic's retention", share * 100.0));
-    }
-    details
-}
-
-/// Returns a number with separators: 1,234,567.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn rate(messages: f64) -> String {
-    if messages < 100.0 { format!("{messages:.1}/s") } else { format!("{messages:.0}/s") }
-}
-
-/// Returns the two largest units: 3m 2s.
-fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{}s", seconds.max(1)),
-        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
-        (0, _, _) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::super::group_lag::tests::behind;
     use super::*;

@@ -5,12 +5,17 @@ mod exposition;
 mod poller;
 mod router;
 mod service_state;
+mod signals;
+mod trends;
 mod watchman;
 
 pub(crate) use arrivals::Arrivals;
+pub(crate) use router::Watched;
 pub(crate) use service_state::{
-    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
+    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, OUTBOX_DEPTH, ServiceState,
+    TASK_LABEL,
 };
+pub(crate) use trends::{TREND, Trends};
 
 #[cfg(test)]
 pub(crate) use service_state::testing;
@@ -19,6 +24,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::serve::Listener;
 use clap::Args;
 use telemetry::LogFormat;
 use tokio::net::TcpListener;
@@ -26,8 +32,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::router::Console;
 use crate::alerts::{self, Webhook};
+use crate::console::access::{AccessArguments, TlsListener};
+use crate::console::{Access, Console, Live};
 use crate::error::{During, Error, Failure};
 use crate::lag::KafkaArguments;
 use crate::services::{Services, Target};
@@ -51,6 +58,11 @@ pub(crate) struct Arguments {
     /// Where it listens
     #[arg(long, env = "CONSOLE_ADDR", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
+    #[command(flatten)]
+    access: AccessArguments,
+    /// The page of traces, for links
+    #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
+    jaeger: String,
     /// Where alerts are sent, one POST when each fires and one when it resolves; without it they are logged
     #[arg(long, env = "ALERT_WEBHOOK", default_value = "", hide_env_values = true)]
     #[arg(hide_default_value = true)]
@@ -78,14 +90,23 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let kafka = arguments.kafka.settings().during("find Kafka")?;
     let receiver = alerts::Target::read(&arguments.alert_webhook, &arguments.alert_webhook_secret)
         .during("send alerts")?;
+    let address = arguments.addr;
+    let access = Access::new(&arguments.access, address, &services).during("serve the console")?;
+    let tls = arguments.access.tls().during("serve the console")?;
     let format = arguments.log_format.unwrap_or_else(LogFormat::fitting_stdout);
     let tracing = telemetry::init("ops", format).map_err(io::Error::other).during("log")?;
-    let address = arguments.addr;
     let listener = TcpListener::bind(address).await.during(format!("listen on {address}"))?;
     let shutdown = CancellationToken::new();
-    let (console, watching) = start(&services, kafka, receiver, &shutdown);
+    let live = Live::new();
+    let (watched, watching) = start(&services, kafka.clone(), receiver, &live, &shutdown);
+    let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
+    let console = console.with_traces(&arguments.jaeger);
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
-    serve(listener, console, &shutdown).await.during("serve")?;
+    match tls {
+        Some(tls) => serve(TlsListener::new(listener, tls), console, &shutdown).await,
+        None => serve(listener, console, &shutdown).await,
+    }
+    .during("serve")?;
     if let Ok(webhook) = watching.await {
         webhook.drain().await;
     }
@@ -99,22 +120,27 @@ fn start(
     services: &Services,
     kafka: kafka::Settings,
     receiver: Option<alerts::Target>,
+    live: &Live,
     shutdown: &CancellationToken,
-) -> (Console, tokio::task::JoinHandle<Webhook>) {
+) -> (Watched, tokio::task::JoinHandle<Webhook>) {
     let clients = services.all();
     let (to_services, states) = watch::channel(None);
     let (to_lag, lag) = watch::channel(None);
     let (to_alerts, alerts) = watch::channel(Vec::new());
+    let (to_trends, trends) = watch::channel(Trends::default());
+    tokio::spawn(trends::keep(lag.clone(), to_trends));
     tokio::spawn(poller::poll_services(clients.clone(), to_services));
     tokio::spawn(poller::poll_lag(kafka, clients, states.clone(), to_lag));
     let webhook = Webhook::start(receiver, shutdown.clone());
     let watching =
         watchman::evaluate(states.clone(), lag.clone(), to_alerts, webhook, shutdown.clone());
-    (Console { services: states, lag, alerts }, tokio::spawn(watching))
+    let watched = Watched { services: states, lag, alerts, trends };
+    tokio::spawn(signals::send(watched.clone(), live.clone()));
+    (watched, tokio::spawn(watching))
 }
 
-async fn serve(
-    listener: TcpListener,
+async fn serve<L: Listener<Addr = SocketAddr>>(
+    listener: L,
     console: Console,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {

@@ -1,44 +1,57 @@
-//! What port 8080 answers. The pages of the console join this router.
+//! What port 8080 answers.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Router, middleware};
 use tokio::sync::watch;
 
 use super::exposition;
 use super::poller::{Measured, Services};
+use super::trends::Trends;
 use crate::alerts::Active;
+use crate::console::{self, Console, access};
 
 /// What was polled last.
 #[derive(Clone)]
-pub(crate) struct Console {
+pub(crate) struct Watched {
     pub(crate) services: watch::Receiver<Services>,
     pub(crate) lag: watch::Receiver<Measured>,
     pub(crate) alerts: watch::Receiver<Vec<Active>>,
+    pub(crate) trends: watch::Receiver<Trends>,
 }
 
-const INDEX: &str = "\
-orderflow serve
+#[cfg(test)]
+impl Watched {
+    /// Returns what was polled once, now.
+    pub(crate) fn fixed(
+        services: Vec<super::ServiceState>,
+        lag: Result<crate::lag::Lag, String>,
+        alerts: Vec<Active>,
+        trends: Trends,
+    ) -> Self {
+        use super::poller::Polled;
+        Self {
+            services: watch::channel(Some(Polled::new(services))).1,
+            lag: watch::channel(Some(Polled::new(lag))).1,
+            alerts: watch::channel(alerts).1,
+            trends: watch::channel(trends).1,
+        }
+    }
+}
 
-  /metrics   lag, dead letters, failed jobs, outboxes and alerts, for Prometheus
-  /healthz   200 while services and Kafka are polled
-";
-
-/// Returns the routes.
+/// Returns the routes: those for programs, which have neither sign-in nor a check of the host, and the pages.
 pub(crate) fn router(console: Console) -> Router {
-    Router::new()
-        .route("/", get(async || INDEX))
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics))
-        .with_state(console)
+    let programs = Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics));
+    let routes = programs.merge(console::routes(&console)).with_state(console);
+    routes.layer(middleware::from_fn(access::policy))
 }
 
 /// Whether Kafka or a service answers is not the health of this process.
-async fn healthz(State(console): State<Console>) -> Response {
-    let polls = console.services.borrow().as_ref().is_none_or(|it| it.fresh().is_some())
-        && console.lag.borrow().as_ref().is_none_or(|it| it.fresh().is_some());
+async fn healthz(State(watched): State<Watched>) -> Response {
+    let polls = watched.services.borrow().as_ref().is_none_or(|it| it.fresh().is_some())
+        && watched.lag.borrow().as_ref().is_none_or(|it| it.fresh().is_some());
     if polls {
         "ok\n".into_response()
     } else {
@@ -46,12 +59,12 @@ async fn healthz(State(console): State<Console>) -> Response {
     }
 }
 
-async fn metrics(State(console): State<Console>) -> Response {
-    let services = console.services.borrow().clone();
-    let lag = console.lag.borrow().clone();
+async fn metrics(State(watched): State<Watched>) -> Response {
+    let services = watched.services.borrow().clone();
+    let lag = watched.lag.borrow().clone();
     let lag = lag.as_ref().and_then(|it| it.fresh()?.as_ref().ok());
     let services = services.as_ref().and_then(|it| it.fresh()).map(Vec::as_slice);
-    let alerts = console.alerts.borrow().clone();
+    let alerts = watched.alerts.borrow().clone();
     match exposition::render(services, lag, &alerts) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
             .into_response(),

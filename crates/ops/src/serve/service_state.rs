@@ -1,13 +1,17 @@
 //! What a service says about itself at one moment.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Debug, Write};
+use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, SystemTime};
 
 use crate::client::{
-    Answer, Client, JobFilter, JobState, LetterGroup, Merged, Metrics, Order, Readiness, Sample,
+    Act, Answer, Client, JobFilter, JobState, LetterGroup, Merged, Metrics, Order, Readiness,
+    Sample, Subscription,
 };
 use crate::error::{Error, with_cause};
 use crate::lag::Subscribed;
+use crate::moment::rough;
 
 /// How long a service may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(4);
@@ -15,6 +19,11 @@ const ANSWER: Duration = Duration::from_secs(4);
 const MOST_REASONS: usize = 2_000;
 /// How many failed jobs of a service are counted: its largest page.
 const MOST_JOBS: usize = 1_000;
+
+/// How many of the newest jobs and replays are looked at for changes.
+const NEWEST: usize = 50;
+/// How many of the last acts are kept: those of an hour, as a rule.
+const MOST_ACTS: usize = 50;
 
 /// The metrics of services that alerts need, by their names in the exposition.
 pub(crate) const OUTBOX_AGE: &str = "outbox_age_seconds";
@@ -35,34 +44,71 @@ pub(crate) struct ServiceState {
     pub(crate) service: String,
     /// Why it is not ready; `None` if it is.
     pub(crate) down: Option<String>,
+    /// What it says about itself, ready or not.
+    pub(crate) readiness: Option<Readiness>,
     pub(crate) subscribed: Option<Vec<Subscribed>>,
     /// By group.
     pub(crate) letters: Option<BTreeMap<String, Letters>>,
     /// By kind.
     pub(crate) failed_jobs: Option<BTreeMap<String, u64>>,
     pub(crate) metrics: Option<Metrics>,
+    /// The subscriptions, with their states.
+    pub(crate) subscriptions: Option<Vec<Answer<Subscription>>>,
+    /// What operators did last, newest first.
+    pub(crate) acts: Option<Vec<Answer<Act>>>,
+    pub(crate) digests: Digests,
+}
+
+/// Digests of what was answered, by which a change is seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Digests {
+    pub(crate) overview: u64,
+    pub(crate) failures: u64,
+    pub(crate) subscriptions: u64,
+    pub(crate) jobs: u64,
+    pub(crate) acts: u64,
+}
+
+/// Returns a digest of what a value shows.
+fn digest(value: &impl Debug) -> u64 {
+    struct Into(DefaultHasher);
+    impl Write for Into {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut hasher = Into(DefaultHasher::new());
+    let _ = write!(hasher, "{value:?}");
+    hasher.0.finish()
 }
 
 /// The dead letters of a group.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Letters {
     /// Letters by status, in the API's words.
     pub(crate) by_status: BTreeMap<&'static str, u64>,
     /// When the newest reason was first met, or came back after it had been resolved.
     pub(crate) newest_reason: Option<SystemTime>,
+    /// By reason.
+    pub(crate) groups: Vec<LetterGroup>,
 }
 
 impl ServiceState {
     /// Asks a service everything side by side, each question within a limit.
     pub(crate) async fn ask(client: &Client) -> Self {
-        let (ready, subscriptions, letters, jobs, metrics) = tokio::join!(
+        let (ready, subscriptions, letters, jobs, metrics, replays, newest_jobs, acts) = tokio::join!(
             asked(async { client.readiness().await.map(Some) }),
             asked(client.subscriptions()),
             asked(letters(client)),
             asked(failed_jobs(client)),
             asked(client.metrics()),
+            asked(async { Ok(client.replays(None).of_page(NEWEST).page().await?.0) }),
+            asked(async { Ok(client.jobs(&JobFilter::default()).of_page(NEWEST).page().await?.0) }),
+            asked(async { Ok(client.acts(None).of_page(MOST_ACTS).page().await?.0) }),
         );
-        let subscribed = subscriptions.ok().map(|all| {
+        let subscriptions = subscriptions.ok();
+        let subscribed = subscriptions.clone().map(|all| {
             let all = all.into_iter().map(Answer::into_known).map(|it| Subscribed {
                 service: client.service.clone(),
                 group: it.group,
@@ -70,6 +116,15 @@ impl ServiceState {
             });
             all.collect::<Vec<_>>()
         });
+        let readiness = ready.as_ref().ok().cloned().flatten();
+        let down = why_down(ready);
+        let digests = Digests {
+            overview: digest(&(&down, &readiness, outbox(metrics.as_ref().ok()))),
+            failures: digest(&(&letters, replays)),
+            subscriptions: digest(&subscriptions),
+            jobs: digest(&(&jobs, newest_jobs)),
+            acts: digest(&acts),
+        };
         let mut letters = letters.ok();
         // A group without letters is exported as 0.
         for group in subscribed.iter().flatten().map(|it| &it.group) {
@@ -79,12 +134,16 @@ impl ServiceState {
         }
         Self {
             service: client.service.clone(),
-            down: why_down(ready),
+            down,
+            readiness,
             subscribed,
             letters: letters
                 .map(|all| all.into_iter().map(|(it, of)| (it, of.complete())).collect()),
             failed_jobs: jobs.ok(),
             metrics: metrics.ok(),
+            subscriptions,
+            acts: acts.ok(),
+            digests,
         }
     }
 
@@ -121,13 +180,21 @@ impl Letters {
     }
 }
 
+/// Returns what is shown of an outbox: the depth, and the age in its largest unit.
+fn outbox(metrics: Option<&Metrics>) -> Option<String> {
+    let age = Duration::try_from_secs_f64(metrics?.largest(OUTBOX_AGE)?.max(0.0)).ok()?;
+    Some(format!("{:?} {}", metrics?.largest(OUTBOX_DEPTH), rough(age)))
+}
+
 async fn letters(client: &Client) -> Result<BTreeMap<String, Letters>, Error> {
     let listing = client.letter_groups(None);
     let mut groups = Merged::new(vec![listing], MOST_REASONS, Order::AsListed);
     let mut letters = BTreeMap::<String, Letters>::new();
     let mut read = 0;
     while let Some(group) = groups.next().await? {
-        letters.entry(group.group.clone()).or_default().add(&group);
+        let of = letters.entry(group.group.clone()).or_default();
+        of.add(&group);
+        of.groups.push(group.into_known());
         read += 1;
         if read == MOST_REASONS {
             break;
@@ -177,10 +244,14 @@ pub(crate) mod testing {
         ServiceState {
             service: service.into(),
             down: None,
+            readiness: None,
             subscribed: None,
             letters: None,
             failed_jobs: None,
             metrics: None,
+            subscriptions: None,
+            acts: None,
+            digests: Digests::default(),
         }
     }
 }

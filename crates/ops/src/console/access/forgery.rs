@@ -1,0 +1,62 @@
+//! Which site made a browser send a request: the rule of Go 1.25's `http.CrossOriginProtection`.
+
+use axum::http::{HeaderMap, Uri, header};
+
+/// Where a request was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    /// On a page of this server, or by the user.
+    Own,
+    /// On a page of another site.
+    Foreign,
+    /// By a program that is no browser.
+    Unknown,
+}
+
+/// Returns where a request was made.
+pub(super) fn origin_of(headers: &HeaderMap) -> Origin {
+    let header = |name| headers.get(name).map(|it| it.to_str().unwrap_or_default());
+    match (header("sec-fetch-site"), header("origin")) {
+        (Some("same-origin" | "none"), _) => Origin::Own,
+        (Some(_), _) => Origin::Foreign,
+        // Browsers send `Sec-Fetch-Site` over TLS and to loopback only.
+        (None, Some(origin)) => {
+            let authority = origin.parse::<Uri>().ok().and_then(|it| it.into_parts().authority);
+            let is_own =
+                authority.is_some_and(|it| header(header::HOST.as_str()) == Some(it.as_str()));
+            if is_own { Origin::Own } else { Origin::Foreign }
+        }
+        (None, None) => Origin::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn of(headers: &[(&'static str, &'static str)]) -> Origin {
+        let host = ("host", "console:8080");
+        let all = headers.iter().chain([&host]);
+        let all = all
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        origin_of(&all.collect())
+    }
+
+    #[test]
+    fn a_request_is_own_foreign_or_of_no_browser() {
+        assert_eq!(of(&[("sec-fetch-site", "same-origin")]), Origin::Own);
+        assert_eq!(of(&[("sec-fetch-site", "none")]), Origin::Own);
+        for site in ["cross-site", "same-site", ""] {
+            let forged = [("sec-fetch-site", site), ("origin", "http://console:8080")];
+            assert_eq!(of(&forged), Origin::Foreign, "{site}");
+        }
+        assert_eq!(of(&[("origin", "http://console:8080")]), Origin::Own);
+        for origin in ["http://evil", "http://console:8081", "null", "", "http://console:8080.evil"]
+        {
+            assert_eq!(of(&[("origin", origin)]), Origin::Foreign, "{origin}");
+        }
+        assert_eq!(of(&[]), Origin::Unknown);
+    }
+}

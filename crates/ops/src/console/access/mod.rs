@@ -1,0 +1,138 @@
+//! Who may use the console, and from where.
+//!
+//! A session is stateless: the cookie holds the operator's token, encrypted. So several instances of the console share
+//! sessions, a restart ends none as long as the key is the same, and each change is made with the operator's own token, which
+//! the service checks and names in its acts.
+
+mod arguments;
+mod cookie;
+mod forgery;
+mod hosts;
+mod policy;
+mod session;
+mod sign_in;
+mod tls;
+
+pub(crate) use arguments::AccessArguments;
+pub(crate) use policy::policy;
+pub(crate) use session::Session;
+pub(crate) use tls::TlsListener;
+
+use std::net::SocketAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use self::cookie::Cookies;
+use self::forgery::{Origin, origin_of};
+use self::hosts::Hosts;
+use super::{Console, PageError, Said};
+use crate::client::Token;
+use crate::error::Error;
+use crate::services::Services;
+
+pub(super) use sign_in::routes;
+
+/// The rules of access.
+pub(crate) struct Access {
+    /// Without it, whoever reaches the port has the rights of `own`.
+    needs_sign_in: bool,
+    hosts: Hosts,
+    cookies: Cookies,
+    /// The token of this server.
+    own: Token,
+}
+
+impl Access {
+    /// Reads the settings. Fails if the console would be open to others than this machine.
+    pub(crate) fn new(
+        arguments: &AccessArguments,
+        address: SocketAddr,
+        services: &Services,
+    ) -> Result<Self, Error> {
+        arguments.check(address)?;
+        let own = services.token().clone();
+        Ok(Self {
+            needs_sign_in: !address.ip().is_loopback(),
+            hosts: Hosts::read(&arguments.hosts, address),
+            cookies: Cookies::new(&arguments.secret, &own, arguments.is_secure(address)),
+            own,
+        })
+    }
+
+    /// Returns the session of a request, or `None` if there is none and one is needed.
+    fn session(&self, request: &Request) -> Option<Session> {
+        let headers = request.headers();
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
+        if let Some(token) = bearer.and_then(session::bearer) {
+            return Some(Session::of_bearer(token));
+        }
+        // A program that is no browser has to say who asks: neither the cookie nor the server's own token speaks for it.
+        if !request.method().is_safe() && origin_of(headers) == Origin::Unknown {
+            return None;
+        }
+        let signed_in = self.cookies.session(headers);
+        signed_in.or_else(|| (!self.needs_sign_in).then(|| Session::of_server(self.own.clone())))
+    }
+}
+
+/// Refuses a request for another host, and one that another site has made a browser send.
+pub(super) async fn guard(
+    State(console): State<Console>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
+    if let Err(host) = console.access.hosts.check(host) {
+        let said = format!(
+            "This server does not answer for the host {host}. Name it in CONSOLE_HOSTS if it should.\n"
+        );
+        return (StatusCode::MISDIRECTED_REQUEST, crate::plain::plain(said.trim()) + "\n")
+            .into_response();
+    }
+    if !request.method().is_safe() && origin_of(request.headers()) == Origin::Foreign {
+        let advice = "Open the console itself and try again there.";
+        return PageError::forbidden("Another site has sent this request.", advice).into_response();
+    }
+    next.run(request).await
+}
+
+/// Takes the session of a request, or leads to the sign-in.
+pub(super) async fn require_session(
+    State(console): State<Console>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let Some(session) = console.access.session(&request) else {
+        return to_sign_in(&request);
+    };
+    // The parts of a page come after it, and leave to the page what is shown once.
+    let is_part = is_part(&request);
+    let said = (!is_part && request.method() == Method::GET).then(|| Said::of(request.headers()));
+    let said = said.flatten();
+    let is_said = said.is_some();
+    request.extensions_mut().insert(session.saying(said));
+    let mut response = next.run(request).await;
+    if is_said {
+        response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_static(Said::FORGET));
+    }
+    response
+}
+
+/// Returns `true` for a part of a page that is already shown, or its stream.
+fn is_part(request: &Request) -> bool {
+    request.headers().contains_key("hx-request")
+}
+
+fn to_sign_in(request: &Request) -> Response {
+    // A part of a page must not become the sign-in, and a program wants a status.
+    if is_part(request) || request.method() != Method::GET {
+        let said = "Sign in, or send an operator's token as Authorization: Bearer <token>.\n";
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], said)
+            .into_response();
+    }
+    let here = request.uri().path_and_query().map_or("/", |it| it.as_str());
+    Redirect::to(&sign_in::address(here)).into_response()
+}

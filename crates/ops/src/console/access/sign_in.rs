@@ -1,0 +1,104 @@
+//! Sign-in by an operator's token, which the services know.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use futures::future::join_all;
+
+use super::Session;
+use crate::client::Token;
+use crate::console::address::escaped;
+use crate::console::fields::{Sent, is_local};
+use crate::console::filters;
+use crate::console::layout::Page;
+use crate::console::{Console, Fields, PageError};
+
+/// How long a wrong token takes to be refused.
+const REFUSAL: Duration = Duration::from_millis(500);
+/// How long the services may take to say whose token it is.
+const ANSWER: Duration = Duration::from_secs(5);
+
+pub(in crate::console) fn routes() -> Router<Console> {
+    Router::new().route("/sign-in", get(show).post(sign_in)).route("/sign-out", post(sign_out))
+}
+
+/// Returns the address of the sign-in that leads back to a path.
+pub(super) fn address(back: &str) -> String {
+    format!("/sign-in?back={}", escaped(back))
+}
+
+#[derive(Template)]
+#[template(path = "access/sign_in.html")]
+struct SignIn {
+    page: Page,
+    back: String,
+    refused: Option<String>,
+}
+
+impl SignIn {
+    fn new(fields: &Fields, refused: Option<String>) -> Self {
+        let back = fields.one("back").filter(|path| is_local(path)).unwrap_or("/").to_owned();
+        Self { page: Page::outside("Sign in"), back, refused }
+    }
+}
+
+async fn show(fields: Fields) -> Result<Response, PageError> {
+    Ok(Html(SignIn::new(&fields, None).render()?).into_response())
+}
+
+async fn sign_in(
+    State(console): State<Console>,
+    Sent(fields): Sent,
+) -> Result<Response, PageError> {
+    let token = Token(fields.one("token").unwrap_or_default().to_owned());
+    let session = match check(&console, token).await {
+        Ok(session) => session,
+        Err(refused) => {
+            tokio::time::sleep(REFUSAL).await;
+            tracing::warn!(why = refused, "sign-in refused");
+            let page = Html(SignIn::new(&fields, Some(refused)).render()?);
+            return Ok((StatusCode::FORBIDDEN, page).into_response());
+        }
+    };
+    tracing::info!(operator = session.name(), "signed in");
+    let cookie = console.access.cookies.sign_in(&session);
+    let cookie = cookie.ok_or_else(|| PageError::usage("This machine has no random numbers."))?;
+    Ok(([(header::SET_COOKIE, cookie)], fields.back("/")).into_response())
+}
+
+/// Stateless sessions can't be revoked: the cookie goes, and the token is worth what the services say.
+async fn sign_out(State(console): State<Console>) -> Response {
+    let cookie = console.access.cookies.sign_out();
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+}
+
+/// Asks all services whose token it is, and returns the session, or why there is none.
+async fn check(console: &Console, token: Token) -> Result<Session, String> {
+    if token.0.is_empty() || token.0.contains(char::is_control) {
+        return Err("Enter an operator's token.".to_owned());
+    }
+    let services = console.services.acting_with(token.clone());
+    let clients = services.all();
+    let asked = clients.iter().map(|client| tokio::time::timeout(ANSWER, client.operator()));
+    let (mut names, mut refused) = (Vec::new(), false);
+    for answer in join_all(asked).await {
+        match answer {
+            Ok(Ok(name)) => names.push(name),
+            Ok(Err(error)) => refused |= error.is_unauthorized(),
+            Err(_) => {}
+        }
+    }
+    if names.is_empty() {
+        return Err(if refused {
+            "No service knows this token. Services have theirs in OPERATOR_TOKENS.".to_owned()
+        } else {
+            "No service answers, so the token can't be checked. Try again when one does.".to_owned()
+        });
+    }
+    Ok(Session::signed_in(token, names.into_iter().flatten().next()))
+}

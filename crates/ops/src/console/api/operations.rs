@@ -1,0 +1,106 @@
+/// An operation of the admin API.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    /// The names of the query or of the body.
+    pub(super) takes: &'static str,
+    pub(super) does: &'static str,
+    /// Whether it wants an operator's token.
+    pub(super) for_operators: bool,
+    /// The same on the command line.
+    pub(super) command: &'static str,
+}
+
+const fn read(path: &'static str, takes: &'static str, does: &'static str) -> Operation {
+    Operation { method: "GET", path, takes, does, for_operators: false, command: "" }
+}
+
+const fn change(
+    method: &'static str,
+    path: &'static str,
+    takes: &'static str,
+    does: &'static str,
+) -> Operation {
+    Operation { method, path, takes, does, for_operators: true, command: "" }
+}
+
+impl Operation {
+    const fn secret(self) -> Self {
+        Self { for_operators: true, ..self }
+    }
+
+    const fn by(self, command: &'static str) -> Self {
+        Self { command, ..self }
+    }
+}
+
+const LETTERS: &str = "group status type reason fingerprint tenant subject correlation_id event_id from to limit cursor";
+
+pub(super) const OPERATIONS: [Operation; 28] = [
+    read("/healthz", "", "Whether the process is alive"),
+    read("/readyz", "", "Whether it is ready, and why not").by("orderflow status"),
+    read("/metrics", "", "Metrics for Prometheus"),
+    read("/operator", "", "The name of the operator whose token it is").secret(),
+    read("/subscriptions", "", "Subscriptions with their state, breakers and instances")
+        .by("orderflow subscriptions"),
+    change("POST", "/subscriptions/{group}/pause", "why", "Pauses it on all instances")
+        .by("orderflow subscriptions pause"),
+    change("POST", "/subscriptions/{group}/resume", "why", "Makes it go on; closes its breakers")
+        .by("orderflow subscriptions resume"),
+    read("/dead-letters", LETTERS, "Dead letters, newest first").by("orderflow dlq list"),
+    read("/dead-letters/groups", "group limit cursor", "Dead letters by reason, with counts")
+        .by("orderflow dlq groups"),
+    read("/dead-letters/{id}", "", "One with payload, headers and attempts")
+        .secret()
+        .by("orderflow dlq show"),
+    change(
+        "PUT",
+        "/dead-letters/groups/{fingerprint}",
+        "status note",
+        "Acknowledges, ignores or reopens a reason",
+    )
+    .by("orderflow dlq groups"),
+    change("POST", "/dead-letters/discard", "group, ids or filter, why", "Discards letters")
+        .by("orderflow dlq discard"),
+    change("POST", "/dead-letters/restore", "group, ids or filter, why", "Takes that back")
+        .by("orderflow dlq restore"),
+    change(
+        "PUT",
+        "/dead-letters/{id}/payload",
+        "value why",
+        "Edits the payload; the old one is kept",
+    )
+    .by("orderflow dlq edit"),
+    change(
+        "POST",
+        "/replays",
+        "group, ids or filter, rehearse rate ramp stop_after force why",
+        "Rehearses or replays letters",
+    )
+    .by("orderflow dlq replay"),
+    read("/replays", "group limit cursor", "Replays and rehearsals, newest first")
+        .by("orderflow dlq replays"),
+    read("/replays/{id}", "", "One with its outcomes and reasons of failures")
+        .by("orderflow dlq replays show"),
+    read("/replays/{id}/letters", "outcome limit cursor", "Its letters, each with its outcome"),
+    change("POST", "/replays/{id}/pause", "why", "Pauses it").by("orderflow dlq replays pause"),
+    change("POST", "/replays/{id}/resume", "why", "Makes it go on")
+        .by("orderflow dlq replays resume"),
+    change("POST", "/replays/{id}/cancel", "why", "Ends it").by("orderflow dlq replays cancel"),
+    read("/flows/{id}", "events", "Steps of a flow, by correlation id, subject or event id")
+        .by("orderflow flow"),
+    read("/jobs", "kind state subject limit cursor", "Jobs, newest first")
+        .by("orderflow jobs list"),
+    read("/jobs/{id}", "", "One with payload and errors").secret().by("orderflow jobs show"),
+    change(
+        "POST",
+        "/jobs/retry",
+        "ids or filter, why",
+        "Gives failed jobs all their attempts again",
+    )
+    .by("orderflow jobs retry"),
+    change("POST", "/jobs/discard", "ids or filter, why", "Removes jobs that have failed or wait")
+        .by("orderflow jobs discard"),
+    read("/acts", "by limit cursor", "What operators did, newest first").by("orderflow acts"),
+    change("POST", "/erasures", "customer_email", "Erases what is kept of a customer"),
+];

@@ -1,0 +1,108 @@
+use axum::extract::{Path, State};
+use axum::response::Response;
+use uuid::Uuid;
+
+use super::HERE;
+use crate::client::{Client, JobSelection};
+use crate::console::fields::Sent;
+use crate::console::{Console, PageError, Said, Session, Topic};
+use crate::error::{Error, with_cause};
+use crate::plain::count;
+
+/// What can be done to jobs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Retry,
+    Discard,
+}
+
+impl Act {
+    pub(super) fn of(name: &str) -> Result<Self, PageError> {
+        match name {
+            "retry" => Ok(Self::Retry),
+            "discard" => Ok(Self::Discard),
+            _ => Err(PageError::not_found("Jobs can be retried and discarded.")),
+        }
+    }
+
+    /// Returns the API's word.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Discard => "discard",
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Self::Retry => "will be retried",
+            Self::Discard => "discarded",
+        }
+    }
+
+    fn skipped(self) -> &'static str {
+        match self {
+            Self::Retry => "left failed, since another one of its unique key waits or runs",
+            Self::Discard => "left alone, since it runs",
+        }
+    }
+}
+
+/// Retries or discards the selected jobs.
+pub(super) async fn selected(
+    State(console): State<Console>,
+    session: Session,
+    Path(act): Path<String>,
+    Sent(fields): Sent,
+) -> Result<Response, PageError> {
+    let act = Act::of(&act)?;
+    let Some(why) = fields.one("why") else {
+        return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
+    };
+    let services = console.services(&session);
+    let mut parts: Vec<(Client, JobSelection)> = Vec::new();
+    for job in fields.all("job") {
+        let chosen = job.rsplit_once('/').and_then(|(it, id)| Some((it, id.parse::<Uuid>().ok()?)));
+        let (service, id) = chosen.ok_or_else(|| PageError::usage("job: not service/id"))?;
+        let part = parts.iter_mut().find(|(client, _)| client.service == service);
+        if let Some((_, JobSelection::Ids(ids))) = part {
+            ids.push(id);
+        } else if let Some(client) = services.named(Some(service))?.into_iter().next() {
+            parts.push((client, JobSelection::Ids(vec![id])));
+        }
+    }
+    if parts.is_empty() {
+        return Ok(Said::bad("No job was selected.").back(&fields, HERE));
+    }
+    let said = send(&console, &parts, act, why).await?;
+    Ok(said.back(&fields, HERE))
+}
+
+/// Asks each service. One that refuses or fails is named, and the others are asked all the same.
+pub(super) async fn send(
+    console: &Console,
+    parts: &[(Client, JobSelection)],
+    act: Act,
+    why: &str,
+) -> Result<Said, Error> {
+    let (mut said, mut is_bad) = (Vec::new(), false);
+    for (client, selection) in parts {
+        match client.change_jobs(act.as_str(), selection, why).await {
+            Ok(changed) => {
+                let jobs = count(changed.jobs, "job", "jobs");
+                said.push(format!("{jobs} of {} {}.", client.service, act.done()));
+                if changed.skipped > 0 {
+                    said.push(format!("{} {}.", changed.skipped, act.skipped()));
+                }
+            }
+            Err(error) if parts.len() == 1 => return Err(error),
+            Err(error) => {
+                is_bad = true;
+                said.push(format!("{}: {}.", client.service, with_cause(&error)));
+            }
+        }
+    }
+    console.live.signal(&[Topic::Jobs, Topic::History]);
+    let said = said.join(" ");
+    Ok(if is_bad { Said::bad(said) } else { Said::new(said) })
+}

@@ -1,0 +1,201 @@
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use crate::client::LetterGroup;
+use crate::console::tone::Tone;
+use crate::lag::words::grouped;
+use crate::lag::{GroupLag, LAG_THRESHOLD};
+use crate::moment::rough;
+use crate::plain::count;
+use crate::serve::{OUTBOX_AGE, OUTBOX_DEPTH, ServiceState};
+
+/// Events that wait for longer than this were not merely written a moment ago.
+const LATE: Duration = Duration::from_secs(30);
+
+/// A figure, with a link to the page that explains it.
+pub(super) struct Stat {
+    pub(super) label: &'static str,
+    pub(super) value: String,
+    pub(super) note: String,
+    pub(super) path: &'static str,
+    pub(super) tone: Tone,
+    /// What is not well, for the headline.
+    pub(super) trouble: Option<String>,
+}
+
+impl Stat {
+    fn new(label: &'static str, path: &'static str, value: impl Into<String>) -> Self {
+        let (value, note) = (value.into(), String::new());
+        Self { label, value, note, path, tone: Tone::Plain, trouble: None }
+    }
+
+    fn note(self, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..self }
+    }
+
+    fn trouble(self, tone: Tone, trouble: impl Into<String>) -> Self {
+        Self { tone, trouble: Some(trouble.into()), ..self }
+    }
+}
+
+/// Returns the figures of the whole system.
+pub(super) fn all(states: &[ServiceState], is_measured: bool, lag: &[&GroupLag]) -> Vec<Stat> {
+    vec![
+        services(states),
+        letters(states),
+        jobs(states),
+        behind(is_measured, lag),
+        subscriptions(states),
+        outbox(states),
+    ]
+}
+
+fn services(states: &[ServiceState]) -> Stat {
+    let down: Vec<_> = states.iter().filter(|it| it.down.is_some()).collect();
+    let value = format!("{} / {}", states.len() - down.len(), states.len());
+    let stat = Stat::new("services ready", "#services", value);
+    match &down[..] {
+        [] => stat,
+        [one] => {
+            stat.note(&one.service).trouble(Tone::Bad, format!("{} is not ready", one.service))
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|it| &*it.service).collect();
+            let trouble = format!("{} services are not ready", names.len());
+            stat.note(names.join(", ")).trouble(Tone::Bad, trouble)
+        }
+    }
+}
+
+/// Returns "unknown in billing", if the part of a service is missing.
+fn unknown<T>(
+    states: &[ServiceState],
+    part: impl Fn(&ServiceState) -> &Option<T>,
+) -> Option<String> {
+    let silent = states.iter().filter(|it| part(it).is_none());
+    let silent: Vec<_> = silent.map(|it| &*it.service).collect();
+    (!silent.is_empty()).then(|| format!("unknown in {}", silent.join(", ")))
+}
+
+fn letters(states: &[ServiceState]) -> Stat {
+    let groups = states.iter().flat_map(|it| it.letters.iter().flatten());
+    let groups = groups.flat_map(|(_, letters)| &letters.groups);
+    let mut groups: Vec<&LetterGroup> =
+        groups.filter(|it| it.open > 0 && it.status != "ignored").collect();
+    groups.sort_by_key(|it| Reverse(it.open));
+    let open: u64 = groups.iter().map(|it| it.open).sum();
+    let stat = Stat::new("dead letters open", "/failures", grouped(open));
+    let reasons = count(groups.len() as u64, "reason", "reasons");
+    match groups.first() {
+        None => stat.note(unknown(states, |it| &it.letters).unwrap_or_default()),
+        Some(worst) => stat
+            .note(format!("{reasons}, most in {}", worst.group))
+            .trouble(Tone::Bad, count(open, "dead letter waits", "dead letters wait")),
+    }
+}
+
+fn jobs(states: &[ServiceState]) -> Stat {
+    let kinds = states.iter().flat_map(|it| it.failed_jobs.iter().flatten());
+    let mut kinds: Vec<_> = kinds.filter(|(_, failed)| **failed > 0).collect();
+    kinds.sort_by_key(|(_, failed)| Reverse(**failed));
+    let failed: u64 = kinds.iter().map(|(_, failed)| **failed).sum();
+    let stat = Stat::new("failed jobs", "/jobs?state=failed", grouped(failed));
+    match kinds.first() {
+        None => stat.note(unknown(states, |it| &it.failed_jobs).unwrap_or_default()),
+        Some((worst, _)) => stat
+            .note(format!("most {worst}"))
+            .trouble(Tone::Bad, count(failed, "job has failed", "jobs have failed")),
+    }
+}
+
+fn behind(is_measured: bool, lag: &[&GroupLag]) -> Stat {
+    if !is_measured {
+        return Stat::new("messages behind", "/lag", "?").note("not measured");
+    }
+    let worst = lag.iter().filter_map(|it| Some((it.messages()?, it))).max_by_key(|it| it.0);
+    let most = worst.map_or(0, |(messages, _)| messages);
+    let stat = Stat::new("messages behind", "/lag", grouped(most));
+    let stat = match worst {
+        Some((1.., group)) => {
+            let age = group.age().filter(|age| *age >= Duration::from_secs(1));
+            let age = age.map(|age| format!(", {}", rough(age))).unwrap_or_default();
+            stat.note(format!("at most: {}{age}", group.group))
+        }
+        _ => stat.note("every group"),
+    };
+    let ill = lag.iter().filter(|it| !it.is_well(LAG_THRESHOLD));
+    let ill: Vec<_> = ill.map(|it| format!("{}: {}", it.group, it.state(LAG_THRESHOLD))).collect();
+    match &ill[..] {
+        [] => stat,
+        [one] => stat.note(one).trouble(Tone::Bad, format!("the lag of {one}")),
+        several => stat
+            .note(several.join(", "))
+            .trouble(Tone::Bad, format!("the lag of {} groups is not well", several.len())),
+    }
+}
+
+fn subscriptions(states: &[ServiceState]) -> Stat {
+    let all = states.iter().flat_map(|it| it.subscriptions.iter().flatten());
+    let all: Vec<_> = all.collect();
+    let held_up: Vec<_> = all.iter().filter_map(|it| Some((&*it.group, it.trouble()?))).collect();
+    let value = format!("{} / {}", all.len() - held_up.len(), all.len());
+    let stat = Stat::new("subscriptions running", "/lag#subscriptions", value);
+    match &held_up[..] {
+        [] => stat.note(unknown(states, |it| &it.subscriptions).unwrap_or_default()),
+        [(group, why), others @ ..] => {
+            let paused = held_up.iter().all(|(_, why)| why.starts_with("paused"));
+            let tone = if paused { Tone::Warn } else { Tone::Bad };
+            let others = if others.is_empty() {
+                String::new()
+            } else {
+                format!(" and {}", count(others.len() as u64, "other", "others"))
+            };
+            stat.note(format!("{group}: {why}")).trouble(
+                tone,
+                format!("{group}{others}: {}", if paused { "paused" } else { "held up" }),
+            )
+        }
+    }
+}
+
+fn outbox(states: &[ServiceState]) -> Stat {
+    let outboxes = states.iter().filter_map(|it| Some((&*it.service, Outbox::of(it)?)));
+    let outboxes: Vec<_> = outboxes.collect();
+    let waiting: u64 = outboxes.iter().map(|(_, it)| it.depth).sum();
+    let oldest = outboxes.iter().filter(|(_, it)| it.depth > 0).max_by_key(|(_, it)| it.age);
+    let value = oldest.map_or_else(|| "0 s".to_owned(), |(_, it)| rough(it.age));
+    let stat = Stat::new("oldest in an outbox", "#services", value);
+    match oldest {
+        None => stat.note(unknown(states, |it| &it.metrics).unwrap_or_else(|| "empty".to_owned())),
+        Some((service, outbox)) => {
+            let stat =
+                stat.note(format!("{} in {service}", count(waiting, "event waits", "events wait")));
+            if outbox.age < LATE {
+                return stat;
+            }
+            stat.trouble(Tone::Bad, format!("events wait in the outbox of {service}"))
+        }
+    }
+}
+
+/// The outbox of a service.
+pub(super) struct Outbox {
+    pub(super) depth: u64,
+    pub(super) age: Duration,
+}
+
+impl Outbox {
+    /// Returns `None` if the service told nothing about it.
+    pub(super) fn of(state: &ServiceState) -> Option<Self> {
+        let metrics = state.metrics.as_ref()?;
+        let age = metrics.largest(OUTBOX_AGE).unwrap_or_default();
+        let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a float saturates
+        let depth = metrics.largest(OUTBOX_DEPTH)? as u64;
+        Some(Self { depth, age })
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.depth > 0 && self.age >= LATE
+    }
+}

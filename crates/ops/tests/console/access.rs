@@ -1,0 +1,164 @@
+//! Who gets in, and from where.
+
+use std::process::Output;
+
+use crate::browser::Browser;
+use crate::house::{House, command};
+
+async fn start_refused(settings: &[(&str, &str)]) -> Output {
+    let mut command = command();
+    command.envs(settings.iter().copied());
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_for_others_needs_tls_or_a_proxy() {
+    let output = start_refused(&[("CONSOLE_ADDR", "0.0.0.0:0")]).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("CONSOLE_TLS_CERT") && text.contains("CONSOLE_PLAIN_HTTP=on"), "{text}");
+    let missing = [
+        ("CONSOLE_ADDR", "0.0.0.0:0"),
+        ("CONSOLE_TLS_CERT", "/none"),
+        ("CONSOLE_TLS_KEY", "/none"),
+    ];
+    let text = String::from_utf8(start_refused(&missing).await.stderr).unwrap();
+    assert!(text.contains("CONSOLE_TLS_CERT /none can't be used"), "{text}");
+}
+
+/// Returns an address of this machine that is not loopback.
+fn own_address() -> Option<std::net::IpAddr> {
+    // No packet is sent.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|it| it.ip()).filter(|it| !it.is_loopback())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_address_wants_a_token_which_the_services_know_and_leads_back() {
+    let Some(own) = own_address() else {
+        eprintln!("this machine has no address but loopback");
+        return;
+    };
+    let hosts = own.to_string();
+    let address = [
+        ("CONSOLE_ADDR", "0.0.0.0:{port}"),
+        ("CONSOLE_PLAIN_HTTP", "on"),
+        ("CONSOLE_HOSTS", &*hosts),
+    ];
+    let house = House::with(&address).await;
+    let mut browser = Browser::start().await;
+    browser.expect("403 (Forbidden)");
+    // Chromium says so of forms over http, which is what this test is about.
+    browser.expect("insecure connection");
+    let url = |path: &str| format!("http://{own}:{}{path}", house.port);
+    browser.goto(&url("/history?by=ada")).await;
+    assert_eq!(browser.address().await, "/sign-in?back=%2Fhistory%3Fby%3Dada");
+    browser.enter("#token", "wrong").await;
+    browser.press("Sign in").await;
+    browser.shows("No service knows this token").await;
+    browser.enter("#token", "ada-token").await;
+    browser.press("Sign in").await;
+    browser.shows("No such acts").await;
+    browser.shows("ada").await;
+    assert_eq!(browser.address().await, "/history?by=ada");
+    assert_eq!(browser.run("return document.cookie").await, "", "scripts do not see the cookie");
+    browser.press("Sign out").await;
+    browser.shows("Operator's token").await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_cookie_is_for_tls_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let house = House::with(&[
+        ("CONSOLE_ADDR", "0.0.0.0:{port}"),
+        ("CONSOLE_TLS_CERT", certificate.to_str().unwrap()),
+        ("CONSOLE_TLS_KEY", key.to_str().unwrap()),
+    ])
+    .await;
+    let browser = Browser::start().await;
+    let url = |path: &str| format!("https://localhost:{}{path}", house.port);
+    browser.goto(&url("/")).await;
+    browser.enter("#token", "grace-token").await;
+    browser.press("Sign in").await;
+    browser.shows("grace").await;
+    browser.shows("All is well").await;
+    let cookies = browser.client.get_all_cookies().await.unwrap();
+    let session = cookies.iter().find(|it| it.name() == "__Host-orderflow").unwrap();
+    assert_eq!((session.secure(), session.http_only()), (Some(true), Some(true)));
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_of_another_site_is_refused() {
+    let house = House::start().await;
+    let mut browser = Browser::start().await;
+    browser.expect("403 (Forbidden)");
+    browser.expect("favicon.ico");
+    let to = house.url("/lag/billing/billing/pause");
+    browser.goto(&format!("http://{}/evil?to={to}", house.service.address)).await;
+    browser.press("Win a prize").await;
+    browser.shows("Another site has sent this request.").await;
+    assert!(house.service.known().paused.is_none());
+    browser.close().await;
+}
+
+/// Sends a request that no browser would send.
+async fn send(house: &House, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let http =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let mut request = http.request(method.parse().unwrap(), house.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if method == "POST" {
+        request =
+            request.header("content-type", "application/x-www-form-urlencoded").body("why=because");
+    }
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_sends_a_token_and_neither_the_cookie_nor_the_servers_own_token_speaks_for_it() {
+    let house = House::start().await;
+    let pause = "/lag/billing/billing/pause";
+    assert_eq!(send(&house, "POST", pause, &[]).await.0, 401);
+    assert_eq!(send(&house, "POST", pause, &[("cookie", "orderflow=x")]).await.0, 401);
+    assert!(house.service.known().paused.is_none());
+    let token = [("authorization", "Bearer grace-token")];
+    assert_eq!(send(&house, "POST", pause, &token).await.0, 303);
+    assert_eq!(house.service.known().acts[0]["by"], "grace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_host_gets_nothing_but_what_programs_read() {
+    let house = House::start().await;
+    let evil = [("host", "evil.example")];
+    for path in ["/", "/jobs", "/live", "/sign-in", "/assets/x/console.js", "/nowhere"] {
+        let (status, text) = send(&house, "GET", path, &evil).await;
+        assert!(status == 421 && text.contains("CONSOLE_HOSTS"), "{path}: {status} {text}");
+    }
+    for path in ["/metrics", "/healthz"] {
+        assert_eq!(send(&house, "GET", path, &evil).await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_leads_to_no_other_site() {
+    let house = House::start().await;
+    let http =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    for back in ["https://evil", "//evil", "/\\evil"] {
+        let form = format!("token=ada-token&back={back}");
+        let request = http.post(house.url("/sign-in")).body(form);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["location"], "/", "{back}");
+    }
+}

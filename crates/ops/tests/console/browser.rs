@@ -1,0 +1,224 @@
+//! A browser that keeps what went wrong in it: violations of the policy, errors of scripts, requests that failed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use sandbox::testing::eventually;
+use sandbox::{Life, Process};
+use serde_json::{Map, Value, json};
+
+/// How long something may take to appear: several polls of `serve`.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keeps violations and errors over all pages of a tab.
+const WATCH: &str = r#"
+(() => {
+    const keep = (text) => {
+        const all = JSON.parse(sessionStorage.getItem("troubles") ?? "[]");
+        sessionStorage.setItem("troubles", JSON.stringify([...all, text]));
+    };
+    addEventListener("securitypolicyviolation", (it) => keep(`violation of ${it.violatedDirective} by ${it.blockedURI} ${it.sample}`));
+    addEventListener("error", (it) => keep(`error ${it.message ?? it.target?.src}`), true);
+    addEventListener("unhandledrejection", (it) => keep(`rejection ${it.reason}`));
+})();
+"#;
+
+pub(crate) struct Browser {
+    pub(crate) client: Client,
+    driver: String,
+    http: reqwest::Client,
+    /// What may be logged, since the test makes it happen.
+    expected: Vec<String>,
+    _process: Process,
+    _folder: tempfile::TempDir,
+}
+
+/// Finds a program, or says where to get it.
+fn program(variable: &str, names: &[&str]) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let mut found = names.iter().flat_map(|name| {
+        std::env::split_paths(&paths).map(|folder| folder.join(name)).collect::<Vec<_>>()
+    });
+    found.find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!(
+            "The tests of the console need Chromium and its driver. On Debian: apt-get install chromium chromium-driver. \
+             Elsewhere: install them and set CHROMIUM and CHROMEDRIVER to their paths. None of {names:?} is in PATH"
+        )
+    })
+}
+
+impl Browser {
+    pub(crate) async fn start() -> Self {
+        let chromium = program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]);
+        let folder = tempfile::tempdir().unwrap();
+        let port = sandbox::port::free().unwrap();
+        let mut command = Command::new(program("CHROMEDRIVER", &["chromedriver"]));
+        command.arg(format!("--port={port}"));
+        let log = folder.path().join("chromedriver.log");
+        let process = Process::spawn("chromedriver", command, &log, Life::WithParent).unwrap();
+        let (driver, http) = (format!("http://127.0.0.1:{port}"), reqwest::Client::new());
+        let answers = async || {
+            let status: Value =
+                http.get(format!("{driver}/status")).send().await.ok()?.json().await.ok()?;
+            (status["value"]["ready"] == true).then_some(())
+        };
+        eventually("chromedriver", PATIENCE, answers).await;
+        let profile = folder.path().join("profile");
+        let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+        let mut client = client;
+        client.capabilities(capabilities(&chromium, &profile));
+        let client = client.connect(&driver).await.unwrap();
+        let browser =
+            Self { client, driver, http, expected: Vec::new(), _process: process, _folder: folder };
+        browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": WATCH })).await;
+        browser.size(1280, 900).await;
+        browser
+    }
+
+    /// Sends a command of Chromium's own protocol.
+    pub(crate) async fn cdp(&self, command: &str, parameters: Value) {
+        let body = json!({ "cmd": command, "params": parameters });
+        let answer = self.to_driver("goog/cdp/execute", &body).await;
+        assert!(answer["value"].get("error").is_none(), "{command}: {answer}");
+    }
+
+    async fn to_driver(&self, path: &str, body: &Value) -> Value {
+        let session = self.client.session_id().await.unwrap().unwrap();
+        let url = format!("{}/session/{session}/{path}", self.driver);
+        self.http.post(url).json(body).send().await.unwrap().json().await.unwrap()
+    }
+
+    pub(crate) async fn size(&self, width: u32, height: u32) {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.cdp("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    pub(crate) async fn scheme(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+    }
+
+    pub(crate) async fn goto(&self, url: &str) {
+        self.client.goto(url).await.unwrap();
+    }
+
+    /// Runs a script in the page and returns its value.
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        self.client.execute(script, Vec::new()).await.unwrap()
+    }
+
+    /// Returns the text that the page shows.
+    pub(crate) async fn text(&self) -> String {
+        self.run("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until the page shows a text.
+    pub(crate) async fn shows(&self, part: &str) {
+        let start = Instant::now();
+        loop {
+            // While a page loads there may be no body.
+            let text = self.client.execute("return document.body?.innerText", Vec::new()).await;
+            let text =
+                text.ok().and_then(|it| it.as_str().map(ToOwned::to_owned)).unwrap_or_default();
+            if text.contains(part) {
+                return;
+            }
+            let is_late = start.elapsed() > PATIENCE;
+            let troubles = if is_late { self.troubles().await } else { Vec::new() };
+            assert!(!is_late, "the page does not show {part:?}: {text}\n{troubles:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a script returns true.
+    pub(crate) async fn until(&self, what: &str, script: &str) {
+        let holds = async || {
+            let value = self.client.execute(script, Vec::new()).await.ok()?;
+            (value == true).then_some(())
+        };
+        eventually(what, PATIENCE, holds).await;
+    }
+
+    pub(crate) async fn click(&self, css: &str) {
+        self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
+    }
+
+    pub(crate) async fn press(&self, text: &str) {
+        let path = format!(
+            "//button[normalize-space()='{text}' and not(@disabled)] | //a[normalize-space()='{text}']"
+        );
+        self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
+    }
+
+    pub(crate) async fn enter(&self, css: &str, text: &str) {
+        let element = self.client.find(Locator::Css(css)).await.unwrap();
+        element.clear().await.unwrap();
+        element.send_keys(text).await.unwrap();
+    }
+
+    /// Returns path and query of the page.
+    pub(crate) async fn address(&self) -> String {
+        let url = self.client.current_url().await.unwrap();
+        url[url::Position::BeforePath..].to_owned()
+    }
+
+    /// Takes a picture of what is seen, and keeps it in the folder that `PICTURES` names.
+    pub(crate) async fn picture(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("PICTURES") {
+            let png = self.client.screenshot().await.unwrap();
+            std::fs::write(Path::new(&folder).join(format!("{name}.png")), png).unwrap();
+        }
+    }
+
+    /// Allows what the test makes happen to be logged.
+    pub(crate) fn expect(&mut self, part: &str) {
+        self.expected.push(part.to_owned());
+    }
+
+    /// Returns what went wrong so far, on all pages.
+    async fn troubles(&self) -> Vec<String> {
+        let kept = self.run("return sessionStorage.getItem('troubles') ?? '[]'").await;
+        let kept: Vec<String> = serde_json::from_str(kept.as_str().unwrap()).unwrap();
+        let logged = self.to_driver("se/log", &json!({ "type": "browser" })).await;
+        let logged = logged["value"].as_array().cloned().unwrap_or_default();
+        let logged = logged.iter().filter(|it| it["level"] == "SEVERE" || it["level"] == "WARNING");
+        let logged = logged.map(|it| it["message"].to_string());
+        let all = kept.into_iter().chain(logged);
+        all.filter(|it| !self.expected.iter().any(|part| it.contains(part))).collect()
+    }
+
+    /// Fails if anything went wrong in the browser, and ends it.
+    pub(crate) async fn close(self) {
+        let troubles = self.troubles().await;
+        assert!(troubles.is_empty(), "the browser had troubles: {troubles:#?}");
+        self.client.clone().close().await.unwrap();
+    }
+}
+
+fn capabilities(chromium: &Path, profile: &Path) -> Map<String, Value> {
+    let mut arguments = vec![
+        "--headless=new".to_owned(),
+        "--disable-gpu".to_owned(),
+        "--disable-dev-shm-usage".to_owned(),
+        "--hide-scrollbars".to_owned(),
+        "--lang=en".to_owned(),
+        format!("--user-data-dir={}", profile.display()),
+    ];
+    if nix::unistd::Uid::effective().is_root() {
+        arguments.push("--no-sandbox".to_owned());
+    }
+    let options = json!({ "args": arguments, "binary": chromium });
+    let capabilities = json!({
+        "browserName": "chrome",
+        "acceptInsecureCerts": true,
+        "goog:loggingPrefs": { "browser": "ALL" },
+        "goog:chromeOptions": options,
+    });
+    capabilities.as_object().unwrap().clone()
+}

@@ -1,0 +1,64 @@
+use crate::browser::Browser;
+use crate::house::House;
+use crate::service::job_of;
+
+fn failed(house: &House) -> usize {
+    house.service.known().jobs.iter().filter(|it| it["state"] == "failed").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn selected_jobs_are_retried_and_the_filter_stays() {
+    let house = House::start().await;
+    house.service.known().jobs = (0..5).map(|it| job_of(it, "send-email", "failed")).collect();
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs?state=failed&kind=send-email")).await;
+    let disabled =
+        "return [...document.querySelectorAll('.bulk button')].every((it) => it.disabled)";
+    assert_eq!(browser.run(disabled).await, true, "nothing is selected");
+    browser.click("#select-01a20a9a-7779-774a-8232-000000000001").await;
+    browser.click("#select-01a20a9a-7779-774a-8232-000000000003").await;
+    browser.shows("2 selected").await;
+    browser.enter("input[name=why]", "the mail server is back").await;
+    browser.press("Retry").await;
+    browser.shows("2 jobs of billing will be retried.").await;
+    assert_eq!(browser.address().await, "/jobs?state=failed&kind=send-email");
+    assert_eq!(failed(&house), 3);
+    browser.goto(&house.url("/history")).await;
+    browser.shows("the mail server is back").await;
+    let text = browser.text().await;
+    assert!(!text.contains("will be retried"), "it is said once: {text}");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_jobs_of_a_filter_are_shown_by_reason_before_they_are_discarded() {
+    let house = House::start().await;
+    house.service.known().jobs = (0..70).map(|it| job_of(it, "send-email", "failed")).collect();
+    house.service.known().jobs.push(job_of(99, "deliver-webhook", "failed"));
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs?kind=send-email")).await;
+    browser.press("Discard all of these…").await;
+    browser.shows("70 jobs of billing").await;
+    browser.shows("the target answered 503").await;
+    assert_eq!(failed(&house), 71, "nothing was done yet");
+    browser.enter("main input[name=why]", "test orders").await;
+    browser.press("Discard them").await;
+    browser.shows("70 jobs of billing discarded.").await;
+    assert_eq!(browser.address().await, "/jobs?kind=send-email");
+    assert_eq!(failed(&house), 1);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_one_service_follow_each_other() {
+    let house = House::start().await;
+    house.service.known().jobs = (0..120).map(|it| job_of(it, "send-email", "failed")).collect();
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs?service=billing")).await;
+    browser.press("Older").await;
+    browser.shows("order-50").await;
+    browser.press("Older").await;
+    browser.shows("order-119").await;
+    assert_eq!(browser.run("return document.querySelectorAll('tbody tr').length").await, 20);
+    browser.close().await;
+}
