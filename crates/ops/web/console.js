@@ -110,3 +110,15 @@ if (navigator.clipboard) {
         if (button) navigator.clipboard.writeText(button.dataset.copy);
     });
 }
+
+// What goes on by itself is read again every few seconds, unless nobody looks.
+const polled = new WeakMap();
+setInterval(() => {
+    if (paused || document.hidden) return;
+    for (const element of document.querySelectorAll("[data-poll]")) {
+        const seconds = (polled.get(element) ?? 0) + 1;
+        const isDue = seconds >= Number(element.dataset.poll);
+        polled.set(element, isDue ? 0 : seconds);
+        if (isDue) htmx.trigger(element, "poll");
+    }
+}, 1000);

@@ -52,6 +52,8 @@ pub(crate) struct Console {
     pub(crate) access: Arc<Access>,
     pub(crate) live: Live,
     pub(crate) shutdown: CancellationToken,
+    /// The page of traces.
+    traces: Arc<str>,
 }
 
 impl Console {
@@ -64,7 +66,20 @@ impl Console {
         shutdown: CancellationToken,
     ) -> Self {
         let (services, access) = (Arc::new(services), Arc::new(access));
-        Self { services, kafka, polled, access, live, shutdown }
+        Self { services, kafka, polled, access, live, shutdown, traces: Arc::default() }
+    }
+
+    /// Links traces to the page at that address.
+    pub(crate) fn with_traces(mut self, address: &str) -> Self {
+        self.traces = address.trim_end_matches('/').into();
+        self
+    }
+
+    /// Returns the address of a trace. `None` if it is no trace id, or the page of traces is none of the web.
+    pub(crate) fn trace(&self, id: &str) -> Option<String> {
+        let is_trace = id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit());
+        let is_web = self.traces.starts_with("http://") || self.traces.starts_with("https://");
+        (is_trace && is_web).then(|| format!("{}/trace/{id}", self.traces))
     }
 
     /// Returns the services as the operator of a session may ask them, so that their acts name the operator.

@@ -116,6 +116,27 @@ impl Asked {
     }
 }
 
+#[cfg(test)]
+impl Asked {
+    /// Returns a service that was asked once.
+    pub(super) fn answered(
+        client: Client,
+        part: FlowPart,
+        subscriptions: Vec<Subscription>,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            service: client.service.clone(),
+            parts: vec![part],
+            subscriptions,
+            error: None,
+            without_subscriptions: None,
+            clock,
+            client,
+        }
+    }
+}
+
 fn correlation_ids(services: &[Asked]) -> Vec<String> {
     let parts = services.iter().flat_map(|it| &it.parts);
     let mut ids = Vec::new();

@@ -10,7 +10,10 @@ mod entry;
 mod expected;
 mod finding;
 mod json;
+mod key;
 mod sorting;
+#[cfg(test)]
+pub(crate) mod testing;
 mod time;
 mod tree;
 

@@ -60,6 +60,9 @@ pub(crate) struct Arguments {
     addr: SocketAddr,
     #[command(flatten)]
     access: AccessArguments,
+    /// The page of traces, for links
+    #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
+    jaeger: String,
     /// Where alerts are sent, one POST when each fires and one when it resolves; without it they are logged
     #[arg(long, env = "ALERT_WEBHOOK", default_value = "", hide_env_values = true)]
     #[arg(hide_default_value = true)]
@@ -97,6 +100,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let live = Live::new();
     let (watched, watching) = start(&services, kafka.clone(), receiver, &live, &shutdown);
     let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
+    let console = console.with_traces(&arguments.jaeger);
     tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
     match tls {
         Some(tls) => serve(TlsListener::new(listener, tls), console, &shutdown).await,

@@ -12,13 +12,13 @@ use super::units::duration;
 const SHOWN: usize = 3;
 
 /// A node, and how many after it are like it and not shown.
-pub(super) struct Shown<'a> {
-    pub(super) node: &'a Node,
-    pub(super) like: Vec<&'a Node>,
+pub(crate) struct Shown<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) like: Vec<&'a Node>,
 }
 
 /// Returns what is shown of siblings: of more than three that are alike the first one.
-pub(super) fn collapse(siblings: &[Node], collapses: bool) -> Vec<Shown<'_>> {
+pub(crate) fn collapse(siblings: &[Node], collapses: bool) -> Vec<Shown<'_>> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     if collapses && siblings.len() > SHOWN {
         for (at, node) in siblings.iter().enumerate() {
@@ -38,7 +38,7 @@ pub(super) fn collapse(siblings: &[Node], collapses: bool) -> Vec<Shown<'_>> {
 }
 
 /// Returns the line for those that are not shown: how many they are, and how long they took.
-pub(super) fn summary(like: &[&Node]) -> String {
+pub(crate) fn summary(like: &[&Node]) -> String {
     let took = like.iter().filter_map(|it| Some(it.end?.since(it.start?)));
     let range = took.clone().min().zip(took.max()).map(|(least, most)| {
         let (least, most) = (duration(least), duration(most));

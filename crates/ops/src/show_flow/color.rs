@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 /// How a line is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Tone {
+pub(crate) enum Tone {
     Plain,
     /// Waits, or is expected.
     Waiting,

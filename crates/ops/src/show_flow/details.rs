@@ -8,7 +8,7 @@ use super::headline::outcome;
 use super::units::duration;
 
 /// Returns the lines below a headline; `cause` is the node above, and `all` adds ids.
-pub(super) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<String> {
+pub(crate) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<String> {
     let mut details = match &node.what {
         What::Step(it) => it.step.error.iter().cloned().collect(),
         What::Event(it) => of_event(it),

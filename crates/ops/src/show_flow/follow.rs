@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{During, Failure, complain};
-use crate::flow::{Finding, Flow, Node, State, What};
+use crate::flow::{Finding, Flow, Node, State};
 use crate::plain::plain;
 
 use super::headline::{Place, headline, shape};
@@ -93,7 +93,7 @@ impl Followed {
         if matches!(node.finding(), Some(Finding::Expected { .. })) {
             line = shape(&line);
         }
-        self.told.insert(key(node), line.clone()).is_none_or(|told| told != line)
+        self.told.insert(node.key(), line.clone()).is_none_or(|told| told != line)
     }
 
     /// Says once that a service can't be reached, and that it can again. The head has said it of the first look.
@@ -115,23 +115,5 @@ impl Followed {
             && !flow.is_empty()
             && flow.findings().iter().all(Finding::is_final);
         std::mem::replace(&mut self.was_over, is_over) && is_over
-    }
-}
-
-/// Tells nodes apart from one look to the next.
-fn key(node: &Node) -> String {
-    let service = node.service.as_deref().unwrap_or_default();
-    match &node.what {
-        What::Step(it) => format!("step {service} {}", it.step.json),
-        What::Event(it) => format!("event {}", it.id),
-        What::Delivery(it) => format!("delivery {:?} {}", it.event_id, it.group),
-        What::Letter(row) => format!("letter {service} {:?}", row.open.letter_id),
-        What::Replay(it) => {
-            let row = it.row.as_ref().map(|it| (&it.open.replay_id, &it.open.letter_id));
-            let step = it.steps.first().map(|it| (&it.step.replay_id, &it.step.event_id));
-            format!("replay {service} {:?}", row.or(step))
-        }
-        What::Job(it) => format!("job {service} {}", it.id),
-        What::Open(row) => format!("open {service} {}", row.open.json),
     }
 }

@@ -52,7 +52,7 @@ fn some(texts: &[String]) -> impl Iterator<Item = String> {
     texts.iter().take(SHOWN).map(|it| plain(it)).chain(more)
 }
 
-fn state(flow: &Flow) -> (String, Tone) {
+pub(crate) fn state(flow: &Flow) -> (String, Tone) {
     let findings = flow.findings();
     let failures = findings.iter().filter(|it| it.is_failure()).count() as u64;
     let waits = findings.len() as u64 - failures;
@@ -70,7 +70,7 @@ fn state(flow: &Flow) -> (String, Tone) {
 }
 
 /// Returns what makes the picture incomplete or its times doubtful.
-fn notes(flow: &Flow) -> Vec<(String, Tone)> {
+pub(crate) fn notes(flow: &Flow) -> Vec<(String, Tone)> {
     let mut notes = Vec::new();
     if let Some(behind) = flow.our_clock_is_behind {
         let text = format!("this machine's clock is {} all services'", apart(-behind));

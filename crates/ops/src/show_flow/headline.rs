@@ -9,7 +9,7 @@ use super::units::number;
 
 /// Where a line stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Under its cause, which has the event's type.
     Tree,
     /// By itself.
@@ -17,7 +17,7 @@ pub(super) enum Place {
 }
 
 /// Returns what a node is and what became of it. No times are in it, so that nodes can be compared by it.
-pub(super) fn headline(node: &Node, place: Place) -> String {
+pub(crate) fn headline(node: &Node, place: Place) -> String {
     let text = match &node.what {
         What::Step(it) => step(&it.step),
         What::Event(it) => event(it),
@@ -88,7 +88,7 @@ fn delivery(delivery: &Delivery, place: Place) -> String {
 }
 
 /// Returns what became of a message in one step.
-pub(super) fn outcome(step: &Step) -> String {
+pub(crate) fn outcome(step: &Step) -> String {
     // Of many attempts the last ones are kept.
     let last = step.attempts.last().and_then(|it| usize::try_from(it.attempt?).ok());
     let failed = step.attempts.len().max(last.unwrap_or_default());

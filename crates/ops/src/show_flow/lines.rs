@@ -28,6 +28,7 @@ pub(super) struct Line {
     text: String,
     took: String,
     tone: Tone,
+    step: Option<String>,
 }
 
 /// Returns the lines of a flow.
@@ -98,12 +99,13 @@ impl Lines {
             text: headline(node, place),
             took: took.unwrap_or_default(),
             tone: tone(node),
+            step: Some(node.short_key()),
         }
     }
 }
 
 /// Returns the tone of a node by itself, whatever followed from it.
-fn tone(node: &Node) -> Tone {
+pub(crate) fn tone(node: &Node) -> Tone {
     match node.finding() {
         Some(finding) if finding.is_failure() => Tone::Failed,
         Some(_) => Tone::Waiting,
@@ -114,8 +116,21 @@ fn tone(node: &Node) -> Tone {
 impl Line {
     fn below(guides: (String, String), text: String, tone: Tone) -> Self {
         let (time, service, took) = Default::default();
-        Self { time, service, guides, text, took, tone }
+        Self { time, service, guides, text, took, tone, step: None }
     }
+}
+
+/// A row of the screen, in columns.
+pub(crate) struct Row {
+    pub(crate) time: String,
+    pub(crate) service: String,
+    pub(crate) guide: String,
+    pub(crate) text: String,
+    /// What follows the text, up to and with how long it took.
+    pub(crate) took: String,
+    pub(crate) tone: Tone,
+    /// The step that it begins.
+    pub(crate) step: Option<String>,
 }
 
 /// Writes lines in columns, which are those of the flow whichever lines there are.
@@ -125,43 +140,51 @@ pub(super) fn write(
     lines: &[Line],
     colors: Colors,
 ) -> io::Result<()> {
-    let names = flow.services.iter().map(|it| plain(&it.name).chars().count());
-    let service = names.max().unwrap_or_default().clamp(1, SERVICE);
-    let text = WIDTH - TIME - 2 - service - 2 - TOOK - 2;
-    for line in lines {
-        write_line(out, line, service, text, colors)?;
+    for Row { time, service, guide, text, took, tone, .. } in rows(flow, lines) {
+        let columns = format!("{}{service}", colors.dim(&time));
+        let row = format!("{columns}{}{}{took}", colors.dim(&guide), colors.tone(tone, &text));
+        writeln!(out, "{}", row.trim_end())?;
     }
     Ok(())
 }
 
-fn write_line(
-    out: &mut impl Write,
-    line: &Line,
-    service: usize,
-    width: usize,
-    colors: Colors,
-) -> io::Result<()> {
-    let Line { time, guides, text, took, tone, .. } = line;
-    let mut name = line.service.clone();
-    if name.chars().count() > service {
-        name = name.chars().take(service - 1).chain(['.']).collect();
-    }
-    // Where no duration stands, there is more room.
-    let width = if took.is_empty() { width + 2 + TOOK } else { width };
-    let (first, rest) = (guides.0.chars().count(), guides.1.chars().count());
-    let room = width.saturating_sub(first.max(rest)).max(20);
-    for (at, part) in wrap(text, room).iter().enumerate() {
-        let (time, name, took, guide) = match at {
-            0 => (&**time, &*name, &**took, &guides.0),
-            _ => ("", "", "", &guides.1),
+/// Breaks lines to rows.
+pub(super) fn rows(flow: &Flow, lines: &[Line]) -> Vec<Row> {
+    let names = flow.services.iter().map(|it| plain(&it.name).chars().count());
+    let service = names.max().unwrap_or_default().clamp(1, SERVICE);
+    let text = WIDTH - TIME - 2 - service - 2 - TOOK - 2;
+    lines.iter().flat_map(|line| line.rows(service, text)).collect()
+}
+
+impl Line {
+    fn rows(&self, service: usize, width: usize) -> Vec<Row> {
+        let Self { time, guides, text, took, tone, .. } = self;
+        let mut name = self.service.clone();
+        if name.chars().count() > service {
+            name = name.chars().take(service - 1).chain(['.']).collect();
+        }
+        // Where no duration stands, there is more room.
+        let width = if took.is_empty() { width + 2 + TOOK } else { width };
+        let (first, rest) = (guides.0.chars().count(), guides.1.chars().count());
+        let room = width.saturating_sub(first.max(rest)).max(20);
+        let row = |(at, part): (usize, String)| {
+            let (time, name, took, guide) = match at {
+                0 => (&**time, &*name, &**took, &guides.0),
+                _ => ("", "", "", &guides.1),
+            };
+            let used = guide.chars().count() + part.chars().count();
+            let gap = if took.is_empty() { 0 } else { width.saturating_sub(used) + 2 };
+            let took = if took.is_empty() { String::new() } else { format!("{took:>TOOK$}") };
+            Row {
+                time: format!("{time:>TIME$}"),
+                service: format!("  {name:<service$}  "),
+                guide: guide.clone(),
+                text: part,
+                took: format!("{:gap$}{took}", ""),
+                tone: *tone,
+                step: self.step.clone().filter(|_| at == 0),
+            }
         };
-        let used = guide.chars().count() + part.chars().count();
-        let gap = if took.is_empty() { 0 } else { width.saturating_sub(used) + 2 };
-        let took = if took.is_empty() { String::new() } else { format!("{took:>TOOK$}") };
-        let columns = format!("{}  {name:<service$}  ", colors.dim(&format!("{time:>TIME$}")));
-        let (guide, part) = (colors.dim(guide), colors.tone(*tone, part));
-        let row = format!("{columns}{guide}{part}{:gap$}{took}", "");
-        writeln!(out, "{}", row.trim_end())?;
+        wrap(text, room).into_iter().enumerate().map(row).collect()
     }
-    Ok(())
 }

@@ -11,6 +11,13 @@ mod sentences;
 mod units;
 mod wrap;
 
+pub(crate) use collapse::{Shown, collapse, summary};
+pub(crate) use color::Tone;
+pub(crate) use head::{notes, state};
+pub(crate) use headline::{Place, headline};
+pub(crate) use lines::{Row, tone};
+pub(crate) use units::{duration, number, time};
+
 use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
@@ -130,6 +137,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         print(&mut out, &context, &flow).during("print the flow")?;
     }
     Ok(exit_status(&flow))
+}
+
+/// Returns the tree as rows of a screen.
+pub(crate) fn rows(flow: &Flow, collapses: bool) -> Vec<Row> {
+    lines::rows(flow, &lines::of(flow, collapses))
 }
 
 fn exit_status(flow: &Flow) -> u8 {

@@ -3,7 +3,7 @@
 use crate::flow::At;
 
 /// Returns a duration such as "12 ms" or "1.9 s", at most 8 wide.
-pub(super) fn duration(micros: i64) -> String {
+pub(crate) fn duration(micros: i64) -> String {
     let (ms, micros) = (micros.max(0) / 1000, micros.max(0));
     let tenths = |unit: i64, name: &str| {
         let tenths = micros / (unit / 10);
@@ -23,13 +23,13 @@ pub(super) fn duration(micros: i64) -> String {
 }
 
 /// Returns the time since a start: whole milliseconds, 0 if it is earlier.
-pub(super) fn since(at: At, start: At) -> String {
+pub(crate) fn since(at: At, start: At) -> String {
     let micros = at.since(start).max(0);
     if micros < 1000 { "0 ms".into() } else { duration(micros) }
 }
 
 /// Returns a time such as "2026-11-26 01:30:00.123 UTC".
-pub(super) fn time(at: At) -> String {
+pub(crate) fn time(at: At) -> String {
     let text = at.to_rfc3339();
     let Some((date, time)) = text.trim_end_matches('Z').split_once('T') else {
         return "at an unknown time".into();
@@ -39,7 +39,7 @@ pub(super) fn time(at: At) -> String {
 }
 
 /// Returns a number with a comma after each three digits.
-pub(super) fn number(number: i64) -> String {
+pub(crate) fn number(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

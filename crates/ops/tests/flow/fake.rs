@@ -103,10 +103,19 @@ impl Services {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.orderflow(&[&["flow"], arguments].concat())
+    }
+
+    /// Returns `ORDERFLOW_SERVICES`.
+    pub(crate) fn named(&self) -> String {
         let named = self.0.iter().map(|it| format!("{}=http://{}", it.known().service, it.address));
+        named.collect::<Vec<_>>().join(",")
+    }
+
+    pub(crate) fn orderflow(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
-        command.arg("flow").args(arguments);
-        command.env("ORDERFLOW_SERVICES", named.collect::<Vec<_>>().join(","));
+        command.args(arguments);
+        command.env("ORDERFLOW_SERVICES", self.named());
         // Nobody listens there.
         command.env("KAFKA_BROKERS", "127.0.0.1:1").stdin(Stdio::null());
         for name in ["ADMIN_URL", "JAEGER_URL", "KAFKA_PROPERTIES", "KAFKA_TOPIC_PREFIX"] {

@@ -5,6 +5,7 @@
 mod fake;
 mod follow;
 mod lag;
+mod page;
 mod story;
 mod trees;
 mod troubles;

@@ -138,6 +138,6 @@ async fn help_has_an_example_and_the_exit_statuses() {
     has(
         &services.run(&["--help"]).await,
         0,
-        &["Example:", "orderflow flow 9f3c", "Exit status: 0"],
+        &["Example:", "orderflow flow 9f3c", "Exit status:\n  0  the flow is complete"],
     );
 }

@@ -1,0 +1,394 @@
+//! What is drawn of a flow: for each thing when it waited, ran and failed, and in which lane.
+
+use std::collections::BTreeMap;
+
+use super::label::Labels;
+use crate::flow::{At, Delivery, Event, Flow, Held, Job, Lag, Node, Recorded, Replay, What};
+use crate::show_flow::{Shown, Tone, collapse, summary, tone};
+
+/// Where a thing is drawn, in the order from top to bottom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    Service(String),
+    Outbox,
+    Kafka,
+    Group(String),
+    Jobs,
+    Letters,
+    Replays,
+    Other,
+}
+
+/// A thing in a lane.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) lane: Lane,
+    /// The step that it opens; `None` for those that are counted.
+    pub(super) step: Option<String>,
+    /// The item from which an arrow comes.
+    pub(super) cause: Option<usize>,
+    pub(super) stretches: Vec<Stretch>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) label: String,
+    /// The text of the label, its time and its service, for the tip and for those who can't see the picture.
+    pub(super) tip: String,
+    pub(super) tone: Tone,
+}
+
+/// A stretch of time.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub(super) kind: Kind,
+    pub(super) from: At,
+    /// `None` if it goes on.
+    pub(super) to: Option<At>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Ran,
+    Waited,
+    /// A dead letter that waits for somebody.
+    Held,
+    /// Something that is expected and has not come.
+    Missing,
+}
+
+/// A moment.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub(super) sign: Sign,
+    pub(super) at: At,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// A record in Kafka.
+    Record,
+    /// An attempt that failed.
+    Failure,
+    /// Something was settled.
+    Done,
+    /// No attempt comes after that.
+    GaveUp,
+    Rehearsal,
+    /// Of those that are counted.
+    Counted,
+    /// Nothing is recorded of it.
+    Unrecorded,
+}
+
+/// Returns the items of a flow, causes first. Things without a time are not among them.
+pub(super) fn items(flow: &Flow, collapses: bool) -> Vec<Item> {
+    let mut items = Items { labels: Labels::new(flow), collapses, done: Vec::new() };
+    for shown in collapse(&flow.roots, collapses) {
+        items.add(&shown, None, None);
+    }
+    items.done
+}
+
+struct Items {
+    labels: Labels,
+    collapses: bool,
+    done: Vec<Item>,
+}
+
+/// What is drawn of a thing before it has a label.
+#[derive(Default)]
+struct Shape {
+    stretches: Vec<Stretch>,
+    marks: Vec<Mark>,
+}
+
+impl Items {
+    fn add(&mut self, shown: &Shown<'_>, cause: Option<usize>, cause_node: Option<&Node>) {
+        let node = shown.node;
+        let drawn = self.draw(node, cause, cause_node);
+        for child in collapse(&node.children, self.collapses) {
+            self.add(&child, drawn.or(cause), Some(node));
+        }
+        if !shown.like.is_empty() {
+            self.count(&shown.like);
+        }
+    }
+
+    /// Returns the item from which arrows to effects go.
+    fn draw(&mut self, node: &Node, cause: Option<usize>, above: Option<&Node>) -> Option<usize> {
+        let lane = lane(node);
+        let shape = match &node.what {
+            What::Event(event) => return self.draw_event(node, event, cause),
+            What::Step(it) => run(it).into_iter().collect(),
+            What::Delivery(it) => of_delivery(it, above),
+            What::Letter(row) => of_letter(row, node),
+            What::Replay(it) => of_replay(it),
+            What::Job(it) => of_job(it),
+            What::Open(row) => row
+                .since
+                .map(|from| Stretch { kind: Kind::Waited, from, to: None })
+                .into_iter()
+                .collect(),
+        };
+        self.push(node, lane, shape, cause)
+    }
+
+    fn draw_event(&mut self, node: &Node, event: &Event, cause: Option<usize>) -> Option<usize> {
+        let mut outbox = Shape::default();
+        let periods = event.waits.iter().filter_map(|it| it.period);
+        let waits =
+            periods.map(|it| Stretch { kind: Kind::Waited, from: it.start, to: Some(it.end) });
+        outbox.stretches.extend(waits);
+        if let Some(from) = event.outbox.as_ref().and_then(|it| it.since) {
+            outbox.stretches.push(Stretch { kind: Kind::Waited, from, to: None });
+            outbox.marks.extend(failures(&event.published));
+        }
+        let mut kafka = Shape::default();
+        if event.outbox.is_none() {
+            let ends = event.published.iter().filter_map(|it| Some(it.period?.end));
+            kafka.marks.extend(ends.map(|at| Mark { sign: Sign::Record, at }));
+            if event.published.is_empty() {
+                // It goes by its effects.
+                let at = node.children.iter().filter_map(|it| it.start).min();
+                kafka.marks.extend(at.map(|at| Mark { sign: Sign::Unrecorded, at }));
+            }
+        }
+        let waited = self.push(node, Lane::Outbox, outbox, cause);
+        self.push(node, Lane::Kafka, kafka, waited.or(cause)).or(waited)
+    }
+
+    fn push(
+        &mut self,
+        node: &Node,
+        lane: Lane,
+        mut shape: Shape,
+        cause: Option<usize>,
+    ) -> Option<usize> {
+        shape.stretches.retain(|it| it.to.is_none_or(|to| to >= it.from));
+        if shape.stretches.is_empty() && shape.marks.is_empty() {
+            return None;
+        }
+        shape.marks.sort_by_key(|it| it.at);
+        let (label, tip) = self.labels.of(node, &lane);
+        self.done.push(Item {
+            lane,
+            step: Some(node.short_key()),
+            cause,
+            stretches: shape.stretches,
+            marks: shape.marks,
+            label,
+            tip,
+            tone: tone(node),
+        });
+        Some(self.done.len() - 1)
+    }
+
+    /// Draws those that are like the last one, and what followed from them, as one row of marks in each lane.
+    fn count(&mut self, like: &[&Node]) {
+        let mut marks: BTreeMap<Lane, Vec<Mark>> = BTreeMap::new();
+        let mut left: Vec<&Node> = like.to_vec();
+        while let Some(node) = left.pop() {
+            let lane = if matches!(node.what, What::Event(_)) { Lane::Kafka } else { lane(node) };
+            let mark = node.start.map(|at| Mark { sign: Sign::Counted, at });
+            marks.entry(lane).or_default().extend(mark);
+            left.extend(&node.children);
+        }
+        let first = like
+            .first()
+            .map(|it| if matches!(it.what, What::Event(_)) { Lane::Kafka } else { lane(it) });
+        for (lane, mut marks) in marks {
+            if marks.is_empty() {
+                continue;
+            }
+            marks.sort_by_key(|it| it.at);
+            let label = if Some(&lane) == first.as_ref() {
+                summary(like).trim_start_matches("... and ").to_owned()
+            } else {
+                format!("{} more", marks.len())
+            };
+            let tip = format!("{label}; the text can show each of them");
+            let (step, cause, tone) = (None, None, Tone::Plain);
+            self.done.push(Item {
+                lane,
+                step,
+                cause,
+                stretches: Vec::new(),
+                marks,
+                label,
+                tip,
+                tone,
+            });
+        }
+    }
+}
+
+impl Item {
+    /// Returns every time that it has, and whether it goes on.
+    pub(super) fn times(&self) -> impl Iterator<Item = At> {
+        let ends = self.stretches.iter().flat_map(|it| [Some(it.from), it.to]).flatten();
+        ends.chain(self.marks.iter().map(|it| it.at))
+    }
+
+    pub(super) fn goes_on(&self) -> bool {
+        self.stretches.iter().any(|it| it.to.is_none())
+    }
+
+    /// Returns when something first happened: not when it began to wait.
+    pub(super) fn happened(&self) -> Option<At> {
+        let stretches = self.stretches.iter();
+        let stretches = stretches.filter(|it| matches!(it.kind, Kind::Ran | Kind::Held));
+        stretches.map(|it| it.from).chain(self.marks.iter().map(|it| it.at)).min()
+    }
+}
+
+impl FromIterator<Stretch> for Shape {
+    fn from_iter<T: IntoIterator<Item = Stretch>>(stretches: T) -> Self {
+        Self { stretches: stretches.into_iter().collect(), marks: Vec::new() }
+    }
+}
+
+fn lane(node: &Node) -> Lane {
+    match &node.what {
+        What::Step(_) => Lane::Service(node.service.clone().unwrap_or_default()),
+        What::Event(_) => Lane::Outbox,
+        What::Delivery(it) => Lane::Group(it.group.clone()),
+        What::Letter(_) => Lane::Letters,
+        What::Replay(_) => Lane::Replays,
+        What::Job(_) => Lane::Jobs,
+        What::Open(_) => Lane::Other,
+    }
+}
+
+fn run(it: &Recorded) -> Option<Stretch> {
+    it.period.map(|it| Stretch { kind: Kind::Ran, from: it.start, to: Some(it.end) })
+}
+
+/// Returns a mark at the end of each that failed.
+fn failures(steps: &[Recorded]) -> impl Iterator<Item = Mark> {
+    let failed = steps.iter().filter(|it| it.step.error.is_some());
+    failed.filter_map(|it| Some(Mark { sign: Sign::Failure, at: it.period?.end }))
+}
+
+fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
+    let mut shape = Shape::default();
+    let published = above.and_then(|it| match &it.what {
+        What::Event(event) => event.published.last()?.period.map(|it| it.end),
+        _ => None,
+    });
+    if let Some(expected) = &delivery.expected {
+        let since = published.or_else(|| above?.start);
+        let is_over = expected.lag == Lag::Passed;
+        let to = since.filter(|_| is_over);
+        shape.stretches.extend(since.map(|from| Stretch { kind: Kind::Missing, from, to }));
+        shape.marks.extend(to.map(|at| Mark { sign: Sign::Unrecorded, at }));
+        return shape;
+    }
+    let mut last = published;
+    for it in &delivery.steps {
+        let Some(period) = it.period else { continue };
+        let waited = last.map(|from| Stretch { kind: Kind::Waited, from, to: Some(period.start) });
+        shape.stretches.extend(waited);
+        let attempts: Vec<_> = attempts(it).collect();
+        let kind = if attempts.is_empty() { Kind::Ran } else { Kind::Waited };
+        shape.stretches.push(Stretch { kind, from: period.start, to: Some(period.end) });
+        let end = match it.step.outcome.as_deref() {
+            _ if attempts.is_empty() => None,
+            Some("dead-lettered") => Some(Sign::GaveUp),
+            _ => it.step.error.is_none().then_some(Sign::Done),
+        };
+        shape.marks.extend(attempts);
+        shape.marks.extend(end.map(|sign| Mark { sign, at: period.end }));
+        last = Some(period.end);
+    }
+    if let Some(row) = &delivery.parked {
+        let since = delivery.steps.last().and_then(|it| Some(it.period?.end)).or(row.since);
+        let goes_on = since.map(|from| Stretch { kind: Kind::Waited, from, to: None });
+        shape.stretches.extend(goes_on);
+        if delivery.steps.is_empty() {
+            let waited = published.zip(row.since);
+            let waited =
+                waited.map(|(from, to)| Stretch { kind: Kind::Waited, from, to: Some(to) });
+            shape.stretches.extend(waited);
+            shape.marks.extend(row.since.map(|at| Mark { sign: Sign::Failure, at }));
+        }
+    } else if shape.stretches.is_empty() {
+        shape.marks.extend(delivery.received.map(|at| Mark { sign: Sign::Done, at }));
+    }
+    shape
+}
+
+/// Returns the attempts of a step that failed. A step that failed at once has one, at its end.
+fn attempts(it: &Recorded) -> impl Iterator<Item = Mark> {
+    let started = it.step.started_at.as_deref().and_then(At::parse);
+    let period = it.period;
+    // By the clock of the flow: they are as far from the start as they were by that of the service.
+    let by_our_clock = move |at: At| Some(period?.start.plus(at.since(started?)).min(period?.end));
+    let marks = it.step.attempts.iter().filter_map(move |it| {
+        let at = by_our_clock(At::parse(it.at.as_deref()?)?)?;
+        Some(Mark { sign: Sign::Failure, at })
+    });
+    let is_bare = it.step.error.is_some() && it.step.attempts.is_empty();
+    let bare = it.period.filter(|_| is_bare).map(|it| Mark { sign: Sign::Failure, at: it.end });
+    marks.chain(bare)
+}
+
+fn of_letter(row: &Held, node: &Node) -> Shape {
+    let Some(from) = row.since else { return Shape::default() };
+    let status = row.open.status.as_deref();
+    if !matches!(status, Some("resolved" | "discarded")) {
+        return Shape::from_iter([Stretch { kind: Kind::Held, from, to: None }]);
+    }
+    // When it was closed stands nowhere; the last replay did it.
+    let to = node.children.iter().filter_map(|it| match &it.what {
+        What::Replay(replay) if !replay.is_rehearsal() => it.end.or(it.start),
+        _ => None,
+    });
+    let held = to.max().map(|to| Stretch { kind: Kind::Held, from, to: Some(to) });
+    let marks = if held.is_none() { vec![Mark { sign: Sign::Done, at: from }] } else { Vec::new() };
+    Shape { stretches: held.into_iter().collect(), marks }
+}
+
+fn of_replay(replay: &Replay) -> Shape {
+    let mut shape: Shape = replay.steps.iter().filter_map(run).collect();
+    shape.marks.extend(failures(&replay.steps));
+    let Some(since) = replay.row.as_ref().and_then(|it| it.since) else { return shape };
+    let status = replay.row.as_ref().and_then(|it| it.open.status.as_deref());
+    let is_over = matches!(status, Some("done" | "cancelled")) || replay.outcome().is_some();
+    let to = shape.stretches.iter().map(|it| it.from).min();
+    if to.is_some() || !is_over {
+        shape.stretches.push(Stretch { kind: Kind::Waited, from: since, to });
+    } else {
+        let sign = match replay.outcome() {
+            Some("failed") => Sign::Failure,
+            _ if replay.is_rehearsal() => Sign::Rehearsal,
+            _ => Sign::Done,
+        };
+        shape.marks.push(Mark { sign, at: since });
+    }
+    shape
+}
+
+fn of_job(job: &Job) -> Shape {
+    let mut shape: Shape = job.runs.iter().filter_map(run).collect();
+    shape.marks.extend(failures(&job.runs));
+    let periods: Vec<_> = job.runs.iter().filter_map(|it| it.period).collect();
+    let between = periods.windows(2).map(|it| Stretch {
+        kind: Kind::Waited,
+        from: it[0].end,
+        to: Some(it[1].start),
+    });
+    shape.stretches.extend(between);
+    let Some(row) = &job.row else { return shape };
+    let last = periods.last().map(|it| it.end);
+    let asked = row.since.zip(periods.first()).map(|(from, first)| Stretch {
+        kind: Kind::Waited,
+        from,
+        to: Some(first.start),
+    });
+    shape.stretches.extend(asked);
+    let kind = match row.open.state.as_deref() {
+        Some("failed") => Kind::Held,
+        Some("running") => Kind::Ran,
+        _ => Kind::Waited,
+    };
+    shape.stretches.extend(last.or(row.since).map(|from| Stretch { kind, from, to: None }));
+    shape
+}

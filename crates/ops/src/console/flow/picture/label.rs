@@ -1,0 +1,93 @@
+//! What stands beside a step of the picture, in few words: its lane says the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::items::Lane;
+use super::text::short;
+use crate::flow::{At, Event, Flow, Node, What};
+use crate::plain::plain;
+use crate::show_flow::{Place, duration, headline};
+
+/// What labels need to know of the whole flow.
+pub(super) struct Labels {
+    start: Option<At>,
+    /// Groups that got events of several types.
+    mixed: BTreeSet<String>,
+}
+
+impl Labels {
+    pub(super) fn new(flow: &Flow) -> Self {
+        let mut types: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for node in flow.nodes() {
+            if let What::Delivery(it) = &node.what {
+                types.entry(it.group.clone()).or_default().extend(it.event_type.clone());
+            }
+        }
+        let mixed = types.into_iter().filter(|(_, it)| it.len() > 1).map(|(group, _)| group);
+        Self { start: flow.start(), mixed: mixed.collect() }
+    }
+
+    /// Returns the text beside a step, and the tip with all that the picture says of it.
+    pub(super) fn of(&self, node: &Node, lane: &Lane) -> (String, String) {
+        let took = node.start.zip(node.end).map(|(start, end)| duration(end.since(start)));
+        let text = self.text(node, lane);
+        let timed = match (&node.what, &took) {
+            (What::Step(_) | What::Delivery(_) | What::Job(_) | What::Replay(_), Some(took)) => {
+                format!("{text} · {took}")
+            }
+            _ => text,
+        };
+        let service = node.service.as_deref().map(plain);
+        let whole = headline(node, Place::Alone);
+        let since = node.start.zip(self.start).map(|(at, start)| duration(at.since(start)));
+        let (at, took) = (since.map(|it| format!("at {it}")), took.map(|it| format!("took {it}")));
+        let tip: Vec<_> = [service, Some(whole), at, took].into_iter().flatten().collect();
+        (short(&timed), tip.join(", "))
+    }
+
+    fn text(&self, node: &Node, lane: &Lane) -> String {
+        let whole = headline(node, Place::Alone);
+        match &node.what {
+            What::Event(event) if *lane == Lane::Outbox => of_outbox(event),
+            What::Event(event) => of_record(event),
+            What::Delivery(it) => {
+                // The lane is the group, and most groups handle one type.
+                let text = headline(node, Place::Tree);
+                let text = text.strip_prefix(&format!("{}: ", plain(&it.group))).unwrap_or(&text);
+                let text = text.strip_prefix("expected, ").unwrap_or(text);
+                match &it.event_type {
+                    Some(event_type) if self.mixed.contains(&it.group) => {
+                        format!("{}: {text}", plain(event_type))
+                    }
+                    _ => text.to_owned(),
+                }
+            }
+            What::Job(_) => whole.strip_prefix("job ").unwrap_or(&whole).to_owned(),
+            What::Letter(_) => whole.replace(": dead letter, ", ": "),
+            What::Step(_) | What::Replay(_) | What::Open(_) => whole,
+        }
+    }
+}
+
+fn of_outbox(event: &Event) -> String {
+    let wait =
+        event.waits.first().and_then(|it| it.period).map(|it| duration(it.end.since(it.start)));
+    match &event.outbox {
+        Some(_) => format!("{} is not published", plain(event.kind.as_deref().unwrap_or("event"))),
+        None => wait.unwrap_or_default(),
+    }
+}
+
+fn of_record(event: &Event) -> String {
+    let name = event.kind.as_deref().unwrap_or("event");
+    let Some(last) = event.published.last() else {
+        return format!("{}, its publication is not recorded", plain(name));
+    };
+    let at = last.step.partition.zip(last.step.offset);
+    let at = at.map(|(partition, offset)| format!(" {partition}@{offset}")).unwrap_or_default();
+    let times = match event.published.len() {
+        1 => String::new(),
+        times => format!(", {times} times"),
+    };
+    format!("{}{at}{times}", plain(name))
+}

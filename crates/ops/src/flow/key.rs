@@ -1,0 +1,37 @@
+//! Tells the things of a flow apart from one look to the next.
+
+use super::Node;
+use super::entry::What;
+
+/// The parameters of FNV-1a with 64 bits.
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x0100_0000_01b3;
+
+impl Node {
+    /// Returns what tells it apart.
+    pub(crate) fn key(&self) -> String {
+        let service = self.service.as_deref().unwrap_or_default();
+        match &self.what {
+            What::Step(it) => format!("step {service} {}", it.step.json),
+            What::Event(it) => format!("event {}", it.id),
+            What::Delivery(it) => format!("delivery {:?} {}", it.event_id, it.group),
+            What::Letter(row) => format!("letter {service} {:?}", row.open.letter_id),
+            What::Replay(it) => {
+                let row = it.row.as_ref().map(|it| (&it.open.replay_id, &it.open.letter_id));
+                let step = it.steps.first().map(|it| (&it.step.replay_id, &it.step.event_id));
+                format!("replay {service} {:?}", row.or(step))
+            }
+            What::Job(it) => format!("job {service} {}", it.id),
+            What::Open(row) => format!("open {service} {}", row.open.json),
+        }
+    }
+
+    /// Returns a short form of the key for addresses: a key can hold anything that somebody published.
+    pub(crate) fn short_key(&self) -> String {
+        let hash = self
+            .key()
+            .bytes()
+            .fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        format!("{hash:016x}")
+    }
+}
