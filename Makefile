@@ -3,6 +3,7 @@
 SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
 TARGET   := $(or $(CARGO_TARGET_DIR),target)
+WEB      := crates/ops/web
 PLAYGROUND := $(TARGET)/debug/playground
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(TARGET)/chaos-baseline \
             --report $(TARGET)/chaos.json
@@ -10,7 +11,7 @@ CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs lift deny doc ci fmt lint lint-features build build-chaos build-playground
+.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs lift deny doc ci fmt lint lint-features assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -57,6 +58,14 @@ bench: ## Measure each part beside what it could at best be, in release; BENCH='
 
 ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
 	bash .ci/run
+
+assets: ## Fetch the console's scripts in the versions of crates/ops/web/package-lock.json (needs npm)
+	cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund
+	cp $(WEB)/node_modules/htmx.org/dist/htmx.min.js $(WEB)/node_modules/htmx.org/dist/ext/hx-sse.min.js $(WEB)/vendor/
+	cp $(WEB)/node_modules/htmx.org/LICENSE $(WEB)/vendor/LICENSE.htmx
+
+assets-check: assets ## Check that the committed ones are the same, byte for byte
+	git diff --exit-code -- $(WEB)/vendor
 
 fmt: ## Format the code
 	cargo fmt --all

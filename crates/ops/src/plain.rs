@@ -20,8 +20,8 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// The bidirectional controls of Unicode, by which a text can look like another one.
-fn is_reordering(c: char) -> bool {
+/// Returns `true` for the bidirectional controls of Unicode, by which a text can look like another one.
+pub(crate) fn is_reordering(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

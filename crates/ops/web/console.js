@@ -36,7 +36,12 @@ live?.addEventListener("htmx:sse:before:message", (event) => {
 });
 live?.addEventListener("htmx:sse:after:connection", () => { connected = true; show(); });
 for (const name of ["htmx:sse:error", "htmx:error", "htmx:response:error"]) {
-    live?.addEventListener(name, () => { connected = false; show(); });
+    live?.addEventListener(name, ({ detail }) => {
+        connected = false;
+        show();
+        // The session has ended: the page leads to the sign-in, and that one back to it.
+        if ((detail.status ?? detail.ctx?.response?.status) === 401 && !paused) location.reload();
+    });
 }
 live?.addEventListener("htmx:sse:before:connection", (event) => {
     if (event.detail.connection.attempt > 0) { connected = false; show(); }

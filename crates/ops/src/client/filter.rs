@@ -78,7 +78,7 @@ impl Status {
 
 impl Filter {
     /// Returns the conditions as a query.
-    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn query(&self) -> Vec<(&'static str, String)> {
         let conditions = [
             ("status", self.status.map(|status| status.as_str().to_owned())),
             ("type", self.event_type.clone()),

@@ -78,6 +78,9 @@ pub(crate) struct Attempt {
     pub(crate) at: String,
     pub(crate) exception: String,
     pub(crate) message: String,
+    /// The errors that caused it, a line for each.
+    #[serde(default)]
+    pub(crate) causes: String,
     /// The replay that it was part of; `None` if it was the subscription's own.
     pub(crate) replay: Option<Uuid>,
 }

@@ -92,6 +92,23 @@ impl<T: Listed> Listing<T> {
         Ok((self.read.into(), matches!(self.next, Next::End)))
     }
 
+    /// Begins at a cursor that [`Self::page_and_cursor`] returned.
+    pub(crate) fn starting_at(self, cursor: Option<String>) -> Self {
+        Self { next: cursor.map_or(Next::First, Next::At), ..self }
+    }
+
+    /// Reads one page. Returns its items, and the cursor of the next page unless it is the last one.
+    pub(crate) async fn page_and_cursor(
+        mut self,
+    ) -> Result<(Vec<Answer<T>>, Option<String>), Error> {
+        self.fill().await?;
+        let cursor = match self.next {
+            Next::At(cursor) => Some(cursor),
+            Next::First | Next::End => None,
+        };
+        Ok((self.read.into(), cursor))
+    }
+
     /// Reads a page if no item is at hand. Returns `false` at the end of the list.
     async fn fill(&mut self) -> Result<bool, Error> {
         while self.read.is_empty() {

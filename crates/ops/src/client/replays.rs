@@ -88,9 +88,12 @@ pub(crate) struct FailureReason {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ReplayedLetter {
     pub(crate) id: Uuid,
+    pub(crate) event_id: Option<String>,
+    pub(crate) subject: Option<String>,
     /// `None` if it is not settled yet.
     pub(crate) outcome: Option<String>,
     pub(crate) reason: Option<String>,
+    pub(crate) settled_at: Option<String>,
 }
 
 impl Listed for Replay {

@@ -1,13 +1,16 @@
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What stays as it is in every part of an address (RFC 3986, section 2.3), so that people can read it.
+const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Returns a path with a query.
-pub(crate) fn address(path: &str, query: &[(&str, String)]) -> String {
+pub(crate) fn address(path: &str, query: &[(&str, impl AsRef<str>)]) -> String {
     let pairs: Vec<_> =
-        query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        query.iter().map(|(name, value)| format!("{name}={}", escaped(value.as_ref()))).collect();
     if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
 }
 
 /// Returns a text as a part of a path or a query.
 pub(crate) fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(text, &ESCAPED).to_string()
 }

@@ -1,5 +1,6 @@
 //! Style sheet, scripts and icon. The address of each holds a digest of its bytes, so that browsers may keep it for ever.
 
+use std::fmt::Write;
 use std::sync::LazyLock;
 
 use axum::Router;
@@ -53,7 +54,10 @@ static HASHES: LazyLock<[String; ASSETS.len()]> = LazyLock::new(|| ASSETS.each_r
 
 fn hash(asset: &Asset) -> String {
     let digest = digest(&SHA256, asset.bytes);
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Returns the address of an asset. One that is unknown has an address that is not found.

@@ -6,7 +6,8 @@ mod api;
 mod assets;
 mod failures;
 mod fields;
-#[allow(unreachable_pub)] // what `filter_fn` generates
+#[allow(unreachable_pub, clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps)]
+// what `filter_fn` makes
 mod filters;
 mod flow;
 mod history;
@@ -16,7 +17,9 @@ mod layout;
 mod live;
 mod overview;
 mod page_error;
+mod pages;
 mod payload;
+mod replays;
 mod said;
 mod silent;
 mod spark;
@@ -102,6 +105,7 @@ pub(crate) fn routes(console: &Console) -> Router<Console> {
     Router::new()
         .merge(overview::routes())
         .merge(failures::routes())
+        .merge(replays::routes())
         .merge(flow::routes())
         .merge(lag::routes())
         .merge(jobs::routes())

@@ -16,21 +16,26 @@ pub(crate) struct PageError {
     pub(crate) said: String,
     /// What to do.
     pub(crate) advice: Option<String>,
+    /// Whether a service did not know the token.
+    wants_sign_in: bool,
 }
 
 impl PageError {
+    fn new(status: StatusCode, said: impl Into<String>) -> Self {
+        Self { status, said: said.into(), advice: None, wants_sign_in: false }
+    }
+
     /// The request can't be used.
     pub(crate) fn usage(said: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, said: said.into(), advice: None }
+        Self::new(StatusCode::BAD_REQUEST, said)
     }
 
     pub(crate) fn not_found(said: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, said: said.into(), advice: None }
+        Self::new(StatusCode::NOT_FOUND, said)
     }
 
     pub(crate) fn forbidden(said: impl Into<String>, advice: impl Into<String>) -> Self {
-        let (said, advice) = (said.into(), Some(advice.into()));
-        Self { status: StatusCode::FORBIDDEN, said, advice }
+        Self { advice: Some(advice.into()), ..Self::new(StatusCode::FORBIDDEN, said) }
     }
 
     /// Returns the page, in the layout of the given one.
@@ -72,15 +77,15 @@ impl From<Error> for PageError {
             )),
             error => error.advice(),
         };
-        Self { status, said: with_cause(&error), advice }
+        let wants_sign_in = error.is_unauthorized();
+        Self { advice, wants_sign_in, ..Self::new(status, with_cause(&error)) }
     }
 }
 
 impl From<askama::Error> for PageError {
     fn from(error: askama::Error) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "page not rendered");
-        let said = "The page could not be rendered.".to_owned();
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, said, advice: None }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The page could not be rendered.")
     }
 }
 

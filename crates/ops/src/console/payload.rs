@@ -25,7 +25,7 @@ pub(crate) fn pretty(text: &str) -> String {
             }
             '{' | '[' => {
                 pretty.push(character);
-                while characters.next_if(|it| it.is_ascii_whitespace()).is_some() {}
+                while characters.next_if(char::is_ascii_whitespace).is_some() {}
                 if let Some(end) = characters.next_if(|it| matches!(it, '}' | ']')) {
                     pretty.push(end);
                 } else {

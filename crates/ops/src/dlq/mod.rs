@@ -11,7 +11,7 @@ mod kcat;
 mod list;
 mod replay;
 mod replays;
-mod report;
+pub(crate) mod report;
 mod show;
 mod topic;
 mod watch;

@@ -59,12 +59,13 @@ pub(super) fn write_letter(
     letter: &ReplayedLetter,
     rehearsal: bool,
 ) -> io::Result<()> {
-    let ReplayedLetter { id, outcome, reason } = letter;
+    let ReplayedLetter { id, outcome, reason, .. } = letter;
     let outcome = words::outcome(outcome.as_deref(), reason.as_deref(), rehearsal);
     writeln!(out, "  {id}   {outcome}")
 }
 
-fn summary(replay: &Replay) -> String {
+/// Returns what a replay came to, in a sentence.
+pub(crate) fn summary(replay: &Replay) -> String {
     let Replay { selected, outcomes, rehearsal, status, note, .. } = replay;
     let outcomes_text = words::outcomes(outcomes, *rehearsal);
     let note = note.as_deref().map(|note| format!(" ({})", plain(note))).unwrap_or_default();

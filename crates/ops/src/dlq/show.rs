@@ -83,7 +83,7 @@ fn write_whole(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
         writeln!(out, "{:<12} {}", if at == 0 { "causes" } else { "" }, plain(line))?;
     }
     for attempt in attempts {
-        let Attempt { at, exception, message, replay } = attempt;
+        let Attempt { at, exception, message, replay, .. } = attempt;
         let replay = replay.map(|id| format!(" in replay {id}")).unwrap_or_default();
         writeln!(out, "attempt      {}{replay}", when(at))?;
         writeln!(out, "             {}: {}", plain(exception), plain(message))?;

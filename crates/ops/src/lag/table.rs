@@ -54,7 +54,7 @@ fn write_group(out: &mut impl Write, group: &GroupLag, threshold: u64) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::super::group_lag::tests::behind;
     use super::*;

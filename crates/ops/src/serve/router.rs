@@ -22,6 +22,25 @@ pub(crate) struct Watched {
     pub(crate) trends: watch::Receiver<Trends>,
 }
 
+#[cfg(test)]
+impl Watched {
+    /// Returns what was polled once, now.
+    pub(crate) fn fixed(
+        services: Vec<super::ServiceState>,
+        lag: Result<crate::lag::Lag, String>,
+        alerts: Vec<Active>,
+        trends: Trends,
+    ) -> Self {
+        use super::poller::Polled;
+        Self {
+            services: watch::channel(Some(Polled::new(services))).1,
+            lag: watch::channel(Some(Polled::new(lag))).1,
+            alerts: watch::channel(alerts).1,
+            trends: watch::channel(trends).1,
+        }
+    }
+}
+
 /// Returns the routes: those for programs, which have neither sign-in nor a check of the host, and the pages.
 pub(crate) fn router(console: Console) -> Router {
     let programs = Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics));

@@ -16,7 +16,7 @@ pub(crate) struct Trends(BTreeMap<String, VecDeque<(Instant, u64)>>);
 
 impl Trends {
     /// Adds a measurement of all groups. A group that is gone is forgotten when its last point is too old.
-    fn add(&mut self, measured: impl IntoIterator<Item = (String, u64)>, now: Instant) {
+    pub(crate) fn add(&mut self, measured: impl IntoIterator<Item = (String, u64)>, now: Instant) {
         for (group, messages) in measured {
             self.0.entry(group).or_default().push_back((now, messages));
         }

@@ -71,6 +71,24 @@ async fn a_page_outlives_a_restart_of_the_server_and_so_does_the_sign_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_has_ended_leads_to_the_sign_in_and_back() {
+    let own = [("CONSOLE_ADDR", "0.0.0.0:{port}"), ("CONSOLE_PLAIN_HTTP", "on")];
+    // Without a secret the key is random.
+    let mut house = House::with(&own).await;
+    let mut browser = Browser::start().await;
+    ["ERR_", "Failed to fetch", "401 (Unauthorized)"].iter().for_each(|part| browser.expect(part));
+    browser.goto(&house.url("/jobs?state=failed")).await;
+    browser.enter("#token", "ada-token").await;
+    browser.press("Sign in").await;
+    browser.shows("No such jobs").await;
+    house.stop().await;
+    house.start_again().await;
+    browser.shows("Operator's token").await;
+    assert_eq!(browser.address().await, "/sign-in?back=%2Fjobs%3Fstate%3Dfailed");
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_changes_does_not_flood_the_server() {
     let house = House::start().await;
     house.service.known().jobs = vec![job_of(1, "send-email", "failed")];

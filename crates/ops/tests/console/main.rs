@@ -5,8 +5,9 @@
 mod access;
 mod axe;
 mod browser;
-#[allow(dead_code)] // the tests of the command need more of it
-#[path = "../flow/fake.rs"]
+mod failures;
+#[allow(dead_code, unused_imports)] // the commands' tests use the rest
+#[path = "../it/fake/mod.rs"]
 mod fake;
 mod flow;
 mod house;
@@ -14,7 +15,4 @@ mod jobs;
 mod live;
 mod looks;
 mod service;
-#[allow(dead_code)]
-#[path = "../flow/story.rs"]
-mod story;
 mod subscriptions;

@@ -54,5 +54,7 @@ async fn without_a_token_nothing_is_changed_and_the_page_says_what_to_do() {
     browser.press("Pause").await;
     browser.shows("Sign in with a token of billing's OPERATOR_TOKENS").await;
     assert!(house.service.known().paused.is_none());
+    browser.click("main a.primary").await;
+    browser.shows("Operator's token").await;
     browser.close().await;
 }

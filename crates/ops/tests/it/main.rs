@@ -4,6 +4,7 @@
 
 mod acts;
 mod completions;
+mod console;
 mod dlq;
 mod fake;
 mod jobs;

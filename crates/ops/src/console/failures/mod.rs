@@ -1,22 +1,68 @@
-use askama::Template;
+//! Failures: dead letters in groups and one by one, and what an operator can do about them.
+
+mod badge;
+mod change;
+mod chosen;
+mod edit;
+mod group_status;
+mod groups;
+mod letter;
+mod letters;
+mod payload;
+mod query;
+mod refusal;
+mod rehearse;
+
+pub(crate) use badge::badge;
+pub(super) use chosen::one_service;
+pub(super) use letter::path as letter_path;
+pub(super) use query::Query;
+pub(super) use refusal::{not_started, refused, why};
+
 use axum::Router;
 use axum::extract::State;
-use axum::response::Html;
-use axum::routing::get;
+use axum::response::Response;
+use axum::routing::{get, post};
 
-use super::{Area, Console, Page, PageError, Session, filters};
+use super::{Console, Fields, PageError, Session};
+use crate::services::Services;
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new().route("/failures", get(show))
+    Router::new()
+        .route("/failures", get(failures))
+        .route("/failures/groups", post(group_status::set))
+        .route("/failures/letters/{service}/{id}", get(letter::show))
+        .route("/failures/letters/{service}/{id}/edit", get(edit::form).post(edit::edit))
+        .route("/failures/rehearse", post(rehearse::rehearse))
+        .route("/failures/discard", post(change::discard))
+        .route("/failures/restore", post(change::restore))
 }
 
-#[derive(Template)]
-#[template(path = "failures/index.html")]
-struct Index {
-    page: Page,
+async fn failures(
+    State(console): State<Console>,
+    session: Session,
+    fields: Fields,
+) -> Result<Response, PageError> {
+    let query = Query::read(&fields);
+    if query.is_letters() {
+        letters::show(&console, &session, query).await
+    } else {
+        groups::show(&console, &session, query).await
+    }
 }
 
-async fn show(State(console): State<Console>, session: Session) -> Result<Html<String>, PageError> {
-    let page = console.page("Failures", Area::Failures, &session);
-    Ok(Html(Index { page }.render()?))
+/// Returns the subscriptions that there are, for the choice in a form: as they were polled, and those of the page.
+fn subscriptions<'a>(console: &Console, shown: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let polled = console.polled.services.borrow().clone();
+    let states = polled.iter().filter_map(|it| it.fresh()).flatten();
+    let polled = states.flat_map(|it| it.subscribed.iter().flatten()).map(|it| it.group.clone());
+    let mut groups: Vec<_> = polled.chain(shown.map(ToOwned::to_owned)).collect();
+    groups.sort();
+    groups.dedup();
+    groups
+}
+
+/// Returns the services that a page asks: that of the subscription, or all.
+fn asked(services: &Services, query: &Query) -> Result<Vec<crate::client::Client>, PageError> {
+    Ok(services.chosen(query.group())?)
 }

@@ -69,8 +69,8 @@ impl Query {
         self.service.as_deref() == Some(service)
     }
 
-    fn text(value: &Option<String>) -> &str {
-        value.as_deref().unwrap_or_default()
+    fn text(value: Option<&String>) -> &str {
+        value.map(String::as_str).unwrap_or_default()
     }
 }
 

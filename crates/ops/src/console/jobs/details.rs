@@ -31,5 +31,5 @@ pub(super) async fn show(
     let row = JobRow::of(&job.job);
     let here = row.path.clone();
     let payload = pretty(payload.get());
-    Ok(Html(JobPage { page, here, row, payload, job }.render()?))
+    Ok(Html(JobPage { page, here, row, job, payload }.render()?))
 }

@@ -57,9 +57,9 @@ async fn show(State(console): State<Console>, session: Session) -> Result<Html<S
 impl Overview {
     fn of(page: Page, polled: &Watched) -> Self {
         let services = polled.services.borrow();
-        let states = services.as_ref().and_then(|it| it.fresh());
-        let is_polled = states.is_some();
-        let states = states.map_or(&[][..], Vec::as_slice);
+        let polled_states = services.as_ref().and_then(|it| it.fresh());
+        let is_polled = polled_states.is_some();
+        let states = polled_states.map_or(&[][..], Vec::as_slice);
         let measured = polled.lag.borrow();
         let measured = measured.as_ref().map(|it| match it.fresh() {
             Some(Ok(lag)) => Ok(lag),
@@ -69,14 +69,14 @@ impl Overview {
         let trends = polled.trends.borrow();
         let groups = measured.iter().flatten().flat_map(|it| &it.groups);
         let ours: Vec<_> = groups.filter(|it| it.service.is_some()).collect();
-        let stats = stat::all(states, measured.as_ref().is_some_and(Result::is_ok), &ours);
+        let figures = stat::all(states, measured.as_ref().is_some_and(Result::is_ok), &ours);
         let alerts: Vec<_> = polled.alerts.borrow().iter().map(AlertRow::of).collect();
-        let verdict = Verdict::of(&stats, alerts.len());
+        let verdict = Verdict::of(&figures, alerts.len());
         Self {
             page,
             is_polled,
             verdict,
-            stats,
+            stats: figures,
             alerts,
             services: states.iter().map(ServiceRow::of).collect(),
             lag: ours.iter().map(|it| LagRow::of(it, &trends)).collect(),
@@ -105,4 +105,104 @@ fn changes(states: &[ServiceState]) -> Vec<Change> {
     changes.sort_by_key(|it| std::cmp::Reverse(it.moment));
     changes.truncate(MOST);
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::alerts::{Observed, Tracker, conditions};
+    use crate::client::Metrics;
+    use crate::lag::Lag;
+    use crate::lag::tests::behind;
+    use crate::serve::testing::state;
+    use crate::serve::{Arrivals, Trends};
+
+    fn shown(polled: &Watched) -> String {
+        Overview::of(Page::bare("Overview"), polled).render().unwrap()
+    }
+
+    fn ready(service: &str) -> ServiceState {
+        let readiness = json!({ "status": "ready", "database": "up", "kafka": "up" });
+        let mut state = state(service);
+        state.readiness = serde_json::from_value(readiness).unwrap();
+        state.subscriptions = Some(Vec::new());
+        state.letters = Some([].into());
+        state.failed_jobs = Some([].into());
+        state.acts = Some(Vec::new());
+        state.metrics = Some(Metrics::read("outbox_age_seconds 0\noutbox_depth 0\n"));
+        state
+    }
+
+    #[test]
+    fn all_is_well_if_every_service_says_so() {
+        let lag = Lag { at: UNIX_EPOCH, groups: vec![behind(3, 1)] };
+        let states = vec![ready("order"), ready("billing")];
+        let html = shown(&Watched::fixed(states, Ok(lag), vec![], Trends::default()));
+        assert!(html.contains("All is well") && html.contains("<b>2 / 2</b>"), "{html}");
+        assert!(html.contains("at most: billing, 1 s"), "{html}");
+    }
+
+    #[test]
+    fn an_alert_says_what_to_do_and_where() {
+        let now = Instant::now();
+        let lag = Lag { at: UNIX_EPOCH, groups: vec![behind(12_000, 400)] };
+        let observed = Observed { services: &[], lag: Some(Ok(&lag)) };
+        let (mut tracker, mut arrivals) = (Tracker::default(), Arrivals::default());
+        for at in [now, now + Duration::from_secs(31)] {
+            tracker.observe(conditions(&observed, &mut arrivals, at), at);
+        }
+        let mut trends = Trends::default();
+        for (ago, messages) in [(600, 10), (300, 6_000), (1, 12_000)] {
+            let at = now.checked_sub(Duration::from_secs(ago)).unwrap();
+            trends.add([("billing".to_owned(), messages)], at);
+        }
+        let polled = Watched::fixed(vec![ready("billing")], Ok(lag), tracker.firing(), trends);
+        let html = shown(&polled);
+        for part in [
+            "The lag of billing: too far",
+            "LagHigh",
+            "billing is 12000 messages behind",
+            "is it catching up?",
+            "<a href=\"/lag\">Lag</a>",
+            "at most 12,000 messages, now 12,000",
+            "<polyline",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+    }
+
+    #[test]
+    fn what_changed_in_the_last_hour_is_shown_and_what_is_older_is_not() {
+        let act = |minutes: u64, why: &str| {
+            let at = SystemTime::now() - Duration::from_mins(minutes);
+            let at = humantime::format_rfc3339_seconds(at).to_string();
+            serde_json::from_value(
+                json!({ "service": "billing", "at": at, "by": "ada", "act": "jobs.retry",
+                "target": "7 jobs", "why": why, "outcome": "done" }),
+            )
+        };
+        let mut billing = ready("billing");
+        billing.acts =
+            Some(vec![act(5, "it is <b>back</b>").unwrap(), act(70, "long ago").unwrap()]);
+        let unknown = Err("no broker".to_owned());
+        let html = shown(&Watched::fixed(vec![billing], unknown, vec![], Trends::default()));
+        assert!(html.contains("ada jobs.retry 7 jobs: done"), "{html}");
+        assert!(html.contains("it is &#60;b&#62;back") && !html.contains("long ago"), "{html}");
+        assert!(html.contains("Lag is not measured: no broker"), "{html}");
+    }
+
+    #[test]
+    fn a_service_that_is_down_is_the_headline_and_what_it_has_is_unknown() {
+        let mut down = state("order");
+        down.down = Some("order does not answer GET /readyz (refused)".into());
+        let unknown = Err("no broker".to_owned());
+        let states = vec![ready("billing"), down];
+        let html = shown(&Watched::fixed(states, unknown, vec![], Trends::default()));
+        assert!(html.contains("Order is not ready") && html.contains("<b>1 / 2</b>"), "{html}");
+        assert!(html.contains("unknown in order"), "{html}");
+    }
 }

@@ -21,6 +21,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
 const TOKEN: &str = "secret";
+/// The token of a second operator.
+pub(crate) const OTHER_TOKEN: &str = "other";
 /// Nothing listens there.
 const NO_KAFKA: &str = "127.0.0.1:1";
 
@@ -53,6 +55,8 @@ pub(crate) struct Known {
     pub(crate) page: Option<usize>,
     /// Method, path with query, and body of each request.
     pub(crate) requests: Vec<(String, String, Value)>,
+    /// Tokens of the requests for changes.
+    pub(crate) tokens: Vec<String>,
 }
 
 pub(crate) struct Fake {
@@ -173,13 +177,17 @@ fn problem(status: u16, detail: &str) -> Response {
 }
 
 fn is_operator(headers: &HeaderMap) -> bool {
-    headers.get("authorization").is_some_and(|it| it == &format!("Bearer {TOKEN}"))
+    token_of(headers).is_some_and(|it| it == TOKEN || it == OTHER_TOKEN)
 }
 
-fn page(
+fn token_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn page<T: std::borrow::Borrow<Value> + serde::Serialize>(
     known: &Known,
     plural: &str,
-    items: &[Value],
+    items: &[T],
     conditions: &BTreeMap<String, String>,
 ) -> Response {
     let number = |name: &str| conditions.get(name).map(|it| it.parse::<usize>().unwrap());
@@ -190,14 +198,22 @@ fn page(
     Json(json!({ plural: items[start..end], "next_cursor": next })).into_response()
 }
 
-fn matching(items: &[Value], conditions: &BTreeMap<String, String>, names: &[&str]) -> Vec<Value> {
+fn matching<'a>(
+    items: &'a [Value],
+    conditions: &BTreeMap<String, String>,
+    names: &[&str],
+) -> Vec<&'a Value> {
     let matches = |item: &&Value| {
         names.iter().all(|name| conditions.get(*name).is_none_or(|it| item[*name] == **it))
     };
-    items.iter().filter(matches).cloned().collect()
+    items.iter().filter(matches).collect()
 }
 
 async fn letters(State(known): Shared, uri: Uri, Query(conditions): Conditions) -> Response {
+    let hangs = known.lock().unwrap().hangs;
+    if hangs {
+        std::future::pending::<()>().await;
+    }
     let mut known = known.lock().unwrap();
     known.requests.push(("GET".into(), uri.to_string(), Value::Null));
     if known.without_letters {
@@ -206,13 +222,15 @@ async fn letters(State(known): Shared, uri: Uri, Query(conditions): Conditions) 
     if conditions.get("from").is_some_and(|from| !from.contains('T')) {
         return problem(400, "from is not a time such as 2026-11-25T10:00:00Z");
     }
-    let letters = matching(&known.letters, &conditions, &["group", "status", "subject"]);
+    let names = ["group", "status", "subject", "fingerprint"];
+    let letters = matching(&known.letters, &conditions, &names);
     page(&known, "dead_letters", &letters, &conditions)
 }
 
 async fn groups(State(known): Shared, Query(conditions): Conditions) -> Response {
     let known = known.lock().unwrap();
-    page(&known, "groups", &known.groups, &conditions)
+    let groups = matching(&known.groups, &conditions, &["group"]);
+    page(&known, "groups", &groups, &conditions)
 }
 
 async fn letter(State(known): Shared, headers: HeaderMap, Path(id): Path<String>) -> Response {
@@ -228,7 +246,8 @@ async fn letter(State(known): Shared, headers: HeaderMap, Path(id): Path<String>
 
 async fn replays(State(known): Shared, Query(conditions): Conditions) -> Response {
     let known = known.lock().unwrap();
-    page(&known, "replays", &known.replays, &conditions)
+    let replays = matching(&known.replays, &conditions, &["group"]);
+    page(&known, "replays", &replays, &conditions)
 }
 
 async fn replay(State(known): Shared) -> Response {
@@ -256,11 +275,17 @@ async fn change(
         return problem(401, "send an operator's token as Authorization: Bearer <token>");
     }
     known.requests.push((method.to_string(), uri.to_string(), body.clone()));
+    known.tokens.extend(token_of(&headers).map(ToOwned::to_owned));
     if let Some((status, detail)) = known.refuses {
         return problem(status, detail);
     }
     match uri.path() {
-        "/replays" if body["group"] != "billing" => problem(404, "unknown group"),
+        "/replays"
+            if body["group"] != "billing"
+                && known.letters.iter().all(|letter| letter["group"] != body["group"]) =>
+        {
+            problem(404, "unknown group")
+        }
         "/replays" => {
             let started = known.progress[0].clone();
             (StatusCode::CREATED, Json(started)).into_response()

@@ -1,0 +1,10 @@
+/// Returns the class of the badge of a status: of letters, groups and replays, and of outcomes.
+pub(crate) fn badge(status: impl AsRef<str>) -> &'static str {
+    match status.as_ref() {
+        "dead" | "open" | "regressed" | "failed" => "bad",
+        "parked" | "paused" | "held" => "warn",
+        "resolved" | "done" | "processed" | "duplicate" | "superseded" => "good",
+        "acknowledged" | "replaying" | "running" | "queued" => "accent",
+        _ => "",
+    }
+}

@@ -1,0 +1,207 @@
+//! Discard and restore, with the way back.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Response};
+
+use super::chosen::{Chosen, chosen, is_all};
+use super::query::Query;
+use super::refusal::{refused, why};
+use crate::client::{Client, Filter, Selection, Status};
+use crate::console::fields::{Sent, is_local};
+use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
+use crate::error::Error;
+use crate::plain::{count, plain};
+
+/// So many letters are counted, the largest page of a service at a time.
+const COUNTED: usize = 10_000;
+const PAGE: usize = 1_000;
+const LETTERS: &str = "/failures?view=letters";
+
+/// A change of letters.
+struct Change {
+    act: &'static str,
+    title: &'static str,
+    did: &'static str,
+    /// Where the opposite is asked for.
+    undo: &'static str,
+    /// Statuses from which it is possible.
+    from: &'static [Status],
+    /// Those that it leads to.
+    to: &'static [Status],
+}
+
+const OPEN: &[Status] = &[Status::Dead, Status::Parked];
+const DISCARDED: &[Status] = &[Status::Discarded];
+const DISCARD: Change = Change {
+    act: "discard",
+    title: "Discard",
+    did: "Discarded",
+    undo: "/failures/restore",
+    from: OPEN,
+    to: DISCARDED,
+};
+const RESTORE: Change = Change {
+    act: "restore",
+    title: "Restore",
+    did: "Restored",
+    undo: "/failures/discard",
+    from: DISCARDED,
+    to: OPEN,
+};
+
+pub(super) async fn discard(
+    State(console): State<Console>,
+    session: Session,
+    Sent(fields): Sent,
+) -> Result<Response, PageError> {
+    run(&console, &session, &fields, &DISCARD).await
+}
+
+pub(super) async fn restore(
+    State(console): State<Console>,
+    session: Session,
+    Sent(fields): Sent,
+) -> Result<Response, PageError> {
+    run(&console, &session, &fields, &RESTORE).await
+}
+
+async fn run(
+    console: &Console,
+    session: &Session,
+    fields: &Fields,
+    change: &Change,
+) -> Result<Response, PageError> {
+    match asked_or_done(console, session, fields, change).await {
+        Ok(Done::Changed(said)) => Ok(said.back(fields, LETTERS)),
+        Ok(Done::Asks(confirm)) => Ok(Html(confirm.render()?).into_response()),
+        Err(error) => Ok(refused(&error, fields, LETTERS)),
+    }
+}
+
+/// What came of a request for a change.
+enum Done<'a> {
+    Changed(Said),
+    Asks(Box<Confirm<'a>>),
+}
+
+async fn asked_or_done<'a>(
+    console: &Console,
+    session: &Session,
+    fields: &'a Fields,
+    change: &Change,
+) -> Result<Done<'a>, Error> {
+    let all = chosen(&console.services(session), fields)?;
+    if !fields.has("why") || (is_all(fields) && !fields.has("confirmed")) {
+        let page = console.page(change.title, Area::Failures, session);
+        return Ok(Done::Asks(Box::new(Confirm::new(page, fields, change, &all).await?)));
+    }
+    let why = why(fields)?;
+    let (mut letters, mut undo) = (0, Some(Vec::new()));
+    for it in &all {
+        let way_back = way_back(it, change).await?;
+        let Chosen { client, group, selection } = it;
+        letters += client.change_letters(change.act, group, selection, why).await?.letters;
+        console.live.signal(&[Topic::Failures, Topic::History]);
+        undo = undo.zip(way_back).map(|(all, more)| [all, more].concat());
+    }
+    let said = Said::new(format!("{} {}.", change.did, count(letters, "letter", "letters")));
+    let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(said)) };
+    undo.push(("why".to_owned(), format!("undo: {why}")));
+    undo.extend(fields.one("back").map(|back| ("back".to_owned(), back.to_owned())));
+    Ok(Done::Changed(said.undo(change.undo, undo)))
+}
+
+/// Returns the fields of the form that takes a change back. `None` if it would change other letters too.
+async fn way_back(it: &Chosen, change: &Change) -> Result<Option<Vec<(String, String)>>, Error> {
+    let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    if let Some(checked) = it.checked() {
+        return Ok(Some(vec![owned("letter", &checked)]));
+    }
+    let Some(filter) = it.filter() else { return Ok(None) };
+    if counted(&it.client, &it.group, filter, change.to, 1).await? > 0 {
+        return Ok(None);
+    }
+    let mut filter = filter.clone();
+    filter.status = (change.to == DISCARDED).then_some(Status::Discarded);
+    let mut fields =
+        vec![owned("scope", "all"), owned("confirmed", "yes"), owned("group", &it.group)];
+    fields.extend(filter.query().iter().map(|(name, value)| owned(name, value)));
+    Ok(Some(fields))
+}
+
+/// Counts the letters that a filter matches and that have one of these statuses.
+async fn counted(
+    client: &Client,
+    group: &str,
+    filter: &Filter,
+    statuses: &[Status],
+    most: usize,
+) -> Result<usize, Error> {
+    let statuses = statuses.iter().filter(|it| filter.status.is_none_or(|status| status == **it));
+    let mut counted = 0;
+    for status in statuses {
+        let filter = Filter { status: Some(*status), ..filter.clone() };
+        let mut cursor = None;
+        while counted < most {
+            let page =
+                client.letters(Some(group), &filter).of_page(most.min(PAGE)).starting_at(cursor);
+            let (letters, next) = page.page_and_cursor().await?;
+            counted += letters.len();
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(counted)
+}
+
+/// The page that asks why, and before everything is changed that a filter matches.
+#[derive(Template)]
+#[template(path = "failures/confirm.html")]
+struct Confirm<'a> {
+    page: Page,
+    title: &'static str,
+    letters: String,
+    is_none: bool,
+    act: &'static str,
+    /// The filter, if it is about everything that it matches.
+    query: Option<Query>,
+    /// The selected letters.
+    checked: Vec<String>,
+    back: &'a str,
+}
+
+impl<'a> Confirm<'a> {
+    async fn new(
+        page: Page,
+        fields: &'a Fields,
+        change: &Change,
+        all: &[Chosen],
+    ) -> Result<Self, Error> {
+        let mut found = 0;
+        for Chosen { client, group, selection } in all {
+            found += match selection {
+                Selection::Ids(ids) => ids.len(),
+                Selection::Filter(filter) => {
+                    counted(client, group, filter, change.from, COUNTED).await?
+                }
+            };
+        }
+        let letters = count(found as u64, "dead letter", "dead letters");
+        let letters = if found < COUNTED { letters } else { format!("at least {letters}") };
+        let groups: Vec<_> = all.iter().map(|it| plain(&it.group)).collect();
+        let query = is_all(fields).then(|| Query::read(fields).fixed()).transpose()?;
+        Ok(Self {
+            page,
+            title: change.title,
+            letters: format!("{letters} of {}", groups.join(", ")),
+            is_none: found == 0,
+            act: change.act,
+            query,
+            checked: all.iter().filter_map(Chosen::checked).collect(),
+            back: fields.one("back").filter(|path| is_local(path)).unwrap_or(LETTERS),
+        })
+    }
+}

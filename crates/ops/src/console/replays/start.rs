@@ -1,0 +1,137 @@
+//! Starts the replay of what was rehearsed.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use uuid::Uuid;
+
+use crate::client::{Client, Filter, NewReplay, Replay, Selection};
+use crate::console::address::address;
+use crate::console::failures::{Query, not_started, one_service, why};
+use crate::console::fields::Sent;
+use crate::console::{Console, Fields, Session, Topic};
+use crate::error::Error;
+use crate::moment;
+
+/// The most letters that are named one by one in a request: about 800 kB of it.
+pub(super) const MOST_BY_ID: u64 = 20_000;
+const PAGE: usize = 1_000;
+/// The outcomes that end well.
+const WELL: [&str; 4] = ["processed", "duplicate", "superseded", "ignored"];
+
+/// Requests the replay of all rehearsed letters, or of those that would end well. Leads to it.
+pub(super) async fn start(
+    State(console): State<Console>,
+    session: Session,
+    Path((service, id)): Path<(String, Uuid)>,
+    Sent(fields): Sent,
+) -> Response {
+    match request(&console, &session, (&service, id), &fields).await {
+        Ok(started) => Redirect::to(&super::path(&service, started)).into_response(),
+        Err(error) => {
+            // Back to the rehearsal, with its filter.
+            let rehearsal =
+                address(&super::path(&service, id), &Query::read(&fields).filter_pairs());
+            not_started(&error, &fields, &rehearsal)
+        }
+    }
+}
+
+async fn request(
+    console: &Console,
+    session: &Session,
+    (service, id): (&str, Uuid),
+    fields: &Fields,
+) -> Result<Uuid, Error> {
+    let client = one_service(&console.services(session), service)?;
+    let rehearsal = client.replay(id).await?.into_known().replay;
+    if !rehearsal.rehearsal || rehearsal.status != "done" {
+        let text = "Only a rehearsal that is done can be followed by its replay.";
+        return Err(Error::Refused(text.into()));
+    }
+    let Pace { rate, stop_after } = Pace::read(fields)?;
+    let why = why(fields)?.to_owned();
+    let new = NewReplay {
+        selection: selection(&client, &rehearsal, fields).await?,
+        group: rehearsal.group,
+        rehearse: false,
+        rate,
+        ramp: fields.has("ramp"),
+        stop_after,
+        force: fields.has("force"),
+        why: Some(why),
+    };
+    let started = client.start_replay(&new).await?;
+    console.live.signal(&[Topic::Failures, Topic::History]);
+    Ok(started.id)
+}
+
+struct Pace {
+    rate: Option<f64>,
+    stop_after: Option<u32>,
+}
+
+impl Pace {
+    fn read(fields: &Fields) -> Result<Self, Error> {
+        let refused = |text: &str| Error::Refused(text.to_owned());
+        let rate = fields.one("rate").map(str::parse).transpose();
+        let stop_after = fields.one("stop_after").map(str::parse).transpose();
+        Ok(Self {
+            rate: rate.map_err(|_| refused("Letters a second: a number such as 50 or 0.5."))?,
+            stop_after: stop_after
+                .map_err(|_| refused("Pause after failures: a number, at least 1."))?,
+        })
+    }
+}
+
+/// Returns the letters to replay.
+async fn selection(
+    client: &Client,
+    rehearsal: &Replay,
+    fields: &Fields,
+) -> Result<Selection, Error> {
+    if fields.one("which") == Some("well") {
+        return Ok(Selection::Ids(ids(client, rehearsal, &WELL.map(Some)).await?));
+    }
+    let query = Query::read(fields);
+    if query.filter_pairs().is_empty() {
+        return Ok(Selection::Ids(ids(client, rehearsal, &[None]).await?));
+    }
+    let filter = query.filter()?;
+    Ok(Selection::Filter(Filter { to: Some(until(&filter, rehearsal)), ..filter }))
+}
+
+/// What died after the rehearsal was requested was not rehearsed, and is not replayed.
+fn until(filter: &Filter, rehearsal: &Replay) -> String {
+    let requested = &rehearsal.requested_at;
+    let to = filter.to.as_ref().filter(|to| moment::parse(to) < moment::parse(requested));
+    to.unwrap_or(requested).clone()
+}
+
+/// Returns the letters of a rehearsal with these outcomes.
+async fn ids(
+    client: &Client,
+    rehearsal: &Replay,
+    outcomes: &[Option<&str>],
+) -> Result<Vec<Uuid>, Error> {
+    let mut ids = Vec::new();
+    for outcome in outcomes {
+        let mut cursor = None;
+        loop {
+            let page =
+                client.replayed_letters(rehearsal.id, *outcome).of_page(PAGE).starting_at(cursor);
+            let (letters, next) = page.page_and_cursor().await?;
+            ids.extend(letters.iter().map(|it| it.id));
+            if ids.len() as u64 > MOST_BY_ID {
+                let text = format!(
+                    "These are more than {MOST_BY_ID} letters, too many to name one by one. Filter them, and rehearse everything that matches."
+                );
+                return Err(Error::Refused(text));
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(ids)
+}
