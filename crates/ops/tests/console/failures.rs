@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::admin::{Fake, Known, group_of, id, letter_of, replay_of};
 use crate::axe;
 use crate::browser::Browser;
-use crate::fake::{Fake, Known, group_of, id, letter_of, replay_of};
 use crate::house::House;
 
 const HOSTILE: &str = "\"><img src=x onerror=alert(1)><script>alert(2)</script>\u{202e}\u{1b}[2J";

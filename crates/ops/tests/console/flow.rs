@@ -1,23 +1,16 @@
 //! The page of a flow in a browser: it fills itself while something happens, and its steps open without a mouse.
 
-#[allow(dead_code)] // the tests of the command use the rest
-#[path = "../flow/fake.rs"]
-mod fake;
-#[allow(dead_code)]
-#[path = "../flow/story.rs"]
-mod story;
-
 use std::time::Duration;
 
 use fantoccini::Locator;
 use fantoccini::key::Key;
 use serde_json::json;
 
-use self::fake::{Known, Services};
-use self::story::*;
 use crate::axe;
 use crate::browser::Browser;
+use crate::fake::{Known, Services};
 use crate::house::House;
+use crate::story::*;
 
 const HOSTILE: &str = "\"><img src=x onerror=alert(1)><script>alert(2)</script>\u{202e}\u{1b}[2J";
 

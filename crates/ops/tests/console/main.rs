@@ -3,11 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+/// A service of which the commands' tests know letters and replays.
+#[allow(dead_code, unused_imports)] // those tests use the rest
+#[path = "../it/fake/mod.rs"]
+mod admin;
 mod axe;
 mod browser;
 mod failures;
-#[allow(dead_code, unused_imports)] // the commands' tests use the rest
-#[path = "../it/fake/mod.rs"]
+/// Services of which the tests of the command know flows.
+#[allow(dead_code)] // those tests use the rest
+#[path = "../flow/fake.rs"]
 mod fake;
 mod flow;
 mod house;
@@ -15,4 +20,7 @@ mod jobs;
 mod live;
 mod looks;
 mod service;
+#[allow(dead_code)]
+#[path = "../flow/story.rs"]
+mod story;
 mod subscriptions;

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use super::fake::Known;
+use crate::fake::Known;
 
 /// The trace of the request, and that of the task after it.
 pub(crate) const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

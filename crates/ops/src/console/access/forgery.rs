@@ -39,11 +39,9 @@ mod tests {
     fn of(headers: &[(&'static str, &'static str)]) -> Origin {
         let host = ("host", "console:8080");
         let all = headers.iter().chain([&host]);
-        origin_of(&HeaderMap::from_iter(
-            all.map(|(name, value)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            }),
-        ))
+        let all = all
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        origin_of(&all.collect())
     }
 
     #[test]

@@ -285,7 +285,7 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 times.push(
                     10_i64.pow(u32::try_from(state >> 61).unwrap())
-                        * i64::from((state >> 33) as u8),
+                        * i64::try_from((state >> 33) & 0xff).unwrap(),
                 );
             }
             let axis = axis(&times);
