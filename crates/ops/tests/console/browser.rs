@@ -129,9 +129,9 @@ impl Browser {
             if text.contains(part) {
                 return;
             }
-            if start.elapsed() > PATIENCE {
-                panic!("the page does not show {part:?}: {text}\n{:#?}", self.troubles().await);
-            }
+            let is_late = start.elapsed() > PATIENCE;
+            let troubles = if is_late { self.troubles().await } else { Vec::new() };
+            assert!(!is_late, "the page does not show {part:?}: {text}\n{troubles:#?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -168,14 +168,11 @@ impl Browser {
         url[url::Position::BeforePath..].to_owned()
     }
 
-    /// Takes a picture of what is seen. With `UPDATE_IMAGES=1` it is kept in `docs/img`, where the README shows it.
+    /// Takes a picture of what is seen, and keeps it in the folder that `PICTURES` names.
     pub(crate) async fn picture(&self, name: &str) {
-        let png = self.client.screenshot().await.unwrap();
-        assert!(png.starts_with(b"\x89PNG"));
-        if std::env::var_os("UPDATE_IMAGES").is_some() {
-            let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/img");
-            std::fs::create_dir_all(&images).unwrap();
-            std::fs::write(images.join(format!("{name}.png")), png).unwrap();
+        if let Some(folder) = std::env::var_os("PICTURES") {
+            let png = self.client.screenshot().await.unwrap();
+            std::fs::write(Path::new(&folder).join(format!("{name}.png")), png).unwrap();
         }
     }
 

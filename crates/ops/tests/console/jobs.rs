@@ -21,7 +21,7 @@ async fn selected_jobs_are_retried_and_the_filter_stays() {
     browser.enter("input[name=why]", "the mail server is back").await;
     browser.press("Retry").await;
     browser.shows("2 jobs of billing will be retried.").await;
-    assert_eq!(browser.address().await, "/jobs?state=failed&kind=send%2Demail");
+    assert_eq!(browser.address().await, "/jobs?state=failed&kind=send-email");
     assert_eq!(failed(&house), 3);
     browser.goto(&house.url("/history")).await;
     browser.shows("the mail server is back").await;
@@ -44,7 +44,7 @@ async fn all_jobs_of_a_filter_are_shown_by_reason_before_they_are_discarded() {
     browser.enter("main input[name=why]", "test orders").await;
     browser.press("Discard them").await;
     browser.shows("70 jobs of billing discarded.").await;
-    assert_eq!(browser.address().await, "/jobs?kind=send%2Demail");
+    assert_eq!(browser.address().await, "/jobs?kind=send-email");
     assert_eq!(failed(&house), 1);
     browser.close().await;
 }

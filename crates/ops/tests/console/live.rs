@@ -76,7 +76,9 @@ async fn a_session_that_has_ended_leads_to_the_sign_in_and_back() {
     // Without a secret the key is random.
     let mut house = House::with(&own).await;
     let mut browser = Browser::start().await;
-    ["ERR_", "Failed to fetch", "401 (Unauthorized)"].iter().for_each(|part| browser.expect(part));
+    for part in ["ERR_", "Failed to fetch", "401 (Unauthorized)", "failed with status 401"] {
+        browser.expect(part);
+    }
     browser.goto(&house.url("/jobs?state=failed")).await;
     browser.enter("#token", "ada-token").await;
     browser.press("Sign in").await;

@@ -63,14 +63,8 @@ async fn each_page_is_usable_in_light_and_dark_on_a_screen_and_on_a_phone_whatev
         for width in [1280, 390] {
             browser.size(width, 900).await;
             visit(&browser, &house, &format!("{scheme}, {width} px")).await;
-            if let Some(folder) = std::env::var_os("LOOKS") {
-                for (at, path) in PAGES.iter().enumerate() {
-                    browser.goto(&house.url(path)).await;
-                    let png = browser.client.screenshot().await.unwrap();
-                    let name = format!("{at}-{scheme}-{width}.png");
-                    std::fs::write(std::path::Path::new(&folder).join(name), png).unwrap();
-                }
-            }
+            browser.goto(&house.url("/")).await;
+            browser.picture(&format!("looks-{scheme}-{width}")).await;
         }
     }
     browser.close().await;
