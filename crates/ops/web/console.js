@@ -34,6 +34,10 @@ live?.addEventListener("htmx:sse:before:message", (event) => {
     missed.add(event.detail.message.event);
     event.preventDefault();
 });
+// What asks by itself every second, such as a replay under way, is paused too.
+document.addEventListener("htmx:before:request", (event) => {
+    if (paused && event.target.hasAttribute?.("data-polls")) event.preventDefault();
+});
 live?.addEventListener("htmx:sse:after:connection", () => { connected = true; show(); });
 for (const name of ["htmx:sse:error", "htmx:error", "htmx:response:error"]) {
     live?.addEventListener(name, ({ detail }) => {

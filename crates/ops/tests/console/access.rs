@@ -1,28 +1,33 @@
 //! Who gets in, and from where.
 
-use std::process::Output;
+use sandbox::{Life, Process};
 
-use crate::browser::Browser;
+use crate::browser::{Browser, PATIENCE};
 use crate::house::{House, command};
 
-async fn start_refused(settings: &[(&str, &str)]) -> Output {
+/// Starts a server that must refuse to start. Returns its exit status and what it says.
+async fn start_refused(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = command();
     command.envs(settings.iter().copied());
-    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("ops.log");
+    let mut process = Process::spawn("ops", command, &log, Life::WithParent).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, process.wait()).await;
+    let text = std::fs::read_to_string(log).unwrap();
+    (ended.unwrap_or_else(|_| panic!("it serves: {text}")).code(), text)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_for_others_needs_tls_or_a_proxy() {
-    let output = start_refused(&[("CONSOLE_ADDR", "0.0.0.0:0")]).await;
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{text}");
+    let (status, text) = start_refused(&[("CONSOLE_ADDR", "0.0.0.0:0")]).await;
+    assert_eq!(status, Some(2), "{text}");
     assert!(text.contains("CONSOLE_TLS_CERT") && text.contains("CONSOLE_PLAIN_HTTP=on"), "{text}");
     let missing = [
         ("CONSOLE_ADDR", "0.0.0.0:0"),
         ("CONSOLE_TLS_CERT", "/none"),
         ("CONSOLE_TLS_KEY", "/none"),
     ];
-    let text = String::from_utf8(start_refused(&missing).await.stderr).unwrap();
+    let (_, text) = start_refused(&missing).await;
     assert!(text.contains("CONSOLE_TLS_CERT /none can't be used"), "{text}");
 }
 

@@ -189,3 +189,22 @@ async fn a_refresh_leaves_selected_rows_and_what_is_typed() {
     assert_eq!(browser.address().await, "/failures?view=letters");
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_stops_the_progress_of_a_replay_too() {
+    let fake = Fake::start(known()).await;
+    fake.known().progress = [replay_of("running", 30, &json!({ "processed": 1 }))].into();
+    let house = house(&fake).await;
+    let browser = Browser::start().await;
+    browser.goto(&house.url(&format!("/replays/billing/{}", id(99)))).await;
+    browser.shows("1 of 30 letters are settled.").await;
+    browser.press("Live").await;
+    browser.shows("Paused").await;
+    fake.known().progress = [replay_of("running", 30, &json!({ "processed": 2 }))].into();
+    // Longer than two of its questions.
+    tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+    browser.shows("1 of 30 letters are settled.").await;
+    browser.press("Paused").await;
+    browser.shows("2 of 30 letters are settled.").await;
+    browser.close().await;
+}

@@ -128,6 +128,24 @@ async fn hostile_text_stays_text_on_a_screen_and_on_a_phone() {
     browser.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_order_that_was_rehearsed_and_replayed_is_one_picture() {
+    let known = vec![order(), resolved(), notified_later(), analytics()];
+    let services = Services::start(known).await;
+    let house = house(&services).await;
+    let browser = Browser::start().await;
+    browser.size(1280, 860).await;
+    for scheme in ["light", "dark"] {
+        browser.scheme(scheme).await;
+        browser.goto(&house.url("/flow?q=c-1")).await;
+        for text in ["dead-lettered after 4 attempts", "rehearsal by ada: would be processed"] {
+            browser.shows(text).await;
+        }
+        browser.picture(&format!("flow-{scheme}")).await;
+    }
+    browser.close().await;
+}
+
 async fn looks_well(browser: &Browser, what: &str) {
     axe::check(browser, what).await;
     let fits =

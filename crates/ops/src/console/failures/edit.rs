@@ -87,9 +87,9 @@ pub(super) async fn edit(
     };
     match client.edit(id, &value, why).await {
         Ok(_) => console.live.signal(&[Topic::Failures, Topic::History]),
-        // A line for each violation of the schema.
+        // Violations of the schema, one after the other.
         Err(Error::Problem { status: 422, detail, .. }) => {
-            let troubles = detail.lines().map(ToOwned::to_owned).collect();
+            let troubles = detail.split(['\n', ';']).map(|it| it.trim().to_owned()).collect();
             return again(StatusCode::UNPROCESSABLE_ENTITY, troubles);
         }
         Err(error) => return Ok(refused(&error, &fields, &path)),

@@ -84,6 +84,12 @@ impl Shown {
         address("/replays", &[("group", &self.letter.summary.group)])
     }
 
+    /// Returns the causes of an error, a line each, without the error itself, which is the first of them.
+    fn causes<'a>(message: &'a str, causes: &'a str) -> impl Iterator<Item = &'a str> {
+        let is_first = causes.lines().next() == Some(message);
+        causes.lines().skip(usize::from(is_first)).filter(|line| !line.is_empty())
+    }
+
     fn checked(&self) -> String {
         let it = &self.letter.summary;
         format!("{}/{}/{}", self.service, it.id, it.group)

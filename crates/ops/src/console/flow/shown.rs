@@ -17,6 +17,8 @@ const OFTEN: u8 = 1;
 const SELDOM: u8 = 5;
 /// Steps are written with a delay: so long after the last one more can come, in microseconds.
 const SETTLES: i64 = 10_000_000;
+/// From how many steps on the flow is read again seldom.
+const MANY: usize = 300;
 /// How many ids are shown.
 const IDS: usize = 6;
 
@@ -106,7 +108,8 @@ impl Shown {
             rows,
             chosen: address.step.clone(),
             details: address.step.as_ref().and_then(|key| Details::of(flow, key, console)),
-            poll: poll(flow, now),
+            // A page of megabytes is not sent every second.
+            poll: poll(flow, now).map(|it| if told > MANY { SELDOM } else { it }),
         })
     }
 

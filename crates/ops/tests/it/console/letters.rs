@@ -168,7 +168,7 @@ async fn a_letter_is_shown_with_all_that_is_known_of_it() {
     ]);
     letter["attempts"] = json!([
         { "at": "2026-11-25T10:00:00Z", "exception": "billing::NoRate", "message": "no rate for NOK",
-          "causes": "rates: table is empty\nsql: 42P01", "replay": null },
+          "causes": "no rate for NOK\nrates: table is empty\nsql: 42P01", "replay": null },
         { "at": "2026-11-25T11:00:00Z", "exception": "billing::NoRate", "message": "still none", "causes": "", "replay": id(99) },
     ]);
     letter["edit"] = json!({ "by": "ada", "why": "typo", "at": "2026-11-25T12:00:00Z", "before": { "text": "{\"amount\":0}" } });
@@ -186,7 +186,8 @@ async fn a_letter_is_shown_with_all_that_is_known_of_it() {
             "As it was consumed",
             "&#34;amount&#34;: 0",
             "no rate for NOK",
-            "<li>rates: table is empty</li><li>sql: 42P01</li>",
+            "42P01</div></li>",
+            "<div class=\"cause\">rates: table is empty</div><div class=\"cause\">sql: 42P01</div>",
             &format!("href=\"/replays/billing/{}\"", id(99)),
             "<dt>odd</dt><dd><code>\\xff\\x00</code>",
             "<dt>none</dt><dd><code>none</code>",
@@ -199,6 +200,7 @@ async fn a_letter_is_shown_with_all_that_is_known_of_it() {
             "/edit\">Edit the payload",
         ],
     );
+    assert_eq!(page.matches("no rate for NOK").count(), 1, "the first cause is the error itself");
     let answer = operator.get(&format!("/failures/letters/billing/{}", id(7))).await;
     assert_eq!(answer.status, 404);
     has(&answer.body, &["unknown dead letter"]);

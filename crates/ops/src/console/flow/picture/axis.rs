@@ -75,8 +75,15 @@ pub(super) struct Tick {
 }
 
 impl Axis {
-    /// Lays out times in a width that grows if it must. `busy` are times in which something runs: they are cut last.
-    pub(super) fn new(mut times: Vec<At>, busy: &[(At, At)], x0: f64, x1: f64) -> Self {
+    /// Lays out times in a width that grows if it must. `now` is the present if something goes on. `busy` are times in which
+    /// something runs: they are cut last.
+    pub(super) fn new(
+        mut times: Vec<At>,
+        now: Option<At>,
+        busy: &[(At, At)],
+        (x0, x1): (f64, f64),
+    ) -> Self {
+        times.extend(now);
         times.sort_unstable();
         times.dedup();
         let mut pieces: Vec<&[At]> = if times.is_empty() { Vec::new() } else { vec![&times[..]] };
@@ -92,17 +99,17 @@ impl Axis {
             }
         }
         done.sort_by_key(|it| it.first().copied());
-        Self::of(&done, x0, x1)
+        Self::of(&done, now.is_some(), x0, x1)
     }
 
-    fn of(pieces: &[&[At]], x0: f64, x1: f64) -> Self {
+    fn of(pieces: &[&[At]], ends_now: bool, x0: f64, x1: f64) -> Self {
         let mut spans: Vec<_> = pieces.iter().filter_map(|it| Span::new(it)).collect();
         let start = spans.first().map(|it| it.from);
         for at in 0..spans.len() {
             let since = start.map_or(0, |start| spans[at].from.since(start));
             let text = width(&precise(since, 1_000)) + BESIDE;
             // The present has a short name, and nothing comes after it.
-            let is_last = at + 1 == spans.len() && at > 0;
+            let is_last = ends_now && at + 1 == spans.len() && at > 0;
             let single = if is_last { PAD * 2.0 } else { PAD + text };
             spans[at].least =
                 if spans[at].from == spans[at].to { single } else { SHORTEST.max(text) };
@@ -164,8 +171,10 @@ impl Piece {
         };
         let steps = self.to.since(self.from) / step;
         let mut ticks: Vec<_> = (0..=steps).map(tick).collect();
-        // The text of the break begins there.
-        ticks.retain(|it| it.begins_piece || it.x + TICK / 3.0 <= self.x1 + PAD);
+        // The text of its start ends, and that of the break begins there.
+        let text = width(&precise(self.from.since(start), step));
+        let (first, last) = (self.x0 + text + TICK / 3.0, self.x1 + PAD - TICK / 3.0);
+        ticks.retain(|it| it.begins_piece || (first..=last).contains(&it.x));
         ticks
     }
 
@@ -189,17 +198,20 @@ impl Piece {
 
 /// Cuts the longest gaps out of a piece if what is between the others would not be legible. Returns one piece if nothing is cut.
 fn cut<'a>(times: &'a [At], busy: &[(At, At)], room: f64) -> Vec<&'a [At]> {
-    let mut gaps: Vec<i64> = times.windows(2).map(|it| weight(it[0], it[1], busy)).collect();
+    let gap = |it: &[At]| (weight(it[0], it[1], busy), it[1].since(it[0]));
+    let mut gaps: Vec<(i64, i64)> = times.windows(2).map(gap).collect();
     gaps.sort_unstable();
-    let all: f64 = gaps.iter().map(|it| to_f64(it.unsigned_abs())).sum();
+    let mut after: f64 = gaps.iter().map(|it| to_f64(it.0.unsigned_abs())).sum();
     let mut before = 0.0;
     let mut shortest = None;
     for (at, pair) in gaps.windows(2).enumerate() {
-        before += to_f64(pair[0].unsigned_abs());
+        before += to_f64(pair[0].1.unsigned_abs());
+        after -= to_f64(pair[0].0.unsigned_abs());
         let needed = (to_f64(at as u64 + 1) * LEGIBLE).min(room / 2.0);
-        let is_worth_it = at >= 2 || pair[1] > SHORT;
-        if is_worth_it && before / all * room < needed && pair[1] / JUMP >= pair[0] {
-            shortest = Some(pair[1]);
+        let is_worth_it = at >= 2 || pair[1].0 > SHORT;
+        if is_worth_it && before / (before + after) * room < needed && pair[1].0 / JUMP >= pair[0].0
+        {
+            shortest = Some(pair[1].0);
         }
     }
     let Some(shortest) = shortest else { return vec![times] };
@@ -240,7 +252,7 @@ mod tests {
     use crate::flow::testing::at;
 
     fn axis(ms: &[i64]) -> Axis {
-        Axis::new(ms.iter().map(|ms| at(*ms)).collect(), &[], 0.0, 900.0)
+        Axis::new(ms.iter().map(|ms| at(*ms)).collect(), None, &[], (0.0, 900.0))
     }
 
     #[test]
@@ -272,8 +284,8 @@ mod tests {
     #[test]
     fn what_runs_is_cut_less_easily_than_what_waits() {
         let times = || [0, 1, 2, 3, 4, 5, 6, 7, 8, 60].iter().map(|it| at(*it)).collect::<Vec<_>>();
-        assert_eq!(Axis::new(times(), &[], 0.0, 400.0).breaks().len(), 1);
-        assert_eq!(Axis::new(times(), &[(at(8), at(60))], 0.0, 400.0).breaks().len(), 0);
+        assert_eq!(Axis::new(times(), None, &[], (0.0, 400.0)).breaks().len(), 1);
+        assert_eq!(Axis::new(times(), None, &[(at(8), at(60))], (0.0, 400.0)).breaks().len(), 0);
     }
 
     #[test]
@@ -302,9 +314,9 @@ mod tests {
     #[test]
     fn hostile_times_have_a_place() {
         let never = At::parse("9999-12-31T23:59:59Z").unwrap().plus(i64::MAX);
-        let axis = Axis::new(vec![at(0), at(1), never], &[(at(0), never)], 0.0, 900.0);
+        let axis = Axis::new(vec![at(0), at(1), never], None, &[(at(0), never)], (0.0, 900.0));
         assert!(axis.x(never) <= axis.x1 && axis.x(at(-5)) >= 0.0);
         assert!(axis.ticks().len() < 40);
-        assert_eq!(Axis::new(Vec::new(), &[], 0.0, 900.0).ticks().len(), 0);
+        assert_eq!(Axis::new(Vec::new(), None, &[], (0.0, 900.0)).ticks().len(), 0);
     }
 }

@@ -183,18 +183,20 @@ impl Items {
 
     /// Draws those that are like the last one, and what followed from them, as one row of marks in each lane.
     fn count(&mut self, like: &[&Node]) {
-        let mut marks: BTreeMap<Lane, Vec<Mark>> = BTreeMap::new();
-        let mut left: Vec<&Node> = like.to_vec();
-        while let Some(node) = left.pop() {
+        let mut counted: BTreeMap<Lane, (Vec<Mark>, Tone)> = BTreeMap::new();
+        let mut left: Vec<_> = like.iter().map(|it| (*it, it.start)).collect();
+        while let Some((node, at)) = left.pop() {
             let lane = if matches!(node.what, What::Event(_)) { Lane::Kafka } else { lane(node) };
-            let mark = node.start.map(|at| Mark { sign: Sign::Counted, at });
-            marks.entry(lane).or_default().extend(mark);
-            left.extend(&node.children);
+            let (marks, worst) = counted.entry(lane).or_insert((Vec::new(), Tone::Plain));
+            marks.extend(at.map(|at| Mark { sign: Sign::Counted, at }));
+            *worst = (*worst).max(tone(node));
+            // What is expected has no time; it goes by its cause.
+            left.extend(node.children.iter().map(|it| (it, it.start.or(at))));
         }
         let first = like
             .first()
             .map(|it| if matches!(it.what, What::Event(_)) { Lane::Kafka } else { lane(it) });
-        for (lane, mut marks) in marks {
+        for (lane, (mut marks, tone)) in counted {
             if marks.is_empty() {
                 continue;
             }
@@ -205,7 +207,7 @@ impl Items {
                 format!("{} more", marks.len())
             };
             let tip = format!("{label}; the text can show each of them");
-            let (step, cause, tone) = (None, None, Tone::Plain);
+            let (step, cause) = (None, None);
             self.done.push(Item {
                 lane,
                 step,

@@ -159,14 +159,14 @@ impl Picture {
 }
 
 fn axis(items: &[Item], now: Option<At>) -> Axis {
-    let times = items.iter().flat_map(Item::times).chain(now).collect();
+    let times = items.iter().flat_map(Item::times).collect();
     let busy: Vec<_> = items
         .iter()
         .flat_map(|it| &it.stretches)
         .filter(|it| it.kind == Kind::Ran)
         .filter_map(|it| Some((it.from, it.to?)))
         .collect();
-    Axis::new(times, &busy, NAMES, WIDTH)
+    Axis::new(times, now, &busy, (NAMES, WIDTH))
 }
 
 fn description(flow: &Flow, items: &[Item]) -> String {

@@ -156,25 +156,3 @@ fn the_chosen_step_is_marked_and_every_step_has_an_address() {
         assert!(svg.contains(&node.short_key()), "{node:?}");
     }
 }
-
-/// Writes the pictures as pages to look at: `PREVIEW=<folder>`.
-#[test]
-fn previews() {
-    let Some(folder) = std::env::var_os("PREVIEW") else { return };
-    let css =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/web/console.css")).unwrap();
-    let flows = [
-        ("well", well()),
-        ("failed", failed()),
-        ("replayed", replayed()),
-        ("waiting", waiting()),
-        ("many", many(70)),
-    ];
-    for (name, flow) in flows {
-        let svg = picture(&flow).render().unwrap();
-        let page = format!(
-            "<!doctype html><meta charset=utf-8><style>{css}</style><main><section class=card><div class=scroll>{svg}</div></section></main>"
-        );
-        std::fs::write(std::path::Path::new(&folder).join(format!("{name}.html")), page).unwrap();
-    }
-}
