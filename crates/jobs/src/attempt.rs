@@ -179,7 +179,7 @@ impl Begun {
                 error = error as &dyn std::error::Error,
                 "a job's failure is recorded without its hook, which failed"
             );
-            let why = chain_of(error);
+            let why = telemetry::error_chain(error);
             recorded = record(Some(why)).await;
         }
         match (recorded, &*then) {
@@ -249,11 +249,6 @@ fn late() {
     tracing::warn!(
         "what came of a job is ignored: it is another worker's by now, or was discarded"
     );
-}
-
-fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Makes a transaction, again and again while the database is unavailable or in the way, for as long as an attempt may be

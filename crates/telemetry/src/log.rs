@@ -150,7 +150,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
     }
 }
 
-fn trace_id(span: &Id) -> Option<String> {
+/// Returns the id of the trace that a span belongs to; `None` if it is disabled.
+pub(crate) fn trace_id(span: &Id) -> Option<String> {
     let context = tracing::dispatcher::get_default(|dispatch| {
         tracing_opentelemetry::get_otel_context(span, dispatch)
     })?;

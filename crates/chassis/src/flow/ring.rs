@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 /// Number of slots, as in the migration.
-const SLOTS: i16 = 8;
+pub(super) const SLOTS: i16 = 8;
 /// How long a slot is written, so that with the others a step is kept for 21 to 24 hours.
 const WRITTEN_FOR: &str = "3 hours";
 /// When a slot was opened so long ago, all of it is too old. Needed where nothing ran meanwhile.

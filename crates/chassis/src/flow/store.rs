@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use telemetry::FlowSteps;
 use tokio::sync::Mutex;
 
+use super::ring::SLOTS;
 use super::rows::key;
 use super::timestamp::rfc3339_of_micros;
 
@@ -17,8 +18,6 @@ const MAX_STEPS: usize = 2_000;
 const SEARCHED: i64 = 5_000;
 /// Steps older than that may still be there, and are not shown.
 const KEPT: &str = "1 day";
-/// Number of partitions, as in the migration.
-const SLOTS: i16 = 8;
 
 /// Where the steps of a service are: in memory until they are written, then in its table. Clones share it.
 #[derive(Clone, Debug)]
@@ -39,7 +38,7 @@ pub(crate) struct FoundFlows {
     pub(crate) correlation_ids: Vec<String>,
     /// The oldest first.
     pub(crate) steps: Vec<Map<String, Value>>,
-    /// There are more steps.
+    /// There are more steps, or more flows.
     pub(crate) is_truncated: bool,
 }
 
@@ -61,7 +60,7 @@ impl FlowStore {
 
     /// Finds the flows that have the id, or steps with that event id or subject. Reads with `pool`.
     pub(crate) async fn find(&self, pool: &PgPool, id: &str) -> sqlx::Result<FoundFlows> {
-        let correlation_ids: Vec<String> = sqlx::query_scalar(
+        let mut correlation_ids: Vec<String> = sqlx::query_scalar(
             "select correlation_id from (
                  select correlation_id, at from flow_step
                  where keys @> array[$1] and at > clock_timestamp() - $2::interval limit $3) found
@@ -70,12 +69,15 @@ impl FlowStore {
         .bind(key(id))
         .bind(KEPT)
         .bind(SEARCHED)
-        .bind(MAX_FLOWS)
+        .bind(MAX_FLOWS + 1)
         .fetch_all(pool)
         .await?;
         if correlation_ids.is_empty() {
             return Ok(FoundFlows::default());
         }
+        let most = usize::try_from(MAX_FLOWS).unwrap_or(usize::MAX);
+        let are_too_many = correlation_ids.len() > most;
+        correlation_ids.truncate(most);
         let rows: Vec<(String, String, String)> = sqlx::query_as(
             "select correlation_id, instance, steps from flow_step
              where keys && $1 and correlation_id = any($1) and at > clock_timestamp() - $2::interval
@@ -86,7 +88,9 @@ impl FlowStore {
         .bind(SEARCHED)
         .fetch_all(pool)
         .await?;
-        Ok(in_order(correlation_ids, &rows))
+        let is_cut = are_too_many || i64::try_from(rows.len()).is_ok_and(|rows| rows == SEARCHED);
+        let found = in_order(correlation_ids, &rows);
+        Ok(FoundFlows { is_truncated: found.is_truncated || is_cut, ..found })
     }
 
     /// Erases the rows that name a text, in any case, and what waits to be written. What other instances have in memory is

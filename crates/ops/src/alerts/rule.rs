@@ -68,7 +68,7 @@ pub(super) const OUTBOX_AGE: Rule = rule(
 pub(super) const JOBS_FAILED: Rule = rule(
     "JobsFailed",
     0.0,
-    "look at GET /jobs?state=failed of the service: fix the cause, then retry or discard them",
+    "orderflow jobs list --state failed: fix the cause, then retry or discard them",
 );
 pub(super) const DEFERRED_DROPPED: Rule = rule(
     "DeferredDropped",

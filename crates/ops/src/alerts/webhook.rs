@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::http::{Request, Uri};
+use axum::http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -39,13 +39,21 @@ pub(crate) struct Target {
 #[derive(Debug, thiserror::Error)]
 enum PostError {
     #[error("the receiver answered {0}")]
-    Answered(axum::http::StatusCode),
+    Answered(StatusCode),
     #[error("the receiver did not answer within {ANSWER:?}")]
     TimedOut,
     #[error("the receiver is unavailable")]
     Unavailable(#[source] hyper_util::client::legacy::Error),
     #[error("the request can't be made")]
     Request(#[from] axum::http::Error),
+}
+
+impl PostError {
+    /// Returns `true` if the receiver will refuse this alert again: the next ones must not wait for it.
+    fn is_final(&self) -> bool {
+        let for_now = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        matches!(self, Self::Answered(status) if status.is_client_error() && !for_now.contains(status))
+    }
 }
 
 impl Target {
@@ -160,7 +168,7 @@ impl Sender {
         let mut backoff = FIRST_BACKOFF;
         for attempt in 1..=ATTEMPTS {
             let Err(error) = self.post(&id, body).await else { return };
-            let is_last = attempt == ATTEMPTS || self.shutdown.is_cancelled();
+            let is_last = attempt == ATTEMPTS || error.is_final() || self.shutdown.is_cancelled();
             report(&id, attempt, &error, is_last);
             if is_last {
                 return;
@@ -257,6 +265,19 @@ mod tests {
         let ids = requests.iter().map(|it| it.lines().find(|it| it.starts_with("webhook-id")));
         let ids: Vec<_> = ids.map(Option::unwrap).collect();
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+
+    #[tokio::test]
+    async fn an_alert_that_is_refused_holds_up_no_other_one() {
+        let (url, serving) = answering(&["400 Bad Request", "204 No Content"]).await;
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let sender =
+            Sender::new(Target::read(&url, secret).unwrap().unwrap(), CancellationToken::new());
+        for body in ["\"refused\"", "\"next\""] {
+            sender.deliver(body).await;
+        }
+        let requests = serving.await.unwrap();
+        assert!(requests[0].contains("refused") && requests[1].contains("next"), "{requests:?}");
     }
 
     #[tokio::test]

@@ -150,7 +150,7 @@ impl Exposition {
         let up = self.gauge("orderflow_service_up", "1 if a service is ready", &["service"])?;
         let failed = self.gauge(
             "orderflow_failed_jobs",
-            "Jobs that have failed for good, counted up to 500 a service",
+            "Jobs that have failed for good, counted up to 1,000 a service",
             &["service", "kind"],
         )?;
         let age = self.gauge(

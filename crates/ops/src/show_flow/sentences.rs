@@ -64,7 +64,11 @@ fn sentence(finding: &Finding) -> String {
             "{group} has passed {event_type} without a record of it: has it consumed this type all the time?"
         ),
         Finding::Expected { group, event_type, behind, .. } => {
-            let behind = behind.map(|it| format!(" {} messages come first;", number(it)));
+            let behind = behind.map(|it| match it {
+                0 => " it is the next message;".to_owned(),
+                1 => " 1 message comes first;".to_owned(),
+                it => format!(" {} messages come first;", number(it)),
+            });
             format!(
                 "{group} has not seen {event_type} yet;{} see `orderflow lag --group {group}`",
                 behind.unwrap_or_default()

@@ -70,6 +70,11 @@ async fn another_address_wants_a_token_which_the_services_know_and_leads_back() 
     assert_eq!(browser.run("return document.cookie").await, "", "scripts do not see the cookie");
     browser.press("Sign out").await;
     browser.shows("Operator's token").await;
+    // A program's token is checked, too.
+    for (token, page) in [("wrong", "/sign-in"), ("ada-token", "/history")] {
+        let request = reqwest::Client::new().get(url("/history")).bearer_auth(token);
+        assert_eq!(request.send().await.unwrap().url().path(), page, "{token}");
+    }
     browser.close().await;
 }
 

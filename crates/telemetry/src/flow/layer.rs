@@ -1,4 +1,3 @@
-use opentelemetry::trace::TraceContextExt;
 use tracing::Subscriber;
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::layer::{Context, Layer};
@@ -6,7 +5,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::draft::Draft;
 use super::steps::Buffer;
-use crate::log::Fields;
+use crate::log::{Fields, trace_id};
 
 /// Makes steps of the spans that are created through [`FlowSteps`](super::FlowSteps). Below the layer of OpenTelemetry, which
 /// takes the trace id along when a span closes.
@@ -57,15 +56,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for FlowLayer {
         let trace_id = if draft.is_lost() { None } else { trace_id(&id) };
         draft.finish(trace_id.as_deref());
     }
-}
-
-fn trace_id(span: &Id) -> Option<String> {
-    let context = tracing::dispatcher::get_default(|dispatch| {
-        tracing_opentelemetry::get_otel_context(span, dispatch)
-    })?;
-    let span = context.span();
-    let span = span.span_context();
-    span.is_valid().then(|| span.trace_id().to_string())
 }
 
 #[cfg(test)]

@@ -105,9 +105,14 @@ pub(super) async fn require_session(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let Some(session) = console.access.session(&request) else {
-        return to_sign_in(&request);
+    let session = match console.access.session(&request) {
+        // A program's token, which no sign-in has checked.
+        Some(program) if console.access.needs_sign_in && !program.is_signed_in() => {
+            sign_in::check(&console, program.token().clone()).await.ok()
+        }
+        session => session,
     };
+    let Some(session) = session else { return to_sign_in(&request) };
     // The parts of a page come after it, and leave to the page what is shown once.
     let is_part = is_part(&request);
     let said = (!is_part && request.method() == Method::GET).then(|| Said::of(request.headers()));

@@ -78,7 +78,7 @@ async fn sign_out(State(console): State<Console>) -> Response {
 }
 
 /// Asks all services whose token it is, and returns the session, or why there is none.
-async fn check(console: &Console, token: Token) -> Result<Session, String> {
+pub(super) async fn check(console: &Console, token: Token) -> Result<Session, String> {
     if token.0.is_empty() || token.0.contains(char::is_control) {
         return Err("Enter an operator's token.".to_owned());
     }

@@ -107,10 +107,14 @@ async fn asked_or_done<'a>(
     }
     let said = Said::new(format!("{} {}.", change.did, count(letters, "letter", "letters")));
     let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(said)) };
-    undo.push(("why".to_owned(), format!("undo: {why}")));
+    let why = format!("undo: {why}");
+    undo.push(("why".to_owned(), why[..why.floor_char_boundary(MAX_WHY)].to_owned()));
     undo.extend(fields.one("back").map(|back| ("back".to_owned(), back.to_owned())));
     Ok(Done::Changed(said.undo(change.undo, undo)))
 }
+
+/// The longest reason that a service takes, in bytes.
+const MAX_WHY: usize = 500;
 
 /// Returns the fields of the form that takes a change back. `None` if it would change other letters too.
 async fn way_back(it: &Chosen, change: &Change) -> Result<Option<Vec<(String, String)>>, Error> {
@@ -119,7 +123,9 @@ async fn way_back(it: &Chosen, change: &Change) -> Result<Option<Vec<(String, St
         return Ok(Some(vec![owned("letter", &checked)]));
     }
     let Some(filter) = it.filter() else { return Ok(None) };
-    if counted(&it.client, &it.group, filter, change.to, 1).await? > 0 {
+    // Of any status that the change leads to, whatever status its own filter had.
+    let changed_already = Filter { status: None, ..filter.clone() };
+    if counted(&it.client, &it.group, &changed_already, change.to, 1).await? > 0 {
         return Ok(None);
     }
     let mut filter = filter.clone();

@@ -10,6 +10,7 @@ use crate::console::address::address;
 use crate::console::fields::Sent;
 use crate::console::silent::Silent;
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, filters};
+use crate::error::with_cause;
 use crate::jobs::{Chosen, possible};
 
 #[derive(Template)]
@@ -79,6 +80,13 @@ pub(super) async fn change(
         return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
     };
     let (_, chosen) = chosen(&console, &session, act, &fields).await?;
+    if let Some((_, error)) = chosen.unavailable.first() {
+        let why = format!(
+            "Nothing was changed: {}. Try again, or one service by itself.",
+            with_cause(error)
+        );
+        return Ok(Said::bad(why).back(&fields, HERE));
+    }
     if chosen.is_empty() {
         return Ok(Said::new("There are no such jobs any more.").back(&fields, HERE));
     }

@@ -73,10 +73,14 @@ struct Pace {
 impl Pace {
     fn read(fields: &Fields) -> Result<Self, Error> {
         let refused = |text: &str| Error::Refused(text.to_owned());
-        let rate = fields.one("rate").map(str::parse).transpose();
+        let rate = fields.one("rate").map(str::parse::<f64>).transpose();
+        let is_rate = |rate: &f64| rate.is_finite() && *rate > 0.0;
         let stop_after = fields.one("stop_after").map(str::parse).transpose();
         Ok(Self {
-            rate: rate.map_err(|_| refused("Letters a second: a number such as 50 or 0.5."))?,
+            rate: rate
+                .ok()
+                .filter(|rate| rate.as_ref().is_none_or(is_rate))
+                .ok_or_else(|| refused("Letters a second: a number such as 50 or 0.5."))?,
             stop_after: stop_after
                 .map_err(|_| refused("Pause after failures: a number, at least 1."))?,
         })
@@ -93,7 +97,8 @@ async fn selection(
         return Ok(Selection::Ids(ids(client, rehearsal, &WELL.map(Some)).await?));
     }
     let query = Query::read(fields);
-    if query.filter_pairs().is_empty() {
+    // Exactly those that were rehearsed, as long as they can be named.
+    if query.filter_pairs().is_empty() || rehearsal.selected <= MOST_BY_ID {
         return Ok(Selection::Ids(ids(client, rehearsal, &[None]).await?));
     }
     let filter = query.filter()?;

@@ -16,6 +16,12 @@ fn known(progress: Value) -> Known {
     Known { letters, progress: [progress].into(), ..Known::default() }
 }
 
+fn replayed(number: u32, outcome: &str) -> Value {
+    json!({
+        "id": id(number), "event_id": "e", "subject": null, "outcome": outcome, "reason": null, "settled_at": null,
+    })
+}
+
 fn page_of() -> String {
     format!("/replays/billing/{}", id(99))
 }
@@ -25,7 +31,9 @@ async fn what_a_filter_matches_is_rehearsed_and_then_replayed_as_it_was_rehearse
     let outcomes = json!({ "processed": 20, "duplicate": 6, "failed": 4 });
     let mut rehearsal = rehearsal_of("done", 30, &outcomes);
     rehearsal["failures"] = json!([{ "reason": "no rate for <NOK>", "letters": 4 }]);
-    let fake = Fake::start(known(rehearsal)).await;
+    let mut known = known(rehearsal);
+    known.replayed = (0..2).map(|number| replayed(number, "processed")).collect();
+    let fake = Fake::start(known).await;
     let serve = Serve::of(&fake).await;
     let mut operator = serve.operator();
     let page = operator
@@ -62,26 +70,48 @@ async fn what_a_filter_matches_is_rehearsed_and_then_replayed_as_it_was_rehearse
     }
     let (location, _) = operator.act(&format!("{}/start", page_of()), &borrowed(&fields)).await;
     assert_eq!(location, page_of());
-    // What died after the rehearsal was requested was not rehearsed.
-    let filter = json!({
-        "type": "order.completed", "from": "2026-11-25T09:00:00Z", "to": "2026-11-25T11:00:00Z",
-    });
+    // Exactly what was rehearsed: the filter may match others by now.
     let body = json!({
-        "group": "billing", "filter": filter, "rehearse": false, "rate": 2.5, "ramp": true, "stop_after": 3, "force": true,
+        "group": "billing", "ids": [id(0), id(1)], "rehearse": false, "rate": 2.5, "ramp": true, "stop_after": 3, "force": true,
         "why": "it is there",
     });
     assert_eq!(fake.bodies("POST", "/replays")[1], body);
 }
 
 #[tokio::test]
+async fn more_than_can_be_named_are_replayed_by_the_filter_as_of_the_rehearsal() {
+    let fake =
+        Fake::start(known(rehearsal_of("done", 20_001, &json!({ "processed": 20_001 })))).await;
+    let serve = Serve::of(&fake).await;
+    let start = format!("{}/start", page_of());
+    let fields = [("which", "all"), ("type", "order.completed"), ("why", "w")];
+    serve.operator().act(&start, &fields).await;
+    let filter = json!({ "type": "order.completed", "to": "2026-11-25T11:00:00Z" });
+    let body = json!({
+        "group": "billing", "filter": filter, "rehearse": false, "ramp": false, "force": false, "why": "w",
+    });
+    assert_eq!(fake.bodies("POST", "/replays"), [body]);
+}
+
+#[tokio::test]
+async fn a_rate_is_a_number() {
+    let fake = Fake::start(known(rehearsal_of("done", 1, &json!({ "processed": 1 })))).await;
+    let serve = Serve::of(&fake).await;
+    for rate in ["inf", "NaN", "1e400", "0", "-1", "fast"] {
+        let fields = [("which", "all"), ("rate", rate), ("why", "w")];
+        let (_, page) = serve.operator().act(&format!("{}/start", page_of()), &fields).await;
+        has(&page, &["a number such as 50"]);
+    }
+    assert!(fake.bodies("POST", "/replays").is_empty());
+}
+
+#[tokio::test]
 async fn only_those_that_would_end_well_are_replayed_if_so_chosen() {
     let outcomes = json!({ "processed": 3, "failed": 1 });
     let mut known = known(rehearsal_of("done", 4, &outcomes));
-    let replayed = |number: u32| {
-        let outcome = if number == 2 { "failed" } else { "processed" };
-        json!({ "id": id(number), "event_id": "e", "subject": null, "outcome": outcome, "reason": null, "settled_at": null })
-    };
-    (known.replayed, known.page) = ((0..4).map(replayed).collect(), Some(2));
+    let outcome = |number| if number == 2 { "failed" } else { "processed" };
+    let all = (0..4).map(|number| replayed(number, outcome(number)));
+    (known.replayed, known.page) = (all.collect(), Some(2));
     let fake = Fake::start(known).await;
     let serve = Serve::of(&fake).await;
     let mut operator = serve.operator();
