@@ -19,11 +19,11 @@ use crate::error::Error;
 
 /// How long Kafka may take to answer, and how long all groups may take.
 const ANSWER: Duration = Duration::from_secs(4);
-const GROUPS: Duration = Duration::from_secs(7);
+const GROUPS: Duration = Duration::from_secs(6);
 /// How long records may take to be read. Without their ages everything else is still known.
 const RECORDS: Duration = Duration::from_secs(3);
 /// How long a measurement may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(15);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 /// How long the settings of topics are believed.
 const RETENTION_KNOWN_FOR: Duration = Duration::from_mins(5);
 const RETENTION_ANSWER: Duration = Duration::from_secs(3);
@@ -87,7 +87,7 @@ impl Measuring {
         let groups = self.consumed(client, wanted, &topics, deadline)?;
         let partitions: BTreeSet<_> = groups.iter().flat_map(|it| it.partitions(&topics)).collect();
         let asked = partitions.difference(&topics.leaderless).cloned().collect();
-        let ends = cluster::ends(client, &asked, remaining(deadline))
+        let ends = cluster::ends(client, &asked, ANSWER)
             .map_err(Error::kafka("find the ends of the partitions"))?;
         let at = SystemTime::now();
         self.read_firsts(&groups, &ends);
@@ -119,8 +119,13 @@ impl Measuring {
             }
         }
         let mut names: Vec<_> = listed.keys().cloned().collect();
-        // Where there is no time for all, it is other people's groups that are unknown.
-        names.sort_by_key(|name| wanted.service_of(&self.settings, name).is_none());
+        // Where there is no time for all, it is other people's groups that are unknown, and of those the ones of other
+        // prefixes first.
+        let prefix = self.settings.prefixed("");
+        names.sort_by_key(|name| {
+            let is_other_peoples = wanted.service_of(&self.settings, name).is_none();
+            (is_other_peoples, !name.starts_with(&*prefix))
+        });
         let settings = &self.settings;
         let mut committed = self.clients.committed(settings, &names, &topics.partitions, deadline);
         let groups = listed.into_iter().map(|(name, listed)| {
@@ -168,8 +173,4 @@ impl Retention {
         }
         self.asked = Some(Instant::now());
     }
-}
-
-fn remaining(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }

@@ -27,7 +27,7 @@ impl Meter {
         Self { settings, patience, idle, late: None }
     }
 
-    /// Measures the lag of all groups. Fails within 15 s if Kafka does not answer.
+    /// Measures the lag of all groups. Fails within 20 s if Kafka does not answer.
     pub(crate) async fn measure(&mut self, wanted: &Arc<Wanted>) -> Result<Lag, Error> {
         if self.late.as_ref().is_some_and(|it| !it.is_finished()) {
             return Err(late());
