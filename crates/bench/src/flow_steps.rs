@@ -1,4 +1,4 @@
-//! What steps of flows cost, with `FLOW_STEPS=on` beside `off`, and how many are lost.
+//! Measures the cost of flow steps, with `FLOW_STEPS=on` beside `off`, and how many are lost.
 
 use std::time::{Duration, Instant};
 

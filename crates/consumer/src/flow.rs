@@ -1,4 +1,4 @@
-//! What a flow has left in the tables of its subscriptions.
+//! Reads what the tables of subscriptions hold of a flow: letters, replays, parked messages, inbox rows.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -31,10 +31,10 @@ pub struct FlowLetter {
     pub event_type: Option<String>,
     /// See [`LetterStatus`](crate::LetterStatus).
     pub status: String,
-    /// What its last replay came to.
+    /// Outcome of its last replay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// What its last failure says.
+    /// Message of its last failure.
     pub reason: String,
     /// How often it failed, replays included.
     pub failures: i32,
@@ -65,7 +65,7 @@ pub struct FlowReplay {
     pub since: OffsetDateTime,
     /// Id of the letter.
     pub letter_id: Uuid,
-    /// What the letter came to in it. `None`: nothing yet.
+    /// Outcome of the letter in it. `None` if there is none yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
 }
@@ -93,7 +93,7 @@ pub struct ParkedMessage {
     /// When the last one began or ended, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
-    /// What it failed with. `None`: it is not known that an attempt ended.
+    /// Message of its last failure. `None` if no attempt is known to have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

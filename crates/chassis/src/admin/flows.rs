@@ -120,7 +120,7 @@ impl Gaps {
     }
 }
 
-/// What the tables of all parts are asked for.
+/// The ids by which all tables are searched.
 struct Asked<'a> {
     admin: &'a Admin,
     id: &'a str,

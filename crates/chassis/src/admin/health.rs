@@ -53,7 +53,7 @@ pub(super) enum Kafka {
     Away,
 }
 
-/// What a database that answers allows.
+/// The access that a database grants.
 enum Access {
     Writable,
     ReadOnly,

@@ -14,7 +14,7 @@ use super::store::FlowStore;
 /// How often steps are written.
 const EVERY: Duration = Duration::from_millis(250);
 /// The database is left alone for so many times as long as it took, so that writing steps takes at most a fifth of the time.
-/// What does not fit into memory meanwhile is lost.
+/// Steps that do not fit into memory meanwhile are lost.
 const REST: u32 = 4;
 /// How many steps one statement writes.
 const BATCH: usize = 4_000;

@@ -28,7 +28,7 @@ pub struct RunningService {
     pub(super) deferrer: Deferrer,
     /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
     pub(super) outlet: Tasks,
-    /// What writes the steps of flows. Ends last, since all of the others make them.
+    /// Writes flow steps. Ends last, since all other tasks create them.
     pub(super) recording: Tasks,
     /// Cancelled when a vital task panicked.
     pub(super) panicked: CancellationToken,

@@ -47,7 +47,7 @@ pub struct LetterSummary {
     pub partition: i32,
     /// Offset.
     pub offset: i64,
-    /// What its last failure says.
+    /// Message of its last failure.
     pub reason: String,
     /// Type of the error.
     pub exception: String,
@@ -55,7 +55,7 @@ pub struct LetterSummary {
     pub fingerprint: String,
     /// See [`LetterStatus`](super::LetterStatus).
     pub status: String,
-    /// What its last replay came to: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or `held` behind one of
+    /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or `held` behind one of
     /// the same key that failed.
     pub outcome: Option<String>,
     /// How often it was replayed in vain.

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::rule::{self, ARRIVING_FOR, NEW_FOR, Rule};
 use super::tracker::{Condition, Subject};
+use crate::client::OUTBOX_AGE;
 use crate::lag::{GroupLag, Lag};
 use crate::serve::{
-    Arrivals, DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, ServiceState, TASK_LABEL,
+    Arrivals, DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, ServiceState, TASK_LABEL,
 };
 
 /// What was polled.

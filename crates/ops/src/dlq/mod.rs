@@ -47,12 +47,12 @@ enum Command {
     /// List the groups of dead letters that failed for the same reason
     #[command(after_help = "Example:\n  orderflow dlq groups --group billing")]
     Groups(groups::Arguments),
-    /// Say of a group of dead letters that somebody works on it
+    /// Mark a group of dead letters as acknowledged: somebody works on it
     #[command(
         after_help = "Example:\n  orderflow dlq acknowledge 3f2a9c1d --note 'the rates come back at noon'"
     )]
     Acknowledge(group_status::Arguments),
-    /// Say of a group of dead letters that it needs no work
+    /// Mark a group of dead letters as ignored: it needs no work
     #[command(after_help = "Example:\n  orderflow dlq ignore 3f2a9c1d --note 'test orders'")]
     Ignore(group_status::Arguments),
     /// Take back what was said of a group of dead letters

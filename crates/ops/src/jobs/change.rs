@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::Context;
 use super::chosen::{Chosen, Part};
-use crate::client::{JobFilter, JobState};
+use super::job_change::JobChange;
+use crate::client::JobFilter;
 use crate::error::{During, Error, Failure, name_unavailable};
 use crate::plain::{count, plain};
 use crate::{json as output, question};
@@ -31,42 +32,10 @@ pub(super) struct Arguments {
     yes: bool,
 }
 
-/// A change of jobs.
-pub(super) struct Change {
-    act: &'static str,
-    question: &'static str,
-    done: &'static str,
-    /// States from which it is possible.
-    from: &'static [JobState],
-    /// Why some were left alone.
-    skipped: &'static str,
-}
-
-pub(super) const RETRY: Change = Change {
-    act: "retry",
-    question: "Retry",
-    done: "will be retried",
-    from: &[JobState::Failed],
-    skipped: "left failed, since another one of its unique key waits or runs",
-};
-
-pub(super) const DISCARD: Change = Change {
-    act: "discard",
-    question: "Discard",
-    done: "discarded",
-    from: &[JobState::Failed, JobState::Waiting],
-    skipped: "left alone, since it runs",
-};
-
-/// Returns the states from which jobs can be retried or discarded, by the API's word.
-pub(crate) fn possible(act: &str) -> &'static [JobState] {
-    if act == RETRY.act { RETRY.from } else { DISCARD.from }
-}
-
 pub(super) async fn run(
     context: &mut Context,
     arguments: Arguments,
-    change: &Change,
+    change: &JobChange,
 ) -> Result<u8, Failure> {
     let step = format!("{} jobs", change.act);
     let Arguments { ids, filter, all, why, yes } = arguments;
@@ -115,7 +84,7 @@ fn check(
     Err(Error::Refused(why.into()))
 }
 
-fn check_state(filter: &JobFilter, change: &Change) -> Result<(), Error> {
+fn check_state(filter: &JobFilter, change: &JobChange) -> Result<(), Error> {
     let Some(state) = filter.state.filter(|state| !change.from.contains(state)) else {
         return Ok(());
     };
@@ -132,7 +101,7 @@ fn check_state(filter: &JobFilter, change: &Change) -> Result<(), Error> {
 async fn send(
     context: &mut Context,
     parts: &[Part],
-    change: &Change,
+    change: &JobChange,
     why: &str,
 ) -> Result<u8, Failure> {
     let (mut jobs, mut skipped, mut status) = (0, 0, 0);

@@ -2,11 +2,12 @@
 
 mod change;
 mod chosen;
+mod job_change;
 mod list;
 mod show;
 
-pub(crate) use change::possible;
 pub(crate) use chosen::Chosen;
+pub(crate) use job_change::JobChange;
 
 use clap::{Args, Subcommand};
 
@@ -79,7 +80,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
             list::run(&mut context, &arguments).await.during("list the jobs")
         }
         Command::Show(arguments) => show::run(&mut context, &arguments).await,
-        Command::Retry(arguments) => change::run(&mut context, arguments, &change::RETRY).await,
-        Command::Discard(arguments) => change::run(&mut context, arguments, &change::DISCARD).await,
+        Command::Retry(arguments) => change::run(&mut context, arguments, &job_change::RETRY).await,
+        Command::Discard(arguments) => {
+            change::run(&mut context, arguments, &job_change::DISCARD).await
+        }
     }
 }

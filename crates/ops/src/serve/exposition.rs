@@ -4,8 +4,9 @@ use std::time::UNIX_EPOCH;
 
 use prometheus::{Encoder, GaugeVec, Opts, Registry, TextEncoder};
 
-use super::service_state::{JOB_LABEL, JOBS_DEAD, OUTBOX_AGE, OUTBOX_DEPTH, ServiceState};
+use super::service_state::{JOB_LABEL, JOBS_DEAD, ServiceState};
 use crate::alerts::Active;
+use crate::client::{OUTBOX_AGE, OUTBOX_DEPTH};
 use crate::lag::{GroupLag, Lag};
 
 /// Returns the metrics in Prometheus' text format 0.0.4.

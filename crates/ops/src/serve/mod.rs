@@ -12,8 +12,7 @@ mod watchman;
 pub(crate) use arrivals::Arrivals;
 pub(crate) use router::Watched;
 pub(crate) use service_state::{
-    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, OUTBOX_AGE, OUTBOX_DEPTH, ServiceState,
-    TASK_LABEL,
+    DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, ServiceState, TASK_LABEL,
 };
 pub(crate) use trends::{TREND, Trends};
 

@@ -40,7 +40,7 @@ pub(crate) type Services = Option<Polled<Vec<ServiceState>>>;
 /// Lag, or why it was not measured; `None` before the first measurement.
 pub(crate) type Measured = Option<Polled<Result<Lag, String>>>;
 
-/// Asks all services until nobody listens.
+/// Asks all services until all receivers are dropped.
 pub(crate) async fn poll_services(clients: Vec<Client>, states: watch::Sender<Services>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -59,7 +59,7 @@ pub(crate) async fn poll_services(clients: Vec<Client>, states: watch::Sender<Se
     }
 }
 
-/// Measures lag until nobody listens.
+/// Measures lag until all receivers are dropped.
 pub(crate) async fn poll_lag(
     settings: Settings,
     clients: Vec<Client>,

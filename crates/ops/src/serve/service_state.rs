@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, SystemTime};
 
 use crate::client::{
-    Act, Answer, Client, JobFilter, JobState, LetterGroup, Merged, Metrics, Order, Readiness,
-    Sample, Subscription,
+    Act, Answer, Client, JobFilter, JobState, LetterGroup, Merged, Metrics, OUTBOX_AGE,
+    OUTBOX_DEPTH, Order, Readiness, Sample, Subscription,
 };
 use crate::error::{Error, with_cause};
 use crate::lag::Subscribed;
@@ -26,8 +26,6 @@ const NEWEST: usize = 50;
 const MOST_ACTS: usize = 50;
 
 /// The metrics of services that alerts need, by their names in the exposition.
-pub(crate) const OUTBOX_AGE: &str = "outbox_age_seconds";
-pub(crate) const OUTBOX_DEPTH: &str = "outbox_depth";
 pub(crate) const DEAD_LETTERED: &str = "consumer_dead_lettered_total";
 pub(crate) const DEFERRED_DROPPED: &str = "defer_dropped_total";
 pub(crate) const JOBS_DEAD: &str = "jobs_dead_total";

@@ -1,6 +1,7 @@
 //! Times in words: short, and never negative.
 
 use crate::flow::At;
+use crate::lag::words::grouped;
 
 /// Returns a duration such as "12 ms" or "1.9 s", at most 8 wide.
 pub(crate) fn duration(micros: i64) -> String {
@@ -40,14 +41,7 @@ pub(crate) fn time(at: At) -> String {
 
 /// Returns a number with a comma after each three digits.
 pub(crate) fn number(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
+    let text = grouped(number.unsigned_abs());
     if number < 0 { format!("-{text}") } else { text }
 }
 

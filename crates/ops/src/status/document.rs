@@ -5,8 +5,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::line::Line;
 use super::snapshot::{Part, ServiceStatus, Snapshot};
-use super::{failures, lag, services};
-use crate::client::Answer;
+use super::{failures, lag};
+use crate::client::{Answer, Metrics};
 
 /// Returns everything that is known: by area in words, and in numbers.
 pub(super) fn of(snapshot: &Snapshot, lines: &[Line], is_well: bool) -> Value {
@@ -45,13 +45,13 @@ fn all<'a, T: 'a>(
 fn service(service: &ServiceStatus) -> Value {
     let readiness = service.readiness.as_ref();
     let status = readiness.map_or("unreachable", |it| &*it.status);
-    let outbox = services::outbox_of(service);
+    let outbox = service.metrics.as_ref().ok().and_then(Metrics::outbox);
     json!({
         "service": service.name,
         "status": status,
         "why": readiness.map_or_else(|why| vec![why.clone()], crate::client::Readiness::troubles),
         "kafka": readiness.ok().map(|it| &it.kafka),
-        "outbox_depth": outbox.map(|(depth, _)| depth),
-        "outbox_age_seconds": outbox.map(|(_, age)| age.as_secs_f64()),
+        "outbox_depth": outbox.as_ref().map(|it| it.depth),
+        "outbox_age_seconds": outbox.map(|it| it.age.as_secs_f64()),
     })
 }

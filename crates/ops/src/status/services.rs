@@ -4,12 +4,9 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::snapshot::{ACTS, ServiceStatus, unknown};
-use crate::client::{Act, Answer, Subscription};
+use crate::client::{Act, Answer, Metrics, Outbox, Subscription};
 use crate::moment::{parse, rough, when};
 use crate::plain::{count, plain};
-
-/// Events that wait for longer than this were not merely written a moment ago.
-const LATE: Duration = Duration::from_secs(30);
 
 /// Whether the services are ready.
 pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
@@ -72,12 +69,12 @@ pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
     let (mut waiting, mut oldest, mut details) = (0, Duration::ZERO, Vec::new());
     let (unknown, unreachable) = unknown(services, |it| &it.metrics);
     for service in services {
-        let Some((depth, age)) = outbox_of(service).filter(|(depth, _)| *depth > 0) else {
-            continue;
-        };
+        let outbox = service.metrics.as_ref().ok().and_then(Metrics::outbox);
+        let Some(outbox) = outbox.filter(|it| it.depth > 0) else { continue };
+        let Outbox { depth, age } = outbox;
         waiting += depth;
         oldest = oldest.max(age);
-        if age >= LATE {
+        if outbox.is_late() {
             let events = count(depth, "event", "events");
             let name = plain(&service.name);
             details.push(format!("{name}: {events}, the oldest for {}", rough(age)));
@@ -96,17 +93,6 @@ pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
             .next("its service's log says what Kafka refuses; nothing is lost meanwhile")
     };
     line.without(&unknown, &unreachable)
-}
-
-/// Returns how many events wait in a service's outbox, and for how long the oldest.
-pub(super) fn outbox_of(service: &ServiceStatus) -> Option<(u64, Duration)> {
-    let metrics = service.metrics.as_ref().ok()?;
-    let age = metrics.largest("outbox_age_seconds").unwrap_or_default();
-    let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    // bounded, and a float saturates
-    let depth = metrics.largest("outbox_depth")? as u64;
-    Some((depth, age))
 }
 
 /// Which subscriptions do not run.

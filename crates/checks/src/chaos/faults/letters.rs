@@ -123,7 +123,7 @@ async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Messages become dead letters while Kafka is away, and an operator replays them before it is back.
+/// Messages become dead letters while Kafka is unavailable, and an operator replays them before it is available again.
 pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
     scene.dead_by_chance = true;
     // What can't be written waits, so that the letters arrive when Kafka is gone, however slow this machine is.

@@ -4,14 +4,14 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Html, Response};
 
-use super::change::{Act, send};
+use super::change::{named, send};
 use super::{HERE, JobQuery};
 use crate::console::address::address;
 use crate::console::fields::Sent;
 use crate::console::silent::Silent;
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, filters};
 use crate::error::with_cause;
-use crate::jobs::{Chosen, possible};
+use crate::jobs::{Chosen, JobChange};
 
 #[derive(Template)]
 #[template(path = "jobs/all.html")]
@@ -33,15 +33,12 @@ pub(super) async fn show(
     Path(act): Path<String>,
     fields: Fields,
 ) -> Result<Html<String>, PageError> {
-    let act = Act::of(&act)?;
-    let (query, chosen) = chosen(&console, &session, act, &fields).await?;
-    let title = match act {
-        Act::Retry => "Retry jobs",
-        Act::Discard => "Discard jobs",
-    };
+    let change = named(&act)?;
+    let (query, chosen) = chosen(&console, &session, change, &fields).await?;
+    let title = format!("{} jobs", change.question);
     let template = AllPage {
-        page: console.page(title, Area::Jobs, &session),
-        act: act.as_str(),
+        page: console.page(&title, Area::Jobs, &session),
+        act: change.act,
         back: address(HERE, &query.to_query()),
         title: chosen.title(),
         reasons: chosen.reasons(),
@@ -55,13 +52,13 @@ pub(super) async fn show(
 async fn chosen(
     console: &Console,
     session: &Session,
-    act: Act,
+    change: &JobChange,
     fields: &Fields,
 ) -> Result<(JobQuery, Chosen), PageError> {
     let query = JobQuery::of(fields)?;
-    let from = possible(act.as_str());
+    let from = change.from;
     if let Some(state) = query.filter.state.filter(|state| !from.contains(state)) {
-        let said = format!("Jobs that are {} can't be {}ed.", state.as_str(), act.as_str());
+        let said = format!("Jobs that are {} can't be {}ed.", state.as_str(), change.act);
         return Err(PageError::usage(said));
     }
     let clients = console.services(session).named(query.service.as_deref())?;
@@ -75,11 +72,11 @@ pub(super) async fn change(
     Path(act): Path<String>,
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
-    let act = Act::of(&act)?;
+    let change = named(&act)?;
     let Some(why) = fields.one("why") else {
         return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
     };
-    let (_, chosen) = chosen(&console, &session, act, &fields).await?;
+    let (_, chosen) = chosen(&console, &session, change, &fields).await?;
     if let Some((_, error)) = chosen.unavailable.first() {
         let why = format!(
             "Nothing was changed: {}. Try again, or one service by itself.",
@@ -91,5 +88,5 @@ pub(super) async fn change(
         return Ok(Said::new("There are no such jobs any more.").back(&fields, HERE));
     }
     let parts: Vec<_> = chosen.into_parts().collect();
-    Ok(send(&console, &parts, act, why).await?.back(&fields, HERE))
+    Ok(send(&console, &parts, change, why).await?.back(&fields, HERE))
 }

@@ -7,45 +7,12 @@ use crate::client::{Client, JobSelection};
 use crate::console::fields::Sent;
 use crate::console::{Console, PageError, Said, Session, Topic};
 use crate::error::{Error, with_cause};
+use crate::jobs::JobChange;
 use crate::plain::count;
 
-/// What can be done to jobs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
-    Retry,
-    Discard,
-}
-
-impl Act {
-    pub(super) fn of(name: &str) -> Result<Self, PageError> {
-        match name {
-            "retry" => Ok(Self::Retry),
-            "discard" => Ok(Self::Discard),
-            _ => Err(PageError::not_found("Jobs can be retried and discarded.")),
-        }
-    }
-
-    /// Returns the API's word.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Retry => "retry",
-            Self::Discard => "discard",
-        }
-    }
-
-    fn done(self) -> &'static str {
-        match self {
-            Self::Retry => "will be retried",
-            Self::Discard => "discarded",
-        }
-    }
-
-    fn skipped(self) -> &'static str {
-        match self {
-            Self::Retry => "left failed, since another one of its unique key waits or runs",
-            Self::Discard => "left alone, since it runs",
-        }
-    }
+/// Returns the change that a path names.
+pub(super) fn named(act: &str) -> Result<&'static JobChange, PageError> {
+    JobChange::named(act).ok_or_else(|| PageError::not_found("Jobs can be retried and discarded."))
 }
 
 /// Retries or discards the selected jobs.
@@ -55,7 +22,7 @@ pub(super) async fn selected(
     Path(act): Path<String>,
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
-    let act = Act::of(&act)?;
+    let change = named(&act)?;
     let Some(why) = fields.one("why") else {
         return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
     };
@@ -74,7 +41,7 @@ pub(super) async fn selected(
     if parts.is_empty() {
         return Ok(Said::bad("No job was selected.").back(&fields, HERE));
     }
-    let said = send(&console, &parts, act, why).await?;
+    let said = send(&console, &parts, change, why).await?;
     Ok(said.back(&fields, HERE))
 }
 
@@ -82,17 +49,17 @@ pub(super) async fn selected(
 pub(super) async fn send(
     console: &Console,
     parts: &[(Client, JobSelection)],
-    act: Act,
+    change: &JobChange,
     why: &str,
 ) -> Result<Said, Error> {
     let (mut said, mut is_bad) = (Vec::new(), false);
     for (client, selection) in parts {
-        match client.change_jobs(act.as_str(), selection, why).await {
+        match client.change_jobs(change.act, selection, why).await {
             Ok(changed) => {
                 let jobs = count(changed.jobs, "job", "jobs");
-                said.push(format!("{jobs} of {} {}.", client.service, act.done()));
+                said.push(format!("{jobs} of {} {}.", client.service, change.done));
                 if changed.skipped > 0 {
-                    said.push(format!("{} {}.", changed.skipped, act.skipped()));
+                    said.push(format!("{} {}.", changed.skipped, change.skipped));
                 }
             }
             Err(error) if parts.len() == 1 => return Err(error),

@@ -1,4 +1,4 @@
-use super::stat::Outbox;
+use crate::client::{Metrics, Outbox};
 use crate::console::tone::Tone;
 use crate::lag::words::grouped;
 use crate::moment::rough;
@@ -53,7 +53,7 @@ fn kafka(state: &ServiceState) -> (String, Tone) {
 }
 
 fn outbox(state: &ServiceState) -> (String, Tone) {
-    match Outbox::of(state) {
+    match state.metrics.as_ref().and_then(Metrics::outbox) {
         None if state.metrics.is_some() => ("–".to_owned(), Tone::Plain),
         None => (UNKNOWN.to_owned(), Tone::Plain),
         Some(Outbox { depth: 0, .. }) => ("empty".to_owned(), Tone::Plain),

@@ -7,10 +7,7 @@ use crate::lag::words::grouped;
 use crate::lag::{GroupLag, LAG_THRESHOLD};
 use crate::moment::rough;
 use crate::plain::count;
-use crate::serve::{OUTBOX_AGE, OUTBOX_DEPTH, ServiceState};
-
-/// Events that wait for longer than this were not merely written a moment ago.
-const LATE: Duration = Duration::from_secs(30);
+use crate::serve::ServiceState;
 
 /// A figure, with a link to the page that explains it.
 pub(super) struct Stat {
@@ -159,7 +156,8 @@ fn subscriptions(states: &[ServiceState]) -> Stat {
 }
 
 fn outbox(states: &[ServiceState]) -> Stat {
-    let outboxes = states.iter().filter_map(|it| Some((&*it.service, Outbox::of(it)?)));
+    let outboxes =
+        states.iter().filter_map(|it| Some((&*it.service, it.metrics.as_ref()?.outbox()?)));
     let outboxes: Vec<_> = outboxes.collect();
     let waiting: u64 = outboxes.iter().map(|(_, it)| it.depth).sum();
     let oldest = outboxes.iter().filter(|(_, it)| it.depth > 0).max_by_key(|(_, it)| it.age);
@@ -170,32 +168,10 @@ fn outbox(states: &[ServiceState]) -> Stat {
         Some((service, outbox)) => {
             let stat =
                 stat.note(format!("{} in {service}", count(waiting, "event waits", "events wait")));
-            if outbox.age < LATE {
+            if !outbox.is_late() {
                 return stat;
             }
             stat.trouble(Tone::Bad, format!("events wait in the outbox of {service}"))
         }
-    }
-}
-
-/// The outbox of a service.
-pub(super) struct Outbox {
-    pub(super) depth: u64,
-    pub(super) age: Duration,
-}
-
-impl Outbox {
-    /// Returns `None` if the service told nothing about it.
-    pub(super) fn of(state: &ServiceState) -> Option<Self> {
-        let metrics = state.metrics.as_ref()?;
-        let age = metrics.largest(OUTBOX_AGE).unwrap_or_default();
-        let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a float saturates
-        let depth = metrics.largest(OUTBOX_DEPTH)? as u64;
-        Some(Self { depth, age })
-    }
-
-    pub(super) fn is_late(&self) -> bool {
-        self.depth > 0 && self.age >= LATE
     }
 }

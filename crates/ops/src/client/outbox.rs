@@ -1,0 +1,37 @@
+//! The outbox of a service, as its metrics tell.
+
+use std::time::Duration;
+
+use super::Metrics;
+
+/// The metrics of the outbox, by their names in the exposition.
+pub(crate) const OUTBOX_AGE: &str = "outbox_age_seconds";
+pub(crate) const OUTBOX_DEPTH: &str = "outbox_depth";
+
+/// How long an event may wait in an outbox that is well.
+const LATE: Duration = Duration::from_secs(30);
+
+/// The events that wait for Kafka.
+pub(crate) struct Outbox {
+    pub(crate) depth: u64,
+    /// Age of the oldest.
+    pub(crate) age: Duration,
+}
+
+impl Metrics {
+    /// Returns the outbox. `None` if the service exports nothing about it.
+    pub(crate) fn outbox(&self) -> Option<Outbox> {
+        let age = self.largest(OUTBOX_AGE).unwrap_or_default();
+        let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a float saturates
+        let depth = self.largest(OUTBOX_DEPTH)? as u64;
+        Some(Outbox { depth, age })
+    }
+}
+
+impl Outbox {
+    /// Returns `true` if an event waits for too long.
+    pub(crate) fn is_late(&self) -> bool {
+        self.depth > 0 && self.age >= LATE
+    }
+}
