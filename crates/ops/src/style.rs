@@ -1,9 +1,9 @@
 //! Colour, on a terminal only.
 
-use std::io;
+use std::env;
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
-use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 
 /// What a text says of the thing that it is about.
@@ -20,14 +20,24 @@ pub(crate) enum Tone {
 /// Whether standard output takes colour. Not set: no.
 static IS_COLOURED: OnceLock<bool> = OnceLock::new();
 
-/// Finds out whether standard output takes colour: it is a terminal, and neither `NO_COLOR` nor `TERM=dumb` is set.
+/// Finds out whether standard output takes colour: it is a terminal, and neither `NO_COLOR` (no-color.org) nor
+/// `TERM=dumb` is set. What else is set, such as `CI`, makes no difference.
 pub(crate) fn detect() {
-    IS_COLOURED.get_or_init(|| AutoStream::choice(&io::stdout()) != ColorChoice::Never);
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    IS_COLOURED.get_or_init(|| {
+        let is_dumb = set("TERM").is_some_and(|term| term == "dumb");
+        io::stdout().is_terminal() && set("NO_COLOR").is_none() && !is_dumb
+    });
+}
+
+/// Returns whether standard output takes colour, as `detect` found it.
+pub(crate) fn is_coloured() -> bool {
+    IS_COLOURED.get().copied().unwrap_or_default()
 }
 
 /// Returns the text in the colour of its tone, where standard output takes colour.
 pub(crate) fn paint(tone: Tone, text: &str) -> String {
-    if !IS_COLOURED.get().copied().unwrap_or_default() {
+    if !is_coloured() {
         return text.to_owned();
     }
     let colour = match tone {

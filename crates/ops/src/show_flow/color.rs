@@ -1,8 +1,8 @@
-//! Colours: only on a terminal, and not with `NO_COLOR` (no-color.org).
-
-use std::io::{IsTerminal, stdout};
+//! The colours of a flow that is shown as text.
 
 use anstyle::{AnsiColor, Style};
+
+use crate::style;
 
 /// How a line is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,9 +19,7 @@ pub(super) struct Colors(bool);
 
 impl Colors {
     pub(super) fn of_stdout() -> Self {
-        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let is_dumb = set("TERM").is_some_and(|term| term == "dumb");
-        Self(stdout().is_terminal() && set("NO_COLOR").is_none() && !is_dumb)
+        Self(style::is_coloured())
     }
 
     /// Returns text in the colour of a tone.
