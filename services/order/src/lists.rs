@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chassis::Limit;
 use envelope::TenantId;
 use serde_json::Value;
 
@@ -32,7 +33,7 @@ struct Shared {
 }
 
 struct Kept {
-    limit: u32,
+    limit: Limit,
     since: Instant,
     list: Arc<Value>,
 }
@@ -40,7 +41,7 @@ struct Kept {
 /// What was known when a list was about to be read: a list that was forgotten meanwhile is not kept.
 pub(crate) struct Reading {
     customer: Customer,
-    limit: u32,
+    limit: Limit,
     forgotten: u64,
 }
 
@@ -59,7 +60,7 @@ impl Lists {
         &self,
         tenant: &TenantId,
         customer: &str,
-        limit: u32,
+        limit: Limit,
     ) -> Result<Arc<Value>, Reading> {
         let customer = (tenant.clone(), customer.to_owned());
         let forgotten = self.counter(&customer).load(Ordering::Acquire);
@@ -107,6 +108,10 @@ impl Lists {
 mod tests {
     use super::*;
 
+    fn limit(rows: u32) -> Limit {
+        Limit::try_from(rows).expect("a limit")
+    }
+
     fn tenant(name: &str) -> TenantId {
         TenantId::new(name).expect("a tenant")
     }
@@ -115,22 +120,22 @@ mod tests {
     fn a_list_is_kept_for_its_customer_until_it_is_forgotten() {
         let lists = Lists::new();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
-        let reading = lists.get(&acme, "ada", 20).expect_err("nothing yet");
+        let reading = lists.get(&acme, "ada", limit(20)).expect_err("nothing yet");
         lists.keep(reading, Arc::new(Value::from(1)));
-        assert_eq!(lists.get(&acme, "ada", 20).ok().as_deref(), Some(&Value::from(1)));
-        assert!(lists.get(&acme, "ada", 5).is_err(), "another page");
-        assert!(lists.get(&globex, "ada", 20).is_err(), "another tenant's customer");
+        assert_eq!(lists.get(&acme, "ada", limit(20)).ok().as_deref(), Some(&Value::from(1)));
+        assert!(lists.get(&acme, "ada", limit(5)).is_err(), "another page");
+        assert!(lists.get(&globex, "ada", limit(20)).is_err(), "another tenant's customer");
         lists.forget(&acme, "ada");
-        assert!(lists.get(&acme, "ada", 20).is_err());
+        assert!(lists.get(&acme, "ada", limit(20)).is_err());
     }
 
     #[test]
     fn what_was_read_before_a_change_is_not_kept_after_it() {
         let lists = Lists::new();
         let acme = tenant("acme");
-        let reading = lists.get(&acme, "ada", 20).expect_err("nothing yet");
+        let reading = lists.get(&acme, "ada", limit(20)).expect_err("nothing yet");
         lists.forget(&acme, "ada");
         lists.keep(reading, Arc::new(Value::from("old")));
-        assert!(lists.get(&acme, "ada", 20).is_err());
+        assert!(lists.get(&acme, "ada", limit(20)).is_err());
     }
 }

@@ -157,12 +157,12 @@ pub(crate) async fn find(
     Ok(row.map(|row| row.into_order(tenant)))
 }
 
-/// At most `limit` orders of this tenant, or of one of its customers, that are older than `before`, newest first.
+/// At most `limit` orders of this tenant, or of one of its customers, with ids below one, newest first.
 pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,
     customer_email: Option<&str>,
-    before: Option<OrderId>,
+    below: Uuid,
     limit: i64,
 ) -> sqlx::Result<Vec<Order>> {
     // Two statements, so that each page is a range of the index that fits it.
@@ -176,11 +176,7 @@ pub(crate) async fn list(
              from orders where tenant_id = $1 and id < $2 and customer_email = $4 order by id desc limit $3",
         ),
     };
-    let query = query
-        .bind(tenant.as_str())
-        // One condition for the first page too.
-        .bind(before.map_or(Uuid::max(), |before| before.0))
-        .bind(limit);
+    let query = query.bind(tenant.as_str()).bind(below).bind(limit);
     let query = match customer_email {
         None => query,
         Some(customer) => query.bind(customer),

@@ -1,0 +1,94 @@
+//! Pages of a list of the public API: how many rows, and where the next one begins.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+const DEFAULT_LIMIT: u32 = 20;
+const MAX_LIMIT: u32 = 100;
+
+/// How many rows a page has at most, as the query says it: 1 to 100. By default 20.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct Limit(u32);
+
+impl Limit {
+    /// Returns the number of rows to read: one more than the page has, which tells whether there is a next page.
+    pub fn rows(self) -> i64 {
+        i64::from(self.0) + 1
+    }
+}
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(DEFAULT_LIMIT)
+    }
+}
+
+/// A number of rows that a page can't have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("limit must be 1 to {MAX_LIMIT}")]
+pub struct BadLimit;
+
+impl TryFrom<u32> for Limit {
+    type Error = BadLimit;
+
+    fn try_from(limit: u32) -> Result<Self, BadLimit> {
+        if (1..=MAX_LIMIT).contains(&limit) { Ok(Self(limit)) } else { Err(BadLimit) }
+    }
+}
+
+/// The last row of a page, after which the next page begins, as `next_cursor` gave it. Rows are listed by UUID, newest
+/// first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Cursor(Uuid);
+
+impl Cursor {
+    /// Returns the id that all rows of the page are below. Without a cursor that is an id above every other, so one
+    /// condition does for the first page too.
+    pub fn below(cursor: Option<Self>) -> Uuid {
+        cursor.map_or(Uuid::max(), |cursor| cursor.0)
+    }
+}
+
+/// A text that no page gave as its cursor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("cursor must be the next_cursor of an earlier page, as it was")]
+pub struct BadCursor;
+
+impl TryFrom<String> for Cursor {
+    type Error = BadCursor;
+
+    fn try_from(text: String) -> Result<Self, BadCursor> {
+        let id = text.parse::<Uuid>().map_err(|_| BadCursor)?;
+        if id.simple().to_string() == text { Ok(Self(id)) } else { Err(BadCursor) }
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.simple().serialize(to)
+    }
+}
+
+/// A page of rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// The rows, newest first.
+    pub rows: Vec<T>,
+    /// Where the next page begins. `None`: this is the last one.
+    pub next_cursor: Option<Cursor>,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of the rows that were read, [`Limit::rows`] of them at most.
+    pub fn new(mut rows: Vec<T>, limit: Limit, id: impl FnOnce(&T) -> Uuid) -> Self {
+        let size = limit.0 as usize;
+        let mut next_cursor = None;
+        if rows.len() > size {
+            rows.truncate(size);
+            next_cursor = rows.last().map(|last| Cursor(id(last)));
+        }
+        Self { rows, next_cursor }
+    }
+}
