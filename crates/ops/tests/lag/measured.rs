@@ -93,7 +93,8 @@ async fn many_groups_at_many_offsets_are_measured_while_messages_arrive() {
         for _ in 0..4 {
             let runs = futures::future::join_all((0..3).map(|_| house.run(&["--json"]))).await;
             for ran in runs {
-                assert_eq!(ran.status, Some(0), "{ran:?}");
+                // An abort has no status. Where it takes long, their lag is old enough to be stalled.
+                assert!(matches!(ran.status, Some(0 | 1)), "{ran:?}");
                 let document: Value = serde_json::from_str(&ran.out).unwrap();
                 let groups = document["groups"].as_array().unwrap().iter();
                 let ours: Vec<_> = groups.filter(|it| it["service"] == "billing").collect();
