@@ -124,19 +124,7 @@ pub(crate) async fn replace(
 
 /// Keeps the answer of a request that changed nothing.
 pub(crate) async fn keep(pool: &PgPool, key: &IdempotencyRow<'_>) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-         values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)",
-    )
-    .bind(key.tenant_id)
-    .bind(key.key)
-    .bind(key.fingerprint)
-    .bind(key.status)
-    .bind(Json(key.headers.0))
-    .bind(Json(key.body.0))
-    .execute(pool)
-    .await?;
-    Ok(())
+    key.keep(&mut *pool.acquire().await?).await
 }
 
 /// An order of this tenant.

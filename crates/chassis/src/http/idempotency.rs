@@ -1,5 +1,8 @@
 //! `Idempotency-Key` (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>): a POST that
 //! is sent again takes effect once, and gets the same answer.
+//!
+//! A change of one statement binds the columns of [`Row`] into it. A change that takes a transaction calls
+//! [`IdempotencyKey::claim`] first and [`Row::keep`] last.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +12,16 @@ use axum::response::{IntoResponse, Response};
 use envelope::TenantId;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use sqlx::PgPool;
 use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
 
 use super::problem::Problem;
 
 const HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
 const PRUNED_AT_ONCE: u32 = 5_000;
+/// Seed of the advisory locks of keys ("idem"), so that other locks by a hash of the same text are other locks.
+const LOCK_SEED: i64 = 0x6964_656d;
 /// How long answers are kept.
 const KEPT: &str = "24 hours";
 
@@ -81,13 +86,40 @@ impl IdempotencyKey {
         pool: &PgPool,
         tenant: &TenantId,
     ) -> Result<Option<Answer>, Problem> {
+        self.find(&mut *pool.acquire().await?, tenant).await
+    }
+
+    /// Reserves the key for the transaction of `connection`, before that changes anything. Returns the answer that was
+    /// stored for the key, or `None` if the transaction is to make the change, store its answer with [`Row::keep`] and
+    /// commit. A request with the same key waits until this one has committed or rolled back. Fails with 409 if the other
+    /// one takes longer than the lock time-out, and with 422 if the key was used for another request.
+    pub async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &TenantId,
+    ) -> Result<Option<Answer>, Problem> {
+        // A statement of its own: the next one sees what was committed while this one waited.
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || E'\\n' || $2, $3))")
+            .bind(tenant.as_str())
+            .bind(&self.key)
+            .bind(LOCK_SEED)
+            .execute(&mut *connection)
+            .await?;
+        self.find(connection, tenant).await
+    }
+
+    async fn find(
+        &self,
+        connection: &mut PgConnection,
+        tenant: &TenantId,
+    ) -> Result<Option<Answer>, Problem> {
         type Stored = (Vec<u8>, i16, Json<BTreeMap<String, String>>, Json<Value>);
         let stored: Option<Stored> = sqlx::query_as(
             "select fingerprint, status, headers, body from idempotency_key where tenant_id = $1 and key = $2",
         )
         .bind(tenant.as_str())
         .bind(&self.key)
-        .fetch_optional(pool)
+        .fetch_optional(connection)
         .await?;
         let Some((fingerprint, status, Json(headers), Json(body))) = stored else {
             return Ok(None);
@@ -119,6 +151,26 @@ impl IdempotencyKey {
     pub fn is_taken(error: &sqlx::Error) -> bool {
         error.as_database_error().and_then(|error| error.constraint())
             == Some("idempotency_key_pkey")
+    }
+}
+
+impl Row<'_> {
+    /// Stores the answer in the transaction of `connection`, or at once if there is none. Fails with a violation that
+    /// [`IdempotencyKey::is_taken`] recognises if the key has an answer already.
+    pub async fn keep(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        sqlx::query(
+            "insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
+             values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)",
+        )
+        .bind(self.tenant_id)
+        .bind(self.key)
+        .bind(self.fingerprint)
+        .bind(self.status)
+        .bind(Json(self.headers.0))
+        .bind(Json(self.body.0))
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 }
 

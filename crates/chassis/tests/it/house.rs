@@ -1,0 +1,102 @@
+//! A service that ships parcels.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use chassis::{Answer, Caller, Config, Problem, RunningService, Service, Submission};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use sandbox::testing::TestSpace;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+/// Nothing listens there.
+const NO_KAFKA: &str = "127.0.0.1:1";
+
+/// A service that runs.
+pub(crate) struct House {
+    pub(crate) pool: PgPool,
+    pub(crate) running: RunningService,
+    client: Client,
+}
+
+impl House {
+    pub(crate) async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    /// Starts the service with other settings than those of [`Config::for_tests`].
+    pub(crate) async fn with(configure: impl FnOnce(Config) -> Config) -> Self {
+        let space = TestSpace::new().await;
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        let table = "create table parcel (weight bigint not null)";
+        sqlx::query(table).execute(&pool).await.unwrap();
+        let config = Config::for_tests(space.database_url(), NO_KAFKA, space.topic_prefix());
+        let service =
+            Service::new("parcels", configure(config)).routes(|parts| routes(parts.pool.clone()));
+        Self { pool, running: service.start().await.unwrap(), client: Client::new() }
+    }
+
+    /// A request to the public API without a key.
+    pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.running.http))
+    }
+
+    /// A request to the public API by the tenant `acme`.
+    pub(crate) fn acme(&self, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).bearer_auth("demo-acme")
+    }
+
+    /// Returns the weights of the parcels that were shipped.
+    pub(crate) async fn shipped(&self) -> Vec<i64> {
+        let weights = "select weight from parcel order by weight";
+        sqlx::query_scalar(weights).fetch_all(&self.pool).await.unwrap()
+    }
+}
+
+fn routes(pool: PgPool) -> Router {
+    Router::new().route("/parcels", post(ship)).with_state(pool)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewParcel {
+    weight: i64,
+}
+
+/// Ships a parcel in a transaction that takes a while.
+async fn ship(
+    State(pool): State<PgPool>,
+    caller: Caller,
+    Submission { body: NewParcel { weight }, key }: Submission<NewParcel>,
+) -> Result<Answer, Problem> {
+    let mut tx = pool.begin().await?;
+    if let Some(key) = &key
+        && let Some(earlier) = key.claim(&mut tx, &caller.tenant).await?
+    {
+        return Ok(earlier);
+    }
+    sqlx::query("insert into parcel (weight) values ($1)").bind(weight).execute(&mut *tx).await?;
+    sqlx::query("select pg_sleep(0.1)").execute(&mut *tx).await?;
+    let number: String =
+        sqlx::query_scalar("select gen_random_uuid()::text").fetch_one(&mut *tx).await?;
+    let answer = Answer::new(StatusCode::CREATED, json!({ "number": number }));
+    if let Some(key) = &key {
+        key.row(&caller.tenant, &answer).keep(&mut tx).await?;
+    }
+    tx.commit().await?;
+    Ok(answer)
+}
+
+/// Reads a JSON body, and checks its status.
+#[track_caller]
+pub(crate) fn read(response: Response, status: u16) -> impl Future<Output = Value> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let given = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(given, status, "{text} ({caller})");
+        serde_json::from_str(&text).unwrap()
+    }
+}

@@ -1,0 +1,6 @@
+//! A small service made of the chassis, from outside: started by its production function, on a Postgres of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod house;
+mod idempotency;
