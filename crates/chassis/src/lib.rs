@@ -10,7 +10,7 @@ mod service;
 pub use self::config::{Config, ConfigError, Secret};
 pub use self::events::binary_headers;
 pub use self::http::{
-    Answer, Caller, CompletedRequest, Cursor, IdempotencyKey, IdempotencyRow, Json, Limit, Page,
-    Path, Peer, Problem, Query, Submission, at_most,
+    Answer, Caller, CompletedRequest, Cursor, ETag, IdempotencyKey, IdempotencyRow, IfMatch, Json,
+    Limit, Page, Path, Peer, Problem, Query, Submission, at_most,
 };
 pub use self::service::{Parts, RunningService, Service, StartError, main};

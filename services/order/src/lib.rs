@@ -7,7 +7,6 @@ mod config;
 mod deferred;
 mod direct;
 mod downstream;
-mod etag;
 mod lists;
 mod order;
 mod store;

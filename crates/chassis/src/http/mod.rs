@@ -2,6 +2,7 @@
 
 mod at_most;
 mod caller;
+mod etag;
 mod extract;
 mod idempotency;
 mod keys;
@@ -20,6 +21,7 @@ pub(crate) use server::serve;
 
 pub use at_most::at_most;
 pub use caller::Caller;
+pub use etag::{ETag, IfMatch};
 pub use extract::{Json, Path, Query, Submission};
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};
 pub use page::{Cursor, Limit, Page};

@@ -15,11 +15,14 @@ use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
 use super::caller::RequestTenant;
+use super::etag::Known;
 use super::keys::Tenants;
 use super::peer::Senders;
 use super::problem::Problem;
 
 const CORRELATION_ID: &str = "x-correlation-id";
+/// How much of a correlation id that can't be used is logged.
+const MAX_LOGGED_BYTES: usize = 128;
 /// How long a caller waits at most; above all limits of the parts.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -121,7 +124,8 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let path = request.uri().path().to_owned();
-    let (correlation_id, refused) = correlation_id(request.headers());
+    let (correlation_id, unusable) = correlation_id(request.headers());
+    let known = Known::of(&request);
     let route_name = route.as_deref().unwrap_or("no route");
     let (headers, flow) = (request.headers(), &correlation_id);
     let span = layer.steps.span(|| unconnected(&method, route_name, &path, flow));
@@ -129,10 +133,7 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
     let defer = request.extensions().get::<Defer>().cloned();
     let tenant = layer.extend(&mut request, &correlation_id);
 
-    let response = match refused {
-        Some(problem) => problem.into_response(),
-        None => run(next, request, &span).await,
-    };
+    let response = known.answer(run(next, request, &span).await);
     let detail = response.extensions().get::<Problem>().map(|it| it.detail().to_owned());
     let response = render(response, &correlation_id);
 
@@ -147,7 +148,8 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
     let took = began.elapsed();
     let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
     span.in_scope(|| {
-        tracing::info!(%method, path, status = status.as_u16(), ms, "request");
+        let given_correlation_id = unusable.as_deref();
+        tracing::info!(%method, path, status = status.as_u16(), ms, given_correlation_id, "request");
         if let Some(defer) = defer {
             let tenant = tenant.get();
             let served =
@@ -191,20 +193,22 @@ pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Resp
     response
 }
 
-/// Returns the caller's correlation id. If the caller sent none, or one that can't be used, returns a new one, and in the
-/// latter case a problem too.
-fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<Problem>) {
+/// Returns the caller's correlation id. If the caller sent none, or one that can't be used, returns a new one: an id for
+/// tracing must not decide whether a request is served. In the latter case returns what the caller sent, too, fit for a log.
+fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<String>) {
     let Some(given) = headers.get(CORRELATION_ID) else {
         return (CorrelationId::generate(), None);
     };
-    let given = given.to_str().unwrap_or_default();
-    match CorrelationId::new(given) {
-        Ok(id) => (id, None),
-        Err(error) => {
-            let problem = Problem::bad_request(format!("{CORRELATION_ID}: {error}"));
-            (CorrelationId::generate(), Some(problem))
-        }
+    match given.to_str().ok().and_then(|given| CorrelationId::new(given).ok()) {
+        Some(id) => (id, None),
+        None => (CorrelationId::generate(), Some(for_log(given))),
     }
+}
+
+/// Returns the beginning of a header's value, without control characters.
+fn for_log(value: &HeaderValue) -> String {
+    let bytes = value.as_bytes();
+    bytes[..bytes.len().min(MAX_LOGGED_BYTES)].escape_ascii().to_string()
 }
 
 fn unconnected(method: &Method, route: &str, path: &str, correlation_id: &CorrelationId) -> Span {
@@ -228,5 +232,34 @@ fn set_parent(span: &Span, headers: &HeaderMap) {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(traceparent) = text("traceparent") {
         TraceContext::new(traceparent, text("tracestate")).set_parent(span);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_correlation_id_that_can_not_be_used_is_replaced_and_logged() {
+        let read = |given: &[u8]| {
+            let value = HeaderValue::from_bytes(given).expect("a value");
+            correlation_id(&HeaderMap::from_iter([(
+                CORRELATION_ID.parse().expect("a name"),
+                value,
+            )]))
+        };
+        let (id, given) = read(b"checkout-7");
+        assert_eq!((id.as_str(), given), ("checkout-7", None));
+        for (odd, logged) in [
+            (&b"5c1e7d90#7"[..], "5c1e7d90#7"),
+            (b"|7f3c.1.", "|7f3c.1."),
+            (b"", ""),
+            (b"a\tb\xff", "a\\tb\\xff"),
+        ] {
+            let (id, given) = read(odd);
+            assert_eq!(given.as_deref(), Some(logged));
+            assert!(CorrelationId::new(id.as_str()).is_ok() && id.as_str() != logged);
+        }
+        assert_eq!(read(&[b'x'; 60_000]).1.map(|it| it.len()), Some(MAX_LOGGED_BYTES));
     }
 }

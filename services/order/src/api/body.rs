@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::etag;
 use crate::order::{Draft, DraftChange, Order};
 
 #[derive(Deserialize)]
@@ -80,7 +79,7 @@ struct OrderBody<'a> {
 
 /// Creates the response that shows an order, with its `ETag`.
 pub(super) fn answer(status: StatusCode, order: &Order) -> Result<Answer, Problem> {
-    Ok(Answer::new(status, body(order)?).header(&ETAG, etag::of(order.version)))
+    Ok(Answer::new(status, body(order)?).header(&ETAG, super::etag(order)))
 }
 
 /// Returns an order as callers see it.

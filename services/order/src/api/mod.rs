@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::routing::{get, post};
-use chassis::{Answer, Caller, IdempotencyKey, Json, Parts, Path, Problem, Submission};
+use chassis::{
+    Answer, Caller, ETag, IdempotencyKey, IfMatch, Json, Parts, Path, Problem, Submission,
+};
 use defer::Defer;
 use envelope::{Event, NewEvent};
 use events::OrderId;
@@ -17,7 +19,6 @@ use time::OffsetDateTime;
 
 use self::body::{NewOrder, OrderChange, answer};
 use crate::downstream::Downstream;
-use crate::etag::{self, IfMatch};
 use crate::lists::Lists;
 use crate::order::{Completed, Order, Violations};
 use crate::{deferred, direct, store};
@@ -84,16 +85,10 @@ async fn update(
     let change = body.into_draft().check()?;
     for _ in 0..ATTEMPTS {
         let before = find(&api, &caller, id).await?;
-        let seen = before.version;
         // That the order is completed comes first: with the right version it could not be changed either
         // (RFC 9110, 13.2.1).
         let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
-        if !if_match.matches(seen) {
-            return Err(Problem::precondition_failed(format!(
-                "the order has the ETag {} by now; read it again",
-                etag::of(seen)
-            )));
-        }
+        if_match.check(&etag(&before))?;
         let answer = answer(StatusCode::OK, &order)?;
         if store::replace(&api.parts.pool, &order, None, &[prepare(updated)?]).await? {
             api.parts.wake.wake();
@@ -110,10 +105,14 @@ async fn complete(
     caller: Caller,
     defer: Defer,
     Path(id): Path<OrderId>,
+    if_match: Option<IfMatch>,
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     for _ in 0..ATTEMPTS {
         let order = find(&api, &caller, id).await?;
+        if let Err(stale) = if_match.as_ref().map_or(Ok(()), |it| it.check(&etag(&order))) {
+            return repeated(&api, &caller, key.as_ref()).await?.ok_or(stale);
+        }
         let (order, event) = match order.clone().complete(now(), caller.cause()) {
             Ok((order, completed)) => (order, Some(prepare(completed)?)),
             Err(Completed) => (order, None),
@@ -157,6 +156,23 @@ async fn read(
 async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
     let order = store::find(&api.parts.pool, &caller.tenant, id).await?;
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+}
+
+/// Returns the answer to the same request, if it was sent before: then it is what has changed the version since.
+async fn repeated(
+    api: &Api,
+    caller: &Caller,
+    key: Option<&IdempotencyKey>,
+) -> Result<Option<Answer>, Problem> {
+    match key {
+        Some(key) => key.earlier(&api.parts.pool, &caller.tenant).await,
+        None => Ok(None),
+    }
+}
+
+/// Returns the `ETag` of an order: its version.
+fn etag(order: &Order) -> ETag {
+    ETag::of_version(order.version)
 }
 
 /// Returns the answer that was stored for the key if that is why the statement failed, and the error otherwise.

@@ -59,6 +59,33 @@ async fn a_change_meanwhile_is_completed_too() {
 }
 
 #[tokio::test]
+async fn a_version_that_the_caller_has_not_seen_is_not_completed() {
+    let app = App::start().await;
+    let id = app.place(&an_order()).await;
+    let change = json!({ "customer_email": "grace@example.com" });
+    app.patch(&id).header("if-match", "\"1\"").json(&change).answer().await;
+    let path = format!("/orders/{id}/complete");
+    let complete = |etag: &str| app.post(&path).header("if-match", etag).answer();
+    let stale = complete("\"1\"").await;
+    stale.assert_problem(412, "\"2\"");
+    complete("1").await.assert_problem(400, "If-Match");
+    let order = app.get(&format!("/orders/{id}")).await.json();
+    assert_eq!((&order["status"], app.rows().await.events), (&json!("open"), 2));
+
+    let with_key =
+        || app.post(&path).header("if-match", "\"2\"").header("idempotency-key", "once").answer();
+    let completed = with_key().await;
+    assert_eq!((completed.status, completed.header("etag")), (200, "\"3\""), "{}", completed.text);
+    // Only the same request, sent again, may name the version that it has changed itself.
+    assert_eq!(with_key().await.lasting(), completed.clone().lasting());
+    complete("\"2\"").await.assert_problem(412, "\"3\"");
+    for etag in ["\"3\"", "*"] {
+        assert_eq!(complete(etag).await.lasting(), completed.clone().lasting(), "{etag}");
+    }
+    assert_eq!(app.rows().await, Rows { orders: 1, keys: 1, events: 3 });
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_not_completed() {
     let app = App::start().await;
     let id = app.place(&an_order()).await;

@@ -19,6 +19,22 @@ async fn an_order_is_read_with_its_version() {
 }
 
 #[tokio::test]
+async fn an_order_that_the_caller_has_is_not_sent_again() {
+    let app = App::start().await;
+    let path = format!("/orders/{}", app.place(&an_order()).await);
+    let unless =
+        |etag: &str| app.request(Method::GET, &path).header("if-none-match", etag).answer();
+    for etag in ["\"1\"", "W/\"1\"", "\"0\", \"1\"", "*"] {
+        let answer = unless(etag).await;
+        assert_eq!((answer.status, answer.text.as_str()), (304, ""), "{etag}");
+        assert_eq!((answer.header("etag"), answer.header("content-type")), ("\"1\"", ""));
+    }
+    app.post(&format!("{path}/complete")).answer().await;
+    assert_eq!(unless("\"1\"").await.json()["version"], json!(2));
+    assert_eq!(unless("nonsense").await.status, 200);
+}
+
+#[tokio::test]
 async fn orders_are_listed_newest_first_page_by_page() {
     let app = App::start().await;
     let empty = app.get("/orders").await;
