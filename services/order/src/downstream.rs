@@ -1,5 +1,7 @@
 //! Other services and the third party, as this service calls them by HTTP.
 
+use std::time::Duration;
+
 use chassis::{Caller, Secret, binary_headers};
 use outbox::Prepared;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -22,6 +24,10 @@ pub(crate) enum CallError {
     Refused(&'static str, StatusCode),
 }
 
+/// How long an idle connection is kept: shorter than the other services keep it (`HTTP_KEEP_ALIVE`), so that a call never
+/// meets one that is just being closed.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// Calls them. Clones share the connections. How long a call may take is its caller's business.
 #[derive(Clone, Debug)]
 pub(crate) struct Downstream {
@@ -43,6 +49,7 @@ impl Downstream {
     pub(crate) fn new(addresses: config::Downstream) -> Self {
         // A neighbour is never behind the proxy that the environment may name for the world outside.
         let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.pool_idle_timeout(IDLE);
         Self { client: client.build().unwrap_or_default(), addresses }
     }
 

@@ -70,6 +70,9 @@ pub struct Config {
     /// Where health, metrics and operation listen [default: the service's admin port on 127.0.0.1]
     #[arg(long, env = "ADMIN_ADDR")]
     admin_addr: Option<SocketAddr>,
+    /// How long a connection without a request stays open, as in `75s`; longer than a load balancer in front keeps it
+    #[arg(long, env = "HTTP_KEEP_ALIVE", value_parser = keep_alive, default_value = "75s")]
+    http_keep_alive: Duration,
     /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
     #[arg(long, env = "TENANTS", hide_env_values = true)]
     tenants: Option<Secret>,
@@ -125,6 +128,7 @@ impl Config {
             kafka_topics: TopicPolicy::Create,
             http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
+            http_keep_alive: Duration::from_secs(75),
             tenants: secret("demo-acme=acme,demo-globex=globex"),
             event_senders: None,
             consuming: Consuming::as_written(),
@@ -165,6 +169,13 @@ impl Config {
         self
     }
 
+    /// As with `HTTP_KEEP_ALIVE`: how long a connection without a request stays open.
+    #[must_use]
+    pub fn keeping_alive(mut self, keep_alive: Duration) -> Self {
+        self.http_keep_alive = keep_alive;
+        self
+    }
+
     /// As with `FLOW_STEPS=off`: no steps of flows are recorded.
     #[must_use]
     pub fn without_flow_steps(mut self) -> Self {
@@ -196,6 +207,11 @@ impl Config {
     /// Returns the address of the admin port: as configured, or `port` on loopback.
     pub(crate) fn admin_address(&self, port: u16) -> SocketAddr {
         self.admin_addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Returns how long a connection without a request stays open.
+    pub(crate) fn http_keep_alive(&self) -> Duration {
+        self.http_keep_alive
     }
 
     /// Returns the maximum number of connections to the database.
@@ -318,6 +334,12 @@ fn on_or_off(text: &str) -> Result<Switch, String> {
 /// For a variable whose default is `on`, also where it is set to nothing.
 fn off_or_on(text: &str) -> Result<Switch, String> {
     on_or_off(if text.is_empty() { "on" } else { text })
+}
+
+fn keep_alive(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let limits = Duration::from_secs(1)..=Duration::from_hours(1);
+    if limits.contains(&duration) { Ok(duration) } else { Err("1s to 1h are possible".to_owned()) }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

@@ -5,6 +5,7 @@ mod caller;
 mod etag;
 mod extract;
 mod idempotency;
+mod keep_alive;
 mod keys;
 mod page;
 mod peer;

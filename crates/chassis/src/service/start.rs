@@ -87,6 +87,7 @@ impl Service {
         start.running.intake.spawn(http::serve(
             public.listener,
             router,
+            start.config.http_keep_alive(),
             start.running.intake.shutdown(),
         ));
         startup.send_replace(Startup::Done);
@@ -243,7 +244,8 @@ impl Start {
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
         });
         let outlet = &self.running.outlet;
-        outlet.spawn(http::serve(listener, router, outlet.shutdown()));
+        let keep_alive = self.config.http_keep_alive();
+        outlet.spawn(http::serve(listener, router, keep_alive, outlet.shutdown()));
         outlet.spawn(admin::probe_kafka(self.settings.kafka.clone(), kafka, outlet.shutdown()));
         (startup, problems)
     }

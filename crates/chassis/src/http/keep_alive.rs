@@ -1,0 +1,146 @@
+//! How long a connection may be idle, and how long the head of a request may take once it has begun. hyper has one limit for
+//! both, which counts from the end of the response before.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Maximum time for the head of a request to arrive, from its first byte.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may read nothing of a response before its connection is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// When the first byte arrived since hyper began to wait for a request. Shared by the timer and the stream of a connection.
+type FirstByte = Arc<Mutex<Option<Instant>>>;
+
+/// The timer of a connection. hyper's server uses timers for nothing but the head of a request.
+pub(super) struct HeadTimer {
+    first_byte: FirstByte,
+}
+
+/// The stream of a connection.
+pub(super) struct TimedStream<S> {
+    stream: S,
+    first_byte: FirstByte,
+    /// Set while nothing could be written.
+    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// Creates the timer and the stream of a connection.
+pub(super) fn timed<S>(stream: S) -> (HeadTimer, TimedStream<S>) {
+    let first_byte = FirstByte::default();
+    let timer = HeadTimer { first_byte: Arc::clone(&first_byte) };
+    (timer, TimedStream { stream, first_byte, stalled: None })
+}
+
+fn set(first_byte: &FirstByte, at: Option<Instant>) {
+    *first_byte.lock().unwrap_or_else(PoisonError::into_inner) = at;
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    /// Begins to wait for a request.
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        set(&self.first_byte, None);
+        let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
+        Box::pin(WaitForHead { first_byte: Arc::clone(&self.first_byte), sleep, has_begun: false })
+    }
+}
+
+/// Ends when the connection was idle for too long, or the head of the request that has begun took too long.
+struct WaitForHead {
+    first_byte: FirstByte,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+    has_begun: bool,
+}
+
+impl Sleep for WaitForHead {}
+
+impl Future for WaitForHead {
+    type Output = ();
+
+    /// hyper polls this after each read that did not complete the head.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.has_begun {
+            let first_byte = *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(at) = first_byte {
+                self.has_begun = true;
+                self.sleep.as_mut().reset((at + HEAD_TIMEOUT).into());
+            }
+        }
+        self.sleep.as_mut().poll(cx)
+    }
+}
+
+impl<S> TimedStream<S> {
+    /// Fails if the peer has read nothing for too long.
+    fn written<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        if into.filled().len() > before {
+            let mut first_byte = self.first_byte.lock().unwrap_or_else(PoisonError::into_inner);
+            first_byte.get_or_insert_with(Instant::now);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
