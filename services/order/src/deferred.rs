@@ -28,18 +28,4 @@ pub(crate) fn placed(api: &Api, defer: &Defer, caller: &Caller, order: &Order) {
             .run("inventory sync", async move { downstream.sync_inventory(&order, &flow).await })
             .always();
     }
-    changed(api, defer, &[order]);
-}
-
-/// Of an order that changed: as it was, and as it is. The cached lists of its customers show it no more as it was.
-pub(crate) fn changed(api: &Api, defer: &Defer, versions: &[&Order]) {
-    let of = |order: &&Order| (order.state.tenant_id.clone(), order.state.customer_email.clone());
-    let customers: Vec<_> = versions.iter().map(of).collect();
-    let lists = api.lists.clone();
-    let forget = async move {
-        for (tenant, customer) in customers {
-            lists.forget(&tenant, &customer);
-        }
-    };
-    defer.run("forget cached lists", forget).always();
 }

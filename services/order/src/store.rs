@@ -4,6 +4,7 @@
 use chassis::IdempotencyRow;
 use envelope::TenantId;
 use events::{Item, OrderId, OrderStatus};
+use futures::TryStreamExt;
 use outbox::{Columns, Prepared};
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryScalar;
@@ -145,17 +146,19 @@ pub(crate) async fn find(
     Ok(row.map(|row| row.into_order(tenant)))
 }
 
-/// At most `limit` orders of this tenant, or of one of its customers, with ids below one, newest first.
+/// Passes at most `limit` orders of this tenant, or of one of its customers, with ids below one, newest first, to `write` one
+/// by one, so that no more than one is in memory.
 pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,
     customer_email: Option<&str>,
     below: Uuid,
     limit: i64,
-) -> sqlx::Result<Vec<Order>> {
+    mut write: impl FnMut(&Order) -> serde_json::Result<()>,
+) -> sqlx::Result<()> {
     // Two statements, so that each page is a range of the index that fits it.
     let query = match customer_email {
-        None => sqlx::query_as(
+        None => sqlx::query_as::<_, Row>(
             "select id, version, customer_email, currency, items, total, created_at, completed_at
              from orders where tenant_id = $1 and id < $2 order by id desc limit $3",
         ),
@@ -169,8 +172,14 @@ pub(crate) async fn list(
         None => query,
         Some(customer) => query.bind(customer),
     };
-    let rows: Vec<Row> = query.fetch_all(pool).instrument(query_span("select orders")).await?;
-    Ok(rows.into_iter().map(|row| row.into_order(tenant)).collect())
+    let reading = async {
+        let mut rows = query.fetch(pool);
+        while let Some(row) = rows.try_next().await? {
+            write(&row.into_order(tenant)).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        }
+        Ok(())
+    };
+    reading.instrument(query_span("select orders")).await
 }
 
 /// A row, without its tenant, which was asked for, and its status, which follows from `completed_at`.

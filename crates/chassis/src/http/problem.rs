@@ -72,7 +72,9 @@ impl Problem {
         &self.detail
     }
 
-    pub(crate) fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+    /// Adds a header, in place of another one that was added.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
     }

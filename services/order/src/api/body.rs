@@ -1,12 +1,14 @@
 //! The bodies that the routes take and give.
 
+use std::fmt;
+
 use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use chassis::{Answer, Problem};
 use envelope::TenantId;
 use events::{Item, OrderId, OrderStatus};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::order::{Draft, DraftChange, Order};
@@ -33,8 +35,37 @@ impl NewOrder {
 #[serde(deny_unknown_fields)]
 struct NewItem {
     sku: String,
+    #[serde(deserialize_with = "integer")]
     quantity: i64,
+    #[serde(deserialize_with = "minor_units")]
     unit_price: i64,
+}
+
+fn integer<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    from.deserialize_i64(Integer("an integer"))
+}
+
+fn minor_units<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+    from.deserialize_i64(Integer("an integer in minor units, such as 1999 for 19.99"))
+}
+
+/// Reads an integer, and says what is expected in its place.
+struct Integer(&'static str);
+
+impl Visitor<'_> for Integer {
+    type Value = i64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<i64, E> {
+        Ok(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<i64, E> {
+        i64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,8 +92,9 @@ fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(from).map(Some)
 }
 
+/// An order as callers see it.
 #[derive(Serialize)]
-struct OrderBody<'a> {
+pub(super) struct OrderBody<'a> {
     id: OrderId,
     tenant_id: &'a TenantId,
     version: i64,
@@ -79,25 +111,26 @@ struct OrderBody<'a> {
 
 /// Creates the response that shows an order, with its `ETag`.
 pub(super) fn answer(status: StatusCode, order: &Order) -> Result<Answer, Problem> {
-    Ok(Answer::new(status, body(order)?).header(&ETAG, super::etag(order)))
+    let body = serde_json::to_value(OrderBody::of(order)).map_err(Problem::internal)?;
+    Ok(Answer::new(status, body).header(&ETAG, super::etag(order)))
 }
 
-/// Returns an order as callers see it.
-pub(super) fn body(order: &Order) -> Result<Value, Problem> {
-    let state = &order.state;
-    let body = OrderBody {
-        id: state.order_id,
-        tenant_id: &state.tenant_id,
-        version: order.version,
-        status: state.status,
-        total: state.total,
-        currency: &state.currency,
-        customer_email: &state.customer_email,
-        items: &state.items,
-        created_at: state.created_at,
-        completed_at: order.completed_at,
-    };
-    serde_json::to_value(body).map_err(Problem::internal)
+impl<'a> OrderBody<'a> {
+    pub(super) fn of(order: &'a Order) -> Self {
+        let state = &order.state;
+        Self {
+            id: state.order_id,
+            tenant_id: &state.tenant_id,
+            version: order.version,
+            status: state.status,
+            total: state.total,
+            currency: &state.currency,
+            customer_email: &state.customer_email,
+            items: &state.items,
+            created_at: state.created_at,
+            completed_at: order.completed_at,
+        }
+    }
 }
 
 fn to_items(items: Vec<NewItem>) -> Vec<Item> {

@@ -1,17 +1,18 @@
 //! `GET /orders`: pages of orders, newest first.
 
-use std::sync::Arc;
-
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use chassis::{Answer, Caller, Cursor, Limit, Page, Problem, Query};
+use chassis::{Caller, Cursor, Limit, Page, Problem, Query};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::Api;
-use super::body::body;
+use super::body::OrderBody;
+use crate::order::Order;
 use crate::store;
+
+const BEGIN: &[u8] = b"{\"orders\":[";
 
 /// More than any address has (RFC 5321, 4.5.3.1.3).
 const MAX_EMAIL_BYTES: usize = 320;
@@ -37,30 +38,51 @@ pub(super) async fn list(
     }
     // Only the newest orders of one customer are cached: they are what is read again and again.
     let (Some(customer), None) = (customer, cursor) else {
-        let list = read_list(&api, &caller, customer, cursor, limit).await?;
-        return Ok(Answer::new(StatusCode::OK, list).into_response());
+        return read(&api, &caller, customer, cursor, limit).await.map(response);
     };
-    let list = match api.lists.get(&caller.tenant, customer, limit) {
-        Ok(list) => list,
+    let text = match api.lists.get(&caller.tenant, customer, limit) {
+        Ok(text) => text,
         Err(reading) => {
-            let list = Arc::new(read_list(&api, &caller, Some(customer), None, limit).await?);
-            api.lists.keep(reading, Arc::clone(&list));
-            list
+            let text = read(&api, &caller, Some(customer), None, limit).await?;
+            api.lists.keep(reading, text.clone());
+            text
         }
     };
-    Ok(axum::Json(list).into_response())
+    Ok(response(text))
 }
 
-async fn read_list(
+fn response(text: Bytes) -> Response {
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+/// Reads a list within the memory that all lists share. Its text is written row by row: a tree of values would take several
+/// times as much.
+async fn read(
     api: &Api,
     caller: &Caller,
     customer: Option<&str>,
     cursor: Option<Cursor>,
     limit: Limit,
-) -> Result<Value, Problem> {
+) -> Result<Bytes, Problem> {
+    let _turn = api.list_memory.turn(limit).await?;
+    let mut text = BEGIN.to_vec();
+    // Where each order ends in the text.
+    let mut ends = Vec::new();
     let (pool, tenant) = (&api.parts.pool, &caller.tenant);
-    let orders = store::list(pool, tenant, customer, Cursor::below(cursor), limit.rows()).await?;
-    let Page { rows, next_cursor } = Page::new(orders, limit, |order| order.state.order_id.0);
-    let orders = rows.iter().map(body).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({ "orders": orders, "next_cursor": next_cursor }))
+    let below = Cursor::below(cursor);
+    let mut write = |order: &Order| {
+        if !ends.is_empty() {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut text, &OrderBody::of(order))?;
+        ends.push((order.state.order_id.0, text.len()));
+        Ok(())
+    };
+    store::list(pool, tenant, customer, below, limit.rows(), &mut write).await?;
+    let Page { rows, next_cursor } = Page::new(ends, limit, |(id, _)| *id);
+    text.truncate(rows.last().map_or(BEGIN.len(), |(_, end)| *end));
+    text.extend(b"],\"next_cursor\":");
+    serde_json::to_writer(&mut text, &next_cursor).map_err(Problem::internal)?;
+    text.push(b'}');
+    api.list_memory.hold(text).await
 }

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 
 use self::body::{NewOrder, OrderChange, answer};
 use crate::downstream::Downstream;
+use crate::list_memory::ListMemory;
 use crate::lists::Lists;
 use crate::order::{Completed, Order, Violations};
 use crate::{deferred, direct, store};
@@ -32,6 +33,7 @@ pub(crate) struct Api {
     pub(crate) parts: Parts,
     pub(crate) downstream: Downstream,
     pub(crate) lists: Lists,
+    pub(crate) list_memory: ListMemory,
 }
 
 /// Builds the routes of the public API.
@@ -40,7 +42,7 @@ pub(crate) fn routes(parts: Parts, downstream: Downstream) -> Router {
         .route("/orders", post(place).get(list::list))
         .route("/orders/{id}", get(read).patch(update))
         .route("/orders/{id}/complete", post(complete))
-        .with_state(Api { parts, downstream, lists: Lists::new() })
+        .with_state(Api { parts, downstream, lists: Lists::new(), list_memory: ListMemory::new() })
 }
 
 /// `POST /orders`
@@ -62,7 +64,10 @@ async fn place(
     let answer = answer(StatusCode::CREATED, &order)?
         .header(&LOCATION, format!("/orders/{}", order.state.order_id));
     let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-    if let Err(error) = store::insert(&api.parts.pool, &order, row.as_ref(), &events).await {
+    let written = store::insert(&api.parts.pool, &order, row.as_ref(), &events).await;
+    // Before the response, so that its caller reads what it has written; also if it is not known whether it is written.
+    api.lists.forget(&[&order]);
+    if let Err(error) = written {
         return earlier(&api, &caller, key.as_ref(), error).await;
     }
     api.parts.wake.wake();
@@ -77,7 +82,6 @@ async fn place(
 async fn update(
     State(api): State<Api>,
     caller: Caller,
-    defer: Defer,
     Path(id): Path<OrderId>,
     if_match: IfMatch,
     Json(body): Json<OrderChange>,
@@ -90,9 +94,10 @@ async fn update(
         let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
         if_match.check(&etag(&before))?;
         let answer = answer(StatusCode::OK, &order)?;
-        if store::replace(&api.parts.pool, &order, None, &[prepare(updated)?]).await? {
+        let written = store::replace(&api.parts.pool, &order, None, &[prepare(updated)?]).await;
+        api.lists.forget(&[&before, &order]);
+        if written? {
             api.parts.wake.wake();
-            deferred::changed(&api, &defer, &[&before, &order]);
             return Ok(answer);
         }
     }
@@ -103,7 +108,6 @@ async fn update(
 async fn complete(
     State(api): State<Api>,
     caller: Caller,
-    defer: Defer,
     Path(id): Path<OrderId>,
     if_match: Option<IfMatch>,
     Submission { body: (), key }: Submission<()>,
@@ -128,11 +132,11 @@ async fn complete(
             (None, Some(row)) => store::keep(&api.parts.pool, row).await.map(|()| true),
             (None, None) => Ok(true),
         };
+        api.lists.forget(&[&order]);
         match written {
             Ok(true) => {
                 if let Some(completed) = &event {
                     api.parts.wake.wake();
-                    deferred::changed(&api, &defer, &[&order]);
                     direct::tell(&api.downstream, &caller, completed).await?;
                 }
                 return Ok(answer);

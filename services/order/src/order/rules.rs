@@ -28,7 +28,7 @@ pub(crate) enum Violation {
     Sku(usize),
     #[error("items[{0}].quantity must be {min} to {max}", min = QUANTITY.start(), max = QUANTITY.end())]
     Quantity(usize),
-    #[error("items[{0}].unit_price must be {min} to {max}", min = UNIT_PRICE.start(), max = UNIT_PRICE.end())]
+    #[error("items[{0}].unit_price must be {min} to {max} in minor units", min = UNIT_PRICE.start(), max = UNIT_PRICE.end())]
     UnitPrice(usize),
     #[error("items must not add up to more than {MAX_TOTAL} in minor units")]
     Total,

@@ -94,6 +94,12 @@ impl App {
         }
     }
 
+    /// The same service, by connections of its own.
+    pub(crate) fn another_client(&self) -> Self {
+        let (pool, url) = (self.pool.clone(), self.url.clone());
+        Self { pool, client: Client::new(), url, running: None }
+    }
+
     /// What the admin port answers.
     pub(crate) async fn admin(&self, path: &str) -> Value {
         let (_, running) = self.running.as_ref().unwrap();
