@@ -44,3 +44,7 @@ uuid_id! {
     /// An invoice.
     InvoiceId
 }
+uuid_id! {
+    /// A credit note.
+    CreditNoteId
+}

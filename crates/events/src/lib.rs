@@ -7,9 +7,14 @@ mod order_event;
 mod schemas;
 mod topics;
 
-pub use ids::{InvoiceId, OrderId};
-pub use invoice::InvoiceIssued;
-pub use order::{Item, Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
+pub use ids::{CreditNoteId, InvoiceId, OrderId};
+pub use invoice::{InvoiceCredited, InvoiceIssued};
+pub use order::{
+    Item, Order, OrderCancelled, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated,
+};
 pub use order_event::OrderEvent;
 pub use schemas::{SCHEMAS, SchemaFile, example};
-pub use topics::{INVOICE_ISSUED, ORDER_COMPLETED, ORDER_CREATED, ORDER_UPDATED, all_topics};
+pub use topics::{
+    INVOICE_CREDITED, INVOICE_ISSUED, ORDER_CANCELLED, ORDER_COMPLETED, ORDER_CREATED,
+    ORDER_UPDATED, all_topics,
+};

@@ -12,8 +12,10 @@ use crate::OrderId;
 pub enum OrderStatus {
     /// May still change.
     Open,
-    /// Changes no more.
+    /// Changes no more, but that it may be cancelled.
     Completed,
+    /// Changes no more.
+    Cancelled,
 }
 
 /// A line of an order.
@@ -60,7 +62,7 @@ pub struct OrderCreated(pub Order);
 #[serde(transparent)]
 pub struct OrderUpdated(pub Order);
 
-/// An order was completed and changes no more.
+/// An order was completed. It changes no more, but that it may be cancelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OrderCompleted {
     /// The order as it was completed.
@@ -69,6 +71,24 @@ pub struct OrderCompleted {
     /// When, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub completed_at: OffsetDateTime,
+}
+
+/// An order was cancelled and changes no more: the compensation of [`OrderCompleted`], if it was completed before.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct OrderCancelled {
+    /// The order as it was cancelled.
+    #[serde(flatten)]
+    pub order: Order,
+    /// When it was completed, UTC. `None` if it was cancelled while it was open.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub completed_at: Option<OffsetDateTime>,
+    /// When it was cancelled, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub cancelled_at: OffsetDateTime,
 }
 
 macro_rules! order_event {
@@ -94,3 +114,4 @@ macro_rules! order_event {
 order_event!(OrderCreated, "order.created", 0, "../../../schemas/order.created/1.0.json");
 order_event!(OrderUpdated, "order.updated", 0, "../../../schemas/order.updated/1.0.json");
 order_event!(OrderCompleted, "order.completed", order, "../../../schemas/order.completed/1.0.json");
+order_event!(OrderCancelled, "order.cancelled", order, "../../../schemas/order.cancelled/1.0.json");

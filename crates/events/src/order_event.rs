@@ -1,6 +1,9 @@
 use envelope::{Event, TenantId};
 
-use crate::{InvoiceIssued, OrderCompleted, OrderCreated, OrderId, OrderUpdated};
+use crate::{
+    InvoiceCredited, InvoiceIssued, OrderCancelled, OrderCompleted, OrderCreated, OrderId,
+    OrderUpdated,
+};
 
 /// An event about an order, whatever happened to it.
 pub trait OrderEvent: Event {
@@ -11,7 +14,7 @@ pub trait OrderEvent: Event {
 }
 
 macro_rules! order_events {
-    ($($name:ident $($field:tt)?),* $(,)?) => {$(
+    ($($name:ident($($field:tt)?))*) => {$(
         impl OrderEvent for $name {
             fn order_id(&self) -> OrderId {
                 self $(.$field)? .order_id
@@ -24,4 +27,11 @@ macro_rules! order_events {
     )*};
 }
 
-order_events!(OrderCreated 0, OrderUpdated 0, OrderCompleted order, InvoiceIssued);
+order_events! {
+    OrderCreated(0)
+    OrderUpdated(0)
+    OrderCompleted(order)
+    OrderCancelled(order)
+    InvoiceIssued()
+    InvoiceCredited()
+}

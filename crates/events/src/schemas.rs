@@ -30,7 +30,9 @@ pub const SCHEMAS: &[SchemaFile] = schema_files![
     "order.created" "1.0",
     "order.updated" "1.0",
     "order.completed" "1.0",
+    "order.cancelled" "1.0",
     "invoice.issued" "1.0",
+    "invoice.credited" "1.0",
 ];
 
 /// Returns data that the newest schema of a type accepts, as JSON. Returns `None` for an unknown type.

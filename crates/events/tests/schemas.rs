@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use envelope::{Event, Schema, breaks};
-use events::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated, SCHEMAS, example};
+use events::{
+    InvoiceCredited, InvoiceIssued, OrderCancelled, OrderCompleted, OrderCreated, OrderUpdated,
+    SCHEMAS, example,
+};
 use serde_json::{Value, json};
 
 fn json(text: &str) -> Value {
@@ -16,7 +19,9 @@ fn schema_of(event_type: &str) -> &'static Schema {
         OrderCreated::TYPE => OrderCreated::SCHEMA,
         OrderUpdated::TYPE => OrderUpdated::SCHEMA,
         OrderCompleted::TYPE => OrderCompleted::SCHEMA,
+        OrderCancelled::TYPE => OrderCancelled::SCHEMA,
         InvoiceIssued::TYPE => InvoiceIssued::SCHEMA,
+        InvoiceCredited::TYPE => InvoiceCredited::SCHEMA,
         other => panic!("no type for {other}: add it here"),
     }
 }
@@ -30,7 +35,9 @@ fn read_and_write(event_type: &str, data: &Value) -> serde_json::Result<Value> {
         OrderCreated::TYPE => through::<OrderCreated>(data),
         OrderUpdated::TYPE => through::<OrderUpdated>(data),
         OrderCompleted::TYPE => through::<OrderCompleted>(data),
+        OrderCancelled::TYPE => through::<OrderCancelled>(data),
         InvoiceIssued::TYPE => through::<InvoiceIssued>(data),
+        InvoiceCredited::TYPE => through::<InvoiceCredited>(data),
         other => panic!("no type for {other}: add it here"),
     }
 }
@@ -142,4 +149,16 @@ fn publishing_is_strict() {
         refused(|data| drop(data.as_object_mut().map(|data| data.remove("tenant_id"))))
             .contains("tenant_id")
     );
+}
+
+#[test]
+fn an_order_that_was_cancelled_while_it_was_open_was_completed_at_no_time() {
+    let mut data = json(example(OrderCancelled::TYPE).expect("a known type"));
+    drop(data.as_object_mut().map(|data| data.remove("completed_at")));
+    let event: OrderCancelled = serde_json::from_value(data.clone()).expect("it may be absent");
+    assert_eq!(event.completed_at, None);
+    assert_eq!(serde_json::to_value(&event).expect("JSON"), data, "and stays absent");
+    OrderCancelled::SCHEMA.check(OrderCancelled::TYPE, &data).expect("accepted");
+    data["completed_at"] = Value::Null;
+    OrderCancelled::SCHEMA.check(OrderCancelled::TYPE, &data).expect_err("null is no time");
 }

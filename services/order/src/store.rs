@@ -219,5 +219,6 @@ fn status(order: &Order) -> &'static str {
     match order.state.status {
         OrderStatus::Open => "open",
         OrderStatus::Completed => "completed",
+        OrderStatus::Cancelled => "cancelled",
     }
 }

@@ -140,7 +140,7 @@ impl Order {
     fn still_open(&self) -> Result<(), Completed> {
         match self.state.status {
             OrderStatus::Open => Ok(()),
-            OrderStatus::Completed => Err(Completed),
+            OrderStatus::Completed | OrderStatus::Cancelled => Err(Completed),
         }
     }
 
