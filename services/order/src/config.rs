@@ -18,6 +18,32 @@ pub struct Config {
     /// How long the activity log is kept, as in `7d`
     #[arg(long, env = "ACTIVITY_RETENTION", value_parser = humantime::parse_duration, default_value = "7d")]
     pub activity_retention: Duration,
+    /// Whether orders can be cancelled, `on` or `off`: `off` until every instance runs a release that reads cancelled orders
+    #[arg(long, env = "CANCELLATION", default_value = "on")]
+    pub cancellation: Cancellation,
+}
+
+/// Whether `POST /orders/{id}/cancel` cancels. Cancelled orders are read and shown in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Cancellation {
+    /// It does.
+    #[default]
+    On,
+    /// It answers 409.
+    Off,
+}
+
+impl FromStr for Cancellation {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            // A variable that is set to nothing is not set.
+            "" | "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("it is neither on nor off"),
+        }
+    }
 }
 
 /// Whom the service tells by HTTP, beside events: after the response, and with `ORDER_DIRECT` before it. Who has no
@@ -49,7 +75,8 @@ impl Config {
     /// Nobody downstream, and all else as it is by default.
     pub fn new(chassis: chassis::Config) -> Self {
         let activity_retention = Duration::from_hours(7 * 24);
-        Self { chassis, downstream: Downstream::default(), activity_retention }
+        let (downstream, cancellation) = (Downstream::default(), Cancellation::default());
+        Self { chassis, downstream, activity_retention, cancellation }
     }
 }
 

@@ -12,4 +12,4 @@ mod lists;
 mod order;
 mod store;
 
-pub use config::{Address, Config, Direct, Downstream};
+pub use config::{Address, Cancellation, Config, Direct, Downstream};

@@ -105,7 +105,8 @@ pub(crate) async fn replace(
 ) -> sqlx::Result<bool> {
     const REPLACE: &str = with_key_and_events!(
         "update orders
-         set version = $14, status = $15, customer_email = $16, items = $17, total = $18, completed_at = $19
+         set version = $14, status = $15, customer_email = $16, items = $17, total = $18, completed_at = $19,
+             cancelled_at = $20
          where id = $12 and tenant_id = $13 and version = $14 - 1"
     );
     let state = &order.state;
@@ -118,6 +119,7 @@ pub(crate) async fn replace(
         .bind(Json(&state.items))
         .bind(state.total)
         .bind(order.completed_at)
+        .bind(order.cancelled_at)
         .fetch_one(pool)
         .instrument(query_span("update orders"))
         .await
@@ -135,7 +137,7 @@ pub(crate) async fn find(
     id: OrderId,
 ) -> sqlx::Result<Option<Order>> {
     let row: Option<Row> = sqlx::query_as(
-        "select id, version, customer_email, currency, items, total, created_at, completed_at
+        "select id, version, customer_email, currency, items, total, created_at, completed_at, cancelled_at
          from orders where id = $1 and tenant_id = $2",
     )
     .bind(id.0)
@@ -159,11 +161,11 @@ pub(crate) async fn list(
     // Two statements, so that each page is a range of the index that fits it.
     let query = match customer_email {
         None => sqlx::query_as::<_, Row>(
-            "select id, version, customer_email, currency, items, total, created_at, completed_at
+            "select id, version, customer_email, currency, items, total, created_at, completed_at, cancelled_at
              from orders where tenant_id = $1 and id < $2 order by id desc limit $3",
         ),
         Some(_) => sqlx::query_as(
-            "select id, version, customer_email, currency, items, total, created_at, completed_at
+            "select id, version, customer_email, currency, items, total, created_at, completed_at, cancelled_at
              from orders where tenant_id = $1 and id < $2 and customer_email = $4 order by id desc limit $3",
         ),
     };
@@ -182,7 +184,8 @@ pub(crate) async fn list(
     reading.instrument(query_span("select orders")).await
 }
 
-/// A row, without its tenant, which was asked for, and its status, which follows from `completed_at`.
+/// A row, without its tenant, which was asked for, and its status, which follows from `completed_at` and
+/// `cancelled_at`: an order that was cancelled is cancelled, whichever release wrote it.
 #[derive(FromRow)]
 struct Row {
     id: Uuid,
@@ -193,13 +196,15 @@ struct Row {
     total: i64,
     created_at: OffsetDateTime,
     completed_at: Option<OffsetDateTime>,
+    cancelled_at: Option<OffsetDateTime>,
 }
 
 impl Row {
     fn into_order(self, tenant: &TenantId) -> Order {
-        let status = match self.completed_at {
-            None => OrderStatus::Open,
-            Some(_) => OrderStatus::Completed,
+        let status = match (self.completed_at, self.cancelled_at) {
+            (_, Some(_)) => OrderStatus::Cancelled,
+            (Some(_), None) => OrderStatus::Completed,
+            (None, None) => OrderStatus::Open,
         };
         let state = events::Order {
             order_id: OrderId(self.id),
@@ -211,7 +216,8 @@ impl Row {
             total: self.total,
             created_at: self.created_at,
         };
-        Order { state, version: self.version, completed_at: self.completed_at }
+        let Self { version, completed_at, cancelled_at, .. } = self;
+        Order { state, version, completed_at, cancelled_at }
     }
 }
 

@@ -107,6 +107,8 @@ pub(super) struct OrderBody<'a> {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     completed_at: Option<OffsetDateTime>,
+    #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    cancelled_at: Option<OffsetDateTime>,
 }
 
 /// Creates the response that shows an order, with its `ETag`.
@@ -129,6 +131,7 @@ impl<'a> OrderBody<'a> {
             items: &state.items,
             created_at: state.created_at,
             completed_at: order.completed_at,
+            cancelled_at: order.cancelled_at,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The routes of the public API, and what they do.
 
 mod body;
+mod cancel;
 mod list;
 
 use axum::Router;
@@ -18,10 +19,11 @@ use outbox::Prepared;
 use time::OffsetDateTime;
 
 use self::body::{NewOrder, OrderChange, answer};
+use crate::config::Cancellation;
 use crate::downstream::Downstream;
 use crate::list_memory::ListMemory;
 use crate::lists::Lists;
-use crate::order::{Completed, Order, Violations};
+use crate::order::{Closed, Order, Violations};
 use crate::{deferred, direct, store};
 
 /// How often a change is attempted anew because another request changed the order meanwhile.
@@ -34,15 +36,23 @@ pub(crate) struct Api {
     pub(crate) downstream: Downstream,
     pub(crate) lists: Lists,
     pub(crate) list_memory: ListMemory,
+    pub(crate) cancellation: Cancellation,
 }
 
 /// Builds the routes of the public API.
-pub(crate) fn routes(parts: Parts, downstream: Downstream) -> Router {
+pub(crate) fn routes(parts: Parts, downstream: Downstream, cancellation: Cancellation) -> Router {
     Router::new()
         .route("/orders", post(place).get(list::list))
         .route("/orders/{id}", get(read).patch(update))
         .route("/orders/{id}/complete", post(complete))
-        .with_state(Api { parts, downstream, lists: Lists::new(), list_memory: ListMemory::new() })
+        .route("/orders/{id}/cancel", post(cancel::cancel))
+        .with_state(Api {
+            parts,
+            downstream,
+            lists: Lists::new(),
+            list_memory: ListMemory::new(),
+            cancellation,
+        })
 }
 
 /// `POST /orders`
@@ -89,7 +99,7 @@ async fn update(
     let change = body.into_draft().check()?;
     for _ in 0..ATTEMPTS {
         let before = find(&api, &caller, id).await?;
-        // That the order is completed comes first: with the right version it could not be changed either
+        // That the order is closed comes first: with the right version it could not be changed either
         // (RFC 9110, 13.2.1).
         let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
         if_match.check(&etag(&before))?;
@@ -119,7 +129,11 @@ async fn complete(
         }
         let (order, event) = match order.clone().complete(now(), caller.cause()) {
             Ok((order, completed)) => (order, Some(prepare(completed)?)),
-            Err(Completed) => (order, None),
+            Err(Closed::Completed) => (order, None),
+            Err(Closed::Cancelled) => {
+                let closed = repeated(&api, &caller, key.as_ref()).await?;
+                return closed.ok_or_else(|| Closed::Cancelled.into());
+            }
         };
         let answer = answer(StatusCode::OK, &order)?;
         let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
@@ -162,7 +176,8 @@ async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem>
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
-/// Returns the answer to the same request, if it was sent before: then it is what has changed the version since.
+/// Returns the answer to the same request, if it was sent before: then it, or a later one, has changed the
+/// order since.
 async fn repeated(
     api: &Api,
     caller: &Caller,
@@ -218,8 +233,8 @@ impl From<Violations> for Problem {
     }
 }
 
-impl From<Completed> for Problem {
-    fn from(completed: Completed) -> Self {
-        Self::conflict(completed.to_string())
+impl From<Closed> for Problem {
+    fn from(closed: Closed) -> Self {
+        Self::conflict(closed.to_string())
     }
 }

@@ -3,7 +3,9 @@
 mod rules;
 
 use envelope::{Cause, Event, NewEvent, TenantId};
-use events::{Item, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated};
+use events::{
+    Item, OrderCancelled, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated,
+};
 use time::OffsetDateTime;
 
 use self::rules::{Lines, check_currency, check_email};
@@ -41,14 +43,20 @@ pub(crate) struct Order {
     pub(crate) state: events::Order,
     /// Counts the changes, from 1.
     pub(crate) version: i64,
-    /// Set if `state.status` is completed.
+    /// Set if `state.status` is completed, or if it was before the order was cancelled.
     pub(crate) completed_at: Option<OffsetDateTime>,
+    /// Set if `state.status` is cancelled.
+    pub(crate) cancelled_at: Option<OffsetDateTime>,
 }
 
-/// The order is completed and can't change any more.
+/// Why an order can't be changed or completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the order is completed and changes no more")]
-pub(crate) struct Completed;
+pub(crate) enum Closed {
+    #[error("the order is completed and changes no more")]
+    Completed,
+    #[error("the order is cancelled and changes no more")]
+    Cancelled,
+}
 
 impl Draft {
     /// Returns the first version of the order, and its event. Fails with every rule that the draft breaks.
@@ -76,7 +84,7 @@ impl Draft {
             total,
             created_at: now,
         };
-        let order = Order { state, version: 1, completed_at: None };
+        let order = Order { state, version: 1, completed_at: None, cancelled_at: None };
         let message = order.message(OrderCreated(order.state.clone()), cause);
         Ok((order, message))
     }
@@ -103,12 +111,12 @@ impl DraftChange {
 }
 
 impl Order {
-    /// Returns the next version, with the change, and its event. Fails if the order is completed.
+    /// Returns the next version, with the change, and its event. Fails unless the order is open.
     pub(crate) fn update(
         mut self,
         change: Change,
         cause: Cause,
-    ) -> Result<(Self, NewEvent<OrderUpdated>), Completed> {
+    ) -> Result<(Self, NewEvent<OrderUpdated>), Closed> {
         self.still_open()?;
         if let Some(customer_email) = change.customer_email {
             self.state.customer_email = customer_email;
@@ -122,12 +130,12 @@ impl Order {
         Ok((self, message))
     }
 
-    /// Returns the next version, completed, and its event. Fails if the order is completed already.
+    /// Returns the next version, completed, and its event. Fails unless the order is open.
     pub(crate) fn complete(
         mut self,
         now: OffsetDateTime,
         cause: Cause,
-    ) -> Result<(Self, NewEvent<OrderCompleted>), Completed> {
+    ) -> Result<(Self, NewEvent<OrderCompleted>), Closed> {
         self.still_open()?;
         self.state.status = OrderStatus::Completed;
         self.completed_at = Some(now);
@@ -137,10 +145,32 @@ impl Order {
         Ok((self, message))
     }
 
-    fn still_open(&self) -> Result<(), Completed> {
+    /// Returns the next version, cancelled, and its event. Returns `None` if the order is cancelled already.
+    pub(crate) fn cancel(
+        mut self,
+        now: OffsetDateTime,
+        cause: Cause,
+    ) -> Option<(Self, NewEvent<OrderCancelled>)> {
+        if self.state.status == OrderStatus::Cancelled {
+            return None;
+        }
+        self.state.status = OrderStatus::Cancelled;
+        self.cancelled_at = Some(now);
+        self.version += 1;
+        let cancelled = OrderCancelled {
+            order: self.state.clone(),
+            completed_at: self.completed_at,
+            cancelled_at: now,
+        };
+        let message = self.message(cancelled, cause);
+        Some((self, message))
+    }
+
+    fn still_open(&self) -> Result<(), Closed> {
         match self.state.status {
             OrderStatus::Open => Ok(()),
-            OrderStatus::Completed | OrderStatus::Cancelled => Err(Completed),
+            OrderStatus::Completed => Err(Closed::Completed),
+            OrderStatus::Cancelled => Err(Closed::Cancelled),
         }
     }
 

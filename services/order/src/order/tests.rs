@@ -168,6 +168,30 @@ fn a_completed_order_changes_no_more() {
 
     let change = DraftChange { customer_email: Some("b@example.com".into()), items: None };
     let change = change.check().expect("keeps to the rules");
-    assert_eq!(order.clone().update(change, cause()).err(), Some(Completed));
-    assert_eq!(order.complete(now, cause()).err(), Some(Completed));
+    assert_eq!(order.clone().update(change, cause()).err(), Some(Closed::Completed));
+    assert_eq!(order.complete(now, cause()).err(), Some(Closed::Completed));
+}
+
+#[test]
+fn an_order_is_cancelled_once_and_says_whether_it_was_completed() {
+    let (open, _) = place(|_| {}).expect("keeps to the rules");
+    let now = OffsetDateTime::UNIX_EPOCH;
+    let (completed, _) = open.clone().complete(now, cause()).expect("open");
+    for (before, completed_at) in [(open, None), (completed, Some(now))] {
+        let version = before.version + 1;
+        let (order, message) = before.cancel(now, cause()).expect("not cancelled");
+        assert_eq!((order.version, order.completed_at), (version, completed_at));
+        assert_eq!((order.state.status, order.cancelled_at), (OrderStatus::Cancelled, Some(now)));
+        assert_eq!(
+            (&message.data().order, message.data().completed_at),
+            (&order.state, completed_at)
+        );
+        assert_eq!(outbox::prepare(message).expect("fits").envelope().version, Some(version));
+
+        let change = DraftChange { customer_email: Some("b@example.com".into()), items: None };
+        let change = change.check().expect("keeps to the rules");
+        assert_eq!(order.clone().update(change, cause()).err(), Some(Closed::Cancelled));
+        assert_eq!(order.clone().complete(now, cause()).err(), Some(Closed::Cancelled));
+        assert!(order.cancel(now, cause()).is_none());
+    }
 }

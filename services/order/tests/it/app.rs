@@ -69,7 +69,14 @@ impl App {
 
     /// With whatever is not as it is by default.
     pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
-        Self::configured(&TestSpace::new().await, NO_KAFKA, configure).await
+        Self::in_space_with(&TestSpace::new().await, configure).await
+    }
+
+    pub(crate) async fn in_space_with(
+        space: &TestSpace,
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::configured(space, NO_KAFKA, configure).await
     }
 
     async fn configured(

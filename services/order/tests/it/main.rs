@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod app;
+mod cancel;
 mod complete;
 mod database;
 mod deferred;
@@ -14,4 +15,5 @@ mod neighbour;
 mod outbox;
 mod place;
 mod read;
+mod rollout;
 mod update;

@@ -1,0 +1,61 @@
+//! `POST /orders/{id}/cancel`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use chassis::{Answer, Caller, IfMatch, Path, Problem, Submission};
+use defer::Defer;
+use events::OrderId;
+
+use super::body::answer;
+use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated};
+use crate::config::Cancellation;
+use crate::{deferred, store};
+
+/// Cancels an order, open or completed. A second time changes nothing and answers the same.
+pub(super) async fn cancel(
+    State(api): State<Api>,
+    caller: Caller,
+    defer: Defer,
+    Path(id): Path<OrderId>,
+    if_match: Option<IfMatch>,
+    Submission { body: (), key }: Submission<()>,
+) -> Result<Answer, Problem> {
+    for _ in 0..ATTEMPTS {
+        let before = find(&api, &caller, id).await?;
+        if let Err(stale) = if_match.as_ref().map_or(Ok(()), |it| it.check(&etag(&before))) {
+            return repeated(&api, &caller, key.as_ref()).await?.ok_or(stale);
+        }
+        let (order, event) = match before.clone().cancel(now(), caller.cause()) {
+            Some(_) if api.cancellation == Cancellation::Off => return Err(switched_off()),
+            Some((order, cancelled)) => (order, Some(prepare(cancelled)?)),
+            None => (before, None),
+        };
+        let answer = answer(StatusCode::OK, &order)?;
+        let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
+        let written = match (&event, &row) {
+            (Some(event), row) => {
+                let events = std::slice::from_ref(event);
+                store::replace(&api.parts.pool, &order, row.as_ref(), events).await
+            }
+            // Nothing to change; but the key is used, and must not be given to another request.
+            (None, Some(row)) => store::keep(&api.parts.pool, row).await.map(|()| true),
+            (None, None) => Ok(true),
+        };
+        match written {
+            Ok(true) => {
+                if event.is_some() {
+                    api.parts.wake.wake();
+                    deferred::changed(&api, &defer, &[&order]);
+                }
+                return Ok(answer);
+            }
+            Ok(false) => {}
+            Err(error) => return earlier(&api, &caller, key.as_ref(), error).await,
+        }
+    }
+    Err(overtaken())
+}
+
+fn switched_off() -> Problem {
+    Problem::conflict("cancellation is not switched on here yet (CANCELLATION=off)")
+}
