@@ -1,9 +1,10 @@
 //! What billing is made of.
 
 use chassis::Service;
-use consumer::Subscription;
-use events::INVOICE_ISSUED;
+use consumer::{Options, Subscription};
+use events::{INVOICE_CREDITED, INVOICE_ISSUED};
 
+use crate::consumers::order_cancelled::CreditInvoice;
 use crate::consumers::order_completed::IssueInvoice;
 use crate::{Config, api};
 
@@ -12,7 +13,12 @@ pub fn build(config: Config) -> Service {
     Service::new("billing", config.chassis)
         .ports(8082, 9182)
         .migrations(sqlx::migrate!("./migrations"))
-        .publishes([INVOICE_ISSUED])
+        .publishes([INVOICE_ISSUED, INVOICE_CREDITED])
         .subscription(|_| Subscription::new("billing").each_once(IssueInvoice))
+        // A subscription of its own, so that a transaction has events of one type only, and locks the counters of all its
+        // tenants at once and in their order. Of few lanes: cancellations are few, and they share the connections.
+        .subscription_with(Options { lanes: 2, ..Options::default() }, |_| {
+            Subscription::new("billing.credits").each_once(CreditInvoice)
+        })
         .routes(|parts| api::routes(parts.pool.clone()))
 }

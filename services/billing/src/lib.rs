@@ -5,6 +5,7 @@ pub mod app;
 mod api;
 mod config;
 mod consumers;
+mod credit_notes;
 mod store;
 
 pub use config::Config;

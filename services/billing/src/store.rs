@@ -1,3 +1,5 @@
+//! The table `invoices`, and the counters that number what billing issues.
+
 use envelope::TenantId;
 use events::{InvoiceId, Order, OrderId};
 use serde::Serialize;
@@ -25,6 +27,22 @@ pub(crate) struct Invoice {
     pub(crate) currency: String,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) issued_at: OffsetDateTime,
+}
+
+/// Locks the counters of tenants until the transaction ends, in the order of the tenants, so that two of these can't wait
+/// for each other. The statements after it see every invoice and credit note that was numbered before. Without it a
+/// statement that waits for a counter itself does not, and fails if it numbers an order that another one has numbered
+/// meanwhile.
+pub(crate) async fn lock_counters(tx: &mut PgConnection, tenants: &[&str]) -> sqlx::Result<()> {
+    // A tenant without a row has neither; the first one of it that loses a race is retried.
+    sqlx::query(
+        "select from invoice_counter where tenant_id = any($1) order by tenant_id for update",
+    )
+    .bind(tenants)
+    .execute(tx)
+    .instrument(query_span("select invoice_counter"))
+    .await?;
+    Ok(())
 }
 
 /// Issues the invoices of orders, in their order under the next numbers of their tenants. An order that has one
@@ -72,20 +90,31 @@ pub(crate) async fn issue(
     .await
 }
 
-/// The invoices of an order, of this tenant: none or one.
-pub(crate) async fn of_order(
+/// At most `limit` invoices of this tenant, or of one of its orders, with ids below one, newest first.
+pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,
-    order: OrderId,
+    order: Option<OrderId>,
+    below: Uuid,
+    limit: i64,
 ) -> sqlx::Result<Vec<Invoice>> {
-    sqlx::query_as(
-        "select id, order_id, number, total, currency, issued_at from invoices
-         where order_id = $1 and tenant_id = $2",
-    )
-    .bind(order.0)
-    .bind(tenant.as_str())
-    .fetch_all(pool)
-    .await
+    // Two statements, so that each page is a range of the index that fits it.
+    let query = match order {
+        None => sqlx::query_as(
+            "select id, order_id, number, total, currency, issued_at from invoices
+             where tenant_id = $1 and id < $2 order by id desc limit $3",
+        ),
+        Some(_) => sqlx::query_as(
+            "select id, order_id, number, total, currency, issued_at from invoices
+             where tenant_id = $1 and id < $2 and order_id = $4 order by id desc limit $3",
+        ),
+    };
+    let query = query.bind(tenant.as_str()).bind(below).bind(limit);
+    let query = match order {
+        None => query,
+        Some(order) => query.bind(order.0),
+    };
+    query.fetch_all(pool).await
 }
 
 /// An invoice of this tenant.

@@ -74,7 +74,7 @@ async fn a_service_says_only_what_its_credential_is_for() {
     foreign.envelope.source = "/billing".into();
     assert_eq!(post(&running, "sender", &foreign).await.0, 403, "another source");
     let mut foreign = event.clone();
-    foreign.envelope.event_type = "order.cancelled".into();
+    foreign.envelope.event_type = "order.returned".into();
     assert_eq!(post(&running, "sender", &foreign).await.0, 403, "another type");
     let mut unheard = event.clone();
     unheard.envelope.event_type = "order.created".into();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use billing::{Config, app};
 use chassis::RunningService;
 use envelope::{Cause, CorrelationId, Encoded, NewEvent, TenantId};
-use events::{OrderCompleted, OrderId, SCHEMAS};
+use events::{OrderCancelled, OrderCompleted, OrderId, OrderStatus, SCHEMAS};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -29,7 +29,10 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics = Topics { owned: vec![events::ORDER_COMPLETED], ..Topics::default() };
+        let topics = Topics {
+            owned: vec![events::ORDER_COMPLETED, events::ORDER_CANCELLED],
+            ..Topics::default()
+        };
         kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
@@ -51,14 +54,16 @@ impl House {
             space.kafka_brokers(),
             space.topic_prefix(),
         )
-        .event_senders("sender=/order:order.created+order.updated+order.completed+invoice.issued")
+        .event_senders(
+            "sender=/order:order.created+order.updated+order.completed+order.cancelled+invoice.issued",
+        )
     }
 
     /// Sends an event the way order's relay does. Gives where it lies.
     pub(crate) async fn send(&self, event: &Encoded) -> (i32, i64) {
         let headers = kafka::content_headers(&event.envelope);
-        let key = event.key().as_bytes().to_vec();
-        self.send_raw(Some(key), Some(event.data.clone()), &headers).await
+        let (key, value) = (event.key().as_bytes().to_vec(), event.data.clone());
+        self.send_to(&event.envelope.event_type, Some(key), Some(value), &headers).await
     }
 
     pub(crate) async fn send_raw(
@@ -67,7 +72,17 @@ impl House {
         value: Option<Vec<u8>>,
         headers: &Headers,
     ) -> (i32, i64) {
-        let topic = self.settings.prefixed("order.completed");
+        self.send_to("order.completed", key, value, headers).await
+    }
+
+    async fn send_to(
+        &self,
+        topic: &str,
+        key: Option<Vec<u8>>,
+        value: Option<Vec<u8>>,
+        headers: &Headers,
+    ) -> (i32, i64) {
+        let topic = self.settings.prefixed(topic);
         let mut record: FutureRecord<'_, [u8], [u8]> =
             FutureRecord::to(&topic).headers(kafka::client_headers(headers));
         record.key = key.as_deref();
@@ -98,6 +113,39 @@ impl House {
         .fetch_all(&self.pool)
         .await
         .unwrap_or_default() // the service may not have migrated yet
+    }
+
+    /// Order, tenant and number of each credit note, and the number of its invoice.
+    pub(crate) async fn credit_notes(&self) -> Vec<(uuid::Uuid, String, i64, i64)> {
+        sqlx::query_as(
+            "select order_id, tenant_id, number, invoice_number from credit_notes order by tenant_id, number",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .unwrap_or_default() // the service may not have migrated yet
+    }
+
+    pub(crate) async fn credited(&self, count: usize) -> Vec<(uuid::Uuid, String, i64, i64)> {
+        let what = format!("{count} credit notes");
+        eventually(&what, PATIENCE, async || {
+            Some(self.credit_notes().await).filter(|notes| notes.len() == count)
+        })
+        .await
+    }
+
+    /// Waits until a subscription has dealt with that many different events.
+    pub(crate) async fn heard_by(&self, group: &str, count: usize) {
+        let what = format!("{count} events in the inbox of {group}");
+        eventually(&what, PATIENCE, async || {
+            let heard: i64 =
+                sqlx::query_scalar("select count(*) from inbox where subscription = $1")
+                    .bind(group)
+                    .fetch_one(&self.pool)
+                    .await
+                    .unwrap_or_default(); // the service may not have migrated yet
+            (usize::try_from(heard).unwrap() == count).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn invoiced(&self, count: usize) -> Vec<(uuid::Uuid, String, i64)> {
@@ -153,6 +201,32 @@ pub(crate) fn completed_with(tenant: &str, change: impl FnOnce(&mut OrderComplet
         ..Cause::new(CorrelationId::new("flow-17").unwrap())
     };
     NewEvent::new("/order", data, cause).version(2).encode().unwrap()
+}
+
+/// The cancellation of a completed order, told at version 3.
+pub(crate) fn cancelled(completed: &Encoded) -> Encoded {
+    cancelled_with(completed, |_| {})
+}
+
+/// The cancellation of an order that was never completed, told at version 2.
+pub(crate) fn cancelled_while_open(tenant: &str) -> Encoded {
+    let mut event = cancelled_with(&completed(tenant), |data| data.completed_at = None);
+    event.envelope.version = Some(2);
+    event
+}
+
+pub(crate) fn cancelled_with(
+    completed: &Encoded,
+    change: impl FnOnce(&mut OrderCancelled),
+) -> Encoded {
+    let OrderCompleted { mut order, completed_at } =
+        serde_json::from_slice(&completed.data).unwrap();
+    order.status = OrderStatus::Cancelled;
+    let (completed_at, cancelled_at) = (Some(completed_at), completed_at + Duration::from_hours(1));
+    let mut data = OrderCancelled { order, completed_at, cancelled_at };
+    change(&mut data);
+    let cause = Cause::new(CorrelationId::new("flow-18").unwrap());
+    NewEvent::new("/order", data, cause).version(3).encode().unwrap()
 }
 
 pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16, Value) {

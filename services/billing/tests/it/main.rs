@@ -4,6 +4,7 @@
 
 mod api;
 mod consuming;
+mod credits;
 mod database;
 mod direct;
 mod flow;

@@ -24,8 +24,13 @@ async fn with_verify_a_topic_that_is_missing_is_named_until_somebody_creates_it(
     let body = eventually("the topic to be named", PATIENCE, named).await;
     assert_eq!(body["status"], "degraded");
 
-    let dead_letters = kafka::TopicSpec::new("billing.dlq").partitions(1);
-    let owned = vec![events::INVOICE_ISSUED, dead_letters];
+    let dead_letters = |name| kafka::TopicSpec::new(name).partitions(1);
+    let owned = vec![
+        events::INVOICE_ISSUED,
+        events::INVOICE_CREDITED,
+        dead_letters("billing.dlq"),
+        dead_letters("billing.credits.dlq"),
+    ];
     let topics = Topics { owned, ..Topics::default() };
     kafka::ensure(&house.settings, &topics, TopicPolicy::Create).await.unwrap();
     let well = async || (readiness(&running).await["topics"].is_null()).then_some(());

@@ -1,0 +1,54 @@
+//! Issues invoices and publishes them, whichever event calls for them.
+
+use std::collections::HashMap;
+
+use consumer::Failure;
+use envelope::{Cause, NewEvent};
+use events::{InvoiceId, InvoiceIssued, Order};
+use outbox::{PrepareError, Prepared};
+use sqlx::PgConnection;
+
+use crate::store::{self, Numbered};
+
+/// A completed order, which has an invoice or is to get one.
+pub(crate) struct Due<'a> {
+    pub(crate) order: &'a Order,
+    /// Version of the order when it was completed, if the event has one.
+    pub(crate) version: Option<i64>,
+    pub(crate) cause: Cause,
+}
+
+/// Issues the invoices that orders have not got yet, and publishes them.
+pub(crate) async fn issue(tx: &mut PgConnection, due: &[Due<'_>]) -> Result<(), Failure> {
+    let drafts: Vec<_> = due.iter().map(|due| (InvoiceId::new(), due.order)).collect();
+    let issued = store::issue(tx, &drafts).await?;
+    let issued: HashMap<_, _> = issued.into_iter().map(|it| (it.id, it)).collect();
+    let told = drafts.iter().zip(due).filter_map(|((id, _), due)| {
+        // None: the order has one already.
+        Some(tell(due, issued.get(&id.0)?))
+    });
+    // An order that makes no valid invoice never will, so it is for an operator to see.
+    let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
+    outbox::append(tx, &told).await?;
+    Ok(())
+}
+
+/// Returns the event that tells of an invoice.
+fn tell(due: &Due<'_>, issued: &Numbered) -> Result<Prepared, PrepareError> {
+    let order = due.order;
+    let data = InvoiceIssued {
+        invoice_id: InvoiceId(issued.id),
+        order_id: order.order_id,
+        tenant_id: order.tenant_id.clone(),
+        number: issued.number,
+        customer_email: order.customer_email.clone(),
+        currency: order.currency.clone(),
+        total: order.total,
+        issued_at: issued.issued_at,
+    };
+    let mut told = NewEvent::new("/billing", data, due.cause.clone());
+    if let Some(version) = due.version {
+        told = told.version(version);
+    }
+    outbox::prepare(told)
+}

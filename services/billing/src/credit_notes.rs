@@ -1,0 +1,129 @@
+//! The table `credit_notes`: what was invoiced and then cancelled.
+
+use envelope::TenantId;
+use events::{CreditNoteId, OrderId};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use telemetry::query_span;
+use time::OffsetDateTime;
+use tracing::Instrument;
+use uuid::Uuid;
+
+/// A credit note that was issued.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Credited {
+    pub(crate) id: Uuid,
+    pub(crate) number: i64,
+    pub(crate) invoice_id: Uuid,
+    pub(crate) invoice_number: i64,
+    pub(crate) customer_email: String,
+    pub(crate) currency: String,
+    pub(crate) total: i64,
+    pub(crate) credited_at: OffsetDateTime,
+}
+
+/// A credit note as a tenant sees it.
+#[derive(sqlx::FromRow, Serialize)]
+pub(crate) struct CreditNote {
+    pub(crate) id: Uuid,
+    number: i64,
+    invoice_id: Uuid,
+    invoice_number: i64,
+    order_id: Uuid,
+    total: i64,
+    currency: String,
+    #[serde(with = "time::serde::rfc3339")]
+    credited_at: OffsetDateTime,
+}
+
+/// A credit note to issue.
+pub(crate) struct Draft<'a> {
+    pub(crate) id: CreditNoteId,
+    pub(crate) order: OrderId,
+    pub(crate) tenant: &'a TenantId,
+}
+
+/// Credits the invoices of orders, in their order under the next numbers of their tenants. An order whose invoice is
+/// credited already is left out, and no number is used for it. The caller holds the
+/// [counters](crate::store::lock_counters).
+pub(crate) async fn credit(
+    tx: &mut PgConnection,
+    drafts: &[Draft<'_>],
+) -> sqlx::Result<Vec<Credited>> {
+    let ids: Vec<_> = drafts.iter().map(|draft| draft.id.0).collect();
+    let orders: Vec<_> = drafts.iter().map(|draft| draft.order.0).collect();
+    let tenants: Vec<_> = drafts.iter().map(|draft| draft.tenant.as_str()).collect();
+    sqlx::query_as(
+        "with draft as (
+             select * from unnest($1::uuid[], $2::uuid[], $3::text[])
+                 with ordinality as draft (id, order_id, tenant_id, place)
+         ), fresh as (
+             select distinct on (order_id)
+                    draft.*, invoice.id as invoice_id, invoice.number as invoice_number, customer_email, currency, total
+             from draft join invoices as invoice using (order_id, tenant_id)
+             where not exists (select from credit_notes where credit_notes.order_id = draft.order_id)
+             order by order_id, place
+         ), counter as (
+             update invoice_counter as counter set last_credit_note = last_credit_note + more.count
+             from (select tenant_id, count(*) from fresh group by tenant_id) as more
+             where counter.tenant_id = more.tenant_id
+             returning counter.tenant_id, last_credit_note as last
+         )
+         insert into credit_notes (id, order_id, invoice_id, invoice_number, tenant_id, number, customer_email,
+                                   currency, total)
+         select id, order_id, invoice_id, invoice_number, tenant_id,
+                last + 1 - row_number() over (partition by tenant_id order by place desc),
+                customer_email, currency, total
+         from fresh join counter using (tenant_id)
+         returning id, number, invoice_id, invoice_number, customer_email, currency, total, credited_at",
+    )
+    .bind(ids)
+    .bind(orders)
+    .bind(tenants)
+    .fetch_all(tx)
+    .instrument(query_span("insert credit_notes"))
+    .await
+}
+
+/// At most `limit` credit notes of this tenant, or of one of its orders, with ids below one, newest first.
+pub(crate) async fn list(
+    pool: &PgPool,
+    tenant: &TenantId,
+    order: Option<OrderId>,
+    below: Uuid,
+    limit: i64,
+) -> sqlx::Result<Vec<CreditNote>> {
+    // Two statements, so that each page is a range of the index that fits it.
+    let query = match order {
+        None => sqlx::query_as(
+            "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at from credit_notes
+             where tenant_id = $1 and id < $2 order by id desc limit $3",
+        ),
+        Some(_) => sqlx::query_as(
+            "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at from credit_notes
+             where tenant_id = $1 and id < $2 and order_id = $4 order by id desc limit $3",
+        ),
+    };
+    let query = query.bind(tenant.as_str()).bind(below).bind(limit);
+    let query = match order {
+        None => query,
+        Some(order) => query.bind(order.0),
+    };
+    query.fetch_all(pool).await
+}
+
+/// A credit note of this tenant.
+pub(crate) async fn find(
+    pool: &PgPool,
+    tenant: &TenantId,
+    id: CreditNoteId,
+) -> sqlx::Result<Option<CreditNote>> {
+    sqlx::query_as(
+        "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at from credit_notes
+         where id = $1 and tenant_id = $2",
+    )
+    .bind(id.0)
+    .bind(tenant.as_str())
+    .fetch_optional(pool)
+    .await
+}
