@@ -2,9 +2,11 @@
 
 use chassis::Service;
 use consumer::{Options, Subscription};
-use events::{InvoiceIssued, OrderCompleted, OrderCreated, OrderUpdated};
+use events::{
+    InvoiceCredited, InvoiceIssued, OrderCancelled, OrderCompleted, OrderCreated, OrderUpdated,
+};
 
-use crate::consumers::basket::BasketProjection;
+use crate::consumers::basket::{BasketCancellation, BasketProjection};
 use crate::consumers::history::HistoryProjection;
 use crate::consumers::orders::OrderProjection;
 use crate::{Config, api};
@@ -18,6 +20,7 @@ pub fn build(config: Config) -> Service {
             Subscription::new("analytics.basket")
                 .generation(generation.into())
                 .each_once(BasketProjection { generation: generation.into() })
+                .each_once(BasketCancellation { generation: generation.into() })
         });
     }
     service
@@ -28,13 +31,16 @@ pub fn build(config: Config) -> Service {
                 .latest_wins(OrderProjection::<OrderCreated>::new())
                 .latest_wins(OrderProjection::<OrderUpdated>::new())
                 .latest_wins(OrderProjection::<OrderCompleted>::new())
+                .latest_wins(OrderProjection::<OrderCancelled>::new())
         })
         .subscription_with(secondary(), |_| {
             Subscription::new("analytics.history")
                 .each_once(HistoryProjection::<OrderCreated>::new())
                 .each_once(HistoryProjection::<OrderUpdated>::new())
                 .each_once(HistoryProjection::<OrderCompleted>::new())
+                .each_once(HistoryProjection::<OrderCancelled>::new())
                 .each_once(HistoryProjection::<InvoiceIssued>::new())
+                .each_once(HistoryProjection::<InvoiceCredited>::new())
         })
         .routes(move |parts| api::routes(parts.pool.clone(), served.into()))
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use consumer::Received;
 use envelope::TenantId;
-use events::OrderCompleted;
+use events::{OrderCancelled, OrderCompleted};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
@@ -57,6 +57,26 @@ pub(crate) async fn write(
     Ok(())
 }
 
+/// Notes which baskets count no longer, whether they are written already or not. Only a completed order has one.
+pub(crate) async fn cancel(
+    tx: &mut PgConnection,
+    generation: i32,
+    events: &[Received<OrderCancelled>],
+) -> sqlx::Result<()> {
+    let completed = events.iter().filter(|event| event.data.completed_at.is_some());
+    sqlx::query(
+        "insert into basket_cancelled (generation, order_id)
+         select $1, order_id from unnest($2::uuid[]) as cancelled (order_id) order by order_id
+         on conflict do nothing",
+    )
+    .bind(generation)
+    .bind(completed.map(|event| event.data.order.order_id.0).collect::<Vec<_>>())
+    .execute(tx)
+    .instrument(query_span("insert basket_cancelled"))
+    .await?;
+    Ok(())
+}
+
 /// What a tenant sells most of.
 pub(crate) async fn best_sellers(
     pool: &PgPool,
@@ -67,6 +87,8 @@ pub(crate) async fn best_sellers(
     sqlx::query_as(
         "select sku, sum(quantity)::bigint as quantity, count(*) as orders from basket
          where generation = $1 and tenant_id = $2
+           and not exists (select from basket_cancelled as cancelled
+                           where cancelled.generation = $1 and cancelled.order_id = basket.order_id)
          group by sku order by quantity desc, sku limit $3",
     )
     .bind(generation)
@@ -85,7 +107,9 @@ pub(crate) async fn baskets(
     sqlx::query_as(
         "select orders, items, coalesce(items::float8 / nullif(orders, 0), 0) as items_per_order
          from (select count(distinct order_id) as orders, coalesce(sum(quantity), 0)::bigint as items
-               from basket where generation = $1 and tenant_id = $2) as sums",
+               from basket where generation = $1 and tenant_id = $2
+                 and not exists (select from basket_cancelled as cancelled
+                                 where cancelled.generation = $1 and cancelled.order_id = basket.order_id)) as sums",
     )
     .bind(generation)
     .bind(tenant.as_str())

@@ -6,7 +6,7 @@ use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
 
-/// What the orders completed on one day come to, in one currency.
+/// What the orders completed on one day, and not cancelled since, come to, in one currency.
 #[derive(Serialize)]
 pub(crate) struct Revenue {
     pub(crate) day: String,
@@ -25,6 +25,8 @@ pub(crate) struct Funnel {
     pub(crate) created: i64,
     pub(crate) open: i64,
     pub(crate) completed: i64,
+    /// Open before or completed, and counted as neither now.
+    pub(crate) cancelled: i64,
 }
 
 /// An order as it is at a version.
@@ -33,6 +35,7 @@ pub(crate) struct Known<'a> {
     pub(crate) order: &'a Order,
     pub(crate) version: i64,
     pub(crate) completed_at: Option<OffsetDateTime>,
+    pub(crate) cancelled_at: Option<OffsetDateTime>,
 }
 
 /// Writes orders whole, each unless a newer version of it is known.
@@ -44,18 +47,20 @@ pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Res
     let totals: Vec<_> = known.iter().map(|it| it.order.total).collect();
     let created: Vec<_> = known.iter().map(|it| it.order.created_at).collect();
     let completed: Vec<_> = known.iter().map(|it| it.completed_at).collect();
+    let cancelled: Vec<_> = known.iter().map(|it| it.cancelled_at).collect();
     sqlx::query(
         // The latest of each, since a statement can't write a row twice; sorted, as locks are to be.
-        "insert into orders as known (order_id, tenant_id, version, currency, total, created_at, completed_at)
+        "insert into orders as known
+             (order_id, tenant_id, version, currency, total, created_at, completed_at, cancelled_at)
          select distinct on (order_id) *
          from unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::timestamptz[],
-                     $7::timestamptz[])
-             as told (order_id, tenant_id, version, currency, total, created_at, completed_at)
+                     $7::timestamptz[], $8::timestamptz[])
+             as told (order_id, tenant_id, version, currency, total, created_at, completed_at, cancelled_at)
          order by order_id, version desc
          on conflict (order_id) do update set
-             (tenant_id, version, currency, total, created_at, completed_at) =
+             (tenant_id, version, currency, total, created_at, completed_at, cancelled_at) =
              (excluded.tenant_id, excluded.version, excluded.currency, excluded.total, excluded.created_at,
-              excluded.completed_at)
+              excluded.completed_at, excluded.cancelled_at)
          where known.version < excluded.version",
     )
     .bind(ids)
@@ -65,13 +70,14 @@ pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Res
     .bind(totals)
     .bind(created)
     .bind(completed)
+    .bind(cancelled)
     .execute(tx)
     .instrument(query_span("upsert orders"))
     .await?;
     Ok(())
 }
 
-/// A tenant's revenue, of what was completed at `from` or later and before `until`.
+/// A tenant's revenue, of what was completed at `from` or later and before `until`, and not cancelled since.
 pub(crate) async fn revenue(
     pool: &PgPool,
     tenant: &TenantId,
@@ -83,7 +89,7 @@ pub(crate) async fn revenue(
         "select to_char(completed_at at time zone 'UTC', 'YYYY-MM-DD') as day, currency, count(*),
                 sum(total)::text
          from orders
-         where tenant_id = $1
+         where tenant_id = $1 and cancelled_at is null
            and completed_at >= coalesce($2, '-infinity') and completed_at < coalesce($3, 'infinity')
          group by day, currency order by day, currency",
     )
@@ -102,7 +108,11 @@ pub(crate) async fn revenue(
 /// A tenant's funnel.
 pub(crate) async fn funnel(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Funnel> {
     sqlx::query_as(
-        "select (select count(*) from tracked where tenant_id = $1 and event = $2) as placed, count(*) as created, count(*) - count(completed_at) as open, count(completed_at) as completed
+        "select (select count(*) from tracked where tenant_id = $1 and event = $2) as placed,
+                count(*) as created,
+                count(*) filter (where completed_at is null and cancelled_at is null) as open,
+                count(*) filter (where completed_at is not null and cancelled_at is null) as completed,
+                count(cancelled_at) as cancelled
          from orders where tenant_id = $1",
     )
     .bind(tenant.as_str())

@@ -2,7 +2,7 @@ use std::marker::PhantomData;
 
 use consumer::{Failure, Handler, Received};
 use envelope::Event;
-use events::{Order, OrderCompleted, OrderCreated, OrderUpdated};
+use events::{Order, OrderCancelled, OrderCompleted, OrderCreated, OrderUpdated};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -28,30 +28,59 @@ impl<E: Carries> Handler for OrderProjection<E> {
 }
 
 fn known<E: Carries>(event: &Received<E>) -> Known<'_> {
-    let (order, completed_at) = event.data.order();
-    Known { order, version: event.envelope.version.unwrap_or_default(), completed_at }
+    let (data, version) = (&event.data, event.envelope.version.unwrap_or_default());
+    let (completed_at, cancelled_at) = (data.completed_at(), data.cancelled_at());
+    Known { order: data.order(), version, completed_at, cancelled_at }
 }
 
 /// An event that carries the whole order.
 pub(crate) trait Carries: Event {
-    /// The order, and when it was completed.
-    fn order(&self) -> (&Order, Option<OffsetDateTime>);
+    /// Returns the order.
+    fn order(&self) -> &Order;
+
+    /// Returns when it was completed.
+    fn completed_at(&self) -> Option<OffsetDateTime> {
+        None
+    }
+
+    /// Returns when it was cancelled.
+    fn cancelled_at(&self) -> Option<OffsetDateTime> {
+        None
+    }
 }
 
 impl Carries for OrderCreated {
-    fn order(&self) -> (&Order, Option<OffsetDateTime>) {
-        (&self.0, None)
+    fn order(&self) -> &Order {
+        &self.0
     }
 }
 
 impl Carries for OrderUpdated {
-    fn order(&self) -> (&Order, Option<OffsetDateTime>) {
-        (&self.0, None)
+    fn order(&self) -> &Order {
+        &self.0
     }
 }
 
 impl Carries for OrderCompleted {
-    fn order(&self) -> (&Order, Option<OffsetDateTime>) {
-        (&self.order, Some(self.completed_at))
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    fn completed_at(&self) -> Option<OffsetDateTime> {
+        Some(self.completed_at)
+    }
+}
+
+impl Carries for OrderCancelled {
+    fn order(&self) -> &Order {
+        &self.order
+    }
+
+    fn completed_at(&self) -> Option<OffsetDateTime> {
+        self.completed_at
+    }
+
+    fn cancelled_at(&self) -> Option<OffsetDateTime> {
+        Some(self.cancelled_at)
     }
 }

@@ -40,9 +40,9 @@ async fn revenue_is_per_day_and_currency_of_the_tenant_alone() {
     }
     let of_globex = json!({"revenue": [row("2026-11-20", "EUR", 1, 6000)]});
     assert_eq!(get(&running, "/revenue", "demo-globex").await, (200, of_globex));
-    let funnel = json!({"placed": 0, "created": 2, "open": 1, "completed": 1});
+    let funnel = json!({"placed": 0, "created": 2, "open": 1, "completed": 1, "cancelled": 0});
     assert_eq!(get(&running, "/funnel", "demo-globex").await, (200, funnel));
-    let funnel = json!({"placed": 0, "created": 5, "open": 0, "completed": 5});
+    let funnel = json!({"placed": 0, "created": 5, "open": 0, "completed": 5, "cancelled": 0});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
     running.shutdown().await;
 }
@@ -68,7 +68,7 @@ async fn a_sum_beyond_64_bits_is_exact() {
 async fn a_request_that_makes_no_sense_is_told_so() {
     let house = House::empty().await;
     let running = house.start().await;
-    let empty = json!({"placed": 0, "created": 0, "open": 0, "completed": 0});
+    let empty = json!({"placed": 0, "created": 0, "open": 0, "completed": 0, "cancelled": 0});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, empty));
     for (path, key, status, named) in [
         ("/revenue?from=20-11-2026", "demo-acme", 400, "from must be a day"),

@@ -63,6 +63,26 @@ async fn an_order_has_one_basket_whatever_events_say() {
 }
 
 #[tokio::test]
+async fn the_basket_of_a_cancelled_order_counts_no_longer_whichever_event_comes_first() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    sell(&house, 1).await;
+    let kept = until(&running, 1).await;
+    let story = || story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
+    let (tidy, overtaken) = (story(), story());
+    let events = [&tidy.completed, &tidy.cancelled, &overtaken.cancelled, &overtaken.completed];
+    for (n, event) in events.into_iter().enumerate() {
+        house.send(event).await;
+        house.send(event).await;
+        house.heard_by("analytics.basket", n + 2).await;
+        let counted = get(&running, "/baskets", "demo-acme").await.1["orders"].clone();
+        assert_eq!(counted, if n == 0 { 2 } else { 1 }, "after {n}");
+    }
+    assert_eq!(get(&running, "/best-sellers", "demo-acme").await, (200, kept));
+    running.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_second_generation_reads_all_anew_beside_the_first_and_takes_over() {
     let house = House::empty().await;
     sell(&house, 4).await;

@@ -1,5 +1,5 @@
 use envelope::Encoded;
-use events::{InvoiceId, InvoiceIssued};
+use events::{CreditNoteId, InvoiceCredited, InvoiceId, InvoiceIssued};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -9,10 +9,13 @@ use crate::house::{House, Story, encoded, get, order, story};
 async fn the_history_of_an_order_is_each_event_once_in_the_order_in_which_it_happened() {
     let house = House::empty().await;
     let running = house.start().await;
-    let Story { created, updated, completed } = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
+    let Story { created, updated, completed, cancelled } =
+        story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
     let invoiced = invoice(&completed);
+    let credited = credit_note(&cancelled);
     // The latest first, and each waited for, since topics are read side by side.
-    for (n, event) in [&invoiced, &completed, &updated, &created].into_iter().enumerate() {
+    let events = [&credited, &cancelled, &invoiced, &completed, &updated, &created];
+    for (n, event) in events.into_iter().enumerate() {
         house.send(event).await;
         house.send(event).await;
         house.heard_by("analytics.history", n + 1).await;
@@ -24,7 +27,7 @@ async fn the_history_of_an_order_is_each_event_once_in_the_order_in_which_it_hap
     for entry in body["history"].as_array_mut().unwrap() {
         assert!(entry.as_object_mut().unwrap().remove("received_at").unwrap().is_string());
     }
-    let history = [&created, &updated, &completed, &invoiced].map(entry);
+    let history = [&created, &updated, &completed, &invoiced, &cancelled, &credited].map(entry);
     assert_eq!(body, json!({"order_id": created.envelope.subject, "history": history}));
     running.shutdown().await;
 }
@@ -80,4 +83,22 @@ fn invoice(completed: &Encoded) -> Encoded {
         issued_at: OffsetDateTime::now_utc(),
     };
     encoded(completed.envelope.version.unwrap(), invoice)
+}
+
+/// As billing says it of a cancelled order: under its version.
+fn credit_note(cancelled: &Encoded) -> Encoded {
+    let order = serde_json::from_slice::<events::OrderCancelled>(&cancelled.data).unwrap().order;
+    let credited = InvoiceCredited {
+        credit_note_id: CreditNoteId::new(),
+        number: 1,
+        invoice_id: InvoiceId::new(),
+        invoice_number: 1,
+        order_id: order.order_id,
+        tenant_id: order.tenant_id,
+        customer_email: order.customer_email,
+        currency: order.currency,
+        total: order.total,
+        credited_at: OffsetDateTime::now_utc(),
+    };
+    encoded(cancelled.envelope.version.unwrap(), credited)
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use analytics::{Config, app};
 use chassis::RunningService;
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
-use events::{Order, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated, SCHEMAS};
+use events::{
+    Order, OrderCancelled, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated,
+    SCHEMAS,
+};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use kafka::{Headers, Settings, TopicPolicy, Topics};
@@ -116,6 +119,8 @@ pub(crate) struct Story {
     pub(crate) created: Encoded,
     pub(crate) updated: Encoded,
     pub(crate) completed: Encoded,
+    /// What may happen next.
+    pub(crate) cancelled: Encoded,
 }
 
 /// An order that comes to `total` when it is completed, at this time, and came to less before.
@@ -127,8 +132,15 @@ pub(crate) fn story(tenant: &str, currency: &str, total: i64, completed_at: &str
     let updated = encoded(2, OrderUpdated(order.clone()));
     let order = Order { status: OrderStatus::Completed, total, ..order };
     let completed_at = OffsetDateTime::parse(completed_at, &Rfc3339).unwrap();
-    let completed = encoded(3, OrderCompleted { order, completed_at });
-    Story { created, updated, completed }
+    let completed = encoded(3, OrderCompleted { order: order.clone(), completed_at });
+    let cancelled = encoded(4, cancelled(order, Some(completed_at)));
+    Story { created, updated, completed, cancelled }
+}
+
+/// An order that is cancelled, open or completed at a time.
+pub(crate) fn cancelled(order: Order, completed_at: Option<OffsetDateTime>) -> OrderCancelled {
+    let order = Order { status: OrderStatus::Cancelled, ..order };
+    OrderCancelled { order, completed_at, cancelled_at: OffsetDateTime::now_utc() }
 }
 
 /// A new order.

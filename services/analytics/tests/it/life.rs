@@ -5,15 +5,16 @@ use events::{Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
 use fastrand::Rng;
 use time::{Duration, OffsetDateTime, UtcOffset};
 
-use crate::house::{encoded, order};
+use crate::house::{cancelled, encoded, order};
 
 /// What an order has come to: the row that the order service has of it.
 pub(crate) struct Row {
     pub(crate) order: Order,
     pub(crate) completed_at: Option<OffsetDateTime>,
+    pub(crate) cancelled: bool,
 }
 
-/// An order changed up to four times and perhaps completed, with all that was said of it.
+/// An order changed up to four times, perhaps completed and perhaps cancelled, with all that was said of it.
 pub(crate) fn life(random: &mut Rng) -> (Row, Vec<Encoded>) {
     let tenants = ["acme", "globex"];
     let currencies = ["EUR", "JPY", "USD"];
@@ -30,7 +31,12 @@ pub(crate) fn life(random: &mut Rng) -> (Row, Vec<Encoded>) {
         let version = i64::try_from(told.len()).unwrap() + 1;
         told.push(encoded(version, OrderCompleted { order: order.clone(), completed_at }));
     }
-    (Row { order, completed_at }, told)
+    let is_cancelled = random.u8(..3) == 0;
+    if is_cancelled {
+        let version = i64::try_from(told.len()).unwrap() + 1;
+        told.push(encoded(version, cancelled(order.clone(), completed_at)));
+    }
+    (Row { order, completed_at, cancelled: is_cancelled }, told)
 }
 
 /// Within four days, often near midnight, and told by a clock of anywhere.

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
 use envelope::Encoded;
+use events::OrderCreated;
 use fastrand::Rng;
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
 use time::UtcOffset;
 
-use crate::house::{House, PATIENCE, Story, get, settled, story, tell};
+use crate::house::{House, PATIENCE, Story, cancelled, encoded, get, settled, story, tell};
 use crate::life::{Row, life};
 
 #[tokio::test]
@@ -19,7 +20,7 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
     let stories: Vec<Story> =
         orders.iter().map(|_| story("acme", "EUR", 1000, "2026-11-20T12:00:00Z")).collect();
     let events = |n: usize| {
-        let Story { created, updated, completed } = &stories[n];
+        let Story { created, updated, completed, .. } = &stories[n];
         [created, updated, completed]
     };
     for turn in 0..3 {
@@ -47,7 +48,40 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
         {"day": "2026-11-20", "currency": "EUR", "orders": 7, "total": 6500},
     ]});
     assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, revenue));
-    let funnel = json!({"placed": 0, "created": 8, "open": 1, "completed": 7});
+    let funnel = json!({"placed": 0, "created": 8, "open": 1, "completed": 7, "cancelled": 0});
+    assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_order_counts_as_such_wherever_its_cancellation_comes() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    // A cancellation before, between and after what was there before it, each event twice; one order stays.
+    let orders = [[3, 0, 2], [0, 3, 2], [2, 3, 0], [0, 2, 3], [3, 2, 0], [2, 0, 3]];
+    let story = || story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
+    let stories: Vec<Story> = orders.iter().map(|_| story()).collect();
+    let kept = story();
+    house.send(&kept.completed).await;
+    for turn in 0..3 {
+        for (story, order) in stories.iter().zip(&orders) {
+            let Story { created, updated, completed, cancelled } = story;
+            let event = [created, updated, completed, cancelled][order[turn]];
+            house.send(event).await;
+            house.send(event).await;
+        }
+        house.heard(orders.len() * (turn + 1) + 1).await;
+    }
+    let open = crate::house::order("acme", "EUR");
+    house.send(&encoded(1, OrderCreated(open.clone()))).await;
+    house.send(&encoded(2, cancelled(open, None))).await;
+    house.heard(orders.len() * 3 + 3).await;
+
+    let revenue = json!({"revenue": [
+        {"day": "2026-11-20", "currency": "EUR", "orders": 1, "total": 1000},
+    ]});
+    assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, revenue));
+    let funnel = json!({"placed": 0, "created": 8, "open": 0, "completed": 1, "cancelled": 7});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
     running.shutdown().await;
 }
@@ -106,7 +140,7 @@ async fn the_numbers_are_those_of_the_order_services_rows() {
 fn revenue_of(rows: &[&Row]) -> Value {
     let mut days: BTreeMap<(String, &str), (u32, i64)> = BTreeMap::new();
     for row in rows {
-        let Some(completed_at) = row.completed_at else { continue };
+        let (Some(completed_at), false) = (row.completed_at, row.cancelled) else { continue };
         let day = completed_at.to_offset(UtcOffset::UTC).date().to_string();
         let (orders, total) = days.entry((day, &row.order.currency)).or_default();
         *orders += 1;
@@ -119,6 +153,10 @@ fn revenue_of(rows: &[&Row]) -> Value {
 }
 
 fn funnel_of(rows: &[&Row]) -> Value {
-    let completed = rows.iter().filter(|row| row.completed_at.is_some()).count();
-    json!({"placed": 0, "created": rows.len(), "open": rows.len() - completed, "completed": completed})
+    let completed = rows.iter().filter(|row| row.completed_at.is_some() && !row.cancelled).count();
+    let cancelled = rows.iter().filter(|row| row.cancelled).count();
+    let open = rows.len() - completed - cancelled;
+    json!({
+        "placed": 0, "created": rows.len(), "open": open, "completed": completed, "cancelled": cancelled,
+    })
 }

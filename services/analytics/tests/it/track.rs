@@ -22,7 +22,7 @@ async fn what_is_told_twice_counts_once() {
     for _ in 0..2 {
         assert_eq!(track(&running, "sender", &placed(ORDER)).await, 202);
     }
-    let funnel = json!({ "placed": 1, "created": 0, "open": 0, "completed": 0 });
+    let funnel = json!({ "placed": 1, "created": 0, "open": 0, "completed": 0, "cancelled": 0 });
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
     assert_eq!(get(&running, "/funnel", "demo-globex").await.1["placed"], 0);
     running.shutdown().await;
