@@ -3,7 +3,9 @@
 use chassis::Service;
 use consumer::Subscription;
 
+use crate::consumers::invoice_credited::WriteCreditNote;
 use crate::consumers::invoice_issued::WriteReceipt;
+use crate::consumers::order_cancelled::WriteCancellation;
 use crate::consumers::order_completed::WriteConfirmation;
 use crate::email::{Mailer, Sending};
 use crate::webhook::{Delivering, Guard, Targets};
@@ -19,7 +21,11 @@ pub fn build(config: Config) -> Service {
         .ports(8083, 9183)
         .migrations(sqlx::migrate!("./migrations"))
         .subscription(|_| {
-            Subscription::new("notification").each_once(WriteConfirmation).each_once(WriteReceipt)
+            Subscription::new("notification")
+                .each_once(WriteConfirmation)
+                .each_once(WriteCancellation)
+                .each_once(WriteReceipt)
+                .each_once(WriteCreditNote)
         })
         .jobs(move |parts, worker| {
             let pool = &parts.pool;

@@ -1,4 +1,6 @@
+pub(crate) mod invoice_credited;
 pub(crate) mod invoice_issued;
+pub(crate) mod order_cancelled;
 pub(crate) mod order_completed;
 
 use consumer::Failure;

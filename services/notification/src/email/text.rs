@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use events::{InvoiceIssued, Order, OrderId};
+use events::{InvoiceCredited, InvoiceIssued, Order, OrderCancelled, OrderId};
 use iso_currency::Currency;
 
 /// An e-mail as it is meant for somebody. Nothing from outside is in the subject, which becomes a header.
@@ -42,6 +42,36 @@ impl<'a> EmailText<'a> {
             to: &order.customer_email,
             subject: format!("Your order {}", order.order_id),
             body,
+        }
+    }
+
+    /// The order was cancelled.
+    pub(crate) fn cancellation(event: &'a OrderCancelled) -> Self {
+        let order = &event.order;
+        let mut body = format!("Your order {} is cancelled.\n", order.order_id);
+        if event.completed_at.is_some() {
+            body.push_str("You will receive a credit note for its invoice.\n");
+        }
+        Self {
+            kind: "cancellation",
+            to: &order.customer_email,
+            subject: format!("Your order {} is cancelled", order.order_id),
+            body,
+        }
+    }
+
+    /// The order's invoice was credited.
+    pub(crate) fn credit_note(note: &'a InvoiceCredited) -> Self {
+        let InvoiceCredited { number, invoice_number, order_id, .. } = note;
+        Self {
+            kind: "credit_note",
+            to: &note.customer_email,
+            subject: format!("Credit note {number} for invoice {invoice_number}"),
+            body: format!(
+                "Credit note {number} of {}\nInvoice {invoice_number}\nOrder {order_id}\n\nCredited: {}\n",
+                note.credited_at.date(),
+                amount(note.total, &note.currency),
+            ),
         }
     }
 

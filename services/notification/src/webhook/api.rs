@@ -50,7 +50,7 @@ async fn register(
 ) -> Result<(StatusCode, Body<Registered>), Problem> {
     let events = new.events.unwrap_or_else(|| EVENTS.map(str::to_owned).to_vec());
     if events.is_empty() || events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
-        let known = EVENTS.join(" and ");
+        let known = EVENTS.join(", ");
         return Err(Problem::unprocessable(format!("events: some of {known} are wanted")));
     }
     let url = webhooks::check(&new.url, &api.guard).await;

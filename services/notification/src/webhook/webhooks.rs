@@ -1,7 +1,7 @@
 //! The table `webhooks`: URLs that tenants registered for events.
 
 use envelope::{Event, TenantId};
-use events::{InvoiceIssued, OrderCompleted};
+use events::{InvoiceCredited, InvoiceIssued, OrderCancelled, OrderCompleted};
 use serde::Serialize;
 use sqlx::PgPool;
 use time::OffsetDateTime;
@@ -15,7 +15,8 @@ const MAX_PER_TENANT: i64 = 20;
 const MAX_URL_BYTES: usize = 2048;
 
 /// Event types that a webhook can subscribe to.
-pub(crate) const EVENTS: [&str; 2] = [OrderCompleted::TYPE, InvoiceIssued::TYPE];
+pub(crate) const EVENTS: [&str; 4] =
+    [OrderCompleted::TYPE, OrderCancelled::TYPE, InvoiceIssued::TYPE, InvoiceCredited::TYPE];
 
 /// A webhook, but for its secret.
 #[derive(Serialize, sqlx::FromRow)]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use chassis::RunningService;
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
-use events::{InvoiceId, InvoiceIssued, OrderCompleted, OrderId, SCHEMAS};
+use events::{
+    CreditNoteId, InvoiceCredited, InvoiceId, InvoiceIssued, OrderCancelled, OrderCompleted,
+    OrderId, OrderStatus, SCHEMAS,
+};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use kafka::{Settings, TopicPolicy, Topics};
@@ -42,7 +45,7 @@ impl House {
     pub(crate) async fn empty() -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let owned = vec![events::ORDER_COMPLETED, events::INVOICE_ISSUED];
+        let owned = events::all_topics().to_vec();
         let topics = Topics { owned, ..Topics::default() };
         kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
@@ -152,6 +155,34 @@ pub(crate) fn invoiced(completed: &Encoded) -> Encoded {
         issued_at: completed_at,
     };
     NewEvent::new("/billing", issued, cause()).version(2).encode().unwrap()
+}
+
+/// The cancellation of a completed order.
+pub(crate) fn cancelled(completed: &Encoded) -> Encoded {
+    let OrderCompleted { mut order, completed_at } =
+        serde_json::from_slice(&completed.data).unwrap();
+    order.status = OrderStatus::Cancelled;
+    let cancelled =
+        OrderCancelled { order, completed_at: Some(completed_at), cancelled_at: completed_at };
+    NewEvent::new("/order", cancelled, cause()).version(3).encode().unwrap()
+}
+
+/// The credit note of an invoice.
+pub(crate) fn credited(invoiced: &Encoded) -> Encoded {
+    let invoice: InvoiceIssued = serde_json::from_slice(&invoiced.data).unwrap();
+    let credited = InvoiceCredited {
+        credit_note_id: CreditNoteId::new(),
+        number: 3,
+        invoice_id: invoice.invoice_id,
+        invoice_number: invoice.number,
+        order_id: invoice.order_id,
+        tenant_id: invoice.tenant_id,
+        customer_email: invoice.customer_email,
+        currency: invoice.currency,
+        total: invoice.total,
+        credited_at: invoice.issued_at,
+    };
+    NewEvent::new("/billing", credited, cause()).version(3).encode().unwrap()
 }
 
 fn cause() -> Cause {

@@ -8,7 +8,7 @@ use sandbox::testing::eventually;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::house::{House, PATIENCE, completed, get, invoiced};
+use crate::house::{House, PATIENCE, cancelled, completed, credited, get, invoiced};
 
 /// A service whose webhooks may lead to this third party.
 async fn started() -> (House, ThirdParty, RunningService) {
@@ -98,6 +98,40 @@ async fn a_tenants_events_are_told_signed_and_once_each() {
     assert_eq!(listed["webhooks"][0]["id"], webhook["id"]);
     assert!(!listed.to_string().contains("whsec_"), "a secret is shown once");
     assert_eq!(get(&running, "/webhooks", "demo-globex").await.1, json!({ "webhooks": [] }));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_of_cancellations_and_credit_notes_if_it_subscribed_to_them() {
+    let (house, third_party, running) = started().await;
+    let url = |path: &str| format!("{}/webhooks/{path}", third_party.url());
+    let some = json!({ "url": url("some"), "events": ["order.cancelled", "invoice.credited"] });
+    let others = json!({ "url": url("others"), "events": ["order.completed", "invoice.issued"] });
+    for webhook in [some, others] {
+        let (status, webhook) = ask(&running, Method::POST, "/webhooks", &webhook).await;
+        assert_eq!(status, 201, "{webhook}");
+    }
+    let completed = completed("acme");
+    let invoiced = invoiced(&completed);
+    for event in [&completed, &cancelled(&completed), &invoiced, &credited(&invoiced)] {
+        house.send(event).await;
+    }
+    eventually("all are delivered", PATIENCE, async || {
+        let deliveries = deliveries(&running, completed.subject()).await;
+        let all = deliveries.len() == 4 && deliveries.iter().all(|it| it["status"] == "delivered");
+        all.then_some(())
+    })
+    .await;
+    let told = |path: &str| {
+        let received = third_party.received();
+        let received = received.iter().filter(|it| it.path.ends_with(path));
+        let event_type = |body: &str| serde_json::from_str::<Value>(body).unwrap()["type"].clone();
+        let mut types: Vec<_> = received.map(|it| event_type(&it.body).to_string()).collect();
+        types.sort_unstable();
+        types
+    };
+    assert_eq!(told("/some"), ["\"invoice.credited\"", "\"order.cancelled\""]);
+    assert_eq!(told("/others"), ["\"invoice.issued\"", "\"order.completed\""]);
     running.shutdown().await;
 }
 

@@ -1,6 +1,6 @@
 use envelope::EventId;
 
-use crate::house::{House, completed, completed_to, invoiced};
+use crate::house::{House, cancelled, completed, completed_to, credited, invoiced};
 use crate::sink::Sink;
 
 #[tokio::test]
@@ -34,6 +34,44 @@ async fn an_order_gets_its_confirmation_and_its_receipt() {
         "Total: EUR 13.50".into(),
     ] {
         assert!(receipt.contains(&part), "{part} is not in {receipt}");
+    }
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_order_gets_its_cancellation_and_its_credit_note_once_each() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    let completed = completed("acme");
+    let credited = credited(&invoiced(&completed));
+    let cancelled = cancelled(&completed);
+    // The credit note first: they are of different topics, so either may come first.
+    for event in [&credited, &cancelled] {
+        let mut retold = event.clone();
+        retold.envelope.id = EventId::generate();
+        for event in [event, &retold, event] {
+            house.send(event).await;
+        }
+    }
+    house.until("both e-mails", 2, |row| row.sent).await;
+    let order = completed.subject();
+    let cancellation = house.file(order, "cancellation");
+    for part in [
+        format!("Message-ID: <{}@orderflow.example>\r\n", cancelled.envelope.id),
+        "To: ada@example.com\r\n".into(),
+        format!("Subject: Your order {order} is cancelled\r\n"),
+        "You will receive a credit note".into(),
+    ] {
+        assert!(cancellation.contains(&part), "{part} is not in {cancellation}");
+    }
+    let note = house.file(order, "credit_note");
+    for part in [
+        format!("Message-ID: <{}@orderflow.example>\r\n", credited.envelope.id),
+        "Subject: Credit note 3 for invoice 17\r\n".into(),
+        format!("\r\nOrder {order}\r\n"),
+        "Credited: EUR 13.50".into(),
+    ] {
+        assert!(note.contains(&part), "{part} is not in {note}");
     }
     running.shutdown().await;
 }
