@@ -3,6 +3,7 @@
 mod binding;
 mod configs;
 mod dead_letter;
+mod options;
 mod reading;
 mod record;
 mod retention;
@@ -14,6 +15,7 @@ pub use dead_letter::{
     Coordinates, DeadLetter, LETTER_ID, Reason, dead_letter_topic, is_dead_letter_header,
 };
 pub use envelope::TopicSpec;
+pub use options::{ClientOptions, OptionsError};
 pub use reading::{Part, ReadError, read_part, read_to_end};
 pub use record::{Headers, Record, client_headers};
 pub use retention::{RetentionError, longest_kept, retention_of};

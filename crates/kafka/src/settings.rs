@@ -31,6 +31,12 @@ impl Settings {
         Self { brokers: brokers.into(), prefix: prefix.into(), properties: Vec::new() }
     }
 
+    /// Adds properties whose values may hold anything.
+    pub(crate) fn with_pairs(mut self, pairs: Vec<(&'static str, String)>) -> Self {
+        self.properties.extend(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        self
+    }
+
     /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`; they win over ours.
     pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
         for pair in properties.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use consumer::{MemoryBudget, Options};
-use kafka::rdkafka::consumer::BaseConsumer;
-use kafka::rdkafka::error::KafkaError;
-use kafka::{Settings, TopicPolicy};
+use kafka::{ClientOptions, Settings, TopicPolicy};
 use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
@@ -58,9 +56,8 @@ pub struct Config {
     /// What precedes every topic and group
     #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "")]
     kafka_topic_prefix: String,
-    /// Further librdkafka properties (TLS, SASL), `property=value,..`
-    #[arg(long, env = "KAFKA_PROPERTIES", hide_env_values = true)]
-    kafka_properties: Option<Secret>,
+    #[command(flatten)]
+    kafka_client: ClientOptions,
     /// What is done about topics: `create` those of its own that are missing, only `verify` them, or `off`
     #[arg(long, env = "KAFKA_TOPICS", default_value = "create")]
     kafka_topics: TopicPolicy,
@@ -124,7 +121,7 @@ impl Config {
             database_connections: 16,
             kafka_brokers: Some(brokers.to_owned()),
             kafka_topic_prefix: topic_prefix.to_owned(),
-            kafka_properties: None,
+            kafka_client: ClientOptions::default(),
             kafka_topics: TopicPolicy::Create,
             http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
@@ -282,23 +279,10 @@ impl Config {
         let brokers = self.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty());
         let brokers =
             brokers.ok_or(ConfigError::Missing("KAFKA_BROKERS", "give Kafka as host:port"))?;
-        let mut settings = Settings::new(brokers, &self.kafka_topic_prefix);
-        if let Some(properties) = &self.kafka_properties {
-            settings = settings.with_properties(properties.expose()).map_err(|_| {
-                let form = "it is not of the form property=value,property=value";
-                ConfigError::Invalid("KAFKA_PROPERTIES", form.to_owned())
-            })?;
-        }
-        // A client is made without asking the brokers, so this finds what no client could be made with: a name
-        // that does not exist, or TLS in a build without the feature `kafka/tls`.
-        match settings.client().create::<BaseConsumer>() {
-            Ok(_) => Ok(settings),
-            // Without the value, which may be a password.
-            Err(KafkaError::ClientConfig(_, why, property, _)) => {
-                Err(ConfigError::Invalid("KAFKA_PROPERTIES", format!("{property}: {why}")))
-            }
-            Err(error) => Err(ConfigError::Invalid("KAFKA_PROPERTIES", error.to_string())),
-        }
+        let settings = Settings::new(brokers, &self.kafka_topic_prefix);
+        self.kafka_client
+            .apply(settings)
+            .map_err(|error| ConfigError::Invalid(error.variable, error.why))
     }
 
     pub(crate) fn tenants(&self) -> Result<Tenants, ConfigError> {
@@ -364,7 +348,7 @@ mod tests {
         assert!(
             config.database().expect_err("missing").to_string().contains("DATABASE_URL is not set")
         );
-        config.kafka_properties = Some(Secret("no.such.property=hunter2".into()));
+        config.kafka_client = ClientOptions::default().properties("no.such.property=hunter2");
         let error = config.kafka().expect_err("unknown").to_string();
         assert!(
             error.contains("KAFKA_PROPERTIES") && error.contains("no.such.property"),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
-use kafka::Settings;
+use kafka::{ClientOptions, Settings};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -12,6 +12,7 @@ use crate::client::{Bytes, Filter};
 use crate::error::Error;
 use crate::foreign::{self, ForeignLetter};
 use crate::json as output;
+use crate::lag::client_settings;
 use crate::moment::when;
 use crate::plain::{plain, plain_bytes};
 
@@ -23,10 +24,8 @@ pub(super) struct TopicArguments {
     /// Kafka, for --topic
     #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092")]
     brokers: String,
-    /// Further librdkafka properties (TLS, SASL) for --topic, `property=value,..`
-    #[arg(long, env = "KAFKA_PROPERTIES", default_value = "", hide_env_values = true)]
-    #[arg(hide_default_value = true)]
-    properties: String,
+    #[command(flatten)]
+    client: ClientOptions,
 }
 
 impl TopicArguments {
@@ -35,10 +34,7 @@ impl TopicArguments {
     }
 
     fn settings(&self) -> Result<(Settings, &str), Error> {
-        let settings = Settings::new(&self.brokers, "").with_properties(&self.properties);
-        let settings = settings.map_err(|_| {
-            Error::Refused("KAFKA_PROPERTIES is not of the form property=value,..".into())
-        })?;
+        let settings = client_settings(&self.client, Settings::new(&self.brokers, ""))?;
         Ok((settings, self.topic.as_deref().unwrap_or_default()))
     }
 

@@ -1,5 +1,5 @@
 use clap::Args;
-use kafka::Settings;
+use kafka::{ClientOptions, Settings};
 
 use crate::error::Error;
 
@@ -13,18 +13,21 @@ pub(crate) struct KafkaArguments {
     #[arg(long = "topic-prefix", env = "KAFKA_TOPIC_PREFIX", default_value = "")]
     #[arg(hide_default_value = true)]
     prefix: String,
-    /// Further librdkafka properties (TLS, SASL), `property=value,..`
-    #[arg(long, env = "KAFKA_PROPERTIES", default_value = "", hide_env_values = true)]
-    #[arg(hide_default_value = true)]
-    properties: String,
+    #[command(flatten)]
+    client: ClientOptions,
 }
 
 impl KafkaArguments {
-    /// Returns the settings of a client. Fails if the properties are no pairs.
+    /// Returns the settings of a client. Fails if no client can be made of them.
     pub(crate) fn settings(&self) -> Result<Settings, Error> {
-        let settings = Settings::new(&self.brokers, &self.prefix).with_properties(&self.properties);
-        settings.map_err(|_| {
-            Error::Refused("KAFKA_PROPERTIES is not of the form property=value,..".into())
-        })
+        client_settings(&self.client, Settings::new(&self.brokers, &self.prefix))
     }
+}
+
+/// Returns `settings` with the options of a client. Fails if no client can be made of them.
+pub(crate) fn client_settings(
+    options: &ClientOptions,
+    settings: Settings,
+) -> Result<Settings, Error> {
+    options.apply(settings).map_err(|error| Error::Refused(error.to_string()))
 }

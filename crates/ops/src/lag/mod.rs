@@ -19,7 +19,7 @@ mod subscribed;
 mod table;
 pub(crate) mod words;
 
-pub(crate) use arguments::KafkaArguments;
+pub(crate) use arguments::{KafkaArguments, client_settings};
 pub(crate) use command::{Arguments, run};
 pub(crate) use group_lag::{CatchUp, GroupLag, Lag};
 pub(crate) use meter::Meter;

@@ -25,8 +25,9 @@ use kafka::Settings;
 
 use self::color::Colors;
 use crate::client::Client;
-use crate::error::{During, Error, Failure};
+use crate::error::{During, Failure};
 use crate::flow::{Flow, State};
+use crate::lag::KafkaArguments;
 use crate::output::Output;
 use crate::services::{Services, Target};
 
@@ -62,8 +63,9 @@ pub(crate) struct Arguments {
     /// The page of traces, for the link
     #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
     jaeger: String,
+    // Tells how far a group is that an event is expected at.
     #[command(flatten)]
-    cluster: Cluster,
+    cluster: KafkaArguments,
     #[command(flatten)]
     target: Target,
 }
@@ -72,30 +74,6 @@ pub(crate) struct Arguments {
 enum Steps {
     Main,
     All,
-}
-
-/// Where Kafka is, which tells how far a group is that an event is expected at.
-#[derive(Args)]
-struct Cluster {
-    /// Kafka, to tell what an expected event waits for
-    #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092")]
-    brokers: String,
-    /// What precedes the names of topics and groups on the cluster
-    #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "", hide_default_value = true)]
-    topic_prefix: String,
-    /// Further librdkafka properties (TLS, SASL), `property=value,..`
-    #[arg(long, env = "KAFKA_PROPERTIES", default_value = "", hide_env_values = true)]
-    #[arg(hide_default_value = true)]
-    properties: String,
-}
-
-impl Cluster {
-    fn settings(&self) -> Result<Settings, Error> {
-        let settings = Settings::new(&self.brokers, &self.topic_prefix);
-        settings.with_properties(&self.properties).map_err(|_| {
-            Error::Refused("KAFKA_PROPERTIES is not of the form property=value,..".into())
-        })
-    }
 }
 
 /// What every way to show a flow needs.

@@ -1,0 +1,493 @@
+//! How a program's clients connect and authenticate, as it is configured by environment or flags.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
+
+use crate::Settings;
+
+/// The protocol, credentials and certificates of the connections to the brokers, and further librdkafka properties.
+///
+/// An empty value is one that is not set. [`apply`](Self::apply) checks them together. With the feature `clap` they are
+/// arguments of a program, each named as its environment variable.
+#[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(feature = "clap", group(skip), command(next_help_heading = "Kafka's security"))]
+#[expect(clippy::struct_field_names, reason = "clap derives the variables' names from the fields'")]
+pub struct ClientOptions {
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl` [default: plaintext]
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_security_protocol: Option<String>,
+    /// `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_sasl_mechanism: Option<String>,
+    /// The user that Kafka authenticates
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_sasl_username: Option<String>,
+    /// The user's password
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
+    kafka_sasl_password: Option<Hidden>,
+    /// A file that holds the user's password instead
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_sasl_password_file: Option<String>,
+    /// A file with the certificates (PEM) of the authorities that sign the brokers' [default: the system's]
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_ssl_ca_location: Option<String>,
+    /// A file with the client's own certificate (PEM), for brokers that want one
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_ssl_certificate_location: Option<String>,
+    /// A file with the key of that certificate (PEM)
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_ssl_key_location: Option<String>,
+    /// The password of that key
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
+    kafka_ssl_key_password: Option<Hidden>,
+    /// A file that holds the password of that key instead
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_ssl_key_password_file: Option<String>,
+    /// Further librdkafka properties, `property=value,..`; they win over all others
+    #[cfg_attr(feature = "clap", arg(long, alias = "properties", env))]
+    #[cfg_attr(feature = "clap", arg(hide_short_help = true, hide_env_values = true))]
+    kafka_properties: Option<Hidden>,
+}
+
+/// A variable whose value no client can be made with. The value is not shown: it may be a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable} can't be used: {why}")]
+pub struct OptionsError {
+    /// The variable that has to be changed.
+    pub variable: &'static str,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl OptionsError {
+    fn new(variable: &'static str, why: impl Into<String>) -> Self {
+        Self { variable, why: why.into() }
+    }
+}
+
+/// A value that no log shows.
+#[derive(Clone, Default)]
+struct Hidden(String);
+
+impl FromStr for Hidden {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl ClientOptions {
+    /// Sets `KAFKA_PROPERTIES`: further librdkafka properties.
+    #[must_use]
+    pub fn properties(mut self, properties: &str) -> Self {
+        self.kafka_properties = Some(Hidden(properties.to_owned()));
+        self
+    }
+
+    /// Sets `KAFKA_SECURITY_PROTOCOL`.
+    #[must_use]
+    pub fn protocol(mut self, protocol: &str) -> Self {
+        self.kafka_security_protocol = Some(protocol.to_owned());
+        self
+    }
+
+    /// Sets `KAFKA_SASL_MECHANISM`, `KAFKA_SASL_USERNAME` and `KAFKA_SASL_PASSWORD`.
+    #[must_use]
+    pub fn sasl(mut self, mechanism: &str, username: &str, password: &str) -> Self {
+        self.kafka_sasl_mechanism = Some(mechanism.to_owned());
+        self.kafka_sasl_username = Some(username.to_owned());
+        self.kafka_sasl_password = Some(Hidden(password.to_owned()));
+        self
+    }
+
+    /// Sets `KAFKA_SASL_PASSWORD_FILE`.
+    #[must_use]
+    pub fn password_file(mut self, file: &str) -> Self {
+        self.kafka_sasl_password_file = Some(file.to_owned());
+        self
+    }
+
+    /// Sets `KAFKA_SSL_CA_LOCATION`.
+    #[must_use]
+    pub fn ca(mut self, file: &str) -> Self {
+        self.kafka_ssl_ca_location = Some(file.to_owned());
+        self
+    }
+
+    /// Sets `KAFKA_SSL_CERTIFICATE_LOCATION` and `KAFKA_SSL_KEY_LOCATION`.
+    #[must_use]
+    pub fn certificate(mut self, certificate: &str, key: &str) -> Self {
+        self.kafka_ssl_certificate_location = Some(certificate.to_owned());
+        self.kafka_ssl_key_location = Some(key.to_owned());
+        self
+    }
+
+    /// Returns `settings` with these options. Asks no broker.
+    ///
+    /// Fails if the options contradict each other, a file can't be read, or librdkafka can't make a client of them: because a
+    /// property does not exist, for instance, or because TLS is not built in (the feature `tls`).
+    pub fn apply(&self, settings: Settings) -> Result<Settings, OptionsError> {
+        let properties = self.kafka_properties.as_ref().map_or("", |it| &it.0);
+        let form = || {
+            let why = "it is not of the form property=value,property=value";
+            OptionsError::new("KAFKA_PROPERTIES", why)
+        };
+        let protocol = match given(self.kafka_security_protocol.as_ref()) {
+            Some(protocol) => Some(Protocol::read(protocol)?),
+            None => None,
+        };
+        let mut pairs = Vec::new();
+        match protocol {
+            Some(protocol) => self.secure(protocol, &mut pairs)?,
+            // What the properties set is librdkafka's to check.
+            None if properties.contains("security.protocol") => {
+                self.tls(&mut pairs)?;
+                self.sasl_pairs(&mut pairs)?;
+            }
+            None => self.secure(Protocol::Plaintext, &mut pairs)?,
+        }
+        let settings =
+            settings.with_pairs(pairs).with_properties(properties).map_err(|_| form())?;
+        self.check(&settings)?;
+        Ok(settings)
+    }
+
+    fn secure(&self, protocol: Protocol, pairs: &mut Pairs) -> Result<(), OptionsError> {
+        let unused = |variable| {
+            let why = format!("KAFKA_SECURITY_PROTOCOL is {protocol}, which does not use it");
+            Err(OptionsError::new(variable, why))
+        };
+        pairs.push(("security.protocol", protocol.to_string()));
+        if protocol.has_sasl() {
+            self.require_sasl()?;
+            self.sasl_pairs(pairs)?;
+        } else if let Some(variable) = self.first_of_sasl() {
+            return unused(variable);
+        }
+        if protocol.has_tls() {
+            self.tls(pairs)?;
+        } else if let Some(variable) = self.first_of_tls() {
+            return unused(variable);
+        }
+        Ok(())
+    }
+
+    /// Fails if something is missing that every mechanism needs.
+    fn require_sasl(&self) -> Result<(), OptionsError> {
+        let missing =
+            |variable| Err(OptionsError::new(variable, "SASL needs it, and it is not set"));
+        if given(self.kafka_sasl_mechanism.as_ref()).is_none() {
+            return missing("KAFKA_SASL_MECHANISM");
+        }
+        if given(self.kafka_sasl_username.as_ref()).is_none() {
+            return missing("KAFKA_SASL_USERNAME");
+        }
+        if hidden(self.kafka_sasl_password.as_ref()).is_none()
+            && given(self.kafka_sasl_password_file.as_ref()).is_none()
+        {
+            return missing("KAFKA_SASL_PASSWORD");
+        }
+        Ok(())
+    }
+
+    fn sasl_pairs(&self, pairs: &mut Pairs) -> Result<(), OptionsError> {
+        if let Some(mechanism) = given(self.kafka_sasl_mechanism.as_ref()) {
+            let mechanism = mechanism.to_ascii_uppercase();
+            if !MECHANISMS.contains(&mechanism.as_str()) {
+                let why = "it is none of SCRAM-SHA-512, SCRAM-SHA-256 and PLAIN";
+                return Err(OptionsError::new("KAFKA_SASL_MECHANISM", why));
+            }
+            pairs.push(("sasl.mechanism", mechanism));
+        }
+        if let Some(username) = given(self.kafka_sasl_username.as_ref()) {
+            pairs.push(("sasl.username", username.to_owned()));
+        }
+        let names = ("KAFKA_SASL_PASSWORD", "KAFKA_SASL_PASSWORD_FILE");
+        let password = secret(
+            names,
+            self.kafka_sasl_password.as_ref(),
+            self.kafka_sasl_password_file.as_ref(),
+        )?;
+        pairs.extend(password.map(|password| ("sasl.password", password)));
+        Ok(())
+    }
+
+    fn tls(&self, pairs: &mut Pairs) -> Result<(), OptionsError> {
+        let certificate =
+            ("KAFKA_SSL_CERTIFICATE_LOCATION", given(self.kafka_ssl_certificate_location.as_ref()));
+        let key = ("KAFKA_SSL_KEY_LOCATION", given(self.kafka_ssl_key_location.as_ref()));
+        for (one, other) in [(certificate, key), (key, certificate)] {
+            if one.1.is_some() && other.1.is_none() {
+                let why = format!("{} is set, and is of no use without it", one.0);
+                return Err(OptionsError::new(other.0, why));
+            }
+        }
+        let ca = ("KAFKA_SSL_CA_LOCATION", given(self.kafka_ssl_ca_location.as_ref()));
+        let properties = ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"];
+        for (property, (variable, file)) in properties.into_iter().zip([ca, certificate, key]) {
+            let Some(file) = file else { continue };
+            read(variable, file)?;
+            pairs.push((property, file.to_owned()));
+        }
+        let names = ("KAFKA_SSL_KEY_PASSWORD", "KAFKA_SSL_KEY_PASSWORD_FILE");
+        let password = secret(
+            names,
+            self.kafka_ssl_key_password.as_ref(),
+            self.kafka_ssl_key_password_file.as_ref(),
+        )?;
+        pairs.extend(password.map(|password| ("ssl.key.password", password)));
+        Ok(())
+    }
+
+    /// Returns the first variable that is set of those that only SASL uses.
+    fn first_of_sasl(&self) -> Option<&'static str> {
+        let all = [
+            ("KAFKA_SASL_MECHANISM", given(self.kafka_sasl_mechanism.as_ref())),
+            ("KAFKA_SASL_USERNAME", given(self.kafka_sasl_username.as_ref())),
+            ("KAFKA_SASL_PASSWORD", hidden(self.kafka_sasl_password.as_ref())),
+            ("KAFKA_SASL_PASSWORD_FILE", given(self.kafka_sasl_password_file.as_ref())),
+        ];
+        all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
+    }
+
+    /// Returns the first variable that is set of those that only TLS uses.
+    fn first_of_tls(&self) -> Option<&'static str> {
+        let all = [
+            ("KAFKA_SSL_CA_LOCATION", given(self.kafka_ssl_ca_location.as_ref())),
+            ("KAFKA_SSL_CERTIFICATE_LOCATION", given(self.kafka_ssl_certificate_location.as_ref())),
+            ("KAFKA_SSL_KEY_LOCATION", given(self.kafka_ssl_key_location.as_ref())),
+            ("KAFKA_SSL_KEY_PASSWORD", hidden(self.kafka_ssl_key_password.as_ref())),
+            ("KAFKA_SSL_KEY_PASSWORD_FILE", given(self.kafka_ssl_key_password_file.as_ref())),
+        ];
+        all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
+    }
+
+    /// Makes a client and drops it: librdkafka checks its properties then, and connects later.
+    fn check(&self, settings: &Settings) -> Result<(), OptionsError> {
+        let secured = given(self.kafka_security_protocol.as_ref()).is_some();
+        let variable = if secured { "KAFKA_SECURITY_PROTOCOL" } else { "KAFKA_PROPERTIES" };
+        match settings.client().create::<BaseConsumer>() {
+            Ok(_) => Ok(()),
+            // Without the value, which may be a password.
+            Err(KafkaError::ClientConfig(_, why, property, _)) => {
+                let variable = match &*property {
+                    "security.protocol" => variable,
+                    _ => "KAFKA_PROPERTIES",
+                };
+                Err(OptionsError::new(variable, format!("{property}: {why}{}", without_tls())))
+            }
+            Err(error) => Err(OptionsError::new(variable, format!("{error}{}", without_tls()))),
+        }
+    }
+}
+
+const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
+
+type Pairs = Vec<(&'static str, String)>;
+
+/// How the bytes on a connection are protected, and whether SASL authenticates it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Protocol {
+    Plaintext,
+    Ssl,
+    SaslPlaintext,
+    SaslSsl,
+}
+
+impl Protocol {
+    fn read(text: &str) -> Result<Self, OptionsError> {
+        match text.to_ascii_lowercase().as_str() {
+            "plaintext" => Ok(Self::Plaintext),
+            "ssl" => Ok(Self::Ssl),
+            "sasl_plaintext" => Ok(Self::SaslPlaintext),
+            "sasl_ssl" => Ok(Self::SaslSsl),
+            _ => {
+                let why = "it is none of plaintext, ssl, sasl_plaintext and sasl_ssl";
+                Err(OptionsError::new("KAFKA_SECURITY_PROTOCOL", why))
+            }
+        }
+    }
+
+    fn has_sasl(self) -> bool {
+        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
+    }
+
+    fn has_tls(self) -> bool {
+        matches!(self, Self::Ssl | Self::SaslSsl)
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plaintext => "plaintext",
+            Self::Ssl => "ssl",
+            Self::SaslPlaintext => "sasl_plaintext",
+            Self::SaslSsl => "sasl_ssl",
+        })
+    }
+}
+
+fn given(value: Option<&String>) -> Option<&str> {
+    value.map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn hidden(value: Option<&Hidden>) -> Option<&str> {
+    given(value.map(|it| &it.0))
+}
+
+/// Returns a secret, from its value or from its file, whose last line break does not belong to it.
+fn secret(
+    (variable, file_variable): (&'static str, &'static str),
+    value: Option<&Hidden>,
+    file: Option<&String>,
+) -> Result<Option<String>, OptionsError> {
+    match (hidden(value), given(file)) {
+        (Some(_), Some(_)) => {
+            Err(OptionsError::new(file_variable, format!("{variable} is set too: leave out one")))
+        }
+        (Some(value), None) => Ok(Some(value.to_owned())),
+        (None, Some(file)) => {
+            let bytes = read(file_variable, file)?;
+            let text = String::from_utf8(bytes)
+                .map_err(|_| OptionsError::new(file_variable, format!("{file} is not UTF-8")))?;
+            let secret = text.trim_end_matches(['\r', '\n']);
+            if secret.is_empty() {
+                return Err(OptionsError::new(file_variable, format!("{file} is empty")));
+            }
+            Ok(Some(secret.to_owned()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn read(variable: &'static str, file: &str) -> Result<Vec<u8>, OptionsError> {
+    fs::read(Path::new(file))
+        .map_err(|error| OptionsError::new(variable, format!("{file}: {error}")))
+}
+
+/// Returns what a build without TLS adds to librdkafka's reason.
+fn without_tls() -> &'static str {
+    if cfg!(feature = "tls") {
+        ""
+    } else {
+        " (this program was built without TLS and SCRAM to Kafka: the feature `tls` of orderflow-kafka)"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(options: &ClientOptions) -> Result<Settings, OptionsError> {
+        options.apply(Settings::new("b:1", ""))
+    }
+
+    /// Checks the message, which must not tell a password.
+    fn refused(options: &ClientOptions, variable: &str, why: &str) {
+        let error = settings(options).expect_err("can't be used").to_string();
+        assert!(error.starts_with(&format!("{variable} can't be used")), "{error}");
+        assert!(error.contains(why) && !error.contains("hunter2"), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn credentials_reach_every_client_and_no_log() {
+        let options =
+            ClientOptions::default().protocol("SASL_PLAINTEXT").sasl("plain", "billing", "hunter2");
+        assert!(!format!("{options:?}").contains("hunter2"));
+        let settings = settings(&options).expect("usable");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        for client in [settings.client(), settings.producer(), settings.consumer("billing")] {
+            assert_eq!(client.get("security.protocol"), Some("sasl_plaintext"));
+            assert_eq!(client.get("sasl.mechanism"), Some("PLAIN"));
+            assert_eq!(client.get("sasl.username"), Some("billing"));
+            assert_eq!(client.get("sasl.password"), Some("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_password_may_hold_commas_and_come_from_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("password");
+        fs::write(&file, "a,b=c\n").expect("written");
+        let options = ClientOptions::default().protocol("sasl_plaintext").sasl("PLAIN", "u", "");
+        let options = options.password_file(file.to_str().expect("UTF-8"));
+        let settings = settings(&options).expect("usable");
+        assert_eq!(settings.client().get("sasl.password"), Some("a,b=c"));
+        refused(
+            &options.sasl("PLAIN", "u", "hunter2"),
+            "KAFKA_SASL_PASSWORD_FILE",
+            "leave out one",
+        );
+    }
+
+    #[test]
+    fn what_is_missing_or_not_used_is_named() {
+        let plain = ClientOptions::default;
+        let sasl = || plain().protocol("sasl_plaintext");
+        refused(&plain().protocol("tls"), "KAFKA_SECURITY_PROTOCOL", "none of");
+        refused(&sasl(), "KAFKA_SASL_MECHANISM", "not set");
+        refused(&sasl().sasl("GSSAPI", "u", "hunter2"), "KAFKA_SASL_MECHANISM", "none of");
+        refused(&sasl().sasl("PLAIN", "", "hunter2"), "KAFKA_SASL_USERNAME", "not set");
+        refused(&sasl().sasl("PLAIN", "u", ""), "KAFKA_SASL_PASSWORD", "not set");
+        // Credentials that would never be sent, and a certificate that would never be checked.
+        refused(&plain().sasl("PLAIN", "u", "hunter2"), "KAFKA_SASL_MECHANISM", "plaintext");
+        refused(&plain().ca("/ca.pem"), "KAFKA_SSL_CA_LOCATION", "does not use it");
+        refused(
+            &plain().protocol("ssl").ca("/no/such.pem"),
+            "KAFKA_SSL_CA_LOCATION",
+            "No such file",
+        );
+        let half = plain().protocol("ssl").certificate("/c.pem", "");
+        refused(&half, "KAFKA_SSL_KEY_LOCATION", "CERTIFICATE");
+        refused(&plain().properties("no pair"), "KAFKA_PROPERTIES", "form");
+        refused(&plain().properties("no.such=hunter2"), "KAFKA_PROPERTIES", "no.such");
+    }
+
+    #[test]
+    fn properties_win_and_empty_values_are_not_set() {
+        let empty = ClientOptions::default().protocol("").sasl("", "", "").ca("").properties("");
+        assert_eq!(settings(&empty).expect("usable").client().get("sasl.mechanism"), None);
+        let options = ClientOptions::default()
+            .properties("security.protocol=sasl_plaintext,sasl.mechanism=PLAIN")
+            .sasl("", "u", "p");
+        let client = settings(&options).expect("usable").client();
+        assert_eq!(client.get("security.protocol"), Some("sasl_plaintext"));
+        assert_eq!(client.get("sasl.username"), Some("u"));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_build_without_tls_says_so() {
+        refused(
+            &ClientOptions::default().protocol("ssl"),
+            "KAFKA_SECURITY_PROTOCOL",
+            "without TLS",
+        );
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_certificate_that_is_none_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("ca.pem");
+        fs::write(&file, "no certificate").expect("written");
+        let options = ClientOptions::default().protocol("ssl").ca(file.to_str().expect("UTF-8"));
+        refused(&options, "KAFKA_SECURITY_PROTOCOL", "ssl.ca.location");
+    }
+}
