@@ -29,13 +29,13 @@ pub(crate) struct Shards {
 
 impl Shards {
     pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
-        let settings = [
-            ("idle_session_timeout", SILENCE),
-            // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
-            ("synchronous_commit", "off"),
-        ];
-        let options = options.clone().options(settings);
         let mut session = options.connect().await?;
+        let settings = [
+            ("idle_session_timeout", SILENCE.to_owned()),
+            // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
+            ("synchronous_commit", "off".to_owned()),
+        ];
+        pg::set_in_session(&mut session, &settings).await?;
         sqlx::query("select pg_advisory_lock_shared($1, $2)")
             .bind(LOCK_CLASS)
             .bind(MEMBER)

@@ -7,7 +7,9 @@ mod connecting;
 mod limit;
 mod migrations;
 mod pool;
+mod pooler;
 mod refusals;
+mod session;
 
 pub use address::{AddressIn, address_pattern};
 pub use chunks::{delete_in_chunks, in_turn, sweep};
@@ -16,3 +18,5 @@ pub use connecting::why_no_connection;
 pub use limit::within;
 pub use migrations::{DEFAULT_TABLE, Migrations};
 pub use pool::{IDLE_IN_TRANSACTION, PoolOptions};
+pub use pooler::keeps_sessions;
+pub use session::set_in_session;

@@ -1,9 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
 use crate::refusals;
+use crate::session::set_in_session;
 
 /// How long a session may be idle inside a transaction before Postgres ends it, so that a frozen instance does not block
 /// its successor. A handler that runs inside a transaction must take less.
@@ -25,6 +27,7 @@ pub struct PoolOptions {
     max_connections: u32,
     acquire_timeout: Duration,
     statement_timeout: Duration,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl PoolOptions {
@@ -35,6 +38,7 @@ impl PoolOptions {
             max_connections: MAX_CONNECTIONS,
             acquire_timeout: ACQUIRE_TIMEOUT,
             statement_timeout: STATEMENT_TIMEOUT,
+            settings: Vec::new(),
         }
     }
 
@@ -59,21 +63,34 @@ impl PoolOptions {
         self
     }
 
+    /// Adds a setting of every session of the pool.
+    #[must_use]
+    pub fn setting(mut self, name: &'static str, value: &str) -> Self {
+        self.settings.push((name, value.to_owned()));
+        self
+    }
+
     /// Creates the pool. A connection that is older than the server's last refusal of a session (see [`crate::classify`]) is
     /// replaced when it would be used. It connects when a connection is first needed, so an unavailable server is no error here.
     pub fn connect_lazily(self, database: PgConnectOptions) -> PgPool {
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
-        let database = database.application_name(&self.application_name).options([
+        let mut settings = vec![
             ("idle_in_transaction_session_timeout", milliseconds(IDLE_IN_TRANSACTION)),
             ("lock_timeout", milliseconds(LOCK_TIMEOUT)),
             ("statement_timeout", milliseconds(self.statement_timeout)),
-        ]);
+        ];
+        settings.extend(self.settings);
+        let settings: Arc<[_]> = settings.into();
         PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
             // A ping before every use costs a round trip per statement. A connection that was lost within the last
             // second is noticed when it is used, and costs one retry.
             .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let settings = Arc::clone(&settings);
+                Box::pin(async move { set_in_session(connection, &settings).await })
+            })
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if refusals::was_within(meta.age) {
@@ -82,6 +99,6 @@ impl PoolOptions {
                     Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
                 })
             })
-            .connect_lazy_with(database)
+            .connect_lazy_with(database.application_name(&self.application_name))
     }
 }

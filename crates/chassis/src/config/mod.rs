@@ -269,10 +269,12 @@ impl Config {
             "DATABASE_URL",
             "give the service's own database as postgres://user:password@host/database",
         ))?;
-        PgConnectOptions::from_str(url.expose()).map_err(|_| {
+        let options = PgConnectOptions::from_str(url.expose()).map_err(|_| {
             let form = "it is not of the form postgres://user:password@host/database";
             ConfigError::Invalid("DATABASE_URL", form.to_owned())
-        })
+        })?;
+        // Since Postgres 12 the default is as exact, and PgBouncer refuses a startup parameter that it does not know.
+        Ok(options.extra_float_digits(None))
     }
 
     pub(crate) fn kafka(&self) -> Result<Settings, ConfigError> {

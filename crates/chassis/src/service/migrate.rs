@@ -6,13 +6,16 @@ use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::watch;
 
+use super::StartError;
 use crate::admin::Startup;
 
 const BACKOFF: Duration = Duration::from_secs(1);
 /// How long a connection is waited for, before it is found out why there is none.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long it may take to find out whether sessions last.
+const SESSIONS: Duration = Duration::from_secs(5);
 
-/// Applies the migrations of every crate, then the service's own. Waits for a database that is unavailable or refuses, also
+/// Checks that sessions last, applies the migrations of every crate, then the service's own. Waits for a database that is unavailable or refuses, also
 /// for rights that are missing, and says why in `startup`.
 ///
 /// Uses a connection without the time limits of the service's sessions: a migration may take longer than a statement.
@@ -20,14 +23,20 @@ pub(super) async fn migrate(
     database: PgConnectOptions,
     own: Option<Migrations>,
     startup: &watch::Sender<Startup>,
-) -> Result<(), MigrateError> {
+) -> Result<(), StartError> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT)
-        .connect_lazy_with(database);
-    let migrated = Migrating { pool: pool.clone(), startup }.apply(own).await;
+        .connect_lazy_with(database.clone());
+    let migrating = Migrating { pool: pool.clone(), startup };
+    // Migrations take a lock of the session, which another connection would be left with.
+    let migrated = match migrating.keeps_sessions(&database).await {
+        Ok(true) => migrating.apply(own).await,
+        Ok(false) => return Err(StartError::SharedSessions),
+        Err(error) => Err(error),
+    };
     pool.close().await;
-    migrated
+    Ok(migrated?)
 }
 
 struct Migrating<'a> {
@@ -49,13 +58,24 @@ impl Migrating<'_> {
         }
     }
 
+    async fn keeps_sessions(&self, database: &PgConnectOptions) -> Result<bool, MigrateError> {
+        let ask = async || {
+            let keeps = pg::within(SESSIONS, pg::keeps_sessions(database)).await;
+            keeps.map_err(MigrateError::Execute)
+        };
+        self.when_available(ask).await
+    }
+
     /// Retries for as long as the database is unavailable or refuses, or something else holds a lock.
-    async fn when_available<F>(&self, migrate: impl Fn() -> F) -> Result<(), MigrateError>
-    where
-        F: Future<Output = Result<(), MigrateError>>,
-    {
+    async fn when_available<T>(
+        &self,
+        act: impl AsyncFn() -> Result<T, MigrateError>,
+    ) -> Result<T, MigrateError> {
         loop {
-            let Err(error) = migrate().await else { return Ok(()) };
+            let error = match act().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
             let error = self.explain(error).await;
             let class = pg::classify_chain(&error);
             let passes = matches!(

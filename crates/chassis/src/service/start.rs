@@ -56,6 +56,12 @@ pub enum StartError {
     /// A migration failed, and not because the database is unavailable.
     #[error("the database could not be migrated")]
     Migrate(#[from] MigrateError),
+    /// A pooler on the way to the database shares sessions between connections.
+    #[error(
+        "DATABASE_URL leads through a pooler that changes sessions between transactions (PgBouncer with \
+         pool_mode=transaction or statement): set pool_mode=session for this database, or connect to Postgres itself"
+    )]
+    SharedSessions,
     /// No signal can be received.
     #[error("signals can't be received")]
     Signals(#[source] std::io::Error),
@@ -321,11 +327,11 @@ impl Start {
 fn flows(name: &str, config: &Config, database: &PgConnectOptions) -> FlowStore {
     let steps =
         if config.records_flow_steps() { FlowSteps::new(FLOW_STEPS) } else { FlowSteps::off() };
-    let database = database.clone().options([("synchronous_commit", "off")]);
     let pool = pg::PoolOptions::new(&format!("{name}.flow"))
+        .setting("synchronous_commit", "off")
         .max_connections(1)
         .acquire_timeout(HOUSEKEEPING_TIMEOUT)
-        .connect_lazily(database);
+        .connect_lazily(database.clone());
     FlowStore::new(steps, pool)
 }
 

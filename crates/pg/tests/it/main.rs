@@ -6,3 +6,4 @@ mod chunks;
 mod log;
 mod migrations;
 mod pool;
+mod pooler;
