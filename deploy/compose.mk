@@ -1,9 +1,12 @@
 # The system in containers, by whichever compose is there: deploy/system.
 
-.PHONY: up down nuke status logs urls order break heal replay smoke
+.PHONY: up up-secure down nuke status logs urls order break heal replay smoke
 
 up: ## Start the system in containers, and wait until all of it is healthy
 	@deploy/system up
+
+up-secure: ## The same, with TLS, SASL and ACLs between the services and Kafka
+	@deploy/system up-secure
 
 down: ## Stop the containers; their data stays
 	@deploy/system down
@@ -32,5 +35,5 @@ heal: ## Heal what was broken
 replay: ## Show what is dead, ask, and replay it in its group; GROUP=billing
 	@deploy/replay-dlq.sh --group $(or $(GROUP),billing)
 
-smoke: ## Check the whole visit on the running containers: order, invoice, e-mails, trace, break, heal, replay
-	@deploy/smoke
+smoke: ## Check the whole visit on the running containers, however they were started; SMOKE=secure insists on up-secure
+	@SMOKE=$(SMOKE) deploy/smoke
