@@ -11,7 +11,7 @@ CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs lift deny doc ci fmt lint lint-features assets assets-check build build-chaos build-playground
+.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -79,7 +79,10 @@ lint: ## Check formatting, clippy with warnings as errors, and that the seeded b
 
 lint-features: ## Check the features that nothing else builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
 	cargo clippy $(LOCKED) -p orderflow-sabotage --features on --all-targets -- -D warnings
-	cargo clippy $(LOCKED) -p orderflow-kafka --features tls --all-targets -- -D warnings
+	cargo clippy $(LOCKED) -p orderflow-kafka --features tls,clap --all-targets -- -D warnings
+
+test-tls: ## Test TLS, SASL and certificates against a Kafka of its own (needs OpenSSL's headers)
+	cargo test $(LOCKED) -p orderflow-kafka --features tls,clap --lib --test secure
 
 # The whole workspace, even where a target needs a part of it: Cargo unifies features among the packages that it builds
 # together, so a part would be built with other features than the tests, and each dependency twice.

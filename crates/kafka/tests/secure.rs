@@ -28,8 +28,7 @@ impl Secure {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         write_certificates(folder.path());
-        let [plain, controller, scram, mutual] =
-            [(); 4].map(|()| sandbox::port::free().unwrap());
+        let [plain, controller, scram, mutual] = [(); 4].map(|()| sandbox::port::free().unwrap());
         let file = |name: &str| folder.path().join(name).display().to_string();
         let settings = [
             (
@@ -135,7 +134,8 @@ async fn brokers_are_reached_with_the_right_credentials_and_no_others() {
         refuses(&secure.scram, &ClientOptions::default());
 
         let mutual = || ClientOptions::default().protocol("ssl").ca(&secure.file("ca.pem"));
-        let certified = mutual().certificate(&secure.file("client.pem"), &secure.file("client.key"));
+        let certified =
+            mutual().certificate(&secure.file("client.pem"), &secure.file("client.key"));
         answers(&secure.mutual, &certified, long).unwrap();
         refuses(&secure.mutual, &mutual());
     });

@@ -11,6 +11,7 @@ mod flow;
 mod house;
 mod killed;
 mod letters;
+mod pooler;
 mod rollback;
 mod subscriptions;
 mod topics;
