@@ -70,12 +70,13 @@ assets-check: assets ## Check that the committed ones are the same, byte for byt
 fmt: ## Format the code
 	cargo fmt --all
 
-lint: ## Check formatting, clippy with warnings as errors, and that the seeded bugs still apply
+lint: ## Check formatting, clippy with warnings as errors, documents, and that the seeded bugs still apply
 	cargo fmt --all --check
 	@for patch in crates/checks/bugs/*.patch; do \
 		git apply --check $$patch || { echo "$$patch does not apply: adapt it to the code" >&2; exit 1; }; \
 	done
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
+	cargo test $(LOCKED) --workspace --quiet --test documents
 
 lint-features: ## Check the features that nothing else builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
 	cargo clippy $(LOCKED) -p orderflow-sabotage --features on --all-targets -- -D warnings

@@ -45,6 +45,11 @@ enum Command {
     Completions(completions::Arguments),
 }
 
+/// Returns the definition of the command line, from which documents are made.
+pub fn command_line() -> clap::Command {
+    Command::command()
+}
+
 /// Runs the command that the process's arguments name.
 ///
 /// The exit status is 0 if all is well, 1 if something is not, and 2 if the arguments are wrong.

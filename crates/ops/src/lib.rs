@@ -27,5 +27,5 @@ mod style;
 mod subscriptions;
 
 pub use alerts::{ARRIVING_FOR, NEW_FOR, RULES, Rule};
-pub use cli::main;
+pub use cli::{command_line, main};
 pub use lag::{LAG_THRESHOLD, STALLED_AFTER};

@@ -1,0 +1,84 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::document::Document;
+
+/// Folders that hold what is built, fetched or kept by a running system.
+const GENERATED: [&str; 4] = ["target", "node_modules", ".git", ".local"];
+
+/// The files of the repository, by their paths from its root.
+pub(crate) struct Tree {
+    files: BTreeSet<String>,
+    folders: BTreeSet<String>,
+    documents: BTreeMap<String, Document>,
+}
+
+impl Tree {
+    pub(crate) fn read() -> Self {
+        let mut tree = Self {
+            files: BTreeSet::new(),
+            folders: BTreeSet::from([String::new()]),
+            documents: BTreeMap::new(),
+        };
+        tree.add(&root(), "");
+        for name in tree.files.iter().filter(|name| has_extension(name, "md")) {
+            let document = Document::parse(name, &text_of(name).unwrap());
+            tree.documents.insert(name.clone(), document);
+        }
+        tree
+    }
+
+    fn add(&mut self, folder: &Path, prefix: &str) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = entry.file_name().into_string().unwrap();
+            if !entry.file_type().unwrap().is_dir() {
+                self.files.insert(format!("{prefix}{name}"));
+            } else if !GENERATED.contains(&name.as_str()) {
+                self.folders.insert(format!("{prefix}{name}"));
+                self.add(&entry.path(), &format!("{prefix}{name}/"));
+            }
+        }
+    }
+
+    pub(crate) fn documents(&self) -> Vec<&Document> {
+        self.documents.values().collect()
+    }
+
+    pub(crate) fn document(&self, path: &str) -> Option<&Document> {
+        self.documents.get(path)
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.files.contains(path) || self.folders.contains(path)
+    }
+
+    /// Returns `true` if the last parts of a path are these.
+    pub(crate) fn has_ending(&self, ending: &str) -> bool {
+        let ending = format!("/{ending}");
+        self.files.iter().chain(&self.folders).any(|path| path.ends_with(&ending))
+    }
+
+    /// Returns `true` if it is a folder in the root.
+    pub(crate) fn has_room(&self, name: &str) -> bool {
+        !name.is_empty() && self.folders.contains(name)
+    }
+}
+
+/// Returns `true` if a path's name ends with the extension.
+pub(crate) fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// Returns a file's text; `None` if it is not text.
+pub(crate) fn text_of(path: &str) -> Option<String> {
+    fs::read_to_string(root().join(path)).ok()
+}
