@@ -24,6 +24,7 @@ pub use cli::main;
 pub use error::Error;
 pub use instance::Instance;
 pub use launcher::{Launch, Launcher, programs_folder};
+pub use ops::OpsProcess;
 pub use ports::Ports;
 pub use system::{System, SystemOptions};
 pub use third_party::{Behaviour, Received, ThirdParty};

@@ -9,15 +9,20 @@ use crate::{Error, Instance, Launcher, admin, instance::GRACE};
 /// The name of its program.
 pub(crate) const OPS: &str = "orderflow";
 
+/// A running `orderflow serve`.
 #[derive(Debug)]
-pub(crate) struct OpsProcess {
-    pub(crate) port: u16,
+pub struct OpsProcess {
+    /// The port of the console, on 127.0.0.1.
+    pub port: u16,
     process: Process,
 }
 
 impl OpsProcess {
-    /// Starts it on this port for these services, and waits until it answers.
-    pub(crate) async fn start(
+    /// Starts it on this port for these services, with this operator's token, and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error::NoProgram`], and [`Error::Sandbox`] if it ends instead or does not answer.
+    pub async fn start(
         launcher: &Launcher,
         services: &[Instance],
         token: &str,
@@ -43,7 +48,8 @@ impl OpsProcess {
         Ok(Self { port, process })
     }
 
-    pub(crate) async fn stop(&mut self) {
+    /// Sends SIGTERM, and waits until it has ended.
+    pub async fn stop(&mut self) {
         self.process.stop(GRACE).await;
     }
 

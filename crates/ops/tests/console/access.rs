@@ -2,8 +2,8 @@
 
 use sandbox::{Life, Process};
 
-use crate::browser::{Browser, PATIENCE};
 use crate::house::{House, command};
+use browser::{Browser, PATIENCE};
 
 /// Starts a server that must refuse to start. Returns its exit status and what it says.
 async fn start_refused(settings: &[(&str, &str)]) -> (Option<i32>, String) {

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::admin::{Fake, Known, group_of, id, letter_of, replay_of};
-use crate::axe;
-use crate::browser::Browser;
 use crate::house::House;
+use browser::Browser;
 
 const HOSTILE: &str = "\"><img src=x onerror=alert(1)><script>alert(2)</script>\u{202e}\u{1b}[2J";
 
@@ -80,16 +79,8 @@ async fn failures_are_usable_in_light_and_dark_on_a_screen_and_on_a_phone_whatev
         for (at, path) in paths.iter().enumerate() {
             let what = format!("{path}, {scheme}, {width} px");
             browser.goto(&house.url(path)).await;
-            axe::check(&browser, &what).await;
-            let fits = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-            assert_eq!(browser.run(fits).await, true, "{what} scrolls sideways");
-            let injected = "return document.querySelectorAll('main img, main script').length";
-            assert_eq!(browser.run(injected).await, 0, "{what}");
-            if let Some(folder) = std::env::var_os("LOOKS") {
-                let name = format!("failures-{at}-{scheme}-{width}.png");
-                let png = browser.client.screenshot().await.unwrap();
-                std::fs::write(std::path::Path::new(&folder).join(name), png).unwrap();
-            }
+            browser.looks_well(&what).await;
+            browser.picture(&format!("failures-{at}-{scheme}-{width}")).await;
         }
     }
     browser.goto(&house.url(&letter)).await;

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use fantoccini::Locator;
-use fantoccini::key::Key;
+use browser::{Browser, Key, Locator};
 use serde_json::json;
 
-use crate::axe;
-use crate::browser::Browser;
 use crate::fake::{Known, Services};
 use crate::house::House;
 use crate::story::*;
@@ -46,7 +43,7 @@ async fn a_flow_fills_itself_while_it_happens() {
     browser.until("nothing is missing", &format!("return {missing} === 0")).await;
     browser.shows("complete").await;
     assert_eq!(browser.run("return window.isSame").await, true, "the page was not loaded again");
-    axe::check(&browser, "a flow").await;
+    browser.axe("a flow").await;
     browser.close().await;
 }
 
@@ -118,11 +115,11 @@ async fn hostile_text_stays_text_on_a_screen_and_on_a_phone() {
                 ["/flow", "/flow?q=nobody%22%3E%3Cimg%3E", "/flow?q=c-1", "/flow?q=c-1&steps=all"]
             {
                 browser.goto(&house.url(path)).await;
-                looks_well(&browser, &format!("{path}, {scheme}, {width} px")).await;
+                browser.looks_well(&format!("{path}, {scheme}, {width} px")).await;
             }
             browser.run("document.querySelector('.tree a').click()").await;
             browser.shows("As the service sent it").await;
-            looks_well(&browser, &format!("a step, {scheme}, {width} px")).await;
+            browser.looks_well(&format!("a step, {scheme}, {width} px")).await;
         }
     }
     browser.close().await;
@@ -144,13 +141,4 @@ async fn a_failed_order_that_was_rehearsed_and_replayed_is_one_picture() {
         browser.picture(&format!("flow-{scheme}")).await;
     }
     browser.close().await;
-}
-
-async fn looks_well(browser: &Browser, what: &str) {
-    axe::check(browser, what).await;
-    let fits =
-        "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-    assert_eq!(browser.run(fits).await, true, "{what} scrolls sideways");
-    let injected = "return document.querySelectorAll('main img, main script').length";
-    assert_eq!(browser.run(injected).await, 0, "{what}");
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 use sandbox::testing::eventually;
 use sandbox::{Life, Process};
 
-use crate::browser::PATIENCE;
 use crate::service::Service;
+use browser::PATIENCE;
 
 pub(crate) struct House {
     pub(crate) service: Service,

@@ -1,6 +1,6 @@
-use crate::browser::Browser;
 use crate::house::House;
 use crate::service::job_of;
+use browser::Browser;
 
 fn failed(house: &House) -> usize {
     house.service.known().jobs.iter().filter(|it| it["state"] == "failed").count()

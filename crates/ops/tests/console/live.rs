@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::browser::Browser;
 use crate::house::House;
 use crate::service::{group_of, job_of};
+use browser::Browser;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_appears_by_itself_and_what_is_selected_and_typed_stays() {

@@ -1,9 +1,8 @@
 //! Every page: nothing that the policy forbids, nothing that axe finds, no sideways scrolling on a phone.
 
-use crate::axe;
-use crate::browser::Browser;
 use crate::house::House;
 use crate::service::{group_of, job_of};
+use browser::Browser;
 
 /// The pages of the skeleton. Failures and flows have tests of their own.
 const PAGES: [&str; 9] = [
@@ -40,12 +39,7 @@ fn fill(house: &House) {
 async fn visit(browser: &Browser, house: &House, what: &str) {
     for path in PAGES {
         browser.goto(&house.url(path)).await;
-        axe::check(browser, &format!("{path}, {what}")).await;
-        let fits =
-            "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-        assert_eq!(browser.run(fits).await, true, "{path} scrolls sideways, {what}");
-        let injected = "return document.querySelectorAll('main img, main script').length";
-        assert_eq!(browser.run(injected).await, 0, "{path}, {what}");
+        browser.looks_well(&format!("{path}, {what}")).await;
     }
 }
 
@@ -79,7 +73,7 @@ async fn a_payload_is_text_and_its_numbers_are_exact() {
     browser.shows("\"amount\": 12345678901234567890.10,").await;
     browser.shows("<img src=x onerror=alert(1)>").await;
     browser.shows("caused by: <b>x</b>").await;
-    axe::check(&browser, "a job").await;
+    browser.axe("a job").await;
     browser.close().await;
 }
 
@@ -94,7 +88,7 @@ async fn a_service_that_is_down_is_named_and_blanks_no_page() {
     for path in ["/lag", "/jobs", "/history"] {
         browser.goto(&house.url(path)).await;
         browser.shows("billing does not answer").await;
-        axe::check(&browser, path).await;
+        browser.axe(path).await;
     }
     browser.goto(&house.url("/")).await;
     browser.shows("not ready").await;

@@ -7,8 +7,6 @@ mod access;
 #[allow(dead_code, unused_imports)] // those tests use the rest
 #[path = "../it/fake/mod.rs"]
 mod admin;
-mod axe;
-mod browser;
 mod failures;
 /// Services of which the tests of the command know flows.
 #[allow(dead_code)] // those tests use the rest

@@ -1,5 +1,5 @@
-use crate::browser::Browser;
 use crate::house::House;
+use browser::Browser;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_can_be_undone_and_names_who_paused() {

@@ -1,5 +1,3 @@
-//! A browser that keeps what went wrong in it: violations of the policy, errors of scripts, requests that failed.
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,8 +7,10 @@ use sandbox::testing::eventually;
 use sandbox::{Life, Process};
 use serde_json::{Map, Value, json};
 
-/// How long something may take to appear: several polls of `serve`.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use crate::axe;
+
+/// How long something may take to appear: several polls of `orderflow serve`.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Keeps violations and errors over all pages of a tab.
 const WATCH: &str = r#"
@@ -25,8 +25,12 @@ const WATCH: &str = r#"
 })();
 "#;
 
-pub(crate) struct Browser {
-    pub(crate) client: Client,
+/// A tab of a browser of its own, which keeps what went wrong in it: violations of the policy, errors of scripts, requests
+/// that failed.
+#[derive(Debug)]
+pub struct Browser {
+    /// What drives it.
+    pub client: Client,
     driver: String,
     http: reqwest::Client,
     /// What may be logged, since the test makes it happen.
@@ -53,7 +57,11 @@ fn program(variable: &str, names: &[&str]) -> PathBuf {
 }
 
 impl Browser {
-    pub(crate) async fn start() -> Self {
+    /// Starts Chromium without a window, with a profile of its own.
+    ///
+    /// # Panics
+    /// If Chromium or its driver is missing: the message says how to install them.
+    pub async fn start() -> Self {
         let chromium = program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]);
         let folder = tempfile::tempdir().unwrap();
         let port = sandbox::port::free().unwrap();
@@ -81,7 +89,7 @@ impl Browser {
     }
 
     /// Sends a command of Chromium's own protocol.
-    pub(crate) async fn cdp(&self, command: &str, parameters: Value) {
+    pub async fn cdp(&self, command: &str, parameters: Value) {
         let body = json!({ "cmd": command, "params": parameters });
         let answer = self.to_driver("goog/cdp/execute", &body).await;
         assert!(answer["value"].get("error").is_none(), "{command}: {answer}");
@@ -93,33 +101,44 @@ impl Browser {
         self.http.post(url).json(body).send().await.unwrap().json().await.unwrap()
     }
 
-    pub(crate) async fn size(&self, width: u32, height: u32) {
-        let size =
-            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
-        self.cdp("Emulation.setDeviceMetricsOverride", size).await;
+    /// Sets the size of the page in pixels.
+    pub async fn size(&self, width: u32, height: u32) {
+        self.metrics(width, height, 1).await;
     }
 
-    pub(crate) async fn scheme(&self, scheme: &str) {
+    /// Sets the size of the page in its own pixels, each of which is four in a picture.
+    pub async fn sharp(&self, width: u32, height: u32) {
+        self.metrics(width, height, 2).await;
+    }
+
+    async fn metrics(&self, width: u32, height: u32, scale: u32) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": false });
+        self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
+    }
+
+    /// Prefers `light` or `dark`.
+    pub async fn scheme(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
     }
 
-    pub(crate) async fn goto(&self, url: &str) {
+    /// Opens an address.
+    pub async fn goto(&self, url: &str) {
         self.client.goto(url).await.unwrap();
     }
 
     /// Runs a script in the page and returns its value.
-    pub(crate) async fn run(&self, script: &str) -> Value {
+    pub async fn run(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
     /// Returns the text that the page shows.
-    pub(crate) async fn text(&self) -> String {
+    pub async fn text(&self) -> String {
         self.run("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
     }
 
     /// Waits until the page shows a text.
-    pub(crate) async fn shows(&self, part: &str) {
+    pub async fn shows(&self, part: &str) {
         let start = Instant::now();
         loop {
             // While a page loads there may be no body.
@@ -137,7 +156,7 @@ impl Browser {
     }
 
     /// Waits until a script returns true.
-    pub(crate) async fn until(&self, what: &str, script: &str) {
+    pub async fn until(&self, what: &str, script: &str) {
         let holds = async || {
             let value = self.client.execute(script, Vec::new()).await.ok()?;
             (value == true).then_some(())
@@ -145,39 +164,66 @@ impl Browser {
         eventually(what, PATIENCE, holds).await;
     }
 
-    pub(crate) async fn click(&self, css: &str) {
+    /// Clicks the element that a selector finds.
+    pub async fn click(&self, css: &str) {
         self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
     }
 
-    pub(crate) async fn press(&self, text: &str) {
+    /// Clicks the button or link of this text.
+    pub async fn press(&self, text: &str) {
         let path = format!(
             "//button[normalize-space()='{text}' and not(@disabled)] | //a[normalize-space()='{text}']"
         );
         self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
     }
 
-    pub(crate) async fn enter(&self, css: &str, text: &str) {
+    /// Clicks the button or the summary in the row of a table that has another text, too.
+    pub async fn press_in_row(&self, row: &str, text: &str) {
+        let path = format!(
+            "//tr[contains(., '{row}')]//*[self::button or self::summary][normalize-space()='{text}']"
+        );
+        self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
+    }
+
+    /// Replaces what a field holds.
+    pub async fn enter(&self, css: &str, text: &str) {
         let element = self.client.find(Locator::Css(css)).await.unwrap();
         element.clear().await.unwrap();
         element.send_keys(text).await.unwrap();
     }
 
     /// Returns path and query of the page.
-    pub(crate) async fn address(&self) -> String {
+    pub async fn address(&self) -> String {
         let url = self.client.current_url().await.unwrap();
         url[url::Position::BeforePath..].to_owned()
     }
 
     /// Takes a picture of what is seen, and keeps it in the folder that `PICTURES` names.
-    pub(crate) async fn picture(&self, name: &str) {
+    pub async fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("PICTURES") {
             let png = self.client.screenshot().await.unwrap();
             std::fs::write(Path::new(&folder).join(format!("{name}.png")), png).unwrap();
         }
     }
 
+    /// Fails if axe finds anything, the page scrolls sideways, or it has an image or a script in its content, where there
+    /// are none but those that a text has smuggled in.
+    pub async fn looks_well(&self, what: &str) {
+        self.axe(what).await;
+        let fits =
+            "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
+        assert_eq!(self.run(fits).await, true, "{what} scrolls sideways");
+        let injected = "return document.querySelectorAll('main img, main script').length";
+        assert_eq!(self.run(injected).await, 0, "{what}: an element of a text");
+    }
+
+    /// Fails if the page breaks a rule of WCAG 2.2 A or AA, or of good practice.
+    pub async fn axe(&self, what: &str) {
+        axe::check(&self.client, what).await;
+    }
+
     /// Allows what the test makes happen to be logged.
-    pub(crate) fn expect(&mut self, part: &str) {
+    pub fn expect(&mut self, part: &str) {
         self.expected.push(part.to_owned());
     }
 
@@ -194,7 +240,7 @@ impl Browser {
     }
 
     /// Fails if anything went wrong in the browser, and ends it.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         let troubles = self.troubles().await;
         assert!(troubles.is_empty(), "the browser had troubles: {troubles:#?}");
         self.client.clone().close().await.unwrap();

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use fantoccini::Client;
 use serde_json::Value;
-
-use crate::browser::Browser;
 
 /// The script, installed by npm where it is missing.
 static SCRIPT: LazyLock<String> = LazyLock::new(|| {
-    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("web");
+    let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/web");
     let script = web.join("node_modules/axe-core/axe.min.js");
     if !script.is_file() {
         let mut npm = Command::new("npm");
@@ -26,11 +25,11 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Fails if the page breaks a rule of WCAG 2.2 A or AA, or of good practice.
-pub(crate) async fn check(browser: &Browser, what: &str) {
-    browser.client.execute(&SCRIPT, Vec::new()).await.unwrap();
+pub(crate) async fn check(client: &Client, what: &str) {
+    client.execute(&SCRIPT, Vec::new()).await.unwrap();
     let run = "const done = arguments[arguments.length - 1];
         axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }).then(done)";
-    let result = browser.client.execute_async(run, Vec::new()).await.unwrap();
+    let result = client.execute_async(run, Vec::new()).await.unwrap();
     let violations = result["violations"].as_array().unwrap();
     let found: Vec<_> = violations.iter().map(sentence).collect();
     assert!(found.is_empty(), "axe in {what}: {found:#?}");

@@ -1,0 +1,138 @@
+//! The pictures of the README: pages of a system that has had a bad quarter of an hour.
+
+use std::time::{Duration, Instant};
+
+use browser::Browser;
+use playground::Behaviour;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::house::House;
+use crate::mended::{rehearse, replay, sign_in};
+use crate::shop::{ACME, GLOBEX, Placed, Shop};
+
+/// From one order to the next.
+const PACE: Duration = Duration::from_secs(4);
+/// How long a webhook is tried.
+const TRIED: Duration = Duration::from_mins(6);
+const NO_RATE: &str = "the exchange rate service answered 503";
+const NO_SERIES: &str = "the invoice series 2026-SE is closed";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes 7 minutes, and is for its pictures: PICTURES=docs/img"]
+async fn a_bad_quarter_of_an_hour() {
+    let house = House::start().await;
+    let hour = Hour { shop: Shop::new(&house), house: &house };
+    let (ada, grace) = (Browser::start().await, Browser::start().await);
+    sign_in(&ada, &house, "ada-token").await;
+    sign_in(&grace, &house, "grace-token").await;
+    house.partner.behave(Behaviour { failure_rate: 1.0, status: 503, ..Behaviour::default() });
+    hour.shop.deliver(&ACME, &house.third_party.url()).await;
+    hour.shop.deliver(&GLOBEX, &house.partner.url()).await;
+
+    let start = Instant::now();
+    hour.sell(6).await;
+    hour.breaks("billing", "permanent", NO_SERIES, 3).await;
+    hour.sell(2).await;
+    hour.acknowledge(&grace).await;
+    hour.breaks("notification", "permanent", "no receipt template for sv-SE", 4).await;
+    hour.sell(4).await;
+    hour.pause(&grace).await;
+    hour.breaks("billing", "transient", NO_RATE, 5).await;
+    let mended = hour.mend(&ada).await;
+    hour.sell(3).await;
+    hour.breaks("billing", "transient", NO_RATE, 2).await;
+    while start.elapsed() < TRIED {
+        hour.sell(1).await;
+    }
+    take(&ada, &house, &mended).await;
+    ada.close().await;
+    grace.close().await;
+    house.end().await;
+}
+
+struct Hour<'a> {
+    house: &'a House,
+    shop: Shop<'a>,
+}
+
+impl Hour<'_> {
+    async fn sell(&self, orders: usize) {
+        for _ in 0..orders {
+            self.shop.sell().await;
+            sleep(PACE).await;
+        }
+    }
+
+    /// Sells while a subscription fails.
+    async fn breaks(&self, service: &str, kind: &str, reason: &str, orders: usize) {
+        let of = (service == "notification").then_some("invoice.issued");
+        let fault = json!({ "kind": kind, "reason": reason, "event_type": of });
+        self.house.fault(service, fault).await;
+        self.sell(orders).await;
+        if kind == "transient" {
+            // The retries of the last one.
+            sleep(Duration::from_secs(14)).await;
+        }
+        self.house.fault(service, Value::Null).await;
+    }
+
+    async fn acknowledge(&self, browser: &Browser) {
+        browser.goto(&self.house.url("/failures")).await;
+        browser.shows(NO_SERIES).await;
+        browser.press_in_row(NO_SERIES, "Triage").await;
+        browser.enter("details[open] input[name=note]", "finance opens the next series").await;
+        browser.press("Acknowledge").await;
+        browser.shows("acknowledged").await;
+    }
+
+    /// Analytics waits, while orders arrive faster than usual.
+    async fn pause(&self, browser: &Browser) {
+        browser.goto(&self.house.url("/lag")).await;
+        let form = "form[action='/lag/analytics/analytics/pause']";
+        browser.enter(&format!("{form} input[name=why]"), "the revenue table is being moved").await;
+        browser.click(&format!("{form} button")).await;
+        browser.shows("Paused by grace").await;
+        for _ in 0..30 {
+            self.shop.sell().await;
+        }
+        self.sell(6).await;
+        browser.click("form[action='/lag/analytics/analytics/resume'] button").await;
+        self.sell(3).await;
+    }
+
+    /// Rehearses in vain, then sells while a failure is mended. Returns an order that it was about.
+    async fn mend(&self, browser: &Browser) -> Placed {
+        browser.goto(&self.house.url("/failures")).await;
+        self.house.fault("billing", json!({ "kind": "transient", "reason": NO_RATE })).await;
+        let order = self.shop.sell().await;
+        browser.goto(&self.house.url(&format!("/flow?q={}", order.id))).await;
+        browser.shows("dead-lettered after 4 attempts").await;
+        browser.press("Failures").await;
+        rehearse(browser, NO_RATE, "would fail. Nothing was changed.").await;
+        self.house.fault("billing", Value::Null).await;
+        self.sell(3).await;
+        browser.press("Failures").await;
+        rehearse(browser, NO_RATE, "would be processed. Nothing was changed.").await;
+        replay(browser, "the exchange rates are back", "ended well").await;
+        order
+    }
+}
+
+/// Takes the pictures: each page as it is by day and by night.
+async fn take(browser: &Browser, house: &House, order: &Placed) {
+    let pages = [
+        ("overview", "/".to_owned(), "What the target answered", 820),
+        ("failures", "/failures".to_owned(), NO_SERIES, 620),
+        ("flow", format!("/flow?q={}", order.id), "replay by ada: processed", 860),
+    ];
+    for scheme in ["light", "dark"] {
+        browser.scheme(scheme).await;
+        for (name, path, text, height) in &pages {
+            browser.sharp(1100, *height).await;
+            browser.goto(&house.url(path)).await;
+            browser.shows(if *name == "overview" { "dead letters wait" } else { text }).await;
+            browser.picture(&format!("{name}-{scheme}")).await;
+        }
+    }
+}
