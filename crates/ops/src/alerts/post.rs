@@ -24,7 +24,7 @@ impl Change {
             "threshold": rule.threshold,
             "since": humantime::format_rfc3339_seconds(*since).to_string(),
             "summary": condition.summary,
-            "what_to_do": rule.what_to_do,
+            "what_to_do": condition.what_to_do(),
         });
         let subject = &condition.subject;
         let parts =

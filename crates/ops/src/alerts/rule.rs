@@ -13,8 +13,8 @@ pub struct Rule {
     pub holds_for: Duration,
     /// How long it goes on after it last held.
     pub keeps_firing_for: Duration,
-    /// What an operator does first; the runbook has the rest.
-    pub what_to_do: &'static str,
+    /// What an operator does first, with `<group>` for the group that it is about; the runbook has the rest.
+    pub(super) what_to_do: &'static str,
 }
 
 const HALF_MINUTE: Duration = Duration::from_secs(30);

@@ -26,6 +26,13 @@ pub(crate) struct Condition {
     pub(crate) summary: String,
 }
 
+impl Condition {
+    /// Returns what an operator does first.
+    pub(crate) fn what_to_do(&self) -> String {
+        self.rule.what_to_do.replace("<group>", &self.subject.group)
+    }
+}
+
 /// An alert that fires, or has just ceased to.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Active {

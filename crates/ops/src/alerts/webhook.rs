@@ -122,7 +122,7 @@ fn log(change: &Change) {
     let (value, summary) = (condition.value, &*condition.summary);
     match change {
         Change::Firing(_) => {
-            let what_to_do = condition.rule.what_to_do;
+            let what_to_do = condition.what_to_do();
             tracing::warn!(alert, service, group, kind, value, summary, what_to_do, "alert firing");
         }
         Change::Resolved(_) => {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use tokio_rustls::TlsAcceptor;
 
+use super::cookie::Secure;
 use super::tls::acceptor;
 use crate::error::Error;
 
@@ -17,9 +18,10 @@ pub(crate) struct AccessArguments {
     #[arg(long = "tls-key", id = "key", env = "CONSOLE_TLS_KEY", value_name = "FILE")]
     #[arg(requires = "certificates")]
     pub(crate) key: Option<PathBuf>,
-    /// `on` serves without TLS on an address that is not loopback: behind a proxy that has it, or published on loopback only
+    /// `proxy` serves without TLS behind a proxy that has it, and asks everybody to sign in; `on` does on an address that is
+    /// published on loopback only
     #[arg(long = "plain-http", env = "CONSOLE_PLAIN_HTTP", default_value = "off")]
-    pub(crate) plain_http: Switch,
+    pub(crate) plain_http: PlainHttp,
     /// The names that the console is reached by, `console.example,..` [default: loopback and the address]
     #[arg(long, env = "CONSOLE_HOSTS", default_value = "", hide_default_value = true)]
     pub(crate) hosts: String,
@@ -29,10 +31,13 @@ pub(crate) struct AccessArguments {
     pub(crate) secret: String,
 }
 
+/// Whether addresses other than loopback are served without TLS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(crate) enum Switch {
+pub(crate) enum PlainHttp {
     On,
     Off,
+    /// To a proxy, which says in `X-Forwarded-Proto` whether the browser speaks TLS to it.
+    Proxy,
 }
 
 impl AccessArguments {
@@ -40,13 +45,13 @@ impl AccessArguments {
     pub(super) fn check(&self, address: SocketAddr) -> Result<(), Error> {
         let is_safe = address.ip().is_loopback()
             || self.certificates.is_some()
-            || self.plain_http == Switch::On;
+            || self.plain_http != PlainHttp::Off;
         if is_safe {
             return Ok(());
         }
         Err(Error::Refused(format!(
-            "CONSOLE_ADDR {address} is not loopback: set CONSOLE_TLS_CERT and CONSOLE_TLS_KEY, or CONSOLE_PLAIN_HTTP=on \
-             behind a proxy that has TLS"
+            "CONSOLE_ADDR {address} is not loopback: set CONSOLE_TLS_CERT and CONSOLE_TLS_KEY, or CONSOLE_PLAIN_HTTP=proxy \
+             behind a proxy that has TLS, or CONSOLE_PLAIN_HTTP=on if it is published on loopback only"
         )))
     }
 
@@ -58,9 +63,17 @@ impl AccessArguments {
         acceptor(certificates, key).map(Some)
     }
 
-    /// Returns `true` if browsers must send the cookie over TLS only.
-    pub(super) fn is_secure(&self, address: SocketAddr) -> bool {
-        self.certificates.is_some()
-            || (self.plain_http == Switch::Off && !address.ip().is_loopback())
+    /// Returns `true` if whoever reaches the address may be on another machine.
+    pub(super) fn is_open(&self, address: SocketAddr) -> bool {
+        !address.ip().is_loopback() || self.plain_http == PlainHttp::Proxy
+    }
+
+    /// Returns when browsers must send cookies over TLS only.
+    pub(super) fn secure(&self) -> Secure {
+        match (&self.certificates, self.plain_http) {
+            (Some(_), _) => Secure::Always,
+            (None, PlainHttp::Proxy) => Secure::AsProxied,
+            (None, PlainHttp::On | PlainHttp::Off) => Secure::Never,
+        }
     }
 }

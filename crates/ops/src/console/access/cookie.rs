@@ -1,112 +1,124 @@
-//! The cookie of a session.
+//! The cookies: the session, and what the last action did.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::{HeaderMap, header};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf;
-use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Session;
+use super::seal::Seal;
 use crate::client::Token;
+use crate::console::Said;
 
 /// How long an operator stays signed in: a shift.
 const LIFE: Duration = Duration::from_hours(12);
+const SAID: &str = "orderflow-said";
+/// How long a page may take to show what an action did.
+const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 
-/// Writes and reads the cookies.
+/// When browsers must send cookies over TLS only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Secure {
+    Always,
+    Never,
+    /// If the proxy was reached over TLS, as it says in `X-Forwarded-Proto`.
+    AsProxied,
+}
+
+impl Secure {
+    fn applies(self, headers: &HeaderMap) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::AsProxied => {
+                let said = headers.get("x-forwarded-proto").and_then(|it| it.to_str().ok());
+                // Of several proxies the first is the one that the browser reached.
+                let first = said.and_then(|it| it.split(',').next());
+                first.is_some_and(|it| it.trim().eq_ignore_ascii_case("https"))
+            }
+        }
+    }
+}
+
+/// Writes and reads the cookies. `headers` are those of the request.
 pub(super) struct Cookies {
-    key: LessSafeKey,
-    random: SystemRandom,
-    is_secure: bool,
+    seal: Seal,
+    secure: Secure,
 }
 
 impl Cookies {
-    /// Derives the key from the secret, else from the server's own token. Without either it is random, and a restart ends all
-    /// sessions.
-    pub(super) fn new(secret: &str, own: &Token, is_secure: bool) -> Self {
-        let random = SystemRandom::new();
-        let mut drawn = [0; 32];
-        let material = match (secret.trim(), &*own.0) {
-            ("", "") => {
-                // Without randomness nothing could be encrypted either.
-                let _ = random.fill(&mut drawn);
-                tracing::info!("sessions end with this process; CONSOLE_SECRET keeps them");
-                &drawn[..]
-            }
-            ("", own) => own.as_bytes(),
-            (secret, _) => secret.as_bytes(),
-        };
-        Self { key: key_of(material), random, is_secure }
+    pub(super) fn new(seal: Seal, secure: Secure) -> Self {
+        Self { seal, secure }
     }
 
-    fn name(&self) -> &'static str {
+    fn session_name(&self, headers: &HeaderMap) -> &'static str {
         // The prefix makes browsers insist on `Secure` and this host.
-        if self.is_secure { "__Host-orderflow" } else { "orderflow" }
+        if self.secure.applies(headers) { "__Host-orderflow" } else { "orderflow" }
     }
 
     /// Returns the header that signs somebody in. `None` if the system has no randomness.
-    pub(super) fn sign_in(&self, session: &Session) -> Option<String> {
+    pub(super) fn sign_in(&self, headers: &HeaderMap, session: &Session) -> Option<String> {
         let until = (SystemTime::now() + LIFE).duration_since(UNIX_EPOCH).ok()?.as_secs();
         let name = session.name().unwrap_or_default();
-        let mut sealed = format!("{until}\n{name}\n{}", session.token().0).into_bytes();
-        let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).ok()?;
-        let unique = Nonce::assume_unique_for_key(nonce);
-        self.key.seal_in_place_append_tag(unique, Aad::empty(), &mut sealed).ok()?;
-        let value = URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat());
-        Some(self.header(&value, LIFE))
+        let text = format!("{until}\n{name}\n{}", session.token().0);
+        let name = self.session_name(headers);
+        let value = self.seal.close(name, text.as_bytes())?;
+        Some(self.header(headers, name, &value, LIFE))
     }
 
     /// Returns the header that signs somebody out.
-    pub(super) fn sign_out(&self) -> String {
-        self.header("", Duration::ZERO)
-    }
-
-    fn header(&self, value: &str, life: Duration) -> String {
-        let (name, age) = (self.name(), life.as_secs());
-        let secure = if self.is_secure { "; Secure" } else { "" };
-        format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
+    pub(super) fn sign_out(&self, headers: &HeaderMap) -> String {
+        self.header(headers, self.session_name(headers), "", Duration::ZERO)
     }
 
     /// Returns the session of a request's cookie, if it is one of ours and not too old.
     pub(super) fn session(&self, headers: &HeaderMap) -> Option<Session> {
-        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
-        let pairs = cookies.flat_map(|it| it.split(';')).filter_map(|it| it.trim().split_once('='));
-        let mut values = pairs.filter(|(name, _)| *name == self.name());
-        values.find_map(|(_, value)| self.open(value))
-    }
-
-    fn open(&self, value: &str) -> Option<Session> {
-        let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
-        let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut sealed = sealed.to_vec();
-        let text = self.key.open_in_place(nonce, Aad::empty(), &mut sealed).ok()?;
-        let mut parts = std::str::from_utf8(text).ok()?.splitn(3, '\n');
+        let text = self.read(headers, self.session_name(headers))?;
+        let mut parts = std::str::from_utf8(&text).ok()?.splitn(3, '\n');
         let (until, name, token) = (parts.next()?, parts.next()?, parts.next()?);
         let until = UNIX_EPOCH + Duration::from_secs(until.parse().ok()?);
         let name = Some(name.to_owned()).filter(|name| !name.is_empty());
         (SystemTime::now() < until).then(|| Session::signed_in(Token(token.to_owned()), name))
     }
-}
 
-fn key_of(material: &[u8]) -> LessSafeKey {
-    let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"orderflow console");
-    let pseudorandom = salt.extract(material);
-    match pseudorandom.expand(&[b"session 1"], &CHACHA20_POLY1305) {
-        Ok(expanded) => LessSafeKey::new(UnboundKey::from(expanded)),
-        Err(error) => unreachable!("a key is shorter than 255 digests: {error}"),
+    /// Returns the header by which the next page says what an action did.
+    pub(super) fn say(&self, headers: &HeaderMap, said: &Said) -> Option<String> {
+        let value = self.seal.close(SAID, &said.encoded())?;
+        Some(self.header(headers, SAID, &value, SHOWN_WITHIN))
+    }
+
+    /// Returns what the last action did, if this is the first page since.
+    pub(super) fn said(&self, headers: &HeaderMap) -> Option<Said> {
+        Said::decoded(&self.read(headers, SAID)?)
+    }
+
+    /// Returns the header by which it is not shown again.
+    pub(super) fn forget(&self, headers: &HeaderMap) -> String {
+        self.header(headers, SAID, "", Duration::ZERO)
+    }
+
+    fn header(&self, headers: &HeaderMap, name: &str, value: &str, life: Duration) -> String {
+        let age = life.as_secs();
+        let secure = if self.secure.applies(headers) { "; Secure" } else { "" };
+        format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
+    }
+
+    /// Opens the first cookie of a name that this server has sealed.
+    fn read(&self, headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
+        let pairs = cookies.flat_map(|it| it.split(';')).filter_map(|it| it.trim().split_once('='));
+        let mut values = pairs.filter(|(known, _)| *known == name);
+        values.find_map(|(_, value)| self.seal.open(name, value))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
-    fn cookies(secret: &str, is_secure: bool) -> Cookies {
-        Cookies::new(secret, &Token::default(), is_secure)
+    fn cookies(secret: &str, secure: Secure) -> Cookies {
+        Cookies::new(Seal::new(secret, &Token::default()), secure)
     }
 
     fn sent(set_cookie: &str) -> HeaderMap {
@@ -118,24 +130,61 @@ mod tests {
         Session::signed_in(Token("secret".into()), Some("ada".into()))
     }
 
+    fn none() -> HeaderMap {
+        HeaderMap::new()
+    }
+
     #[test]
     fn a_session_outlives_a_restart_with_the_same_secret_only() {
-        let header = cookies("one", false).sign_in(&ada()).unwrap();
+        let one = || cookies("one", Secure::Never);
+        let header = one().sign_in(&none(), &ada()).unwrap();
         assert!(!header.contains("secret"), "{header}");
-        let session = cookies("one", false).session(&sent(&header)).unwrap();
+        let session = one().session(&sent(&header)).unwrap();
         assert_eq!((session.name(), &*session.token().0), (Some("ada"), "secret"));
-        assert!(cookies("two", false).session(&sent(&header)).is_none());
-        assert!(cookies("", false).session(&sent(&header)).is_none());
+        assert!(cookies("two", Secure::Never).session(&sent(&header)).is_none());
+        assert!(cookies("", Secure::Never).session(&sent(&header)).is_none());
     }
 
     #[test]
     fn a_cookie_that_was_changed_is_none() {
-        let cookies = cookies("one", true);
-        let header = cookies.sign_in(&ada()).unwrap();
+        let cookies = cookies("one", Secure::Always);
+        let header = cookies.sign_in(&none(), &ada()).unwrap();
         assert!(header.starts_with("__Host-orderflow=") && header.ends_with("; Secure"));
         let changed = header.replacen("orderflow=", "orderflow=A", 1);
         assert!(cookies.session(&sent(&changed)).is_none());
-        assert!(cookies.session(&sent(&cookies.sign_out())).is_none());
+        assert!(cookies.session(&sent(&cookies.sign_out(&none()))).is_none());
         assert!(cookies.session(&sent(&header)).is_some());
+    }
+
+    #[test]
+    fn a_notice_is_the_servers_own_and_opens_no_session() {
+        let cookies = cookies("one", Secure::Never);
+        let said = Said::new("2 letters discarded");
+        let header = cookies.say(&none(), &said).unwrap();
+        assert_eq!(cookies.said(&sent(&header)), Some(said.clone()));
+        let forged = format!("{SAID}={}", String::from_utf8(said.encoded()).unwrap());
+        assert_eq!(cookies.said(&sent(&forged)), None);
+        let session = cookies.sign_in(&none(), &ada()).unwrap();
+        assert_eq!(cookies.said(&sent(&session.replacen("orderflow", SAID, 1))), None);
+        assert!(cookies.session(&sent(&header.replacen(SAID, "orderflow", 1))).is_none());
+    }
+
+    #[test]
+    fn behind_a_proxy_cookies_are_for_tls_if_the_browser_speaks_it() {
+        let cookies = cookies("one", Secure::AsProxied);
+        let proto = HeaderName::from_static("x-forwarded-proto");
+        let said = |value: &str| HeaderMap::from_iter([(proto.clone(), value.parse().unwrap())]);
+        for value in ["https", "HTTPS, http"] {
+            let header = cookies.sign_in(&said(value), &ada()).unwrap();
+            assert!(header.starts_with("__Host-") && header.ends_with("; Secure"), "{value}");
+            let mut headers = sent(&header);
+            assert!(cookies.session(&headers).is_none(), "it comes over plain http");
+            headers.extend(said(value));
+            assert!(cookies.session(&headers).is_some());
+        }
+        for headers in [said("http"), said("http, https"), none()] {
+            let header = cookies.sign_in(&headers, &ada()).unwrap();
+            assert!(header.starts_with("orderflow=") && !header.contains("Secure"), "{header}");
+        }
     }
 }

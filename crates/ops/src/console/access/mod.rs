@@ -9,6 +9,7 @@ mod cookie;
 mod forgery;
 mod hosts;
 mod policy;
+mod seal;
 mod session;
 mod sign_in;
 mod tls;
@@ -28,6 +29,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use self::cookie::Cookies;
 use self::forgery::{Origin, origin_of};
 use self::hosts::Hosts;
+use self::seal::Seal;
 use super::{Console, PageError, Said};
 use crate::client::Token;
 use crate::error::Error;
@@ -55,9 +57,9 @@ impl Access {
         arguments.check(address)?;
         let own = services.token().clone();
         Ok(Self {
-            needs_sign_in: !address.ip().is_loopback(),
+            needs_sign_in: arguments.is_open(address),
             hosts: Hosts::read(&arguments.hosts, address),
-            cookies: Cookies::new(&arguments.secret, &own, arguments.is_secure(address)),
+            cookies: Cookies::new(Seal::new(&arguments.secret, &own), arguments.secure()),
             own,
         })
     }
@@ -115,13 +117,19 @@ pub(super) async fn require_session(
     let Some(session) = session else { return to_sign_in(&request) };
     // The parts of a page come after it, and leave to the page what is shown once.
     let is_part = is_part(&request);
-    let said = (!is_part && request.method() == Method::GET).then(|| Said::of(request.headers()));
-    let said = said.flatten();
+    let cookies = &console.access.cookies;
+    let headers = request.headers().clone();
+    let shows = !is_part && request.method() == Method::GET;
+    let said = shows.then(|| cookies.said(&headers)).flatten();
     let is_said = said.is_some();
     request.extensions_mut().insert(session.saying(said));
     let mut response = next.run(request).await;
-    if is_said {
-        response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_static(Said::FORGET));
+    let cookie = match response.extensions_mut().remove::<Said>() {
+        Some(said) => cookies.say(&headers, &said),
+        None => is_said.then(|| cookies.forget(&headers)),
+    };
+    if let Some(cookie) = cookie.and_then(|it| HeaderValue::try_from(it).ok()) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     response
 }

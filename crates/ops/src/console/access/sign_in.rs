@@ -5,7 +5,7 @@ use std::time::Duration;
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use futures::future::join_all;
@@ -53,6 +53,7 @@ async fn show(fields: Fields) -> Result<Response, PageError> {
 
 async fn sign_in(
     State(console): State<Console>,
+    headers: HeaderMap,
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let token = Token(fields.one("token").unwrap_or_default().to_owned());
@@ -66,14 +67,14 @@ async fn sign_in(
         }
     };
     tracing::info!(operator = session.name(), "signed in");
-    let cookie = console.access.cookies.sign_in(&session);
+    let cookie = console.access.cookies.sign_in(&headers, &session);
     let cookie = cookie.ok_or_else(|| PageError::usage("This machine has no random numbers."))?;
     Ok(([(header::SET_COOKIE, cookie)], fields.back("/")).into_response())
 }
 
 /// Stateless sessions can't be revoked: the cookie goes, and the token is worth what the services say.
-async fn sign_out(State(console): State<Console>) -> Response {
-    let cookie = console.access.cookies.sign_out();
+async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Response {
+    let cookie = console.access.cookies.sign_out(&headers);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 

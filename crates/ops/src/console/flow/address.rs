@@ -1,8 +1,7 @@
 //! The address of a flow's page: what is searched for, which step is open, and whether each step is shown.
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
 use super::Fields;
+use crate::console::address::escaped;
 
 /// What the address of a page says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +48,6 @@ impl Address {
 /// Returns the address of a flow.
 pub(super) fn of_id(id: &str) -> String {
     format!("/flow?q={}", escaped(id))
-}
-
-/// Returns text as a part of an address.
-pub(super) fn escaped(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 #[cfg(test)]

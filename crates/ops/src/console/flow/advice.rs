@@ -1,6 +1,6 @@
 //! What is not well or not done in a flow, with the page where something can be done about it.
 
-use super::address::escaped;
+use crate::console::address::escaped;
 use crate::flow::{Finding, Flow};
 use crate::plain::{count, plain};
 use crate::show_flow::number;
@@ -27,7 +27,8 @@ pub(super) struct Link {
 pub(super) fn advice(flow: &Flow) -> (Vec<Advice>, usize) {
     let mut all: Vec<Advice> = Vec::new();
     for finding in flow.findings() {
-        let (sentence, link) = of_finding(&finding);
+        let said = of_failure(&finding).or_else(|| of_wait(&finding));
+        let Some((sentence, link)) = said else { continue };
         if !all.iter().any(|it| it.sentence == sentence && it.link == link) {
             all.push(Advice { is_failure: finding.is_failure(), sentence, link });
         }
@@ -38,16 +39,13 @@ pub(super) fn advice(flow: &Flow) -> (Vec<Advice>, usize) {
     (all, more)
 }
 
-fn of_finding(finding: &Finding) -> (String, Option<Link>) {
-    if finding.is_failure() { of_failure(finding) } else { of_wait(finding) }
-}
-
 fn link(path: String, title: &'static str) -> Link {
     Link { path, title }
 }
 
-fn of_failure(finding: &Finding) -> (String, Option<Link>) {
-    match finding {
+/// Returns what is said of a failure. `None` if it is something that waits.
+fn of_failure(finding: &Finding) -> Option<(String, Option<Link>)> {
+    Some(match finding {
         Finding::Unreachable { service, .. } => (
             format!("{} can't be reached: what it has is missing here.", plain(service)),
             Some(link("/".into(), "See the services")),
@@ -75,12 +73,17 @@ fn of_failure(finding: &Finding) -> (String, Option<Link>) {
             let sentence = format!("{} has passed {} {says}", plain(group), plain(event_type));
             (sentence, Some(link(of_group(group), "See the subscription")))
         }
-        _ => (String::new(), None),
-    }
+        Finding::Expected { .. }
+        | Finding::Unpublished { .. }
+        | Finding::Retrying { .. }
+        | Finding::Job { .. }
+        | Finding::Replay { .. } => return None,
+    })
 }
 
-fn of_wait(finding: &Finding) -> (String, Option<Link>) {
-    match finding {
+/// Returns what is said of something that waits. `None` if it is a failure.
+fn of_wait(finding: &Finding) -> Option<(String, Option<Link>)> {
+    Some(match finding {
         Finding::Expected { group, event_type, behind, .. } => {
             let behind = behind.map(|it| match it {
                 0 => "; it is the next message".to_owned(),
@@ -110,8 +113,13 @@ fn of_wait(finding: &Finding) -> (String, Option<Link>) {
             let path = format!("/replays/{}/{}", escaped(service), escaped(replay_id));
             (format!("A replay is {}.", plain(status)), Some(link(path, "Watch it")))
         }
-        _ => (String::new(), None),
-    }
+        Finding::Unreachable { .. }
+        | Finding::Unavailable { .. }
+        | Finding::DeadLetter { .. }
+        | Finding::FailedJob { .. }
+        | Finding::FailedStep { .. }
+        | Finding::Passed { .. } => return None,
+    })
 }
 
 fn of_group(group: &str) -> String {

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::address::{escaped, of_id};
+use super::address::of_id;
+use crate::console::address::escaped;
 use crate::client::Step;
 use crate::console::Console;
 use crate::flow::{At, Flow, Held, Node, Recorded, What};

@@ -7,7 +7,7 @@ use crate::console::address::escaped;
 pub(super) struct AlertRow {
     pub(super) name: &'static str,
     pub(super) summary: String,
-    pub(super) what_to_do: &'static str,
+    pub(super) what_to_do: String,
     pub(super) since: String,
     /// Where it is shown, and the title of that page.
     pub(super) place: Option<(String, &'static str)>,
@@ -19,7 +19,7 @@ impl AlertRow {
         Self {
             name: condition.rule.name,
             summary: condition.summary.clone(),
-            what_to_do: condition.rule.what_to_do,
+            what_to_do: condition.what_to_do(),
             since: format_rfc3339_seconds(active.since).to_string(),
             place: place(active),
         }

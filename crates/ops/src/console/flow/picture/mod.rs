@@ -112,6 +112,9 @@ struct Beside {
 }
 
 impl Picture {
+    /// The width of the drawing of names. A mark at the beginning is beside it.
+    const NAMED: f64 = NAMES - MARK;
+
     /// Draws a flow as it was at a time. `link` is the address of a step, up to its key.
     pub(super) fn new(
         flow: &Flow,
