@@ -3,19 +3,17 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use chassis::{Answer, Caller, IfMatch, Path, Problem, Submission};
-use defer::Defer;
 use events::OrderId;
 
 use super::body::answer;
 use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated};
 use crate::config::Cancellation;
-use crate::{deferred, store};
+use crate::store;
 
 /// Cancels an order, open or completed. A second time changes nothing and answers the same.
 pub(super) async fn cancel(
     State(api): State<Api>,
     caller: Caller,
-    defer: Defer,
     Path(id): Path<OrderId>,
     if_match: Option<IfMatch>,
     Submission { body: (), key }: Submission<()>,
@@ -41,11 +39,11 @@ pub(super) async fn cancel(
             (None, Some(row)) => store::keep(&api.parts.pool, row).await.map(|()| true),
             (None, None) => Ok(true),
         };
+        api.lists.forget(&[&order]);
         match written {
             Ok(true) => {
                 if event.is_some() {
                     api.parts.wake.wake();
-                    deferred::changed(&api, &defer, &[&order]);
                 }
                 return Ok(answer);
             }
