@@ -1,5 +1,5 @@
-//! The activity log: who asked for what, and what came of it. A row for each request, written after its response,
-//! many at once. Nobody waits for it, and what can't be written is lost and counted as a deferred task that failed.
+//! The activity log: a row for each request of a known caller, written after its response, many at once. Rows that can't be
+//! written are lost, and counted as a deferred task that failed. Nothing is stored of strangers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,97 +13,143 @@ use tracing::Instrument;
 
 /// How long the first row of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Rows that wait; further ones are lost.
-const MAX_WAITING: usize = 10_000;
+/// Bytes of rows that wait; further ones are lost.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const PRUNED_AT_ONCE: u32 = 5_000;
 
-/// Clones share what waits.
+/// Clones share the rows that wait.
 #[derive(Clone)]
 pub(crate) struct ActivityLog {
     pool: PgPool,
-    waiting: Arc<Mutex<Vec<Row>>>,
+    waiting: Arc<Mutex<Waiting>>,
+    /// Held while a batch is written, so that a slow database gets one at a time.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    rows: Vec<Row>,
+    bytes: usize,
 }
 
 struct Row {
     at: OffsetDateTime,
-    served: CompletedRequest,
+    tenant_id: Option<String>,
+    method: &'static str,
+    route: Option<String>,
+    /// Empty if no route matched: then it can be anything.
+    path: String,
+    status: i16,
+    ms: f64,
+    correlation_id: String,
 }
 
 /// There are more requests than can be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{MAX_WAITING} rows of the activity log wait already")]
+#[error("the activity log has no room for more rows")]
 struct Full;
 
 impl ActivityLog {
     pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, waiting: Arc::default() }
+        Self { pool, waiting: Arc::default(), writing: Arc::default() }
     }
 
     /// Notes a request, when its response is sent.
     pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
-        let (log, served) = (self.clone(), served.clone());
-        let row = Row { at: OffsetDateTime::now_utc(), served };
+        if !served.is_of_known_caller() {
+            return;
+        }
+        let (log, row) = (self.clone(), Row::of(served));
         defer.run("activity log", async move { log.take(row).await }).always();
     }
 
-    /// Whoever brings the first row of a batch writes all that came while it waited.
+    /// Adds a row to the batch that waits. The task of its first row writes it.
     async fn take(&self, row: Row) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        {
-            let mut waiting = self.waiting();
-            if waiting.len() >= MAX_WAITING {
-                return Err(Full.into());
-            }
-            waiting.push(row);
-            if waiting.len() > 1 {
-                return Ok(());
-            }
+        if !self.waiting().add(row)? {
+            return Ok(());
         }
         // However this ends, the next row begins a new batch.
         let batch = Batch(Some(self));
         tokio::time::sleep(GATHER).await;
-        write(&self.pool, &batch.take()).await?;
+        let _writing = self.writing.lock().await;
+        write(&self.pool, batch.take()).await?;
         Ok(())
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Row>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The right to write what waits; given up unused, what waits is lost.
+impl Waiting {
+    /// Adds a row. Returns `true` if it is the first of a batch.
+    fn add(&mut self, row: Row) -> Result<bool, Full> {
+        let bytes = row.bytes();
+        if self.bytes + bytes > MAX_WAITING_BYTES {
+            return Err(Full);
+        }
+        self.bytes += bytes;
+        self.rows.push(row);
+        Ok(self.rows.len() == 1)
+    }
+}
+
+impl Row {
+    fn of(served: &CompletedRequest) -> Self {
+        let path = served.route.as_ref().map(|_| served.path.clone());
+        Self {
+            at: OffsetDateTime::now_utc(),
+            tenant_id: served.tenant.as_ref().map(ToString::to_string),
+            method: served.method,
+            route: served.route.clone(),
+            path: path.unwrap_or_default(),
+            status: served.status.as_u16().cast_signed(),
+            ms: served.took.as_secs_f64() * 1000.0,
+            correlation_id: served.correlation_id.to_string(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        size_of::<Self>()
+            + optional(&self.tenant_id)
+            + optional(&self.route)
+            + self.path.len()
+            + self.correlation_id.len()
+    }
+}
+
+/// The rows that wait, to be written by one task. Dropped without that, they are lost.
 struct Batch<'a>(Option<&'a ActivityLog>);
 
 impl Batch<'_> {
     fn take(mut self) -> Vec<Row> {
-        self.0.take().map(|log| std::mem::take(&mut *log.waiting())).unwrap_or_default()
+        self.0.take().map(|log| std::mem::take(&mut *log.waiting()).rows).unwrap_or_default()
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         if let Some(log) = self.0 {
-            log.waiting().clear();
+            *log.waiting() = Waiting::default();
         }
     }
 }
 
-async fn write(pool: &PgPool, rows: &[Row]) -> sqlx::Result<()> {
-    let of = |row: &Row| row.served.clone();
-    let served: Vec<CompletedRequest> = rows.iter().map(of).collect();
-    let ms = |served: &CompletedRequest| served.took.as_secs_f64() * 1000.0;
+async fn write(pool: &PgPool, rows: Vec<Row>) -> sqlx::Result<()> {
     sqlx::query(
         "insert into activity (at, tenant_id, method, route, path, status, ms, correlation_id)
          select * from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::smallint[],
                               $7::float8[], $8::text[])",
     )
     .bind(rows.iter().map(|row| row.at).collect::<Vec<_>>())
-    .bind(served.iter().map(|it| it.tenant.as_ref().map(ToString::to_string)).collect::<Vec<_>>())
-    .bind(served.iter().map(|it| it.method.to_string()).collect::<Vec<_>>())
-    .bind(served.iter().map(|it| it.route.clone()).collect::<Vec<_>>())
-    .bind(served.iter().map(|it| it.path.clone()).collect::<Vec<_>>())
-    .bind(served.iter().map(|it| it.status.as_u16().cast_signed()).collect::<Vec<_>>())
-    .bind(served.iter().map(ms).collect::<Vec<_>>())
-    .bind(served.iter().map(|it| it.correlation_id.to_string()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.tenant_id.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.method).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.route.as_deref()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.status).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.ms).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.correlation_id.as_str()).collect::<Vec<_>>())
     .execute(pool)
     .instrument(query_span("insert activity"))
     .await?;
@@ -122,4 +168,31 @@ pub(crate) async fn prune(pool: PgPool, older_than: Duration) -> sqlx::Result<()
     })
     .await
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(path: &str) -> Row {
+        Row {
+            at: OffsetDateTime::UNIX_EPOCH,
+            tenant_id: None,
+            method: "GET",
+            route: None,
+            path: path.to_owned(),
+            status: 200,
+            ms: 1.0,
+            correlation_id: String::new(),
+        }
+    }
+
+    #[test]
+    fn rows_that_wait_are_bounded_in_bytes() {
+        let mut waiting = Waiting::default();
+        assert!(waiting.add(row("/orders")).expect("room"), "the first");
+        let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800))).is_ok()).count();
+        assert!((4_000..5_300).contains(&added), "{added}");
+        assert!(waiting.bytes <= MAX_WAITING_BYTES);
+    }
 }

@@ -10,7 +10,7 @@ use super::acts::NewAct;
 use super::letters::Changed;
 use super::operator::Operator;
 use super::request;
-use crate::http::{Fields, Problem};
+use crate::http::{Json, Problem};
 
 /// Maximum length of an address (RFC 5321, section 4.5.3.1: local part, `@` and domain).
 const MAX_ADDRESS: usize = 320;
@@ -44,7 +44,7 @@ impl Erasure {
 async fn erase(
     State(admin): State<Admin>,
     operator: Operator,
-    Fields(erasure): Fields<Erasure>,
+    Json(erasure): Json<Erasure>,
 ) -> Result<Body<Changed>, Problem> {
     let address = erasure.checked()?;
     let act = NewAct { act: "erasure", target: "a customer".to_owned(), why: None };

@@ -5,7 +5,7 @@ use ::jobs::{Changed, Filter, JobDetails, JobRecord, JobsError, Page, Selection}
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json as Body, Router};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use super::request::{
     Choice, MAX_LETTERS_BODY, check_limit, checked_why, choice, default_limit, describe_filter,
     describe_ids,
 };
-use crate::http::{Fields, Path, Problem, Query};
+use crate::http::{Json, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -74,20 +74,20 @@ struct JobsPage {
 async fn list(
     State(admin): State<Admin>,
     Query(query): Query<JobsQuery>,
-) -> Result<Json<JobsPage>, Problem> {
+) -> Result<Body<JobsPage>, Problem> {
     let JobsQuery { kind, state, subject, limit, cursor } = query;
     check_limit(limit)?;
     let filter = Filter { state, kind, subject };
     let Page { jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
-    Ok(Json(JobsPage { jobs, next_cursor }))
+    Ok(Body(JobsPage { jobs, next_cursor }))
 }
 
 async fn find(
     State(admin): State<Admin>,
     _: Operator,
     Path(id): Path<Uuid>,
-) -> Result<Json<JobDetails>, Problem> {
-    ::jobs::find(&admin.pool, id).await?.map(Json).ok_or_else(|| unknown(id))
+) -> Result<Body<JobDetails>, Problem> {
+    ::jobs::find(&admin.pool, id).await?.map(Body).ok_or_else(|| unknown(id))
 }
 
 async fn retry(
@@ -171,20 +171,20 @@ struct ChangedJobs {
 }
 
 impl ChangedJobs {
-    fn of(Changed { jobs, skipped }: Changed) -> (Json<Self>, String) {
+    fn of(Changed { jobs, skipped }: Changed) -> (Body<Self>, String) {
         let words = match skipped {
             0 => in_words(jobs),
             _ => format!("{}, {skipped} skipped", in_words(jobs)),
         };
-        (Json(Self { jobs, skipped }), words)
+        (Body(Self { jobs, skipped }), words)
     }
 }
 
 async fn retry_all(
     State(admin): State<Admin>,
     operator: Operator,
-    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
-) -> Result<Json<ChangedJobs>, Problem> {
+    Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
+) -> Result<Body<ChangedJobs>, Problem> {
     let change = Change::checked(chosen)?;
     let retrying = async {
         let retried = ::jobs::retry_all(&admin.pool, &change.selection).await;
@@ -197,8 +197,8 @@ async fn retry_all(
 async fn discard_all(
     State(admin): State<Admin>,
     operator: Operator,
-    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
-) -> Result<Json<ChangedJobs>, Problem> {
+    Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
+) -> Result<Body<ChangedJobs>, Problem> {
     let change = Change::checked(chosen)?;
     let discarding =
         async { Ok(ChangedJobs::of(::jobs::discard_all(&admin.pool, &change.selection).await?)) };

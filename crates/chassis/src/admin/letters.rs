@@ -19,7 +19,7 @@ use super::operator::Operator;
 use super::request;
 use super::request::{MAX_LETTERS_BODY, Text, checked_why, default_limit, describe, selection};
 use super::subscriptions::unknown_subscription;
-use crate::http::{Fields, Path, Problem, Query};
+use crate::http::{Json, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -149,7 +149,7 @@ async fn edit(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Fields(new): Fields<NewPayload, MAX_LETTERS_BODY>,
+    Json(new): Json<NewPayload, MAX_LETTERS_BODY>,
 ) -> Result<Body<Letter>, Problem> {
     let why = checked_why("why", &new.why)?;
     let group = consumer::letter(&admin.pool, id).await?.summary.group;
@@ -198,7 +198,7 @@ async fn set_group(
     State(admin): State<Admin>,
     operator: Operator,
     Path(fingerprint): Path<Text>,
-    Fields(set): Fields<SetGroup>,
+    Json(set): Json<SetGroup>,
 ) -> Result<Body<LetterGroup>, Problem> {
     let note = set.note.as_deref().map(|note| checked_why("note", note)).transpose()?;
     let target = fingerprint.as_str().to_owned();
@@ -253,7 +253,7 @@ pub(super) struct Changed {
 async fn discard(
     State(admin): State<Admin>,
     operator: Operator,
-    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
+    Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
 ) -> Result<Body<Changed>, Problem> {
     let change = Change::checked(&admin, chosen).await?;
     let discarding = async {
@@ -267,7 +267,7 @@ async fn discard(
 async fn restore(
     State(admin): State<Admin>,
     operator: Operator,
-    Fields(chosen): Fields<Chosen, MAX_LETTERS_BODY>,
+    Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
 ) -> Result<Body<Changed>, Problem> {
     let change = Change::checked(&admin, chosen).await?;
     let restoring = async {

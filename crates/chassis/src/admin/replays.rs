@@ -17,7 +17,7 @@ use super::request::{
     MAX_LETTERS_BODY, Text, Why, checked_why, default_limit, describe, letters as counted,
     selection,
 };
-use crate::http::{Fields, Path, Problem, Query};
+use crate::http::{Json, Path, Problem, Query};
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -122,7 +122,7 @@ type Created = (StatusCode, [(HeaderName, String); 1], Body<Replay>);
 async fn request(
     State(admin): State<Admin>,
     operator: Operator,
-    Fields(requested): Fields<RequestedReplay, MAX_LETTERS_BODY>,
+    Json(requested): Json<RequestedReplay, MAX_LETTERS_BODY>,
 ) -> Result<Created, Problem> {
     let letters = letters_of(&admin, requested.group.as_str())?;
     let new = requested.checked(&operator)?;
@@ -143,7 +143,7 @@ async fn pause(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Fields(given): Fields<Why>,
+    Json(given): Json<Why>,
 ) -> Result<Body<Replay>, Problem> {
     let act = act("replay.pause", id, &given)?;
     let pausing = async {
@@ -157,7 +157,7 @@ async fn resume(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Fields(given): Fields<Why>,
+    Json(given): Json<Why>,
 ) -> Result<Body<Replay>, Problem> {
     let act = act("replay.resume", id, &given)?;
     let resuming = async {
@@ -171,7 +171,7 @@ async fn cancel(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Fields(given): Fields<Why>,
+    Json(given): Json<Why>,
 ) -> Result<Body<Replay>, Problem> {
     let act = act("replay.cancel", id, &given)?;
     let cancelling = async {

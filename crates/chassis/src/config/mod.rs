@@ -2,6 +2,7 @@ mod consuming;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use telemetry::LogFormat;
 
 use self::consuming::Consuming;
 use crate::admin::Operators;
-use crate::http::{Keys, KeysError, Senders, Tenants};
+use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 
 /// A value that no log shows.
 #[derive(Clone)]
@@ -73,6 +74,15 @@ pub struct Config {
     /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
     #[arg(long, env = "TENANTS", hide_env_values = true)]
     tenants: Option<Secret>,
+    /// Requests per second of each tenant that one instance takes in the long run; 0: no limit
+    #[arg(long, env = "TENANT_REQUESTS_PER_SECOND", value_parser = limit, default_value = "0")]
+    tenant_requests_per_second: u32,
+    /// Requests of a tenant that may come at once; 0: as many as in a second
+    #[arg(long, env = "TENANT_BURST", value_parser = limit, default_value = "0")]
+    tenant_burst: u32,
+    /// Requests of a tenant that one instance handles at the same time; 0: no limit
+    #[arg(long, env = "TENANT_REQUESTS_IN_FLIGHT", value_parser = limit, default_value = "0")]
+    tenant_requests_in_flight: u32,
     /// Which services may send events to `POST /events`, `key=/source:type+type,..` or `@file`; without it none may
     #[arg(long, env = "EVENT_SENDERS", hide_env_values = true)]
     event_senders: Option<Secret>,
@@ -127,6 +137,9 @@ impl Config {
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             http_keep_alive: Duration::from_secs(75),
             tenants: secret("demo-acme=acme,demo-globex=globex"),
+            tenant_requests_per_second: 0,
+            tenant_burst: 0,
+            tenant_requests_in_flight: 0,
             event_senders: None,
             consuming: Consuming::as_written(),
             operator_tokens: None,
@@ -142,6 +155,14 @@ impl Config {
     #[must_use]
     pub fn event_senders(mut self, list: &str) -> Self {
         self.event_senders = Some(Secret(list.to_owned()));
+        self
+    }
+
+    /// As with `TENANT_REQUESTS_PER_SECOND` and `TENANT_REQUESTS_IN_FLIGHT`: limits of each tenant, 0 for none.
+    #[must_use]
+    pub fn limiting_tenants(mut self, per_second: u32, in_flight: u32) -> Self {
+        self.tenant_requests_per_second = per_second;
+        self.tenant_requests_in_flight = in_flight;
         self
     }
 
@@ -204,6 +225,15 @@ impl Config {
     /// Returns the address of the admin port: as configured, or `port` on loopback.
     pub(crate) fn admin_address(&self, port: u16) -> SocketAddr {
         self.admin_addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Returns what each tenant may ask of this instance.
+    pub(crate) fn tenant_limits(&self) -> TenantLimits {
+        TenantLimits {
+            per_second: NonZeroU32::new(self.tenant_requests_per_second),
+            burst: NonZeroU32::new(self.tenant_burst),
+            in_flight: NonZeroU32::new(self.tenant_requests_in_flight),
+        }
     }
 
     /// Returns how long a connection without a request stays open.
@@ -326,6 +356,11 @@ fn keep_alive(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let limits = Duration::from_secs(1)..=Duration::from_hours(1);
     if limits.contains(&duration) { Ok(duration) } else { Err("1s to 1h are possible".to_owned()) }
+}
+
+/// For a number where 0, or nothing, sets no limit.
+fn limit(text: &str) -> Result<u32, std::num::ParseIntError> {
+    if text.is_empty() { Ok(0) } else { text.parse() }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

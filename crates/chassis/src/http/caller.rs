@@ -1,13 +1,10 @@
-use std::sync::{Arc, OnceLock};
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use envelope::{Cause, CorrelationId, TenantId};
 use telemetry::TraceContext;
-use tracing::Span;
 
-use super::keys::Tenants;
+use super::identity::Identity;
 use super::problem::Problem;
 
 /// The tenant of a request and the flow that the request belongs to. As an extractor it fails with 401 if the API key is
@@ -35,19 +32,8 @@ pub(super) fn cause_here(correlation_id: CorrelationId) -> Cause {
     Cause { traceparent, tracestate: tracestate.flatten(), ..Cause::new(correlation_id) }
 }
 
-/// Tenant of the request that is served. The extractor of [`Caller`] sets it, the layer reads it after the response.
-#[derive(Clone, Default)]
-pub(super) struct RequestTenant(Arc<OnceLock<TenantId>>);
-
-impl RequestTenant {
-    /// Returns the tenant, or `None` if no extractor has asked for it.
-    pub(super) fn get(&self) -> Option<TenantId> {
-        self.0.get().cloned()
-    }
-}
-
-/// Returns the bearer token of a request.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Returns the bearer token of a request. The scheme has no case (RFC 9110, section 11.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
@@ -64,17 +50,29 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let wanted = "send your API key";
-        let key = bearer(&parts.headers);
-        let key = key.ok_or_else(|| unknown_key("there is no API key", wanted))?;
-        let tenants = parts.extensions.get::<Tenants>();
-        let tenant = tenants
-            .and_then(|tenants| tenants.of_key(key))
+        bearer(&parts.headers).ok_or_else(|| unknown_key("there is no API key", wanted))?;
+        let identity = parts.extensions.get::<Identity>();
+        let tenant = identity
+            .and_then(|identity| identity.tenant.clone())
             .ok_or_else(|| unknown_key("nobody has this API key", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
-        Span::current().record("tenant_id", tenant.as_str());
-        if let Some(request) = parts.extensions.get::<RequestTenant>() {
-            let _ = request.0.set(tenant.clone());
-        }
         Ok(Self { tenant, correlation_id: correlation_id.unwrap_or_else(CorrelationId::generate) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_has_no_case() {
+        let token = |value: &str| {
+            let value = value.parse().expect("a value");
+            bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, value)])).map(str::to_owned)
+        };
+        for given in ["Bearer t", "bearer t", "BEARER  t", "bEARER t "] {
+            assert_eq!(token(given).as_deref(), Some("t"), "{given}");
+        }
+        assert_eq!(["Basic t", "t", "Bearer"].map(token), [None, None, None]);
     }
 }

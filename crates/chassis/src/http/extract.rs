@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::path::ErrorKind;
-use axum::extract::rejection::{JsonRejection, PathRejection};
+use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use super::decode::{decode, query_violation};
 use super::idempotency::IdempotencyKey;
 use super::problem::Problem;
 
@@ -20,7 +21,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Maximum time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body of at most `MAX_BYTES` bytes, 256 KiB by default.
+/// A JSON body of at most `MAX_BYTES` bytes, 256 KiB by default. Answers 400 if it is not JSON, and 422 that names the field if
+/// a field is unknown, missing or malformed.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T, const MAX_BYTES: usize = MAX_BODY_BYTES>(pub T);
 
@@ -31,34 +33,8 @@ impl<T: DeserializeOwned, S: Send + Sync, const MAX_BYTES: usize> FromRequest<S>
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        Ok(Self(parse(&parts.headers, &read(body, MAX_BYTES).await?)?))
-    }
-}
-
-/// A JSON body of at most `MAX_BYTES` bytes. Of JSON with an unknown, missing or malformed field, which [`Json`] answers with
-/// 400, it answers 422 and names the field.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<T, const MAX_BYTES: usize = MAX_BODY_BYTES>(pub(crate) T);
-
-impl<T: DeserializeOwned, S: Send + Sync, const MAX_BYTES: usize> FromRequest<S>
-    for Fields<T, MAX_BYTES>
-{
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let bytes = read(body, MAX_BYTES).await?;
         require_json(&parts.headers)?;
-        let parsed = axum::Json::from_bytes(&bytes).map_err(|rejection| {
-            // The cause names the field by its path.
-            let detail =
-                rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
-            match rejection {
-                JsonRejection::JsonDataError(_) => Problem::unprocessable(detail),
-                _ => Problem::bad_request(format!("the body: {detail}")),
-            }
-        });
-        parsed.map(|axum::Json(body)| Self(body))
+        Ok(Self(decode(&read(body, MAX_BYTES).await?)?))
     }
 }
 
@@ -81,7 +57,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
         let nothing = bytes.is_empty() || bytes.trim_ascii() == b"{}";
         let body = match serde_json::from_str("null") {
             Ok(unit) if nothing => unit,
-            _ => parse(&parts.headers, &bytes)?,
+            _ => {
+                require_json(&parts.headers)?;
+                decode(&bytes)?
+            }
         };
         Ok(Self { body, key })
     }
@@ -99,7 +78,7 @@ pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
         Ok(Err(_)) => Err(Problem::bad_request("the body ended early")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
-            "Too slow",
+            "Request timeout",
             format!("the body must arrive within {} s", BODY_TIMEOUT.as_secs()),
         )),
     }
@@ -122,13 +101,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-fn parse<T: DeserializeOwned>(headers: &HeaderMap, bytes: &[u8]) -> Result<T, Problem> {
-    require_json(headers)?;
-    serde_json::from_slice(bytes)
-        .map_err(|error| Problem::bad_request(format!("the body: {error}")))
-}
-
-/// The query string.
+/// The query string. Answers 400 that names the parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 
@@ -138,7 +111,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         query.map(|query| Self(query.0)).map_err(|rejection| {
-            Problem::bad_request(format!("the query: {}", rejection.body_text()))
+            // The cause names the parameter.
+            let cause =
+                rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
+            Problem::bad_request(query_violation(&cause))
         })
     }
 }

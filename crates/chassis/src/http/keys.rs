@@ -44,7 +44,14 @@ impl Meaning for TenantId {
 /// API keys of the tenants.
 pub(crate) type Tenants = Keys<TenantId>;
 
-type Digests<T> = HashMap<[u8; 32], T>;
+/// SHA-256 of a key.
+pub(super) type KeyDigest = [u8; 32];
+type Digests<T> = HashMap<KeyDigest, T>;
+
+/// Returns the digest of a key.
+pub(super) fn digest(key: &str) -> KeyDigest {
+    Sha256::digest(key.as_bytes()).into()
+}
 
 /// API keys and their values. Clones share them.
 #[derive(Clone, Debug)]
@@ -73,9 +80,9 @@ impl<T: Meaning> Keys<T> {
         Ok(Self { meanings: Arc::new(RwLock::new(keys)), file, changed_at })
     }
 
-    pub(crate) fn of_key(&self, key: &str) -> Option<T> {
-        let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()
+    /// Returns the value of the key that has this digest.
+    pub(super) fn of_digest(&self, digest: &KeyDigest) -> Option<T> {
+        self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
     /// Reads the file again whenever it changes. Keeps the old list if the new one is invalid.
@@ -122,7 +129,7 @@ fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {
         }
         let refused = |why: T::Error| KeysError::Value(number, T::FORM, why.to_string());
         let meaning = T::try_from(meaning.trim().to_owned()).map_err(refused)?;
-        keys.insert(Sha256::digest(key.trim().as_bytes()).into(), meaning);
+        keys.insert(digest(key.trim()), meaning);
     }
     if keys.is_empty() { Err(KeysError::Empty) } else { Ok(keys) }
 }
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn keys_are_read_from_a_list() {
         let tenants = Tenants::read("demo-acme=acme, a=b==globex").expect("a list");
-        let tenant = |key: &str| tenants.of_key(key).map(|tenant| tenant.to_string());
+        let tenant = |key: &str| tenants.of_digest(&digest(key)).map(|tenant| tenant.to_string());
         assert_eq!(tenant("demo-acme").as_deref(), Some("acme"));
         assert_eq!(tenant("a=b=").as_deref(), Some("globex"), "a key may have a '=' in it");
         assert_eq!(tenant("nobody"), None);

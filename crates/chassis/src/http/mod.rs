@@ -2,20 +2,26 @@
 
 mod at_most;
 mod caller;
+mod decode;
 mod etag;
 mod extract;
 mod idempotency;
+mod identity;
 mod keep_alive;
 mod keys;
+mod limits;
+mod method;
 mod page;
 mod peer;
 mod problem;
 mod request;
 mod server;
 
-pub(crate) use extract::{Fields, media_type, read};
+pub(crate) use caller::bearer;
+pub(crate) use extract::{media_type, read};
 pub(crate) use idempotency::prune as prune_idempotency_keys;
 pub(crate) use keys::{Keys, KeysError, Tenants};
+pub(crate) use limits::TenantLimits;
 pub(crate) use peer::Senders;
 pub(crate) use request::{OnCompleted, RequestLayer, render};
 pub(crate) use server::serve;

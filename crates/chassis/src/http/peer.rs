@@ -7,13 +7,14 @@ use axum::http::request::Parts;
 use envelope::{Cause, CorrelationId};
 
 use super::caller::{bearer, cause_here, unknown_key};
+use super::identity::Identity;
 use super::keys::{Keys, Meaning};
 use super::problem::Problem;
 
 /// The source and event types that a service's credential allows: `/source:type+type`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Grant {
-    source: String,
+    pub(super) source: String,
     event_types: BTreeSet<String>,
 }
 
@@ -69,9 +70,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let wanted = "send the credential of a service";
-        let key = bearer(&parts.headers).ok_or_else(|| unknown_key("there is no key", wanted))?;
-        let senders = parts.extensions.get::<Senders>();
-        let grant = senders.and_then(|senders| senders.of_key(key));
+        bearer(&parts.headers).ok_or_else(|| unknown_key("there is no key", wanted))?;
+        let identity = parts.extensions.get::<Identity>();
+        let grant = identity.and_then(|identity| identity.service.clone());
         let Grant { source, event_types } =
             grant.ok_or_else(|| unknown_key("nobody has this key", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
@@ -83,11 +84,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::keys::digest;
 
     #[test]
     fn a_grant_has_a_source_and_types() {
         let senders = Senders::read("k=/warehouse:parcel.packed+parcel.shipped").expect("a list");
-        let grant = senders.of_key("k").expect("a grant");
+        let grant = senders.of_digest(&digest("k")).expect("a grant");
         assert_eq!(grant.source, "/warehouse");
         assert!(grant.event_types.contains("parcel.shipped"));
         for wrong in ["k=/order", "k=:parcel.packed", "k=/warehouse:", "k=/warehouse:a++b"] {

@@ -64,6 +64,18 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
     }
 
+    /// Returns the problem of an error response that has no JSON body to say more.
+    pub(super) fn of_bare_error(response: &Response) -> Option<Self> {
+        let status = response.status();
+        let content_type = response.headers().get(header::CONTENT_TYPE);
+        let is_json = content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/"));
+        if is_json || !(status.is_client_error() || status.is_server_error()) {
+            return None;
+        }
+        let title = status.canonical_reason().unwrap_or("Error");
+        Some(Self::new(status, title, "the request was not handled"))
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
@@ -76,6 +88,13 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    /// Says after how many seconds to try again.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.header = Some((header::RETRY_AFTER, seconds.into()));
         self
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use defer::Defer;
@@ -14,13 +14,17 @@ use telemetry::instruments::{Histogram, Meter};
 use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
-use super::caller::RequestTenant;
 use super::etag::Known;
+use super::identity::Identity;
 use super::keys::Tenants;
+use super::limits::{Limiter, Place, TenantLimits};
+use super::method::{in_span_name, known_method};
 use super::peer::Senders;
 use super::problem::Problem;
 
 const CORRELATION_ID: &str = "x-correlation-id";
+/// How much of a path is logged and stored.
+const MAX_PATH_CHARS: usize = 200;
 /// How much of a correlation id that can't be used is logged.
 const MAX_LOGGED_BYTES: usize = 128;
 /// How long a caller waits at most; above all limits of the parts.
@@ -29,20 +33,30 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// A request that was answered.
 #[derive(Clone, Debug)]
 pub struct CompletedRequest {
-    /// Tenant of the caller. `None` for a service or an unknown caller.
+    /// Tenant of the caller. `None` for a service or a stranger.
     pub tenant: Option<TenantId>,
+    /// Source of the service that called. `None` for a tenant or a stranger.
+    pub service: Option<String>,
     /// Correlation id of the flow that the request belonged to.
     pub correlation_id: CorrelationId,
-    /// Method, such as `POST`.
-    pub method: Method,
+    /// Method, such as `POST`, or `_OTHER` if it is unknown.
+    pub method: &'static str,
     /// Route, such as `/orders/{id}`. `None` if no route matched.
     pub route: Option<String>,
-    /// Path as requested, without the query.
+    /// Path as requested, without the query, at most 200 characters of it.
     pub path: String,
     /// Status of the response.
     pub status: StatusCode,
     /// Time from the request's headers to the response's.
     pub took: Duration,
+}
+
+impl CompletedRequest {
+    /// Returns `false` if the request had no key, or an unknown one. Nothing should be stored of it: everybody can send as
+    /// many as they like.
+    pub fn is_of_known_caller(&self) -> bool {
+        self.tenant.is_some() || self.service.is_some()
+    }
 }
 
 /// Hook that is called for every request, to defer work about it.
@@ -53,6 +67,7 @@ pub(crate) type OnCompleted = Arc<dyn Fn(&Defer, &CompletedRequest) + Send + Syn
 pub(crate) struct RequestLayer {
     tenants: Tenants,
     senders: Senders,
+    limiter: Arc<Limiter>,
     duration: Histogram<f64>,
     on_completed: Option<OnCompleted>,
     steps: FlowSteps,
@@ -74,7 +89,14 @@ impl RequestLayer {
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
             ])
             .build();
-        Self { tenants, senders, duration, on_completed, steps: FlowSteps::off() }
+        let limiter = Arc::new(Limiter::new(TenantLimits::default()));
+        Self { tenants, senders, limiter, duration, on_completed, steps: FlowSteps::off() }
+    }
+
+    /// Sets the limits of each tenant.
+    pub(crate) fn tenant_limits(mut self, limits: TenantLimits) -> Self {
+        self.limiter = Arc::new(Limiter::new(limits));
+        self
     }
 
     /// Records each request as a step of its flow.
@@ -91,23 +113,12 @@ impl RequestLayer {
             .layer(middleware::from_fn_with_state(self, serve))
     }
 
-    /// Makes tenants, services and the flow known to the extractors of a request.
-    fn extend(&self, request: &mut Request, correlation_id: &CorrelationId) -> RequestTenant {
-        let tenant = RequestTenant::default();
-        let extensions = request.extensions_mut();
-        extensions.insert(correlation_id.clone());
-        extensions.insert(self.tenants.clone());
-        extensions.insert(self.senders.clone());
-        extensions.insert(tenant.clone());
-        tenant
-    }
-
     /// Defers what the caller need not wait for.
     fn after(&self, defer: &Defer, served: &CompletedRequest) {
         let duration = self.duration.clone();
         let took = served.took.as_secs_f64();
         let labels = [
-            KeyValue::new("http.request.method", served.method.to_string()),
+            KeyValue::new("http.request.method", served.method),
             KeyValue::new("http.route", served.route.clone().unwrap_or_default()),
             KeyValue::new("http.response.status_code", i64::from(served.status.as_u16())),
         ];
@@ -119,23 +130,91 @@ impl RequestLayer {
     }
 }
 
+/// A request, as the layer knows it before it is handled.
+struct Received {
+    correlation_id: CorrelationId,
+    /// Correlation id that was sent and can't be used.
+    unusable: Option<String>,
+    identity: Identity,
+    method: &'static str,
+    route: Option<String>,
+    path: String,
+}
+
+impl Received {
+    fn new(layer: &RequestLayer, request: &Request) -> Self {
+        let (correlation_id, unusable) = correlation_id(request.headers());
+        let route = request.extensions().get::<MatchedPath>();
+        Self {
+            correlation_id,
+            unusable,
+            identity: Identity::of(request.headers(), &layer.tenants, &layer.senders),
+            method: known_method(request.method()),
+            route: route.map(|path| path.as_str().to_owned()),
+            path: request.uri().path().chars().take(MAX_PATH_CHARS).collect(),
+        }
+    }
+
+    /// Creates the span, which is a step of its flow unless the request is a stranger's.
+    fn span(&self, steps: &FlowSteps, headers: &HeaderMap) -> Span {
+        let span = if self.identity.is_known() {
+            steps.span(|| self.unconnected_span())
+        } else {
+            self.unconnected_span()
+        };
+        set_parent(&span, headers);
+        span
+    }
+
+    fn unconnected_span(&self) -> Span {
+        let route = self.route.as_deref().unwrap_or("no route");
+        tracing::info_span!(
+            "request",
+            otel.name = format!("{} {route}", in_span_name(self.method)),
+            otel.kind = "server",
+            otel.status_code = field::Empty,
+            http.request.method = self.method,
+            http.route = route,
+            http.response.status_code = field::Empty,
+            url.path = self.path,
+            correlation_id = self.correlation_id.as_str(),
+            tenant_id = self.identity.tenant.as_ref().map(TenantId::as_str),
+            error = field::Empty,
+        )
+    }
+
+    /// Writes the log line.
+    fn log(&self, status: StatusCode, took: Duration) {
+        let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+        let Self { method, path, .. } = self;
+        let given_correlation_id = self.unusable.as_deref();
+        tracing::info!(method, path, status = status.as_u16(), ms, given_correlation_id, "request");
+    }
+
+    fn completed(self, status: StatusCode, took: Duration) -> CompletedRequest {
+        let Self { correlation_id, unusable: _, identity, method, route, path } = self;
+        let Identity { tenant, service } = identity;
+        let service = service.map(|grant| grant.source);
+        CompletedRequest { tenant, service, correlation_id, method, route, path, status, took }
+    }
+}
+
 async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let path = request.uri().path().to_owned();
-    let (correlation_id, unusable) = correlation_id(request.headers());
-    let known = Known::of(&request);
-    let route_name = route.as_deref().unwrap_or("no route");
-    let (headers, flow) = (request.headers(), &correlation_id);
-    let span = layer.steps.span(|| unconnected(&method, route_name, &path, flow));
-    set_parent(&span, headers);
+    let received = Received::new(&layer, &request);
+    let span = received.span(&layer.steps, request.headers());
     let defer = request.extensions().get::<Defer>().cloned();
-    let tenant = layer.extend(&mut request, &correlation_id);
+    let known = Known::of(&request);
+    request.extensions_mut().insert(received.correlation_id.clone());
+    request.extensions_mut().insert(received.identity.clone());
 
-    let response = known.answer(run(next, request, &span).await);
+    let place = received.identity.tenant.as_ref().map(|tenant| layer.limiter.admit(tenant));
+    let response = match place.transpose() {
+        Ok(place) => known.answer(run(next, request, place, &span).await),
+        Err(problem) => problem.into_response(),
+    };
     let detail = response.extensions().get::<Problem>().map(|it| it.detail().to_owned());
-    let response = render(response, &correlation_id);
+    let response = render(response, &received.correlation_id);
 
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
@@ -146,23 +225,24 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
         }
     }
     let took = began.elapsed();
-    let ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
     span.in_scope(|| {
-        let given_correlation_id = unusable.as_deref();
-        tracing::info!(%method, path, status = status.as_u16(), ms, given_correlation_id, "request");
+        received.log(status, took);
         if let Some(defer) = defer {
-            let tenant = tenant.get();
-            let served =
-                CompletedRequest { tenant, correlation_id, method, route, path, status, took };
-            layer.after(&defer, &served);
+            layer.after(&defer, &received.completed(status, took));
         }
     });
     response
 }
 
-/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway.
-async fn run(next: Next, request: Request, span: &Span) -> Response {
-    let handler = tokio::spawn(next.run(request).instrument(span.clone()));
+/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. The request has its
+/// place until the handler ends.
+async fn run(next: Next, request: Request, place: Option<Place>, span: &Span) -> Response {
+    let handling = async move {
+        let response = next.run(request).await;
+        drop(place);
+        response
+    };
+    let handler = tokio::spawn(handling.instrument(span.clone()));
     match tokio::time::timeout(TIME_LIMIT, handler).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::internal(panic).into_response(),
@@ -175,9 +255,11 @@ async fn run(next: Next, request: Request, span: &Span) -> Response {
     }
 }
 
-/// Renders the problem that a response carries, and adds the correlation id.
+/// Renders the problem that a response carries, and adds the correlation id. Of an error without a body of ours, which axum
+/// answers by itself, a problem is made.
 pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Response {
-    let mut response = match response.extensions().get::<Problem>() {
+    let problem = response.extensions().get::<Problem>().cloned();
+    let mut response = match problem.or_else(|| Problem::of_bare_error(&response)) {
         Some(problem) => {
             let mut rendered = problem.render(correlation_id.as_str());
             if let Some(allow) = response.headers().get(header::ALLOW) {
@@ -209,22 +291,6 @@ fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<String>) {
 fn for_log(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     bytes[..bytes.len().min(MAX_LOGGED_BYTES)].escape_ascii().to_string()
-}
-
-fn unconnected(method: &Method, route: &str, path: &str, correlation_id: &CorrelationId) -> Span {
-    tracing::info_span!(
-        "request",
-        otel.name = format!("{method} {route}"),
-        otel.kind = "server",
-        otel.status_code = field::Empty,
-        http.request.method = %method,
-        http.route = route,
-        http.response.status_code = field::Empty,
-        url.path = path,
-        correlation_id = correlation_id.as_str(),
-        tenant_id = field::Empty,
-        error = field::Empty,
-    )
 }
 
 /// Makes the span part of the caller's trace, if the request names it.

@@ -314,7 +314,8 @@ impl Start {
         let on_completed = on_completed.map(|build| build(&self.parts));
         let meter = self.metrics.meter("http");
         let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_completed)
-            .flow_steps(self.flows.steps.clone());
+            .flow_steps(self.flows.steps.clone())
+            .tenant_limits(self.config.tenant_limits());
         layer
             .wrap(all)
             // The outermost layer: what is deferred waits for the response that is really sent.

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
 use chassis::{Answer, Caller, Config, Problem, RunningService, Service, Submission};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use sandbox::testing::TestSpace;
@@ -48,6 +48,11 @@ impl House {
         self.anonymous(method, path).bearer_auth("demo-acme")
     }
 
+    /// A request to the admin port without a token.
+    pub(crate) fn admin(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.running.admin))
+    }
+
     /// Returns the weights of the parcels that were shipped.
     pub(crate) async fn shipped(&self) -> Vec<i64> {
         let weights = "select weight from parcel order by weight";
@@ -56,7 +61,11 @@ impl House {
 }
 
 fn routes(pool: PgPool) -> Router {
-    Router::new().route("/parcels", post(ship)).with_state(pool)
+    Router::new()
+        .route("/parcels", post(ship))
+        // An error without a body, as those of axum's own are.
+        .route("/broken", get(async || StatusCode::SERVICE_UNAVAILABLE))
+        .with_state(pool)
 }
 
 #[derive(Deserialize)]

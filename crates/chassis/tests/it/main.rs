@@ -5,3 +5,6 @@
 mod connections;
 mod house;
 mod idempotency;
+mod limits;
+mod metrics;
+mod problems;

@@ -97,6 +97,6 @@ async fn what_is_not_there_is_not_completed() {
     let other = app.request_as("demo-globex", Method::POST, &path).answer().await;
     other.assert_problem(404, "there is no order");
     let with_body = app.post(&path).json(&json!({ "force": true })).answer().await;
-    with_body.assert_problem(400, "the body");
+    with_body.assert_problem(422, "the body");
     assert_eq!(app.rows().await, Rows { orders: 1, keys: 0, events: 1 });
 }

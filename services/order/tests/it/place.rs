@@ -125,8 +125,15 @@ async fn a_malformed_order_is_refused_and_nothing_is_written() {
         (json!(null), "null"),
     ] {
         let answer = app.post("/orders").json(&order).answer().await;
-        answer.assert_problem(400, says);
+        answer.assert_problem(422, says);
     }
+
+    // As callers get it wrong that reckon in euros.
+    let [sound, wrong] = [json!(1), json!(19.99)]
+        .map(|price| json!({ "sku": "a", "quantity": 1, "unit_price": price }));
+    let answer = app.post("/orders").json(&items(&json!([sound, wrong]))).answer().await;
+    answer.assert_problem(422, "items[1].unit_price");
+    answer.assert_problem(422, "an integer in minor units");
 
     let text = |body: &'static str| {
         app.post("/orders").header("content-type", "application/json").body(body).answer()
@@ -135,7 +142,7 @@ async fn a_malformed_order_is_refused_and_nothing_is_written() {
     text("\u{0}\u{1}").await.assert_problem(400, "the body");
     text("").await.assert_problem(400, "the body");
     let twice = r#"{"currency":"EUR","currency":"USD","customer_email":"a@b.example","items":[]}"#;
-    text(twice).await.assert_problem(400, "currency");
+    text(twice).await.assert_problem(422, "currency");
 
     let huge = an_order_with(json!({ "customer_email": "x".repeat(256 * 1024) }));
     let answer = app.post("/orders").json(&huge).answer().await;

@@ -1,0 +1,147 @@
+//! JSON bodies, and what is wrong with those that can't be used, in the words of JSON.
+
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::problem::Problem;
+
+/// Parses a body. Fails with 400 if it is not JSON, and with 422 that names the field if a field is unknown, missing or
+/// malformed.
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let decoded = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        (path, error.into_inner())
+    });
+    match decoded {
+        Ok(decoded) => json.end().map(|()| decoded).map_err(|error| malformed(&error)),
+        Err((path, error)) if error.classify() == Category::Data => {
+            let message = error.to_string();
+            // Where it is in the text is of no use to a caller whose library has written the text.
+            let message = message.rsplit_once(" at line ").map_or(&*message, |(said, _)| said);
+            Err(Problem::unprocessable(violation(&path, message)))
+        }
+        Err((_, error)) => Err(malformed(&error)),
+    }
+}
+
+fn malformed(error: &serde_json::Error) -> Problem {
+    Problem::bad_request(format!("the body is not JSON: {error}"))
+}
+
+/// Says what is wrong at a path, such as `items[1].sku`, or in all of the body at `.`.
+fn violation(path: &str, message: &str) -> String {
+    if let Some(field) = missing_field(message) {
+        return if path == "." {
+            format!("{field} is missing")
+        } else {
+            format!("{path}.{field} is missing")
+        };
+    }
+    let path = if path == "." { "the body" } else { path };
+    format!("{path}: {}", in_words_of_json(message))
+}
+
+/// Says what is wrong with a query string.
+pub(super) fn query_violation(message: &str) -> String {
+    match missing_field(message) {
+        Some(field) => format!("the query: {field} is missing"),
+        None => format!("the query: {}", in_words_of_json(message)),
+    }
+}
+
+fn missing_field(message: &str) -> Option<&str> {
+    message.strip_prefix("missing field `")?.strip_suffix('`')
+}
+
+/// Replaces the names that serde has for types.
+fn in_words_of_json(message: &str) -> String {
+    let message = message.replacen("invalid type: map,", "invalid type: object,", 1).replacen(
+        "invalid type: sequence,",
+        "invalid type: array,",
+        1,
+    );
+    let Some((given, expected)) = message.rsplit_once(", expected ") else { return message };
+    let expected = match expected {
+        "i8" | "i16" | "i32" | "i64" => "an integer",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "an integer that is not negative",
+        "f32" | "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "unit" => "no fields",
+        other if other.starts_with("struct ") || other.starts_with("internally tagged") => {
+            "an object"
+        }
+        other => other,
+    };
+    format!("{given}, expected {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only read")]
+    struct Parcel {
+        items: Vec<Item>,
+        note: Option<String>,
+    }
+
+    #[derive(Deserialize, Debug)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only read")]
+    struct Item {
+        weight: i64,
+        count: u32,
+    }
+
+    fn refused(body: &str) -> (StatusCode, String) {
+        let problem = decode::<Parcel>(body.as_bytes()).expect_err(body);
+        (problem.status(), problem.detail().to_owned())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        for (body, says) in [
+            (
+                r#"{"items":[ITEM,{"weight":1.5,"count":1}]}"#,
+                "items[1].weight: invalid type: floating point `1.5`, expected an integer",
+            ),
+            (
+                r#"{"items":[{"weight":1,"count":-1}]}"#,
+                "items[0].count: invalid value: integer `-1`, expected an integer that is not negative",
+            ),
+            (r#"{"items":[ITEM,{"weight":1}]}"#, "items[1].count is missing"),
+            (r#"{"note":"a"}"#, "items is missing"),
+            (r#"{"items":{}}"#, "items: invalid type: object, expected an array"),
+            (r#"{"items":["a"]}"#, "items[0]: invalid type: string \"a\", expected an object"),
+            (r#"{"items":[],"note":7}"#, "note: invalid type: integer `7`, expected a string"),
+            ("7", "the body: invalid type: integer `7`, expected an object"),
+        ] {
+            let body = body.replace("ITEM", r#"{"weight":1,"count":1}"#);
+            let expected = (StatusCode::UNPROCESSABLE_ENTITY, says.to_owned());
+            assert_eq!(refused(&body), expected, "{body}");
+        }
+        for (body, path, says) in [
+            (r#"{"items":[{"weight":1,"count":1,"color":1}]}"#, "items[0]", "`color`"),
+            (r#"{"items":[],"items":[]}"#, "items", "duplicate field"),
+        ] {
+            let (status, detail) = refused(body);
+            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+            assert!(detail.contains(path) && detail.contains(says), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_json_is_malformed() {
+        for body in ["", "{", r#"{"items":[]"#, r#"{"items":[]} x"#, "\u{0}"] {
+            let (status, says) = refused(body);
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {says}");
+        }
+    }
+}

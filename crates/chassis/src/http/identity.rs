@@ -1,0 +1,30 @@
+use axum::http::HeaderMap;
+use envelope::TenantId;
+
+use super::caller::bearer;
+use super::keys::{Tenants, digest};
+use super::peer::{Grant, Senders};
+
+/// Whose key a request has. The layer looks it up for every request, since nothing is stored of strangers and the limits of
+/// a tenant come before its work.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    /// Tenant whose API key it is.
+    pub(super) tenant: Option<TenantId>,
+    /// Grant of the service whose credential it is.
+    pub(super) service: Option<Grant>,
+}
+
+impl Identity {
+    /// Looks up the key of a request.
+    pub(super) fn of(headers: &HeaderMap, tenants: &Tenants, senders: &Senders) -> Self {
+        let Some(key) = bearer(headers) else { return Self::default() };
+        let digest = digest(key);
+        Self { tenant: tenants.of_digest(&digest), service: senders.of_digest(&digest) }
+    }
+
+    /// Returns `false` if the request is a stranger's: it has no key, or an unknown one.
+    pub(super) fn is_known(&self) -> bool {
+        self.tenant.is_some() || self.service.is_some()
+    }
+}

@@ -1,0 +1,149 @@
+//! Limits of each tenant, so that one that asks too much does not keep the others from being served.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::StatusCode;
+use envelope::TenantId;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::problem::Problem;
+
+/// What each tenant may ask of one instance. `None` sets no limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct TenantLimits {
+    /// Requests per second, in the long run.
+    pub(crate) per_second: Option<NonZeroU32>,
+    /// Requests that may come at once, if none came for a while. By default as many as in a second.
+    pub(crate) burst: Option<NonZeroU32>,
+    /// Requests that are handled at the same time.
+    pub(crate) in_flight: Option<NonZeroU32>,
+}
+
+/// Counts the requests of the tenants against the limits. Only known tenants are counted, so their number is bounded.
+pub(super) struct Limiter {
+    limits: TenantLimits,
+    tenants: Mutex<HashMap<TenantId, Arc<Counts>>>,
+    clock: DefaultClock,
+}
+
+/// The place of a request that is handled. Dropped, it is free for another one.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    _in_flight: Option<OwnedSemaphorePermit>,
+}
+
+struct Counts {
+    rate: Option<DefaultDirectRateLimiter>,
+    in_flight: Option<Arc<Semaphore>>,
+}
+
+impl TenantLimits {
+    fn counts(self) -> Counts {
+        let rate = self.per_second.map(|per_second| {
+            let quota = Quota::per_second(per_second).allow_burst(self.burst.unwrap_or(per_second));
+            DefaultDirectRateLimiter::direct(quota)
+        });
+        let in_flight = self.in_flight.map(|places| {
+            let places = usize::try_from(places.get()).unwrap_or(Semaphore::MAX_PERMITS);
+            Arc::new(Semaphore::new(places))
+        });
+        Counts { rate, in_flight }
+    }
+}
+
+impl Limiter {
+    pub(super) fn new(limits: TenantLimits) -> Self {
+        Self { limits, tenants: Mutex::default(), clock: DefaultClock::default() }
+    }
+
+    /// Admits a request of a tenant. Fails with 429, and says when to come back, if the tenant asks too much.
+    pub(super) fn admit(&self, tenant: &TenantId) -> Result<Place, Problem> {
+        if self.limits == TenantLimits::default() {
+            return Ok(Place::default());
+        }
+        let counts = self.of(tenant);
+        let in_flight = match &counts.in_flight {
+            Some(places) => {
+                let place = Arc::clone(places).try_acquire_owned();
+                Some(place.map_err(|_| self.too_many_in_flight())?)
+            }
+            None => None,
+        };
+        if let Some(Err(until)) = counts.rate.as_ref().map(DefaultDirectRateLimiter::check) {
+            let wait = until.wait_time_from(self.clock.now());
+            // Whole seconds, and never too early.
+            return Err(self.too_fast(wait.as_secs() + 1));
+        }
+        Ok(Place { _in_flight: in_flight })
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<Counts> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counts) = tenants.get(tenant) {
+            return Arc::clone(counts);
+        }
+        let counts = Arc::new(self.limits.counts());
+        tenants.insert(tenant.clone(), Arc::clone(&counts));
+        counts
+    }
+
+    fn too_many_in_flight(&self) -> Problem {
+        let limit = self.limits.in_flight.map_or(0, NonZeroU32::get);
+        let detail =
+            format!("this tenant may have {limit} requests in flight; wait for one to end");
+        too_many(detail, 1)
+    }
+
+    fn too_fast(&self, seconds: u64) -> Problem {
+        let limit = self.limits.per_second.map_or(0, NonZeroU32::get);
+        too_many(format!("this tenant may send {limit} requests per second; slow down"), seconds)
+    }
+}
+
+fn too_many(detail: String, seconds: u64) -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests", detail).retry_after(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::new(name).expect("a tenant")
+    }
+
+    fn limiter(per_second: u32, burst: u32, in_flight: u32) -> Limiter {
+        Limiter::new(TenantLimits {
+            per_second: NonZeroU32::new(per_second),
+            burst: NonZeroU32::new(burst),
+            in_flight: NonZeroU32::new(in_flight),
+        })
+    }
+
+    #[test]
+    fn each_tenant_has_limits_of_its_own() {
+        let (acme, globex) = (tenant("acme"), tenant("globex"));
+        let fast = limiter(1, 3, 0);
+        let admitted = (0..10).filter(|_| fast.admit(&acme).is_ok()).count();
+        assert_eq!(admitted, 3);
+        assert!(fast.admit(&globex).is_ok());
+
+        let wide = limiter(0, 0, 2);
+        let places = [wide.admit(&acme).expect("a place"), wide.admit(&acme).expect("a place")];
+        assert_eq!(wide.admit(&acme).expect_err("full").status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(wide.admit(&globex).is_ok());
+        drop(places);
+        assert!(wide.admit(&acme).is_ok());
+    }
+
+    #[test]
+    fn without_limits_nothing_is_counted() {
+        let limiter = limiter(0, 0, 0);
+        assert!((0..1_000).all(|_| limiter.admit(&tenant("acme")).is_ok()));
+        assert!(limiter.tenants.lock().expect("not poisoned").is_empty());
+    }
+}

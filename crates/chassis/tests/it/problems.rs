@@ -1,0 +1,66 @@
+//! Errors have a problem as their body, whoever answers them: a handler, an extractor or the router.
+
+use axum::http::{HeaderName, HeaderValue};
+use reqwest::{Method, Response};
+use serde_json::json;
+
+use crate::house::{House, read};
+
+async fn check(response: Response, status: u16) {
+    let content_type = response.headers()["content-type"].clone();
+    let correlation_id = response.headers()["x-correlation-id"].clone();
+    let problem = read(response, status).await;
+    assert_eq!(content_type, "application/problem+json", "{problem}");
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["correlation_id"], correlation_id.to_str().unwrap());
+    assert!(!problem["detail"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn every_error_of_the_public_port_is_a_problem() {
+    let house = House::start().await;
+    let parcels = || house.acme(Method::POST, "/parcels");
+    let get = |path: &str| house.acme(Method::GET, path).send();
+    check(get("/nothing").await.unwrap(), 404).await;
+    check(get("/%ff/%00").await.unwrap(), 404).await;
+    check(house.anonymous(Method::POST, "/parcels").send().await.unwrap(), 401).await;
+    let not_allowed = get("/parcels").await.unwrap();
+    assert_eq!(not_allowed.headers()["allow"], "POST");
+    check(not_allowed, 405).await;
+    let text = parcels().header("content-type", "text/plain").body("3");
+    check(text.send().await.unwrap(), 415).await;
+    let json = |body: String| parcels().header("content-type", "application/json").body(body);
+    check(json("{".to_owned()).send().await.unwrap(), 400).await;
+    check(json(" ".repeat(300_000)).send().await.unwrap(), 413).await;
+    check(parcels().json(&json!({ "weight": 1.5 })).send().await.unwrap(), 422).await;
+    check(get("/broken").await.unwrap(), 503).await;
+}
+
+#[tokio::test]
+async fn every_error_of_the_admin_port_is_a_problem() {
+    let house = House::start().await;
+    let operator = |method, path| house.admin(method, path).bearer_auth("operator");
+    check(house.admin(Method::GET, "/nothing").send().await.unwrap(), 404).await;
+    let not_allowed = house.admin(Method::DELETE, "/readyz").send().await.unwrap();
+    assert_eq!(not_allowed.headers()["allow"], "GET,HEAD");
+    check(not_allowed, 405).await;
+    check(house.admin(Method::GET, "/operator").send().await.unwrap(), 401).await;
+    check(house.admin(Method::GET, "/jobs?limit=0").send().await.unwrap(), 400).await;
+    check(operator(Method::POST, "/erasures").body("x").send().await.unwrap(), 415).await;
+    let wrong = operator(Method::POST, "/erasures").json(&json!({ "customer": 1 }));
+    check(wrong.send().await.unwrap(), 422).await;
+    check(operator(Method::GET, "/jobs/17").send().await.unwrap(), 404).await;
+}
+
+#[tokio::test]
+async fn the_scheme_of_a_key_has_no_case() {
+    let house = House::start().await;
+    let name = HeaderName::from_static("authorization");
+    for scheme in ["bearer", "Bearer", "BEARER"] {
+        let key = |key: &str| HeaderValue::try_from(format!("{scheme} {key}")).unwrap();
+        let public = house.anonymous(Method::POST, "/parcels").json(&json!({ "weight": 1 }));
+        read(public.header(&name, key("demo-acme")).send().await.unwrap(), 201).await;
+        let admin = house.admin(Method::GET, "/operator").header(&name, key("operator"));
+        read(admin.send().await.unwrap(), 200).await;
+    }
+}
