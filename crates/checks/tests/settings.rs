@@ -1,5 +1,5 @@
-//! `docs/settings.md` is made from what the programs read. `UPDATE_DOCS=1 cargo test -p orderflow-checks --test settings`
-//! writes it again.
+//! `docs/settings.md` is generated from the settings that the programs define.
+//! `UPDATE_DOCS=1 cargo test -p orderflow-checks --test settings` writes it again.
 
 #![allow(clippy::unwrap_used)]
 

@@ -5,7 +5,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use crate::Finding;
 
-/// A Markdown file, as far as it is checked.
+/// The parts of a Markdown file that are checked.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) path: String,
@@ -59,7 +59,7 @@ struct Reader<'a> {
     taken: HashMap<String, usize>,
     in_code: bool,
     link: Option<Link>,
-    /// Whether something else than one piece of code was in the link.
+    /// Whether the link has more than one piece of code as its text.
     is_prose: bool,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         self.is_prose = true;
     }
 
-    /// Attributes that name a file: pictures for dark and light pages are written so.
+    /// Reads the attributes that name a file: `<picture>` has one for dark and one for light pages.
     fn read_html(&mut self, line: usize, html: &str) {
         for attribute in ["src=\"", "srcset=\"", "href=\""] {
             for (at, _) in html.match_indices(attribute) {

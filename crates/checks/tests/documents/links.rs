@@ -4,14 +4,14 @@ use crate::Finding;
 use crate::document::{Document, Link};
 use crate::tree::{Tree, has_extension, text_of};
 
-/// Returns the links of a document that lead to no file, to no heading, or to a source that lacks what the link names.
+/// Returns the links of a document that lead to no file, to no heading, or to a source without the name in the link.
 pub(crate) fn dead(document: &Document, tree: &Tree) -> Vec<Finding> {
     let links = document.links.iter().filter(|link| !is_elsewhere(&link.target));
     let why = links.filter_map(|link| Some((link.line, why_dead(document, link, tree)?)));
     why.map(|(line, what)| document.finding(line, what)).collect()
 }
 
-/// Other sites are not asked: a test must not depend on them. A path of Rust is rustdoc's to check.
+/// Returns `true` for other sites, on which a test must not depend, and for paths of Rust, which rustdoc checks.
 fn is_elsewhere(target: &str) -> bool {
     ["http://", "https://", "mailto:"].iter().any(|scheme| target.starts_with(scheme))
         || target.contains("::")
@@ -36,7 +36,7 @@ fn why_dead(document: &Document, link: &Link, tree: &Tree) -> Option<String> {
     (!names(&text, name)).then(|| format!("{path} has no {name}"))
 }
 
-/// Returns a link's path from the root of the repository. One that leads out of it has none, and is dead as it is.
+/// Returns a link's path from the root of the repository, or `..` if it leads out of it.
 pub(crate) fn resolve(document: &Document, path: &str) -> Option<String> {
     let joined = match path.strip_prefix('/') {
         Some(from_root) => from_root.to_owned(),
@@ -53,8 +53,8 @@ pub(crate) fn resolve(document: &Document, path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Returns `true` if a source has a function or a string of that name: a test is one, a fault of the suite the other.
-/// What is no such name (`src/lib.rs`) is taken for what it is, the name of the file.
+/// Returns `true` if a source has a function of that name (a test) or a string (a fault or an invariant of the suite).
+/// A text that can't be such a name (`src/lib.rs`) needs no match.
 fn names(source: &str, name: &str) -> bool {
     let is_name = name.chars().all(|it| it.is_alphanumeric() || ['_', '-'].contains(&it));
     !is_name || source.contains(&format!("fn {name}(")) || source.contains(&format!("\"{name}\""))

@@ -4,7 +4,7 @@ use crate::Finding;
 use crate::document::Document;
 use crate::tree::text_of;
 
-/// Returns what `make` can do.
+/// Returns the targets of the Makefile and of what it includes.
 pub(crate) fn targets() -> BTreeSet<String> {
     let files = ["Makefile", "deploy/compose.mk"].map(|path| text_of(path).unwrap());
     let rules = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
@@ -27,7 +27,7 @@ pub(crate) fn unknown(document: &Document, targets: &BTreeSet<String>) -> Vec<Fi
         .collect()
 }
 
-/// Returns the targets of the commands in a line of shell. In the comment beside it `make` may be a word.
+/// Returns the targets in the commands of a line of shell, without its comment, where `make` may be a verb.
 fn named_in(text: &str) -> impl Iterator<Item = &str> {
     let command = if text.starts_with('#') { "" } else { text.split(" #").next().unwrap_or("") };
     let words: Vec<_> = command.split_whitespace().collect();

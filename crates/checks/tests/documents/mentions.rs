@@ -1,7 +1,7 @@
 use crate::Finding;
 use crate::tree::{Tree, has_extension, text_of};
 
-/// Returns what sources, rules and texts for operators name as `docs/..md` or `docs/..md#heading`, and is not there.
+/// Returns the documents and headings (`docs/..md#..`) that sources, rules and help texts name and that do not exist.
 pub(crate) fn dead(tree: &Tree) -> Vec<Finding> {
     let sources = tree.files().filter(|path| !has_extension(path, "md"));
     // This test names documents that do not exist.

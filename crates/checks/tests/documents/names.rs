@@ -3,18 +3,18 @@ use crate::document::Document;
 use crate::links::resolve;
 use crate::tree::{Tree, has_extension};
 
-/// What files of a repository end with, and little else that stands in a document does.
+/// Extensions by which a name in a sentence is taken for a file of this repository.
 const ENDINGS: [&str; 9] = ["md", "rs", "toml", "yml", "yaml", "sh", "sql", "patch", "mk"];
 
-/// Returns what looks like a file of this repository, in a sentence or a command, and is none.
+/// Returns the names of files, in sentences and in commands, that do not exist.
 pub(crate) fn missing_files(document: &Document, tree: &Tree) -> Vec<Finding> {
     let in_commands = document.code.iter().flat_map(|(line, text)| {
         let words = text.split(|it: char| it.is_whitespace() || "\"'`()=;,".contains(it));
-        words.map(|word| (*line, word)).filter(|(_, word)| is_of_a_room(word, tree))
+        words.map(|word| (*line, word)).filter(|(_, word)| is_in_top_folder(word, tree))
     });
     let in_sentences = document.spans.iter().map(|(line, text)| (*line, text.as_str()));
     let in_sentences = in_sentences
-        .filter(|(_, text)| is_path(text) && (is_of_a_room(text, tree) || has_ending(text)));
+        .filter(|(_, text)| is_path(text) && (is_in_top_folder(text, tree) || has_ending(text)));
     let named = in_sentences.chain(in_commands);
     let missing = named.filter(|(_, name)| !exists(document, name, tree));
     missing.map(|(line, name)| document.finding(line, format!("{name} does not exist"))).collect()
@@ -26,16 +26,18 @@ fn is_path(text: &str) -> bool {
 }
 
 /// Returns `true` if it is a path into one of the root's folders. A mere name of one may be a word.
-fn is_of_a_room(text: &str, tree: &Tree) -> bool {
+fn is_in_top_folder(text: &str, tree: &Tree) -> bool {
     is_path(text)
-        && text.split_once('/').is_some_and(|(room, rest)| tree.has_room(room) && !rest.is_empty())
+        && text
+            .split_once('/')
+            .is_some_and(|(folder, rest)| tree.has_top_folder(folder) && !rest.is_empty())
 }
 
 fn has_ending(text: &str) -> bool {
     ENDINGS.iter().any(|ending| has_extension(text, ending))
 }
 
-/// A path may start from the root, from the document's folder, or anywhere (`app.rs`).
+/// Returns `true` if a file has that path from the root or the document's folder, or a path that ends so (`app.rs`).
 fn exists(document: &Document, name: &str, tree: &Tree) -> bool {
     let name = name.trim_end_matches(['/', '.']);
     tree.has(name)

@@ -63,8 +63,8 @@ impl Tree {
         self.files.iter().chain(&self.folders).any(|path| path.ends_with(&ending))
     }
 
-    /// Returns `true` if it is a folder in the root.
-    pub(crate) fn has_room(&self, name: &str) -> bool {
+    /// Returns `true` if there is such a folder in the root.
+    pub(crate) fn has_top_folder(&self, name: &str) -> bool {
         !name.is_empty() && self.folders.contains(name)
     }
 }
