@@ -59,7 +59,7 @@ impl Migrating<'_> {
     }
 
     async fn keeps_sessions(&self, database: &PgConnectOptions) -> Result<bool, MigrateError> {
-        let ask = async || {
+        let ask = || async {
             let keeps = pg::within(SESSIONS, pg::keeps_sessions(database)).await;
             keeps.map_err(MigrateError::Execute)
         };
@@ -67,10 +67,10 @@ impl Migrating<'_> {
     }
 
     /// Retries for as long as the database is unavailable or refuses, or something else holds a lock.
-    async fn when_available<T>(
-        &self,
-        act: impl AsyncFn() -> Result<T, MigrateError>,
-    ) -> Result<T, MigrateError> {
+    async fn when_available<T, F>(&self, act: impl Fn() -> F) -> Result<T, MigrateError>
+    where
+        F: Future<Output = Result<T, MigrateError>>,
+    {
         loop {
             let error = match act().await {
                 Ok(done) => return Ok(done),
