@@ -4,6 +4,7 @@ mod binding;
 mod configs;
 mod dead_letter;
 mod options;
+mod protocol;
 mod reading;
 mod record;
 mod retention;

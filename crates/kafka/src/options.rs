@@ -10,6 +10,7 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 
 use crate::Settings;
+use crate::protocol::Protocol;
 
 /// The protocol, credentials and certificates of the connections to the brokers, and further librdkafka properties.
 ///
@@ -147,7 +148,10 @@ impl ClientOptions {
             OptionsError::new("KAFKA_PROPERTIES", why)
         };
         let protocol = match given(self.kafka_security_protocol.as_ref()) {
-            Some(protocol) => Some(Protocol::read(protocol)?),
+            Some(protocol) => Some(Protocol::read(protocol).ok_or_else(|| {
+                let why = "it is none of plaintext, ssl, sasl_plaintext and sasl_ssl";
+                OptionsError::new("KAFKA_SECURITY_PROTOCOL", why)
+            })?),
             None => None,
         };
         let mut pairs = Vec::new();
@@ -298,49 +302,6 @@ impl ClientOptions {
 const MECHANISMS: [&str; 3] = ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"];
 
 type Pairs = Vec<(&'static str, String)>;
-
-/// How the bytes on a connection are protected, and whether SASL authenticates it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Protocol {
-    Plaintext,
-    Ssl,
-    SaslPlaintext,
-    SaslSsl,
-}
-
-impl Protocol {
-    fn read(text: &str) -> Result<Self, OptionsError> {
-        match text.to_ascii_lowercase().as_str() {
-            "plaintext" => Ok(Self::Plaintext),
-            "ssl" => Ok(Self::Ssl),
-            "sasl_plaintext" => Ok(Self::SaslPlaintext),
-            "sasl_ssl" => Ok(Self::SaslSsl),
-            _ => {
-                let why = "it is none of plaintext, ssl, sasl_plaintext and sasl_ssl";
-                Err(OptionsError::new("KAFKA_SECURITY_PROTOCOL", why))
-            }
-        }
-    }
-
-    fn has_sasl(self) -> bool {
-        matches!(self, Self::SaslPlaintext | Self::SaslSsl)
-    }
-
-    fn has_tls(self) -> bool {
-        matches!(self, Self::Ssl | Self::SaslSsl)
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Plaintext => "plaintext",
-            Self::Ssl => "ssl",
-            Self::SaslPlaintext => "sasl_plaintext",
-            Self::SaslSsl => "sasl_ssl",
-        })
-    }
-}
 
 fn given(value: Option<&String>) -> Option<&str> {
     value.map(String::as_str).filter(|text| !text.is_empty())

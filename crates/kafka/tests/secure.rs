@@ -1,5 +1,6 @@
 //! A real broker that speaks TLS, authenticates by SCRAM and asks for certificates. Needs the feature `tls`.
 
+#![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
