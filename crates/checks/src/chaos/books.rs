@@ -13,15 +13,36 @@ use super::scene::Scene;
 use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
 
 /// The events of an order.
-pub(crate) const SAID_OF_ORDERS: [&str; 3] = ["order.created", "order.updated", "order.completed"];
+pub(crate) const SAID_OF_ORDERS: [&str; 4] =
+    ["order.created", "order.updated", "order.completed", "order.cancelled"];
 pub(crate) const SAID_OF_INVOICES: &str = "invoice.issued";
+pub(crate) const SAID_OF_CREDIT_NOTES: &str = "invoice.credited";
 
 /// An order as its database has it.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
     pub(crate) tenant: String,
     pub(crate) version: i64,
+    /// It was completed, whether it was cancelled since or not.
     pub(crate) completed: bool,
+    pub(crate) cancelled: bool,
+}
+
+/// An invoice or a credit note as billing has it.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct Document {
+    pub(crate) order_id: Uuid,
+    /// The invoice itself, or the one that is credited.
+    pub(crate) invoice_id: Uuid,
+    pub(crate) tenant_id: String,
+    pub(crate) number: i64,
+}
+
+/// How far an order is, as analytics has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Counted {
+    pub(crate) completed: bool,
+    pub(crate) cancelled: bool,
 }
 
 /// An e-mail as notification wrote it.
@@ -63,8 +84,10 @@ pub(crate) struct Books {
     pub(crate) orders: HashMap<Uuid, OrderRow>,
     /// Orders that were placed more than once: their lines bear the same words, which no two customers write.
     pub(crate) placed_twice: Vec<String>,
-    /// Invoice ids by order.
-    pub(crate) invoices: HashMap<Uuid, Vec<Uuid>>,
+    /// Invoices by order.
+    pub(crate) invoices: HashMap<Uuid, Vec<Document>>,
+    /// Credit notes by order.
+    pub(crate) credit_notes: HashMap<Uuid, Vec<Document>>,
     /// E-mails by order, as notification has them.
     pub(crate) emails: HashMap<Uuid, Vec<Email>>,
     /// Deliveries by `webhook-id`, as notification has them.
@@ -75,8 +98,8 @@ pub(crate) struct Books {
     pub(crate) mails: HashMap<String, Tally>,
     /// What the webhook target received, by `webhook-id`.
     pub(crate) webhooks: HashMap<String, Tries>,
-    /// Whether an order is completed, as analytics has it.
-    pub(crate) counted: HashMap<Uuid, bool>,
+    /// Orders, as analytics has them.
+    pub(crate) counted: HashMap<Uuid, Counted>,
     /// Attempts whose outcome notification could not know.
     pub(crate) unclear: Unclear,
     /// What billing's inbox has.
@@ -99,7 +122,7 @@ impl Books {
     pub(crate) async fn open(scene: &Scene) -> Result<Self, Error> {
         let settings = scene.system.kafka();
         let mut records = HashMap::new();
-        for topic in SAID_OF_ORDERS.into_iter().chain([SAID_OF_INVOICES]) {
+        for topic in SAID_OF_ORDERS.into_iter().chain([SAID_OF_INVOICES, SAID_OF_CREDIT_NOTES]) {
             records.insert(topic, topics::read_all(&settings, topic)?);
         }
         let mut committed = topics::progress(&settings)?.committed;
@@ -121,7 +144,8 @@ impl Books {
         let books = Self {
             orders: orders(&mut order).await?,
             placed_twice: placed_twice(&mut order).await?,
-            invoices: invoices(&mut billing).await?,
+            invoices: documents(&mut billing, INVOICES).await?,
+            credit_notes: documents(&mut billing, CREDIT_NOTES).await?,
             emails: emails(&mut notification).await?,
             deliveries: deliveries(&mut notification).await?,
             // Before what arrived: a job that is gone by now has sent.
@@ -213,11 +237,14 @@ pub(crate) fn event_key(record: &Record) -> Option<EventKey> {
 }
 
 async fn orders(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, OrderRow>> {
-    let rows: Vec<(Uuid, String, i64, bool)> =
-        sqlx::query_as("select id, tenant_id, version, status = 'completed' from orders")
-            .fetch_all(database)
-            .await?;
-    let row = |(id, tenant, version, completed)| (id, OrderRow { tenant, version, completed });
+    let rows: Vec<(Uuid, String, i64, bool, bool)> = sqlx::query_as(
+        "select id, tenant_id, version, completed_at is not null, cancelled_at is not null from orders",
+    )
+    .fetch_all(database)
+    .await?;
+    let row = |(id, tenant, version, completed, cancelled)| {
+        (id, OrderRow { tenant, version, completed, cancelled })
+    };
     Ok(rows.into_iter().map(row).collect())
 }
 
@@ -229,12 +256,17 @@ async fn placed_twice(database: &mut PgConnection) -> sqlx::Result<Vec<String>> 
     .await
 }
 
-async fn invoices(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Vec<Uuid>>> {
-    let rows: Vec<(Uuid, Uuid)> =
-        sqlx::query_as("select order_id, id from invoices").fetch_all(database).await?;
+const INVOICES: &str = "select order_id, id as invoice_id, tenant_id, number from invoices";
+const CREDIT_NOTES: &str = "select order_id, invoice_id, tenant_id, number from credit_notes";
+
+async fn documents(
+    database: &mut PgConnection,
+    sql: &'static str,
+) -> sqlx::Result<HashMap<Uuid, Vec<Document>>> {
+    let rows: Vec<Document> = sqlx::query_as(sql).fetch_all(database).await?;
     let mut by_order: HashMap<_, Vec<_>> = HashMap::new();
-    for (order, invoice) in rows {
-        by_order.entry(order).or_default().push(invoice);
+    for document in rows {
+        by_order.entry(document.order_id).or_default().push(document);
     }
     Ok(by_order)
 }
@@ -293,12 +325,14 @@ async fn unclear(scene: &Scene) -> Unclear {
     }
 }
 
-async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, bool>> {
-    let rows: Vec<(Uuid, bool)> =
-        sqlx::query_as("select order_id, completed_at is not null from orders")
-            .fetch_all(database)
-            .await?;
-    Ok(rows.into_iter().collect())
+async fn counted(database: &mut PgConnection) -> sqlx::Result<HashMap<Uuid, Counted>> {
+    let rows: Vec<(Uuid, bool, bool)> = sqlx::query_as(
+        "select order_id, completed_at is not null, cancelled_at is not null from orders",
+    )
+    .fetch_all(database)
+    .await?;
+    let row = |(order, completed, cancelled)| (order, Counted { completed, cancelled });
+    Ok(rows.into_iter().map(row).collect())
 }
 
 async fn inbox(database: &mut PgConnection) -> sqlx::Result<HashSet<EventKey>> {

@@ -5,7 +5,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use kafka::{Headers, Record};
 use uuid::Uuid;
 
-use super::books::{Books, EventKey, Letter, SAID_OF_INVOICES, SAID_OF_ORDERS, event_key};
+use super::books::{
+    Books, Counted, Document, EventKey, Letter, OrderRow, SAID_OF_CREDIT_NOTES, SAID_OF_INVOICES,
+    SAID_OF_ORDERS, event_key,
+};
 use super::load::Placed;
 use super::scene::Scene;
 use super::topics::place_of;
@@ -22,6 +25,8 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
         ("one_order_row", one_order_row(books, placed)),
         ("one_event_id", one_event_id(books)),
         ("one_invoice", one_invoice(books)),
+        ("one_credit_note", one_credit_note(books)),
+        ("numbers_without_gaps", numbers_without_gaps(books)),
         ("one_confirmation_one_receipt", one_of_each_email(books)),
         ("one_metric", one_metric(books)),
         ("nothing_uncommitted", nothing_uncommitted(books, scene)),
@@ -40,6 +45,9 @@ fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
         None => Some(format!("the order {} was taken and is not there", order.id)),
         Some(row) if order.completed && !row.completed => {
             Some(format!("the order {} was completed and is open", order.id))
+        }
+        Some(row) if order.cancelled && !row.cancelled => {
+            Some(format!("the order {} was cancelled and is not", order.id))
         }
         Some(_) => None,
     });
@@ -64,15 +72,19 @@ fn is_ours(record: &Record) -> bool {
     matches!(record.text_header("ce_source"), Some("/order" | "/billing"))
 }
 
-/// Every order was said to be created once, every completed one to be completed once, every invoice to be issued
-/// once. Said once: under one id, however often that was published.
+/// Every order was said to be created once, every completed one to be completed once, every cancelled one to be cancelled
+/// once, every invoice to be issued once, and credited if it was. Said once: under one id, however often that was published.
 fn one_event_id(books: &Books) -> Objections {
-    let all: Vec<_> = books.orders.keys().collect();
-    let completed: Vec<_> =
-        books.orders.iter().filter(|(_, row)| row.completed).map(|(id, _)| id).collect();
-    let invoiced: Vec<_> = books.invoices.keys().collect();
-    let each =
-        [("order.created", all), ("order.completed", completed), (SAID_OF_INVOICES, invoiced)];
+    let those = |wanted: fn(&OrderRow) -> bool| {
+        books.orders.iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    let each = [
+        ("order.created", those(|_| true)),
+        ("order.completed", those(|row| row.completed)),
+        ("order.cancelled", those(|row| row.cancelled)),
+        (SAID_OF_INVOICES, books.invoices.keys().collect()),
+        (SAID_OF_CREDIT_NOTES, books.credit_notes.keys().collect()),
+    ];
     let objections = |(topic, orders): (&'static str, Vec<&Uuid>)| {
         let ids = ids_by_key(books, topic);
         let count = |order: &Uuid| ids.get(order).map_or(0, BTreeSet::len);
@@ -99,16 +111,61 @@ fn one_invoice(books: &Books) -> Objections {
     wrong.map(|(order, _)| format!("the order {order} has {} invoices", invoices(order))).collect()
 }
 
-/// Every completed order has exactly one confirmation and one receipt, and no order has more than one
-/// acknowledgement, which is told once and without a retry.
+/// Every completed order that was cancelled has exactly one credit note, which credits its invoice, and no other order has
+/// one.
+fn one_credit_note(books: &Books) -> Objections {
+    let mut objections = Objections::new();
+    for (order, row) in &books.orders {
+        let of_order = |documents: &HashMap<Uuid, Vec<Document>>| {
+            let documents = documents.get(order).map_or(&[][..], Vec::as_slice);
+            documents.iter().map(|document| document.invoice_id).collect::<Vec<_>>()
+        };
+        let (invoices, credited) = (of_order(&books.invoices), of_order(&books.credit_notes));
+        let wanted = if row.completed && row.cancelled { invoices } else { Vec::new() };
+        if credited != wanted {
+            objections
+                .push(format!("of the order {order} {credited:?} are credited, not {wanted:?}"));
+        }
+    }
+    let strange = books.credit_notes.keys().filter(|order| !books.orders.contains_key(order));
+    objections.extend(strange.map(|order| format!("{order} is credited and is no order")));
+    objections
+}
+
+/// Invoices and credit notes are numbered from 1, each by itself and for each tenant.
+fn numbers_without_gaps(books: &Books) -> Objections {
+    let mut objections = Objections::new();
+    for (what, documents) in [("invoices", &books.invoices), ("credit notes", &books.credit_notes)]
+    {
+        let mut numbers: HashMap<&str, Vec<i64>> = HashMap::new();
+        for document in documents.values().flatten() {
+            numbers.entry(&document.tenant_id).or_default().push(document.number);
+        }
+        for (tenant, mut numbers) in numbers {
+            numbers.sort_unstable();
+            let gap = (1..).zip(&numbers).find(|(expected, number)| expected != *number);
+            objections.extend(gap.map(|(expected, number)| {
+                format!("the {what} of {tenant} have a number {number} in the place of {expected}")
+            }));
+        }
+    }
+    objections
+}
+
+/// Every completed order has exactly one confirmation and one receipt, every cancelled one a cancellation and, if it was
+/// completed, a credit note. No order has more than one acknowledgement, which is told once and without a retry.
 fn one_of_each_email(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for (order, row) in &books.orders {
         let emails = books.emails.get(order).map_or(&[][..], Vec::as_slice);
         let count = |kind: &str| emails.iter().filter(|it| it.kind == kind).count();
-        let wanted = usize::from(row.completed);
-        for kind in ["confirmation", "receipt"] {
-            if count(kind) != wanted {
+        for (kind, wanted) in [
+            ("confirmation", row.completed),
+            ("receipt", row.completed),
+            ("cancellation", row.cancelled),
+            ("credit_note", row.completed && row.cancelled),
+        ] {
+            if count(kind) != usize::from(wanted) {
                 let count = count(kind);
                 objections.push(format!("the order {order} has {count} e-mails {kind}"));
             }
@@ -124,8 +181,12 @@ fn one_of_each_email(books: &Books) -> Objections {
 fn one_metric(books: &Books) -> Objections {
     let wrong = books.orders.iter().filter_map(|(order, row)| match books.counted.get(order) {
         None => Some(format!("the order {order} is not counted")),
-        Some(completed) if *completed != row.completed => {
-            Some(format!("the order {order} is counted as completed: {completed}"))
+        Some(Counted { completed, cancelled })
+            if (*completed, *cancelled) != (row.completed, row.cancelled) =>
+        {
+            Some(format!(
+                "the order {order} is counted: completed {completed}, cancelled {cancelled}"
+            ))
         }
         Some(_) => None,
     });
@@ -148,11 +209,15 @@ fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
         let said = |record: &Record| format!("{topic} {:?} was never committed", event_key(record));
         objections.extend(early.map(said));
     }
-    let issued: HashSet<_> = books.invoices.values().flatten().collect();
-    for record in books.of(SAID_OF_INVOICES) {
-        let invoice = invoice_id(record);
-        if invoice.is_none_or(|id| !issued.contains(&id)) {
-            objections.push(format!("the invoice {invoice:?} was said and is not there"));
+    for (topic, documents) in
+        [(SAID_OF_INVOICES, &books.invoices), (SAID_OF_CREDIT_NOTES, &books.credit_notes)]
+    {
+        let there: HashSet<_> = documents.values().flatten().map(|it| it.invoice_id).collect();
+        for record in books.of(topic) {
+            let invoice = invoice_id(record);
+            if invoice.is_none_or(|id| !there.contains(&id)) {
+                objections.push(format!("{topic} was said of {invoice:?} and is not there"));
+            }
         }
     }
     let heard = scene.never.iter().filter(|order| books.orders.contains_key(order));

@@ -26,6 +26,8 @@ pub(crate) struct Placed {
     pub(crate) id: Uuid,
     /// Its completion was answered with 2xx too.
     pub(crate) completed: bool,
+    /// Its cancellation was.
+    pub(crate) cancelled: bool,
 }
 
 /// What the workers share.
@@ -33,6 +35,8 @@ pub(crate) struct Placed {
 struct Shared {
     port: AtomicU16,
     running: AtomicBool,
+    /// A third of the orders is cancelled.
+    cancels: bool,
     placed: Mutex<Vec<Placed>>,
 }
 
@@ -44,10 +48,14 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts them against the order service on this port.
-    pub(crate) fn start(port: u16) -> Self {
-        let shared =
-            Arc::new(Shared { port: port.into(), running: true.into(), placed: Mutex::default() });
+    /// Starts them against the order service on this port. With `cancels` they cancel a third of their orders.
+    pub(crate) fn start(port: u16, cancels: bool) -> Self {
+        let shared = Arc::new(Shared {
+            port: port.into(),
+            running: true.into(),
+            cancels,
+            placed: Mutex::default(),
+        });
         let worker = |_| tokio::spawn(work(Arc::clone(&shared)));
         Self { workers: (0..WORKERS).map(worker).collect(), shared }
     }
@@ -108,9 +116,11 @@ impl Shared {
         None
     }
 
-    /// One customer: seven of ten complete at once, the others change their minds first.
+    /// One customer: seven of ten complete at once, the others change their minds first. Who cancels does so at once, too,
+    /// and half of those that change their minds before they complete.
     async fn order(&self) {
         let at_once = fastrand::u8(0..10) < 7;
+        let cancels = self.cancels && fastrand::u8(0..3) == 0;
         let items =
             json!([{ "sku": Uuid::new_v4().to_string(), "quantity": 2, "unit_price": 450 }]);
         let body = json!({
@@ -120,8 +130,14 @@ impl Shared {
             return;
         };
         let Some(id) = answer["id"].as_str().and_then(|id| id.parse::<Uuid>().ok()) else { return };
-        let completed = at_once || self.change_and_complete(id).await;
-        self.placed().push(Placed { id, completed });
+        let stays_open = !at_once && cancels && fastrand::bool();
+        let completed = at_once || !stays_open && self.change_and_complete(id).await;
+        let cancelled = cancels && self.cancel(id).await;
+        self.placed().push(Placed { id, completed, cancelled });
+    }
+
+    async fn cancel(&self, id: Uuid) -> bool {
+        self.until_done(Method::POST, &format!("/orders/{id}/cancel"), None).await.is_some()
     }
 
     async fn change_and_complete(&self, id: Uuid) -> bool {

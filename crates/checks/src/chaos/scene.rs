@@ -79,7 +79,7 @@ impl Scene {
             billing.set_fault(slow(fault.slow_billing)).await?;
         }
         Ok(Self {
-            load: Load::start(order.http),
+            load: Load::start(order.http, fault.cancels),
             order,
             billing,
             notification,

@@ -6,8 +6,9 @@ use super::books::{Books, Delivery};
 use super::invariants::{Name, Objections};
 use super::receivers::TENANT;
 
-/// The events that a webhook is told of each completed order.
+/// The events that a webhook is told of each completed order, and of each that was cancelled after that.
 const TOLD: [&str; 2] = ["order.completed", "invoice.issued"];
+const TOLD_OF_CANCELLED: [&str; 2] = ["order.cancelled", "invoice.credited"];
 
 /// Returns the invariants of sends. `resends` is how often the fault may have interrupted notification between a send
 /// and the record of it.
@@ -72,7 +73,8 @@ fn sent_again<'a>(
     again.iter().map(objection).collect()
 }
 
-/// The target answered every delivery that has no job any more with 2xx, and each completed order of the tenant has one of both events.
+/// The target answered every delivery that has no job any more with 2xx, and each completed
+/// order of the tenant has one of both events, of all four if it was cancelled.
 fn every_webhook_delivered(books: &Books) -> Objections {
     let accepted = |id: &str| books.webhooks.get(id).map_or(0, |tries| tries.accepted);
     let mut objections = Objections::new();
@@ -90,9 +92,10 @@ fn every_webhook_delivered(books: &Books) -> Objections {
         told.entry(delivery.order).or_default().insert(&delivery.event_type);
     }
     let completed = books.orders.iter().filter(|(_, row)| row.completed && row.tenant == TENANT);
-    for (order, _) in completed {
+    for (order, row) in completed {
         let of_order = told.get(order);
-        let missing = TOLD.iter().filter(|event| !of_order.is_some_and(|it| it.contains(*event)));
+        let wanted = TOLD.iter().chain(TOLD_OF_CANCELLED.iter().filter(|_| row.cancelled));
+        let missing = wanted.filter(|event| !of_order.is_some_and(|it| it.contains(*event)));
         objections.extend(missing.map(|it| format!("the order {order} has no delivery of {it}")));
     }
     let strange = books.webhooks.keys().filter(|id| !books.deliveries.contains_key(*id));

@@ -92,13 +92,18 @@ async fn others_have_all(scene: &Scene) -> Result<bool, Error> {
         Ok::<i64, Error>(sqlx::query_scalar(sql).fetch_one(&mut database).await?)
     };
     let orders = count("order", "select count(*) from orders").await?;
-    let completed =
-        count("order", "select count(*) from orders where status = 'completed'").await?;
-    let emails = "select count(*) from emails where kind in ('confirmation', 'receipt')";
     let sold = "select count(*) from orders where completed_at is not null";
-    Ok(count("notification", emails).await? >= 2 * completed
+    let cancelled = "select count(*) from orders where cancelled_at is not null";
+    let credited =
+        "select count(*) from orders where completed_at is not null and cancelled_at is not null";
+    let emails = "select count(*) from emails where kind != 'acknowledgement'";
+    let (sold_in_all, cancelled_in_all) =
+        (count("order", sold).await?, count("order", cancelled).await?);
+    let written = 2 * sold_in_all + cancelled_in_all + count("order", credited).await?;
+    Ok(count("notification", emails).await? >= written
         && count("analytics", "select count(*) from orders").await? >= orders
-        && count("analytics", sold).await? >= completed)
+        && count("analytics", sold).await? >= sold_in_all
+        && count("analytics", cancelled).await? >= cancelled_in_all)
 }
 
 /// Returns whether billing has no lag at this moment.
@@ -110,6 +115,7 @@ pub(crate) fn billing_is_quiet(scene: &Scene) -> bool {
 async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
     Ok(waiting(scene, "order").await? == 0
         && topics::progress(&scene.system.kafka())?.lag == 0
+        && topics::lag(&scene.system.kafka(), topics::CREDITS, "order.cancelled")? == 0
         && waiting(scene, "billing").await? == 0)
 }
 

@@ -21,7 +21,9 @@ const READ: Duration = Duration::from_mins(1);
 
 /// The group whose books are kept.
 pub(crate) const GROUP: &str = "billing";
-/// The topics that it reads.
+/// The group that credits what was cancelled.
+pub(crate) const CREDITS: &str = "billing.credits";
+/// The topics that [`GROUP`] reads.
 pub(crate) const READ_BY_BILLING: [&str; 1] = ["order.completed"];
 pub(crate) const DEAD_LETTERS: &str = "billing.dlq";
 

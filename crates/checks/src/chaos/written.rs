@@ -34,7 +34,7 @@ pub(crate) async fn write_many_of(
         let mut tx = database.begin().await?;
         let ids = write_of(&mut tx, TOGETHER.min(orders - written.len()), lines).await?;
         tx.commit().await?;
-        written.extend(ids.into_iter().map(|id| Placed { id, completed: true }));
+        written.extend(ids.into_iter().map(|id| Placed { id, completed: true, cancelled: false }));
     }
     database.close().await?;
     Ok(written)

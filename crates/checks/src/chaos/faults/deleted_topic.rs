@@ -29,7 +29,7 @@ pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
     let began = Instant::now();
     delete(scene).await?;
     // Orders are taken while the topic is missing.
-    scene.load = Load::start(scene.order.http);
+    scene.load = Load::start(scene.order.http, false);
     let created = soon(async || topics::exists(&settings, TOPIC).unwrap_or(false)).await;
     let missing = began.elapsed();
     scene.healed();

@@ -2,6 +2,7 @@
 //! struck; an error: it did not.
 
 mod breaker;
+mod cancellations;
 mod deleted_topic;
 mod full_disk;
 mod instances;
@@ -42,6 +43,8 @@ pub(crate) struct Fault {
     pub(crate) billing: Environment,
     /// How much longer billing's handlers take from the first order on, in milliseconds.
     pub(crate) slow_billing: u64,
+    /// A third of the orders is cancelled.
+    pub(crate) cancels: bool,
     /// How often it may interrupt notification between a send and the record of it, so that the same is sent again.
     pub(crate) resends: u32,
     pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Struck>,
@@ -54,7 +57,7 @@ impl std::fmt::Debug for Fault {
 }
 
 macro_rules! fault {
-    ($name:literal, $what:literal, $apply:path $(, setup: $setup:expr)? $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, resends: $resends:expr)? $(, short: $short:expr)?) => {{
+    ($name:literal, $what:literal, $apply:path $(, setup: $setup:expr)? $(, order: $order:expr)? $(, billing: $billing:expr)? $(, slow_billing: $slow_billing:expr)? $(, cancels: $cancels:expr)? $(, resends: $resends:expr)? $(, short: $short:expr)?) => {{
         #[allow(unused_mut, unused_assignments)]
         const FAULT: Fault = {
             let mut fault = Fault {
@@ -65,6 +68,7 @@ macro_rules! fault {
                 order: &[],
                 billing: &[],
                 slow_billing: 0,
+                cancels: false,
                 resends: 0,
                 apply: |scene| Box::pin($apply(scene)),
             };
@@ -72,6 +76,7 @@ macro_rules! fault {
             $(fault.order = $order;)?
             $(fault.billing = $billing;)?
             $(fault.slow_billing = $slow_billing;)?
+            $(fault.cancels = $cancels;)?
             $(fault.resends = $resends;)?
             $(fault.short = $short;)?
             fault
@@ -139,6 +144,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!("backlog-larger-than-memory", "billing comes back to more bytes of events than it may hold",
         large_backlog::outgrows_memory, billing: &[large_backlog::MEMORY_BYTES]),
+    fault!("orders-cancelled", "a third of the orders is cancelled, and billing is killed while it credits them",
+        cancellations::overtake_completions, billing: &[QUICK_SESSION], cancels: true),
     fault!("poison", "records that nobody can read, among those that all can", messages::poison,
         short: true),
     fault!("transient-failures", "three of ten attempts fail", messages::transient_failures,

@@ -30,7 +30,7 @@ pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
     execute(scene, &kill_backend_for(deadly)).await?;
     tx.commit().await?;
     orders.close().await?;
-    scene.written.push(Placed { id: deadly, completed: true });
+    scene.written.push(Placed { id: deadly, completed: true, cancelled: false });
     let parked = soon(async || is_parked(scene).await).await;
     let began = Instant::now();
     let mut slowest = Duration::ZERO;

@@ -86,7 +86,7 @@ struct Written {
 
 impl Written {
     fn placed(&self) -> Placed {
-        Placed { id: self.id, completed: true }
+        Placed { id: self.id, completed: true, cancelled: false }
     }
 }
 
