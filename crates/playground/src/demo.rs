@@ -1,4 +1,4 @@
-//! Follows three orders to their invoices, then sends a duplicate and a record that is no event.
+//! Follows three orders to their invoices, cancels another one, then sends a duplicate and a record that is no event.
 
 use std::{
     pin::pin,
@@ -13,7 +13,7 @@ use crate::{
     Error,
     deployment::{ACME, Deployment, GLOBEX, Place, Tenant},
     failure::{During, Failure},
-    http::{self, Invoice, Item, Order},
+    http::{self, CreditNote, Invoice, Item, Order},
     records::{Group, Reader, Sender},
     report::{OnlyIfSlow, fields, heading, line, milliseconds, money, place},
 };
@@ -21,6 +21,8 @@ use crate::{
 const COMPLETED: &str = "order.completed";
 const BILLING: &str = "billing";
 const DEAD_LETTERS: &str = "billing.dlq";
+const WRITTEN_WHEN_COMPLETED: [&str; 2] = ["confirmation", "receipt"];
+const WRITTEN_WHEN_CANCELLED: [&str; 2] = ["cancellation", "credit_note"];
 /// How long the effects of an order may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,12 @@ const PURCHASES: [Purchase; 3] = [
     Purchase { tenant: GLOBEX, currency: "USD", items: &[("ANVIL-50KG", 1, 18_900)] },
     Purchase { tenant: ACME, currency: "EUR", items: &[("CUP", 4, 890), ("SAUCER", 4, 420)] },
 ];
+
+/// The order that is cancelled.
+const CANCELLED: Purchase =
+    Purchase { tenant: GLOBEX, currency: "USD", items: &[("ROCKET-SKATES", 1, 8_950)] };
+/// The order that is placed while notification is down.
+const LAST: Purchase = Purchase { tenant: ACME, currency: "EUR", items: &[("TEAPOT", 1, 4_200)] };
 
 /// Returns the exit status.
 pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
@@ -59,9 +67,10 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
         return Ok(interrupted(signal));
     }
     line(&format!(
-        "\nEach of the {} orders has exactly one invoice. Nothing is left running, and no folder.\n\
+        "\nEach of the {} orders has exactly one invoice, and the cancelled one a credit note. Nothing is left\n\
+         running, and no folder.\n\
          It took {:.1} s. To keep the system and try it by hand: make local",
-        PURCHASES.len() + 1,
+        PURCHASES.len() + 2,
         start.elapsed().as_secs_f64()
     ));
     Ok(0)
@@ -119,6 +128,10 @@ async fn show(deployment: &mut Deployment, console: &Console) -> Result<(), Fail
 
     heading("Acme's webhook, at a third party, receives both of its orders");
     show.webhook_received(&flows).await.during("see the webhook's requests")?;
+
+    heading("An order is cancelled, and its invoice credited");
+    let cancelled = show.cancellation(run, &flows, &mut completed).await;
+    flows.push(cancelled.during("cancel an order and see its credit note")?);
 
     heading("Notification is killed, and the next order is invoiced all the same");
     let last = show.without_notification(deployment, run, &mut completed).await;
@@ -214,7 +227,8 @@ impl Show<'_> {
         let slow = OnlyIfSlow::new(self.console);
         let mut told = Vec::new();
         for flow in flows {
-            let sent = step(&slow, "waiting for e-mails", self.sent(flow), |_| "sent".into());
+            let sent = self.sent(flow, &WRITTEN_WHEN_COMPLETED);
+            let sent = step(&slow, "waiting for e-mails", sent, |_| "sent".into());
             told.push(("e-mails", sent.await?));
         }
         for tenant in [ACME, GLOBEX] {
@@ -228,19 +242,18 @@ impl Show<'_> {
         Ok(())
     }
 
-    async fn sent(&self, flow: &Flow) -> Result<String, Error> {
+    /// Waits until these e-mails of an order are sent.
+    async fn sent(&self, flow: &Flow, wanted: &[&str]) -> Result<String, Error> {
         let id = &flow.order.id;
         let ask = async || {
-            let emails = http::emails(self.notification_port, &flow.tenant, id).await?;
-            let wanted = ["confirmation", "receipt"];
-            let all = wanted.iter().all(|kind| {
-                emails.iter().any(|email| email.kind == *kind && email.sent_at.is_some())
-            });
-            Ok(all.then_some(emails))
+            let mut emails = http::emails(self.notification_port, &flow.tenant, id).await?;
+            emails.retain(|email| wanted.contains(&&*email.kind) && email.sent_at.is_some());
+            Ok((emails.len() == wanted.len()).then_some(emails))
         };
-        let until = format!("confirmation and receipt of the order {id} are sent");
+        let until = format!("{} of the order {id} are sent", wanted.join(" and "));
         let emails = until_some(until, ask).await?;
-        let told = emails.iter().map(|email| format!("{} to {}", email.kind, email.to));
+        let told =
+            emails.iter().map(|email| format!("{} to {}", email.kind.replace('_', " "), email.to));
         Ok(told.collect::<Vec<_>>().join(", "))
     }
 
@@ -257,6 +270,71 @@ impl Show<'_> {
         let revenue = money(total, currency);
         until_some(format!("the revenue of {} is {revenue}", tenant.name), ask).await?;
         Ok(format!("{:8} {revenue:>12}   orders: {}", tenant.name, orders.len()))
+    }
+
+    /// Completes an order and cancels it, and waits for its credit note. `flows` are the orders that stay.
+    async fn cancellation(
+        &self,
+        run: u32,
+        flows: &[Flow],
+        completed: &mut Reader,
+    ) -> Result<Flow, Error> {
+        let tenant = CANCELLED.tenant;
+        let number = PURCHASES.len() + 1;
+        let correlation_id = format!("demo-{run:08x}-{number}");
+        let flow = self.flow(number, CANCELLED, &correlation_id, completed).await?;
+        http::cancel(self.order_port, &tenant, &correlation_id, &flow.order.id).await?;
+        let responded = Instant::now();
+        let slow = OnlyIfSlow::new(self.console);
+        let note = self.credit_note(&flow);
+        let note = step(&slow, "waiting for the credit note", note, |_| "it is there".into());
+        let note = note.await?;
+        let took = milliseconds(responded.elapsed());
+        let sent = self.sent(&flow, &WRITTEN_WHEN_CANCELLED);
+        let sent = step(&slow, "waiting for its e-mails", sent, |_| "sent".into()).await?;
+        let revenue = self.counted_without(&flow, flows);
+        let revenue = step(&slow, "waiting for numbers", revenue, |_| "counted".into());
+        let CreditNote { number, invoice_number, .. } = note;
+        fields(&[
+            (
+                "cancelled",
+                format!("credit note {number} for invoice {invoice_number} after {took}"),
+            ),
+            ("e-mails", sent),
+            ("revenue", format!("{}, as before", revenue.await?)),
+        ]);
+        Ok(flow)
+    }
+
+    /// Waits until analytics has counted the cancellation, and the orders that stay as before.
+    async fn counted_without(&self, cancelled: &Flow, flows: &[Flow]) -> Result<String, Error> {
+        let tenant = &cancelled.tenant;
+        let ask = async || {
+            let cancelled = http::cancelled(self.analytics_port, tenant).await?;
+            Ok((cancelled == 1).then_some(()))
+        };
+        until_some(format!("one order of {} is counted as cancelled", tenant.name), ask).await?;
+        let kept = flows.iter().filter(|flow| flow.tenant.name == tenant.name);
+        self.counted(tenant, &kept.map(|flow| &flow.order).collect::<Vec<_>>()).await
+    }
+
+    /// Waits for the one credit note of an order, which credits its invoice whole.
+    async fn credit_note(&self, flow: &Flow) -> Result<CreditNote, Error> {
+        let (tenant, id) = (&flow.tenant, &flow.order.id);
+        let ask = async || {
+            let mut notes = http::credit_notes(self.billing_port, tenant, id).await?;
+            if notes.len() > 1 {
+                let count = notes.len();
+                return Err(Error::Untrue(format!("the order {id} has {count} credit notes")));
+            }
+            Ok(notes.pop())
+        };
+        let note = until_some(format!("billing has a credit note of the order {id}"), ask).await?;
+        let credited = (note.invoice_number, note.total);
+        if credited != (flow.invoice.number, flow.invoice.total) {
+            return Err(Error::Untrue(format!("it credits another invoice than {id}'s")));
+        }
+        Ok(note)
     }
 
     async fn registers(&self) -> Result<(), Error> {
@@ -296,14 +374,14 @@ impl Show<'_> {
         completed: &mut Reader,
     ) -> Result<Flow, Error> {
         deployment.service_mut("notification").kill_9().await;
-        let purchase = Purchase { tenant: ACME, currency: "EUR", items: &[("TEAPOT", 1, 4_200)] };
-        let number = PURCHASES.len() + 1;
+        let number = PURCHASES.len() + 2;
         let correlation_id = format!("demo-{run:08x}-{number}");
-        let flow = self.flow(number, purchase, &correlation_id, completed).await?;
+        let flow = self.flow(number, LAST, &correlation_id, completed).await?;
         let slow = OnlyIfSlow::new(self.console);
         let again = deployment.service_mut("notification").start_again();
         step(&slow, "starting notification again", again, |()| "notification again".into()).await?;
-        let sent = step(&slow, "waiting for its e-mails", self.sent(&flow), |_| "sent".into());
+        let sent = self.sent(&flow, &WRITTEN_WHEN_COMPLETED);
+        let sent = step(&slow, "waiting for its e-mails", sent, |_| "sent".into());
         fields(&[("started again", sent.await?)]);
         Ok(flow)
     }

@@ -101,6 +101,17 @@ pub(crate) async fn complete(
     send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
 }
 
+/// `POST /orders/{id}/cancel`
+pub(crate) async fn cancel(
+    port: u16,
+    tenant: &Tenant,
+    correlation_id: &str,
+    id: &str,
+) -> Result<Order, Error> {
+    let request = CLIENT.post(format!("http://127.0.0.1:{port}/orders/{id}/cancel"));
+    send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
+}
+
 /// `GET /invoices?order_id=`
 pub(crate) async fn invoices(
     port: u16,
@@ -109,6 +120,29 @@ pub(crate) async fn invoices(
 ) -> Result<Vec<Invoice>, Error> {
     let request = CLIENT.get(format!("http://127.0.0.1:{port}/invoices?order_id={order_id}"));
     Ok(send::<Invoices>("billing", tenant, request).await?.invoices)
+}
+
+/// A credit note of the billing service.
+#[derive(Deserialize)]
+pub(crate) struct CreditNote {
+    pub(crate) number: i64,
+    pub(crate) invoice_number: i64,
+    pub(crate) total: i64,
+}
+
+#[derive(Deserialize)]
+struct CreditNotes {
+    credit_notes: Vec<CreditNote>,
+}
+
+/// `GET /credit-notes?order_id=`
+pub(crate) async fn credit_notes(
+    port: u16,
+    tenant: &Tenant,
+    order_id: &str,
+) -> Result<Vec<CreditNote>, Error> {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/credit-notes?order_id={order_id}"));
+    Ok(send::<CreditNotes>("billing", tenant, request).await?.credit_notes)
 }
 
 /// An e-mail of the notification service.
@@ -192,6 +226,17 @@ struct Revenues {
 pub(crate) async fn revenue(port: u16, tenant: &Tenant) -> Result<Vec<Revenue>, Error> {
     let request = CLIENT.get(format!("http://127.0.0.1:{port}/revenue"));
     Ok(send::<Revenues>("analytics", tenant, request).await?.revenue)
+}
+
+#[derive(Deserialize)]
+struct Funnel {
+    cancelled: usize,
+}
+
+/// Returns how many orders are cancelled: `GET /funnel`.
+pub(crate) async fn cancelled(port: u16, tenant: &Tenant) -> Result<usize, Error> {
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/funnel"));
+    Ok(send::<Funnel>("analytics", tenant, request).await?.cancelled)
 }
 
 async fn send<T: DeserializeOwned>(
