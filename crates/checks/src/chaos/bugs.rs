@@ -59,6 +59,11 @@ pub(crate) const BUGS: &[Bug] = &[
         fault: "receivers-fail",
         invariant: "every_webhook_delivered",
     },
+    Bug {
+        name: "cancellation-awaits-completion",
+        fault: "orders-cancelled",
+        invariant: "one_credit_note",
+    },
 ];
 
 /// Seeds one bug, or `all` in turn. Returns whether each was found; a bug that could not be seeded was not.
