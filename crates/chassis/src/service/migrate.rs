@@ -15,8 +15,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long it may take to find out whether sessions last.
 const SESSIONS: Duration = Duration::from_secs(5);
 
-/// Checks that sessions last, applies the migrations of every crate, then the service's own. Waits for a database that is unavailable or refuses, also
-/// for rights that are missing, and says why in `startup`.
+/// Checks that sessions last, applies the migrations of every crate, then the service's own. Waits for a database that is
+/// unavailable or refuses, also for missing rights, and says why in `startup`.
 ///
 /// Uses a connection without the time limits of the service's sessions: a migration may take longer than a statement.
 pub(super) async fn migrate(
@@ -59,9 +59,12 @@ impl Migrating<'_> {
     }
 
     async fn keeps_sessions(&self, database: &PgConnectOptions) -> Result<bool, MigrateError> {
-        let ask = || async {
-            let keeps = pg::within(SESSIONS, pg::keeps_sessions(database)).await;
-            keeps.map_err(MigrateError::Execute)
+        let ask = || {
+            let database = database.clone();
+            async move {
+                let keeps = pg::within(SESSIONS, pg::keeps_sessions(&database)).await;
+                keeps.map_err(MigrateError::Execute)
+            }
         };
         self.when_available(ask).await
     }
