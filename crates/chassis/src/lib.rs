@@ -2,12 +2,14 @@
 
 mod admin;
 mod config;
+mod contract;
 mod events;
 mod flow;
 mod http;
 mod service;
 
 pub use self::config::{Config, ConfigError, Secret};
+pub use self::contract::{Contract, Subscribed};
 pub use self::events::binary_headers;
 pub use self::http::{
     Answer, Caller, CompletedRequest, Cursor, ETag, IdempotencyKey, IdempotencyRow, IfMatch, Json,

@@ -169,6 +169,11 @@ impl Subscription {
         self.routes.keys().map(|(topic, _)| *topic).collect()
     }
 
+    /// Returns the event types that it handles, each with the topic that it reads them from, without the prefix.
+    pub fn handles(&self) -> BTreeSet<(&'static str, &'static str)> {
+        self.routes.keys().copied().collect()
+    }
+
     pub(crate) fn owned(&self) -> &[TopicSpec] {
         &self.owned
     }

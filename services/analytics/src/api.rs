@@ -1,7 +1,6 @@
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use chassis::{Caller, Path, Peer, Problem, Query};
 use envelope::TenantId;
 use events::OrderId;
@@ -9,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::basket::{self, Baskets, BestSeller};
 use crate::history::{self, Entry};
@@ -21,33 +23,46 @@ const MAX_TRACKED_BYTES: usize = 4096;
 const REPORTS_AT_ONCE: usize = 2;
 
 /// `basket`: the generation of it that is served.
-pub(crate) fn routes(pool: PgPool, basket: i32) -> Router {
-    let reports = Router::new()
-        .route("/revenue", get(revenue))
-        .route("/funnel", get(funnel))
-        .route("/best-sellers", get(best_sellers))
-        .route("/baskets", get(baskets));
-    Router::new()
-        .route("/orders/{id}/history", get(history_of_order))
-        .route("/track", post(track))
+pub(crate) fn routes(pool: PgPool, basket: i32) -> OpenApiRouter {
+    let reports = OpenApiRouter::new()
+        .routes(routes!(revenue))
+        .routes(routes!(funnel))
+        .routes(routes!(best_sellers))
+        .routes(routes!(baskets));
+    OpenApiRouter::new()
+        .routes(routes!(history_of_order))
+        .routes(routes!(track))
         .merge(chassis::at_most(REPORTS_AT_ONCE, reports))
         .layer(Extension(ServedGeneration(basket)))
         .with_state(pool)
 }
 
 /// Days, both included.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Days {
+    /// First day, UTC. By default the first with an order.
+    #[param(format = Date, nullable = false)]
     from: Option<String>,
+    /// Last day, UTC; not before `from`. By default the last with an order.
+    #[param(format = Date, nullable = false)]
     to: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Revenues {
     revenue: Vec<Revenue>,
 }
 
+/// Returns the revenue by day and currency
+#[utoipa::path(
+    get,
+    path = "/revenue",
+    tag = "reports",
+    params(Days),
+    responses((status = 200, description = "Days with revenue", body = Revenues)),
+)]
 async fn revenue(
     State(pool): State<PgPool>,
     caller: Caller,
@@ -72,16 +87,33 @@ fn midnight(name: &str, day: &str) -> Result<OffsetDateTime, Problem> {
         .map_err(|_| Problem::bad_request(format!("{name} must be a day, as YYYY-MM-DD")))
 }
 
+/// Counts how far orders came
+#[utoipa::path(
+    get,
+    path = "/funnel",
+    tag = "reports",
+    responses((status = 200, description = "Number of orders by state", body = Funnel)),
+)]
 async fn funnel(State(pool): State<PgPool>, caller: Caller) -> Result<Json<Funnel>, Problem> {
     Ok(Json(store::funnel(&pool, &caller.tenant).await?))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct History {
+    #[schema(value_type = Uuid)]
     order_id: OrderId,
     history: Vec<Entry>,
 }
 
+/// Lists the events of an order
+#[utoipa::path(
+    get,
+    path = "/orders/{id}/history",
+    operation_id = "order_history",
+    tag = "orders",
+    params(("id" = Uuid, Path, description = "Id of the order")),
+    responses((status = 200, description = "Events in the order in which they happened", body = History)),
+)]
 async fn history_of_order(
     State(pool): State<PgPool>,
     caller: Caller,
@@ -95,17 +127,30 @@ async fn history_of_order(
 }
 
 /// What is tracked.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Tracked {
+    #[schema(pattern = "^order_placed$")]
     event: String,
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     tenant_id: TenantId,
+    #[schema(value_type = Uuid)]
     order_id: OrderId,
     #[serde(with = "time::serde::rfc3339")]
     at: OffsetDateTime,
 }
 
-/// `POST /track`: another service tells what is no event. Told twice, it counts once.
+/// Tracks what is no event
+///
+/// For other services. The same order counts once, however often it is sent.
+#[utoipa::path(
+    post,
+    path = "/track",
+    tag = "tracking",
+    request_body = Tracked,
+    responses((status = 202, description = "Counted")),
+    security(("service" = [])),
+)]
 async fn track(
     State(pool): State<PgPool>,
     _: Peer,
@@ -122,17 +167,28 @@ async fn track(
 #[derive(Clone, Copy)]
 struct ServedGeneration(i32);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Most {
+    /// Number of products.
+    #[param(minimum = 1, maximum = 100, default = 10, nullable = false)]
     limit: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct BestSellers {
     best_sellers: Vec<BestSeller>,
 }
 
+/// Lists the products that were bought most
+#[utoipa::path(
+    get,
+    path = "/best-sellers",
+    tag = "reports",
+    params(Most),
+    responses((status = 200, description = "Products, the one bought most first", body = BestSellers)),
+)]
 async fn best_sellers(
     State(pool): State<PgPool>,
     Extension(ServedGeneration(generation)): Extension<ServedGeneration>,
@@ -148,6 +204,13 @@ async fn best_sellers(
     Ok(Json(BestSellers { best_sellers }))
 }
 
+/// Counts what orders hold
+#[utoipa::path(
+    get,
+    path = "/baskets",
+    tag = "reports",
+    responses((status = 200, description = "Numbers over all completed orders", body = Baskets)),
+)]
 async fn baskets(
     State(pool): State<PgPool>,
     Extension(ServedGeneration(generation)): Extension<ServedGeneration>,

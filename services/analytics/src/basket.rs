@@ -9,9 +9,10 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use tracing::Instrument;
+use utoipa::ToSchema;
 
 /// How much of something was bought, and in how many orders.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct BestSeller {
     sku: String,
     quantity: i64,
@@ -19,7 +20,7 @@ pub(crate) struct BestSeller {
 }
 
 /// What orders hold.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Baskets {
     orders: i64,
     items: i64,

@@ -8,9 +8,10 @@ use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
+use utoipa::ToSchema;
 
 /// An event that was heard of an order.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Entry {
     #[serde(rename = "type")]
     event_type: String,

@@ -5,10 +5,12 @@ use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
+use utoipa::ToSchema;
 
 /// What the orders completed on one day, and not cancelled since, come to, in one currency.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Revenue {
+    #[schema(format = Date)]
     pub(crate) day: String,
     pub(crate) currency: String,
     pub(crate) orders: i64,
@@ -17,7 +19,7 @@ pub(crate) struct Revenue {
 }
 
 /// How far orders came.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Funnel {
     /// As the order service told of them after its responses, which it does once and without a retry: not more than
     /// `created` in the end, and perhaps less.

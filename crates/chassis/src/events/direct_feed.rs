@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
-use axum::routing::post;
-use axum::{Json, Router};
 use consumer::{Class, Failure, Feed};
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::cloud_event::CloudEvent;
 use crate::http::{Peer, Problem};
@@ -18,21 +20,63 @@ struct Direct {
     feeds: Arc<[Feed]>,
 }
 
-pub(crate) fn routes(feeds: Vec<Feed>) -> Router {
-    Router::new()
-        .route("/events", post(take))
+pub(crate) fn routes(feeds: Vec<Feed>) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(take))
         .layer(DefaultBodyLimit::disable()) // the extractor has one of its own
         .with_state(Direct { feeds: feeds.into() })
 }
 
 /// Outcomes of an event, by subscription.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Taken {
     outcomes: BTreeMap<String, &'static str>,
 }
 
-/// Gives the event to every subscription that handles its type, also if one of them fails: the sender sends it again, and
-/// the others recognise the duplicate.
+/// An event in structured mode. It may have further attributes.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the body; `CloudEvent` reads it")]
+struct StructuredEvent {
+    #[schema(example = "1.0")]
+    specversion: String,
+    id: String,
+    source: String,
+    r#type: String,
+    subject: Option<String>,
+    tenantid: Option<String>,
+    #[schema(value_type = Object)]
+    data: (),
+}
+
+/// Takes an event
+///
+/// One CloudEvent, in binary mode (its attributes as `ce-` headers, its data as the body) or in structured mode. It goes
+/// through the same inbox and handlers as one from Kafka: sent again, it takes effect once.
+#[utoipa::path(
+    post,
+    path = "/events",
+    operation_id = "send_event",
+    tag = "events",
+    params(
+        ("ce-specversion" = Option<String>, Header, description = "`1.0`; required in binary mode"),
+        ("ce-id" = Option<String>, Header, description = "Required in binary mode"),
+        ("ce-source" = Option<String>, Header, description = "Required in binary mode; as the credential grants it"),
+        ("ce-type" = Option<String>, Header, description = "Required in binary mode"),
+        ("ce-subject" = Option<String>, Header),
+        ("ce-sequence" = Option<String>, Header, description = "Version of the subject after this change"),
+        ("ce-tenantid" = Option<String>, Header),
+    ),
+    request_body(content(
+        (Object = "application/json"),
+        (StructuredEvent = "application/cloudevents+json"),
+    )),
+    responses(
+        (status = 200, description = "Each subscription that handles the type has taken it", body = Taken),
+        (status = 403, description = "The credential does not grant this type and source"),
+        (status = 422, description = "No subscription handles the type, or one can't process the event"),
+    ),
+    security(("service" = [])),
+)]
 async fn take(
     State(direct): State<Direct>,
     peer: Peer,
@@ -43,6 +87,7 @@ async fn take(
         let detail = format!("this credential may not send {event_type} as {source}");
         return Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail));
     }
+    // Also if one of them fails: the sender sends it again, and the others recognise the duplicate.
     let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.handles(event_type)).collect();
     if feeds.is_empty() {
         return Err(Problem::unprocessable(format!("no subscription handles {event_type}")));

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::problem::Problem;
 
@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Lets at most `at_once` requests of these routes be handled at once: for reports, whose statements take long, so that they
 /// leave connections to everything else. Further requests wait their turn for up to 5 s, and then get a 503 with
 /// `Retry-After`.
-pub fn at_most<S: Clone + Send + Sync + 'static>(at_once: usize, routes: Router<S>) -> Router<S> {
+pub fn at_most<S: Clone + Send + Sync + 'static>(
+    at_once: usize,
+    routes: OpenApiRouter<S>,
+) -> OpenApiRouter<S> {
     let turns = Arc::new(Semaphore::new(at_once));
     routes.layer(middleware::from_fn(move |request: Request, next: Next| {
         let turns = Arc::clone(&turns);

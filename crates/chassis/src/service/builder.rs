@@ -2,7 +2,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use consumer::{Options, Subscription};
 use defer::Defer;
 use jobs::Worker;
@@ -12,6 +11,7 @@ use pg::Migrations;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::admin;
 use crate::config::{Config, ConfigError};
@@ -28,7 +28,7 @@ pub struct Parts {
     pub jobs: jobs::WorkerWaker,
 }
 
-pub(super) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
+pub(crate) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) type BuildWorker = Box<dyn FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send>;
 pub(super) type BuildTask =
@@ -36,14 +36,14 @@ pub(super) type BuildTask =
 
 /// A service that has not started: the list of what it is made of.
 pub struct Service {
-    pub(super) name: &'static str,
-    pub(super) config: Config,
-    pub(super) public_port: u16,
+    pub(crate) name: &'static str,
+    pub(crate) config: Config,
+    pub(crate) public_port: u16,
     pub(super) admin_port: u16,
     pub(super) migrations: Option<Migrations>,
-    pub(super) publishes: Vec<TopicSpec>,
-    pub(super) routes: Vec<Build<Router>>,
-    pub(super) subscriptions: Vec<(Build<Subscription>, Options)>,
+    pub(crate) publishes: Vec<TopicSpec>,
+    pub(crate) routes: Vec<Build<OpenApiRouter>>,
+    pub(crate) subscriptions: Vec<(Build<Subscription>, Options)>,
     pub(super) required: Result<(), ConfigError>,
     pub(super) worker: Option<BuildWorker>,
     pub(super) on_completed: Option<Build<OnCompleted>>,
@@ -102,10 +102,14 @@ impl Service {
         self
     }
 
-    /// Adds routes of the public API.
+    /// Adds routes of the public API. Those of an `OpenApiRouter` are described in the service's
+    /// [`Contract`](crate::Contract); a plain [`axum::Router`] works, and is not.
     #[must_use]
-    pub fn routes(mut self, routes: impl FnOnce(&Parts) -> Router + Send + 'static) -> Self {
-        self.routes.push(Box::new(routes));
+    pub fn routes<R: Into<OpenApiRouter>>(
+        mut self,
+        routes: impl FnOnce(&Parts) -> R + Send + 'static,
+    ) -> Self {
+        self.routes.push(Box::new(|parts| routes(parts).into()));
         self
     }
 

@@ -14,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use telemetry::{FlowSteps, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use utoipa_axum::router::OpenApiRouter;
 
 use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
 use super::migrate::migrate;
@@ -301,12 +302,12 @@ impl Start {
     /// Builds the public API: the service's own routes and the direct feed.
     fn public_router(
         &self,
-        routes: Vec<Build<Router>>,
+        routes: Vec<Build<OpenApiRouter>>,
         feeds: Vec<Feed>,
         on_completed: Option<Build<OnCompleted>>,
     ) -> Router {
         let own = routes.into_iter().map(|build| build(&self.parts));
-        let mut all = own.fold(Router::new(), Router::merge);
+        let mut all = own.fold(OpenApiRouter::new(), OpenApiRouter::merge);
         if !feeds.is_empty() {
             all = all.merge(direct_feed::routes(feeds));
         }
@@ -317,7 +318,7 @@ impl Start {
             .flow_steps(self.flows.steps.clone())
             .tenant_limits(self.config.tenant_limits());
         layer
-            .wrap(all)
+            .wrap(all.into())
             // The outermost layer: what is deferred waits for the response that is really sent.
             .layer(DeferLayer::new(self.running.deferrer.clone()))
     }

@@ -1,9 +1,11 @@
 //! An analytics service of the test's own, and what the test says to it and hears from it.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use analytics::{Config, app};
 use chassis::RunningService;
+use contract::OpenApi;
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
 use events::{
     Order, OrderCancelled, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated,
@@ -17,6 +19,10 @@ use serde_json::Value;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+/// The document that requests and responses are checked against.
+pub(crate) static CONTRACT: LazyLock<OpenApi> =
+    LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/analytics.json")));
 
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -101,7 +107,7 @@ impl House {
 pub(crate) async fn tell(running: &RunningService, event: &Encoded) {
     let request = reqwest::Client::new().post(format!("http://{}/events", running.http));
     let request = request.headers(chassis::binary_headers(&event.envelope)).bearer_auth("sender");
-    let response = request.body(event.data.clone()).send().await.unwrap();
+    let response = CONTRACT.send(request.body(event.data.clone())).await.unwrap();
     assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
 }
 
@@ -163,7 +169,7 @@ pub(crate) fn encoded<E: Event>(version: i64, event: E) -> Encoded {
 pub(crate) async fn text(running: &RunningService, path: &str, key: &str) -> (u16, String) {
     let request =
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
-    let response = request.send().await.unwrap();
+    let response = CONTRACT.send(request).await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
 }
 

@@ -1,7 +1,7 @@
 use chassis::RunningService;
 use serde_json::{Value, json};
 
-use crate::house::{House, get};
+use crate::house::{CONTRACT, House, get};
 
 const ORDER: &str = "01932c5e-7a10-7cc3-9f4e-0b6a2d1f3e55";
 
@@ -12,7 +12,7 @@ fn placed(order: &str) -> Value {
 async fn track(running: &RunningService, key: &str, body: &Value) -> u16 {
     let url = format!("http://{}/track", running.http);
     let request = reqwest::Client::new().post(url).bearer_auth(key).json(body);
-    request.send().await.unwrap().status().as_u16()
+    CONTRACT.send(request).await.unwrap().status().as_u16()
 }
 
 #[tokio::test]

@@ -1,0 +1,157 @@
+//! The OpenAPI document of a service: its routes, and what all services have in common.
+
+use serde_json::{Map, Value, json};
+use utoipa::openapi::OpenApi;
+
+/// Components that every document has.
+const SHARED: &str = include_str!("shared.json");
+
+/// Statuses of problems.
+const STATUSES: [&str; 15] = [
+    "400", "401", "403", "404", "408", "409", "412", "413", "415", "422", "428", "429", "500",
+    "503", "504",
+];
+
+const DESCRIPTION: &str = "Errors are problems (RFC 9457). A request that is sent again with the same \
+    `Idempotency-Key` takes effect once. Fields may be added to responses at any time.";
+
+/// Completes the document of a service's routes with everything that the layers around them add to each: credentials,
+/// correlation ids, and the problems that a route of its kind may answer.
+pub(super) fn document(service: &str, port: u16, routes: OpenApi) -> Value {
+    let mut document = serde_json::to_value(routes).unwrap_or_default();
+    document["openapi"] = json!("3.1.0");
+    document["info"] = json!({
+        "title": format!("Orderflow {service}"),
+        "version": "1.0.0",
+        "description": DESCRIPTION,
+        "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+    });
+    document["servers"] = json!([{ "url": format!("http://127.0.0.1:{port}") }]);
+    let shared: Value = serde_json::from_str(SHARED).unwrap_or_default();
+    if let Value::Object(kinds) = shared {
+        for (kind, components) in kinds {
+            merge(&mut document["components"][kind], components);
+        }
+    }
+    document["components"]["responses"] = problems();
+    let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    let operations = paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
+    operations.for_each(complete);
+    document
+}
+
+/// Adds the members of one object to another.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => into.extend(from),
+        (into, from) => *into = from,
+    }
+}
+
+/// Adds to an operation what the layers around it add.
+fn complete(operation: &mut Value) {
+    let problems = problems_of(operation);
+    let responses = &mut operation["responses"];
+    for status in problems {
+        if responses[status].is_null() {
+            responses[status] = json!({});
+        }
+    }
+    let responses = responses.as_object_mut().into_iter().flat_map(Map::iter_mut);
+    for (status, response) in responses {
+        complete_response(status, response);
+    }
+    if operation["security"].is_null() {
+        operation["security"] = json!([{ "tenant": [] }]);
+    }
+    let correlation_id = json!({ "$ref": "#/components/parameters/CorrelationId" });
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(correlation_id),
+        None => operation["parameters"] = json!([correlation_id]),
+    }
+}
+
+/// Returns the responses that are problems, by name.
+fn problems() -> Value {
+    let problem = |status: &&str| {
+        let mut response = json!({ "description": meaning(status) });
+        describe(status, &mut response);
+        (problem_name(status), response)
+    };
+    Value::Object(STATUSES.iter().map(problem).collect())
+}
+
+fn problem_name(status: &str) -> String {
+    format!("Problem{status}")
+}
+
+/// Makes a problem of a response with an error status, and adds the headers that every response has.
+fn complete_response(status: &str, response: &mut Value) {
+    let is_plain = response["description"].as_str().is_none_or(str::is_empty);
+    if is_plain && STATUSES.contains(&status) {
+        let name = problem_name(status);
+        *response = json!({ "$ref": format!("#/components/responses/{name}") });
+    } else {
+        describe(status, response);
+    }
+}
+
+fn describe(status: &str, response: &mut Value) {
+    let header = |name: &str| json!({ "$ref": format!("#/components/headers/{name}") });
+    let headers = &mut response["headers"];
+    headers["X-Correlation-Id"] = header("CorrelationId");
+    match status {
+        "401" => headers["WWW-Authenticate"] = header("WwwAuthenticate"),
+        "409" | "429" | "503" => headers["Retry-After"] = header("RetryAfter"),
+        _ => {}
+    }
+    if status.starts_with(['4', '5']) {
+        let problem = json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
+        response["content"] = json!({ "application/problem+json": problem });
+    }
+}
+
+/// Returns the statuses of problems that follow from the kind of an operation.
+fn problems_of(operation: &Value) -> Vec<&'static str> {
+    let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+    let has = |location: &str| parameters.iter().any(|it| it["in"] == location);
+    let takes = |name: &str| parameters.iter().any(|it| it["name"] == name);
+    // 409: every statement waits for the locks of others within a limit.
+    let mut statuses = vec!["401", "409", "429", "500", "503", "504"];
+    if has("path") {
+        statuses.push("404");
+    }
+    if has("query") || has("header") || operation["requestBody"].is_object() {
+        statuses.push("400");
+    }
+    if operation["requestBody"].is_object() {
+        statuses.extend(["408", "413", "415", "422"]);
+    }
+    if takes("Idempotency-Key") {
+        statuses.extend(["408", "413", "422"]);
+    }
+    if takes("If-Match") {
+        statuses.push("412");
+    }
+    statuses
+}
+
+fn meaning(status: &str) -> &'static str {
+    match status {
+        "400" => "The request is malformed.",
+        "401" => "The key is missing or unknown.",
+        "403" => "The credential does not grant this.",
+        "404" => "There is no such thing, or it is another tenant's.",
+        "408" => "The body did not arrive in time.",
+        "409" => "The request conflicts with the state, or with another request.",
+        "412" => "It was changed since it was read.",
+        "413" => "The body is too large.",
+        "415" => "The body has another media type.",
+        "422" => "The request is well-formed and breaks a rule.",
+        "428" => "The request must name the version that it changes.",
+        "429" => "The tenant sends more requests than it may.",
+        "503" => "Something that is needed is unavailable.",
+        "504" => "The request took too long and may still take effect.",
+        _ => "The service failed.",
+    }
+}

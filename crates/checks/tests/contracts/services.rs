@@ -1,0 +1,25 @@
+use chassis::Contract;
+use clap::Parser;
+
+/// As much configuration as a service needs to be built. It is not started.
+const FLAGS: [&str; 5] = [
+    "service",
+    "--database-url",
+    "postgres://nobody@localhost/none",
+    "--kafka-brokers",
+    "localhost",
+];
+
+fn configured<C: Parser>() -> C {
+    C::try_parse_from(FLAGS).unwrap()
+}
+
+/// Returns the contracts of all services. Needs a Tokio runtime.
+pub(crate) fn all() -> [Contract; 4] {
+    [
+        order::app::build(configured()).contract().unwrap(),
+        billing::app::build(configured()).contract().unwrap(),
+        notification::app::build(configured()).contract().unwrap(),
+        analytics::app::build(configured()).contract().unwrap(),
+    ]
+}
