@@ -20,7 +20,14 @@ struct Asset {
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-static ASSETS: [Asset; 4] = [
+/// What the build script takes from Swagger UI's release.
+macro_rules! swagger_ui {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name))
+    };
+}
+
+static ASSETS: [Asset; 7] = [
     Asset {
         name: "console.css",
         content_type: "text/css; charset=utf-8",
@@ -46,6 +53,21 @@ static ASSETS: [Asset; 4] = [
         name: "icon.svg",
         content_type: "image/svg+xml",
         bytes: include_bytes!("../../web/icon.svg"),
+    },
+    Asset {
+        name: "swagger-ui.css",
+        content_type: "text/css; charset=utf-8",
+        bytes: swagger_ui!("swagger-ui.css"),
+    },
+    Asset {
+        name: "swagger-ui.js",
+        content_type: JAVASCRIPT,
+        bytes: swagger_ui!("swagger-ui-bundle.js"),
+    },
+    Asset {
+        name: "openapi.js",
+        content_type: JAVASCRIPT,
+        bytes: include_bytes!("../../web/openapi.js"),
     },
 ];
 

@@ -5,7 +5,7 @@ use crate::service::{group_of, job_of};
 use browser::Browser;
 
 /// The pages of the skeleton. Failures and flows have tests of their own.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/",
     "/lag",
     "/jobs",
@@ -13,6 +13,7 @@ const PAGES: [&str; 9] = [
     "/jobs/all/discard?state=failed",
     "/history",
     "/api",
+    "/api/events",
     "/sign-in",
     "/nowhere",
 ];

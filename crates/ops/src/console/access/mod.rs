@@ -15,6 +15,7 @@ mod sign_in;
 mod tls;
 
 pub(crate) use arguments::AccessArguments;
+pub(super) use policy::INLINE_ICONS;
 pub(crate) use policy::policy;
 pub(crate) use session::Session;
 pub(crate) use tls::TlsListener;

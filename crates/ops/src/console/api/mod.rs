@@ -1,5 +1,7 @@
-//! The admin API of the services: what this console and `orderflow` use, for programs of one's own.
+//! The interfaces of the services: their contracts, and the admin API that this console and `orderflow` use.
 
+mod contracts;
+mod events;
 mod operations;
 
 use askama::Template;
@@ -12,7 +14,11 @@ use self::operations::{OPERATIONS, Operation};
 use super::{Area, Console, Page, PageError, Session, filters};
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new().route("/api", get(show))
+    Router::new()
+        .route("/api", get(show))
+        .route("/api/http/{service}", get(contracts::show))
+        .route("/api/events", get(events::show))
+        .route("/api/schemas/{*path}", get(contracts::file))
 }
 
 #[derive(Template)]
@@ -20,6 +26,8 @@ pub(super) fn routes() -> Router<Console> {
 struct Api {
     page: Page,
     operations: &'static [Operation],
+    /// Services whose HTTP interface is described.
+    described: Vec<&'static str>,
     /// Name and admin port.
     services: Vec<(String, String)>,
     example: String,
@@ -34,5 +42,8 @@ async fn show(State(console): State<Console>, session: Session) -> Result<Html<S
     let example = format!(
         "curl -H \"Authorization: Bearer $OPERATOR_TOKEN\" '{base}/dead-letters?status=dead&limit=20'"
     );
-    Ok(Html(Api { page, operations: &OPERATIONS, services, example }.render()?))
+    Ok(Html(
+        Api { page, operations: &OPERATIONS, described: contracts::services(), services, example }
+            .render()?,
+    ))
 }
