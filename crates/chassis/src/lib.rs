@@ -6,6 +6,7 @@ mod contract;
 mod events;
 mod flow;
 mod http;
+mod live_file;
 mod service;
 
 pub use self::config::{Config, ConfigError, Secret};

@@ -153,9 +153,10 @@ struct Tracked {
 )]
 async fn track(
     State(pool): State<PgPool>,
-    _: Peer,
+    peer: Peer,
     chassis::Json(tracked): chassis::Json<Tracked, MAX_TRACKED_BYTES>,
 ) -> Result<StatusCode, Problem> {
+    peer.require("track")?;
     if tracked.event != ORDER_PLACED {
         return Err(Problem::unprocessable(format!("event: only {ORDER_PLACED} is tracked")));
     }

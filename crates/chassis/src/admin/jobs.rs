@@ -1,5 +1,5 @@
 //! `/jobs` on the admin port: jobs that wait, run or have failed, to be retried or discarded. Everybody who can reach the
-//! port may list them; a payload may hold customers' data, so to show one job takes the operator's token.
+//! port may list them; payloads and errors may hold customers' data, so to see them takes the operator's token.
 
 use ::jobs::{Changed, Filter, JobDetails, JobRecord, JobsError, Page, Selection};
 use axum::extract::State;
@@ -17,6 +17,9 @@ use super::request::{
     describe_ids,
 };
 use crate::http::{Json, Path, Problem, Query};
+
+/// Stands in place of a text that only an operator may see.
+const CONCEALED: &str = "(the operator's token shows it)";
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -73,13 +76,24 @@ struct JobsPage {
 
 async fn list(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     Query(query): Query<JobsQuery>,
 ) -> Result<Body<JobsPage>, Problem> {
     let JobsQuery { kind, state, subject, limit, cursor } = query;
     check_limit(limit)?;
     let filter = Filter { state, kind, subject };
-    let Page { jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
+    let Page { mut jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
+    if operator.is_none() {
+        jobs.iter_mut().for_each(conceal);
+    }
     Ok(Body(JobsPage { jobs, next_cursor }))
+}
+
+/// Hides what may name a customer or a target: mail servers and webhooks are quoted in errors.
+fn conceal(job: &mut JobRecord) {
+    for text in [&mut job.last_error, &mut job.unique_key].into_iter().flatten() {
+        CONCEALED.clone_into(text);
+    }
 }
 
 async fn find(

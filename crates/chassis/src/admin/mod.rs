@@ -48,7 +48,7 @@ pub(crate) struct Admin {
     pub(crate) pool: PgPool,
     /// Wakes the job workers when the operator retries a job.
     pub(crate) jobs: ::jobs::WorkerWaker,
-    pub(crate) operators: Arc<Operators>,
+    pub(crate) operators: Operators,
     /// Subscriptions that the service is built with.
     pub(crate) subscriptions: Arc<Vec<Subscribed>>,
     /// Dead letters of the subscriptions that run here: of none with `SUBSCRIBE=off`.

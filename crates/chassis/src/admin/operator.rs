@@ -1,24 +1,40 @@
-use axum::extract::FromRequestParts;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::routing::get;
 use axum::{Json as Body, Router};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::Admin;
 use crate::http::{Problem, bearer};
+use crate::live_file::{LiveFile, Reload};
 
 /// Name of the operator whose token is `OPERATOR_TOKEN`.
 const UNNAMED: &str = "operator";
 
 /// Names of the operators, and digests of their tokens. How long it takes to compare digests says nothing about a token.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Operators(Vec<(String, [u8; 32])>);
+/// Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Operators {
+    current: Arc<RwLock<List>>,
+    file: Option<LiveFile>,
+    unnamed: Option<Digest256>,
+}
+
+type Digest256 = [u8; 32];
+type List = Vec<(String, Digest256)>;
 
 /// A list of operators that can't be used. Tokens are not shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperatorsError {
+    #[error("the file {0} can't be read")]
+    File(PathBuf, #[source] std::io::Error),
     #[error("entry {0} is not of the form name=token")]
     Entry(usize),
     #[error("the name {0} is there twice")]
@@ -28,40 +44,75 @@ pub(crate) enum OperatorsError {
 }
 
 impl Operators {
-    /// Reads `name=token,..`, and adds the operator without a name, if there is one.
+    /// Reads `name=token,..`, or `@file` with one entry per line, and adds the operator without a name, if there is one.
     pub(crate) fn read(named: &str, unnamed: Option<&str>) -> Result<Self, OperatorsError> {
-        let mut operators = Self::default();
-        let entries = named.split(',').map(str::trim).enumerate();
-        for (at, entry) in entries.filter(|(_, entry)| !entry.is_empty()) {
-            let (name, token) = entry.split_once('=').ok_or(OperatorsError::Entry(at + 1))?;
-            let (name, token) = (name.trim(), token.trim());
-            if name.is_empty() || token.is_empty() {
-                return Err(OperatorsError::Entry(at + 1));
-            }
-            operators.add(name, token)?;
-        }
-        if let Some(token) = unnamed.map(str::trim).filter(|token| !token.is_empty()) {
-            operators.add(UNNAMED, token)?;
-        }
-        Ok(operators)
+        let unnamed = unnamed.map(str::trim).filter(|token| !token.is_empty()).map(digest);
+        let file = named.strip_prefix('@').map(LiveFile::new);
+        let list = match &file {
+            Some(file) => read_file(file.path(), unnamed)?,
+            None => parse(named, unnamed)?,
+        };
+        Ok(Self { current: Arc::new(RwLock::new(list)), file, unnamed })
     }
 
-    fn add(&mut self, name: &str, token: &str) -> Result<(), OperatorsError> {
-        if self.0.iter().any(|(known, _)| known == name) {
-            return Err(OperatorsError::Twice(name.to_owned()));
-        }
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        if let Some((other, _)) = self.0.iter().find(|(_, known)| *known == digest) {
-            return Err(OperatorsError::SameToken(other.clone(), name.to_owned()));
-        }
-        self.0.push((name.to_owned(), digest));
-        Ok(())
+    /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
+    pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
+        let Some(file) = self.file else { return };
+        file.keep_current("operators", reload, shutdown, |path| {
+            let list = read_file(path, self.unnamed)?;
+            let count = list.len();
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = list;
+            Ok::<_, OperatorsError>(count)
+        })
+        .await;
     }
 
-    fn of_token(&self, token: &str) -> Option<&str> {
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        self.0.iter().find(|(_, known)| *known == digest).map(|(name, _)| &**name)
+    fn is_empty(&self) -> bool {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
+
+    fn of_token(&self, token: &str) -> Option<String> {
+        let digest = digest(token);
+        let list = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        list.iter().find(|(_, known)| *known == digest).map(|(name, _)| name.clone())
+    }
+}
+
+fn digest(token: &str) -> Digest256 {
+    Sha256::digest(token).into()
+}
+
+fn read_file(path: &Path, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
+    let text = std::fs::read_to_string(path);
+    parse(&text.map_err(|error| OperatorsError::File(path.to_owned(), error))?, unnamed)
+}
+
+fn parse(named: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
+    let mut list = List::new();
+    let entries = named.split([',', '\n']).map(str::trim).enumerate();
+    for (at, entry) in entries.filter(|(_, entry)| !entry.is_empty() && !entry.starts_with('#')) {
+        let (name, token) = entry.split_once('=').ok_or(OperatorsError::Entry(at + 1))?;
+        let (name, token) = (name.trim(), token.trim());
+        if name.is_empty() || token.is_empty() {
+            return Err(OperatorsError::Entry(at + 1));
+        }
+        add(&mut list, name, digest(token))?;
+    }
+    if let Some(unnamed) = unnamed {
+        add(&mut list, UNNAMED, unnamed)?;
+    }
+    Ok(list)
+}
+
+fn add(list: &mut List, name: &str, digest: Digest256) -> Result<(), OperatorsError> {
+    if list.iter().any(|(known, _)| known == name) {
+        return Err(OperatorsError::Twice(name.to_owned()));
+    }
+    if let Some((other, _)) = list.iter().find(|(_, known)| *known == digest) {
+        return Err(OperatorsError::SameToken(other.clone(), name.to_owned()));
+    }
+    list.push((name.to_owned(), digest));
+    Ok(())
 }
 
 /// Tells whose token a request has, so that a sign-in can be refused before anything is done.
@@ -83,14 +134,27 @@ impl FromRequestParts<Admin> for Operator {
             Problem::unauthorized("send an operator's token as Authorization: Bearer <token>")
                 .with_header(header::WWW_AUTHENTICATE, "Bearer")
         };
-        if admin.operators.0.is_empty() {
+        if admin.operators.is_empty() {
             return Err(Problem::unauthorized(
                 "OPERATOR_TOKENS is not set, so nobody can change anything here",
             ));
         }
         let token = bearer(&parts.headers).ok_or_else(refuse)?;
         let name = admin.operators.of_token(token).ok_or_else(refuse)?;
-        Ok(Self { name: name.to_owned() })
+        Ok(Self { name })
+    }
+}
+
+/// `None` without an operator's token, for routes that show more with one.
+impl OptionalFromRequestParts<Admin> for Operator {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        admin: &Admin,
+    ) -> Result<Option<Self>, Infallible> {
+        let operator = <Self as FromRequestParts<Admin>>::from_request_parts(parts, admin).await;
+        Ok(operator.ok())
     }
 }
 
@@ -102,6 +166,7 @@ mod tests {
     fn an_operator_is_known_by_the_token() {
         let operators = Operators::read(" ada=one, grace=two=2,", Some("three")).expect("read");
         let names = ["one", "two=2", "three", "", "four"].map(|token| operators.of_token(token));
+        let names = names.each_ref().map(Option::as_deref);
         assert_eq!(names, [Some("ada"), Some("grace"), Some("operator"), None, None]);
     }
 

@@ -1,4 +1,5 @@
 mod consuming;
+mod secret_files;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,6 +14,7 @@ use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
 use self::consuming::Consuming;
+pub(crate) use self::secret_files::parse;
 use crate::admin::Operators;
 use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 
@@ -83,12 +85,13 @@ pub struct Config {
     /// Requests of a tenant that one instance handles at the same time; 0: no limit
     #[arg(long, env = "TENANT_REQUESTS_IN_FLIGHT", value_parser = limit, default_value = "0")]
     tenant_requests_in_flight: u32,
-    /// Which services may send events to `POST /events`, `key=/source:type+type,..` or `@file`; without it none may
+    /// Which services may call, and what each may do: `key=/source:grant+grant,..` or `@file`. A grant is an event type, or an
+    /// act such as `acknowledge`. Without it none may call
     #[arg(long, env = "EVENT_SENDERS", hide_env_values = true)]
     event_senders: Option<Secret>,
     #[command(flatten)]
     consuming: Consuming,
-    /// Operators, who may change something on the admin port, and what each of them shows, `name=token,..`
+    /// Operators, who may change something on the admin port, and what each of them shows, `name=token,..` or `@file`
     #[arg(long, env = "OPERATOR_TOKENS", hide_env_values = true)]
     operator_tokens: Option<Secret>,
     /// The token of one more, whose name is `operator`; without any token nobody can change anything
@@ -149,6 +152,13 @@ impl Config {
             flow_steps_mb: 1024,
             log_format: None,
         }
+    }
+
+    /// As with `TENANTS`: the API keys.
+    #[must_use]
+    pub fn tenants(mut self, list: &str) -> Self {
+        self.tenants = Some(Secret(list.to_owned()));
+        self
     }
 
     /// As with `EVENT_SENDERS`: who may send which events to `POST /events`.
@@ -317,7 +327,7 @@ impl Config {
             .map_err(|error| ConfigError::Invalid(error.variable, error.why))
     }
 
-    pub(crate) fn tenants(&self) -> Result<Tenants, ConfigError> {
+    pub(crate) fn known_tenants(&self) -> Result<Tenants, ConfigError> {
         let list = self.tenants.as_ref().ok_or(ConfigError::Missing(
             "TENANTS",
             "give the API keys as key=tenant,.. or as @file",

@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
 
 use envelope::TenantId;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+use crate::live_file::{LiveFile, Reload};
 
 /// A list of API keys that can't be used. Keys are not shown.
 #[derive(Debug, thiserror::Error)]
@@ -58,26 +57,23 @@ pub(super) fn digest(key: &str) -> KeyDigest {
 pub(crate) struct Keys<T> {
     /// By digest, so that the time of a look-up says nothing about a key.
     meanings: Arc<RwLock<Digests<T>>>,
-    file: Option<PathBuf>,
-    changed_at: Option<SystemTime>,
+    file: Option<LiveFile>,
 }
 
 impl<T: Meaning> Keys<T> {
     /// Creates an empty list.
     pub(crate) fn none() -> Self {
-        Self { meanings: Arc::default(), file: None, changed_at: None }
+        Self { meanings: Arc::default(), file: None }
     }
 
     /// Reads `key=<value>,..`, or `@file` with one entry per line.
     pub(crate) fn read(list: &str) -> Result<Self, KeysError> {
-        let file = list.strip_prefix('@').map(PathBuf::from);
-        // Asked before reading: what changes in between is read once more, and not missed.
-        let changed_at = file.as_deref().and_then(changed_at);
+        let file = list.strip_prefix('@').map(LiveFile::new);
         let keys = match &file {
-            Some(path) => read_file(path)?,
+            Some(file) => read_file(file.path())?,
             None => parse(list)?,
         };
-        Ok(Self { meanings: Arc::new(RwLock::new(keys)), file, changed_at })
+        Ok(Self { meanings: Arc::new(RwLock::new(keys)), file })
     }
 
     /// Returns the value of the key that has this digest.
@@ -85,37 +81,22 @@ impl<T: Meaning> Keys<T> {
         self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Reads the file again whenever it changes. Keeps the old list if the new one is invalid.
-    pub(crate) async fn keep_current(self, shutdown: CancellationToken) {
-        let Some(path) = self.file.clone() else { return };
-        let mut known = self.changed_at;
-        while shutdown.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-            let now = changed_at(&path);
-            if now == known {
-                continue;
-            }
-            known = now;
-            match read_file::<T>(&path) {
-                Ok(keys) => {
-                    tracing::info!(keys = keys.len(), form = T::FORM, "API keys reloaded");
-                    *self.meanings.write().unwrap_or_else(PoisonError::into_inner) = keys;
-                }
-                Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    form = T::FORM,
-                    "API keys not reloaded, keeping the old ones"
-                ),
-            }
-        }
+    /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
+    pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
+        let Some(file) = self.file else { return };
+        file.keep_current(T::FORM, reload, shutdown, |path| {
+            let keys = read_file::<T>(path)?;
+            let count = keys.len();
+            *self.meanings.write().unwrap_or_else(PoisonError::into_inner) = keys;
+            Ok::<_, KeysError>(count)
+        })
+        .await;
     }
 }
 
-fn changed_at(file: &Path) -> Option<SystemTime> {
-    std::fs::metadata(file).and_then(|file| file.modified()).ok()
-}
-
-fn read_file<T: Meaning>(path: &PathBuf) -> Result<Digests<T>, KeysError> {
-    parse(&std::fs::read_to_string(path).map_err(|error| KeysError::File(path.clone(), error))?)
+fn read_file<T: Meaning>(path: &Path) -> Result<Digests<T>, KeysError> {
+    let text = std::fs::read_to_string(path);
+    parse(&text.map_err(|error| KeysError::File(path.to_owned(), error))?)
 }
 
 fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {

@@ -1,8 +1,9 @@
-//! Services that call other services. A credential identifies the service and lists the events that it may send.
+//! Services that call other services. A credential identifies the service and lists what it may do.
 
 use std::collections::BTreeSet;
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use envelope::{Cause, CorrelationId};
 
@@ -11,36 +12,37 @@ use super::identity::Identity;
 use super::keys::{Keys, Meaning};
 use super::problem::Problem;
 
-/// The source and event types that a service's credential allows: `/source:type+type`.
+/// The source that a service's credential allows, and what else it grants: `/source:grant+grant`. A grant is an event type
+/// that the service may send, or an act of a route, such as `acknowledge`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Grant {
     pub(super) source: String,
-    event_types: BTreeSet<String>,
+    grants: BTreeSet<String>,
 }
 
-/// A text that is not of the form `/source:type+type`.
+/// A text that is not of the form `/source:grant+grant`.
 #[derive(Debug, thiserror::Error)]
-#[error("a source, a colon and event types with a + between them are wanted")]
+#[error("a source, a colon and grants with a + between them are wanted")]
 pub(crate) struct NoGrant;
 
 impl TryFrom<String> for Grant {
     type Error = NoGrant;
 
     fn try_from(text: String) -> Result<Self, NoGrant> {
-        let (source, event_types) = text.rsplit_once(':').ok_or(NoGrant)?;
-        let event_types: BTreeSet<_> = event_types.split('+').map(str::to_owned).collect();
-        if source.is_empty() || event_types.iter().any(String::is_empty) {
+        let (source, grants) = text.rsplit_once(':').ok_or(NoGrant)?;
+        let grants: BTreeSet<_> = grants.split('+').map(str::to_owned).collect();
+        if source.is_empty() || grants.iter().any(String::is_empty) {
             return Err(NoGrant);
         }
-        Ok(Self { source: source.to_owned(), event_types })
+        Ok(Self { source: source.to_owned(), grants })
     }
 }
 
 impl Meaning for Grant {
-    const FORM: &'static str = "/source:type+type";
+    const FORM: &'static str = "/source:grant+grant";
 }
 
-/// Credentials of the services that may call, and the events that each may send.
+/// Credentials of the services that may call, and what each may do.
 pub(crate) type Senders = Keys<Grant>;
 
 /// Another service that calls. As an extractor it fails with 401 for every other caller, tenants included.
@@ -50,7 +52,7 @@ pub struct Peer {
     pub source: String,
     /// Correlation id of the request.
     pub correlation_id: CorrelationId,
-    event_types: BTreeSet<String>,
+    grants: BTreeSet<String>,
 }
 
 impl Peer {
@@ -59,9 +61,19 @@ impl Peer {
         cause_here(self.correlation_id.clone())
     }
 
+    /// Fails with 403 if the service's credential does not grant this act.
+    pub fn require(&self, act: &str) -> Result<(), Problem> {
+        if self.grants.contains(act) {
+            return Ok(());
+        }
+        let detail =
+            format!("this credential does not grant {act}; EVENT_SENDERS lists its grants");
+        Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail))
+    }
+
     /// Returns `true` if the service may send events of this type and source.
     pub(crate) fn may_send(&self, event_type: &str, source: &str) -> bool {
-        self.source == source && self.event_types.contains(event_type)
+        self.source == source && self.grants.contains(event_type)
     }
 }
 
@@ -73,11 +85,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
         bearer(&parts.headers).ok_or_else(|| unknown_key("there is no key", wanted))?;
         let identity = parts.extensions.get::<Identity>();
         let grant = identity.and_then(|identity| identity.service.clone());
-        let Grant { source, event_types } =
+        let Grant { source, grants } =
             grant.ok_or_else(|| unknown_key("nobody has this key", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         let correlation_id = correlation_id.unwrap_or_else(CorrelationId::generate);
-        Ok(Self { source, correlation_id, event_types })
+        Ok(Self { source, correlation_id, grants })
     }
 }
 
@@ -91,11 +103,11 @@ mod tests {
         let senders = Senders::read("k=/warehouse:parcel.packed+parcel.shipped").expect("a list");
         let grant = senders.of_digest(&digest("k")).expect("a grant");
         assert_eq!(grant.source, "/warehouse");
-        assert!(grant.event_types.contains("parcel.shipped"));
+        assert!(grant.grants.contains("parcel.shipped"));
         for wrong in ["k=/order", "k=:parcel.packed", "k=/warehouse:", "k=/warehouse:a++b"] {
             let error = Senders::read(wrong).expect_err(wrong).to_string();
             assert!(
-                error.starts_with("entry 1 is not of the form key=/source:type+type"),
+                error.starts_with("entry 1 is not of the form key=/source:grant+grant"),
                 "{error}"
             );
         }

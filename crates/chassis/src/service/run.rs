@@ -5,15 +5,15 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Service, StartError};
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Runs a service's `main`: reads the configuration, runs the service until SIGTERM or Ctrl-C, and returns failure if it
-/// did not start or panicked.
+/// did not start or panicked. SIGHUP makes it read the files of keys and operators again.
 pub fn main<C: Parser + AsRef<Config>>(
     service: &'static str,
     build: impl FnOnce(C) -> Service,
 ) -> ExitCode {
-    let config = C::parse();
+    let config: C = config::parse();
     let format = config.as_ref().log_format();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -45,6 +45,7 @@ pub fn main<C: Parser + AsRef<Config>>(
 async fn run(service: Service) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
     let asked_to_end = async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -59,9 +60,12 @@ async fn run(service: Service) -> Result<(), StartError> {
             return Ok(());
         }
     };
-    let signal = tokio::select! {
-        signal = asked_to_end => Some(signal),
-        () = running.panicked() => None,
+    let signal = loop {
+        tokio::select! {
+            signal = &mut asked_to_end => break Some(signal),
+            () = running.panicked() => break None,
+            _ = hangup.recv() => running.reload(),
+        }
     };
     tracing::info!(signal, "draining");
     let drained = running.shutdown().await;

@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::tasks::Tasks;
+use crate::live_file::Reload;
 
 /// How long everything together may take to end that brings work in, and what that deferred.
 pub(super) const DRAIN_INTAKE: Duration = Duration::from_secs(6);
@@ -32,6 +33,7 @@ pub struct RunningService {
     pub(super) recording: Tasks,
     /// Cancelled when a vital task panicked.
     pub(super) panicked: CancellationToken,
+    pub(super) reload: Reload,
 }
 
 impl RunningService {
@@ -51,12 +53,18 @@ impl RunningService {
             outlet: Tasks::default(),
             recording: Tasks::default(),
             panicked: CancellationToken::new(),
+            reload: Reload::default(),
         }
     }
 
     /// Returns when a task panicked without which the service can't work. It should then be shut down and started anew.
     pub async fn panicked(&self) {
         self.panicked.cancelled().await;
+    }
+
+    /// Reads the files of keys and operators again. A file that is invalid is logged, and its old entries stay.
+    pub fn reload(&self) {
+        self.reload.now();
     }
 
     /// Stops taking work in, drains, then stops. Returns `false` if something did not end within its time.

@@ -117,7 +117,7 @@ impl Settings {
         Ok(Self {
             database: config.database()?,
             kafka: config.kafka()?,
-            tenants: config.tenants()?,
+            tenants: config.known_tenants()?,
             senders: config.senders()?,
             operators: config.operators()?,
         })
@@ -243,7 +243,7 @@ impl Start {
             metrics: self.metrics.clone(),
             pool: self.housekeeping.clone(),
             jobs: self.parts.jobs.clone(),
-            operators: Arc::new(self.settings.operators.clone()),
+            operators: self.settings.operators.clone(),
             subscriptions: Arc::new(subscribed),
             letters: Arc::new(letters.collect()),
             acts: Acts::new(self.housekeeping.clone()),
@@ -295,8 +295,11 @@ impl Start {
         for task in work.background {
             intake.spawn_vital("background task", task, panicked);
         }
-        intake.spawn(self.settings.tenants.clone().keep_current(intake.shutdown()));
-        intake.spawn(self.settings.senders.clone().keep_current(intake.shutdown()));
+        let Settings { tenants, senders, operators, .. } = &self.settings;
+        let reload = || self.running.reload.clone();
+        intake.spawn(tenants.clone().keep_current(reload(), intake.shutdown()));
+        intake.spawn(senders.clone().keep_current(reload(), intake.shutdown()));
+        intake.spawn(operators.clone().keep_current(reload(), intake.shutdown()));
     }
 
     /// Builds the public API: the service's own routes and the direct feed.

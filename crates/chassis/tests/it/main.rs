@@ -8,3 +8,4 @@ mod idempotency;
 mod limits;
 mod metrics;
 mod problems;
+mod reload;

@@ -16,7 +16,7 @@ use super::small_disk::SmallDisk;
 /// Settings of every service.
 const SETTINGS: [(&str, &str); 6] = [
     ("TENANTS", "demo-acme=acme"),
-    ("EVENT_SENDERS", "order=/order:order.completed"),
+    ("EVENT_SENDERS", "order=/order:order.completed+acknowledge+track"),
     ("OPERATOR_TOKEN", "operator"),
     ("OPERATOR_TOKENS", letters::OPERATORS),
     ("FAULTS", "on"),

@@ -64,7 +64,8 @@ impl House {
             space.topic_prefix(),
         );
         Config::new(chassis.event_senders(
-            "sender=/order:order.created+order.updated+order.completed+invoice.issued",
+            "sender=/order:order.created+order.updated+order.completed+invoice.issued+track,
+             events-only=/order:order.completed+acknowledge",
         ))
     }
 

@@ -40,6 +40,7 @@ async fn only_services_tell_and_only_what_is_known() {
     for (key, body, status) in [
         ("demo-acme", placed(ORDER), 401),
         ("nobody", placed(ORDER), 401),
+        ("events-only", placed(ORDER), 403),
         ("sender", with("event", json!("order_lost")), 422),
         ("sender", with("order_id", json!("17")), 422),
         ("sender", with("more", json!(1)), 422),

@@ -51,6 +51,7 @@ async fn acknowledge(
     peer: Peer,
     Json(acknowledgement): Json<Acknowledgement>,
 ) -> Result<StatusCode, Problem> {
+    peer.require("acknowledge")?;
     let Acknowledgement { order_id, tenant_id, customer_email, currency, total } = acknowledgement;
     mailer::address(&customer_email)
         .map_err(|error| Problem::unprocessable(format!("customer_email: {error}")))?;

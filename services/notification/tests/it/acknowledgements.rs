@@ -36,6 +36,8 @@ async fn nobody_but_a_service_may_tell_and_nonsense_is_refused() {
     for key in ["demo-acme", "nobody"] {
         assert_eq!(acknowledge(&running, key, &of(order, "ada@example.com")).await, 401);
     }
+    let sound = of(order, "ada@example.com");
+    assert_eq!(acknowledge(&running, "events-only", &sound).await, 403, "it is not granted");
     for to in ["ada@example.com\nBcc: eve@example.com", "nobody", ""] {
         assert_eq!(acknowledge(&running, "sender", &of(order, to)).await, 422, "{to}");
     }

@@ -71,7 +71,10 @@ impl House {
             space.kafka_brokers(),
             space.topic_prefix(),
         )
-        .event_senders("sender=/order:order.created+order.updated+order.completed+invoice.issued");
+        .event_senders(
+            "sender=/order:order.created+order.updated+order.completed+invoice.issued+acknowledge,
+             events-only=/order:order.completed+track",
+        );
         let mail = Mail {
             mail_dir: smtp_url.is_none().then(|| self.folder.path().to_owned()),
             smtp_url: smtp_url.map(|url| url.parse().unwrap()),
