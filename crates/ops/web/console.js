@@ -34,6 +34,13 @@ live?.addEventListener("htmx:sse:before:message", (event) => {
     missed.add(event.detail.message.event);
     event.preventDefault();
 });
+// A hidden tab has no stream: a browser has six connections to a host, and each stream is one. The extension closes that of
+// a tab that becomes hidden, and opens it when the tab is shown; this is for a tab that begins in the background.
+for (const name of ["htmx:before:request", "htmx:sse:before:connection"]) {
+    live?.addEventListener(name, (event) => {
+        if (document.hidden && event.target === live) event.preventDefault();
+    });
+}
 // What asks by itself every second, such as a replay under way, is paused too.
 document.addEventListener("htmx:before:request", (event) => {
     if (paused && event.target.hasAttribute?.("data-polls")) event.preventDefault();

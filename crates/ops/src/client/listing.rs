@@ -76,11 +76,6 @@ impl<T: Listed> Listing<T> {
         Self { is_whole: true, ..self }
     }
 
-    /// Begins after the page that ended with this cursor.
-    pub(crate) fn at(self, cursor: &str) -> Self {
-        Self { next: Next::At(cursor.to_owned()), ..self }
-    }
-
     /// Asks for pages of that size.
     pub(crate) fn of_page(self, page: usize) -> Self {
         Self { page, ..self }

@@ -23,6 +23,16 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
+    /// Returns `true` if all of it works. One that is degraded serves, but not all works.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.status == "ready"
+    }
+
+    /// Returns `true` if it serves its callers.
+    pub(crate) fn serves(&self) -> bool {
+        self.status != "unready"
+    }
+
     /// Returns what is wrong with the service, but for Kafka and its subscriptions: those have their own places.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let starting = self.starting.clone();

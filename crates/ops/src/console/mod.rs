@@ -19,6 +19,7 @@ mod overview;
 mod page_error;
 mod pages;
 mod payload;
+mod refusal;
 mod replays;
 mod said;
 mod silent;

@@ -7,7 +7,7 @@ use clap::Args;
 use super::Context;
 use super::arguments::Selected;
 use super::chosen::{Chosen, Eligible};
-use crate::client::Status;
+use super::letter_change::LetterChange;
 use crate::error::{During, Error, Failure};
 use crate::plain::{count, plain};
 use crate::{json, question};
@@ -27,29 +27,10 @@ pub(super) struct Arguments {
     yes: bool,
 }
 
-/// A change of letters.
-pub(super) struct Change {
-    act: &'static str,
-    question: &'static str,
-    done: &'static str,
-    /// Statuses from which it is possible.
-    from: &'static [Status],
-}
-
-pub(super) const DISCARD: Change = Change {
-    act: "discard",
-    question: "Discard",
-    done: "discarded",
-    from: &[Status::Dead, Status::Parked],
-};
-
-pub(super) const RESTORE: Change =
-    Change { act: "restore", question: "Restore", done: "restored", from: &[Status::Discarded] };
-
 pub(super) async fn run(
     context: &mut Context,
     arguments: Arguments,
-    change: &Change,
+    change: &LetterChange,
 ) -> Result<u8, Failure> {
     let step = format!("{} dead letters", change.act);
     let Arguments { selected, all, why, yes } = arguments;

@@ -8,6 +8,7 @@ mod edit;
 mod group_status;
 mod groups;
 mod kcat;
+mod letter_change;
 mod list;
 mod replay;
 mod replays;
@@ -16,6 +17,8 @@ mod show;
 mod topic;
 mod watch;
 pub(crate) mod words;
+
+pub(crate) use letter_change::{DISCARD, LetterChange, RESTORE};
 
 use clap::{Args, Subcommand};
 
@@ -119,8 +122,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Rehearse(arguments) => replay::rehearse(&mut context, arguments).await,
         Command::Replay(arguments) => replay::replay(&mut context, arguments).await,
         Command::Replays(arguments) => replays::run(&mut context, arguments).await,
-        Command::Discard(arguments) => change::run(&mut context, arguments, &change::DISCARD).await,
-        Command::Restore(arguments) => change::run(&mut context, arguments, &change::RESTORE).await,
+        Command::Discard(arguments) => change::run(&mut context, arguments, &DISCARD).await,
+        Command::Restore(arguments) => change::run(&mut context, arguments, &RESTORE).await,
         Command::Edit(arguments) => edit::run(&mut context, arguments).await,
     }
 }

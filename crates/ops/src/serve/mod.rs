@@ -1,6 +1,7 @@
 //! `orderflow serve`: polls services and Kafka, exports what it finds, and sends alerts.
 
 mod arrivals;
+mod connections;
 mod exposition;
 mod poller;
 mod router;
@@ -145,17 +146,14 @@ async fn serve<L: Listener<Addr = SocketAddr>>(
 ) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let router = router::router(console);
-    let serving =
-        axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let mut serving = tokio::spawn(serving.into_future());
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "Ctrl-C",
-        ended = &mut serving => return Ok(ended.map_err(io::Error::other)??),
+    let stop = async {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "Ctrl-C",
+        };
+        tracing::info!(signal = name, "draining");
+        shutdown.cancel();
     };
-    tracing::info!(signal = name, "draining");
-    shutdown.cancel();
-    let _ = tokio::time::timeout(DRAIN, serving).await;
+    tokio::join!(connections::serve(listener, router::router(console), shutdown, DRAIN), stop);
     Ok(())
 }

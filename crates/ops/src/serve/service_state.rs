@@ -145,6 +145,14 @@ impl ServiceState {
         }
     }
 
+    /// Returns what is wrong with the service in a word. `None` if it is ready.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        match (&self.down, &self.readiness) {
+            (None, Some(it)) => (!it.is_ready()).then_some(&*it.status),
+            (Some(_), _) | (None, None) => Some("not ready"),
+        }
+    }
+
     /// Returns the samples of a metric.
     pub(crate) fn samples_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
         self.metrics.iter().flat_map(|it| it.samples(name))
@@ -218,7 +226,7 @@ async fn failed_jobs(client: &Client) -> Result<BTreeMap<String, u64>, Error> {
 fn why_down(ready: Result<Option<Readiness>, String>) -> Option<String> {
     match ready {
         Ok(None) => Some("it has no /readyz: is this URL its admin port?".to_owned()),
-        Ok(Some(it)) => (it.status == "unready").then(|| it.troubles().join("; ")),
+        Ok(Some(it)) => (!it.serves()).then(|| it.troubles().join("; ")),
         Err(why) => Some(why),
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
     let mut ready = Vec::new();
     for service in services {
         match &service.readiness {
-            Ok(it) if it.status == "ready" => ready.push(plain(&service.name)),
+            Ok(it) if it.is_ready() => ready.push(plain(&service.name)),
             Ok(it) => {
                 let troubles = it.troubles();
                 let why =

@@ -6,10 +6,11 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::chosen::{Chosen, chosen, is_all};
 use super::query::Query;
-use super::refusal::{refused, why};
 use crate::client::{Client, Filter, Selection, Status};
 use crate::console::fields::{Sent, is_local};
+use crate::console::refusal::{refused, why};
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
+use crate::dlq::{DISCARD, LetterChange, RESTORE};
 use crate::error::Error;
 use crate::plain::{count, plain};
 
@@ -17,38 +18,6 @@ use crate::plain::{count, plain};
 const COUNTED: usize = 10_000;
 const PAGE: usize = 1_000;
 const LETTERS: &str = "/failures?view=letters";
-
-/// A change of letters.
-struct Change {
-    act: &'static str,
-    title: &'static str,
-    did: &'static str,
-    /// Where the opposite is asked for.
-    undo: &'static str,
-    /// Statuses from which it is possible.
-    from: &'static [Status],
-    /// Those that it leads to.
-    to: &'static [Status],
-}
-
-const OPEN: &[Status] = &[Status::Dead, Status::Parked];
-const DISCARDED: &[Status] = &[Status::Discarded];
-const DISCARD: Change = Change {
-    act: "discard",
-    title: "Discard",
-    did: "Discarded",
-    undo: "/failures/restore",
-    from: OPEN,
-    to: DISCARDED,
-};
-const RESTORE: Change = Change {
-    act: "restore",
-    title: "Restore",
-    did: "Restored",
-    undo: "/failures/discard",
-    from: DISCARDED,
-    to: OPEN,
-};
 
 pub(super) async fn discard(
     State(console): State<Console>,
@@ -70,7 +39,7 @@ async fn run(
     console: &Console,
     session: &Session,
     fields: &Fields,
-    change: &Change,
+    change: &LetterChange,
 ) -> Result<Response, PageError> {
     match asked_or_done(console, session, fields, change).await {
         Ok(Done::Changed(said)) => Ok(said.back(fields, LETTERS)),
@@ -89,11 +58,11 @@ async fn asked_or_done<'a>(
     console: &Console,
     session: &Session,
     fields: &'a Fields,
-    change: &Change,
+    change: &LetterChange,
 ) -> Result<Done<'a>, Error> {
     let all = chosen(&console.services(session), fields)?;
     if !fields.has("why") || (is_all(fields) && !fields.has("confirmed")) {
-        let page = console.page(change.title, Area::Failures, session);
+        let page = console.page(change.question, Area::Failures, session);
         return Ok(Done::Asks(Box::new(Confirm::new(page, fields, change, &all).await?)));
     }
     let why = why(fields)?;
@@ -105,19 +74,22 @@ async fn asked_or_done<'a>(
         console.live.signal(&[Topic::Failures, Topic::History]);
         undo = undo.zip(way_back).map(|(all, more)| [all, more].concat());
     }
-    let said = Said::new(format!("{} {}.", change.did, count(letters, "letter", "letters")));
+    let said = Said::new(format!("{} {}.", count(letters, "letter", "letters"), change.done));
     let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(said)) };
     let why = format!("undo: {why}");
     undo.push(("why".to_owned(), why[..why.floor_char_boundary(MAX_WHY)].to_owned()));
     undo.extend(fields.one("back").map(|back| ("back".to_owned(), back.to_owned())));
-    Ok(Done::Changed(said.undo(change.undo, undo)))
+    Ok(Done::Changed(said.undo(&format!("/failures/{}", change.undo), undo)))
 }
 
 /// The longest reason that a service takes, in bytes.
 const MAX_WHY: usize = 500;
 
 /// Returns the fields of the form that takes a change back. `None` if it would change other letters too.
-async fn way_back(it: &Chosen, change: &Change) -> Result<Option<Vec<(String, String)>>, Error> {
+async fn way_back(
+    it: &Chosen,
+    change: &LetterChange,
+) -> Result<Option<Vec<(String, String)>>, Error> {
     let owned = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     if let Some(checked) = it.checked() {
         return Ok(Some(vec![owned("letter", &checked)]));
@@ -129,7 +101,7 @@ async fn way_back(it: &Chosen, change: &Change) -> Result<Option<Vec<(String, St
         return Ok(None);
     }
     let mut filter = filter.clone();
-    filter.status = (change.to == DISCARDED).then_some(Status::Discarded);
+    filter.status = (change.to == DISCARD.to).then_some(Status::Discarded);
     let mut fields =
         vec![owned("scope", "all"), owned("confirmed", "yes"), owned("group", &it.group)];
     fields.extend(filter.query().iter().map(|(name, value)| owned(name, value)));
@@ -183,7 +155,7 @@ impl<'a> Confirm<'a> {
     async fn new(
         page: Page,
         fields: &'a Fields,
-        change: &Change,
+        change: &LetterChange,
         all: &[Chosen],
     ) -> Result<Self, Error> {
         let mut found = 0;
@@ -201,7 +173,7 @@ impl<'a> Confirm<'a> {
         let query = is_all(fields).then(|| Query::read(fields).fixed()).transpose()?;
         Ok(Self {
             page,
-            title: change.title,
+            title: change.question,
             letters: format!("{letters} of {}", groups.join(", ")),
             is_none: found == 0,
             act: change.act,

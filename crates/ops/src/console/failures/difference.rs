@@ -47,10 +47,7 @@ pub(crate) fn difference<'a>(before: &'a str, after: &'a str) -> Vec<Line<'a>> {
     let pairs = old_rest.iter().rev().zip(new_rest.iter().rev());
     let last = pairs.take_while(|(old, new)| old == new).count();
     let same = |lines: &[&'a str]| lines.iter().map(|it| (Became::Same, *it)).collect::<Vec<_>>();
-    let middle = changed(
-        &old_rest[..old_rest.len() - last],
-        &new_rest[..new_rest.len() - last],
-    );
+    let middle = changed(&old_rest[..old_rest.len() - last], &new_rest[..new_rest.len() - last]);
     let all = [same(&old[..first]), middle, same(&old[old.len() - last..])].concat();
     shortened(&all)
 }
@@ -124,8 +121,7 @@ mod tests {
     fn lines_that_differ_are_shown_with_those_around_them() {
         let before = "{\n  a\n  b\n  c\n  d\n  old\n  e\n}";
         let after = "{\n  a\n  b\n  c\n  d\n  new\n  more\n  e\n}";
-        let lines =
-            ["… ", "    c", "    d", "−   old", "+   new", "+   more", "    e", "  }"];
+        let lines = ["… ", "    c", "    d", "−   old", "+   new", "+   more", "    e", "  }"];
         assert_eq!(shown(before, after), lines);
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::{MethodRouter, get};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
@@ -16,13 +17,15 @@ use uuid::Uuid;
 use super::chosen::one_service;
 use super::letter::path;
 use super::payload::{compact, editable};
-use super::refusal::{not_started, refused};
 use super::rehearse;
 use crate::client::{Bytes, Letter, Selection};
 use crate::console::fields::Sent;
+use crate::console::refusal::{not_started, refused};
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
 use crate::error::Error;
 
+/// The largest form: the 4 MiB that a service takes, of which a browser may write each byte as three, and the reason.
+const LARGEST: usize = 13 * 1024 * 1024;
 const STRUCTURED: &[u8] = b"application/cloudevents+json";
 
 #[derive(Template)]
@@ -40,7 +43,11 @@ struct Form<'a> {
     troubles: Vec<String>,
 }
 
-pub(super) async fn form(
+pub(super) fn route() -> MethodRouter<Console> {
+    get(form).post(edit).layer(DefaultBodyLimit::max(LARGEST))
+}
+
+async fn form(
     State(console): State<Console>,
     session: Session,
     Path((service, id)): Path<(String, Uuid)>,
@@ -60,7 +67,7 @@ pub(super) async fn form(
     Ok(Html(form.render()?).into_response())
 }
 
-pub(super) async fn edit(
+async fn edit(
     State(console): State<Console>,
     session: Session,
     Path((service, id)): Path<(String, Uuid)>,

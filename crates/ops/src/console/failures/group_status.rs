@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::chosen::one_service;
-use super::refusal::refused;
 use crate::console::fields::Sent;
+use crate::console::refusal::refused;
 use crate::console::{Console, Fields, Said, Session, Topic};
 use crate::error::Error;
 use crate::plain::plain;

@@ -6,6 +6,7 @@ use axum::response::{Html, IntoResponse, Response};
 use uuid::Uuid;
 
 use super::chosen::one_service;
+use super::difference::{Line, difference};
 use super::payload::Payload;
 use super::query::Query;
 use crate::client::{Bytes, Letter};
@@ -23,6 +24,7 @@ struct Shown {
     key: String,
     headers: Vec<Header>,
     payload: Payload,
+    /// The payload before it was edited.
     before: Option<Payload>,
     trace: Option<String>,
 }
@@ -55,6 +57,11 @@ impl Shown {
 
     fn is_open(&self) -> bool {
         matches!(&*self.letter.summary.status, "dead" | "parked")
+    }
+
+    /// Returns the lines that an edit has changed.
+    fn difference<'a>(&'a self, before: &'a Payload) -> Vec<Line<'a>> {
+        difference(&before.text, &self.payload.text)
     }
 
     fn is_discarded(&self) -> bool {

@@ -3,6 +3,7 @@
 mod badge;
 mod change;
 mod chosen;
+mod difference;
 mod edit;
 mod group_status;
 mod groups;
@@ -10,14 +11,12 @@ mod letter;
 mod letters;
 mod payload;
 mod query;
-mod refusal;
 mod rehearse;
 
 pub(crate) use badge::badge;
 pub(super) use chosen::one_service;
 pub(super) use letter::path as letter_path;
 pub(super) use query::Query;
-pub(super) use refusal::{not_started, refused, why};
 
 use axum::Router;
 use axum::extract::State;
@@ -32,7 +31,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/failures", get(failures))
         .route("/failures/groups", post(group_status::set))
         .route("/failures/letters/{service}/{id}", get(letter::show))
-        .route("/failures/letters/{service}/{id}/edit", get(edit::form).post(edit::edit))
+        .route("/failures/letters/{service}/{id}/edit", edit::route())
         .route("/failures/rehearse", post(rehearse::rehearse))
         .route("/failures/discard", post(change::discard))
         .route("/failures/restore", post(change::restore))

@@ -5,10 +5,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use super::chosen::{Chosen, chosen, is_all};
 use super::query::Query;
-use super::refusal::not_started;
 use crate::client::{Client, NewReplay, Selection};
 use crate::console::address::address;
 use crate::console::fields::Sent;
+use crate::console::refusal::not_started;
 use crate::console::{Console, Fields, Said, Session, Topic, replays};
 use crate::error::Error;
 

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::address::of_id;
-use crate::console::address::escaped;
 use crate::client::Step;
 use crate::console::Console;
+use crate::console::address::escaped;
 use crate::flow::{At, Flow, Held, Node, Recorded, What};
 use crate::plain::plain;
 use crate::show_flow::{Place, Tone, duration, headline, time, tone};

@@ -8,9 +8,10 @@ use super::change::{named, send};
 use super::{HERE, JobQuery};
 use crate::console::address::address;
 use crate::console::fields::Sent;
+use crate::console::refusal::{refused, why};
 use crate::console::silent::Silent;
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, filters};
-use crate::error::with_cause;
+use crate::error::{Error, with_cause};
 use crate::jobs::{Chosen, JobChange};
 
 #[derive(Template)]
@@ -54,12 +55,12 @@ async fn chosen(
     session: &Session,
     change: &JobChange,
     fields: &Fields,
-) -> Result<(JobQuery, Chosen), PageError> {
+) -> Result<(JobQuery, Chosen), Error> {
     let query = JobQuery::of(fields)?;
     let from = change.from;
     if let Some(state) = query.filter.state.filter(|state| !from.contains(state)) {
         let said = format!("Jobs that are {} can't be {}ed.", state.as_str(), change.act);
-        return Err(PageError::usage(said));
+        return Err(Error::Refused(said));
     }
     let clients = console.services(session).named(query.service.as_deref())?;
     let chosen = Chosen::by_filter(clients, &query.filter, from).await?;
@@ -73,20 +74,28 @@ pub(super) async fn change(
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let change = named(&act)?;
-    let Some(why) = fields.one("why") else {
-        return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
-    };
-    let (_, chosen) = chosen(&console, &session, change, &fields).await?;
+    Ok(match change_all(&console, &session, change, &fields).await {
+        Ok(said) => said.back(&fields, HERE),
+        Err(error) => refused(&error, &fields, HERE),
+    })
+}
+
+async fn change_all(
+    console: &Console,
+    session: &Session,
+    change: &JobChange,
+    fields: &Fields,
+) -> Result<Said, Error> {
+    let why = why(fields)?;
+    let (_, chosen) = chosen(console, session, change, fields).await?;
     if let Some((_, error)) = chosen.unavailable.first() {
-        let why = format!(
-            "Nothing was changed: {}. Try again, or one service by itself.",
-            with_cause(error)
-        );
-        return Ok(Said::bad(why).back(&fields, HERE));
+        let why = with_cause(error);
+        let said = format!("Nothing was changed: {why}. Try again, or one service by itself.");
+        return Ok(Said::bad(said));
     }
     if chosen.is_empty() {
-        return Ok(Said::new("There are no such jobs any more.").back(&fields, HERE));
+        return Ok(Said::new("There are no such jobs any more."));
     }
     let parts: Vec<_> = chosen.into_parts().collect();
-    Ok(send(&console, &parts, change, why).await?.back(&fields, HERE))
+    send(console, &parts, change, why).await
 }

@@ -5,7 +5,8 @@ use uuid::Uuid;
 use super::HERE;
 use crate::client::{Client, JobSelection};
 use crate::console::fields::Sent;
-use crate::console::{Console, PageError, Said, Session, Topic};
+use crate::console::refusal::{refused, why};
+use crate::console::{Console, Fields, PageError, Said, Session, Topic};
 use crate::error::{Error, with_cause};
 use crate::jobs::JobChange;
 use crate::plain::count;
@@ -23,14 +24,25 @@ pub(super) async fn selected(
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let change = named(&act)?;
-    let Some(why) = fields.one("why") else {
-        return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
-    };
-    let services = console.services(&session);
+    Ok(match change_selected(&console, &session, change, &fields).await {
+        Ok(said) => said.back(&fields, HERE),
+        Err(error) => refused(&error, &fields, HERE),
+    })
+}
+
+async fn change_selected(
+    console: &Console,
+    session: &Session,
+    change: &JobChange,
+    fields: &Fields,
+) -> Result<Said, Error> {
+    let why = why(fields)?;
+    let services = console.services(session);
     let mut parts: Vec<(Client, JobSelection)> = Vec::new();
     for job in fields.all("job") {
         let chosen = job.rsplit_once('/').and_then(|(it, id)| Some((it, id.parse::<Uuid>().ok()?)));
-        let (service, id) = chosen.ok_or_else(|| PageError::usage("job: not service/id"))?;
+        let missing = || Error::Refused("A selected row has no job. Load the page again.".into());
+        let (service, id) = chosen.ok_or_else(missing)?;
         let part = parts.iter_mut().find(|(client, _)| client.service == service);
         if let Some((_, JobSelection::Ids(ids))) = part {
             ids.push(id);
@@ -39,10 +51,9 @@ pub(super) async fn selected(
         }
     }
     if parts.is_empty() {
-        return Ok(Said::bad("No job was selected.").back(&fields, HERE));
+        return Err(Error::Refused("No job was selected.".into()));
     }
-    let said = send(&console, &parts, change, why).await?;
-    Ok(said.back(&fields, HERE))
+    send(console, &parts, change, why).await
 }
 
 /// Asks each service. One that refuses or fails is named, and the others are asked all the same.

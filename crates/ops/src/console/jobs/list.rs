@@ -2,9 +2,10 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Html;
 
-use super::{HERE, JobQuery};
-use crate::client::{Client, Job, Merged, Order};
+use super::JobQuery;
+use crate::client::{Client, Job};
 use crate::console::address::{address, escaped};
+use crate::console::pages::{self, Paged, Source};
 use crate::console::silent::Silent;
 use crate::console::tone::Tone;
 use crate::console::{Area, Console, Fields, Page, PageError, Session, filters};
@@ -22,9 +23,15 @@ struct JobsPage {
     services: Vec<String>,
     jobs: Vec<JobRow>,
     silent: Vec<Silent>,
+    /// The address of the first page, on any other.
+    first: Option<String>,
     next: Option<String>,
-    /// There are more jobs than can be paged through, since several services have them.
-    is_cut: bool,
+}
+
+impl Paged for Job {
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
 }
 
 /// A job in a row.
@@ -85,34 +92,20 @@ pub(super) async fn show(
     let page = console.page("Jobs", Area::Jobs, &session);
     let query = JobQuery::of(&fields)?;
     let services = console.services(&session);
-    let clients = services.named(query.service.as_deref())?;
-    let cursor = fields.one("cursor").filter(|_| clients.len() == 1);
-    let listing = |client: &Client| {
-        let listing = client.jobs(&query.filter);
-        if let Some(cursor) = cursor { listing.at(cursor) } else { listing }
-    };
-    let mut list = Merged::new(clients.iter().map(listing).collect(), PAGE, Order::Newest);
-    let mut jobs = Vec::new();
-    while jobs.len() < PAGE
-        && let Some(job) = list.next().await?
-    {
-        jobs.push(JobRow::of(&job));
-    }
-    let all = query.to_query();
-    let more = list.cursor().filter(|_| clients.len() == 1).map(|cursor| {
-        let cursor = [("cursor", cursor.to_owned())];
-        address(HERE, &[&all[..], &cursor].concat())
+    let sources = services.named(query.service.as_deref())?.into_iter().map(|client| {
+        let filter = query.filter.clone();
+        Source::new(client, "jobs", move |client: &Client| client.jobs(&filter))
     });
-    let here =
-        [&all[..], &cursor.map(|it| ("cursor", it.to_owned())).into_iter().collect::<Vec<_>>()];
+    let cursor = fields.one("cursor");
+    let found = pages::page(sources.collect(), cursor, PAGE, |_| true).await?;
     let template = JobsPage {
         page,
-        here: address(HERE, &here.concat()),
+        here: query.at(cursor),
         services: services.all().into_iter().map(|it| it.service).collect(),
-        jobs,
-        is_cut: more.is_none() && !list.is_at_end(),
-        silent: Silent::of(&list.unavailable),
-        next: more,
+        jobs: found.items.iter().map(|it| JobRow::of(&it.item)).collect(),
+        silent: found.silent,
+        first: cursor.map(|_| query.at(None)),
+        next: found.next.map(|cursor| query.at(Some(&cursor))),
         query,
     };
     Ok(Html(template.render()?))

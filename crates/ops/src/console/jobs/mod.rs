@@ -10,7 +10,9 @@ use axum::routing::{get, post};
 
 use super::Console;
 use crate::client::{JobFilter, JobState};
-use crate::console::{Fields, PageError};
+use crate::console::Fields;
+use crate::console::address::address;
+use crate::error::Error;
 
 const HERE: &str = "/jobs";
 
@@ -31,7 +33,7 @@ struct JobQuery {
 
 impl JobQuery {
     /// Fails if the state is unknown.
-    fn of(fields: &Fields) -> Result<Self, PageError> {
+    fn of(fields: &Fields) -> Result<Self, Error> {
         let text = |name| fields.one(name).map(ToOwned::to_owned);
         let state = match fields.one("state") {
             None => None,
@@ -40,7 +42,7 @@ impl JobQuery {
             Some("running") => Some(JobState::Running),
             Some(other) => {
                 let said = format!("state: {other} is none of failed, waiting and running");
-                return Err(PageError::usage(said));
+                return Err(Error::Refused(said));
             }
         };
         let filter = JobFilter { kind: text("kind"), state, subject: text("subject") };
@@ -57,6 +59,13 @@ impl JobQuery {
             ("subject", self.filter.subject.clone()),
         ];
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// Returns the address of a page; `None` is the first.
+    fn at(&self, cursor: Option<&str>) -> String {
+        let cursor = cursor.map(|it| ("cursor", it.to_owned()));
+        let all: Vec<_> = self.to_query().into_iter().chain(cursor).collect();
+        address(HERE, &all)
     }
 
     fn has(&self, name: &str, value: &str) -> bool {

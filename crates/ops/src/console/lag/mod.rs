@@ -12,19 +12,18 @@ use axum::response::{Html, Response};
 use axum::routing::{get, post};
 
 use self::subscription_card::SubscriptionCard;
+use super::failures::one_service;
 use super::fields::Sent;
+use super::refusal::{refused, why};
 use super::silent::Silent;
-use super::{Area, Console, Page, PageError, Said, Session, Topic, filters};
+use super::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
 use crate::client::{Client, Merged, Order, Subscription};
 use crate::error::Error;
 
 const HERE: &str = "/lag";
 
 pub(super) fn routes() -> Router<Console> {
-    Router::new()
-        .route(HERE, get(show))
-        .route("/lag/{service}/{group}/pause", post(pause))
-        .route("/lag/{service}/{group}/resume", post(resume))
+    Router::new().route(HERE, get(show)).route("/lag/{service}/{group}/{act}", post(change))
 }
 
 #[derive(Template)]
@@ -67,46 +66,38 @@ fn measured(console: &Console) -> Option<Result<Vec<LagRow>, String>> {
     })
 }
 
-async fn pause(
-    State(console): State<Console>,
-    session: Session,
-    Path(place): Path<(String, String)>,
-    sent: Sent,
-) -> Result<Response, PageError> {
-    change(&console, &session, place, sent, "pause").await
-}
-
-async fn resume(
-    State(console): State<Console>,
-    session: Session,
-    Path(place): Path<(String, String)>,
-    sent: Sent,
-) -> Result<Response, PageError> {
-    change(&console, &session, place, sent, "resume").await
-}
-
-/// Pauses or resumes a subscription, and offers the opposite.
+/// Pauses or resumes a subscription.
 async fn change(
-    console: &Console,
-    session: &Session,
-    (service, group): (String, String),
+    State(console): State<Console>,
+    session: Session,
+    Path((service, group, act)): Path<(String, String, String)>,
     Sent(fields): Sent,
-    act: &str,
 ) -> Result<Response, PageError> {
-    let Some(why) = fields.one("why") else {
-        return Ok(Said::bad("Say why: the reason is kept with your name.").back(&fields, HERE));
-    };
-    let services = console.services(session).named(Some(&service))?;
-    let client =
-        services.first().ok_or_else(|| PageError::not_found("There is no such service."))?;
-    client.change_subscription(&group, act, why).await?;
-    console.live.signal(&[Topic::Lag, Topic::History]);
-    let (said, opposite) = match act {
+    let (said, opposite) = match &*act {
         "pause" => ("is paused; its instances obey within a second", "resume"),
-        _ => ("goes on; its instances obey within a second", "pause"),
+        "resume" => ("goes on; its instances obey within a second", "pause"),
+        _ => return Err(PageError::not_found("A subscription can be paused and resumed.")),
+    };
+    let why = match send(&console, &session, (&service, &group, &act), &fields).await {
+        Ok(why) => why,
+        Err(error) => return Ok(refused(&error, &fields, HERE)),
     };
     let back = fields.one("back").unwrap_or(HERE).to_owned();
     let undo = vec![("why".to_owned(), format!("undo: {why}")), ("back".to_owned(), back)];
     let action = subscription_card::action(&service, &group, opposite);
     Ok(Said::new(format!("{group} {said}.")).undo(&action, undo).back(&fields, HERE))
+}
+
+/// Asks the service for the change. Returns the reason that the operator gave.
+async fn send<'a>(
+    console: &Console,
+    session: &Session,
+    (service, group, act): (&str, &str, &str),
+    fields: &'a Fields,
+) -> Result<&'a str, Error> {
+    let why = why(fields)?;
+    let client = one_service(&console.services(session), service)?;
+    client.change_subscription(group, act, why).await?;
+    console.live.signal(&[Topic::Lag, Topic::History]);
+    Ok(why)
 }

@@ -25,7 +25,7 @@ impl ServiceRow {
         let (status, tone) = match (&state.readiness, &state.down) {
             (None, _) => ("no answer".to_owned(), Tone::Bad),
             (Some(it), Some(_)) => (it.status.clone(), Tone::Bad),
-            (Some(it), None) if it.status == "ready" => (it.status.clone(), Tone::Good),
+            (Some(it), None) if it.is_ready() => (it.status.clone(), Tone::Good),
             (Some(it), None) => (it.status.clone(), Tone::Warn),
         };
         let troubles = state.readiness.as_ref().map(|it| it.troubles().join("; "));

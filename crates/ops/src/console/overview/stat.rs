@@ -48,18 +48,18 @@ pub(super) fn all(states: &[ServiceState], is_measured: bool, lag: &[&GroupLag])
 }
 
 fn services(states: &[ServiceState]) -> Stat {
-    let down: Vec<_> = states.iter().filter(|it| it.down.is_some()).collect();
-    let value = format!("{} / {}", states.len() - down.len(), states.len());
+    let troubles = states.iter().filter_map(|it| Some((&*it.service, it.trouble()?)));
+    let troubles: Vec<_> = troubles.collect();
+    let value = format!("{} / {}", states.len() - troubles.len(), states.len());
     let stat = Stat::new("services ready", "#services", value);
-    match &down[..] {
+    let tone = if states.iter().any(|it| it.down.is_some()) { Tone::Bad } else { Tone::Warn };
+    match &troubles[..] {
         [] => stat,
-        [one] => {
-            stat.note(&one.service).trouble(Tone::Bad, format!("{} is not ready", one.service))
-        }
+        [(service, what)] => stat.note(*service).trouble(tone, format!("{service} is {what}")),
         several => {
-            let names: Vec<_> = several.iter().map(|it| &*it.service).collect();
+            let names: Vec<_> = several.iter().map(|(service, _)| *service).collect();
             let trouble = format!("{} services are not ready", names.len());
-            stat.note(names.join(", ")).trouble(Tone::Bad, trouble)
+            stat.note(names.join(", ")).trouble(tone, trouble)
         }
     }
 }

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::client::{Client, Filter, NewReplay, Replay, Selection};
 use crate::console::address::address;
-use crate::console::failures::{Query, not_started, one_service, why};
+use crate::console::failures::{Query, one_service};
 use crate::console::fields::Sent;
+use crate::console::refusal::{not_started, why};
 use crate::console::{Console, Fields, Session, Topic};
 use crate::error::Error;
 use crate::moment;

@@ -4,8 +4,9 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use crate::console::failures::{one_service, refused, why};
+use crate::console::failures::one_service;
 use crate::console::fields::Sent;
+use crate::console::refusal::{refused, why};
 use crate::console::{Console, Fields, Session, Topic};
 use crate::error::Error;
 

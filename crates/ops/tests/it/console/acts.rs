@@ -27,7 +27,7 @@ async fn selected_letters_are_discarded_and_the_undo_restores_exactly_them() {
     let fields = [("letter", &*one), ("letter", &*two), ("why", "test orders"), ("back", HERE)];
     let (location, page) = operator.act("/failures/discard", &fields).await;
     assert_eq!(location, HERE);
-    has(&page, &["Discarded 7 letters.", "Undo"]);
+    has(&page, &["7 letters discarded.", "Undo"]);
     let discarded = json!({ "group": "billing", "ids": [id(1), id(2)], "why": "test orders" });
     assert_eq!(fake.bodies("POST", "/dead-letters/discard"), [discarded]);
 
@@ -36,7 +36,7 @@ async fn selected_letters_are_discarded_and_the_undo_restores_exactly_them() {
     assert_eq!(location, HERE);
     let restored = json!({ "group": "billing", "ids": [id(1), id(2)], "why": "undo: test orders" });
     assert_eq!(fake.bodies("POST", "/dead-letters/restore"), [restored]);
-    lacks(&operator.page(HERE).await, &["Discarded 7 letters."]);
+    lacks(&operator.page(HERE).await, &["7 letters discarded."]);
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn discarded_letters_are_restored() {
         .act("/failures/restore", &[("letter", &row(50)), ("why", "w"), ("back", here)])
         .await;
     assert_eq!(location, here);
-    has(&page, &["Restored 7 letters."]);
+    has(&page, &["7 letters restored."]);
     assert_eq!(fake.bodies("POST", "/dead-letters/restore")[0]["ids"], json!([id(50)]));
 }
 

@@ -1,0 +1,108 @@
+//! The accept loop. axum's own has no limit on the time that a client may say nothing, nor on the number of connections.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// How long the headers of the first request of a connection may take.
+const FIRST_HEADERS: Duration = Duration::from_secs(10);
+/// How long a connection may be idle before the headers of its next request are complete: longer than common load
+/// balancers keep theirs.
+const IDLE: Duration = Duration::from_secs(75);
+/// Maximum number of connections; further ones wait in the kernel's queue. Each page that is open has one.
+const MAX_CONNECTIONS: usize = 768;
+/// Maximum size of a request's headers, the line with the path among them.
+const MAX_HEADERS: usize = 64 * 1024;
+
+/// Serves until shutdown, then waits for the requests under way, within a limit.
+pub(super) async fn serve<L: Listener>(
+    mut listener: L,
+    router: Router,
+    shutdown: &CancellationToken,
+    drain: Duration,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            // It logs what can't be accepted, and goes on.
+            (place, listener.accept().await)
+        };
+        let Some((Ok(place), (stream, _))) = shutdown.run_until_cancelled(next).await else {
+            break;
+        };
+        let connection = connection(stream, router.clone(), &graceful);
+        tokio::spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(
+            "requests were still under way {} s after the end was asked for",
+            drain.as_secs()
+        );
+    }
+}
+
+/// Serves one connection until it ends, or says nothing for too long.
+fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + Send + 'static {
+    let asked = Arc::new(AtomicBool::new(false));
+    let service = TowerToHyperService::new(router);
+    let answering = {
+        let asked = Arc::clone(&asked);
+        service_fn(move |request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            answer(service.clone(), request)
+        })
+    };
+    let mut http = http1::Builder::new();
+    // hyper's limit runs from the end of one request to the end of the next one's headers.
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS);
+    let serving = graceful.watch(http.serve_connection(TokioIo::new(stream), answering));
+    async move {
+        let said_nothing = async {
+            tokio::time::sleep(FIRST_HEADERS).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "connection failed");
+                }
+            }
+            () = said_nothing => tracing::debug!("connection without a request closed"),
+        }
+    }
+}
+
+async fn answer(
+    service: TowerToHyperService<Router>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    hyper::service::Service::call(&service, request).await
+}
