@@ -57,8 +57,7 @@ pub(crate) const GLOBEX: Tenant = Tenant { name: "globex", key: "demo-globex" };
 /// The credential with which the order service calls the others.
 const SERVICE_KEY: &str = "demo-order";
 /// What it may send to their `POST /events`.
-const EVENT_SENDERS: &str =
-    "demo-order=/order:order.created+order.updated+order.completed+order.cancelled+acknowledge+track";
+const EVENT_SENDERS: &str = "demo-order=/order:order.created+order.updated+order.completed+order.cancelled+acknowledge+track";
 pub(crate) const OPERATOR_TOKEN: &str = "demo-operator";
 
 /// A setting of one service, or of all: the service's name, the variable's name, its value.
