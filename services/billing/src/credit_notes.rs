@@ -9,9 +9,9 @@ use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
-/// A credit note that was issued.
+/// What the database gave a credit note, and what it has of its invoice.
 #[derive(sqlx::FromRow)]
-pub(crate) struct Credited {
+pub(crate) struct Numbered {
     pub(crate) id: Uuid,
     pub(crate) number: i64,
     pub(crate) invoice_id: Uuid,
@@ -49,7 +49,7 @@ pub(crate) struct Draft<'a> {
 pub(crate) async fn credit(
     tx: &mut PgConnection,
     drafts: &[Draft<'_>],
-) -> sqlx::Result<Vec<Credited>> {
+) -> sqlx::Result<Vec<Numbered>> {
     let ids: Vec<_> = drafts.iter().map(|draft| draft.id.0).collect();
     let orders: Vec<_> = drafts.iter().map(|draft| draft.order.0).collect();
     let tenants: Vec<_> = drafts.iter().map(|draft| draft.tenant.as_str()).collect();

@@ -64,7 +64,7 @@ impl House {
             space.topic_prefix(),
         );
         Config::new(chassis.event_senders(
-            "sender=/order:order.created+order.updated+order.completed+invoice.issued+track,
+            "sender=/order:order.created+order.updated+order.completed+order.cancelled+invoice.issued+track,
              events-only=/order:order.completed+acknowledge",
         ))
     }

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use super::check;
 use super::issuing::{self, Due};
-use crate::credit_notes::{self, Credited, Draft};
+use crate::credit_notes::{self, Draft, Numbered};
 use crate::store;
 
 /// Credits the invoices of completed orders that were cancelled.
@@ -72,7 +72,7 @@ async fn credit(
 }
 
 /// Returns the event that tells of a credit note.
-fn tell(event: &Received<OrderCancelled>, credited: &Credited) -> Result<Prepared, PrepareError> {
+fn tell(event: &Received<OrderCancelled>, credited: &Numbered) -> Result<Prepared, PrepareError> {
     let order = &event.data.order;
     let data = InvoiceCredited {
         credit_note_id: CreditNoteId(credited.id),

@@ -72,7 +72,7 @@ impl House {
             space.topic_prefix(),
         )
         .event_senders(
-            "sender=/order:order.created+order.updated+order.completed+invoice.issued+acknowledge,
+            "sender=/order:order.created+order.updated+order.completed+order.cancelled+invoice.issued+acknowledge,
              events-only=/order:order.completed+track",
         );
         let mail = Mail {
