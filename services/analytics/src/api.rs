@@ -43,10 +43,10 @@ pub(crate) fn routes(pool: PgPool, basket: i32) -> OpenApiRouter {
 #[serde(deny_unknown_fields)]
 struct Days {
     /// First day, UTC. By default the first with an order.
-    #[param(format = Date, nullable = false)]
+    #[param(format = Date)]
     from: Option<String>,
     /// Last day, UTC; not before `from`. By default the last with an order.
-    #[param(format = Date, nullable = false)]
+    #[param(format = Date)]
     to: Option<String>,
 }
 
@@ -173,7 +173,7 @@ struct ServedGeneration(i32);
 #[serde(deny_unknown_fields)]
 struct Most {
     /// Number of products.
-    #[param(minimum = 1, maximum = 100, default = 10, nullable = false)]
+    #[param(minimum = 1, maximum = 100, default = 10)]
     limit: Option<u32>,
 }
 

@@ -1,39 +1,55 @@
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use chassis::{Caller, Cursor, Limit, Page, Path, Problem, Query};
 use events::{CreditNoteId, InvoiceId, OrderId};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::credit_notes::{self, CreditNote};
 use crate::store::{self, Invoice};
 
-pub(crate) fn routes(pool: PgPool) -> Router {
-    Router::new()
-        .route("/invoices", get(invoices))
-        .route("/invoices/{id}", get(invoice))
-        .route("/credit-notes", get(credit_notes))
-        .route("/credit-notes/{id}", get(credit_note))
+pub(crate) fn routes(pool: PgPool) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(invoices))
+        .routes(routes!(invoice))
+        .routes(routes!(credit_notes))
+        .routes(routes!(credit_note))
         .with_state(pool)
 }
 
 /// Query of both lists.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
+    /// Only those of this order.
+    #[param(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
     #[serde(default)]
+    #[param(inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Invoices {
     invoices: Vec<Invoice>,
     next_cursor: Option<Cursor>,
 }
 
+/// Lists invoices
+#[utoipa::path(
+    get,
+    path = "/invoices",
+    tag = "invoices",
+    params(ListQuery),
+    responses((status = 200, description = "Invoices, newest first", body = Invoices)),
+)]
 async fn invoices(
     State(pool): State<PgPool>,
     caller: Caller,
@@ -46,6 +62,14 @@ async fn invoices(
     Ok(Json(Invoices { invoices, next_cursor }))
 }
 
+/// Returns an invoice
+#[utoipa::path(
+    get,
+    path = "/invoices/{id}",
+    tag = "invoices",
+    params(("id" = Uuid, Path, description = "Id of the invoice")),
+    responses((status = 200, description = "The invoice", body = Invoice)),
+)]
 async fn invoice(
     State(pool): State<PgPool>,
     caller: Caller,
@@ -56,12 +80,20 @@ async fn invoice(
     Ok(Json(invoice))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CreditNotes {
     credit_notes: Vec<CreditNote>,
     next_cursor: Option<Cursor>,
 }
 
+/// Lists credit notes
+#[utoipa::path(
+    get,
+    path = "/credit-notes",
+    tag = "credit notes",
+    params(ListQuery),
+    responses((status = 200, description = "Credit notes, newest first", body = CreditNotes)),
+)]
 async fn credit_notes(
     State(pool): State<PgPool>,
     caller: Caller,
@@ -74,6 +106,14 @@ async fn credit_notes(
     Ok(Json(CreditNotes { credit_notes, next_cursor }))
 }
 
+/// Returns a credit note
+#[utoipa::path(
+    get,
+    path = "/credit-notes/{id}",
+    tag = "credit notes",
+    params(("id" = Uuid, Path, description = "Id of the credit note")),
+    responses((status = 200, description = "The credit note", body = CreditNote)),
+)]
 async fn credit_note(
     State(pool): State<PgPool>,
     caller: Caller,

@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What the database gave a credit note, and what it has of its invoice.
@@ -23,7 +24,7 @@ pub(crate) struct Numbered {
 }
 
 /// A credit note as a tenant sees it.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct CreditNote {
     pub(crate) id: Uuid,
     number: i64,

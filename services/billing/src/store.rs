@@ -7,6 +7,7 @@ use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What the database gave an invoice.
@@ -18,7 +19,7 @@ pub(crate) struct Numbered {
 }
 
 /// An invoice as a tenant sees it.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Invoice {
     pub(crate) id: Uuid,
     pub(crate) order_id: Uuid,

@@ -64,10 +64,28 @@ fn complete(operation: &mut Value) {
     if operation["security"].is_null() {
         operation["security"] = json!([{ "tenant": [] }]);
     }
+    let parameters = operation["parameters"].as_array_mut().into_iter().flatten();
+    parameters.for_each(|it| never_null(&mut it["schema"]));
     let correlation_id = json!({ "$ref": "#/components/parameters/CorrelationId" });
     match operation["parameters"].as_array_mut() {
         Some(parameters) => parameters.push(correlation_id),
         None => operation["parameters"] = json!([correlation_id]),
+    }
+}
+
+/// Takes `null` out of the types of a parameter: that is the type of an `Option`, and no text stands for it.
+fn never_null(schema: &mut Value) {
+    if let Some(types) = schema["type"].as_array_mut() {
+        types.retain(|it| it != "null");
+        if let [single] = &types[..] {
+            schema["type"] = single.clone();
+        }
+    }
+    if let Some(choices) = schema["oneOf"].as_array_mut() {
+        choices.retain(|it| it["type"] != "null");
+        if let [single] = &choices[..] {
+            *schema = single.clone();
+        }
     }
 }
 
@@ -130,8 +148,14 @@ fn problems_of(operation: &Value) -> Vec<&'static str> {
     if takes("Idempotency-Key") {
         statuses.extend(["408", "413", "422"]);
     }
-    if takes("If-Match") {
+    if let Some(if_match) = parameters.iter().find(|it| it["name"] == "If-Match") {
         statuses.push("412");
+        if if_match["required"] == true {
+            statuses.push("428");
+        }
+    }
+    if operation["security"][0]["service"].is_array() {
+        statuses.push("403");
     }
     statuses
 }

@@ -10,7 +10,9 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use super::decode::{decode, query_violation};
 use super::idempotency::IdempotencyKey;
@@ -46,6 +48,11 @@ pub struct Submission<T> {
     /// The key, if the caller gave one.
     pub key: Option<IdempotencyKey>,
 }
+
+/// Describes the body of a `Submission<()>`: nothing, or an object without members.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Submission<T> {
     type Rejection = Problem;

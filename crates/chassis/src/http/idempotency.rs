@@ -14,6 +14,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::problem::Problem;
 
@@ -59,6 +63,20 @@ pub struct Row<'a> {
     pub headers: Json<&'a BTreeMap<String, String>>,
     /// `json`
     pub body: Json<&'a Value>,
+}
+
+/// Describes the header.
+impl IntoParams for IdempotencyKey {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = ObjectBuilder::new().schema_type(Type::String);
+        let schema = schema.min_length(Some(1)).max_length(Some(MAX_KEY_BYTES));
+        let description = "Of the caller's choice. The request takes effect once, and is answered alike if it is sent \
+                           again within 24 hours.";
+        let header =
+            ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
+        let header = header.required(Required::False).description(Some(description));
+        vec![header.schema(Some(schema)).build()]
+    }
 }
 
 impl IdempotencyKey {

@@ -29,7 +29,7 @@ pub(crate) use server::serve;
 pub use at_most::at_most;
 pub use caller::Caller;
 pub use etag::{ETag, IfMatch};
-pub use extract::{Json, Path, Query, Submission};
+pub use extract::{Empty, Json, Path, Query, Submission};
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};
 pub use page::{Cursor, Limit, Page};
 pub use peer::Peer;

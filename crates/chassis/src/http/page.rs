@@ -1,6 +1,9 @@
 //! Pages of a list of the public API: how many rows, and where the next one begins.
 
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 const DEFAULT_LIMIT: u32 = 20;
@@ -23,6 +26,16 @@ impl Default for Limit {
         Self(DEFAULT_LIMIT)
     }
 }
+
+impl PartialSchema for Limit {
+    fn schema() -> RefOr<Schema> {
+        let schema = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+        let schema = schema.maximum(Some(MAX_LIMIT)).default(Some(DEFAULT_LIMIT.into()));
+        RefOr::T(schema.into())
+    }
+}
+
+impl ToSchema for Limit {}
 
 /// A number of rows that a page can't have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -50,6 +63,14 @@ impl Cursor {
         cursor.map_or(Uuid::max(), |cursor| cursor.0)
     }
 }
+
+impl PartialSchema for Cursor {
+    fn schema() -> RefOr<Schema> {
+        RefOr::T(ObjectBuilder::new().schema_type(Type::String).into())
+    }
+}
+
+impl ToSchema for Cursor {}
 
 /// A text that no page gave as its cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

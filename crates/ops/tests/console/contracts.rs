@@ -1,6 +1,7 @@
 //! The contracts of the services, offline and under the policy of all pages.
 
-use crate::browser::Browser;
+use browser::Browser;
+
 use crate::house::House;
 
 #[tokio::test(flavor = "multi_thread")]

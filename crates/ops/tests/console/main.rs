@@ -7,12 +7,7 @@ mod access;
 #[allow(dead_code, unused_imports)] // those tests use the rest
 #[path = "../it/fake/mod.rs"]
 mod admin;
-<<<<<<< HEAD
-=======
-mod axe;
-mod browser;
 mod contracts;
->>>>>>> dadbbcb (ops: show the contracts in the console)
 mod failures;
 /// Services of which the tests of the command know flows.
 #[allow(dead_code)] // those tests use the rest

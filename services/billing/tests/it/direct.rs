@@ -5,7 +5,7 @@ use envelope::{Encoded, TenantId};
 use kafka::Record;
 use serde_json::{Value, json};
 
-use crate::house::{House, completed};
+use crate::house::{CONTRACT, House, completed};
 
 async fn post(running: &RunningService, key: &str, event: &Encoded) -> (u16, Value) {
     let mut request = request(running, key, "application/json");
@@ -31,7 +31,7 @@ fn request(running: &RunningService, key: &str, content_type: &str) -> reqwest::
 }
 
 async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
-    let response = request.send().await.unwrap();
+    let response = CONTRACT.send(request).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 

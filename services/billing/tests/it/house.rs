@@ -1,9 +1,11 @@
 //! A billing service of the test's own, and what the test says to it and hears from it.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use billing::{Config, app};
 use chassis::RunningService;
+use contract::OpenApi;
 use envelope::{Cause, CorrelationId, Encoded, NewEvent, TenantId};
 use events::{OrderCancelled, OrderCompleted, OrderId, OrderStatus, SCHEMAS};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,6 +16,10 @@ use kafka::{Headers, Record, Settings, TopicPolicy, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
 use sqlx::PgPool;
+
+/// The document that requests and responses are checked against.
+pub(crate) static CONTRACT: LazyLock<OpenApi> =
+    LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/billing.json")));
 
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -232,6 +238,6 @@ pub(crate) fn cancelled_with(
 pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16, Value) {
     let request =
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
-    let response = request.send().await.unwrap();
+    let response = CONTRACT.send(request).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }

@@ -10,15 +10,22 @@ use events::{Item, OrderId, OrderStatus};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 use crate::order::{Draft, DraftChange, Order};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewOrder {
+    #[schema(format = Email, max_length = 254)]
     customer_email: String,
+    /// ISO 4217 code.
+    #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: String,
+    #[schema(min_items = 1, max_items = 100)]
     items: Vec<NewItem>,
+    /// Completes the order at once.
     #[serde(default)]
     pub(super) complete: bool,
 }
@@ -31,12 +38,18 @@ impl NewOrder {
     }
 }
 
-#[derive(Deserialize)]
+/// A line of an order.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Item)]
 #[serde(deny_unknown_fields)]
 struct NewItem {
+    #[schema(min_length = 1, max_length = 64)]
     sku: String,
+    #[schema(minimum = 1, maximum = 1_000_000)]
     #[serde(deserialize_with = "integer")]
     quantity: i64,
+    /// Price of one, in minor units of the currency.
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     #[serde(deserialize_with = "minor_units")]
     unit_price: i64,
 }
@@ -68,11 +81,14 @@ impl Visitor<'_> for Integer {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(min_properties = 1)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OrderChange {
+    #[schema(nullable = false, format = Email, max_length = 254)]
     #[serde(default, deserialize_with = "not_null")]
     customer_email: Option<String>,
+    #[schema(nullable = false, min_items = 1, max_items = 100)]
     #[serde(default, deserialize_with = "not_null")]
     items: Option<Vec<NewItem>>,
 }
@@ -93,15 +109,22 @@ fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 /// An order as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Order)]
 pub(super) struct OrderBody<'a> {
+    #[schema(value_type = Uuid)]
     id: OrderId,
+    #[schema(value_type = String)]
     tenant_id: &'a TenantId,
+    /// Grows with every change.
     version: i64,
+    #[schema(schema_with = status_schema)]
     status: OrderStatus,
+    /// Sum over the items, in minor units of the currency.
     total: i64,
     currency: &'a str,
     customer_email: &'a str,
+    #[schema(value_type = Vec<NewItem>)]
     items: &'a [Item],
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -109,6 +132,13 @@ pub(super) struct OrderBody<'a> {
     completed_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
     cancelled_at: Option<OffsetDateTime>,
+}
+
+/// Describes [`OrderStatus`], which knows nothing of HTTP.
+fn status_schema() -> Object {
+    let statuses = [OrderStatus::Open, OrderStatus::Completed, OrderStatus::Cancelled];
+    let names = statuses.iter().filter_map(|it| serde_json::to_value(it).ok());
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
 }
 
 /// Creates the response that shows an order, with its `ETag`.

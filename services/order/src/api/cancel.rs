@@ -2,15 +2,35 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use chassis::{Answer, Caller, IfMatch, Path, Problem, Submission};
+use chassis::{Answer, Caller, Empty, IdempotencyKey, IfMatch, Path, Problem, Submission};
 use events::OrderId;
 
-use super::body::answer;
+use super::body::{OrderBody, answer};
 use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated};
 use crate::config::Cancellation;
 use crate::store;
 
-/// Cancels an order, open or completed. A second time changes nothing and answers the same.
+/// Cancels an order
+///
+/// Open or completed: billing credits the invoice of a completed one. A second time changes nothing and answers the same.
+#[utoipa::path(
+    post,
+    path = "/orders/{id}/cancel",
+    operation_id = "cancel_order",
+    tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "Id of the order"),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of the version that was seen, or `*`"),
+        IdempotencyKey,
+    ),
+    request_body = Option<Empty>,
+    responses((
+        status = 200,
+        description = "The cancelled order",
+        body = OrderBody<'static>,
+        headers(("ETag" = String, description = "Version of the order")),
+    )),
+)]
 pub(super) async fn cancel(
     State(api): State<Api>,
     caller: Caller,

@@ -6,6 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use chassis::{Caller, Cursor, Limit, Page, Problem, Query};
 use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::body::OrderBody;
@@ -17,15 +18,38 @@ const BEGIN: &[u8] = b"{\"orders\":[";
 /// More than any address has (RFC 5321, 4.5.3.1.3).
 const MAX_EMAIL_BYTES: usize = 320;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     #[serde(default)]
+    #[param(inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
     cursor: Option<Cursor>,
+    /// Only orders of this customer.
+    #[param(max_length = 320)]
     customer_email: Option<String>,
 }
 
+/// Describes the response, which is written row by row.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "never made as a whole")]
+struct Orders {
+    orders: Vec<OrderBody<'static>>,
+    next_cursor: Option<Cursor>,
+}
+
+/// Lists orders
+#[utoipa::path(
+    get,
+    path = "/orders",
+    operation_id = "list_orders",
+    tag = "orders",
+    params(ListQuery),
+    responses((status = 200, description = "Orders, newest first", body = Orders)),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,

@@ -4,21 +4,21 @@ mod body;
 mod cancel;
 mod list;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::routing::{get, post};
 use chassis::{
-    Answer, Caller, ETag, IdempotencyKey, IfMatch, Json, Parts, Path, Problem, Submission,
+    Answer, Caller, ETag, Empty, IdempotencyKey, IfMatch, Json, Parts, Path, Problem, Submission,
 };
 use defer::Defer;
 use envelope::{Event, NewEvent};
 use events::OrderId;
 use outbox::Prepared;
 use time::OffsetDateTime;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use self::body::{NewOrder, OrderChange, answer};
+use self::body::{NewOrder, OrderBody, OrderChange, answer};
 use crate::config::Cancellation;
 use crate::downstream::Downstream;
 use crate::list_memory::ListMemory;
@@ -40,12 +40,16 @@ pub(crate) struct Api {
 }
 
 /// Builds the routes of the public API.
-pub(crate) fn routes(parts: Parts, downstream: Downstream, cancellation: Cancellation) -> Router {
-    Router::new()
-        .route("/orders", post(place).get(list::list))
-        .route("/orders/{id}", get(read).patch(update))
-        .route("/orders/{id}/complete", post(complete))
-        .route("/orders/{id}/cancel", post(cancel::cancel))
+pub(crate) fn routes(
+    parts: Parts,
+    downstream: Downstream,
+    cancellation: Cancellation,
+) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(place, list::list))
+        .routes(routes!(read, update))
+        .routes(routes!(complete))
+        .routes(routes!(cancel::cancel))
         .with_state(Api {
             parts,
             downstream,
@@ -55,7 +59,26 @@ pub(crate) fn routes(parts: Parts, downstream: Downstream, cancellation: Cancell
         })
 }
 
-/// `POST /orders`
+/// Places an order
+///
+/// With `complete` it is completed at once.
+#[utoipa::path(
+    post,
+    path = "/orders",
+    operation_id = "place_order",
+    tag = "orders",
+    params(IdempotencyKey),
+    request_body = NewOrder,
+    responses((
+        status = 201,
+        description = "The order",
+        body = OrderBody<'static>,
+        headers(
+            ("ETag" = String, description = "Version of the order"),
+            ("Location" = String, description = "Path of the order"),
+        ),
+    )),
+)]
 async fn place(
     State(api): State<Api>,
     caller: Caller,
@@ -88,7 +111,24 @@ async fn place(
     Ok(answer)
 }
 
-/// `PATCH /orders/{id}`
+/// Changes an open order
+#[utoipa::path(
+    patch,
+    path = "/orders/{id}",
+    operation_id = "update_order",
+    tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "Id of the order"),
+        ("If-Match" = String, Header, description = "`ETag` of the version to change, or `*`"),
+    ),
+    request_body = OrderChange,
+    responses((
+        status = 200,
+        description = "The changed order",
+        body = OrderBody<'static>,
+        headers(("ETag" = String, description = "Version of the order")),
+    )),
+)]
 async fn update(
     State(api): State<Api>,
     caller: Caller,
@@ -114,7 +154,27 @@ async fn update(
     Err(overtaken())
 }
 
-/// `POST /orders/{id}/complete`
+/// Completes an order
+///
+/// A second time changes nothing and answers the same.
+#[utoipa::path(
+    post,
+    path = "/orders/{id}/complete",
+    operation_id = "complete_order",
+    tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "Id of the order"),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of the version that was seen, or `*`"),
+        IdempotencyKey,
+    ),
+    request_body = Option<Empty>,
+    responses((
+        status = 200,
+        description = "The completed order",
+        body = OrderBody<'static>,
+        headers(("ETag" = String, description = "Version of the order")),
+    )),
+)]
 async fn complete(
     State(api): State<Api>,
     caller: Caller,
@@ -162,7 +222,30 @@ async fn complete(
     Err(overtaken())
 }
 
-/// `GET /orders/{id}`
+/// Returns an order
+#[utoipa::path(
+    get,
+    path = "/orders/{id}",
+    operation_id = "read_order",
+    tag = "orders",
+    params(
+        ("id" = Uuid, Path, description = "Id of the order"),
+        ("If-None-Match" = Option<String>, Header, description = "`ETag` of the version that the caller has"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The order",
+            body = OrderBody<'static>,
+            headers(("ETag" = String, description = "Version of the order")),
+        ),
+        (
+            status = 304,
+            description = "The caller has this version",
+            headers(("ETag" = String, description = "Version of the order")),
+        ),
+    ),
+)]
 async fn read(
     State(api): State<Api>,
     caller: Caller,

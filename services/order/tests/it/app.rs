@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use chassis::RunningService;
+use contract::OpenApi;
 use order::Config;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use sandbox::testing::TestSpace;
@@ -17,6 +18,10 @@ pub(crate) fn traced() {
         LazyLock::new(|| telemetry::init("order", LogFormat::Silent).unwrap());
     LazyLock::force(&TRACING);
 }
+
+/// The document that requests and responses are checked against.
+pub(crate) static CONTRACT: LazyLock<OpenApi> =
+    LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/order.json")));
 
 /// Nothing listens there.
 const NO_KAFKA: &str = "127.0.0.1:1";
@@ -110,7 +115,8 @@ impl App {
     /// What the admin port answers.
     pub(crate) async fn admin(&self, path: &str) -> Value {
         let (_, running) = self.running.as_ref().unwrap();
-        let answer = self.client.get(format!("http://{}{path}", running.admin)).answer().await;
+        let request = self.client.get(format!("http://{}{path}", running.admin));
+        let answer = Answer::read(request.send().await.unwrap()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
     }
@@ -237,7 +243,7 @@ pub(crate) trait Ask {
 
 impl Ask for RequestBuilder {
     async fn answer(self) -> Answer {
-        Answer::read(self.send().await.unwrap()).await
+        Answer::read(CONTRACT.send(self).await.unwrap()).await
     }
 }
 
