@@ -7,11 +7,12 @@ WEB      := crates/ops/web
 PLAYGROUND := $(TARGET)/debug/playground
 CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(TARGET)/chaos-baseline \
             --report $(TARGET)/chaos.json
+SCHEMATHESIS := $(TARGET)/schemathesis
 
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help demo compare local local-stop load test bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
+.PHONY: help demo compare local local-stop load test schemas contracts bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -33,8 +34,22 @@ load: build-playground ## Place orders on the local system at a steady rate; RAT
 	@exec $(PLAYGROUND) load --rate $(or $(RATE),20) --seconds $(or $(SECONDS),10)
 
 test: build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
+	rm -rf $(TARGET)/contract
 	$(TARGET)/debug/sandbox run -- cargo test $(LOCKED) --workspace
+	cargo test $(LOCKED) --workspace --test contracts -- --ignored every_operation_is_called
 	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
+
+schemas: ## Write the OpenAPI and AsyncAPI documents anew, from the services' own lists
+	UPDATE_SCHEMAS=1 cargo test $(LOCKED) --workspace --test contracts -- as_committed
+
+contracts: build $(SCHEMATHESIS)/bin/schemathesis ## Check the documents, then the running services against them (needs npm and Python)
+	cargo test $(LOCKED) --workspace --test contracts
+	$(TARGET)/debug/contracts --schemathesis $(SCHEMATHESIS)/bin/schemathesis
+
+$(SCHEMATHESIS)/bin/schemathesis: crates/checks/schemathesis/requirements.txt
+	python3 -m venv $(SCHEMATHESIS)
+	$(SCHEMATHESIS)/bin/pip install --quiet --requirement $<
+	touch $@
 
 chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
 	@exec $(CHAOS) $(FAULTS)
