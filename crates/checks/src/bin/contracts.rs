@@ -67,7 +67,7 @@ fn settings(mail: &Path) -> Vec<(String, String)> {
     let events = events::SCHEMAS.iter().map(|it| it.event_type).collect::<Vec<_>>().join("+");
     let settings = [
         ("TENANTS", format!("{KEY}=acme")),
-        ("EVENT_SENDERS", format!("{KEY}=/contracts:{events}")),
+        ("EVENT_SENDERS", format!("{KEY}=/contracts:{events}+acknowledge+track")),
         ("OPERATOR_TOKEN", "operator".to_owned()),
         ("MAIL_DIR", mail.display().to_string()),
         ("RUST_LOG", "warn".to_owned()),
