@@ -25,6 +25,8 @@ use super::problem::Problem;
 const CORRELATION_ID: &str = "x-correlation-id";
 /// How much of a path is logged and stored.
 const MAX_PATH_CHARS: usize = 200;
+/// How long a `tracestate` may be.
+const MAX_TRACESTATE_BYTES: usize = 512;
 /// How much of a correlation id that can't be used is logged.
 const MAX_LOGGED_BYTES: usize = 128;
 /// How long a caller waits at most; above all limits of the parts.
@@ -297,7 +299,9 @@ fn for_log(value: &HeaderValue) -> String {
 fn set_parent(span: &Span, headers: &HeaderMap) {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(traceparent) = text("traceparent") {
-        TraceContext::new(traceparent, text("tracestate")).set_parent(span);
+        // What is longer may be dropped (W3C Trace Context, section 3.3.1.5). It travels with every event of the request.
+        let tracestate = text("tracestate").filter(|it| it.len() <= MAX_TRACESTATE_BYTES);
+        TraceContext::new(traceparent, tracestate).set_parent(span);
     }
 }
 
@@ -326,6 +330,6 @@ mod tests {
             assert_eq!(given.as_deref(), Some(logged));
             assert!(CorrelationId::new(id.as_str()).is_ok() && id.as_str() != logged);
         }
-        assert_eq!(read(&[b'x'; 60_000]).1.map(|it| it.len()), Some(MAX_LOGGED_BYTES));
+        assert_eq!(read(&[b'x'; 2_000]).1.map(|it| it.len()), Some(MAX_LOGGED_BYTES));
     }
 }

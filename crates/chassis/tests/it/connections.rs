@@ -69,8 +69,8 @@ async fn headers_that_take_too_long_close_the_connection() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         stream.write_all(&REQUEST[..10]).await.unwrap();
         let took = closed_after(&mut stream).await;
-        let limits = HEAD_TIMEOUT - Duration::from_secs(1)..HEAD_TIMEOUT + Duration::from_secs(8);
-        assert!(limits.contains(&took), "{took:?}");
+        let slack = Duration::from_secs(1);
+        assert!(took + slack > HEAD_TIMEOUT && took < HEAD_TIMEOUT + slack * 8, "{took:?}");
     });
     futures::future::join_all(slow).await;
 }
