@@ -33,8 +33,8 @@ type List = Vec<(String, Digest256)>;
 /// A list of operators that can't be used. Tokens are not shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperatorsError {
-    #[error("the file {0} can't be read")]
-    File(PathBuf, #[source] std::io::Error),
+    #[error("the file {0} can't be read: {1}")]
+    File(PathBuf, std::io::Error),
     #[error("entry {0} is not of the form name=token")]
     Entry(usize),
     #[error("the name {0} is there twice")]
