@@ -127,6 +127,18 @@ impl Browser {
         self.client.goto(url).await.unwrap();
     }
 
+    /// Opens an address in another tab, which is not shown.
+    pub async fn open_in_background(&self, url: &str) {
+        self.cdp("Target.createTarget", json!({ "url": url, "background": true })).await;
+    }
+
+    /// Shows the tab that was opened last.
+    pub async fn show_last_tab(&self) {
+        let tabs = self.client.windows().await.unwrap();
+        self.client.switch_to_window(tabs.into_iter().next_back().unwrap()).await.unwrap();
+        self.cdp("Page.bringToFront", json!({})).await;
+    }
+
     /// Runs a script in the page and returns its value.
     pub async fn run(&self, script: &str) -> Value {
         self.client.execute(script, Vec::new()).await.unwrap()

@@ -123,7 +123,7 @@ impl Hour<'_> {
 async fn take(browser: &Browser, house: &House, order: &Placed) {
     let flow = format!("/flow?q={}", order.id);
     let pages = [
-        ("overview", "/", "dead letters wait", 1000),
+        ("overview", "/", "dead letters wait", 930),
         ("failures", "/failures", NO_SERIES, 480),
         ("flow", &flow, "replay by ada: processed", 1500),
     ];

@@ -172,3 +172,37 @@ async fn the_way_back_leads_to_no_other_site() {
         assert_eq!(answer.headers()["location"], "/", "{back}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_proxy_everybody_signs_in_even_on_loopback_and_the_cookie_is_for_tls() {
+    let hosts = [("CONSOLE_PLAIN_HTTP", "proxy"), ("OPERATOR_TOKEN", "ada-token")];
+    let house = House::with(&hosts).await;
+    let http =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let answer = http.get(house.url("/jobs")).send().await.unwrap();
+    assert_eq!(answer.headers()["location"], "/sign-in?back=%2Fjobs");
+    let sign_in = async |proto: &str| {
+        let request = http.post(house.url("/sign-in")).header("x-forwarded-proto", proto);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let answer = request.body("token=ada-token").send().await.unwrap();
+        answer.headers()["set-cookie"].to_str().unwrap().to_owned()
+    };
+    let cookie = sign_in("https").await;
+    assert!(cookie.starts_with("__Host-orderflow=") && cookie.ends_with("; Secure"), "{cookie}");
+    assert!(!sign_in("http").await.contains("Secure"));
+    let pair = cookie.split(';').next().unwrap().to_owned();
+    let page = http.get(house.url("/jobs")).header("cookie", pair);
+    let answer = page.header("x-forwarded-proto", "https").send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_the_server_did_not_make_is_not_shown() {
+    use base64::Engine;
+    let house = House::start().await;
+    let notice = r#"{"text":"Call 0190 666 666","undo":{"action":"/jobs","fields":[]}}"#;
+    let forged = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(notice);
+    let cookie = format!("orderflow-said={forged}");
+    let (status, page) = send(&house, "GET", "/jobs", &[("cookie", &cookie)]).await;
+    assert!(status == 200 && !page.contains("0190"), "{page}");
+}

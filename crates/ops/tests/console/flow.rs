@@ -142,3 +142,22 @@ async fn a_failed_order_that_was_rehearsed_and_replayed_is_one_picture() {
     }
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_phone_the_names_of_the_lanes_stay_while_the_picture_scrolls() {
+    let services = Services::start(well()).await;
+    let house = house(&services).await;
+    let browser = Browser::start().await;
+    browser.size(390, 900).await;
+    browser.goto(&house.url("/flow?q=c-1")).await;
+    browser.shows("complete").await;
+    let scrolls = "const all = document.querySelector('.flow-scroll');
+        all.scrollLeft = 500;
+        const left = (css) => all.querySelector(css).getBoundingClientRect().left - all.getBoundingClientRect().left;
+        return [left('.flow-names .name') >= 0, left('.flow-picture:not(.flow-names)')];";
+    assert_eq!(browser.run(scrolls).await, json!([true, -500]));
+    let same_height = "const [picture, names] = document.querySelectorAll('.flow-scroll > svg');
+        return Math.abs(picture.getBoundingClientRect().height - names.getBoundingClientRect().height) < 1";
+    assert_eq!(browser.run(same_height).await, true);
+    browser.close().await;
+}

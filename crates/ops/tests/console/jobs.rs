@@ -1,5 +1,5 @@
 use crate::house::House;
-use crate::service::job_of;
+use crate::service::{Service, job_of};
 use browser::Browser;
 
 fn failed(house: &House) -> usize {
@@ -60,5 +60,59 @@ async fn pages_of_one_service_follow_each_other() {
     browser.press("Older").await;
     browser.shows("order-119").await;
     assert_eq!(browser.run("return document.querySelectorAll('tbody tr').length").await, 20);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_leaves_the_page_and_its_filter_and_says_why() {
+    let house = House::with(&[]).await;
+    house.service.known().jobs = vec![job_of(1, "send-email", "failed")];
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs?state=failed")).await;
+    browser.shows("A discard can't be undone.").await;
+    browser.click("#select-01a20a9a-7779-774a-8232-000000000001").await;
+    browser.enter("#jobs-form input[name=why]", "test orders").await;
+    browser.press("Discard").await;
+    browser.shows("billing does not know your token. Sign in").await;
+    assert_eq!(browser.address().await, "/jobs?state=failed");
+    browser.press("Retry all of these…").await;
+    browser.enter("main input[name=why]", "it is back").await;
+    browser.press("Retry them").await;
+    browser.shows("billing does not know your token. Sign in").await;
+    assert_eq!(browser.address().await, "/jobs?state=failed");
+    assert_eq!(failed(&house), 1);
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_several_services_follow_each_other() {
+    let other = Service::start().await;
+    let house = House::with(&[]).await;
+    let services =
+        format!("billing=http://{},order=http://{}", house.service.address, other.address);
+    let both = House::with(&[("ORDERFLOW_SERVICES", &services)]).await;
+    let made = |from: u32| {
+        let jobs = (0..40).rev().map(|it| {
+            let mut job = job_of(from + it, "send-email", "failed");
+            job["created_at"] = format!("2026-11-25T10:{it:02}:{:02}Z", from / 100).into();
+            job
+        });
+        jobs.collect()
+    };
+    house.service.known().jobs = made(100);
+    other.known().jobs = made(200);
+    let browser = Browser::start().await;
+    let rows = "return [...document.querySelectorAll('tbody tr')].map((it) => it.id)";
+    browser.goto(&both.url("/jobs")).await;
+    let first = browser.run(rows).await;
+    browser.press("Older").await;
+    browser.shows("Newest").await;
+    let second = browser.run(rows).await;
+    let ids: Vec<_> =
+        [first, second].iter().flat_map(|it| it.as_array().unwrap().clone()).collect();
+    let distinct: std::collections::HashSet<_> = ids.iter().map(ToString::to_string).collect();
+    assert_eq!((ids.len(), distinct.len()), (80, 80));
+    browser.press("Newest").await;
+    assert_eq!(browser.address().await, "/jobs");
     browser.close().await;
 }

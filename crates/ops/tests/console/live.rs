@@ -104,3 +104,25 @@ async fn a_flood_of_changes_does_not_flood_the_server() {
     assert!((1..=4).contains(&asked), "{asked} requests");
     browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_tabs_than_a_browser_has_connections_are_answered_and_the_one_in_sight_is_live() {
+    let house = House::start().await;
+    let browser = Browser::start().await;
+    browser.goto(&house.url("/jobs")).await;
+    // Tabs in the background, as a click with the middle button opens them.
+    for _ in 0..8 {
+        browser.open_in_background(&house.url("/jobs")).await;
+    }
+    browser.goto(&house.url("/history")).await;
+    browser.shows("Live").await;
+    browser.goto(&house.url("/jobs")).await;
+    house.service.known().jobs = vec![job_of(7, "send-email", "failed")];
+    browser.shows("order-7").await;
+    browser.show_last_tab().await;
+    browser.shows("order-7").await;
+    browser.shows("Live").await;
+    house.service.known().jobs.push(job_of(8, "send-email", "failed"));
+    browser.shows("order-8").await;
+    browser.close().await;
+}

@@ -119,7 +119,7 @@ mod tests {
     use crate::lag::Lag;
     use crate::lag::tests::behind;
     use crate::serve::testing::state;
-    use crate::serve::{Arrivals, Trends};
+    use crate::serve::{Arrivals, DEAD_LETTERED, GROUP_LABEL, Trends};
 
     fn shown(polled: &Watched) -> String {
         Overview::of(Page::bare("Overview"), polled).render().unwrap()
@@ -173,6 +173,38 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part}: {html}");
         }
+    }
+
+    #[test]
+    fn an_alert_about_a_group_names_it_in_what_to_do() {
+        let mut billing = ready("billing");
+        let (now, count) = (Instant::now(), |total: u32| {
+            let line = format!("{DEAD_LETTERED}{{{GROUP_LABEL}=\"billing\"}} {total}\n");
+            Metrics::read(&format!("outbox_age_seconds 0\noutbox_depth 0\n{line}"))
+        });
+        let (mut tracker, mut arrivals) = (Tracker::default(), Arrivals::default());
+        for (total, at) in [(0, 0), (3, 5), (3, 40)] {
+            billing.metrics = Some(count(total));
+            let services = [billing.clone()];
+            let at = now + Duration::from_secs(at);
+            let observed = Observed { services: &services, lag: None };
+            tracker.observe(conditions(&observed, &mut arrivals, at), at);
+        }
+        let lag = Lag { at: UNIX_EPOCH, groups: vec![] };
+        let polled = Watched::fixed(vec![billing], Ok(lag), tracker.firing(), Trends::default());
+        let html = shown(&polled);
+        assert!(html.contains("orderflow dlq groups --group billing: fix the cause"), "{html}");
+    }
+
+    #[test]
+    fn a_degraded_service_is_not_well() {
+        let mut order = ready("order");
+        let away = json!({ "status": "degraded", "database": "up", "kafka": "away" });
+        order.readiness = serde_json::from_value(away).unwrap();
+        let lag = Lag { at: UNIX_EPOCH, groups: vec![] };
+        let states = vec![ready("billing"), order];
+        let html = shown(&Watched::fixed(states, Ok(lag), vec![], Trends::default()));
+        assert!(html.contains("Order is degraded") && html.contains("<b>1 / 2</b>"), "{html}");
     }
 
     #[test]

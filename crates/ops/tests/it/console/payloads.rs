@@ -118,3 +118,38 @@ async fn of_a_structured_event_the_data_is_edited() {
     assert_eq!(answer.status, 400);
     has(&answer.body, &["The payload is binary"]);
 }
+
+#[tokio::test]
+async fn a_letter_of_three_megabytes_can_be_edited() {
+    let long = format!("{{\"text\":\"{}\"}}", "\u{e9}\\\"".repeat(800_000));
+    let (fake, serve) = house(&long).await;
+    let mut operator = serve.operator();
+    let edit = format!("{}/edit", letter());
+    let page = operator.page(&edit).await;
+    let mut fields = form(&page, &edit, "<h1>");
+    fields.push(("value".into(), long.replace("text", "note")));
+    fields.push(("why".into(), "the name was wrong".into()));
+    let (location, _) = operator.act(&edit, &borrowed(&fields)).await;
+    assert_eq!(location, letter());
+    assert_eq!(put(&fake)[0]["value"]["note"].as_str().unwrap().chars().count(), 1_600_000);
+}
+
+#[tokio::test]
+async fn an_edited_letter_shows_the_lines_that_were_changed() {
+    let (fake, serve) = house("{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"to\":\"<b>\"}").await;
+    let before = json!({ "text": "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"to\":\"<i>\"}" });
+    fake.known().letters[0]["edit"] =
+        json!({ "by": "ada", "why": "w", "at": "2026-11-25T10:00:00Z", "before": before });
+    let page = serve.operator().page(&letter()).await;
+    let difference = page.split("id=\"difference\"").nth(1).unwrap();
+    let difference = difference.split("</details>").next().unwrap();
+    has(
+        difference,
+        &[
+            "<span class=\"removed\">\u{2212}   &#34;to&#34;: &#34;&#60;i&#62;&#34;</span>",
+            "<span class=\"added\">+   &#34;to&#34;: &#34;&#60;b&#62;&#34;</span>",
+            "&#34;d&#34;: 4",
+        ],
+    );
+    assert!(!difference.contains("&#34;a&#34;"), "{difference}");
+}

@@ -56,6 +56,11 @@ impl Serve {
         Self::start(&[("billing", fake.address)]).await
     }
 
+    /// Returns host and port.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.base.port().unwrap())
+    }
+
     /// Returns an operator on this machine.
     pub(super) fn operator(&self) -> Operator<'_> {
         Operator { serve: self, token: None, said: None }

@@ -163,6 +163,7 @@ fn serve(listener: TcpListener, known: Arc<Mutex<Known>>) -> JoinHandle<()> {
         .route("/replays/{id}/letters", get(replayed))
         .route("/replays/{id}/{act}", post(change))
         .merge(operations::routes())
+        .layer(axum::extract::DefaultBodyLimit::max(4 * 1024 * 1024))
         .with_state(known);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
 }

@@ -152,6 +152,11 @@ impl Picture {
         self.steps.is_empty()
     }
 
+    /// Returns how wide the names are beside the picture, so that both have one scale at any width of the page.
+    fn named(&self) -> String {
+        format!("{:.3}%", 100.0 * Self::NAMED / self.width)
+    }
+
     /// Returns the steps that can be opened, in the order of their place: from left to right.
     fn targets(&self) -> Vec<(&Drawn, &str)> {
         let mut targets: Vec<_> =
