@@ -62,7 +62,8 @@ impl Migrating<'_> {
         let ask = || {
             let database = database.clone();
             async move {
-                let keeps = pg::within(SESSIONS, pg::keeps_sessions(&database)).await;
+                // Boxed, since two connections that are being made are large.
+                let keeps = pg::within(SESSIONS, Box::pin(pg::keeps_sessions(&database))).await;
                 keeps.map_err(MigrateError::Execute)
             }
         };
