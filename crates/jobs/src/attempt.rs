@@ -160,6 +160,7 @@ impl Begun {
             Then::Postpone(POSTPONED)
         } else {
             let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
+            let wait = wait.map(|wait| wait.max(failure.not_before().unwrap_or_default()));
             instruments.failed(kind.name);
             wait.map_or(Then::Failed, Then::RetryAfter)
         };

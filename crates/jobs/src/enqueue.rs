@@ -10,9 +10,13 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::job::Job;
+use crate::places::Lane;
 
 /// A row is no place for files: what is larger belongs elsewhere, and its address into the job.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// Tenants and lanes stand in an index, whose entries are bounded.
+const MAX_LANE_BYTES: usize = 256;
 
 /// A job that was not enqueued. The transaction can't go on if Postgres said so.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +28,12 @@ pub enum EnqueueError {
     #[error("the job takes {size} bytes, and {MAX_PAYLOAD_BYTES} is the limit")]
     TooLarge {
         /// Of its payload.
+        size: usize,
+    },
+    /// The name of its tenant or lane is too long.
+    #[error("a tenant or lane takes at most {MAX_LANE_BYTES} bytes, and {size} were given")]
+    LaneTooLong {
+        /// Of the longer one.
         size: usize,
     },
     /// Postgres refused.
@@ -44,10 +54,12 @@ pub enum Enqueued {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[must_use]
 pub struct Meta {
+    id: Option<Uuid>,
     correlation_id: Option<String>,
     created_in: Option<TraceContext>,
     subject: Option<String>,
     unique_key: Option<String>,
+    lane: Lane,
     delay: Duration,
 }
 
@@ -55,6 +67,13 @@ impl Meta {
     /// Nothing but the current span.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets the job's id, instead of a new one: that of the service's own row about it, by which [`restart`](crate::restart)
+    /// finds it. Must be new among the jobs.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = Some(id);
+        self
     }
 
     /// The flow and the span of what causes it.
@@ -91,6 +110,19 @@ impl Meta {
         self
     }
 
+    /// Names the tenant that it is for. All jobs of a kind that are for one tenant have a quarter of the kind's places.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.lane.tenant = tenant.into();
+        self
+    }
+
+    /// Names its target: a webhook, say. All jobs of a kind and lane have an eighth of the kind's places, so that a target
+    /// that does not answer delays no other. Within a tenant, if it has one.
+    pub fn lane(mut self, lane: impl Into<String>) -> Self {
+        self.lane.name = lane.into();
+        self
+    }
+
     /// Not before that time is over.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -117,12 +149,13 @@ pub async fn enqueue_all<'a, J: Job>(
     let rows = Columns::of(jobs)?;
     // Sorted, so that two transactions with some keys in common wait for each other, and do not deadlock.
     let written: HashSet<Uuid> = sqlx::query_scalar(
-        "insert into job (id, kind, payload, correlation_id, traceparent, tracestate, subject, unique_key, run_at)
+        "insert into job (id, kind, payload, correlation_id, traceparent, tracestate, subject, unique_key, run_at,
+                          tenant, lane)
          select id, $1, payload, correlation_id, traceparent, tracestate, subject, unique_key,
-                clock_timestamp() + make_interval(secs => delay)
+                clock_timestamp() + make_interval(secs => delay), tenant, lane
          from unnest($2::uuid[], $3::json[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::float8[])
-              as new (id, payload, correlation_id, traceparent, tracestate, subject, unique_key, delay)
+                     $9::float8[], $10::text[], $11::text[])
+              as new (id, payload, correlation_id, traceparent, tracestate, subject, unique_key, delay, tenant, lane)
          order by unique_key
          on conflict (kind, unique_key) where unique_key is not null and failed_at is null do nothing
          returning id",
@@ -136,6 +169,8 @@ pub async fn enqueue_all<'a, J: Job>(
     .bind(rows.subjects)
     .bind(rows.unique_keys)
     .bind(rows.delays)
+    .bind(rows.tenants)
+    .bind(rows.lanes)
     .fetch_all(tx)
     .instrument(query_span("insert job"))
     .await?
@@ -155,6 +190,8 @@ struct Columns {
     subjects: Vec<Option<String>>,
     unique_keys: Vec<Option<String>>,
     delays: Vec<f64>,
+    tenants: Vec<String>,
+    lanes: Vec<String>,
 }
 
 impl Columns {
@@ -167,7 +204,11 @@ impl Columns {
             if size > MAX_PAYLOAD_BYTES {
                 return Err(EnqueueError::TooLarge { size });
             }
-            rows.ids.push(Uuid::now_v7());
+            let size = meta.lane.tenant.len().max(meta.lane.name.len());
+            if size > MAX_LANE_BYTES {
+                return Err(EnqueueError::LaneTooLong { size });
+            }
+            rows.ids.push(meta.id.unwrap_or_else(Uuid::now_v7));
             rows.payloads.push(Json(payload));
             rows.correlation_ids.push(meta.correlation_id);
             let created_in = meta.created_in.or_else(|| current.clone());
@@ -178,6 +219,8 @@ impl Columns {
             rows.subjects.push(meta.subject);
             rows.unique_keys.push(meta.unique_key);
             rows.delays.push(meta.delay.as_secs_f64());
+            rows.tenants.push(meta.lane.tenant);
+            rows.lanes.push(meta.lane.name);
         }
         Ok(rows)
     }

@@ -1,5 +1,6 @@
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// A chain longer than this is cut: some errors quote whole answers.
 const MAX_CHAIN: usize = 4096;
@@ -9,6 +10,7 @@ const MAX_CHAIN: usize = 4096;
 /// It is no [`Error`] itself, so that `?` can take any.
 pub struct Failure {
     permanent: bool,
+    not_before: Option<Duration>,
     exception: &'static str,
     error: Box<dyn Error + Send + Sync>,
 }
@@ -22,6 +24,17 @@ impl Failure {
     /// It failed and may succeed; what `?` does.
     pub fn retryable<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::from(error)
+    }
+
+    /// The target asks to be left alone for so long: the retry waits for that, if it is longer than the job's own wait.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.not_before = Some(wait);
+        self
+    }
+
+    pub(crate) fn not_before(&self) -> Option<Duration> {
+        self.not_before
     }
 
     /// Whether no retry is worth it.
@@ -57,7 +70,12 @@ impl Failure {
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { permanent: false, exception: std::any::type_name::<E>(), error: Box::new(error) }
+        Self {
+            permanent: false,
+            not_before: None,
+            exception: std::any::type_name::<E>(),
+            error: Box::new(error),
+        }
     }
 }
 

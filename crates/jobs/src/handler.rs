@@ -30,8 +30,14 @@ pub trait Handler: Send + Sync + 'static {
     type Job: Job;
 
     /// How many of this kind run side by side in one worker. Well below
-    /// [`Options::concurrency`](crate::Options::concurrency): when the target of this kind is dead, the others still run.
+    /// [`Options::concurrency`](crate::Options::concurrency): when the target of this kind is dead, the others still run. A
+    /// tenant has a quarter of them and a lane an eighth, at least one each.
     const AT_ONCE: usize = 8;
+
+    /// The wait before each retry, with a jitter of a fifth: by default [`Job::BACKOFF`], for handlers that are configured.
+    fn backoff(&self) -> &[Duration] {
+        Self::Job::BACKOFF
+    }
 
     /// Makes the effect. It may be run again after it succeeded, if its worker dies before that is recorded. Dropped where
     /// it awaits when its time limit is over, when a shutdown waits no longer, and when its lease is lost.
@@ -72,7 +78,7 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Clone)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
-    pub(crate) backoff: &'static [Duration],
+    pub(crate) backoff: Arc<[Duration]>,
     pub(crate) time_limit: Duration,
     pub(crate) at_once: usize,
     decode: Decode,
@@ -85,7 +91,7 @@ impl Kind {
         let handler = Arc::new(handler);
         Self {
             name: H::Job::KIND,
-            backoff: H::Job::BACKOFF,
+            backoff: handler.backoff().into(),
             time_limit: H::Job::TIME_LIMIT,
             at_once: H::AT_ONCE.max(1),
             decode: Arc::new(move |payload| {
@@ -93,6 +99,16 @@ impl Kind {
                 Ok(Arc::new(HandlerAndJob { handler: Arc::clone(&handler), job }))
             }),
         }
+    }
+
+    /// How many places a lane has.
+    pub(crate) fn of_lane(&self) -> usize {
+        (self.at_once / 8).max(1)
+    }
+
+    /// How many places the lanes of a tenant have together.
+    pub(crate) fn of_tenant(&self) -> usize {
+        (self.at_once / 4).max(1)
     }
 
     pub(crate) fn decode(&self, payload: &str) -> serde_json::Result<Arc<dyn Task>> {

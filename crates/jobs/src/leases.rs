@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::places::Lane;
+
 /// The jobs that a worker has in hand.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
@@ -14,6 +16,7 @@ pub(crate) struct Leases {
 #[derive(Debug)]
 struct Held {
     kind: &'static str,
+    lane: Lane,
     until: Instant,
     lost: CancellationToken,
 }
@@ -32,12 +35,12 @@ impl Leases {
     pub(crate) fn hold(
         &self,
         id: Uuid,
-        kind: &'static str,
+        (kind, lane): (&'static str, Lane),
         from: Instant,
         lease: Duration,
     ) -> Lease {
         let lost = CancellationToken::new();
-        let held = Held { kind, until: from + lease, lost: lost.clone() };
+        let held = Held { kind, lane, until: from + lease, lost: lost.clone() };
         self.lock().insert(id, held);
         Lease { id, lost, leases: self.clone() }
     }
@@ -52,6 +55,15 @@ impl Leases {
 
     pub(crate) fn count_of(&self, kind: &str) -> usize {
         self.lock().values().filter(|held| held.kind == kind).count()
+    }
+
+    /// Counts the jobs of lanes that are limited.
+    pub(crate) fn of_lanes(&self) -> HashMap<(&'static str, Lane), usize> {
+        let mut counts = HashMap::new();
+        for held in self.lock().values().filter(|held| held.lane.is_limited()) {
+            *counts.entry((held.kind, held.lane.clone())).or_default() += 1;
+        }
+        counts
     }
 
     /// What was `asked` for at `from` and not `renewed` is another's by now, unless it was claimed since.

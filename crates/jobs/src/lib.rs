@@ -2,6 +2,7 @@
 
 mod attempt;
 mod bulk;
+mod claim;
 mod enqueue;
 mod error;
 mod failure;
@@ -12,9 +13,11 @@ mod instruments;
 mod job;
 mod leases;
 mod options;
+mod places;
 mod queue;
 mod records;
 mod repair;
+mod suspects;
 mod wake;
 mod worker;
 
@@ -28,7 +31,7 @@ pub use handler::{Context, Handler};
 pub use job::Job;
 pub use options::Options;
 pub use records::{JobDetails, JobRecord, Page, PastFailure, find, list};
-pub use repair::{discard, retry};
+pub use repair::{discard, restart, retry};
 pub use wake::WorkerWaker;
 pub use worker::Worker;
 

@@ -11,14 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::handler::Context;
-
-/// How many kinds have how many places: what a claim may take.
-#[derive(Debug, Default)]
-pub(crate) struct Places {
-    pub(crate) kinds: Vec<String>,
-    pub(crate) of_kind: Vec<i64>,
-    pub(crate) together: i64,
-}
+use crate::places::Lane;
 
 /// A job that a worker has, for as long as its lease lasts.
 #[derive(Debug, sqlx::FromRow)]
@@ -27,6 +20,8 @@ pub(crate) struct Claimed {
     pub(crate) kind: String,
     pub(crate) payload: Json<Box<RawValue>>,
     attempts: i32,
+    tenant: String,
+    lane: String,
     subject: Option<String>,
     correlation_id: Option<String>,
     traceparent: Option<String>,
@@ -44,6 +39,10 @@ impl Claimed {
     /// Returns how long its attempts have not been counted.
     pub(crate) fn postponed_for(&self) -> Duration {
         Duration::try_from_secs_f64(self.postponed_for.unwrap_or_default()).unwrap_or_default()
+    }
+
+    pub(crate) fn lane(&self) -> Lane {
+        Lane { tenant: self.tenant.clone(), name: self.lane.clone() }
     }
 
     pub(crate) fn subject(&self) -> Option<&str> {
@@ -100,41 +99,6 @@ impl Queue {
         Self { pool, worker: Uuid::now_v7(), lease }
     }
 
-    /// Takes jobs that are due, the oldest first, and counts the attempt. Those with a worker are of one that gave no sign
-    /// of life. `held`: what this worker runs is not to be taken for that, when the database was away for longer than a
-    /// lease.
-    pub(crate) async fn claim(&self, places: &Places, held: &[Uuid]) -> sqlx::Result<Vec<Claimed>> {
-        sqlx::query_as(
-            "with due as (
-                 select job.id, job.worker
-                 from unnest($1::text[], $2::bigint[]) as place (kind, count)
-                 cross join lateral (
-                     select id, worker, run_at from job
-                     where job.kind = place.kind and failed_at is null and run_at <= now() and id <> all ($3)
-                     order by run_at limit place.count
-                     for update skip locked
-                 ) as job
-                 order by job.run_at limit $4
-             )
-             update job
-             set attempts = attempts + 1, worker = $5, run_at = now() + make_interval(secs => $6),
-                 errors = case when due.worker is null then errors else errors || jsonb_build_object(
-                     'attempt', attempts, 'at', now(),
-                     'error', 'it did not end: its worker died, or was away for longer than its lease') end
-             from due where job.id = due.id
-             returning job.id, kind, payload, attempts, subject, correlation_id, traceparent, tracestate,
-                       created_at, extract(epoch from now() - postponed_since)::float8 as postponed_for",
-        )
-        .bind(&places.kinds)
-        .bind(&places.of_kind)
-        .bind(held)
-        .bind(places.together)
-        .bind(self.worker)
-        .bind(self.lease.as_secs_f64())
-        .fetch_all(&self.pool)
-        .await
-    }
-
     /// Gives a sign of life for these; those that are still this worker's.
     pub(crate) async fn renew(&self, held: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
         sqlx::query_scalar(
@@ -175,7 +139,7 @@ impl Queue {
         };
         let failed = sqlx::query(
             "update job
-             set worker = null, run_at = now() + make_interval(secs => coalesce($4, 0)),
+             set worker = null, suspect = false, run_at = now() + make_interval(secs => coalesce($4, 0)),
                  failed_at = case when $4 is null then now() end, postponed_since = null,
                  errors = jsonb_path_query_array(errors, '$[last - 18 to last]')
                      || jsonb_build_object('attempt', attempts, 'at', now(), 'error', $5::text)
@@ -200,7 +164,8 @@ impl Queue {
     ) -> sqlx::Result<bool> {
         let postponed = sqlx::query(
             "update job
-             set worker = null, attempts = attempts - 1, run_at = now() + make_interval(secs => $4),
+             set worker = null, suspect = false, attempts = attempts - 1,
+                 run_at = now() + make_interval(secs => $4),
                  postponed_since = coalesce(postponed_since, now())
              where id = $1 and worker = $2 and attempts = $3",
         )

@@ -33,6 +33,10 @@ pub struct JobRecord {
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,
+    /// The tenant that it is for.
+    pub tenant: Option<String>,
+    /// See [`Meta::lane`](crate::Meta::lane).
+    pub lane: Option<String>,
     /// See [`Meta::unique`](crate::Meta::unique).
     pub unique_key: Option<String>,
     /// When it was asked for.
@@ -81,6 +85,7 @@ impl FromRow<'_, PgRow> for JobDetails {
 }
 
 const RECORD: &str = "id, kind, attempts, subject, correlation_id, unique_key, created_at, run_at, failed_at,
+    nullif(tenant, '') as tenant, nullif(lane, '') as lane,
     errors -> -1 ->> 'error' as last_error,
     case when failed_at is not null then 'failed' when worker is not null then 'running' else 'waiting' end as state";
 

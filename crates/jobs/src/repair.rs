@@ -1,6 +1,6 @@
 //! What an operator does about one job.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// Gives a failed job all its attempts again, and keeps the errors of those before. Returns `false` if it does not exist, has
@@ -18,6 +18,21 @@ pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
         Err(error) if is_twin(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Gives jobs that have failed or wait all their attempts again, at once, in the caller's transaction. One that runs is left
+/// alone. Returns the ids of those that exist: what is done leaves no job, and is to be enqueued anew.
+pub async fn restart(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(
+        "with found as materialized (select id from job where id = any($1) order by id for update),
+         restarted as (
+             update job set failed_at = null, attempts = 0, run_at = now(), postponed_since = null
+             from found where job.id = found.id and job.worker is null)
+         select id from found",
+    )
+    .bind(ids)
+    .fetch_all(tx)
+    .await
 }
 
 /// Removes a job that has failed, or waits. Returns `false` if it does not exist, or runs.

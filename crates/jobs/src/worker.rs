@@ -5,16 +5,18 @@ use std::time::Duration;
 use sqlx::PgPool;
 use telemetry::FlowSteps;
 use telemetry::instruments::Meter;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Attempt;
+use crate::claim::Claim;
 use crate::handler::{Handler, Kind};
 use crate::instruments::Instruments;
 use crate::leases::Leases;
 use crate::options::Options;
-use crate::queue::{Claimed, Depth, Places, Queue};
+use crate::places::{Busy, Lane, Places, places};
+use crate::queue::{Claimed, Depth, Queue};
 use crate::wake::WorkerWaker;
 
 /// How long a statement may take: a connection can die without a word.
@@ -23,6 +25,9 @@ const STATEMENT: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_secs(1);
 /// How long the last statements may take at shutdown, each.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a suspect waits for the jobs that run to end, and how long it has the worker for itself. A target that hangs
+/// holds up all others for so long, once; and what has run for so long is unlikely to be what kills.
+const ALONE: Duration = Duration::from_secs(5);
 /// How often depth and age are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
@@ -107,37 +112,61 @@ struct Loop<'a> {
     leases: &'a Leases,
     /// Kinds of which there may be more than was claimed.
     hungry: HashSet<&'static str>,
-    /// Aborted when this is dropped.
-    running: JoinSet<()>,
+    rounds: HashMap<&'static str, Round>,
+    suspects: Suspects,
+    /// The kinds of those that end if their lane was limited. Aborted when this is dropped.
+    running: JoinSet<Option<&'static str>>,
+}
+
+/// How far a kind's lanes have been looked at, if they are too many for one claim.
+#[derive(Default)]
+struct Round {
+    after: Lane,
+    has_claimed: bool,
+}
+
+/// When jobs run alone whose worker died.
+struct Suspects {
+    kinds: Vec<String>,
+    are_due: bool,
+    /// Not before that, so that the others are not held up for more than half of the time.
+    not_before: Instant,
+    /// Since when the database has answered.
+    in_contact_since: Instant,
 }
 
 impl<'a> Loop<'a> {
     fn new(worker: &'a Worker, queue: &'a Queue, leases: &'a Leases) -> Self {
-        Self { worker, queue, leases, hungry: HashSet::new(), running: JoinSet::new() }
+        let now = Instant::now();
+        let kinds = worker.kinds.keys().map(|kind| (*kind).to_owned()).collect();
+        let suspects = Suspects { kinds, are_due: false, not_before: now, in_contact_since: now };
+        let (hungry, rounds, running) = <_>::default();
+        Self { worker, queue, leases, hungry, rounds, suspects, running }
     }
 
     async fn run(mut self, shutdown: &CancellationToken) {
         let mut next_poll = Instant::now();
         while !shutdown.is_cancelled() {
-            while self.running.try_join_next().is_some() {}
-            if Instant::now() >= next_poll {
-                self.hungry.extend(self.worker.kinds.keys());
-                next_poll = Instant::now() + self.worker.options.poll;
+            while let Some(ended) = self.running.try_join_next() {
+                self.has_ended(ended);
             }
-            let places = self.places();
-            if !places.kinds.is_empty() {
-                if let Err(error) = self.claim(&places, shutdown).await {
+            let turn = self.turn(&mut next_poll, shutdown).await;
+            match turn {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "no jobs can be claimed; they wait"
+                        "database unavailable, retrying to claim jobs"
                     );
                     shutdown.run_until_cancelled(sleep(BACKOFF)).await;
+                    self.suspects.in_contact_since = Instant::now();
+                    continue;
                 }
-                continue;
             }
             tokio::select! {
                 () = self.worker.wake.woken() => self.hungry.extend(self.worker.kinds.keys()),
-                Some(_) = self.running.join_next() => {}
+                Some(ended) = self.running.join_next() => self.has_ended(ended),
                 () = sleep_until(next_poll) => {}
                 () = shutdown.cancelled() => {}
             }
@@ -145,40 +174,72 @@ impl<'a> Loop<'a> {
         self.end().await;
     }
 
+    /// Claims what there are places for. Returns `false` if there is nothing to claim now.
+    async fn turn(
+        &mut self,
+        next_poll: &mut Instant,
+        shutdown: &CancellationToken,
+    ) -> sqlx::Result<bool> {
+        if Instant::now() >= *next_poll {
+            self.hungry.extend(self.worker.kinds.keys());
+            *next_poll = Instant::now() + self.worker.options.poll;
+            self.recover().await?;
+        }
+        if self.suspects.are_due && Instant::now() >= self.suspects.not_before {
+            self.run_suspect(shutdown).await?;
+        }
+        let places = self.places();
+        if places.kinds.is_empty() {
+            return Ok(false);
+        }
+        self.claim(&places, shutdown).await?;
+        Ok(true)
+    }
+
+    /// Where a lane was full there may be more.
+    fn has_ended(&mut self, ended: Result<Option<&'static str>, JoinError>) {
+        self.hungry.extend(ended.ok().flatten());
+    }
+
     /// For the hungry kinds.
     fn places(&self) -> Places {
         let together = self.worker.options.concurrency.max(1).saturating_sub(self.leases.count());
-        let mut places = Places { together: count(together), ..Places::default() };
+        let busy = Busy::of(self.leases.of_lanes());
+        let mut claimable = Places { together: places(together), busy, ..Places::default() };
         for kind in self.hungry.iter().filter_map(|name| self.worker.kinds.get(name)) {
             let free = kind.at_once.saturating_sub(self.leases.count_of(kind.name)).min(together);
             if free > 0 {
-                places.kinds.push(kind.name.to_owned());
-                places.of_kind.push(count(free));
+                let round = self.rounds.get(kind.name);
+                let after = round.map_or_else(Lane::default, |round| round.after.clone());
+                claimable.add(kind, free, after);
             }
         }
-        places
+        claimable
     }
 
-    async fn claim(&mut self, places: &Places, shutdown: &CancellationToken) -> sqlx::Result<()> {
+    async fn claim(&mut self, asked: &Places, shutdown: &CancellationToken) -> sqlx::Result<()> {
         let from = std::time::Instant::now();
-        let held = self.leases.ids();
-        let claim = pg::within(STATEMENT, self.queue.claim(places, &held));
+        let claim = pg::within(STATEMENT, self.queue.claim(asked));
         let too_late = async {
             shutdown.cancelled().await;
             sleep(GRACE).await;
         };
-        let claimed = tokio::select! {
+        let Claim { jobs, cut } = tokio::select! {
             claimed = claim => claimed?,
             () = too_late => return Ok(()),
         };
-        let all_taken = count(claimed.len()) >= places.together;
-        for (name, free) in places.kinds.iter().zip(&places.of_kind) {
-            let taken = claimed.iter().filter(|job| job.kind == *name).count();
-            if !all_taken && count(taken) < *free {
-                self.hungry.remove(name.as_str());
+        let all_taken = places(jobs.len()) >= asked.together;
+        for (name, free) in asked.kinds.iter().zip(&asked.of_kind) {
+            let taken = jobs.iter().filter(|job| job.kind == *name).count();
+            let after = cut.iter().find(|(kind, _)| kind == name).map(|(_, lane)| lane.clone());
+            if let Some(kind) = self.worker.kinds.get(name.as_str()) {
+                let may_have_more = self.rounds.entry(kind.name).or_default().go_on(taken, after);
+                if !may_have_more && !all_taken && places(taken) < *free {
+                    self.hungry.remove(kind.name);
+                }
             }
         }
-        for job in claimed {
+        for job in jobs {
             self.start(job, from);
         }
         Ok(())
@@ -186,10 +247,53 @@ impl<'a> Loop<'a> {
 
     fn start(&mut self, job: Claimed, from: std::time::Instant) {
         let Some(kind) = self.worker.kinds.get(job.kind.as_str()).cloned() else { return };
-        let lease = self.leases.hold(job.id, kind.name, from, self.queue.lease);
+        let lane = job.lane();
+        let limited = lane.is_limited().then_some(kind.name);
+        let lease = self.leases.hold(job.id, (kind.name, lane), from, self.queue.lease);
         let (queue, instruments) = (self.queue.clone(), Arc::clone(&self.worker.instruments));
         let steps = self.worker.steps.clone();
-        self.running.spawn(Attempt { queue, instruments, steps, kind, job }.make(lease));
+        let attempt = Attempt { queue, instruments, steps, kind, job };
+        self.running.spawn(async move {
+            attempt.make(lease).await;
+            limited
+        });
+    }
+
+    /// Looks for jobs whose worker died. A worker that was itself without the database for long could not have seen the
+    /// others' signs of life.
+    async fn recover(&mut self) -> sqlx::Result<()> {
+        let of_others = self.suspects.in_contact_since.elapsed() >= self.queue.lease / 2;
+        let held = self.leases.ids();
+        let recover = self.queue.recover(&self.suspects.kinds, &held, of_others);
+        self.suspects.are_due = pg::within(STATEMENT, recover).await?;
+        Ok(())
+    }
+
+    /// Runs one suspect while nothing else is started.
+    async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<()> {
+        let began = Instant::now();
+        self.idle(shutdown).await;
+        let from = std::time::Instant::now();
+        let claim = self.queue.claim_suspect(&self.suspects.kinds);
+        match pg::within(STATEMENT, claim).await? {
+            Some(job) => {
+                self.start(job, from);
+                self.idle(shutdown).await;
+            }
+            None => self.suspects.are_due = false,
+        }
+        self.suspects.not_before = Instant::now() + began.elapsed();
+        Ok(())
+    }
+
+    /// Waits until nothing runs, or for as long as others may be held up.
+    async fn idle(&mut self, shutdown: &CancellationToken) {
+        let all = async {
+            while let Some(ended) = self.running.join_next().await {
+                self.hungry.extend(ended.ok().flatten());
+            }
+        };
+        let _ = shutdown.run_until_cancelled(timeout(ALONE, all)).await;
     }
 
     /// Waits for what runs, and gives back what does not end.
@@ -207,6 +311,19 @@ impl<'a> Loop<'a> {
                 "jobs could not be given back; they wait until their lease is over"
             ),
         }
+    }
+}
+
+impl Round {
+    /// Notes how a claim went: it took so many, and has not looked beyond a lane. Returns `true` if there may be more though
+    /// places were left: lanes that were not looked at.
+    fn go_on(&mut self, taken: usize, cut_after: Option<Lane>) -> bool {
+        self.has_claimed |= taken > 0;
+        let began_within = self.after.is_limited();
+        let is_cut = cut_after.is_some();
+        self.after = cut_after.unwrap_or_default();
+        // At the end it begins anew, unless a whole round was in vain.
+        is_cut || began_within && std::mem::take(&mut self.has_claimed)
     }
 }
 
@@ -256,8 +373,4 @@ async fn measure(queue: &Queue, worker: &Worker) {
         }
         sleep(MEASURE).await;
     }
-}
-
-fn count(places: usize) -> i64 {
-    i64::try_from(places).unwrap_or(i64::MAX)
 }

@@ -1,13 +1,15 @@
 //! Workers that die or freeze, and a database that does.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use jobs::{Handler, Meta, State};
+use sandbox::testing::eventually;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::house::{House, Work};
+use crate::house::{House, PATIENCE, Script, Work};
 
 /// A worker with a runtime and a pool of its own, as if it were a process.
 struct Process(tokio::runtime::Runtime);
@@ -33,7 +35,7 @@ impl Process {
 }
 
 #[tokio::test]
-async fn the_job_of_a_worker_that_was_killed_is_run_by_another_and_the_attempt_counts() {
+async fn the_job_of_a_worker_that_was_killed_is_run_by_another() {
     let house = House::new().await;
     let killed = Process::start(&house, house.endless::<Work>());
     let id = house.enqueue::<Work>(Meta::new()).await;
@@ -43,28 +45,141 @@ async fn the_job_of_a_worker_that_was_killed_is_run_by_another_and_the_attempt_c
     assert_eq!(job.record.attempts, 1);
     let running = house.run(house.good::<Work>());
     house.done(id).await;
-    assert_eq!(house.seen.attempts(), [1, 2]);
-    assert_eq!(house.effects(id).await, [("done".to_owned(), 2)]);
+    assert_eq!(house.seen.attempts(), [1, 1], "it may have been another job that killed it");
+    assert_eq!(house.effects(id).await, [("done".to_owned(), 1)]);
+    running.end().await;
+}
+
+/// Runs jobs about `killer` and `slow` until their worker is killed, and others a little while.
+fn with_a_killer(house: &House) -> Script<Work> {
+    house.script::<Work, _>(|context| async move {
+        match context.subject.as_deref() {
+            Some("killer" | "slow") => std::future::pending::<()>().await,
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn a_killer_is_blamed_and_a_bystander_is_not() {
+    let mut house = House::new().await;
+    house.options.lease = Duration::from_millis(400);
+    let killer = house.enqueue::<Work>(Meta::new().subject("killer")).await;
+    let mut bystanders = Vec::new();
+    for _ in 0..7 {
+        bystanders.push(house.enqueue::<Work>(Meta::new().subject("slow")).await);
+    }
+    let first = Process::start(&house, with_a_killer(&house));
+    house.seen.ran(8).await;
+    first.kill();
+    // From now on they are no longer slow.
+    sqlx::query("update job set subject = 'quick' where subject = 'slow'")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    let other = house.enqueue::<Work>(Meta::new().subject("other")).await;
+    for life in 1..=4 {
+        let process = Process::start(&house, with_a_killer(&house));
+        let runs = async || {
+            let runs = house.seen.runs.lock().unwrap();
+            let of_killer = runs.iter().filter(|run| run.id == killer).count();
+            (of_killer == life + 1).then_some(())
+        };
+        eventually("the killer to run", PATIENCE, runs).await;
+        process.kill();
+    }
+    let running = house.run(with_a_killer(&house));
+    let job = house.has(killer, State::Failed).await;
+    let counted: Vec<_> = job.errors.iter().map(|error| error.attempt).collect();
+    assert_eq!(counted, [1, 1, 2, 3, 4, 5], "the first time it was not known who it was");
+    for id in bystanders.into_iter().chain([other]) {
+        house.done(id).await;
+        assert_eq!(house.effects(id).await, [("done".to_owned(), 1)], "its attempt did not count");
+    }
     running.end().await;
 }
 
 #[tokio::test]
-async fn a_job_that_kills_its_worker_each_time_fails_without_a_fifth_run() {
+async fn a_job_whose_worker_died_runs_alone() {
+    let mut house = House::new().await;
+    house.options.lease = Duration::from_millis(400);
+    for _ in 0..6 {
+        house.enqueue::<Work>(Meta::new().subject("slow")).await;
+    }
+    let first = Process::start(&house, with_a_killer(&house));
+    house.seen.ran(6).await;
+    first.kill();
+    sqlx::query("update job set subject = 'quick' where subject = 'slow'")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    let (runs, at_once) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let script = {
+        let (runs, at_once) = (Arc::clone(&runs), Arc::clone(&at_once));
+        house.script::<Work, _>(move |context| {
+            let (runs, at_once) = (Arc::clone(&runs), Arc::clone(&at_once));
+            async move {
+                let others = at_once.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let others = others.max(at_once.fetch_sub(1, Ordering::SeqCst) - 1);
+                runs.lock().unwrap().push((context.subject.unwrap(), others));
+                Ok(())
+            }
+        })
+    };
+    let running = house.run(script);
+    let left = async || {
+        house.enqueue::<Work>(Meta::new().subject("new")).await;
+        let runs = runs.lock().unwrap();
+        (runs.iter().filter(|(subject, _)| subject == "quick").count() == 6).then_some(())
+    };
+    eventually("all six", PATIENCE, left).await;
+    running.end().await;
+    let runs = runs.lock().unwrap();
+    for (subject, others) in runs.iter().filter(|(subject, _)| subject == "quick") {
+        assert_eq!(*others, 0, "beside {subject}");
+    }
+    assert!(runs.iter().any(|(subject, _)| subject == "new"), "others ran in between: {runs:?}");
+}
+
+#[tokio::test]
+async fn a_suspect_that_hangs_holds_the_others_up_for_some_seconds_and_no_more() {
+    let mut house = House::new().await;
+    house.options.lease = Duration::from_millis(400);
+    house.enqueue::<Work>(Meta::new().subject("slow")).await;
+    let first = Process::start(&house, with_a_killer(&house));
+    house.seen.ran(1).await;
+    first.kill();
+    house.options.drain = Duration::from_millis(50);
+    let running = house.run(with_a_killer(&house));
+    house.seen.ran(2).await;
+    let began = Instant::now();
+    let id = house.enqueue::<Work>(Meta::new().subject("new")).await;
+    house.done(id).await;
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_job_that_kills_its_worker_each_time_fails_after_four_runs_alone() {
     let mut house = House::new().await;
     house.options.lease = Duration::from_millis(300);
     let id = house.enqueue::<Work>(Meta::new()).await;
-    for life in 1..=4 {
+    for life in 1..=5 {
         let process = Process::start(&house, house.endless::<Work>());
         house.seen.ran(life).await;
         process.kill();
     }
     let running = house.run(house.good::<Work>());
     let job = house.has(id, State::Failed).await;
-    assert_eq!(house.seen.attempts(), [1, 2, 3, 4]);
+    assert_eq!(house.seen.attempts(), [1, 1, 2, 3, 4]);
     let errors: Vec<_> = job.errors.iter().map(|e| (e.attempt, e.error.as_str())).collect();
+    let first =
+        "it did not end: its worker died while it ran others too; not counted, and run alone next";
     let died = "it did not end: its worker died, or was away for longer than its lease";
     let all = "it had all its attempts, and did not end in the last one";
-    assert_eq!(errors, [(1, died), (2, died), (3, died), (4, died), (5, all)]);
+    assert_eq!(errors, [(1, first), (1, died), (2, died), (3, died), (4, died), (5, all)]);
     assert_eq!(house.effects(id).await, [("failed".to_owned(), 5)]);
     running.end().await;
 }
@@ -89,7 +204,7 @@ async fn the_late_success_of_a_worker_that_was_frozen_is_ignored() {
     // For good: it may be the one that takes the third attempt.
     drop(thaw);
     house.done(id).await;
-    assert_eq!(house.seen.attempts(), [1, 2, 3]);
+    assert_eq!(house.seen.attempts(), [1, 1, 2, 3]);
     assert_eq!(
         house.effects(id).await,
         [("done".to_owned(), 3)],

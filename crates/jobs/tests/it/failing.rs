@@ -100,6 +100,46 @@ async fn the_schedule_is_kept_by_another_worker() {
 }
 
 #[tokio::test]
+async fn a_target_that_asks_to_be_left_alone_is() {
+    let house = House::new().await;
+    let script =
+        |_| async { Err(Failure::from(Refused(down())).retry_after(Duration::from_hours(1))) };
+    let running = house.run(house.script::<Work, _>(script));
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    let failed = async || {
+        let job = house.has(id, State::Waiting).await;
+        (job.errors.len() == 1).then_some(job)
+    };
+    let job = sandbox::testing::eventually("a failure", crate::house::PATIENCE, failed).await;
+    assert!(job.record.run_at - job.errors[0].at > Duration::from_mins(59), "{job:?}");
+    running.end().await;
+}
+
+/// With one retry, however many its kind has.
+struct Configured(Vec<Duration>);
+
+impl Handler for Configured {
+    type Job = Work;
+
+    fn backoff(&self) -> &[Duration] {
+        &self.0
+    }
+
+    async fn run(&self, _: &Work, _: &Context) -> Result<(), Failure> {
+        Err(Refused(down()).into())
+    }
+}
+
+#[tokio::test]
+async fn a_handler_may_have_a_schedule_of_its_own() {
+    let house = House::new().await;
+    let running = house.run(Configured(vec![Duration::from_millis(10)]));
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    assert_eq!(house.has(id, State::Failed).await.record.attempts, 2);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_permanent_failure_has_no_retry() {
     let house = House::new().await;
     let script = |_| async { Err(Failure::permanent(Refused(down()))) };

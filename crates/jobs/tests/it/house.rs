@@ -42,7 +42,7 @@ impl Job for Brief {
 type Act = dyn Fn(Context) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync;
 
 /// Does what it is told, and notes what happens to it.
-pub(crate) struct Script<J> {
+pub(crate) struct Script<J, const PLACES: usize = 8> {
     act: Box<Act>,
     seen: Seen,
     job: PhantomData<fn() -> J>,
@@ -75,8 +75,16 @@ impl Seen {
     }
 }
 
-impl<J: Job> Handler for Script<J> {
+impl<J> Script<J> {
+    /// With so many places.
+    pub(crate) fn at_once<const AT_ONCE: usize>(self) -> Script<J, AT_ONCE> {
+        Script { act: self.act, seen: self.seen, job: PhantomData }
+    }
+}
+
+impl<J: Job, const PLACES: usize> Handler for Script<J, PLACES> {
     type Job = J;
+    const AT_ONCE: usize = PLACES;
 
     async fn run(&self, _: &J, context: &Context) -> Result<(), Failure> {
         struct Leaving<'a>(&'a AtomicUsize);

@@ -7,6 +7,7 @@ mod crashes;
 mod enqueueing;
 mod failing;
 mod house;
+mod lanes;
 mod operator;
 mod running;
 mod spans;

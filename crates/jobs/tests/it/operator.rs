@@ -38,6 +38,29 @@ async fn a_failed_job_does_not_keep_out_its_successor_and_is_not_retried_beside_
 }
 
 #[tokio::test]
+async fn the_service_restarts_what_failed_or_waits_and_is_told_what_is_there() {
+    let house = House::new().await;
+    let later = Meta::new().id(Uuid::now_v7()).after(std::time::Duration::from_hours(1));
+    let waits = house.enqueue::<Brief>(later.tenant("acme").lane("a")).await;
+    let running = house.run(house.failing::<Brief>(9));
+    let failed = house.enqueue::<Brief>(Meta::new()).await;
+    house.has(failed, State::Failed).await;
+    running.end().await;
+    let record = house.has(waits, State::Waiting).await.record;
+    assert_eq!((record.tenant.as_deref(), record.lane.as_deref()), (Some("acme"), Some("a")));
+
+    let mut tx = house.pool.begin().await.unwrap();
+    let mut there = jobs::restart(&mut tx, &[failed, Uuid::now_v7(), waits]).await.unwrap();
+    tx.commit().await.unwrap();
+    there.sort_unstable();
+    assert_eq!(there, [waits, failed]);
+    let running = house.run(house.good::<Brief>());
+    house.done(failed).await;
+    house.done(waits).await;
+    running.end().await;
+}
+
+#[tokio::test]
 async fn what_failed_or_waits_can_be_discarded_and_what_runs_can_not() {
     let house = House::new().await;
     let worker = house.worker().handle(house.failing::<Brief>(9)).handle(house.endless::<Work>());

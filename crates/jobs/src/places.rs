@@ -1,0 +1,83 @@
+//! How many jobs a claim may take: of each kind, and within it of each tenant and lane.
+
+use std::collections::HashMap;
+
+use crate::handler::Kind;
+
+/// A tenant and a lane of one kind. Empty: none.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) struct Lane {
+    pub(crate) tenant: String,
+    pub(crate) name: String,
+}
+
+impl Lane {
+    /// Returns `true` if its places are limited. A job of no tenant and no lane has the places of its kind.
+    pub(crate) fn is_limited(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+/// The places of a claim, as columns: one row a kind.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    pub(crate) kinds: Vec<String>,
+    /// Free ones.
+    pub(crate) of_kind: Vec<i64>,
+    /// All that a lane has, free or not.
+    pub(crate) of_lane: Vec<i64>,
+    /// All that a tenant has.
+    pub(crate) of_tenant: Vec<i64>,
+    /// The lane after which the search begins.
+    pub(crate) after: Lanes,
+    pub(crate) busy: Busy,
+    pub(crate) together: i64,
+}
+
+/// Lanes, as columns.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    pub(crate) tenants: Vec<String>,
+    pub(crate) names: Vec<String>,
+}
+
+impl Lanes {
+    fn push(&mut self, lane: Lane) {
+        self.tenants.push(lane.tenant);
+        self.names.push(lane.name);
+    }
+}
+
+/// Lanes of which this worker runs jobs, as columns.
+#[derive(Debug, Default)]
+pub(crate) struct Busy {
+    pub(crate) kinds: Vec<String>,
+    pub(crate) lanes: Lanes,
+    pub(crate) held: Vec<i64>,
+}
+
+impl Busy {
+    pub(crate) fn of(held: HashMap<(&'static str, Lane), usize>) -> Self {
+        let mut busy = Self::default();
+        for ((kind, lane), count) in held {
+            busy.kinds.push(kind.to_owned());
+            busy.lanes.push(lane);
+            busy.held.push(places(count));
+        }
+        busy
+    }
+}
+
+impl Places {
+    pub(crate) fn add(&mut self, kind: &Kind, free: usize, after: Lane) {
+        self.kinds.push(kind.name.to_owned());
+        self.of_kind.push(places(free));
+        self.of_lane.push(places(kind.of_lane()));
+        self.of_tenant.push(places(kind.of_tenant()));
+        self.after.push(after);
+    }
+}
+
+pub(crate) fn places(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
