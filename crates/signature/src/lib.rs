@@ -27,6 +27,19 @@ pub fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String
     Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
 }
 
+/// Returns the value of `webhook-signature` while a secret is being replaced: a signature by each, the first one first. `None`
+/// if none of them can be used.
+pub fn sign_with_all<'a>(
+    secrets: impl IntoIterator<Item = &'a str>,
+    id: &str,
+    timestamp: i64,
+    body: &str,
+) -> Option<String> {
+    let signatures = secrets.into_iter().filter_map(|secret| sign(secret, id, timestamp, body));
+    let signatures = signatures.collect::<Vec<_>>().join(" ");
+    (!signatures.is_empty()).then_some(signatures)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +54,15 @@ mod tests {
             r#"{"test": 2432232314}"#,
         );
         assert_eq!(signature.as_deref(), Some("v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
+    }
+
+    #[test]
+    fn several_secrets_sign_one_after_the_other() {
+        let (new, old) = (new_secret().unwrap(), new_secret().unwrap());
+        let of = |secret: &str| sign(secret, "1", 7, "{}").unwrap();
+        let all = sign_with_all([new.as_str(), "none", &old], "1", 7, "{}");
+        assert_eq!(all, Some(format!("{} {}", of(&new), of(&old))));
+        assert_eq!(sign_with_all(["none"], "1", 7, "{}"), None);
     }
 
     #[test]
