@@ -35,6 +35,13 @@ pub async fn restart(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uu
     .await
 }
 
+/// Removes those of these jobs that have failed, in the transaction that removes what they are about.
+pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    let forgotten = sqlx::query("delete from job where id = any($1) and failed_at is not null");
+    forgotten.bind(ids).execute(tx).await?;
+    Ok(())
+}
+
 /// Removes a job that has failed, or waits. Returns `false` if it does not exist, or runs.
 pub async fn discard(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let discarded = sqlx::query("delete from job where id = $1 and worker is null");
