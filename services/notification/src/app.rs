@@ -2,23 +2,29 @@
 
 use chassis::Service;
 use consumer::Subscription;
+use jobs::Options;
 
 use crate::consumers::invoice_credited::WriteCreditNote;
 use crate::consumers::invoice_issued::WriteReceipt;
 use crate::consumers::order_cancelled::WriteCancellation;
 use crate::consumers::order_completed::WriteConfirmation;
 use crate::email::{Mailer, Sending};
-use crate::webhook::{Delivering, Guard, Targets};
-use crate::{Config, api};
+use crate::webhook::{Delivering, Guard, Targets, WebhookApi};
+use crate::{Config, api, retention};
+
+/// How many jobs run side by side: as many as both kinds may. They wait for others almost all of the time.
+const CONCURRENCY: usize = Sending::PLACES + Delivering::PLACES;
 
 /// The one list of notification's subscriptions, jobs and routes.
 pub fn build(config: Config) -> Service {
-    let Config { chassis, mail, webhook_allow } = config;
-    let guard = Guard::new(webhook_allow);
-    let api_guard = guard.clone();
+    let checked = config.check();
+    let Config { chassis, mail, webhooks, retention: kept } = config;
+    let guard = Guard::new(webhooks.allow.clone());
+    let (api_guard, rotation) = (guard.clone(), webhooks.rotation);
     let targets = Targets::new(guard);
     Service::new("notification", chassis)
         .ports(8083, 9183)
+        .requires(checked)
         .migrations(sqlx::migrate!("./migrations"))
         .subscription(|_| {
             Subscription::new("notification")
@@ -30,8 +36,15 @@ pub fn build(config: Config) -> Service {
         .jobs(move |parts, worker| {
             let pool = &parts.pool;
             let sending = Sending { pool: pool.clone(), mailer: Mailer::new(mail)? };
-            let delivering = Delivering { pool: pool.clone(), targets };
-            Ok(worker.handle(sending).handle(delivering))
+            let delivering = Delivering { pool: pool.clone(), targets, settings: webhooks };
+            let options = Options { concurrency: CONCURRENCY, ..Options::default() };
+            Ok(worker.options(options).handle(sending).handle(delivering))
         })
-        .routes(move |parts| api::routes(parts, api_guard))
+        .task("prune e-mails and deliveries", kept.every, move |pool| {
+            retention::prune(pool, kept.clone())
+        })
+        .routes(move |parts| {
+            let webhooks = WebhookApi { parts: parts.clone(), guard: api_guard, rotation };
+            api::routes(parts, webhooks)
+        })
 }

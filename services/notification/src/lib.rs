@@ -3,10 +3,12 @@
 pub mod app;
 
 mod api;
+mod change;
 mod config;
 mod consumers;
 mod email;
+mod retention;
 mod webhook;
 
-pub use config::{Config, Mail};
+pub use config::{Config, Mail, Retention, Webhooks};
 pub use webhook::Exceptions;

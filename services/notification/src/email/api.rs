@@ -2,16 +2,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json as Body, Router};
-use chassis::{Caller, Json, Parts, Peer, Problem, Query};
+use chassis::{Caller, Cursor, Json, Limit, Page, Parts, Peer, Problem, Query};
 use envelope::TenantId;
 use events::OrderId;
 use jobs::EnqueueError;
 use serde::{Deserialize, Serialize};
 
 use super::mailer;
-use super::store::{self, Email, Wanted};
-use super::text::EmailText;
-use crate::api::OrderQuery;
+use super::store::{self, Email, EmailStatus, Filter, Wanted};
+use super::text::{EmailKind, EmailText};
 
 /// Builds the routes of e-mails and acknowledgements.
 pub(crate) fn routes(parts: &Parts) -> Router {
@@ -21,18 +20,33 @@ pub(crate) fn routes(parts: &Parts) -> Router {
         .with_state(parts.clone())
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    order_id: Option<OrderId>,
+    kind: Option<EmailKind>,
+    status: Option<EmailStatus>,
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+}
+
 #[derive(Serialize)]
 struct Emails {
     emails: Vec<Email>,
+    next_cursor: Option<Cursor>,
 }
 
 async fn list(
     State(parts): State<Parts>,
     caller: Caller,
-    Query(query): Query<OrderQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Body<Emails>, Problem> {
-    let emails = store::of_order(&parts.pool, &caller.tenant, query.order_id).await?;
-    Ok(Body(Emails { emails }))
+    let ListQuery { order_id, kind, status, limit, cursor } = query;
+    let (filter, below) = (Filter { order_id, kind, status }, Cursor::below(cursor));
+    let emails = store::list(&parts.pool, &caller.tenant, &filter, below, limit.rows()).await?;
+    let Page { rows: emails, next_cursor } = Page::new(emails, limit, |email| email.id);
+    Ok(Body(Emails { emails, next_cursor }))
 }
 
 #[derive(Deserialize)]

@@ -4,20 +4,25 @@ use consumer::Received;
 use envelope::{Cause, Envelope, TenantId};
 use events::{OrderEvent, OrderId};
 use jobs::{EnqueueError, Meta};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::send_email::SendEmail;
-use super::text::EmailText;
+use super::text::{EmailKind, EmailText};
+
+/// Maximum length of a recipient: more than any address has (RFC 5321, 4.5.3.1). An event may say anything.
+const MAX_RECIPIENT_CHARS: usize = 320;
 
 /// An e-mail as a tenant sees it.
 #[derive(sqlx::FromRow, Serialize)]
 pub(crate) struct Email {
+    pub(crate) id: Uuid,
+    pub(crate) order_id: Uuid,
     pub(crate) kind: String,
     #[serde(rename = "to")]
     pub(crate) recipient: String,
@@ -73,36 +78,45 @@ pub(crate) async fn write(
     wanted: &[Wanted<'_>],
 ) -> Result<(), EnqueueError> {
     let texts = || wanted.iter().map(|wanted| &wanted.text);
-    let written: Vec<(Uuid, String)> = sqlx::query_as(
+    let written: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
         // Sorted, as locks are to be.
-        "insert into emails (order_id, kind, tenant_id, recipient, subject, body, message_id)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-             as text (order_id, kind, tenant_id, recipient, subject, body, message_id)
+        "insert into emails (id, order_id, kind, tenant_id, recipient, subject, body, message_id)
+         select * from unnest($8::uuid[], $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                              $7::text[])
+             as text (id, order_id, kind, tenant_id, recipient, subject, body, message_id)
          order by order_id, kind
          on conflict do nothing
-         returning order_id, kind",
+         returning id, order_id, kind",
     )
     .bind(wanted.iter().map(|wanted| wanted.order_id.0).collect::<Vec<_>>())
     .bind(texts().map(|text| text.kind).collect::<Vec<_>>())
     .bind(wanted.iter().map(|wanted| wanted.tenant_id.as_str()).collect::<Vec<_>>())
-    .bind(texts().map(|text| text.to).collect::<Vec<_>>())
+    .bind(texts().map(|text| recipient(text.to)).collect::<Vec<_>>())
     .bind(texts().map(|text| text.subject.as_str()).collect::<Vec<_>>())
     .bind(texts().map(|text| text.body.as_str()).collect::<Vec<_>>())
     .bind(wanted.iter().map(|wanted| wanted.message_id.as_str()).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
     .fetch_all(&mut *tx)
     .instrument(query_span("insert emails"))
     .await?;
     let jobs: Vec<_> =
-        written.into_iter().map(|(order, kind)| SendEmail::new(order, kind)).collect();
-    let meta = |job: &SendEmail| {
-        let about = Meta::new().subject(job.order_id.to_string());
-        let cause = wanted.iter().find(|wanted| job.is_of(wanted.order_id, wanted.text.kind));
-        cause.map_or(about.clone(), |wanted| about.cause(&wanted.cause))
+        written.into_iter().map(|(id, order, kind)| (id, SendEmail::new(order, kind))).collect();
+    let meta = |id: Uuid, job: &SendEmail| {
+        let about = Meta::new().id(id).subject(job.order_id.to_string());
+        match wanted.iter().find(|wanted| job.is_of(wanted.order_id, wanted.text.kind)) {
+            Some(wanted) => about.tenant(wanted.tenant_id.as_str()).cause(&wanted.cause),
+            None => about,
+        }
     };
     if !jobs.is_empty() {
-        jobs::enqueue_all(tx, jobs.iter().map(|job| (job, meta(job)))).await?;
+        jobs::enqueue_all(tx, jobs.iter().map(|(id, job)| (job, meta(*id, job)))).await?;
     }
     Ok(())
+}
+
+/// Cuts what is too long to be an address, and can't become one by that.
+fn recipient(to: &str) -> String {
+    to.chars().take(MAX_RECIPIENT_CHARS + 1).collect()
 }
 
 /// The `Message-ID` of an order's acknowledgement, which no event calls for.
@@ -189,23 +203,53 @@ pub(crate) async fn given_up(
     Ok(())
 }
 
-/// Lists the e-mails of an order of this tenant.
-pub(crate) async fn of_order(
+/// What a tenant asks for, all that is given.
+#[derive(Default)]
+pub(crate) struct Filter {
+    pub(crate) order_id: Option<OrderId>,
+    pub(crate) kind: Option<EmailKind>,
+    pub(crate) status: Option<EmailStatus>,
+}
+
+/// Whether an e-mail was sent.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EmailStatus {
+    Waiting,
+    Sent,
+    Failed,
+}
+
+/// Lists the e-mails of a tenant below an id, newest first.
+pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,
-    order: OrderId,
+    filter: &Filter,
+    below: Uuid,
+    rows: i64,
 ) -> sqlx::Result<Vec<Email>> {
-    sqlx::query_as(
-        "select kind, recipient, subject, message_id, attempts, last_error, created_at, sent_at,
+    let mut query = QueryBuilder::<Postgres>::new(
+        "select id, order_id, kind, recipient, subject, message_id, attempts, last_error, created_at, sent_at,
                 case when sent_at is not null then 'sent' when failed_at is not null then 'failed'
                      else 'waiting' end as status
-         from emails where order_id = $1 and tenant_id = $2
-         order by kind",
-    )
-    .bind(order.0)
-    .bind(tenant.as_str())
-    .fetch_all(pool)
-    .await
+         from emails where tenant_id = ",
+    );
+    query.push_bind(tenant.as_str()).push(" and id < ").push_bind(below);
+    if let Some(order) = filter.order_id {
+        query.push(" and order_id = ").push_bind(order.0);
+    }
+    if let Some(kind) = &filter.kind {
+        query.push(" and kind = ").push_bind(kind.0.as_str());
+    }
+    query.push(match filter.status {
+        None => "",
+        // As the index has it.
+        Some(EmailStatus::Waiting) => " and sent_at is null and failed_at is null",
+        Some(EmailStatus::Failed) => " and sent_at is null and failed_at is not null",
+        Some(EmailStatus::Sent) => " and sent_at is not null",
+    });
+    query.push(" order by id desc limit ").push_bind(rows);
+    query.build_query_as().fetch_all(pool).await
 }
 
 #[cfg(test)]
@@ -224,6 +268,14 @@ mod tests {
         ];
         let get = |name: &str| attributes.iter().find(|it| it.0 == name).map(|it| it.1);
         message_id(&Envelope::from_attributes(get).unwrap().0)
+    }
+
+    #[test]
+    fn what_is_kept_of_a_recipient_is_bounded_and_does_not_become_an_address() {
+        let long = format!("{}@example.com", "x".repeat(1_000_000));
+        let kept = recipient(&long);
+        assert!(kept.len() == MAX_RECIPIENT_CHARS + 1 && !kept.contains('@'));
+        assert_eq!(recipient("ada@example.com"), "ada@example.com");
     }
 
     #[test]

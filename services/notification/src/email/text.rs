@@ -4,6 +4,31 @@ use std::fmt::Write as _;
 
 use events::{InvoiceCredited, InvoiceIssued, Order, OrderCancelled, OrderId};
 use iso_currency::Currency;
+use serde::Deserialize;
+
+/// Kinds of e-mails.
+pub(crate) const KINDS: [&str; 5] =
+    ["acknowledgement", "confirmation", "receipt", "cancellation", "credit_note"];
+
+/// How many items a confirmation lists, and how much of the name of each.
+const MAX_LISTED: usize = 200;
+const MAX_SKU_CHARS: usize = 100;
+
+/// A kind as a query names it.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct EmailKind(pub(crate) String);
+
+impl TryFrom<String> for EmailKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if KINDS.contains(&text.as_str()) {
+            return Ok(Self(text));
+        }
+        Err(format!("kind must be one of {}", KINDS.join(", ")))
+    }
+}
 
 /// An e-mail as it is meant for somebody. Nothing from outside is in the subject, which becomes a header.
 pub(crate) struct EmailText<'a> {
@@ -31,10 +56,13 @@ impl<'a> EmailText<'a> {
     /// The order is complete.
     pub(crate) fn confirmation(order: &'a Order) -> Self {
         let mut body = format!("Thank you. Your order {} is complete.\n\n", order.order_id);
-        for item in &order.items {
+        for item in order.items.iter().take(MAX_LISTED) {
             let price = amount(item.unit_price, &order.currency);
-            let _ =
-                writeln!(body, "  {} x {}, {price} each", item.quantity, on_one_line(&item.sku));
+            let sku: String = item.sku.chars().take(MAX_SKU_CHARS).collect();
+            let _ = writeln!(body, "  {} x {}, {price} each", item.quantity, on_one_line(&sku));
+        }
+        if let Some(more) = order.items.len().checked_sub(MAX_LISTED).filter(|more| *more > 0) {
+            let _ = writeln!(body, "  and {more} more");
         }
         let _ = write!(body, "\nTotal: {}\n", amount(order.total, &order.currency));
         Self {
@@ -132,6 +160,16 @@ mod tests {
         ] {
             assert_eq!(amount(minor, currency), written);
         }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_large_order_is_bounded() {
+        let file = SCHEMAS.iter().find(|file| file.event_type == "order.completed").unwrap();
+        let mut order = serde_json::from_str::<OrderCompleted>(file.example).unwrap().order;
+        order.items[0].sku = "x".repeat(100_000);
+        order.items = vec![order.items[0].clone(); 10_000];
+        let body = EmailText::confirmation(&order).body;
+        assert!(body.len() < 50_000 && body.contains("\n  and 9800 more\n"), "{}", body.len());
     }
 
     #[test]

@@ -3,14 +3,16 @@ use std::time::{Duration, Instant};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use jobs::{Context, Failure, Handler, Job};
 use serde::{Deserialize, Serialize};
-use signature::sign;
+use signature::sign_with_all;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
 use super::deliveries::{self, Attempt, Undelivered};
-use super::target::{TargetError, Targets};
+use super::health;
+use super::target::{Answer, TargetError, Targets};
+use crate::config::Webhooks;
 
 /// Maximum length of an error that a tenant is shown.
 const ERROR_CHARS: usize = 500;
@@ -23,8 +25,6 @@ pub(crate) struct DeliverWebhook {
 
 impl Job for DeliverWebhook {
     const KIND: &'static str = "deliver-webhook";
-    const BACKOFF: &'static [Duration] =
-        &[Duration::from_secs(5), Duration::from_secs(30), Duration::from_mins(5)];
     /// Above the target's own limit, whose error says more.
     const TIME_LIMIT: Duration = Duration::from_secs(15);
 }
@@ -33,7 +33,7 @@ impl Job for DeliverWebhook {
 #[derive(Debug, thiserror::Error)]
 enum DeliveryError {
     #[error("the target answered {0}")]
-    Answered(StatusCode),
+    Answered(StatusCode, Option<Duration>),
     #[error("the target answered {0}, and redirects are not followed")]
     Redirected(StatusCode),
     #[error(transparent)]
@@ -42,31 +42,81 @@ enum DeliveryError {
     Unusable,
 }
 
+impl DeliveryError {
+    fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Answered(status, _) | Self::Redirected(status) => Some(*status),
+            Self::Target(_) | Self::Unusable => None,
+        }
+    }
+
+    fn into_failure(self) -> Failure {
+        let wait = if let Self::Answered(_, wait) = &self { *wait } else { None };
+        let failure = Failure::from(self);
+        match wait {
+            Some(wait) => failure.retry_after(wait),
+            None => failure,
+        }
+    }
+}
+
 /// Delivers events, signed as in Standard Webhooks.
 pub(crate) struct Delivering {
     pub(crate) pool: PgPool,
     pub(crate) targets: Targets,
+    pub(crate) settings: Webhooks,
 }
 
 impl Delivering {
+    /// How many are delivered side by side: of a tenant a quarter of them, of a webhook an eighth. A target that does not
+    /// answer holds its places for as long as the client waits.
+    pub(crate) const PLACES: usize = 64;
+
     async fn post(&self, id: Uuid, told: &Undelivered, secret: &str) -> Result<u16, DeliveryError> {
         let url = Url::parse(&told.url).map_err(|_| DeliveryError::Unusable)?;
-        let headers = signed(id, &told.body, secret).ok_or(DeliveryError::Unusable)?;
-        let status = self.targets.post(&url, headers, told.body.clone()).await?;
+        let secrets =
+            std::iter::once(secret).chain(told.replaced_secrets.iter().map(String::as_str));
+        let headers = signed(id, &told.body, secrets).ok_or(DeliveryError::Unusable)?;
+        let Answer { status, retry_after } =
+            self.targets.post(&url, headers, told.body.clone()).await?;
         if status.is_success() {
             Ok(status.as_u16())
         } else if status.is_redirection() {
             Err(DeliveryError::Redirected(status))
         } else {
-            Err(DeliveryError::Answered(status))
+            Err(DeliveryError::Answered(status, retry_after))
         }
+    }
+
+    /// Records what an attempt says about the webhook. Returns `true` if that is disabled by now.
+    async fn judge(
+        &self,
+        webhook: Uuid,
+        outcome: &Result<u16, DeliveryError>,
+    ) -> sqlx::Result<bool> {
+        let Err(error) = outcome else {
+            health::succeeded(&self.pool, webhook).await?;
+            return Ok(false);
+        };
+        if error.status() == Some(StatusCode::GONE) {
+            health::disable(&self.pool, webhook, "the target answered 410 Gone").await?;
+            return Ok(true);
+        }
+        let limit = self.settings.disable_after;
+        let for_long = health::failed(&self.pool, webhook, limit).await?;
+        if for_long {
+            let limit = humantime::format_duration(limit);
+            let reason = format!("no delivery has succeeded for {limit}");
+            health::disable(&self.pool, webhook, &reason).await?;
+        }
+        Ok(for_long)
     }
 }
 
 /// Returns the headers of this attempt. The id is the same in every attempt.
-fn signed(id: Uuid, body: &str, secret: &str) -> Option<HeaderMap> {
+fn signed<'a>(id: Uuid, body: &str, secrets: impl Iterator<Item = &'a str>) -> Option<HeaderMap> {
     let (id, timestamp) = (id.to_string(), OffsetDateTime::now_utc().unix_timestamp());
-    let signature = sign(secret, &id, timestamp, body)?;
+    let signature = sign_with_all(secrets, &id, timestamp, body)?;
     let mut headers = HeaderMap::new();
     headers.insert("webhook-id", HeaderValue::from_str(&id).ok()?);
     headers.insert("webhook-timestamp", timestamp.into());
@@ -76,6 +126,11 @@ fn signed(id: Uuid, body: &str, secret: &str) -> Option<HeaderMap> {
 
 impl Handler for Delivering {
     type Job = DeliverWebhook;
+    const AT_ONCE: usize = Self::PLACES;
+
+    fn backoff(&self) -> &[Duration] {
+        &self.settings.retries
+    }
 
     async fn run(&self, job: &DeliverWebhook, context: &Context) -> Result<(), Failure> {
         let id = job.delivery;
@@ -85,21 +140,27 @@ impl Handler for Delivering {
         let Some(secret) = &told.secret else {
             return Ok(deliveries::cancel(&self.pool, id).await?);
         };
+        if told.is_disabled {
+            return Ok(deliveries::hold(&self.pool, id).await?);
+        }
         let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
         let outcome = self.post(id, &told, secret).await;
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let status = match &outcome {
             Ok(status) => Some(*status),
-            Err(DeliveryError::Answered(status) | DeliveryError::Redirected(status)) => {
-                Some(status.as_u16())
-            }
-            Err(_) => None,
+            Err(error) => error.status().map(|status| status.as_u16()),
         };
-        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let failure = outcome.err().map(Failure::retryable);
+        let disabled = self.judge(told.webhook_id, &outcome).await?;
+        let failure = outcome.err().map(DeliveryError::into_failure);
         let error = failure.as_ref().map(legible);
         let attempt = Attempt { number: context.attempt, at, ms, status, error };
         deliveries::attempted(&self.pool, id, attempt).await?;
-        failure.map_or(Ok(()), Err)
+        match failure {
+            // It waits for the tenant, and no operator can do anything about it.
+            Some(_) if disabled => Ok(deliveries::hold(&self.pool, id).await?),
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
     }
 
     async fn done(

@@ -1,14 +1,12 @@
 //! The table `deliveries`: events that are delivered to webhooks, with their attempts.
 
 use consumer::Received;
-use envelope::TenantId;
 use events::{OrderEvent, OrderId};
 use jobs::{EnqueueError, Meta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgConnection, PgPool, Row};
+use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,23 +14,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::deliver_webhook::DeliverWebhook;
+use super::redelivery::meta;
 
-/// A delivery as a tenant sees it.
-#[derive(Serialize)]
-pub(crate) struct Delivery {
-    /// The `webhook-id` of all its attempts.
-    id: Uuid,
-    webhook_id: Uuid,
-    #[serde(rename = "type")]
-    event_type: String,
-    url: String,
-    status: String,
-    attempts: Vec<Attempt>,
-    #[serde(with = "time::serde::rfc3339")]
-    created_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339::option")]
-    delivered_at: Option<OffsetDateTime>,
-}
+/// Maximum size of a body. It is kept once for each webhook.
+const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// One attempt.
 #[derive(Serialize, Deserialize)]
@@ -49,29 +34,17 @@ pub(crate) struct Attempt {
     pub(crate) error: Option<String>,
 }
 
-impl FromRow<'_, PgRow> for Delivery {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let Json(attempts) = row.try_get("attempts")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            webhook_id: row.try_get("webhook_id")?,
-            event_type: row.try_get("event_type")?,
-            url: row.try_get("url")?,
-            status: row.try_get("status")?,
-            attempts,
-            created_at: row.try_get("created_at")?,
-            delivered_at: row.try_get("delivered_at")?,
-        })
-    }
-}
-
 /// A delivery that is still to be made.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Undelivered {
+    pub(crate) webhook_id: Uuid,
     pub(crate) url: String,
     pub(crate) body: String,
     /// `None` if the webhook was deleted.
     pub(crate) secret: Option<String>,
+    /// Secrets that were replaced not long ago.
+    pub(crate) replaced_secrets: Vec<String>,
+    pub(crate) is_disabled: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -79,6 +52,7 @@ struct Wanting {
     id: Uuid,
     tenant_id: String,
     url: String,
+    is_disabled: bool,
 }
 
 #[derive(Default)]
@@ -91,7 +65,9 @@ struct Columns {
     events: Vec<String>,
     urls: Vec<String>,
     bodies: Vec<String>,
-    metas: Vec<Meta>,
+    statuses: Vec<&'static str>,
+    /// `None` if its webhook is disabled.
+    metas: Vec<Option<Meta>>,
 }
 
 /// Writes a delivery, with its job, for each event and webhook of its tenant, unless there is one already.
@@ -101,7 +77,7 @@ pub(crate) async fn write<E: OrderEvent>(
 ) -> Result<(), EnqueueError> {
     let tenants: Vec<_> = events.iter().map(|event| event.data.tenant_id().as_str()).collect();
     let wanting: Vec<Wanting> = sqlx::query_as(
-        "select id, tenant_id, url from webhooks
+        "select id, tenant_id, url, status = 'disabled' as is_disabled from webhooks
          where tenant_id = any($1) and $2 = any(events) order by id",
     )
     .bind(tenants)
@@ -114,10 +90,11 @@ pub(crate) async fn write<E: OrderEvent>(
     }
     let rows = rows(events, &wanting);
     let written: Vec<Uuid> = sqlx::query_scalar(
-        "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body, event_type)
-         select *, $9 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[],
-                                  $7::text[], $8::text[])
-             as told (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body)
+        "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body, status,
+                                 event_type)
+         select *, $10 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[],
+                                   $7::text[], $8::text[], $9::text[])
+             as told (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body, status)
          order by webhook_id, event_source, event_id
          on conflict do nothing returning id",
     )
@@ -129,13 +106,14 @@ pub(crate) async fn write<E: OrderEvent>(
     .bind(rows.events)
     .bind(rows.urls)
     .bind(rows.bodies)
+    .bind(&rows.statuses)
     .bind(E::TYPE)
     .fetch_all(&mut *tx)
     .instrument(query_span("insert deliveries"))
     .await?;
     let told = rows.ids.into_iter().zip(rows.metas).filter(|(id, _)| written.contains(id));
     let (jobs, metas): (Vec<_>, Vec<_>) =
-        told.map(|(delivery, meta)| (DeliverWebhook { delivery }, meta)).unzip();
+        told.filter_map(|(delivery, meta)| Some((DeliverWebhook { delivery }, meta?))).unzip();
     if !jobs.is_empty() {
         jobs::enqueue_all(tx, jobs.iter().zip(metas)).await?;
     }
@@ -148,17 +126,20 @@ fn rows<E: OrderEvent>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
         let (envelope, tenant) = (&event.envelope, event.data.tenant_id().as_str());
         for webhook in wanting.iter().filter(|webhook| webhook.tenant_id == tenant) {
             let time = envelope.time.unwrap_or_else(OffsetDateTime::now_utc).format(&Rfc3339);
-            let body = json!({ "type": E::TYPE, "timestamp": time.ok(), "data": *event.data });
-            rows.ids.push(Uuid::now_v7());
+            let body = body(E::TYPE, time.ok().as_deref(), &*event.data, event.data.order_id());
+            let id = Uuid::now_v7();
+            rows.ids.push(id);
             rows.webhooks.push(webhook.id);
             rows.tenants.push(tenant.to_owned());
             rows.orders.push(event.data.order_id().0);
             rows.sources.push(envelope.source.clone());
             rows.events.push(envelope.id.to_string());
             rows.urls.push(webhook.url.clone());
-            rows.bodies.push(body.to_string());
+            rows.bodies.push(body);
+            rows.statuses.push(if webhook.is_disabled { "held" } else { "waiting" });
             let order = event.data.order_id().to_string();
-            rows.metas.push(Meta::new().cause(&event.cause()).subject(order));
+            let meta = meta(id, webhook.id, tenant).cause(&event.cause()).subject(order);
+            rows.metas.push((!webhook.is_disabled).then_some(meta));
         }
     }
     rows
@@ -169,7 +150,12 @@ pub(crate) async fn undelivered(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<
     sqlx::query_as(
         "update deliveries set status = 'waiting'
          where id = $1 and status in ('waiting', 'failed')
-         returning url, body, (select secret from webhooks where webhooks.id = webhook_id) as secret",
+         returning webhook_id, url, body,
+             (select secret from webhooks where webhooks.id = webhook_id) as secret,
+             array(select secret from webhook_secrets
+                   where webhook_secrets.webhook_id = deliveries.webhook_id and valid_until > now()
+                   order by valid_until desc) as replaced_secrets,
+             exists (select from webhooks where webhooks.id = webhook_id and webhooks.status = 'disabled') as is_disabled",
     )
     .bind(id)
     .fetch_optional(pool)
@@ -180,6 +166,14 @@ pub(crate) async fn undelivered(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<
 pub(crate) async fn cancel(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
     let cancelled = sqlx::query("update deliveries set status = 'cancelled' where id = $1");
     cancelled.bind(id).execute(pool).await?;
+    Ok(())
+}
+
+/// Holds a delivery whose webhook is disabled.
+pub(crate) async fn hold(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
+    let held =
+        sqlx::query("update deliveries set status = 'held' where id = $1 and status = 'waiting'");
+    held.bind(id).execute(pool).await?;
     Ok(())
 }
 
@@ -211,18 +205,28 @@ pub(crate) async fn settle(tx: &mut PgConnection, id: Uuid, delivered: bool) -> 
     Ok(())
 }
 
-/// Lists the deliveries of an order of this tenant.
-pub(crate) async fn of_order(
-    pool: &PgPool,
-    tenant: &TenantId,
-    order: OrderId,
-) -> sqlx::Result<Vec<Delivery>> {
-    sqlx::query_as(
-        "select id, webhook_id, event_type, url, status, attempts, created_at, delivered_at
-         from deliveries where order_id = $1 and tenant_id = $2 order by id",
-    )
-    .bind(order.0)
-    .bind(tenant.as_str())
-    .fetch_all(pool)
-    .await
+/// Returns the body of a delivery. The data of an event that is too large for one is left out: it stands in what the tenant can
+/// read by the order's id.
+fn body(event_type: &str, time: Option<&str>, data: &impl Serialize, order: OrderId) -> String {
+    let whole = json!({ "type": event_type, "timestamp": time, "data": data }).to_string();
+    if whole.len() <= MAX_BODY_BYTES {
+        return whole;
+    }
+    let data = json!({ "order_id": order, "truncated": true });
+    json!({ "type": event_type, "timestamp": time, "data": data }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_bounded_and_says_so() {
+        let order = OrderId::new();
+        let of =
+            |size: usize| body("order.completed", None, &json!({ "x": "x".repeat(size) }), order);
+        assert!(of(MAX_BODY_BYTES - 200).len() > MAX_BODY_BYTES - 200);
+        let cut: serde_json::Value = serde_json::from_str(&of(MAX_BODY_BYTES)).unwrap();
+        assert_eq!(cut["data"], json!({ "order_id": order, "truncated": true }));
+    }
 }

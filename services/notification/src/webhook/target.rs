@@ -19,6 +19,7 @@ use tower_service::Service;
 use url::Url;
 
 use super::addresses::{Guard, Refused, addresses, public_addresses};
+use super::retry_after::retry_after;
 
 /// How long a target may take, its answer included.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -39,6 +40,13 @@ pub(crate) enum TargetError {
     Url(#[source] axum::http::Error),
 }
 
+/// What a target answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) retry_after: Option<Duration>,
+}
+
 type HttpClient = Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>;
 
 /// Asks targets.
@@ -56,13 +64,13 @@ impl Targets {
         Self { guard, public: client(true), exempt: client(false) }
     }
 
-    /// Posts JSON, and gives the status of the answer, of which nothing else counts.
+    /// Posts JSON. Of the answer only the status counts, and when it asks to be asked again.
     pub(crate) async fn post(
         &self,
         url: &Url,
         headers: HeaderMap,
         body: String,
-    ) -> Result<StatusCode, TargetError> {
+    ) -> Result<Answer, TargetError> {
         // Not resolved, and so not looked at by the resolver.
         self.guard.check_literal(url)?;
         let client = if self.guard.exempts(url) { &self.exempt } else { &self.public };
@@ -75,8 +83,9 @@ impl Targets {
         let asked = async {
             let answer = client.request(request).await.map_err(TargetError::Unreachable)?;
             let status = answer.status();
+            let retry_after = retry_after(status, answer.headers());
             read_some(answer.into_body()).await;
-            Ok(status)
+            Ok(Answer { status, retry_after })
         };
         tokio::time::timeout(TIME_LIMIT, asked).await.map_err(|_| TargetError::TimedOut)?
     }

@@ -3,7 +3,7 @@
 use envelope::{Event, TenantId};
 use events::{InvoiceCredited, InvoiceIssued, OrderCancelled, OrderCompleted};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
@@ -13,6 +13,8 @@ use super::addresses::{Guard, Refused};
 /// Each event of a tenant becomes a job for each of its webhooks, so their number is bounded.
 const MAX_PER_TENANT: i64 = 20;
 const MAX_URL_BYTES: usize = 2048;
+/// Seed of the advisory locks of registrations ("hook"), so that other locks by a hash of the same text are other locks.
+const LOCK_SEED: i64 = 0x686f_6f6b;
 
 /// Event types that a webhook can subscribe to.
 pub(crate) const EVENTS: [&str; 4] =
@@ -24,8 +26,22 @@ pub(crate) struct Webhook {
     pub(crate) id: Uuid,
     pub(crate) url: String,
     pub(crate) events: Vec<String>,
+    /// `enabled` or `disabled`.
+    pub(crate) status: String,
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub(crate) disabled_at: Option<OffsetDateTime>,
+    pub(crate) disabled_reason: Option<String>,
+    /// Since when no attempt has succeeded. `None` if the last one did.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub(crate) failing_since: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) created_at: OffsetDateTime,
+}
+
+macro_rules! columns {
+    () => {
+        "id, url, events, status, disabled_at, disabled_reason, failing_since, created_at"
+    };
 }
 
 /// Why a URL is refused.
@@ -35,7 +51,7 @@ pub(crate) enum BadUrl {
     TooLong,
     #[error("it is no URL: {0}")]
     Malformed(String),
-    #[error("it must begin with http:// or https://")]
+    #[error("it must begin with https://")]
     Scheme,
     #[error("it must not have a user, a password or a fragment")]
     Parts,
@@ -49,7 +65,9 @@ pub(crate) async fn check(text: &str, guard: &Guard) -> Result<Url, BadUrl> {
         return Err(BadUrl::TooLong);
     }
     let url = Url::parse(text).map_err(|error| BadUrl::Malformed(error.to_string()))?;
-    if !["http", "https"].contains(&url.scheme()) {
+    // Without TLS everybody on the way reads customers' data. What the operator exempts stands next door.
+    let is_tls = url.scheme() == "https";
+    if !is_tls && !(url.scheme() == "http" && guard.exempts(&url)) {
         return Err(BadUrl::Scheme);
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
@@ -59,36 +77,89 @@ pub(crate) async fn check(text: &str, guard: &Guard) -> Result<Url, BadUrl> {
     Ok(url)
 }
 
-/// Inserts a webhook. Returns `None` if the tenant has the maximum number already.
+/// What came of a registration.
+pub(crate) enum Registration {
+    Registered(Webhook),
+    /// The tenant has a webhook of this URL.
+    Exists(Uuid),
+    /// The tenant has the maximum number already.
+    TooMany,
+}
+
+/// Inserts a webhook. One registration of a tenant waits for another, so that the rules hold however many come at once.
 pub(crate) async fn insert(
-    pool: &PgPool,
+    tx: &mut PgConnection,
     tenant: &TenantId,
     url: &Url,
     events: &[String],
     secret: &str,
-) -> sqlx::Result<Option<Webhook>> {
-    sqlx::query_as(
-        "insert into webhooks (id, tenant_id, url, events, secret)
-         select $1, $2, $3, $4, $5 where (select count(*) from webhooks where tenant_id = $2) < $6
-         returning id, url, events, created_at",
+) -> sqlx::Result<Registration> {
+    // A statement of its own: the next one sees what was committed while this one waited.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, $2))")
+        .bind(tenant.as_str())
+        .bind(LOCK_SEED)
+        .execute(&mut *tx)
+        .await?;
+    let (count, twin): (i64, Option<Uuid>) = sqlx::query_as(
+        "select count(*), (array_agg(id order by id) filter (where url = $2))[1] from webhooks where tenant_id = $1",
     )
+    .bind(tenant.as_str())
+    .bind(url.as_str())
+    .fetch_one(&mut *tx)
+    .await?;
+    if let Some(twin) = twin {
+        return Ok(Registration::Exists(twin));
+    }
+    if count >= MAX_PER_TENANT {
+        return Ok(Registration::TooMany);
+    }
+    let webhook = sqlx::query_as(concat!(
+        "insert into webhooks (id, tenant_id, url, unique_url, events, secret) values ($1, $2, $3, $3, $4, $5) returning ",
+        columns!()
+    ))
     .bind(Uuid::now_v7())
     .bind(tenant.as_str())
     .bind(url.as_str())
     .bind(events)
     .bind(secret)
-    .bind(MAX_PER_TENANT)
-    .fetch_optional(pool)
+    .fetch_one(tx)
+    .await?;
+    Ok(Registration::Registered(webhook))
+}
+
+/// Lists the webhooks of a tenant below an id, newest first.
+pub(crate) async fn list(
+    pool: &PgPool,
+    tenant: &TenantId,
+    below: Uuid,
+    rows: i64,
+) -> sqlx::Result<Vec<Webhook>> {
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from webhooks where tenant_id = $1 and id < $2 order by id desc limit $3"
+    ))
+    .bind(tenant.as_str())
+    .bind(below)
+    .bind(rows)
+    .fetch_all(pool)
     .await
 }
 
-/// Lists the webhooks of a tenant.
-pub(crate) async fn of_tenant(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Vec<Webhook>> {
-    sqlx::query_as(
-        "select id, url, events, created_at from webhooks where tenant_id = $1 order by id",
-    )
+/// Returns a webhook of this tenant.
+pub(crate) async fn find(
+    connection: impl PgExecutor<'_>,
+    tenant: &TenantId,
+    id: Uuid,
+) -> sqlx::Result<Option<Webhook>> {
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from webhooks where id = $1 and tenant_id = $2"
+    ))
+    .bind(id)
     .bind(tenant.as_str())
-    .fetch_all(pool)
+    .fetch_optional(connection)
     .await
 }
 

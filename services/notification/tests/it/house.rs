@@ -11,9 +11,10 @@ use events::{
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use kafka::{Settings, TopicPolicy, Topics};
-use notification::{Config, Mail, app};
+use notification::{Config, Mail, Retention, Webhooks, app};
+use reqwest::Method;
 use sandbox::testing::{TestSpace, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -23,8 +24,8 @@ pub(crate) struct House {
     pub(crate) space: TestSpace,
     pub(crate) pool: PgPool,
     pub(crate) folder: tempfile::TempDir,
-    /// Where webhooks may lead besides the public Internet.
-    pub(crate) webhook_allow: String,
+    pub(crate) webhooks: Webhooks,
+    pub(crate) retention: Retention,
     settings: Settings,
     producer: FutureProducer,
 }
@@ -51,7 +52,16 @@ impl House {
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        Self { space, pool, folder, webhook_allow: String::new(), settings, producer }
+        let webhooks = Webhooks {
+            allow: "".parse().unwrap(),
+            retries: [5, 30, 300].map(Duration::from_secs).to_vec(),
+            disable_after: Duration::from_hours(120),
+            rotation: Duration::from_hours(24),
+        };
+        let day = Duration::from_hours(24);
+        let retention =
+            Retention { emails: 90 * day, deliveries: 30 * day, every: Duration::from_mins(10) };
+        Self { space, pool, folder, webhooks, retention, settings, producer }
     }
 
     /// The service, writing its e-mails into the folder.
@@ -80,8 +90,8 @@ impl House {
             smtp_url: smtp_url.map(|url| url.parse().unwrap()),
             mail_from: "Shop <shop@example.com>".parse().unwrap(),
         };
-        let webhook_allow = self.webhook_allow.parse().unwrap();
-        app::build(Config { chassis, mail, webhook_allow }).start().await.unwrap()
+        let (webhooks, retention) = (self.webhooks.clone(), self.retention.clone());
+        app::build(Config { chassis, mail, webhooks, retention }).start().await.unwrap()
     }
 
     /// Sends an event the way a relay does.
@@ -200,4 +210,56 @@ pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
     let response = request.send().await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
+}
+
+/// Sends a request of `acme` with this body.
+pub(crate) async fn ask(
+    running: &RunningService,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> (u16, Value) {
+    let request = reqwest::Client::new().request(method, format!("http://{}{path}", running.http));
+    let response = request.bearer_auth("demo-acme").json(body).send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+/// Sends a `POST` of `acme` without a body.
+pub(crate) async fn post(running: &RunningService, path: &str) -> (u16, Value) {
+    let request = reqwest::Client::new().post(format!("http://{}{path}", running.http));
+    let response = request.bearer_auth("demo-acme").send().await.unwrap();
+    (response.status().as_u16(), response.json().await.unwrap_or_default())
+}
+
+/// Registers a URL for `acme` and returns the webhook with its secret.
+pub(crate) async fn register(running: &RunningService, url: &str) -> Value {
+    let (status, webhook) = ask(running, Method::POST, "/webhooks", &json!({ "url": url })).await;
+    assert_eq!(status, 201, "{webhook}");
+    webhook
+}
+
+/// Waits, with retries that come now and not when they are due, until the order's deliveries of `acme` stand there.
+pub(crate) async fn until_delivery(
+    house: &House,
+    running: &RunningService,
+    order: &str,
+    status: &str,
+) -> Vec<Value> {
+    eventually(status, PATIENCE, async || {
+        sqlx::query("update job set run_at = now() where failed_at is null and worker is null")
+            .execute(&house.pool)
+            .await
+            .unwrap();
+        let deliveries = deliveries(running, &format!("order_id={order}")).await;
+        let there = !deliveries.is_empty() && deliveries.iter().all(|it| it["status"] == status);
+        there.then_some(deliveries)
+    })
+    .await
+}
+
+/// Returns a page of the deliveries of `acme`.
+pub(crate) async fn deliveries(running: &RunningService, query: &str) -> Vec<Value> {
+    let (status, body) = get(running, &format!("/deliveries?{query}"), "demo-acme").await;
+    assert_eq!(status, 200, "{body}");
+    body["deliveries"].as_array().unwrap().clone()
 }

@@ -31,3 +31,19 @@ fn without_one_way_for_its_e_mails_it_does_not_start_and_names_the_variable() {
         assert!(said.contains(named), "{variables:?}: {said}");
     }
 }
+
+#[test]
+fn a_schedule_or_a_retention_that_makes_no_sense_is_named() {
+    for (variables, named) in [
+        (&[("WEBHOOK_RETRIES", "soon")][..], "--webhook-retries"),
+        (&[("WEBHOOK_RETRIES", "5s,60d")], "WEBHOOK_RETRIES can't be used"),
+        (&[("DELIVERY_RETENTION", "1d")], "DELIVERY_RETENTION can't be used"),
+        (&[("EMAIL_RETENTION", "1h")], "EMAIL_RETENTION can't be used"),
+        (&[("WEBHOOK_DISABLE_AFTER", "never")], "--webhook-disable-after"),
+    ] {
+        let variables = [variables, &[("MAIL_DIR", "/tmp")]].concat();
+        let variables = &variables[..];
+        let said = says(variables);
+        assert!(said.contains(named), "{variables:?}: {said}");
+    }
+}

@@ -8,67 +8,41 @@ use sandbox::testing::eventually;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::house::{House, PATIENCE, cancelled, completed, credited, get, invoiced};
+use crate::house::{
+    House, PATIENCE, ask, cancelled, completed, credited, deliveries, get, invoiced, register,
+    until_delivery,
+};
 
 /// A service whose webhooks may lead to this third party.
-async fn started() -> (House, ThirdParty, RunningService) {
+pub(crate) async fn started() -> (House, ThirdParty, RunningService) {
     let third_party = ThirdParty::start().await.unwrap();
     let mut house = House::empty().await;
-    house.webhook_allow = third_party.address().to_string();
+    house.webhooks.allow = third_party.address().to_string().parse().unwrap();
     let running = house.start().await;
     (house, third_party, running)
 }
 
-async fn ask(running: &RunningService, method: Method, path: &str, body: &Value) -> (u16, Value) {
-    let request = Client::new().request(method, format!("http://{}{path}", running.http));
-    let response = request.bearer_auth("demo-acme").json(body).send().await.unwrap();
-    (response.status().as_u16(), response.json().await.unwrap_or_default())
+fn shop(third_party: &ThirdParty) -> String {
+    format!("{}/webhooks/shop", third_party.url())
 }
 
-async fn register(running: &RunningService, third_party: &ThirdParty) -> Value {
-    let url = format!("{}/webhooks/shop", third_party.url());
-    let (status, webhook) = ask(running, Method::POST, "/webhooks", &json!({ "url": url })).await;
-    assert_eq!(status, 201, "{webhook}");
-    webhook
+async fn of_order(running: &RunningService, order: &str) -> Vec<Value> {
+    deliveries(running, &format!("order_id={order}")).await
 }
 
-async fn deliveries(running: &RunningService, order: &str) -> Vec<Value> {
-    let (_, body) = get(running, &format!("/deliveries?order_id={order}"), "demo-acme").await;
-    body["deliveries"].as_array().unwrap().clone()
-}
-
-/// Retries come now, and not when they are due.
-async fn hurry(house: &House) {
-    sqlx::query("update job set run_at = now() where failed_at is null and worker is null")
-        .execute(&house.pool)
-        .await
-        .unwrap();
-}
-
-/// Waits, hurrying, until the order's deliveries stand there.
-async fn until(house: &House, running: &RunningService, order: &str, status: &str) -> Vec<Value> {
-    eventually(status, PATIENCE, async || {
-        hurry(house).await;
-        let deliveries = deliveries(running, order).await;
-        let there = !deliveries.is_empty() && deliveries.iter().all(|it| it["status"] == status);
-        there.then_some(deliveries)
-    })
-    .await
-}
-
-fn is_signed(received: &Received, secret: &str) -> bool {
+pub(crate) fn is_signed(received: &Received, secret: &str) -> bool {
     let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
     let (id, at) = (received.header("webhook-id"), received.header("webhook-timestamp"));
     mac.update(format!("{id}.{at}.{}", received.body).as_bytes());
     let wanted = format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()));
-    received.header("webhook-signature") == wanted
+    received.header("webhook-signature").split(' ').any(|signature| signature == wanted)
 }
 
 #[tokio::test]
 async fn a_tenants_events_are_told_signed_and_once_each() {
     let (house, third_party, running) = started().await;
-    let webhook = register(&running, &third_party).await;
+    let webhook = register(&running, &shop(&third_party)).await;
     let completed = completed("acme");
     for event in [&completed, &completed, &invoiced(&completed), &crate::house::completed("globex")]
     {
@@ -76,7 +50,7 @@ async fn a_tenants_events_are_told_signed_and_once_each() {
     }
     let order = completed.subject();
     let told = eventually("both are delivered", PATIENCE, async || {
-        let deliveries = deliveries(&running, order).await;
+        let deliveries = of_order(&running, order).await;
         let all = deliveries.len() == 2 && deliveries.iter().all(|it| it["status"] == "delivered");
         all.then_some(deliveries)
     })
@@ -97,7 +71,10 @@ async fn a_tenants_events_are_told_signed_and_once_each() {
     let (_, listed) = get(&running, "/webhooks", "demo-acme").await;
     assert_eq!(listed["webhooks"][0]["id"], webhook["id"]);
     assert!(!listed.to_string().contains("whsec_"), "a secret is shown once");
-    assert_eq!(get(&running, "/webhooks", "demo-globex").await.1, json!({ "webhooks": [] }));
+    assert_eq!(
+        get(&running, "/webhooks", "demo-globex").await.1,
+        json!({ "webhooks": [], "next_cursor": null })
+    );
     running.shutdown().await;
 }
 
@@ -138,12 +115,12 @@ async fn a_webhook_is_told_of_cancellations_and_credit_notes_if_it_subscribed_to
 #[tokio::test]
 async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator() {
     let (house, third_party, running) = started().await;
-    register(&running, &third_party).await;
+    register(&running, &shop(&third_party)).await;
     third_party.behave(Behaviour { failure_rate: 1.0, status: 503, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
     let order = event.subject();
-    let failed = until(&house, &running, order, "failed").await;
+    let failed = until_delivery(&house, &running, order, "failed").await;
     let attempts = failed[0]["attempts"].as_array().unwrap();
     assert_eq!(
         attempts.iter().map(|it| it["status"].clone()).collect::<Vec<_>>(),
@@ -169,7 +146,7 @@ async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator
     }
     let retried = client.post(&retry).bearer_auth("operator").send().await.unwrap();
     assert_eq!(retried.status(), 202);
-    until(&house, &running, order, "delivered").await;
+    until_delivery(&house, &running, order, "delivered").await;
     let again = client.post(&retry).bearer_auth("operator").send().await.unwrap();
     assert_eq!(again.status(), 404, "what is done leaves no record");
     running.shutdown().await;
@@ -179,13 +156,16 @@ async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator
 async fn a_target_that_fails_now_and_then_loses_nothing() {
     const ORDERS: usize = 40;
     let (house, third_party, running) = started().await;
-    register(&running, &third_party).await;
+    register(&running, &shop(&third_party)).await;
     third_party.behave(Behaviour { failure_rate: 0.1, ..Behaviour::default() });
     for _ in 0..ORDERS {
         house.send(&completed("acme")).await;
     }
     eventually("all are told", PATIENCE, async || {
-        hurry(&house).await;
+        sqlx::query("update job set run_at = now() where failed_at is null and worker is null")
+            .execute(&house.pool)
+            .await
+            .unwrap();
         let told: i64 =
             sqlx::query_scalar("select count(*) from deliveries where status = 'delivered'")
                 .fetch_one(&house.pool)
@@ -200,12 +180,12 @@ async fn a_target_that_fails_now_and_then_loses_nothing() {
 #[tokio::test]
 async fn redirects_floods_and_a_webhook_that_is_gone() {
     let (house, third_party, running) = started().await;
-    let webhook = register(&running, &third_party).await;
+    let webhook = register(&running, &shop(&third_party)).await;
     let inside = format!("{}/inventory", third_party.url());
     third_party.behave(Behaviour { redirect_to: Some(inside), ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
-    let failed = until(&house, &running, event.subject(), "failed").await;
+    let failed = until_delivery(&house, &running, event.subject(), "failed").await;
     let error = failed[0]["attempts"][0]["error"].as_str().unwrap();
     assert!(error.contains("302") && error.contains("not followed"), "{error}");
     assert!(third_party.received().iter().all(|it| it.path == "/webhooks/shop"));
@@ -213,34 +193,34 @@ async fn redirects_floods_and_a_webhook_that_is_gone() {
     third_party.behave(Behaviour { body_bytes: 500_000_000, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
-    let delivered = until(&house, &running, event.subject(), "delivered").await;
+    let delivered = until_delivery(&house, &running, event.subject(), "delivered").await;
     assert_eq!(delivered[0]["attempts"][0]["status"], 200, "its status is all that counts");
 
     third_party.behave(Behaviour { failure_rate: 1.0, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
     eventually("a first try", PATIENCE, async || {
-        let deliveries = deliveries(&running, event.subject()).await;
+        let deliveries = of_order(&running, event.subject()).await;
         deliveries.iter().any(|it| it["attempts"] != json!([])).then_some(())
     })
     .await;
     let path = format!("/webhooks/{}", webhook["id"].as_str().unwrap());
     assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 204);
     assert_eq!(ask(&running, Method::DELETE, &path, &json!({})).await.0, 404);
-    until(&house, &running, event.subject(), "cancelled").await;
+    until_delivery(&house, &running, event.subject(), "cancelled").await;
     running.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_target_that_hangs_is_given_up_and_holds_up_no_e_mail() {
     let (house, third_party, running) = started().await;
-    register(&running, &third_party).await;
+    register(&running, &shop(&third_party)).await;
     third_party.behave(Behaviour { hang: true, ..Behaviour::default() });
     let event = completed("acme");
     house.send(&event).await;
     house.until("the e-mail", 1, |row| row.sent).await;
     let attempts = eventually("an attempt that took too long", PATIENCE, async || {
-        let deliveries = deliveries(&running, event.subject()).await;
+        let deliveries = of_order(&running, event.subject()).await;
         let attempts = deliveries.first()?["attempts"].as_array()?.clone();
         (!attempts.is_empty()).then_some(attempts)
     })
@@ -259,6 +239,7 @@ async fn what_leads_nowhere_or_inside_is_not_registered() {
         "http://169.254.169.254/latest/meta-data",
         "http://10.0.0.1/",
         "ftp://example.com/",
+        "http://1.1.1.1/",
         "https://user:pass@example.com/",
         "https://1.1.1.1/#there",
         "http://nowhere.invalid/",
@@ -273,9 +254,6 @@ async fn what_leads_nowhere_or_inside_is_not_registered() {
     let unknown = json!({ "url": "https://1.1.1.1/", "events": ["order.lost"] });
     assert_eq!(ask(&running, Method::POST, "/webhooks", &unknown).await.0, 422);
     let sound = json!({ "url": "https://1.1.1.1/", "events": ["order.completed"] });
-    for number in 1..=20 {
-        assert_eq!(ask(&running, Method::POST, "/webhooks", &sound).await.0, 201, "{number}");
-    }
-    assert_eq!(ask(&running, Method::POST, "/webhooks", &sound).await.0, 409);
+    assert_eq!(ask(&running, Method::POST, "/webhooks", &sound).await.0, 201);
     running.shutdown().await;
 }

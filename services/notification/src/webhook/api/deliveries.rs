@@ -1,0 +1,130 @@
+//! What a tenant's webhooks were told, and are told again.
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use chassis::{Answer, Caller, Cursor, Limit, Page, Path, Problem, Query, Submission};
+use events::OrderId;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::super::delivery_list::{self, Delivery, Filter, Status};
+use super::super::redelivery::{self, MAX_AT_ONCE};
+use super::{WebhookApi, enabled_webhook, not_enqueued};
+use crate::change::Change;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    webhook_id: Option<Uuid>,
+    order_id: Option<OrderId>,
+    status: Option<Status>,
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Deliveries {
+    deliveries: Vec<Delivery>,
+    next_cursor: Option<Cursor>,
+}
+
+pub(super) async fn list(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Body<Deliveries>, Problem> {
+    let ListQuery { webhook_id, order_id, status, limit, cursor } = query;
+    let (filter, below) = (Filter { webhook_id, order_id, status }, Cursor::below(cursor));
+    let (pool, tenant) = (&api.parts.pool, &caller.tenant);
+    let deliveries = delivery_list::list(pool, tenant, &filter, below, limit.rows()).await?;
+    let Page { rows: deliveries, next_cursor } = Page::new(deliveries, limit, |it| it.id);
+    Ok(Body(Deliveries { deliveries, next_cursor }))
+}
+
+pub(super) async fn show(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Body<Delivery>, Problem> {
+    delivery(&api, &caller, id).await.map(Body)
+}
+
+async fn delivery(api: &WebhookApi, caller: &Caller, id: Uuid) -> Result<Delivery, Problem> {
+    let found = delivery_list::find(&api.parts.pool, &caller.tenant, id).await?;
+    found.ok_or_else(|| Problem::not_found(format!("there is no delivery {id}")))
+}
+
+/// `POST /webhooks/{id}/test`: a delivery of type `webhook.test`.
+pub(super) async fn test(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Submission { body: (), key }: Submission<()>,
+) -> Result<Answer, Problem> {
+    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
+        Ok(change) => change,
+        Err(earlier) => return Ok(earlier),
+    };
+    let webhook = enabled_webhook(change.tx(), &caller, id).await?;
+    let made = redelivery::test(change.tx(), &caller.tenant, id, &webhook.url).await;
+    accepted(&api, change, made.map_err(not_enqueued)?).await
+}
+
+/// `POST /deliveries/{id}/redeliver`: once more, under the same `webhook-id`, also what was delivered.
+pub(super) async fn redeliver(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Submission { body: (), key }: Submission<()>,
+) -> Result<Answer, Problem> {
+    let before = delivery(&api, &caller, id).await?;
+    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
+        Ok(change) => change,
+        Err(earlier) => return Ok(earlier),
+    };
+    enabled_webhook(change.tx(), &caller, before.webhook_id).await?;
+    let again = redelivery::redeliver(change.tx(), &caller.tenant, id).await;
+    if !again.map_err(not_enqueued)? {
+        return Err(Problem::not_found(format!("there is no delivery {id}")));
+    }
+    accepted(&api, change, id).await
+}
+
+/// Commits and wakes the workers.
+async fn accepted(api: &WebhookApi, change: Change<'_>, id: Uuid) -> Result<Answer, Problem> {
+    let answer = Answer::new(StatusCode::ACCEPTED, json!({ "id": id, "status": "waiting" }));
+    let answer = change.commit(answer.header(&header::LOCATION, format!("/deliveries/{id}"))).await;
+    api.parts.jobs.wake();
+    answer
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Since {
+    #[serde(with = "time::serde::rfc3339")]
+    since: OffsetDateTime,
+}
+
+/// `POST /webhooks/{id}/redeliver`: what has failed or is held since then.
+pub(super) async fn redeliver_since(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Submission { body: Since { since }, key }: Submission<Since>,
+) -> Result<Answer, Problem> {
+    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
+        Ok(change) => change,
+        Err(earlier) => return Ok(earlier),
+    };
+    let webhook = enabled_webhook(change.tx(), &caller, id).await?;
+    let redelivered = redelivery::redeliver_since(change.tx(), webhook.id, since).await;
+    let redelivered = redelivered.map_err(not_enqueued)?;
+    let body = json!({ "redelivered": redelivered, "has_more": redelivered >= MAX_AT_ONCE });
+    let answer = change.commit(Answer::new(StatusCode::ACCEPTED, body)).await;
+    api.parts.jobs.wake();
+    answer
+}

@@ -1,0 +1,76 @@
+//! Routes of webhooks and deliveries.
+
+mod deliveries;
+mod registration;
+mod webhooks;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+use chassis::{Caller, Parts, Problem};
+use jobs::EnqueueError;
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+use super::addresses::Guard;
+use super::webhooks::{Webhook, find};
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct WebhookApi {
+    pub(crate) parts: Parts,
+    pub(crate) guard: Guard,
+    /// How long a replaced secret signs.
+    pub(crate) rotation: Duration,
+}
+
+/// Builds the routes of webhooks and deliveries.
+pub(crate) fn routes(api: WebhookApi) -> Router {
+    Router::new()
+        .route("/webhooks", post(registration::register).get(webhooks::list))
+        .route("/webhooks/{id}", get(webhooks::show).delete(registration::unregister))
+        .route("/webhooks/{id}/enable", post(webhooks::enable))
+        .route("/webhooks/{id}/rotate-secret", post(webhooks::rotate_secret))
+        .route("/webhooks/{id}/events", get(webhooks::events))
+        .route("/webhooks/{id}/test", post(deliveries::test))
+        .route("/webhooks/{id}/redeliver", post(deliveries::redeliver_since))
+        .route("/deliveries", get(deliveries::list))
+        .route("/deliveries/{id}", get(deliveries::show))
+        .route("/deliveries/{id}/redeliver", post(deliveries::redeliver))
+        .with_state(api)
+}
+
+/// Returns a webhook of the caller, or 404.
+async fn webhook(
+    connection: impl PgExecutor<'_>,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<Webhook, Problem> {
+    find(connection, &caller.tenant, id).await?.ok_or_else(|| unknown(id))
+}
+
+/// Returns a webhook that takes deliveries, or 404 or 409.
+async fn enabled_webhook(
+    connection: impl PgExecutor<'_>,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<Webhook, Problem> {
+    let webhook = webhook(connection, caller, id).await?;
+    if webhook.status == "enabled" {
+        return Ok(webhook);
+    }
+    let detail = format!("webhook {id} is disabled; POST /webhooks/{id}/enable first");
+    Err(Problem::conflict(detail))
+}
+
+fn unknown(id: Uuid) -> Problem {
+    Problem::not_found(format!("there is no webhook {id}"))
+}
+
+fn not_enqueued(error: EnqueueError) -> Problem {
+    match error {
+        EnqueueError::Database(error) => error.into(),
+        error => Problem::internal(error),
+    }
+}

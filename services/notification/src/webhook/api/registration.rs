@@ -1,0 +1,88 @@
+//! Webhooks come and go.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use chassis::{Answer, Caller, Path, Problem, Submission};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::super::webhooks::{self, EVENTS, Registration, Webhook};
+use super::{WebhookApi, unknown};
+use crate::change::Change;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewWebhook {
+    url: String,
+    /// `None` subscribes to every event.
+    events: Option<Vec<String>>,
+}
+
+/// The only response that shows the secret.
+#[derive(Serialize)]
+struct Registered {
+    #[serde(flatten)]
+    webhook: Webhook,
+    secret: String,
+}
+
+pub(super) async fn register(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Submission { body: new, key }: Submission<NewWebhook>,
+) -> Result<Answer, Problem> {
+    let pool = &api.parts.pool;
+    // Before the URL is checked: its name may not resolve any more.
+    if let Some(key) = &key
+        && let Some(earlier) = key.earlier(pool, &caller.tenant).await?
+    {
+        return Ok(earlier);
+    }
+    let events = known(new.events)?;
+    let url = webhooks::check(&new.url, &api.guard).await;
+    let url = url.map_err(|error| Problem::unprocessable(format!("url: {error}")))?;
+    let secret = signature::new_secret().map_err(Problem::internal)?;
+    let mut change = match Change::begin(pool, &caller, key.as_ref()).await? {
+        Ok(change) => change,
+        Err(earlier) => return Ok(earlier),
+    };
+    let tenant = &caller.tenant;
+    let webhook = match webhooks::insert(change.tx(), tenant, &url, &events, &secret).await? {
+        Registration::Registered(webhook) => webhook,
+        Registration::Exists(id) => {
+            let detail = format!("url: it is that of webhook {id}; delete that one first");
+            return Err(Problem::conflict(detail));
+        }
+        Registration::TooMany => {
+            return Err(Problem::conflict("there are 20 webhooks already; delete one"));
+        }
+    };
+    let location = format!("/webhooks/{}", webhook.id);
+    let body = json!(Registered { webhook, secret });
+    let answer = Answer::new(StatusCode::CREATED, body).header(&header::LOCATION, location);
+    change.commit(answer).await
+}
+
+/// Returns the event types that are asked for, each once.
+fn known(events: Option<Vec<String>>) -> Result<Vec<String>, Problem> {
+    let Some(mut events) = events else { return Ok(EVENTS.map(str::to_owned).to_vec()) };
+    if events.is_empty() || events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
+        let known = EVENTS.join(", ");
+        return Err(Problem::unprocessable(format!("events: give some of {known}")));
+    }
+    events.sort_unstable();
+    events.dedup();
+    Ok(events)
+}
+
+pub(super) async fn unregister(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<StatusCode, Problem> {
+    if webhooks::delete(&api.parts.pool, &caller.tenant, id).await? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(unknown(id))
+}

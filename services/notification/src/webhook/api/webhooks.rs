@@ -1,0 +1,116 @@
+//! How a tenant's webhooks fare, and what the tenant does about it.
+
+use axum::Json as Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chassis::{Answer, Caller, Cursor, Limit, Page, Path, Problem, Query, Submission};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::super::webhook_events::{self, Happened, WebhookEvent};
+use super::super::webhooks::{self, Webhook};
+use super::super::{health, secrets};
+use super::{WebhookApi, unknown, webhook};
+use crate::change::Change;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    #[serde(default)]
+    limit: Limit,
+    cursor: Option<Cursor>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Webhooks {
+    webhooks: Vec<Webhook>,
+    next_cursor: Option<Cursor>,
+}
+
+pub(super) async fn list(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Query(PageQuery { limit, cursor }): Query<PageQuery>,
+) -> Result<Body<Webhooks>, Problem> {
+    let (pool, below) = (&api.parts.pool, Cursor::below(cursor));
+    let webhooks = webhooks::list(pool, &caller.tenant, below, limit.rows()).await?;
+    let Page { rows: webhooks, next_cursor } = Page::new(webhooks, limit, |webhook| webhook.id);
+    Ok(Body(Webhooks { webhooks, next_cursor }))
+}
+
+pub(super) async fn show(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Body<Webhook>, Problem> {
+    Ok(Body(webhook(&api.parts.pool, &caller, id).await?))
+}
+
+#[derive(Serialize)]
+pub(super) struct Events {
+    events: Vec<WebhookEvent>,
+    next_cursor: Option<Cursor>,
+}
+
+pub(super) async fn events(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Query(PageQuery { limit, cursor }): Query<PageQuery>,
+) -> Result<Body<Events>, Problem> {
+    let pool = &api.parts.pool;
+    let webhook = webhook(pool, &caller, id).await?;
+    let below = Cursor::below(cursor);
+    let events = webhook_events::list(pool, webhook.id, below, limit.rows()).await?;
+    let Page { rows: events, next_cursor } = Page::new(events, limit, |event| event.id);
+    Ok(Body(Events { events, next_cursor }))
+}
+
+/// `POST /webhooks/{id}/enable`. What is held is delivered when it is asked for.
+pub(super) async fn enable(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Submission { body: (), key }: Submission<()>,
+) -> Result<Answer, Problem> {
+    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
+        Ok(change) => change,
+        Err(earlier) => return Ok(earlier),
+    };
+    if !health::enable(change.tx(), &caller.tenant, id).await? {
+        return Err(unknown(id));
+    }
+    let webhook = webhook(change.tx(), &caller, id).await?;
+    change.commit(Answer::new(StatusCode::OK, json!(webhook))).await
+}
+
+/// `POST /webhooks/{id}/rotate-secret`: the answer is the only one that shows the new secret.
+pub(super) async fn rotate_secret(
+    State(api): State<WebhookApi>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+    Submission { body: (), key }: Submission<()>,
+) -> Result<Answer, Problem> {
+    let secret = signature::new_secret().map_err(Problem::internal)?;
+    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
+        Ok(change) => change,
+        Err(earlier) => return Ok(earlier),
+    };
+    let tenant = &caller.tenant;
+    match secrets::rotate(change.tx(), tenant, id, &secret, api.rotation).await? {
+        secrets::Rotation::Rotated => {}
+        secrets::Rotation::UnknownWebhook => return Err(unknown(id)),
+        secrets::Rotation::TooMany => {
+            return Err(Problem::conflict(
+                "the secret was replaced four times, and all of them sign still; try again later",
+            ));
+        }
+    }
+    webhook_events::insert(change.tx(), id, Happened::SecretRotated, None).await?;
+    let until = (OffsetDateTime::now_utc() + api.rotation).format(&Rfc3339).ok();
+    let body = json!({ "id": id, "secret": secret, "previous_valid_until": until });
+    change.commit(Answer::new(StatusCode::OK, body)).await
+}

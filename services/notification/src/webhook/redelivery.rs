@@ -1,0 +1,130 @@
+//! Deliveries that a tenant asks for: again, or as a test.
+
+use envelope::TenantId;
+use jobs::{EnqueueError, Meta};
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::deliver_webhook::DeliverWebhook;
+
+/// How many deliveries one request repeats at most.
+pub(super) const MAX_AT_ONCE: i64 = 10_000;
+const CHUNK: i64 = 500;
+/// The type of a test delivery.
+const TEST: &str = "webhook.test";
+const SOURCE: &str = "/notification";
+
+/// A delivery that is made again.
+#[derive(sqlx::FromRow)]
+struct Again {
+    id: Uuid,
+    webhook_id: Uuid,
+    tenant_id: String,
+    order_id: Option<Uuid>,
+}
+
+/// Delivers once more, whatever became of it. Returns `false` if the tenant has no such delivery.
+pub(super) async fn redeliver(
+    tx: &mut PgConnection,
+    tenant: &TenantId,
+    id: Uuid,
+) -> Result<bool, EnqueueError> {
+    let again: Option<Again> = sqlx::query_as(
+        "update deliveries set status = 'waiting', delivered_at = null where id = $1 and tenant_id = $2
+         returning id, webhook_id, tenant_id, order_id",
+    )
+    .bind(id)
+    .bind(tenant.as_str())
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(again) = again else { return Ok(false) };
+    enqueue(tx, &[again]).await?;
+    Ok(true)
+}
+
+/// Delivers what has failed or is held since a moment, the oldest first. Returns how many: as many as one request may repeat
+/// if there are more.
+pub(super) async fn redeliver_since(
+    tx: &mut PgConnection,
+    webhook: Uuid,
+    since: OffsetDateTime,
+) -> Result<i64, EnqueueError> {
+    let mut redelivered = 0;
+    while redelivered < MAX_AT_ONCE {
+        let again: Vec<Again> = sqlx::query_as(
+            "update deliveries set status = 'waiting' where id = any(array(
+                 select id from deliveries
+                 where webhook_id = $1 and status <> 'delivered' and status in ('failed', 'held') and created_at >= $2
+                 order by id limit $3 for update))
+             returning id, webhook_id, tenant_id, order_id",
+        )
+        .bind(webhook)
+        .bind(since)
+        .bind(CHUNK)
+        .fetch_all(&mut *tx)
+        .await?;
+        enqueue(tx, &again).await?;
+        let count = i64::try_from(again.len()).unwrap_or(CHUNK);
+        redelivered += count;
+        if count < CHUNK {
+            break;
+        }
+    }
+    Ok(redelivered)
+}
+
+/// Restarts the jobs that are there still, failed or waiting, and enqueues the others.
+async fn enqueue(tx: &mut PgConnection, again: &[Again]) -> Result<(), EnqueueError> {
+    let ids: Vec<_> = again.iter().map(|delivery| delivery.id).collect();
+    let there = jobs::restart(tx, &ids).await?;
+    let gone = again.iter().filter(|delivery| !there.contains(&delivery.id));
+    let jobs: Vec<_> =
+        gone.map(|delivery| (DeliverWebhook { delivery: delivery.id }, delivery.meta())).collect();
+    if !jobs.is_empty() {
+        jobs::enqueue_all(tx, jobs.iter().map(|(job, meta)| (job, meta.clone()))).await?;
+    }
+    Ok(())
+}
+
+impl Again {
+    fn meta(&self) -> Meta {
+        let subject = self.order_id.unwrap_or(self.webhook_id).to_string();
+        meta(self.id, self.webhook_id, &self.tenant_id).subject(subject)
+    }
+}
+
+/// What every job of a delivery carries: the delivery's own id, and the places of its webhook and tenant.
+pub(super) fn meta(delivery: Uuid, webhook: Uuid, tenant: &str) -> Meta {
+    Meta::new().id(delivery).lane(webhook.to_string()).tenant(tenant)
+}
+
+/// Writes a test delivery, and returns its id.
+pub(super) async fn test(
+    tx: &mut PgConnection,
+    tenant: &TenantId,
+    webhook: Uuid,
+    url: &str,
+) -> Result<Uuid, EnqueueError> {
+    let (id, at) = (Uuid::now_v7(), OffsetDateTime::now_utc().format(&Rfc3339));
+    let body = json!({ "type": TEST, "timestamp": at.ok(), "data": { "webhook_id": webhook } });
+    sqlx::query(
+        "insert into deliveries (id, webhook_id, tenant_id, event_source, event_id, event_type, url, body)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(id)
+    .bind(webhook)
+    .bind(tenant.as_str())
+    .bind(SOURCE)
+    .bind(id.to_string())
+    .bind(TEST)
+    .bind(url)
+    .bind(body.to_string())
+    .execute(&mut *tx)
+    .await?;
+    let meta = meta(id, webhook, tenant.as_str()).subject(webhook.to_string());
+    jobs::enqueue(tx, &DeliverWebhook { delivery: id }, meta).await?;
+    Ok(id)
+}

@@ -1,0 +1,71 @@
+//! The table `webhook_events`: what happened to a webhook, for its tenant to read.
+
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Happened {
+    Disabled,
+    Enabled,
+    SecretRotated,
+}
+
+impl Happened {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "webhook.disabled",
+            Self::Enabled => "webhook.enabled",
+            Self::SecretRotated => "webhook.secret_rotated",
+        }
+    }
+}
+
+/// An event as the tenant sees it.
+#[derive(Serialize, sqlx::FromRow)]
+pub(super) struct WebhookEvent {
+    pub(super) id: Uuid,
+    #[serde(rename = "type")]
+    r#type: String,
+    detail: Option<String>,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+}
+
+pub(super) async fn insert(
+    tx: &mut PgConnection,
+    webhook: Uuid,
+    happened: Happened,
+    detail: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into webhook_events (id, webhook_id, type, detail) values ($1, $2, $3, $4)",
+    )
+    .bind(Uuid::now_v7())
+    .bind(webhook)
+    .bind(happened.name())
+    .bind(detail)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Lists the events of a webhook below an id, newest first.
+pub(super) async fn list(
+    pool: &PgPool,
+    webhook: Uuid,
+    below: Uuid,
+    rows: i64,
+) -> sqlx::Result<Vec<WebhookEvent>> {
+    sqlx::query_as(
+        "select id, type, detail, created_at from webhook_events
+         where webhook_id = $1 and id < $2 order by id desc limit $3",
+    )
+    .bind(webhook)
+    .bind(below)
+    .bind(rows)
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,69 @@
+//! Customers' data that is too old.
+
+use std::time::Duration;
+
+use playground::{Behaviour, ThirdParty};
+use sandbox::testing::eventually;
+use serde_json::{Value, json};
+
+use crate::house::{
+    House, PATIENCE, completed, completed_to, deliveries, get, register, until_delivery,
+};
+
+#[tokio::test]
+async fn what_is_too_old_is_deleted_and_what_is_still_to_be_sent_is_not() {
+    let third_party = ThirdParty::start().await.unwrap();
+    let mut house = House::empty().await;
+    house.webhooks.allow = third_party.address().to_string().parse().unwrap();
+    house.webhooks.retries = vec![Duration::from_hours(1)];
+    let running = house.start().await;
+    register(&running, &format!("{}/webhooks/shop", third_party.url())).await;
+    // One that is sent and delivered, one that fails for good, one that waits for its retry.
+    let (old, failed, waits) =
+        (completed("acme"), completed_to("acme", "nobody"), completed("acme"));
+    house.send(&old).await;
+    until_delivery(&house, &running, old.subject(), "delivered").await;
+    third_party.behave(Behaviour { failure_rate: 1.0, ..Behaviour::default() });
+    house.send(&failed).await;
+    until_delivery(&house, &running, failed.subject(), "failed").await;
+    house.send(&waits).await;
+    let tried = async || {
+        let waiting = deliveries(&running, "status=waiting").await;
+        waiting.iter().any(|it| it["attempts"] != json!([])).then_some(())
+    };
+    eventually("a first attempt", PATIENCE, tried).await;
+    house.until("three e-mails", 3, |row| row.sent || row.failed).await;
+    running.shutdown().await;
+
+    let running = house.start().await;
+    assert_eq!(deliveries(&running, "limit=100").await.len(), 3, "30 days are kept");
+    running.shutdown().await;
+
+    house.retention.emails = Duration::from_hours(24);
+    house.retention.deliveries = Duration::from_hours(24);
+    house.retention.every = Duration::from_millis(50);
+    // As if two days had passed: an id has its time in it.
+    for table in ["emails", "deliveries", "job"] {
+        let later = format!(
+            "update {table} set id = (lpad(to_hex(('x' || substr(replace(id::text, '-', ''), 1, 12))::bit(48)::bigint
+                 - 172800000), 12, '0') || substr(replace(id::text, '-', ''), 13))::uuid"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(later)).execute(&house.pool).await.unwrap();
+    }
+    let younger = completed("acme");
+    let running = house.start().await;
+    house.send(&younger).await;
+    let pruned = async || {
+        let left = deliveries(&running, "limit=100").await;
+        let orders: Vec<_> = left.iter().map(|it| it["order_id"].clone()).collect();
+        (orders == [json!(younger.subject()), json!(waits.subject())]).then_some(())
+    };
+    eventually("what is old is gone", PATIENCE, pruned).await;
+    house.until("the younger e-mail is left", 1, |row| row.sent).await;
+    let jobs = reqwest::get(format!("http://{}/jobs?state=failed", running.admin)).await.unwrap();
+    let jobs: Value = jobs.json().await.unwrap();
+    assert_eq!(jobs["jobs"], json!([]), "a failed job's errors name an address");
+    let (_, emails) = get(&running, "/emails", "demo-acme").await;
+    assert_eq!(emails["emails"].as_array().unwrap().len(), 1);
+    running.shutdown().await;
+}

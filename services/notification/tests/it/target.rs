@@ -1,0 +1,58 @@
+//! A webhook's receiver that answers as the test says.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+
+#[derive(Clone, Default)]
+struct Shared {
+    answer: Arc<Mutex<Option<(u16, Option<String>)>>>,
+    ids: Arc<Mutex<Vec<String>>>,
+}
+
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    shared: Shared,
+}
+
+impl Target {
+    /// Listens on a port of its own and accepts what it is told.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Shared::default();
+        let router = Router::new().fallback(answer).with_state(shared.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, shared }
+    }
+
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("http://{}/{name}", self.address)
+    }
+
+    pub(crate) fn answers(&self, status: u16, retry_after: Option<&str>) {
+        *self.shared.answer.lock().unwrap() = Some((status, retry_after.map(str::to_owned)));
+    }
+
+    /// The `webhook-id` of each request.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.shared.ids.lock().unwrap().clone()
+    }
+}
+
+async fn answer(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let id = headers["webhook-id"].to_str().unwrap().to_owned();
+    shared.ids.lock().unwrap().push(id);
+    let answer = shared.answer.lock().unwrap().clone();
+    let Some((status, retry_after)) = answer else { return StatusCode::NO_CONTENT.into_response() };
+    let mut response = StatusCode::from_u16(status).unwrap().into_response();
+    if let Some(value) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, value.parse().unwrap());
+    }
+    response
+}

@@ -1,0 +1,228 @@
+//! Targets that don't answer well: what becomes of their webhooks, and what their tenants do about it.
+
+use std::time::{Duration, SystemTime};
+
+use chassis::RunningService;
+use reqwest::Method;
+use sandbox::testing::eventually;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::house::{
+    House, PATIENCE, ask, completed, deliveries, get, post, register, until_delivery,
+};
+use crate::target::Target;
+
+async fn started() -> (House, Target, RunningService) {
+    started_with(|_| {}).await
+}
+
+async fn started_with(configure: impl FnOnce(&mut House)) -> (House, Target, RunningService) {
+    let target = Target::start().await;
+    let mut house = House::empty().await;
+    house.webhooks.allow = target.address.to_string().parse().unwrap();
+    configure(&mut house);
+    let running = house.start().await;
+    (house, target, running)
+}
+
+async fn shown(running: &RunningService, webhook: &Value) -> Value {
+    let path = format!("/webhooks/{}", webhook["id"].as_str().unwrap());
+    let (status, shown) = get(running, &path, "demo-acme").await;
+    assert_eq!(status, 200, "{shown}");
+    shown
+}
+
+async fn events(running: &RunningService, webhook: &Value) -> Vec<(String, Value)> {
+    let path = format!("/webhooks/{}/events", webhook["id"].as_str().unwrap());
+    let (_, body) = get(running, &path, "demo-acme").await;
+    let events = body["events"].as_array().unwrap().iter();
+    events.map(|it| (it["type"].as_str().unwrap().to_owned(), it["detail"].clone())).collect()
+}
+
+async fn failed_jobs(running: &RunningService) -> usize {
+    let jobs = reqwest::get(format!("http://{}/jobs?state=failed", running.admin)).await.unwrap();
+    jobs.json::<Value>().await.unwrap()["jobs"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn a_target_that_is_gone_is_disabled_at_once_and_what_waits_is_held() {
+    let (house, target, running) = started().await;
+    let webhook = register(&running, &target.url("shop")).await;
+    assert_eq!((&webhook["status"], &webhook["disabled_at"]), (&json!("enabled"), &json!(null)));
+    target.answers(500, None);
+    let first = completed("acme");
+    house.send(&first).await;
+    let tried = async || {
+        let deliveries = deliveries(&running, "status=waiting").await;
+        deliveries.iter().any(|it| it["attempts"] != json!([])).then_some(())
+    };
+    eventually("a first attempt", PATIENCE, tried).await;
+    assert!(shown(&running, &webhook).await["failing_since"].is_string());
+
+    target.answers(410, None);
+    let second = completed("acme");
+    house.send(&second).await;
+    let order = |event: &envelope::Encoded| format!("order_id={}&status=held", event.subject());
+    for event in [&first, &second] {
+        let held = async || (deliveries(&running, &order(event)).await.len() == 1).then_some(());
+        eventually("it is held", PATIENCE, held).await;
+    }
+    let disabled = shown(&running, &webhook).await;
+    assert_eq!(disabled["status"], "disabled", "{disabled}");
+    assert!(disabled["disabled_at"].is_string(), "{disabled}");
+    let reason = json!("the target answered 410 Gone");
+    assert_eq!(disabled["disabled_reason"], reason);
+    assert_eq!(events(&running, &webhook).await, [("webhook.disabled".to_owned(), reason)]);
+
+    // What happens meanwhile is kept, and nobody is asked.
+    let asked = target.ids().len();
+    let third = completed("acme");
+    house.send(&third).await;
+    let held = async || (deliveries(&running, &order(&third)).await.len() == 1).then_some(());
+    eventually("it is held", PATIENCE, held).await;
+    until_delivery(&house, &running, first.subject(), "held").await;
+    assert_eq!((target.ids().len(), failed_jobs(&running).await), (asked, 0));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_disabled_webhook_is_enabled_and_told_what_it_missed() {
+    let (house, target, running) = started().await;
+    let webhook = register(&running, &target.url("shop")).await;
+    let id = webhook["id"].as_str().unwrap();
+    target.answers(410, None);
+    let since = OffsetDateTime::now_utc().format(&Rfc3339).unwrap();
+    let missed = [completed("acme"), completed("acme")];
+    for event in &missed {
+        house.send(event).await;
+        until_delivery(&house, &running, event.subject(), "held").await;
+    }
+    target.answers(200, None);
+    let delivery = deliveries(&running, "status=held").await[0]["id"].as_str().unwrap().to_owned();
+    let again = format!("/webhooks/{id}/redeliver");
+    for (path, body) in [
+        (again.clone(), json!({ "since": since })),
+        (format!("/webhooks/{id}/test"), json!({})),
+        (format!("/deliveries/{delivery}/redeliver"), json!({})),
+    ] {
+        let (status, problem) = ask(&running, Method::POST, &path, &body).await;
+        assert_eq!(status, 409, "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("enable"), "{problem}");
+    }
+    let (status, enabled) = post(&running, &format!("/webhooks/{id}/enable")).await;
+    assert_eq!((status, &enabled["status"]), (200, &json!("enabled")), "{enabled}");
+    assert_eq!(enabled["failing_since"], json!(null));
+    assert_eq!(post(&running, &format!("/webhooks/{id}/enable")).await.0, 200, "twice is once");
+    let types: Vec<_> = events(&running, &webhook).await.into_iter().map(|it| it.0).collect();
+    assert_eq!(types, ["webhook.enabled", "webhook.disabled"]);
+
+    let later = json!({ "since": "2099-01-01T00:00:00Z" });
+    let none = (202, json!({ "redelivered": 0, "has_more": false }));
+    assert_eq!(ask(&running, Method::POST, &again, &later).await, none);
+    let bad = json!({ "since": "yesterday" });
+    assert_eq!(ask(&running, Method::POST, &again, &bad).await.0, 400);
+    let both = (202, json!({ "redelivered": 2, "has_more": false }));
+    assert_eq!(ask(&running, Method::POST, &again, &json!({ "since": since })).await, both);
+    for event in &missed {
+        let told = until_delivery(&house, &running, event.subject(), "delivered").await;
+        let statuses: Vec<_> = told[0]["attempts"].as_array().unwrap().iter().collect();
+        assert!(statuses.last().unwrap()["status"] == 200, "{statuses:?}");
+    }
+    assert_eq!(ask(&running, Method::POST, &again, &json!({ "since": since })).await, none);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between_does_not() {
+    let (house, target, running) = started().await;
+    let webhook = register(&running, &target.url("shop")).await;
+    let long_ago = async || {
+        sqlx::query("update webhooks set failing_since = now() - interval '6 days'")
+            .execute(&house.pool)
+            .await
+            .unwrap();
+    };
+    long_ago().await;
+    let well = completed("acme");
+    house.send(&well).await;
+    until_delivery(&house, &running, well.subject(), "delivered").await;
+    assert_eq!(shown(&running, &webhook).await["failing_since"], json!(null));
+
+    target.answers(500, None);
+    let first = completed("acme");
+    house.send(&first).await;
+    until_delivery(&house, &running, first.subject(), "failed").await;
+    assert_eq!(shown(&running, &webhook).await["status"], "enabled", "not for long");
+    long_ago().await;
+    let second = completed("acme");
+    house.send(&second).await;
+    until_delivery(&house, &running, second.subject(), "held").await;
+    let disabled = shown(&running, &webhook).await;
+    assert_eq!(disabled["disabled_reason"], "no delivery has succeeded for 5days");
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_target_that_asks_for_time_gets_it() {
+    let (house, target, running) = started().await;
+    register(&running, &target.url("shop")).await;
+    let in_an_hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_hours(1));
+    for (status, retry_after) in [(429, "3600"), (503, in_an_hour.as_str())] {
+        target.answers(status, Some(retry_after));
+        let event = completed("acme");
+        house.send(&event).await;
+        let wait = eventually("a retry that waits", PATIENCE, async || {
+            sqlx::query_scalar::<_, f64>(
+                "select extract(epoch from run_at - now())::float8 from job
+                 where kind = 'deliver-webhook' and subject = $1 and attempts = 1 and worker is null",
+            )
+            .bind(event.subject())
+            .fetch_optional(&house.pool)
+            .await
+            .unwrap()
+        })
+        .await;
+        assert!((3_000.0..=3_600.0).contains(&wait), "{status}: {wait} s");
+    }
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_schedule_is_configured() {
+    let (house, target, running) = started_with(|house| {
+        house.webhooks.retries = vec![Duration::from_millis(20); 2];
+    })
+    .await;
+    register(&running, &target.url("shop")).await;
+    target.answers(500, None);
+    let event = completed("acme");
+    house.send(&event).await;
+    let failed = async || (failed_jobs(&running).await == 1).then_some(());
+    eventually("it failed by itself", PATIENCE, failed).await;
+    let told = deliveries(&running, "status=failed").await;
+    assert_eq!(told[0]["attempts"].as_array().unwrap().len(), 3);
+
+    // The tenant repeats it, and no operator has to.
+    target.answers(204, None);
+    let path = format!("/deliveries/{}/redeliver", told[0]["id"].as_str().unwrap());
+    let (status, answer) = post(&running, &path).await;
+    assert_eq!((status, &answer["id"]), (202, &told[0]["id"]), "{answer}");
+    let delivered = async || {
+        let (_, shown) = get(&running, path.trim_end_matches("/redeliver"), "demo-acme").await;
+        (shown["status"] == "delivered").then_some(shown)
+    };
+    let shown = eventually("it is delivered", PATIENCE, delivered).await;
+    assert_eq!(shown["order_id"], event.subject());
+    assert_eq!(failed_jobs(&running).await, 0);
+    // Also what was delivered.
+    assert_eq!(post(&running, &path).await.0, 202);
+    let told_again = async || (target.ids().len() == 5).then_some(());
+    eventually("it is told again", PATIENCE, told_again).await;
+    let id = told[0]["id"].as_str().unwrap();
+    assert!(target.ids().iter().all(|it| it == id), "one webhook-id");
+    let foreign = get(&running, path.trim_end_matches("/redeliver"), "demo-globex").await;
+    assert_eq!(foreign.0, 404);
+    running.shutdown().await;
+}
