@@ -42,6 +42,19 @@ pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
     Ok(())
 }
 
+/// Erases an e-mail address: failed jobs whose payload names it are removed, and errors that do are blanked. It is found in any
+/// case, and as a whole only. Payloads of jobs that wait are left to the service, which knows what is lost.
+pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
+    let pattern = pg::address_pattern(address, pg::AddressIn::Text);
+    for statement in [
+        "delete from job where failed_at is not null and payload::text ~* $1",
+        "update job set errors = '[]' where errors::text ~* $1",
+    ] {
+        sqlx::query(statement).bind(&pattern).execute(pool).await?;
+    }
+    Ok(())
+}
+
 /// Removes a job that has failed, or waits. Returns `false` if it does not exist, or runs.
 pub async fn discard(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let discarded = sqlx::query("delete from job where id = $1 and worker is null");
