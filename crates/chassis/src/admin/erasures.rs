@@ -1,4 +1,5 @@
-//! `/erasures` on the admin port: what dead letters, acts and flow steps hold of a customer is erased.
+//! `/erasures` on the admin port: what dead letters, acts, flow steps, jobs and the
+//! service's own tables hold of a customer is erased.
 
 use axum::extract::State;
 use axum::routing::post;
@@ -52,6 +53,10 @@ async fn erase(
         let letters = consumer::erase_letters(&admin.pool, address).await?;
         admin.acts.erase(address).await?;
         admin.flows.erase(address).await?;
+        for erase in admin.erases.iter() {
+            erase(admin.pool.clone(), address.to_owned()).await?;
+        }
+        ::jobs::erase(&admin.pool, address).await?;
         Ok((Body(Changed { letters }), request::letters(letters)))
     };
     admin.acts.record(&operator, act, erasing).await

@@ -36,6 +36,7 @@ pub(crate) use health::{
 
 use crate::flow::FlowStore;
 use crate::http::{Problem, render};
+use crate::service::Erase;
 
 /// State of the admin routes.
 #[derive(Clone)]
@@ -55,6 +56,8 @@ pub(crate) struct Admin {
     pub(crate) letters: Arc<Vec<Letters>>,
     pub(crate) acts: Acts,
     pub(crate) flows: FlowStore,
+    /// Erase a customer from the service's own tables.
+    pub(crate) erases: Arc<Vec<Erase>>,
     /// Faults by subscription. `None` where `FAULTS=off` forbids them.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
 }

@@ -29,6 +29,9 @@ pub struct Parts {
 }
 
 pub(crate) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
+type Erasing = Pin<Box<dyn Future<Output = sqlx::Result<()>> + Send>>;
+/// Erases what the service's own tables hold of an e-mail address.
+pub(crate) type Erase = Arc<dyn Fn(PgPool, String) -> Erasing + Send + Sync>;
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) type BuildWorker = Box<dyn FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send>;
 pub(super) type BuildTask =
@@ -48,6 +51,7 @@ pub struct Service {
     pub(super) worker: Option<BuildWorker>,
     pub(super) on_completed: Option<Build<OnCompleted>>,
     pub(super) background: Vec<BuildTask>,
+    pub(super) erases: Vec<Erase>,
 }
 
 impl Service {
@@ -66,6 +70,7 @@ impl Service {
             worker: None,
             on_completed: None,
             background: Vec::new(),
+            erases: Vec::new(),
         };
         service
             .task("prune idempotency keys", Duration::from_mins(10), http::prune_idempotency_keys)
@@ -153,6 +158,16 @@ impl Service {
         F: Fn(&Defer, &CompletedRequest) + Send + Sync + 'static,
     {
         self.on_completed = Some(Box::new(|parts| Arc::new(on_completed(parts))));
+        self
+    }
+
+    /// Adds what erases a customer, whose e-mail address is given, from the service's own tables. `POST /erasures` waits for it.
+    #[must_use]
+    pub fn erases<F>(mut self, erase: impl Fn(PgPool, String) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = sqlx::Result<()>> + Send + 'static,
+    {
+        self.erases.push(Arc::new(move |pool, address| Box::pin(erase(pool, address))));
         self
     }
 

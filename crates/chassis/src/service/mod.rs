@@ -8,6 +8,7 @@ mod running;
 mod start;
 mod tasks;
 
+pub(crate) use builder::Erase;
 pub use builder::{Parts, Service};
 pub use run::main;
 pub use running::RunningService;

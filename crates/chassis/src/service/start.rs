@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::builder::{Build, BuildTask, BuildWorker, Parts, Service, Task};
+use super::builder::{Build, BuildTask, BuildWorker, Erase, Parts, Service, Task};
 use super::migrate::migrate;
 use super::own_topics::ensure_topics;
 use super::running::{DRAIN_INTAKE, RunningService};
@@ -81,9 +81,10 @@ impl Service {
         let addresses = (public.address, admin.address);
         let start = Start::new(self.name, self.config, settings, addresses);
         let work = start.build_work(self.subscriptions, self.worker, self.background)?;
+        let erases = Arc::new(self.erases);
 
         // The admin port first: it says that the service is not ready yet, and why.
-        let (startup, problems) = start.serve_admin(admin.listener, &work);
+        let (startup, problems) = start.serve_admin(admin.listener, &work, erases);
         migrate(start.settings.database.clone(), self.migrations, &startup).await?;
 
         start.record_flows();
@@ -220,6 +221,7 @@ impl Start {
         &self,
         listener: TcpListener,
         work: &Work,
+        erases: Arc<Vec<Erase>>,
     ) -> (watch::Sender<Startup>, TopicProblems) {
         let (startup, started) = watch::channel(Startup::default());
         let (kafka, kafka_state) = admin::kafka_state();
@@ -248,6 +250,7 @@ impl Start {
             letters: Arc::new(letters.collect()),
             acts: Acts::new(self.housekeeping.clone()),
             flows: self.flows.clone(),
+            erases,
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
         });
         let outlet = &self.running.outlet;
