@@ -10,7 +10,7 @@ use crate::consumers::order_cancelled::WriteCancellation;
 use crate::consumers::order_completed::WriteConfirmation;
 use crate::email::{Mailer, Sending};
 use crate::webhook::{Delivering, Guard, Targets, WebhookApi};
-use crate::{Config, api, retention};
+use crate::{Config, api, erasure, retention};
 
 /// How many jobs run side by side: as many as both kinds may. They wait for others almost all of the time.
 const CONCURRENCY: usize = Sending::PLACES + Delivering::PLACES;
@@ -43,6 +43,7 @@ pub fn build(config: Config) -> Service {
         .task("prune e-mails and deliveries", kept.every, move |pool| {
             retention::prune(pool, kept.clone())
         })
+        .erases(erasure::erase)
         .routes(move |parts| {
             let webhooks = WebhookApi { parts: parts.clone(), guard: api_guard, rotation };
             api::routes(parts, webhooks)

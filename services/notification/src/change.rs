@@ -10,27 +10,35 @@ pub(crate) struct Change<'a> {
     key: Option<&'a IdempotencyKey>,
 }
 
+/// What came of beginning a change.
+pub(crate) enum Begun<'a> {
+    /// It is to be made.
+    New(Change<'a>),
+    /// An earlier request of this key has made it, and was answered so.
+    Repeated(Answer),
+}
+
 impl<'a> Change<'a> {
-    /// Begins the transaction. Returns `Err` with the answer if the change was made by an earlier request of this key.
+    /// Begins the transaction, or finds the answer of an earlier request.
     pub(crate) async fn begin(
         pool: &PgPool,
         caller: &'a Caller,
         key: Option<&'a IdempotencyKey>,
-    ) -> Result<Result<Self, Answer>, Problem> {
+    ) -> Result<Begun<'a>, Problem> {
         let mut tx = pool.begin().await?;
         if let Some(key) = key
             && let Some(earlier) = key.claim(&mut tx, &caller.tenant).await?
         {
-            return Ok(Err(earlier));
+            return Ok(Begun::Repeated(earlier));
         }
-        Ok(Ok(Self { tx, caller, key }))
+        Ok(Begun::New(Self { tx, caller, key }))
     }
 
     pub(crate) fn tx(&mut self) -> &mut PgConnection {
         &mut self.tx
     }
 
-    /// Commits with the answer. An answer that refuses is not kept: it rolls back by returning the problem instead.
+    /// Keeps the answer for the key, and commits. A change that is refused is dropped instead, and its problem is not kept.
     pub(crate) async fn commit(mut self, answer: Answer) -> Result<Answer, Problem> {
         if let Some(key) = self.key {
             key.row(&self.caller.tenant, &answer).keep(&mut self.tx).await?;

@@ -7,6 +7,7 @@ mod change;
 mod config;
 mod consumers;
 mod email;
+mod erasure;
 mod retention;
 mod webhook;
 

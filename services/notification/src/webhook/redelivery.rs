@@ -26,14 +26,14 @@ struct Again {
     order_id: Option<Uuid>,
 }
 
-/// Delivers once more, whatever became of it. Returns `false` if the tenant has no such delivery.
+/// Delivers once more, whatever became of it. Returns `false` if the tenant has no such delivery, or its content was erased.
 pub(super) async fn redeliver(
     tx: &mut PgConnection,
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<bool, EnqueueError> {
     let again: Option<Again> = sqlx::query_as(
-        "update deliveries set status = 'waiting', delivered_at = null where id = $1 and tenant_id = $2
+        "update deliveries set status = 'waiting', delivered_at = null where id = $1 and tenant_id = $2 and body <> '{}'
          returning id, webhook_id, tenant_id, order_id",
     )
     .bind(id)

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::super::delivery_list::{self, Delivery, Filter, Status};
 use super::super::redelivery::{self, MAX_AT_ONCE};
 use super::{WebhookApi, enabled_webhook, not_enqueued};
-use crate::change::Change;
+use crate::change::{Begun, Change};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,8 +66,8 @@ pub(super) async fn test(
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Ok(change) => change,
-        Err(earlier) => return Ok(earlier),
+        Begun::New(change) => change,
+        Begun::Repeated(answer) => return Ok(answer),
     };
     let webhook = enabled_webhook(change.tx(), &caller, id).await?;
     let made = redelivery::test(change.tx(), &caller.tenant, id, &webhook.url).await;
@@ -83,13 +83,15 @@ pub(super) async fn redeliver(
 ) -> Result<Answer, Problem> {
     let before = delivery(&api, &caller, id).await?;
     let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Ok(change) => change,
-        Err(earlier) => return Ok(earlier),
+        Begun::New(change) => change,
+        Begun::Repeated(answer) => return Ok(answer),
     };
     enabled_webhook(change.tx(), &caller, before.webhook_id).await?;
     let again = redelivery::redeliver(change.tx(), &caller.tenant, id).await;
     if !again.map_err(not_enqueued)? {
-        return Err(Problem::not_found(format!("there is no delivery {id}")));
+        return Err(Problem::conflict(
+            "what was delivered is erased, as its customer asked for it",
+        ));
     }
     accepted(&api, change, id).await
 }
@@ -117,8 +119,8 @@ pub(super) async fn redeliver_since(
     Submission { body: Since { since }, key }: Submission<Since>,
 ) -> Result<Answer, Problem> {
     let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Ok(change) => change,
-        Err(earlier) => return Ok(earlier),
+        Begun::New(change) => change,
+        Begun::Repeated(answer) => return Ok(answer),
     };
     let webhook = enabled_webhook(change.tx(), &caller, id).await?;
     let redelivered = redelivery::redeliver_since(change.tx(), webhook.id, since).await;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::webhooks::{self, EVENTS, Registration, Webhook};
 use super::{WebhookApi, unknown};
-use crate::change::Change;
+use crate::change::{Begun, Change};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,8 +44,8 @@ pub(super) async fn register(
     let url = url.map_err(|error| Problem::unprocessable(format!("url: {error}")))?;
     let secret = signature::new_secret().map_err(Problem::internal)?;
     let mut change = match Change::begin(pool, &caller, key.as_ref()).await? {
-        Ok(change) => change,
-        Err(earlier) => return Ok(earlier),
+        Begun::New(change) => change,
+        Begun::Repeated(answer) => return Ok(answer),
     };
     let tenant = &caller.tenant;
     let webhook = match webhooks::insert(change.tx(), tenant, &url, &events, &secret).await? {

@@ -14,7 +14,7 @@ use super::super::webhook_events::{self, Happened, WebhookEvent};
 use super::super::webhooks::{self, Webhook};
 use super::super::{health, secrets};
 use super::{WebhookApi, unknown, webhook};
-use crate::change::Change;
+use crate::change::{Begun, Change};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,8 +77,8 @@ pub(super) async fn enable(
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Ok(change) => change,
-        Err(earlier) => return Ok(earlier),
+        Begun::New(change) => change,
+        Begun::Repeated(answer) => return Ok(answer),
     };
     if !health::enable(change.tx(), &caller.tenant, id).await? {
         return Err(unknown(id));
@@ -96,8 +96,8 @@ pub(super) async fn rotate_secret(
 ) -> Result<Answer, Problem> {
     let secret = signature::new_secret().map_err(Problem::internal)?;
     let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Ok(change) => change,
-        Err(earlier) => return Ok(earlier),
+        Begun::New(change) => change,
+        Begun::Repeated(answer) => return Ok(answer),
     };
     let tenant = &caller.tenant;
     match secrets::rotate(change.tx(), tenant, id, &secret, api.rotation).await? {
