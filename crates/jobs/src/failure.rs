@@ -26,7 +26,7 @@ impl Failure {
         Self::from(error)
     }
 
-    /// The target asks to be left alone for so long: the retry waits for that, if it is longer than the job's own wait.
+    /// Sets how long the target asks to be left alone. The retry waits for it, if it is longer than the job's own wait.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.not_before = Some(wait);

@@ -34,7 +34,8 @@ pub trait Handler: Send + Sync + 'static {
     /// tenant has a quarter of them and a lane an eighth, at least one each.
     const AT_ONCE: usize = 8;
 
-    /// The wait before each retry, with a jitter of a fifth: by default [`Job::BACKOFF`], for handlers that are configured.
+    /// Returns the wait before each retry, with a jitter of a fifth. By default [`Job::BACKOFF`]; a handler that is configured
+    /// returns its own.
     fn backoff(&self) -> &[Duration] {
         Self::Job::BACKOFF
     }
@@ -101,12 +102,12 @@ impl Kind {
         }
     }
 
-    /// How many places a lane has.
+    /// Returns the number of places of a lane.
     pub(crate) fn of_lane(&self) -> usize {
         (self.at_once / 8).max(1)
     }
 
-    /// How many places the lanes of a tenant have together.
+    /// Returns the number of places that all lanes of a tenant share.
     pub(crate) fn of_tenant(&self) -> usize {
         (self.at_once / 4).max(1)
     }

@@ -135,6 +135,13 @@ struct Suspects {
     in_contact_since: Instant,
 }
 
+impl Suspects {
+    /// Returns when the next one may run, if that is before the next poll.
+    fn next_turn(&self, next_poll: Instant) -> Instant {
+        if self.are_due { self.not_before.min(next_poll) } else { next_poll }
+    }
+}
+
 impl<'a> Loop<'a> {
     fn new(worker: &'a Worker, queue: &'a Queue, leases: &'a Leases) -> Self {
         let now = Instant::now();
@@ -167,7 +174,7 @@ impl<'a> Loop<'a> {
             tokio::select! {
                 () = self.worker.wake.woken() => self.hungry.extend(self.worker.kinds.keys()),
                 Some(ended) = self.running.join_next() => self.has_ended(ended),
-                () = sleep_until(next_poll) => {}
+                () = sleep_until(self.suspects.next_turn(next_poll)) => {}
                 () = shutdown.cancelled() => {}
             }
         }
