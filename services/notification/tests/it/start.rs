@@ -1,4 +1,8 @@
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the program says when it is started like this, and ends.
 fn says(variables: &[(&str, &str)]) -> String {
@@ -6,15 +10,24 @@ fn says(variables: &[(&str, &str)]) -> String {
     for name in ["SMTP_URL", "MAIL_DIR", "MAIL_FROM"] {
         command.env_remove(name);
     }
-    let output = command
+    let mut started = command
         .env("DATABASE_URL", "postgres://nobody:nothing@127.0.0.1:1/nowhere")
         .env("KAFKA_BROKERS", "127.0.0.1:1")
         .env("TENANTS", "demo-acme=acme")
         .args(["--http-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"])
         .envs(variables.iter().copied())
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    assert!(!output.status.success());
+    // One that does start waits for its database.
+    let began = Instant::now();
+    while started.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(20));
+    }
+    let _ = started.kill();
+    let output = started.wait_with_output().unwrap();
+    assert!(!output.status.success(), "{variables:?}");
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
