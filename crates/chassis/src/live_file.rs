@@ -43,11 +43,11 @@ impl LiveFile {
         &self.path
     }
 
-    /// Calls `read` whenever the file is to be read again, until shutdown. `what` names its value in the log. If `read` fails,
+    /// Calls `read` whenever the file is to be read again, until shutdown. `setting` names it in the log. If `read` fails,
     /// the value is to stay as it is.
     pub(crate) async fn keep_current<E: std::error::Error + 'static>(
         self,
-        what: &'static str,
+        setting: &'static str,
         reload: Reload,
         shutdown: CancellationToken,
         read: impl Fn(&Path) -> Result<usize, E>,
@@ -66,10 +66,10 @@ impl LiveFile {
             }
             known = now;
             match read(&self.path) {
-                Ok(entries) => tracing::info!(what, entries, "file reloaded"),
+                Ok(entries) => tracing::info!(setting, entries, "file reloaded"),
                 Err(error) => tracing::error!(
                     error = &error as &dyn std::error::Error,
-                    what,
+                    setting,
                     "file not reloaded, keeping the old entries"
                 ),
             }

@@ -58,7 +58,7 @@ impl Operators {
     /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
     pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
         let Some(file) = self.file else { return };
-        file.keep_current("operators", reload, shutdown, |path| {
+        file.keep_current("OPERATOR_TOKENS", reload, shutdown, |path| {
             let list = read_file(path, self.unnamed)?;
             let count = list.len();
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = list;

@@ -34,10 +34,13 @@ pub(crate) trait Meaning:
 {
     /// Form of the value after `key=`.
     const FORM: &'static str;
+    /// Setting that has the list.
+    const SETTING: &'static str;
 }
 
 impl Meaning for TenantId {
     const FORM: &'static str = "tenant";
+    const SETTING: &'static str = "TENANTS";
 }
 
 /// API keys of the tenants.
@@ -84,7 +87,7 @@ impl<T: Meaning> Keys<T> {
     /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
     pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
         let Some(file) = self.file else { return };
-        file.keep_current(T::FORM, reload, shutdown, |path| {
+        file.keep_current(T::SETTING, reload, shutdown, |path| {
             let keys = read_file::<T>(path)?;
             let count = keys.len();
             *self.meanings.write().unwrap_or_else(PoisonError::into_inner) = keys;

@@ -40,6 +40,7 @@ impl TryFrom<String> for Grant {
 
 impl Meaning for Grant {
     const FORM: &'static str = "/source:grant+grant";
+    const SETTING: &'static str = "EVENT_SENDERS";
 }
 
 /// Credentials of the services that may call, and what each may do.
