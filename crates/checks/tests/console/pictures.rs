@@ -119,20 +119,25 @@ impl Hour<'_> {
     }
 }
 
-/// Takes the pictures: each page as it is by day and by night.
+/// Takes the pictures: each page as it is by day and by night, down to an element.
 async fn take(browser: &Browser, house: &House, order: &Placed) {
     let flow = format!("/flow?q={}", order.id);
     let pages = [
-        ("overview", "/", "dead letters wait", 930),
-        ("failures", "/failures", NO_SERIES, 480),
-        ("flow", &flow, "replay by ada: processed", 1500),
+        ("overview", "/", "dead letters wait", "[aria-labelledby=lag-title]"),
+        ("failures", "/failures", NO_SERIES, "#groups"),
+        ("flow", &flow, "replay by ada: processed", "[aria-label='The flow over time']"),
     ];
     for scheme in ["light", "dark"] {
         browser.scheme(scheme).await;
-        for (name, path, text, height) in pages {
-            browser.sharp(1100, height).await;
+        for (name, path, text, last) in pages {
+            browser.sharp(1100, 900).await;
             browser.goto(&house.url(path)).await;
             browser.shows(text).await;
+            let end = format!(
+                "return Math.round(document.querySelector(\"{last}\").getBoundingClientRect().bottom)"
+            );
+            let end = u32::try_from(browser.run(&end).await.as_u64().unwrap()).unwrap();
+            browser.sharp(1100, end + 16).await;
             browser.picture(&format!("{name}-{scheme}")).await;
         }
     }

@@ -92,15 +92,15 @@ async fn there_is_no_undo_that_would_change_other_letters() {
     let serve = Serve::of(&fake).await;
     // A filter's own status says nothing of letters that had the other one before.
     for (act, status, did) in [
-        ("discard", None, "Discarded"),
-        ("discard", Some("dead"), "Discarded"),
-        ("restore", Some("discarded"), "Restored"),
+        ("discard", None, "discarded"),
+        ("discard", Some("dead"), "discarded"),
+        ("restore", Some("discarded"), "restored"),
     ] {
         let mut fields = vec![("scope", "all"), ("group", "billing"), ("confirmed", "yes")];
         fields.extend([("why", "w"), ("back", HERE)]);
         fields.extend(status.map(|status| ("status", status)));
         let (_, page) = serve.operator().act(&format!("/failures/{act}"), &fields).await;
-        has(&page, &[&format!("{did} 7 letters.")]);
+        has(&page, &[&format!("7 letters {did}.")]);
         lacks(&page, &["Undo"]);
     }
 }
