@@ -199,9 +199,11 @@ fn value(argument: &Arg, variable: &str, default: &str) -> String {
         "duration".to_owned()
     } else if is(TypeId::of::<SocketAddr>()) {
         "address:port".to_owned()
-    } else if is(TypeId::of::<PathBuf>()) {
+    } else if is(TypeId::of::<PathBuf>())
+        || ["_FILE", "_LOCATION"].iter().any(|ending| variable.ends_with(ending))
+    {
         "path".to_owned()
-    } else if is_number.into_iter().any(is) {
+    } else if is_number.into_iter().any(is) || default.trim_matches('`').parse::<u64>().is_ok() {
         let units = [("_MB", "MiB"), ("_BYTES", "bytes")];
         let unit = units.iter().find(|(ending, _)| variable.ends_with(ending));
         unit.map_or("number", |(_, unit)| unit).to_owned()
