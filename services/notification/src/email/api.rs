@@ -1,42 +1,63 @@
+use axum::Json as Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json as Body, Router};
 use chassis::{Caller, Cursor, Json, Limit, Page, Parts, Peer, Problem, Query};
 use envelope::TenantId;
 use events::OrderId;
 use jobs::EnqueueError;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::mailer;
 use super::store::{self, Email, EmailStatus, Filter, Wanted};
 use super::text::{EmailKind, EmailText};
 
 /// Builds the routes of e-mails and acknowledgements.
-pub(crate) fn routes(parts: &Parts) -> Router {
-    Router::new()
-        .route("/emails", get(list))
-        .route("/acknowledgements", post(acknowledge))
+pub(crate) fn routes(parts: &Parts) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(acknowledge))
         .with_state(parts.clone())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
+    /// Only those of this order.
+    #[param(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
+    /// Only those of this kind.
+    #[param(inline)]
     kind: Option<EmailKind>,
+    /// Only those that stand so.
+    #[param(inline)]
     status: Option<EmailStatus>,
     #[serde(default)]
+    #[param(inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Emails {
     emails: Vec<Email>,
     next_cursor: Option<Cursor>,
 }
 
+/// Lists e-mails
+#[utoipa::path(
+    get,
+    path = "/emails",
+    operation_id = "list_emails",
+    tag = "e-mails",
+    params(ListQuery),
+    responses((status = 200, description = "E-mails, newest first", body = Emails)),
+)]
 async fn list(
     State(parts): State<Parts>,
     caller: Caller,
@@ -49,17 +70,31 @@ async fn list(
     Ok(Body(Emails { emails, next_cursor }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Acknowledgement {
+    #[schema(value_type = Uuid)]
     order_id: OrderId,
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     tenant_id: TenantId,
+    #[schema(format = Email)]
     customer_email: String,
     currency: String,
     total: i64,
 }
 
-/// `POST /acknowledgements`: the order service has taken an order. Sent twice, it causes one e-mail.
+/// Acknowledges an order
+///
+/// For the order service. Sent twice, it causes one e-mail.
+#[utoipa::path(
+    post,
+    path = "/acknowledgements",
+    operation_id = "acknowledge",
+    tag = "e-mails",
+    request_body = Acknowledgement,
+    responses((status = 202, description = "The e-mail is on its way")),
+    security(("service" = [])),
+)]
 async fn acknowledge(
     State(parts): State<Parts>,
     peer: Peer,

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool, Postgres, QueryBuilder};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::send_email::SendEmail;
@@ -19,7 +20,7 @@ use super::text::{EmailKind, EmailText};
 const MAX_RECIPIENT_CHARS: usize = 320;
 
 /// An e-mail as a tenant sees it.
-#[derive(sqlx::FromRow, Serialize)]
+#[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Email {
     pub(crate) id: Uuid,
     pub(crate) order_id: Uuid,
@@ -212,7 +213,7 @@ pub(crate) struct Filter {
 }
 
 /// Whether an e-mail was sent.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EmailStatus {
     Waiting,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use events::{InvoiceCredited, InvoiceIssued, Order, OrderCancelled, OrderId};
 use iso_currency::Currency;
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 /// Kinds of e-mails.
 pub(crate) const KINDS: [&str; 5] =
@@ -15,7 +16,7 @@ const MAX_LISTED: usize = 200;
 const MAX_SKU_CHARS: usize = 100;
 
 /// A kind as a query names it.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 pub(crate) struct EmailKind(pub(crate) String);
 

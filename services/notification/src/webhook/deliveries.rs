@@ -11,6 +11,7 @@ use telemetry::query_span;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::Instrument;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::deliver_webhook::DeliverWebhook;
@@ -20,7 +21,7 @@ use super::redelivery::meta;
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// One attempt.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct Attempt {
     /// Counts from 1, and anew after an operator's retry.
     #[serde(rename = "attempt")]

@@ -7,12 +7,13 @@ use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder, Row};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::deliveries::Attempt;
 
 /// A delivery as a tenant sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Delivery {
     /// The `webhook-id` of all its attempts.
     pub(super) id: Uuid,
@@ -51,7 +52,8 @@ impl FromRow<'_, PgRow> for Delivery {
 }
 
 /// Where a delivery stands.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
+#[schema(as = DeliveryStatus)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
     Waiting,

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What happened.
@@ -24,7 +25,7 @@ impl Happened {
 }
 
 /// An event as the tenant sees it.
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize, sqlx::FromRow, ToSchema)]
 pub(super) struct WebhookEvent {
     pub(super) id: Uuid,
     #[serde(rename = "type")]

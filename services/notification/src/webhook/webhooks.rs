@@ -6,6 +6,7 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use url::Url;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::addresses::{Guard, Refused};
@@ -21,7 +22,7 @@ pub(crate) const EVENTS: [&str; 4] =
     [OrderCompleted::TYPE, OrderCancelled::TYPE, InvoiceIssued::TYPE, InvoiceCredited::TYPE];
 
 /// A webhook, but for its secret.
-#[derive(Serialize, sqlx::FromRow)]
+#[derive(Serialize, sqlx::FromRow, ToSchema)]
 pub(crate) struct Webhook {
     pub(crate) id: Uuid,
     pub(crate) url: String,

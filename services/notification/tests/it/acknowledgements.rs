@@ -2,12 +2,12 @@ use chassis::RunningService;
 use events::OrderId;
 use serde_json::{Value, json};
 
-use crate::house::House;
+use crate::house::{CONTRACT, House};
 
 async fn acknowledge(running: &RunningService, key: &str, body: &Value) -> u16 {
     let url = format!("http://{}/acknowledgements", running.http);
     let request = reqwest::Client::new().post(url).bearer_auth(key).json(body);
-    request.send().await.unwrap().status().as_u16()
+    CONTRACT.send(request).await.unwrap().status().as_u16()
 }
 
 fn of(order: OrderId, to: &str) -> Value {

@@ -1,8 +1,10 @@
 //! A notification service of the test's own, and what the test says to it and hears from it.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chassis::RunningService;
+use contract::OpenApi;
 use envelope::{Cause, CorrelationId, Encoded, Event, NewEvent, TenantId};
 use events::{
     CreditNoteId, InvoiceCredited, InvoiceId, InvoiceIssued, OrderCancelled, OrderCompleted,
@@ -17,6 +19,10 @@ use sandbox::testing::{TestSpace, eventually};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
+
+/// The document that requests and responses are checked against.
+pub(crate) static CONTRACT: LazyLock<OpenApi> =
+    LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/notification.json")));
 
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -208,7 +214,7 @@ fn cause() -> Cause {
 pub(crate) async fn get(running: &RunningService, path: &str, key: &str) -> (u16, Value) {
     let request =
         reqwest::Client::new().get(format!("http://{}{path}", running.http)).bearer_auth(key);
-    let response = request.send().await.unwrap();
+    let response = CONTRACT.send(request).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap())
 }
 
@@ -220,14 +226,14 @@ pub(crate) async fn ask(
     body: &Value,
 ) -> (u16, Value) {
     let request = reqwest::Client::new().request(method, format!("http://{}{path}", running.http));
-    let response = request.bearer_auth("demo-acme").json(body).send().await.unwrap();
+    let response = CONTRACT.send(request.bearer_auth("demo-acme").json(body)).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
 /// Sends a `POST` of `acme` without a body.
 pub(crate) async fn post(running: &RunningService, path: &str) -> (u16, Value) {
     let request = reqwest::Client::new().post(format!("http://{}{path}", running.http));
-    let response = request.bearer_auth("demo-acme").send().await.unwrap();
+    let response = CONTRACT.send(request.bearer_auth("demo-acme")).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 

@@ -4,6 +4,7 @@
 
 mod acknowledgements;
 mod api;
+mod direct;
 mod flow;
 mod house;
 mod isolation;

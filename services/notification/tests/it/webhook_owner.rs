@@ -9,13 +9,13 @@ use reqwest::{Client, Method};
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
 
-use crate::house::{House, PATIENCE, ask, completed, deliveries, get, post, register};
+use crate::house::{CONTRACT, House, PATIENCE, ask, completed, deliveries, get, post, register};
 use crate::webhooks::{is_signed, started};
 
 async fn with_key(running: &RunningService, path: &str, key: &str, body: &Value) -> (u16, Value) {
     let request = Client::new().post(format!("http://{}{path}", running.http));
     let request = request.bearer_auth("demo-acme").header("idempotency-key", key);
-    let response = request.json(body).send().await.unwrap();
+    let response = CONTRACT.send(request.json(body)).await.unwrap();
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
@@ -25,7 +25,7 @@ async fn register_at_once(running: &RunningService, urls: Vec<String>) -> Vec<(u
     let register = async |url: String| {
         let request = client.post(format!("http://{}/webhooks", running.http));
         let request = request.bearer_auth("demo-acme").json(&json!({ "url": url }));
-        let response = request.send().await.unwrap();
+        let response = CONTRACT.send(request).await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
     };
     join_all(urls.into_iter().map(register)).await

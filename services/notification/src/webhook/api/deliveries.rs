@@ -3,11 +3,14 @@
 use axum::Json as Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use chassis::{Answer, Caller, Cursor, Limit, Page, Path, Problem, Query, Submission};
+use chassis::{
+    Answer, Caller, Cursor, Empty, IdempotencyKey, Limit, Page, Path, Problem, Query, Submission,
+};
 use events::OrderId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::super::delivery_list::{self, Delivery, Filter, Status};
@@ -15,23 +18,41 @@ use super::super::redelivery::{self, MAX_AT_ONCE};
 use super::{WebhookApi, enabled_webhook, not_enqueued};
 use crate::change::{Begun, Change};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Only those of this webhook.
     webhook_id: Option<Uuid>,
+    /// Only those of this order.
+    #[param(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
+    /// Only those that stand so.
+    #[param(inline)]
     status: Option<Status>,
     #[serde(default)]
+    #[param(inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Deliveries {
     deliveries: Vec<Delivery>,
     next_cursor: Option<Cursor>,
 }
 
+/// Lists deliveries
+#[utoipa::path(
+    get,
+    path = "/deliveries",
+    operation_id = "list_deliveries",
+    tag = "deliveries",
+    params(ListQuery),
+    responses((status = 200, description = "Deliveries, newest first", body = Deliveries)),
+)]
 pub(super) async fn list(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -45,6 +66,15 @@ pub(super) async fn list(
     Ok(Body(Deliveries { deliveries, next_cursor }))
 }
 
+/// Returns a delivery with its attempts
+#[utoipa::path(
+    get,
+    path = "/deliveries/{id}",
+    operation_id = "read_delivery",
+    tag = "deliveries",
+    params(("id" = Uuid, Path, description = "Id of the delivery")),
+    responses((status = 200, description = "The delivery", body = Delivery)),
+)]
 pub(super) async fn show(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -58,7 +88,38 @@ async fn delivery(api: &WebhookApi, caller: &Caller, id: Uuid) -> Result<Deliver
     found.ok_or_else(|| Problem::not_found(format!("there is no delivery {id}")))
 }
 
-/// `POST /webhooks/{id}/test`: a delivery of type `webhook.test`.
+/// Describes the response to a delivery that was asked for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "never made as a whole")]
+struct Accepted {
+    /// Id of the delivery.
+    id: Uuid,
+    #[schema(pattern = "^waiting$")]
+    status: String,
+}
+
+/// Describes the response to many deliveries that were asked for.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "never made as a whole")]
+struct Redelivered {
+    /// Number of deliveries.
+    redelivered: i64,
+    /// Whether to ask again, for the rest.
+    has_more: bool,
+}
+
+/// Sends a test to a webhook
+///
+/// A delivery of type `webhook.test`.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/test",
+    operation_id = "test_webhook",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
+    request_body = Option<Empty>,
+    responses((status = 202, description = "The delivery is on its way", body = Accepted, headers(("Location" = String, description = "Path of the delivery")))),
+)]
 pub(super) async fn test(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -74,7 +135,18 @@ pub(super) async fn test(
     accepted(&api, change, made.map_err(not_enqueued)?).await
 }
 
-/// `POST /deliveries/{id}/redeliver`: once more, under the same `webhook-id`, also what was delivered.
+/// Delivers once more
+///
+/// Under the same `webhook-id`, also what was delivered.
+#[utoipa::path(
+    post,
+    path = "/deliveries/{id}/redeliver",
+    operation_id = "redeliver",
+    tag = "deliveries",
+    params(("id" = Uuid, Path, description = "Id of the delivery"), IdempotencyKey),
+    request_body = Option<Empty>,
+    responses((status = 202, description = "The delivery is on its way", body = Accepted, headers(("Location" = String, description = "Path of the delivery")))),
+)]
 pub(super) async fn redeliver(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -104,14 +176,23 @@ async fn accepted(api: &WebhookApi, change: Change<'_>, id: Uuid) -> Result<Answ
     answer
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Since {
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
 }
 
-/// `POST /webhooks/{id}/redeliver`: what has failed or is held since then.
+/// Delivers what has failed or is held since a time
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/redeliver",
+    operation_id = "redeliver_since",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
+    request_body = Since,
+    responses((status = 202, description = "The deliveries are on their way", body = Redelivered)),
+)]
 pub(super) async fn redeliver_since(
     State(api): State<WebhookApi>,
     caller: Caller,

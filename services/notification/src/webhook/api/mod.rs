@@ -6,11 +6,11 @@ mod webhooks;
 
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{get, post};
 use chassis::{Caller, Parts, Problem};
 use jobs::EnqueueError;
 use sqlx::PgExecutor;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::addresses::Guard;
@@ -26,18 +26,18 @@ pub(crate) struct WebhookApi {
 }
 
 /// Builds the routes of webhooks and deliveries.
-pub(crate) fn routes(api: WebhookApi) -> Router {
-    Router::new()
-        .route("/webhooks", post(registration::register).get(webhooks::list))
-        .route("/webhooks/{id}", get(webhooks::show).delete(registration::unregister))
-        .route("/webhooks/{id}/enable", post(webhooks::enable))
-        .route("/webhooks/{id}/rotate-secret", post(webhooks::rotate_secret))
-        .route("/webhooks/{id}/events", get(webhooks::events))
-        .route("/webhooks/{id}/test", post(deliveries::test))
-        .route("/webhooks/{id}/redeliver", post(deliveries::redeliver_since))
-        .route("/deliveries", get(deliveries::list))
-        .route("/deliveries/{id}", get(deliveries::show))
-        .route("/deliveries/{id}/redeliver", post(deliveries::redeliver))
+pub(crate) fn routes(api: WebhookApi) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(registration::register, webhooks::list))
+        .routes(routes!(webhooks::show, registration::unregister))
+        .routes(routes!(webhooks::enable))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(webhooks::events))
+        .routes(routes!(deliveries::test))
+        .routes(routes!(deliveries::redeliver_since))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::redeliver))
         .with_state(api)
 }
 

@@ -2,31 +2,44 @@
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use chassis::{Answer, Caller, Path, Problem, Submission};
+use chassis::{Answer, Caller, IdempotencyKey, Path, Problem, Submission};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::webhooks::{self, EVENTS, Registration, Webhook};
 use super::{WebhookApi, unknown};
 use crate::change::{Begun, Change};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewWebhook {
+    #[schema(max_length = 2048, example = "https://example.com/hooks")]
     url: String,
-    /// `None` subscribes to every event.
+    /// Event types. `null` subscribes to all of them.
+    #[schema(min_items = 1)]
     events: Option<Vec<String>>,
 }
 
 /// The only response that shows the secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Registered {
     #[serde(flatten)]
     webhook: Webhook,
     secret: String,
 }
 
+/// Registers a webhook
+#[utoipa::path(
+    post,
+    path = "/webhooks",
+    operation_id = "register_webhook",
+    tag = "webhooks",
+    params(IdempotencyKey),
+    request_body = NewWebhook,
+    responses((status = 201, description = "The webhook with its secret, which no other response shows", body = Registered, headers(("Location" = String, description = "Path of the webhook")))),
+)]
 pub(super) async fn register(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -76,6 +89,15 @@ fn known(events: Option<Vec<String>>) -> Result<Vec<String>, Problem> {
     Ok(events)
 }
 
+/// Removes a webhook
+#[utoipa::path(
+    delete,
+    path = "/webhooks/{id}",
+    operation_id = "unregister_webhook",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook")),
+    responses((status = 204, description = "It is gone")),
+)]
 pub(super) async fn unregister(
     State(api): State<WebhookApi>,
     caller: Caller,

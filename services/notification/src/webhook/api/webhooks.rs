@@ -3,11 +3,14 @@
 use axum::Json as Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use chassis::{Answer, Caller, Cursor, Limit, Page, Path, Problem, Query, Submission};
+use chassis::{
+    Answer, Caller, Cursor, Empty, IdempotencyKey, Limit, Page, Path, Problem, Query, Submission,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::super::webhook_events::{self, Happened, WebhookEvent};
@@ -16,20 +19,33 @@ use super::super::{health, secrets};
 use super::{WebhookApi, unknown, webhook};
 use crate::change::{Begun, Change};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
     #[serde(default)]
+    #[param(inline)]
     limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Webhooks {
     webhooks: Vec<Webhook>,
     next_cursor: Option<Cursor>,
 }
 
+/// Lists webhooks
+#[utoipa::path(
+    get,
+    path = "/webhooks",
+    operation_id = "list_webhooks",
+    tag = "webhooks",
+    params(PageQuery),
+    responses((status = 200, description = "Webhooks, newest first", body = Webhooks)),
+)]
 pub(super) async fn list(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -41,6 +57,15 @@ pub(super) async fn list(
     Ok(Body(Webhooks { webhooks, next_cursor }))
 }
 
+/// Returns a webhook
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}",
+    operation_id = "read_webhook",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook")),
+    responses((status = 200, description = "The webhook", body = Webhook)),
+)]
 pub(super) async fn show(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -49,12 +74,22 @@ pub(super) async fn show(
     Ok(Body(webhook(&api.parts.pool, &caller, id).await?))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookEvents)]
 pub(super) struct Events {
     events: Vec<WebhookEvent>,
     next_cursor: Option<Cursor>,
 }
 
+/// Lists what happened to a webhook
+#[utoipa::path(
+    get,
+    path = "/webhooks/{id}/events",
+    operation_id = "webhook_events",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook"), PageQuery),
+    responses((status = 200, description = "Events, newest first", body = Events)),
+)]
 pub(super) async fn events(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -69,7 +104,18 @@ pub(super) async fn events(
     Ok(Body(Events { events, next_cursor }))
 }
 
-/// `POST /webhooks/{id}/enable`. What is held is delivered when it is asked for.
+/// Enables a webhook
+///
+/// What is held is delivered when it is asked for.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/enable",
+    operation_id = "enable_webhook",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
+    request_body = Option<Empty>,
+    responses((status = 200, description = "The webhook", body = Webhook)),
+)]
 pub(super) async fn enable(
     State(api): State<WebhookApi>,
     caller: Caller,
@@ -87,7 +133,28 @@ pub(super) async fn enable(
     change.commit(Answer::new(StatusCode::OK, json!(webhook))).await
 }
 
-/// `POST /webhooks/{id}/rotate-secret`: the answer is the only one that shows the new secret.
+/// Describes the response, which is the only one that shows the new secret.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "never made as a whole")]
+struct Rotated {
+    id: Uuid,
+    secret: String,
+    #[schema(format = DateTime)]
+    previous_valid_until: String,
+}
+
+/// Replaces the secret of a webhook
+///
+/// Both secrets sign for a while.
+#[utoipa::path(
+    post,
+    path = "/webhooks/{id}/rotate-secret",
+    operation_id = "rotate_secret",
+    tag = "webhooks",
+    params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
+    request_body = Option<Empty>,
+    responses((status = 200, description = "The new secret, which no other response shows", body = Rotated)),
+)]
 pub(super) async fn rotate_secret(
     State(api): State<WebhookApi>,
     caller: Caller,
