@@ -58,7 +58,7 @@ impl Operation<'_> {
         let media_type = exchange.response.media_type();
         match (content.get(media_type), exchange.response.json()) {
             (None, _) => {
-                violations.push(format!("the content type {media_type:?} is not documented"))
+                violations.push(format!("the content type {media_type:?} is not documented"));
             }
             (Some(_), Err(error)) => violations.push(format!("the body {error}")),
             (Some(content), Ok(body)) => {
@@ -82,7 +82,7 @@ impl Operation<'_> {
             match self.parameter("query", &name) {
                 Some(parameter) => violations.extend(self.check(parameter, &name, &value)),
                 None => {
-                    violations.push(format!("{name} is accepted in the query and not documented"))
+                    violations.push(format!("{name} is accepted in the query and not documented"));
                 }
             }
         }

@@ -67,7 +67,9 @@ fn collect_parts(schema: &Value, in_all_of: bool, parts: &mut BTreeSet<String>) 
             }
         }
         Value::Array(values) => {
-            values.iter().for_each(|value| collect_parts(value, in_all_of, parts));
+            for value in values {
+                collect_parts(value, in_all_of, parts);
+            }
         }
         _ => {}
     }

@@ -14,10 +14,11 @@ async fn start() -> (Servers, House, Settings) {
     let brokers = servers.kafka.brokers();
     let order = servers.postgres.create_database("order").await.unwrap();
     let billing = servers.postgres.create_database("billing").await.unwrap();
-    let house = House::start(
+    // Boxed, since two services that start are large.
+    let house = Box::pin(House::start(
         Config::for_tests(&order, &brokers, ""),
         Config::for_tests(&billing, &brokers, ""),
-    )
+    ))
     .await;
     let settings = Settings::new(brokers, "");
     (servers, house, settings)

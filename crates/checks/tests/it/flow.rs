@@ -12,7 +12,8 @@ async fn start() -> (House, Settings) {
     let (brokers, prefix) = (space.kafka_brokers(), space.topic_prefix());
     let order = Config::for_tests(space.database_url(), brokers, prefix);
     let billing = Config::for_tests(&space.database("billing").await, brokers, prefix);
-    (House::start(order, billing).await, Settings::new(brokers, prefix))
+    // Boxed, since two services that start are large.
+    (Box::pin(House::start(order, billing)).await, Settings::new(brokers, prefix))
 }
 
 /// The first record of a topic.

@@ -9,9 +9,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 
+/// A status, and what `retry-after` says.
+type Answer = (u16, Option<String>);
+
 #[derive(Clone, Default)]
 struct Shared {
-    answer: Arc<Mutex<Option<(u16, Option<String>)>>>,
+    answer: Arc<Mutex<Option<Answer>>>,
     ids: Arc<Mutex<Vec<String>>>,
 }
 
