@@ -13,6 +13,8 @@ use super::deliver_webhook::DeliverWebhook;
 /// How many deliveries one request repeats at most.
 pub(super) const MAX_AT_ONCE: i64 = 10_000;
 const CHUNK: i64 = 500;
+/// Seed of the advisory locks of redeliveries ("redo"), so that other locks by a hash of the same text are other locks.
+const LOCK_SEED: i64 = 0x7265_646f;
 /// The type of a test delivery.
 const TEST: &str = "webhook.test";
 const SOURCE: &str = "/notification";
@@ -76,7 +78,14 @@ pub(super) async fn redeliver_since(
 
 /// Restarts the jobs that are there still, failed or waiting, and enqueues the others. The jobs first, as when a worker records
 /// what came of one: the other way round the two could wait for each other.
+///
+/// One request of a webhook waits for another: two that enqueue the same delivery would be one too many.
 async fn enqueue(tx: &mut PgConnection, again: &[Again]) -> Result<(), EnqueueError> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, $2))")
+        .bind(again.first().map(|delivery| delivery.webhook_id.to_string()))
+        .bind(LOCK_SEED)
+        .execute(&mut *tx)
+        .await?;
     let ids: Vec<_> = again.iter().map(|delivery| delivery.id).collect();
     let there = jobs::restart(&mut *tx, &ids).await?;
     let gone = again.iter().filter(|delivery| !there.contains(&delivery.id));
@@ -101,10 +110,7 @@ impl Again {
 
 /// What every job of a delivery carries: the delivery's own id, and the places of its webhook and tenant.
 pub(super) fn meta(delivery: Uuid, webhook: Uuid, tenant: &str) -> Meta {
-    {
-        let _ = (webhook, tenant);
-        Meta::new().id(delivery)
-    }
+    Meta::new().id(delivery).lane(webhook.to_string()).tenant(tenant)
 }
 
 /// Writes a test delivery, and returns its id.
@@ -131,6 +137,6 @@ pub(super) async fn test(
     .execute(&mut *tx)
     .await?;
     let meta = meta(id, webhook, tenant.as_str()).subject(webhook.to_string());
-    let _ = meta;
+    jobs::enqueue(tx, &DeliverWebhook { delivery: id }, meta).await?;
     Ok(id)
 }
