@@ -75,13 +75,13 @@ fn complete(operation: &mut Value) {
 
 /// Takes `null` out of the types of a parameter: that is the type of an `Option`, and no text stands for it.
 fn never_null(schema: &mut Value) {
-    if let Some(types) = schema["type"].as_array_mut() {
+    if let Some(types) = schema.get_mut("type").and_then(Value::as_array_mut) {
         types.retain(|it| it != "null");
         if let [single] = &types[..] {
             schema["type"] = single.clone();
         }
     }
-    if let Some(choices) = schema["oneOf"].as_array_mut() {
+    if let Some(choices) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
         choices.retain(|it| it["type"] != "null");
         if let [single] = &choices[..] {
             *schema = single.clone();

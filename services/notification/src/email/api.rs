@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use chassis::{Caller, Cursor, Json, Limit, Page, Parts, Peer, Problem, Query};
 use envelope::TenantId;
 use events::OrderId;
+use iso_currency::Currency;
 use jobs::EnqueueError;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -79,6 +80,8 @@ struct Acknowledgement {
     tenant_id: TenantId,
     #[schema(format = Email)]
     customer_email: String,
+    /// ISO 4217 code.
+    #[schema(pattern = "^[A-Z]{3}$")]
     currency: String,
     total: i64,
 }
@@ -104,6 +107,10 @@ async fn acknowledge(
     let Acknowledgement { order_id, tenant_id, customer_email, currency, total } = acknowledgement;
     mailer::address(&customer_email)
         .map_err(|error| Problem::unprocessable(format!("customer_email: {error}")))?;
+    if Currency::from_code(&currency).is_none_or(|known| known.code() != currency) {
+        let rule = "currency must be an ISO 4217 code in capital letters, such as EUR";
+        return Err(Problem::unprocessable(rule));
+    }
     let wanted = Wanted {
         order_id,
         tenant_id: &tenant_id,

@@ -57,8 +57,12 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let ListQuery { limit, cursor, customer_email } = query;
     let customer = customer_email.as_deref();
-    if customer.is_some_and(|customer| customer.len() > MAX_EMAIL_BYTES) {
-        return Err(Problem::bad_request("customer_email is too long to be one"));
+    let is_no_address = |it: &str| it.len() > MAX_EMAIL_BYTES || it.contains(char::is_control);
+    if customer.is_some_and(is_no_address) {
+        let rule = format!(
+            "customer_email must have at most {MAX_EMAIL_BYTES} bytes, and no control characters"
+        );
+        return Err(Problem::bad_request(rule));
     }
     // Only the newest orders of one customer are cached: they are what is read again and again.
     let (Some(customer), None) = (customer, cursor) else {
