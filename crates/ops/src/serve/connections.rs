@@ -8,11 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the headers of the first request of a connection may take.
 const FIRST_HEADERS: Duration = Duration::from_secs(10);
+/// How long a request may take until its answer begins, its body included.
+const REQUEST: Duration = Duration::from_mins(2);
 /// How long a connection may be idle before the headers of its next request are complete: longer than common load
 /// balancers keep theirs.
 const IDLE: Duration = Duration::from_secs(75);
@@ -100,9 +103,15 @@ fn connection(
     }
 }
 
+/// Answers a request, or 408 if it takes too long: its body may come a byte a minute.
 async fn answer(
     service: TowerToHyperService<Router>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    hyper::service::Service::call(&service, request).await
+    match tokio::time::timeout(REQUEST, service.call(request)).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            Ok((StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response())
+        }
+    }
 }
