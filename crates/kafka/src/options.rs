@@ -55,6 +55,9 @@ pub struct ClientOptions {
     #[cfg_attr(feature = "clap", arg(long, alias = "properties", env))]
     #[cfg_attr(feature = "clap", arg(hide_short_help = true, hide_env_values = true))]
     kafka_properties: Option<Hidden>,
+    /// A file that holds them instead
+    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
+    kafka_properties_file: Option<String>,
 }
 
 /// A variable whose value no client can be made with. The value is not shown: it may be a secret.
@@ -142,7 +145,10 @@ impl ClientOptions {
     /// Fails if the options contradict each other, a file can't be read, or librdkafka can't make a client of them: because a
     /// property does not exist, for instance, or because TLS is not built in (the feature `tls`).
     pub fn apply(&self, settings: Settings) -> Result<Settings, OptionsError> {
-        let properties = self.kafka_properties.as_ref().map_or("", |it| &it.0);
+        let names = ("KAFKA_PROPERTIES", "KAFKA_PROPERTIES_FILE");
+        let file = self.kafka_properties_file.as_ref();
+        let properties = secret(names, self.kafka_properties.as_ref(), file)?.unwrap_or_default();
+        let properties = properties.as_str();
         let form = || {
             let why = "it is not of the form property=value,property=value";
             OptionsError::new("KAFKA_PROPERTIES", why)
@@ -317,22 +323,18 @@ fn secret(
     value: Option<&Hidden>,
     file: Option<&String>,
 ) -> Result<Option<String>, OptionsError> {
-    match (hidden(value), given(file)) {
-        (Some(_), Some(_)) => {
-            Err(OptionsError::new(file_variable, format!("{variable} is set too: leave out one")))
-        }
-        (Some(value), None) => Ok(Some(value.to_owned())),
-        (None, Some(file)) => {
-            let bytes = read(file_variable, file)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| OptionsError::new(file_variable, format!("{file} is not UTF-8")))?;
-            let secret = text.trim_end_matches(['\r', '\n']);
-            if secret.is_empty() {
-                return Err(OptionsError::new(file_variable, format!("{file} is empty")));
-            }
-            Ok(Some(secret.to_owned()))
-        }
-        (None, None) => Ok(None),
+    let Some(file) = given(file) else { return Ok(hidden(value).map(str::to_owned)) };
+    let bytes = read(file_variable, file)?;
+    let refused = |why: &str| Err(OptionsError::new(file_variable, format!("{file} {why}")));
+    let Ok(text) = String::from_utf8(bytes) else { return refused("is not UTF-8") };
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return refused("is empty");
+    }
+    // A program may have read the file itself, and given its content as the value.
+    match hidden(value) {
+        Some(value) if value != secret => refused(&format!("and {variable} differ: leave out one")),
+        _ => Ok(Some(secret.to_owned())),
     }
 }
 
@@ -388,8 +390,8 @@ mod tests {
         fs::write(&file, "a,b=c\n").expect("written");
         let options = ClientOptions::default().protocol("sasl_plaintext").sasl("PLAIN", "u", "");
         let options = options.password_file(file.to_str().expect("UTF-8"));
-        let settings = settings(&options).expect("usable");
-        assert_eq!(settings.client().get("sasl.password"), Some("a,b=c"));
+        let client = settings(&options).expect("usable").client();
+        assert_eq!(client.get("sasl.password"), Some("a,b=c"));
         refused(
             &options.sasl("PLAIN", "u", "hunter2"),
             "KAFKA_SASL_PASSWORD_FILE",
