@@ -37,7 +37,7 @@ impl Operation<'_> {
         let mut violations = self.response_violations(exchange);
         if exchange.is_accepted() {
             violations.extend(self.parameter_violations(exchange));
-            violations.extend(self.body_violations(&exchange.request));
+            violations.extend(self.body_violations(exchange));
         }
         violations
     }
@@ -132,7 +132,8 @@ impl Operation<'_> {
     }
 
     /// Checks the body of an accepted request.
-    fn body_violations(&self, request: &Message) -> Vec<String> {
+    fn body_violations(&self, exchange: &Exchange) -> Vec<String> {
+        let request = &exchange.request;
         let described = &self.description["requestBody"];
         let violation = |text: &str| vec![text.to_owned()];
         match (described["content"].as_object(), request.body.is_empty()) {
@@ -140,6 +141,8 @@ impl Operation<'_> {
                 violation("a body is not required as documented")
             }
             (_, true) => Vec::new(),
+            // Of a GET or DELETE a body means nothing (RFC 9110, sections 9.3.1 and 9.3.5).
+            (None, false) if matches!(exchange.method.as_str(), "GET" | "DELETE") => Vec::new(),
             (None, false) => violation("a body is accepted and not documented"),
             (Some(content), false) => {
                 let media_type = request.media_type();

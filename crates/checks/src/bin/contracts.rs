@@ -15,6 +15,8 @@ const KEY: &str = "contracts";
 
 const SERVICES: [&str; 4] = ["order", "billing", "notification", "analytics"];
 
+const CONFIGURATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemathesis/schemathesis.toml");
+
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
     response_headers_conformance,response_schema_conformance,missing_required_header,unsupported_method,\
     ignored_auth";
@@ -82,7 +84,7 @@ async fn keeps_to_document(
 ) -> Result<bool, Error> {
     let document = arguments.documents.join(format!("{name}.json"));
     let mut schemathesis = Command::new(&arguments.schemathesis);
-    schemathesis.arg("run").arg(document);
+    schemathesis.args(["--config-file", CONFIGURATION, "run"]).arg(document);
     schemathesis.args(["--url", &format!("http://127.0.0.1:{}", service.http)]);
     schemathesis.args(["--header", &format!("Authorization: Bearer {KEY}")]);
     schemathesis.args(["--phases", "examples,coverage,stateful", "--checks", CHECKS]);

@@ -44,6 +44,9 @@ async fn nobody_but_a_service_may_tell_and_nonsense_is_refused() {
     let mut odd = of(order, "ada@example.com");
     odd["more"] = 1.into();
     assert_eq!(acknowledge(&running, "sender", &odd).await, 422);
+    let mut odd = of(order, "ada@example.com");
+    odd["currency"] = "euro".into();
+    assert_eq!(acknowledge(&running, "sender", &odd).await, 422);
     assert!(house.rows().await.is_empty());
     running.shutdown().await;
 }

@@ -69,15 +69,18 @@ pub(crate) fn routes(
     tag = "orders",
     params(IdempotencyKey),
     request_body = NewOrder,
-    responses((
-        status = 201,
-        description = "The order",
-        body = OrderBody<'static>,
-        headers(
-            ("ETag" = String, description = "Version of the order"),
-            ("Location" = String, description = "Path of the order"),
+    responses(
+        (
+            status = 201,
+            description = "The order",
+            body = OrderBody<'static>,
+            headers(
+                ("ETag" = String, description = "Version of the order"),
+                ("Location" = String, description = "Path of the order"),
+            ),
         ),
-    )),
+        (status = 502, description = "The order is completed, and a service that `ORDER_DIRECT` names was not told"),
+    ),
 )]
 async fn place(
     State(api): State<Api>,
@@ -168,12 +171,15 @@ async fn update(
         IdempotencyKey,
     ),
     request_body = Option<Empty>,
-    responses((
-        status = 200,
-        description = "The completed order",
-        body = OrderBody<'static>,
-        headers(("ETag" = String, description = "Version of the order")),
-    )),
+    responses(
+        (
+            status = 200,
+            description = "The completed order",
+            body = OrderBody<'static>,
+            headers(("ETag" = String, description = "Version of the order")),
+        ),
+        (status = 502, description = "The order is completed, and a service that `ORDER_DIRECT` names was not told"),
+    ),
 )]
 async fn complete(
     State(api): State<Api>,

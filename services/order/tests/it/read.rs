@@ -78,6 +78,7 @@ async fn a_page_that_can_not_be_is_refused() {
     let id = app.place(&an_order()).await;
     for (query, says) in [
         ("limit=0".to_owned(), "limit must be 1 to 100"),
+        ("customer_email=a%00b".to_owned(), "no control characters"),
         ("limit=101".to_owned(), "limit must be 1 to 100"),
         ("limit=-1".to_owned(), "limit"),
         ("limit=ten".to_owned(), "limit"),
