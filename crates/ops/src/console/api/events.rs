@@ -53,7 +53,8 @@ pub(super) async fn show(
     let traits = &document["components"]["messageTraits"];
     let events = Events {
         page,
-        description: text(&document["info"]["description"]),
+        // Markdown, of which it has code alone.
+        description: text(&document["info"]["description"]).replace('`', ""),
         topics: topics.iter().map(|(name, channel)| topic(&document, name, channel)).collect(),
         headers: fields(&traits["CloudEvent"]["headers"]),
         letter_headers: fields(&traits["DeadLetter"]["headers"]),
