@@ -49,8 +49,13 @@ impl House {
         let partner = ThirdParty::start().await.unwrap();
         let allowed = format!("{},{}", third_party.address(), partner.address());
         let launcher = &system.launcher;
-        let consumer =
-            |name: &str| launcher.start(Launch::new(name).setting("WEBHOOK_ALLOW", &allowed));
+        let consumer = |name: &str| {
+            let launch = Launch::new(name)
+                .setting("WEBHOOK_ALLOW", &allowed)
+                // A delivery fails for good within minutes, so that there is one to be seen.
+                .setting("WEBHOOK_RETRIES", "5s,30s,5m");
+            launcher.start(launch)
+        };
         let (billing, notification, analytics) =
             tokio::join!(consumer("billing"), consumer("notification"), consumer("analytics"));
         let (notification, analytics) = (notification.unwrap(), analytics.unwrap());
