@@ -1,6 +1,6 @@
 //! Sends the running services what their OpenAPI documents describe, and what they forbid, with schemathesis: `make contracts`.
 
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -59,7 +59,7 @@ async fn check(arguments: &Arguments) -> Result<bool, Error> {
     let mut all = true;
     for name in &arguments.only {
         let service = system.launcher.start(Launch::new(name)).await?;
-        all &= keeps_to_document(arguments, name, &service).await?;
+        all &= keeps_to_document(arguments, name, &service, folder.path()).await?;
     }
     system.stop().await;
     Ok(all)
@@ -81,9 +81,12 @@ async fn keeps_to_document(
     arguments: &Arguments,
     name: &str,
     service: &Instance,
+    folder: &Path,
 ) -> Result<bool, Error> {
-    let document = arguments.documents.join(format!("{name}.json"));
-    let mut schemathesis = Command::new(&arguments.schemathesis);
+    let document = absolute(&arguments.documents)?.join(format!("{name}.json"));
+    // It keeps notes in the folder where it runs.
+    let mut schemathesis = Command::new(absolute(&arguments.schemathesis)?);
+    schemathesis.current_dir(folder);
     schemathesis.args(["--config-file", CONFIGURATION, "run"]).arg(document);
     schemathesis.args(["--url", &format!("http://127.0.0.1:{}", service.http)]);
     schemathesis.args(["--header", &format!("Authorization: Bearer {KEY}")]);

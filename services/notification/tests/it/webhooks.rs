@@ -94,7 +94,7 @@ async fn a_webhook_is_told_of_cancellations_and_credit_notes_if_it_subscribed_to
         house.send(event).await;
     }
     eventually("all are delivered", PATIENCE, async || {
-        let deliveries = deliveries(&running, completed.subject()).await;
+        let deliveries = deliveries(&running, &format!("order_id={}", completed.subject())).await;
         let all = deliveries.len() == 4 && deliveries.iter().all(|it| it["status"] == "delivered");
         all.then_some(())
     })
