@@ -92,7 +92,7 @@ async fn read(
     cursor: Option<Cursor>,
     limit: Limit,
 ) -> Result<Bytes, Problem> {
-    let _turn = api.list_memory.turn(limit).await?;
+    let _turn = api.list_memory.turn(&caller.tenant, limit).await?;
     let mut text = BEGIN.to_vec();
     // Where each order ends in the text.
     let mut ends = Vec::new();
@@ -112,5 +112,5 @@ async fn read(
     text.extend(b"],\"next_cursor\":");
     serde_json::to_writer(&mut text, &next_cursor).map_err(Problem::internal)?;
     text.push(b'}');
-    api.list_memory.hold(text).await
+    api.list_memory.hold(tenant, text).await
 }
