@@ -290,10 +290,15 @@ impl ClientOptions {
     fn check(&self, settings: &Settings) -> Result<(), OptionsError> {
         let secured = given(self.kafka_security_protocol.as_ref()).is_some();
         let variable = if secured { "KAFKA_SECURITY_PROTOCOL" } else { "KAFKA_PROPERTIES" };
-        match settings.client().create::<BaseConsumer>() {
+        let client = settings.client();
+        match client.create::<BaseConsumer>() {
             Ok(_) => Ok(()),
-            // Without the value, which may be a password.
+            // Without the value, which may be a password, and which librdkafka's reason may quote.
             Err(KafkaError::ClientConfig(_, why, property, _)) => {
+                let why = match client.get(&property) {
+                    Some(value) if !value.is_empty() => why.replace(value, ".."),
+                    _ => why,
+                };
                 let variable = match &*property {
                     "security.protocol" => variable,
                     _ => "KAFKA_PROPERTIES",
@@ -420,6 +425,9 @@ mod tests {
         refused(&half, "KAFKA_SSL_KEY_LOCATION", "CERTIFICATE");
         refused(&plain().properties("no pair"), "KAFKA_PROPERTIES", "form");
         refused(&plain().properties("no.such=hunter2"), "KAFKA_PROPERTIES", "no.such");
+        // One property to librdkafka, which quotes its value.
+        let joined = plain().properties("security.protocol=ssl;sasl.password=hunter2");
+        refused(&joined, "KAFKA_PROPERTIES", "security.protocol");
     }
 
     #[test]

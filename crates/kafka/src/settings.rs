@@ -37,9 +37,12 @@ impl Settings {
         self
     }
 
-    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`; they win over ours.
+    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`; they win over ours. In a file each
+    /// may have a line of its own, and lines that begin with `#` are comments.
     pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
-        for pair in properties.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+        let lines = properties.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let pairs = lines.flat_map(|line| line.split(',')).map(str::trim);
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| SettingsError(pair.to_owned()))?;
             self.properties.push((key.trim().to_owned(), value.trim().to_owned()));
@@ -161,6 +164,16 @@ mod tests {
         let settings = Settings::new("b", "").with_properties("message.max.bytes=5000000");
         let consumer = settings.expect("pairs").consumer_within("accounting", 1024 * 1024);
         assert_eq!(consumer.get("fetch.max.bytes"), Some("5000000"));
+    }
+
+    #[test]
+    fn properties_of_a_file_have_lines_of_their_own() {
+        let file =
+            "# the cluster of the shop\nsecurity.protocol=SASL_PLAINTEXT\r\n\nsasl.password=a#b\n";
+        let settings = Settings::new("b", "").with_properties(file).expect("pairs");
+        let client = settings.client();
+        assert_eq!(client.get("security.protocol"), Some("SASL_PLAINTEXT"));
+        assert_eq!(client.get("sasl.password"), Some("a#b"));
     }
 
     #[test]
