@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Maximum time for the head of a request to arrive, from its first byte.
+/// Maximum time for the head of a request to arrive, from its first byte; that of the first request, from the connection's
+/// begin, so that strangers who send nothing do not keep places for as long as those who were answered.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may read nothing of a response before its connection is closed.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +23,8 @@ type FirstByte = Arc<Mutex<Option<Instant>>>;
 /// The timer of a connection. hyper's server uses timers for nothing but the head of a request.
 pub(super) struct HeadTimer {
     first_byte: FirstByte,
+    /// Set once the first request is waited for.
+    has_begun: AtomicBool,
 }
 
 /// The stream of a connection.
@@ -34,7 +38,8 @@ pub(super) struct TimedStream<S> {
 /// Creates the timer and the stream of a connection.
 pub(super) fn timed<S>(stream: S) -> (HeadTimer, TimedStream<S>) {
     let first_byte = FirstByte::default();
-    let timer = HeadTimer { first_byte: Arc::clone(&first_byte) };
+    let timer =
+        HeadTimer { first_byte: Arc::clone(&first_byte), has_begun: AtomicBool::new(false) };
     (timer, TimedStream { stream, first_byte, stalled: None })
 }
 
@@ -50,6 +55,9 @@ impl Timer for HeadTimer {
     /// Begins to wait for a request.
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         set(&self.first_byte, None);
+        let is_first = !self.has_begun.swap(true, Ordering::Relaxed);
+        let deadline =
+            if is_first { deadline.min(Instant::now() + HEAD_TIMEOUT) } else { deadline };
         let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
         Box::pin(WaitForHead { first_byte: Arc::clone(&self.first_byte), sleep, has_begun: false })
     }

@@ -60,6 +60,18 @@ async fn an_idle_connection_is_closed_in_the_end() {
 }
 
 #[tokio::test]
+async fn who_asks_for_nothing_is_not_kept_as_long_as_who_was_answered() {
+    let house = House::start().await;
+    let silent = ports(&house).map(async |port| {
+        let mut stream = TcpStream::connect(port).await.unwrap();
+        let took = closed_after(&mut stream).await;
+        let slack = Duration::from_secs(1);
+        assert!(took + slack > HEAD_TIMEOUT && took < HEAD_TIMEOUT + slack * 8, "{took:?}");
+    });
+    futures::future::join_all(silent).await;
+}
+
+#[tokio::test]
 async fn headers_that_take_too_long_close_the_connection() {
     let house = House::start().await;
     let slow = ports(&house).map(async |port| {
