@@ -17,7 +17,8 @@ const MAX_KIB: usize = 24 * 1024;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Of how many parts of the memory a tenant has one, so that one whose clients read slowly leaves the others theirs.
+/// Of how many parts of the memory a tenant has one, so that one whose clients read slowly leaves the others theirs. A part
+/// is more than all lists that are cached.
 const TENANT_PART: usize = 2;
 
 /// Bounds the memory of lists. Clones share it.
@@ -129,7 +130,7 @@ mod tests {
     async fn lists_that_are_still_being_sent_hold_up_others_of_their_tenant() {
         let memory = impatient();
         let (acme, globex) = (tenant("acme"), tenant("globex"));
-        let list = |tenant| memory.hold(tenant, vec![b' '; MAX_KIB / 4 * 1024]);
+        let list = |tenant| memory.hold(tenant, vec![b' '; MAX_KIB / TENANT_PART / 2 * 1024]);
         let (first, second) = (list(&acme).await, list(&acme).await);
         assert!(first.is_ok() && second.is_ok());
         assert!(list(&acme).await.is_err(), "there is no room");

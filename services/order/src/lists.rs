@@ -117,7 +117,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn get(&self, customer: &Customer, limit: Limit) -> Option<Bytes> {
+    fn get(&mut self, customer: &Customer, limit: Limit) -> Option<Bytes> {
+        // Lists that expired would keep their share of the memory until one is kept again.
+        self.make_room();
         let list = self.lists.get(customer)?;
         let is_current = list.limit == limit && list.since.elapsed() < KEPT;
         is_current.then(|| list.text.clone())
@@ -131,6 +133,10 @@ impl Kept {
         self.bytes += list.text.len();
         self.ages.push_back((list.since, customer.clone()));
         self.lists.insert(customer, list);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.is_over() {
             self.drop_oldest();
         }
