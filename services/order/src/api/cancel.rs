@@ -6,9 +6,8 @@ use chassis::{Answer, Caller, Empty, IdempotencyKey, IfMatch, Path, Problem, Sub
 use events::OrderId;
 
 use super::body::{OrderBody, answer};
-use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated};
+use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated, write};
 use crate::config::Cancellation;
-use crate::store;
 
 /// Cancels an order
 ///
@@ -50,23 +49,8 @@ pub(super) async fn cancel(
         };
         let answer = answer(StatusCode::OK, &order)?;
         let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-        let written = match (&event, &row) {
-            (Some(event), row) => {
-                let events = std::slice::from_ref(event);
-                store::replace(&api.parts.pool, &order, row.as_ref(), events).await
-            }
-            // Nothing to change; but the key is used, and must not be given to another request.
-            (None, Some(row)) => store::keep(&api.parts.pool, row).await.map(|()| true),
-            (None, None) => Ok(true),
-        };
-        api.lists.forget(&[&order]);
-        match written {
-            Ok(true) => {
-                if event.is_some() {
-                    api.parts.wake.wake();
-                }
-                return Ok(answer);
-            }
+        match write(&api, &order, event.as_ref(), row.as_ref()).await {
+            Ok(true) => return Ok(answer),
             Ok(false) => {}
             Err(error) => return earlier(&api, &caller, key.as_ref(), error).await,
         }

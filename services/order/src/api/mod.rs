@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use chassis::{
-    Answer, Caller, ETag, Empty, IdempotencyKey, IfMatch, Json, Parts, Path, Problem, Submission,
+    Answer, Caller, ETag, Empty, IdempotencyKey, IdempotencyRow, IfMatch, Json, Parts, Path,
+    Problem, Submission,
 };
 use defer::Defer;
 use envelope::{Event, NewEvent};
@@ -203,20 +204,9 @@ async fn complete(
         };
         let answer = answer(StatusCode::OK, &order)?;
         let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-        let written = match (&event, &row) {
-            (Some(event), row) => {
-                let events = std::slice::from_ref(event);
-                store::replace(&api.parts.pool, &order, row.as_ref(), events).await
-            }
-            // Nothing to change; but the key is used, and must not be given to another request.
-            (None, Some(row)) => store::keep(&api.parts.pool, row).await.map(|()| true),
-            (None, None) => Ok(true),
-        };
-        api.lists.forget(&[&order]);
-        match written {
+        match write(&api, &order, event.as_ref(), row.as_ref()).await {
             Ok(true) => {
                 if let Some(completed) = &event {
-                    api.parts.wake.wake();
                     direct::tell(&api.downstream, &caller, completed).await?;
                 }
                 return Ok(answer);
@@ -263,6 +253,29 @@ async fn read(
 async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem> {
     let order = store::find(&api.parts.pool, &caller.tenant, id).await?;
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+}
+
+/// Writes the next version of an order with its event, or, if nothing changed, only the answer for the key. Returns `false`
+/// if another request changed the order meanwhile.
+async fn write(
+    api: &Api,
+    order: &Order,
+    event: Option<&Prepared>,
+    key: Option<&IdempotencyRow<'_>>,
+) -> sqlx::Result<bool> {
+    let pool = &api.parts.pool;
+    let written = match (event, key) {
+        (Some(event), key) => store::replace(pool, order, key, std::slice::from_ref(event)).await,
+        // Nothing to change; but the key is used, and must not be given to another request.
+        (None, Some(key)) => store::keep(pool, key).await.map(|()| true),
+        (None, None) => Ok(true),
+    };
+    // Before the response, so that its caller reads what it has written; also if it is not known whether it is written.
+    api.lists.forget(&[order]);
+    if event.is_some() && matches!(written, Ok(true)) {
+        api.parts.wake.wake();
+    }
+    written
 }
 
 /// Returns the answer to the same request, if it was sent before: then it, or a later one, has changed the
