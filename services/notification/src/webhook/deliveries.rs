@@ -1,5 +1,8 @@
 //! The table `deliveries`: events that are delivered to webhooks, with their attempts.
 
+use std::cell::LazyCell;
+use std::collections::HashSet;
+
 use consumer::Received;
 use events::{OrderEvent, OrderId};
 use jobs::{EnqueueError, Meta};
@@ -90,7 +93,7 @@ pub(crate) async fn write<E: OrderEvent>(
         return Ok(());
     }
     let rows = rows(events, &wanting);
-    let written: Vec<Uuid> = sqlx::query_scalar(
+    let written = sqlx::query_scalar(
         "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body, status,
                                  event_type)
          select *, $10 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[],
@@ -112,6 +115,7 @@ pub(crate) async fn write<E: OrderEvent>(
     .fetch_all(&mut *tx)
     .instrument(query_span("insert deliveries"))
     .await?;
+    let written: HashSet<Uuid> = written.into_iter().collect();
     let told = rows.ids.into_iter().zip(rows.metas).filter(|(id, _)| written.contains(id));
     let (jobs, metas): (Vec<_>, Vec<_>) =
         told.filter_map(|(delivery, meta)| Some((DeliverWebhook { delivery }, meta?))).unzip();
@@ -125,9 +129,12 @@ fn rows<E: OrderEvent>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
     let mut rows = Columns::default();
     for event in events {
         let (envelope, tenant) = (&event.envelope, event.data.tenant_id().as_str());
-        for webhook in wanting.iter().filter(|webhook| webhook.tenant_id == tenant) {
+        // Written once, since all webhooks of an event are told the same.
+        let text = LazyCell::new(|| {
             let time = envelope.time.unwrap_or_else(OffsetDateTime::now_utc).format(&Rfc3339);
-            let body = body(E::TYPE, time.ok().as_deref(), &*event.data, event.data.order_id());
+            body(E::TYPE, time.ok().as_deref(), &*event.data, event.data.order_id())
+        });
+        for webhook in wanting.iter().filter(|webhook| webhook.tenant_id == tenant) {
             let id = Uuid::now_v7();
             rows.ids.push(id);
             rows.webhooks.push(webhook.id);
@@ -136,7 +143,7 @@ fn rows<E: OrderEvent>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
             rows.sources.push(envelope.source.clone());
             rows.events.push(envelope.id.to_string());
             rows.urls.push(webhook.url.clone());
-            rows.bodies.push(body);
+            rows.bodies.push(text.clone());
             rows.statuses.push(if webhook.is_disabled { "held" } else { "waiting" });
             let order = event.data.order_id().to_string();
             let meta = meta(id, webhook.id, tenant).cause(&event.cause()).subject(order);
