@@ -29,7 +29,7 @@ const WATCH: &str = r#"
 /// that failed.
 #[derive(Debug)]
 pub struct Browser {
-    /// What drives it.
+    /// Client of the driver, for what this type has no method for.
     pub client: Client,
     driver: String,
     http: reqwest::Client,

@@ -1,4 +1,4 @@
-//! What a service offers to others, read from the same lists that it is started from.
+//! Describes the interfaces of a service, from the same lists that it is started from.
 
 mod http;
 
@@ -22,7 +22,7 @@ pub struct Contract {
     pub http: Value,
     /// Topics that it publishes to. It owns them.
     pub publishes: Vec<TopicSpec>,
-    /// What it consumes.
+    /// Subscriptions that consume events.
     pub subscriptions: Vec<Subscribed>,
 }
 

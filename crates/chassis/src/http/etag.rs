@@ -180,7 +180,7 @@ fn tags(list: &str) -> Result<Option<Vec<Tag<'_>>>, Malformed> {
         let (is_weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |rest| (true, rest));
         let inner = quoted.strip_prefix('"').ok_or(Malformed)?;
         let end = inner.find('"').ok_or(Malformed)?;
-        // A blank is no character of a tag.
+        // An entity tag must not contain blanks (RFC 9110, 8.8.3).
         if inner[..end].contains(blank) {
             return Err(Malformed);
         }

@@ -5,7 +5,7 @@ use super::caller::bearer;
 use super::keys::{Tenants, digest};
 use super::peer::{Grant, Senders};
 
-/// Whose key a request has. The layer looks it up for every request, since nothing is stored of strangers and the limits of
+/// The owner of a request's key. The layer looks it up for every request, since nothing is stored of strangers and the limits of
 /// a tenant come before its work.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
 
-/// What each tenant may ask of one instance. `None` sets no limit.
+/// Limits of each tenant at one instance. `None` sets no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct TenantLimits {
     /// Requests per second, in the long run.

@@ -1,4 +1,4 @@
-//! What `/metrics` counts.
+//! Labels of the request metrics on `/metrics`.
 
 use reqwest::Method;
 
