@@ -13,6 +13,7 @@ mod instruments;
 mod job;
 mod leases;
 mod options;
+mod pace;
 mod places;
 mod queue;
 mod records;

@@ -11,6 +11,9 @@ pub struct Options {
     pub lease: Duration,
     /// How often the database is asked for jobs that nobody woke the worker for.
     pub poll: Duration,
+    /// How long a job whose worker died has the worker for itself, so that it is blamed if this one dies too. Others are held
+    /// up for as long, and for no more than a tenth of the time.
+    pub alone: Duration,
     /// How long a shutdown waits for jobs that run. What is not done then is given back.
     pub drain: Duration,
 }
@@ -21,6 +24,7 @@ impl Default for Options {
             concurrency: 32,
             lease: Duration::from_secs(30),
             poll: Duration::from_millis(200),
+            alone: Duration::from_secs(3),
             drain: Duration::from_secs(5),
         }
     }

@@ -31,7 +31,18 @@ pub(crate) struct Claimed {
     postponed_for: Option<f64>,
 }
 
+/// An attempt: what is recorded of it counts for nothing once the job is in another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fence {
+    pub(crate) id: Uuid,
+    pub(crate) attempts: i32,
+}
+
 impl Claimed {
+    pub(crate) fn fence(&self) -> Fence {
+        Fence { id: self.id, attempts: self.attempts }
+    }
+
     pub(crate) fn attempt(&self) -> u32 {
         self.attempts.unsigned_abs()
     }

@@ -1,10 +1,18 @@
 //! Jobs whose worker died. Which of those that it ran has killed it is not known, so that attempt is not counted, and each of
-//! them is a suspect: it runs alone next. If its worker dies again, that attempt is.
+//! them is a suspect: it runs alone next. If its worker dies while it is alone, that attempt is counted. If it is alone for its
+//! window without harm, it is no suspect any more.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use crate::queue::{Claimed, Queue};
+use crate::queue::{Claimed, Fence, Queue};
+
+/// A job that is to run alone.
+pub(crate) struct Suspect {
+    pub(crate) job: Claimed,
+    /// How many times a worker died while it ran this job beside others.
+    pub(crate) suspicions: u32,
+}
 
 impl Queue {
     /// Takes from workers that gave no sign of life for a lease what they ran, and returns `true` if there are suspects that
@@ -48,7 +56,7 @@ impl Queue {
     }
 
     /// Takes the suspect that has been due for longest, and counts the attempt.
-    pub(crate) async fn claim_suspect(&self, kinds: &[String]) -> sqlx::Result<Option<Claimed>> {
+    pub(crate) async fn claim_suspect(&self, kinds: &[String]) -> sqlx::Result<Option<Suspect>> {
         let row = sqlx::query(
             "update job set attempts = attempts + 1, worker = $2, run_at = now() + make_interval(secs => $3)
              where id = (
@@ -56,13 +64,32 @@ impl Queue {
                  where suspect and failed_at is null and worker is null and run_at <= now() and kind = any ($1)
                  order by run_at limit 1 for update skip locked)
              returning id, kind, payload, attempts, tenant, lane, subject, correlation_id, traceparent, tracestate,
-                 created_at, extract(epoch from now() - postponed_since)::float8 as postponed_for",
+                 created_at, extract(epoch from now() - postponed_since)::float8 as postponed_for,
+                 jsonb_array_length(jsonb_path_query_array(errors, '$[*] ? (@.error like_regex \"run alone next$\")'))
+                     as suspicions",
         )
         .bind(kinds)
         .bind(self.worker)
         .bind(self.lease.as_secs_f64())
         .fetch_optional(&self.pool)
         .await?;
-        row.map(|row| Claimed::from_row(&row)).transpose()
+        let suspect = |row| {
+            let suspicions: i32 = Row::try_get(&row, "suspicions")?;
+            Ok(Suspect { job: Claimed::from_row(&row)?, suspicions: suspicions.unsigned_abs() })
+        };
+        row.map(suspect).transpose()
+    }
+
+    /// Clears a suspect that runs, if this is still its attempt.
+    pub(crate) async fn acquit(&self, job: &Fence) -> sqlx::Result<()> {
+        sqlx::query(
+            "update job set suspect = false where id = $1 and worker = $2 and attempts = $3",
+        )
+        .bind(job.id)
+        .bind(self.worker)
+        .bind(job.attempts)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 }

@@ -15,8 +15,10 @@ use crate::handler::{Handler, Kind};
 use crate::instruments::Instruments;
 use crate::leases::Leases;
 use crate::options::Options;
+use crate::pace::Pace;
 use crate::places::{Busy, Lane, Places, places};
-use crate::queue::{Claimed, Depth, Queue};
+use crate::queue::{Claimed, Depth, Fence, Queue};
+use crate::suspects::Suspect;
 use crate::wake::WorkerWaker;
 
 /// How long a statement may take: a connection can die without a word.
@@ -25,9 +27,6 @@ const STATEMENT: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_secs(1);
 /// How long the last statements may take at shutdown, each.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a suspect waits for the jobs that run to end, and how long it has the worker for itself. A target that hangs
-/// holds up all others for so long, once; and what has run for so long is unlikely to be what kills.
-const ALONE: Duration = Duration::from_secs(5);
 /// How often depth and age are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
@@ -125,12 +124,13 @@ struct Round {
     has_claimed: bool,
 }
 
-/// When jobs run alone whose worker died.
+/// Jobs whose worker died, which run alone.
 struct Suspects {
     kinds: Vec<String>,
     are_due: bool,
-    /// Not before that, so that the others are not held up for more than half of the time.
-    not_before: Instant,
+    pace: Pace,
+    /// One that was alone for its window without harm, until it is no suspect any more.
+    harmless: Option<Fence>,
     /// Since when the database has answered.
     in_contact_since: Instant,
 }
@@ -138,7 +138,7 @@ struct Suspects {
 impl Suspects {
     /// Returns when the next one may run, if that is before the next poll.
     fn next_turn(&self, next_poll: Instant) -> Instant {
-        if self.are_due { self.not_before.min(next_poll) } else { next_poll }
+        if self.are_due { self.pace.not_before().min(next_poll) } else { next_poll }
     }
 }
 
@@ -146,7 +146,13 @@ impl<'a> Loop<'a> {
     fn new(worker: &'a Worker, queue: &'a Queue, leases: &'a Leases) -> Self {
         let now = Instant::now();
         let kinds = worker.kinds.keys().map(|kind| (*kind).to_owned()).collect();
-        let suspects = Suspects { kinds, are_due: false, not_before: now, in_contact_since: now };
+        let suspects = Suspects {
+            kinds,
+            are_due: false,
+            pace: Pace::new(worker.options.alone, now),
+            harmless: None,
+            in_contact_since: now,
+        };
         let (hungry, rounds, running) = <_>::default();
         Self { worker, queue, leases, hungry, rounds, suspects, running }
     }
@@ -187,13 +193,18 @@ impl<'a> Loop<'a> {
         next_poll: &mut Instant,
         shutdown: &CancellationToken,
     ) -> sqlx::Result<bool> {
+        self.acquit().await?;
         if Instant::now() >= *next_poll {
             self.hungry.extend(self.worker.kinds.keys());
             *next_poll = Instant::now() + self.worker.options.poll;
             self.recover().await?;
         }
-        if self.suspects.are_due && Instant::now() >= self.suspects.not_before {
-            self.run_suspect(shutdown).await?;
+        if self.suspects.are_due && Instant::now() >= self.suspects.pace.not_before() {
+            let began = Instant::now();
+            let ran = self.run_suspect(shutdown).await;
+            self.suspects.pace.held_up(began, Instant::now());
+            ran?;
+            self.acquit().await?;
         }
         let places = self.places();
         if places.kinds.is_empty() {
@@ -276,31 +287,49 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs one suspect while nothing else is started.
+    /// Runs one suspect if nothing else runs, and starts nothing else for its window.
     async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<()> {
-        let began = Instant::now();
-        self.idle(shutdown).await;
+        // The next poll finds out whether there are more.
+        self.suspects.are_due = false;
+        let wait = self.suspects.pace.wait();
+        if !self.is_idle_within(wait, shutdown).await {
+            tracing::debug!(waited = ?wait, "other jobs run, postponing jobs that run alone");
+            self.suspects.pace.waited_in_vain();
+            return Ok(());
+        }
+        self.suspects.pace.waited_well();
         let from = std::time::Instant::now();
         let claim = self.queue.claim_suspect(&self.suspects.kinds);
-        match pg::within(STATEMENT, claim).await? {
-            Some(job) => {
-                self.start(job, from);
-                self.idle(shutdown).await;
-            }
-            None => self.suspects.are_due = false,
+        let Some(Suspect { job, suspicions }) = pg::within(STATEMENT, claim).await? else {
+            return Ok(());
+        };
+        let (window, fence) = (self.suspects.pace.window(suspicions), job.fence());
+        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running a job alone, its worker died");
+        self.start(job, from);
+        if !self.is_idle_within(window, shutdown).await && !shutdown.is_cancelled() {
+            self.suspects.harmless = Some(fence);
         }
-        self.suspects.not_before = Instant::now() + began.elapsed();
         Ok(())
     }
 
-    /// Waits until nothing runs, or for as long as others may be held up.
-    async fn idle(&mut self, shutdown: &CancellationToken) {
+    /// Clears a suspect that was alone for its window, before others start beside it: if the worker dies then, it may have
+    /// been any of them.
+    async fn acquit(&mut self) -> sqlx::Result<()> {
+        if let Some(job) = &self.suspects.harmless {
+            pg::within(STATEMENT, self.queue.acquit(job)).await?;
+            self.suspects.harmless = None;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing runs. Returns `false` if that takes longer than `limit`.
+    async fn is_idle_within(&mut self, limit: Duration, shutdown: &CancellationToken) -> bool {
         let all = async {
             while let Some(ended) = self.running.join_next().await {
                 self.hungry.extend(ended.ok().flatten());
             }
         };
-        let _ = shutdown.run_until_cancelled(timeout(ALONE, all)).await;
+        matches!(shutdown.run_until_cancelled(timeout(limit, all)).await, Some(Ok(())))
     }
 
     /// Waits for what runs, and gives back what does not end.

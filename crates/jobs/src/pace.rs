@@ -1,0 +1,102 @@
+//! When a suspect may have the worker for itself, and for how long: other jobs are held up for a tenth of the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How many times as long as they were held up other jobs go on before the next suspect.
+const REST: u32 = 9;
+/// The first wait for the jobs that run is this part of a window.
+const FIRST_WAIT: u32 = 3;
+/// The longest wait, in windows: by default longer than e-mails and webhooks may take.
+const LONGEST_WAIT: u32 = 5;
+/// The longest window of a job that was suspected again and again, in windows.
+const LONGEST_WINDOW: u32 = 20;
+
+#[derive(Debug)]
+pub(crate) struct Pace {
+    window: Duration,
+    wait: Duration,
+    not_before: Instant,
+}
+
+impl Pace {
+    /// `window` is how long a suspect has the worker for itself.
+    pub(crate) fn new(window: Duration, now: Instant) -> Self {
+        Self { window, wait: window / FIRST_WAIT, not_before: now }
+    }
+
+    pub(crate) fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
+    /// Returns how long the jobs that run are waited for.
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// The jobs that run did not end in time. They are waited for longer next time, or a suspect would never run beside
+    /// targets that hang all the time.
+    pub(crate) fn waited_in_vain(&mut self) {
+        self.wait = (self.wait * 2).min(self.window * LONGEST_WAIT);
+    }
+
+    /// The jobs that run have ended.
+    pub(crate) fn waited_well(&mut self) {
+        self.wait = self.window / FIRST_WAIT;
+    }
+
+    /// Returns how long a suspect has the worker for itself. One that was suspected again, after a window without harm, gets
+    /// twice as much each time, or a job that kills its worker slowly would never be blamed.
+    pub(crate) fn window(&self, suspicions: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(suspicions.saturating_sub(1));
+        self.window * doubled.min(LONGEST_WINDOW)
+    }
+
+    /// Other jobs were held up from `began` until `now`.
+    pub(crate) fn held_up(&mut self, began: Instant, now: Instant) {
+        self.not_before = now + (now - began) * REST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn other_jobs_are_held_up_for_a_tenth_of_the_time() {
+        let began = Instant::now();
+        let (mut pace, mut now, mut held_up) = (Pace::new(WINDOW, began), began, Duration::ZERO);
+        for n in 0..1_000_u32 {
+            let took = if n % 2 == 0 {
+                let took = pace.wait();
+                pace.waited_in_vain();
+                took
+            } else {
+                pace.waited_well();
+                pace.window(n % 7)
+            };
+            pace.held_up(now, now + took);
+            held_up += took;
+            now = pace.not_before();
+        }
+        assert_eq!(held_up * 10, now - began);
+    }
+
+    #[test]
+    fn waits_and_windows_grow_to_a_bound() {
+        let mut pace = Pace::new(WINDOW, Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            waits.push(pace.wait().as_secs());
+            pace.waited_in_vain();
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 15, 15]);
+        pace.waited_well();
+        assert_eq!(pace.wait().as_secs(), 1);
+        let windows = [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(|times| pace.window(times).as_secs());
+        assert_eq!(windows, [3, 3, 6, 12, 24, 48, 60, 60]);
+    }
+}
