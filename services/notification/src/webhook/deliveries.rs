@@ -1,6 +1,5 @@
 //! The table `deliveries`: events that are delivered to webhooks, with their attempts.
 
-use std::cell::LazyCell;
 use std::collections::HashSet;
 
 use consumer::Received;
@@ -22,6 +21,10 @@ use super::redelivery::meta;
 
 /// Maximum size of a body. It is kept once for each webhook.
 const MAX_BODY_BYTES: usize = 256 * 1024;
+/// How many bytes of deliveries a statement holds; the last event may exceed it by what is its own.
+const CHUNK_BYTES: usize = 512 * 1024;
+/// What a delivery takes besides its body, with its job.
+const ROW_BYTES: usize = 512;
 
 /// One attempt.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -52,26 +55,29 @@ pub(crate) struct Undelivered {
 }
 
 #[derive(sqlx::FromRow)]
-struct Wanting {
+struct Subscribed {
     id: Uuid,
     tenant_id: String,
-    url: String,
     is_disabled: bool,
 }
 
+/// Deliveries that are written by one statement, in the order in which all transactions lock them.
 #[derive(Default)]
-struct Columns {
+struct Chunk {
+    /// One for each event.
+    bodies: Vec<String>,
+    /// For each delivery, the place of its body, counted from 1.
+    places: Vec<i32>,
     ids: Vec<Uuid>,
     webhooks: Vec<Uuid>,
     tenants: Vec<String>,
     orders: Vec<Uuid>,
     sources: Vec<String>,
     events: Vec<String>,
-    urls: Vec<String>,
-    bodies: Vec<String>,
     statuses: Vec<&'static str>,
     /// `None` if its webhook is disabled.
     metas: Vec<Option<Meta>>,
+    bytes: usize,
 }
 
 /// Writes a delivery, with its job, for each event and webhook of its tenant, unless there is one already.
@@ -80,8 +86,8 @@ pub(crate) async fn write<E: OrderEvent>(
     events: &[Received<E>],
 ) -> Result<(), EnqueueError> {
     let tenants: Vec<_> = events.iter().map(|event| event.data.tenant_id().as_str()).collect();
-    let wanting: Vec<Wanting> = sqlx::query_as(
-        "select id, tenant_id, url, status = 'disabled' as is_disabled from webhooks
+    let subscribed: Vec<Subscribed> = sqlx::query_as(
+        "select id, tenant_id, status = 'disabled' as is_disabled from webhooks
          where tenant_id = any($1) and $2 = any(events) order by id",
     )
     .bind(tenants)
@@ -89,68 +95,92 @@ pub(crate) async fn write<E: OrderEvent>(
     .fetch_all(&mut *tx)
     .instrument(query_span("select webhooks"))
     .await?;
-    if wanting.is_empty() {
-        return Ok(());
-    }
-    let rows = rows(events, &wanting);
-    let written = sqlx::query_scalar(
-        "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body, status,
-                                 event_type)
-         select *, $10 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::text[],
-                                   $7::text[], $8::text[], $9::text[])
-             as told (id, webhook_id, tenant_id, order_id, event_source, event_id, url, body, status)
-         order by webhook_id, event_source, event_id
-         on conflict do nothing returning id",
-    )
-    .bind(&rows.ids)
-    .bind(rows.webhooks)
-    .bind(rows.tenants)
-    .bind(rows.orders)
-    .bind(rows.sources)
-    .bind(rows.events)
-    .bind(rows.urls)
-    .bind(rows.bodies)
-    .bind(&rows.statuses)
-    .bind(E::TYPE)
-    .fetch_all(&mut *tx)
-    .instrument(query_span("insert deliveries"))
-    .await?;
-    let written: HashSet<Uuid> = written.into_iter().collect();
-    let told = rows.ids.into_iter().zip(rows.metas).filter(|(id, _)| written.contains(id));
-    let (jobs, metas): (Vec<_>, Vec<_>) =
-        told.filter_map(|(delivery, meta)| Some((DeliverWebhook { delivery }, meta?))).unzip();
-    if !jobs.is_empty() {
-        jobs::enqueue_all(tx, jobs.iter().zip(metas)).await?;
-    }
-    Ok(())
-}
-
-fn rows<E: OrderEvent>(events: &[Received<E>], wanting: &[Wanting]) -> Columns {
-    let mut rows = Columns::default();
-    for event in events {
-        let (envelope, tenant) = (&event.envelope, event.data.tenant_id().as_str());
-        // Written once, since all webhooks of an event are told the same.
-        let text = LazyCell::new(|| {
-            let time = envelope.time.unwrap_or_else(OffsetDateTime::now_utc).format(&Rfc3339);
-            body(E::TYPE, time.ok().as_deref(), &*event.data, event.data.order_id())
-        });
-        for webhook in wanting.iter().filter(|webhook| webhook.tenant_id == tenant) {
-            let id = Uuid::now_v7();
-            rows.ids.push(id);
-            rows.webhooks.push(webhook.id);
-            rows.tenants.push(tenant.to_owned());
-            rows.orders.push(event.data.order_id().0);
-            rows.sources.push(envelope.source.clone());
-            rows.events.push(envelope.id.to_string());
-            rows.urls.push(webhook.url.clone());
-            rows.bodies.push(text.clone());
-            rows.statuses.push(if webhook.is_disabled { "held" } else { "waiting" });
-            let order = event.data.order_id().to_string();
-            let meta = meta(id, webhook.id, tenant).cause(&event.cause()).subject(order);
-            rows.metas.push((!webhook.is_disabled).then_some(meta));
+    let mut sorted: Vec<_> = events.iter().collect();
+    sorted.sort_by_key(|event| (&event.envelope.source, event.envelope.id.as_str()));
+    let mut chunk = Chunk::default();
+    for event in sorted {
+        chunk.add(event, &subscribed);
+        if chunk.bytes >= CHUNK_BYTES {
+            std::mem::take(&mut chunk).write(tx, E::TYPE).await?;
         }
     }
-    rows
+    chunk.write(tx, E::TYPE).await
+}
+
+impl Chunk {
+    /// Adds the deliveries of an event, whose body is rendered and sent once.
+    fn add<E: OrderEvent>(&mut self, event: &Received<E>, subscribed: &[Subscribed]) {
+        let (envelope, tenant) = (&event.envelope, event.data.tenant_id().as_str());
+        let mut webhooks =
+            subscribed.iter().filter(|webhook| webhook.tenant_id == tenant).peekable();
+        if webhooks.peek().is_none() {
+            return;
+        }
+        let time = envelope.time.unwrap_or_else(OffsetDateTime::now_utc).format(&Rfc3339);
+        let body = body(E::TYPE, time.ok().as_deref(), &*event.data, event.data.order_id());
+        self.bytes += body.len();
+        self.bodies.push(body);
+        let place = i32::try_from(self.bodies.len()).unwrap_or(i32::MAX);
+        for webhook in webhooks {
+            let id = Uuid::now_v7();
+            let order = event.data.order_id();
+            self.places.push(place);
+            self.ids.push(id);
+            self.webhooks.push(webhook.id);
+            self.tenants.push(tenant.to_owned());
+            self.orders.push(order.0);
+            self.sources.push(envelope.source.clone());
+            self.events.push(envelope.id.to_string());
+            self.statuses.push(if webhook.is_disabled { "held" } else { "waiting" });
+            let meta =
+                || meta(id, webhook.id, tenant).cause(&event.cause()).subject(order.to_string());
+            self.metas.push((!webhook.is_disabled).then(meta));
+            self.bytes += ROW_BYTES;
+        }
+    }
+
+    async fn write(self, tx: &mut PgConnection, event_type: &str) -> Result<(), EnqueueError> {
+        if self.ids.is_empty() {
+            return Ok(());
+        }
+        let written: HashSet<Uuid> = sqlx::query_scalar(
+            // The body is looked up after the sort, which would spill the repeated bodies to disk otherwise.
+            "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, status, url, body,
+                                     event_type)
+             select id, webhook_id, tenant_id, order_id, source, event_id, status, url, ($1::text[])[place], $2
+             from (
+                 select told.*, webhooks.url
+                 from unnest($3::int[], $4::uuid[], $5::uuid[], $6::text[], $7::uuid[], $8::text[], $9::text[],
+                             $10::text[]) with ordinality
+                     as told (place, id, webhook_id, tenant_id, order_id, source, event_id, status, turn)
+                     join webhooks on webhooks.id = told.webhook_id
+                 order by turn
+             ) as told
+             on conflict do nothing returning id",
+        )
+        .bind(self.bodies)
+        .bind(event_type)
+        .bind(self.places)
+        .bind(&self.ids)
+        .bind(self.webhooks)
+        .bind(self.tenants)
+        .bind(self.orders)
+        .bind(self.sources)
+        .bind(self.events)
+        .bind(self.statuses)
+        .fetch_all(&mut *tx)
+        .instrument(query_span("insert deliveries"))
+        .await?
+        .into_iter()
+        .collect();
+        let told = self.ids.into_iter().zip(self.metas).filter(|(id, _)| written.contains(id));
+        let (jobs, metas): (Vec<_>, Vec<_>) =
+            told.filter_map(|(delivery, meta)| Some((DeliverWebhook { delivery }, meta?))).unzip();
+        if !jobs.is_empty() {
+            jobs::enqueue_all(tx, jobs.iter().zip(metas)).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Returns a delivery that is not made yet, and `None` if it was made or cancelled. A failed one waits again.

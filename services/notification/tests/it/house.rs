@@ -29,6 +29,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct House {
     pub(crate) space: TestSpace,
     pub(crate) pool: PgPool,
+    /// What the service connects to.
+    pub(crate) database_url: String,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) webhooks: Webhooks,
     pub(crate) retention: Retention,
@@ -57,6 +59,7 @@ impl House {
         kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
         let producer = settings.producer().create().unwrap();
         let pool = PgPool::connect(space.database_url()).await.unwrap();
+        let database_url = space.database_url().to_owned();
         let folder = tempfile::tempdir().unwrap();
         let webhooks = Webhooks {
             allow: "".parse().unwrap(),
@@ -67,7 +70,7 @@ impl House {
         let day = Duration::from_hours(24);
         let retention =
             Retention { emails: 90 * day, deliveries: 30 * day, every: Duration::from_mins(10) };
-        Self { space, pool, folder, webhooks, retention, settings, producer }
+        Self { space, pool, database_url, folder, webhooks, retention, settings, producer }
     }
 
     /// The service, writing its e-mails into the folder.
@@ -83,7 +86,7 @@ impl House {
     async fn start_with(&self, smtp_url: Option<String>) -> RunningService {
         let space = &self.space;
         let chassis = chassis::Config::for_tests(
-            space.database_url(),
+            &self.database_url,
             space.kafka_brokers(),
             space.topic_prefix(),
         )
