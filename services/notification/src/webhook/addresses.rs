@@ -73,10 +73,12 @@ impl FromStr for Exceptions {
 /// Why a URL is not asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
+    /// One answer for both, or tenants could find out which internal names exist.
+    #[error("{0} can't be resolved, or is not on the public Internet")]
+    NotPublic(String),
+    /// Only of hosts that the operator exempts.
     #[error("{0} can't be resolved")]
     Unresolved(String, #[source] std::io::Error),
-    #[error("{0} is not on the public Internet")]
-    Private(String),
 }
 
 /// Decides, when a webhook is registered and each time it is dialled.
@@ -105,9 +107,19 @@ impl Guard {
         let (host, port) = place(url);
         match literal(&host) {
             Some(address) if !is_public(address) && !self.is_exempt(&host, port) => {
-                Err(Refused::Private(host))
+                Err(Refused::NotPublic(host))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Returns `true` if it is asked by TLS, without which everybody on the way reads customers' data, or is exempt: what the
+    /// operator exempts stands next door.
+    pub(crate) fn permits_scheme(&self, url: &Url) -> bool {
+        match url.scheme() {
+            "https" => true,
+            "http" => self.exempts(url),
+            _ => false,
         }
     }
 
@@ -133,9 +145,16 @@ fn literal(host: &str) -> Option<IpAddr> {
 
 /// The addresses of a name, if all of them are public: which of them is dialled is not known.
 pub(crate) async fn public_addresses(host: &str) -> Result<Vec<SocketAddr>, Refused> {
-    let addresses = addresses(host).await?;
+    let addresses = match addresses(host).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(host, error, "refused the host of a webhook");
+            Vec::new()
+        }
+    };
     if addresses.is_empty() || !addresses.iter().all(|address| is_public(address.ip())) {
-        return Err(Refused::Private(host.to_owned()));
+        return Err(Refused::NotPublic(host.to_owned()));
     }
     Ok(addresses)
 }
@@ -242,6 +261,16 @@ mod tests {
         assert!(check("http://localhost:8090/").await && check("http://127.0.0.1:8091/x").await);
         assert!(!check("http://localhost:8091/").await && !check("http://127.0.0.1:8090/").await);
         assert!("localhost".parse::<Exceptions>().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_and_one_that_does_not_exist_are_refused_alike() {
+        let answer = async |host: &str| {
+            let refused = public_addresses(host).await.unwrap_err();
+            assert!(std::error::Error::source(&refused).is_none(), "{refused:?}");
+            refused.to_string().replace(host, "host")
+        };
+        assert_eq!(answer("localhost").await, answer("no-such-host.invalid").await);
     }
 
     #[tokio::test]

@@ -50,6 +50,15 @@ impl DeliveryError {
         }
     }
 
+    /// Returns why the webhook is disabled, if this will not change by itself.
+    fn disables(&self) -> Option<String> {
+        match self {
+            Self::Answered(StatusCode::GONE, _) => Some("the target answered 410 Gone".to_owned()),
+            Self::Target(error @ TargetError::Insecure) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
     fn into_failure(self) -> Failure {
         let wait = if let Self::Answered(_, wait) = &self { *wait } else { None };
         let failure = Failure::from(self);
@@ -98,8 +107,8 @@ impl Delivering {
             health::succeeded(&self.pool, webhook).await?;
             return Ok(false);
         };
-        if error.status() == Some(StatusCode::GONE) {
-            health::disable(&self.pool, webhook, "the target answered 410 Gone").await?;
+        if let Some(reason) = error.disables() {
+            health::disable(&self.pool, webhook, &reason).await?;
             return Ok(true);
         }
         let limit = self.settings.disable_after;

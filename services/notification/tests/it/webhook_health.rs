@@ -88,6 +88,31 @@ async fn a_target_that_is_gone_is_disabled_at_once_and_what_waits_is_held() {
 }
 
 #[tokio::test]
+async fn a_webhook_without_tls_of_an_earlier_release_is_disabled_and_not_asked() {
+    let target = Target::start().await;
+    let mut house = House::empty().await;
+    house.webhooks.allow = target.address.to_string().parse().unwrap();
+    let before = house.start().await;
+    let webhook = register(&before, &target.url("shop")).await;
+    before.shutdown().await;
+    // As the earlier release had it: no rule, and so no exemption.
+    house.webhooks.allow = "".parse().unwrap();
+    let running = house.start().await;
+    let event = completed("acme");
+    house.send(&event).await;
+    let held = until_delivery(&house, &running, event.subject(), "held").await;
+    let error = held[0]["attempts"][0]["error"].as_str().unwrap();
+    assert!(error.contains("register it with https://"), "{held:?}");
+    let disabled = shown(&running, &webhook).await;
+    assert_eq!(
+        (&disabled["status"], &disabled["disabled_reason"]),
+        (&json!("disabled"), &json!(error))
+    );
+    assert_eq!((target.ids().len(), failed_jobs(&running).await), (0, 0));
+    running.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_disabled_webhook_is_enabled_and_told_what_it_missed() {
     let (house, target, running) = started().await;
     let webhook = register(&running, &target.url("shop")).await;
