@@ -15,9 +15,14 @@ with recursive place as materialized (
         order by tenant, lane, run_at limit place.free
         for update skip locked
     ) as job
--- From lane to lane, with the moment since when its first job is due: one step in the index each.
+-- Places that are left for lanes.
+), rest as materialized (
+    select kind, of_lane, of_tenant, after_tenant, after_lane,
+        free - (select count(*) from plain where plain.kind = place.kind) as free
+    from place
+-- From lane to lane, with the moment since when its first job is due: one step in the index each, and none without a place.
 ), walk (kind, tenant, lane, first_at, step) as (
-    select kind, after_tenant, after_lane, 'infinity'::timestamptz, 0 from place
+    select kind, after_tenant, after_lane, 'infinity'::timestamptz, case when free > 0 then 0 else $14 end from rest
     union all
     select walk.kind, next.tenant, next.lane, next.run_at, walk.step + 1
     from walk cross join lateral (
@@ -29,14 +34,14 @@ with recursive place as materialized (
 -- How many more jobs each lane and tenant may have.
 ), lane as materialized (
     select walk.kind, walk.tenant, walk.lane, coalesce(busy.held, 0) as held,
-        case when walk.tenant = '' then place.free
-             else place.of_tenant - coalesce(tenant.held, 0) end as of_tenant,
-        case when walk.lane = '' then place.free
-             else place.of_lane - coalesce(busy.held, 0) end as of_lane,
-        place.free - (select count(*) from plain where plain.kind = walk.kind) as free
-    from walk join place using (kind)
+        case when walk.tenant = '' then rest.free
+             else rest.of_tenant - coalesce(tenant.held, 0) end as of_tenant,
+        case when walk.lane = '' then rest.free
+             else rest.of_lane - coalesce(busy.held, 0) end as of_lane,
+        rest.free
+    from walk join rest using (kind)
         left join busy using (kind, tenant, lane)
-        left join (select kind, tenant, sum(held) as held from busy group by kind, tenant) as tenant
+        left join (select kind, tenant, sum(held)::bigint as held from busy group by kind, tenant) as tenant
             using (kind, tenant)
     where walk.first_at <= now()
 -- Of each lane its first jobs, as many as it may have, counted on from those that run.
@@ -60,13 +65,13 @@ with recursive place as materialized (
     from of_tenants where in_tenant <= of_tenant
 -- Another worker may be about to take the same ones.
 ), fair as materialized (
-    select job.id, job.run_at from place cross join lateral (
+    select job.id, job.run_at from rest cross join lateral (
         select job.id, job.run_at
         from of_kinds join job on job.id = of_kinds.id
-        where of_kinds.kind = place.kind and in_kind <= free + $15
+        where of_kinds.kind = rest.kind and in_kind <= rest.free + $15
             and job.failed_at is null and job.worker is null and job.run_at <= now()
         order by in_kind
-        limit place.free - (select count(*) from plain where plain.kind = place.kind)
+        limit rest.free
         for update of job skip locked
     ) as job
 ), claimed as (

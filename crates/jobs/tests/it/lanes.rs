@@ -86,6 +86,19 @@ async fn every_lane_gets_its_turn_however_many_there_are() {
 }
 
 #[tokio::test]
+async fn lanes_get_their_turn_after_a_backlog_of_jobs_without_one() {
+    let mut house = House::new().await;
+    house.options.poll = Duration::from_secs(20);
+    enqueue(&house, (0..200).map(|_| Meta::new())).await;
+    enqueue(&house, (0..200).map(|n| Meta::new().tenant(format!("t{n}")).lane("lane"))).await;
+    let began = Instant::now();
+    let one = run(&house);
+    house.seen.ran(400).await;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    one.end().await;
+}
+
+#[tokio::test]
 async fn a_lane_is_worked_off_without_a_pause_when_its_places_become_free() {
     let mut house = House::new().await;
     house.options.poll = Duration::from_secs(20);
