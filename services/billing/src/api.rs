@@ -8,8 +8,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::credit_notes::{self, CreditNote};
-use crate::store::{self, Invoice};
+use crate::credit_notes::CreditNote;
+use crate::documents::{self, Document};
+use crate::store::Invoice;
 
 pub(crate) fn routes(pool: PgPool) -> OpenApiRouter {
     OpenApiRouter::new()
@@ -36,6 +37,16 @@ struct ListQuery {
     cursor: Option<Cursor>,
 }
 
+async fn page<D: Document>(
+    pool: &PgPool,
+    caller: &Caller,
+    ListQuery { order_id, limit, cursor }: ListQuery,
+) -> Result<Page<D>, Problem> {
+    let below = Cursor::below(cursor);
+    let rows = documents::list(pool, &caller.tenant, order_id, below, limit.rows()).await?;
+    Ok(Page::new(rows, limit, D::id))
+}
+
 #[derive(Serialize, ToSchema)]
 struct Invoices {
     invoices: Vec<Invoice>,
@@ -55,10 +66,7 @@ async fn invoices(
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Invoices>, Problem> {
-    let ListQuery { order_id, limit, cursor } = query;
-    let below = Cursor::below(cursor);
-    let rows = store::list(&pool, &caller.tenant, order_id, below, limit.rows()).await?;
-    let Page { rows: invoices, next_cursor } = Page::new(rows, limit, |invoice| invoice.id);
+    let Page { rows: invoices, next_cursor } = page(&pool, &caller, query).await?;
     Ok(Json(Invoices { invoices, next_cursor }))
 }
 
@@ -75,7 +83,7 @@ async fn invoice(
     caller: Caller,
     Path(id): Path<InvoiceId>,
 ) -> Result<Json<Invoice>, Problem> {
-    let invoice = store::find(&pool, &caller.tenant, id).await?;
+    let invoice = documents::find(&pool, &caller.tenant, id.0).await?;
     let invoice = invoice.ok_or_else(|| Problem::not_found(format!("there is no invoice {id}")))?;
     Ok(Json(invoice))
 }
@@ -99,10 +107,7 @@ async fn credit_notes(
     caller: Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<CreditNotes>, Problem> {
-    let ListQuery { order_id, limit, cursor } = query;
-    let below = Cursor::below(cursor);
-    let rows = credit_notes::list(&pool, &caller.tenant, order_id, below, limit.rows()).await?;
-    let Page { rows: credit_notes, next_cursor } = Page::new(rows, limit, |note| note.id);
+    let Page { rows: credit_notes, next_cursor } = page(&pool, &caller, query).await?;
     Ok(Json(CreditNotes { credit_notes, next_cursor }))
 }
 
@@ -119,7 +124,7 @@ async fn credit_note(
     caller: Caller,
     Path(id): Path<CreditNoteId>,
 ) -> Result<Json<CreditNote>, Problem> {
-    let note = credit_notes::find(&pool, &caller.tenant, id).await?;
+    let note = documents::find(&pool, &caller.tenant, id.0).await?;
     let note = note.ok_or_else(|| Problem::not_found(format!("there is no credit note {id}")))?;
     Ok(Json(note))
 }

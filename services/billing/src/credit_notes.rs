@@ -3,12 +3,14 @@
 use envelope::TenantId;
 use events::{CreditNoteId, OrderId};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::documents::Document;
 
 /// What the database gave a credit note, and what it has of its invoice.
 #[derive(sqlx::FromRow)]
@@ -35,6 +37,15 @@ pub(crate) struct CreditNote {
     currency: String,
     #[serde(with = "time::serde::rfc3339")]
     credited_at: OffsetDateTime,
+}
+
+impl Document for CreditNote {
+    const SELECT: &'static str = "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at \
+         from credit_notes";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 /// A credit note to issue.
@@ -83,48 +94,5 @@ pub(crate) async fn credit(
     .bind(tenants)
     .fetch_all(tx)
     .instrument(query_span("insert credit_notes"))
-    .await
-}
-
-/// At most `limit` credit notes of this tenant, or of one of its orders, with ids below one, newest first.
-pub(crate) async fn list(
-    pool: &PgPool,
-    tenant: &TenantId,
-    order: Option<OrderId>,
-    below: Uuid,
-    limit: i64,
-) -> sqlx::Result<Vec<CreditNote>> {
-    // Two statements, so that each page is a range of the index that fits it.
-    let query = match order {
-        None => sqlx::query_as(
-            "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at from credit_notes
-             where tenant_id = $1 and id < $2 order by id desc limit $3",
-        ),
-        Some(_) => sqlx::query_as(
-            "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at from credit_notes
-             where tenant_id = $1 and id < $2 and order_id = $4 order by id desc limit $3",
-        ),
-    };
-    let query = query.bind(tenant.as_str()).bind(below).bind(limit);
-    let query = match order {
-        None => query,
-        Some(order) => query.bind(order.0),
-    };
-    query.fetch_all(pool).await
-}
-
-/// A credit note of this tenant.
-pub(crate) async fn find(
-    pool: &PgPool,
-    tenant: &TenantId,
-    id: CreditNoteId,
-) -> sqlx::Result<Option<CreditNote>> {
-    sqlx::query_as(
-        "select id, number, invoice_id, invoice_number, order_id, total, currency, credited_at from credit_notes
-         where id = $1 and tenant_id = $2",
-    )
-    .bind(id.0)
-    .bind(tenant.as_str())
-    .fetch_optional(pool)
     .await
 }

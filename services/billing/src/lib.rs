@@ -6,6 +6,7 @@ mod api;
 mod config;
 mod consumers;
 mod credit_notes;
+mod documents;
 mod store;
 
 pub use config::Config;

@@ -1,14 +1,15 @@
 //! The table `invoices`, and the counters that number what billing issues.
 
-use envelope::TenantId;
-use events::{InvoiceId, Order, OrderId};
+use events::{InvoiceId, Order};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use crate::documents::Document;
 
 /// What the database gave an invoice.
 #[derive(sqlx::FromRow)]
@@ -28,6 +29,15 @@ pub(crate) struct Invoice {
     pub(crate) currency: String,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) issued_at: OffsetDateTime,
+}
+
+impl Document for Invoice {
+    const SELECT: &'static str =
+        "select id, order_id, number, total, currency, issued_at from invoices";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 /// Locks the counters of tenants until the transaction ends, in the order of the tenants, so that two of these can't wait
@@ -88,48 +98,5 @@ pub(crate) async fn issue(
     .bind(totals)
     .fetch_all(tx)
     .instrument(query_span("insert invoices"))
-    .await
-}
-
-/// At most `limit` invoices of this tenant, or of one of its orders, with ids below one, newest first.
-pub(crate) async fn list(
-    pool: &PgPool,
-    tenant: &TenantId,
-    order: Option<OrderId>,
-    below: Uuid,
-    limit: i64,
-) -> sqlx::Result<Vec<Invoice>> {
-    // Two statements, so that each page is a range of the index that fits it.
-    let query = match order {
-        None => sqlx::query_as(
-            "select id, order_id, number, total, currency, issued_at from invoices
-             where tenant_id = $1 and id < $2 order by id desc limit $3",
-        ),
-        Some(_) => sqlx::query_as(
-            "select id, order_id, number, total, currency, issued_at from invoices
-             where tenant_id = $1 and id < $2 and order_id = $4 order by id desc limit $3",
-        ),
-    };
-    let query = query.bind(tenant.as_str()).bind(below).bind(limit);
-    let query = match order {
-        None => query,
-        Some(order) => query.bind(order.0),
-    };
-    query.fetch_all(pool).await
-}
-
-/// An invoice of this tenant.
-pub(crate) async fn find(
-    pool: &PgPool,
-    tenant: &TenantId,
-    id: InvoiceId,
-) -> sqlx::Result<Option<Invoice>> {
-    sqlx::query_as(
-        "select id, order_id, number, total, currency, issued_at from invoices
-         where id = $1 and tenant_id = $2",
-    )
-    .bind(id.0)
-    .bind(tenant.as_str())
-    .fetch_optional(pool)
     .await
 }
