@@ -251,6 +251,12 @@ async fn what_leads_nowhere_or_inside_is_not_registered() {
         assert_eq!(status, 422, "{url}: {problem}");
         assert!(problem["detail"].as_str().unwrap().starts_with("url: "), "{problem}");
     }
+    let detail = async |host: &str| {
+        let body = json!({ "url": format!("https://{host}/") });
+        let (_, problem) = ask(&running, Method::POST, "/webhooks", &body).await;
+        problem["detail"].as_str().unwrap().replace(host, "host")
+    };
+    assert_eq!(detail("localhost").await, detail("nowhere.invalid").await, "whether it exists");
     let unknown = json!({ "url": "https://1.1.1.1/", "events": ["order.lost"] });
     assert_eq!(ask(&running, Method::POST, "/webhooks", &unknown).await.0, 422);
     let sound = json!({ "url": "https://1.1.1.1/", "events": ["order.completed"] });
