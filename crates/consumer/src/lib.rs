@@ -56,6 +56,7 @@ pub use letters::{
     restore_letters, resume_replay, set_letter_group,
 };
 pub use memory::MemoryBudget;
+pub use memory_limit::bytes as container_limit;
 pub use options::{Options, OptionsError};
 pub use outcome::Outcome;
 pub use standing::{Breaker, Instance, Pause, Standing, pause, resume, standing};

@@ -13,8 +13,8 @@ static LIMIT: LazyLock<Option<u64>> = LazyLock::new(|| {
 /// The share of the limit, in percent, from which on it is near.
 const NEAR: u64 = 80;
 
-/// Returns how many bytes the container may take, if that is limited.
-pub(crate) fn bytes() -> Option<usize> {
+/// Returns how many bytes the container of this process may take, if that is limited.
+pub fn bytes() -> Option<usize> {
     LIMIT.and_then(|limit| usize::try_from(limit).ok())
 }
 

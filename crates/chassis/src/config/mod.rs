@@ -18,6 +18,10 @@ pub(crate) use self::secret_files::parse;
 use crate::admin::Operators;
 use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 
+/// Bytes of responses under way; in a container, at most that part of its limit.
+const USUAL_HTTP_MEMORY: usize = 32 * 1024 * 1024;
+const OF_CONTAINER: usize = 8;
+
 /// A value that no log shows.
 #[derive(Clone)]
 pub struct Secret(String);
@@ -73,6 +77,10 @@ pub struct Config {
     /// How long a connection without a request stays open, as in `75s`; longer than a load balancer in front keeps it
     #[arg(long, env = "HTTP_KEEP_ALIVE", value_parser = keep_alive, default_value = "75s")]
     http_keep_alive: Duration,
+    /// Bytes of responses that are made and sent at the same time; bodies of requests take half as many; by default 32 MiB, in
+    /// a container at most an eighth of its limit
+    #[arg(long, env = "HTTP_MEMORY_BYTES", value_parser = clap::value_parser!(u32).range(1_048_576..))]
+    http_memory_bytes: Option<u32>,
     /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
     #[arg(long, env = "TENANTS", hide_env_values = true)]
     tenants: Option<Secret>,
@@ -139,6 +147,7 @@ impl Config {
             http_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             admin_addr: Some((Ipv4Addr::LOCALHOST, 0).into()),
             http_keep_alive: Duration::from_secs(75),
+            http_memory_bytes: None,
             tenants: secret("demo-acme=acme,demo-globex=globex"),
             tenant_requests_per_second: 0,
             tenant_burst: 0,
@@ -204,6 +213,13 @@ impl Config {
         self
     }
 
+    /// As with `HTTP_MEMORY_BYTES`: bytes of responses that are made and sent at the same time.
+    #[must_use]
+    pub fn http_memory_bytes(mut self, bytes: u32) -> Self {
+        self.http_memory_bytes = Some(bytes);
+        self
+    }
+
     /// As with `FLOW_STEPS=off`: no steps of flows are recorded.
     #[must_use]
     pub fn without_flow_steps(mut self) -> Self {
@@ -249,6 +265,15 @@ impl Config {
     /// Returns how long a connection without a request stays open.
     pub(crate) fn http_keep_alive(&self) -> Duration {
         self.http_keep_alive
+    }
+
+    /// Returns how many bytes the responses under way may take.
+    pub(crate) fn http_memory(&self) -> usize {
+        let given = self.http_memory_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        given.unwrap_or_else(|| {
+            consumer::container_limit()
+                .map_or(USUAL_HTTP_MEMORY, |limit| USUAL_HTTP_MEMORY.min(limit / OF_CONTAINER))
+        })
     }
 
     /// Returns the maximum number of connections to the database.

@@ -35,8 +35,10 @@ pub(super) fn document(service: &str, port: u16, routes: OpenApi) -> Value {
     }
     document["components"]["responses"] = problems();
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
-    let operations = paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
-    operations.for_each(complete);
+    for path in paths.filter_map(Value::as_object_mut) {
+        path.get_mut("get").into_iter().for_each(make_conditional);
+        path.values_mut().for_each(complete);
+    }
     document
 }
 
@@ -45,6 +47,28 @@ fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => into.extend(from),
         (into, from) => *into = from,
+    }
+}
+
+/// Adds to a read that it may be conditional, unless it says so itself: its JSON has a tag.
+fn make_conditional(operation: &mut Value) {
+    let reads_json = operation["responses"]["200"]["content"]["application/json"].is_object();
+    if !reads_json || operation["responses"]["304"].is_object() {
+        return;
+    }
+    let etag = json!({ "$ref": "#/components/headers/ETag" });
+    operation["responses"]["200"]["headers"]["ETag"] = etag.clone();
+    operation["responses"]["304"] =
+        json!({ "description": "The caller has it already", "headers": { "ETag": etag } });
+    add_parameter(operation, "IfNoneMatch");
+}
+
+/// Adds a parameter of the shared components to an operation.
+fn add_parameter(operation: &mut Value, name: &str) {
+    let parameter = json!({ "$ref": format!("#/components/parameters/{name}") });
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
     }
 }
 
@@ -66,11 +90,7 @@ fn complete(operation: &mut Value) {
     }
     let parameters = operation["parameters"].as_array_mut().into_iter().flatten();
     parameters.for_each(|it| never_null(&mut it["schema"]));
-    let correlation_id = json!({ "$ref": "#/components/parameters/CorrelationId" });
-    match operation["parameters"].as_array_mut() {
-        Some(parameters) => parameters.push(correlation_id),
-        None => operation["parameters"] = json!([correlation_id]),
-    }
+    add_parameter(operation, "CorrelationId");
 }
 
 /// Takes `null` out of the types of a parameter: that is the type of an `Option`, and no text stands for it.

@@ -16,6 +16,8 @@ use utoipa::ToSchema;
 
 use super::decode::{decode, query_violation};
 use super::idempotency::IdempotencyKey;
+use super::memory::NoRoom;
+use super::metered;
 use super::problem::Problem;
 
 /// Maximum size of a request's body.
@@ -82,6 +84,7 @@ pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(Problem::too_large(format!("the body may have {max_bytes} bytes")))
         }
+        Ok(Err(error)) if metered::is_for_lack_of_room(&error) => Err(NoRoom.into()),
         Ok(Err(_)) => Err(Problem::bad_request("the body ended early")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,

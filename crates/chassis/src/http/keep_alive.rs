@@ -1,5 +1,5 @@
-//! How long a connection may be idle, and how long the head of a request may take once it has begun. hyper has one limit for
-//! both, which counts from the end of the response before.
+//! How long a connection may be idle, how long the head of a request may take once it has begun, and how slowly a response may
+//! be read. hyper has one limit for the first two, which counts from the end of the response before, and none for the third.
 
 use std::io;
 use std::pin::Pin;
@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::exchange::Exchange;
+use super::refusal;
+use super::write_limit::WriteLimit;
+
 /// Maximum time for the head of a request to arrive, from its first byte; that of the first request, from the connection's
 /// begin, so that strangers who send nothing do not keep places for as long as those who were answered.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a peer may read nothing of a response before its connection is closed.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// When the first byte arrived since hyper began to wait for a request. Shared by the timer and the stream of a connection.
 type FirstByte = Arc<Mutex<Option<Instant>>>;
@@ -31,16 +33,24 @@ pub(super) struct HeadTimer {
 pub(super) struct TimedStream<S> {
     stream: S,
     first_byte: FirstByte,
-    /// Set while nothing could be written.
-    stalled: Option<Pin<Box<tokio::time::Sleep>>>,
+    exchange: Exchange,
+    limit: WriteLimit,
+    /// What is written in place of a refusal of hyper's.
+    refusal: Option<Refusal>,
+}
+
+struct Refusal {
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 /// Creates the timer and the stream of a connection.
-pub(super) fn timed<S>(stream: S) -> (HeadTimer, TimedStream<S>) {
+pub(super) fn timed<S>(stream: S, exchange: Exchange) -> (HeadTimer, TimedStream<S>) {
     let first_byte = FirstByte::default();
     let timer =
         HeadTimer { first_byte: Arc::clone(&first_byte), has_begun: AtomicBool::new(false) };
-    (timer, TimedStream { stream, first_byte, stalled: None })
+    let limit = WriteLimit::default();
+    (timer, TimedStream { stream, first_byte, exchange, limit, refusal: None })
 }
 
 fn set(first_byte: &FirstByte, at: Option<Instant>) {
@@ -88,20 +98,25 @@ impl Future for WaitForHead {
     }
 }
 
-impl<S> TimedStream<S> {
-    /// Fails if the peer has read nothing for too long.
-    fn written<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
+impl<S: AsyncWrite + Unpin> TimedStream<S> {
+    /// Writes the refusal that replaces `head`. Returns `None` if `head` is no refusal of hyper's.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Option<Poll<io::Result<()>>> {
+        if self.refusal.is_none() && self.exchange.is_idle() {
+            let bytes = refusal::with_problem(head);
+            self.refusal = bytes.map(|bytes| Refusal { bytes, written: 0 });
         }
-        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let refusal = self.refusal.as_mut()?;
+        while refusal.written < refusal.bytes.len() {
+            let rest = &refusal.bytes[refusal.written..];
+            let written = Pin::new(&mut self.stream).poll_write(cx, rest);
+            match self.limit.check(cx, written) {
+                Poll::Ready(Ok(written)) => refusal.written += written,
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        self.refusal = None;
+        Some(Poll::Ready(Ok(())))
     }
 }
 
@@ -127,8 +142,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.written(cx, written)
+        let this = &mut *self;
+        if let Some(refused) = this.poll_refusal(cx, bytes) {
+            return refused.map_ok(|()| bytes.len());
+        }
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.limit.check(cx, written)
     }
 
     fn poll_write_vectored(
@@ -136,8 +155,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.written(cx, written)
+        let this = &mut *self;
+        if let [head] = slices
+            && let Some(refused) = this.poll_refusal(cx, head)
+        {
+            return refused.map_ok(|()| head.len());
+        }
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        this.limit.check(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -145,7 +170,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        if self.exchange.flushed() {
+            self.limit = WriteLimit::default();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

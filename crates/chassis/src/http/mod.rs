@@ -2,20 +2,26 @@
 
 mod at_most;
 mod caller;
+mod content_tag;
 mod decode;
 mod etag;
+mod exchange;
 mod extract;
 mod idempotency;
 mod identity;
 mod keep_alive;
 mod keys;
 mod limits;
+mod memory;
+mod metered;
 mod method;
 mod page;
 mod peer;
 mod problem;
+mod refusal;
 mod request;
 mod server;
+mod write_limit;
 
 pub(crate) use caller::bearer;
 pub(crate) use extract::{media_type, read};
@@ -24,7 +30,7 @@ pub(crate) use keys::{Keys, KeysError, Tenants};
 pub(crate) use limits::TenantLimits;
 pub(crate) use peer::Senders;
 pub(crate) use request::{OnCompleted, RequestLayer, render};
-pub(crate) use server::serve;
+pub(crate) use server::{listen, serve};
 
 pub use at_most::at_most;
 pub use caller::Caller;

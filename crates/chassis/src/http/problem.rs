@@ -98,8 +98,8 @@ impl Problem {
         self
     }
 
-    /// Renders the response. The outermost layer does, since it knows the correlation id.
-    pub(crate) fn render(&self, correlation_id: &str) -> Response {
+    /// Returns the body of the response.
+    pub(super) fn body(&self, correlation_id: &str) -> String {
         let body = json!({
             "type": "about:blank",
             "title": self.title,
@@ -107,8 +107,14 @@ impl Problem {
             "detail": self.detail,
             "correlation_id": correlation_id,
         });
+        body.to_string()
+    }
+
+    /// Renders the response. The outermost layer does, since it knows the correlation id.
+    pub(crate) fn render(&self, correlation_id: &str) -> Response {
         let content_type = (header::CONTENT_TYPE, "application/problem+json");
-        let mut response = (self.status, [content_type], body.to_string()).into_response();
+        let body = self.body(correlation_id);
+        let mut response = (self.status, [content_type], body).into_response();
         if let Some((name, value)) = &self.header {
             response.headers_mut().insert(name, value.clone());
         }

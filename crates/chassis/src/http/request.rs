@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::HttpBody;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use defer::Defer;
@@ -14,21 +15,27 @@ use telemetry::instruments::{Histogram, Meter};
 use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
+use super::content_tag;
 use super::etag::Known;
+use super::exchange::UntilSent;
 use super::identity::Identity;
 use super::keys::Tenants;
 use super::limits::{Limiter, Place, TenantLimits};
+use super::memory::{ByteBudget, Held, Payer};
+use super::metered::{HeldBody, meter};
 use super::method::{in_span_name, known_method};
 use super::peer::Senders;
 use super::problem::Problem;
 
-const CORRELATION_ID: &str = "x-correlation-id";
+pub(super) const CORRELATION_ID: &str = "x-correlation-id";
 /// How much of a path is logged and stored.
 const MAX_PATH_CHARS: usize = 200;
 /// How long a `tracestate` may be.
 const MAX_TRACESTATE_BYTES: usize = 512;
 /// How much of a correlation id that can't be used is logged.
 const MAX_LOGGED_BYTES: usize = 128;
+/// Bytes that a request holds before its response is known: about those of a small one, with its buffers.
+const RESERVED: usize = 16 * 1024;
 /// How long a caller waits at most; above all limits of the parts.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -70,16 +77,19 @@ pub(crate) struct RequestLayer {
     tenants: Tenants,
     senders: Senders,
     limiter: Arc<Limiter>,
+    responses: ByteBudget,
+    bodies: ByteBudget,
     duration: Histogram<f64>,
     on_completed: Option<OnCompleted>,
     steps: FlowSteps,
 }
 
 impl RequestLayer {
-    /// Creates the layer. `on_completed` is called for every request.
+    /// Creates the layer. `on_completed` is called for every request. Responses under way take at most `memory` bytes, and
+    /// bodies of requests half as many.
     pub(crate) fn new(
-        tenants: Tenants,
-        senders: Senders,
+        (tenants, senders): (Tenants, Senders),
+        memory: usize,
         meter: &Meter,
         on_completed: Option<OnCompleted>,
     ) -> Self {
@@ -92,7 +102,16 @@ impl RequestLayer {
             ])
             .build();
         let limiter = Arc::new(Limiter::new(TenantLimits::default()));
-        Self { tenants, senders, limiter, duration, on_completed, steps: FlowSteps::off() }
+        Self {
+            tenants,
+            senders,
+            limiter,
+            responses: ByteBudget::new(memory),
+            bodies: ByteBudget::new(memory / 2),
+            duration,
+            on_completed,
+            steps: FlowSteps::off(),
+        }
     }
 
     /// Sets the limits of each tenant.
@@ -206,13 +225,11 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
     let received = Received::new(&layer, &request);
     let span = received.span(&layer.steps, request.headers());
     let defer = request.extensions().get::<Defer>().cloned();
-    let known = Known::of(&request);
     request.extensions_mut().insert(received.correlation_id.clone());
     request.extensions_mut().insert(received.identity.clone());
 
-    let place = received.identity.tenant.as_ref().map(|tenant| layer.limiter.admit(tenant));
-    let response = match place.transpose() {
-        Ok(place) => known.answer(run(next, request, place, &span).await),
+    let response = match layer.admit(&received.identity).await {
+        Ok(admitted) => admitted.answer(&layer, request, next, &span).await,
         Err(problem) => problem.into_response(),
     };
     let detail = response.extensions().get::<Problem>().map(|it| it.detail().to_owned());
@@ -236,12 +253,66 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
     response
 }
 
-/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. The request has its
-/// place until the handler ends.
-async fn run(next: Next, request: Request, place: Option<Place>, span: &Span) -> Response {
+/// A request that may be handled.
+struct Admitted {
+    payer: Payer,
+    place: Option<Arc<Place>>,
+    memory: Held,
+}
+
+impl RequestLayer {
+    /// Admits a request, within the limits of its tenant and the memory of responses. Waits for memory for some seconds.
+    async fn admit(&self, identity: &Identity) -> Result<Admitted, Problem> {
+        let place = identity.tenant.as_ref().map(|tenant| self.limiter.admit(tenant));
+        let place = place.transpose()?.map(Arc::new);
+        let payer = Payer::of(identity);
+        let mut memory = self.responses.hold(payer.clone());
+        memory.resize(RESERVED).await?;
+        Ok(Admitted { payer, place, memory })
+    }
+}
+
+impl Admitted {
+    /// Handles the request. What it occupies goes with the response, until that is sent.
+    async fn answer(
+        mut self,
+        layer: &RequestLayer,
+        request: Request,
+        next: Next,
+        span: &Span,
+    ) -> Response {
+        let known = Known::of(&request);
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let (request, body) = meter(request, layer.bodies.hold(self.payer));
+        let mut response = run(next, request, (self.place.clone(), body), span).await;
+        if is_read {
+            response = known.answer(content_tag::tag(response).await);
+        }
+        let size = response.body().size_hint();
+        let size = usize::try_from(size.exact().unwrap_or(size.lower())).unwrap_or(usize::MAX);
+        if is_read {
+            if let Err(no_room) = self.memory.resize(size.max(RESERVED)).await {
+                return Problem::from(no_room).into_response();
+            }
+        } else {
+            self.memory.force(size.max(RESERVED));
+        }
+        response.extensions_mut().insert(UntilSent::new(self.place, self.memory));
+        response
+    }
+}
+
+/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. What the request
+/// `occupies` stays so until the handler ends, too.
+async fn run(
+    next: Next,
+    request: Request,
+    occupies: (Option<Arc<Place>>, Option<HeldBody>),
+    span: &Span,
+) -> Response {
     let handling = async move {
         let response = next.run(request).await;
-        drop(place);
+        drop(occupies);
         response
     };
     let handler = tokio::spawn(handling.instrument(span.clone()));
@@ -264,6 +335,9 @@ pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Resp
     let mut response = match problem.or_else(|| Problem::of_bare_error(&response)) {
         Some(problem) => {
             let mut rendered = problem.render(correlation_id.as_str());
+            if let Some(until_sent) = response.extensions().get::<UntilSent>() {
+                rendered.extensions_mut().insert(until_sent.clone());
+            }
             if let Some(allow) = response.headers().get(header::ALLOW) {
                 rendered.headers_mut().insert(header::ALLOW, allow.clone());
             }

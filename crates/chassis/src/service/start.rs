@@ -76,8 +76,8 @@ impl Service {
     pub async fn start(self) -> Result<RunningService, StartError> {
         self.required?;
         let settings = Settings::read(&self.config)?;
-        let public = listen("HTTP_ADDR", self.config.http_address(self.public_port)).await?;
-        let admin = listen("ADMIN_ADDR", self.config.admin_address(self.admin_port)).await?;
+        let public = listen("HTTP_ADDR", self.config.http_address(self.public_port))?;
+        let admin = listen("ADMIN_ADDR", self.config.admin_address(self.admin_port))?;
         let addresses = (public.address, admin.address);
         let start = Start::new(self.name, self.config, settings, addresses);
         let work = start.build_work(self.subscriptions, self.worker, self.background)?;
@@ -320,7 +320,8 @@ impl Start {
         let Settings { tenants, senders, .. } = &self.settings;
         let on_completed = on_completed.map(|build| build(&self.parts));
         let meter = self.metrics.meter("http");
-        let layer = RequestLayer::new(tenants.clone(), senders.clone(), &meter, on_completed)
+        let keys = (tenants.clone(), senders.clone());
+        let layer = RequestLayer::new(keys, self.config.http_memory(), &meter, on_completed)
             .flow_steps(self.flows.steps.clone())
             .tenant_limits(self.config.tenant_limits());
         layer
@@ -348,9 +349,9 @@ struct Bound {
     address: SocketAddr,
 }
 
-async fn listen(variable: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
+fn listen(variable: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
     let refused = |source| StartError::Listen { variable, address, source };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let listener = http::listen(address).map_err(refused)?;
     // With port 0 the system has chosen one.
     let address = listener.local_addr().map_err(refused)?;
     Ok(Bound { listener, address })

@@ -2,14 +2,17 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, StatusCode};
 use axum::routing::{get, post};
-use chassis::{Answer, Caller, Config, Problem, RunningService, Service, Submission};
+use chassis::{Answer, Caller, Config, Path, Problem, RunningService, Service, Submission};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use sandbox::testing::TestSpace;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Nothing listens there.
 const NO_KAFKA: &str = "127.0.0.1:1";
@@ -53,6 +56,24 @@ impl House {
         self.client.request(method, format!("http://{}{path}", self.running.admin))
     }
 
+    /// Sends a request of a tenant for labels of so many bytes on a connection of its own, with a receive buffer as small as
+    /// can be, and reads nothing of the response.
+    pub(crate) async fn unread_labels(&self, key: &str, bytes: usize) -> TcpStream {
+        let head = format!(
+            "GET /labels/{bytes} HTTP/1.1\r\nhost: p\r\nauthorization: Bearer {key}\r\n\r\n"
+        );
+        self.raw(&head).await
+    }
+
+    /// Writes `text` to the public port on a connection of its own.
+    pub(crate) async fn raw(&self, text: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(self.running.http).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
     /// Returns the weights of the parcels that were shipped.
     pub(crate) async fn shipped(&self) -> Vec<i64> {
         let weights = "select weight from parcel order by weight";
@@ -64,6 +85,7 @@ fn routes(pool: PgPool) -> Router {
     Router::new()
         .route("/parcels", post(ship))
         // An error without a body, as those of axum's own are.
+        .route("/labels/{bytes}", get(labels))
         .route("/broken", get(async || StatusCode::SERVICE_UNAVAILABLE))
         .with_state(pool)
 }
@@ -72,6 +94,11 @@ fn routes(pool: PgPool) -> Router {
 #[serde(deny_unknown_fields)]
 struct NewParcel {
     weight: i64,
+}
+
+/// Prints labels of so many bytes, as JSON, for callers with a key.
+async fn labels(_: Caller, Path(bytes): Path<usize>) -> ([(HeaderName, &'static str); 1], String) {
+    ([(CONTENT_TYPE, "application/json")], format!("\"{}\"", "x".repeat(bytes.saturating_sub(2))))
 }
 
 /// Ships a parcel in a transaction that takes a while.

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+mod conditions;
 mod connections;
 mod house;
 mod idempotency;
 mod limits;
+mod memory;
 mod metrics;
 mod problems;
 mod reload;

@@ -2,7 +2,8 @@
 
 use axum::http::{HeaderName, HeaderValue};
 use reqwest::{Method, Response};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::house::{House, read};
 
@@ -62,5 +63,37 @@ async fn the_scheme_of_a_key_has_no_case() {
         read(public.header(&name, key("demo-acme")).send().await.unwrap(), 201).await;
         let admin = house.admin(Method::GET, "/operator").header(&name, key("operator"));
         read(admin.send().await.unwrap(), 200).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_can_not_be_read_is_answered_with_a_problem() {
+    let house = House::start().await;
+    let long = "x".repeat(100_000);
+    for (text, status, says) in [
+        ("what is this\r\n\r\n".to_owned(), "400", "HTTP/1.1"),
+        ("GET / HTTP/1.1\r\nhost\r\n\r\n".to_owned(), "400", "header"),
+        (format!("GET / HTTP/1.1\r\nhost: p\r\nx-long: {long}\r\n\r\n"), "431", "too large"),
+    ] {
+        let mut stream = house.raw("GET /nothing HTTP/1.1\r\nhost: p\r\n\r\n").await;
+        let mut first = String::new();
+        while !first.ends_with('}') {
+            let mut some = [0; 1024];
+            let count = stream.read(&mut some).await.unwrap();
+            first.push_str(std::str::from_utf8(&some[..count]).unwrap());
+        }
+        // It may be closed before all of it is read.
+        let _ = stream.write_all(text.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a response");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert!(head.contains("content-type: application/problem+json"), "{head}");
+        let problem: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["status"].to_string(), status);
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+        let id = problem["correlation_id"].as_str().unwrap();
+        assert!(head.contains(&format!("x-correlation-id: {id}")), "{head}");
     }
 }

@@ -1,0 +1,111 @@
+//! What a connection is about: requests that are being answered, and responses that are not sent yet. What a request occupies
+//! is free again when the last byte of its response is with the kernel. The end of a body comes earlier: hyper has buffered it
+//! then.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::Error;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use hyper::body::{Frame, SizeHint};
+
+use super::limits::Place;
+use super::memory::Held;
+
+/// What a request occupies until its response is sent. A response carries it to the connection as an extension.
+#[derive(Clone, Debug)]
+pub(super) struct UntilSent {
+    _occupied: Arc<(Option<Arc<Place>>, Held)>,
+}
+
+impl UntilSent {
+    pub(super) fn new(place: Option<Arc<Place>>, memory: Held) -> Self {
+        Self { _occupied: Arc::new((place, memory)) }
+    }
+}
+
+/// The requests of a connection. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Exchange(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    /// Requests whose response hyper does not have as a whole.
+    open: usize,
+    /// Set from the begin of a request until its response is flushed.
+    is_busy: bool,
+    until_sent: Vec<UntilSent>,
+}
+
+impl Exchange {
+    /// Notes that a request is being answered.
+    pub(super) fn begin(&self) {
+        let mut state = self.state();
+        state.open += 1;
+        state.is_busy = true;
+    }
+
+    /// Notes that a response is being sent.
+    pub(super) fn send(&self, mut response: Response) -> hyper::Response<SentBody> {
+        if let Some(until_sent) = response.extensions_mut().remove::<UntilSent>() {
+            self.state().until_sent.push(until_sent);
+        }
+        response.map(|body| SentBody { body, exchange: self.clone() })
+    }
+
+    /// Notes that everything that hyper had is with the kernel. Returns `true` if no request is being answered.
+    pub(super) fn flushed(&self) -> bool {
+        let mut state = self.state();
+        if state.open > 0 {
+            return false;
+        }
+        state.is_busy = false;
+        let sent = std::mem::take(&mut state.until_sent);
+        drop(state);
+        drop(sent);
+        true
+    }
+
+    /// Returns `false` from the begin of a request until its response is flushed.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.state().is_busy
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The body of a response, whose end the exchange is told of.
+pub(super) struct SentBody {
+    body: Body,
+    exchange: Exchange,
+}
+
+impl Drop for SentBody {
+    fn drop(&mut self) {
+        self.exchange.state().open -= 1;
+    }
+}
+
+impl HttpBody for SentBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
