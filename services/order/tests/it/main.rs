@@ -11,6 +11,7 @@ mod deferred;
 mod direct;
 mod flow;
 mod idempotency;
+mod memory;
 mod neighbour;
 mod outbox;
 mod place;
