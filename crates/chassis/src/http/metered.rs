@@ -33,7 +33,8 @@ pub(super) fn meter(request: Request, held: Held) -> (Request, Option<HeldBody>)
 /// Returns `true` if a body could not be read for lack of memory.
 pub(super) fn is_for_lack_of_room(error: &BoxError) -> bool {
     let first: &(dyn std::error::Error + 'static) = error.as_ref();
-    std::iter::successors(Some(first), |error| error.source()).any(|error| error.is::<NoRoom>())
+    let mut causes = std::iter::successors(Some(first), |error| error.source());
+    causes.any(<dyn std::error::Error>::is::<NoRoom>)
 }
 
 impl HttpBody for MeteredBody {

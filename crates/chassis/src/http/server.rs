@@ -70,10 +70,10 @@ pub(crate) async fn serve(
         let _ = stream.set_nodelay(true);
         let exchange = Exchange::default();
         let (timer, stream) = timed(stream, exchange.clone());
-        let routes = TowerToHyperService::new(router.clone());
+        let inner = TowerToHyperService::new(router.clone());
         let service = service_fn(move |request| {
             exchange.begin();
-            let (answering, exchange) = (routes.call(request), exchange.clone());
+            let (answering, exchange) = (inner.call(request), exchange.clone());
             async move { answering.await.map(|response| exchange.send(response)) }
         });
         let mut http = http1::Builder::new();
