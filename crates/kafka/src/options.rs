@@ -15,7 +15,8 @@ use crate::protocol::Protocol;
 /// The protocol, credentials and certificates of the connections to the brokers, and further librdkafka properties.
 ///
 /// An empty value is one that is not set. [`apply`](Self::apply) checks them together. With the feature `clap` they are
-/// arguments of a program, each named as its environment variable.
+/// arguments of a program, each named as its environment variable; secrets hide their values, so that a program that parses
+/// them with `orderflow-settings` takes `KAFKA_SASL_PASSWORD_FILE` and the like too.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(feature = "clap", group(skip), command(next_help_heading = "Kafka's security"))]
@@ -33,9 +34,6 @@ pub struct ClientOptions {
     /// The user's password
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
     kafka_sasl_password: Option<Hidden>,
-    /// A file that holds the user's password instead
-    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
-    kafka_sasl_password_file: Option<String>,
     /// A file with the certificates (PEM) of the authorities that sign the brokers' [default: the system's]
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_ca_location: Option<String>,
@@ -48,16 +46,10 @@ pub struct ClientOptions {
     /// The password of that key
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
     kafka_ssl_key_password: Option<Hidden>,
-    /// A file that holds the password of that key instead
-    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
-    kafka_ssl_key_password_file: Option<String>,
     /// Further librdkafka properties, `property=value,..`; they win over all others
     #[cfg_attr(feature = "clap", arg(long, alias = "properties", env))]
     #[cfg_attr(feature = "clap", arg(hide_short_help = true, hide_env_values = true))]
     kafka_properties: Option<Hidden>,
-    /// A file that holds them instead
-    #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
-    kafka_properties_file: Option<String>,
 }
 
 /// A variable whose value no client can be made with. The value is not shown: it may be a secret.
@@ -118,13 +110,6 @@ impl ClientOptions {
         self
     }
 
-    /// Sets `KAFKA_SASL_PASSWORD_FILE`.
-    #[must_use]
-    pub fn password_file(mut self, file: &str) -> Self {
-        self.kafka_sasl_password_file = Some(file.to_owned());
-        self
-    }
-
     /// Sets `KAFKA_SSL_CA_LOCATION`.
     #[must_use]
     pub fn ca(mut self, file: &str) -> Self {
@@ -145,10 +130,7 @@ impl ClientOptions {
     /// Fails if the options contradict each other, a file can't be read, or librdkafka can't make a client of them: because a
     /// property does not exist, for instance, or because TLS is not built in (the feature `tls`).
     pub fn apply(&self, settings: Settings) -> Result<Settings, OptionsError> {
-        let names = ("KAFKA_PROPERTIES", "KAFKA_PROPERTIES_FILE");
-        let file = self.kafka_properties_file.as_ref();
-        let properties = secret(names, self.kafka_properties.as_ref(), file)?.unwrap_or_default();
-        let properties = properties.as_str();
+        let properties = hidden(self.kafka_properties.as_ref()).unwrap_or_default();
         let form = || {
             let why = "it is not of the form property=value,property=value";
             OptionsError::new("KAFKA_PROPERTIES", why)
@@ -206,9 +188,7 @@ impl ClientOptions {
         if given(self.kafka_sasl_username.as_ref()).is_none() {
             return missing("KAFKA_SASL_USERNAME");
         }
-        if hidden(self.kafka_sasl_password.as_ref()).is_none()
-            && given(self.kafka_sasl_password_file.as_ref()).is_none()
-        {
+        if hidden(self.kafka_sasl_password.as_ref()).is_none() {
             return missing("KAFKA_SASL_PASSWORD");
         }
         Ok(())
@@ -226,13 +206,9 @@ impl ClientOptions {
         if let Some(username) = given(self.kafka_sasl_username.as_ref()) {
             pairs.push(("sasl.username", username.to_owned()));
         }
-        let names = ("KAFKA_SASL_PASSWORD", "KAFKA_SASL_PASSWORD_FILE");
-        let password = secret(
-            names,
-            self.kafka_sasl_password.as_ref(),
-            self.kafka_sasl_password_file.as_ref(),
-        )?;
-        pairs.extend(password.map(|password| ("sasl.password", password)));
+        if let Some(password) = hidden(self.kafka_sasl_password.as_ref()) {
+            pairs.push(("sasl.password", password.to_owned()));
+        }
         Ok(())
     }
 
@@ -250,16 +226,12 @@ impl ClientOptions {
         let properties = ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"];
         for (property, (variable, file)) in properties.into_iter().zip([ca, certificate, key]) {
             let Some(file) = file else { continue };
-            read(variable, file)?;
+            check_readable(variable, file)?;
             pairs.push((property, file.to_owned()));
         }
-        let names = ("KAFKA_SSL_KEY_PASSWORD", "KAFKA_SSL_KEY_PASSWORD_FILE");
-        let password = secret(
-            names,
-            self.kafka_ssl_key_password.as_ref(),
-            self.kafka_ssl_key_password_file.as_ref(),
-        )?;
-        pairs.extend(password.map(|password| ("ssl.key.password", password)));
+        if let Some(password) = hidden(self.kafka_ssl_key_password.as_ref()) {
+            pairs.push(("ssl.key.password", password.to_owned()));
+        }
         Ok(())
     }
 
@@ -269,7 +241,6 @@ impl ClientOptions {
             ("KAFKA_SASL_MECHANISM", given(self.kafka_sasl_mechanism.as_ref())),
             ("KAFKA_SASL_USERNAME", given(self.kafka_sasl_username.as_ref())),
             ("KAFKA_SASL_PASSWORD", hidden(self.kafka_sasl_password.as_ref())),
-            ("KAFKA_SASL_PASSWORD_FILE", given(self.kafka_sasl_password_file.as_ref())),
         ];
         all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
     }
@@ -281,7 +252,6 @@ impl ClientOptions {
             ("KAFKA_SSL_CERTIFICATE_LOCATION", given(self.kafka_ssl_certificate_location.as_ref())),
             ("KAFKA_SSL_KEY_LOCATION", given(self.kafka_ssl_key_location.as_ref())),
             ("KAFKA_SSL_KEY_PASSWORD", hidden(self.kafka_ssl_key_password.as_ref())),
-            ("KAFKA_SSL_KEY_PASSWORD_FILE", given(self.kafka_ssl_key_password_file.as_ref())),
         ];
         all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
     }
@@ -322,30 +292,10 @@ fn hidden(value: Option<&Hidden>) -> Option<&str> {
     given(value.map(|it| &it.0))
 }
 
-/// Returns a secret, from its value or from its file, whose last line break does not belong to it.
-fn secret(
-    (variable, file_variable): (&'static str, &'static str),
-    value: Option<&Hidden>,
-    file: Option<&String>,
-) -> Result<Option<String>, OptionsError> {
-    let Some(file) = given(file) else { return Ok(hidden(value).map(str::to_owned)) };
-    let bytes = read(file_variable, file)?;
-    let refused = |why: &str| Err(OptionsError::new(file_variable, format!("{file} {why}")));
-    let Ok(text) = String::from_utf8(bytes) else { return refused("is not UTF-8") };
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() {
-        return refused("is empty");
-    }
-    // A program may have read the file itself, and given its content as the value.
-    match hidden(value) {
-        Some(value) if value != secret => refused(&format!("and {variable} differ: leave out one")),
-        _ => Ok(Some(secret.to_owned())),
-    }
-}
-
-fn read(variable: &'static str, file: &str) -> Result<Vec<u8>, OptionsError> {
-    fs::read(Path::new(file))
-        .map_err(|error| OptionsError::new(variable, format!("{file}: {error}")))
+/// Fails if a file can't be read, which librdkafka would not name.
+fn check_readable(variable: &'static str, file: &str) -> Result<(), OptionsError> {
+    let refused = |error| OptionsError::new(variable, format!("{file}: {error}"));
+    fs::read(Path::new(file)).map(drop).map_err(refused)
 }
 
 /// Returns what a build without TLS adds to librdkafka's reason.
@@ -389,19 +339,10 @@ mod tests {
     }
 
     #[test]
-    fn a_password_may_hold_commas_and_come_from_a_file() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("password");
-        fs::write(&file, "a,b=c\n").expect("written");
-        let options = ClientOptions::default().protocol("sasl_plaintext").sasl("PLAIN", "u", "");
-        let options = options.password_file(file.to_str().expect("UTF-8"));
-        let client = settings(&options).expect("usable").client();
+    fn a_password_may_hold_commas() {
+        let options = ClientOptions::default().protocol("sasl_plaintext");
+        let client = settings(&options.sasl("PLAIN", "u", "a,b=c")).expect("usable").client();
         assert_eq!(client.get("sasl.password"), Some("a,b=c"));
-        refused(
-            &options.sasl("PLAIN", "u", "hunter2"),
-            "KAFKA_SASL_PASSWORD_FILE",
-            "leave out one",
-        );
     }
 
     #[test]

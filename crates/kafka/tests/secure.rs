@@ -127,9 +127,6 @@ async fn brokers_are_reached_with_the_right_credentials_and_no_others() {
         let scram = || ClientOptions::default().protocol("sasl_ssl").ca(&secure.file("ca.pem"));
         let user = |password| scram().sasl("SCRAM-SHA-512", "billing", password);
         answers(&secure.scram, &user(PASSWORD), long).unwrap();
-        fs::write(secure.file("password"), format!("{PASSWORD}\n")).unwrap();
-        let from_file = user("").password_file(&secure.file("password"));
-        answers(&secure.scram, &from_file, long).unwrap();
         refuses(&secure.scram, &user("wrong"));
         refuses(&secure.scram, &user(PASSWORD).ca(&secure.file("other-ca.pem")));
         refuses(&secure.scram, &ClientOptions::default());

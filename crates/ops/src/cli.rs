@@ -18,7 +18,7 @@ Examples:
   orderflow jobs retry --kind deliver-webhook --why 'it is back'
 
 ORDERFLOW_SERVICES=order=http://..,billing=http://.. names admin ports.
-OPERATOR_TOKEN is your token.
+OPERATOR_TOKEN is your token, or OPERATOR_TOKEN_FILE a file that holds it.
 NO_COLOR=1 turns colour off.";
 
 /// Operate a system of Orderflow services.
@@ -55,7 +55,7 @@ pub fn command_line() -> clap::Command {
 /// The exit status is 0 if all is well, 1 if something is not, and 2 if the arguments are wrong.
 pub fn main() -> ExitCode {
     style::detect();
-    let command = Command::parse();
+    let command = settings::parse::<Command>(&[]);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {

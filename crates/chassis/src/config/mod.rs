@@ -1,5 +1,4 @@
 mod consuming;
-mod secret_files;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +13,6 @@ use sqlx::postgres::PgConnectOptions;
 use telemetry::LogFormat;
 
 use self::consuming::Consuming;
-pub(crate) use self::secret_files::parse;
 use crate::admin::Operators;
 use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 

@@ -5,7 +5,10 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Service, StartError};
-use crate::config::{self, Config};
+use crate::config::Config;
+
+/// Lists that are read again when their file changes, so that the setting is the file and not what it holds now.
+const WATCHED: [&str; 3] = ["TENANTS", "EVENT_SENDERS", "OPERATOR_TOKENS"];
 
 /// Runs a service's `main`: reads the configuration, runs the service until SIGTERM or Ctrl-C, and returns failure if it
 /// did not start or panicked. SIGHUP makes it read the files of keys and operators again.
@@ -13,7 +16,7 @@ pub fn main<C: Parser + AsRef<Config>>(
     service: &'static str,
     build: impl FnOnce(C) -> Service,
 ) -> ExitCode {
-    let config: C = config::parse();
+    let config: C = settings::parse(&WATCHED);
     let format = config.as_ref().log_format();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Fake, Known, check, id, job_of, orderflow, run};
+use crate::fake::{Fake, Known, TOKEN, check, id, job_of, orderflow, run};
 use crate::terminal::on_a_terminal;
 
 async fn with_jobs() -> Fake {
@@ -182,4 +182,23 @@ async fn what_is_unknown_or_contradicts_itself_is_named() {
     let mut command = orderflow(&[("billing", fake.address)], &["jobs", "show", &one]);
     command.env("OPERATOR_TOKEN", "wrong");
     check(&run(command).await, 1, &["Next: set OPERATOR_TOKEN"]);
+}
+
+#[tokio::test]
+async fn the_token_can_come_from_a_file() {
+    let one = id(1);
+    let fake = with_jobs().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let with_file = |file: &std::path::Path, token: &str| {
+        let mut command = orderflow(&[("billing", fake.address)], &["jobs", "show", &one]);
+        command.env("OPERATOR_TOKEN_FILE", file).env("OPERATOR_TOKEN", token);
+        // A secret of another command, which this one does not need.
+        command.env("ALERT_WEBHOOK_SECRET_FILE", "/nowhere");
+        run(command)
+    };
+    check(&with_file(&file, "").await, 0, &[]);
+    check(&with_file(&file, TOKEN).await, 2, &["OPERATOR_TOKEN_FILE are both set"]);
+    check(&with_file(&folder.path().join("none"), "").await, 2, &["OPERATOR_TOKEN_FILE: "]);
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 
-const TOKEN: &str = "secret";
+pub(crate) const TOKEN: &str = "secret";
 /// The token of a second operator.
 pub(crate) const OTHER_TOKEN: &str = "other";
 /// Nothing listens there.
