@@ -1,8 +1,11 @@
 //! A file that is read again when it changes, and when the process is told to by SIGHUP.
 
+use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,51 +27,60 @@ impl Reload {
     }
 }
 
-/// A file whose value is in use.
+/// A file whose text is in use.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveFile {
     path: PathBuf,
-    /// When it had changed, before it was read.
-    changed_at: Option<SystemTime>,
+    seen: Seen,
 }
 
+/// Digest of the text that was read last, or why it could not be read. The time of a change would not do: a file that is
+/// written twice within one tick of the clock, or replaced by one that is as old, keeps it.
+type Seen = Result<[u8; 32], io::ErrorKind>;
+
 impl LiveFile {
-    /// Begins to watch a file. Call it before reading: what changes in between is read once more, and not missed.
-    pub(crate) fn new(path: impl Into<PathBuf>) -> Self {
+    /// Reads a file. Returns its text, and the file to watch from here on.
+    pub(crate) fn open(path: impl Into<PathBuf>) -> (io::Result<String>, Self) {
         let path = path.into();
-        Self { changed_at: changed_at(&path), path }
+        let text = std::fs::read_to_string(&path);
+        let seen = seen(&text);
+        (text, Self { path, seen })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Calls `read` whenever the file is to be read again, until shutdown. `setting` names it in the log. If `read` fails,
-    /// the value is to stay as it is.
+    /// Calls `replace` with the text whenever it has changed, or is to be read again, until shutdown. `setting` names the
+    /// file in the log. If `replace` fails, the value is to stay as it is.
     pub(crate) async fn keep_current<E: std::error::Error + 'static>(
-        self,
+        mut self,
         setting: &'static str,
         reload: Reload,
         shutdown: CancellationToken,
-        read: impl Fn(&Path) -> Result<usize, E>,
+        replace: impl Fn(&str) -> Result<usize, E>,
     ) {
         let mut told = reload.0.subscribe();
-        let mut known = self.changed_at;
         loop {
             let is_told = tokio::select! {
                 () = shutdown.cancelled() => return,
                 told = told.changed() => told.is_ok(),
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            let now = changed_at(&self.path);
-            if now == known && !is_told {
+            let text = tokio::fs::read_to_string(&self.path).await;
+            let now = seen(&text);
+            if now == self.seen && !is_told {
                 continue;
             }
-            known = now;
-            match read(&self.path) {
+            self.seen = now;
+            let replaced = match &text {
+                Ok(text) => replace(text).map_err(|error| Box::new(error) as Box<dyn Error>),
+                Err(error) => Err(Box::new(io::Error::from(error.kind())) as Box<dyn Error>),
+            };
+            match replaced {
                 Ok(entries) => tracing::info!(setting, entries, "file reloaded"),
                 Err(error) => tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = &*error,
                     setting,
                     "file not reloaded, keeping the old entries"
                 ),
@@ -77,6 +89,9 @@ impl LiveFile {
     }
 }
 
-fn changed_at(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|file| file.modified()).ok()
+fn seen(text: &io::Result<String>) -> Seen {
+    match text {
+        Ok(text) => Ok(Sha256::digest(text).into()),
+        Err(error) => Err(error.kind()),
+    }
 }

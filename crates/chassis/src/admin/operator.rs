@@ -1,5 +1,5 @@
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
@@ -35,6 +35,8 @@ type List = Vec<(String, Digest256)>;
 pub(crate) enum OperatorsError {
     #[error("the file {0} can't be read: {1}")]
     File(PathBuf, std::io::Error),
+    #[error("the file names no operator; leave out OPERATOR_TOKENS if there are none")]
+    Empty,
     #[error("entry {0} is not of the form name=token")]
     Entry(usize),
     #[error("the name {0} is there twice")]
@@ -47,24 +49,28 @@ impl Operators {
     /// Reads `name=token,..`, or `@file` with one entry per line, and adds the operator without a name, if there is one.
     pub(crate) fn read(named: &str, unnamed: Option<&str>) -> Result<Self, OperatorsError> {
         let unnamed = unnamed.map(str::trim).filter(|token| !token.is_empty()).map(digest);
-        let file = named.strip_prefix('@').map(LiveFile::new);
-        let list = match &file {
-            Some(file) => read_file(file.path(), unnamed)?,
-            None => parse(named, unnamed)?,
+        let (list, file) = match named.strip_prefix('@').map(LiveFile::open) {
+            Some((Ok(text), file)) => (parse_file(&text, unnamed)?, Some(file)),
+            Some((Err(error), file)) => {
+                return Err(OperatorsError::File(file.path().to_owned(), error));
+            }
+            None => (parse(named, unnamed)?, None),
         };
         Ok(Self { current: Arc::new(RwLock::new(list)), file, unnamed })
     }
 
     /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
-    pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
-        let Some(file) = self.file else { return };
-        file.keep_current("OPERATOR_TOKENS", reload, shutdown, |path| {
-            let list = read_file(path, self.unnamed)?;
-            let count = list.len();
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = list;
-            Ok::<_, OperatorsError>(count)
-        })
-        .await;
+    pub(crate) async fn keep_current(mut self, reload: Reload, shutdown: CancellationToken) {
+        let Some(file) = self.file.take() else { return };
+        file.keep_current("OPERATOR_TOKENS", reload, shutdown, |text| self.replace(text)).await;
+    }
+
+    /// Replaces the list by that of the file's text. Returns the number of operators.
+    fn replace(&self, text: &str) -> Result<usize, OperatorsError> {
+        let list = parse_file(text, self.unnamed)?;
+        let count = list.len();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = list;
+        Ok(count)
     }
 
     fn is_empty(&self) -> bool {
@@ -82,9 +88,12 @@ fn digest(token: &str) -> Digest256 {
     Sha256::digest(token).into()
 }
 
-fn read_file(path: &Path, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
-    let text = std::fs::read_to_string(path);
-    parse(&text.map_err(|error| OperatorsError::File(path.to_owned(), error))?, unnamed)
+/// Reads a file's list. One without an entry is refused: it was truncated or not written yet, and would lock out everybody.
+fn parse_file(text: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
+    if parse(text, None)?.is_empty() {
+        return Err(OperatorsError::Empty);
+    }
+    parse(text, unnamed)
 }
 
 fn parse(named: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
@@ -183,5 +192,22 @@ mod tests {
         }
         assert!(Operators::read("operator=one", Some("two")).is_err());
         assert!(Operators::read("ada=one,grace=one", None).is_err());
+    }
+
+    #[test]
+    fn a_file_without_operators_locks_nobody_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("operators");
+        std::fs::write(&file, "ada=one\n").expect("written");
+        let listed = format!("@{}", file.display());
+        let operators = Operators::read(&listed, Some("two")).expect("read");
+        for text in ["", "# ours\n", "ada\n"] {
+            assert!(operators.replace(text).is_err(), "{text:?}");
+            assert_eq!(operators.of_token("one").as_deref(), Some("ada"), "{text:?}");
+        }
+        assert_eq!(operators.replace("grace=three\n").ok(), Some(2));
+        assert_eq!(operators.of_token("one"), None);
+        std::fs::write(&file, "# ours\n").expect("written");
+        assert!(Operators::read(&listed, None).is_err());
     }
 }

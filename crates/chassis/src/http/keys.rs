@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use envelope::TenantId;
@@ -71,10 +71,12 @@ impl<T: Meaning> Keys<T> {
 
     /// Reads `key=<value>,..`, or `@file` with one entry per line.
     pub(crate) fn read(list: &str) -> Result<Self, KeysError> {
-        let file = list.strip_prefix('@').map(LiveFile::new);
-        let keys = match &file {
-            Some(file) => read_file(file.path())?,
-            None => parse(list)?,
+        let (keys, file) = match list.strip_prefix('@').map(LiveFile::open) {
+            Some((Ok(text), file)) => (parse(&text)?, Some(file)),
+            Some((Err(error), file)) => {
+                return Err(KeysError::File(file.path().to_owned(), error));
+            }
+            None => (parse(list)?, None),
         };
         Ok(Self { meanings: Arc::new(RwLock::new(keys)), file })
     }
@@ -87,19 +89,14 @@ impl<T: Meaning> Keys<T> {
     /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
     pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
         let Some(file) = self.file else { return };
-        file.keep_current(T::SETTING, reload, shutdown, |path| {
-            let keys = read_file::<T>(path)?;
+        file.keep_current(T::SETTING, reload, shutdown, |text| {
+            let keys = parse::<T>(text)?;
             let count = keys.len();
             *self.meanings.write().unwrap_or_else(PoisonError::into_inner) = keys;
             Ok::<_, KeysError>(count)
         })
         .await;
     }
-}
-
-fn read_file<T: Meaning>(path: &Path) -> Result<Digests<T>, KeysError> {
-    let text = std::fs::read_to_string(path);
-    parse(&text.map_err(|error| KeysError::File(path.to_owned(), error))?)
 }
 
 fn parse<T: Meaning>(list: &str) -> Result<Digests<T>, KeysError> {

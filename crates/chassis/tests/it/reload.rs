@@ -11,7 +11,7 @@ use crate::house::House;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Replaces the text of a file whose time says nothing about it, so that only being told helps.
+/// Replaces the text of a file whose time says nothing about it.
 fn replace(path: &Path, text: &str) {
     let before = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, text).unwrap();
@@ -62,4 +62,11 @@ async fn keys_are_replaced_while_the_service_runs() {
     assert_eq!(public("first-key").await, 401);
     // The operator without a name is there whatever the file says.
     assert_eq!(admin("operator").await, 200);
+
+    // Nobody tells of this one, and the time of the file has not changed.
+    replace(&operators, "ada=third-token\n");
+    eventually("the third token", PATIENCE, async || {
+        (admin("third-token").await == 200).then_some(())
+    })
+    .await;
 }
