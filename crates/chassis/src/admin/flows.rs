@@ -1,5 +1,5 @@
 //! `/flows/{id}` on the admin port: what happened in the flows of an id, and what they still wait for. Everybody who can
-//! reach the port may read it: it shows no payloads.
+//! reach the port may read it: it shows no payloads, and errors only with an operator's token.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Admin;
+use super::concealed::{conceal, conceal_step};
+use super::operator::Operator;
 use crate::flow::{FoundFlows, rfc3339};
 use crate::http::{Problem, Query};
 
@@ -67,6 +69,7 @@ struct Flow {
 
 async fn find(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Body<Flow>, Problem> {
@@ -78,7 +81,7 @@ async fn find(
     let asked = Asked::new(&admin, id, &found);
     let open = asked.open(&mut gaps).await;
     let inbox = asked.inbox(events, &open, &mut gaps).await;
-    Ok(Body(Flow {
+    let mut flow = Flow {
         service: admin.service,
         now: rfc3339(OffsetDateTime::now_utc()),
         recording: admin.flows.steps.is_on(),
@@ -89,7 +92,26 @@ async fn find(
         open,
         inbox,
         unavailable: gaps.0,
-    }))
+    };
+    if operator.is_none() {
+        flow.conceal();
+    }
+    Ok(Body(flow))
+}
+
+impl Flow {
+    /// Conceals what only an operator may see.
+    fn conceal(&mut self) {
+        self.steps.iter_mut().for_each(conceal_step);
+        for open in &mut self.open {
+            match open {
+                Open::Parked(message) => conceal(&mut message.error),
+                Open::Letter(letter) => conceal([&mut letter.reason]),
+                Open::Job(job) => conceal(&mut job.error),
+                Open::Outbox(_) | Open::Replay(_) => {}
+            }
+        }
+    }
 }
 
 /// Parts that could not be read, and why.

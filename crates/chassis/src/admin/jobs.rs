@@ -11,15 +11,13 @@ use uuid::Uuid;
 
 use super::Admin;
 use super::acts::NewAct;
+use super::concealed::conceal;
 use super::operator::Operator;
 use super::request::{
     Choice, MAX_LETTERS_BODY, check_limit, checked_why, choice, default_limit, describe_filter,
     describe_ids,
 };
 use crate::http::{Json, Path, Problem, Query};
-
-/// Stands in place of a text that only an operator may see.
-const CONCEALED: &str = "(the operator's token shows it)";
 
 pub(super) fn routes() -> Router<Admin> {
     Router::new()
@@ -84,16 +82,12 @@ async fn list(
     let filter = Filter { state, kind, subject };
     let Page { mut jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
     if operator.is_none() {
-        jobs.iter_mut().for_each(conceal);
+        // A unique key may name a target.
+        jobs.iter_mut().for_each(|job| {
+            conceal([&mut job.last_error, &mut job.unique_key].into_iter().flatten())
+        });
     }
     Ok(Body(JobsPage { jobs, next_cursor }))
-}
-
-/// Hides what may name a customer or a target: mail servers and webhooks are quoted in errors.
-fn conceal(job: &mut JobRecord) {
-    for text in [&mut job.last_error, &mut job.unique_key].into_iter().flatten() {
-        CONCEALED.clone_into(text);
-    }
 }
 
 async fn find(

@@ -1,5 +1,5 @@
 //! `/dead-letters` on the admin port: messages that subscriptions could not process. Everybody who can reach the port may list
-//! them; a payload may hold customers' data, so to show one letter takes the operator's token, and so does every change.
+//! them; payloads and reasons may hold customers' data, so to show them takes the operator's token, and so does every change.
 
 use axum::extract::State;
 use axum::routing::{get, post, put};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::Admin;
 use super::acts::NewAct;
+use super::concealed::conceal;
 use super::operator::Operator;
 use super::request;
 use super::request::{MAX_LETTERS_BODY, Text, checked_why, default_limit, describe, selection};
@@ -122,11 +123,15 @@ struct LettersPage {
 
 async fn list(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     Query(query): Query<LettersQuery>,
 ) -> Result<Body<LettersPage>, Problem> {
     let (group, cursor) = (query.group.as_ref().map(Text::as_str), query.cursor.as_deref());
     let page = consumer::letters(&admin.pool, group, &query.filter(), query.limit, cursor).await;
-    let Page { items: dead_letters, next_cursor } = page.map_err(query_problem)?;
+    let Page { items: mut dead_letters, next_cursor } = page.map_err(query_problem)?;
+    if operator.is_none() {
+        conceal(dead_letters.iter_mut().map(|letter| &mut letter.reason));
+    }
     Ok(Body(LettersPage { dead_letters, next_cursor }))
 }
 
@@ -179,11 +184,15 @@ struct GroupsPage {
 
 async fn list_groups(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     Query(query): Query<GroupsQuery>,
 ) -> Result<Body<GroupsPage>, Problem> {
     let (group, cursor) = (query.group.as_ref().map(Text::as_str), query.cursor.as_deref());
     let page = consumer::letter_groups(&admin.pool, group, query.limit, cursor).await;
-    let Page { items: groups, next_cursor } = page.map_err(query_problem)?;
+    let Page { items: mut groups, next_cursor } = page.map_err(query_problem)?;
+    if operator.is_none() {
+        conceal(groups.iter_mut().map(|group| &mut group.reason));
+    }
     Ok(Body(GroupsPage { groups, next_cursor }))
 }
 

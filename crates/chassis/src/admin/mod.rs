@@ -1,6 +1,7 @@
 //! The admin port: what operators and their tools ask and change. Its routes make no spans.
 
 mod acts;
+mod concealed;
 mod erasures;
 mod faults;
 mod flows;

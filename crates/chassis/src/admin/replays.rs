@@ -1,5 +1,5 @@
 //! `/replays` on the admin port: dead letters that are processed again, or rehearsed. An instance of the subscription carries
-//! a replay out, so these routes only request, steer and show it.
+//! a replay out, so these routes only request, steer and show it: reasons of failures with an operator's token only.
 
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::Admin;
 use super::acts::NewAct;
+use super::concealed::conceal;
 use super::letters::{letters_of, query_problem};
 use super::operator::Operator;
 use super::request::{
@@ -56,9 +57,14 @@ async fn list(
 
 async fn find(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     Path(id): Path<Uuid>,
 ) -> Result<Body<ReplayDetails>, Problem> {
-    Ok(Body(consumer::replay(&admin.pool, id).await?))
+    let mut details = consumer::replay(&admin.pool, id).await?;
+    if operator.is_none() {
+        conceal(details.failures.iter_mut().map(|it| &mut it.reason));
+    }
+    Ok(Body(details))
 }
 
 #[derive(Deserialize)]
@@ -78,12 +84,16 @@ struct ReplayedPage {
 
 async fn list_letters(
     State(admin): State<Admin>,
+    operator: Option<Operator>,
     Path(id): Path<Uuid>,
     Query(query): Query<ReplayedQuery>,
 ) -> Result<Body<ReplayedPage>, Problem> {
     let (outcome, cursor) = (query.outcome.as_deref(), query.cursor.as_deref());
     let page = consumer::replayed_letters(&admin.pool, id, outcome, query.limit, cursor).await;
-    let Page { items: letters, next_cursor } = page.map_err(query_problem)?;
+    let Page { items: mut letters, next_cursor } = page.map_err(query_problem)?;
+    if operator.is_none() {
+        conceal(letters.iter_mut().filter_map(|letter| letter.reason.as_mut()));
+    }
     Ok(Body(ReplayedPage { letters, next_cursor }))
 }
 

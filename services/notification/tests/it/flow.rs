@@ -14,8 +14,12 @@ static TRACING: LazyLock<Tracing> =
     LazyLock::new(|| telemetry::init("notification", LogFormat::Silent).unwrap());
 
 async fn flow(running: &RunningService, id: &str) -> Value {
-    let answer = reqwest::get(format!("http://{}/flows/{id}", running.admin)).await.unwrap();
-    answer.json().await.unwrap()
+    ask(running, &format!("/flows/{id}"), "operator").await
+}
+
+async fn ask(running: &RunningService, path: &str, token: &str) -> Value {
+    let url = format!("http://{}{path}", running.admin);
+    reqwest::Client::new().get(url).bearer_auth(token).send().await.unwrap().json().await.unwrap()
 }
 
 fn jobs<'a>(flow: &'a Value, list: &str) -> Vec<&'a Value> {
@@ -56,5 +60,33 @@ async fn each_attempt_at_a_job_is_a_step_and_the_job_is_open_until_it_is_done() 
         assert_eq!(step["error"].is_string(), n == 1, "{step}");
     }
     assert_eq!(jobs(&told, "open"), [] as [&Value; 0]);
+    running.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_an_operators_to_read_in_jobs_and_flows_alike() {
+    LazyLock::force(&TRACING);
+    let house = House::empty().await;
+    let (_sink, port) = Sink::start().await;
+    let running = house.start_smtp(port).await;
+    let event = completed_to("acme", "later@example.com");
+    house.send(&event).await;
+    let path = format!("/flows/{}", event.subject());
+    let errors = async |token| {
+        let list = ask(&running, "/jobs", token).await;
+        let flow = ask(&running, &path, token).await;
+        let of_jobs = list["jobs"].as_array().unwrap().iter().map(|it| it["last_error"].clone());
+        let of_flow = ["open", "steps"].into_iter().flat_map(|list| jobs(&flow, list));
+        let of_flow = of_flow.map(|it| it["error"].clone());
+        of_jobs.chain(of_flow).filter(|it| !it.is_null()).collect::<Vec<_>>()
+    };
+    eventually("the error of a job, in its flow and as a step", PATIENCE, async || {
+        let told = errors("operator").await;
+        let is_told = |it: &Value| it.as_str().unwrap().contains("try later");
+        (told.len() == 3 && told.iter().all(is_told)).then_some(())
+    })
+    .await;
+    let told = errors("a stranger's").await;
+    assert_eq!(told, ["(the operator's token shows it)"; 3]);
     running.shutdown().await;
 }
