@@ -66,7 +66,7 @@ pub struct Downstream {
     /// What this service shows to the other services; their `EVENT_SENDERS` has it
     #[arg(long, env = "SERVICE_KEY", hide_env_values = true)]
     pub service_key: Option<Secret>,
-    /// The old way: services that are called when an order is completed, before the answer, `billing,notification,analytics`
+    /// The old way: services that are called when an order is completed or cancelled, before the answer, `billing,notification,analytics`
     #[arg(long, env = "ORDER_DIRECT", default_value = "")]
     pub direct: Direct,
 }

@@ -8,6 +8,7 @@ use events::OrderId;
 use super::body::{OrderBody, answer};
 use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated, write};
 use crate::config::Cancellation;
+use crate::direct::{self, Done};
 
 /// Cancels an order
 ///
@@ -23,12 +24,15 @@ use crate::config::Cancellation;
         IdempotencyKey,
     ),
     request_body = Option<Empty>,
-    responses((
-        status = 200,
-        description = "The cancelled order",
-        body = OrderBody<'static>,
-        headers(("ETag" = String, description = "Version of the order")),
-    )),
+    responses(
+        (
+            status = 200,
+            description = "The cancelled order",
+            body = OrderBody<'static>,
+            headers(("ETag" = String, description = "Version of the order")),
+        ),
+        (status = 502, description = "The order is cancelled, and a service that `ORDER_DIRECT` names was not told"),
+    ),
 )]
 pub(super) async fn cancel(
     State(api): State<Api>,
@@ -50,7 +54,12 @@ pub(super) async fn cancel(
         let answer = answer(StatusCode::OK, &order)?;
         let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
         match write(&api, &order, event.as_ref(), row.as_ref()).await {
-            Ok(true) => return Ok(answer),
+            Ok(true) => {
+                if let Some(cancelled) = &event {
+                    direct::tell(&api.downstream, &caller, Done::Cancelled, cancelled).await?;
+                }
+                return Ok(answer);
+            }
             Ok(false) => {}
             Err(error) => return earlier(&api, &caller, key.as_ref(), error).await,
         }

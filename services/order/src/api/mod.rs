@@ -21,11 +21,12 @@ use utoipa_axum::routes;
 
 use self::body::{NewOrder, OrderBody, OrderChange, answer};
 use crate::config::Cancellation;
+use crate::direct::{self, Done};
 use crate::downstream::Downstream;
 use crate::list_memory::ListMemory;
 use crate::lists::Lists;
 use crate::order::{Closed, Order, Violations};
-use crate::{deferred, direct, store};
+use crate::{deferred, store};
 
 /// How often a change is attempted anew because another request changed the order meanwhile.
 const ATTEMPTS: usize = 5;
@@ -110,7 +111,7 @@ async fn place(
     api.parts.wake.wake();
     deferred::placed(&api, &defer, &caller, &order);
     if complete && let Some(completed) = events.last() {
-        direct::tell(&api.downstream, &caller, completed).await?;
+        direct::tell(&api.downstream, &caller, Done::Completed, completed).await?;
     }
     Ok(answer)
 }
@@ -207,7 +208,7 @@ async fn complete(
         match write(&api, &order, event.as_ref(), row.as_ref()).await {
             Ok(true) => {
                 if let Some(completed) = &event {
-                    direct::tell(&api.downstream, &caller, completed).await?;
+                    direct::tell(&api.downstream, &caller, Done::Completed, completed).await?;
                 }
                 return Ok(answer);
             }

@@ -96,6 +96,36 @@ async fn what_follows_an_order_is_done_though_a_direct_call_failed() {
 }
 
 #[tokio::test]
+async fn a_cancellation_is_told_like_a_completion() {
+    let (billing, broken) =
+        (Neighbour::start(Does::Answer(200)).await, Neighbour::start(Does::Answer(500)).await);
+    let app = calling("billing", &billing, &broken).await;
+    let cancel = async |app: &App, id| app.post(&format!("/orders/{id}/cancel")).answer().await;
+    // Open or completed: the consumers decide what follows.
+    let open = app.place(&an_order()).await;
+    let completed = app.place(&an_order_with(json!({ "complete": true }))).await;
+    for id in [&open, &completed] {
+        assert_eq!(cancel(&app, id).await.status, 200);
+        let told = events(&billing).pop().unwrap();
+        assert_eq!(told.header("ce-type"), "order.cancelled");
+        let waiting = app.events().await;
+        let cancelled = waiting.iter().rfind(|event| event.topic == "order.cancelled").unwrap();
+        assert_eq!(told.header("ce-id"), cancelled.header("ce_id"), "the same event by both ways");
+        assert_eq!(told.body, serde_json::from_slice::<Value>(&cancelled.payload).unwrap());
+    }
+    let told = events(&billing).len();
+    assert_eq!(cancel(&app, &open).await.status, 200);
+    assert_eq!(events(&billing).len(), told, "nothing was cancelled the second time");
+
+    let app = calling("analytics", &billing, &broken).await;
+    let id = app.place(&an_order()).await;
+    let answer = cancel(&app, &id).await;
+    assert_eq!(answer.status, 502, "{}", answer.text);
+    assert!(answer.text.contains("the order is cancelled, but analytics"), "{}", answer.text);
+    assert_eq!(app.get(&format!("/orders/{id}")).await.json()["status"], "cancelled");
+}
+
+#[tokio::test]
 async fn nobody_there_is_a_failure_too() {
     let gone = Neighbour { url: "http://127.0.0.1:1".into(), ..Neighbour::start(Does::Hang).await };
     let app = calling("billing", &gone, &gone).await;
