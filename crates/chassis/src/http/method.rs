@@ -2,7 +2,7 @@ use axum::http::Method;
 
 /// A method that is none of the known ones, in metrics and spans (OpenTelemetry's semantic conventions for HTTP): callers may
 /// make up as many as they like, and each would be a series of its own.
-const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = "_OTHER";
 
 /// Returns the name of a method if it is one of RFC 9110 or PATCH, and otherwise `_OTHER`.
 pub(super) fn known_method(method: &Method) -> &'static str {

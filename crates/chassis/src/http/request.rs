@@ -23,7 +23,7 @@ use super::keys::Tenants;
 use super::limits::{Limiter, Place, TenantLimits};
 use super::memory::{ByteBudget, Held, Payer};
 use super::metered::{HeldBody, meter};
-use super::method::{in_span_name, known_method};
+use super::method::{OTHER, in_span_name, known_method};
 use super::peer::Senders;
 use super::problem::Problem;
 
@@ -183,8 +183,16 @@ impl Received {
         } else {
             self.unconnected_span()
         };
-        set_parent(&span, headers);
+        // A stranger's trace is one of ours: otherwise everybody could have requests sampled, and add to traces of others.
+        if self.identity.is_known() {
+            set_parent(&span, headers);
+        }
         span
+    }
+
+    /// Returns the path for the span. Of a stranger it is the route, since what is exported is stored.
+    fn exported_path(&self) -> &str {
+        if self.identity.is_known() { &self.path } else { self.route.as_deref().unwrap_or(OTHER) }
     }
 
     fn unconnected_span(&self) -> Span {
@@ -197,7 +205,7 @@ impl Received {
             http.request.method = self.method,
             http.route = route,
             http.response.status_code = field::Empty,
-            url.path = self.path,
+            url.path = self.exported_path(),
             correlation_id = self.correlation_id.as_str(),
             tenant_id = self.identity.tenant.as_ref().map(TenantId::as_str),
             error = field::Empty,
@@ -382,6 +390,37 @@ fn set_parent(span: &Span, headers: &HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_stranger_chooses_neither_the_trace_nor_what_is_exported() {
+        let _tracing = telemetry::init("chassis", telemetry::LogFormat::Silent);
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parent = format!("00-{trace}-00f067aa0ba902b7-00").parse().expect("a value");
+        let headers =
+            HeaderMap::from_iter([(header::HeaderName::from_static("traceparent"), parent)]);
+        let received = |tenant: Option<&str>, route: Option<&str>| {
+            let tenant = tenant.map(|tenant| tenant.to_owned().try_into().expect("a tenant"));
+            let received = Received {
+                correlation_id: CorrelationId::generate(),
+                unusable: None,
+                identity: Identity { tenant, service: None },
+                method: "GET",
+                route: route.map(str::to_owned),
+                path: "/orders/ada@example.com".to_owned(),
+            };
+            let span = received.span(&FlowSteps::off(), &headers);
+            let context = TraceContext::of(&span).expect("a trace").traceparent;
+            (context, received.exported_path().to_owned())
+        };
+        let (context, path) = received(Some("acme"), Some("/orders/{id}"));
+        assert!(context.contains(trace) && context.ends_with("-00"), "{context}");
+        assert_eq!(path, "/orders/ada@example.com");
+        for (route, exported) in [(Some("/orders/{id}"), "/orders/{id}"), (None, "_OTHER")] {
+            let (context, path) = received(None, route);
+            assert!(!context.contains(trace) && context.ends_with("-01"), "{context}");
+            assert_eq!(path, exported);
+        }
+    }
 
     #[test]
     fn a_correlation_id_that_can_not_be_used_is_replaced_and_logged() {
