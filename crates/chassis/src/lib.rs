@@ -13,7 +13,7 @@ pub use self::config::{Config, ConfigError, Secret};
 pub use self::contract::{Contract, Subscribed};
 pub use self::events::binary_headers;
 pub use self::http::{
-    Answer, Caller, CompletedRequest, Cursor, ETag, Empty, IdempotencyKey, IdempotencyRow, IfMatch,
-    Json, Limit, Page, Path, Peer, Problem, Query, Submission, at_most,
+    Answer, BadCursor, Caller, CompletedRequest, Cursor, CursorKey, ETag, Empty, IdempotencyKey,
+    IdempotencyRow, IfMatch, Json, Limit, Page, Path, Peer, Problem, Query, Submission, at_most,
 };
 pub use self::service::{Parts, RunningService, Service, StartError, main};

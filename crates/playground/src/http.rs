@@ -224,7 +224,7 @@ struct Revenues {
 
 /// `GET /revenue`
 pub(crate) async fn revenue(port: u16, tenant: &Tenant) -> Result<Vec<Revenue>, Error> {
-    let request = CLIENT.get(format!("http://127.0.0.1:{port}/revenue"));
+    let request = CLIENT.get(format!("http://127.0.0.1:{port}/revenue?limit=100"));
     Ok(send::<Revenues>("analytics", tenant, request).await?.revenue)
 }
 

@@ -1,20 +1,19 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use chassis::{Caller, Path, Peer, Problem, Query};
+use chassis::{BadCursor, Caller, Cursor, Limit, Page, Path, Peer, Problem, Query};
 use envelope::TenantId;
 use events::OrderId;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
-use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::basket::{self, Baskets, BestSeller};
-use crate::history::{self, Entry};
-use crate::store::{self, Funnel, ORDER_PLACED, Revenue};
+use crate::history::{self, Entry, EntryKey};
+use crate::store::{self, Funnel, ORDER_PLACED, Revenue, RevenueKey};
 
 /// All that is tracked fits into a few hundred bytes; what is larger is something else.
 const MAX_TRACKED_BYTES: usize = 4096;
@@ -37,11 +36,17 @@ pub(crate) fn routes(pool: PgPool, basket: i32) -> OpenApiRouter {
         .with_state(pool)
 }
 
-/// Days, both included.
+/// Days, both included, and the page of them.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Days {
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor<RevenueKey>>,
     /// First day, UTC. By default the first with an order.
     #[param(format = Date)]
     from: Option<String>,
@@ -53,6 +58,8 @@ struct Days {
 #[derive(Serialize, ToSchema)]
 struct Revenues {
     revenue: Vec<Revenue>,
+    #[schema(value_type = Option<Cursor>)]
+    next_cursor: Option<Cursor<RevenueKey>>,
 }
 
 /// Returns the revenue by day and currency
@@ -61,7 +68,7 @@ struct Revenues {
     path = "/revenue",
     tag = "reports",
     params(Days),
-    responses((status = 200, description = "Days with revenue", body = Revenues)),
+    responses((status = 200, description = "Days with revenue, oldest first", body = Revenues)),
 )]
 async fn revenue(
     State(pool): State<PgPool>,
@@ -77,14 +84,16 @@ async fn revenue(
     }
     // After the last day of the calendar there is none, and so no end.
     let until = to.and_then(|last| last.checked_add(Duration::DAY));
-    let revenue = store::revenue(&pool, &caller.tenant, from, until).await?;
-    Ok(Json(Revenues { revenue }))
+    let (limit, after) = (days.limit, days.cursor.map(Cursor::into_key));
+    let revenue = store::revenue(&pool, &caller.tenant, (from, until), after, limit.rows()).await?;
+    let Page { rows: revenue, next_cursor } = Page::new(revenue, limit, Revenue::key);
+    Ok(Json(Revenues { revenue, next_cursor }))
 }
 
 /// The beginning of a day, UTC.
 fn midnight(name: &str, day: &str) -> Result<OffsetDateTime, Problem> {
-    OffsetDateTime::parse(&format!("{day}T00:00:00Z"), &Rfc3339)
-        .map_err(|_| Problem::bad_request(format!("{name} must be a day, as YYYY-MM-DD")))
+    let refused = || Problem::bad_request(format!("{name} must be a day, as YYYY-MM-DD"));
+    store::midnight(day).ok_or_else(refused)
 }
 
 /// Counts how far orders came
@@ -103,6 +112,20 @@ struct History {
     #[schema(value_type = Uuid)]
     order_id: OrderId,
     history: Vec<Entry>,
+    #[schema(value_type = Option<Cursor>)]
+    next_cursor: Option<Cursor<EntryKey>>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    #[serde(default)]
+    #[param(inline)]
+    limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor<EntryKey>>,
 }
 
 /// Lists the events of an order
@@ -111,19 +134,28 @@ struct History {
     path = "/orders/{id}/history",
     operation_id = "order_history",
     tag = "orders",
-    params(("id" = Uuid, Path, description = "Id of the order")),
+    params(("id" = Uuid, Path, description = "Id of the order"), HistoryQuery),
     responses((status = 200, description = "Events in the order in which they happened", body = History)),
 )]
 async fn history_of_order(
     State(pool): State<PgPool>,
     caller: Caller,
     Path(order_id): Path<OrderId>,
+    Query(HistoryQuery { limit, cursor }): Query<HistoryQuery>,
 ) -> Result<Json<History>, Problem> {
-    let history = history::of_order(&pool, &caller.tenant, order_id).await?;
+    let after = cursor.map(Cursor::into_key);
+    let is_first = after.is_none();
+    let history = history::of_order(&pool, &caller.tenant, order_id, after, limit.rows()).await?;
     if history.is_empty() {
-        return Err(Problem::not_found(format!("nothing was heard of an order {order_id}")));
+        return Err(if is_first {
+            Problem::not_found(format!("nothing was heard of an order {order_id}"))
+        } else {
+            // A page that has a successor is never the last one.
+            Problem::bad_request(BadCursor.to_string())
+        });
     }
-    Ok(Json(History { order_id, history }))
+    let Page { rows: history, next_cursor } = Page::new(history, limit, Entry::key);
+    Ok(Json(History { order_id, history, next_cursor }))
 }
 
 /// What is tracked.

@@ -1,5 +1,8 @@
 //! The history of each order.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chassis::CursorKey;
 use consumer::Received;
 use envelope::TenantId;
 use events::{OrderEvent, OrderId};
@@ -13,6 +16,8 @@ use utoipa::ToSchema;
 /// An event that was heard of an order.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Entry {
+    #[serde(skip)]
+    source: String,
     #[serde(rename = "type")]
     event_type: String,
     version: Option<i64>,
@@ -52,18 +57,72 @@ pub(crate) async fn note<E: OrderEvent>(
     Ok(())
 }
 
-/// What was heard of an order of this tenant, in the order of its versions.
+impl Entry {
+    pub(crate) fn key(&self) -> EntryKey {
+        EntryKey { source: self.source.clone(), event_id: self.event_id.clone() }
+    }
+}
+
+/// An entry of an order's history: where a page begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct EntryKey {
+    source: String,
+    event_id: String,
+}
+
+/// Source and id are texts of the event's producer, of any characters but line breaks.
+impl CursorKey for EntryKey {
+    fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}\n{}", self.source, self.event_id))
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (source, event_id) = text.split_once('\n').filter(|_| !text.contains('\0'))?;
+        Some(Self { source: source.to_owned(), event_id: event_id.to_owned() })
+    }
+}
+
+/// Returns what was heard of an order of this tenant after an entry, or from the beginning, in the order of its versions.
+/// Events without a version come last.
 pub(crate) async fn of_order(
     pool: &PgPool,
     tenant: &TenantId,
     order: OrderId,
+    after: Option<EntryKey>,
+    rows: i64,
 ) -> sqlx::Result<Vec<Entry>> {
+    let (source, event_id) = after.map(|it| (it.source, it.event_id)).unzip();
     sqlx::query_as(
-        "select event_type, version, event_id, correlation_id, at, received_at from history
-         where order_id = $1 and tenant_id = $2 order by version, at, event_id",
+        "with entry as (
+             select *, coalesce(version, 9223372036854775807) as nth, coalesce(at, 'infinity') as happened_at
+             from history where order_id = $1 and tenant_id = $2
+         )
+         select source, event_type, version, event_id, correlation_id, at, received_at from entry
+         where $3::text is null
+            or (nth, happened_at, event_id, source) >
+               (select nth, happened_at, event_id, source from entry where source = $3 and event_id = $4)
+         order by nth, happened_at, event_id, source limit $5",
     )
     .bind(order.0)
     .bind(tenant.as_str())
+    .bind(source)
+    .bind(event_id)
+    .bind(rows)
     .fetch_all(pool)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let key = EntryKey { source: "/order".into(), event_id: "grüße 1/?&".into() };
+        assert_eq!(EntryKey::from_text(&key.to_text()), Some(key));
+        for text in ["", "x", "%", &URL_SAFE_NO_PAD.encode("no line break")] {
+            assert_eq!(EntryKey::from_text(text), None, "{text}");
+        }
+    }
 }

@@ -1,9 +1,11 @@
+use chassis::CursorKey;
 use envelope::TenantId;
 use events::{Order, OrderId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use telemetry::query_span;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tracing::Instrument;
 use utoipa::ToSchema;
 
@@ -79,13 +81,49 @@ pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Res
     Ok(())
 }
 
-/// A tenant's revenue, of what was completed at `from` or later and before `until`, and not cancelled since.
+impl Revenue {
+    pub(crate) fn key(&self) -> RevenueKey {
+        RevenueKey { day: self.day.clone(), currency: self.currency.clone() }
+    }
+}
+
+/// Revenue of one day in one currency: where a page begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RevenueKey {
+    day: String,
+    currency: String,
+}
+
+impl CursorKey for RevenueKey {
+    fn to_text(&self) -> String {
+        format!("{}.{}", self.day, self.currency)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let (day, currency) = text.split_once('.')?;
+        let is_currency = currency.len() == 3 && currency.bytes().all(|it| it.is_ascii_uppercase());
+        (is_currency && midnight(day).is_some())
+            .then(|| Self { day: day.to_owned(), currency: currency.to_owned() })
+    }
+}
+
+/// Returns the beginning of a day, UTC, or `None` if the text is not of the form `YYYY-MM-DD`.
+pub(crate) fn midnight(day: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(&format!("{day}T00:00:00Z"), &Rfc3339).ok()
+}
+
+/// Returns the revenue of what was completed at `from` or later and before `until`, and not cancelled since: by day and
+/// currency, after those of `after`, and at most so many `rows`.
 pub(crate) async fn revenue(
     pool: &PgPool,
     tenant: &TenantId,
-    from: Option<OffsetDateTime>,
-    until: Option<OffsetDateTime>,
+    (from, until): (Option<OffsetDateTime>, Option<OffsetDateTime>),
+    after: Option<RevenueKey>,
+    rows: i64,
 ) -> sqlx::Result<Vec<Revenue>> {
+    // Earlier days need not be summed again.
+    let from = from.max(after.as_ref().and_then(|it| midnight(&it.day)));
+    let (day, currency) = after.map(|it| (it.day, it.currency)).unzip();
     // The sum of bigints is a numeric, which travels as text.
     let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
         "select to_char(completed_at at time zone 'UTC', 'YYYY-MM-DD') as day, currency, count(*),
@@ -93,11 +131,17 @@ pub(crate) async fn revenue(
          from orders
          where tenant_id = $1 and cancelled_at is null
            and completed_at >= coalesce($2, '-infinity') and completed_at < coalesce($3, 'infinity')
-         group by day, currency order by day, currency",
+         group by day, currency
+         having $4::text is null
+             or (to_char(completed_at at time zone 'UTC', 'YYYY-MM-DD'), currency) > ($4, $5)
+         order by day, currency limit $6",
     )
     .bind(tenant.as_str())
     .bind(from)
     .bind(until)
+    .bind(day)
+    .bind(currency)
+    .bind(rows)
     .fetch_all(pool)
     .await?;
     let revenue = rows.into_iter().map(|(day, currency, orders, total)| {

@@ -1,5 +1,7 @@
 //! Pages of a list of the public API: how many rows, and where the next one begins.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -50,11 +52,30 @@ impl TryFrom<u32> for Limit {
     }
 }
 
-/// The last row of a page, after which the next page begins, as `next_cursor` gave it. Rows are listed by UUID, newest
-/// first.
+/// What rows are listed by, as a cursor has it.
+pub trait CursorKey: Sized {
+    /// Returns the text: letters, digits, `-`, `_` and `.`, so that it can stand in a URL as it is.
+    fn to_text(&self) -> String;
+
+    /// Returns the key that has this text, or `None` if there is none.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+/// Lists of rows with UUIDs show the newest first.
+impl CursorKey for Uuid {
+    fn to_text(&self) -> String {
+        self.simple().to_string()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// The last row of a page, after which the next page begins, as `next_cursor` gave it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Cursor(Uuid);
+#[serde(try_from = "String", bound = "K: CursorKey")]
+pub struct Cursor<K = Uuid>(K);
 
 impl Cursor {
     /// Returns the id that all rows of the page are below. Without a cursor that is an id above every other, so one
@@ -64,51 +85,62 @@ impl Cursor {
     }
 }
 
-impl PartialSchema for Cursor {
+impl<K> Cursor<K> {
+    /// Returns the key of the row.
+    pub fn into_key(self) -> K {
+        self.0
+    }
+}
+
+impl<K> PartialSchema for Cursor<K> {
     fn schema() -> RefOr<Schema> {
         RefOr::T(ObjectBuilder::new().schema_type(Type::String).into())
     }
 }
 
-impl ToSchema for Cursor {}
+impl<K> ToSchema for Cursor<K> {
+    fn name() -> Cow<'static, str> {
+        "Cursor".into()
+    }
+}
 
 /// A text that no page gave as its cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("cursor must be the next_cursor of an earlier page, as it was")]
 pub struct BadCursor;
 
-impl TryFrom<String> for Cursor {
+impl<K: CursorKey> TryFrom<String> for Cursor<K> {
     type Error = BadCursor;
 
     fn try_from(text: String) -> Result<Self, BadCursor> {
-        let id = text.parse::<Uuid>().map_err(|_| BadCursor)?;
-        if id.simple().to_string() == text { Ok(Self(id)) } else { Err(BadCursor) }
+        let key = K::from_text(&text).ok_or(BadCursor)?;
+        if key.to_text() == text { Ok(Self(key)) } else { Err(BadCursor) }
     }
 }
 
-impl Serialize for Cursor {
+impl<K: CursorKey> Serialize for Cursor<K> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.0.simple().serialize(to)
+        self.0.to_text().serialize(to)
     }
 }
 
 /// A page of rows.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Page<T> {
-    /// The rows, newest first.
+pub struct Page<T, K = Uuid> {
+    /// The rows, in the order of the list.
     pub rows: Vec<T>,
     /// Where the next page begins. `None`: this is the last one.
-    pub next_cursor: Option<Cursor>,
+    pub next_cursor: Option<Cursor<K>>,
 }
 
-impl<T> Page<T> {
+impl<T, K> Page<T, K> {
     /// Makes a page of the rows that were read, [`Limit::rows`] of them at most.
-    pub fn new(mut rows: Vec<T>, limit: Limit, id: impl FnOnce(&T) -> Uuid) -> Self {
+    pub fn new(mut rows: Vec<T>, limit: Limit, key: impl FnOnce(&T) -> K) -> Self {
         let size = limit.0 as usize;
         let mut next_cursor = None;
         if rows.len() > size {
             rows.truncate(size);
-            next_cursor = rows.last().map(|last| Cursor(id(last)));
+            next_cursor = rows.last().map(|last| Cursor(key(last)));
         }
         Self { rows, next_cursor }
     }

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::house::{House, get, story, text};
 
@@ -36,14 +36,50 @@ async fn revenue_is_per_day_and_currency_of_the_tenant_alone() {
         ("?from=0001-01-01&to=9999-12-31", &all[..]),
     ] {
         let answer = get(&running, &format!("/revenue{query}"), "demo-acme").await;
-        assert_eq!(answer, (200, json!({"revenue": rows})), "{query}");
+        assert_eq!(answer, (200, json!({"revenue": rows, "next_cursor": null})), "{query}");
     }
-    let of_globex = json!({"revenue": [row("2026-11-20", "EUR", 1, 6000)]});
+    let of_globex = json!({"revenue": [row("2026-11-20", "EUR", 1, 6000)], "next_cursor": null});
     assert_eq!(get(&running, "/revenue", "demo-globex").await, (200, of_globex));
     let funnel = json!({"placed": 0, "created": 2, "open": 1, "completed": 1, "cancelled": 0});
     assert_eq!(get(&running, "/funnel", "demo-globex").await, (200, funnel));
     let funnel = json!({"placed": 0, "created": 5, "open": 0, "completed": 5, "cancelled": 0});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn revenue_is_paged_by_day_and_currency() {
+    let house = House::empty().await;
+    let running = house.start().await;
+    sqlx::query(
+        "insert into orders (order_id, tenant_id, version, currency, total, created_at, completed_at)
+         select gen_random_uuid(), 'acme', 1, currency, 5, now(), timestamptz '2026-11-01 23:59Z' + day * interval '1 day'
+         from generate_series(0, 7) as day, unnest(array['EUR', 'ISK', 'USD']) as currency, generate_series(1, 2)",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let page = async |query: &str| {
+        let (status, body) = get(&running, &format!("/revenue?{query}"), "demo-acme").await;
+        assert_eq!(status, 200, "{body}");
+        (body["revenue"].as_array().unwrap().clone(), body["next_cursor"].clone())
+    };
+    let (all, end) = page("limit=100").await;
+    assert_eq!((all.len(), &end), (24, &Value::Null));
+    assert_eq!((&all[0]["day"], &all[0]["orders"]), (&json!("2026-11-01"), &json!(2)));
+    let (first, cursor) = page("").await;
+    assert_eq!((first.len(), cursor), (20, json!("2026-11-07.ISK")));
+    for (limit, range, wanted) in
+        [(1, "", &all[..]), (7, "", &all), (5, "&from=2026-11-02&to=2026-11-07", &all[3..21])]
+    {
+        let (mut paged, mut cursor) = page(&format!("limit={limit}{range}")).await;
+        while let Some(next) = cursor.as_str() {
+            let (rows, further) = page(&format!("limit={limit}{range}&cursor={next}")).await;
+            paged.extend(rows);
+            cursor = further;
+        }
+        assert_eq!(paged, wanted, "{limit} {range}");
+    }
     running.shutdown().await;
 }
 
@@ -77,6 +113,10 @@ async fn a_request_that_makes_no_sense_is_told_so() {
         ("/revenue?to=2026-11-20T00:00:00Z", "demo-acme", 400, "to must be a day"),
         ("/revenue?to=2026-W47-5", "demo-acme", 400, "to must be a day"),
         ("/revenue?from=2026-11-21&to=2026-11-20", "demo-acme", 400, "from must not be after to"),
+        ("/revenue?limit=101", "demo-acme", 400, "limit must be 1 to 100"),
+        ("/revenue?cursor=2026-11-20", "demo-acme", 400, "next_cursor of an earlier page"),
+        ("/revenue?cursor=2026-02-30.EUR", "demo-acme", 400, "next_cursor of an earlier page"),
+        ("/revenue?cursor=2026-11-20.eur", "demo-acme", 400, "next_cursor of an earlier page"),
         ("/revenue?since=2026-11-21", "demo-acme", 400, "since"),
         ("/revenue?from=2026-11-20&from=2026-11-21", "demo-acme", 400, "from"),
         ("/revenue", "nobody", 401, "API key"),

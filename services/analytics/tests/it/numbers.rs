@@ -46,7 +46,7 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
 
     let revenue = json!({"revenue": [
         {"day": "2026-11-20", "currency": "EUR", "orders": 7, "total": 6500},
-    ]});
+    ], "next_cursor": null});
     assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, revenue));
     let funnel = json!({"placed": 0, "created": 8, "open": 1, "completed": 7, "cancelled": 0});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
@@ -79,7 +79,7 @@ async fn a_cancelled_order_counts_as_such_wherever_its_cancellation_comes() {
 
     let revenue = json!({"revenue": [
         {"day": "2026-11-20", "currency": "EUR", "orders": 1, "total": 1000},
-    ]});
+    ], "next_cursor": null});
     assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, revenue));
     let funnel = json!({"placed": 0, "created": 8, "open": 0, "completed": 1, "cancelled": 7});
     assert_eq!(get(&running, "/funnel", "demo-acme").await, (200, funnel));
@@ -98,7 +98,10 @@ async fn an_open_order_counts_as_its_latest_version_says() {
     let (total, version): (i64, i64) =
         sqlx::query_as("select total, version from orders").fetch_one(&house.pool).await.unwrap();
     assert_eq!((total, version), (999, 2));
-    assert_eq!(get(&running, "/revenue", "demo-acme").await, (200, json!({"revenue": []})));
+    assert_eq!(
+        get(&running, "/revenue", "demo-acme").await,
+        (200, json!({"revenue": [], "next_cursor": null}))
+    );
     running.shutdown().await;
 }
 
@@ -149,7 +152,7 @@ fn revenue_of(rows: &[&Row]) -> Value {
     let days = days.into_iter().map(|((day, currency), (orders, total))| {
         json!({"day": day, "currency": currency, "orders": orders, "total": total})
     });
-    json!({"revenue": days.collect::<Vec<_>>()})
+    json!({"revenue": days.collect::<Vec<_>>(), "next_cursor": null})
 }
 
 fn funnel_of(rows: &[&Row]) -> Value {
