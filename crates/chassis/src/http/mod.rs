@@ -37,7 +37,7 @@ pub use caller::Caller;
 pub use etag::{ETag, IfMatch};
 pub use extract::{Empty, Json, Path, Query, Submission};
 pub use idempotency::{Answer, IdempotencyKey, Row as IdempotencyRow};
-pub use page::{BadCursor, Cursor, CursorKey, Limit, Page};
+pub use page::{BadCursor, Cursor, CursorKey, Limit, Page, PageQuery};
 pub use peer::Peer;
 pub use problem::Problem;
 pub use request::CompletedRequest;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use uuid::Uuid;
 
 const DEFAULT_LIMIT: u32 = 20;
@@ -83,6 +83,17 @@ impl Cursor {
     pub fn below(cursor: Option<Self>) -> Uuid {
         cursor.map_or(Uuid::max(), |cursor| cursor.0)
     }
+
+    /// Returns the id that all rows of the page are above, where rows are read oldest first. Without a cursor that is an id
+    /// below every other.
+    pub fn above(cursor: Option<Self>) -> Uuid {
+        cursor.map_or(Uuid::nil(), |cursor| cursor.0)
+    }
+
+    /// Creates the cursor of the page after this row.
+    pub fn at(id: Uuid) -> Self {
+        Self(id)
+    }
 }
 
 impl<K> Cursor<K> {
@@ -122,6 +133,20 @@ impl<K: CursorKey> Serialize for Cursor<K> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         self.0.to_text().serialize(to)
     }
+}
+
+/// The query of a list without filters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    /// Maximum number of rows.
+    #[serde(default)]
+    #[param(inline)]
+    pub limit: Limit,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
+    pub cursor: Option<Cursor>,
 }
 
 /// A page of rows.
