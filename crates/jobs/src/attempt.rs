@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::handler::{Context, Kind, Task};
 use crate::instruments::Instruments;
 use crate::leases::Lease;
-use crate::queue::{Claimed, Queue, Then};
+use crate::queue::{Claimed, Ended, Queue, Then};
 
 /// How long a transaction that records something may take: a connection can die without a word.
 const STATEMENT: Duration = Duration::from_secs(10);
@@ -145,18 +145,21 @@ impl Begun {
 
     async fn is_done(self: &Arc<Self>) {
         match persist(|| Arc::clone(self).remove()).await {
-            Ok(true) => {
+            Ok(Ended::Recorded) => {
                 Span::current().record("outcome", "succeeded");
                 tracing::debug!("a job is done");
             }
-            Ok(false) => late(),
+            Ok(Ended::Restarted) => restarted(),
+            Ok(Ended::Late) => late(),
             Err(not_recorded) => self.has_failed(not_recorded.into()).await,
         }
     }
 
     async fn has_failed(self: &Arc<Self>, failure: Failure) {
         let Attempt { kind, instruments, .. } = &self.attempt;
-        let then = if self.is_blameless(&failure) {
+        let then = if let Some(wait) = failure.deferred_for() {
+            Then::Defer(wait)
+        } else if self.is_blameless(&failure) {
             Then::Postpone(POSTPONED)
         } else {
             let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
@@ -184,9 +187,10 @@ impl Begun {
             recorded = record(Some(why)).await;
         }
         match (recorded, &*then) {
-            (Ok(true), Then::Failed) => instruments.dead(kind.name),
-            (Ok(true), Then::RetryAfter(_) | Then::Postpone(_)) => {}
-            (Ok(false), _) => late(),
+            (Ok(Ended::Recorded), Then::Failed) => instruments.dead(kind.name),
+            (Ok(Ended::Recorded), _) => {}
+            (Ok(Ended::Restarted), _) => restarted(),
+            (Ok(Ended::Late), _) => late(),
             (Err(error), _) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
@@ -210,17 +214,15 @@ impl Begun {
     }
 
     /// The fence comes first: it locks the row, so the hook runs only for an attempt that counts.
-    async fn remove(self: Arc<Self>) -> sqlx::Result<bool> {
+    async fn remove(self: Arc<Self>) -> sqlx::Result<Ended> {
         let Attempt { queue, job, .. } = &self.attempt;
         let mut tx = queue.pool.begin().await?;
-        if !queue.remove(&mut tx, job).await? {
-            return Ok(false);
-        }
-        if let Some(task) = &self.task {
+        let ended = queue.remove(&mut tx, job).await?;
+        if let (Ended::Recorded, Some(task)) = (ended, &self.task) {
             task.done(&mut tx, &self.context).await?;
         }
         tx.commit().await?;
-        Ok(true)
+        Ok(ended)
     }
 
     async fn record(
@@ -228,21 +230,21 @@ impl Begun {
         failure: Arc<Failure>,
         then: Arc<Then>,
         hook_failed: Option<String>,
-    ) -> sqlx::Result<bool> {
+    ) -> sqlx::Result<Ended> {
         let Attempt { queue, job, .. } = &self.attempt;
         let mut chain = failure.chain();
         if let Some(why) = &hook_failed {
             chain = format!("{chain}\nand recorded without its hook, which failed: {why}");
         }
         let mut tx = queue.pool.begin().await?;
-        if !queue.fail(&mut tx, job, &chain, &then).await? {
-            return Ok(false);
-        }
-        if let (Then::Failed, Some(task), None) = (&*then, &self.task, hook_failed) {
+        let ended = queue.fail(&mut tx, job, &chain, &then).await?;
+        if let (Ended::Recorded, Then::Failed, Some(task), None) =
+            (ended, &*then, &self.task, hook_failed)
+        {
             task.failed(&mut tx, &self.context, &failure).await?;
         }
         tx.commit().await?;
-        Ok(true)
+        Ok(ended)
     }
 }
 
@@ -252,12 +254,16 @@ fn late() {
     );
 }
 
+fn restarted() {
+    tracing::info!("a job was restarted while it ran, and runs again");
+}
+
 /// Makes a transaction, again and again while the database is unavailable or in the way, for as long as an attempt may be
 /// postponed: a hook whose statement ends its own session must not keep a place for ever. In a task of its own: sqlx leaves a connection inside
 /// its transaction when it is cancelled while that begins.
-async fn persist<F>(transaction: impl Fn() -> F) -> Result<bool, NotRecorded>
+async fn persist<F>(transaction: impl Fn() -> F) -> Result<Ended, NotRecorded>
 where
-    F: Future<Output = sqlx::Result<bool>> + Send + 'static,
+    F: Future<Output = sqlx::Result<Ended>> + Send + 'static,
 {
     let began = Instant::now();
     loop {
@@ -285,16 +291,20 @@ fn is_worth_waiting(error: &sqlx::Error) -> bool {
 }
 
 fn say(failure: &Failure, then: &Then) {
-    Span::current().record("error.type", failure.exception());
-    Span::current().record("otel.status_code", "ERROR");
     let error = failure.error() as &(dyn std::error::Error + 'static);
     let outcome = match then {
         Then::RetryAfter(_) => "retry",
         Then::Postpone(_) => "postponed",
+        Then::Defer(_) => "deferred",
         Then::Failed => "failed",
     };
-    Span::current().record("outcome", outcome);
-    Span::current().record("error", error);
+    let span = Span::current();
+    span.record("outcome", outcome);
+    if !matches!(then, Then::Defer(_)) {
+        span.record("error.type", failure.exception());
+        span.record("otel.status_code", "ERROR");
+        span.record("error", error);
+    }
     match then {
         Then::RetryAfter(wait) => {
             tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
@@ -304,6 +314,9 @@ fn say(failure: &Failure, then: &Then) {
             retry_in = ?wait,
             "an attempt at a job failed, and is not counted: the database was unavailable or busy"
         ),
+        Then::Defer(wait) => {
+            tracing::debug!(reason = error, retry_in = ?wait, "deferred a job");
+        }
         Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
     }
 }

@@ -129,14 +129,14 @@ impl Change {
         began: OffsetDateTime,
         changed: &mut Changed,
     ) -> sqlx::Result<()> {
-        // Locked in one order, so that two operators wait for each other and do not deadlock.
+        // Locked in the order of [`repair::lock`], so that two wait for each other and do not deadlock.
         let mut query = QueryBuilder::new(
             "with chosen as materialized (select id, kind, unique_key, worker from job where id = any(",
         );
         query.push_bind(ids).push(")");
         self.constrain(&mut query, began);
         filter.constrain(&mut query);
-        query.push(" order by id desc for update), ").push(self.statement()).push(
+        query.push(" order by id for update), ").push(self.statement()).push(
             " select (select count(*) from chosen) as chosen, (select count(*) from changed) as changed",
         );
         let counts: Counts = match query.build_query_as().fetch_one(pool).await {

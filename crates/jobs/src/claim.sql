@@ -75,7 +75,8 @@ with recursive place as materialized (
         for update of job skip locked
     ) as job
 ), claimed as (
-    update job set attempts = attempts + 1, worker = $12, run_at = now() + make_interval(secs => $13)
+    update job
+    set attempts = attempts + 1, worker = $12, again = false, run_at = now() + make_interval(secs => $13)
     from (select id, run_at from plain union all select id, run_at from fair order by run_at limit $11)
         as taken
     where job.id = taken.id

@@ -180,6 +180,13 @@ pub async fn enqueue_all<'a, J: Job>(
     Ok(rows.ids.into_iter().map(became).collect())
 }
 
+/// Writes a job as JSON.
+pub(crate) fn payload<J: Job>(job: &J) -> Result<Box<RawValue>, EnqueueError> {
+    let payload = to_raw_value(job)?;
+    let size = payload.get().len();
+    if size > MAX_PAYLOAD_BYTES { Err(EnqueueError::TooLarge { size }) } else { Ok(payload) }
+}
+
 #[derive(Default)]
 struct Columns {
     ids: Vec<Uuid>,
@@ -199,11 +206,7 @@ impl Columns {
         let current = TraceContext::current();
         let mut rows = Self::default();
         for (job, meta) in jobs {
-            let payload = to_raw_value(job)?;
-            let size = payload.get().len();
-            if size > MAX_PAYLOAD_BYTES {
-                return Err(EnqueueError::TooLarge { size });
-            }
+            let payload = payload(job)?;
             let size = meta.lane.tenant.len().max(meta.lane.name.len());
             if size > MAX_LANE_BYTES {
                 return Err(EnqueueError::LaneTooLong { size });

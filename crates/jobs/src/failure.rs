@@ -11,6 +11,7 @@ const MAX_CHAIN: usize = 4096;
 pub struct Failure {
     permanent: bool,
     not_before: Option<Duration>,
+    deferred: Option<Duration>,
     exception: &'static str,
     error: Box<dyn Error + Send + Sync>,
 }
@@ -31,6 +32,16 @@ impl Failure {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.not_before = Some(wait);
         self
+    }
+
+    /// Says that nothing was attempted, because now is not the time (the target asked to be left alone). The job runs again
+    /// after `wait`, and this attempt does not count.
+    pub fn deferred<E: Error + Send + Sync + 'static>(why: E, wait: Duration) -> Self {
+        Self { deferred: Some(wait), ..Self::from(why) }
+    }
+
+    pub(crate) fn deferred_for(&self) -> Option<Duration> {
+        self.deferred
     }
 
     pub(crate) fn not_before(&self) -> Option<Duration> {
@@ -73,6 +84,7 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
         Self {
             permanent: false,
             not_before: None,
+            deferred: None,
             exception: std::any::type_name::<E>(),
             error: Box::new(error),
         }

@@ -32,7 +32,7 @@ pub use handler::{Context, Handler};
 pub use job::Job;
 pub use options::Options;
 pub use records::{JobDetails, JobRecord, Page, PastFailure, find, list};
-pub use repair::{discard, erase, forget_failed, restart, retry};
+pub use repair::{discard, erase, forget_failed, lock, restart, retry};
 pub use wake::WorkerWaker;
 pub use worker::Worker;
 

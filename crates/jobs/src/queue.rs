@@ -85,7 +85,19 @@ pub(crate) enum Then {
     RetryAfter(Duration),
     /// Attempt it again after that time; this attempt does not count.
     Postpone(Duration),
+    /// Attempt it after that time: the handler made no attempt.
+    Defer(Duration),
     Failed,
+}
+
+/// What became of the record of an attempt that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    Recorded,
+    /// The job was restarted meanwhile, and waits anew.
+    Restarted,
+    /// The job is another worker's or another attempt's by now, or was discarded.
+    Late,
 }
 
 /// How much of a kind waits.
@@ -123,28 +135,33 @@ impl Queue {
         .await
     }
 
-    /// Removes a job that is done. False: it is not this attempt's any more.
-    pub(crate) async fn remove(&self, tx: &mut PgConnection, job: &Claimed) -> sqlx::Result<bool> {
-        let removed =
-            sqlx::query("delete from job where id = $1 and worker = $2 and attempts = $3")
-                .bind(job.id)
-                .bind(self.worker)
-                .bind(job.attempts)
-                .execute(tx)
-                .await?;
-        Ok(removed.rows_affected() == 1)
+    /// Removes a job that is done.
+    pub(crate) async fn remove(&self, tx: &mut PgConnection, job: &Claimed) -> sqlx::Result<Ended> {
+        let removed = sqlx::query(
+            "delete from job where id = $1 and worker = $2 and attempts = $3 and not again",
+        )
+        .bind(job.id)
+        .bind(self.worker)
+        .bind(job.attempts)
+        .execute(&mut *tx)
+        .await?;
+        if removed.rows_affected() == 1 {
+            return Ok(Ended::Recorded);
+        }
+        self.start_again(tx, job, None).await
     }
 
-    /// Records an attempt that failed, with the last twenty that are kept. False: as in [`Queue::remove`].
+    /// Records an attempt that failed, with the last twenty that are kept.
     pub(crate) async fn fail(
         &self,
         tx: &mut PgConnection,
         job: &Claimed,
         error: &str,
         then: &Then,
-    ) -> sqlx::Result<bool> {
+    ) -> sqlx::Result<Ended> {
         let wait = match then {
-            Then::Postpone(wait) => return self.postpone(tx, job, *wait).await,
+            Then::Postpone(wait) => return self.give_back(tx, job, *wait, true).await,
+            Then::Defer(wait) => return self.give_back(tx, job, *wait, false).await,
             Then::RetryAfter(wait) => Some(wait.as_secs_f64()),
             Then::Failed => None,
         };
@@ -154,39 +171,69 @@ impl Queue {
                  failed_at = case when $4 is null then now() end, postponed_since = null,
                  errors = jsonb_path_query_array(errors, '$[last - 18 to last]')
                      || jsonb_build_object('attempt', attempts, 'at', now(), 'error', $5::text)
-             where id = $1 and worker = $2 and attempts = $3",
+             where id = $1 and worker = $2 and attempts = $3 and not again",
         )
         .bind(job.id)
         .bind(self.worker)
         .bind(job.attempts)
         .bind(wait)
         .bind(error)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
-        Ok(failed.rows_affected() == 1)
+        if failed.rows_affected() == 1 {
+            return Ok(Ended::Recorded);
+        }
+        self.start_again(tx, job, Some(error)).await
     }
 
-    /// Gives a job back without its attempt.
-    async fn postpone(
+    /// Gives a job that was restarted while it ran all its attempts. The error, if the attempt failed, is kept.
+    async fn start_again(
+        &self,
+        tx: &mut PgConnection,
+        job: &Claimed,
+        error: Option<&str>,
+    ) -> sqlx::Result<Ended> {
+        let again = sqlx::query(
+            "update job
+             set again = false, worker = null, suspect = false, attempts = 0, run_at = now(), postponed_since = null,
+                 errors = case when $4::text is null then errors else
+                     jsonb_path_query_array(errors, '$[last - 18 to last]')
+                         || jsonb_build_object('attempt', attempts, 'at', now(), 'error', $4::text) end
+             where id = $1 and worker = $2 and attempts = $3 and again",
+        )
+        .bind(job.id)
+        .bind(self.worker)
+        .bind(job.attempts)
+        .bind(error)
+        .execute(tx)
+        .await?;
+        Ok(if again.rows_affected() == 1 { Ended::Restarted } else { Ended::Late })
+    }
+
+    /// Gives a job back without its attempt. `blameless` notes since when its attempts have failed without being counted.
+    async fn give_back(
         &self,
         tx: &mut PgConnection,
         job: &Claimed,
         wait: Duration,
-    ) -> sqlx::Result<bool> {
-        let postponed = sqlx::query(
+        blameless: bool,
+    ) -> sqlx::Result<Ended> {
+        let given_back = sqlx::query(
             "update job
-             set worker = null, suspect = false, attempts = attempts - 1,
-                 run_at = now() + make_interval(secs => $4),
-                 postponed_since = coalesce(postponed_since, now())
+             set again = false, worker = null, suspect = false,
+                 attempts = case when again then 0 else attempts - 1 end,
+                 run_at = now() + case when again then interval '0' else make_interval(secs => $4) end,
+                 postponed_since = case when $5 then coalesce(postponed_since, now()) end
              where id = $1 and worker = $2 and attempts = $3",
         )
         .bind(job.id)
         .bind(self.worker)
         .bind(job.attempts)
         .bind(wait.as_secs_f64())
+        .bind(blameless)
         .execute(tx)
         .await?;
-        Ok(postponed.rows_affected() == 1)
+        Ok(if given_back.rows_affected() == 1 { Ended::Recorded } else { Ended::Late })
     }
 
     /// Gives back whatever this worker has, with the attempt, which was not the job's fault.

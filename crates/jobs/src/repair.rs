@@ -1,7 +1,11 @@
-//! What an operator does about one job.
+//! What an operator does about one job, and a service about those of its rows.
 
+use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use crate::enqueue::{EnqueueError, payload};
+use crate::job::Job;
 
 /// Gives a failed job all its attempts again, and keeps the errors of those before. Returns `false` if it does not exist, has
 /// not failed, or another job of its unique key waits or runs.
@@ -20,22 +24,52 @@ pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     }
 }
 
-/// Gives jobs that have failed or wait all their attempts again, at once, in the caller's transaction. One that runs is left
-/// alone. Returns the ids of those that exist: what is done leaves no job, and is to be enqueued anew.
-pub async fn restart(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar(
-        "with found as materialized (select id from job where id = any($1) order by id for update),
-         restarted as (
-             update job set failed_at = null, attempts = 0, run_at = now(), postponed_since = null
-             from found where job.id = found.id and job.worker is null)
-         select id from found",
-    )
-    .bind(ids)
-    .fetch_all(tx)
-    .await
+/// Locks jobs in the caller's transaction, whatever their state. Whoever changes jobs and the service's own rows about them
+/// calls this first: a worker locks the job before the row when it records how an attempt ended, and the other way round
+/// the two could wait for each other. Ids are locked in ascending order, here and wherever one statement locks several jobs.
+pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query("select from job where id = any($1) order by id for update")
+        .bind(ids)
+        .execute(tx)
+        .await?;
+    Ok(())
 }
 
-/// Removes those of these jobs that have failed, in the transaction that removes what they are about.
+/// Gives jobs a new payload and all their attempts again, in the caller's transaction. Those that have failed or wait run at
+/// once. One that runs already runs again when its attempt has ended, however that ends, and the hooks of that attempt are
+/// not called. Returns the ids of those that exist: a job that is done leaves no row, and has to be enqueued anew.
+pub async fn restart<'a, J: Job>(
+    tx: &mut PgConnection,
+    jobs: impl IntoIterator<Item = (Uuid, &'a J)>,
+) -> Result<Vec<Uuid>, EnqueueError> {
+    let (mut ids, mut payloads) = (Vec::new(), Vec::new());
+    for (id, job) in jobs {
+        ids.push(id);
+        payloads.push(Json(payload(job)?));
+    }
+    let restarted = sqlx::query_scalar(
+        "with asked as materialized (
+             select * from unnest($2::uuid[], $3::json[]) as asked (id, payload)
+         ), found as materialized (
+             select id, worker is not null as runs from job where kind = $1 and id = any($2) order by id for update
+         )
+         update job
+         set payload = asked.payload, again = found.runs, failed_at = null, postponed_since = null,
+             attempts = case when found.runs then job.attempts else 0 end,
+             run_at = case when found.runs then job.run_at else now() end
+         from found join asked using (id) where job.id = found.id
+         returning job.id",
+    )
+    .bind(J::KIND)
+    .bind(ids)
+    .bind(payloads)
+    .fetch_all(tx)
+    .await?;
+    Ok(restarted)
+}
+
+/// Removes those of these jobs that have failed, in the transaction that removes what they are about. Lock them first
+/// ([`lock`]).
 pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     let forgotten = sqlx::query("delete from job where id = any($1) and failed_at is not null");
     forgotten.bind(ids).execute(tx).await?;

@@ -58,7 +58,8 @@ impl Queue {
     /// Takes the suspect that has been due for longest, and counts the attempt.
     pub(crate) async fn claim_suspect(&self, kinds: &[String]) -> sqlx::Result<Option<Suspect>> {
         let row = sqlx::query(
-            "update job set attempts = attempts + 1, worker = $2, run_at = now() + make_interval(secs => $3)
+            "update job
+             set attempts = attempts + 1, worker = $2, again = false, run_at = now() + make_interval(secs => $3)
              where id = (
                  select id from job
                  where suspect and failed_at is null and worker is null and run_at <= now() and kind = any ($1)

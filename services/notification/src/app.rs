@@ -1,5 +1,7 @@
 //! What notification is made of.
 
+use std::time::Duration;
+
 use chassis::Service;
 use consumer::Subscription;
 use jobs::Options;
@@ -10,10 +12,13 @@ use crate::consumers::order_cancelled::WriteCancellation;
 use crate::consumers::order_completed::WriteConfirmation;
 use crate::email::{Mailer, Sending};
 use crate::webhook::{Delivering, Guard, Targets, WebhookApi};
-use crate::{Config, api, erasure, retention};
+use crate::{Config, api, discarded, erasure, retention};
 
 /// How many jobs run side by side: as many as both kinds may. They wait for others almost all of the time.
 const CONCURRENCY: usize = Sending::PLACES + Delivering::PLACES;
+
+/// How often rows are looked for whose job was discarded.
+const DISCARDED: Duration = Duration::from_mins(1);
 
 /// The one list of notification's subscriptions, jobs and routes.
 pub fn build(config: Config) -> Service {
@@ -40,6 +45,7 @@ pub fn build(config: Config) -> Service {
             let options = Options { concurrency: CONCURRENCY, ..Options::default() };
             Ok(worker.options(options).handle(sending).handle(delivering))
         })
+        .task("fail what has lost its job", kept.every.min(DISCARDED), discarded::settle)
         .task("prune e-mails and deliveries", kept.every, move |pool| {
             retention::prune(pool, kept.clone())
         })

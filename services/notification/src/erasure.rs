@@ -7,39 +7,52 @@ use uuid::Uuid;
 /// How many rows one statement looks through.
 const CHUNK: i64 = 2_000;
 
+/// How rows of one table that name an address are found and erased.
+struct Erasable {
+    /// Returns the last id of a chunk, and those of its rows that name the address.
+    find: &'static str,
+    erase: &'static str,
+}
+
 /// An e-mail is deleted, sent or not.
-const EMAILS: &str = "with chunk as materialized (select id from emails where id > $1 order by id limit $2),
-     erased as (
-         delete from emails using chunk
-         where emails.id = chunk.id and (recipient ~* $3 or subject ~* $3 or body ~* $3 or last_error ~* $3)
-         returning emails.id)
-     select (select id from chunk order by id desc limit 1), array(select id from erased)";
+const EMAILS: Erasable = Erasable {
+    find: "with chunk as materialized (select id, recipient, subject, body, last_error from emails where id > $1 order by id limit $2)
+           select (select id from chunk order by id desc limit 1),
+                  array(select id from chunk
+                        where recipient ~* $3 or subject ~* $3 or body ~* $3 or last_error ~* $3)",
+    erase: "with erased as materialized (select id from emails where id = any($1) order by id for update)
+            delete from emails using erased where emails.id = erased.id",
+};
 
 /// A delivery stays as a record that something was sent, without what it said. One that is still to be made is not.
-const DELIVERIES: &str = "with chunk as materialized (select id from deliveries where id > $1 order by id limit $2),
-     erased as (
-         update deliveries
-         set body = '{}', attempts = '[]', status = case when status = 'delivered' then status else 'cancelled' end
-         from chunk where deliveries.id = chunk.id and (body ~* $3 or attempts::text ~* $3)
-         returning deliveries.id)
-     select (select id from chunk order by id desc limit 1), array(select id from erased)";
+const DELIVERIES: Erasable = Erasable {
+    find: "with chunk as materialized (select id, body, attempts from deliveries where id > $1 order by id limit $2)
+           select (select id from chunk order by id desc limit 1),
+                  array(select id from chunk where body ~* $3 or attempts::text ~* $3)",
+    erase: "with erased as materialized (select id from deliveries where id = any($1) order by id for update)
+            update deliveries
+            set body = '{}', attempts = '[]', status = case when status = 'delivered' then status else 'cancelled' end
+            from erased where deliveries.id = erased.id",
+};
 
 /// Erases what names an e-mail address, as a whole and in any case.
 pub(crate) async fn erase(pool: PgPool, address: String) -> sqlx::Result<()> {
     let pattern = address_pattern(&address, AddressIn::Text);
-    for statement in [EMAILS, DELIVERIES] {
-        let mut after = Uuid::nil();
-        loop {
+    for rows in [EMAILS, DELIVERIES] {
+        let mut after = Some(Uuid::nil());
+        while let Some(id) = after {
             let mut tx = pool.begin().await?;
-            let (last, erased): (Option<Uuid>, Vec<Uuid>) = sqlx::query_as(statement)
-                .bind(after)
+            let (last, named): (Option<Uuid>, Vec<Uuid>) = sqlx::query_as(rows.find)
+                .bind(id)
                 .bind(CHUNK)
                 .bind(&pattern)
                 .fetch_one(&mut *tx)
                 .await?;
-            jobs::forget_failed(&mut tx, &erased).await?;
+            // Jobs before rows, as in `retention`.
+            jobs::lock(&mut tx, &named).await?;
+            sqlx::query(rows.erase).bind(&named).execute(&mut *tx).await?;
+            jobs::forget_failed(&mut tx, &named).await?;
             tx.commit().await?;
-            let Some(last) = last else { break };
             after = last;
         }
     }

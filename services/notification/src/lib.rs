@@ -6,6 +6,7 @@ mod api;
 mod change;
 mod config;
 mod consumers;
+mod discarded;
 mod email;
 mod erasure;
 mod retention;

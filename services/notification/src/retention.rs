@@ -9,50 +9,59 @@ use crate::config::Retention;
 
 const PRUNED_AT_ONCE: i64 = 1_000;
 
+/// How rows of one table are found and deleted.
+struct Prunable {
+    select: &'static str,
+    /// Deletes what still may be, and returns the ids.
+    delete: &'static str,
+}
+
+const EMAILS: Prunable = Prunable {
+    select: "select id from emails where id < $1 and (sent_at is not null or failed_at is not null) order by id limit $2",
+    delete: "with old as materialized (
+                 select id from emails where id = any($1) and (sent_at is not null or failed_at is not null)
+                 order by id for update)
+             delete from emails using old where emails.id = old.id returning emails.id",
+};
+
+const DELIVERIES: Prunable = Prunable {
+    select: "select id from deliveries where id < $1 and status <> 'waiting' order by id limit $2",
+    delete: "with old as materialized (
+                 select id from deliveries where id = any($1) and status <> 'waiting' order by id for update)
+             delete from deliveries using old where deliveries.id = old.id returning deliveries.id",
+};
+
+const WEBHOOK_EVENTS: Prunable = Prunable {
+    select: "select id from webhook_events where id < $1 order by id limit $2",
+    delete: "delete from webhook_events where id = any($1) returning id",
+};
+
 /// Deletes what is older than it is kept, but for what is still to be sent. Failed jobs about it go with it: their errors may
 /// quote an address.
 pub(crate) async fn prune(pool: PgPool, retention: Retention) -> sqlx::Result<()> {
-    in_chunks(
-        &pool,
-        "delete from emails where id = any(array(
-             select id from emails where id < $1 and (sent_at is not null or failed_at is not null)
-             order by id limit $2))
-         returning id",
-        before(retention.emails),
-    )
-    .await?;
-    in_chunks(
-        &pool,
-        "delete from deliveries where id = any(array(
-             select id from deliveries where id < $1 and status <> 'waiting' order by id limit $2))
-         returning id",
-        before(retention.deliveries),
-    )
-    .await?;
-    in_chunks(
-        &pool,
-        "delete from webhook_events where id = any(array(
-             select id from webhook_events where id < $1 order by id limit $2))
-         returning id",
-        before(retention.deliveries),
-    )
-    .await?;
+    in_chunks(&pool, &EMAILS, before(retention.emails)).await?;
+    in_chunks(&pool, &DELIVERIES, before(retention.deliveries)).await?;
+    in_chunks(&pool, &WEBHOOK_EVENTS, before(retention.deliveries)).await?;
     sqlx::query("delete from webhook_secrets where valid_until < now()").execute(&pool).await?;
     Ok(())
 }
 
-async fn in_chunks(pool: &PgPool, delete: &'static str, before: Uuid) -> sqlx::Result<()> {
+async fn in_chunks(pool: &PgPool, rows: &Prunable, before: Uuid) -> sqlx::Result<()> {
     loop {
         let chunk = pg::in_turn(async {
             let mut tx = pool.begin().await?;
-            let ids: Vec<Uuid> = sqlx::query_scalar(delete)
+            let old: Vec<Uuid> = sqlx::query_scalar(rows.select)
                 .bind(before)
                 .bind(PRUNED_AT_ONCE)
                 .fetch_all(&mut *tx)
                 .await?;
-            jobs::forget_failed(&mut tx, &ids).await?;
+            // Jobs before rows, both by ascending id: the order of everything that locks both (see `jobs::lock`).
+            jobs::lock(&mut tx, &old).await?;
+            let deleted: Vec<Uuid> =
+                sqlx::query_scalar(rows.delete).bind(&old).fetch_all(&mut *tx).await?;
+            jobs::forget_failed(&mut tx, &deleted).await?;
             tx.commit().await?;
-            Ok(ids.len())
+            Ok(old.len())
         });
         if chunk.await? < usize::try_from(PRUNED_AT_ONCE).unwrap_or(usize::MAX) {
             return Ok(());

@@ -115,6 +115,30 @@ async fn a_target_that_asks_to_be_left_alone_is() {
     running.end().await;
 }
 
+#[tokio::test]
+async fn an_attempt_that_is_deferred_is_none() {
+    let house = House::new().await;
+    let deferred = AtomicU32::new(0);
+    let script = move |_| {
+        let before = deferred.fetch_add(1, Ordering::SeqCst);
+        let wait = Duration::from_millis(if before < 5 { 20 } else { 3_600_000 });
+        async move { Err(Failure::deferred(Refused(down()), wait)) }
+    };
+    let running = house.run(house.script::<Work, _>(script));
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    house.seen.ran(6).await;
+    let job = house.has(id, State::Waiting).await;
+    assert_eq!((job.record.attempts, job.errors.len()), (0, 0), "more than it has retries");
+    assert_eq!(house.seen.attempts(), [1; 6]);
+    assert!(has(&house.metrics.render(), "jobs_failed_total", 0));
+    let postponed: bool = sqlx::query_scalar("select postponed_since is not null from job")
+        .fetch_one(&house.pool)
+        .await
+        .unwrap();
+    assert!(!postponed, "the database answered");
+    running.end().await;
+}
+
 /// With one retry, however many its kind has.
 struct Configured(Vec<Duration>);
 

@@ -1,9 +1,14 @@
 //! What an operator sees and does.
 
-use jobs::{Filter, Meta, Page, State};
+use std::sync::{Arc, Mutex};
+
+use jobs::{Context, Failure, Filter, Handler, Meta, Page, State};
+use sandbox::testing::eventually;
+use sqlx::PgConnection;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::house::{Brief, House, Work};
+use crate::house::{Brief, House, PATIENCE, Refused, Work, down};
 
 #[tokio::test]
 async fn a_failed_job_is_retried_with_all_its_attempts_and_its_history() {
@@ -13,7 +18,7 @@ async fn a_failed_job_is_retried_with_all_its_attempts_and_its_history() {
     house.has(id, State::Failed).await;
     assert!(jobs::retry(&house.pool, id).await.unwrap());
     let again = async || (house.has(id, State::Failed).await.errors.len() == 2).then_some(());
-    sandbox::testing::eventually("a second failure", crate::house::PATIENCE, again).await;
+    eventually("a second failure", PATIENCE, again).await;
     running.end().await;
 
     let running = house.run(house.good::<Brief>());
@@ -50,7 +55,8 @@ async fn the_service_restarts_what_failed_or_waits_and_is_told_what_is_there() {
     assert_eq!((record.tenant.as_deref(), record.lane.as_deref()), (Some("acme"), Some("a")));
 
     let mut tx = house.pool.begin().await.unwrap();
-    let mut there = jobs::restart(&mut tx, &[failed, Uuid::now_v7(), waits]).await.unwrap();
+    let asked = [failed, Uuid::now_v7(), waits].map(|id| (id, &Brief));
+    let mut there = jobs::restart(&mut tx, asked).await.unwrap();
     tx.commit().await.unwrap();
     there.sort_unstable();
     assert_eq!(there, [waits, failed]);
@@ -58,6 +64,80 @@ async fn the_service_restarts_what_failed_or_waits_and_is_told_what_is_there() {
     house.done(failed).await;
     house.done(waits).await;
     running.end().await;
+}
+
+#[tokio::test]
+async fn a_job_that_is_restarted_while_it_runs_runs_again_with_its_new_payload_however_its_attempt_ends()
+ {
+    for fails in [false, true] {
+        let house = House::new().await;
+        let (gate, notes) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let handler = Gated { gate: Arc::clone(&gate), notes: Arc::clone(&notes), fails };
+        let running = house.run(handler);
+        let id = house.enqueue::<Work>(Meta::new()).await;
+        house.has(id, State::Running).await;
+        let mut tx = house.pool.begin().await.unwrap();
+        let new = Work { name: "second".into() };
+        assert_eq!(jobs::restart(&mut tx, [(id, &new)]).await.unwrap(), [id]);
+        tx.commit().await.unwrap();
+        gate.add_permits(1);
+        let second = async || {
+            let runs = notes.lock().unwrap().iter().filter(|note| note.0 == "run").count();
+            (runs == 2).then_some(())
+        };
+        eventually("a second run", PATIENCE, second).await;
+        gate.add_permits(9);
+        house.done(id).await;
+        running.end().await;
+        let notes = notes.lock().unwrap().clone();
+        let expected = [("run", "", 1), ("run", "second", 1), ("done", "second", 1)]
+            .map(|(what, name, attempt)| (what, name.to_owned(), attempt));
+        assert_eq!(notes, expected, "its first attempt fails: {fails}");
+    }
+}
+
+type Note = (&'static str, String, u32);
+
+/// Waits in each attempt until it is let through, and fails in that of the payload that it was enqueued with.
+struct Gated {
+    gate: Arc<Semaphore>,
+    notes: Arc<Mutex<Vec<Note>>>,
+    fails: bool,
+}
+
+impl Gated {
+    fn note(&self, what: &'static str, job: &Work, context: &Context) {
+        self.notes.lock().unwrap().push((what, job.name.clone(), context.attempt));
+    }
+}
+
+impl Handler for Gated {
+    type Job = Work;
+
+    async fn run(&self, job: &Work, context: &Context) -> Result<(), Failure> {
+        self.note("run", job, context);
+        self.gate.acquire().await.unwrap().forget();
+        if self.fails && job.name.is_empty() {
+            return Err(Failure::permanent(Refused(down())));
+        }
+        Ok(())
+    }
+
+    async fn done(&self, _: &mut PgConnection, job: &Work, context: &Context) -> sqlx::Result<()> {
+        self.note("done", job, context);
+        Ok(())
+    }
+
+    async fn failed(
+        &self,
+        _: &mut PgConnection,
+        job: &Work,
+        context: &Context,
+        _: &Failure,
+    ) -> sqlx::Result<()> {
+        self.note("failed", job, context);
+        Ok(())
+    }
 }
 
 #[tokio::test]

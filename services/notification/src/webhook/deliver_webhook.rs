@@ -21,6 +21,16 @@ const ERROR_CHARS: usize = 500;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DeliverWebhook {
     pub(crate) delivery: Uuid,
+    /// Which round of the delivery it makes. `None` in jobs of the release before: whichever the delivery is in.
+    #[serde(default)]
+    pub(crate) round: Option<i32>,
+}
+
+impl DeliverWebhook {
+    /// Creates the job of a new delivery.
+    pub(crate) fn first(delivery: Uuid) -> Self {
+        Self { delivery, round: Some(0) }
+    }
 }
 
 impl Job for DeliverWebhook {
@@ -40,13 +50,15 @@ enum DeliveryError {
     Target(#[from] TargetError),
     #[error("the URL or the secret can't be used")]
     Unusable,
+    #[error("the target asked to be left alone, in the answer to another delivery")]
+    Paused,
 }
 
 impl DeliveryError {
     fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Answered(status, _) | Self::Redirected(status) => Some(*status),
-            Self::Target(_) | Self::Unusable => None,
+            Self::Target(_) | Self::Unusable | Self::Paused => None,
         }
     }
 
@@ -97,6 +109,26 @@ impl Delivering {
         }
     }
 
+    /// Makes an attempt, and records it.
+    async fn attempt(
+        &self,
+        id: Uuid,
+        told: &Undelivered,
+        secret: &str,
+        number: u32,
+    ) -> sqlx::Result<Result<u16, DeliveryError>> {
+        let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
+        let outcome = self.post(id, told, secret).await;
+        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (status, error) = match &outcome {
+            Ok(status) => (Some(*status), None),
+            Err(error) => (error.status().map(|status| status.as_u16()), Some(legible(error))),
+        };
+        let attempt = Attempt { number, at, ms, status, error };
+        deliveries::attempted(&self.pool, id, told.round, attempt).await?;
+        Ok(outcome)
+    }
+
     /// Records what an attempt says about the webhook. Returns `true` if that is disabled by now.
     async fn judge(
         &self,
@@ -111,14 +143,10 @@ impl Delivering {
             health::disable(&self.pool, webhook, &reason).await?;
             return Ok(true);
         }
-        let limit = self.settings.disable_after;
-        let for_long = health::failed(&self.pool, webhook, limit).await?;
-        if for_long {
-            let limit = humantime::format_duration(limit);
-            let reason = format!("no delivery has succeeded for {limit}");
-            health::disable(&self.pool, webhook, &reason).await?;
+        if let DeliveryError::Answered(_, Some(wait)) = error {
+            health::pause(&self.pool, webhook, *wait).await?;
         }
-        Ok(for_long)
+        health::failed(&self.pool, webhook, self.settings.disable_after).await
     }
 }
 
@@ -143,42 +171,27 @@ impl Handler for Delivering {
 
     async fn run(&self, job: &DeliverWebhook, context: &Context) -> Result<(), Failure> {
         let id = job.delivery;
-        let Some(told) = deliveries::undelivered(&self.pool, id).await? else {
+        let Some(told) = deliveries::undelivered(&self.pool, job).await? else {
             return Ok(());
         };
         let Some(secret) = &told.secret else {
             return Ok(deliveries::cancel(&self.pool, id).await?);
         };
         if told.is_disabled {
-            return Ok(deliveries::hold(&self.pool, id).await?);
+            return Ok(deliveries::hold(&self.pool, id, told.round).await?);
         }
-        let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
-        let outcome = self.post(id, &told, secret).await;
-        let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let status = match &outcome {
-            Ok(status) => Some(*status),
-            Err(error) => error.status().map(|status| status.as_u16()),
-        };
+        if let Some(wait) = told.paused_for {
+            let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
+            return Err(Failure::deferred(DeliveryError::Paused, wait));
+        }
+        let outcome = self.attempt(id, &told, secret, context.attempt).await?;
         let disabled = self.judge(told.webhook_id, &outcome).await?;
-        let failure = outcome.err().map(DeliveryError::into_failure);
-        let error = failure.as_ref().map(legible);
-        let attempt = Attempt { number: context.attempt, at, ms, status, error };
-        deliveries::attempted(&self.pool, id, attempt).await?;
-        match failure {
+        match outcome {
             // It waits for the tenant, and no operator can do anything about it.
-            Some(_) if disabled => Ok(deliveries::hold(&self.pool, id).await?),
-            Some(failure) => Err(failure),
-            None => Ok(()),
+            Err(_) if disabled => Ok(deliveries::hold(&self.pool, id, told.round).await?),
+            Err(error) => Err(error.into_failure()),
+            Ok(_) => Ok(()),
         }
-    }
-
-    async fn done(
-        &self,
-        tx: &mut PgConnection,
-        job: &DeliverWebhook,
-        _: &Context,
-    ) -> sqlx::Result<()> {
-        deliveries::settle(tx, job.delivery, true).await
     }
 
     async fn failed(
@@ -188,11 +201,12 @@ impl Handler for Delivering {
         _: &Context,
         _: &Failure,
     ) -> sqlx::Result<()> {
-        deliveries::settle(tx, job.delivery, false).await
+        deliveries::fail(tx, job).await
     }
 }
 
-fn legible(failure: &Failure) -> String {
-    let chain = failure.chain().replace("\ncaused by: ", ": ");
-    chain.replace(char::is_control, " ").chars().take(ERROR_CHARS).collect()
+/// Writes an error with its causes on one line.
+fn legible(error: &DeliveryError) -> String {
+    let chain = telemetry::error_chain(error).replace(char::is_control, " ");
+    chain.chars().take(ERROR_CHARS).collect()
 }

@@ -45,6 +45,7 @@ pub(crate) struct Attempt {
 #[derive(sqlx::FromRow)]
 pub(crate) struct Undelivered {
     pub(crate) webhook_id: Uuid,
+    pub(crate) round: i32,
     pub(crate) url: String,
     pub(crate) body: String,
     /// `None` if the webhook was deleted.
@@ -52,6 +53,8 @@ pub(crate) struct Undelivered {
     /// Secrets that were replaced not long ago.
     pub(crate) replaced_secrets: Vec<String>,
     pub(crate) is_disabled: bool,
+    /// For how many seconds its target wants to be left alone, with a jitter of a fifth.
+    pub(crate) paused_for: Option<f64>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -174,8 +177,9 @@ impl Chunk {
         .into_iter()
         .collect();
         let told = self.ids.into_iter().zip(self.metas).filter(|(id, _)| written.contains(id));
-        let (jobs, metas): (Vec<_>, Vec<_>) =
-            told.filter_map(|(delivery, meta)| Some((DeliverWebhook { delivery }, meta?))).unzip();
+        let (jobs, metas): (Vec<_>, Vec<_>) = told
+            .filter_map(|(delivery, meta)| Some((DeliverWebhook::first(delivery), meta?)))
+            .unzip();
         if !jobs.is_empty() {
             jobs::enqueue_all(tx, jobs.iter().zip(metas)).await?;
         }
@@ -183,19 +187,26 @@ impl Chunk {
     }
 }
 
-/// Returns a delivery that is not made yet, and `None` if it was made or cancelled. A failed one waits again.
-pub(crate) async fn undelivered(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Undelivered>> {
+/// Returns the delivery of a job if it is not made yet, and `None` if it was made, is held or cancelled, or is in another round
+/// than the job. A failed one waits again.
+pub(crate) async fn undelivered(
+    pool: &PgPool,
+    job: &DeliverWebhook,
+) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
-        "update deliveries set status = 'waiting'
-         where id = $1 and status in ('waiting', 'failed')
-         returning webhook_id, url, body,
+        "update deliveries set status = 'waiting', failed_reason = null
+         where id = $1 and status in ('waiting', 'failed') and round = coalesce($2, round)
+         returning webhook_id, round, url, body,
              (select secret from webhooks where webhooks.id = webhook_id) as secret,
              array(select secret from webhook_secrets
                    where webhook_secrets.webhook_id = deliveries.webhook_id and valid_until > now()
                    order by valid_until desc) as replaced_secrets,
-             exists (select from webhooks where webhooks.id = webhook_id and webhooks.status = 'disabled') as is_disabled",
+             exists (select from webhooks where webhooks.id = webhook_id and webhooks.status = 'disabled') as is_disabled,
+             (select extract(epoch from paused_until - now())::float8 * (1 + random() / 5) from webhooks
+              where webhooks.id = webhook_id and paused_until > now()) as paused_for",
     )
-    .bind(id)
+    .bind(job.delivery)
+    .bind(job.round)
     .fetch_optional(pool)
     .await
 }
@@ -208,36 +219,51 @@ pub(crate) async fn cancel(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
 }
 
 /// Holds a delivery whose webhook is disabled.
-pub(crate) async fn hold(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
-    let held =
-        sqlx::query("update deliveries set status = 'held' where id = $1 and status = 'waiting'");
-    held.bind(id).execute(pool).await?;
-    Ok(())
-}
-
-/// Records an attempt, and keeps the last twenty.
-pub(crate) async fn attempted(pool: &PgPool, id: Uuid, attempt: Attempt) -> sqlx::Result<()> {
+pub(crate) async fn hold(pool: &PgPool, id: Uuid, round: i32) -> sqlx::Result<()> {
     sqlx::query(
-        "update deliveries set attempts = jsonb_path_query_array(attempts, '$[last - 18 to last]') || $2
-         where id = $1",
+        "update deliveries set status = 'held' where id = $1 and round = $2 and status = 'waiting'",
     )
     .bind(id)
-    .bind(Json(attempt))
+    .bind(round)
     .execute(pool)
     .await?;
     Ok(())
 }
 
-/// Records that a delivery was made or has failed. A cancelled one stays cancelled.
-pub(crate) async fn settle(tx: &mut PgConnection, id: Uuid, delivered: bool) -> sqlx::Result<()> {
+/// Records an attempt, and keeps the last twenty. If the target accepted it, the delivery is made: recorded here, where that is
+/// known, and not when the job ends, which it may do without an attempt. A cancelled one stays cancelled.
+pub(crate) async fn attempted(
+    pool: &PgPool,
+    id: Uuid,
+    round: i32,
+    attempt: Attempt,
+) -> sqlx::Result<()> {
+    let accepted = attempt.error.is_none();
     sqlx::query(
         "update deliveries
-         set status = case when $2 then 'delivered' else 'failed' end,
-             delivered_at = case when $2 then clock_timestamp() end
-         where id = $1 and status = 'waiting'",
+         set attempts = jsonb_path_query_array(attempts, '$[last - 18 to last]') || $3,
+             status = case when $4 and round = $2 and status <> 'cancelled' then 'delivered' else status end,
+             delivered_at = case when $4 and round = $2 and status <> 'cancelled' then clock_timestamp()
+                                 else delivered_at end
+         where id = $1",
     )
     .bind(id)
-    .bind(delivered)
+    .bind(round)
+    .bind(Json(attempt))
+    .bind(accepted)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Records that the delivery of a job has failed, unless another round has begun.
+pub(crate) async fn fail(tx: &mut PgConnection, job: &DeliverWebhook) -> sqlx::Result<()> {
+    sqlx::query(
+        "update deliveries set status = 'failed'
+         where id = $1 and round = coalesce($2, round) and status = 'waiting'",
+    )
+    .bind(job.delivery)
+    .bind(job.round)
     .execute(tx)
     .await?;
     Ok(())

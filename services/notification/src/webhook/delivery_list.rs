@@ -25,14 +25,15 @@ pub(super) struct Delivery {
     url: String,
     status: String,
     attempts: Vec<Attempt>,
+    /// Why it has failed, if no attempt says so.
+    failed_reason: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339::option")]
     delivered_at: Option<OffsetDateTime>,
 }
 
-const COLUMNS: &str =
-    "id, webhook_id, order_id, event_type, url, status, attempts, created_at, delivered_at";
+const COLUMNS: &str = "id, webhook_id, order_id, event_type, url, status, attempts, failed_reason, created_at, delivered_at";
 
 impl FromRow<'_, PgRow> for Delivery {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
@@ -45,6 +46,7 @@ impl FromRow<'_, PgRow> for Delivery {
             url: row.try_get("url")?,
             status: row.try_get("status")?,
             attempts,
+            failed_reason: row.try_get("failed_reason")?,
             created_at: row.try_get("created_at")?,
             delivered_at: row.try_get("delivered_at")?,
         })

@@ -10,11 +10,17 @@ use super::webhook_events::{self, Happened};
 
 /// How many deliveries one statement holds.
 const CHUNK: i64 = 2_000;
+/// How many failed attempts it takes to disable a webhook, besides the time that they span. Within a tenth of that time they
+/// count as one: a webhook that was idle for days between two failures is not disabled, nor by a burst of orders.
+const MIN_FAILURES: i32 = 5;
+/// The longest time that a target is left alone for one answer. It may ask again.
+const MAX_PAUSE: Duration = Duration::from_hours(1);
 
 /// Records an attempt that succeeded.
 pub(super) async fn succeeded(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     sqlx::query(
-        "update webhooks set failing_since = null where id = $1 and failing_since is not null",
+        "update webhooks set failing_since = null, failures = 0, failure_counted_at = null
+         where id = $1 and failing_since is not null",
     )
     .bind(webhook)
     .execute(pool)
@@ -22,52 +28,83 @@ pub(super) async fn succeeded(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Records an attempt that failed. Returns `true` if nothing else has happened for `limit`.
-pub(super) async fn failed(pool: &PgPool, webhook: Uuid, limit: Duration) -> sqlx::Result<bool> {
+/// Sends nothing to a webhook for as long as its target asks.
+pub(super) async fn pause(pool: &PgPool, webhook: Uuid, wait: Duration) -> sqlx::Result<()> {
     sqlx::query(
-        "update webhooks set failing_since = now() where id = $1 and failing_since is null",
+        "update webhooks set paused_until = greatest(paused_until, now() + make_interval(secs => $2)) where id = $1",
     )
     .bind(webhook)
+    .bind(wait.min(MAX_PAUSE).as_secs_f64())
     .execute(pool)
     .await?;
-    let for_long: Option<bool> = sqlx::query_scalar(
-        "select failing_since <= now() - make_interval(secs => $2) from webhooks where id = $1",
-    )
-    .bind(webhook)
-    .bind(limit.as_secs_f64())
-    .fetch_optional(pool)
-    .await?
-    .flatten();
-    Ok(for_long.unwrap_or_default())
+    Ok(())
 }
 
-/// Disables a webhook, with an event that says why, and holds what waits for it.
+/// Records an attempt that failed, and disables the webhook if nothing but failures, enough of them, were recorded for `limit`.
+/// Returns `true` if it did.
+pub(super) async fn failed(pool: &PgPool, webhook: Uuid, limit: Duration) -> sqlx::Result<bool> {
+    // An instance of the release before resets failing_since alone.
+    sqlx::query(
+        "update webhooks
+         set failures = case when failing_since is null then 1 else failures + 1 end,
+             failing_since = coalesce(failing_since, now()), failure_counted_at = now()
+         where id = $1 and (failing_since is null or failure_counted_at is null
+                            or failure_counted_at <= now() - make_interval(secs => $2))",
+    )
+    .bind(webhook)
+    .bind(limit.as_secs_f64() / 10.0)
+    .execute(pool)
+    .await?;
+    let reason = format!("no delivery has succeeded for {}", humantime::format_duration(limit));
+    disable_after(pool, webhook, &reason, Some(limit)).await
+}
+
+/// Disables a webhook that can't be delivered to, whatever its attempts before.
 pub(super) async fn disable(pool: &PgPool, webhook: Uuid, reason: &str) -> sqlx::Result<()> {
+    disable_after(pool, webhook, reason, None).await?;
+    Ok(())
+}
+
+/// Disables a webhook, with an event that says why, and holds what waits for it. With a limit only if its attempts have failed
+/// for as long: decided by the statement that disables it, so that an attempt that has succeeded elsewhere by then counts.
+/// Returns `true` if it was disabled.
+async fn disable_after(
+    pool: &PgPool,
+    webhook: Uuid,
+    reason: &str,
+    limit: Option<Duration>,
+) -> sqlx::Result<bool> {
     let mut tx = pool.begin().await?;
     let disabled = sqlx::query(
         "update webhooks set status = 'disabled', disabled_at = now(), disabled_reason = $2
-         where id = $1 and status = 'enabled'",
+         where id = $1 and status = 'enabled'
+             and ($3::float8 is null or failing_since <= now() - make_interval(secs => $3) and failures >= $4)",
     )
     .bind(webhook)
     .bind(reason)
+    .bind(limit.map(|limit| limit.as_secs_f64()))
+    .bind(MIN_FAILURES)
     .execute(&mut *tx)
     .await?;
-    if disabled.rows_affected() == 1 {
-        webhook_events::insert(&mut tx, webhook, Happened::Disabled, Some(reason)).await?;
+    if disabled.rows_affected() == 0 {
+        return Ok(false);
     }
+    webhook_events::insert(&mut tx, webhook, Happened::Disabled, Some(reason)).await?;
     tx.commit().await?;
     tracing::warn!(%webhook, reason, "disabled webhook");
-    hold_all(pool, webhook).await
+    hold_all(pool, webhook).await?;
+    Ok(true)
 }
 
 /// Holds the deliveries that wait. Their jobs find that when they are due, and end.
 async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     loop {
         let held = sqlx::query(
-            "update deliveries set status = 'held' where id = any(array(
+            "with waiting as materialized (
                  select id from deliveries
-                 where webhook_id = $1 and status <> 'delivered' and status = 'waiting' limit $2))
-             and status = 'waiting'",
+                 where webhook_id = $1 and status <> 'delivered' and status = 'waiting'
+                 order by id limit $2 for update)
+             update deliveries set status = 'held' from waiting where deliveries.id = waiting.id",
         )
         .bind(webhook)
         .bind(CHUNK)
@@ -96,7 +133,8 @@ pub(super) async fn enable(
     if before == "disabled" {
         sqlx::query(
             "update webhooks
-             set status = 'enabled', disabled_at = null, disabled_reason = null, failing_since = null
+             set status = 'enabled', disabled_at = null, disabled_reason = null, failing_since = null,
+                 failures = 0, failure_counted_at = null, paused_until = null
              where id = $1",
         )
         .bind(webhook)

@@ -2,10 +2,12 @@
 
 use envelope::TenantId;
 use jobs::{EnqueueError, Meta};
+use serde::Deserialize;
 use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::deliver_webhook::DeliverWebhook;
@@ -19,6 +21,28 @@ const LOCK_SEED: i64 = 0x7265_646f;
 const TEST: &str = "webhook.test";
 const SOURCE: &str = "/notification";
 
+/// States in which deliveries are repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Repeatable {
+    Failed,
+    Held,
+    Delivered,
+}
+
+impl Repeatable {
+    /// What is repeated if the tenant does not say.
+    pub(super) const DEFAULT: [Self; 2] = [Self::Failed, Self::Held];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Delivered => "delivered",
+        }
+    }
+}
+
 /// A delivery that is made again.
 #[derive(sqlx::FromRow)]
 struct Again {
@@ -26,6 +50,14 @@ struct Again {
     webhook_id: Uuid,
     tenant_id: String,
     order_id: Option<Uuid>,
+    round: i32,
+}
+
+/// How many deliveries a request repeated, and where the rest begins.
+pub(super) struct Repeated {
+    pub(super) count: i64,
+    /// The last one. `None` if there are no more.
+    pub(super) last: Option<Uuid>,
 }
 
 /// Delivers once more, whatever became of it. Returns `false` if the tenant has no such delivery, or its content was erased.
@@ -34,74 +66,96 @@ pub(super) async fn redeliver(
     tenant: &TenantId,
     id: Uuid,
 ) -> Result<bool, EnqueueError> {
-    let again: Option<Again> = sqlx::query_as(
-        "select id, webhook_id, tenant_id, order_id from deliveries
-         where id = $1 and tenant_id = $2 and body <> '{}'",
-    )
-    .bind(id)
-    .bind(tenant.as_str())
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(again) = again else { return Ok(false) };
-    enqueue(tx, &[again]).await?;
-    Ok(true)
+    let webhook: Option<Uuid> =
+        sqlx::query_scalar("select webhook_id from deliveries where id = $1 and tenant_id = $2")
+            .bind(id)
+            .bind(tenant.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+    let Some(webhook) = webhook else { return Ok(false) };
+    lock_webhook(tx, webhook).await?;
+    let all = ["waiting", "delivered", "failed", "held", "cancelled"];
+    Ok(begin_round(tx, &[id], &all).await? == 1)
 }
 
-/// Delivers what has failed or is held since a moment, the oldest first. Returns how many: as many as one request may repeat
-/// if there are more.
+/// Delivers what is in one of these states, was created since a moment and has an id above `after`, the oldest first, as
+/// many as one request may repeat.
 pub(super) async fn redeliver_since(
     tx: &mut PgConnection,
     webhook: Uuid,
     since: OffsetDateTime,
-) -> Result<i64, EnqueueError> {
-    let (mut redelivered, mut after) = (0, Uuid::nil());
-    while redelivered < MAX_AT_ONCE {
-        let again: Vec<Again> = sqlx::query_as(
-            "select id, webhook_id, tenant_id, order_id from deliveries
-             where webhook_id = $1 and status <> 'delivered' and status in ('failed', 'held') and created_at >= $2
-                 and id > $3 and body <> '{}'
-             order by id limit $4",
+    states: &[Repeatable],
+    mut after: Uuid,
+) -> Result<Repeated, EnqueueError> {
+    lock_webhook(tx, webhook).await?;
+    let states: Vec<_> = states.iter().map(|state| state.name()).collect();
+    let (mut count, mut chosen) = (0, 0);
+    while chosen < MAX_AT_ONCE {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "select id from deliveries
+             where webhook_id = $1 and status = any($2) and created_at >= $3 and id > $4 and body <> '{}'
+             order by id limit $5",
         )
         .bind(webhook)
+        .bind(&states)
         .bind(since)
         .bind(after)
         .bind(CHUNK)
         .fetch_all(&mut *tx)
         .await?;
-        let Some(last) = again.last() else { break };
-        after = last.id;
-        enqueue(tx, &again).await?;
-        redelivered += i64::try_from(again.len()).unwrap_or(CHUNK);
+        let Some(last) = ids.last() else { return Ok(Repeated { count, last: None }) };
+        after = *last;
+        count += begin_round(tx, &ids, &states).await?;
+        chosen += i64::try_from(ids.len()).unwrap_or(CHUNK);
     }
-    Ok(redelivered)
+    Ok(Repeated { count, last: Some(after) })
 }
 
-/// Restarts the jobs that are there still, failed or waiting, and enqueues the others. The jobs first, as when a worker records
-/// what came of one: the other way round the two could wait for each other.
-///
 /// One request of a webhook waits for another: two that enqueue the same delivery would be one too many.
-async fn enqueue(tx: &mut PgConnection, again: &[Again]) -> Result<(), EnqueueError> {
+async fn lock_webhook(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Result<()> {
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, $2))")
-        .bind(again.first().map(|delivery| delivery.webhook_id.to_string()))
+        .bind(webhook.to_string())
         .bind(LOCK_SEED)
-        .execute(&mut *tx)
-        .await?;
-    let ids: Vec<_> = again.iter().map(|delivery| delivery.id).collect();
-    let there = jobs::restart(&mut *tx, &ids).await?;
-    let gone = again.iter().filter(|delivery| !there.contains(&delivery.id));
-    let jobs: Vec<_> =
-        gone.map(|delivery| (DeliverWebhook { delivery: delivery.id }, delivery.meta())).collect();
-    if !jobs.is_empty() {
-        jobs::enqueue_all(&mut *tx, jobs.iter().map(|(job, meta)| (job, meta.clone()))).await?;
-    }
-    sqlx::query("update deliveries set status = 'waiting', delivered_at = null where id = any($1)")
-        .bind(&ids)
         .execute(tx)
         .await?;
     Ok(())
 }
 
+/// Begins the next round of those deliveries that are still in one of these states, and whose content was not erased. Jobs
+/// that are there still are restarted with the new round, and the others enqueued. Returns the number of deliveries.
+async fn begin_round(
+    tx: &mut PgConnection,
+    ids: &[Uuid],
+    states: &[&str],
+) -> Result<i64, EnqueueError> {
+    jobs::lock(tx, ids).await?;
+    let again: Vec<Again> = sqlx::query_as(
+        "with chosen as materialized (
+             select id from deliveries where id = any($1) and status = any($2) and body <> '{}' order by id for update)
+         update deliveries
+         set round = round + 1, status = 'waiting', delivered_at = null, failed_reason = null
+         from chosen where deliveries.id = chosen.id
+         returning deliveries.id, webhook_id, tenant_id, order_id, round",
+    )
+    .bind(ids)
+    .bind(states)
+    .fetch_all(&mut *tx)
+    .await?;
+    let jobs: Vec<_> = again.iter().map(|delivery| (delivery, delivery.job())).collect();
+    let there = jobs::restart(tx, jobs.iter().map(|(delivery, job)| (delivery.id, job))).await?;
+    let gone = jobs.iter().filter(|(delivery, _)| !there.contains(&delivery.id));
+    let gone: Vec<_> = gone.map(|(delivery, job)| (job, delivery.meta())).collect();
+    if !gone.is_empty() {
+        jobs::enqueue_all(tx, gone).await?;
+    }
+    Ok(i64::try_from(again.len()).unwrap_or(CHUNK))
+}
+
 impl Again {
+    fn job(&self) -> DeliverWebhook {
+        DeliverWebhook { delivery: self.id, round: Some(self.round) }
+    }
+
     fn meta(&self) -> Meta {
         let subject = self.order_id.unwrap_or(self.webhook_id).to_string();
         meta(self.id, self.webhook_id, &self.tenant_id).subject(subject)
@@ -137,6 +191,6 @@ pub(super) async fn test(
     .execute(&mut *tx)
     .await?;
     let meta = meta(id, webhook, tenant.as_str()).subject(webhook.to_string());
-    jobs::enqueue(tx, &DeliverWebhook { delivery: id }, meta).await?;
+    jobs::enqueue(tx, &DeliverWebhook::first(id), meta).await?;
     Ok(id)
 }

@@ -35,13 +35,17 @@ pub(crate) struct Webhook {
     /// Since when no attempt has succeeded. `None` if the last one did.
     #[serde(with = "time::serde::rfc3339::option")]
     pub(crate) failing_since: Option<OffsetDateTime>,
+    /// Until when nothing is sent, because the target asked for it with `Retry-After`.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub(crate) paused_until: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) created_at: OffsetDateTime,
 }
 
 macro_rules! columns {
     () => {
-        "id, url, events, status, disabled_at, disabled_reason, failing_since, created_at"
+        "id, url, events, status, disabled_at, disabled_reason, failing_since,
+         case when paused_until > now() then paused_until end as paused_until, created_at"
     };
 }
 

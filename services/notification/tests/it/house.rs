@@ -139,6 +139,41 @@ impl House {
         .await
     }
 
+    /// Waits until a statement of the service waits for a lock that the test has.
+    pub(crate) async fn until_waiting_for_a_lock(&self) {
+        eventually("a statement that waits for a lock", PATIENCE, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Makes the ids of these tables two days older: an id has its time in it.
+    pub(crate) async fn two_days_later(&self, tables: &[&str]) {
+        for table in tables {
+            let later = format!(
+                "update {table} set id = (lpad(to_hex(('x' || substr(replace(id::text, '-', ''), 1, 12))::bit(48)::bigint
+                     - 172800000), 12, '0') || substr(replace(id::text, '-', ''), 13))::uuid"
+            );
+            sqlx::query(sqlx::AssertSqlSafe(later)).execute(&self.pool).await.unwrap();
+        }
+    }
+
+    /// Keeps customers' data for a day, and looks often.
+    pub(crate) fn keep_a_day(&mut self) {
+        self.retention = Retention {
+            emails: Duration::from_hours(24),
+            deliveries: Duration::from_hours(24),
+            every: Duration::from_millis(50),
+        };
+    }
+
     pub(crate) fn file(&self, order: &str, kind: &str) -> String {
         let path = self.folder.path().join(format!("{order}-{kind}.eml"));
         std::fs::read_to_string(path).unwrap()

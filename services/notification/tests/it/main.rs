@@ -5,11 +5,14 @@
 mod acknowledgements;
 mod api;
 mod direct;
+mod discarded;
 mod flow;
 mod house;
 mod isolation;
 mod jobs;
 mod large_orders;
+mod locks;
+mod redelivery;
 mod retention;
 mod sending;
 mod sink;

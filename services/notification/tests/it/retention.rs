@@ -39,17 +39,8 @@ async fn what_is_too_old_is_deleted_and_what_is_still_to_be_sent_is_not() {
     assert_eq!(deliveries(&running, "limit=100").await.len(), 3, "30 days are kept");
     running.shutdown().await;
 
-    house.retention.emails = Duration::from_hours(24);
-    house.retention.deliveries = Duration::from_hours(24);
-    house.retention.every = Duration::from_millis(50);
-    // As if two days had passed: an id has its time in it.
-    for table in ["emails", "deliveries", "job"] {
-        let later = format!(
-            "update {table} set id = (lpad(to_hex(('x' || substr(replace(id::text, '-', ''), 1, 12))::bit(48)::bigint
-                 - 172800000), 12, '0') || substr(replace(id::text, '-', ''), 13))::uuid"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(later)).execute(&house.pool).await.unwrap();
-    }
+    house.keep_a_day();
+    house.two_days_later(&["emails", "deliveries", "job"]).await;
     let younger = completed("acme");
     let running = house.start().await;
     house.send(&younger).await;

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// A status, and what `retry-after` says.
 type Answer = (u16, Option<String>);
@@ -16,6 +17,7 @@ type Answer = (u16, Option<String>);
 struct Shared {
     answer: Arc<Mutex<Option<Answer>>>,
     ids: Arc<Mutex<Vec<String>>>,
+    hesitates: watch::Sender<bool>,
 }
 
 pub(crate) struct Target {
@@ -42,6 +44,11 @@ impl Target {
         *self.shared.answer.lock().unwrap() = Some((status, retry_after.map(str::to_owned)));
     }
 
+    /// Leaves requests unanswered for as long as it hesitates.
+    pub(crate) fn hesitates(&self, hesitates: bool) {
+        self.shared.hesitates.send_replace(hesitates);
+    }
+
     /// The `webhook-id` of each request.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.shared.ids.lock().unwrap().clone()
@@ -51,6 +58,8 @@ impl Target {
 async fn answer(State(shared): State<Shared>, headers: HeaderMap) -> Response {
     let id = headers["webhook-id"].to_str().unwrap().to_owned();
     shared.ids.lock().unwrap().push(id);
+    let mut hesitates = shared.hesitates.subscribe();
+    hesitates.wait_for(|hesitates| !hesitates).await.unwrap();
     let answer = shared.answer.lock().unwrap().clone();
     let Some((status, retry_after)) = answer else { return StatusCode::NO_CONTENT.into_response() };
     let mut response = StatusCode::from_u16(status).unwrap().into_response();

@@ -144,11 +144,11 @@ async fn a_disabled_webhook_is_enabled_and_told_what_it_missed() {
     assert_eq!(types, ["webhook.enabled", "webhook.disabled"]);
 
     let later = json!({ "since": "2099-01-01T00:00:00Z" });
-    let none = (202, json!({ "redelivered": 0, "has_more": false }));
+    let none = (202, json!({ "redelivered": 0, "has_more": false, "next_cursor": null }));
     assert_eq!(ask(&running, Method::POST, &again, &later).await, none);
     let bad = json!({ "since": "yesterday" });
     assert_eq!(ask(&running, Method::POST, &again, &bad).await.0, 422);
-    let both = (202, json!({ "redelivered": 2, "has_more": false }));
+    let both = (202, json!({ "redelivered": 2, "has_more": false, "next_cursor": null }));
     assert_eq!(ask(&running, Method::POST, &again, &json!({ "since": since })).await, both);
     for event in &missed {
         let told = until_delivery(&house, &running, event.subject(), "delivered").await;
@@ -163,12 +163,7 @@ async fn a_disabled_webhook_is_enabled_and_told_what_it_missed() {
 async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between_does_not() {
     let (house, target, running) = started().await;
     let webhook = register(&running, &target.url("shop")).await;
-    let long_ago = async || {
-        sqlx::query("update webhooks set failing_since = now() - interval '6 days'")
-            .execute(&house.pool)
-            .await
-            .unwrap();
-    };
+    let long_ago = async || has_failed_for_days(&house, 4).await;
     long_ago().await;
     let well = completed("acme");
     house.send(&well).await;
@@ -189,29 +184,108 @@ async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between
     running.shutdown().await;
 }
 
+/// As if attempts had failed for six days, so many of them, and the last one a day ago.
+async fn has_failed_for_days(house: &House, failures: i32) {
+    sqlx::query(
+        "update webhooks set failing_since = now() - interval '6 days', failures = $1,
+                             failure_counted_at = now() - interval '1 day'",
+    )
+    .bind(failures)
+    .execute(&house.pool)
+    .await
+    .unwrap();
+}
+
 #[tokio::test]
-async fn a_target_that_asks_for_time_gets_it() {
+async fn two_failures_with_idle_days_between_them_do_not_disable_a_webhook_nor_does_a_burst() {
     let (house, target, running) = started().await;
-    register(&running, &target.url("shop")).await;
-    let in_an_hour = httpdate::fmt_http_date(SystemTime::now() + Duration::from_hours(1));
-    for (status, retry_after) in [(429, "3600"), (503, in_an_hour.as_str())] {
-        target.answers(status, Some(retry_after));
-        let event = completed("acme");
-        house.send(&event).await;
-        let wait = eventually("a retry that waits", PATIENCE, async || {
-            sqlx::query_scalar::<_, f64>(
-                "select extract(epoch from run_at - now())::float8 from job
-                 where kind = 'deliver-webhook' and subject = $1 and attempts = 1 and worker is null",
-            )
-            .bind(event.subject())
-            .fetch_optional(&house.pool)
-            .await
-            .unwrap()
-        })
-        .await;
-        assert!((3_000.0..=3_600.0).contains(&wait), "{status}: {wait} s");
+    let webhook = register(&running, &target.url("shop")).await;
+    has_failed_for_days(&house, 1).await;
+    target.answers(500, None);
+    let burst: Vec<_> = (0..8).map(|_| completed("acme")).collect();
+    for event in &burst {
+        house.send(event).await;
     }
+    for event in &burst {
+        until_delivery(&house, &running, event.subject(), "failed").await;
+    }
+    assert_eq!(shown(&running, &webhook).await["status"], "enabled");
     running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_success_elsewhere_wins_over_the_failure_that_would_disable_a_webhook() {
+    let (house, target, running) = started().await;
+    let webhook = register(&running, &target.url("shop")).await;
+    has_failed_for_days(&house, 9).await;
+    // Another instance is about to commit that an attempt of its own has succeeded.
+    let mut other = house.pool.begin().await.unwrap();
+    sqlx::query(
+        "update webhooks set failing_since = null, failures = 0, failure_counted_at = null",
+    )
+    .execute(&mut *other)
+    .await
+    .unwrap();
+    target.answers(500, None);
+    let event = completed("acme");
+    house.send(&event).await;
+    house.until_waiting_for_a_lock().await;
+    other.commit().await.unwrap();
+    until_delivery(&house, &running, event.subject(), "failed").await;
+    assert_eq!(shown(&running, &webhook).await["status"], "enabled");
+    running.shutdown().await;
+}
+
+/// Returns after how many seconds the job of an order's delivery is due, and its attempts.
+async fn due(house: &House, order: &str) -> Option<(f64, i32)> {
+    sqlx::query_as(
+        "select extract(epoch from run_at - now())::float8, attempts from job
+         where kind = 'deliver-webhook' and subject = $1 and worker is null and run_at > now() + interval '5 minutes'",
+    )
+    .bind(order)
+    .fetch_optional(&house.pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_target_that_asks_for_time_gets_it_for_all_that_waits_for_it() {
+    for status in [429, 503] {
+        let (house, target, running) = started().await;
+        let webhook = register(&running, &target.url("shop")).await;
+        let in_two_hours = httpdate::fmt_http_date(SystemTime::now() + Duration::from_hours(2));
+        target.answers(status, Some(&in_two_hours));
+        let (first, second) = (completed("acme"), completed("acme"));
+        house.send(&first).await;
+        let waits = async |event: &envelope::Encoded| {
+            let due = async || due(&house, event.subject()).await;
+            eventually("a retry that waits", PATIENCE, due).await
+        };
+        let (wait, attempts) = waits(&first).await;
+        assert!((7_000.0..=7_200.0).contains(&wait) && attempts == 1, "{status}: {wait} s");
+        let until = shown(&running, &webhook).await["paused_until"].clone();
+        let until = OffsetDateTime::parse(until.as_str().unwrap(), &Rfc3339).unwrap();
+        let pause = (until - OffsetDateTime::now_utc()).as_seconds_f64();
+        assert!((3_400.0..=3_600.0).contains(&pause), "an hour at most: {pause} s");
+
+        // Another delivery is not sent, and has all its attempts afterwards. Another webhook is told.
+        target.answers(200, None);
+        house.send(&second).await;
+        let (wait, attempts) = waits(&second).await;
+        assert!((pause - 60.0..=1.2 * 3_600.0).contains(&wait) && attempts == 0, "{wait} s");
+        assert_eq!(target.ids().len(), 1, "it is left alone");
+        register(&running, &target.url("other")).await;
+        house.send(&completed("acme")).await;
+        let told = async || (target.ids().len() == 2).then_some(());
+        eventually("the other webhook is told", PATIENCE, told).await;
+
+        sqlx::query("update webhooks set paused_until = now()").execute(&house.pool).await.unwrap();
+        for event in [&first, &second] {
+            until_delivery(&house, &running, event.subject(), "delivered").await;
+        }
+        assert_eq!(shown(&running, &webhook).await["paused_until"], json!(null));
+        running.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -14,9 +14,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::super::delivery_list::{self, Delivery, Filter, Status};
-use super::super::redelivery::{self, MAX_AT_ONCE};
+use super::super::redelivery::{self, Repeatable, Repeated};
 use super::{WebhookApi, enabled_webhook, not_enqueued};
-use crate::change::{Begun, Change};
+use crate::change;
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -100,12 +100,15 @@ struct Accepted {
 
 /// Describes the response to many deliveries that were asked for.
 #[derive(ToSchema)]
+#[schema(as = Redelivered)]
 #[expect(dead_code, reason = "never made as a whole")]
-struct Redelivered {
+struct ManyAccepted {
     /// Number of deliveries.
     redelivered: i64,
     /// Whether to ask again, for the rest.
     has_more: bool,
+    /// The `cursor` of the request for the rest.
+    next_cursor: Option<Cursor>,
 }
 
 /// Sends a test to a webhook
@@ -126,13 +129,12 @@ pub(super) async fn test(
     Path(id): Path<Uuid>,
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
-    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Begun::New(change) => change,
-        Begun::Repeated(answer) => return Ok(answer),
-    };
-    let webhook = enabled_webhook(change.tx(), &caller, id).await?;
-    let made = redelivery::test(change.tx(), &caller.tenant, id, &webhook.url).await;
-    accepted(&api, change, made.map_err(not_enqueued)?).await
+    let answer = change::once(&api.parts.pool, &caller, key.as_ref(), async |tx| {
+        let webhook = enabled_webhook(&mut *tx, &caller, id).await?;
+        let test = redelivery::test(tx, &caller.tenant, id, &webhook.url).await;
+        Ok(accepted(test.map_err(not_enqueued)?))
+    });
+    waking(&api, answer).await
 }
 
 /// Delivers once more
@@ -154,60 +156,85 @@ pub(super) async fn redeliver(
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     let before = delivery(&api, &caller, id).await?;
-    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Begun::New(change) => change,
-        Begun::Repeated(answer) => return Ok(answer),
-    };
-    enabled_webhook(change.tx(), &caller, before.webhook_id).await?;
-    let again = redelivery::redeliver(change.tx(), &caller.tenant, id).await;
-    if !again.map_err(not_enqueued)? {
-        return Err(Problem::conflict(
-            "what was delivered is erased, as its customer asked for it",
-        ));
-    }
-    accepted(&api, change, id).await
+    let answer = change::once(&api.parts.pool, &caller, key.as_ref(), async |tx| {
+        enabled_webhook(&mut *tx, &caller, before.webhook_id).await?;
+        let again = redelivery::redeliver(tx, &caller.tenant, id).await;
+        if !again.map_err(not_enqueued)? {
+            return Err(Problem::conflict(
+                "what was delivered is erased, as its customer asked for it",
+            ));
+        }
+        Ok(accepted(id))
+    });
+    waking(&api, answer).await
 }
 
-/// Commits and wakes the workers.
-async fn accepted(api: &WebhookApi, change: Change<'_>, id: Uuid) -> Result<Answer, Problem> {
+fn accepted(id: Uuid) -> Answer {
     let answer = Answer::new(StatusCode::ACCEPTED, json!({ "id": id, "status": "waiting" }));
-    let answer = change.commit(answer.header(&header::LOCATION, format!("/deliveries/{id}"))).await;
+    answer.header(&header::LOCATION, format!("/deliveries/{id}"))
+}
+
+/// Wakes the workers once a change is committed.
+async fn waking(
+    api: &WebhookApi,
+    change: impl Future<Output = Result<Answer, Problem>>,
+) -> Result<Answer, Problem> {
+    let answer = change.await;
     api.parts.jobs.wake();
     answer
 }
 
 #[derive(Deserialize, ToSchema)]
+#[schema(as = Since)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Since {
+pub(super) struct Selection {
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
+    /// States of what is delivered again. By default `failed` and `held`.
+    #[schema(min_items = 1)]
+    state: Option<Vec<Repeatable>>,
+    /// The `next_cursor` of the request before.
+    cursor: Option<Cursor>,
 }
 
-/// Delivers what has failed or is held since a time
+impl Selection {
+    fn states(&self) -> Result<&[Repeatable], Problem> {
+        match self.state.as_deref() {
+            None => Ok(&Repeatable::DEFAULT),
+            Some([]) => Err(Problem::unprocessable("state: give some of failed, held, delivered")),
+            Some(states) => Ok(states),
+        }
+    }
+}
+
+/// Delivers again what was created since a time
+///
+/// By default what has failed or is held; `state` may add what was delivered.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/redeliver",
     operation_id = "redeliver_since",
     tag = "webhooks",
     params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
-    request_body = Since,
-    responses((status = 202, description = "The deliveries are on their way", body = Redelivered)),
+    request_body = Selection,
+    responses((status = 202, description = "The deliveries are on their way", body = ManyAccepted)),
 )]
 pub(super) async fn redeliver_since(
     State(api): State<WebhookApi>,
     caller: Caller,
     Path(id): Path<Uuid>,
-    Submission { body: Since { since }, key }: Submission<Since>,
+    Submission { body, key }: Submission<Selection>,
 ) -> Result<Answer, Problem> {
-    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Begun::New(change) => change,
-        Begun::Repeated(answer) => return Ok(answer),
-    };
-    let webhook = enabled_webhook(change.tx(), &caller, id).await?;
-    let redelivered = redelivery::redeliver_since(change.tx(), webhook.id, since).await;
-    let redelivered = redelivered.map_err(not_enqueued)?;
-    let body = json!({ "redelivered": redelivered, "has_more": redelivered >= MAX_AT_ONCE });
-    let answer = change.commit(Answer::new(StatusCode::ACCEPTED, body)).await;
-    api.parts.jobs.wake();
-    answer
+    let states = body.states()?;
+    let after = Cursor::above(body.cursor);
+    let answer = change::once(&api.parts.pool, &caller, key.as_ref(), async |tx| {
+        let webhook = enabled_webhook(&mut *tx, &caller, id).await?;
+        let again = redelivery::redeliver_since(tx, webhook.id, body.since, states, after).await;
+        let Repeated { count, last } = again.map_err(not_enqueued)?;
+        let (has_more, next_cursor) = (last.is_some(), last.map(Cursor::at));
+        let body =
+            json!({ "redelivered": count, "has_more": has_more, "next_cursor": next_cursor });
+        Ok(Answer::new(StatusCode::ACCEPTED, body))
+    });
+    waking(&api, answer).await
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::webhooks::{self, EVENTS, Registration, Webhook};
 use super::{WebhookApi, unknown};
-use crate::change::{Begun, Change};
+use crate::change;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,25 +56,22 @@ pub(super) async fn register(
     let url = webhooks::check(&new.url, &api.guard).await;
     let url = url.map_err(|error| Problem::unprocessable(format!("url: {error}")))?;
     let secret = signature::new_secret().map_err(Problem::internal)?;
-    let mut change = match Change::begin(pool, &caller, key.as_ref()).await? {
-        Begun::New(change) => change,
-        Begun::Repeated(answer) => return Ok(answer),
-    };
-    let tenant = &caller.tenant;
-    let webhook = match webhooks::insert(change.tx(), tenant, &url, &events, &secret).await? {
-        Registration::Registered(webhook) => webhook,
-        Registration::Exists(id) => {
-            let detail = format!("url: it is that of webhook {id}; delete that one first");
-            return Err(Problem::conflict(detail));
-        }
-        Registration::TooMany => {
-            return Err(Problem::conflict("there are 20 webhooks already; delete one"));
-        }
-    };
-    let location = format!("/webhooks/{}", webhook.id);
-    let body = json!(Registered { webhook, secret });
-    let answer = Answer::new(StatusCode::CREATED, body).header(&header::LOCATION, location);
-    change.commit(answer).await
+    change::once(pool, &caller, key.as_ref(), async |tx| {
+        let webhook = match webhooks::insert(tx, &caller.tenant, &url, &events, &secret).await? {
+            Registration::Registered(webhook) => webhook,
+            Registration::Exists(id) => {
+                let detail = format!("url: it is that of webhook {id}; delete that one first");
+                return Err(Problem::conflict(detail));
+            }
+            Registration::TooMany => {
+                return Err(Problem::conflict("there are 20 webhooks already; delete one"));
+            }
+        };
+        let location = format!("/webhooks/{}", webhook.id);
+        let answer = Answer::new(StatusCode::CREATED, json!(Registered { webhook, secret }));
+        Ok(answer.header(&header::LOCATION, location))
+    })
+    .await
 }
 
 /// Returns the event types that are asked for, each once.

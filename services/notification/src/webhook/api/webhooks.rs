@@ -4,32 +4,21 @@ use axum::Json as Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chassis::{
-    Answer, Caller, Cursor, Empty, IdempotencyKey, Limit, Page, Path, Problem, Query, Submission,
+    Answer, Caller, Cursor, Empty, IdempotencyKey, Page, PageQuery, Path, Problem, Query,
+    Submission,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::super::webhook_events::{self, Happened, WebhookEvent};
 use super::super::webhooks::{self, Webhook};
 use super::super::{health, secrets};
 use super::{WebhookApi, unknown, webhook};
-use crate::change::{Begun, Change};
-
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageQuery {
-    #[serde(default)]
-    #[param(inline)]
-    limit: Limit,
-    /// The `next_cursor` of the page before.
-    #[param(inline)]
-    cursor: Option<Cursor>,
-}
+use crate::change;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Webhooks {
@@ -122,15 +111,13 @@ pub(super) async fn enable(
     Path(id): Path<Uuid>,
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
-    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Begun::New(change) => change,
-        Begun::Repeated(answer) => return Ok(answer),
-    };
-    if !health::enable(change.tx(), &caller.tenant, id).await? {
-        return Err(unknown(id));
-    }
-    let webhook = webhook(change.tx(), &caller, id).await?;
-    change.commit(Answer::new(StatusCode::OK, json!(webhook))).await
+    change::once(&api.parts.pool, &caller, key.as_ref(), async |tx| {
+        if !health::enable(tx, &caller.tenant, id).await? {
+            return Err(unknown(id));
+        }
+        Ok(Answer::new(StatusCode::OK, json!(webhook(tx, &caller, id).await?)))
+    })
+    .await
 }
 
 /// Describes the response, which is the only one that shows the new secret.
@@ -162,22 +149,20 @@ pub(super) async fn rotate_secret(
     Submission { body: (), key }: Submission<()>,
 ) -> Result<Answer, Problem> {
     let secret = signature::new_secret().map_err(Problem::internal)?;
-    let mut change = match Change::begin(&api.parts.pool, &caller, key.as_ref()).await? {
-        Begun::New(change) => change,
-        Begun::Repeated(answer) => return Ok(answer),
-    };
-    let tenant = &caller.tenant;
-    match secrets::rotate(change.tx(), tenant, id, &secret, api.rotation).await? {
-        secrets::Rotation::Rotated => {}
-        secrets::Rotation::UnknownWebhook => return Err(unknown(id)),
-        secrets::Rotation::TooMany => {
-            return Err(Problem::conflict(
-                "the secret was replaced four times, and all of them sign still; try again later",
-            ));
+    change::once(&api.parts.pool, &caller, key.as_ref(), async |tx| {
+        match secrets::rotate(tx, &caller.tenant, id, &secret, api.rotation).await? {
+            secrets::Rotation::Rotated => {}
+            secrets::Rotation::UnknownWebhook => return Err(unknown(id)),
+            secrets::Rotation::TooMany => {
+                return Err(Problem::conflict(
+                    "the secret was replaced four times, and all of them sign still; try again later",
+                ));
+            }
         }
-    }
-    webhook_events::insert(change.tx(), id, Happened::SecretRotated, None).await?;
-    let until = (OffsetDateTime::now_utc() + api.rotation).format(&Rfc3339).ok();
-    let body = json!({ "id": id, "secret": secret, "previous_valid_until": until });
-    change.commit(Answer::new(StatusCode::OK, body)).await
+        webhook_events::insert(tx, id, Happened::SecretRotated, None).await?;
+        let until = (OffsetDateTime::now_utc() + api.rotation).format(&Rfc3339).ok();
+        let body = json!({ "id": id, "secret": secret, "previous_valid_until": until });
+        Ok(Answer::new(StatusCode::OK, body))
+    })
+    .await
 }

@@ -1,0 +1,88 @@
+//! Jobs are locked before the rows that they are about, by everything that locks both. The other way round two would wait for
+//! each other, until Postgres ends one of them.
+
+use std::time::Duration;
+
+use chassis::RunningService;
+use reqwest::Client;
+use sandbox::testing::eventually;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::house::{House, PATIENCE, completed, deliveries, post, register};
+use crate::target::Target;
+
+/// A delivery that has failed for good, with its failed job.
+async fn failed() -> (House, Target, RunningService) {
+    let target = Target::start().await;
+    let mut house = House::empty().await;
+    house.webhooks.allow = target.address.to_string().parse().unwrap();
+    house.webhooks.retries = vec![Duration::from_millis(10)];
+    let running = house.start().await;
+    register(&running, &target.url("shop")).await;
+    target.answers(500, None);
+    house.send(&completed("acme")).await;
+    let failed = async || (deliveries(&running, "status=failed").await.len() == 1).then_some(());
+    eventually("it has failed", PATIENCE, failed).await;
+    (house, target, running)
+}
+
+/// Does as a worker does that records how an attempt ended: locks the job and then, when `other` waits for that, the delivery.
+/// Returns what `other` does.
+async fn beside_a_worker<T>(house: &House, other: impl Future<Output = T>) -> T {
+    let mut tx = house.pool.begin().await.unwrap();
+    // Shorter than Postgres takes to find a deadlock, of which it may end the other.
+    sqlx::query("set local lock_timeout = '500ms'").execute(&mut *tx).await.unwrap();
+    sqlx::query("select from job for update").execute(&mut *tx).await.unwrap();
+    let then = async {
+        house.until_waiting_for_a_lock().await;
+        let locked = sqlx::query("update deliveries set delivered_at = now()");
+        assert_eq!(locked.execute(&mut *tx).await.unwrap().rows_affected(), 1);
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(other, then).0
+}
+
+async fn count(pool: &PgPool, table: &str) -> i64 {
+    let count = sqlx::AssertSqlSafe(format!("select count(*) from {table}"));
+    sqlx::query_scalar(count).fetch_one(pool).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_erasure_waits_for_a_worker_and_a_worker_not_for_an_erasure() {
+    let (house, _target, running) = failed().await;
+    let request = Client::new().post(format!("http://{}/erasures", running.admin));
+    let request =
+        request.bearer_auth("operator").json(&json!({ "customer_email": "ada@example.com" }));
+    let erased = beside_a_worker(&house, request.send()).await;
+    assert_eq!(erased.unwrap().status(), 200);
+    assert_eq!(count(&house.pool, "job").await, 0);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn retention_waits_for_a_worker_and_a_worker_not_for_retention() {
+    let (mut house, _target, running) = failed().await;
+    running.shutdown().await;
+    house.two_days_later(&["deliveries", "job"]).await;
+    house.keep_a_day();
+    let running = beside_a_worker(&house, Box::pin(house.start())).await;
+    let pruned = async || (count(&house.pool, "deliveries").await == 0).then_some(());
+    eventually("it is gone", PATIENCE, pruned).await;
+    assert_eq!(count(&house.pool, "job").await, 0);
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_redelivery_waits_for_a_worker_and_a_worker_not_for_a_redelivery() {
+    let (house, target, running) = failed().await;
+    target.answers(200, None);
+    let id = deliveries(&running, "status=failed").await[0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/deliveries/{id}/redeliver");
+    let accepted = beside_a_worker(&house, post(&running, &path)).await;
+    assert_eq!(accepted.0, 202);
+    let delivered =
+        async || (deliveries(&running, "status=delivered").await.len() == 1).then_some(());
+    eventually("it is delivered", PATIENCE, delivered).await;
+    running.shutdown().await;
+}
