@@ -108,6 +108,7 @@ async fn funnel(State(pool): State<PgPool>, caller: Caller) -> Result<Json<Funne
 }
 
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "lists are named by what they hold, in JSON too")]
 struct History {
     #[schema(value_type = Uuid)]
     order_id: OrderId,

@@ -83,9 +83,9 @@ async fn list(
     let Page { mut jobs, next_cursor } = ::jobs::list(&admin.pool, &filter, limit, cursor).await?;
     if operator.is_none() {
         // A unique key may name a target.
-        jobs.iter_mut().for_each(|job| {
-            conceal([&mut job.last_error, &mut job.unique_key].into_iter().flatten())
-        });
+        for job in &mut jobs {
+            conceal([&mut job.last_error, &mut job.unique_key].into_iter().flatten());
+        }
     }
     Ok(Body(JobsPage { jobs, next_cursor }))
 }
