@@ -1,5 +1,5 @@
-//! `/erasures` on the admin port: what dead letters, acts, flow steps, jobs and the
-//! service's own tables hold of a customer is erased.
+//! `/erasures` on the admin port: what dead letters, acts, flow steps, jobs, answers kept
+//! for `Idempotency-Key` and the service's own tables hold of a customer is erased.
 
 use axum::extract::State;
 use axum::routing::post;
@@ -11,7 +11,7 @@ use super::acts::NewAct;
 use super::letters::Changed;
 use super::operator::Operator;
 use super::request;
-use crate::http::{Json, Problem};
+use crate::http::{Json, Problem, erase_idempotent_answers};
 
 /// Maximum length of an address (RFC 5321, section 4.5.3.1: local part, `@` and domain).
 const MAX_ADDRESS: usize = 320;
@@ -53,6 +53,7 @@ async fn erase(
         let letters = consumer::erase_letters(&admin.pool, address).await?;
         admin.acts.erase(address).await?;
         admin.flows.erase(address).await?;
+        erase_idempotent_answers(&admin.pool, address).await?;
         for erase in admin.erases.iter() {
             erase(admin.pool.clone(), address.to_owned()).await?;
         }

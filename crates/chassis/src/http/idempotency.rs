@@ -234,3 +234,17 @@ pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
     .await
     .map(drop)
 }
+
+/// Erases an e-mail address, in any case, from the answers. Their keys stay, so a request that is sent again still has no
+/// effect.
+pub(crate) async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
+    let as_json = Value::from(address).to_string();
+    sqlx::query(
+        "update idempotency_key set body = regexp_replace(body::text, $1, '(erased)', 'gi')::json
+         where body::text ~* $1",
+    )
+    .bind(pg::address_pattern(as_json.trim_matches('"'), pg::AddressIn::Text))
+    .execute(pool)
+    .await
+    .map(drop)
+}

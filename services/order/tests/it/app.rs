@@ -121,6 +121,14 @@ impl App {
         answer.json()
     }
 
+    /// Posts to the admin port as the operator. Returns the status.
+    pub(crate) async fn operate(&self, path: &str, body: &Value) -> u16 {
+        let (_, running) = self.running.as_ref().unwrap();
+        let request = self.client.post(format!("http://{}{path}", running.admin));
+        let request = request.bearer_auth("operator").json(body);
+        Answer::read(request.send().await.unwrap()).await.status
+    }
+
     /// A request of the tenant `acme`.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.request_as("demo-acme", method, path)

@@ -17,6 +17,11 @@ impl App {
         request.header("idempotency-key", key).answer().await
     }
 
+    async fn erase(&self, address: &str) {
+        let body = json!({ "customer_email": address });
+        assert_eq!(self.operate("/erasures", &body).await, 200);
+    }
+
     /// Until a statement of the service waits for a lock that a test holds.
     pub(crate) async fn waits_for_a_lock(&self) {
         let waiting = async || {
@@ -166,4 +171,19 @@ async fn a_twin_waits_for_the_one_in_flight_but_not_for_ever() {
     let (answer, ()) = tokio::join!(waiting, ended);
     assert_eq!(answer.status, 201, "{}", answer.text);
     assert_eq!(app.rows().await, Rows { orders: 1, keys: 1, events: 1 });
+}
+
+#[tokio::test]
+async fn an_answer_that_is_given_again_does_not_tell_of_an_erased_customer() {
+    let app = App::start().await;
+    let order = an_order_with(json!({ "customer_email": "Ada+1@example.com" }));
+    let other = an_order_with(json!({ "customer_email": "bada+1@example.com" }));
+    let first = app.place_as("demo-acme", "k", &order).await.json();
+    let untouched = app.place_as("demo-acme", "l", &other).await.json();
+    app.erase("ada+1@example.com").await;
+
+    let again = app.place_as("demo-acme", "k", &order).await.json();
+    assert_eq!((&again["id"], &again["customer_email"]), (&first["id"], &json!("(erased)")));
+    assert_eq!(app.place_as("demo-acme", "l", &other).await.json(), untouched);
+    assert_eq!(app.rows().await.orders, 2);
 }
