@@ -35,5 +35,5 @@ heal: ## Heal what was broken
 replay: ## Show what is dead, ask, and replay it in its group; GROUP=billing
 	@deploy/replay-dlq.sh --group $(or $(GROUP),billing)
 
-smoke: ## Check the whole visit on the running containers, however they were started; SMOKE=secure insists on up-secure
+smoke: ## Check the whole tour on the running containers, however they were started; SMOKE=secure insists on up-secure
 	@SMOKE=$(SMOKE) deploy/smoke
