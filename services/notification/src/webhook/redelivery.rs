@@ -14,7 +14,8 @@ use super::deliver_webhook::DeliverWebhook;
 
 /// How many deliveries one request repeats at most.
 pub(super) const MAX_AT_ONCE: i64 = 10_000;
-const CHUNK: i64 = 500;
+/// How many deliveries one statement repeats.
+const CHUNK: usize = 500;
 /// Seed of the advisory locks of redeliveries ("redo"), so that other locks by a hash of the same text are other locks.
 const LOCK_SEED: i64 = 0x7265_646f;
 /// The type of a test delivery.
@@ -75,6 +76,7 @@ pub(super) async fn redeliver(
     let Some(webhook) = webhook else { return Ok(false) };
     lock_webhook(tx, webhook).await?;
     let all = ["waiting", "delivered", "failed", "held", "cancelled"];
+    jobs::lock(tx, &[id]).await?;
     Ok(begin_round(tx, &[id], &all).await? == 1)
 }
 
@@ -85,30 +87,30 @@ pub(super) async fn redeliver_since(
     webhook: Uuid,
     since: OffsetDateTime,
     states: &[Repeatable],
-    mut after: Uuid,
+    after: Uuid,
 ) -> Result<Repeated, EnqueueError> {
     lock_webhook(tx, webhook).await?;
     let states: Vec<_> = states.iter().map(|state| state.name()).collect();
-    let (mut count, mut chosen) = (0, 0);
-    while chosen < MAX_AT_ONCE {
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "select id from deliveries
-             where webhook_id = $1 and status = any($2) and created_at >= $3 and id > $4 and body <> '{}'
-             order by id limit $5",
-        )
-        .bind(webhook)
-        .bind(&states)
-        .bind(since)
-        .bind(after)
-        .bind(CHUNK)
-        .fetch_all(&mut *tx)
-        .await?;
-        let Some(last) = ids.last() else { return Ok(Repeated { count, last: None }) };
-        after = *last;
-        count += begin_round(tx, &ids, &states).await?;
-        chosen += i64::try_from(ids.len()).unwrap_or(CHUNK);
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "select id from deliveries
+         where webhook_id = $1 and status = any($2) and created_at >= $3 and id > $4 and body <> '{}'
+         order by id limit $5",
+    )
+    .bind(webhook)
+    .bind(&states)
+    .bind(since)
+    .bind(after)
+    .bind(MAX_AT_ONCE)
+    .fetch_all(&mut *tx)
+    .await?;
+    // All jobs before the first delivery: the second chunk's would be locked after the deliveries of the first.
+    jobs::lock(tx, &ids).await?;
+    let mut count = 0;
+    for chunk in ids.chunks(CHUNK) {
+        count += begin_round(tx, chunk, &states).await?;
     }
-    Ok(Repeated { count, last: Some(after) })
+    let has_more = i64::try_from(ids.len()).is_ok_and(|chosen| chosen >= MAX_AT_ONCE);
+    Ok(Repeated { count, last: ids.last().copied().filter(|_| has_more) })
 }
 
 /// One request of a webhook waits for another: two that enqueue the same delivery would be one too many.
@@ -122,13 +124,13 @@ async fn lock_webhook(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Result<()> 
 }
 
 /// Begins the next round of those deliveries that are still in one of these states, and whose content was not erased. Jobs
-/// that are there still are restarted with the new round, and the others enqueued. Returns the number of deliveries.
+/// that are there still are restarted with the new round, and the others enqueued. The caller has locked the jobs
+/// ([`jobs::lock`]). Returns the number of deliveries.
 async fn begin_round(
     tx: &mut PgConnection,
     ids: &[Uuid],
     states: &[&str],
 ) -> Result<i64, EnqueueError> {
-    jobs::lock(tx, ids).await?;
     let again: Vec<Again> = sqlx::query_as(
         "with chosen as materialized (
              select id from deliveries where id = any($1) and status = any($2) and body <> '{}' order by id for update)
@@ -148,7 +150,7 @@ async fn begin_round(
     if !gone.is_empty() {
         jobs::enqueue_all(tx, gone).await?;
     }
-    Ok(i64::try_from(again.len()).unwrap_or(CHUNK))
+    Ok(i64::try_from(again.len()).unwrap_or(MAX_AT_ONCE))
 }
 
 impl Again {
