@@ -11,8 +11,8 @@ pub struct Options {
     pub lease: Duration,
     /// How often the database is asked for jobs that nobody woke the worker for.
     pub poll: Duration,
-    /// How long a job whose worker died has the worker for itself, so that it is blamed if this one dies too. Others are held
-    /// up for as long, and for no more than a tenth of the time.
+    /// How long a job whose worker died has the worker for itself, so that it is blamed if this one dies too; less if it ends
+    /// before. Others are held up for no more than a tenth of the time.
     pub alone: Duration,
     /// How long a shutdown waits for jobs that run. What is not done then is given back.
     pub drain: Duration,

@@ -1,10 +1,10 @@
-//! When a suspect may have the worker for itself, and for how long: other jobs are held up for a tenth of the time.
+//! When suspects may have the worker for themselves, and for how long: other jobs are held up for a tenth of the time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many times as long as they were held up other jobs go on before the next suspect.
+/// How many times as long as they were held up other jobs go on before the next suspects.
 const REST: u32 = 9;
 /// The first wait for the jobs that run is this part of a window.
 const FIRST_WAIT: u32 = 3;
@@ -41,9 +41,16 @@ impl Pace {
         self.wait = (self.wait * 2).min(self.window * LONGEST_WAIT);
     }
 
-    /// The jobs that run have ended.
+    /// The jobs that run have ended. They are waited for half as long next time, and not for the shortest time at once: beside
+    /// targets that hang all the time, that would be in vain again.
     pub(crate) fn waited_well(&mut self) {
-        self.wait = self.window / FIRST_WAIT;
+        self.wait = (self.wait / 2).max(self.window / FIRST_WAIT);
+    }
+
+    /// Returns for how long suspects are started, one after another, once the jobs that run have ended after a wait of
+    /// `waited`: a pause that took long to come by is used for as long.
+    pub(crate) fn budget(&self, waited: Duration) -> Duration {
+        self.window.max(waited)
     }
 
     /// Returns how long a suspect has the worker for itself. One that was suspected again, after a window without harm, gets
@@ -94,8 +101,14 @@ mod tests {
             pace.waited_in_vain();
         }
         assert_eq!(waits, [1, 2, 4, 8, 15, 15]);
-        pace.waited_well();
-        assert_eq!(pace.wait().as_secs(), 1);
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            pace.waited_well();
+            waits.push(pace.wait().as_millis());
+        }
+        assert_eq!(waits, [7_500, 3_750, 1_875, 1_000, 1_000]);
+        let budgets = [0, 3, 15].map(|waited| pace.budget(Duration::from_secs(waited)).as_secs());
+        assert_eq!(budgets, [3, 3, 15]);
         let windows = [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(|times| pace.window(times).as_secs());
         assert_eq!(windows, [3, 3, 6, 12, 24, 48, 60, 60]);
     }

@@ -201,7 +201,7 @@ impl<'a> Loop<'a> {
         }
         if self.suspects.are_due && Instant::now() >= self.suspects.pace.not_before() {
             let began = Instant::now();
-            let ran = self.run_suspect(shutdown).await;
+            let ran = self.run_suspects(shutdown).await;
             self.suspects.pace.held_up(began, Instant::now());
             ran?;
             self.acquit().await?;
@@ -287,29 +287,37 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs one suspect if nothing else runs, and starts nothing else for its window.
-    async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<()> {
+    /// Runs suspects one after another once nothing else runs, until one does not end in its window or the pause is used up.
+    async fn run_suspects(&mut self, shutdown: &CancellationToken) -> sqlx::Result<()> {
         // The next poll finds out whether there are more.
         self.suspects.are_due = false;
-        let wait = self.suspects.pace.wait();
+        let (wait, began) = (self.suspects.pace.wait(), Instant::now());
         if !self.is_idle_within(wait, shutdown).await {
             tracing::debug!(waited = ?wait, "other jobs run, postponing jobs that run alone");
             self.suspects.pace.waited_in_vain();
             return Ok(());
         }
         self.suspects.pace.waited_well();
+        let until = Instant::now() + self.suspects.pace.budget(began.elapsed());
+        while self.run_suspect(shutdown).await? && Instant::now() < until {}
+        Ok(())
+    }
+
+    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns `true` if it has ended.
+    async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<bool> {
         let from = std::time::Instant::now();
         let claim = self.queue.claim_suspect(&self.suspects.kinds);
         let Some(Suspect { job, suspicions }) = pg::within(STATEMENT, claim).await? else {
-            return Ok(());
+            return Ok(false);
         };
         let (window, fence) = (self.suspects.pace.window(suspicions), job.fence());
         tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running a job alone, its worker died");
         self.start(job, from);
-        if !self.is_idle_within(window, shutdown).await && !shutdown.is_cancelled() {
+        let has_ended = self.is_idle_within(window, shutdown).await;
+        if !has_ended && !shutdown.is_cancelled() {
             self.suspects.harmless = Some(fence);
         }
-        Ok(())
+        Ok(has_ended)
     }
 
     /// Clears a suspect that was alone for its window, before others start beside it: if the worker dies then, it may have
