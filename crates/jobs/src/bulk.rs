@@ -155,7 +155,7 @@ impl Change {
             Self::Retry => {
                 "ranked as (select id, kind, unique_key,
                             row_number() over (partition by kind, unique_key order by id desc) as rank from chosen),
-                 changed as (update job set failed_at = null, attempts = 0, run_at = now() from ranked
+                 changed as (update job set failed_at = null, attempts = 0, suspicions = 0, run_at = now() from ranked
                      where job.id = ranked.id and (ranked.unique_key is null or ranked.rank = 1 and not exists (
                          select from job twin where twin.kind = ranked.kind and twin.unique_key = ranked.unique_key
                              and twin.failed_at is null))

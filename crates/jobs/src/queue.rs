@@ -125,8 +125,10 @@ impl Queue {
     /// Gives a sign of life for these; those that are still this worker's.
     pub(crate) async fn renew(&self, held: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
         sqlx::query_scalar(
-            "update job set run_at = now() + make_interval(secs => $3)
-             where id = any ($1) and worker = $2 returning id",
+            "with held as materialized (
+                 select id from job where id = any ($1) and worker = $2 order by id for update)
+             update job set run_at = now() + make_interval(secs => $3)
+             from held where job.id = held.id returning job.id",
         )
         .bind(held)
         .bind(self.worker)
@@ -210,7 +212,8 @@ impl Queue {
         Ok(if again.rows_affected() == 1 { Ended::Restarted } else { Ended::Late })
     }
 
-    /// Gives a job back without its attempt. `blameless` notes since when its attempts have failed without being counted.
+    /// Gives a job back without its attempt. `blameless` notes since when its attempts have failed without being counted; if it
+    /// is not set, nothing was attempted, and a suspect stays one.
     async fn give_back(
         &self,
         tx: &mut PgConnection,
@@ -220,7 +223,7 @@ impl Queue {
     ) -> sqlx::Result<Ended> {
         let given_back = sqlx::query(
             "update job
-             set again = false, worker = null, suspect = false,
+             set again = false, worker = null, suspect = suspect and not $5,
                  attempts = case when again then 0 else attempts - 1 end,
                  run_at = now() + case when again then interval '0' else make_interval(secs => $4) end,
                  postponed_since = case when $5 then coalesce(postponed_since, now()) end
@@ -236,10 +239,14 @@ impl Queue {
         Ok(if given_back.rows_affected() == 1 { Ended::Recorded } else { Ended::Late })
     }
 
-    /// Gives back whatever this worker has, with the attempt, which was not the job's fault.
+    /// Gives back whatever this worker has, with the attempt, which was not the job's fault. One that was restarted meanwhile
+    /// has all its attempts.
     pub(crate) async fn release(&self) -> sqlx::Result<u64> {
         let released = sqlx::query(
-            "update job set worker = null, attempts = attempts - 1, run_at = now() where worker = $1",
+            "with held as materialized (select id from job where worker = $1 order by id for update)
+             update job
+             set worker = null, run_at = now(), attempts = case when again then 0 else attempts - 1 end, again = false
+             from held where job.id = held.id",
         )
         .bind(self.worker)
         .execute(&self.pool)

@@ -1,7 +1,8 @@
 //! What an operator does about one job, and a service about those of its rows.
 
+use serde_json::value::RawValue;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::enqueue::{EnqueueError, payload};
@@ -11,7 +12,7 @@ use crate::job::Job;
 /// not failed, or another job of its unique key waits or runs.
 pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let retried = sqlx::query(
-        "update job set failed_at = null, attempts = 0, run_at = now()
+        "update job set failed_at = null, attempts = 0, suspicions = 0, run_at = now()
          where id = $1 and failed_at is not null",
     )
     .bind(id)
@@ -37,7 +38,11 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
 
 /// Gives jobs a new payload and all their attempts again, in the caller's transaction. Those that have failed or wait run at
 /// once. One that runs already runs again when its attempt has ended, however that ends, and the hooks of that attempt are
-/// not called. Returns the ids of those that exist: a job that is done leaves no row, and has to be enqueued anew.
+/// not called. A failed one is left alone if another job of its unique key waits or runs, as by [`retry`]; of several failed
+/// ones with one key the newest is restarted.
+///
+/// Returns the ids of those that were restarted. A job that is done leaves no row, and has to be enqueued anew; for one that was
+/// left alone, an enqueue with its key answers [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
 pub async fn restart<'a, J: Job>(
     tx: &mut PgConnection,
     jobs: impl IntoIterator<Item = (Uuid, &'a J)>,
@@ -47,25 +52,52 @@ pub async fn restart<'a, J: Job>(
         ids.push(id);
         payloads.push(Json(payload(job)?));
     }
-    let restarted = sqlx::query_scalar(
+    let mut savepoint = tx.begin().await?;
+    match restart_rows(&mut savepoint, J::KIND, &ids, &payloads).await {
+        Ok(restarted) => {
+            savepoint.commit().await?;
+            Ok(restarted)
+        }
+        // A twin was enqueued between the look and the change. The next look sees it.
+        Err(error) if is_twin(&error) => {
+            savepoint.rollback().await?;
+            Ok(restart_rows(tx, J::KIND, &ids, &payloads).await?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn restart_rows(
+    tx: &mut PgConnection,
+    kind: &str,
+    ids: &[Uuid],
+    payloads: &[Json<Box<RawValue>>],
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(
         "with asked as materialized (
              select * from unnest($2::uuid[], $3::json[]) as asked (id, payload)
          ), found as materialized (
-             select id, worker is not null as runs from job where kind = $1 and id = any($2) order by id for update
+             select id, unique_key, failed_at, worker is not null as runs from job
+             where kind = $1 and id = any($2) order by id for update
+         ), ranked as (
+             select *, row_number() over (partition by unique_key, failed_at is null order by id desc) as rank from found
          )
          update job
-         set payload = asked.payload, again = found.runs, failed_at = null, postponed_since = null,
+         set payload = asked.payload, again = found.runs, failed_at = null, postponed_since = null, suspicions = 0,
              attempts = case when found.runs then job.attempts else 0 end,
              run_at = case when found.runs then job.run_at else now() end
-         from found join asked using (id) where job.id = found.id
+         from ranked as found join asked using (id)
+         where job.id = found.id and (found.failed_at is null or found.unique_key is null
+             or found.rank = 1 and not exists (
+                 select from job twin where twin.kind = $1 and twin.unique_key = found.unique_key
+                     and twin.failed_at is null))
          returning job.id",
     )
-    .bind(J::KIND)
+    .bind(kind)
     .bind(ids)
     .bind(payloads)
     .fetch_all(tx)
-    .await?;
-    Ok(restarted)
+    .await
 }
 
 /// Removes those of these jobs that have failed, in the transaction that removes what they are about. Lock them first

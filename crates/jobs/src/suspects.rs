@@ -1,6 +1,7 @@
 //! Jobs whose worker died. Which of those that it ran has killed it is not known, so that attempt is not counted, and each of
 //! them is a suspect: it runs alone next. If its worker dies while it is alone, that attempt is counted. If it is alone for its
-//! window without harm, it is no suspect any more.
+//! window without harm, it is no suspect any more. One that was restarted during the attempt has all its attempts, and is a
+//! suspect all the same.
 
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
@@ -32,8 +33,9 @@ impl Queue {
                  for update skip locked
              ), recovered as (
                  update job
-                 set worker = null, suspect = suspect or worker <> $3,
-                     attempts = attempts - case when suspect or worker = $3 then 0 else 1 end,
+                 set worker = null, suspect = suspect or worker <> $3, again = false,
+                     suspicions = suspicions + case when suspect or worker = $3 then 0 else 1 end,
+                     attempts = case when again then 0 when suspect or worker = $3 then attempts else attempts - 1 end,
                      errors = jsonb_path_query_array(errors, '$[last - 18 to last]') || jsonb_build_object(
                          'attempt', attempts, 'at', now(),
                          'error', case when suspect or worker = $3
@@ -65,9 +67,7 @@ impl Queue {
                  where suspect and failed_at is null and worker is null and run_at <= now() and kind = any ($1)
                  order by run_at limit 1 for update skip locked)
              returning id, kind, payload, attempts, tenant, lane, subject, correlation_id, traceparent, tracestate,
-                 created_at, extract(epoch from now() - postponed_since)::float8 as postponed_for,
-                 jsonb_array_length(jsonb_path_query_array(errors, '$[*] ? (@.error like_regex \"run alone next$\")'))
-                     as suspicions",
+                 created_at, extract(epoch from now() - postponed_since)::float8 as postponed_for, suspicions",
         )
         .bind(kinds)
         .bind(self.worker)
