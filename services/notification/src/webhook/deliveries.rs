@@ -1,6 +1,7 @@
 //! The table `deliveries`: events that are delivered to webhooks, with their attempts.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use consumer::Received;
 use events::{OrderEvent, OrderId};
@@ -25,6 +26,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 const CHUNK_BYTES: usize = 512 * 1024;
 /// What a delivery takes besides its body, with its job.
 const ROW_BYTES: usize = 512;
+/// The shortest time until a delivery whose target wants to be left alone is looked at again.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// One attempt.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -53,7 +56,9 @@ pub(crate) struct Undelivered {
     /// Secrets that were replaced not long ago.
     pub(crate) replaced_secrets: Vec<String>,
     pub(crate) is_disabled: bool,
-    /// For how many seconds its target wants to be left alone, with a jitter of a fifth.
+    /// In how many seconds to look again, if its target wants to be left alone now: a fifth later at most than it asked for, and
+    /// not before half a minute to a minute. Of a target that asks for a second again and again, thousands of deliveries would
+    /// come due each second.
     pub(crate) paused_for: Option<f64>,
 }
 
@@ -194,19 +199,26 @@ pub(crate) async fn undelivered(
     job: &DeliverWebhook,
 ) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
-        "update deliveries set status = 'waiting', failed_reason = null
-         where id = $1 and status in ('waiting', 'failed') and round = coalesce($2, round)
-         returning webhook_id, round, url, body,
+        // One that waits already is not written: while its target wants to be left alone it is looked at again and again.
+        "with revived as (
+             update deliveries set status = 'waiting', failed_reason = null
+             where id = $1 and round = coalesce($2, round)
+                 and (status = 'failed' or status = 'waiting' and failed_reason is not null))
+         select webhook_id, round, url, body,
              (select secret from webhooks where webhooks.id = webhook_id) as secret,
              array(select secret from webhook_secrets
                    where webhook_secrets.webhook_id = deliveries.webhook_id and valid_until > now()
                    order by valid_until desc) as replaced_secrets,
              exists (select from webhooks where webhooks.id = webhook_id and webhooks.status = 'disabled') as is_disabled,
-             (select extract(epoch from paused_until - now())::float8 * (1 + random() / 5) from webhooks
-              where webhooks.id = webhook_id and paused_until > now()) as paused_for",
+             (select greatest(extract(epoch from paused_until - now())::float8 * (1 + random() / 5),
+                              $3 * (1 + random()))
+              from webhooks where webhooks.id = webhook_id and paused_until > now()) as paused_for
+         from deliveries
+         where id = $1 and status in ('waiting', 'failed') and round = coalesce($2, round)",
     )
     .bind(job.delivery)
     .bind(job.round)
+    .bind(SHORTEST_PAUSE.as_secs_f64())
     .fetch_optional(pool)
     .await
 }
