@@ -13,5 +13,6 @@ alter table webhooks
     add column failure_counted_at timestamptz;
 
 -- For the task that looks for rows whose job was discarded. Almost all are sent.
-create index deliveries_waiting on deliveries (id) where status = 'waiting';
-create index emails_waiting on emails (id) where sent_at is null and failed_at is null;
+-- On tables of many millions of rows, create these indexes by hand before the release, concurrently.
+create index if not exists deliveries_waiting on deliveries (id) where status = 'waiting';
+create index if not exists emails_waiting on emails (id) where sent_at is null and failed_at is null;
