@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use jobs::{Handler, Meta, State};
+use jobs::{Failure, Handler, Meta, State};
 use sandbox::testing::eventually;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, Script, Work};
+use crate::house::{House, PATIENCE, Refused, Script, Work, down};
 
 /// A worker with a runtime and a pool of its own, as if it were a process.
 struct Process(tokio::runtime::Runtime);
@@ -401,4 +401,141 @@ async fn a_worker_goes_on_when_the_database_ends_its_connections() {
         assert_eq!(house.effects(id).await.len(), 1, "done once, whatever was run twice");
     }
     process.kill();
+}
+
+#[tokio::test]
+async fn short_suspects_are_done_soon_beside_a_target_that_hangs() {
+    const SUSPECTS: i64 = 48;
+    let mut house = House::new().await;
+    house.options.alone = Duration::from_millis(600);
+    let (at_once, beside) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let script = {
+        let (at_once, beside) = (Arc::clone(&at_once), Arc::clone(&beside));
+        house.script::<Work, _>(move |context| {
+            let (at_once, beside) = (Arc::clone(&at_once), Arc::clone(&beside));
+            async move {
+                let others = at_once.fetch_add(1, Ordering::SeqCst);
+                if context.subject.as_deref() == Some("hanging") {
+                    tokio::time::sleep(Duration::from_millis(350)).await;
+                } else {
+                    beside.fetch_max(others, Ordering::SeqCst);
+                }
+                at_once.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            }
+        })
+    };
+    sqlx::query(
+        "insert into job (id, kind, payload, subject, suspect)
+         select gen_random_uuid(), 'work', '{\"name\": \"\"}', 'suspect', true from generate_series(1, $1)",
+    )
+    .bind(SUSPECTS)
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    house.enqueue::<Work>(Meta::new().subject("hanging")).await;
+    let running = house.run(script);
+    // Each would take a second and more if it had to wait for a quiet moment of its own.
+    eventually("all suspects to be done", Duration::from_secs(45), async || {
+        let (hanging, suspects): (i64, i64) = sqlx::query_as(
+            "select count(*) filter (where subject = 'hanging'), count(*) filter (where subject = 'suspect') from job",
+        )
+        .fetch_one(&house.pool)
+        .await
+        .unwrap();
+        if hanging < 2 {
+            house.enqueue::<Work>(Meta::new().subject("hanging")).await;
+        }
+        (suspects == 0).then_some(())
+    })
+    .await;
+    running.end().await;
+    assert_eq!(beside.load(Ordering::SeqCst), 0, "each was alone");
+}
+
+/// Restarts a job that runs, in its fourth attempt.
+async fn restart_in_attempt_4(house: &House, id: Uuid) {
+    house.has(id, State::Running).await;
+    let mut tx = house.pool.begin().await.unwrap();
+    assert_eq!(jobs::restart(&mut tx, [(id, &Work::default())]).await.unwrap(), [id]);
+    tx.commit().await.unwrap();
+}
+
+async fn enqueue_after_three_attempts(house: &House) -> Uuid {
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    let tried = sqlx::query("update job set attempts = 3").execute(&house.pool).await;
+    assert_eq!(tried.unwrap().rows_affected(), 1);
+    id
+}
+
+#[tokio::test]
+async fn a_job_that_was_restarted_in_an_attempt_has_all_its_attempts_if_its_worker_ends() {
+    let mut house = House::new().await;
+    house.options.drain = Duration::from_millis(50);
+    let id = enqueue_after_three_attempts(&house).await;
+    let running = house.run(house.endless::<Work>());
+    restart_in_attempt_4(&house, id).await;
+    running.end().await;
+    assert_eq!(house.has(id, State::Waiting).await.record.attempts, 0);
+    let running = house.run(house.good::<Work>());
+    house.done(id).await;
+    assert_eq!(house.seen.attempts(), [4, 1]);
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_restarted_in_an_attempt_has_all_its_attempts_if_its_worker_dies() {
+    let mut house = House::new().await;
+    house.options.lease = Duration::from_millis(400);
+    let id = enqueue_after_three_attempts(&house).await;
+    let first = Process::start(&house, house.endless::<Work>());
+    restart_in_attempt_4(&house, id).await;
+    first.kill();
+    let second = Process::start(&house, house.endless::<Work>());
+    runs_as(&house, id, true).await;
+    assert_eq!(house.seen.attempts(), [4, 1], "and is a suspect");
+    second.kill();
+    let running = house.run(house.good::<Work>());
+    house.done(id).await;
+    assert_eq!(house.seen.attempts(), [4, 1, 2], "the one alone counts");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_suspect_that_is_deferred_stays_a_suspect() {
+    let house = House::new().await;
+    let id = house.enqueue::<Work>(Meta::new()).await;
+    sqlx::query("update job set suspect = true").execute(&house.pool).await.unwrap();
+    let running = house.run(house.script::<Work, _>(|_| async {
+        Err(Failure::deferred(Refused(down()), Duration::from_hours(1)))
+    }));
+    house.seen.ran(1).await;
+    house.has(id, State::Waiting).await;
+    let suspect: bool =
+        sqlx::query_scalar("select suspect from job").fetch_one(&house.pool).await.unwrap();
+    assert!(suspect, "nothing was attempted");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_retry_and_a_restart_forget_suspicions() {
+    let house = House::new().await;
+    let ids = [
+        house.enqueue::<Work>(Meta::new()).await,
+        house.enqueue::<Work>(Meta::new()).await,
+        house.enqueue::<Work>(Meta::new()).await,
+    ];
+    sqlx::query("update job set suspicions = 5, failed_at = now()")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    assert!(jobs::retry(&house.pool, ids[0]).await.unwrap());
+    let second = jobs::Selection::Ids(vec![ids[1]]);
+    assert_eq!(jobs::retry_all(&house.pool, &second).await.unwrap().jobs, 1);
+    let mut tx = house.pool.begin().await.unwrap();
+    jobs::restart(&mut tx, [(ids[2], &Work::default())]).await.unwrap();
+    tx.commit().await.unwrap();
+    let suspicions: i64 =
+        sqlx::query_scalar("select sum(suspicions) from job").fetch_one(&house.pool).await.unwrap();
+    assert_eq!(suspicions, 0);
 }

@@ -8,6 +8,7 @@ mod enqueueing;
 mod failing;
 mod house;
 mod lanes;
+mod locks;
 mod operator;
 mod running;
 mod spans;

@@ -193,3 +193,60 @@ async fn a_list_is_filtered_and_paged_and_shows_no_payload() {
     let asked: Filter = serde_json::from_str(r#"{"state": "failed"}"#).unwrap();
     assert_eq!(asked.state, Some(State::Failed));
 }
+
+/// Writes failed jobs of one unique key.
+async fn failed_twins<const N: usize>(house: &House) -> [Uuid; N] {
+    let mut ids = [Uuid::nil(); N];
+    for id in &mut ids {
+        *id = house.enqueue::<Work>(Meta::new().unique("one")).await;
+        let failed = sqlx::query("update job set failed_at = now(), attempts = 4 where id = $1");
+        failed.bind(*id).execute(&house.pool).await.unwrap();
+    }
+    ids
+}
+
+async fn restarted(house: &House, ids: &[Uuid]) -> Vec<Uuid> {
+    let mut tx = house.pool.begin().await.unwrap();
+    let new = Work { name: "second".into() };
+    let restarted = jobs::restart(&mut tx, ids.iter().map(|id| (*id, &new))).await.unwrap();
+    tx.commit().await.unwrap();
+    restarted
+}
+
+#[tokio::test]
+async fn a_failed_job_is_not_restarted_beside_its_twin_and_the_others_are() {
+    let house = House::new().await;
+    let [first, second] = failed_twins(&house).await;
+    let other = house.enqueue::<Work>(Meta::new()).await;
+    let mut both = restarted(&house, &[first, second, other]).await;
+    both.sort_unstable();
+    assert_eq!(both, [second, other], "the newer one of two");
+    assert!(restarted(&house, &[first]).await.is_empty(), "the second one waits");
+    assert_eq!(house.has(first, State::Failed).await.record.attempts, 4);
+}
+
+#[tokio::test]
+async fn a_twin_that_is_enqueued_during_a_restart_keeps_the_failed_job_out() {
+    let house = House::new().await;
+    let failed: [Uuid; 1] = failed_twins(&house).await;
+    let mut other = house.pool.begin().await.unwrap();
+    let twin = Meta::new().unique("one");
+    jobs::enqueue(&mut other, &Work::default(), twin).await.unwrap();
+    let commit = async {
+        eventually("the restart to wait for the other", PATIENCE, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&house.pool)
+            .await
+            .unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+        other.commit().await.unwrap();
+    };
+    let (restarted, ()) = tokio::join!(restarted(&house, &failed), commit);
+    assert!(restarted.is_empty());
+    house.has(failed[0], State::Failed).await;
+}

@@ -1,0 +1,58 @@
+//! Several jobs are locked by ascending id, or two that lock the same ones would wait for each other.
+
+use std::time::Duration;
+
+use jobs::{Meta, State};
+use sandbox::testing::eventually;
+use uuid::Uuid;
+
+use crate::house::{House, PATIENCE, Work};
+
+/// Locks the first of two jobs, and checks that a worker which waits for it has not locked the second one meanwhile.
+async fn the_second_is_free_while_the_first_is_waited_for(house: &House, ids: [Uuid; 2]) {
+    let mut tx = house.pool.begin().await.unwrap();
+    jobs::lock(&mut tx, &ids[..1]).await.unwrap();
+    eventually("a statement that waits for a lock", PATIENCE, async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .fetch_one(&house.pool)
+        .await
+        .unwrap();
+        (waiting > 0).then_some(())
+    })
+    .await;
+    let free = sqlx::query("select from job where id = $1 for update nowait").bind(ids[1]);
+    free.execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Two jobs that run, the second of which lies before the first in the table.
+async fn two_that_run(house: &House) -> [Uuid; 2] {
+    let ids = [Uuid::now_v7(), Uuid::now_v7()];
+    for id in [ids[1], ids[0]] {
+        house.enqueue::<Work>(Meta::new().id(id)).await;
+        house.has(id, State::Running).await;
+    }
+    ids
+}
+
+#[tokio::test]
+async fn leases_are_renewed_in_the_order_of_ids() {
+    let house = House::new().await;
+    let running = house.run(house.endless::<Work>());
+    let ids = two_that_run(&house).await;
+    the_second_is_free_while_the_first_is_waited_for(&house, ids).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_has_is_given_back_in_the_order_of_ids() {
+    let mut house = House::new().await;
+    house.options.lease = Duration::from_mins(1);
+    house.options.drain = Duration::from_millis(50);
+    let running = house.run(house.endless::<Work>());
+    let ids = two_that_run(&house).await;
+    tokio::join!(running.end(), the_second_is_free_while_the_first_is_waited_for(&house, ids));
+}
