@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use chassis::RunningService;
-use reqwest::Client;
+use reqwest::{Client, Method};
 use sandbox::testing::eventually;
 use serde_json::json;
 use sqlx::PgPool;
+use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, completed, deliveries, post, register};
+use crate::house::{House, PATIENCE, ask, completed, deliveries, post, register};
 use crate::target::Target;
 
 /// A delivery that has failed for good, with its failed job.
@@ -37,7 +38,7 @@ async fn beside_a_worker<T>(house: &House, other: impl Future<Output = T>) -> T 
     let then = async {
         house.until_waiting_for_a_lock().await;
         let locked = sqlx::query("update deliveries set delivered_at = now()");
-        assert_eq!(locked.execute(&mut *tx).await.unwrap().rows_affected(), 1);
+        assert_ne!(locked.execute(&mut *tx).await.unwrap().rows_affected(), 0);
         tx.commit().await.unwrap();
     };
     tokio::join!(other, then).0
@@ -84,5 +85,31 @@ async fn a_redelivery_waits_for_a_worker_and_a_worker_not_for_a_redelivery() {
     let delivered =
         async || (deliveries(&running, "status=delivered").await.len() == 1).then_some(());
     eventually("it is delivered", PATIENCE, delivered).await;
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_redelivery_of_many_has_locked_no_delivery_when_it_waits_for_a_worker() {
+    let (house, target, running) = failed().await;
+    // Before the one that has a job: that is the first of the second chunk.
+    sqlx::query(
+        "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, event_type, url, body,
+                                 status)
+         select ('00000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, webhook_id, tenant_id, order_id,
+             event_source, n::text, event_type, url, body, status
+         from deliveries, generate_series(1, 500) n",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    target.answers(200, None);
+    let webhook: Uuid =
+        sqlx::query_scalar("select id from webhooks").fetch_one(&house.pool).await.unwrap();
+    let path = format!("/webhooks/{webhook}/redeliver");
+    let body = json!({ "since": "2026-01-01T00:00:00Z" });
+    let asked = ask(&running, Method::POST, &path, &body);
+    let accepted = beside_a_worker(&house, asked).await;
+    let all = json!({ "redelivered": 501, "has_more": false, "next_cursor": null });
+    assert_eq!(accepted, (202, all));
     running.shutdown().await;
 }

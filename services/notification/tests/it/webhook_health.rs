@@ -289,6 +289,46 @@ async fn a_target_that_asks_for_time_gets_it_for_all_that_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_target_that_asks_for_seconds_is_looked_at_after_half_a_minute_to_a_minute()
+ {
+    let (house, target, running) = started().await;
+    register(&running, &target.url("shop")).await;
+    sqlx::query("update webhooks set paused_until = now() + interval '20 seconds'")
+        .execute(&house.pool)
+        .await
+        .unwrap();
+    // A delivery that is looked at is not written.
+    sqlx::raw_sql(
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'written'; end $$;
+         create trigger refuse before update on deliveries for each row execute function refuse();",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    for _ in 0..8 {
+        house.send(&completed("acme")).await;
+    }
+    let waits: Vec<f64> = eventually("all are deferred", PATIENCE, async || {
+        let waits: Vec<f64> = sqlx::query_scalar(
+            "select extract(epoch from run_at - now())::float8 from job
+             where kind = 'deliver-webhook' and worker is null and attempts = 0 and run_at > now() + interval '5 seconds'",
+        )
+        .fetch_all(&house.pool)
+        .await
+        .unwrap();
+        (waits.len() == 8).then_some(waits)
+    })
+    .await;
+    // Some seconds may have passed since.
+    assert!(waits.iter().all(|wait| (24.5..=60.0).contains(wait)), "{waits:?}");
+    let spread =
+        waits.iter().copied().fold(0.0, f64::max) - waits.iter().copied().fold(60.0, f64::min);
+    assert!(spread > 3.0, "they come due one after another: {waits:?}");
+    assert!(target.ids().is_empty(), "it is left alone");
+    running.shutdown().await;
+}
+
+#[tokio::test]
 async fn the_schedule_is_configured() {
     let (house, target, running) = started_with(|house| {
         house.webhooks.retries = vec![Duration::from_millis(20); 2];
