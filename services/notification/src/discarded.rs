@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 /// How many rows one statement looks at.
 const CHUNK: i64 = 1_000;
-/// A worker of the release before 0007 of crates/jobs removes a job that was restarted while it ran: nobody discarded that one.
+/// Names no operator: a worker of an earlier release removes a job that was restarted while it ran.
 const REASON: &str = "its job is gone: it was discarded, or ended by an earlier release";
 
 /// Those of the release before may have another id than their job, which then is found by its subject.

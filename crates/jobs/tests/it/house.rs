@@ -233,6 +233,21 @@ impl House {
         eventually("the job to be done", PATIENCE, gone).await;
     }
 
+    /// Waits until a statement waits for a lock that the test has.
+    pub(crate) async fn until_waiting_for_a_lock(&self) {
+        eventually("a statement that waits for a lock", PATIENCE, async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity
+                 where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn has(&self, id: Uuid, state: jobs::State) -> jobs::JobDetails {
         let there = async || {
             let job = jobs::find(&self.pool, id).await.unwrap();

@@ -3,26 +3,15 @@
 use std::time::Duration;
 
 use jobs::{Meta, State};
-use sandbox::testing::eventually;
 use uuid::Uuid;
 
-use crate::house::{House, PATIENCE, Work};
+use crate::house::{House, Work};
 
 /// Locks the first of two jobs, and checks that a worker which waits for it has not locked the second one meanwhile.
 async fn the_second_is_free_while_the_first_is_waited_for(house: &House, ids: [Uuid; 2]) {
     let mut tx = house.pool.begin().await.unwrap();
     jobs::lock(&mut tx, &ids[..1]).await.unwrap();
-    eventually("a statement that waits for a lock", PATIENCE, async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock'",
-        )
-        .fetch_one(&house.pool)
-        .await
-        .unwrap();
-        (waiting > 0).then_some(())
-    })
-    .await;
+    house.until_waiting_for_a_lock().await;
     let free = sqlx::query("select from job where id = $1 for update nowait").bind(ids[1]);
     free.execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();

@@ -233,17 +233,7 @@ async fn a_twin_that_is_enqueued_during_a_restart_keeps_the_failed_job_out() {
     let twin = Meta::new().unique("one");
     jobs::enqueue(&mut other, &Work::default(), twin).await.unwrap();
     let commit = async {
-        eventually("the restart to wait for the other", PATIENCE, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where datname = current_database() and wait_event_type = 'Lock'",
-            )
-            .fetch_one(&house.pool)
-            .await
-            .unwrap();
-            (waiting > 0).then_some(())
-        })
-        .await;
+        house.until_waiting_for_a_lock().await;
         other.commit().await.unwrap();
     };
     let (restarted, ()) = tokio::join!(restarted(&house, &failed), commit);
