@@ -41,8 +41,8 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
 /// not called. A failed one is left alone if another job of its unique key waits or runs, as by [`retry`]; of several failed
 /// ones with one key the newest is restarted.
 ///
-/// Returns the ids of those that were restarted. A job that is done leaves no row, and has to be enqueued anew; for one that was
-/// left alone, an enqueue with its key answers [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
+/// Returns the ids of those that were restarted. A job that is done leaves no row, and has to be enqueued anew; for one that
+/// was left alone, an enqueue with its key answers [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
 pub async fn restart<'a, J: Job>(
     tx: &mut PgConnection,
     jobs: impl IntoIterator<Item = (Uuid, &'a J)>,

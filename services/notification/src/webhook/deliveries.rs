@@ -56,9 +56,9 @@ pub(crate) struct Undelivered {
     /// Secrets that were replaced not long ago.
     pub(crate) replaced_secrets: Vec<String>,
     pub(crate) is_disabled: bool,
-    /// In how many seconds to look again, if its target wants to be left alone now: a fifth later at most than it asked for, and
-    /// not before half a minute to a minute. Of a target that asks for a second again and again, thousands of deliveries would
-    /// come due each second.
+    /// In how many seconds to look again, if its target wants to be left alone now: at most a fifth later than it asked for,
+    /// and not before half a minute to a minute. Of a target that asks for a second again and again, thousands of deliveries
+    /// would come due each second.
     pub(crate) paused_for: Option<f64>,
 }
 

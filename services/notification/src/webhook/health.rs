@@ -96,8 +96,8 @@ async fn disable_after(
     Ok(true)
 }
 
-/// Holds the deliveries that wait. Their jobs find that when they are due, and end. `status <> 'delivered'` is implied, and named
-/// so that Postgres uses the partial index `deliveries_of_webhook_open`.
+/// Holds the deliveries that wait. Their jobs find that when they are due, and end. `status <> 'delivered'` is implied, and
+/// named so that Postgres uses the partial index `deliveries_of_webhook_open`.
 async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     loop {
         let held = sqlx::query(
