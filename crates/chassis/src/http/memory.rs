@@ -1,7 +1,5 @@
 //! Bytes that requests and responses take while they are under way: one budget per process, shared by the callers.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,13 +9,14 @@ use tokio::sync::Notify;
 
 use super::identity::Identity;
 use super::problem::Problem;
+use super::shares::Shares;
 
 /// How long a response waits for room.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The part of the budget that one response takes at most: a fourth. A larger one could never be sent otherwise.
-const LARGEST: usize = 4;
-/// The part of the budget that may wait for room in addition: a fourth. These bytes are in memory, too.
-const WAITING: usize = 4;
+/// The part of the budget that one response counts as at most: half. A larger one could hardly ever be sent otherwise.
+const LARGEST: usize = 2;
+/// The part of the budget that may wait for room in addition: half. These bytes are in memory, too.
+const WAITING: usize = 2;
 
 /// The caller whose share bytes count against.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -38,11 +37,7 @@ impl Payer {
     }
 }
 
-/// Bytes that may be held at once. Clones share it.
-///
-/// A payer may hold as many bytes as it leaves free: one alone gets half of the budget, two get a third each, and the next one
-/// always finds room (a dynamic threshold, Choudhury and Hahne 1998). Fixed shares would be used up by as many payers as there
-/// are shares.
+/// Bytes that may be held at once, shared among payers by the rule of [`Shares`]. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct ByteBudget(Arc<Shared>);
 
@@ -53,13 +48,11 @@ struct Shared {
     freed: Notify,
 }
 
-#[derive(Default, Debug)]
+#[derive(Debug)]
 struct Used {
-    /// Of payers that hold something.
-    by: HashMap<Payer, usize>,
-    total: usize,
-    /// Bytes of responses that wait for room.
-    waiting: usize,
+    held: Shares,
+    /// Bytes of responses that wait for room, by the same rule.
+    waiting: Shares,
 }
 
 /// There is no room in a budget.
@@ -80,7 +73,8 @@ impl From<NoRoom> for Problem {
 
 impl ByteBudget {
     pub(super) fn new(bytes: usize) -> Self {
-        let (used, freed) = (Mutex::default(), Notify::new());
+        let used = Used { held: Shares::new(bytes), waiting: Shares::new(bytes / WAITING) };
+        let (used, freed) = (Mutex::new(used), Notify::new());
         Self(Arc::new(Shared { bytes, used, freed }))
     }
 
@@ -91,26 +85,6 @@ impl ByteBudget {
 
     fn used(&self) -> MutexGuard<'_, Used> {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Used {
-    fn take(&mut self, payer: &Payer, bytes: usize) {
-        self.total += bytes;
-        match self.by.get_mut(payer) {
-            Some(held) => *held += bytes,
-            None => _ = self.by.insert(payer.clone(), bytes),
-        }
-    }
-
-    fn give_back(&mut self, payer: &Payer, bytes: usize) {
-        self.total -= bytes;
-        if let Entry::Occupied(mut held) = self.by.entry(payer.clone()) {
-            *held.get_mut() -= bytes;
-            if *held.get() == 0 {
-                held.remove();
-            }
-        }
     }
 }
 
@@ -128,15 +102,14 @@ impl Held {
         if bytes == 0 {
             return Ok(());
         }
+        let all = self.bytes + bytes;
         let mut used = self.budget.used();
-        let own = used.by.get(&self.payer).copied().unwrap_or_default();
-        let left = self.budget.0.bytes.checked_sub(used.total + bytes).ok_or(NoRoom)?;
-        if own + bytes > left {
+        if !used.held.admits(&self.payer, self.bytes, all) {
             return Err(NoRoom);
         }
-        used.take(&self.payer, bytes);
+        used.held.set(&self.payer, self.bytes, all);
         drop(used);
-        self.bytes += bytes;
+        self.bytes = all;
         Ok(())
     }
 
@@ -152,16 +125,15 @@ impl Held {
             return Ok(());
         }
         let budget = self.budget.clone();
-        let _waiting = budget.wait_with(more)?;
+        let _waiting = budget.wait_with(self.payer.clone(), more)?;
         tokio::time::timeout(PATIENCE, self.add_when_freed(more)).await.map_err(|_| NoRoom)
     }
 
     /// Holds so many bytes in all, whether there is room or not: for the answer to a change that is made already.
     pub(super) fn force(&mut self, bytes: usize) {
         self.shrink(bytes);
-        let more = bytes - self.bytes;
-        self.budget.used().take(&self.payer, more);
-        self.bytes += more;
+        self.budget.used().held.set(&self.payer, self.bytes, bytes);
+        self.bytes = bytes;
     }
 
     async fn add_when_freed(&mut self, more: usize) {
@@ -179,15 +151,14 @@ impl Held {
 
     /// Holds at most so many bytes.
     fn shrink(&mut self, bytes: usize) {
-        let less = self.bytes.saturating_sub(bytes);
-        if less == 0 {
+        if bytes >= self.bytes {
             return;
         }
         let mut used = self.budget.used();
-        used.give_back(&self.payer, less);
-        let is_awaited = used.waiting > 0;
+        used.held.set(&self.payer, self.bytes, bytes);
+        let is_awaited = used.waiting.total() > 0;
         drop(used);
-        self.bytes -= less;
+        self.bytes = bytes;
         if is_awaited {
             self.budget.0.freed.notify_waiters();
         }
@@ -203,98 +174,117 @@ impl Drop for Held {
 /// Bytes that wait for room, until this is dropped.
 struct Waiting<'a> {
     budget: &'a ByteBudget,
+    payer: Payer,
     bytes: usize,
 }
 
 impl ByteBudget {
-    fn wait_with(&self, bytes: usize) -> Result<Waiting<'_>, NoRoom> {
+    fn wait_with(&self, payer: Payer, bytes: usize) -> Result<Waiting<'_>, NoRoom> {
         let mut used = self.used();
-        // One may wait, however large it is.
-        if used.waiting > 0 && used.waiting + bytes > self.0.bytes / WAITING {
+        let bytes = bytes.min(used.waiting.largest());
+        if !used.waiting.admits(&payer, 0, bytes) {
             return Err(NoRoom);
         }
-        used.waiting += bytes;
-        Ok(Waiting { budget: self, bytes })
+        used.waiting.set(&payer, 0, bytes);
+        drop(used);
+        Ok(Waiting { budget: self, payer, bytes })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.budget.used().waiting -= self.bytes;
+        self.budget.used().waiting.set(&self.payer, self.bytes, 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::shares::SMALL;
+
+    const MIB: usize = 1024 * 1024;
 
     fn payer(name: &str) -> Payer {
         Payer::Tenant(TenantId::new(name).expect("a tenant"))
     }
 
-    /// Holds pieces of 10 bytes until there is no room.
-    fn fill(budget: &ByteBudget, name: &str) -> Held {
-        let mut held = budget.hold(payer(name));
-        while held.add(10).is_ok() {}
-        held
+    /// Holds as many pieces of a size as there is room for.
+    fn fill(budget: &ByteBudget, name: &str, piece: usize) -> Vec<Held> {
+        let next = || {
+            let mut held = budget.hold(payer(name));
+            held.add(piece).is_ok().then_some(held)
+        };
+        std::iter::from_fn(next).collect()
     }
 
     #[test]
-    fn two_payers_that_take_all_they_can_leave_room_for_a_third() {
-        let budget = ByteBudget::new(1_200);
-        let acme = fill(&budget, "acme");
-        assert_eq!(acme.bytes, 600, "half of it, alone");
-        let globex = fill(&budget, "globex");
-        let initech = fill(&budget, "initech");
-        assert_eq!((globex.bytes, initech.bytes), (300, 150));
-        drop(acme);
-        assert_eq!(fill(&budget, "initech").bytes, 300);
-        drop((globex, initech));
-        let used = budget.used();
-        assert_eq!((used.total, used.by.len()), (0, 0), "all is given back");
+    fn two_payers_that_give_nothing_back_leave_a_third_its_list() {
+        let budget = ByteBudget::new(16 * MIB);
+        for piece in [SMALL, MIB, 4 * MIB] {
+            let mut slow = fill(&budget, "acme", piece);
+            slow.extend(fill(&budget, "acme", SMALL));
+            slow.extend(fill(&budget, "globex", piece));
+            slow.extend(fill(&budget, "globex", SMALL));
+            let mut list = budget.hold(payer("initech"));
+            assert_eq!((list.add(SMALL), list.add(4 * MIB - SMALL)), (Ok(()), Ok(())), "{piece}");
+            let mut small = budget.hold(payer("hooli"));
+            assert_eq!(small.add(SMALL), Ok(()), "the next one has room for a small one");
+        }
+        assert_eq!(budget.used().held.total(), 0, "all is given back");
+    }
+
+    #[test]
+    fn a_large_response_is_sent_if_it_is_the_only_one() {
+        let budget = ByteBudget::new(16 * MIB);
+        let _large = fill(&budget, "acme", 6 * MIB);
+        let small = fill(&budget, "acme", SMALL);
+        assert_eq!((budget.used().held.total(), small.len()), (7 * MIB, 64));
+        assert_eq!(fill(&budget, "acme", 2 * SMALL).len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_response_waits_for_room_and_not_for_ever() {
-        let budget = ByteBudget::new(1_200);
-        let slow = fill(&budget, "acme");
+        let budget = ByteBudget::new(16 * MIB);
+        let slow = fill(&budget, "acme", MIB);
         let mut next = budget.hold(payer("acme"));
-        assert_eq!(next.resize(200).await, Err(NoRoom));
-        assert_eq!(budget.used().waiting, 0);
+        assert_eq!(next.resize(2 * MIB).await, Err(NoRoom));
+        assert_eq!(budget.used().waiting.total(), 0);
         let free = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(slow);
         };
-        let (resized, ()) = tokio::join!(next.resize(200), free);
-        assert_eq!((resized, next.bytes), (Ok(()), 200));
+        let (resized, ()) = tokio::join!(next.resize(2 * MIB), free);
+        assert_eq!((resized, next.bytes), (Ok(()), 2 * MIB));
         assert_eq!(next.resize(50).await, Ok(()));
-        assert_eq!(budget.used().total, 50);
+        assert_eq!(budget.used().held.total(), 50);
     }
 
     #[tokio::test]
-    async fn what_waits_is_bounded_too() {
-        let budget = ByteBudget::new(1_200);
-        let _slow = fill(&budget, "acme");
-        let mut all = [(); 3].map(|()| budget.hold(payer("acme")));
-        let [one, other, third] = &mut all;
-        // Two of them fill a fourth of the budget; the third one is refused at once.
-        tokio::select! {
-            biased;
-            _ = one.resize(150) => panic!("there is no room"),
-            _ = other.resize(150) => panic!("there is no room"),
-            refused = third.resize(150) => assert_eq!(refused, Err(NoRoom)),
-        }
+    async fn a_payer_that_waits_keeps_no_other_from_waiting() {
+        let budget = ByteBudget::new(16 * MIB);
+        let mut full = budget.hold(payer("initech"));
+        full.force(16 * MIB);
+        let [mut one, mut other] = [(); 2].map(|()| budget.hold(payer("acme")));
+        let mut small = budget.hold(payer("globex"));
+        let refused_and_freed = async {
+            // The second one of the same payer is refused at once.
+            assert_eq!(other.resize(4 * MIB).await, Err(NoRoom));
+            drop(full);
+        };
+        let waits = async { tokio::join!(one.resize(4 * MIB), small.resize(SMALL)) };
+        let (waited, ()) = tokio::join!(biased; waits, refused_and_freed);
+        assert_eq!(waited, (Ok(()), Ok(())));
     }
 
     #[tokio::test]
     async fn the_answer_to_a_change_is_sent_and_counted() {
-        let budget = ByteBudget::new(1_200);
-        let mut held = fill(&budget, "acme");
-        held.force(900);
-        assert_eq!(budget.used().total, 900);
+        let budget = ByteBudget::new(16 * MIB);
+        let mut held = budget.hold(payer("acme"));
+        held.force(20 * MIB);
+        assert_eq!(budget.used().held.total(), 20 * MIB);
         held.force(30);
-        assert_eq!(budget.used().total, 30);
-        assert_eq!(held.resize(100_000).await, Ok(()), "alone it is sent, however large");
-        assert_eq!(held.bytes, 300);
+        assert_eq!(budget.used().held.total(), 30);
+        assert_eq!(held.resize(100 * MIB).await, Ok(()), "alone it is sent, however large");
+        assert_eq!(held.bytes, 8 * MIB);
     }
 }

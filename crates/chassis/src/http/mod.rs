@@ -21,6 +21,7 @@ mod problem;
 mod refusal;
 mod request;
 mod server;
+mod shares;
 mod write_limit;
 
 pub(crate) use caller::bearer;
@@ -32,7 +33,7 @@ pub(crate) use keys::{Keys, KeysError, Tenants};
 pub(crate) use limits::TenantLimits;
 pub(crate) use peer::Senders;
 pub(crate) use request::{OnCompleted, RequestLayer, render};
-pub(crate) use server::{listen, serve};
+pub(crate) use server::{MIN_CONNECTIONS, listen, max_connections, serve};
 
 pub use at_most::at_most;
 pub use caller::Caller;

@@ -26,6 +26,7 @@ use super::metered::{HeldBody, meter};
 use super::method::{OTHER, in_span_name, known_method};
 use super::peer::Senders;
 use super::problem::Problem;
+use super::shares::SMALL;
 
 pub(super) const CORRELATION_ID: &str = "x-correlation-id";
 /// How much of a path is logged and stored.
@@ -35,7 +36,7 @@ const MAX_TRACESTATE_BYTES: usize = 512;
 /// How much of a correlation id that can't be used is logged.
 const MAX_LOGGED_BYTES: usize = 128;
 /// Bytes that a request holds before its response is known: about those of a small one, with its buffers.
-const RESERVED: usize = 16 * 1024;
+const RESERVED: usize = SMALL;
 /// How long a caller waits at most; above all limits of the parts.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 

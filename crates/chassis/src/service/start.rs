@@ -95,7 +95,7 @@ impl Service {
         start.running.intake.spawn(http::serve(
             public.listener,
             router,
-            start.config.http_keep_alive(),
+            (start.config.http_keep_alive(), http::max_connections(consumer::container_limit())),
             start.running.intake.shutdown(),
         ));
         startup.send_replace(Startup::Done);
@@ -254,8 +254,8 @@ impl Start {
             faults: self.config.allows_faults().then(|| Arc::new(faults.collect())),
         });
         let outlet = &self.running.outlet;
-        let keep_alive = self.config.http_keep_alive();
-        outlet.spawn(http::serve(listener, router, keep_alive, outlet.shutdown()));
+        let limits = (self.config.http_keep_alive(), http::MIN_CONNECTIONS);
+        outlet.spawn(http::serve(listener, router, limits, outlet.shutdown()));
         outlet.spawn(admin::probe_kafka(self.settings.kafka.clone(), kafka, outlet.shutdown()));
         (startup, problems)
     }

@@ -55,24 +55,24 @@ async fn a_request_is_in_flight_until_its_response_is_read() {
 #[tokio::test]
 async fn two_tenants_that_read_slowly_leave_room_for_a_third() {
     let configure =
-        |config: chassis::Config| config.tenants(TENANTS).http_memory_bytes(8 * 1024 * 1024);
+        |config: chassis::Config| config.tenants(TENANTS).http_memory_bytes(16 * 1024 * 1024);
     let house = House::with(configure).await;
     let mut slow = Vec::new();
     for key in ["demo-acme", "demo-globex"] {
         for _ in 0..8 {
-            slow.push(house.unread_labels(key, MIB).await);
+            slow.push(house.unread_labels(key, 4 * MIB).await);
         }
-        let large = format!("/labels/{MIB}");
+        let large = format!("/labels/{}", 4 * MIB);
         let refused = until(&house, key, &large, 503).await;
         assert_eq!(refused.headers()["retry-after"], "5");
         let problem = read(refused, 503).await;
         assert!(problem["detail"].as_str().unwrap().contains("being sent"), "{problem}");
     }
-    let large = format!("/labels/{MIB}");
+    let large = format!("/labels/{}", 4 * MIB);
     let third = house.anonymous(Method::GET, &large).bearer_auth("demo-initech");
     let third = third.send().await.unwrap();
     assert_eq!(third.status(), 200);
-    assert_eq!(third.text().await.unwrap().len(), MIB);
+    assert_eq!(third.text().await.unwrap().len(), 4 * MIB);
     // Who hangs up gives its share back.
     drop(slow);
     until(&house, "demo-acme", &large, 200).await;
@@ -91,7 +91,7 @@ async fn bodies_that_are_being_received_have_a_budget() {
         stream.write_all(&b" ".repeat(bytes)).await.unwrap();
         stream
     };
-    // Half of 512 KiB is one tenant's.
+    // Half a MiB is for bodies, and a fourth of it one tenant's if it sends more than one.
     let kept = half_sent(200_000).await;
     let mut refused = half_sent(200_000).await;
     let mut answer = String::new();
