@@ -1,11 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::standing::{Breaker, Holds};
+use crate::standing::Holds;
 
 /// Health of a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +25,8 @@ pub enum State {
         /// The reason that was given.
         why: String,
     },
-    /// Circuit breakers are open: nothing is consumed until a message of the type succeeds. Each says why.
+    /// Circuit breakers are open: nothing is consumed until a message of the type succeeds. Names the types. The reasons may
+    /// quote a payload, so [`standing`](crate::standing) alone has them.
     BreakerOpen(Vec<String>),
     /// It has ended.
     Stopped,
@@ -40,7 +41,7 @@ impl fmt::Display for State {
             Self::Waiting(why) => write!(f, "waiting for the database: {why}"),
             Self::Halted(why) => write!(f, "halted: {why}"),
             Self::Paused { by, why } => write!(f, "paused by {by}: {why}"),
-            Self::BreakerOpen(whys) => write!(f, "breaker open: {}", whys.join("; ")),
+            Self::BreakerOpen(types) => write!(f, "breaker open: {}", types.join(", ")),
             Self::Stopped => f.write_str("stopped"),
         }
     }
@@ -79,7 +80,9 @@ impl Status {
         } else if let Some(pause) = &conditions.holds.paused {
             State::Paused { by: pause.paused_by.clone(), why: pause.why.clone() }
         } else if conditions.holds.stop() {
-            State::BreakerOpen(conditions.holds.open().map(told).collect())
+            let types: BTreeSet<_> =
+                conditions.holds.open().map(|it| it.event_type.clone()).collect();
+            State::BreakerOpen(types.into_iter().collect())
         } else {
             let problems = conditions.problems();
             if problems.is_empty() { State::Running } else { State::Troubled(problems) }
@@ -154,11 +157,6 @@ impl Status {
     }
 }
 
-fn told(breaker: &Breaker) -> String {
-    let Breaker { letters, event_type, reason, .. } = breaker;
-    format!("{letters} {event_type} in a row failed: {reason}")
-}
-
 impl Conditions {
     fn reasons(&mut self, condition: Condition) -> &mut Reasons {
         match condition {
@@ -216,6 +214,24 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::standing::Breaker;
+
+    #[test]
+    fn an_open_breaker_is_told_without_its_reason() {
+        let now = time::OffsetDateTime::now_utc();
+        let breaker = |event_type: &str| Breaker {
+            event_type: event_type.into(),
+            fingerprint: "f".into(),
+            reason: "no mailbox ada@example.com".into(),
+            letters: 20,
+            last_at: now,
+            opened_at: Some(now),
+        };
+        let status = Status::default();
+        let breakers = vec![breaker("parcel.packed"), breaker("parcel.packed"), breaker("p.sent")];
+        status.hold_by(&Holds { paused: None, breakers });
+        assert_eq!(status.state().to_string(), "breaker open: p.sent, parcel.packed");
+    }
 
     #[test]
     fn the_most_serious_state_is_told_and_ends_with_its_guard() {

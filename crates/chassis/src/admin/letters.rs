@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::Admin;
 use super::acts::NewAct;
 use super::concealed::conceal;
-use super::operator::Operator;
+use super::operator::{Operator, unauthorized};
 use super::request;
 use super::request::{MAX_LETTERS_BODY, Text, checked_why, default_limit, describe, selection};
 use super::subscriptions::unknown_subscription;
@@ -126,6 +126,13 @@ async fn list(
     operator: Option<Operator>,
     Query(query): Query<LettersQuery>,
 ) -> Result<Body<LettersPage>, Problem> {
+    // What is found tells what the reasons contain, although they are concealed.
+    if query.reason.is_some() && operator.is_none() {
+        return Err(unauthorized(
+            "reason searches what only an operator may see; send an operator's token as \
+             Authorization: Bearer <token>, or leave reason out",
+        ));
+    }
     let (group, cursor) = (query.group.as_ref().map(Text::as_str), query.cursor.as_deref());
     let page = consumer::letters(&admin.pool, group, &query.filter(), query.limit, cursor).await;
     let Page { items: mut dead_letters, next_cursor } = page.map_err(query_problem)?;

@@ -129,6 +129,11 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/operator", get(async |operator: Operator| Body(operator)))
 }
 
+/// Returns the problem of a request without an operator's token.
+pub(super) fn unauthorized(detail: &'static str) -> Problem {
+    Problem::unauthorized(detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
+}
+
 /// The operator, who may change something and see payloads. As an extractor it fails with 401 without an operator's token.
 #[derive(Serialize)]
 pub(super) struct Operator {
@@ -139,10 +144,7 @@ impl FromRequestParts<Admin> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
-        let refuse = || {
-            Problem::unauthorized("send an operator's token as Authorization: Bearer <token>")
-                .with_header(header::WWW_AUTHENTICATE, "Bearer")
-        };
+        let refuse = || unauthorized("send an operator's token as Authorization: Bearer <token>");
         if admin.operators.is_empty() {
             return Err(Problem::unauthorized(
                 "OPERATOR_TOKENS is not set, so nobody can change anything here",

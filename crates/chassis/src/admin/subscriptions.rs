@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Admin;
 use super::acts::NewAct;
+use super::concealed::conceal;
 use super::operator::Operator;
 use super::request::{Text, Why};
 use crate::http::{Json, Path, Problem};
@@ -48,10 +49,17 @@ struct Subscriptions {
     next_cursor: Option<String>,
 }
 
-async fn list(State(admin): State<Admin>) -> Result<Body<Subscriptions>, Problem> {
+async fn list(
+    State(admin): State<Admin>,
+    operator: Option<Operator>,
+) -> Result<Body<Subscriptions>, Problem> {
     let mut subscriptions = Vec::new();
     for subscribed in &*admin.subscriptions {
-        subscriptions.push(describe(&admin, subscribed).await?);
+        let mut subscription = describe(&admin, subscribed).await?;
+        if operator.is_none() {
+            conceal(subscription.standing.breakers.iter_mut().map(|breaker| &mut breaker.reason));
+        }
+        subscriptions.push(subscription);
     }
     Ok(Body(Subscriptions { subscriptions, next_cursor: None }))
 }

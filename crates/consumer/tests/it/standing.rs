@@ -144,7 +144,7 @@ async fn a_breaker_opens_and_closes_by_itself() {
     for parcel in parcels {
         house.send::<ParcelPacked>(parcel, 1, FINE).await;
     }
-    becomes(&running, "breaker open: 5 parcel.packed in a row failed: ").await;
+    becomes(&running, "breaker open: parcel.packed").await;
     // Some probes fail meanwhile, which costs nobody an attempt.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(house.letters(), 5);
@@ -371,8 +371,8 @@ async fn instances_agree_on_a_breaker_and_either_closes_it() {
     for parcel in parcels {
         house.send::<ParcelPacked>(parcel, 1, FINE).await;
     }
-    becomes(&one, "breaker open: 5 parcel.packed in a row").await;
-    becomes(&other, "breaker open: 5 parcel.packed in a row").await;
+    becomes(&one, "breaker open: parcel.packed").await;
+    becomes(&other, "breaker open: parcel.packed").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(house.letters(), 5);
     for running in [&one, &other] {

@@ -109,6 +109,11 @@ async fn letters_are_found_by_every_name() {
     for shown in stranger.letters("").await.iter().chain(&groups) {
         assert_eq!(shown["reason"], "(the operator's token shows it)", "{shown}");
     }
+    let url = format!("http://{}/dead-letters?reason=tax", running.admin);
+    let probe = reqwest::get(url).await.unwrap();
+    assert_eq!(probe.status(), 401);
+    assert!(probe.headers().contains_key("www-authenticate"));
+    assert!(probe.text().await.unwrap().contains("leave reason out"));
     for (query, count) in [
         ("group=billing".to_owned(), 5),
         ("group=other".to_owned(), 0),

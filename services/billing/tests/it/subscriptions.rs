@@ -88,3 +88,34 @@ async fn what_is_no_pause_is_refused_and_changes_nothing() {
     assert_eq!(list(&running).await["paused"], Value::Null);
     assert!(running.shutdown().await);
 }
+
+#[tokio::test]
+async fn the_reason_of_a_breaker_takes_the_operators_token() {
+    let house = House::empty().await;
+    let tokens = house.config().operator_tokens("ada=engine");
+    let running = billing::app::build(billing::Config { chassis: tokens }).start().await.unwrap();
+    sqlx::query(
+        "insert into breaker (subscription, event_type, fingerprint, reason, letters, last_at, opened_at)
+         values ('billing', 'order.completed', 'f', 'no mailbox ada@example.com', 20, now(), now())",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let reports = async |path: &str, says: &str| {
+        let text = async || {
+            let url = format!("http://{}{path}", running.admin);
+            let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+            assert!(!text.contains("ada@example.com"), "{text}");
+            text.contains(says).then_some(())
+        };
+        eventually(says, PATIENCE, text).await;
+    };
+    reports("/readyz", "\"breaker open: order.completed\"").await;
+    reports("/subscriptions", "\"breaker open: order.completed\"").await;
+    let shown = list(&running).await["breakers"][0]["reason"].clone();
+    assert_eq!(shown, "(the operator's token shows it)");
+    let url = format!("http://{}/subscriptions", running.admin);
+    let shown = Client::new().get(url).bearer_auth("engine").send().await.unwrap();
+    assert!(shown.text().await.unwrap().contains("ada@example.com"));
+    assert!(running.shutdown().await);
+}
