@@ -73,15 +73,16 @@ impl LiveFile {
                 continue;
             }
             self.seen = now;
-            let replaced = match &text {
-                Ok(text) => replace(text).map_err(|error| Box::new(error) as Box<dyn Error>),
-                Err(error) => Err(Box::new(io::Error::from(error.kind())) as Box<dyn Error>),
+            let replaced = match text {
+                Ok(text) => replace(&text).map_err(|error| Box::new(error) as Box<dyn Error>),
+                Err(error) => Err(Box::new(error) as Box<dyn Error>),
             };
             match replaced {
                 Ok(entries) => tracing::info!(setting, entries, "file reloaded"),
                 Err(error) => tracing::error!(
                     error = &*error,
                     setting,
+                    path = %self.path.display(),
                     "file not reloaded, keeping the old entries"
                 ),
             }
