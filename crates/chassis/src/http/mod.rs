@@ -26,9 +26,7 @@ mod write_limit;
 
 pub(crate) use caller::bearer;
 pub(crate) use extract::{media_type, read};
-pub(crate) use idempotency::{
-    erase as erase_idempotent_answers, prune as prune_idempotency_keys,
-};
+pub(crate) use idempotency::{erase as erase_idempotent_answers, prune as prune_idempotency_keys};
 pub(crate) use keys::{Keys, KeysError, Tenants};
 pub(crate) use limits::TenantLimits;
 pub(crate) use peer::Senders;
