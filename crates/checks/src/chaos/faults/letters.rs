@@ -18,8 +18,6 @@ const AFTERWARDS: usize = 50;
 const LETTERS: usize = 20_000;
 /// How long it may take until all of them are dead.
 const DYING: Duration = Duration::from_mins(2);
-/// How long a replay may wait for the one before it, which is resumed after a kill, on a busy machine.
-const QUEUED: Duration = Duration::from_mins(4);
 /// Longer than a message waits that can't become a dead letter.
 const REFUSED: Duration = Duration::from_secs(4);
 /// Letters a second that each operator asks for.
@@ -115,7 +113,7 @@ async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
         replay["outcomes"]["processed"].as_i64() > Some(0) && replay["status"] == "running"
     };
     // The second one waits for the first.
-    let deadline = Instant::now() + QUEUED;
+    let deadline = Instant::now() + DYING;
     while !has_begun().await {
         if Instant::now() > deadline {
             return Err(format!("the replay {id} never ran").into());
