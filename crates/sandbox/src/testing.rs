@@ -170,3 +170,22 @@ pub fn eventually<T>(
         panic!("waited {limit:?} in vain for {what} ({caller})")
     }
 }
+
+/// Waits until at least this many statements of a pool's database wait for a lock.
+///
+/// # Panics
+/// When `limit` is over, or the database does not answer.
+pub async fn statements_wait_for_a_lock(pool: &sqlx::PgPool, statements: i64, limit: Duration) {
+    let what = format!("{statements} statements that wait for a lock");
+    eventually(&what, limit, async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .fetch_one(pool)
+        .await
+        .expect("an answer about statements that wait");
+        (waiting >= statements).then_some(())
+    })
+    .await;
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jobs::{Context, Enqueued, Failure, Handler, Job, Meta, Options, Worker, WorkerWaker};
-use sandbox::testing::{TestSpace, eventually};
+use sandbox::testing::{TestSpace, eventually, statements_wait_for_a_lock};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use telemetry::Metrics;
@@ -235,17 +235,7 @@ impl House {
 
     /// Waits until a statement waits for a lock that the test has.
     pub(crate) async fn until_waiting_for_a_lock(&self) {
-        eventually("a statement that waits for a lock", PATIENCE, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where datname = current_database() and wait_event_type = 'Lock'",
-            )
-            .fetch_one(&self.pool)
-            .await
-            .unwrap();
-            (waiting > 0).then_some(())
-        })
-        .await;
+        statements_wait_for_a_lock(&self.pool, 1, PATIENCE).await;
     }
 
     pub(crate) async fn has(&self, id: Uuid, state: jobs::State) -> jobs::JobDetails {

@@ -3,7 +3,7 @@
 use envelope::{Encoded, EventId};
 use events::{InvoiceCredited, InvoiceIssued};
 use kafka::Record;
-use sandbox::testing::eventually;
+use sandbox::testing::statements_wait_for_a_lock;
 use serde_json::json;
 use sqlx::Connection;
 use uuid::Uuid;
@@ -180,19 +180,7 @@ async fn a_completion_that_overlaps_the_cancellation_that_overtook_it_adds_nothi
     let mut other = sqlx::PgConnection::connect(house.space.database_url()).await.unwrap();
     let mut tx = other.begin().await.unwrap();
     sqlx::query("select from invoice_counter for update").execute(&mut *tx).await.unwrap();
-    let waits = async |count: i64| {
-        eventually("both to wait for the counter", PATIENCE, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where datname = current_database() and wait_event_type = 'Lock'",
-            )
-            .fetch_one(&house.pool)
-            .await
-            .unwrap();
-            (waiting >= count).then_some(())
-        })
-        .await;
-    };
+    let waits = async |count| statements_wait_for_a_lock(&house.pool, count, PATIENCE).await;
     // First in the queue is the cancellation; by then the completion has seen that there is no invoice.
     house.send(&cancelled(&event)).await;
     waits(1).await;

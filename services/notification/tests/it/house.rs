@@ -15,7 +15,7 @@ use kafka::rdkafka::util::Timeout;
 use kafka::{Settings, TopicPolicy, Topics};
 use notification::{Config, Mail, Retention, Webhooks, app};
 use reqwest::Method;
-use sandbox::testing::{TestSpace, eventually};
+use sandbox::testing::{TestSpace, eventually, statements_wait_for_a_lock};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -141,17 +141,7 @@ impl House {
 
     /// Waits until a statement of the service waits for a lock that the test has.
     pub(crate) async fn until_waiting_for_a_lock(&self) {
-        eventually("a statement that waits for a lock", PATIENCE, async || {
-            let waiting: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity
-                 where datname = current_database() and wait_event_type = 'Lock'",
-            )
-            .fetch_one(&self.pool)
-            .await
-            .unwrap();
-            (waiting > 0).then_some(())
-        })
-        .await;
+        statements_wait_for_a_lock(&self.pool, 1, PATIENCE).await;
     }
 
     /// Makes the ids of these tables two days older: an id has its time in it.

@@ -24,20 +24,7 @@ impl App {
 
     /// Until a statement of the service waits for a lock that a test holds.
     pub(crate) async fn waits_for_a_lock(&self) {
-        let waiting = async || {
-            let waits: bool = sqlx::query_scalar(
-                "select exists (
-                    select from pg_stat_activity
-                    where datname = current_database() and wait_event_type = 'Lock'
-                )",
-            )
-            .fetch_one(&self.pool)
-            .await
-            .unwrap();
-            waits.then_some(())
-        };
-        let limit = Duration::from_secs(5);
-        sandbox::testing::eventually("a statement that waits", limit, waiting).await;
+        sandbox::testing::statements_wait_for_a_lock(&self.pool, 1, Duration::from_secs(5)).await;
     }
 }
 
