@@ -90,7 +90,7 @@ pub(crate) enum Then {
     Failed,
 }
 
-/// What became of the record of an attempt that ended.
+/// The outcome of recording an attempt that ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
     Recorded,

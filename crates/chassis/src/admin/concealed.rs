@@ -1,4 +1,4 @@
-//! What only an operator may see. Errors quote mail servers, webhooks and payloads, so that they may name a customer.
+//! Details for operators only. Errors quote mail servers, webhooks and payloads, so that they may name a customer.
 
 use serde_json::{Map, Value};
 

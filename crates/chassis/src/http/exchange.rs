@@ -1,6 +1,6 @@
-//! What a connection is about: requests that are being answered, and responses that are not sent yet. What a request occupies
-//! is free again when the last byte of its response is with the kernel. The end of a body comes earlier: hyper has buffered it
-//! then.
+//! The requests of a connection that are being answered, and their responses until they are sent. Memory and the place in
+//! flight of a request are released when the kernel has the last byte of its response. The end of a body comes earlier: hyper
+//! has buffered it then.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,8 @@ use hyper::body::{Frame, SizeHint};
 use super::limits::Place;
 use super::memory::Held;
 
-/// What a request occupies until its response is sent. A response carries it to the connection as an extension.
+/// Memory and the place in flight of a request, held until its response is sent. A response carries them to the connection as
+/// an extension.
 #[derive(Clone, Debug)]
 pub(super) struct UntilSent {
     _occupied: Arc<(Option<Arc<Place>>, Held)>,

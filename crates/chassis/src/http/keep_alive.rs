@@ -35,7 +35,7 @@ pub(super) struct TimedStream<S> {
     first_byte: FirstByte,
     exchange: Exchange,
     limit: WriteLimit,
-    /// What is written in place of a refusal of hyper's.
+    /// The response that replaces hyper's own refusal.
     refusal: Option<Refusal>,
 }
 

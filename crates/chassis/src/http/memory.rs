@@ -55,7 +55,7 @@ struct Used {
     waiting: Shares,
 }
 
-/// There is no room in a budget.
+/// A budget has no room left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the requests under way take all memory that they may")]
 pub(super) struct NoRoom;
@@ -97,7 +97,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Holds so many bytes more. Fails at once if there is no room.
+    /// Holds `bytes` more. Fails at once with [`NoRoom`] if the payer may not hold them.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), NoRoom> {
         if bytes == 0 {
             return Ok(());
@@ -113,7 +113,8 @@ impl Held {
         Ok(())
     }
 
-    /// Holds so many bytes in all. Waits for room, within limits of time and of the bytes that wait.
+    /// Holds `bytes` in all, at most half of the budget. Waits up to 5 s for room. Fails with [`NoRoom`] after that, or at once if
+    /// too many bytes wait already.
     pub(super) async fn resize(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let bytes = bytes.min(self.budget.0.bytes / LARGEST);
         if bytes <= self.bytes {
@@ -129,7 +130,7 @@ impl Held {
         tokio::time::timeout(PATIENCE, self.add_when_freed(more)).await.map_err(|_| NoRoom)
     }
 
-    /// Holds so many bytes in all, whether there is room or not: for the answer to a change that is made already.
+    /// Holds `bytes` in all even if there is no room: the answer to a change that was made is always sent.
     pub(super) fn force(&mut self, bytes: usize) {
         self.shrink(bytes);
         self.budget.used().held.set(&self.payer, self.bytes, bytes);
@@ -149,7 +150,7 @@ impl Held {
         }
     }
 
-    /// Holds at most so many bytes.
+    /// Releases what is held above `bytes`.
     fn shrink(&mut self, bytes: usize) {
         if bytes >= self.bytes {
             return;

@@ -52,7 +52,7 @@ impl TryFrom<u32> for Limit {
     }
 }
 
-/// What rows are listed by, as a cursor has it.
+/// The key that a list is ordered by, and its text in a cursor.
 pub trait CursorKey: Sized {
     /// Returns the text: letters, digits, `-`, `_` and `.`, so that it can stand in a URL as it is.
     fn to_text(&self) -> String;
