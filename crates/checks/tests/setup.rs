@@ -95,7 +95,10 @@ fn elsewhere_the_doctor_has_the_systems_own_command() {
     bare.has("uname-of-a-mac", "echo Darwin");
     fs::rename(bare.path("uname-of-a-mac"), bare.path("uname")).unwrap();
     let (_, text) = bare.setup("doctor", false);
-    assert!(text.contains("xcode-select --install") && text.contains("brew install"), "{text}");
+    assert!(
+        text.contains("xcode-select --install") && text.contains("    brew install curl"),
+        "{text}"
+    );
     assert!(!bare.ran().contains("install"), "the doctor installs nothing: {}", bare.ran());
 }
 

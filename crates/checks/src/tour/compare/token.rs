@@ -95,6 +95,6 @@ mod tests {
     fn a_gap_stands_by_itself() {
         let parts = |text| fragments(text).iter().map(|it| it.1.trim()).collect::<Vec<_>>();
         assert_eq!(parts("a, ..\n b .. "), ["a,", "b", ""]);
-        assert_eq!(parts("see ../shared and a..b"), ["see ../shared and a..b"]);
+        assert_eq!(parts("on.. see ../shared and a..b"), ["on.. see ../shared and a..b"]);
     }
 }
