@@ -17,7 +17,7 @@ nuke: ## Stop the containers and remove their data
 status: ## Show the containers, how they are and what memory they take
 	@deploy/system status
 
-logs: ## Follow the logs; with ID=<correlation id> show one flow through all services
+logs: ## Follow the logs, also those of `make local`; with ID=<correlation id> show one flow through all services
 	@deploy/system logs $(if $(ID),'$(subst ','\'',$(ID))')
 
 urls: ## List where everything is
