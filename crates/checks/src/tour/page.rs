@@ -44,8 +44,9 @@ impl Block {
 
     /// Returns `true` if it changes nothing, so that it may be repeated until the system has settled.
     pub(crate) fn only_reads(&self) -> bool {
-        const CHANGES: [&str; 10] = [
-            " -d ", " -X ", "--data", "place", "$(", "make ", "--yes", "kill", " stop ", " start ",
+        const CHANGES: [&str; 11] = [
+            " -d ", " -X ", "--data", "place", "$(", "make ", "--yes", "rehearse", "kill",
+            " stop ", " start ",
         ];
         !CHANGES.iter().any(|change| self.code.contains(change)) && !self.code.contains("()")
     }
@@ -150,6 +151,8 @@ mod tests {
             "place() {\n  true\n}\n",
             "deploy/replay-dlq.sh --yes\n",
             "make heal\n",
+            "deploy/system dlq rehearse --group billing || true\n",
+            "deploy/system dlq rehearse --group billing || true\n",
             "deploy/system stop notification\n",
         ] {
             assert!(!of(changes).only_reads(), "{changes}");
