@@ -7,98 +7,204 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::prepared::SHARDS;
 
-/// The first key of every advisory lock of this crate ("outb").
+/// The class of the advisory locks is this ("outb") and the table's oid: two schemas of a database do not share locks.
 const LOCK_CLASS: i32 = 0x6f75_7462;
+/// The class of relays up to version 0.1, whatever the table. Never equal to the one above, since no oid is 0.
+const FORMER_CLASS: i32 = LOCK_CLASS;
 /// The second key of the lock that every relay shares, to be counted.
 const MEMBER: i32 = -1;
 
 /// How often ownership is confirmed and shared anew.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a shard that is to be given up may wait for what is under way of it. After that it is kept for [`KEPT`]: it is
+/// stuck with us, and nobody would publish the rest of it.
+const LEAVING: Duration = Duration::from_secs(5);
+const KEPT: Duration = Duration::from_secs(30);
 
-/// A session that is silent for longer is ended by Postgres, and its locks with it: so a relay that was frozen
-/// can't keep its shards from others.
-const SILENCE: &str = "5s";
+/// Limits on the server, and habits of the plans. A session that is silent for longer is ended by Postgres, and its locks
+/// with it: so a relay that was frozen can't keep its shards from others. A client that is gone does not leave its
+/// statement running.
+const SETTINGS: [(&str, &str); 9] = [
+    ("idle_session_timeout", "5s"),
+    ("statement_timeout", "10s"),
+    ("client_connection_check_interval", "1s"),
+    // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
+    ("synchronous_commit", "off"),
+    // The table's statistics are always wrong: it is empty, or it holds a backlog. Rows are read by index, in its order.
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("jit", "off"),
+];
 
 /// A session with Postgres and the shards that it has locked. All of a relay's statements go through it: when
 /// it is lost, so is the right to publish.
 pub(crate) struct Shards {
     session: PgConnection,
+    class: i32,
     owned: Vec<i16>,
+    leaving: Vec<(i16, Instant)>,
+    /// No shard is given up before.
+    kept_until: Instant,
+    /// Relays of the former class are there, and so its locks are taken as well.
+    with_former: bool,
     next_tick: Instant,
 }
 
 impl Shards {
     pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
         let mut session = options.connect().await?;
-        let settings = [
-            ("idle_session_timeout", SILENCE.to_owned()),
-            // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
-            ("synchronous_commit", "off".to_owned()),
-        ];
+        let settings = SETTINGS.map(|(name, value)| (name, value.to_owned()));
         pg::set_in_session(&mut session, &settings).await?;
-        sqlx::query("select pg_advisory_lock_shared($1, $2)")
-            .bind(LOCK_CLASS)
-            .bind(MEMBER)
-            .execute(&mut session)
+        let table: i64 = sqlx::query_scalar("select 'outbox'::regclass::oid::int8")
+            .fetch_one(&mut session)
             .await?;
-        Ok(Self { session, owned: Vec::new(), next_tick: Instant::now() })
+        let table = u32::try_from(table).unwrap_or_default();
+        let now = Instant::now();
+        let mut shards = Self {
+            session,
+            class: LOCK_CLASS ^ table.cast_signed(),
+            owned: Vec::new(),
+            leaving: Vec::new(),
+            kept_until: now,
+            with_former: false,
+            next_tick: now,
+        };
+        shards.execute("select pg_advisory_lock_shared($1, $2)", shards.class, MEMBER).await?;
+        Ok(shards)
     }
 
     pub(crate) fn session(&mut self) -> &mut PgConnection {
         &mut self.session
     }
 
+    /// Returns the shards whose rows may be read.
     pub(crate) fn owned(&self) -> &[i16] {
         &self.owned
     }
 
-    /// When [`Shards::share`] or [`Shards::confirm`] is due.
+    /// Returns whether shards are to be given up, once nothing of them is under way or to be deleted.
+    pub(crate) fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// When [`Shards::share`] is due.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
-    /// Says that this relay is alive. An error: the session is lost, and with it the shards.
-    pub(crate) async fn confirm(&mut self) -> sqlx::Result<()> {
-        self.next_tick = Instant::now() + TICK;
-        self.session.ping().await
+    /// Takes or gives up shards, so that all relays have about as many. A shard of which something is under way is given up
+    /// later. Returns the shards that were taken. An error: the session is lost, and with it the shards.
+    pub(crate) async fn share(&mut self, is_busy: impl Fn(i16) -> bool) -> sqlx::Result<Vec<i16>> {
+        let now = Instant::now();
+        self.next_tick = now + TICK;
+        let (relays, former) = self.count().await?;
+        self.adapt_to_former(former > 0, now).await?;
+        let relays = u16::try_from((relays + former).max(1)).unwrap_or(u16::MAX);
+        let fair_share = usize::from(SHARDS.unsigned_abs().div_ceil(relays));
+        while self.owned.len() > fair_share && now >= self.kept_until {
+            // One that is idle can be given up at once.
+            let idle = self.owned.iter().rposition(|shard| !is_busy(*shard));
+            let surplus = self.owned.remove(idle.unwrap_or(self.owned.len() - 1));
+            self.leaving.push((surplus, now));
+        }
+        self.leave(is_busy, now).await?;
+        self.take(fair_share).await
     }
 
-    /// Takes or gives up shards, so that all relays have about as many. Only between batches: a shard that is
-    /// given up must have nothing under way. True: something changed.
-    pub(crate) async fn share(&mut self) -> sqlx::Result<bool> {
-        self.next_tick = Instant::now() + TICK;
-        let relays: i64 = sqlx::query_scalar(
-            "select count(*) from pg_locks
-             where locktype = 'advisory' and granted and classid::int8 = $1 and objid::int8 = $2 & 4294967295
-               and database = (select oid from pg_database where datname = current_database())",
+    /// Counts the relays of this table, and those of the former class.
+    async fn count(&mut self) -> sqlx::Result<(i64, i64)> {
+        sqlx::query_as(
+            "with member as (
+                 select pid, classid::int8 as class from pg_locks
+                 where locktype = 'advisory' and granted and objsubid = 2 and objid::int8 = $3::int8 & 4294967295
+                   and database = (select oid from pg_database where datname = current_database()))
+             select count(*) filter (where class = $1::int8 & 4294967295),
+                    count(*) filter (where class = $2::int8 & 4294967295
+                        and pid not in (select pid from member where class = $1::int8 & 4294967295))
+             from member",
         )
-        .bind(i64::from(LOCK_CLASS))
+        .bind(i64::from(self.class))
+        .bind(i64::from(FORMER_CLASS))
         .bind(i64::from(MEMBER))
         .fetch_one(&mut self.session)
-        .await?;
-        let fair_share =
-            SHARDS.unsigned_abs().div_ceil(u16::try_from(relays.max(1)).unwrap_or(u16::MAX));
-        let fair_share = usize::from(fair_share);
-        let before = self.owned.clone();
-        while self.owned.len() > fair_share {
-            let surplus = self.owned[self.owned.len() - 1];
-            self.lock_statement("select pg_advisory_unlock($1, $2)", surplus).await?;
-            self.owned.pop();
-        }
-        for shard in (0..SHARDS).filter(|shard| !before.contains(shard)) {
-            if self.owned.len() >= fair_share {
-                break;
-            }
-            if self.lock_statement("select pg_try_advisory_lock($1, $2)", shard).await? {
-                self.owned.push(shard);
-            }
-        }
-        Ok(self.owned != before)
+        .await
     }
 
-    async fn lock_statement(&mut self, sql: &'static str, shard: i16) -> sqlx::Result<bool> {
-        let answer = sqlx::query_scalar(sql).bind(LOCK_CLASS).bind(i32::from(shard));
-        answer.fetch_one(&mut self.session).await
+    /// Holds the locks of the former class too, as long as such a relay is there: it counts us then, leaves us our share,
+    /// and does not publish what we publish.
+    async fn adapt_to_former(&mut self, is_there: bool, now: Instant) -> sqlx::Result<()> {
+        if is_there && !self.with_former {
+            self.execute("select pg_advisory_lock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
+            for shard in std::mem::take(&mut self.owned) {
+                if self.try_lock(FORMER_CLASS, shard).await? {
+                    self.owned.push(shard);
+                } else {
+                    self.leaving.push((shard, now));
+                }
+            }
+        } else if !is_there && self.with_former {
+            self.execute("select pg_advisory_unlock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
+            for shard in self.owned.clone() {
+                self.unlock(FORMER_CLASS, shard).await?;
+            }
+        }
+        self.with_former = is_there;
+        Ok(())
+    }
+
+    async fn leave(&mut self, is_busy: impl Fn(i16) -> bool, now: Instant) -> sqlx::Result<()> {
+        for (shard, since) in std::mem::take(&mut self.leaving) {
+            if !is_busy(shard) {
+                // The former lock may not be ours; that is a warning of the server's, and no error.
+                if self.with_former {
+                    self.unlock(FORMER_CLASS, shard).await?;
+                }
+                self.unlock(self.class, shard).await?;
+            } else if now - since > LEAVING {
+                self.owned.push(shard);
+                self.kept_until = now + KEPT;
+            } else {
+                self.leaving.push((shard, since));
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, fair_share: usize) -> sqlx::Result<Vec<i16>> {
+        let mut taken = Vec::new();
+        for shard in 0..SHARDS {
+            if self.owned.len() + self.leaving.len() >= fair_share {
+                break;
+            }
+            let is_ours = self.owned.contains(&shard)
+                || self.leaving.iter().any(|(leaving, _)| *leaving == shard);
+            if is_ours || !self.try_lock(self.class, shard).await? {
+                continue;
+            }
+            if self.with_former && !self.try_lock(FORMER_CLASS, shard).await? {
+                self.unlock(self.class, shard).await?;
+                continue;
+            }
+            self.owned.push(shard);
+            taken.push(shard);
+        }
+        Ok(taken)
+    }
+
+    async fn try_lock(&mut self, class: i32, shard: i16) -> sqlx::Result<bool> {
+        let locked = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)");
+        locked.bind(class).bind(i32::from(shard)).fetch_one(&mut self.session).await
+    }
+
+    async fn unlock(&mut self, class: i32, shard: i16) -> sqlx::Result<()> {
+        self.execute("select pg_advisory_unlock($1, $2)", class, shard.into()).await
+    }
+
+    async fn execute(&mut self, sql: &'static str, class: i32, key: i32) -> sqlx::Result<()> {
+        sqlx::query(sql).bind(class).bind(key).execute(&mut self.session).await?;
+        Ok(())
     }
 
     /// Ends the session, so that others can take the shards at once.

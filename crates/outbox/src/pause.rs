@@ -1,0 +1,58 @@
+use std::time::{Duration, Instant};
+
+/// The wait after the first refusal.
+const FIRST: Duration = Duration::from_secs(1);
+/// And at most.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Why something is not written for now, and until when. It lasts until a record is acknowledged.
+#[derive(Clone, Debug)]
+pub(crate) struct Pause {
+    tries: u32,
+    until: Instant,
+    pub(crate) why: String,
+}
+
+impl Pause {
+    /// Pauses, or pauses for longer if this is the outcome of the attempt that the pause had let through. The later records
+    /// of the same batch change nothing.
+    pub(crate) fn extend(pause: &mut Option<Self>, now: Instant, why: &str) {
+        let tries = match pause {
+            Some(pause) if now < pause.until => return,
+            Some(pause) => pause.tries + 1,
+            None => 0,
+        };
+        let wait = FIRST.saturating_mul(1 << tries.min(5)).min(LONGEST);
+        *pause = Some(Self { tries, until: now + wait, why: why.to_owned() });
+    }
+
+    /// When it is tried again.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Returns whether it may be tried again.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        now >= self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_attempt_that_fails_doubles_the_wait_up_to_30_s() {
+        let mut now = Instant::now();
+        let mut pause = None;
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            Pause::extend(&mut pause, now, "refused");
+            Pause::extend(&mut pause, now, "refused in the same batch");
+            let until = pause.as_ref().map_or(now, Pause::until);
+            waits.push((until - now).as_secs());
+            now = until;
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    }
+}

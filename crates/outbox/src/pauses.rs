@@ -1,0 +1,120 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::in_flight::InFlight;
+use crate::instruments::Instruments;
+use crate::status::PausedTopic;
+use crate::topic::{Topic, TopicId, Topics};
+
+/// A partition that acknowledges nothing for so long is reported. A slow broker is not.
+const SILENT: Duration = Duration::from_secs(5);
+/// So many topics are named in a log line.
+const NAMED: usize = 5;
+
+/// Reports what can't be published: once when it begins, once when it ends, in one line for all topics.
+#[derive(Debug)]
+pub(crate) struct PauseReporter {
+    reported: BTreeMap<String, Instant>,
+    status: watch::Sender<Vec<PausedTopic>>,
+}
+
+impl PauseReporter {
+    pub(crate) fn new(status: watch::Sender<Vec<PausedTopic>>) -> Self {
+        Self { reported: BTreeMap::new(), status }
+    }
+
+    /// Compares what is paused with what was reported. A session that has just begun does not know yet what is no longer
+    /// paused.
+    pub(crate) fn report(
+        &mut self,
+        topics: &Topics,
+        flights: &InFlight,
+        instruments: &Instruments,
+        is_settled: bool,
+    ) {
+        let now = Instant::now();
+        let paused = topics.iter().filter_map(|(id, topic)| paused(id, topic, flights, now));
+        let mut paused: Vec<_> = paused.collect();
+        paused.sort_by(|one, other| one.topic.cmp(&other.topic));
+        let new: Vec<_> =
+            paused.iter().filter(|it| !self.reported.contains_key(&it.topic)).collect();
+        if !new.is_empty() {
+            tracing::error!(
+                topics = new.len(),
+                paused = %join(new.iter().map(ToString::to_string)),
+                "topics paused, their events wait in the outbox"
+            );
+        }
+        for topic in new {
+            self.reported.insert(topic.topic.clone(), now);
+            instruments.paused(&topic.topic, true);
+        }
+        let is_over = |topic: &String| is_settled && paused.iter().all(|it| it.topic != *topic);
+        let over: Vec<_> = self.reported.extract_if(.., |topic, _| is_over(topic)).collect();
+        if !over.is_empty() {
+            let longest = over.iter().map(|(_, since)| now - *since).max();
+            tracing::info!(
+                topics = over.len(),
+                resumed = %join(over.iter().map(|(topic, _)| topic.clone())),
+                paused_for = ?longest.unwrap_or_default(),
+                "topics resumed"
+            );
+        }
+        for (topic, _) in over {
+            instruments.paused(&topic, false);
+        }
+        self.status.send_if_modified(|status| {
+            let is_new = *status != paused;
+            *status = paused;
+            is_new
+        });
+    }
+}
+
+/// A relay that has ended publishes nothing, and says nothing about topics.
+impl Drop for PauseReporter {
+    fn drop(&mut self) {
+        self.status.send_replace(Vec::new());
+    }
+}
+
+fn join(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    let more = names.len().saturating_sub(NAMED);
+    let named = names[..names.len() - more].join("; ");
+    if more == 0 { named } else { format!("{named}; and {more} more") }
+}
+
+fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Option<PausedTopic> {
+    let entry = |partitions, keys, why: &str| {
+        let topic = topic.name.to_string();
+        Some(PausedTopic { topic, partitions, keys, why: why.to_owned() })
+    };
+    if let Some(pause) = &topic.pause {
+        return entry(Vec::new(), 0, &pause.why);
+    }
+    let mut why = None;
+    let mut partitions = Vec::new();
+    for (number, partition) in (0..).zip(&topic.partitions) {
+        let under_way = flights.load(id, number).records;
+        let silence = partition.silence(now, under_way).filter(|silence| *silence >= SILENT);
+        if let Some(pause) = &partition.pause {
+            why.get_or_insert(&*pause.why);
+        } else if silence.is_some() {
+            let leader =
+                if partition.has_leader { "Kafka does not acknowledge" } else { "no leader" };
+            why.get_or_insert(leader);
+        } else {
+            continue;
+        }
+        partitions.push(number);
+    }
+    if let Some(why) = why {
+        return entry(partitions, 0, why);
+    }
+    let refused = topic.keys.values().filter_map(|key| key.pause.as_ref());
+    let why = refused.map(|pause| &*pause.why).next()?;
+    entry(Vec::new(), topic.keys.len(), why)
+}

@@ -1,0 +1,190 @@
+use std::time::{Instant, SystemTime};
+
+use super::{Scope, Session};
+use crate::in_flight::Flying;
+use crate::refusal::Refusal;
+use crate::row::Row;
+use crate::sender::SendError;
+use crate::topic::TopicId;
+
+/// What became of a row that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Sent,
+    /// It is left to another scope, or belongs to one.
+    Passed,
+    /// It can't be sent for now, and is its own scope's: the lane is read again from here on.
+    Blocked,
+}
+
+/// Why a row can't be sent for now: what has no room, or is paused.
+enum Obstacle {
+    Topic,
+    Partition,
+    Key,
+}
+
+impl Session<'_> {
+    /// Sends a row, or leaves it to the scope that can't be sent for now, from this row on. So later rows of its key never
+    /// overtake it: they meet the same scope, and what is left of that is read in the order of the ids.
+    pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Verdict {
+        let now = Instant::now();
+        let id = self.topics.id(row.topic);
+        let topic = self.topics.get_mut(id);
+        if topic.begin() {
+            self.instruments.begin(row.topic);
+        }
+        if *scope == Scope::New
+            && let Some(aside) = &mut topic.aside
+        {
+            aside.leave(row.shard, row.id);
+            return Verdict::Passed;
+        }
+        let (Some(count), Some(_)) = (topic.count(), topic.asked) else {
+            return self.leave(row, id, 0, scope, &Obstacle::Topic);
+        };
+        let partition = kafka::partition_of(row.key.as_bytes(), count);
+        if !self.is_of(row, id, partition, scope) {
+            return Verdict::Passed;
+        }
+        match self.obstacle(row, id, partition, scope, now) {
+            Some(obstacle) => self.leave(row, id, partition, scope, &obstacle),
+            None => self.send(row, id, partition, scope, selected),
+        }
+    }
+
+    /// Returns whether a row is to be sent by those who read this scope. One of a narrower scope is left to that.
+    fn is_of(&mut self, row: &Row<'_>, id: TopicId, number: i32, scope: &Scope) -> bool {
+        let topic = self.topics.get_mut(id);
+        match scope {
+            Scope::Partition(_, other) if *other != number => return false,
+            Scope::Key(_, key) if **key != *row.key => return false,
+            Scope::Partition(..) => {}
+            _ => {
+                let aside = topic.partition_mut(number).and_then(|it| it.aside.as_mut());
+                if let Some(aside) = aside {
+                    aside.leave(row.shard, row.id);
+                    return false;
+                }
+            }
+        }
+        if !matches!(scope, Scope::Key(..))
+            && let Some(aside) = topic.keys.get_mut(row.key).and_then(|key| key.aside.as_mut())
+        {
+            aside.leave(row.shard, row.id);
+            return false;
+        }
+        true
+    }
+
+    fn obstacle(
+        &mut self,
+        row: &Row<'_>,
+        id: TopicId,
+        number: i32,
+        scope: &Scope,
+        now: Instant,
+    ) -> Option<Obstacle> {
+        let topic = self.topics.get_mut(id);
+        let is_paused = topic.pause.as_ref().is_some_and(|pause| !pause.is_over(now));
+        if is_paused || self.client_is_full {
+            return Some(Obstacle::Topic);
+        }
+        let refused = topic.keys.get(row.key);
+        if refused.is_some_and(|refused| !refused.is_open(now, &self.flights, id, row.key)) {
+            return Some(Obstacle::Key);
+        }
+        let Some(partition) = topic.partition_mut(number) else { return Some(Obstacle::Topic) };
+        let under_way = self.flights.load(id, number).records;
+        if partition.is_closed(now, under_way) {
+            return Some(Obstacle::Partition);
+        }
+        let window = partition.window.bytes();
+        if self.flights.has_room(id, number, row.cost().max(partition.wanted), window) {
+            if row.cost() >= partition.wanted {
+                partition.wanted = 0;
+            }
+            return None;
+        }
+        partition.wanted = partition.wanted.max(row.cost());
+        // While it is being tried whether it can be written again, the other partitions do not wait for it.
+        let is_tried = partition.pause.is_some() || window == 0;
+        let of_topic = matches!(scope, Scope::New | Scope::Topic(_)) && is_tried;
+        Some(if of_topic { Obstacle::Partition } else { Obstacle::Topic })
+    }
+
+    /// Leaves a row to the scope that can't be sent, unless it is the one that is read.
+    fn leave(
+        &mut self,
+        row: &Row<'_>,
+        id: TopicId,
+        number: i32,
+        scope: &Scope,
+        obstacle: &Obstacle,
+    ) -> Verdict {
+        let aside = match (scope, obstacle) {
+            (Scope::New, Obstacle::Topic) => self.leave_topic(id),
+            (Scope::New | Scope::Topic(_), Obstacle::Partition) => {
+                let Some(partition) = self.topics.get_mut(id).partition_mut(number) else {
+                    return Verdict::Blocked;
+                };
+                partition.aside.get_or_insert_default()
+            }
+            (Scope::New | Scope::Topic(_) | Scope::Partition(..), Obstacle::Key) => {
+                let refused = self.topics.get_mut(id).keys.entry(row.key.into()).or_default();
+                refused.aside.get_or_insert_default()
+            }
+            _ => return Verdict::Blocked,
+        };
+        aside.leave(row.shard, row.id);
+        Verdict::Passed
+    }
+
+    fn send(
+        &mut self,
+        row: &Row<'_>,
+        id: TopicId,
+        number: i32,
+        scope: &Scope,
+        selected: SystemTime,
+    ) -> Verdict {
+        let topic = self.topics.get_mut(id);
+        let on_cluster = topic.on_cluster(|name| self.sender.on_cluster(name));
+        match self.sender.send(row, &on_cluster, number, selected) {
+            Ok(span) => {
+                let Some(partition) = topic.partition_mut(number) else { return Verdict::Blocked };
+                if self.flights.load(id, number).records == 0 {
+                    partition.begins(Instant::now());
+                }
+                let record = Flying::new((id, number), row.key, row.shard, row.cost(), span);
+                self.flights.insert(row.id, record, partition.window.bytes());
+                Verdict::Sent
+            }
+            // A full queue is no refusal. Everything waits, so that no smaller record overtakes.
+            Err(SendError::Full) if !self.flights.is_empty() => {
+                self.client_is_full = true;
+                self.leave(row, id, number, scope, &Obstacle::Topic)
+            }
+            Err(SendError::Full) => {
+                let why = "the record is larger than the client's queue";
+                self.refuse_key(id, (row.shard, row.id), row.key, why);
+                self.after_refusal(scope)
+            }
+            Err(SendError::Refused(refusal)) => {
+                self.refuse_unsent(row, id, number, &refusal);
+                self.after_refusal(scope)
+            }
+        }
+    }
+
+    fn refuse_unsent(&mut self, row: &Row<'_>, id: TopicId, number: i32, refusal: &Refusal) {
+        self.instruments.failed(row.topic);
+        let record = (row.shard, row.id);
+        self.blame(refusal, (id, number), record, row.key, true, row.cost());
+    }
+
+    /// The refused row was left to its key, its partition or its topic. A lane of that scope must not pass it.
+    fn after_refusal(&self, scope: &Scope) -> Verdict {
+        if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
+    }
+}

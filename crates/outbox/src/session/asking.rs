@@ -1,0 +1,94 @@
+use std::time::{Duration, Instant};
+
+use super::Session;
+use crate::cluster::{self, Answer, Answers, Limits};
+use crate::topic::TopicId;
+
+/// The wait before a cluster is asked again that did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Session<'_> {
+    /// Asks the cluster about topics of which nothing is known, or not lately. In the background: it may not answer.
+    pub(super) fn ask_cluster(&mut self, now: Instant) {
+        if self.asking.is_some() || now < self.next_ask {
+            return;
+        }
+        let due =
+            self.topics.iter().filter(|(id, topic)| topic.has_question(*id, &self.flights, now));
+        let due: Vec<_> = due.map(|(_, topic)| self.sender.on_cluster(&topic.name)).collect();
+        if !due.is_empty() {
+            let (client, _) = self.sender.client();
+            self.asking = Some(tokio::spawn(cluster::ask(client, due)));
+        }
+    }
+
+    pub(super) fn has_questions(&self, now: Instant) -> bool {
+        self.topics.iter().any(|(id, topic)| topic.has_question(id, &self.flights, now))
+    }
+
+    /// Takes over what the cluster says.
+    pub(super) fn take_answers(&mut self, answers: Answers) {
+        let now = Instant::now();
+        let ids: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
+        let mut exist = Vec::new();
+        let mut is_unavailable = answers.is_empty();
+        for id in ids {
+            let on_cluster = self.sender.on_cluster(&self.topics.get(id).name);
+            match answers.get(&on_cluster) {
+                Some(Answer::Exists { partitions, without_leader }) => {
+                    self.take_partitions(id, *partitions, without_leader, now);
+                    exist.push(on_cluster);
+                }
+                Some(Answer::Refused(code)) => {
+                    self.leave_topic(id);
+                    let topic = self.topics.get_mut(id);
+                    topic.pause(now, &code.to_string());
+                    topic.asked = None;
+                }
+                Some(Answer::Unavailable(error)) => {
+                    is_unavailable = true;
+                    if !self.cluster_is_unavailable {
+                        tracing::warn!(
+                            error = error as &dyn std::error::Error,
+                            "Kafka unavailable, events wait in the outbox"
+                        );
+                    }
+                }
+                None => {}
+            }
+        }
+        if is_unavailable {
+            self.next_ask = now + AGAIN;
+        }
+        self.cluster_is_unavailable = is_unavailable;
+        if !exist.is_empty() && self.asking_limits.is_none() {
+            let (_, settings) = self.sender.client();
+            self.asking_limits = Some(tokio::spawn(cluster::ask_limits(settings, exist)));
+        }
+    }
+
+    /// Takes over how much topics take in a batch.
+    pub(super) fn take_limits(&mut self, limits: &Limits) {
+        for (_, topic) in self.topics.iter_mut() {
+            let on_cluster = topic.on_cluster(|name| self.sender.on_cluster(name));
+            if let Some(limit) = limits.get(&*on_cluster) {
+                topic.set_limit(*limit);
+            }
+        }
+    }
+
+    fn take_partitions(&mut self, id: TopicId, count: usize, without_leader: &[i32], now: Instant) {
+        let is_under_way = self.flights.of_topic(id) > 0;
+        let known = self.topics.get(id).partitions.len();
+        if known != 0 && known != count {
+            // Keys move between partitions: what was left of one is read as the topic's.
+            self.leave_topic(id);
+        }
+        let topic = self.topics.get_mut(id);
+        topic.set_count(count, now, is_under_way);
+        topic.asked = Some(now);
+        for (number, partition) in (0..).zip(&mut topic.partitions) {
+            partition.has_leader = !without_leader.contains(&number);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::admission::Verdict;
+use super::{Scope, Session, SessionError, within};
+use crate::aside::Aside;
+use crate::in_flight::InFlight;
+use crate::row::Row;
+use crate::scan::{self, LaneStart, Page};
+use crate::topic::{Partition, Topic, TopicId};
+
+/// Most lanes of a statement, unless one scope has more.
+const LANES: usize = 256;
+/// The wait after a read of which nothing could be sent.
+const IN_VAIN: Duration = Duration::from_millis(20);
+/// How often refused keys are looked at: it costs a walk over what is under way.
+const KEYS: Duration = Duration::from_millis(100);
+
+/// A lane of what was left, to be read.
+struct Lane {
+    scope: Scope,
+    topic: Arc<str>,
+    shard: i16,
+    after: i64,
+}
+
+impl Session<'_> {
+    /// Reads what was left of topics, partitions and keys that can be sent now.
+    pub(super) async fn read_lanes(&mut self, now: Instant) -> Result<(), SessionError> {
+        let lanes = self.plan(now);
+        let Some(lowest) = lanes.iter().map(|lane| lane.after).min() else {
+            self.next_lanes = now + IN_VAIN;
+            return Ok(());
+        };
+        let known = scan::except(self.flights.above(lowest), &self.published, lowest);
+        let proven = self.horizon.proven();
+        let starts = lanes.iter().map(|lane| {
+            let Lane { shard, after, ref topic, .. } = *lane;
+            LaneStart { shard, topic, after }
+        });
+        let starts: Vec<_> = starts.collect();
+        let free = self.flights.free();
+        let read = scan::lanes(self.shards.session(), &self.published, &starts, &known, free);
+        let mut page = within(read).await?;
+        self.deleted();
+        let selected = SystemTime::now();
+        let mut has_sent = false;
+        let mut blocked = vec![false; lanes.len()];
+        for row in &page.rows {
+            let place = Page::lane(row)?;
+            let row = Row::of(row)?;
+            if blocked[place] {
+                continue;
+            }
+            match self.offer(&row, &lanes[place].scope, selected) {
+                Verdict::Sent => has_sent = true,
+                Verdict::Passed => {}
+                Verdict::Blocked => {
+                    blocked[place] = true;
+                    page.covered[place] = Some(row.id - 1);
+                }
+            }
+        }
+        self.move_on(&lanes, &page.covered, proven);
+        if !has_sent {
+            self.next_lanes = Instant::now() + IN_VAIN;
+        }
+        Ok(())
+    }
+
+    /// Notes how far lanes were read. A scope that was read to its end is left no longer: its rows are new again.
+    fn move_on(&mut self, lanes: &[Lane], covered: &[Option<i64>], proven: i64) {
+        let unfinished: HashSet<_> = lanes
+            .iter()
+            .zip(covered)
+            .filter_map(|(lane, covered)| match (&lane.scope, covered) {
+                (Scope::Topic(topic), Some(_)) => Some(*topic),
+                _ => None,
+            })
+            .collect();
+        for (lane, covered) in lanes.iter().zip(covered) {
+            match &lane.scope {
+                Scope::Topic(id) => {
+                    let topic = self.topics.get_mut(*id);
+                    if !unfinished.contains(id) {
+                        topic.aside = None;
+                        self.has_new = true;
+                    } else if let Some(aside) = &mut topic.aside {
+                        // The scan of new rows does not see those of the topic, so that one which becomes visible late
+                        // must be found here.
+                        aside.advance(lane.shard, proven.min(covered.unwrap_or(i64::MAX)));
+                    }
+                }
+                Scope::Partition(topic, partition) => {
+                    let partition = self.topics.get_mut(*topic).partition_mut(*partition);
+                    if let Some(partition) = partition {
+                        move_lane(&mut partition.aside, lane.shard, *covered);
+                    }
+                }
+                Scope::Key(topic, key) => {
+                    let topic = self.topics.get_mut(*topic);
+                    if let Some(refused) = topic.keys.get_mut(key) {
+                        move_lane(&mut refused.aside, lane.shard, *covered);
+                        if refused.aside.is_none() && refused.pause.is_none() {
+                            topic.keys.remove(key);
+                        }
+                    }
+                }
+                Scope::New => {}
+            }
+        }
+    }
+
+    /// Returns whether something that was left can be read.
+    pub(super) fn has_lanes(&self, now: Instant) -> bool {
+        self.topics.iter().any(|(id, topic)| {
+            is_open(topic, now)
+                && (topic
+                    .aside
+                    .as_ref()
+                    .is_some_and(|aside| topic_is_ready(aside, id, topic, &self.flights, now))
+                    || partitions_with_aside(topic)
+                        .any(|number| partition_is_ready(id, topic, number, &self.flights, now)))
+        })
+    }
+
+    /// Chooses the lanes that can be read, of some scopes in turn if there are many.
+    fn plan(&mut self, now: Instant) -> Vec<Lane> {
+        let with_keys = now >= self.next_keys;
+        if with_keys {
+            self.next_keys = now + KEYS;
+        }
+        let mut ready = Vec::new();
+        for (id, topic) in self.topics.iter_mut() {
+            let is_under_way = self.flights.of_topic(id) > 0;
+            if is_open(topic, now) && !topic.is_being_resized(now, is_under_way) {
+                ready.extend(ready_scopes(id, topic, &self.flights, with_keys, now));
+            }
+        }
+        if ready.is_empty() {
+            return Vec::new();
+        }
+        self.rotation = self.rotation.wrapping_add(1);
+        let first = self.rotation % ready.len();
+        ready.rotate_left(first);
+        let mut lanes = Vec::new();
+        for (scope, topic, mut starts) in ready {
+            // Each lane comes first at times: a large row must not wait for a partition that the others keep filled.
+            let first = self.rotation % starts.len().max(1);
+            starts.rotate_left(first);
+            if !lanes.is_empty() && lanes.len() + starts.len() > LANES {
+                break;
+            }
+            let lane = |(shard, after)| Lane {
+                scope: scope.clone(),
+                topic: Arc::clone(&topic),
+                shard,
+                after,
+            };
+            lanes.extend(starts.into_iter().map(lane));
+        }
+        lanes
+    }
+
+    /// Forgets what was left in shards that are not ours any more.
+    pub(super) fn forget_lanes(&mut self) {
+        let owned = self.shards.owned();
+        let keep = |aside: &mut Option<Aside>| {
+            if let Some(left) = aside {
+                let foreign = left.lanes().map(|(shard, _)| shard);
+                let foreign: Vec<_> = foreign.filter(|shard| !owned.contains(shard)).collect();
+                foreign.into_iter().for_each(|shard| left.forget(shard));
+            }
+            aside.take_if(|left| left.is_empty());
+        };
+        for (_, topic) in self.topics.iter_mut() {
+            keep(&mut topic.aside);
+            topic.partitions.iter_mut().for_each(|partition| keep(&mut partition.aside));
+            topic.keys.values_mut().for_each(|refused| keep(&mut refused.aside));
+            topic.keys.retain(|_, refused| refused.aside.is_some());
+        }
+    }
+}
+
+/// A scope, its topic, and where its lanes begin.
+type Ready = (Scope, Arc<str>, Vec<(i16, i64)>);
+
+fn ready_scopes(
+    id: TopicId,
+    topic: &mut Topic,
+    flights: &InFlight,
+    with_keys: bool,
+    now: Instant,
+) -> Vec<Ready> {
+    let name = Arc::clone(&topic.name);
+    let mut ready = Vec::new();
+    let mut add = |scope, aside: &mut Aside| {
+        aside.drained();
+        ready.push((scope, Arc::clone(&name), aside.lanes().collect()));
+    };
+    if let Some(mut aside) = topic.aside.take() {
+        if topic_is_ready(&aside, id, topic, flights, now) {
+            add(Scope::Topic(id), &mut aside);
+        }
+        topic.aside = Some(aside);
+    }
+    let numbers: Vec<_> = partitions_with_aside(topic).collect();
+    for number in numbers {
+        if partition_is_ready(id, topic, number, flights, now)
+            && let Some(aside) = topic.partition_mut(number).and_then(|it| it.aside.as_mut())
+        {
+            add(Scope::Partition(id, number), aside);
+        }
+    }
+    if with_keys {
+        for (key, refused) in &mut topic.keys {
+            let is_open = refused.is_open(now, flights, id, key);
+            if let Some(aside) = &mut refused.aside
+                && is_open
+                && (!aside.drains_first() || !flights.has_key(id, key))
+            {
+                add(Scope::Key(id, Arc::clone(key)), aside);
+            }
+        }
+    }
+    ready
+}
+
+/// Returns whether records of a topic may be sent, and it is known where to.
+fn is_open(topic: &Topic, now: Instant) -> bool {
+    topic.asked.is_some()
+        && topic.count().is_some()
+        && topic.pause.as_ref().is_none_or(|pause| pause.is_over(now))
+}
+
+/// Returns whether enough is free for what was left of a topic: half of what each partition may have under way. Otherwise
+/// most of what is read could not be sent.
+fn topic_is_ready(
+    aside: &Aside,
+    id: TopicId,
+    topic: &Topic,
+    flights: &InFlight,
+    now: Instant,
+) -> bool {
+    if aside.drains_first() && flights.of_topic(id) > 0 {
+        return false;
+    }
+    let open = (0..).zip(&topic.partitions).filter(|(number, partition)| {
+        let under_way = flights.load(id, *number).records;
+        partition.aside.is_none() && !partition.is_closed(now, under_way)
+    });
+    let mut open = open.peekable();
+    open.peek().is_some()
+        && open.all(|(number, partition)| has_room(id, number, flights, partition))
+}
+
+fn partitions_with_aside(topic: &Topic) -> impl Iterator<Item = i32> {
+    let partitions = (0..).zip(&topic.partitions);
+    partitions.filter(|(_, partition)| partition.aside.is_some()).map(|(number, _)| number)
+}
+
+fn partition_is_ready(
+    id: TopicId,
+    topic: &Topic,
+    number: i32,
+    flights: &InFlight,
+    now: Instant,
+) -> bool {
+    let Some(partition) = topic.partition(number) else { return false };
+    let under_way = flights.load(id, number).records;
+    let drains_first = partition.aside.as_ref().is_some_and(Aside::drains_first);
+    !partition.is_closed(now, under_way)
+        && !(drains_first && under_way > 0)
+        && has_room(id, number, flights, partition)
+}
+
+fn has_room(topic: TopicId, number: i32, flights: &InFlight, partition: &Partition) -> bool {
+    let load = flights.load(topic, number);
+    let allowance = flights.allowance(partition.window.bytes());
+    load.records == 0 || load.cost + partition.wanted.max(allowance / 2) <= allowance
+}
+
+fn move_lane(aside: &mut Option<Aside>, shard: i16, covered: Option<i64>) {
+    if let Some(left) = aside {
+        match covered {
+            Some(covered) => left.advance(shard, covered),
+            None => left.forget(shard),
+        }
+    }
+    aside.take_if(|left| left.is_empty());
+}

@@ -1,0 +1,285 @@
+//! One session of a relay: a connection to Postgres that holds the locks of its shards, and a producer. What is under way
+//! when the connection is lost is purged with the producer.
+
+mod admission;
+mod asking;
+mod completing;
+mod lanes;
+mod reading;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::rdkafka::error::KafkaError;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant as TokioInstant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Answers, Limits};
+use crate::horizon::{Horizon, Restarted};
+use crate::in_flight::InFlight;
+use crate::instruments::Instruments;
+use crate::pauses::PauseReporter;
+use crate::relay::RelayWaker;
+use crate::scan;
+use crate::sender::{Completion, Sender};
+use crate::shards::Shards;
+use crate::topic::{TopicId, Topics};
+
+/// How long a statement may take here; the server's limit is the same. A connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(11);
+/// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
+const POLL: Duration = Duration::from_millis(100);
+/// Reads are so far apart while something is under way, so that each finds more than one row.
+const PACE: Duration = Duration::from_millis(2);
+/// How long what Kafka has may wait for a statement that deletes it on its way.
+const FLUSH: Duration = Duration::from_millis(5);
+/// So many bytes must be free for a read.
+const WORTHWHILE: usize = 64 * 1024;
+/// How long the records under way may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(2);
+/// A new session finds out again what is paused before it says that something no longer is.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// What ends a session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("the database is unavailable")]
+    Database(#[from] sqlx::Error),
+    #[error("the producer failed")]
+    Producer(#[from] KafkaError),
+    #[error(transparent)]
+    Restarted(#[from] Restarted),
+}
+
+/// Whose rows a statement reads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Scope {
+    /// New rows of all topics.
+    New,
+    /// What was left of a topic, of a partition, of a key.
+    Topic(TopicId),
+    Partition(TopicId, i32),
+    Key(TopicId, Arc<str>),
+}
+
+pub(crate) struct Session<'a> {
+    began: Instant,
+    shards: Shards,
+    sender: Sender,
+    completed: UnboundedReceiver<Completion>,
+    instruments: &'a Instruments,
+    reporter: &'a mut PauseReporter,
+    horizon: Horizon,
+    topics: Topics,
+    flights: InFlight,
+    /// Rows that Kafka has, to be deleted.
+    published: Vec<i64>,
+    published_since: Option<Instant>,
+    /// Records that Kafka has, to be counted.
+    sent: BTreeMap<TopicId, u64>,
+    /// Every row of our shards up to this id is gone, under way or left aside. It is never above the horizon.
+    after: i64,
+    /// Ids above it that were left aside.
+    passed: BTreeSet<i64>,
+    /// The highest id that was read.
+    seen: i64,
+    /// Rows may be there that were not read.
+    has_new: bool,
+    last_new: Instant,
+    next_poll: Instant,
+    next_lanes: Instant,
+    next_keys: Instant,
+    next_sweep: Instant,
+    rotation: usize,
+    /// The client's queue was full: nothing is sent until something was acknowledged.
+    client_is_full: bool,
+    asking: Option<JoinHandle<Answers>>,
+    asking_limits: Option<JoinHandle<Limits>>,
+    next_ask: Instant,
+    cluster_is_unavailable: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        shards: Shards,
+        (sender, completed): (Sender, UnboundedReceiver<Completion>),
+        instruments: &'a Instruments,
+        reporter: &'a mut PauseReporter,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            shards,
+            sender,
+            completed,
+            instruments,
+            reporter,
+            horizon: Horizon::new(),
+            topics: Topics::default(),
+            flights: InFlight::default(),
+            published: Vec::new(),
+            published_since: None,
+            sent: BTreeMap::new(),
+            after: 0,
+            passed: BTreeSet::new(),
+            seen: 0,
+            has_new: true,
+            last_new: now,
+            next_poll: now,
+            next_lanes: now,
+            next_keys: now,
+            next_sweep: now,
+            rotation: 0,
+            client_is_full: false,
+            asking: None,
+            asking_limits: None,
+            next_ask: now,
+            cluster_is_unavailable: false,
+        }
+    }
+
+    /// Publishes until `shutdown`, and then what is under way.
+    pub(crate) async fn run(
+        &mut self,
+        wake: &RelayWaker,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        self.find_horizon().await?;
+        while !shutdown.is_cancelled() {
+            self.complete_all().await?;
+            let now = Instant::now();
+            if now >= self.shards.next_tick() {
+                self.tick().await?;
+            }
+            if now >= self.horizon.next_look(self.is_busy()) {
+                within(self.horizon.look(self.shards.session())).await??;
+            }
+            self.ask_cluster(now);
+            self.read(now).await?;
+            if self.published_since.is_some_and(|since| since.elapsed() >= FLUSH) {
+                self.delete().await?;
+            }
+            self.wait(wake, shutdown).await;
+        }
+        self.drain().await
+    }
+
+    /// Ends the session well: others can take the shards at once.
+    pub(crate) async fn release(self) {
+        self.shards.release().await;
+    }
+
+    /// Gives up all that is under way.
+    pub(crate) fn purge(&self) {
+        self.sender.purge();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.seen > self.horizon.proven()
+    }
+
+    /// Once a second: says that this relay is alive, shares the shards, and reports what is paused.
+    async fn tick(&mut self) -> Result<(), SessionError> {
+        if self.shards.is_leaving() {
+            // The next owner must not find what Kafka has.
+            self.delete().await?;
+        }
+        let before = self.shards.owned().to_vec();
+        let flights = &self.flights;
+        let taken = within(self.shards.share(|shard| flights.of_shard(shard) > 0)).await?;
+        let owned = self.shards.owned();
+        if *owned != before {
+            self.instruments.shards(owned.len());
+            tracing::info!(shards = ?owned, "relay publishes these shards");
+            self.forget_lanes();
+        }
+        if taken.is_empty() {
+            self.sweep().await?;
+        } else {
+            self.take_over(&taken).await?;
+        }
+        let is_settled = self.began.elapsed() > SETTLES;
+        self.reporter.report(&self.topics, &self.flights, self.instruments, is_settled);
+        Ok(())
+    }
+
+    /// Waits for whatever comes next.
+    async fn wait(&mut self, wake: &RelayWaker, shutdown: &CancellationToken) {
+        let now = Instant::now();
+        let deadline = self.next_deadline(now);
+        if deadline <= now {
+            return;
+        }
+        tokio::select! {
+            completion = self.completed.recv() => if let Some(completion) = completion {
+                self.complete(completion);
+            },
+            limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
+            () = wake.notified() => self.has_new = true,
+            answers = finished(&mut self.asking) => self.take_answers(answers),
+            () = sleep_until(TokioInstant::from_std(deadline)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let mut deadline = self.shards.next_tick().min(self.horizon.next_look(self.is_busy()));
+        if let Some(since) = self.published_since {
+            deadline = deadline.min(since + FLUSH);
+        }
+        if self.can_read() {
+            deadline = deadline.min(self.next_new(now)).min(self.next_poll);
+            if self.has_lanes(now) {
+                deadline = deadline.min(self.next_lanes);
+            }
+        }
+        if self.asking.is_none() && self.has_questions(now) {
+            deadline = deadline.min(self.next_ask);
+        }
+        deadline
+    }
+
+    async fn drain(&mut self) -> Result<(), SessionError> {
+        let deadline = TokioInstant::now() + DRAIN;
+        while !self.flights.is_empty()
+            && let Ok(Some(completion)) = timeout_at(deadline, self.completed.recv()).await
+        {
+            self.complete(completion);
+        }
+        self.delete().await
+    }
+
+    /// Deletes what Kafka has.
+    async fn delete(&mut self) -> Result<(), SessionError> {
+        if !self.published.is_empty() {
+            within(scan::delete(self.shards.session(), &self.published)).await?;
+            self.deleted();
+        }
+        Ok(())
+    }
+
+    fn deleted(&mut self) {
+        self.published.clear();
+        self.published_since = None;
+    }
+}
+
+/// Waits for the end of a task, if there is one.
+async fn finished<T: Default>(task: &mut Option<JoinHandle<T>>) -> T {
+    match task {
+        // It does not panic.
+        Some(running) => {
+            let finished = running.await.unwrap_or_default();
+            *task = None;
+            finished
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    pg::within(STATEMENT, statement).await
+}
