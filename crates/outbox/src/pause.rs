@@ -27,6 +27,7 @@ impl Pause {
     }
 
     /// When it is tried again.
+    #[cfg(test)]
     pub(crate) fn until(&self) -> Instant {
         self.until
     }

@@ -86,12 +86,7 @@ impl Relay {
             let Err(error) = self.session(&mut reporter, shutdown, &mut is_failing).await else {
                 return;
             };
-            let error = &error as &dyn std::error::Error;
-            if std::mem::replace(&mut is_failing, true) {
-                tracing::debug!(error, "relay has no session, retrying");
-            } else {
-                tracing::warn!(error, "relay lost its session, events wait in the outbox");
-            }
+            log_loss(&error, std::mem::replace(&mut is_failing, true));
             shutdown.run_until_cancelled(sleep(BACKOFF)).await;
         }
     }
@@ -113,5 +108,15 @@ impl Relay {
         ended?;
         session.release().await;
         Ok(())
+    }
+}
+
+/// Logs the loss of a session once, and not each attempt to have another one.
+fn log_loss(error: &SessionError, is_failing: bool) {
+    let error = error as &dyn std::error::Error;
+    if is_failing {
+        tracing::debug!(error, "relay has no session, retrying");
+    } else {
+        tracing::warn!(error, "relay lost its session, events wait in the outbox");
     }
 }
