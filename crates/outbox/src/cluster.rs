@@ -14,8 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the cluster says about topics, by their names on it.
 pub(crate) type Answers = BTreeMap<String, Answer>;
-/// The bytes that a batch may have in topics, as far as the cluster tells, by their names on it.
-pub(crate) type Limits = BTreeMap<String, usize>;
+/// The bytes that a batch may have in topics, if the cluster tells, by their names on it.
+pub(crate) type Limits = BTreeMap<String, Option<usize>>;
 
 /// What the cluster says about a topic.
 #[derive(Debug)]
@@ -51,7 +51,12 @@ pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
 /// Asks how much topics take. Without an answer, or without the right to ask, that is found out by what is refused.
 pub(crate) async fn ask_limits(settings: Settings, topics: Vec<String>) -> Limits {
     let limits = timeout(TIMEOUT, kafka::record_limits(&settings, &topics)).await;
-    limits.ok().and_then(Result::ok).unwrap_or_default()
+    let limits = limits.ok().and_then(Result::ok).unwrap_or_default();
+    let told = topics.into_iter().map(|topic| {
+        let limit = limits.get(&topic).copied();
+        (topic, limit)
+    });
+    told.collect()
 }
 
 fn ask_about(client: &Client, topic: &str) -> Answer {

@@ -84,11 +84,6 @@ impl Shards {
         &self.owned
     }
 
-    /// Returns whether shards are to be given up, once nothing of them is under way or to be deleted.
-    pub(crate) fn is_leaving(&self) -> bool {
-        !self.leaving.is_empty()
-    }
-
     /// When [`Shards::share`] is due.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick

@@ -72,7 +72,7 @@ pub(crate) struct Topic {
     /// None while their number is not known.
     pub(crate) partitions: Vec<Partition>,
     /// What it takes in a batch, if the cluster tells.
-    pub(crate) limit: Option<usize>,
+    limit: Option<usize>,
     pub(crate) pause: Option<Pause>,
     pub(crate) aside: Option<Aside>,
     /// Keys of which a record was refused.
@@ -220,13 +220,12 @@ impl Topic {
         self.partitions.resize_with(count, partition);
     }
 
-    /// Takes over how much a batch may have.
-    pub(crate) fn set_limit(&mut self, limit: usize) {
+    /// Takes over how much a batch may have, if the cluster tells.
+    pub(crate) fn set_limit(&mut self, told: Option<usize>) {
+        let Some(limit) = told.or(self.limit.is_none().then_some(Window::LIMIT)) else { return };
         if self.limit != Some(limit) {
             self.limit = Some(limit);
-            for partition in &mut self.partitions {
-                partition.window = Window::new(self.limit);
-            }
+            self.partitions.iter_mut().for_each(|partition| partition.window.set_limit(limit));
         }
     }
 

@@ -10,16 +10,22 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// Less than any sensible limit of a topic: it is asked for while the first records are on their way.
+    /// Less than any sensible limit of a topic. It is not widened until the limit was asked for.
     const START: usize = 16 * 1024;
-    /// Less than the default of brokers, 1,048,588.
-    const LIMIT: usize = 1_000_000;
+    /// Less than the default of brokers, 1,048,588: for a topic of which the cluster does not tell.
+    pub(crate) const LIMIT: usize = 1_000_000;
     /// A window that shrinks stays as large as a small event.
     const LEAST: usize = 1024;
 
-    pub(crate) fn new(topic_limit: Option<usize>) -> Self {
-        let limit = topic_limit.unwrap_or(Self::LIMIT).clamp(Self::LEAST, Self::LIMIT);
+    pub(crate) fn new(limit: Option<usize>) -> Self {
+        let limit = limit.unwrap_or(Self::START).clamp(Self::LEAST, Self::LIMIT);
         Self { bytes: Self::START.min(limit), limit }
+    }
+
+    /// Takes over what the topic takes in a batch.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(Self::LEAST, Self::LIMIT);
+        self.bytes = self.bytes.min(self.limit);
     }
 
     /// Returns how many bytes may be under way. One record may be in any case.
@@ -58,11 +64,14 @@ mod tests {
         }
         assert_eq!(window.bytes(), 40_000);
         assert_eq!(Window::new(Some(2_000)).bytes(), 2_000);
+        let mut unknown = Window::new(None);
+        unknown.acknowledged(1 << 30);
+        assert_eq!(unknown.bytes(), 16 * 1024, "until the topic's limit is known");
     }
 
     #[test]
     fn a_refused_batch_narrows_it_and_lets_one_record_through_at_a_time() {
-        let mut window = Window::new(None);
+        let mut window = Window::new(Some(Window::LIMIT));
         window.acknowledged(1 << 30);
         window.refused(600_000);
         assert_eq!(window.bytes(), 0);

@@ -183,10 +183,8 @@ impl<'a> Session<'a> {
 
     /// Once a second: says that this relay is alive, shares the shards, and reports what is paused.
     async fn tick(&mut self) -> Result<(), SessionError> {
-        if self.shards.is_leaving() {
-            // The next owner must not find what Kafka has.
-            self.delete().await?;
-        }
+        // The next owner of a shard must not find what Kafka has.
+        self.delete().await?;
         let before = self.shards.owned().to_vec();
         let flights = &self.flights;
         let taken = within(self.shards.share(|shard| flights.of_shard(shard) > 0)).await?;

@@ -1,13 +1,17 @@
 use std::time::{Duration, Instant, SystemTime};
 
+use tokio::time::sleep;
+
 use super::admission::Verdict;
 use super::{PACE, POLL, STATEMENT, Scope, Session, SessionError, WORTHWHILE, within};
 use crate::aside::Aside;
 use crate::row::Row;
 use crate::scan;
+use crate::topic::TopicId;
 
 /// How long the horizon may take to be found. A transaction that holds it for longer makes the scan begin at the start.
 const HORIZON: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The search for what was overlooked is at least so far apart, and takes at most a 50th of the time.
 const SWEEP: Duration = Duration::from_secs(30);
 const SWEEP_SHARE: u32 = 50;
@@ -25,6 +29,7 @@ impl Session<'_> {
             if self.horizon.proven() >= *goal.get_or_insert(assigned) {
                 break;
             }
+            sleep(LOOK_AGAIN).await;
         }
         self.after = self.horizon.proven();
         Ok(())
@@ -90,7 +95,7 @@ impl Session<'_> {
     }
 
     /// Leaves all of a topic aside, from the new rows on.
-    pub(super) fn leave_topic(&mut self, topic: crate::topic::TopicId) -> &mut Aside {
+    pub(super) fn leave_topic(&mut self, topic: TopicId) -> &mut Aside {
         let (owned, after) = (self.shards.owned(), self.after);
         self.topics.get_mut(topic).aside.get_or_insert_with(|| Aside::of(owned, after))
     }

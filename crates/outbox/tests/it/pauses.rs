@@ -42,7 +42,7 @@ async fn many_rows_of_a_topic_that_does_not_exist_delay_no_other_and_log_a_line(
         house
             .metrics
             .render()
-            .contains("outbox_paused{otel_scope_name=\"outbox\",topic=\"no.such.topic\"} 1"),
+            .contains("outbox_paused{topic=\"no.such.topic\",otel_scope_name=\"outbox\"} 1"),
         "{}",
         house.metrics.render()
     );
