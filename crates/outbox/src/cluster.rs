@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kafka::Settings;
 use kafka::rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use kafka::rdkafka::metadata::MetadataPartition;
 use kafka::rdkafka::producer::Producer;
 use kafka::rdkafka::types::RDKafkaRespErr;
 use tokio::time::timeout;
@@ -75,7 +76,7 @@ fn ask_about(client: &Client, topic: &str) -> Answer {
             let without = found.partitions().iter().filter(|partition| partition.leader() < 0);
             Answer::Exists {
                 partitions: found.partitions().len(),
-                without_leader: without.map(|partition| partition.id()).collect(),
+                without_leader: without.map(MetadataPartition::id).collect(),
             }
         }
         None => Answer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition),

@@ -4,8 +4,8 @@ use sqlx::PgConnection;
 
 /// How often it is looked at while events are written.
 const BUSY: Duration = Duration::from_millis(100);
-/// And while none are.
-const QUIET: Duration = Duration::from_secs(1);
+/// How much later while none are.
+const QUIET: Duration = Duration::from_millis(900);
 
 /// The id up to which no event can become visible any more.
 ///
@@ -51,7 +51,7 @@ impl Horizon {
 
     /// When it is looked at next.
     pub(crate) fn next_look(&self, is_busy: bool) -> Instant {
-        if is_busy { self.next_look } else { self.next_look + (QUIET - BUSY) }
+        if is_busy { self.next_look } else { self.next_look + QUIET }
     }
 
     /// Looks at the ids that were given and the transactions that write.

@@ -83,8 +83,8 @@ impl Drop for PauseReporter {
 fn join(names: impl Iterator<Item = String>) -> String {
     let names: Vec<_> = names.collect();
     let more = names.len().saturating_sub(NAMED);
-    let named = names[..names.len() - more].join("; ");
-    if more == 0 { named } else { format!("{named}; and {more} more") }
+    let shown = names[..names.len() - more].join("; ");
+    if more == 0 { shown } else { format!("{shown}; and {more} more") }
 }
 
 fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Option<PausedTopic> {
@@ -92,16 +92,16 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
         let topic = topic.name.to_string();
         Some(PausedTopic { topic, partitions, keys, why: why.to_owned() })
     };
-    if let Some(pause) = &topic.pause {
-        return entry(Vec::new(), 0, &pause.why);
+    if let Some(whole) = &topic.pause {
+        return entry(Vec::new(), 0, &whole.why);
     }
     let mut why = None;
-    let mut partitions = Vec::new();
+    let mut numbers = Vec::new();
     for (number, partition) in (0..).zip(&topic.partitions) {
         let under_way = flights.load(id, number).records;
         let silence = partition.silence(now, under_way).filter(|silence| *silence >= SILENT);
-        if let Some(pause) = &partition.pause {
-            why.get_or_insert(&*pause.why);
+        if let Some(own) = &partition.pause {
+            why.get_or_insert(&*own.why);
         } else if silence.is_some() {
             let leader =
                 if partition.has_leader { "Kafka does not acknowledge" } else { "no leader" };
@@ -109,12 +109,12 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
         } else {
             continue;
         }
-        partitions.push(number);
+        numbers.push(number);
     }
     if let Some(why) = why {
-        return entry(partitions, 0, why);
+        return entry(numbers, 0, why);
     }
     let refused = topic.keys.values().filter_map(|key| key.pause.as_ref());
-    let why = refused.map(|pause| &*pause.why).next()?;
+    let why = refused.map(|refused| &*refused.why).next()?;
     entry(Vec::new(), topic.keys.len(), why)
 }

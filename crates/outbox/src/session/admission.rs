@@ -168,11 +168,11 @@ impl Session<'_> {
             Err(SendError::Full) => {
                 let why = "the record is larger than the client's queue";
                 self.refuse_key(id, (row.shard, row.id), row.key, why);
-                self.after_refusal(scope)
+                after_refusal(scope)
             }
             Err(SendError::Refused(refusal)) => {
                 self.refuse_unsent(row, id, number, &refusal);
-                self.after_refusal(scope)
+                after_refusal(scope)
             }
         }
     }
@@ -182,9 +182,9 @@ impl Session<'_> {
         let record = (row.shard, row.id);
         self.blame(refusal, (id, number), record, row.key, true, row.cost());
     }
+}
 
-    /// The refused row was left to its key, its partition or its topic. A lane of that scope must not pass it.
-    fn after_refusal(&self, scope: &Scope) -> Verdict {
-        if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
-    }
+/// The refused row was left to its key, its partition or its topic. A lane of that scope must not pass it.
+fn after_refusal(scope: &Scope) -> Verdict {
+    if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
 }

@@ -27,7 +27,7 @@ impl Session<'_> {
     }
 
     /// Takes over what the cluster says.
-    pub(super) fn take_answers(&mut self, answers: Answers) {
+    pub(super) fn take_answers(&mut self, answers: &Answers) {
         let now = Instant::now();
         let ids: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
         let mut exist = Vec::new();

@@ -170,7 +170,9 @@ impl Session<'_> {
             if let Some(left) = aside {
                 let foreign = left.lanes().map(|(shard, _)| shard);
                 let foreign: Vec<_> = foreign.filter(|shard| !owned.contains(shard)).collect();
-                foreign.into_iter().for_each(|shard| left.forget(shard));
+                for shard in foreign {
+                    left.forget(shard);
+                }
             }
             aside.take_if(|left| left.is_empty());
         };
@@ -270,9 +272,10 @@ fn partition_is_ready(
     let Some(partition) = topic.partition(number) else { return false };
     let under_way = flights.load(id, number).records;
     let drains_first = partition.aside.as_ref().is_some_and(Aside::drains_first);
-    !partition.is_closed(now, under_way)
-        && !(drains_first && under_way > 0)
-        && has_room(id, number, flights, partition)
+    if drains_first && under_way > 0 {
+        return false;
+    }
+    !partition.is_closed(now, under_way) && has_room(id, number, flights, partition)
 }
 
 fn has_room(topic: TopicId, number: i32, flights: &InFlight, partition: &Partition) -> bool {

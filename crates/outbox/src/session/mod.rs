@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
             },
             limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
             () = wake.notified() => self.has_new = true,
-            answers = finished(&mut self.asking) => self.take_answers(answers),
+            answers = finished(&mut self.asking) => self.take_answers(&answers),
             () = sleep_until(TokioInstant::from_std(deadline)) => {}
             () = shutdown.cancelled() => {}
         }

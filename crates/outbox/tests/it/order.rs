@@ -42,7 +42,7 @@ async fn events_that_are_put_back_by_hand_with_their_old_ids_are_published() {
     .unwrap();
     by_hand.commit().await.unwrap();
     let gone = async || (house.waiting().await == 0).then_some(());
-    sandbox::testing::eventually("it to be found", Duration::from_secs(60), gone).await;
+    sandbox::testing::eventually("it to be found", Duration::from_mins(1), gone).await;
     assert_eq!(all_deliveries(&house.published())[&b"P-3"[..]], [1]);
     shutdown.cancel();
     relay.await.unwrap();
