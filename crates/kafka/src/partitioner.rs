@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_partition_is_one_of_those_that_exist() {
-        assert_eq!(partition_of(b"kafka", 6), i32::try_from(0x5067_cf64 % 6).expect("small"));
+        assert_eq!(partition_of(b"kafka", 6), 0x5067_cf64 % 6);
         assert_eq!(partition_of(b"kafka", 1), 0);
         assert_eq!(partition_of(b"kafka", 0), 0);
     }
