@@ -6,11 +6,13 @@ use tracing::Span;
 use crate::topic::TopicId;
 
 /// How many bytes may be under way in all.
-pub(crate) const CAPACITY: usize = 8 * 1024 * 1024;
+pub(crate) const CAPACITY: usize = 16 * 1024 * 1024;
 /// How much of it a topic-partition may hold at most: one that can't be written must leave the others theirs.
 const SHARE: usize = CAPACITY / 8;
+/// And of what is free: however many stand still, one after the other, they leave something for the next one.
+const SHARE_OF_FREE: usize = 16;
 /// What a record counts at most, so that one that is larger than everything, and stands still, leaves room for others.
-pub(crate) const LARGEST_COST: usize = CAPACITY / 2;
+pub(crate) const LARGEST_COST: usize = SHARE;
 /// What a record takes in memory beside its bytes, here and in the client.
 pub(crate) const OVERHEAD: usize = 1024;
 
@@ -114,12 +116,12 @@ impl InFlight {
     }
 
     /// Returns how many bytes of a partition may be under way: what its window allows, at most an eighth of everything, and
-    /// not more than what is free, so that many partitions that stand still leave something for the next one.
+    /// a part of what is free.
     pub(crate) fn allowance(&self, window: usize) -> usize {
-        window.min(SHARE).min(self.free())
+        window.min(SHARE).min(self.free() / SHARE_OF_FREE)
     }
 
-    /// Returns whether a record fits. An empty partition takes any record.
+    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others.
     pub(crate) fn has_room(
         &self,
         topic: TopicId,
@@ -129,7 +131,7 @@ impl InFlight {
     ) -> bool {
         let held = self.load(topic, partition);
         if held.records == 0 {
-            return self.used < CAPACITY;
+            return cost <= self.free() / 2;
         }
         held.cost + cost <= self.allowance(window)
     }
@@ -290,19 +292,28 @@ mod tests {
         for partition in 0..40 {
             assert!(fill(&mut flights, partition) <= CAPACITY / 8);
         }
-        assert!(flights.free() > 100_000, "the last of them took a share of what was left");
+        assert!(flights.free() > 1_000_000, "each took a share of what was left");
         assert!(fill(&mut flights, 40) > 50_000);
     }
 
     #[test]
     fn a_record_that_is_larger_than_a_share_goes_by_itself() {
         let mut flights = InFlight::default();
-        let large = CAPACITY / 2;
+        let large = LARGEST_COST;
         assert!(flights.has_room(TopicId::FIRST, 0, large, WINDOW));
         put(&mut flights, 1, 0, "a", large);
         assert!(!flights.has_room(TopicId::FIRST, 0, 1, WINDOW), "a smaller one does not overtake");
         put(&mut flights, 2, 1, "b", 10);
         assert!(!flights.has_room(TopicId::FIRST, 1, large, WINDOW));
         assert!(flights.records[&1].is_alone && !flights.records[&2].is_alone);
+        for partition in 2..40 {
+            if flights.has_room(TopicId::FIRST, partition, large, WINDOW) {
+                put(&mut flights, 1 + i64::from(partition), partition, "c", large);
+            }
+        }
+        assert!(
+            flights.has_room(TopicId::FIRST, 40, 50_000, WINDOW),
+            "they leave room for smaller ones"
+        );
     }
 }

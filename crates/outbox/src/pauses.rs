@@ -102,10 +102,10 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
         let silence = partition.silence(now, under_way).filter(|silence| *silence >= SILENT);
         if let Some(own) = &partition.pause {
             why.get_or_insert(&*own.why);
+        } else if !partition.has_leader {
+            why.get_or_insert("no leader");
         } else if silence.is_some() {
-            let leader =
-                if partition.has_leader { "Kafka does not acknowledge" } else { "no leader" };
-            why.get_or_insert(leader);
+            why.get_or_insert("Kafka does not acknowledge");
         } else {
             continue;
         }

@@ -12,7 +12,7 @@ const STALLED: Duration = Duration::from_secs(1);
 /// How often the cluster is asked about a topic: partitions may be added.
 const ASK: Duration = Duration::from_mins(1);
 /// And while one of its partitions acknowledges nothing.
-const ASK_WHILE_SILENT: Duration = Duration::from_secs(5);
+const ASK_WHILE_SILENT: Duration = Duration::from_secs(1);
 /// So many refused keys of a topic are refused for a reason of the topic's.
 const REFUSED_KEYS: usize = 100;
 
@@ -251,6 +251,7 @@ impl Partition {
 
     fn acknowledged(&mut self, now: Instant, cost: usize) {
         self.moved = now;
+        self.has_leader = true;
         self.pause.take_if(|pause| pause.is_over(now));
         self.window.acknowledged(cost);
     }
@@ -268,7 +269,8 @@ impl Partition {
 
     /// Returns whether nothing more may be sent for now.
     pub(crate) fn is_closed(&self, now: Instant, under_way: usize) -> bool {
-        self.pause.as_ref().is_some_and(|pause| !pause.is_over(now))
+        !self.has_leader
+            || self.pause.as_ref().is_some_and(|pause| !pause.is_over(now))
             || self.silence(now, under_way).is_some_and(|silence| silence > STALLED)
     }
 }

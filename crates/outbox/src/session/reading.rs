@@ -13,7 +13,7 @@ use crate::topic::TopicId;
 const HORIZON: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The search for what was overlooked is at least so far apart, and takes at most a 50th of the time.
-const SWEEP: Duration = Duration::from_secs(30);
+const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_SHARE: u32 = 50;
 /// The limit of the first search: a backup's snapshot may keep millions of dead rows that are passed over once.
 const FIRST_SWEEP: Duration = Duration::from_mins(5);

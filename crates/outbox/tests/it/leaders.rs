@@ -57,34 +57,36 @@ async fn a_partition_without_a_leader_holds_up_its_own_events_only() {
 }
 
 #[tokio::test]
-async fn partitions_that_stand_still_leave_room_for_a_topic_that_is_alive() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("parcel.shipped", 6, 1).unwrap();
-    cluster.create_topic("still", 24, 1).unwrap();
-    for partition in 0..24 {
-        cluster.partition_leader("still", partition, None).unwrap();
+async fn large_records_that_a_dead_broker_keeps_leave_room_for_a_topic_that_is_alive() {
+    const DEAD: i32 = 2;
+    let cluster = MockCluster::new(2).unwrap();
+    for (topic, partitions, leader) in [("parcel.shipped", 6, 1), ("still", 24, DEAD)] {
+        cluster.create_topic(topic, partitions, 1).unwrap();
+        for partition in 0..partitions {
+            cluster.partition_leader(topic, partition, Some(leader)).unwrap();
+        }
     }
+    cluster.broker_down(DEAD).unwrap();
     let house = House::new().await;
     let house = House { settings: Settings::new(cluster.bootstrap_servers(), ""), ..house };
     sqlx::raw_sql(
         "insert into outbox (shard, topic, key, headers, payload)
-         select n % 16, 'still', 'K-' || n, '{}', convert_to(repeat('x', 100000), 'utf8')
-         from generate_series(1, 400) n",
+         select n % 16, 'still', 'K-' || n, '{}', convert_to(repeat('x', 900000), 'utf8')
+         from generate_series(1, 100) n",
     )
     .execute(&house.pool)
     .await
     .unwrap();
     let (shutdown, relay) = house.relay();
-    for number in 1..=20 {
+    for number in 1..=100 {
         let began = Instant::now();
         house.write(&[shipped("P-1", number)]).await;
-        let gone = async || (house.waiting().await == 400).then_some(());
+        let gone = async || (house.waiting().await == 100).then_some(());
         eventually("the live topic", PATIENCE, gone).await;
         assert!(number == 1 || began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await; // a load, for longer than it takes to fill up
     }
-    for partition in 0..24 {
-        cluster.partition_leader("still", partition, Some(1)).unwrap();
-    }
+    cluster.broker_up(DEAD).unwrap();
     house.drained().await;
     shutdown.cancel();
     relay.await.unwrap();
