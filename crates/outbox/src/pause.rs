@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
-/// The wait after the first refusal.
-const FIRST: Duration = Duration::from_secs(1);
+/// The wait after the first refusal: a topic may be about to be created.
+const FIRST: Duration = Duration::from_millis(250);
 /// And at most.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -9,6 +9,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) struct Pause {
     tries: u32,
+    since: Instant,
     until: Instant,
     pub(crate) why: String,
 }
@@ -17,13 +18,18 @@ impl Pause {
     /// Pauses, or pauses for longer if this is the outcome of the attempt that the pause had let through. The later records
     /// of the same batch change nothing.
     pub(crate) fn extend(pause: &mut Option<Self>, now: Instant, why: &str) {
-        let tries = match pause {
+        let (tries, since) = match pause {
             Some(pause) if now < pause.until => return,
-            Some(pause) => pause.tries + 1,
-            None => 0,
+            Some(pause) => (pause.tries + 1, pause.since),
+            None => (0, now),
         };
-        let wait = FIRST.saturating_mul(1 << tries.min(5)).min(LONGEST);
-        *pause = Some(Self { tries, until: now + wait, why: why.to_owned() });
+        let until = now + FIRST.saturating_mul(1 << tries.min(7)).min(LONGEST);
+        *pause = Some(Self { tries, since, until, why: why.to_owned() });
+    }
+
+    /// Returns for how long it has lasted.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
     /// When it is tried again.
@@ -47,13 +53,13 @@ mod tests {
         let mut now = Instant::now();
         let mut pause = None;
         let mut waits = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..9 {
             Pause::extend(&mut pause, now, "refused");
             Pause::extend(&mut pause, now, "refused in the same batch");
             let until = pause.as_ref().map_or(now, Pause::until);
-            waits.push((until - now).as_secs());
+            waits.push((until - now).as_millis());
             now = until;
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
     }
 }

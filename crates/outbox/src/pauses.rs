@@ -5,11 +5,14 @@ use tokio::sync::watch;
 
 use crate::in_flight::InFlight;
 use crate::instruments::Instruments;
+use crate::pause::Pause;
 use crate::status::PausedTopic;
 use crate::topic::{Topic, TopicId, Topics};
 
 /// A partition that acknowledges nothing for so long is reported. A slow broker is not.
 const SILENT: Duration = Duration::from_secs(5);
+/// And a pause that has lasted for so long. A topic that is created at the moment is not.
+const PAUSED: Duration = Duration::from_secs(2);
 /// So many topics are named in a log line.
 const NAMED: usize = 5;
 
@@ -92,7 +95,8 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
         let topic = topic.name.to_string();
         Some(PausedTopic { topic, partitions, keys, why: why.to_owned() })
     };
-    if let Some(whole) = &topic.pause {
+    let lasts = |pause: &&Pause| pause.age(now) >= PAUSED;
+    if let Some(whole) = topic.pause.as_ref().filter(lasts) {
         return entry(Vec::new(), 0, &whole.why);
     }
     let mut why = None;
@@ -100,7 +104,7 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
     for (number, partition) in (0..).zip(&topic.partitions) {
         let under_way = flights.load(id, number).records;
         let silence = partition.silence(now, under_way).filter(|silence| *silence >= SILENT);
-        if let Some(own) = &partition.pause {
+        if let Some(own) = partition.pause.as_ref().filter(lasts) {
             why.get_or_insert(&*own.why);
         } else if !partition.has_leader {
             why.get_or_insert("no leader");
@@ -114,7 +118,7 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
     if let Some(why) = why {
         return entry(numbers, 0, why);
     }
-    let refused = topic.keys.values().filter_map(|key| key.pause.as_ref());
+    let refused = topic.keys.values().filter_map(|key| key.pause.as_ref().filter(lasts));
     let why = refused.map(|refused| &*refused.why).next()?;
     entry(Vec::new(), topic.keys.len(), why)
 }
