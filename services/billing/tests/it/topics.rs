@@ -34,3 +34,28 @@ async fn with_verify_a_topic_that_is_missing_is_named_until_somebody_creates_it(
     eventually("the topic to be found", PATIENCE, well).await;
     assert!(running.shutdown().await);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_topic_that_is_missing_is_named_until_it_is_published() {
+    let house = House::empty().await;
+    let running = house.start_with(house.config().verifying_topics()).await;
+    sqlx::query(
+        "insert into outbox (shard, topic, key, headers, payload) values (0, 'invoice.issued', 'K', '{}', '{}')",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let named = async || {
+        let body = readiness(&running).await;
+        let outbox = body["outbox"].to_string();
+        outbox.contains("events of the topic invoice.issued wait").then_some(body)
+    };
+    let body = eventually("the topic to be named", PATIENCE, named).await;
+    assert_eq!(body["status"], "degraded");
+
+    let topics = Topics { owned: vec![events::INVOICE_ISSUED], ..Topics::default() };
+    kafka::ensure(&house.settings, &topics, TopicPolicy::Create).await.unwrap();
+    let well = async || (readiness(&running).await["outbox"].is_null()).then_some(());
+    eventually("the event to be published", PATIENCE, well).await;
+    assert!(running.shutdown().await);
+}
