@@ -51,6 +51,13 @@ impl DepthGauge<'_> {
         }
     }
 
+    async fn connect(&self) -> sqlx::Result<PgConnection> {
+        let mut session = self.database.connect().await?;
+        let (name, limit) = STATEMENT;
+        pg::set_in_session(&mut session, &[(name, limit.to_owned())]).await?;
+        Ok(session)
+    }
+
     /// Dead rows that an old snapshot keeps are passed over once, and not at each measurement.
     async fn measure(
         &self,
@@ -59,7 +66,7 @@ impl DepthGauge<'_> {
     ) -> sqlx::Result<()> {
         let session = match session {
             Some(session) => session,
-            None => session.insert(self.database.clone().options([STATEMENT]).connect().await?),
+            None => session.insert(self.connect().await?),
         };
         let (depth, age, first): (i64, f64, Option<i64>) = sqlx::query_as(
             "select (select count(*) from (select from outbox where id >= $1 limit 100000) waiting),

@@ -1,23 +1,33 @@
+use std::cell::RefCell;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::Level;
-use tracing::subscriber::DefaultGuard;
+
+thread_local! {
+    static LOG_OF_THREAD: RefCell<Option<Log>> = const { RefCell::new(None) };
+}
 
 /// The log of this thread: of a test on one.
+///
+/// One subscriber serves all threads. One per thread loses lines: `tracing` caches for all threads whether anybody listens to
+/// a call site, and other tests end and begin meanwhile.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub(crate) fn begin() -> (Self, DefaultGuard) {
+    pub(crate) fn begin() -> Self {
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(Level::INFO)
+                .with_writer(|| LOG_OF_THREAD.with_borrow(|log| log.clone().unwrap_or_default()))
+                .with_ansi(false)
+                .init();
+        });
         let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(Level::INFO)
-            .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        LOG_OF_THREAD.set(Some(log.clone()));
+        log
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

@@ -27,7 +27,7 @@ async fn slowest_but_one(house: &House) -> Duration {
 
 #[tokio::test]
 async fn many_rows_of_a_topic_that_does_not_exist_delay_no_other_and_log_a_line() {
-    let (log, _guard) = Log::begin();
+    let log = Log::begin();
     let house = House::new().await;
     house.fill("no.such.topic", 200_000, 16).await;
     let (shutdown, relay, status) = house.relay_with_status();
@@ -68,7 +68,7 @@ async fn many_rows_of_a_topic_that_does_not_exist_delay_no_other_and_log_a_line(
 
 #[tokio::test]
 async fn many_topics_that_do_not_exist_are_reported_in_few_lines() {
-    let (log, _guard) = Log::begin();
+    let log = Log::begin();
     let house = House::new().await;
     for topic in 0..60 {
         house.fill(&format!("no.such.topic.{topic}"), 50, 16).await;
