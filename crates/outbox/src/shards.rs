@@ -216,3 +216,28 @@ impl Shards {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox::testing::TestSpace;
+    use sqlx::PgPool;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_shard_changes_hands_when_nothing_of_it_is_under_way() {
+        let space = TestSpace::new().await;
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        let options = space.database_url().parse().unwrap();
+        let mut first = Shards::connect(&options).await.unwrap();
+        assert_eq!(first.share(|_| false).await.unwrap().len(), 16);
+
+        let mut second = Shards::connect(&options).await.unwrap();
+        first.share(|_| true).await.unwrap();
+        assert_eq!(first.owned().len(), 8, "nothing more is read of the others");
+        assert_eq!(second.share(|_| false).await.unwrap().len(), 0);
+        first.share(|_| false).await.unwrap();
+        assert_eq!(second.share(|_| false).await.unwrap().len(), 8);
+    }
+}

@@ -1,8 +1,5 @@
 use std::time::Duration;
 
-use envelope::TopicSpec;
-use kafka::Settings;
-use kafka::rdkafka::mocking::MockCluster;
 use sandbox::testing::eventually;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -104,34 +101,6 @@ async fn two_schemas_of_a_database_do_not_share_locks() {
         eventually("all shards of its own", Duration::from_secs(5), has_all).await;
     }
     for (shutdown, relay) in relays {
-        shutdown.cancel();
-        relay.await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_shard_changes_hands_when_nothing_of_it_is_under_way_and_nothing_is_repeated() {
-    const ROWS: i32 = 500;
-    let cluster = MockCluster::new(1).unwrap();
-    // The client sends a request per partition, one after the other: with several ones a round takes long.
-    cluster.create_topic("parcel.shipped", 1, 1).unwrap();
-    let house = House::new().await;
-    let house = House { settings: Settings::new(cluster.bootstrap_servers(), ""), ..house };
-    let (first_shutdown, first) = house.relay();
-    house.shares(&[16]).await;
-    // Slow enough that most of it is left when the second relay comes.
-    cluster.broker_round_trip_time(1, Duration::from_millis(500)).unwrap();
-    house.fill("parcel.shipped", ROWS, 16).await;
-    let some = async || (house.waiting().await < i64::from(ROWS)).then_some(());
-    eventually("the first ones to be published", PATIENCE, some).await;
-    let (second_shutdown, second) = house.relay();
-    house.shares(&[8, 8]).await;
-    assert!(house.waiting().await > 0, "they share what is left of it");
-    house.drained().await;
-    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
-    let topic = TopicSpec::new("parcel.shipped").partitions(1);
-    assert_eq!(house.published_to(&topic).len(), usize::try_from(ROWS).unwrap(), "each once");
-    for (shutdown, relay) in [(first_shutdown, first), (second_shutdown, second)] {
         shutdown.cancel();
         relay.await.unwrap();
     }
