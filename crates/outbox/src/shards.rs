@@ -1,5 +1,6 @@
 //! Which shards this instance publishes: advisory locks of one session, so that they end with it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -7,10 +8,9 @@ use sqlx::{ConnectOptions, Connection, PgConnection};
 
 use crate::prepared::SHARDS;
 
-/// The class of the advisory locks is this ("outb") and the table's oid: two schemas of a database do not share locks.
-const LOCK_CLASS: i32 = 0x6f75_7462;
-/// The class of relays up to version 0.1, whatever the table. Never equal to the one above, since no oid is 0.
-const FORMER_CLASS: i32 = LOCK_CLASS;
+/// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The class of later ones is
+/// this and the table's oid, so that two schemas of a database do not share locks. No oid is 0, so the two differ.
+const FORMER_CLASS: i32 = 0x6f75_7462;
 /// The second key of the lock that every relay shares, to be counted.
 const MEMBER: i32 = -1;
 
@@ -21,11 +21,14 @@ const TICK: Duration = Duration::from_secs(1);
 const LEAVING: Duration = Duration::from_secs(5);
 const KEPT: Duration = Duration::from_secs(30);
 
+/// The server's limit of a statement.
+const STATEMENT_TIMEOUT: &str = "10s";
+
 /// Limits on the server, and habits of the plans. A session that is silent for longer is ended by Postgres, and its locks
 /// with it: so a relay that was frozen can't keep its shards from others.
 const SETTINGS: [(&str, &str); 8] = [
     ("idle_session_timeout", "5s"),
-    ("statement_timeout", "10s"),
+    ("statement_timeout", STATEMENT_TIMEOUT),
     // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
     ("synchronous_commit", "off"),
     // The table's statistics are always wrong: it is empty, or it holds a backlog. Rows are read by index, in its order.
@@ -47,6 +50,8 @@ pub(crate) struct Shards {
     kept_until: Instant,
     /// Relays of the former class are there, and so its locks are taken as well.
     with_former: bool,
+    /// The shards whose lock of the former class is held.
+    former: BTreeSet<i16>,
     next_tick: Instant,
 }
 
@@ -68,11 +73,12 @@ impl Shards {
         let now = Instant::now();
         let mut shards = Self {
             session,
-            class: LOCK_CLASS ^ table.cast_signed(),
+            class: FORMER_CLASS ^ table.cast_signed(),
             owned: Vec::new(),
             leaving: Vec::new(),
             kept_until: now,
             with_former: false,
+            former: BTreeSet::new(),
             next_tick: now,
         };
         shards.execute("select pg_advisory_lock_shared($1, $2)", shards.class, MEMBER).await?;
@@ -88,13 +94,29 @@ impl Shards {
         &self.owned
     }
 
+    /// Lets statements take as long as this.
+    pub(crate) async fn allow_statements(&mut self, limit: Duration) -> sqlx::Result<()> {
+        self.set_statement_timeout(format!("{}ms", limit.as_millis())).await
+    }
+
+    /// Lets statements take as long as usual.
+    pub(crate) async fn limit_statements(&mut self) -> sqlx::Result<()> {
+        self.set_statement_timeout(STATEMENT_TIMEOUT.to_owned()).await
+    }
+
+    async fn set_statement_timeout(&mut self, limit: String) -> sqlx::Result<()> {
+        pg::set_in_session(&mut self.session, &[("statement_timeout", limit)]).await
+    }
+
     /// When [`Shards::share`] is due.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
     /// Takes or gives up shards, so that all relays have about as many. A shard of which something is under way is given up
-    /// later. Returns the shards that were taken. An error: the session is lost, and with it the shards.
+    /// later. Returns the shards that were taken, or that are kept after all: of neither it is known what waits.
+    ///
+    /// Fails if the session is lost, and with it the shards.
     pub(crate) async fn share(&mut self, is_busy: impl Fn(i16) -> bool) -> sqlx::Result<Vec<i16>> {
         let now = Instant::now();
         self.next_tick = now + TICK;
@@ -108,8 +130,9 @@ impl Shards {
             let surplus = self.owned.remove(idle.unwrap_or(self.owned.len() - 1));
             self.leaving.push((surplus, now));
         }
-        self.leave(is_busy, now).await?;
-        self.take(fair_share).await
+        let mut taken = self.leave(is_busy, now).await?;
+        taken.extend(self.take(fair_share).await?);
+        Ok(taken)
     }
 
     /// Counts the relays of this table, and those of the former class.
@@ -134,41 +157,59 @@ impl Shards {
     /// Holds the locks of the former class too, as long as such a relay is there: it counts us then, leaves us our share,
     /// and does not publish what we publish.
     async fn adapt_to_former(&mut self, is_there: bool, now: Instant) -> sqlx::Result<()> {
-        if is_there && !self.with_former {
+        let was_there = std::mem::replace(&mut self.with_former, is_there);
+        if is_there && !was_there {
             self.execute("select pg_advisory_lock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
             for shard in std::mem::take(&mut self.owned) {
-                if self.try_lock(FORMER_CLASS, shard).await? {
+                if self.lock_former(shard).await? {
                     self.owned.push(shard);
                 } else {
                     self.leaving.push((shard, now));
                 }
             }
-        } else if !is_there && self.with_former {
+        } else if !is_there && was_there {
             self.execute("select pg_advisory_unlock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
-            for shard in self.owned.clone() {
+            for shard in std::mem::take(&mut self.former) {
                 self.unlock(FORMER_CLASS, shard).await?;
             }
         }
-        self.with_former = is_there;
         Ok(())
     }
 
-    async fn leave(&mut self, is_busy: impl Fn(i16) -> bool, now: Instant) -> sqlx::Result<()> {
+    /// Gives up what is to be given up and not busy. Returns the shards that are kept instead.
+    async fn leave(
+        &mut self,
+        is_busy: impl Fn(i16) -> bool,
+        now: Instant,
+    ) -> sqlx::Result<Vec<i16>> {
+        let mut kept = Vec::new();
         for (shard, since) in std::mem::take(&mut self.leaving) {
             if !is_busy(shard) {
-                // The former lock may not be ours; that is a warning of the server's, and no error.
-                if self.with_former {
+                if self.former.remove(&shard) {
                     self.unlock(FORMER_CLASS, shard).await?;
                 }
                 self.unlock(self.class, shard).await?;
-            } else if now - since > LEAVING {
+            } else if now - since > LEAVING && self.lock_former(shard).await? {
                 self.owned.push(shard);
                 self.kept_until = now + KEPT;
+                kept.push(shard);
             } else {
                 self.leaving.push((shard, since));
             }
         }
-        Ok(())
+        Ok(kept)
+    }
+
+    /// Returns whether no relay of the former class publishes this shard, and none will.
+    async fn lock_former(&mut self, shard: i16) -> sqlx::Result<bool> {
+        if !self.with_former || self.former.contains(&shard) {
+            return Ok(true);
+        }
+        let is_locked = self.try_lock(FORMER_CLASS, shard).await?;
+        if is_locked {
+            self.former.insert(shard);
+        }
+        Ok(is_locked)
     }
 
     async fn take(&mut self, fair_share: usize) -> sqlx::Result<Vec<i16>> {
@@ -182,7 +223,7 @@ impl Shards {
             if is_ours || !self.try_lock(self.class, shard).await? {
                 continue;
             }
-            if self.with_former && !self.try_lock(FORMER_CLASS, shard).await? {
+            if !self.lock_former(shard).await? {
                 self.unlock(self.class, shard).await?;
                 continue;
             }
@@ -239,5 +280,52 @@ mod tests {
         assert_eq!(second.share(|_| false).await.unwrap().len(), 0);
         first.share(|_| false).await.unwrap();
         assert_eq!(second.share(|_| false).await.unwrap().len(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_kept_is_taken_over_anew() {
+        let space = TestSpace::new().await;
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        let options = space.database_url().parse().unwrap();
+        let mut first = Shards::connect(&options).await.unwrap();
+        first.share(|_| false).await.unwrap();
+        let _second = Shards::connect(&options).await.unwrap();
+        first.share(|_| true).await.unwrap();
+        assert_eq!(first.owned().len(), 8);
+        for (_, since) in &mut first.leaving {
+            *since -= LEAVING;
+        }
+        let mut kept = first.share(|shard| shard == 9).await.unwrap();
+        kept.sort_unstable();
+        assert_eq!(kept, [9], "what was forgotten of it is found again");
+        assert_eq!(first.owned().len(), 9);
+    }
+
+    #[tokio::test]
+    async fn a_busy_shard_of_a_former_relay_is_not_published_beside_it() {
+        let space = TestSpace::new().await;
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        let options = space.database_url().parse().unwrap();
+        let mut relay = Shards::connect(&options).await.unwrap();
+        relay.share(|_| false).await.unwrap();
+        let mut former =
+            PgPool::connect(space.database_url()).await.unwrap().acquire().await.unwrap();
+        sqlx::query("select pg_advisory_lock_shared($1, -1), pg_advisory_lock($1, 9)")
+            .bind(FORMER_CLASS)
+            .execute(&mut *former)
+            .await
+            .unwrap();
+        relay.share(|shard| shard == 9).await.unwrap();
+        for (_, since) in &mut relay.leaving {
+            *since -= LEAVING;
+        }
+        relay.share(|shard| shard == 9).await.unwrap();
+        assert!(!relay.owned().contains(&9), "{:?}", relay.owned());
+        former.close().await.unwrap();
+        while !relay.owned().contains(&9) {
+            relay.share(|shard| shard == 9).await.unwrap();
+        }
     }
 }
