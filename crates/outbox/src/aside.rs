@@ -48,10 +48,20 @@ impl Aside {
         self.after.iter().map(|(shard, after)| (*shard, *after))
     }
 
-    /// Moves a lane on.
-    pub(crate) fn advance(&mut self, shard: i16, after: i64) {
-        if let Some(place) = self.after.get_mut(&shard) {
-            *place = (*place).max(after);
+    /// Returns whether a lane that was to be read from `after` on was left from an earlier row on meanwhile.
+    pub(crate) fn is_reopened(&self, shard: i16, after: i64) -> bool {
+        self.after.get(&shard).is_some_and(|now| *now < after)
+    }
+
+    /// Moves a lane on that was read from `after` on, unless it is reopened. `None`: it was read to its end.
+    pub(crate) fn advance(&mut self, shard: i16, after: i64, covered: Option<i64>) {
+        if self.is_reopened(shard, after) {
+            return;
+        }
+        match (covered, self.after.get_mut(&shard)) {
+            (Some(covered), Some(place)) => *place = (*place).max(covered),
+            (Some(_), None) => {}
+            (None, _) => self.forget(shard),
         }
     }
 

@@ -9,6 +9,10 @@ use crate::topic::TopicId;
 pub(crate) const CAPACITY: usize = 16 * 1024 * 1024;
 /// How much of it a topic-partition may hold at most: one that can't be written must leave the others theirs.
 const SHARE: usize = CAPACITY / 8;
+/// Of it, what is kept for topic-partitions that acknowledge: however many others stand still.
+const RESERVE: usize = CAPACITY / 4;
+/// A record of this size may be sent to any partition that is empty, to find out whether it acknowledges.
+const PROBE: usize = 64 * 1024;
 /// And of what is free: however many stand still, one after the other, they leave something for the next one.
 const SHARE_OF_FREE: usize = 16;
 /// What a record counts at most, so that one that is larger than everything, and stands still, leaves room for others.
@@ -31,6 +35,14 @@ pub(crate) struct Flying {
     state: State,
 }
 
+/// What a topic-partition may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) window: usize,
+    /// It acknowledged something lately.
+    pub(crate) is_live: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     UnderWay,
@@ -50,6 +62,11 @@ impl Flying {
     ) -> Self {
         let state = State::UnderWay;
         Self { topic, partition, key: key.into(), shard, cost, is_alone: false, span, state }
+    }
+
+    /// Returns whether an earlier record of its key was refused while it was under way.
+    pub(crate) fn is_void(&self) -> bool {
+        self.state == State::Void
     }
 }
 
@@ -72,6 +89,8 @@ pub(crate) struct InFlight {
 pub(crate) struct Load {
     pub(crate) records: usize,
     pub(crate) cost: usize,
+    /// It is one record that is to have no company.
+    is_alone: bool,
 }
 
 impl InFlight {
@@ -84,13 +103,14 @@ impl InFlight {
         self.records.is_empty()
     }
 
-    pub(crate) fn contains(&self, id: i64) -> bool {
-        self.records.contains_key(&id)
-    }
-
     /// Returns the span of a record.
     pub(crate) fn span(&self, id: i64) -> Option<&Span> {
         Some(&self.records.get(&id)?.span)
+    }
+
+    /// Returns all ids.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = i64> {
+        self.records.keys().copied()
     }
 
     /// Returns the ids above this one.
@@ -116,29 +136,28 @@ impl InFlight {
     }
 
     /// Returns how many bytes of a partition may be under way: what its window allows, at most an eighth of everything, and
-    /// a part of what is free.
-    pub(crate) fn allowance(&self, window: usize) -> usize {
-        window.min(SHARE).min(self.free() / SHARE_OF_FREE)
+    /// a part of what is free to it.
+    pub(crate) fn allowance(&self, room: Room) -> usize {
+        room.window.min(SHARE).min(self.free_to(room) / SHARE_OF_FREE)
+    }
+
+    fn free_to(&self, room: Room) -> usize {
+        if room.is_live { self.free() } else { self.free().saturating_sub(RESERVE) }
     }
 
     /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others.
-    pub(crate) fn has_room(
-        &self,
-        topic: TopicId,
-        partition: i32,
-        cost: usize,
-        window: usize,
-    ) -> bool {
+    pub(crate) fn has_room(&self, topic: TopicId, partition: i32, cost: usize, room: Room) -> bool {
         let held = self.load(topic, partition);
         if held.records == 0 {
-            return cost <= self.free() / 2;
+            return cost <= (self.free_to(room) / 2).max(PROBE.min(self.free() / 2));
         }
-        held.cost + cost <= self.allowance(window)
+        !held.is_alone && held.cost + cost <= self.allowance(room)
     }
 
     pub(crate) fn insert(&mut self, id: i64, mut record: Flying, window: usize) {
         let load = self.partitions.entry((record.topic, record.partition)).or_default();
         record.is_alone = load.records == 0 && record.cost >= window;
+        load.is_alone = record.is_alone;
         load.records += 1;
         load.cost += record.cost;
         self.used += record.cost;
@@ -236,6 +255,8 @@ mod tests {
     use super::*;
 
     const WINDOW: usize = 1_000_000;
+    const LIVE: Room = Room { window: WINDOW, is_live: true };
+    const SILENT: Room = Room { window: WINDOW, is_live: false };
 
     fn put(flights: &mut InFlight, id: i64, partition: i32, key: &str, cost: usize) {
         let record = Flying::new((TopicId::FIRST, partition), key, 0, cost, Span::none());
@@ -283,7 +304,7 @@ mod tests {
         let mut flights = InFlight::default();
         let mut id = 0;
         let mut fill = |flights: &mut InFlight, partition| {
-            while flights.has_room(TopicId::FIRST, partition, 4_000, usize::MAX) {
+            while flights.has_room(TopicId::FIRST, partition, 4_000, LIVE) {
                 id += 1;
                 put(flights, id, partition, "a", 4_000);
             }
@@ -300,20 +321,36 @@ mod tests {
     fn a_record_that_is_larger_than_a_share_goes_by_itself() {
         let mut flights = InFlight::default();
         let large = LARGEST_COST;
-        assert!(flights.has_room(TopicId::FIRST, 0, large, WINDOW));
+        assert!(flights.has_room(TopicId::FIRST, 0, large, LIVE));
         put(&mut flights, 1, 0, "a", large);
-        assert!(!flights.has_room(TopicId::FIRST, 0, 1, WINDOW), "a smaller one does not overtake");
+        assert!(!flights.has_room(TopicId::FIRST, 0, 1, LIVE), "a smaller one does not overtake");
         put(&mut flights, 2, 1, "b", 10);
-        assert!(!flights.has_room(TopicId::FIRST, 1, large, WINDOW));
+        assert!(!flights.has_room(TopicId::FIRST, 1, large, LIVE));
         assert!(flights.records[&1].is_alone && !flights.records[&2].is_alone);
         for partition in 2..40 {
-            if flights.has_room(TopicId::FIRST, partition, large, WINDOW) {
+            if flights.has_room(TopicId::FIRST, partition, large, LIVE) {
                 put(&mut flights, 1 + i64::from(partition), partition, "c", large);
             }
         }
         assert!(
-            flights.has_room(TopicId::FIRST, 40, 50_000, WINDOW),
+            flights.has_room(TopicId::FIRST, 40, 50_000, LIVE),
             "they leave room for smaller ones"
         );
+    }
+
+    #[test]
+    fn however_many_partitions_stand_still_others_go_on_and_a_new_one_is_tried() {
+        let mut flights = InFlight::default();
+        let mut id = 0;
+        for partition in 0..500 {
+            while flights.has_room(TopicId::FIRST, partition, 4_000, SILENT) {
+                id += 1;
+                put(&mut flights, id, partition, "a", 4_000);
+            }
+        }
+        assert!(flights.has_room(TopicId::FIRST, 500, 50_000, SILENT), "a first record");
+        put(&mut flights, id + 1, 500, "b", 4_000);
+        assert!(!flights.has_room(TopicId::FIRST, 500, 4_000, SILENT), "and no more");
+        assert!(flights.has_room(TopicId::FIRST, 500, 100_000, LIVE), "until it acknowledges");
     }
 }

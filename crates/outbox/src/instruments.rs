@@ -48,7 +48,7 @@ impl Instruments {
     }
 
     /// Exports the counters of a topic at 0, before anything of it is sent: its first failure would be no increase otherwise.
-    pub(crate) fn begin(&self, topic: &str) {
+    pub(crate) fn export(&self, topic: &str) {
         for counter in [&self.sent, &self.failed] {
             counter.add(0, &[destination(topic)]);
         }

@@ -52,7 +52,6 @@ impl PauseReporter {
         }
         for topic in new {
             self.reported.insert(topic.topic.clone(), now);
-            instruments.paused(&topic.topic, true);
         }
         let is_over = |topic: &String| is_settled && paused.iter().all(|it| it.topic != *topic);
         let over: Vec<_> = self.reported.extract_if(.., |topic, _| is_over(topic)).collect();
@@ -67,6 +66,10 @@ impl PauseReporter {
         }
         for (topic, _) in over {
             instruments.paused(&topic, false);
+        }
+        // Each time: a new session exports every topic that it meets at 0.
+        for topic in self.reported.keys() {
+            instruments.paused(topic, true);
         }
         self.status.send_if_modified(|status| {
             let is_new = *status != paused;
@@ -104,9 +107,12 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
     for (number, partition) in (0..).zip(&topic.partitions) {
         let under_way = flights.load(id, number).records;
         let silence = partition.silence(now, under_way).filter(|silence| *silence >= SILENT);
+        // An election takes less time, and where nothing waits it matters to nobody.
+        let waits = under_way > 0 || partition.aside.is_some();
+        let leaderless = partition.leaderless(now).filter(|since| *since >= PAUSED && waits);
         if let Some(own) = partition.pause.as_ref().filter(lasts) {
             why.get_or_insert(&*own.why);
-        } else if !partition.has_leader {
+        } else if leaderless.is_some() {
             why.get_or_insert("no leader");
         } else if silence.is_some() {
             why.get_or_insert("Kafka does not acknowledge");

@@ -30,6 +30,7 @@ pub(crate) struct LaneHead {
     pub(crate) shard: i16,
     pub(crate) topic: String,
     pub(crate) id: i64,
+    pub(crate) key: String,
 }
 
 /// What a statement read.
@@ -119,25 +120,29 @@ pub(crate) async fn lanes(
     Page::of(read, &after, rows, budget)
 }
 
-/// Returns the first row of each lane of these shards. It jumps from lane to lane, however many rows they have.
+/// Returns the first row of each lane of these shards that is none of `except`. It jumps from lane to lane, however many rows they have.
 pub(crate) async fn heads(
     session: &mut PgConnection,
     shards: &[i16],
+    except: &[i64],
 ) -> sqlx::Result<Vec<LaneHead>> {
     sqlx::query_as(
         "with recursive head as (
              select first.* from unnest($1::smallint[]) owned (shard)
              cross join lateral (
-                 select shard, topic, id from outbox where outbox.shard = owned.shard
+                 select shard, topic, id, key from outbox where outbox.shard = owned.shard
+                   and id not in (select unnest($2::bigint[]))
                  order by shard, topic, id limit 1) first
              union all
              select next.* from head
              cross join lateral (
-                 select shard, topic, id from outbox where outbox.shard = head.shard and outbox.topic > head.topic
+                 select shard, topic, id, key from outbox where outbox.shard = head.shard and outbox.topic > head.topic
+                   and id not in (select unnest($2::bigint[]))
                  order by shard, topic, id limit 1) next)
-         select shard, topic, id from head",
+         select shard, topic, id, key from head",
     )
     .bind(shards)
+    .bind(except)
     .fetch_all(session)
     .await
 }

@@ -30,6 +30,12 @@ struct Position {
 }
 
 impl Completion {
+    /// Returns what Kafka might answer: an offset, or why not.
+    #[cfg(test)]
+    pub(crate) fn of_test(id: i64, offset: Result<i64, KafkaError>) -> Self {
+        Self { id, outcome: offset.map(|offset| Position { partition: 0, offset }) }
+    }
+
     /// Ends the record's span. Fails with the reason why Kafka is not known to have the record.
     pub(crate) fn outcome(self, span: &Span) -> Result<(), Refusal> {
         let refusal = match self.outcome {

@@ -1,9 +1,9 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::aside::Aside;
-use crate::in_flight::InFlight;
+use crate::in_flight::{InFlight, Room};
 use crate::pause::Pause;
 use crate::window::Window;
 
@@ -13,7 +13,13 @@ const STALLED: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_mins(1);
 /// And while one of its partitions acknowledges nothing.
 const ASK_WHILE_SILENT: Duration = Duration::from_secs(1);
-/// So many refused keys of a topic are refused for a reason of the topic's.
+/// A partition that acknowledged something within this time is live.
+const LIVE: Duration = Duration::from_secs(5);
+/// How long a partition is let run empty for a record that is to go alone. Its lane is read more often.
+const RESERVED: Duration = Duration::from_millis(300);
+/// How long nothing of a topic is sent after the client's queue was full.
+const QUEUE_FULL: Duration = Duration::from_millis(50);
+/// So many keys that are refused one after the other are refused for a reason of the topic's.
 const REFUSED_KEYS: usize = 100;
 
 /// A topic, by its place in [`Topics`].
@@ -68,15 +74,22 @@ pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     on_cluster: Option<Arc<str>>,
     /// Its metrics are exported.
-    has_begun: bool,
+    is_exported: bool,
     /// None while their number is not known.
     pub(crate) partitions: Vec<Partition>,
     /// What it takes in a batch, if the cluster tells.
     limit: Option<usize>,
+    is_limit_told: bool,
     pub(crate) pause: Option<Pause>,
     pub(crate) aside: Option<Aside>,
     /// Keys of which a record was refused.
     pub(crate) keys: HashMap<Arc<str>, RefusedKey>,
+    /// Those of which a record was refused since Kafka last acknowledged one of the topic.
+    refused_in_a_row: HashSet<Arc<str>>,
+    /// Nothing is sent before, since the client's queue was full.
+    full_until: Option<Instant>,
+    /// When the cluster was last asked what it takes in a batch.
+    pub(crate) limit_asked: Option<Instant>,
     /// When the cluster was last asked about it.
     pub(crate) asked: Option<Instant>,
     /// A number of partitions that comes into force once nothing of the topic is under way: it moves keys.
@@ -91,10 +104,14 @@ pub(crate) struct Partition {
     pub(crate) aside: Option<Aside>,
     /// The cost of a row that had no room: others wait until it has.
     pub(crate) wanted: usize,
-    /// As of the last answer of the cluster.
-    pub(crate) has_leader: bool,
+    /// Since when it has no leader, as of the last answer of the cluster.
+    leaderless_since: Option<Instant>,
     /// When Kafka last acknowledged a record, or the first one that is under way was sent.
     moved: Instant,
+    /// When Kafka last acknowledged a record.
+    acknowledged: Option<Instant>,
+    /// It is let run empty until then, for a record that is to go alone.
+    reserved_until: Option<Instant>,
 }
 
 /// A key of which a record was refused.
@@ -109,20 +126,57 @@ impl Topic {
         Self {
             name,
             on_cluster: None,
-            has_begun: false,
+            is_exported: false,
             partitions: Vec::new(),
             limit: None,
+            is_limit_told: false,
             pause: None,
             aside: None,
             keys: HashMap::new(),
+            refused_in_a_row: HashSet::new(),
+            full_until: None,
+            limit_asked: None,
             asked: None,
             next_count: None,
         }
     }
 
-    /// Returns `true` the first time.
-    pub(crate) fn begin(&mut self) -> bool {
-        !std::mem::replace(&mut self.has_begun, true)
+    /// Notes that its metrics are exported. Returns whether they were not before.
+    pub(crate) fn mark_exported(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_exported, true)
+    }
+
+    /// Returns whether records of it may be sent, as far as the topic as a whole goes.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        self.pause.as_ref().is_none_or(|pause| pause.is_over(now))
+            && self.full_until.is_none_or(|until| now >= until)
+    }
+
+    /// Notes that the client's queue has no room for a record.
+    pub(crate) fn queue_is_full(&mut self, now: Instant) {
+        self.full_until = Some(now + QUEUE_FULL);
+    }
+
+    /// Returns whether rows of it were left aside.
+    pub(crate) fn has_aside(&self) -> bool {
+        self.aside.is_some()
+            || self.partitions.iter().any(|partition| partition.aside.is_some())
+            || self.keys.values().any(|refused| refused.aside.is_some())
+    }
+
+    /// Forgets what was left aside and what is paused: no row of it waits.
+    pub(crate) fn forget_waiting(&mut self) {
+        (self.aside, self.pause) = (None, None);
+        for partition in &mut self.partitions {
+            (partition.aside, partition.pause) = (None, None);
+        }
+        self.keys.clear();
+        self.refused_in_a_row.clear();
+    }
+
+    /// Returns whether the cluster is to be asked what it takes in a batch: that changes rarely.
+    pub(crate) fn has_limit_question(&self, now: Instant) -> bool {
+        self.asked.is_some() && self.limit_asked.is_none_or(|asked| now - asked > ASK)
     }
 
     /// Returns its name on the cluster.
@@ -130,18 +184,22 @@ impl Topic {
         Arc::clone(self.on_cluster.get_or_insert_with(|| name(&self.name).into()))
     }
 
-    /// Returns whether a row belongs to what was left of it.
-    pub(crate) fn covers(&self, shard: i16, id: i64) -> bool {
-        let partitions = self.partitions.iter().filter_map(|partition| partition.aside.as_ref());
-        let keys = self.keys.values().filter_map(|refused| refused.aside.as_ref());
-        self.aside.iter().chain(partitions).chain(keys).any(|aside| aside.covers(shard, id))
+    /// Returns whether a row of this key was left to the topic, to its partition or to its key.
+    pub(crate) fn covers(&self, shard: i16, id: i64, key: &str) -> bool {
+        let number = self.count().map(|count| kafka::partition_of(key.as_bytes(), count));
+        let partition = number.and_then(|number| self.partition(number)?.aside.as_ref());
+        let key = self.keys.get(key).and_then(|refused| refused.aside.as_ref());
+        [self.aside.as_ref(), partition, key].iter().flatten().any(|it| it.covers(shard, id))
     }
 
     /// Returns whether the cluster is to be asked about it.
     pub(crate) fn has_question(&self, id: TopicId, flights: &InFlight, now: Instant) -> bool {
         let Some(asked) = self.asked else {
-            return self.pause.as_ref().is_none_or(|pause| pause.is_over(now));
+            return self.has_aside() && self.pause.as_ref().is_none_or(|pause| pause.is_over(now));
         };
+        if now - asked <= ASK_WHILE_SILENT {
+            return false;
+        }
         let is_silent = (0..)
             .zip(&self.partitions)
             .any(|(number, partition)| partition.is_closed(now, flights.load(id, number).records));
@@ -151,6 +209,7 @@ impl Topic {
     /// Notes that Kafka acknowledged a record. It ends a pause, if it is the attempt that the pause let through.
     pub(crate) fn acknowledged(&mut self, number: i32, key: &str, cost: usize, now: Instant) {
         self.pause.take_if(|pause| pause.is_over(now));
+        self.refused_in_a_row.clear();
         if let Some(partition) = self.partition_mut(number) {
             partition.acknowledged(now, cost);
         }
@@ -188,13 +247,16 @@ impl Topic {
         }
     }
 
-    /// Returns whether it waits for what is under way to come back, to use a new number of partitions. Uses it if so.
-    pub(crate) fn is_being_resized(&mut self, now: Instant, is_under_way: bool) -> bool {
-        let Some(count) = self.next_count else { return false };
-        if !is_under_way {
+    /// Returns whether it waits for what is under way to come back, to use a new number of partitions.
+    pub(crate) fn is_being_resized(&self) -> bool {
+        self.next_count.is_some()
+    }
+
+    /// Uses a new number of partitions, if it waited for that and nothing is under way any more.
+    pub(crate) fn finish_resize(&mut self, now: Instant, is_under_way: bool) {
+        if let Some(count) = self.next_count.filter(|_| !is_under_way) {
             self.resize(count, now);
         }
-        is_under_way
     }
 
     /// What was left of single partitions goes to the topic's, since keys move between them.
@@ -205,7 +267,10 @@ impl Topic {
             let aside = self.aside.get_or_insert_default();
             aside.leave(shard, after.saturating_add(1));
         }
-        let mut window = Window::new(self.limit);
+        let mut window = Window::new();
+        if let Some(limit) = self.limit {
+            window.set_limit(limit, self.is_limit_told);
+        }
         if self.pause.is_some() {
             window.probe();
         }
@@ -214,8 +279,10 @@ impl Topic {
             pause: None,
             aside: None,
             wanted: 0,
-            has_leader: true,
+            leaderless_since: None,
             moved: now,
+            acknowledged: None,
+            reserved_until: None,
         };
         self.partitions.resize_with(count, partition);
     }
@@ -223,9 +290,11 @@ impl Topic {
     /// Takes over how much a batch may have, if the cluster tells.
     pub(crate) fn set_limit(&mut self, told: Option<usize>) {
         let Some(limit) = told.or(self.limit.is_none().then_some(Window::LIMIT)) else { return };
-        if self.limit != Some(limit) {
-            self.limit = Some(limit);
-            self.partitions.iter_mut().for_each(|partition| partition.window.set_limit(limit));
+        if self.limit != Some(limit) || self.is_limit_told != told.is_some() {
+            (self.limit, self.is_limit_told) = (Some(limit), told.is_some());
+            for partition in &mut self.partitions {
+                partition.window.set_limit(limit, told.is_some());
+            }
         }
     }
 
@@ -237,9 +306,11 @@ impl Topic {
         }
     }
 
-    /// Returns whether so many keys were refused that the topic is.
-    pub(crate) fn refuses_all_keys(&self) -> bool {
-        self.keys.len() > REFUSED_KEYS
+    /// Notes that a record of a key was refused. Returns whether so many keys were, and no record acknowledged in between,
+    /// that the topic is to blame.
+    pub(crate) fn refuses_all_keys(&mut self, refused: &str) -> bool {
+        self.refused_in_a_row.insert(refused.into());
+        self.refused_in_a_row.len() > REFUSED_KEYS
     }
 }
 
@@ -251,15 +322,44 @@ impl Partition {
 
     fn acknowledged(&mut self, now: Instant, cost: usize) {
         self.moved = now;
-        self.has_leader = true;
+        self.acknowledged = Some(now);
+        self.leaderless_since = None;
         self.pause.take_if(|pause| pause.is_over(now));
         self.window.acknowledged(cost);
     }
 
     /// Notes that a record is sent where none is under way.
-    pub(crate) fn begins(&mut self, now: Instant) {
+    pub(crate) fn sent_first(&mut self, now: Instant) {
         self.moved = now;
         self.wanted = 0;
+        self.reserved_until = None;
+    }
+
+    /// Takes over whether it has a leader.
+    pub(crate) fn set_leader(&mut self, has_leader: bool, now: Instant) {
+        let since = self.leaderless_since.unwrap_or(now);
+        self.leaderless_since = (!has_leader).then_some(since);
+    }
+
+    /// Returns for how long it has had no leader, if it has none.
+    pub(crate) fn leaderless(&self, now: Instant) -> Option<Duration> {
+        self.leaderless_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Lets it run empty for a record that is to go alone. While that is not sent, this is repeated.
+    pub(crate) fn reserve(&mut self, now: Instant) {
+        self.reserved_until = Some(now + RESERVED);
+    }
+
+    /// Returns whether it is let run empty.
+    pub(crate) fn is_reserved(&self, now: Instant) -> bool {
+        self.reserved_until.is_some_and(|until| now < until)
+    }
+
+    /// Returns what it may take.
+    pub(crate) fn room(&self, now: Instant) -> Room {
+        let is_live = |at| now.saturating_duration_since(at) < LIVE;
+        Room { window: self.window.bytes(), is_live: self.acknowledged.is_some_and(is_live) }
     }
 
     /// Returns for how long Kafka has acknowledged nothing, if something is under way.
@@ -269,7 +369,7 @@ impl Partition {
 
     /// Returns whether nothing more may be sent for now.
     pub(crate) fn is_closed(&self, now: Instant, under_way: usize) -> bool {
-        !self.has_leader
+        self.leaderless_since.is_some()
             || self.pause.as_ref().is_some_and(|pause| !pause.is_over(now))
             || self.silence(now, under_way).is_some_and(|silence| silence > STALLED)
     }

@@ -1,8 +1,8 @@
 use std::time::{Instant, SystemTime};
 
+use super::completing::RefusedRecord;
 use super::{Scope, Session};
 use crate::in_flight::Flying;
-use crate::refusal::Refusal;
 use crate::row::Row;
 use crate::sender::SendError;
 use crate::topic::TopicId;
@@ -18,7 +18,8 @@ pub(super) enum Verdict {
 }
 
 /// Why a row can't be sent for now: what has no room, or is paused.
-enum Obstacle {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Obstacle {
     Topic,
     Partition,
     Key,
@@ -31,8 +32,8 @@ impl Session<'_> {
         let now = Instant::now();
         let id = self.topics.id(row.topic);
         let topic = self.topics.get_mut(id);
-        if topic.begin() {
-            self.instruments.begin(row.topic);
+        if topic.mark_exported() {
+            self.instruments.export(row.topic);
         }
         if *scope == Scope::New
             && let Some(aside) = &mut topic.aside
@@ -41,35 +42,33 @@ impl Session<'_> {
             return Verdict::Passed;
         }
         let (Some(count), Some(_)) = (topic.count(), topic.asked) else {
-            return self.leave(row, id, 0, scope, &Obstacle::Topic);
+            return self.leave(row, id, 0, scope, Obstacle::Topic);
         };
         let partition = kafka::partition_of(row.key.as_bytes(), count);
         if !self.is_of(row, id, partition, scope) {
             return Verdict::Passed;
         }
         match self.obstacle(row, id, partition, scope, now) {
-            Some(obstacle) => self.leave(row, id, partition, scope, &obstacle),
+            Some(obstacle) => self.leave(row, id, partition, scope, obstacle),
             None => self.send(row, id, partition, scope, selected),
         }
     }
 
-    /// Returns whether a row is to be sent by those who read this scope. One of a narrower scope is left to that.
+    /// Returns whether a row is to be sent by those who read this scope. It belongs to the narrowest scope of which rows are
+    /// left aside, and is left to that: all rows of its key are, so that they are read in order.
     fn is_of(&mut self, row: &Row<'_>, id: TopicId, number: i32, scope: &Scope) -> bool {
         let topic = self.topics.get_mut(id);
         match scope {
             Scope::Partition(_, other) if *other != number => return false,
-            Scope::Key(_, key) if **key != *row.key => return false,
-            Scope::Partition(..) => {}
-            _ => {
-                let aside = topic.partition_mut(number).and_then(|it| it.aside.as_mut());
-                if let Some(aside) = aside {
-                    aside.leave(row.shard, row.id);
-                    return false;
-                }
-            }
+            Scope::Key(_, key) => return **key == *row.key,
+            _ => {}
         }
-        if !matches!(scope, Scope::Key(..))
-            && let Some(aside) = topic.keys.get_mut(row.key).and_then(|key| key.aside.as_mut())
+        if let Some(aside) = topic.keys.get_mut(row.key).and_then(|key| key.aside.as_mut()) {
+            aside.leave(row.shard, row.id);
+            return false;
+        }
+        if !matches!(scope, Scope::Partition(..))
+            && let Some(aside) = topic.partition_mut(number).and_then(|it| it.aside.as_mut())
         {
             aside.leave(row.shard, row.id);
             return false;
@@ -86,21 +85,31 @@ impl Session<'_> {
         now: Instant,
     ) -> Option<Obstacle> {
         let topic = self.topics.get_mut(id);
-        let is_paused = topic.pause.as_ref().is_some_and(|pause| !pause.is_over(now));
-        if is_paused || self.client_is_full {
+        if !topic.is_open(now) {
             return Some(Obstacle::Topic);
         }
         let refused = topic.keys.get(row.key);
         if refused.is_some_and(|refused| !refused.is_open(now, &self.flights, id, row.key)) {
             return Some(Obstacle::Key);
         }
+        let goes_alone = refused.is_some_and(|refused| refused.pause.is_some());
         let Some(partition) = topic.partition_mut(number) else { return Some(Obstacle::Topic) };
         let under_way = self.flights.load(id, number).records;
         if partition.is_closed(now, under_way) {
             return Some(Obstacle::Partition);
         }
-        let window = partition.window.bytes();
-        if self.flights.has_room(id, number, row.cost().max(partition.wanted), window) {
+        if goes_alone && under_way > 0 {
+            partition.reserve(now);
+            return Some(Obstacle::Key);
+        }
+        if goes_alone {
+            return None;
+        }
+        if partition.is_reserved(now) {
+            return Some(Obstacle::Topic);
+        }
+        let room = partition.room(now);
+        if self.flights.has_room(id, number, row.cost().max(partition.wanted), room) {
             if row.cost() >= partition.wanted {
                 partition.wanted = 0;
             }
@@ -108,7 +117,7 @@ impl Session<'_> {
         }
         partition.wanted = partition.wanted.max(row.cost());
         // While it is being tried whether it can be written again, the other partitions do not wait for it.
-        let is_tried = partition.pause.is_some() || window == 0;
+        let is_tried = partition.pause.is_some() || room.window == 0;
         let of_topic = matches!(scope, Scope::New | Scope::Topic(_)) && is_tried;
         Some(if of_topic { Obstacle::Partition } else { Obstacle::Topic })
     }
@@ -120,7 +129,7 @@ impl Session<'_> {
         id: TopicId,
         number: i32,
         scope: &Scope,
-        obstacle: &Obstacle,
+        obstacle: Obstacle,
     ) -> Verdict {
         let aside = match (scope, obstacle) {
             (Scope::New, Obstacle::Topic) => self.leave_topic(id),
@@ -150,38 +159,41 @@ impl Session<'_> {
     ) -> Verdict {
         let topic = self.topics.get_mut(id);
         let on_cluster = topic.on_cluster(|name| self.sender.on_cluster(name));
+        let goes_alone = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
         match self.sender.send(row, &on_cluster, number, selected) {
             Ok(span) => {
                 let Some(partition) = topic.partition_mut(number) else { return Verdict::Blocked };
                 if self.flights.load(id, number).records == 0 {
-                    partition.begins(Instant::now());
+                    partition.sent_first(Instant::now());
                 }
+                let window = if goes_alone { 0 } else { partition.window.bytes() };
                 let record = Flying::new((id, number), row.key, row.shard, row.cost(), span);
-                self.flights.insert(row.id, record, partition.window.bytes());
+                self.flights.insert(row.id, record, window);
                 Verdict::Sent
             }
-            // A full queue is no refusal. Everything waits, so that no smaller record overtakes.
+            // A full queue is no refusal. The whole topic waits, so that no smaller record overtakes.
             Err(SendError::Full) if !self.flights.is_empty() => {
-                self.client_is_full = true;
-                self.leave(row, id, number, scope, &Obstacle::Topic)
+                topic.queue_is_full(Instant::now());
+                self.leave(row, id, number, scope, Obstacle::Topic)
             }
             Err(SendError::Full) => {
                 let why = "the record is larger than the client's queue";
-                self.refuse_key(id, (row.shard, row.id), row.key, why);
+                self.refuse_key(&unsent(row, id, number), why);
                 after_refusal(scope)
             }
             Err(SendError::Refused(refusal)) => {
-                self.refuse_unsent(row, id, number, &refusal);
+                self.instruments.failed(row.topic);
+                self.blame(&refusal, &unsent(row, id, number));
                 after_refusal(scope)
             }
         }
     }
+}
 
-    fn refuse_unsent(&mut self, row: &Row<'_>, id: TopicId, number: i32, refusal: &Refusal) {
-        self.instruments.failed(row.topic);
-        let record = (row.shard, row.id);
-        self.blame(refusal, (id, number), record, row.key, true, row.cost());
-    }
+fn unsent<'a>(row: &Row<'a>, topic: TopicId, partition: i32) -> RefusedRecord<'a> {
+    let (is_alone, is_void) = (true, false);
+    let (shard, id, key, cost) = (row.shard, row.id, row.key, row.cost());
+    RefusedRecord { topic, partition, shard, id, key, cost, is_alone, is_void }
 }
 
 /// The refused row was left to its key, its partition or its topic. A lane of that scope must not pass it.

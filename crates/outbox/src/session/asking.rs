@@ -30,20 +30,21 @@ impl Session<'_> {
     pub(super) fn take_answers(&mut self, answers: &Answers) {
         let now = Instant::now();
         let ids: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
-        let mut exist = Vec::new();
         let mut is_unavailable = answers.is_empty();
         for id in ids {
             let on_cluster = self.sender.on_cluster(&self.topics.get(id).name);
             match answers.get(&on_cluster) {
                 Some(Answer::Exists { partitions, without_leader }) => {
                     self.take_partitions(id, *partitions, without_leader, now);
-                    exist.push(on_cluster);
                 }
                 Some(Answer::Refused(code)) => {
-                    self.leave_topic(id);
                     let topic = self.topics.get_mut(id);
-                    topic.pause(now, &code.to_string());
                     topic.asked = None;
+                    // Otherwise nothing of it waits, and the next row asks again.
+                    if topic.has_aside() || self.flights.of_topic(id) > 0 {
+                        topic.pause(now, &code.to_string());
+                        self.leave_topic(id);
+                    }
                 }
                 Some(Answer::Unavailable(error)) => {
                     is_unavailable = true;
@@ -61,9 +62,23 @@ impl Session<'_> {
             self.next_ask = now + AGAIN;
         }
         self.cluster_is_unavailable = is_unavailable;
-        if !exist.is_empty() && self.asking_limits.is_none() {
+        self.ask_limits(now);
+    }
+
+    /// Asks how much topics take in a batch that exist: those of which it is not known, and the others at times.
+    fn ask_limits(&mut self, now: Instant) {
+        if self.asking_limits.is_some() {
+            return;
+        }
+        let due = self.topics.iter_mut().filter(|(_, topic)| topic.has_limit_question(now));
+        let due = due.map(|(_, topic)| {
+            topic.limit_asked = Some(now);
+            self.sender.on_cluster(&topic.name)
+        });
+        let due: Vec<_> = due.collect();
+        if !due.is_empty() {
             let (_, settings) = self.sender.client();
-            self.asking_limits = Some(tokio::spawn(cluster::ask_limits(settings, exist)));
+            self.asking_limits = Some(tokio::spawn(cluster::ask_limits(settings, due)));
         }
     }
 
@@ -75,6 +90,7 @@ impl Session<'_> {
                 topic.set_limit(*limit);
             }
         }
+        self.ask_limits(Instant::now());
     }
 
     fn take_partitions(&mut self, id: TopicId, count: usize, without_leader: &[i32], now: Instant) {
@@ -88,7 +104,7 @@ impl Session<'_> {
         topic.set_count(count, now, is_under_way);
         topic.asked = Some(now);
         for (number, partition) in (0..).zip(&mut topic.partitions) {
-            partition.has_leader = !without_leader.contains(&number);
+            partition.set_leader(!without_leader.contains(&number), now);
         }
     }
 }

@@ -2,11 +2,26 @@ use std::time::Instant;
 
 use kafka::rdkafka::error::KafkaError;
 
+use super::admission::Obstacle;
 use super::{Session, SessionError};
 use crate::pause::Pause;
 use crate::refusal::{Blame, Refusal};
 use crate::sender::Completion;
 use crate::topic::TopicId;
+
+/// A record that is not known to be in Kafka.
+pub(super) struct RefusedRecord<'a> {
+    pub(super) topic: TopicId,
+    pub(super) partition: i32,
+    pub(super) shard: i16,
+    pub(super) id: i64,
+    pub(super) key: &'a str,
+    pub(super) cost: usize,
+    /// Nothing else of its partition was under way.
+    pub(super) is_alone: bool,
+    /// An earlier one of its key was refused while it was under way.
+    pub(super) is_void: bool,
+}
 
 impl Session<'_> {
     /// Handles all completions that have come. Fails if the producer will never send again.
@@ -40,36 +55,36 @@ impl Session<'_> {
         if !self.published.is_empty() {
             self.published_since.get_or_insert(now);
         }
-        self.client_is_full = false;
         let topic = self.topics.get_mut(record.topic);
         topic.acknowledged(record.partition, &record.key, record.cost, now);
+        self.fold(record.topic, record.partition);
         *self.sent.entry(record.topic).or_default() += 1;
     }
 
     fn refuse(&mut self, id: i64, refusal: &Refusal) {
         let Some(record) = self.flights.refuse(id) else { return };
-        self.client_is_full = false;
         self.instruments.failed(&self.topics.get(record.topic).name);
-        let place = (record.topic, record.partition);
-        let row = (record.shard, id);
-        self.blame(refusal, place, row, &record.key, record.is_alone, record.cost);
+        let refused = RefusedRecord {
+            topic: record.topic,
+            partition: record.partition,
+            shard: record.shard,
+            id,
+            key: &record.key,
+            cost: record.cost,
+            is_alone: record.is_alone,
+            is_void: record.is_void(),
+        };
+        self.blame(refusal, &refused);
     }
 
-    /// Leaves aside what a refusal is about: the key of the record, its partition, or its topic.
-    pub(super) fn blame(
-        &mut self,
-        refusal: &Refusal,
-        (id, number): (TopicId, i32),
-        (shard, row): (i16, i64),
-        key: &str,
-        is_alone: bool,
-        cost: usize,
-    ) {
+    /// Pauses what a refusal is about, and leaves it aside: the key of the record, its partition, or its topic.
+    pub(super) fn blame(&mut self, refusal: &Refusal, record: &RefusedRecord<'_>) {
         let (now, why) = (Instant::now(), refusal.why());
-        let held = self.flights.load(id, number).cost + cost;
+        let (id, number) = (record.topic, record.partition);
+        let held = self.flights.load(id, number).cost + record.cost;
         match refusal.blame() {
             Blame::Nobody => {}
-            Blame::Record if is_alone => self.refuse_key(id, (shard, row), key, &why),
+            Blame::Record if record.is_alone => self.refuse_key(record, &why),
             blame @ (Blame::Record | Blame::Partition) => {
                 let Some(partition) = self.topics.get_mut(id).partition_mut(number) else { return };
                 if blame == Blame::Record {
@@ -77,33 +92,80 @@ impl Session<'_> {
                 } else {
                     partition.pause(now, &why);
                 }
-                partition.aside.get_or_insert_default().leave_refused(shard, row);
+                self.leave_refused(record, Obstacle::Partition);
             }
             Blame::Topic => {
-                self.leave_topic(id).leave_refused(shard, row);
+                self.leave_topic(id);
                 let topic = self.topics.get_mut(id);
                 topic.pause(now, &why);
                 topic.asked = None;
+                self.leave_refused(record, Obstacle::Topic);
             }
         }
     }
 
     /// Leaves a key aside, of which Kafka does not take a record. Many such keys pause the topic.
-    pub(super) fn refuse_key(
-        &mut self,
-        id: TopicId,
-        (shard, row): (i16, i64),
-        key: &str,
-        why: &str,
-    ) {
+    pub(super) fn refuse_key(&mut self, record: &RefusedRecord<'_>, why: &str) {
         let now = Instant::now();
-        let topic = self.topics.get_mut(id);
-        let refused = topic.keys.entry(key.into()).or_default();
-        Pause::extend(&mut refused.pause, now, &format!("{why} (outbox id {row})"));
-        refused.aside.get_or_insert_default().leave_refused(shard, row);
-        if topic.refuses_all_keys() {
+        let topic = self.topics.get_mut(record.topic);
+        let refused = topic.keys.entry(record.key.into()).or_default();
+        Pause::extend(&mut refused.pause, now, &format!("{why} (outbox id {})", record.id));
+        let is_of_topic = topic.refuses_all_keys(record.key);
+        if is_of_topic {
             topic.pause(now, why);
-            self.leave_topic(id);
+            self.leave_topic(record.topic);
+        }
+        self.leave_refused(record, Obstacle::Key);
+    }
+
+    /// Leaves a refused record to a scope, and to those narrower ones that exist: they may have later rows of its key, which
+    /// must not overtake it.
+    fn leave_refused(&mut self, record: &RefusedRecord<'_>, scope: Obstacle) {
+        // One that was under way behind another refused one of its key comes back with that. Rows of a shard that is given
+        // up are its next owner's.
+        if record.is_void || !self.shards.owned().contains(&record.shard) {
+            return;
+        }
+        let (shard, id) = (record.shard, record.id);
+        if scope == Obstacle::Topic {
+            self.leave_topic(record.topic).leave_refused(shard, id);
+        }
+        let topic = self.topics.get_mut(record.topic);
+        if scope != Obstacle::Key
+            && let Some(partition) = topic.partition_mut(record.partition)
+        {
+            if scope == Obstacle::Partition {
+                partition.aside.get_or_insert_default();
+            }
+            if let Some(aside) = &mut partition.aside {
+                aside.leave_refused(shard, id);
+            }
+        }
+        if scope == Obstacle::Key {
+            let refused = topic.keys.entry(record.key.into()).or_default();
+            refused.aside.get_or_insert_default();
+        }
+        if let Some(aside) = topic.keys.get_mut(record.key).and_then(|key| key.aside.as_mut()) {
+            aside.leave_refused(shard, id);
+        }
+    }
+
+    /// Leaves what was left of a partition to its topic, once the partition takes records again: it is read once for all
+    /// partitions then. Not if that made partitions wait that were live all along.
+    fn fold(&mut self, id: TopicId, number: i32) {
+        let topic = self.topics.get(id);
+        let Some(partition) = topic.partition(number) else { return };
+        let can_fold = partition.pause.is_none()
+            && partition.aside.as_ref().is_some_and(|aside| !aside.drains_first());
+        let are_all_aside = || topic.partitions.iter().all(|it| it.aside.is_some());
+        if !can_fold || (topic.aside.is_none() && !are_all_aside()) {
+            return;
+        }
+        let partition = self.topics.get_mut(id).partition_mut(number);
+        let Some(left) = partition.and_then(|partition| partition.aside.take()) else { return };
+        let aside = self.leave_topic(id);
+        for (shard, after) in left.lanes() {
+            aside.leave(shard, after.saturating_add(1));
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +28,7 @@ struct Lane {
 impl Session<'_> {
     /// Reads what was left of topics, partitions and keys that can be sent now.
     pub(super) async fn read_lanes(&mut self, now: Instant) -> Result<(), SessionError> {
+        self.finish_resizes(now);
         let lanes = self.plan(now);
         let Some(lowest) = lanes.iter().map(|lane| lane.after).min() else {
             self.next_lanes = now + IN_VAIN;
@@ -71,44 +72,67 @@ impl Session<'_> {
 
     /// Notes how far lanes were read. A scope that was read to its end is left no longer: its rows are new again.
     fn move_on(&mut self, lanes: &[Lane], covered: &[Option<i64>], proven: i64) {
-        let unfinished: HashSet<_> = lanes
-            .iter()
-            .zip(covered)
-            .filter_map(|(lane, covered)| match (&lane.scope, covered) {
-                (Scope::Topic(topic), Some(_)) => Some(*topic),
-                _ => None,
-            })
-            .collect();
+        let mut is_finished = BTreeMap::<TopicId, bool>::new();
         for (lane, covered) in lanes.iter().zip(covered) {
             match &lane.scope {
                 Scope::Topic(id) => {
-                    let topic = self.topics.get_mut(*id);
-                    if !unfinished.contains(id) {
-                        topic.aside = None;
-                        self.has_new = true;
-                    } else if let Some(aside) = &mut topic.aside {
-                        // The scan of new rows does not see those of the topic, so that one which becomes visible late
-                        // must be found here.
-                        aside.advance(lane.shard, proven.min(covered.unwrap_or(i64::MAX)));
+                    let Some(aside) = &mut self.topics.get_mut(*id).aside else { continue };
+                    let is_reopened = aside.is_reopened(lane.shard, lane.after);
+                    *is_finished.entry(*id).or_insert(true) &= covered.is_none() && !is_reopened;
+                    // The scan of new rows does not see those of the topic, so that one which becomes visible late must be
+                    // found here.
+                    let covered = proven.min(covered.unwrap_or(i64::MAX));
+                    aside.advance(lane.shard, lane.after, Some(covered));
+                }
+                Scope::Partition(id, number) => {
+                    if let Some(partition) = self.topics.get_mut(*id).partition_mut(*number) {
+                        move_lane(&mut partition.aside, lane, *covered);
                     }
                 }
-                Scope::Partition(topic, partition) => {
-                    let partition = self.topics.get_mut(*topic).partition_mut(*partition);
-                    if let Some(partition) = partition {
-                        move_lane(&mut partition.aside, lane.shard, *covered);
-                    }
-                }
-                Scope::Key(topic, key) => {
-                    let topic = self.topics.get_mut(*topic);
-                    if let Some(refused) = topic.keys.get_mut(key) {
-                        move_lane(&mut refused.aside, lane.shard, *covered);
-                        if refused.aside.is_none() && refused.pause.is_none() {
-                            topic.keys.remove(key);
-                        }
+                Scope::Key(id, key) => {
+                    if let Some(refused) = self.topics.get_mut(*id).keys.get_mut(key) {
+                        move_lane(&mut refused.aside, lane, *covered);
                     }
                 }
                 Scope::New => {}
             }
+        }
+        for (id, _) in is_finished.into_iter().filter(|(_, is_finished)| *is_finished) {
+            self.topics.get_mut(id).aside = None;
+            self.has_new = true;
+        }
+        for lane in lanes {
+            self.end_pause(&lane.scope);
+        }
+    }
+
+    /// Ends the pause of a scope of which nothing is left and nothing is under way: somebody deleted what was refused.
+    fn end_pause(&mut self, scope: &Scope) {
+        match scope {
+            Scope::Topic(id) => {
+                let is_under_way = self.flights.of_topic(*id) > 0;
+                let topic = self.topics.get_mut(*id);
+                if topic.pause.is_some() && !topic.has_aside() && !is_under_way {
+                    topic.pause = None;
+                }
+            }
+            Scope::Partition(id, number) => {
+                let is_under_way = self.flights.load(*id, *number).records > 0;
+                let partition = self.topics.get_mut(*id).partition_mut(*number);
+                if let Some(partition) = partition.filter(|it| it.aside.is_none() && !is_under_way)
+                {
+                    partition.pause = None;
+                }
+            }
+            Scope::Key(id, key) => {
+                let topic = self.topics.get_mut(*id);
+                if topic.keys.get(key).is_some_and(|refused| refused.aside.is_none())
+                    && !self.flights.has_key(*id, key)
+                {
+                    topic.keys.remove(key);
+                }
+            }
+            Scope::New => {}
         }
     }
 
@@ -132,9 +156,8 @@ impl Session<'_> {
             self.next_keys = now + KEYS;
         }
         let mut ready = Vec::new();
-        for (id, topic) in self.topics.iter_mut() {
-            let is_under_way = self.flights.of_topic(id) > 0;
-            if is_open(topic, now) && !topic.is_being_resized(now, is_under_way) {
+        for (id, topic) in self.topics.iter() {
+            if is_open(topic, now) && !topic.is_being_resized() {
                 ready.extend(ready_scopes(id, topic, &self.flights, with_keys, now));
             }
         }
@@ -159,8 +182,29 @@ impl Session<'_> {
                 after,
             };
             lanes.extend(starts.into_iter().map(lane));
+            if let Some(aside) = self.aside_mut(&scope) {
+                aside.drained();
+            }
         }
         lanes
+    }
+
+    /// Uses new numbers of partitions of topics of which nothing is under way any more.
+    fn finish_resizes(&mut self, now: Instant) {
+        for (id, topic) in self.topics.iter_mut() {
+            topic.finish_resize(now, self.flights.of_topic(id) > 0);
+        }
+    }
+
+    fn aside_mut(&mut self, scope: &Scope) -> Option<&mut Aside> {
+        match scope {
+            Scope::New => None,
+            Scope::Topic(id) => self.topics.get_mut(*id).aside.as_mut(),
+            Scope::Partition(id, number) => {
+                self.topics.get_mut(*id).partition_mut(*number)?.aside.as_mut()
+            }
+            Scope::Key(id, key) => self.topics.get_mut(*id).keys.get_mut(key)?.aside.as_mut(),
+        }
     }
 
     /// Forgets what was left in shards that are not ours any more.
@@ -190,50 +234,54 @@ type Ready = (Scope, Arc<str>, Vec<(i16, i64)>);
 
 fn ready_scopes(
     id: TopicId,
-    topic: &mut Topic,
+    topic: &Topic,
     flights: &InFlight,
     with_keys: bool,
     now: Instant,
 ) -> Vec<Ready> {
-    let name = Arc::clone(&topic.name);
     let mut ready = Vec::new();
-    let mut add = |scope, aside: &mut Aside| {
-        aside.drained();
-        ready.push((scope, Arc::clone(&name), aside.lanes().collect()));
+    let mut add = |scope, aside: &Aside| {
+        ready.push((scope, Arc::clone(&topic.name), aside.lanes().collect()));
     };
-    if let Some(mut aside) = topic.aside.take() {
-        if topic_is_ready(&aside, id, topic, flights, now) {
-            add(Scope::Topic(id), &mut aside);
-        }
-        topic.aside = Some(aside);
+    if let Some(aside) = &topic.aside
+        && topic_is_ready(aside, id, topic, flights, now)
+    {
+        add(Scope::Topic(id), aside);
     }
-    let numbers: Vec<_> = partitions_with_aside(topic).collect();
-    for number in numbers {
+    for number in partitions_with_aside(topic) {
         if partition_is_ready(id, topic, number, flights, now)
-            && let Some(aside) = topic.partition_mut(number).and_then(|it| it.aside.as_mut())
+            && let Some(aside) = topic.partition(number).and_then(|it| it.aside.as_ref())
         {
             add(Scope::Partition(id, number), aside);
         }
     }
-    if with_keys {
-        for (key, refused) in &mut topic.keys {
-            let is_open = refused.is_open(now, flights, id, key);
-            if let Some(aside) = &mut refused.aside
-                && is_open
-                && (!aside.drains_first() || !flights.has_key(id, key))
-            {
-                add(Scope::Key(id, Arc::clone(key)), aside);
-            }
+    for (key, refused) in topic.keys.iter().filter(|_| with_keys) {
+        if let Some(aside) = &refused.aside
+            && refused.is_open(now, flights, id, key)
+            && (!aside.drains_first() || !flights.has_key(id, key))
+            && partition_of_key_is_open(id, topic, key, flights, now)
+        {
+            add(Scope::Key(id, Arc::clone(key)), aside);
         }
     }
     ready
 }
 
+fn partition_of_key_is_open(
+    id: TopicId,
+    topic: &Topic,
+    key: &str,
+    flights: &InFlight,
+    now: Instant,
+) -> bool {
+    let number = kafka::partition_of(key.as_bytes(), topic.count().unwrap_or_default());
+    let under_way = flights.load(id, number).records;
+    topic.partition(number).is_some_and(|partition| !partition.is_closed(now, under_way))
+}
+
 /// Returns whether records of a topic may be sent, and it is known where to.
 fn is_open(topic: &Topic, now: Instant) -> bool {
-    topic.asked.is_some()
-        && topic.count().is_some()
-        && topic.pause.as_ref().is_none_or(|pause| pause.is_over(now))
+    topic.asked.is_some() && topic.count().is_some() && topic.is_open(now)
 }
 
 /// Returns whether enough is free for what was left of a topic: half of what each partition may have under way. Otherwise
@@ -254,7 +302,7 @@ fn topic_is_ready(
     });
     let mut open = open.peekable();
     open.peek().is_some()
-        && open.all(|(number, partition)| has_room(id, number, flights, partition))
+        && open.all(|(number, partition)| has_room(id, number, flights, partition, now))
 }
 
 fn partitions_with_aside(topic: &Topic) -> impl Iterator<Item = i32> {
@@ -275,21 +323,27 @@ fn partition_is_ready(
     if drains_first && under_way > 0 {
         return false;
     }
-    !partition.is_closed(now, under_way) && has_room(id, number, flights, partition)
+    !partition.is_closed(now, under_way) && has_room(id, number, flights, partition, now)
 }
 
-fn has_room(topic: TopicId, number: i32, flights: &InFlight, partition: &Partition) -> bool {
+fn has_room(
+    topic: TopicId,
+    number: i32,
+    flights: &InFlight,
+    partition: &Partition,
+    now: Instant,
+) -> bool {
+    if partition.is_reserved(now) {
+        return false;
+    }
     let load = flights.load(topic, number);
-    let allowance = flights.allowance(partition.window.bytes());
+    let allowance = flights.allowance(partition.room(now));
     load.records == 0 || load.cost + partition.wanted.max(allowance / 2) <= allowance
 }
 
-fn move_lane(aside: &mut Option<Aside>, shard: i16, covered: Option<i64>) {
+fn move_lane(aside: &mut Option<Aside>, lane: &Lane, covered: Option<i64>) {
     if let Some(left) = aside {
-        match covered {
-            Some(covered) => left.advance(shard, covered),
-            None => left.forget(shard),
-        }
+        left.advance(lane.shard, lane.after, covered);
     }
     aside.take_if(|left| left.is_empty());
 }

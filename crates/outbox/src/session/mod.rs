@@ -6,8 +6,10 @@ mod asking;
 mod completing;
 mod lanes;
 mod reading;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +68,7 @@ enum Scope {
 }
 
 pub(crate) struct Session<'a> {
-    began: Instant,
+    started: Instant,
     shards: Shards,
     sender: Sender,
     completed: UnboundedReceiver<Completion>,
@@ -82,8 +84,8 @@ pub(crate) struct Session<'a> {
     sent: BTreeMap<TopicId, u64>,
     /// Every row of our shards up to this id is gone, under way or left aside. It is never above the horizon.
     after: i64,
-    /// Ids above it that were left aside.
-    passed: BTreeSet<i64>,
+    /// Ids above it that were left aside, and their topics.
+    passed: BTreeMap<i64, TopicId>,
     /// The highest id that was read.
     seen: i64,
     /// Rows may be there that were not read.
@@ -94,8 +96,6 @@ pub(crate) struct Session<'a> {
     next_keys: Instant,
     next_sweep: Instant,
     rotation: usize,
-    /// The client's queue was full: nothing is sent until something was acknowledged.
-    client_is_full: bool,
     asking: Option<JoinHandle<Answers>>,
     asking_limits: Option<JoinHandle<Limits>>,
     next_ask: Instant,
@@ -111,7 +111,7 @@ impl<'a> Session<'a> {
     ) -> Self {
         let now = Instant::now();
         Self {
-            began: now,
+            started: now,
             shards,
             sender,
             completed,
@@ -124,7 +124,7 @@ impl<'a> Session<'a> {
             published_since: None,
             sent: BTreeMap::new(),
             after: 0,
-            passed: BTreeSet::new(),
+            passed: BTreeMap::new(),
             seen: 0,
             has_new: true,
             last_new: now,
@@ -133,7 +133,6 @@ impl<'a> Session<'a> {
             next_keys: now,
             next_sweep: now,
             rotation: 0,
-            client_is_full: false,
             asking: None,
             asking_limits: None,
             next_ask: now,
@@ -193,13 +192,16 @@ impl<'a> Session<'a> {
             self.instruments.shards(owned.len());
             tracing::info!(shards = ?owned, "relay publishes these shards");
             self.forget_lanes();
+            // They may be of a shard that was given up, and comes back.
+            self.passed.clear();
+            self.has_new = true;
         }
         if taken.is_empty() {
             self.sweep().await?;
         } else {
             self.take_over(&taken).await?;
         }
-        let is_settled = self.began.elapsed() > SETTLES;
+        let is_settled = self.started.elapsed() > SETTLES;
         self.reporter.report(&self.topics, &self.flights, self.instruments, is_settled);
         Ok(())
     }
@@ -208,16 +210,15 @@ impl<'a> Session<'a> {
     async fn wait(&mut self, wake: &RelayWaker, shutdown: &CancellationToken) {
         let now = Instant::now();
         let deadline = self.next_deadline(now);
-        if deadline <= now {
-            return;
-        }
+        // What is not looked at elsewhere comes first: the deadline is over, or completions come, as long as there is work.
         tokio::select! {
+            biased;
+            limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
+            answers = finished(&mut self.asking) => self.take_answers(&answers),
+            () = wake.notified() => self.has_new = true,
             completion = self.completed.recv() => if let Some(completion) = completion {
                 self.complete(completion);
             },
-            limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
-            () = wake.notified() => self.has_new = true,
-            answers = finished(&mut self.asking) => self.take_answers(&answers),
             () = sleep_until(TokioInstant::from_std(deadline)) => {}
             () = shutdown.cancelled() => {}
         }

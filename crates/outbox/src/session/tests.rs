@@ -1,0 +1,326 @@
+//! The parts of a session, one after the other, on a real database. Kafka is out of reach, and its answers are made up:
+//! so each interleaving can be provoked.
+
+use std::time::{Duration, Instant};
+
+use kafka::Settings;
+use kafka::rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use sandbox::testing::TestSpace;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgExecutor, PgPool};
+use telemetry::{FlowSteps, Metrics};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::completing::RefusedRecord;
+use super::*;
+use crate::cluster::Answer;
+
+const TOPIC: &str = "parcel.shipped";
+/// Longer than the first pauses: 250 and 500 ms.
+const PAUSES: Duration = Duration::from_millis(600);
+
+struct Stage {
+    pool: PgPool,
+    options: PgConnectOptions,
+    _space: TestSpace,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let space = TestSpace::new().await;
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        Self { pool, options: space.database_url().parse().unwrap(), _space: space }
+    }
+
+    /// Begins a session that owns all shards and knows that the topic has so many partitions.
+    async fn session(&self, partitions: usize) -> Session<'static> {
+        let shards = Shards::connect(&self.options).await.unwrap();
+        let sender = Sender::new(&Settings::new("127.0.0.1:1", ""), FlowSteps::off()).unwrap();
+        let instruments = Instruments::new(&Metrics::new("test").meter("outbox"));
+        let reporter = PauseReporter::new(watch::Sender::default());
+        let (instruments, reporter) = (Box::leak(instruments.into()), Box::leak(reporter.into()));
+        let mut session = Session::new(shards, sender, instruments, reporter);
+        session.find_horizon().await.unwrap();
+        session.tick().await.unwrap();
+        session.topics.id(TOPIC);
+        session.told(partitions, &[]);
+        session
+    }
+
+    async fn insert(&self, shard: i16, key: &str) -> i64 {
+        insert(&self.pool, shard, key).await
+    }
+}
+
+async fn insert(executor: impl PgExecutor<'_>, shard: i16, key: &str) -> i64 {
+    sqlx::query_scalar(
+        "insert into outbox (shard, topic, key, headers, payload) values ($1, $2, $3, '{}', 'x') returning id",
+    )
+    .bind(shard)
+    .bind(TOPIC)
+    .bind(key)
+    .fetch_one(executor)
+    .await
+    .unwrap()
+}
+
+impl Session<'static> {
+    fn topic(&mut self) -> TopicId {
+        self.topics.id(TOPIC)
+    }
+
+    /// The cluster answers.
+    fn told(&mut self, partitions: usize, without_leader: &[i32]) {
+        let without_leader = without_leader.to_vec();
+        let answer = Answer::Exists { partitions, without_leader };
+        self.take_answers(&[(TOPIC.to_owned(), answer)].into());
+    }
+
+    fn acknowledge(&mut self, id: i64) {
+        self.complete(Completion::of_test(id, Ok(7)));
+    }
+
+    fn refuse_with(&mut self, id: i64, code: RDKafkaErrorCode) {
+        self.complete(Completion::of_test(id, Err(KafkaError::MessageProduction(code))));
+    }
+
+    /// Kafka refuses a record that is under way alone.
+    fn refuse_alone(&mut self, topic: TopicId, row: i64, key: &str) {
+        let (partition, shard, cost) = (0, 0, 1024);
+        let (is_alone, is_void) = (true, false);
+        let refused =
+            RefusedRecord { topic, partition, shard, id: row, key, cost, is_alone, is_void };
+        self.refuse_key(&refused, "invalid record");
+        self.passed.insert(row, topic);
+    }
+
+    async fn new_rows(&mut self) {
+        self.read_new(Instant::now()).await.unwrap();
+    }
+
+    async fn left_rows(&mut self) {
+        self.next_keys = Instant::now();
+        self.read_lanes(Instant::now()).await.unwrap();
+    }
+
+    fn under_way(&self) -> Vec<i64> {
+        self.flights.above(0).collect()
+    }
+}
+
+/// A key of this partition of two.
+fn key_of(partition: i32, number: usize) -> String {
+    let keys = (0..).map(|number| format!("K-{number}"));
+    let mut keys = keys.filter(|key| kafka::partition_of(key.as_bytes(), 2) == partition);
+    keys.nth(number).unwrap()
+}
+
+#[tokio::test]
+async fn a_record_that_its_topic_refuses_is_not_overtaken_by_what_was_left_to_its_partition() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let [first, second] = [stage.insert(0, "K").await, stage.insert(0, "K").await];
+    session.new_rows().await;
+    for id in [first, second] {
+        session.refuse_with(id, RDKafkaErrorCode::TopicAuthorizationFailed);
+    }
+    sleep(PAUSES).await;
+    session.told(1, &[]);
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [first], "one is tried");
+    session.refuse_with(first, RDKafkaErrorCode::TopicAuthorizationFailed);
+    sleep(PAUSES).await;
+    session.told(1, &[]);
+    for _ in 0..3 {
+        session.left_rows().await;
+        assert!(!session.under_way().contains(&second), "it does not overtake");
+    }
+    assert_eq!(session.under_way(), [first]);
+    session.acknowledge(first);
+    for _ in 0..3 {
+        session.left_rows().await;
+    }
+    assert_eq!(session.under_way(), [second]);
+}
+
+#[tokio::test]
+async fn a_record_that_its_partition_refuses_is_not_overtaken_by_what_was_left_to_its_key() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let topic = session.topic();
+    let [first, second] = [stage.insert(0, "K").await, stage.insert(0, "K").await];
+    session.refuse_alone(topic, first, "K");
+    session.after = second;
+    sleep(PAUSES).await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [first], "one is tried");
+    session.refuse_with(first, RDKafkaErrorCode::NotEnoughReplicas);
+    sleep(PAUSES).await;
+    for _ in 0..5 {
+        session.left_rows().await;
+        assert!(!session.under_way().contains(&second), "it does not overtake");
+    }
+    assert_eq!(session.under_way(), [first]);
+}
+
+#[tokio::test]
+async fn a_record_that_was_under_way_behind_a_refused_one_makes_no_scope_of_its_own() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let [first, second] = [stage.insert(0, "K").await, stage.insert(0, "K").await];
+    session.new_rows().await;
+    session.refuse_with(first, RDKafkaErrorCode::TopicAuthorizationFailed);
+    session.refuse_with(second, RDKafkaErrorCode::NotEnoughReplicas);
+    sleep(PAUSES).await;
+    session.told(1, &[]);
+    for _ in 0..3 {
+        session.left_rows().await;
+        assert!(!session.under_way().contains(&second), "it does not overtake");
+    }
+    assert_eq!(session.under_way(), [first]);
+}
+
+#[tokio::test]
+async fn an_event_that_commits_late_is_not_forgotten_by_the_page_that_leaves_it_to_its_partition() {
+    let stage = Stage::new().await;
+    let mut writer = stage.pool.begin().await.unwrap();
+    let late = insert(&mut *writer, 0, &key_of(1, 0)).await;
+    let mut session = stage.session(2).await;
+    let topic = session.topic();
+    let next = stage.insert(0, &key_of(1, 1)).await;
+    session.told(2, &[1]);
+    session.new_rows().await;
+    session.leave_topic(topic);
+    writer.commit().await.unwrap();
+    for _ in 0..3 {
+        session.horizon.look(session.shards.session()).await.unwrap().unwrap();
+    }
+    session.new_rows().await;
+    assert!(session.after >= next);
+    session.told(2, &[]);
+    for _ in 0..3 {
+        session.left_rows().await;
+        session.new_rows().await;
+        for id in session.under_way() {
+            session.acknowledge(id);
+        }
+    }
+    session.delete().await.unwrap();
+    let left: Vec<i64> =
+        sqlx::query_scalar("select id from outbox").fetch_all(&stage.pool).await.unwrap();
+    assert!(!left.contains(&late) && left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn the_search_for_overlooked_events_is_not_misled_by_what_was_left_to_another_key() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(2).await;
+    let topic = session.topic();
+    let poison = stage.insert(0, &key_of(0, 0)).await;
+    session.refuse_alone(topic, poison, &key_of(0, 0));
+    sqlx::query("delete from outbox").execute(&stage.pool).await.unwrap();
+    let overlooked = stage.insert(0, &key_of(0, 1)).await;
+    session.after = overlooked;
+    session.next_sweep = Instant::now();
+    session.sweep().await.unwrap();
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [overlooked]);
+}
+
+#[tokio::test]
+async fn the_search_for_overlooked_events_looks_behind_those_that_are_under_way() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let first = stage.insert(0, "K").await;
+    session.new_rows().await;
+    let overlooked = stage.insert(0, "L").await;
+    session.after = overlooked;
+    session.next_sweep = Instant::now();
+    session.sweep().await.unwrap();
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [first, overlooked]);
+}
+
+#[tokio::test]
+async fn rows_of_a_shard_that_comes_back_are_read_again() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let row = stage.insert(15, "K").await;
+    session.told(1, &[0]);
+    session.new_rows().await;
+    let mut other = Shards::connect(&stage.options).await.unwrap();
+    session.tick().await.unwrap();
+    assert_eq!(other.share(|_| false).await.unwrap().len(), 8);
+    other.release().await;
+    while session.shards.owned().len() < 16 {
+        session.tick().await.unwrap();
+    }
+    session.told(1, &[]);
+    session.new_rows().await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [row]);
+}
+
+#[tokio::test]
+async fn a_partition_that_waits_for_long_does_not_fill_the_memory_with_ids() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    sqlx::query(
+        "insert into outbox (shard, topic, key, headers, payload)
+         select n % 16, $1, 'K-' || n, '{}', 'x' from generate_series(1, 12000) n",
+    )
+    .bind(TOPIC)
+    .execute(&stage.pool)
+    .await
+    .unwrap();
+    session.told(1, &[0]);
+    for _ in 0..15 {
+        session.new_rows().await;
+    }
+    assert!(session.passed.len() <= 10_000, "{}", session.passed.len());
+    session.told(1, &[]);
+    session.left_rows().await;
+    assert!(!session.under_way().is_empty(), "they are read once they can be sent");
+}
+
+#[tokio::test]
+async fn a_refused_key_is_tried_again_in_a_partition_of_its_own() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let topic = session.topic();
+    let poison = stage.insert(0, "K").await;
+    session.refuse_alone(topic, poison, "K");
+    let other = stage.insert(0, "L").await;
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [other]);
+    sleep(PAUSES).await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [other], "not in company");
+    let next = stage.insert(0, "L").await;
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [other], "the partition is let run empty");
+    session.acknowledge(other);
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [poison]);
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [poison], "and kept so");
+    session.refuse_with(poison, RDKafkaErrorCode::InvalidRecord);
+    for _ in 0..3 {
+        session.new_rows().await;
+        session.left_rows().await;
+    }
+    assert_eq!(session.under_way(), [next], "it is the key that is refused");
+}
+
+#[tokio::test]
+async fn the_limit_of_statements_is_back_after_the_first_search() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let limit: String = sqlx::query_scalar("show statement_timeout")
+        .fetch_one(session.shards.session())
+        .await
+        .unwrap();
+    assert_eq!(limit, "10s");
+}
