@@ -387,3 +387,21 @@ impl RefusedKey {
         self.pause.as_ref().is_none_or(|pause| pause.is_over(now) && !flights.has_key(topic, key))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_refused_keys_are_the_topic_s_fault_only_if_it_acknowledges_nothing_in_between() {
+        let mut topic = Topic::new("t".into());
+        topic.set_count(1, Instant::now(), false);
+        for number in 0..200 {
+            assert!(!topic.refuses_all_keys(&format!("K-{number}")));
+            topic.acknowledged(0, "L", 1, Instant::now());
+        }
+        assert!((0..200).all(|_| !topic.refuses_all_keys("K-1")), "one key is one, however often");
+        let mut refused = (2..=REFUSED_KEYS + 1).map(|it| topic.refuses_all_keys(&it.to_string()));
+        assert!(refused.any(|it| it));
+    }
+}

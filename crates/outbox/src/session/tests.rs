@@ -36,8 +36,13 @@ impl Stage {
 
     /// Begins a session that owns all shards and knows that the topic has so many partitions.
     async fn session(&self, partitions: usize) -> Session<'static> {
+        self.session_with(partitions, "").await
+    }
+
+    async fn session_with(&self, partitions: usize, properties: &str) -> Session<'static> {
         let shards = Shards::connect(&self.options).await.unwrap();
-        let sender = Sender::new(&Settings::new("127.0.0.1:1", ""), FlowSteps::off()).unwrap();
+        let settings = Settings::new("127.0.0.1:1", "").with_properties(properties).unwrap();
+        let sender = Sender::new(&settings, FlowSteps::off()).unwrap();
         let instruments = Instruments::new(&Metrics::new("test").meter("outbox"));
         let reporter = PauseReporter::new(watch::Sender::default());
         let (instruments, reporter) = (Box::leak(instruments.into()), Box::leak(reporter.into()));
@@ -323,4 +328,182 @@ async fn the_limit_of_statements_is_back_after_the_first_search() {
         .await
         .unwrap();
     assert_eq!(limit, "10s");
+}
+
+#[tokio::test]
+async fn a_full_queue_of_the_client_holds_up_no_reads() {
+    let stage = Stage::new().await;
+    let mut session = stage.session_with(1, "queue.buffering.max.messages=1").await;
+    let [first, second] = [stage.insert(0, "K").await, stage.insert(0, "L").await];
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [first]);
+    assert!(session.can_read(), "rows of other topics are read");
+    let topic = session.topic();
+    assert!(session.topics.get(topic).pause.is_none(), "nothing is reported as paused");
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [first]);
+    session.sender = {
+        let settings = Settings::new("127.0.0.1:1", "");
+        Sender::new(&settings, FlowSteps::off()).unwrap().0
+    };
+    sleep(Duration::from_millis(100)).await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [first, second], "it is tried again");
+}
+
+#[tokio::test]
+async fn answers_of_the_cluster_are_taken_while_there_is_work() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let answer = Answer::Exists { partitions: 3, without_leader: Vec::new() };
+    let answers: Answers = [(TOPIC.to_owned(), answer)].into();
+    session.asking_limits.take().unwrap().abort();
+    session.asking = Some(tokio::spawn(async { answers }));
+    while !session.asking.as_ref().unwrap().is_finished() {
+        tokio::task::yield_now().await;
+    }
+    session.next_poll = Instant::now();
+    session.wait(&RelayWaker::default(), &CancellationToken::new()).await;
+    let topic = session.topic();
+    assert_eq!(session.topics.get(topic).count(), Some(3));
+}
+
+#[tokio::test]
+async fn after_an_outage_the_partitions_of_a_topic_are_read_together_again() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(2).await;
+    let mut expected = Vec::new();
+    for number in 0..30 {
+        expected.push(stage.insert(number % 2, &key_of(0, 0)).await);
+        stage.insert(number % 2, &key_of(1, 0)).await;
+    }
+    session.told(2, &[0, 1]);
+    session.new_rows().await;
+    let topic = session.topic();
+    assert!((0..2).all(|it| session.topics.get(topic).partition(it).unwrap().aside.is_some()));
+    session.told(2, &[]);
+    let mut sent = Vec::new();
+    while sent.len() < 60 {
+        session.left_rows().await;
+        session.new_rows().await;
+        let under_way = session.under_way();
+        assert!(!under_way.is_empty(), "{sent:?}");
+        for id in under_way {
+            session.acknowledge(id);
+            sent.push(id);
+        }
+        assert!((0..2).all(|it| session.topics.get(topic).partition(it).unwrap().aside.is_none()));
+    }
+    for shard in 0..2 {
+        let of_shard = |all: &[i64]| -> Vec<_> {
+            all.iter()
+                .copied()
+                .filter(|id| expected.contains(id) && (id - 1) / 2 % 2 == shard)
+                .collect()
+        };
+        assert_eq!(of_shard(&sent), of_shard(&expected), "in order");
+    }
+    session.delete().await.unwrap();
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from outbox").fetch_one(&stage.pool).await.unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_partition_that_takes_records_again_does_not_hold_up_one_that_always_did() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(2).await;
+    let topic = session.topic();
+    for _ in 0..30 {
+        stage.insert(0, &key_of(0, 0)).await;
+    }
+    session.told(2, &[0]);
+    session.new_rows().await;
+    session.told(2, &[]);
+    session.left_rows().await;
+    let first = session.under_way()[0];
+    session.acknowledge(first);
+    assert!(session.topics.get(topic).aside.is_none());
+    let live = stage.insert(0, &key_of(1, 0)).await;
+    session.new_rows().await;
+    assert!(session.under_way().contains(&live));
+}
+
+#[tokio::test]
+async fn a_pause_ends_when_what_was_refused_is_deleted() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let topic = session.topic();
+    let poison = stage.insert(0, "K").await;
+    session.refuse_alone(topic, poison, "K");
+    sqlx::query("delete from outbox").execute(&stage.pool).await.unwrap();
+    sleep(PAUSES).await;
+    session.left_rows().await;
+    assert!(session.topics.get(topic).keys.is_empty());
+
+    let refused = stage.insert(0, "K").await;
+    session.new_rows().await;
+    session.refuse_with(refused, RDKafkaErrorCode::UnknownTopicOrPartition);
+    assert!(session.topics.get(topic).pause.is_some());
+    sqlx::query("delete from outbox").execute(&stage.pool).await.unwrap();
+    session.next_sweep = Instant::now();
+    session.sweep().await.unwrap();
+    assert!(session.topics.get(topic).pause.is_none());
+    assert!(!session.has_questions(Instant::now()), "nobody asks for a topic without events");
+    let answer = Answer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition);
+    session.take_answers(&[(TOPIC.to_owned(), answer)].into());
+    assert!(session.topics.get(topic).pause.is_none(), "nothing waits");
+}
+
+#[tokio::test]
+async fn the_limit_of_a_topic_is_not_asked_for_with_each_answer() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    session.asking_limits.take().unwrap().abort();
+    session.told(1, &[0]);
+    assert!(session.asking_limits.is_none());
+}
+
+#[tokio::test]
+async fn a_topic_that_stays_paused_is_exported_as_such_after_a_reconnect() {
+    let metrics = Metrics::new("test");
+    let instruments = Instruments::new(&metrics.meter("outbox"));
+    let mut reporter = PauseReporter::new(watch::Sender::default());
+    let mut topics = Topics::default();
+    let id = topics.id(TOPIC);
+    crate::pause::Pause::extend(
+        &mut topics.get_mut(id).pause,
+        Instant::now() - Duration::from_secs(3),
+        "unknown topic",
+    );
+    let flights = InFlight::default();
+    reporter.report(&topics, &flights, &instruments, true);
+    instruments.export(TOPIC);
+    reporter.report(&Topics::default(), &flights, &instruments, false);
+    let line = format!("outbox_paused{{topic=\"{TOPIC}\",otel_scope_name=\"outbox\"}} 1");
+    assert!(metrics.render().contains(&line), "{}", metrics.render());
+}
+
+#[tokio::test]
+async fn an_election_is_not_reported_and_a_partition_for_which_nothing_waits_neither() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let topic = session.topic();
+    session.told(1, &[0]);
+    let status = watch::Sender::default();
+    let mut reporter = PauseReporter::new(status.clone());
+    let mut report = |session: &Session<'_>| {
+        reporter.report(&session.topics, &session.flights, session.instruments, true);
+        status.borrow().len()
+    };
+    stage.insert(0, "K").await;
+    session.new_rows().await;
+    assert_eq!(report(&session), 0, "it has just begun");
+    let since = Instant::now() - Duration::from_secs(3);
+    let partition = session.topics.get_mut(topic).partition_mut(0).unwrap();
+    partition.set_leader(true, since);
+    partition.set_leader(false, since);
+    assert_eq!(report(&session), 1);
+    session.topics.get_mut(topic).forget_waiting();
+    assert_eq!(report(&session), 0, "nothing waits");
 }
