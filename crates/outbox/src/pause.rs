@@ -38,6 +38,12 @@ impl Pause {
         self.until
     }
 
+    /// Lets it be tried again at once.
+    #[cfg(test)]
+    pub(crate) fn expire(&mut self) {
+        self.until = Instant::now();
+    }
+
     /// Returns whether it may be tried again.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.until

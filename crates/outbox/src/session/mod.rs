@@ -5,6 +5,8 @@ mod admission;
 mod asking;
 mod completing;
 mod lanes;
+#[cfg(test)]
+mod model;
 mod reading;
 #[cfg(test)]
 mod tests;

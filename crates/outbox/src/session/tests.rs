@@ -15,19 +15,20 @@ use tokio::time::sleep;
 use super::completing::RefusedRecord;
 use super::*;
 use crate::cluster::Answer;
+use crate::pause::Pause;
 
 const TOPIC: &str = "parcel.shipped";
 /// Longer than the first pauses: 250 and 500 ms.
 const PAUSES: Duration = Duration::from_millis(600);
 
-struct Stage {
-    pool: PgPool,
+pub(super) struct Stage {
+    pub(super) pool: PgPool,
     options: PgConnectOptions,
     _space: TestSpace,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let space = TestSpace::new().await;
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         crate::migrate(&pool).await.unwrap();
@@ -35,7 +36,7 @@ impl Stage {
     }
 
     /// Begins a session that owns all shards and knows that the topic has so many partitions.
-    async fn session(&self, partitions: usize) -> Session<'static> {
+    pub(super) async fn session(&self, partitions: usize) -> Session<'static> {
         self.session_with(partitions, "").await
     }
 
@@ -59,7 +60,7 @@ impl Stage {
     }
 }
 
-async fn insert(executor: impl PgExecutor<'_>, shard: i16, key: &str) -> i64 {
+pub(super) async fn insert(executor: impl PgExecutor<'_>, shard: i16, key: &str) -> i64 {
     sqlx::query_scalar(
         "insert into outbox (shard, topic, key, headers, payload) values ($1, $2, $3, '{}', 'x') returning id",
     )
@@ -77,17 +78,17 @@ impl Session<'static> {
     }
 
     /// The cluster answers.
-    fn told(&mut self, partitions: usize, without_leader: &[i32]) {
+    pub(super) fn told(&mut self, partitions: usize, without_leader: &[i32]) {
         let without_leader = without_leader.to_vec();
         let answer = Answer::Exists { partitions, without_leader };
         self.take_answers(&[(TOPIC.to_owned(), answer)].into());
     }
 
-    fn acknowledge(&mut self, id: i64) {
+    pub(super) fn acknowledge(&mut self, id: i64) {
         self.complete(Completion::of_test(id, Ok(7)));
     }
 
-    fn refuse_with(&mut self, id: i64, code: RDKafkaErrorCode) {
+    pub(super) fn refuse_with(&mut self, id: i64, code: RDKafkaErrorCode) {
         self.complete(Completion::of_test(id, Err(KafkaError::MessageProduction(code))));
     }
 
@@ -101,16 +102,26 @@ impl Session<'static> {
         self.passed.insert(row, topic);
     }
 
-    async fn new_rows(&mut self) {
+    pub(super) async fn new_rows(&mut self) {
         self.read_new(Instant::now()).await.unwrap();
     }
 
-    async fn left_rows(&mut self) {
+    pub(super) async fn left_rows(&mut self) {
         self.next_keys = Instant::now();
         self.read_lanes(Instant::now()).await.unwrap();
     }
 
-    fn under_way(&self) -> Vec<i64> {
+    /// All pauses are over.
+    pub(super) fn expire_pauses(&mut self) {
+        for (_, topic) in self.topics.iter_mut() {
+            let partitions = topic.partitions.iter_mut().map(|it| &mut it.pause);
+            let keys = topic.keys.values_mut().map(|it| &mut it.pause);
+            let pauses = [&mut topic.pause].into_iter().chain(partitions).chain(keys);
+            pauses.flatten().for_each(Pause::expire);
+        }
+    }
+
+    pub(super) fn under_way(&self) -> Vec<i64> {
         self.flights.above(0).collect()
     }
 }
@@ -471,7 +482,7 @@ async fn a_topic_that_stays_paused_is_exported_as_such_after_a_reconnect() {
     let mut reporter = PauseReporter::new(watch::Sender::default());
     let mut topics = Topics::default();
     let id = topics.id(TOPIC);
-    crate::pause::Pause::extend(
+    Pause::extend(
         &mut topics.get_mut(id).pause,
         Instant::now() - Duration::from_secs(3),
         "unknown topic",
