@@ -92,7 +92,8 @@ impl Health {
     pub(crate) fn new(
         pool: PgPool,
         KafkaState(kafka): KafkaState,
-        (topics, relay): (watch::Receiver<Vec<String>>, Option<RelayStatus>),
+        topics: watch::Receiver<Vec<String>>,
+        relay: Option<RelayStatus>,
         subscriptions: Vec<(String, Status)>,
         startup: watch::Receiver<Startup>,
     ) -> Self {

@@ -249,7 +249,8 @@ impl Start {
             health: Health::new(
                 self.readiness.clone(),
                 kafka_state,
-                (topics, relay),
+                topics,
+                relay,
                 statuses,
                 started,
             ),
