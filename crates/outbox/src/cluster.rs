@@ -14,13 +14,13 @@ use crate::sender::Client;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the cluster says about topics, by their names on it.
-pub(crate) type Answers = BTreeMap<String, Answer>;
+pub(crate) type Answers = BTreeMap<String, TopicAnswer>;
 /// The bytes that a batch may have in topics, if the cluster tells, by their names on it.
 pub(crate) type Limits = BTreeMap<String, Option<usize>>;
 
 /// What the cluster says about a topic.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum TopicAnswer {
     Exists {
         partitions: usize,
         without_leader: Vec<i32>,
@@ -37,7 +37,7 @@ pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
         let mut answers = BTreeMap::new();
         for topic in topics {
             let answer = ask_about(&client, &topic);
-            let is_unavailable = matches!(answer, Answer::Unavailable(_));
+            let is_unavailable = matches!(answer, TopicAnswer::Unavailable(_));
             answers.insert(topic, answer);
             if is_unavailable {
                 break; // The others would wait for their time-outs one after the other.
@@ -60,13 +60,13 @@ pub(crate) async fn ask_limits(settings: Settings, topics: Vec<String>) -> Limit
     told.collect()
 }
 
-fn ask_about(client: &Client, topic: &str) -> Answer {
+fn ask_about(client: &Client, topic: &str) -> TopicAnswer {
     let metadata = match client.client().fetch_metadata(Some(topic), TIMEOUT) {
         Ok(metadata) => metadata,
         Err(error) => return refused_locally(error),
     };
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Answer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition);
+        return TopicAnswer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition);
     };
     match found.error() {
         // It exists, and one of its partitions has no leader for now.
@@ -74,22 +74,22 @@ fn ask_about(client: &Client, topic: &str) -> Answer {
             if !found.partitions().is_empty() =>
         {
             let without = found.partitions().iter().filter(|partition| partition.leader() < 0);
-            Answer::Exists {
+            TopicAnswer::Exists {
                 partitions: found.partitions().len(),
                 without_leader: without.map(MetadataPartition::id).collect(),
             }
         }
-        None => Answer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition),
-        Some(code) => Answer::Refused(code.into()),
+        None => TopicAnswer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition),
+        Some(code) => TopicAnswer::Refused(code.into()),
     }
 }
 
 /// A name that no topic can have is refused by the client.
-fn refused_locally(error: KafkaError) -> Answer {
+fn refused_locally(error: KafkaError) -> TopicAnswer {
     match error.rdkafka_error_code() {
         Some(code @ (RDKafkaErrorCode::InvalidArgument | RDKafkaErrorCode::InvalidTopic)) => {
-            Answer::Refused(code)
+            TopicAnswer::Refused(code)
         }
-        _ => Answer::Unavailable(error),
+        _ => TopicAnswer::Unavailable(error),
     }
 }

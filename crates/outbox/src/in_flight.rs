@@ -78,7 +78,7 @@ pub(crate) struct InFlight {
     records: BTreeMap<i64, Flying>,
     /// Ids in their order.
     keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
-    partitions: HashMap<(TopicId, i32), Load>,
+    partitions: HashMap<(TopicId, i32), PartitionLoad>,
     topics: HashMap<TopicId, usize>,
     shards: HashMap<i16, usize>,
     used: usize,
@@ -86,7 +86,7 @@ pub(crate) struct InFlight {
 
 /// What is under way of a topic-partition.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Load {
+pub(crate) struct PartitionLoad {
     pub(crate) records: usize,
     pub(crate) cost: usize,
     /// It is one record that is to have no company.
@@ -118,7 +118,7 @@ impl InFlight {
         self.records.range(id.saturating_add(1)..).map(|(id, _)| *id)
     }
 
-    pub(crate) fn load(&self, topic: TopicId, partition: i32) -> Load {
+    pub(crate) fn load(&self, topic: TopicId, partition: i32) -> PartitionLoad {
         self.partitions.get(&(topic, partition)).copied().unwrap_or_default()
     }
 

@@ -7,14 +7,14 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Why something is not written for now, and until when. It lasts until a record is acknowledged.
 #[derive(Clone, Debug)]
-pub(crate) struct Pause {
+pub(crate) struct PublishPause {
     tries: u32,
     since: Instant,
     until: Instant,
     pub(crate) why: String,
 }
 
-impl Pause {
+impl PublishPause {
     /// Pauses, or pauses for longer if this is the outcome of the attempt that the pause had let through. The later records
     /// of the same batch change nothing.
     pub(crate) fn extend(pause: &mut Option<Self>, now: Instant, why: &str) {
@@ -60,9 +60,9 @@ mod tests {
         let mut pause = None;
         let mut waits = Vec::new();
         for _ in 0..9 {
-            Pause::extend(&mut pause, now, "refused");
-            Pause::extend(&mut pause, now, "refused in the same batch");
-            let until = pause.as_ref().map_or(now, Pause::until);
+            PublishPause::extend(&mut pause, now, "refused");
+            PublishPause::extend(&mut pause, now, "refused in the same batch");
+            let until = pause.as_ref().map_or(now, PublishPause::until);
             waits.push((until - now).as_millis());
             now = until;
         }

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 
 use crate::in_flight::InFlight;
 use crate::instruments::Instruments;
-use crate::pause::Pause;
+use crate::pause::PublishPause;
 use crate::status::PausedTopic;
 use crate::topic::{Topic, TopicId, Topics};
 
@@ -98,7 +98,7 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
         let topic = topic.name.to_string();
         Some(PausedTopic { topic, partitions, keys, why: why.to_owned() })
     };
-    let lasts = |pause: &&Pause| pause.age(now) >= PAUSED;
+    let lasts = |pause: &&PublishPause| pause.age(now) >= PAUSED;
     if let Some(whole) = topic.pause.as_ref().filter(lasts) {
         return entry(Vec::new(), 0, &whole.why);
     }

@@ -68,7 +68,7 @@ impl Relay {
         self
     }
 
-    /// Returns what is told of the topics that it can't publish to, while it runs.
+    /// Returns a handle to the topics that this relay can't publish to at present. It lists none once the relay has ended.
     pub fn status(&self) -> RelayStatus {
         RelayStatus(self.status.subscribe())
     }

@@ -34,7 +34,7 @@ pub(crate) struct LaneHead {
 }
 
 /// What a statement read.
-pub(crate) struct Page {
+pub(crate) struct LaneRows {
     pub(crate) rows: Vec<PgRow>,
     /// For each lane, the id up to which it was read. `None`: to its end.
     pub(crate) covered: Vec<Option<i64>>,
@@ -50,7 +50,7 @@ pub(crate) async fn new_rows(
     shards: &[i16],
     except: (&[String], &[i64]),
     free: usize,
-) -> sqlx::Result<Page> {
+) -> sqlx::Result<LaneRows> {
     let budget = budget(free);
     let rows = sqlx::query(concat!(
         "with gone as (delete from outbox where id = any($1))
@@ -75,7 +75,7 @@ pub(crate) async fn new_rows(
     .bind(i32::try_from(OVERHEAD).unwrap_or_default())
     .fetch_all(session)
     .await?;
-    Page::of(rows, &[after], ROWS, budget)
+    LaneRows::of(rows, &[after], ROWS, budget)
 }
 
 /// Returns rows of lanes, lane after lane, each by id, except for some ids.
@@ -87,7 +87,7 @@ pub(crate) async fn lanes(
     lanes: &[LaneStart<'_>],
     except: &[i64],
     free: usize,
-) -> sqlx::Result<Page> {
+) -> sqlx::Result<LaneRows> {
     let (budget, rows) = (budget(free), (ROWS / lanes.len().max(1)).max(ROWS_OF_A_LANE));
     let shards: Vec<_> = lanes.iter().map(|lane| lane.shard).collect();
     let topics: Vec<_> = lanes.iter().map(|lane| lane.topic).collect();
@@ -117,7 +117,7 @@ pub(crate) async fn lanes(
     .bind(i32::try_from(OVERHEAD).unwrap_or_default())
     .fetch_all(session)
     .await?;
-    Page::of(read, &after, rows, budget)
+    LaneRows::of(read, &after, rows, budget)
 }
 
 /// Returns the first row of each lane of these shards that is none of `except`. It jumps from lane to lane, however many rows they have.
@@ -153,7 +153,7 @@ pub(crate) async fn delete(session: &mut PgConnection, published: &[i64]) -> sql
     Ok(())
 }
 
-impl Page {
+impl LaneRows {
     fn of(rows: Vec<PgRow>, after: &[i64], most: usize, budget: usize) -> sqlx::Result<Self> {
         let mut counts = vec![0; after.len()];
         let mut last = vec![None; after.len()];

@@ -131,14 +131,14 @@ impl Sender {
         }
     }
 
-    /// Returns the name of a topic on the cluster.
-    pub(crate) fn on_cluster(&self, topic: &str) -> String {
-        self.kafka.prefixed(topic)
+    /// Returns the client, to ask the cluster.
+    pub(crate) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.producer)
     }
 
-    /// Returns the client and its settings, to ask the cluster.
-    pub(crate) fn client(&self) -> (Arc<Client>, Settings) {
-        (Arc::clone(&self.producer), self.kafka.clone())
+    /// Returns the client's settings.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.kafka
     }
 
     /// Gives up all that is under way.

@@ -2,9 +2,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kafka::Settings;
+
 use crate::aside::Aside;
 use crate::in_flight::{InFlight, Room};
-use crate::pause::Pause;
+use crate::pause::PublishPause;
 use crate::window::Window;
 
 /// A partition of which something is under way, and nothing was acknowledged for so long, gets nothing more.
@@ -32,21 +34,28 @@ impl TopicId {
 }
 
 /// The topics that rows were read of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Topics {
+    kafka: Settings,
     by_name: HashMap<Arc<str>, TopicId>,
     all: Vec<Topic>,
 }
 
 impl Topics {
+    /// `kafka` says how topics are named on the cluster.
+    pub(crate) fn new(kafka: Settings) -> Self {
+        Self { kafka, by_name: HashMap::new(), all: Vec::new() }
+    }
+
     pub(crate) fn id(&mut self, name: &str) -> TopicId {
         if let Some(id) = self.by_name.get(name) {
             return *id;
         }
         let id = TopicId(self.all.len());
+        let on_cluster = self.kafka.prefixed(name).into();
         let name: Arc<str> = name.into();
         self.by_name.insert(Arc::clone(&name), id);
-        self.all.push(Topic::new(name));
+        self.all.push(Topic::new(name, on_cluster));
         id
     }
 
@@ -72,7 +81,8 @@ impl Topics {
 pub(crate) struct Topic {
     /// Without the prefix.
     pub(crate) name: Arc<str>,
-    on_cluster: Option<Arc<str>>,
+    /// With the prefix.
+    pub(crate) on_cluster: Arc<str>,
     /// Its metrics are exported.
     is_exported: bool,
     /// None while their number is not known.
@@ -80,7 +90,7 @@ pub(crate) struct Topic {
     /// What it takes in a batch, if the cluster tells.
     limit: Option<usize>,
     is_limit_told: bool,
-    pub(crate) pause: Option<Pause>,
+    pub(crate) pause: Option<PublishPause>,
     pub(crate) aside: Option<Aside>,
     /// Keys of which a record was refused.
     pub(crate) keys: HashMap<Arc<str>, RefusedKey>,
@@ -100,7 +110,7 @@ pub(crate) struct Topic {
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) window: Window,
-    pub(crate) pause: Option<Pause>,
+    pub(crate) pause: Option<PublishPause>,
     pub(crate) aside: Option<Aside>,
     /// The cost of a row that had no room: others wait until it has.
     pub(crate) wanted: usize,
@@ -117,15 +127,15 @@ pub(crate) struct Partition {
 /// A key of which a record was refused.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedKey {
-    pub(crate) pause: Option<Pause>,
+    pub(crate) pause: Option<PublishPause>,
     pub(crate) aside: Option<Aside>,
 }
 
 impl Topic {
-    fn new(name: Arc<str>) -> Self {
+    fn new(name: Arc<str>, on_cluster: Arc<str>) -> Self {
         Self {
             name,
-            on_cluster: None,
+            on_cluster,
             is_exported: false,
             partitions: Vec::new(),
             limit: None,
@@ -177,11 +187,6 @@ impl Topic {
     /// Returns whether the cluster is to be asked what it takes in a batch: that changes rarely.
     pub(crate) fn has_limit_question(&self, now: Instant) -> bool {
         self.asked.is_some() && self.limit_asked.is_none_or(|asked| now - asked > ASK)
-    }
-
-    /// Returns its name on the cluster.
-    pub(crate) fn on_cluster(&mut self, name: impl FnOnce(&str) -> String) -> Arc<str> {
-        Arc::clone(self.on_cluster.get_or_insert_with(|| name(&self.name).into()))
     }
 
     /// Returns whether a row of this key was left to the topic, to its partition or to its key.
@@ -300,7 +305,7 @@ impl Topic {
 
     /// Pauses all of it.
     pub(crate) fn pause(&mut self, now: Instant, why: &str) {
-        Pause::extend(&mut self.pause, now, why);
+        PublishPause::extend(&mut self.pause, now, why);
         for partition in &mut self.partitions {
             partition.window.probe();
         }
@@ -316,7 +321,7 @@ impl Topic {
 
 impl Partition {
     pub(crate) fn pause(&mut self, now: Instant, why: &str) {
-        Pause::extend(&mut self.pause, now, why);
+        PublishPause::extend(&mut self.pause, now, why);
         self.window.probe();
     }
 
@@ -394,7 +399,7 @@ mod tests {
 
     #[test]
     fn many_refused_keys_are_the_topic_s_fault_only_if_it_acknowledges_nothing_in_between() {
-        let mut topic = Topic::new("t".into());
+        let mut topic = Topic::new("t".into(), "t".into());
         topic.set_count(1, Instant::now(), false);
         for number in 0..200 {
             assert!(!topic.refuses_all_keys(&format!("K-{number}")));

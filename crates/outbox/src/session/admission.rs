@@ -158,9 +158,8 @@ impl Session<'_> {
         selected: SystemTime,
     ) -> Verdict {
         let topic = self.topics.get_mut(id);
-        let on_cluster = topic.on_cluster(|name| self.sender.on_cluster(name));
         let goes_alone = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
-        match self.sender.send(row, &on_cluster, number, selected) {
+        match self.sender.send(row, &topic.on_cluster, number, selected) {
             Ok(span) => {
                 let Some(partition) = topic.partition_mut(number) else { return Verdict::Blocked };
                 if self.flights.load(id, number).records == 0 {

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::Session;
-use crate::cluster::{self, Answer, Answers, Limits};
+use crate::cluster::{self, Answers, Limits, TopicAnswer};
 use crate::topic::TopicId;
 
 /// The wait before a cluster is asked again that did not answer.
@@ -15,10 +15,9 @@ impl Session<'_> {
         }
         let due =
             self.topics.iter().filter(|(id, topic)| topic.has_question(*id, &self.flights, now));
-        let due: Vec<_> = due.map(|(_, topic)| self.sender.on_cluster(&topic.name)).collect();
+        let due: Vec<_> = due.map(|(_, topic)| topic.on_cluster.to_string()).collect();
         if !due.is_empty() {
-            let (client, _) = self.sender.client();
-            self.asking = Some(tokio::spawn(cluster::ask(client, due)));
+            self.asking = Some(tokio::spawn(cluster::ask(self.sender.client(), due)));
         }
     }
 
@@ -32,12 +31,11 @@ impl Session<'_> {
         let ids: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
         let mut is_unavailable = answers.is_empty();
         for id in ids {
-            let on_cluster = self.sender.on_cluster(&self.topics.get(id).name);
-            match answers.get(&on_cluster) {
-                Some(Answer::Exists { partitions, without_leader }) => {
+            match answers.get(&*self.topics.get(id).on_cluster) {
+                Some(TopicAnswer::Exists { partitions, without_leader }) => {
                     self.take_partitions(id, *partitions, without_leader, now);
                 }
-                Some(Answer::Refused(code)) => {
+                Some(TopicAnswer::Refused(code)) => {
                     let topic = self.topics.get_mut(id);
                     topic.asked = None;
                     // Otherwise nothing of it waits, and the next row asks again.
@@ -46,7 +44,7 @@ impl Session<'_> {
                         self.leave_topic(id);
                     }
                 }
-                Some(Answer::Unavailable(error)) => {
+                Some(TopicAnswer::Unavailable(error)) => {
                     is_unavailable = true;
                     if !self.cluster_is_unavailable {
                         tracing::warn!(
@@ -73,11 +71,11 @@ impl Session<'_> {
         let due = self.topics.iter_mut().filter(|(_, topic)| topic.has_limit_question(now));
         let due = due.map(|(_, topic)| {
             topic.limit_asked = Some(now);
-            self.sender.on_cluster(&topic.name)
+            topic.on_cluster.to_string()
         });
         let due: Vec<_> = due.collect();
         if !due.is_empty() {
-            let (_, settings) = self.sender.client();
+            let settings = self.sender.settings().clone();
             self.asking_limits = Some(tokio::spawn(cluster::ask_limits(settings, due)));
         }
     }
@@ -85,8 +83,7 @@ impl Session<'_> {
     /// Takes over how much topics take in a batch.
     pub(super) fn take_limits(&mut self, limits: &Limits) {
         for (_, topic) in self.topics.iter_mut() {
-            let on_cluster = topic.on_cluster(|name| self.sender.on_cluster(name));
-            if let Some(limit) = limits.get(&*on_cluster) {
+            if let Some(limit) = limits.get(&*topic.on_cluster) {
                 topic.set_limit(*limit);
             }
         }

@@ -4,7 +4,7 @@ use kafka::rdkafka::error::KafkaError;
 
 use super::admission::Obstacle;
 use super::{Session, SessionError};
-use crate::pause::Pause;
+use crate::pause::PublishPause;
 use crate::refusal::{Blame, Refusal};
 use crate::sender::Completion;
 use crate::topic::TopicId;
@@ -109,7 +109,7 @@ impl Session<'_> {
         let now = Instant::now();
         let topic = self.topics.get_mut(record.topic);
         let refused = topic.keys.entry(record.key.into()).or_default();
-        Pause::extend(&mut refused.pause, now, &format!("{why} (outbox id {})", record.id));
+        PublishPause::extend(&mut refused.pause, now, &format!("{why} (outbox id {})", record.id));
         let is_of_topic = topic.refuses_all_keys(record.key);
         if is_of_topic {
             topic.pause(now, why);

@@ -7,7 +7,7 @@ use super::{Scope, Session, SessionError, within};
 use crate::aside::Aside;
 use crate::in_flight::InFlight;
 use crate::row::Row;
-use crate::scan::{self, LaneStart, Page};
+use crate::scan::{self, LaneRows, LaneStart};
 use crate::topic::{Partition, Topic, TopicId};
 
 /// Most lanes of a statement, unless one scope has more.
@@ -18,7 +18,7 @@ const IN_VAIN: Duration = Duration::from_millis(20);
 const KEYS: Duration = Duration::from_millis(100);
 
 /// A lane of what was left, to be read.
-struct Lane {
+struct PlannedLane {
     scope: Scope,
     topic: Arc<str>,
     shard: i16,
@@ -37,7 +37,7 @@ impl Session<'_> {
         let known = scan::except(self.flights.above(lowest), &self.published, lowest);
         let proven = self.horizon.proven();
         let starts = lanes.iter().map(|lane| {
-            let Lane { shard, after, ref topic, .. } = *lane;
+            let PlannedLane { shard, after, ref topic, .. } = *lane;
             LaneStart { shard, topic, after }
         });
         let starts: Vec<_> = starts.collect();
@@ -49,7 +49,7 @@ impl Session<'_> {
         let mut has_sent = false;
         let mut blocked = vec![false; lanes.len()];
         for row in &page.rows {
-            let place = Page::lane(row)?;
+            let place = LaneRows::lane(row)?;
             let row = Row::of(row)?;
             if blocked[place] {
                 continue;
@@ -71,7 +71,7 @@ impl Session<'_> {
     }
 
     /// Notes how far lanes were read. A scope that was read to its end is left no longer: its rows are new again.
-    fn move_on(&mut self, lanes: &[Lane], covered: &[Option<i64>], proven: i64) {
+    fn move_on(&mut self, lanes: &[PlannedLane], covered: &[Option<i64>], proven: i64) {
         let mut is_finished = BTreeMap::<TopicId, bool>::new();
         for (lane, covered) in lanes.iter().zip(covered) {
             match &lane.scope {
@@ -150,7 +150,7 @@ impl Session<'_> {
     }
 
     /// Chooses the lanes that can be read, of some scopes in turn if there are many.
-    fn plan(&mut self, now: Instant) -> Vec<Lane> {
+    fn plan(&mut self, now: Instant) -> Vec<PlannedLane> {
         let with_keys = now >= self.next_keys;
         if with_keys {
             self.next_keys = now + KEYS;
@@ -175,7 +175,7 @@ impl Session<'_> {
             if !lanes.is_empty() && lanes.len() + starts.len() > LANES {
                 break;
             }
-            let lane = |(shard, after)| Lane {
+            let lane = |(shard, after)| PlannedLane {
                 scope: scope.clone(),
                 topic: Arc::clone(&topic),
                 shard,
@@ -341,7 +341,7 @@ fn has_room(
     load.records == 0 || load.cost + partition.wanted.max(allowance / 2) <= allowance
 }
 
-fn move_lane(aside: &mut Option<Aside>, lane: &Lane, covered: Option<i64>) {
+fn move_lane(aside: &mut Option<Aside>, lane: &PlannedLane, covered: Option<i64>) {
     if let Some(left) = aside {
         left.advance(lane.shard, lane.after, covered);
     }

@@ -112,6 +112,7 @@ impl<'a> Session<'a> {
         reporter: &'a mut PauseReporter,
     ) -> Self {
         let now = Instant::now();
+        let topics = Topics::new(sender.settings().clone());
         Self {
             started: now,
             shards,
@@ -120,7 +121,7 @@ impl<'a> Session<'a> {
             instruments,
             reporter,
             horizon: Horizon::new(),
-            topics: Topics::default(),
+            topics,
             flights: InFlight::default(),
             published: Vec::new(),
             published_since: None,

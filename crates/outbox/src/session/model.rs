@@ -31,6 +31,9 @@ impl Random {
     }
 }
 
+/// A transaction that has not ended, and the ids and keys of its events.
+type Writer = (Transaction<'static, Postgres>, Vec<(i64, usize)>);
+
 struct Model<'a> {
     stage: &'a Stage,
     session: Session<'static>,
@@ -42,7 +45,7 @@ struct Model<'a> {
     /// Those under way that Kafka refuses soon, and those under way behind a refused one of their key.
     doomed: BTreeSet<i64>,
     void: BTreeSet<i64>,
-    writing: Vec<(Transaction<'static, Postgres>, Vec<(i64, usize)>)>,
+    writing: Vec<Writer>,
 }
 
 impl Model<'_> {

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 
 use super::completing::RefusedRecord;
 use super::*;
-use crate::cluster::Answer;
-use crate::pause::Pause;
+use crate::cluster::TopicAnswer;
+use crate::pause::PublishPause;
 
 const TOPIC: &str = "parcel.shipped";
 /// Longer than the first pauses: 250 and 500 ms.
@@ -80,7 +80,7 @@ impl Session<'static> {
     /// The cluster answers.
     pub(super) fn told(&mut self, partitions: usize, without_leader: &[i32]) {
         let without_leader = without_leader.to_vec();
-        let answer = Answer::Exists { partitions, without_leader };
+        let answer = TopicAnswer::Exists { partitions, without_leader };
         self.take_answers(&[(TOPIC.to_owned(), answer)].into());
     }
 
@@ -117,13 +117,17 @@ impl Session<'static> {
             let partitions = topic.partitions.iter_mut().map(|it| &mut it.pause);
             let keys = topic.keys.values_mut().map(|it| &mut it.pause);
             let pauses = [&mut topic.pause].into_iter().chain(partitions).chain(keys);
-            pauses.flatten().for_each(Pause::expire);
+            pauses.flatten().for_each(PublishPause::expire);
         }
     }
 
     pub(super) fn under_way(&self) -> Vec<i64> {
         self.flights.above(0).collect()
     }
+}
+
+fn three_seconds_ago() -> Instant {
+    Instant::now().checked_sub(Duration::from_secs(3)).unwrap()
 }
 
 /// A key of this partition of two.
@@ -366,7 +370,7 @@ async fn a_full_queue_of_the_client_holds_up_no_reads() {
 async fn answers_of_the_cluster_are_taken_while_there_is_work() {
     let stage = Stage::new().await;
     let mut session = stage.session(1).await;
-    let answer = Answer::Exists { partitions: 3, without_leader: Vec::new() };
+    let answer = TopicAnswer::Exists { partitions: 3, without_leader: Vec::new() };
     let answers: Answers = [(TOPIC.to_owned(), answer)].into();
     session.asking_limits.take().unwrap().abort();
     session.asking = Some(tokio::spawn(async { answers }));
@@ -461,7 +465,7 @@ async fn a_pause_ends_when_what_was_refused_is_deleted() {
     session.sweep().await.unwrap();
     assert!(session.topics.get(topic).pause.is_none());
     assert!(!session.has_questions(Instant::now()), "nobody asks for a topic without events");
-    let answer = Answer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition);
+    let answer = TopicAnswer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition);
     session.take_answers(&[(TOPIC.to_owned(), answer)].into());
     assert!(session.topics.get(topic).pause.is_none(), "nothing waits");
 }
@@ -480,17 +484,13 @@ async fn a_topic_that_stays_paused_is_exported_as_such_after_a_reconnect() {
     let metrics = Metrics::new("test");
     let instruments = Instruments::new(&metrics.meter("outbox"));
     let mut reporter = PauseReporter::new(watch::Sender::default());
-    let mut topics = Topics::default();
+    let mut topics = Topics::new(Settings::new("b", ""));
     let id = topics.id(TOPIC);
-    Pause::extend(
-        &mut topics.get_mut(id).pause,
-        Instant::now() - Duration::from_secs(3),
-        "unknown topic",
-    );
+    PublishPause::extend(&mut topics.get_mut(id).pause, three_seconds_ago(), "unknown topic");
     let flights = InFlight::default();
     reporter.report(&topics, &flights, &instruments, true);
     instruments.export(TOPIC);
-    reporter.report(&Topics::default(), &flights, &instruments, false);
+    reporter.report(&Topics::new(Settings::new("b", "")), &flights, &instruments, false);
     let line = format!("outbox_paused{{topic=\"{TOPIC}\",otel_scope_name=\"outbox\"}} 1");
     assert!(metrics.render().contains(&line), "{}", metrics.render());
 }
@@ -510,11 +510,27 @@ async fn an_election_is_not_reported_and_a_partition_for_which_nothing_waits_nei
     stage.insert(0, "K").await;
     session.new_rows().await;
     assert_eq!(report(&session), 0, "it has just begun");
-    let since = Instant::now() - Duration::from_secs(3);
+    let since = three_seconds_ago();
     let partition = session.topics.get_mut(topic).partition_mut(0).unwrap();
     partition.set_leader(true, since);
     partition.set_leader(false, since);
     assert_eq!(report(&session), 1);
     session.topics.get_mut(topic).forget_waiting();
     assert_eq!(report(&session), 0, "nothing waits");
+}
+
+#[tokio::test]
+async fn a_scope_that_is_not_read_yet_goes_on_waiting_for_what_is_under_way() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(20).await;
+    let topic = session.topic();
+    for partition in &mut session.topics.get_mut(topic).partitions {
+        let aside = partition.aside.get_or_insert_default();
+        (0..16).for_each(|shard| aside.leave_refused(shard, 1));
+    }
+    session.left_rows().await;
+    let partitions = &session.topics.get(topic).partitions;
+    let left: Vec<_> = partitions.iter().filter_map(|it| it.aside.as_ref()).collect();
+    assert_eq!(left.len(), 4, "there are more lanes than a statement reads");
+    assert!(left.iter().all(|aside| aside.drains_first()));
 }
