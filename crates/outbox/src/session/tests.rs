@@ -534,3 +534,27 @@ async fn a_scope_that_is_not_read_yet_goes_on_waiting_for_what_is_under_way() {
     assert_eq!(left.len(), 4, "there are more lanes than a statement reads");
     assert!(left.iter().all(|aside| aside.drains_first()));
 }
+
+#[tokio::test]
+async fn a_refused_record_of_a_shard_that_is_given_up_is_left_to_the_next_owner() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let topic = session.topic();
+    for shard in 0..16 {
+        stage.insert(shard, &format!("K-{shard}")).await;
+    }
+    session.new_rows().await;
+    assert!(session.under_way().len() > 8, "so many that some of them are given up");
+    let mut other = Shards::connect(&stage.options).await.unwrap();
+    session.tick().await.unwrap();
+    for id in session.under_way() {
+        session.refuse_with(id, RDKafkaErrorCode::NotEnoughReplicas);
+    }
+    session.tick().await.unwrap();
+    assert_eq!(other.share(|_| false).await.unwrap().len(), 8);
+    let owned = session.shards.owned().to_vec();
+    let partition = session.topics.get(topic).partition(0).unwrap();
+    let lanes = partition.aside.as_ref().unwrap().lanes();
+    let foreign: Vec<_> = lanes.filter(|(shard, _)| !owned.contains(shard)).collect();
+    assert_eq!(foreign, []);
+}
