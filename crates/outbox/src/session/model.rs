@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use kafka::rdkafka::error::RDKafkaErrorCode;
 use sqlx::{Postgres, Transaction};
 
-use super::Session;
 use super::tests::{Stage, insert};
+use super::{Session, Shards};
 
 const KEYS: usize = 8;
 const STEPS: usize = 250;
@@ -50,7 +50,7 @@ struct Model<'a> {
 
 impl Model<'_> {
     async fn step(&mut self) {
-        match self.random.below(13) {
+        match self.random.below(14) {
             0 | 1 => self.write().await,
             2 => self.commit().await,
             3 => self.session.horizon.look(self.session.shards.session()).await.unwrap().unwrap(),
@@ -58,7 +58,8 @@ impl Model<'_> {
             6 | 7 => self.read(false).await,
             8 | 9 => self.acknowledge(),
             10 => self.refuse(),
-            _ => self.tell(),
+            11 | 12 => self.tell(),
+            _ => self.share().await,
         }
     }
 
@@ -146,6 +147,15 @@ impl Model<'_> {
         }
     }
 
+    /// Another relay comes and goes.
+    async fn share(&mut self) {
+        let mut other = Shards::connect(&self.stage.options).await.unwrap();
+        self.session.tick().await.unwrap();
+        other.share(|_| false).await.unwrap();
+        other.release().await;
+        self.session.tick().await.unwrap();
+    }
+
     /// The cluster answers, and time goes by.
     fn tell(&mut self) {
         if self.random.below(8) == 0 && self.session.flights.is_empty() {
@@ -165,6 +175,7 @@ impl Model<'_> {
         }
         for _ in 0..300 {
             self.session.horizon.look(self.session.shards.session()).await.unwrap().unwrap();
+            self.session.tick().await.unwrap();
             self.session.told(self.partitions, &[]);
             self.session.expire_pauses();
             self.read(true).await;
@@ -187,7 +198,7 @@ fn name(key: usize) -> String {
 }
 
 fn shard(key: usize) -> i16 {
-    i16::try_from(key % 3).unwrap()
+    i16::try_from(15 - 4 * (key % 3)).unwrap()
 }
 
 #[tokio::test]

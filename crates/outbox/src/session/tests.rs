@@ -23,7 +23,7 @@ const PAUSES: Duration = Duration::from_millis(600);
 
 pub(super) struct Stage {
     pub(super) pool: PgPool,
-    options: PgConnectOptions,
+    pub(super) options: PgConnectOptions,
     _space: TestSpace,
 }
 
