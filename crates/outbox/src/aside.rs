@@ -18,7 +18,13 @@ impl Aside {
 
     /// Leaves the rows of a shard from this id on.
     pub(crate) fn leave(&mut self, shard: i16, id: i64) {
-        let after = self.after.entry(shard).or_insert(i64::MAX);
+        self.leave_behind(shard, id, i64::MAX);
+    }
+
+    /// Leaves the rows of a shard from this id on, and what becomes visible later with a lower id: if nothing of the shard
+    /// was left yet, its lane begins after `wider`, where the wider scope stands that they would be read with.
+    pub(crate) fn leave_behind(&mut self, shard: i16, id: i64, wider: i64) {
+        let after = self.after.entry(shard).or_insert(wider);
         *after = (*after).min(id - 1);
     }
 
@@ -41,6 +47,16 @@ impl Aside {
     /// Returns whether a row belongs to what was left.
     pub(crate) fn covers(&self, shard: i16, id: i64) -> bool {
         self.after.get(&shard).is_some_and(|after| id > *after)
+    }
+
+    /// Returns the id after which a shard is to be read, if something of it was left.
+    pub(crate) fn place(&self, shard: i16) -> Option<i64> {
+        self.after.get(&shard).copied()
+    }
+
+    /// Returns how many lanes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.after.len()
     }
 
     /// Returns the lanes, each with the id after which it is to be read.

@@ -54,7 +54,8 @@ enum State {
 
 impl Flying {
     pub(crate) fn new(
-        (topic, partition): (TopicId, i32),
+        topic: TopicId,
+        partition: i32,
         key: &str,
         shard: i16,
         cost: usize,
@@ -78,6 +79,8 @@ pub(crate) struct InFlight {
     records: BTreeMap<i64, Flying>,
     /// Ids in their order.
     keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
+    /// How many records of a key are void.
+    void: HashMap<(TopicId, Arc<str>), usize>,
     partitions: HashMap<(TopicId, i32), PartitionLoad>,
     topics: HashMap<TopicId, usize>,
     shards: HashMap<i16, usize>,
@@ -108,6 +111,15 @@ impl InFlight {
         Some(&self.records.get(&id)?.span)
     }
 
+    /// Returns all records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flying> {
+        self.records.values()
+    }
+
+    pub(crate) fn contains(&self, id: i64) -> bool {
+        self.records.contains_key(&id)
+    }
+
     /// Returns all ids.
     pub(crate) fn ids(&self) -> impl Iterator<Item = i64> {
         self.records.keys().copied()
@@ -130,9 +142,10 @@ impl InFlight {
         self.shards.get(&shard).copied().unwrap_or(0)
     }
 
-    /// Returns whether a record of the key is under way. Walks over everything, so it is asked about refused keys only.
+    /// Returns whether a record of the key is under way.
     pub(crate) fn has_key(&self, topic: TopicId, key: &str) -> bool {
-        self.records.values().any(|record| record.topic == topic && *record.key == *key)
+        let key = (topic, Arc::from(key));
+        self.keys.contains_key(&key) || self.void.contains_key(&key)
     }
 
     /// Returns how many bytes of a partition may be under way: what its window allows, at most an eighth of everything, and
@@ -145,11 +158,13 @@ impl InFlight {
         if room.is_live { self.free() } else { self.free().saturating_sub(RESERVE) }
     }
 
-    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others.
+    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others; what is
+    /// sent to find out whether it acknowledges leaves half of the reserve to those that do.
     pub(crate) fn has_room(&self, topic: TopicId, partition: i32, cost: usize, room: Room) -> bool {
         let held = self.load(topic, partition);
         if held.records == 0 {
-            return cost <= (self.free_to(room) / 2).max(PROBE.min(self.free() / 2));
+            let probe = PROBE.min(self.free().saturating_sub(RESERVE / 2) / 2);
+            return cost <= (self.free_to(room) / 2).max(probe);
         }
         !held.is_alone && held.cost + cost <= self.allowance(room)
     }
@@ -174,6 +189,7 @@ impl InFlight {
         if record.state == State::Void {
             self.records.remove(&id);
             self.release(&completed);
+            self.void_returned(completed.topic, &completed.key);
             return Some(completed);
         }
         record.state = State::Delivered;
@@ -195,13 +211,19 @@ impl InFlight {
     pub(crate) fn refuse(&mut self, id: i64) -> Option<Flying> {
         let record = self.records.remove(&id)?;
         self.release(&Completed::of(&record));
+        if record.is_void() {
+            self.void_returned(record.topic, &record.key);
+        }
         let key = (record.topic, Arc::clone(&record.key));
         if let Some(queue) = self.keys.get_mut(&key)
             && let Some(place) = queue.iter().position(|other| *other == id)
         {
             for behind in queue.drain(place..) {
                 match self.records.get_mut(&behind) {
-                    Some(record) if record.state == State::UnderWay => record.state = State::Void,
+                    Some(record) if record.state == State::UnderWay => {
+                        record.state = State::Void;
+                        *self.void.entry(key.clone()).or_default() += 1;
+                    }
                     Some(_) => drop(self.records.remove(&behind)),
                     None => {}
                 }
@@ -211,6 +233,16 @@ impl InFlight {
             }
         }
         Some(record)
+    }
+
+    fn void_returned(&mut self, topic: TopicId, key: &Arc<str>) {
+        let key = (topic, Arc::clone(key));
+        if let Some(records) = self.void.get_mut(&key) {
+            *records -= 1;
+            if *records == 0 {
+                self.void.remove(&key);
+            }
+        }
     }
 
     fn release(&mut self, record: &Completed) {
@@ -259,7 +291,7 @@ mod tests {
     const SILENT: Room = Room { window: WINDOW, is_live: false };
 
     fn put(flights: &mut InFlight, id: i64, partition: i32, key: &str, cost: usize) {
-        let record = Flying::new((TopicId::FIRST, partition), key, 0, cost, Span::none());
+        let record = Flying::new(TopicId::FIRST, partition, key, 0, cost, Span::none());
         flights.insert(id, record, WINDOW);
     }
 
@@ -295,7 +327,7 @@ mod tests {
         flights.deliver(4, &mut published);
         flights.deliver(5, &mut published);
         assert_eq!(published, [1, 5]);
-        assert!(flights.is_empty());
+        assert!(flights.is_empty() && !flights.has_key(TopicId::FIRST, "a"));
         assert_eq!(flights.free(), CAPACITY);
     }
 
@@ -352,5 +384,18 @@ mod tests {
         put(&mut flights, id + 1, 500, "b", 4_000);
         assert!(!flights.has_room(TopicId::FIRST, 500, 4_000, SILENT), "and no more");
         assert!(flights.has_room(TopicId::FIRST, 500, 100_000, LIVE), "until it acknowledges");
+    }
+
+    #[test]
+    fn first_records_of_partitions_that_stand_still_leave_half_of_the_reserve() {
+        let mut flights = InFlight::default();
+        for partition in 0..5_000 {
+            if flights.has_room(TopicId::FIRST, partition, 4_000, SILENT) {
+                put(&mut flights, i64::from(partition), partition, "a", 4_000);
+            }
+        }
+        assert!(flights.free() >= RESERVE / 2, "{}", flights.free());
+        put(&mut flights, 5_000, 5_000, "b", 4_000);
+        assert!(flights.has_room(TopicId::FIRST, 5_000, 100_000, LIVE));
     }
 }

@@ -12,6 +12,7 @@ mod pauses;
 mod prepared;
 mod refusal;
 mod relay;
+mod retries;
 mod row;
 mod scan;
 mod sender;

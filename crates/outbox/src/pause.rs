@@ -33,7 +33,6 @@ impl PublishPause {
     }
 
     /// When it is tried again.
-    #[cfg(test)]
     pub(crate) fn until(&self) -> Instant {
         self.until
     }

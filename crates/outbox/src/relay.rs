@@ -13,7 +13,7 @@ use crate::depth::DepthGauge;
 use crate::instruments::Instruments;
 use crate::pauses::PauseReporter;
 use crate::sender::Sender;
-use crate::session::{Session, SessionError};
+use crate::session::{Searcher, Session, SessionError};
 use crate::shards::Shards;
 use crate::status::{PausedTopic, RelayStatus};
 
@@ -98,11 +98,13 @@ impl Relay {
         is_failing: &mut bool,
     ) -> Result<(), SessionError> {
         let shards = pg::within(CONNECT, Shards::connect(&self.database)).await?;
-        let sender = Sender::new(&self.kafka, self.steps.clone())?;
+        let searcher = Searcher::new(self.database.clone());
+        let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
         if std::mem::take(is_failing) {
             tracing::info!("relay has a session again");
         }
-        let mut session = Session::new(shards, sender, &self.instruments, reporter);
+        let mut session =
+            Session::new(shards, searcher, sender, completed, &self.instruments, reporter);
         let ended = session.run(&self.wake, shutdown).await;
         session.purge();
         ended?;

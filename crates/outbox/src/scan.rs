@@ -1,10 +1,7 @@
 //! The statements that read the outbox. Each deletes what Kafka has on its way, which saves a round trip.
 
-use std::collections::BTreeSet;
-
-use sqlx::PgConnection;
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row as _};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions, FromRow, PgConnection, Row as _};
 
 use crate::in_flight::OVERHEAD;
 use crate::row::columns;
@@ -15,6 +12,28 @@ const ROWS: usize = 1000;
 const ROWS_OF_A_LANE: usize = 8;
 /// Most bytes of a statement, except for one row that is larger.
 const BYTES: usize = 1024 * 1024;
+
+/// The table's statistics are always wrong: it is empty, or it holds a backlog. Rows are read by index, in its order.
+const PLANS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("jit", "off"),
+];
+
+/// What is read of the new rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewRows<'a> {
+    /// Rows that Kafka has, to be deleted.
+    pub(crate) published: &'a [i64],
+    pub(crate) after: i64,
+    pub(crate) shards: &'a [i16],
+    pub(crate) except_topics: &'a [String],
+    pub(crate) except_ids: &'a [i64],
+    /// How many bytes are free for them.
+    pub(crate) free: usize,
+}
 
 /// A part of the outbox that is read in the order of its ids: a topic in a shard, from an id on.
 #[derive(Clone, Copy, Debug)]
@@ -40,18 +59,30 @@ pub(crate) struct LaneRows {
     pub(crate) covered: Vec<Option<i64>>,
 }
 
-/// Returns rows above `after` of these shards, by id, except for some topics and ids. It is one lane.
+/// Connects, for statements of this module.
+pub(crate) async fn connect(
+    options: &PgConnectOptions,
+    settings: &[(&'static str, &str)],
+) -> sqlx::Result<PgConnection> {
+    let mut session = options.connect().await?;
+    let settings = settings.iter().chain(&PLANS).map(|(name, value)| (*name, (*value).to_owned()));
+    pg::set_in_session(&mut session, &settings.collect::<Vec<_>>()).await?;
+    // A client that is gone does not leave its statement running. Servers on some platforms can't look.
+    let check = sqlx::raw_sql("set client_connection_check_interval = '1s'");
+    match check.execute(&mut session).await {
+        Ok(_) | Err(sqlx::Error::Database(_)) => Ok(session),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns rows above an id, by id, except for some topics and ids. It is one lane.
 ///
 /// `order by` makes the plan use the primary key: new rows lie side by side there.
 pub(crate) async fn new_rows(
     session: &mut PgConnection,
-    published: &[i64],
-    after: i64,
-    shards: &[i16],
-    except: (&[String], &[i64]),
-    free: usize,
+    wanted: NewRows<'_>,
 ) -> sqlx::Result<LaneRows> {
-    let budget = budget(free);
+    let budget = budget(wanted.free);
     let rows = sqlx::query(concat!(
         "with gone as (delete from outbox where id = any($1))
          select ",
@@ -65,17 +96,17 @@ pub(crate) async fn new_rows(
          where before < $7
          order by id",
     ))
-    .bind(published)
-    .bind(after)
-    .bind(shards)
-    .bind(except.0)
-    .bind(except.1)
+    .bind(wanted.published)
+    .bind(wanted.after)
+    .bind(wanted.shards)
+    .bind(wanted.except_topics)
+    .bind(wanted.except_ids)
     .bind(bound(ROWS))
     .bind(bound(budget))
     .bind(i32::try_from(OVERHEAD).unwrap_or_default())
     .fetch_all(session)
     .await?;
-    LaneRows::of(rows, &[after], ROWS, budget)
+    LaneRows::of(rows, &[wanted.after], ROWS, budget)
 }
 
 /// Returns rows of lanes, lane after lane, each by id, except for some ids.
@@ -153,6 +184,31 @@ pub(crate) async fn delete(session: &mut PgConnection, published: &[i64]) -> sql
     Ok(())
 }
 
+/// Deletes those of some rows that nobody has locked. Returns the ids of the others.
+pub(crate) async fn delete_unlocked(
+    session: &mut PgConnection,
+    published: &[i64],
+) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "with gone as (
+             delete from outbox where id in (
+                 select id from outbox where id = any($1) for update skip locked)
+             returning id)
+         select id from outbox where id = any($1) and id not in (select id from gone)",
+    )
+    .bind(published)
+    .fetch_all(session)
+    .await
+}
+
+/// Returns those of some ids whose rows are there.
+pub(crate) async fn existing(session: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar("select id from outbox where id = any($1)")
+        .bind(ids)
+        .fetch_all(session)
+        .await
+}
+
 impl LaneRows {
     fn of(rows: Vec<PgRow>, after: &[i64], most: usize, budget: usize) -> sqlx::Result<Self> {
         let mut counts = vec![0; after.len()];
@@ -184,15 +240,6 @@ impl LaneRows {
     pub(crate) fn lane(row: &PgRow) -> sqlx::Result<usize> {
         Ok(usize::try_from(row.try_get::<i64, _>(7)? - 1).unwrap_or_default())
     }
-}
-
-/// Ids that are not to be read again, in the form that statements take.
-pub(crate) fn except(ids: impl Iterator<Item = i64>, published: &[i64], after: i64) -> Vec<i64> {
-    // The snapshot of the statement still has what it deletes.
-    ids.chain(published.iter().copied().filter(|id| *id > after))
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect()
 }
 
 fn budget(free: usize) -> usize {

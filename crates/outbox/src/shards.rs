@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use crate::prepared::SHARDS;
+use crate::scan;
 
 /// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The class of later ones is
 /// this and the table's oid, so that two schemas of a database do not share locks. No oid is 0, so the two differ.
@@ -16,27 +17,19 @@ const MEMBER: i32 = -1;
 
 /// How often ownership is confirmed and shared anew.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a shard that is to be given up may wait for what is under way of it. After that it is kept for [`KEPT`]: it is
-/// stuck with us, and nobody would publish the rest of it.
-const LEAVING: Duration = Duration::from_secs(5);
+/// How long no shard is given up of which something is under way, after one was not given up in time: for the next tick.
+/// Nothing of it is read meanwhile.
 const KEPT: Duration = Duration::from_secs(30);
-
-/// The server's limit of a statement.
-const STATEMENT_TIMEOUT: &str = "10s";
 
 /// Limits on the server, and habits of the plans. A session that is silent for longer is ended by Postgres, and its locks
 /// with it: so a relay that was frozen can't keep its shards from others.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("idle_session_timeout", "5s"),
-    ("statement_timeout", STATEMENT_TIMEOUT),
+    ("statement_timeout", "10s"),
+    // Somebody may have locked a row that is to be deleted, or the table. Neither is worth waiting for.
+    ("lock_timeout", "100ms"),
     // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
     ("synchronous_commit", "off"),
-    // The table's statistics are always wrong: it is empty, or it holds a backlog. Rows are read by index, in its order.
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_sort", "off"),
-    ("jit", "off"),
 ];
 
 /// A session with Postgres and the shards that it has locked. All of a relay's statements go through it: when
@@ -45,8 +38,10 @@ pub(crate) struct Shards {
     session: PgConnection,
     class: i32,
     owned: Vec<i16>,
-    leaving: Vec<(i16, Instant)>,
-    /// No shard is given up before.
+    /// Those that were taken: it is not known yet what waits in them.
+    fresh: Vec<i16>,
+    leaving: Vec<Leaving>,
+    /// No shard of which something is under way is given up before.
     kept_until: Instant,
     /// Relays of the former class are there, and so its locks are taken as well.
     with_former: bool,
@@ -55,17 +50,27 @@ pub(crate) struct Shards {
     next_tick: Instant,
 }
 
+/// What is under way of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ShardLoad {
+    Idle,
+    Draining,
+    /// Something that may not come back for long.
+    Stuck,
+}
+
+/// A shard that is given up once nothing of it is under way. It is not read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) shard: i16,
+    since: Instant,
+    /// Every row of it up to this id is gone, under way or left aside.
+    pub(crate) after: i64,
+}
+
 impl Shards {
     pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
-        let mut session = options.connect().await?;
-        let settings = SETTINGS.map(|(name, value)| (name, value.to_owned()));
-        pg::set_in_session(&mut session, &settings).await?;
-        // A client that is gone does not leave its statement running. Servers on some platforms can't look.
-        let check = sqlx::raw_sql("set client_connection_check_interval = '1s'");
-        match check.execute(&mut session).await {
-            Ok(_) | Err(sqlx::Error::Database(_)) => {}
-            Err(error) => return Err(error),
-        }
+        let mut session = scan::connect(options, &SETTINGS).await?;
         let table: i64 = sqlx::query_scalar("select 'outbox'::regclass::oid::int8")
             .fetch_one(&mut session)
             .await?;
@@ -75,6 +80,7 @@ impl Shards {
             session,
             class: FORMER_CLASS ^ table.cast_signed(),
             owned: Vec::new(),
+            fresh: Vec::new(),
             leaving: Vec::new(),
             kept_until: now,
             with_former: false,
@@ -94,18 +100,38 @@ impl Shards {
         &self.owned
     }
 
-    /// Lets statements take as long as this.
-    pub(crate) async fn allow_statements(&mut self, limit: Duration) -> sqlx::Result<()> {
-        self.set_statement_timeout(format!("{}ms", limit.as_millis())).await
+    /// Returns the shards that were taken and must be searched before they are read.
+    pub(crate) fn fresh(&self) -> &[i16] {
+        &self.fresh
     }
 
-    /// Lets statements take as long as usual.
-    pub(crate) async fn limit_statements(&mut self) -> sqlx::Result<()> {
-        self.set_statement_timeout(STATEMENT_TIMEOUT.to_owned()).await
+    /// Notes that it is known what waits in these shards. Returns those that are still ours: they may be read from now on.
+    pub(crate) fn admit(&mut self, shards: &[i16]) -> Vec<i16> {
+        let admitted: Vec<_> = self.fresh.extract_if(.., |shard| shards.contains(shard)).collect();
+        self.owned.extend(&admitted);
+        admitted
     }
 
-    async fn set_statement_timeout(&mut self, limit: String) -> sqlx::Result<()> {
-        pg::set_in_session(&mut self.session, &[("statement_timeout", limit)]).await
+    /// Returns the shards that nobody else publishes.
+    pub(crate) fn held(&self) -> BTreeSet<i16> {
+        let leaving = self.leaving.iter().map(|leaving| leaving.shard);
+        self.owned.iter().chain(&self.fresh).copied().chain(leaving).collect()
+    }
+
+    /// Returns whether nobody else publishes this shard.
+    pub(crate) fn holds(&self, shard: i16) -> bool {
+        self.held().contains(&shard)
+    }
+
+    /// Returns whether all shards that are held may be read.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.fresh.is_empty() && self.leaving.is_empty()
+    }
+
+    /// Returns the id up to which rows of a shard are accounted for that is to be given up.
+    pub(crate) fn left_at(&self, shard: i16) -> Option<i64> {
+        let leaving = self.leaving.iter().find(|leaving| leaving.shard == shard);
+        leaving.map(|leaving| leaving.after)
     }
 
     /// When [`Shards::share`] is due.
@@ -113,26 +139,42 @@ impl Shards {
         self.next_tick
     }
 
-    /// Takes or gives up shards, so that all relays have about as many. A shard of which something is under way is given up
-    /// later. Returns the shards that were taken, or that are kept after all: of neither it is known what waits.
+    /// Takes or gives up shards, so that all relays have about as many. Rows of owned shards up to `after` are accounted for.
+    ///
+    /// A shard of which something is under way is given up with the next tick, if that has come back, and one that is stuck
+    /// is kept: nobody else may publish it. Returns the shards that are owned again.
     ///
     /// Fails if the session is lost, and with it the shards.
-    pub(crate) async fn share(&mut self, is_busy: impl Fn(i16) -> bool) -> sqlx::Result<Vec<i16>> {
+    pub(crate) async fn share(
+        &mut self,
+        after: i64,
+        load: impl Fn(i16) -> ShardLoad,
+    ) -> sqlx::Result<Vec<Leaving>> {
         let now = Instant::now();
         self.next_tick = now + TICK;
         let (relays, former) = self.count().await?;
-        self.adapt_to_former(former > 0, now).await?;
+        self.adapt_to_former(former > 0, after, now).await?;
         let relays = u16::try_from((relays + former).max(1)).unwrap_or(u16::MAX);
         let fair_share = usize::from(SHARDS.unsigned_abs().div_ceil(relays));
-        while self.owned.len() > fair_share && now >= self.kept_until {
-            // One that is idle can be given up at once.
-            let idle = self.owned.iter().rposition(|shard| !is_busy(*shard));
-            let surplus = self.owned.remove(idle.unwrap_or(self.owned.len() - 1));
-            self.leaving.push((surplus, now));
+        while self.owned.len() + self.fresh.len() > fair_share
+            && let Some(shard) = self.surplus(&load, now)
+        {
+            self.leaving.push(Leaving { shard, since: now, after });
         }
-        let mut taken = self.leave(is_busy, now).await?;
-        taken.extend(self.take(fair_share).await?);
-        Ok(taken)
+        let kept = self.leave(load, now).await?;
+        self.take(fair_share).await?;
+        Ok(kept)
+    }
+
+    /// Removes a shard that is given up. One that is idle can be given up at once.
+    fn surplus(&mut self, load: impl Fn(i16) -> ShardLoad, now: Instant) -> Option<i16> {
+        if let Some(shard) = self.fresh.pop() {
+            return Some(shard);
+        }
+        let with = |wanted| self.owned.iter().rposition(|shard| load(*shard) == wanted);
+        let draining = || with(ShardLoad::Draining).filter(|_| now >= self.kept_until);
+        let place = with(ShardLoad::Idle).or_else(draining)?;
+        Some(self.owned.remove(place))
     }
 
     /// Counts the relays of this table, and those of the former class.
@@ -143,8 +185,9 @@ impl Shards {
                  where locktype = 'advisory' and granted and objsubid = 2 and objid::int8 = $3::int8 & 4294967295
                    and database = (select oid from pg_database where datname = current_database()))
              select count(*) filter (where class = $1::int8 & 4294967295),
+                    -- Relays of other schemas take these locks too, and are none of the former class.
                     count(*) filter (where class = $2::int8 & 4294967295
-                        and pid not in (select pid from member where class = $1::int8 & 4294967295))
+                        and pid not in (select pid from member where class <> $2::int8 & 4294967295))
              from member",
         )
         .bind(i64::from(self.class))
@@ -156,7 +199,12 @@ impl Shards {
 
     /// Holds the locks of the former class too, as long as such a relay is there: it counts us then, leaves us our share,
     /// and does not publish what we publish.
-    async fn adapt_to_former(&mut self, is_there: bool, now: Instant) -> sqlx::Result<()> {
+    async fn adapt_to_former(
+        &mut self,
+        is_there: bool,
+        after: i64,
+        since: Instant,
+    ) -> sqlx::Result<()> {
         let was_there = std::mem::replace(&mut self.with_former, is_there);
         if is_there && !was_there {
             self.execute("select pg_advisory_lock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
@@ -164,9 +212,12 @@ impl Shards {
                 if self.lock_former(shard).await? {
                     self.owned.push(shard);
                 } else {
-                    self.leaving.push((shard, now));
+                    self.leaving.push(Leaving { shard, since, after });
                 }
             }
+            // They are taken anew, if their locks can be had.
+            let fresh = std::mem::take(&mut self.fresh).into_iter();
+            self.leaving.extend(fresh.map(|shard| Leaving { shard, since, after }));
         } else if !is_there && was_there {
             self.execute("select pg_advisory_unlock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
             for shard in std::mem::take(&mut self.former) {
@@ -176,25 +227,26 @@ impl Shards {
         Ok(())
     }
 
-    /// Gives up what is to be given up and not busy. Returns the shards that are kept instead.
+    /// Gives up what is to be given up and idle. Returns the shards that are kept instead.
     async fn leave(
         &mut self,
-        is_busy: impl Fn(i16) -> bool,
+        load: impl Fn(i16) -> ShardLoad,
         now: Instant,
-    ) -> sqlx::Result<Vec<i16>> {
+    ) -> sqlx::Result<Vec<Leaving>> {
         let mut kept = Vec::new();
-        for (shard, since) in std::mem::take(&mut self.leaving) {
-            if !is_busy(shard) {
+        for leaving in std::mem::take(&mut self.leaving) {
+            let shard = leaving.shard;
+            if load(shard) == ShardLoad::Idle {
                 if self.former.remove(&shard) {
                     self.unlock(FORMER_CLASS, shard).await?;
                 }
                 self.unlock(self.class, shard).await?;
-            } else if now - since > LEAVING && self.lock_former(shard).await? {
+            } else if now - leaving.since >= TICK && self.lock_former(shard).await? {
                 self.owned.push(shard);
                 self.kept_until = now + KEPT;
-                kept.push(shard);
+                kept.push(leaving);
             } else {
-                self.leaving.push((shard, since));
+                self.leaving.push(leaving);
             }
         }
         Ok(kept)
@@ -212,25 +264,21 @@ impl Shards {
         Ok(is_locked)
     }
 
-    async fn take(&mut self, fair_share: usize) -> sqlx::Result<Vec<i16>> {
-        let mut taken = Vec::new();
+    async fn take(&mut self, fair_share: usize) -> sqlx::Result<()> {
         for shard in 0..SHARDS {
-            if self.owned.len() + self.leaving.len() >= fair_share {
+            if self.owned.len() + self.fresh.len() + self.leaving.len() >= fair_share {
                 break;
             }
-            let is_ours = self.owned.contains(&shard)
-                || self.leaving.iter().any(|(leaving, _)| *leaving == shard);
-            if is_ours || !self.try_lock(self.class, shard).await? {
+            if self.holds(shard) || !self.try_lock(self.class, shard).await? {
                 continue;
             }
-            if !self.lock_former(shard).await? {
+            if self.lock_former(shard).await? {
+                self.fresh.push(shard);
+            } else {
                 self.unlock(self.class, shard).await?;
-                continue;
             }
-            self.owned.push(shard);
-            taken.push(shard);
         }
-        Ok(taken)
+        Ok(())
     }
 
     async fn try_lock(&mut self, class: i32, shard: i16) -> sqlx::Result<bool> {
@@ -265,51 +313,71 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_shard_changes_hands_when_nothing_of_it_is_under_way() {
-        let space = TestSpace::new().await;
+    /// A relay that has searched what it took.
+    impl Shards {
+        async fn shared(&mut self, load: impl Fn(i16) -> ShardLoad) -> usize {
+            self.share(7, load).await.unwrap();
+            let fresh = self.fresh.clone();
+            self.admit(&fresh).len()
+        }
+
+        fn a_tick_goes_by(&mut self) {
+            self.leaving.iter_mut().for_each(|leaving| leaving.since -= TICK);
+        }
+    }
+
+    async fn database(space: &TestSpace) -> PgConnectOptions {
         let pool = PgPool::connect(space.database_url()).await.unwrap();
         crate::migrate(&pool).await.unwrap();
-        let options = space.database_url().parse().unwrap();
-        let mut first = Shards::connect(&options).await.unwrap();
-        assert_eq!(first.share(|_| false).await.unwrap().len(), 16);
-
-        let mut second = Shards::connect(&options).await.unwrap();
-        first.share(|_| true).await.unwrap();
-        assert_eq!(first.owned().len(), 8, "nothing more is read of the others");
-        assert_eq!(second.share(|_| false).await.unwrap().len(), 0);
-        first.share(|_| false).await.unwrap();
-        assert_eq!(second.share(|_| false).await.unwrap().len(), 8);
+        space.database_url().parse().unwrap()
     }
 
     #[tokio::test]
-    async fn a_shard_that_is_kept_is_taken_over_anew() {
+    async fn a_shard_changes_hands_when_nothing_of_it_is_under_way() {
         let space = TestSpace::new().await;
-        let pool = PgPool::connect(space.database_url()).await.unwrap();
-        crate::migrate(&pool).await.unwrap();
-        let options = space.database_url().parse().unwrap();
+        let options = database(&space).await;
         let mut first = Shards::connect(&options).await.unwrap();
-        first.share(|_| false).await.unwrap();
+        assert_eq!(first.shared(|_| ShardLoad::Idle).await, 16);
+
+        let mut second = Shards::connect(&options).await.unwrap();
+        first.shared(|_| ShardLoad::Draining).await;
+        assert_eq!(first.owned().len(), 8, "nothing more is read of the others");
+        assert_eq!(second.shared(|_| ShardLoad::Idle).await, 0);
+        first.shared(|_| ShardLoad::Idle).await;
+        assert_eq!(second.shared(|_| ShardLoad::Idle).await, 8);
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_stuck_is_kept_and_one_that_does_not_drain_is_not_read_for_a_tick() {
+        let space = TestSpace::new().await;
+        let options = database(&space).await;
+        let mut first = Shards::connect(&options).await.unwrap();
+        first.shared(|_| ShardLoad::Idle).await;
         let _second = Shards::connect(&options).await.unwrap();
-        first.share(|_| true).await.unwrap();
+        let load = |shard| if shard < 12 { ShardLoad::Stuck } else { ShardLoad::Draining };
+        first.shared(load).await;
+        assert_eq!(first.owned(), (0..12).collect::<Vec<_>>());
+        first.a_tick_goes_by();
+        let kept = first.share(9, load).await.unwrap();
+        let kept: Vec<_> = kept.iter().map(|kept| (kept.shard, kept.after)).collect();
+        assert_eq!(
+            kept,
+            [(15, 7), (14, 7), (13, 7), (12, 7)],
+            "and what was read of them until then"
+        );
+        first.shared(load).await;
+        assert_eq!(first.owned().len(), 16, "none of them is tried again soon");
+        first.shared(|_| ShardLoad::Idle).await;
         assert_eq!(first.owned().len(), 8);
-        for (_, since) in &mut first.leaving {
-            *since -= LEAVING;
-        }
-        let mut kept = first.share(|shard| shard == 9).await.unwrap();
-        kept.sort_unstable();
-        assert_eq!(kept, [9], "what was forgotten of it is found again");
-        assert_eq!(first.owned().len(), 9);
     }
 
     #[tokio::test]
     async fn a_busy_shard_of_a_former_relay_is_not_published_beside_it() {
         let space = TestSpace::new().await;
-        let pool = PgPool::connect(space.database_url()).await.unwrap();
-        crate::migrate(&pool).await.unwrap();
-        let options = space.database_url().parse().unwrap();
+        let options = database(&space).await;
         let mut relay = Shards::connect(&options).await.unwrap();
-        relay.share(|_| false).await.unwrap();
+        let load = |shard| if shard == 9 { ShardLoad::Draining } else { ShardLoad::Idle };
+        relay.shared(load).await;
         let mut former =
             PgPool::connect(space.database_url()).await.unwrap().acquire().await.unwrap();
         sqlx::query("select pg_advisory_lock_shared($1, -1), pg_advisory_lock($1, 9)")
@@ -317,15 +385,14 @@ mod tests {
             .execute(&mut *former)
             .await
             .unwrap();
-        relay.share(|shard| shard == 9).await.unwrap();
-        for (_, since) in &mut relay.leaving {
-            *since -= LEAVING;
-        }
-        relay.share(|shard| shard == 9).await.unwrap();
+        relay.shared(load).await;
+        relay.a_tick_goes_by();
+        relay.shared(load).await;
         assert!(!relay.owned().contains(&9), "{:?}", relay.owned());
         former.close().await.unwrap();
         while !relay.owned().contains(&9) {
-            relay.share(|shard| shard == 9).await.unwrap();
+            relay.shared(load).await;
+            relay.a_tick_goes_by();
         }
     }
 }

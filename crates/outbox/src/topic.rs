@@ -7,6 +7,7 @@ use kafka::Settings;
 use crate::aside::Aside;
 use crate::in_flight::{InFlight, Room};
 use crate::pause::PublishPause;
+use crate::retries::Retries;
 use crate::window::Window;
 
 /// A partition of which something is under way, and nothing was acknowledged for so long, gets nothing more.
@@ -17,12 +18,12 @@ const ASK: Duration = Duration::from_mins(1);
 const ASK_WHILE_SILENT: Duration = Duration::from_secs(1);
 /// A partition that acknowledged something within this time is live.
 const LIVE: Duration = Duration::from_secs(5);
-/// How long a partition is let run empty for a record that is to go alone. Its lane is read more often.
-const RESERVED: Duration = Duration::from_millis(300);
 /// How long nothing of a topic is sent after the client's queue was full.
 const QUEUE_FULL: Duration = Duration::from_millis(50);
 /// So many keys that are refused one after the other are refused for a reason of the topic's.
 const REFUSED_KEYS: usize = 100;
+/// So many refused keys of a topic are kept apart. Further ones pause their partitions.
+const MOST_KEYS: usize = 1_000;
 
 /// A topic, by its place in [`Topics`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -120,8 +121,8 @@ pub(crate) struct Partition {
     moved: Instant,
     /// When Kafka last acknowledged a record.
     acknowledged: Option<Instant>,
-    /// It is let run empty until then, for a record that is to go alone.
-    reserved_until: Option<Instant>,
+    /// The attempts with records of its refused keys.
+    pub(crate) retries: Retries,
 }
 
 /// A key of which a record was refused.
@@ -167,6 +168,14 @@ impl Topic {
         self.full_until = Some(now + QUEUE_FULL);
     }
 
+    /// Returns whether rows of it were left aside, or something of it is paused.
+    pub(crate) fn waits(&self) -> bool {
+        self.has_aside()
+            || self.pause.is_some()
+            || !self.keys.is_empty()
+            || self.partitions.iter().any(|partition| partition.pause.is_some())
+    }
+
     /// Returns whether rows of it were left aside.
     pub(crate) fn has_aside(&self) -> bool {
         self.aside.is_some()
@@ -179,6 +188,7 @@ impl Topic {
         (self.aside, self.pause) = (None, None);
         for partition in &mut self.partitions {
             (partition.aside, partition.pause) = (None, None);
+            partition.retries = Retries::default();
         }
         self.keys.clear();
         self.refused_in_a_row.clear();
@@ -241,6 +251,26 @@ impl Topic {
         self.partitions.get_mut(usize::try_from(partition).ok()?)
     }
 
+    /// Takes over which partitions have no leader.
+    pub(crate) fn set_leaders(&mut self, without: &[i32], now: Instant) {
+        for (number, partition) in (0..).zip(&mut self.partitions) {
+            partition.set_leader(!without.contains(&number), now);
+        }
+    }
+
+    /// Returns whether something is under way in a partition that acknowledges nothing, and may be so for long.
+    pub(crate) fn stands_still(&self, id: TopicId, flights: &InFlight, now: Instant) -> bool {
+        (0..).zip(&self.partitions).any(|(number, partition)| {
+            let under_way = flights.load(id, number).records;
+            under_way > 0 && partition.is_closed(now, under_way)
+        })
+    }
+
+    /// Goes on with the number of partitions that is used, until the cluster is asked again.
+    pub(crate) fn keep_count(&mut self) {
+        self.next_count = None;
+    }
+
     /// Takes over how many partitions the topic has, at once if nothing of it is under way.
     pub(crate) fn set_count(&mut self, count: usize, now: Instant, is_under_way: bool) {
         if count == self.partitions.len() {
@@ -287,7 +317,7 @@ impl Topic {
             leaderless_since: None,
             moved: now,
             acknowledged: None,
-            reserved_until: None,
+            retries: Retries::default(),
         };
         self.partitions.resize_with(count, partition);
     }
@@ -309,6 +339,11 @@ impl Topic {
         for partition in &mut self.partitions {
             partition.window.probe();
         }
+    }
+
+    /// Returns whether a refused key can be kept apart from the others of its partition.
+    pub(crate) fn keeps_apart(&self, key: &str) -> bool {
+        self.keys.len() < MOST_KEYS || self.keys.contains_key(key)
     }
 
     /// Notes that a record of a key was refused. Returns whether so many keys were, and no record acknowledged in between,
@@ -337,7 +372,6 @@ impl Partition {
     pub(crate) fn sent_first(&mut self, now: Instant) {
         self.moved = now;
         self.wanted = 0;
-        self.reserved_until = None;
     }
 
     /// Takes over whether it has a leader.
@@ -349,16 +383,6 @@ impl Partition {
     /// Returns for how long it has had no leader, if it has none.
     pub(crate) fn leaderless(&self, now: Instant) -> Option<Duration> {
         self.leaderless_since.map(|since| now.saturating_duration_since(since))
-    }
-
-    /// Lets it run empty for a record that is to go alone. While that is not sent, this is repeated.
-    pub(crate) fn reserve(&mut self, now: Instant) {
-        self.reserved_until = Some(now + RESERVED);
-    }
-
-    /// Returns whether it is let run empty.
-    pub(crate) fn is_reserved(&self, now: Instant) -> bool {
-        self.reserved_until.is_some_and(|until| now < until)
     }
 
     /// Returns what it may take.

@@ -57,6 +57,7 @@ impl Session<'_> {
     /// Returns whether a row is to be sent by those who read this scope. It belongs to the narrowest scope of which rows are
     /// left aside, and is left to that: all rows of its key are, so that they are read in order.
     fn is_of(&mut self, row: &Row<'_>, id: TopicId, number: i32, scope: &Scope) -> bool {
+        let wider = self.stands_at(id, row.shard);
         let topic = self.topics.get_mut(id);
         match scope {
             Scope::Partition(_, other) if *other != number => return false,
@@ -70,10 +71,21 @@ impl Session<'_> {
         if !matches!(scope, Scope::Partition(..))
             && let Some(aside) = topic.partition_mut(number).and_then(|it| it.aside.as_mut())
         {
-            aside.leave(row.shard, row.id);
+            aside.leave_behind(row.shard, row.id, wider);
             return false;
         }
         true
+    }
+
+    /// Returns the id up to which every row of a topic in a shard is gone, under way, or left to a partition or a key. It is
+    /// never above the horizon, so whatever becomes visible late is above it.
+    ///
+    /// What is left of a partition begins there. Its other keys may have earlier events that are not visible yet; a key's
+    /// events become visible in their order.
+    pub(super) fn stands_at(&self, topic: TopicId, shard: i16) -> i64 {
+        let aside = self.topics.get(topic).aside.as_ref();
+        let place = aside.and_then(|aside| aside.place(shard)).unwrap_or(self.after);
+        self.shards.left_at(shard).map_or(place, |left| place.min(left))
     }
 
     fn obstacle(
@@ -92,21 +104,19 @@ impl Session<'_> {
         if refused.is_some_and(|refused| !refused.is_open(now, &self.flights, id, row.key)) {
             return Some(Obstacle::Key);
         }
-        let goes_alone = refused.is_some_and(|refused| refused.pause.is_some());
+        let is_retry = refused.is_some_and(|refused| refused.pause.is_some());
         let Some(partition) = topic.partition_mut(number) else { return Some(Obstacle::Topic) };
         let under_way = self.flights.load(id, number).records;
         if partition.is_closed(now, under_way) {
             return Some(Obstacle::Partition);
         }
-        if goes_alone && under_way > 0 {
-            partition.reserve(now);
-            return Some(Obstacle::Key);
+        if is_retry {
+            let awaited = partition.retries.awaited();
+            let is_its_turn = under_way == 0 && awaited.is_some_and(|key| **key == *row.key);
+            return (!is_its_turn).then_some(Obstacle::Key);
         }
-        if goes_alone {
-            return None;
-        }
-        if partition.is_reserved(now) {
-            return Some(Obstacle::Topic);
+        if partition.retries.is_on() {
+            return Some(Obstacle::Partition);
         }
         let room = partition.room(now);
         if self.flights.has_room(id, number, row.cost().max(partition.wanted), room) {
@@ -131,21 +141,22 @@ impl Session<'_> {
         scope: &Scope,
         obstacle: Obstacle,
     ) -> Verdict {
-        let aside = match (scope, obstacle) {
-            (Scope::New, Obstacle::Topic) => self.leave_topic(id),
+        match (scope, obstacle) {
+            (Scope::New, Obstacle::Topic) => self.leave_topic(id).leave(row.shard, row.id),
             (Scope::New | Scope::Topic(_), Obstacle::Partition) => {
+                let wider = self.stands_at(id, row.shard);
                 let Some(partition) = self.topics.get_mut(id).partition_mut(number) else {
                     return Verdict::Blocked;
                 };
-                partition.aside.get_or_insert_default()
+                let aside = partition.aside.get_or_insert_default();
+                aside.leave_behind(row.shard, row.id, wider);
             }
             (Scope::New | Scope::Topic(_) | Scope::Partition(..), Obstacle::Key) => {
                 let refused = self.topics.get_mut(id).keys.entry(row.key.into()).or_default();
-                refused.aside.get_or_insert_default()
+                refused.aside.get_or_insert_default().leave(row.shard, row.id);
             }
             _ => return Verdict::Blocked,
-        };
-        aside.leave(row.shard, row.id);
+        }
         Verdict::Passed
     }
 
@@ -158,15 +169,18 @@ impl Session<'_> {
         selected: SystemTime,
     ) -> Verdict {
         let topic = self.topics.get_mut(id);
-        let goes_alone = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
+        let is_retry = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
         match self.sender.send(row, &topic.on_cluster, number, selected) {
             Ok(span) => {
                 let Some(partition) = topic.partition_mut(number) else { return Verdict::Blocked };
                 if self.flights.load(id, number).records == 0 {
                     partition.sent_first(Instant::now());
                 }
-                let window = if goes_alone { 0 } else { partition.window.bytes() };
-                let record = Flying::new((id, number), row.key, row.shard, row.cost(), span);
+                if is_retry {
+                    partition.retries.sent();
+                }
+                let window = if is_retry { 0 } else { partition.window.bytes() };
+                let record = Flying::new(id, number, row.key, row.shard, row.cost(), span);
                 self.flights.insert(row.id, record, window);
                 Verdict::Sent
             }

@@ -91,17 +91,22 @@ impl Session<'_> {
     }
 
     fn take_partitions(&mut self, id: TopicId, count: usize, without_leader: &[i32], now: Instant) {
-        let is_under_way = self.flights.of_topic(id) > 0;
-        let known = self.topics.get(id).partitions.len();
+        let topic = self.topics.get_mut(id);
+        topic.asked = Some(now);
+        topic.set_leaders(without_leader, now);
+        if topic.stands_still(id, &self.flights, now) {
+            // A new number comes into force when nothing is under way, and the topic would wait for this partition.
+            topic.keep_count();
+            return;
+        }
+        let known = topic.partitions.len();
         if known != 0 && known != count {
             // Keys move between partitions: what was left of one is read as the topic's.
             self.leave_topic(id);
         }
+        let is_under_way = self.flights.of_topic(id) > 0;
         let topic = self.topics.get_mut(id);
         topic.set_count(count, now, is_under_way);
-        topic.asked = Some(now);
-        for (number, partition) in (0..).zip(&mut topic.partitions) {
-            partition.set_leader(!without_leader.contains(&number), now);
-        }
+        topic.set_leaders(without_leader, now);
     }
 }

@@ -57,6 +57,7 @@ impl Session<'_> {
         }
         let topic = self.topics.get_mut(record.topic);
         topic.acknowledged(record.partition, &record.key, record.cost, now);
+        self.end_retry(record.topic, record.partition);
         self.fold(record.topic, record.partition);
         *self.sent.entry(record.topic).or_default() += 1;
     }
@@ -75,6 +76,16 @@ impl Session<'_> {
             is_void: record.is_void(),
         };
         self.blame(refusal, &refused);
+        self.end_retry(refused.topic, refused.partition);
+    }
+
+    /// Ends the attempt with a record of a refused key, if that came back.
+    fn end_retry(&mut self, id: TopicId, number: i32) {
+        if self.flights.load(id, number).records == 0
+            && let Some(partition) = self.topics.get_mut(id).partition_mut(number)
+        {
+            partition.retries.returned(Instant::now());
+        }
     }
 
     /// Pauses what a refusal is about, and leaves it aside: the key of the record, its partition, or its topic.
@@ -104,10 +115,18 @@ impl Session<'_> {
         }
     }
 
-    /// Leaves a key aside, of which Kafka does not take a record. Many such keys pause the topic.
+    /// Leaves a key aside, of which Kafka does not take a record. Many such keys pause the topic if it takes no record in
+    /// between, or else their partitions.
     pub(super) fn refuse_key(&mut self, record: &RefusedRecord<'_>, why: &str) {
         let now = Instant::now();
         let topic = self.topics.get_mut(record.topic);
+        if !topic.keeps_apart(record.key) {
+            if let Some(partition) = topic.partition_mut(record.partition) {
+                partition.pause(now, why);
+            }
+            self.leave_refused(record, Obstacle::Partition);
+            return;
+        }
         let refused = topic.keys.entry(record.key.into()).or_default();
         PublishPause::extend(&mut refused.pause, now, &format!("{why} (outbox id {})", record.id));
         let is_of_topic = topic.refuses_all_keys(record.key);
@@ -121,15 +140,15 @@ impl Session<'_> {
     /// Leaves a refused record to a scope, and to those narrower ones that exist: they may have later rows of its key, which
     /// must not overtake it.
     fn leave_refused(&mut self, record: &RefusedRecord<'_>, scope: Obstacle) {
-        // One that was under way behind another refused one of its key comes back with that. Rows of a shard that is given
-        // up are its next owner's.
-        if record.is_void || !self.shards.owned().contains(&record.shard) {
+        // One that was under way behind another refused one of its key comes back with that.
+        if record.is_void || !self.shards.holds(record.shard) {
             return;
         }
         let (shard, id) = (record.shard, record.id);
         if scope == Obstacle::Topic {
             self.leave_topic(record.topic).leave_refused(shard, id);
         }
+        let wider = self.stands_at(record.topic, shard);
         let topic = self.topics.get_mut(record.topic);
         if scope != Obstacle::Key
             && let Some(partition) = topic.partition_mut(record.partition)
@@ -138,6 +157,7 @@ impl Session<'_> {
                 partition.aside.get_or_insert_default();
             }
             if let Some(aside) = &mut partition.aside {
+                aside.leave_behind(shard, id, wider);
                 aside.leave_refused(shard, id);
             }
         }
@@ -147,25 +167,6 @@ impl Session<'_> {
         }
         if let Some(aside) = topic.keys.get_mut(record.key).and_then(|key| key.aside.as_mut()) {
             aside.leave_refused(shard, id);
-        }
-    }
-
-    /// Leaves what was left of a partition to its topic, once the partition takes records again: it is read once for all
-    /// partitions then. Not if that made partitions wait that were live all along.
-    fn fold(&mut self, id: TopicId, number: i32) {
-        let topic = self.topics.get(id);
-        let Some(partition) = topic.partition(number) else { return };
-        let can_fold = partition.pause.is_none()
-            && partition.aside.as_ref().is_some_and(|aside| !aside.drains_first());
-        let are_all_aside = || topic.partitions.iter().all(|it| it.aside.is_some());
-        if !can_fold || (topic.aside.is_none() && !are_all_aside()) {
-            return;
-        }
-        let partition = self.topics.get_mut(id).partition_mut(number);
-        let Some(left) = partition.and_then(|partition| partition.aside.take()) else { return };
-        let aside = self.leave_topic(id);
-        for (shard, after) in left.lanes() {
-            aside.leave(shard, after.saturating_add(1));
         }
     }
 }

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::admission::Verdict;
-use super::{Scope, Session, SessionError, within};
+use super::retrying::{end_retries, partition_takes_key, retry_is_ready};
+use super::{Scope, Session, SessionError, unless_locked, within};
 use crate::aside::Aside;
 use crate::in_flight::InFlight;
 use crate::row::Row;
@@ -14,8 +15,6 @@ use crate::topic::{Partition, Topic, TopicId};
 const LANES: usize = 256;
 /// The wait after a read of which nothing could be sent.
 const IN_VAIN: Duration = Duration::from_millis(20);
-/// How often refused keys are looked at: it costs a walk over what is under way.
-const KEYS: Duration = Duration::from_millis(100);
 
 /// A lane of what was left, to be read.
 struct PlannedLane {
@@ -29,12 +28,13 @@ impl Session<'_> {
     /// Reads what was left of topics, partitions and keys that can be sent now.
     pub(super) async fn read_lanes(&mut self, now: Instant) -> Result<(), SessionError> {
         self.finish_resizes(now);
+        self.begin_retries(now);
         let lanes = self.plan(now);
         let Some(lowest) = lanes.iter().map(|lane| lane.after).min() else {
             self.next_lanes = now + IN_VAIN;
             return Ok(());
         };
-        let known = scan::except(self.flights.above(lowest), &self.published, lowest);
+        let known = self.known_above(lowest);
         let proven = self.horizon.proven();
         let starts = lanes.iter().map(|lane| {
             let PlannedLane { shard, after, ref topic, .. } = *lane;
@@ -43,7 +43,10 @@ impl Session<'_> {
         let starts: Vec<_> = starts.collect();
         let free = self.flights.free();
         let read = scan::lanes(self.shards.session(), &self.published, &starts, &known, free);
-        let mut page = within(read).await?;
+        let Some(mut page) = unless_locked(within(read).await)? else {
+            self.put_off_deletes();
+            return Ok(());
+        };
         self.deleted();
         let selected = SystemTime::now();
         let mut has_sent = false;
@@ -71,22 +74,26 @@ impl Session<'_> {
     }
 
     /// Notes how far lanes were read. A scope that was read to its end is left no longer: its rows are new again.
+    ///
+    /// Lanes of topics and partitions move on up to the horizon only. Above it, an event may become visible late, and a later
+    /// one of its key with it.
     fn move_on(&mut self, lanes: &[PlannedLane], covered: &[Option<i64>], proven: i64) {
-        let mut is_finished = BTreeMap::<TopicId, bool>::new();
+        let mut finished = BTreeMap::<TopicId, usize>::new();
         for (lane, covered) in lanes.iter().zip(covered) {
             match &lane.scope {
                 Scope::Topic(id) => {
                     let Some(aside) = &mut self.topics.get_mut(*id).aside else { continue };
                     let is_reopened = aside.is_reopened(lane.shard, lane.after);
-                    *is_finished.entry(*id).or_insert(true) &= covered.is_none() && !is_reopened;
-                    // The scan of new rows does not see those of the topic, so that one which becomes visible late must be
-                    // found here.
+                    let is_finished = covered.is_none() && !is_reopened;
+                    *finished.entry(*id).or_default() += usize::from(is_finished);
+                    // The scan of new rows does not see those of the topic before all of its lanes are read to their ends.
                     let covered = proven.min(covered.unwrap_or(i64::MAX));
                     aside.advance(lane.shard, lane.after, Some(covered));
                 }
                 Scope::Partition(id, number) => {
                     if let Some(partition) = self.topics.get_mut(*id).partition_mut(*number) {
-                        move_lane(&mut partition.aside, lane, *covered);
+                        let covered = covered.map(|covered| covered.min(proven));
+                        move_lane(&mut partition.aside, lane, covered);
                     }
                 }
                 Scope::Key(id, key) => {
@@ -97,9 +104,12 @@ impl Session<'_> {
                 Scope::New => {}
             }
         }
-        for (id, _) in is_finished.into_iter().filter(|(_, is_finished)| *is_finished) {
-            self.topics.get_mut(id).aside = None;
-            self.has_new = true;
+        for (id, finished) in finished {
+            let topic = self.topics.get_mut(id);
+            // Lanes of shards that are to be given up are not read, and not forgotten.
+            if topic.aside.take_if(|aside| aside.len() == finished).is_some() {
+                self.has_new = true;
+            }
         }
         for lane in lanes {
             self.end_pause(&lane.scope);
@@ -130,6 +140,7 @@ impl Session<'_> {
                     && !self.flights.has_key(*id, key)
                 {
                     topic.keys.remove(key);
+                    end_retries(topic, Instant::now());
                 }
             }
             Scope::New => {}
@@ -144,6 +155,7 @@ impl Session<'_> {
                     .aside
                     .as_ref()
                     .is_some_and(|aside| topic_is_ready(aside, id, topic, &self.flights, now))
+                    || retry_is_ready(id, topic, &self.flights)
                     || partitions_with_aside(topic)
                         .any(|number| partition_is_ready(id, topic, number, &self.flights, now)))
         })
@@ -151,14 +163,10 @@ impl Session<'_> {
 
     /// Chooses the lanes that can be read, of some scopes in turn if there are many.
     fn plan(&mut self, now: Instant) -> Vec<PlannedLane> {
-        let with_keys = now >= self.next_keys;
-        if with_keys {
-            self.next_keys = now + KEYS;
-        }
         let mut ready = Vec::new();
         for (id, topic) in self.topics.iter() {
             if is_open(topic, now) && !topic.is_being_resized() {
-                ready.extend(ready_scopes(id, topic, &self.flights, with_keys, now));
+                ready.extend(ready_scopes(id, topic, &self.flights, now));
             }
         }
         if ready.is_empty() {
@@ -169,6 +177,10 @@ impl Session<'_> {
         ready.rotate_left(first);
         let mut lanes = Vec::new();
         for (scope, topic, mut starts) in ready {
+            starts.retain(|(shard, _)| self.shards.owned().contains(shard));
+            if starts.is_empty() {
+                continue;
+            }
             // Each lane comes first at times: a large row must not wait for a partition that the others keep filled.
             let first = self.rotation % starts.len().max(1);
             starts.rotate_left(first);
@@ -192,6 +204,9 @@ impl Session<'_> {
     /// Uses new numbers of partitions of topics of which nothing is under way any more.
     fn finish_resizes(&mut self, now: Instant) {
         for (id, topic) in self.topics.iter_mut() {
+            if topic.stands_still(id, &self.flights, now) {
+                topic.keep_count();
+            }
             topic.finish_resize(now, self.flights.of_topic(id) > 0);
         }
     }
@@ -209,22 +224,23 @@ impl Session<'_> {
 
     /// Forgets what was left in shards that are not ours any more.
     pub(super) fn forget_lanes(&mut self) {
-        let owned = self.shards.owned();
+        let shards = &self.shards;
         let keep = |aside: &mut Option<Aside>| {
             if let Some(left) = aside {
                 let foreign = left.lanes().map(|(shard, _)| shard);
-                let foreign: Vec<_> = foreign.filter(|shard| !owned.contains(shard)).collect();
+                let foreign: Vec<_> = foreign.filter(|shard| !shards.holds(*shard)).collect();
                 for shard in foreign {
                     left.forget(shard);
                 }
             }
             aside.take_if(|left| left.is_empty());
         };
-        for (_, topic) in self.topics.iter_mut() {
+        for (id, topic) in self.topics.iter_mut() {
             keep(&mut topic.aside);
             topic.partitions.iter_mut().for_each(|partition| keep(&mut partition.aside));
             topic.keys.values_mut().for_each(|refused| keep(&mut refused.aside));
-            topic.keys.retain(|_, refused| refused.aside.is_some());
+            let flights = &self.flights;
+            topic.keys.retain(|key, refused| refused.aside.is_some() || flights.has_key(id, key));
         }
     }
 }
@@ -232,13 +248,7 @@ impl Session<'_> {
 /// A scope, its topic, and where its lanes begin.
 type Ready = (Scope, Arc<str>, Vec<(i16, i64)>);
 
-fn ready_scopes(
-    id: TopicId,
-    topic: &Topic,
-    flights: &InFlight,
-    with_keys: bool,
-    now: Instant,
-) -> Vec<Ready> {
+fn ready_scopes(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Vec<Ready> {
     let mut ready = Vec::new();
     let mut add = |scope, aside: &Aside| {
         ready.push((scope, Arc::clone(&topic.name), aside.lanes().collect()));
@@ -255,28 +265,16 @@ fn ready_scopes(
             add(Scope::Partition(id, number), aside);
         }
     }
-    for (key, refused) in topic.keys.iter().filter(|_| with_keys) {
+    for (key, refused) in &topic.keys {
         if let Some(aside) = &refused.aside
             && refused.is_open(now, flights, id, key)
             && (!aside.drains_first() || !flights.has_key(id, key))
-            && partition_of_key_is_open(id, topic, key, flights, now)
+            && partition_takes_key(id, topic, key, refused.pause.is_some(), flights, now)
         {
             add(Scope::Key(id, Arc::clone(key)), aside);
         }
     }
     ready
-}
-
-fn partition_of_key_is_open(
-    id: TopicId,
-    topic: &Topic,
-    key: &str,
-    flights: &InFlight,
-    now: Instant,
-) -> bool {
-    let number = kafka::partition_of(key.as_bytes(), topic.count().unwrap_or_default());
-    let under_way = flights.load(id, number).records;
-    topic.partition(number).is_some_and(|partition| !partition.is_closed(now, under_way))
 }
 
 /// Returns whether records of a topic may be sent, and it is known where to.
@@ -298,7 +296,9 @@ fn topic_is_ready(
     }
     let open = (0..).zip(&topic.partitions).filter(|(number, partition)| {
         let under_way = flights.load(id, *number).records;
-        partition.aside.is_none() && !partition.is_closed(now, under_way)
+        partition.aside.is_none()
+            && !partition.is_closed(now, under_way)
+            && !partition.retries.is_on()
     });
     let mut open = open.peekable();
     open.peek().is_some()
@@ -333,7 +333,7 @@ fn has_room(
     partition: &Partition,
     now: Instant,
 ) -> bool {
-    if partition.is_reserved(now) {
+    if partition.retries.is_on() {
         return false;
     }
     let load = flights.load(topic, number);

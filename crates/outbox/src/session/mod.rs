@@ -4,14 +4,24 @@
 mod admission;
 mod asking;
 mod completing;
+mod deleting;
+mod folding;
 mod lanes;
+#[cfg(test)]
+mod late;
 #[cfg(test)]
 mod model;
 mod reading;
+mod retrying;
+mod searching;
+#[cfg(test)]
+mod slow_search;
+#[cfg(test)]
+mod standstill;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,13 +37,16 @@ use crate::in_flight::InFlight;
 use crate::instruments::Instruments;
 use crate::pauses::PauseReporter;
 use crate::relay::RelayWaker;
-use crate::scan;
 use crate::sender::{Completion, Sender};
-use crate::shards::Shards;
+use crate::shards::{ShardLoad, Shards};
 use crate::topic::{TopicId, Topics};
+
+pub(crate) use searching::Searcher;
 
 /// How long a statement may take here; the server's limit is the same. A connection can die without a word.
 const STATEMENT: Duration = Duration::from_secs(11);
+/// The server's code for a lock that was waited for in vain.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
 const POLL: Duration = Duration::from_millis(100);
 /// Reads are so far apart while something is under way, so that each finds more than one row.
@@ -72,6 +85,7 @@ enum Scope {
 pub(crate) struct Session<'a> {
     started: Instant,
     shards: Shards,
+    searcher: Searcher,
     sender: Sender,
     completed: UnboundedReceiver<Completion>,
     instruments: &'a Instruments,
@@ -82,6 +96,8 @@ pub(crate) struct Session<'a> {
     /// Rows that Kafka has, to be deleted.
     published: Vec<i64>,
     published_since: Option<Instant>,
+    /// Those that could not be deleted, since somebody has locked them.
+    locked: Vec<i64>,
     /// Records that Kafka has, to be counted.
     sent: BTreeMap<TopicId, u64>,
     /// Every row of our shards up to this id is gone, under way or left aside. It is never above the horizon.
@@ -95,8 +111,6 @@ pub(crate) struct Session<'a> {
     last_new: Instant,
     next_poll: Instant,
     next_lanes: Instant,
-    next_keys: Instant,
-    next_sweep: Instant,
     rotation: usize,
     asking: Option<JoinHandle<Answers>>,
     asking_limits: Option<JoinHandle<Limits>>,
@@ -107,7 +121,9 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     pub(crate) fn new(
         shards: Shards,
-        (sender, completed): (Sender, UnboundedReceiver<Completion>),
+        searcher: Searcher,
+        sender: Sender,
+        completed: UnboundedReceiver<Completion>,
         instruments: &'a Instruments,
         reporter: &'a mut PauseReporter,
     ) -> Self {
@@ -116,6 +132,7 @@ impl<'a> Session<'a> {
         Self {
             started: now,
             shards,
+            searcher,
             sender,
             completed,
             instruments,
@@ -125,6 +142,7 @@ impl<'a> Session<'a> {
             flights: InFlight::default(),
             published: Vec::new(),
             published_since: None,
+            locked: Vec::new(),
             sent: BTreeMap::new(),
             after: 0,
             passed: BTreeMap::new(),
@@ -133,8 +151,6 @@ impl<'a> Session<'a> {
             last_new: now,
             next_poll: now,
             next_lanes: now,
-            next_keys: now,
-            next_sweep: now,
             rotation: 0,
             asking: None,
             asking_limits: None,
@@ -152,6 +168,7 @@ impl<'a> Session<'a> {
         self.find_horizon().await?;
         while !shutdown.is_cancelled() {
             self.complete_all().await?;
+            self.take_search().await?;
             let now = Instant::now();
             if now >= self.shards.next_tick() {
                 self.tick().await?;
@@ -187,26 +204,46 @@ impl<'a> Session<'a> {
     async fn tick(&mut self) -> Result<(), SessionError> {
         // The next owner of a shard must not find what Kafka has.
         self.delete().await?;
-        let before = self.shards.owned().to_vec();
-        let flights = &self.flights;
-        let taken = within(self.shards.share(|shard| flights.of_shard(shard) > 0)).await?;
-        let owned = self.shards.owned();
-        if *owned != before {
-            self.instruments.shards(owned.len());
-            tracing::info!(shards = ?owned, "relay publishes these shards");
+        self.delete_locked().await?;
+        let (owned, held) = (self.shards.owned().to_vec(), self.shards.held());
+        let (flights, stuck) = (&self.flights, self.stuck_shards());
+        let load = |shard| match flights.of_shard(shard) {
+            0 => ShardLoad::Idle,
+            _ if stuck.contains(&shard) => ShardLoad::Stuck,
+            _ => ShardLoad::Draining,
+        };
+        let kept = within(self.shards.share(self.after, load)).await?;
+        if *self.shards.owned() != owned {
+            self.report_shards();
+        }
+        if self.shards.held() != held {
             self.forget_lanes();
-            // They may be of a shard that was given up, and comes back.
-            self.passed.clear();
-            self.has_new = true;
         }
-        if taken.is_empty() {
-            self.sweep().await?;
-        } else {
-            self.take_over(&taken).await?;
+        for kept in kept {
+            self.go_back(kept.shard, kept.after);
         }
+        self.begin_search().await?;
         let is_settled = self.started.elapsed() > SETTLES;
         self.reporter.report(&self.topics, &self.flights, self.instruments, is_settled);
         Ok(())
+    }
+
+    /// Returns the shards of which a record is under way in a partition that acknowledges nothing.
+    fn stuck_shards(&self) -> BTreeSet<i16> {
+        let now = Instant::now();
+        let is_stuck = |topic, number| {
+            let under_way = self.flights.load(topic, number).records;
+            let partition = self.topics.get(topic).partition(number);
+            partition.is_none_or(|partition| partition.is_closed(now, under_way))
+        };
+        let stuck = self.flights.iter().filter(|record| is_stuck(record.topic, record.partition));
+        stuck.map(|record| record.shard).collect()
+    }
+
+    fn report_shards(&self) {
+        let owned = self.shards.owned();
+        self.instruments.shards(owned.len());
+        tracing::info!(shards = ?owned, "relay publishes these shards");
     }
 
     /// Waits for whatever comes next.
@@ -218,6 +255,7 @@ impl<'a> Session<'a> {
             biased;
             limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
             answers = finished(&mut self.asking) => self.take_answers(&answers),
+            () = self.searcher.wait() => {}
             () = wake.notified() => self.has_new = true,
             completion = self.completed.recv() => if let Some(completion) = completion {
                 self.complete(completion);
@@ -251,21 +289,8 @@ impl<'a> Session<'a> {
         {
             self.complete(completion);
         }
-        self.delete().await
-    }
-
-    /// Deletes what Kafka has.
-    async fn delete(&mut self) -> Result<(), SessionError> {
-        if !self.published.is_empty() {
-            within(scan::delete(self.shards.session(), &self.published)).await?;
-            self.deleted();
-        }
-        Ok(())
-    }
-
-    fn deleted(&mut self) {
-        self.published.clear();
-        self.published_since = None;
+        self.delete().await?;
+        self.delete_locked().await
     }
 }
 
@@ -284,4 +309,16 @@ async fn finished<T: Default>(task: &mut Option<JoinHandle<T>>) -> T {
 
 async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     pg::within(STATEMENT, statement).await
+}
+
+/// Returns `None` if a statement waited in vain for a lock that somebody holds.
+fn unless_locked<T>(result: sqlx::Result<T>) -> Result<Option<T>, SessionError> {
+    match result {
+        Err(sqlx::Error::Database(error))
+            if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) =>
+        {
+            Ok(None)
+        }
+        result => Ok(Some(result?)),
+    }
 }

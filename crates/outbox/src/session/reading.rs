@@ -1,25 +1,22 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
 
 use super::admission::Verdict;
-use super::{PACE, POLL, STATEMENT, Scope, Session, SessionError, WORTHWHILE, within};
+use super::{PACE, POLL, Scope, Session, SessionError, WORTHWHILE, unless_locked, within};
 use crate::aside::Aside;
 use crate::row::Row;
-use crate::scan::{self, LaneHead};
+use crate::scan::{self, NewRows};
 use crate::topic::TopicId;
 
 /// How long the horizon may take to be found. A transaction that holds it for longer makes the scan begin at the start.
 const HORIZON: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// The search for what was overlooked is at least so far apart, and takes at most a 50th of the time.
-const SWEEP: Duration = Duration::from_secs(10);
-const SWEEP_SHARE: u32 = 50;
-/// The limit of the first search: a backup's snapshot may keep millions of dead rows that are passed over once.
-const FIRST_SWEEP: Duration = Duration::from_mins(5);
 /// Most rows that the scan of new rows passes over one by one.
 const PASSED: usize = 10_000;
+/// So many rows may be kept from being deleted before nothing more is read: somebody has locked the table.
+const MOST_LOCKED: usize = 10_000;
 
 impl Session<'_> {
     /// Finds the id from which on rows are new; what is below is read lane by lane.
@@ -44,7 +41,9 @@ impl Session<'_> {
     }
 
     pub(super) fn can_read(&self) -> bool {
-        !self.shards.owned().is_empty() && self.flights.free() >= WORTHWHILE
+        !self.shards.owned().is_empty()
+            && self.flights.free() >= WORTHWHILE
+            && self.locked.len() < MOST_LOCKED
     }
 
     /// When new rows are read next.
@@ -71,21 +70,24 @@ impl Session<'_> {
         (self.last_new, self.next_poll) = (now, now + POLL);
         let aside = self.topics.iter().filter(|(_, topic)| topic.aside.is_some());
         let aside: Vec<_> = aside.map(|(_, topic)| topic.name.to_string()).collect();
-        let known = self.flights.above(self.after).chain(self.passed.keys().copied());
-        let known = scan::except(known, &self.published, self.after);
+        let mut known = self.known_above(self.after);
+        known.extend(self.passed.keys());
         // Of the time before the statement: later, rows may have become visible that it does not see.
         let proven = self.horizon.proven();
         let shards = self.shards.owned().to_vec();
-        let (free, except) = (self.flights.free(), (&*aside, &*known));
-        let read = scan::new_rows(
-            self.shards.session(),
-            &self.published,
-            self.after,
-            &shards,
-            except,
-            free,
-        );
-        let page = within(read).await?;
+        let wanted = NewRows {
+            published: &self.published,
+            after: self.after,
+            shards: &shards,
+            except_topics: &aside,
+            except_ids: &known,
+            free: self.flights.free(),
+        };
+        let read = scan::new_rows(self.shards.session(), wanted);
+        let Some(page) = unless_locked(within(read).await)? else {
+            self.put_off_deletes();
+            return Ok(());
+        };
         self.deleted();
         let selected = SystemTime::now();
         for row in &page.rows {
@@ -102,6 +104,13 @@ impl Session<'_> {
         self.passed = self.passed.split_off(&(self.after + 1));
         self.bound_passed();
         Ok(())
+    }
+
+    /// Returns the ids above this one that are not to be read again.
+    pub(super) fn known_above(&self, after: i64) -> Vec<i64> {
+        // The snapshot of a statement still has what it deletes.
+        let deleted = self.published.iter().chain(&self.locked).copied().filter(|id| *id > after);
+        self.flights.above(after).chain(deleted).collect()
     }
 
     /// Leaves the topic aside of which the most rows are passed over one by one, if they are many: each read takes them all
@@ -124,66 +133,5 @@ impl Session<'_> {
     pub(super) fn leave_topic(&mut self, topic: TopicId) -> &mut Aside {
         let (owned, after) = (self.shards.owned(), self.after);
         self.topics.get_mut(topic).aside.get_or_insert_with(|| Aside::of(owned, after))
-    }
-
-    /// Finds the rows of shards that were taken, which are not new.
-    pub(super) async fn take_over(&mut self, shards: &[i16]) -> Result<(), SessionError> {
-        let after = self.after;
-        for (_, topic) in self.topics.iter_mut() {
-            let aside = topic.aside.iter_mut();
-            aside.for_each(|aside| shards.iter().for_each(|shard| aside.leave(*shard, after + 1)));
-        }
-        within(self.shards.allow_statements(FIRST_SWEEP)).await?;
-        let under_way: Vec<_> = self.flights.ids().collect();
-        let heads = scan::heads(self.shards.session(), shards, &under_way);
-        let heads = pg::within(FIRST_SWEEP + STATEMENT, heads).await?;
-        within(self.shards.limit_statements()).await?;
-        for head in heads.into_iter().filter(|head| head.id <= after) {
-            let topic = self.topics.id(&head.topic);
-            self.leave_topic(topic).leave(head.shard, head.id);
-        }
-        self.next_sweep = Instant::now() + SWEEP;
-        Ok(())
-    }
-
-    /// Searches for rows that nothing accounts for: written with ids of their own by hand, for instance. So what is
-    /// remembered of the outbox is never what a row's publication depends on.
-    pub(super) async fn sweep(&mut self) -> Result<(), SessionError> {
-        let began = Instant::now();
-        if began < self.next_sweep || self.shards.owned().is_empty() {
-            return Ok(());
-        }
-        let shards = self.shards.owned().to_vec();
-        // The rows that are deleted with the next statement are not overlooked.
-        self.delete().await?;
-        let under_way: Vec<_> = self.flights.ids().collect();
-        let heads = within(scan::heads(self.shards.session(), &shards, &under_way)).await?;
-        self.next_sweep = began + SWEEP.max(began.elapsed() * SWEEP_SHARE);
-        self.forget_topics_without(&heads);
-        for head in heads {
-            let topic = self.topics.id(&head.topic);
-            let is_known = head.id > self.after
-                || self.topics.get(topic).covers(head.shard, head.id, &head.key);
-            if !is_known {
-                tracing::warn!(
-                    topic = head.topic,
-                    id = head.id,
-                    "found events with ids of the past"
-                );
-                self.leave_topic(topic).leave(head.shard, head.id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the pauses of topics of which no row waits any more: somebody deleted what could not be sent.
-    fn forget_topics_without(&mut self, heads: &[LaneHead]) {
-        let waiting: HashSet<_> = heads.iter().map(|head| &*head.topic).collect();
-        for (id, topic) in self.topics.iter_mut() {
-            if !waiting.contains(&*topic.name) && self.flights.of_topic(id) == 0 {
-                topic.forget_waiting();
-                self.has_new = true; // Among what it was left with, some may become visible later.
-            }
-        }
     }
 }
