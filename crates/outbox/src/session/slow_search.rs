@@ -87,14 +87,16 @@ async fn what_is_written_while_a_shard_is_searched_follows_what_waited_in_it() {
     session.new_rows().await;
     assert!(session.after >= first);
     session.tick().await.unwrap();
-    assert!(session.searcher.running.is_some());
+    session.searcher.wait().await; // it has found what it finds
     let second = stage.insert(15, "K").await;
+    let in_an_empty_shard = stage.insert(14, "M").await;
     let other = stage.insert(0, "L").await;
     session.prove_all().await;
     session.new_rows().await;
     assert!(session.after >= other);
     session.ticked().await;
+    assert_eq!(session.shards.owned().len(), 16);
     session.new_rows().await;
     session.left_rows().await;
-    assert_eq!(session.under_way(), [first, second, other]);
+    assert_eq!(session.under_way(), [first, second, in_an_empty_shard, other]);
 }

@@ -141,6 +141,7 @@ impl Session<'static> {
     /// Shares the shards, and searches those that were taken.
     pub(super) async fn ticked(&mut self) {
         self.tick().await.unwrap();
+        self.take_search().await.unwrap();
         while self.searcher.running.is_some() {
             self.searcher.wait().await;
             self.take_search().await.unwrap();
