@@ -167,6 +167,9 @@ impl Session<'_> {
     /// Leaves aside what waits in shards that were taken, and reads them from now on.
     fn take_over(&mut self, search: &Search, heads: Vec<LaneHead>) {
         let shards = self.shards.admit(&search.shards);
+        if shards.is_empty() {
+            return; // They were given up meanwhile.
+        }
         for shard in &shards {
             self.go_back(*shard, search.after);
         }
