@@ -22,6 +22,18 @@ const PLANS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
+/// A statement that deletes what Kafka has, in `$1`, on its way. If that is nothing, it does not ask for the right to write:
+/// somebody may have locked the table, to build an index for instance.
+macro_rules! deleting {
+    ($published:expr, $($sql:expr),*) => {
+        if $published.is_empty() {
+            concat!("with nothing as (select $1::bigint[]) ", $($sql),*)
+        } else {
+            concat!("with gone as (delete from outbox where id = any($1)) ", $($sql),*)
+        }
+    };
+}
+
 /// What is read of the new rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRows<'a> {
@@ -83,9 +95,9 @@ pub(crate) async fn new_rows(
     wanted: NewRows<'_>,
 ) -> sqlx::Result<LaneRows> {
     let budget = budget(wanted.free);
-    let rows = sqlx::query(concat!(
-        "with gone as (delete from outbox where id = any($1))
-         select ",
+    let sql = deleting!(
+        wanted.published,
+        "select ",
         columns!(),
         ", 1::int8, before + size
          from (select *, sum(size) over (order by id rows unbounded preceding) - size as before
@@ -94,18 +106,19 @@ pub(crate) async fn new_rows(
                        and id not in (select unnest($5::bigint[])) -- hashed once
                      order by id limit $6) waiting) measured
          where before < $7
-         order by id",
-    ))
-    .bind(wanted.published)
-    .bind(wanted.after)
-    .bind(wanted.shards)
-    .bind(wanted.except_topics)
-    .bind(wanted.except_ids)
-    .bind(bound(ROWS))
-    .bind(bound(budget))
-    .bind(i32::try_from(OVERHEAD).unwrap_or_default())
-    .fetch_all(session)
-    .await?;
+         order by id"
+    );
+    let rows = sqlx::query(sql)
+        .bind(wanted.published)
+        .bind(wanted.after)
+        .bind(wanted.shards)
+        .bind(wanted.except_topics)
+        .bind(wanted.except_ids)
+        .bind(bound(ROWS))
+        .bind(bound(budget))
+        .bind(i32::try_from(OVERHEAD).unwrap_or_default())
+        .fetch_all(session)
+        .await?;
     LaneRows::of(rows, &[wanted.after], ROWS, budget)
 }
 
@@ -123,9 +136,11 @@ pub(crate) async fn lanes(
     let shards: Vec<_> = lanes.iter().map(|lane| lane.shard).collect();
     let topics: Vec<_> = lanes.iter().map(|lane| lane.topic).collect();
     let after: Vec<_> = lanes.iter().map(|lane| lane.after).collect();
-    let read = sqlx::query(concat!(
-        "with gone as (delete from outbox where id = any($1))
-         select ", columns!(), ", place, before + size
+    let sql = deleting!(
+        published,
+        "select ",
+        columns!(),
+        ", place, before + size
          from (select *, sum(size) over (order by place, id rows unbounded preceding) - size as before
                from (select waiting.*, lane.place
                      from unnest($2::smallint[], $3::text[], $4::bigint[])
@@ -136,18 +151,19 @@ pub(crate) async fn lanes(
                            and id not in (select unnest($5::bigint[]))
                          order by shard, topic, id limit $6) waiting) placed) measured
          where before < $7
-         order by place, id",
-    ))
-    .bind(published)
-    .bind(shards)
-    .bind(topics)
-    .bind(&after)
-    .bind(except)
-    .bind(bound(rows))
-    .bind(bound(budget))
-    .bind(i32::try_from(OVERHEAD).unwrap_or_default())
-    .fetch_all(session)
-    .await?;
+         order by place, id"
+    );
+    let read = sqlx::query(sql)
+        .bind(published)
+        .bind(shards)
+        .bind(topics)
+        .bind(&after)
+        .bind(except)
+        .bind(bound(rows))
+        .bind(bound(budget))
+        .bind(i32::try_from(OVERHEAD).unwrap_or_default())
+        .fetch_all(session)
+        .await?;
     LaneRows::of(read, &after, rows, budget)
 }
 

@@ -166,6 +166,30 @@ async fn a_row_that_somebody_has_locked_holds_up_no_read_and_is_not_sent_again()
 }
 
 #[tokio::test]
+async fn a_table_that_is_locked_against_writes_is_read_and_ends_no_session() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let all = [stage.insert(0, "K").await, stage.insert(0, "L").await];
+    let mut migration = stage.pool.begin().await.unwrap();
+    sqlx::query("lock table outbox in share mode").execute(&mut *migration).await.unwrap();
+    let reads = async {
+        session.new_rows().await;
+        assert_eq!(session.under_way(), all);
+        for id in all {
+            session.acknowledge(id);
+            session.new_rows().await;
+        }
+        session.ticked().await;
+        assert!(session.flights.is_empty(), "each once");
+    };
+    timeout(Duration::from_secs(5), reads).await.unwrap();
+    assert_eq!(stage.ids().await, all);
+    migration.commit().await.unwrap();
+    session.ticked().await;
+    assert!(stage.ids().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_refused_record_of_a_shard_that_is_kept_waits_for_those_under_way_behind_it() {
     let stage = Stage::new().await;
     let mut session = stage.session(1).await;
