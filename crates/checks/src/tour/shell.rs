@@ -29,7 +29,7 @@ const NOT_INHERITED: [&str; 9] = [
 ];
 
 pub(crate) struct Shell {
-    shell: Child,
+    bash: Child,
     commands: ChildStdin,
     /// The exit status of each block, a line each.
     statuses: Lines<BufReader<ChildStdout>>,
@@ -61,11 +61,11 @@ impl Shell {
         command.env("NO_COLOR", "1").env("TERM", "dumb");
         command.envs(environment.iter().map(|(name, value)| (*name, value.as_str())));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let mut shell = command.spawn()?;
+        let mut bash = command.spawn()?;
         let none = || io::Error::other("the shell has no pipe");
-        let commands = shell.stdin.take().ok_or_else(none)?;
-        let statuses = BufReader::new(shell.stdout.take().ok_or_else(none)?).lines();
-        Ok(Self { shell, commands, statuses, folder: folder.to_owned() })
+        let commands = bash.stdin.take().ok_or_else(none)?;
+        let statuses = BufReader::new(bash.stdout.take().ok_or_else(none)?).lines();
+        Ok(Self { bash, commands, statuses, folder: folder.to_owned() })
     }
 
     /// Runs a block. After one that did not end in time the shell is of no more use.
@@ -102,7 +102,7 @@ impl Shell {
 
     /// Ends the shell and whatever it runs, and waits for it. What `make local` started goes on.
     pub(crate) async fn end(mut self) {
-        let Some(group) = self.shell.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw)
+        let Some(group) = self.bash.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw)
         else {
             return;
         };
@@ -110,7 +110,7 @@ impl Shell {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             let since = Instant::now();
             while killpg(group, signal_at(signal, since)).is_ok() && since.elapsed() < GRACE {
-                let _ = timeout(Duration::ZERO, self.shell.wait()).await;
+                let _ = timeout(Duration::ZERO, self.bash.wait()).await;
                 sleep(Duration::from_millis(20)).await;
             }
         }

@@ -169,30 +169,28 @@ impl fmt::Display for Finding {
 impl Report {
     /// Returns what is said at the end.
     pub(crate) fn summary(&self, took: Duration, printed: &Path) -> String {
-        let Self { run, compared, .. } = self;
-        let mut text = format!(
+        let Self { run, compared, left_out, findings } = self;
+        let mut lines = vec![format!(
             "\n{run} commands run, the output of {compared} compared with the page, in {:.0} s.",
             took.as_secs_f64()
-        );
-        if !self.left_out.is_empty() {
-            let lines: Vec<_> = self.left_out.iter().map(ToString::to_string).collect();
-            text += &format!(
-                "\nNot run, since they take minutes or need another program: lines {}.\n\
-                 `make tour EXTRA='make compare'` runs those with that text, too.",
-                lines.join(", ")
-            );
+        )];
+        if !left_out.is_empty() {
+            let numbers: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+            lines.push(format!(
+                "Not run, since they take minutes or need another program: lines {}.\n\
+                 `make tour EXTRA='make compare'` also runs those with that text.",
+                numbers.join(", ")
+            ));
         }
-        match self.findings.len() {
-            0 => text += "\nThe page is true.",
-            count => {
-                text += &format!(
-                    "\n{count} of them did not do what the page says. Look at the first one first: others may \
-                     follow from it.\nWhat each printed is in {}.\n\
-                     Next: mend the program, or write what it prints now into the page; then `make tour` again.",
-                    printed.display()
-                );
-            }
-        }
-        text
+        lines.push(match findings.len() {
+            0 => "The page is true.".to_owned(),
+            count => format!(
+                "{count} did something else than the page says. Look at the first one first: others may follow from \
+                 it.\nWhat each printed is in {}.\n\
+                 Next: mend the program, or write what it prints now into the page; then `make tour` again.",
+                printed.display()
+            ),
+        });
+        lines.join("\n")
     }
 }
