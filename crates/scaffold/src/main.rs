@@ -39,7 +39,7 @@ fn write(wanted: &Consumer) -> Result<String, Error> {
     Ok(format!(
         "The subscription {group} of {event}:\n{files}
 Its test is red until `amount` in {handler} returns what an order counts:
-  cargo run -p orderflow-sandbox -- run -- cargo test -p orderflow-{service} --test it {name}::
+  target/debug/sandbox run -- cargo test -p orderflow-{service} --test it {name}::
 Then `make schemas`, `make lint`, and docs/adding-a-consumer.md.\n",
         group = wanted.group(),
         event = wanted.event,
