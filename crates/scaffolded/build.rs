@@ -87,7 +87,7 @@ fn adapt(root: &Path, package: &Path, copy: &Path) {
         format!("{up}{}", copy.join("migrations").strip_prefix("/").expect("absolute").display());
     replace(&copy.join("src/app.rs"), "./migrations", &migrations);
     // Nobody adds four consumers at once: that takes more connections than there are by default.
-    replace(&copy.join("src/app.rs"), "lanes: 2", "lanes: 1");
+    replace(&copy.join("src/app.rs"), "SECONDARY_LANES: usize = 2", "SECONDARY_LANES: usize = 1");
     let schemas = root.join("schemas").display().to_string();
     replace(&copy.join("tests/it/house.rs"), "../../../../schemas", &schemas);
     let is_inner = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
