@@ -122,7 +122,8 @@ impl Place {
         let folder = self.root.display();
         list.args(["ps", "--all", "--quiet", "--filter"])
             .arg(format!("label=com.docker.compose.project.working_dir={folder}"));
-        let output = list.output().map_err(Error::io("run docker"))?;
+        // What it has to complain about is for the reader.
+        let output = list.stderr(Stdio::inherit()).output().map_err(Error::io("run docker"))?;
         match (output.status.success(), output.stdout.is_empty()) {
             (true, true) => Ok(()),
             (true, false) => Err(Error::Containers),
