@@ -12,7 +12,7 @@ SCHEMATHESIS := $(TARGET)/schemathesis
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help doctor demo tour compare local local-stop load new-consumer test schemas contracts bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
+.PHONY: help doctor demo tour compare local local-stop load new-consumer new-event test schemas contracts bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -39,8 +39,14 @@ load: build-playground ## Place orders on the local system at a steady rate; RAT
 tour: build ## Run every command of docs/tour.md and compare what it prints; TOUR=docker in containers, EXTRA='make compare'
 	@exec $(TARGET)/debug/tour $(TOUR) --folder $(TARGET)/tour $(if $(EXTRA),--extra '$(EXTRA)')
 
+# Quoted for the shell, whatever is in it.
+variables = $(foreach it,$(1),$(it)='$(subst ','\'',$($(it)))')
+
 new-consumer: ## Write a consumer to begin with: NAME=order_values EVENT=order.completed SERVICE=analytics KIND=row|sum
-	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- $(foreach it,NAME EVENT SERVICE KIND,$(it)='$(subst ','\'',$($(it)))')
+	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- consumer $(call variables,NAME EVENT SERVICE KIND)
+
+new-event: ## Write an event type to begin with: EVENT=order.shipped SERVICE=order
+	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- event $(call variables,EVENT SERVICE)
 
 test: $(TARGET)/setup-test build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
 	rm -rf $(TARGET)/contract

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use scaffold::{Consumer, Kind, Tree};
+use scaffold::{Consumer, Kind, NewEvent, Tree};
 
 /// What the service is copied from.
 const SERVICE: &str = "services/analytics";
@@ -21,6 +21,9 @@ fn main() {
     let root = package.join("../..").canonicalize().expect("the repository");
     println!("cargo::rerun-if-changed={}", root.join(SERVICE).display());
     println!("cargo::rerun-if-changed={}", root.join("schemas").display());
+
+    println!("cargo::rerun-if-changed={}", root.join("crates/events").display());
+    add_event(&root, &folder("OUT_DIR").join("shop"));
 
     let mut tree = Tree::new(&root);
     for (name, kind, event, amount) in CONSUMERS {
@@ -44,6 +47,31 @@ fn main() {
         }
     }
     adapt(&root, &package, &copy);
+}
+
+/// Makes a copy of the contract, with an event type more.
+fn add_event(root: &Path, copy: &Path) {
+    let mut tree = Tree::new(root);
+    let wanted = NewEvent { event: "order.shelved".into(), service: "order".into() };
+    scaffold::add_event(&mut tree, &wanted).unwrap_or_else(|error| panic!("{error}"));
+    let _ = fs::remove_dir_all(copy);
+    for part in ["schemas", "crates/events/src", "crates/events/tests"] {
+        copy_folder(&root.join(part), &copy.join(part));
+    }
+    let of_contract =
+        |path: &str| path.starts_with("schemas/") || path.starts_with("crates/events/");
+    for (path, text) in tree.changed().filter(|(path, _)| of_contract(path)) {
+        let path = copy.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file is written");
+    }
+    let is_inner = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
+    keep(&copy.join("crates/events/src/lib.rs"), |line| !is_inner(line));
+    let tests = copy.join("crates/events/tests/schemas.rs");
+    keep(&tests, |line| !is_inner(line));
+    replace(&tests, "use events::{", "use crate::{");
+    let folder = format!("{:?}", copy.join("crates/events"));
+    replace(&tests, "env!(\"CARGO_MANIFEST_DIR\")", &folder);
 }
 
 fn folder(variable: &str) -> PathBuf {
@@ -86,10 +114,11 @@ fn adapt(root: &Path, package: &Path, copy: &Path) {
     let migrations =
         format!("{up}{}", copy.join("migrations").strip_prefix("/").expect("absolute").display());
     replace(&copy.join("src/app.rs"), "./migrations", &migrations);
-    // Nobody adds four consumers at once: that takes more connections than there are by default.
-    replace(&copy.join("src/app.rs"), "SECONDARY_LANES: usize = 2", "SECONDARY_LANES: usize = 1");
+    // Four consumers at once take more connections than there are by default.
+    let house = copy.join("tests/it/house.rs");
+    replace(&house, "self.chassis()", "self.chassis().connections(64)");
     let schemas = root.join("schemas").display().to_string();
-    replace(&copy.join("tests/it/house.rs"), "../../../../schemas", &schemas);
+    replace(&house, "../../../../schemas", &schemas);
     let is_inner = |line: &&str| line.starts_with("//!") || line.starts_with("#![");
     let of_house_and_consumers = |line: &&str| {
         let module = line.strip_prefix("mod ").and_then(|it| it.strip_suffix(';'));

@@ -45,16 +45,33 @@ fn event_types(tree: &Tree) -> Result<Vec<(String, EventType)>, Error> {
 }
 
 /// Checks that a service consumes events.
-pub(crate) fn check_service(tree: &Tree, service: &str) -> Result<(), Error> {
+pub(crate) fn check_consumer(tree: &Tree, service: &str) -> Result<(), Error> {
     let consumes = |it: &String| tree.has(&format!("services/{it}/src/consumers/mod.rs"));
+    check_service(tree, service, "consumes", consumes)
+}
+
+/// Checks that a service publishes events.
+pub(crate) fn check_publisher(tree: &Tree, service: &str) -> Result<(), Error> {
+    check_service(tree, service, "publishes", |it| {
+        let app = tree.read(&format!("services/{it}/src/app.rs"));
+        app.is_ok_and(|text| text.contains(".publishes(["))
+    })
+}
+
+fn check_service(
+    tree: &Tree,
+    service: &str,
+    does: &str,
+    condition: impl Fn(&String) -> bool,
+) -> Result<(), Error> {
     let all = tree.names_in("services");
-    let consuming: Vec<_> = all.iter().filter(|it| consumes(it)).cloned().collect();
-    if consuming.iter().any(|it| it == service) {
+    let fitting: Vec<_> = all.iter().filter(|it| condition(it)).cloned().collect();
+    if fitting.iter().any(|it| it == service) {
         return Ok(());
     }
-    let why = if all.contains(service) { "consumes no events" } else { "is no service" };
-    let consuming = consuming.join(", ");
-    Err(Error::Refused(format!("SERVICE={service} {why}; there are {consuming}")))
+    let why =
+        if all.contains(service) { format!("{does} no events") } else { "is no service".into() };
+    Err(Error::Refused(format!("SERVICE={service} {why}; there are {}", fitting.join(", "))))
 }
 
 /// Returns the tables of a service's database, those of the crates included, as `create table` names them.

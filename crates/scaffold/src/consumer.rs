@@ -118,7 +118,7 @@ fn check(tree: &Tree, wanted: &Consumer) -> Result<EventType, Error> {
     if let Some(why) = name::refused(name) {
         return Err(Error::Refused(why));
     }
-    catalogue::check_service(tree, service)?;
+    catalogue::check_consumer(tree, service)?;
     let event = catalogue::event_type(tree, event)?;
     let taken = |by: String| Err(Error::Refused(format!("NAME={name} is taken by {by}")));
     for path in [wanted.handler(), wanted.test(), format!("services/{service}/src/{name}.rs")] {

@@ -27,9 +27,31 @@ pub(crate) fn insert_before(
     at.map(|at| insert(text, at, lines)).ok_or_else(|| no_place(path, begins))
 }
 
+/// Inserts a line after the last line that begins so.
+pub(crate) fn insert_after_last(
+    path: &str,
+    text: &str,
+    begins: &str,
+    line: &str,
+) -> Result<String, Error> {
+    let at = text.lines().enumerate().filter(|(_, it)| it.starts_with(begins)).last();
+    at.map(|(at, _)| insert(text, at + 1, line)).ok_or_else(|| no_place(path, begins))
+}
+
+/// Inserts a name into a list in braces, whose beginning is `begins`. rustfmt sorts it in.
+pub(crate) fn insert_name(
+    path: &str,
+    text: &str,
+    begins: &str,
+    name: &str,
+) -> Result<String, Error> {
+    let at = text.find(begins).ok_or_else(|| no_place(path, begins))? + begins.len();
+    Ok(format!("{}{name}, {}", &text[..at], &text[at..]))
+}
+
 fn insert(text: &str, at: usize, lines: &str) -> String {
     let mut all: Vec<_> = text.lines().collect();
-    all.insert(at, lines.trim_end());
+    all.insert(at, lines.strip_suffix('\n').unwrap_or(lines));
     all.join("\n") + "\n"
 }
 

@@ -4,6 +4,7 @@ mod catalogue;
 mod consumer;
 mod edit;
 mod error;
+mod event;
 mod format;
 mod name;
 mod request;
@@ -11,5 +12,6 @@ mod tree;
 
 pub use consumer::{Consumer, Kind, add};
 pub use error::Error;
-pub use request::{USAGE, read};
+pub use event::{NewEvent, add_event};
+pub use request::{Request, read};
 pub use tree::Tree;

@@ -76,7 +76,8 @@ impl Tree {
             let path = self.root.join(path);
             let before = fs::read(&path).ok();
             undo.push((path.clone(), before));
-            if let Err(source) = fs::write(&path, text) {
+            let folder = path.parent().unwrap_or(&self.root);
+            if let Err(source) = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text)) {
                 // What can't be undone either is in Git.
                 for (path, before) in undo {
                     let _ =
@@ -101,7 +102,7 @@ mod tests {
         let mut tree = Tree::new(folder.path());
         tree.set("a.txt", "new".into());
         tree.set("b.txt", "after".into());
-        tree.set("no/such/folder.txt", "new".into());
+        tree.set("b.txt/no/folder.txt", "new".into());
         assert!(tree.is_new("a.txt") && !tree.is_new("b.txt"));
         let error = tree.write().unwrap_err().to_string();
         assert!(error.ends_with("folder.txt could not be written"), "{error}");

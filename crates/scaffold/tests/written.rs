@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use scaffold::{Consumer, Kind, Tree};
+use scaffold::{Consumer, Kind, NewEvent, Tree};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -47,8 +47,9 @@ const EVENTS: [&str; 6] = [
 
 #[test]
 fn every_service_gets_either_kind_of_every_event() {
-    for service in ["analytics", "billing", "notification"] {
-        for (at, event) in EVENTS.into_iter().enumerate() {
+    for (service, events) in [("analytics", 0..6), ("billing", 1..3), ("notification", 3..5)] {
+        for at in events {
+            let event = EVENTS[at];
             let kind = if at % 2 == 0 { Kind::Row } else { Kind::Sum };
             let tree = added(&consumer("values_of_all", event, service, kind));
             let texts: Vec<_> = tree.changed().collect();
@@ -73,20 +74,22 @@ fn every_service_gets_either_kind_of_every_event() {
 
 #[test]
 fn a_service_may_read_the_topic_of_what_it_consumes() {
-    let before = fs::read_to_string(root().join("deploy/secure/init-kafka")).unwrap();
-    let rights = |event: &str, service: &str| {
-        let tree = added(&consumer("values_of_all", event, service, Kind::Row));
-        tree.read("deploy/secure/init-kafka").unwrap()
+    let before = "order=(order.created order.completed)\ngroups=(billing)\n\
+                  these order.completed\nallow billing --operation Read \"${topics[@]}\"\n\
+                  these \"${order[@]}\"\nallow analytics --operation Read \"${topics[@]}\"\n";
+    let changed = |event: &str, service: &str| {
+        let mut tree = Tree::new(root());
+        tree.set("deploy/secure/init-kafka", before.into());
+        scaffold::add(&mut tree, &consumer("values_of_all", event, service, Kind::Row)).unwrap();
+        let after = tree.read("deploy/secure/init-kafka").unwrap();
+        let changed = after.lines().zip(before.lines()).filter(|(after, before)| after != before);
+        changed.map(|(after, _)| after.to_owned()).collect::<Vec<_>>()
     };
-    let changed = |text: &str| {
-        let lines: Vec<_> =
-            text.lines().filter(|it| !before.contains(it)).map(str::to_owned).collect();
-        lines
-    };
-    assert_eq!(changed(&rights("order.created", "analytics")).len(), 1, "by a list of topics");
-    assert_eq!(changed(&rights("order.completed", "billing")).len(), 1, "by its name");
-    let lines = changed(&rights("order.created", "billing"));
-    assert_eq!(lines[1], "these order.completed order.cancelled order.created", "{lines:?}");
+    let group = |service: &str| format!("groups=(billing {service}.values_of_all)");
+    assert_eq!(changed("order.created", "analytics"), [group("analytics")], "by a list of topics");
+    assert_eq!(changed("order.completed", "billing"), [group("billing")], "by its name");
+    let expected = [group("billing"), "these order.completed order.created".to_owned()];
+    assert_eq!(changed("order.created", "billing"), expected);
 }
 
 #[test]
@@ -114,8 +117,8 @@ fn copy() -> tempfile::TempDir {
     let paths = [
         "schemas",
         "services/analytics",
-        "services/order/src",
-        "crates/events/src",
+        "services/order",
+        "crates/events",
         "crates/consumer/migrations",
         "deploy/secure/init-kafka",
     ];
@@ -149,7 +152,8 @@ fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 fn what_is_written_is_reported() {
     let folder = copy();
     let below = folder.path().join("services/analytics");
-    let arguments = ["NAME=values", "EVENT=order.completed", "SERVICE=analytics", "KIND=sum"];
+    let arguments =
+        ["consumer", "NAME=values", "EVENT=order.completed", "SERVICE=analytics", "KIND=sum"];
     let output = run(&below, &arguments);
     let report = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{report}");
@@ -169,7 +173,13 @@ fn what_is_written_is_reported() {
 fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
     let folder = copy();
     let before = files(folder.path());
-    let fine = ["NAME=values_of_all", "EVENT=order.completed", "SERVICE=analytics", "KIND=row"];
+    let fine = [
+        "consumer",
+        "NAME=values_of_all",
+        "EVENT=order.completed",
+        "SERVICE=analytics",
+        "KIND=row",
+    ];
     let mut tried = 0;
     for (wrong, says) in [
         ("NAME=", "NAME is missing: make new-consumer"),
@@ -192,8 +202,9 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
         ("SERVICE=..", "SERVICE=.. is no service; there are analytics"),
     ] {
         let name = wrong.split_once('=').unwrap().0;
-        let others = fine.iter().filter(|it| !it.starts_with(&format!("{name}=")));
-        let arguments: Vec<_> = others.copied().chain([wrong]).collect();
+        let others = fine[1..].iter().filter(|it| !it.starts_with(&format!("{name}=")));
+        let arguments: Vec<_> =
+            ["consumer"].into_iter().chain(others.copied()).chain([wrong]).collect();
         let output = run(folder.path(), &arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong}: {error}");
@@ -215,6 +226,59 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
     assert_eq!(run(elsewhere.path(), &fine).status.code(), Some(2));
 }
 
+#[test]
+fn an_event_type_is_entered_wherever_it_has_to_be() {
+    for (event, service, topic) in [
+        ("order.shelved", "order", "ORDER_SHELVED"),
+        ("order.partly_shelved", "billing", "ORDER_PARTLY_SHELVED"),
+    ] {
+        let mut tree = Tree::new(root());
+        let wanted = NewEvent { event: event.into(), service: service.into() };
+        scaffold::add_event(&mut tree, &wanted).unwrap();
+        let texts: Vec<_> = tree.changed().collect();
+        assert_eq!(texts.len(), 10, "{texts:?}");
+        for (path, text) in texts {
+            assert!(!text.contains("{{"), "{path}: {text}");
+            let is_rust = Path::new(path).extension().is_some_and(|it| it == "rs");
+            assert!(!is_rust || is_formatted(text), "{path}\n{text}");
+        }
+        let app = tree.read(&format!("services/{service}/src/app.rs")).unwrap();
+        assert!(app.contains(&format!(".publishes([{topic}, ")), "{app}");
+        let rights = tree.read("deploy/secure/init-kafka").unwrap();
+        assert!(rights.contains(&format!("\n{service}=({event} ")), "{rights}");
+        // It can be consumed at once.
+        let consumer = consumer("values_of_all", event, "analytics", Kind::Sum);
+        scaffold::add(&mut tree, &consumer).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_new_event_is_named_in_one_sentence_and_nothing_is_written() {
+    let folder = copy();
+    let before = files(folder.path());
+    for (event, service, says) in [
+        ("", "order", "EVENT is missing: make new-event"),
+        ("order.shelved", "", "SERVICE is missing: make new-event"),
+        ("order.completed", "order", "EVENT=order.completed is taken by schemas/order.completed"),
+        ("shipped", "order", "EVENT=shipped is no name of an event"),
+        ("order.Shipped", "order", "EVENT=order.Shipped is no name of an event"),
+        ("order.shelved", "analytics", "SERVICE=analytics publishes no events; there are order"),
+        ("order.shelved", "nobody", "SERVICE=nobody is no service; there are order"),
+    ] {
+        let (event, service) = (format!("EVENT={event}"), format!("SERVICE={service}"));
+        let output = run(folder.path(), &["event", &event, &service]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{event} {service}: {error}");
+        assert!(error.starts_with(says), "{event} {service}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    }
+    assert_eq!(files(folder.path()), before);
+    let output = run(folder.path(), &["event", "EVENT=order.shelved", "SERVICE=order"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(folder.path().join("schemas/order.shelved/examples/1.0.json").exists());
+    assert_eq!(run(folder.path(), &["colour"]).status.code(), Some(2));
+}
+
 /// Returns the blocks of code of the page in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let fence = format!("\n```{language}\n");
@@ -223,19 +287,35 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_page_shows_what_is_written() {
-    let page = fs::read_to_string(root().join("docs/adding-a-consumer.md")).unwrap();
-    let tree = added(&consumer("order_values", "order.completed", "analytics", Kind::Sum));
-    let filled = |text: &str| {
-        text.replace("(_event: ", "(event: ").replace("    0\n", "    event.order.total\n")
-    };
-    let written: Vec<_> = tree.changed().map(|(_, text)| filled(text)).collect();
-    let shown = [blocks(&page, "rust"), blocks(&page, "sql")].concat();
-    assert!(shown.len() >= 5, "{shown:?}");
-    for block in shown {
-        let lines = trimmed(&block);
-        let is_in = |text: &String| trimmed(text).windows(lines.len()).any(|it| it == lines);
-        assert!(written.iter().any(is_in), "the page shows what is not written:\n{block}");
+fn the_pages_show_what_is_written() {
+    // Under other names of the same length: whoever follows the pages has theirs.
+    let consumer = added(&consumer("shown_values", "order.completed", "analytics", Kind::Sum));
+    let mut event = Tree::new(root());
+    let wanted = NewEvent { event: "order.shelved".into(), service: "order".into() };
+    scaffold::add_event(&mut event, &wanted).unwrap();
+    for (page, tree, count) in [("consumer", consumer, 5), ("event", event, 2)] {
+        let name = format!("docs/adding-a{}-{page}.md", if page == "event" { "n" } else { "" });
+        let text = fs::read_to_string(root().join(&name)).unwrap();
+        let filled = |text: &str| {
+            let names = [
+                ("shown_", "order_"),
+                ("Shown", "Order"),
+                ("shelved", "shipped"),
+                ("Shelved", "Shipped"),
+            ];
+            let text =
+                names.iter().fold(text.to_owned(), |text, (name, shown)| text.replace(name, shown));
+            text.replace("(_event: ", "(event: ").replace("    0\n", "    event.order.total\n")
+        };
+        let written: Vec<_> = tree.changed().map(|(_, text)| filled(text)).collect();
+        let shown = [blocks(&text, "rust"), blocks(&text, "sql")].concat();
+        let shown: Vec<_> = shown.iter().filter(|it| !it.contains("outbox::append")).collect();
+        assert_eq!(shown.len(), count, "{name}: {shown:?}");
+        for block in shown {
+            let lines = trimmed(block);
+            let is_in = |text: &String| trimmed(text).windows(lines.len()).any(|it| it == lines);
+            assert!(written.iter().any(is_in), "{name} shows what is not written:\n{block}");
+        }
     }
 }
 
