@@ -112,7 +112,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
     fault!("broker-slow", "each answer of Kafka takes about a second, for 20 s", slow_broker::answers_late,
         setup: Setup::KafkaBehindProxy),
-    fault!("cluster-leader-killed", "of three brokers the leader of a busy partition dies, for 15 s",
+    fault!("cluster-leader-killed", "the leader of a busy partition dies before two other brokers have its records",
         cluster::leader_killed, setup: Setup::KafkaCluster),
     fault!("cluster-two-killed", "two of three brokers are dead for 20 s", cluster::two_killed,
         setup: Setup::KafkaCluster),
