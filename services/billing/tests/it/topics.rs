@@ -37,7 +37,7 @@ async fn with_verify_a_topic_that_is_missing_is_named_until_somebody_creates_it(
 
 #[tokio::test]
 async fn what_waits_for_a_topic_that_is_missing_is_named_until_it_is_published() {
-    let house = House::empty().await;
+    let house = House::untouched().await;
     let running = house.start_with(house.config().verifying_topics()).await;
     sqlx::query(
         "insert into outbox (shard, topic, key, headers, payload) values (0, 'invoice.issued', 'K', '{}', '{}')",
