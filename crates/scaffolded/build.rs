@@ -70,8 +70,9 @@ fn add_event(root: &Path, copy: &Path) {
     let tests = copy.join("crates/events/tests/schemas.rs");
     keep(&tests, |line| !is_inner(line));
     replace(&tests, "use events::{", "use crate::{");
-    let folder = format!("{:?}", copy.join("crates/events"));
-    replace(&tests, "env!(\"CARGO_MANIFEST_DIR\")", &folder);
+    let folder = copy.join("crates/events");
+    let folder = folder.to_str().expect("UTF-8").escape_default();
+    replace(&tests, "env!(\"CARGO_MANIFEST_DIR\")", &format!("\"{folder}\""));
 }
 
 fn folder(variable: &str) -> PathBuf {
