@@ -28,7 +28,7 @@ pub(crate) struct Health {
     kafka: watch::Receiver<Kafka>,
     /// What is wrong with the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
-    /// What the relay can't publish, if the service has one.
+    /// Topics, partitions and keys that the relay has paused. `None`: the service has no relay.
     relay: Option<RelayStatus>,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
@@ -82,7 +82,7 @@ pub(super) struct Report {
     /// What is wrong with the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
-    /// What the relay can't publish, and why.
+    /// Pauses of the relay: a sentence each, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outbox: Vec<String>,
     subscriptions: BTreeMap<String, String>,

@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-/// Why the tour could not be walked. What a command prints is no error: see [`super::walk`].
+/// Why the tour could not be walked. Output that differs is no error: see [`super::walk`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the block at line {line} has no end")]

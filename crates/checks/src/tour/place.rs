@@ -44,7 +44,7 @@ pub(crate) struct Place {
     variant: Variant,
     /// The root of the repository.
     pub(crate) root: PathBuf,
-    /// What the commands print.
+    /// Output of the commands.
     pub(crate) printed: PathBuf,
     /// Data, logs and records of `make local`.
     local: PathBuf,

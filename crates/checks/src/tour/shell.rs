@@ -37,7 +37,7 @@ pub(crate) struct Shell {
     folder: PathBuf,
 }
 
-/// What a block has printed.
+/// Output of a block.
 #[derive(Debug, Default)]
 pub(crate) struct Printed {
     pub(crate) output: String,

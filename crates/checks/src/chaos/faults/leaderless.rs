@@ -20,7 +20,7 @@ const BROKER: u16 = 3;
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
 const LASTS: Duration = Duration::from_secs(25);
-/// What a hundredth of the events may exceed whose partitions have a leader.
+/// Maximum p99 of the waits for partitions that have a leader.
 const P99: Duration = Duration::from_secs(1);
 
 pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Struck {
@@ -50,7 +50,7 @@ pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Struck {
     verdict(&waits)
 }
 
-/// What waited for the partition must have waited; all else must not.
+/// Fails if no event waited as long as the partition had no leader, or if others waited for long.
 fn verdict(waits: &[Wait]) -> Struck {
     let is_dead = |wait: &&Wait| wait.topic == TOPIC && wait.partition == PARTITION;
     let others = || waits.iter().filter(|wait| !is_dead(wait));

@@ -46,7 +46,7 @@ pub(super) fn compare(page: &str, line: usize, output: &str) -> Result<(), Diffe
 struct Item<'a> {
     line: usize,
     text: &'a str,
-    /// What it says and what it hangs from, the root first, without its times.
+    /// Its text after those of its ancestors, the root first, all without times.
     path: Vec<String>,
 }
 

@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// What may differ from run to run, by its shape. The first kind that fits is taken.
+/// Kinds of words that differ from run to run, each with its pattern. The first one that fits is taken.
 const KINDS: [(&str, &str); 9] = [
     ("id", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"),
     ("trace", r"\b[0-9a-f]{32}\b"),
