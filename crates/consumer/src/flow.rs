@@ -132,18 +132,21 @@ pub async fn flow_letters(
     .await
 }
 
-/// Returns the replays and rehearsals that letters were part of, the oldest first: 150 at most.
+/// Returns the replays and rehearsals that letters were part of, the oldest first: 150 at most, of which replays have
+/// precedence, and then later ones.
 pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<FlowReplay>> {
     if letters.is_empty() {
         return Ok(Vec::new());
     }
     sqlx::query_as(
-        r#"select it.id as replay_id, it.subscription as "group", it.status, it.rehearsal, it.requested_by as by, it.why,
-               it.requested_at as since, letter.id as letter_id, item.outcome
-           from dead_letter letter
-               join dead_letter_replay_item item on item.letter = letter.seq
-               join dead_letter_replay it on it.id = item.replay
-           where letter.id = any($1) order by it.id, letter.seq limit $2"#,
+        r#"select replay_id, "group", status, rehearsal, by, why, since, letter_id, outcome from (
+               select it.id as replay_id, it.subscription as "group", it.status, it.rehearsal, it.requested_by as by,
+                   it.why, it.requested_at as since, letter.id as letter_id, item.outcome, letter.seq
+               from dead_letter letter
+                   join dead_letter_replay_item item on item.letter = letter.seq
+                   join dead_letter_replay it on it.id = item.replay
+               where letter.id = any($1) order by it.rehearsal, it.id desc, letter.seq limit $2) kept
+           order by replay_id, seq"#,
     )
     .bind(letters)
     .bind(MAX_REPLAYS)

@@ -721,6 +721,30 @@ async fn an_edited_letter_is_replayed_as_it_was_edited_and_keeps_what_it_was() {
 }
 
 #[tokio::test]
+async fn the_replay_of_a_letter_is_shown_however_often_it_was_rehearsed() {
+    let house = House::new().await;
+    let running = house.run_troubled(1);
+    let [letter] = &*house.send_dead(1).await else { unreachable!() };
+    let replay = house.replay(&running.letters, one(letter)).await.replay;
+    // As many as are shown, before it and after it by their ids.
+    sqlx::raw_sql(
+        "with rehearsed as (
+             insert into dead_letter_replay (id, subscription, rehearsal, status, ramp, force, requested_by)
+             select cast(side || lpad(n::text, 30, '0') as uuid), subscription, true, 'done', false, false, 'bob'
+             from dead_letter_replay, generate_series(1, 150) n, (values ('00'), ('ff')) sides (side) returning id
+         )
+         insert into dead_letter_replay_item (replay, letter, was) select rehearsed.id, seq, 'dead' from rehearsed, dead_letter",
+    )
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let shown = consumer::flow_replays(&house.pool, &[letter.id]).await.unwrap();
+    let of_replays = shown.iter().filter(|it| !it.rehearsal).map(|it| (it.replay_id, &*it.by));
+    assert_eq!((shown.len(), of_replays.collect::<Vec<_>>()), (150, vec![(replay.id, "ada")]));
+    running.end().await;
+}
+
+#[tokio::test]
 async fn letters_are_discarded_restored_and_erased() {
     let house = House::new().await;
     let running = house.run_troubled(3);
