@@ -17,7 +17,7 @@ use crate::pipeline::{Next, Pipeline, Read};
 
 /// Bytes of records that share a transaction, at most, and one record more. Decoded and bound to a statement they take
 /// several times as much.
-const MAX_BATCH_BYTES: usize = 640 * 1024;
+const MAX_BATCH_BYTES: usize = 1280 * 1024;
 
 pub(crate) struct Lane {
     pipeline: Arc<Pipeline>,
