@@ -136,6 +136,32 @@ async fn a_handler_that_takes_too_long_is_rolled_back_and_retried() {
 }
 
 #[tokio::test]
+async fn a_handler_that_swallows_an_error_of_the_database_has_failed() {
+    struct Swallows(Note<ParcelPacked>);
+    impl Handler for Swallows {
+        type Event = ParcelPacked;
+        async fn handle(
+            &self,
+            tx: &mut PgConnection,
+            events: &[Received<ParcelPacked>],
+        ) -> Result<(), Failure> {
+            self.0.handle(&mut *tx, events).await?;
+            let is_first = self.0.times.fetch_add(1, Ordering::SeqCst) == 0;
+            let statement = if is_first { "select 1 / 0" } else { "select 1" };
+            _ = sqlx::query(statement).execute(tx).await;
+            Ok(())
+        }
+    }
+    let house = House::new().await;
+    let running = house.run(Subscription::new("group").each_once(Swallows(note())));
+    let parcel = ParcelId::new();
+    house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
+    house.has(parcel, &[1]).await;
+    assert_eq!(house.counter("consumer_retries_total", ""), 1);
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_fault_that_is_set_strikes_until_it_is_healed() {
     let house = House::new().await;
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
