@@ -141,7 +141,7 @@ impl Histories {
             tracing::warn!(
                 topic,
                 partition,
-                "the last instance on this partition ended near its memory limit, for which no message is blamed"
+                "previous instance of the partition ended near its memory limit, blaming no message"
             );
             0
         } else if ended_well {
@@ -150,7 +150,7 @@ impl Histories {
             tracing::warn!(
                 topic,
                 partition,
-                "the last instance on this partition did not end by itself; its messages are handled with caution"
+                "previous instance of the partition crashed, marking messages before their attempts"
             );
             self.caution
         };

@@ -339,7 +339,7 @@ impl Intake {
         self.memory.hold(0);
         self.stopped = true;
         self.stopped_since = Instant::now();
-        tracing::info!("stopped, what was read and is not finished will be read again");
+        tracing::info!("consumption stopped, unfinished messages will be read again");
         Ok(())
     }
 
@@ -350,7 +350,7 @@ impl Intake {
         }
         set_paused(&self.consumer, &self.partitions.resume_all(), false);
         self.stopped = false;
-        tracing::info!("going on");
+        tracing::info!("consumption resumed");
         Ok(())
     }
 

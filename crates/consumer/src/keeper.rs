@@ -160,7 +160,11 @@ impl Keeper {
         };
         if is_news {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, group = self.group, "standing of the subscription not known");
+            tracing::warn!(
+                error,
+                group = self.group,
+                "pause and circuit breakers not read, retrying"
+            );
         }
     }
 

@@ -93,7 +93,7 @@ impl Pipeline {
                 Err(error) => {
                     if shown.is_none() {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "attempts of a partition can't be read, retrying");
+                        tracing::warn!(error, "attempts of a partition not read, retrying");
                     }
                     shown = Some(self.status.wait(error.to_string()));
                     let probed = self.probe().await;
@@ -172,7 +172,10 @@ impl Pipeline {
                     Ok(Counted::Open) => withhold(taken),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "message not counted, and no dead letter yet");
+                        tracing::warn!(
+                            error,
+                            "message not counted by the circuit breaker, its dead letter waits"
+                        );
                         withhold(taken)
                     }
                 }
@@ -191,7 +194,7 @@ impl Pipeline {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "dead letter not written, its message is attempted again");
+                tracing::warn!(error, "dead letter not written, retrying its message");
                 withhold(taken)
             }
         }

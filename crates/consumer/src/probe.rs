@@ -39,7 +39,7 @@ pub(crate) async fn probe_breakers(
                 Ok(None) => {}
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "circuit breaker not asked");
+                    tracing::debug!(error, "circuit breakers not read");
                 }
             }
             tokio::time::sleep(ASK_EVERY).await;
@@ -57,7 +57,10 @@ async fn probe(
     let breakers = &orders.breakers;
     for _ in 0..MAX_NOT_CALLED {
         let Some(queued) = find(breakers, scans, &event_type).await else {
-            tracing::info!(event_type, "no message to try here, circuit breaker stays open");
+            tracing::info!(
+                event_type,
+                "no message to probe on this instance, circuit breaker stays open"
+            );
             return breakers.found_none(&event_type).await;
         };
         // Paused while it was looked for.
@@ -69,7 +72,7 @@ async fn probe(
             Some(Tried::NotCalled(key)) => breakers.note_tried(key),
             Some(Tried::Failed(key)) => {
                 breakers.note_tried(key);
-                tracing::warn!(event_type, "tried message failed, circuit breaker stays open");
+                tracing::warn!(event_type, "probe failed, circuit breaker stays open");
                 return Ok(());
             }
             None => return Ok(()),

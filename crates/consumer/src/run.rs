@@ -90,7 +90,7 @@ async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: 
             Ok(false) => {
                 tracing::warn!(
                     group,
-                    "consumer left its group while handlers still ran; their messages will come again"
+                    "consumer left its group with handlers running, their messages will be redelivered"
                 );
                 continue;
             }
@@ -210,7 +210,7 @@ async fn closed(
     tokio::select! {
         polled = polling => polled.map_err(|_| RunError::Panicked),
         () = hangs => {
-            tracing::error!(group = consumer.group(), "Kafka client does not close, left behind");
+            tracing::error!(group = consumer.group(), "Kafka client does not close, abandoned");
             Ok(Ok(false))
         }
     }
@@ -292,7 +292,7 @@ fn watch(
 /// Ends `run` when the database was waited for long, so that what is queued does not stay in memory. It is read again.
 async fn give_up_after_waiting(status: Status, group: String, run: CancellationToken) {
     if run.run_until_cancelled(status.waited_for(WAITED_FOR)).await.is_some() {
-        tracing::warn!(group, "consumer leaves its group until it can go on");
+        tracing::warn!(group, "database unavailable for long, consumer leaves its group");
         run.cancel();
     }
 }
@@ -376,7 +376,7 @@ async fn drained(
         let left = timeout(limit, consumer.histories().left_all()).await;
         if !matches!(left, Ok(Ok(()))) {
             tracing::warn!(
-                "end of this instance not noted; the next one will handle messages with caution"
+                "clean shutdown not recorded, the next instance will mark messages before their attempts"
             );
         }
     }
@@ -390,7 +390,7 @@ async fn leave(histories: Arc<Histories>, mut leaving: UnboundedReceiver<Vec<Top
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 error,
-                "partitions given up, which is not noted; the next instance will handle messages with caution"
+                "release of partitions not recorded, the next instance will mark messages before their attempts"
             );
         }
     }

@@ -89,7 +89,10 @@ impl SubscribedTopics {
                 }
                 Ok(found) => (before, all_well) = (found.readable.len(), found.all_well),
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "topics not known");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "topic metadata not available"
+                    );
                 }
             }
         }

@@ -236,7 +236,7 @@ impl Judge {
         let noted = self.histories.note(record, taken.retries, Some(&reason), event);
         if let Err(error) = noted.await {
             // It is counted here as long as this instance has it.
-            tracing::warn!(error = &error as &dyn std::error::Error, "attempt not noted");
+            tracing::warn!(error = &error as &dyn std::error::Error, "attempt not recorded");
         }
     }
 }

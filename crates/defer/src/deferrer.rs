@@ -120,7 +120,7 @@ impl Deferrer {
     }
 
     pub(crate) fn dropped(&self, label: &'static str, why: &str) {
-        tracing::warn!(task = label, why, "a deferred task is dropped");
+        tracing::warn!(task = label, why, "deferred task dropped");
         self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         self.shared.instruments.dropped(label);
     }
@@ -157,17 +157,17 @@ impl Deferrer {
             Ok(Ok(Ok(()))) => return,
             Ok(Ok(Err(error))) => {
                 let error = &*error as &dyn std::error::Error;
-                tracing::warn!(error, "a deferred task failed");
+                tracing::warn!(error, "deferred task failed");
                 Span::current().record("error", error);
                 instruments.failed(label);
             }
             Ok(Err(panic)) => {
-                tracing::error!(panic = said(panic.as_ref()), "a deferred task panicked");
+                tracing::error!(panic = said(panic.as_ref()), "deferred task panicked");
                 Span::current().record("error", "it panicked");
                 instruments.failed(label);
             }
             Err(_) => {
-                tracing::warn!(?limit, "a deferred task took too long");
+                tracing::warn!(?limit, "deferred task timed out");
                 Span::current().record("error", "it took too long");
                 instruments.timed_out(label);
             }

@@ -129,7 +129,7 @@ impl Begun {
         let caught = AssertUnwindSafe(task.run(&self.context)).catch_unwind();
         let in_time = timeout(kind.time_limit, caught);
         let Some(ended) = lease.lost.run_until_cancelled(in_time).await else {
-            tracing::warn!("a job is left to another worker: its lease was lost");
+            tracing::warn!("job lease lost, leaving the job to another worker");
             return;
         };
         self.attempt.instruments.ran(kind.name, began.elapsed());
@@ -181,7 +181,7 @@ impl Begun {
         if let (Err(error), Then::Failed) = (&recorded, &*then) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
-                "a job's failure is recorded without its hook, which failed"
+                "failure hook of a job failed, recording the failure without it"
             );
             let why = telemetry::error_chain(error);
             recorded = record(Some(why)).await;
@@ -195,7 +195,7 @@ impl Begun {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     error,
-                    "a job's failure is not recorded; it comes back when its lease is over"
+                    "failure of a job not recorded, the job runs again when its lease expires"
                 );
             }
         }
@@ -249,13 +249,11 @@ impl Begun {
 }
 
 fn late() {
-    tracing::warn!(
-        "what came of a job is ignored: it is another worker's by now, or was discarded"
-    );
+    tracing::warn!("result of a job ignored, another worker has it or it was discarded");
 }
 
 fn restarted() {
-    tracing::info!("a job was restarted while it ran, and runs again");
+    tracing::info!("job restarted during its attempt, running it again");
 }
 
 /// Makes a transaction, again and again while the database is unavailable or in the way, for as long as an attempt may be
@@ -277,7 +275,7 @@ where
         };
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "database unavailable, retrying to record what came of a job"
+            "database unavailable, retrying to record the result of a job"
         );
         sleep(BACKOFF).await;
     }
@@ -307,16 +305,16 @@ fn say(failure: &Failure, then: &Then) {
     }
     match then {
         Then::RetryAfter(wait) => {
-            tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
+            tracing::warn!(error, retry_in = ?wait, "job attempt failed");
         }
         Then::Postpone(wait) => tracing::warn!(
             error,
             retry_in = ?wait,
-            "an attempt at a job failed, and is not counted: the database was unavailable or busy"
+            "job attempt failed, not counted: the database was unavailable or busy"
         ),
         Then::Defer(wait) => {
-            tracing::debug!(reason = error, retry_in = ?wait, "deferred a job");
+            tracing::debug!(reason = error, retry_in = ?wait, "job deferred");
         }
-        Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
+        Then::Failed => tracing::error!(error, "job failed, waiting for an operator"),
     }
 }

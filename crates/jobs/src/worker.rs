@@ -85,7 +85,7 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) {
         let queue = Queue::new(self.pool.clone(), self.options.lease);
         let leases = Leases::default();
-        tracing::info!(worker = %queue.worker, kinds = ?self.kinds.keys(), "jobs are run");
+        tracing::info!(worker = %queue.worker, kinds = ?self.kinds.keys(), "worker started");
         tokio::select! {
             () = Loop::new(&self, &queue, &leases).run(&shutdown) => {}
             () = keep(&queue, &leases) => {}
@@ -311,7 +311,7 @@ impl<'a> Loop<'a> {
             return Ok(false);
         };
         let (window, fence) = (self.suspects.pace.window(suspicions), job.fence());
-        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running a job alone, its worker died");
+        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running job alone, its worker died");
         self.start(job, from);
         let has_ended = self.is_idle_within(window, shutdown).await;
         if !has_ended && !shutdown.is_cancelled() {
@@ -346,13 +346,13 @@ impl<'a> Loop<'a> {
         let drained = timeout(self.worker.options.drain, all).await.is_ok();
         // What is given back must have ended, or two have it. A job that blocks its thread can't be ended.
         if !drained && timeout(GRACE, self.running.shutdown()).await.is_err() {
-            tracing::warn!("a job does not end, and may be run elsewhere meanwhile");
+            tracing::warn!("job does not end, another worker may run it meanwhile");
         }
         match pg::within(GRACE, self.queue.release()).await {
-            Ok(released) => tracing::info!(drained, released, "no more jobs are run"),
+            Ok(released) => tracing::info!(drained, released, "worker stopped"),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "jobs could not be given back; they wait until their lease is over"
+                "jobs not released, they wait until their leases expire"
             ),
         }
     }
@@ -386,7 +386,7 @@ async fn keep(queue: &Queue, leases: &Leases) {
             Ok(renewed) => leases.renewed(&asked, &renewed, from, queue.lease),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the leases of jobs that run could not be renewed");
+                tracing::warn!(error, "leases of running jobs not renewed, retrying");
                 leases.expire();
                 wait = every.min(BACKOFF);
             }

@@ -101,7 +101,7 @@ impl Relay {
         let searcher = Searcher::new(self.database.clone());
         let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
         if std::mem::take(is_failing) {
-            tracing::info!("relay has a session again");
+            tracing::info!("relay session restored");
         }
         let mut session =
             Session::new(shards, searcher, sender, completed, &self.instruments, reporter);

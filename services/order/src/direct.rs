@@ -34,11 +34,11 @@ pub(crate) async fn tell(
         match tokio::time::timeout(TIME_LIMIT, sent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a direct call failed");
+                tracing::warn!(error = &error as &dyn std::error::Error, "direct call failed");
                 return Err(failed(StatusCode::BAD_GATEWAY, "A service failed", done, name));
             }
             Err(_) => {
-                tracing::warn!(whom = name, limit = ?TIME_LIMIT, "a direct call took too long");
+                tracing::warn!(whom = name, limit = ?TIME_LIMIT, "direct call timed out");
                 return Err(failed(
                     StatusCode::GATEWAY_TIMEOUT,
                     "A service is too slow",

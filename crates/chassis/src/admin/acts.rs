@@ -99,7 +99,10 @@ impl Acts {
 }
 
 fn not_recorded(error: &sqlx::Error) -> Problem {
-    tracing::error!(error = error as &dyn std::error::Error, "act not recorded, so it is not done");
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "act refused, it could not be recorded"
+    );
     let detail = "the database can't record who does this, so it was not done; try again";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
         .with_header(header::RETRY_AFTER, "1")

@@ -134,7 +134,7 @@ impl Gaps {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 part = name,
-                "part of a flow not read"
+                "part of the flow not read"
             );
             self.0.push(format!("{name}: {error}"));
             T::default()

@@ -58,7 +58,7 @@ impl Recorder {
         let written = tokio::time::timeout(LAST, last).await.is_ok();
         let left = self.store.steps.waiting();
         if !written || left > 0 {
-            tracing::warn!(left, "steps of flows were not written at shutdown");
+            tracing::warn!(left, "flow steps lost at shutdown");
         }
     }
 
@@ -102,7 +102,7 @@ impl Recorder {
         let is_theirs = matches!(pg::classify(error), ErrorClass::Data);
         if !self.is_failing || is_theirs {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(error, steps = steps.len(), "steps of flows not written");
+            tracing::warn!(error, steps = steps.len(), "flow steps not written");
         }
         if is_theirs {
             self.store.steps.lose(steps.len());

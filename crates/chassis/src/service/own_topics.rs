@@ -31,7 +31,7 @@ pub(super) async fn ensure_topics(
             Some(Err(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "topics not ensured, retrying"
+                    "topics not checked or created, retrying"
                 );
             }
             Some(Ok(problems)) => {

@@ -133,7 +133,11 @@ impl Copies {
             Ok(()) => IMPORT_EVERY,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, group = self.group, "dead letters of its topic not imported");
+                tracing::warn!(
+                    error,
+                    group = self.group,
+                    "dead letters not imported from their topic, retrying later"
+                );
                 IMPORT_AGAIN
             }
         }

@@ -146,7 +146,7 @@ impl Replayer {
 
     async fn carry_out(&self, claimed: &Claimed) {
         let (replay, group) = (claimed.id, &self.attempts.group);
-        tracing::info!(%replay, group, rehearsal = claimed.rehearsal, "replay runs");
+        tracing::info!(%replay, group, rehearsal = claimed.rehearsal, "replay started");
         // Ends with the shutdown, with the lease, and with the work.
         let holds = self.shutdown.child_token();
         let working = async {
@@ -167,13 +167,13 @@ impl Replayer {
             Err(error) => Err(error),
         };
         match result {
-            Ok(ended) => tracing::info!(%replay, group, ?ended, "replay ended here"),
+            Ok(ended) => tracing::info!(%replay, group, ?ended, "replay run ended"),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     %replay,
                     group,
-                    "replay interrupted, it goes on later"
+                    "replay interrupted, it resumes later"
                 );
                 self.take_back(claimed.lease()).await;
                 self.shutdown.run_until_cancelled(tokio::time::sleep(AFTER_ERROR)).await;
@@ -204,7 +204,7 @@ impl Replayer {
         tokio::time::sleep(GRACE).await;
         if let Err(error) = settling::give_back(&self.pool, lease).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, replay = %lease.replay, "letters under way not given back");
+            tracing::warn!(error, replay = %lease.replay, "letters in progress not released");
         }
     }
 

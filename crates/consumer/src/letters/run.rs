@@ -439,6 +439,6 @@ fn log(failure: &Failure, record: &Record) {
         topic = record.topic,
         partition = record.partition,
         offset = record.offset,
-        "attempt at a dead letter failed"
+        "replay of a dead letter failed"
     );
 }

@@ -36,7 +36,7 @@ impl Session<'_> {
             sabotage::may_die("relay.published");
         }
         if let Some((code, reason)) = self.sender.fatal_error() {
-            tracing::warn!(%code, reason, "producer failed for good, a new one takes over");
+            tracing::warn!(%code, reason, "producer failed fatally, replacing it");
             self.delete().await?;
             return Err(KafkaError::MessageProduction(code).into());
         }

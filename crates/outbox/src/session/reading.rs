@@ -27,7 +27,7 @@ impl Session<'_> {
             within(self.horizon.look(self.shards.session())).await??;
             let Some(assigned) = self.horizon.assigned() else {
                 tracing::warn!(
-                    "no right to read the outbox's sequence, so each read begins at the oldest event"
+                    "no permission to read the outbox's sequence, each read starts at the oldest event"
                 );
                 break;
             };
