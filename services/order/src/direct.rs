@@ -35,16 +35,11 @@ pub(crate) async fn tell(
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "direct call failed");
-                return Err(failed(StatusCode::BAD_GATEWAY, "A service failed", done, name));
+                return Err(failed(StatusCode::BAD_GATEWAY, "Bad gateway", done, name));
             }
             Err(_) => {
                 tracing::warn!(whom = name, limit = ?TIME_LIMIT, "direct call timed out");
-                return Err(failed(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "A service is too slow",
-                    done,
-                    name,
-                ));
+                return Err(failed(StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", done, name));
             }
         }
     }
@@ -56,5 +51,11 @@ fn failed(status: StatusCode, title: &'static str, done: Done, name: &str) -> Pr
         Done::Completed => "completed",
         Done::Cancelled => "cancelled",
     };
-    Problem::new(status, title, format!("the order is {done}, but {name} could not be told of it"))
+    Problem::new(
+        status,
+        title,
+        format!(
+            "the order is {done}, but {name} did not process the event; it receives the event through Kafka if it subscribes"
+        ),
+    )
 }

@@ -58,8 +58,8 @@ impl ListMemory {
 }
 
 fn busy() -> Problem {
-    let detail = "too many long lists are being read; try again, or with a smaller limit";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+    let detail = "too many long lists are being read; try again, or use a smaller limit";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
         .retry_after(PATIENCE.as_secs())
 }
 

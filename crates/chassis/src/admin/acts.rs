@@ -103,8 +103,8 @@ fn not_recorded(error: &sqlx::Error) -> Problem {
         error = error as &dyn std::error::Error,
         "act refused, it could not be recorded"
     );
-    let detail = "the database can't record who does this, so it was not done; try again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+    let detail = "the act could not be recorded, so it was not executed; try again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
         .with_header(header::RETRY_AFTER, "1")
 }
 

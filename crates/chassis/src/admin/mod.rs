@@ -81,7 +81,7 @@ pub(crate) fn routes(admin: Admin) -> Router {
         routes = routes.merge(faults::routes());
     }
     routes
-        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .fallback(async || Problem::not_found("there is no resource at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn(serve))
         .with_state(admin)

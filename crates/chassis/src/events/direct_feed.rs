@@ -84,8 +84,10 @@ async fn take(
 ) -> Result<Json<Taken>, Problem> {
     let (source, event_type) = (&event.envelope.source, &event.envelope.event_type);
     if !peer.may_send(event_type, source) {
-        let detail = format!("this credential may not send {event_type} as {source}");
-        return Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail));
+        let detail = format!(
+            "this credential does not grant {event_type} as {source}; EVENT_SENDERS lists its grants"
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", detail));
     }
     // Also if one of them fails: the sender sends it again, and the others recognise the duplicate.
     let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.handles(event_type)).collect();
@@ -109,11 +111,15 @@ fn refused(group: &str, failure: &Failure) -> Problem {
     let error = failure as &dyn std::error::Error;
     tracing::warn!(error, class = ?failure.class(), subscription = group, "event not processed");
     match failure.class() {
-        Class::Permanent => Problem::unprocessable(format!("{group} can't take it: {failure}")),
+        Class::Permanent => {
+            Problem::unprocessable(format!("{group} can't process the event: {failure}"))
+        }
         Class::Transient | Class::Conflict | Class::Unavailable => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Not now",
-            format!("{group} could not take it now; send it again, it is taken once"),
+            "Service unavailable",
+            format!(
+                "{group} could not process the event now; send it again, duplicates have no effect"
+            ),
         )
         .with_header(header::RETRY_AFTER, "1"),
     }

@@ -70,7 +70,7 @@ impl IfMatch {
             return Ok(());
         }
         Err(Problem::precondition_failed(format!(
-            "the resource has the ETag {current} by now; read it again"
+            "the resource has changed, and its ETag is {current}; read it again"
         )))
     }
 
@@ -93,7 +93,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Self::of(parts)?.ok_or_else(|| {
             Problem::precondition_required(
-                "If-Match is missing: send the ETag of the version that you have seen",
+                "If-Match is missing; send the ETag of the version to change",
             )
         })
     }

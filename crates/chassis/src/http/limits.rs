@@ -94,13 +94,13 @@ impl Limiter {
     fn too_many_in_flight(&self) -> Problem {
         let limit = self.limits.in_flight.map_or(0, NonZeroU32::get);
         let detail =
-            format!("this tenant may have {limit} requests in flight; wait for one to end");
+            format!("the tenant's limit is {limit} requests in flight; wait until one has ended");
         too_many(detail, 1)
     }
 
     fn too_fast(&self, seconds: u64) -> Problem {
         let limit = self.limits.per_second.map_or(0, NonZeroU32::get);
-        too_many(format!("this tenant may send {limit} requests per second; slow down"), seconds)
+        too_many(format!("the tenant's limit is {limit} requests per second; send fewer"), seconds)
     }
 }
 

@@ -130,7 +130,7 @@ impl RequestLayer {
     /// Wraps all routes of the public API, and answers for paths and methods that have none.
     pub(crate) fn wrap(self, routes: Router) -> Router {
         routes
-            .fallback(async || Problem::not_found("there is nothing at this path"))
+            .fallback(async || Problem::not_found("there is no resource at this path"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(middleware::from_fn_with_state(self, serve))
     }
@@ -330,8 +330,8 @@ async fn run(
         Ok(Err(panic)) => Problem::internal(panic).into_response(),
         Err(_) => Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
-            "Too slow",
-            "this took too long and may still be done; ask for it, or send it again with the same Idempotency-Key",
+            "Gateway timeout",
+            "the request timed out and may still be executed; read the resource, or repeat the request with the same Idempotency-Key",
         )
         .into_response(),
     }
