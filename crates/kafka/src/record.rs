@@ -5,10 +5,10 @@ use rdkafka::message::{
     BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message, OwnedHeaders,
 };
 
-/// Headers in their order, byte for byte; Kafka allows a name more than once and a null value.
+/// Headers in order, byte for byte; Kafka allows repeated names and null values.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// A record as it lies in Kafka, owned. The topic is its name on the cluster.
+/// An owned record. The topic is the name on the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Name on the cluster, prefix included.
@@ -17,11 +17,11 @@ pub struct Record {
     pub partition: i32,
     /// Offset.
     pub offset: i64,
-    /// Milliseconds since 1970, UTC; none where the broker gave none.
+    /// Milliseconds since 1970, UTC. `None` if the broker set none.
     pub timestamp: Option<i64>,
     /// Key.
     pub key: Option<Vec<u8>>,
-    /// Value; none is a tombstone.
+    /// Value. `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// Headers.
     pub headers: Headers,
@@ -44,13 +44,13 @@ impl Record {
         }
     }
 
-    /// The last header of that name with a value that is text. A later one wins, as in Java's `lastHeader`.
+    /// Returns the last header of a name whose value is text. A later one wins, as in Java's `lastHeader`.
     pub fn text_header(&self, name: &str) -> Option<&str> {
         let value = self.headers.iter().rfind(|(key, _)| key == name)?.1.as_deref()?;
         std::str::from_utf8(value).ok()
     }
 
-    /// Roughly what it takes in memory, in bytes.
+    /// Returns its approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + of(value)).sum();
@@ -58,7 +58,8 @@ impl Record {
     }
 }
 
-/// The client panics on a name that is not UTF-8, which anybody may send: such a header stands as U+FFFD.
+/// Copies headers. The client panics on a name that is not UTF-8, which any producer may send; such a name becomes
+/// U+FFFD.
 fn copy_headers(headers: &BorrowedHeaders) -> Headers {
     let copy = |index| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.get(index)));
@@ -70,7 +71,7 @@ fn copy_headers(headers: &BorrowedHeaders) -> Headers {
     (0..headers.count()).map(copy).collect()
 }
 
-/// Headers as the client takes them.
+/// Converts headers to the client's type.
 pub fn client_headers(headers: &Headers) -> OwnedHeaders {
     headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
         all.insert(Header { key, value: value.as_deref() })

@@ -89,7 +89,7 @@ impl Problem {
             return None;
         }
         let title = status.canonical_reason().unwrap_or("Error");
-        Some(Self::new(status, title, "the service refused the request"))
+        Some(Self::new(status, title, "the service could not handle the request"))
     }
 
     pub(crate) fn status(&self) -> StatusCode {
