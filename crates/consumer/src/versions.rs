@@ -15,7 +15,7 @@ pub(crate) struct Counted<'a> {
 pub(crate) type Applied<'a> = HashMap<Counted<'a>, i64>;
 
 #[derive(sqlx::FromRow)]
-struct Known {
+struct StoredVersion {
     source: String,
     subject: String,
     before: i64,
@@ -58,7 +58,7 @@ async fn raise_once(
     tx: &mut PgConnection,
     subscription: &str,
     highest: &BTreeMap<Counted<'_>, i64>,
-) -> sqlx::Result<Vec<Known>> {
+) -> sqlx::Result<Vec<StoredVersion>> {
     let sources: Vec<_> = highest.keys().map(|counted| counted.source).collect();
     let subjects: Vec<_> = highest.keys().map(|counted| counted.subject).collect();
     let versions: Vec<_> = highest.values().copied().collect();

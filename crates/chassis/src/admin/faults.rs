@@ -1,4 +1,4 @@
-//! `/faults` on the admin port: faults in subscriptions, made by the operator where `FAULTS=on` allows it.
+//! `/faults` on the admin port: faults that an operator injects into subscriptions, if `FAULTS=on`.
 
 use std::collections::BTreeMap;
 

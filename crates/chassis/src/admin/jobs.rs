@@ -1,5 +1,5 @@
-//! `/jobs` on the admin port: jobs that wait, run or have failed, to be retried or discarded. Everybody who can reach the
-//! port may list them; payloads and errors may hold customers' data, so to see them takes the operator's token.
+//! `/jobs` on the admin port: waiting, running and failed jobs, to retry or discard. Listing requires no token.
+//! Payloads and errors may contain customers' data, so they require an operator's token.
 
 use ::jobs::{Changed, Filter, JobDetails, JobRecord, JobsError, Page, Selection};
 use axum::extract::State;
@@ -40,7 +40,7 @@ impl From<JobsError> for Problem {
     }
 }
 
-/// Says how far a change came before the database failed.
+/// Returns the problem of a change that was interrupted by a failure of the database, with the number of changed jobs.
 fn interrupted(changed: u64, source: sqlx::Error) -> Problem {
     let cause = Problem::from(source);
     if cause.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -150,7 +150,7 @@ struct Chosen {
     why: String,
 }
 
-/// Jobs that are to be retried or discarded, and the reason.
+/// Jobs to retry or discard, and the reason.
 struct Change {
     selection: Selection,
     why: String,
@@ -175,7 +175,7 @@ impl Change {
     }
 }
 
-/// How many jobs were changed, and how many were left alone.
+/// Numbers of changed and of skipped jobs.
 #[derive(Serialize)]
 struct ChangedJobs {
     jobs: u64,

@@ -1,4 +1,4 @@
-//! The admin port: what operators and their tools ask and change. Its routes make no spans.
+//! The admin port, for operators and their tools. Its routes create no spans.
 
 mod acts;
 mod concealed;
@@ -46,7 +46,7 @@ pub(crate) struct Admin {
     pub(crate) service: &'static str,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
-    /// Of its own, so that requests and handlers can't keep the operator out.
+    /// A separate pool, so that requests and handlers can't block operators.
     pub(crate) pool: PgPool,
     /// Wakes the job workers when the operator retries a job.
     pub(crate) jobs: ::jobs::WorkerWaker,
@@ -87,8 +87,8 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Serves a request in a task of its own, so that a caller who hangs up does not leave an act half done, and renders
-/// problems. A request to the admin port belongs to no flow, so the correlation id is a new one.
+/// Serves a request in a separate task, so that a disconnect does not leave an act half executed, and renders problems.
+/// A request to the admin port belongs to no flow, so it gets a new correlation id.
 async fn serve(request: Request, next: Next) -> Response {
     let response = match tokio::spawn(next.run(request)).await {
         Ok(response) => response,

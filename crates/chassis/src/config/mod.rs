@@ -16,7 +16,7 @@ use self::consuming::Consuming;
 use crate::admin::Operators;
 use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 
-/// Bytes of responses under way; in a container, at most that part of its limit.
+/// Default memory for responses; in a container, at most an eighth of its limit.
 const USUAL_HTTP_MEMORY: usize = 32 * 1024 * 1024;
 const OF_CONTAINER: usize = 8;
 
@@ -45,7 +45,7 @@ impl Secret {
     }
 }
 
-/// What every service is told, by environment or flags.
+/// Configuration of every service, by environment or flags.
 #[derive(Args, Clone, Debug)]
 #[group(skip)] // its name would be that of the service's own `Config`
 pub struct Config {

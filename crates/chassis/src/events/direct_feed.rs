@@ -1,4 +1,5 @@
-//! `POST /events`, the direct feed: events by HTTP go through the same inbox to the same handlers as those by Kafka.
+//! `POST /events`, the direct feed: events from HTTP go through the same inbox to the same handlers as those from
+//! Kafka.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,7 +90,7 @@ async fn take(
         );
         return Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", detail));
     }
-    // Also if one of them fails: the sender sends it again, and the others recognise the duplicate.
+    // All of them, even if one fails: the sender repeats the event, and the others recognise the duplicate.
     let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.handles(event_type)).collect();
     if feeds.is_empty() {
         return Err(Problem::unprocessable(format!("no subscription handles {event_type}")));
