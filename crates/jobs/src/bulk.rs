@@ -210,7 +210,7 @@ async fn all_known(pool: &PgPool, ids: &[Uuid]) -> Result<(), JobsError> {
     .fetch_optional(pool)
     .await?;
     missing.map_or(Ok(()), |id| {
-        let why = format!("there is no job {id}; those that are done leave no record");
+        let why = format!("there is no job {id}; completed jobs are not kept");
         Err(JobsError::NotFound(why))
     })
 }

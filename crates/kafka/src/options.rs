@@ -34,19 +34,19 @@ pub struct ClientOptions {
     /// The user's password
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
     kafka_sasl_password: Option<Hidden>,
-    /// A file with the certificates (PEM) of the authorities that sign the brokers' [default: the system's]
+    /// PEM file with the certificates of the authorities to trust [default: the system's]
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_ca_location: Option<String>,
-    /// A file with the client's own certificate (PEM), for brokers that want one
+    /// PEM file with the client's certificate, for brokers that require one
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_certificate_location: Option<String>,
-    /// A file with the key of that certificate (PEM)
+    /// PEM file with the key of that certificate
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_key_location: Option<String>,
     /// The password of that key
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
     kafka_ssl_key_password: Option<Hidden>,
-    /// Further librdkafka properties, `property=value,..`; they win over all others
+    /// Further librdkafka properties, `property=value,..`; they override all others
     #[cfg_attr(feature = "clap", arg(long, alias = "properties", env))]
     #[cfg_attr(feature = "clap", arg(hide_short_help = true, hide_env_values = true))]
     kafka_properties: Option<Hidden>,
