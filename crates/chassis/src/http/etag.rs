@@ -70,7 +70,7 @@ impl IfMatch {
             return Ok(());
         }
         Err(Problem::precondition_failed(format!(
-            "the resource has changed, and its ETag is {current}; read it again"
+            "the resource has changed and has the ETag {current}; read it again"
         )))
     }
 
