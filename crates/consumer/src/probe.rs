@@ -1,4 +1,4 @@
-//! While circuit breakers are open, a message is tried every so often, to close them once one succeeds.
+//! Probes open circuit breakers with a message at intervals, and closes them after a success.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::message::Queued;
 use crate::pipeline::{Pipeline, Tried};
 use crate::scan::{Candidate, ScanRequest};
 
-/// How many messages are passed over whose handler is not called.
+/// Maximum number of inconclusive messages in a probe.
 const MAX_NOT_CALLED: usize = 20;
 
-/// How often it is asked whether it is time, of whichever instance.
+/// How often it is checked whether a probe is due, on any instance.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs until shutdown. `scans` reaches the polling thread, which finds the messages.
+/// Runs until shutdown. `scans` sends requests to the polling thread, which finds the messages.
 pub(crate) async fn probe_breakers(
     orders: Orders,
     pipeline: Arc<Pipeline>,
@@ -63,7 +63,7 @@ async fn probe(
             );
             return breakers.found_none(&event_type).await;
         };
-        // Paused while it was looked for.
+        // The subscription was paused during the search.
         if orders.paused() {
             return Ok(());
         }
@@ -81,7 +81,7 @@ async fn probe(
     Ok(())
 }
 
-/// Returns the message to try, if there is one. `None` also if the run has ended.
+/// Returns the message to probe, or `None` if there is none or the run has ended.
 async fn find(
     breakers: &Breakers,
     scans: &UnboundedSender<ScanRequest>,
@@ -93,7 +93,7 @@ async fn find(
     match finding.await.ok()? {
         Candidate::Other(queued) => Some(queued),
         Candidate::Tried(queued) => {
-            // All have failed once: the next ones are tried in turn again.
+            // All keys have failed once: start again with every key.
             breakers.forget_tried();
             Some(queued)
         }
