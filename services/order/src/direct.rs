@@ -1,5 +1,5 @@
-//! The old way, kept to be compared and migrated from: who completes or cancels an order waits for those who are told of
-//! it, and when one of them fails or is slow, so does the request.
+//! Direct calls, kept for comparison and migration: a request that completes or cancels an order waits for the called
+//! services, and fails or is slow if one of them is.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use outbox::Prepared;
 
 use crate::downstream::Downstream;
 
-/// How long each of them may take.
+/// Time limit of each call.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// What was done to the order that consumers are told of.
+/// The change of the order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Done {
     Completed,
     Cancelled,
 }
 
-/// Tells those that `ORDER_DIRECT` names, one after the other. The order is completed or cancelled already, and its event
-/// waits in the outbox too: a consumer of both has one effect.
+/// Calls the services in `ORDER_DIRECT` one after the other. The order is already completed or cancelled, and its event
+/// is in the outbox as well; a consumer that receives both applies it once.
 pub(crate) async fn tell(
     downstream: &Downstream,
     caller: &Caller,
