@@ -96,8 +96,8 @@ impl Options {
     }
 }
 
-/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor` up to `last`, with jitter
-/// of a fifth.
+/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor` up to `last`, with
+/// jitter of a fifth.
 fn grown(first: Duration, factor: u32, times: u32, last: Duration) -> Duration {
     let factor = factor.saturating_pow(times.saturating_sub(1));
     first.saturating_mul(factor).min(last).mul_f64(0.8 + fastrand::f64() * 0.4)

@@ -77,7 +77,8 @@ pub struct Standing {
 
 /// Returns the shared state of a consumer group.
 ///
-/// # Errors Fails if the database is unavailable.
+/// # Errors
+/// Fails if the database is unavailable.
 pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
     let instances = sqlx::query_as(
         "select instance as id, started_at, seen_at,
@@ -96,7 +97,8 @@ pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
 /// Pauses a consumer group on all its instances within a second. They drop the messages in memory and read them again
 /// later. `by` is the operator's name. An existing pause gets the new reason.
 ///
-/// # Errors Fails if the database is unavailable, or a text can't be stored.
+/// # Errors
+/// Fails if the database is unavailable, or a text can't be stored.
 pub async fn pause(pool: &PgPool, group: &str, by: &str, why: &str) -> sqlx::Result<()> {
     sqlx::query(
         "insert into pause as it (subscription, paused_by, why) values ($1, $2, $3)
@@ -113,7 +115,8 @@ pub async fn pause(pool: &PgPool, group: &str, by: &str, why: &str) -> sqlx::Res
 
 /// Resumes a consumer group: ends its pause and closes its breakers. Returns whether there was one.
 ///
-/// # Errors Fails if the database is unavailable.
+/// # Errors
+/// Fails if the database is unavailable.
 pub async fn resume(pool: &PgPool, group: &str) -> sqlx::Result<bool> {
     let ended: i64 = sqlx::query_scalar(
         "with pauses as (delete from pause where subscription = $1 returning 1),

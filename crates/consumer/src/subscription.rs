@@ -81,7 +81,9 @@ impl Subscription {
     /// Handles every event of a type once, also late ones, for effects that are independent of other events. The topic
     /// has the name of the type.
     ///
-    /// # Panics Panics if the subscription already handles that type from that topic, because one of the handlers would never be called. The next three methods do the same.
+    /// # Panics
+    /// Panics if the subscription already handles that type from that topic, because one of the handlers would never be
+    /// called. The next three methods do the same.
     #[must_use]
     pub fn each_once<H: Handler>(self, handler: H) -> Self {
         self.each_once_from(H::Event::TYPE, handler)

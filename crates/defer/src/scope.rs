@@ -36,7 +36,8 @@ impl Scope {
 
     /// Returns the handle that defers tasks to this scope.
     ///
-    /// # Panics Never, since only methods that consume the scope take its content.
+    /// # Panics
+    /// Never, since only methods that consume the scope take its content.
     pub fn defer(&self) -> Defer {
         match &self.inner {
             Some(inner) => Defer::new(Arc::clone(inner)),

@@ -69,7 +69,8 @@ impl Worker {
 
     /// Adds the handler of a kind of job. Kinds without a handler are left to instances that have one.
     ///
-    /// # Panics Panics if the kind already has a handler, because one of them would never be called.
+    /// # Panics
+    /// Panics if the kind already has a handler, because one of them would never be called.
     #[must_use]
     pub fn handle<H: Handler>(mut self, handler: H) -> Self {
         let kind = Kind::of(handler);
@@ -304,7 +305,8 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns `true` if it has ended.
+    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns `true` if it has
+    /// ended.
     async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<bool> {
         let from = std::time::Instant::now();
         let claim = self.queue.claim_suspect(&self.suspects.kinds);

@@ -44,7 +44,8 @@ impl ReadError {
 /// Stops at the end of each partition, even if the last offsets are not records, since transaction markers have offsets
 /// and compaction removes records. Records of open transactions are not read.
 ///
-/// # Errors Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
+/// # Errors
+/// Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
 pub fn read_to_end(
     settings: &Settings,
     topic: &str,
@@ -62,7 +63,8 @@ pub type Part = (Vec<Record>, Vec<(i32, i64)>);
 /// Reads a part of a topic: from the given offset of each partition, or its beginning, up to `max_bytes` of records or
 /// the end. Returns an empty part if there is nothing more. See [`read_to_end`].
 ///
-/// # Errors Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
+/// # Errors
+/// Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
 pub fn read_part(
     settings: &Settings,
     topic: &str,

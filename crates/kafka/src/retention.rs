@@ -55,7 +55,8 @@ pub async fn longest_kept(
 /// Returns the minimum retention of each of these topics (names on the cluster), `None` for ever: `retention.ms`.
 /// Topics whose retention the cluster does not reveal are missing.
 ///
-/// # Errors Fails if the cluster does not answer.
+/// # Errors
+/// Fails if the cluster does not answer.
 pub async fn retention_of(
     settings: &Settings,
     topics: &[String],

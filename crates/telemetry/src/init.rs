@@ -38,7 +38,7 @@ impl Tracing {
         let flush = move || self.provider.shutdown_with_timeout(within);
         // Blocking, and the exporter needs this runtime meanwhile.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "spans lost at shutdown");
+            tracing::warn!(error = &error as &dyn std::error::Error, "spans were lost at shutdown");
         }
     }
 }

@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use crate::order::Order;
 
-/// `$written` writes the order, from `$12` on, and returns a row on success; only then the rest is written.
+/// `$written` writes the order, from `$12` on, and returns a row if it did; then the rest is written too.
 ///
-/// The events are written after the order's row, so that the statement holds the order's lock when they get their ids.
-/// A used key fails the whole statement.
+/// The events are written after the order, because they wait for its row: so who writes them holds the lock of
+/// the order when they get their ids. A key that is taken fails the whole statement.
 macro_rules! with_key_and_events {
     ($written:literal) => {
         concat!(
@@ -96,7 +96,7 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Writes the next version of an order. Returns `false`, and writes nothing, after a concurrent change.
+/// Writes the next version of an order. False: somebody else did meanwhile, and nothing is written.
 pub(crate) async fn replace(
     pool: &PgPool,
     order: &Order,
@@ -125,12 +125,12 @@ pub(crate) async fn replace(
         .await
 }
 
-/// Stores the response of a request that changed nothing.
+/// Keeps the answer of a request that changed nothing.
 pub(crate) async fn keep(pool: &PgPool, key: &IdempotencyRow<'_>) -> sqlx::Result<()> {
     key.keep(&mut *pool.acquire().await?).await
 }
 
-/// Returns an order of this tenant.
+/// An order of this tenant.
 pub(crate) async fn find(
     pool: &PgPool,
     tenant: &TenantId,
@@ -148,8 +148,8 @@ pub(crate) async fn find(
     Ok(row.map(|row| row.into_order(tenant)))
 }
 
-/// Passes at most `limit` orders of this tenant, or of one of its customers, with ids below `below`, newest first, to
-/// `write` one by one, so that only one is in memory.
+/// Passes at most `limit` orders of this tenant, or of one of its customers, with ids below one, newest first, to `write` one
+/// by one, so that no more than one is in memory.
 pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,

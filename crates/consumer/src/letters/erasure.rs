@@ -23,7 +23,8 @@ const ELSEWHERE: [&str; 6] = [
 /// (`\u0040`) and Base64 are not decoded. Copies on `<group>.dlq` remain, because records of a topic can only be
 /// deleted up to an offset.
 ///
-/// # Errors Fails and erases nothing if a letter with the address is being replayed, or the database is unavailable.
+/// # Errors
+/// Fails and erases nothing if a letter with the address is being replayed, or the database is unavailable.
 pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersError> {
     if address.is_empty() {
         return Err(LettersError::Unprocessable(

@@ -96,7 +96,8 @@ const TOLD: &str = "select counted.fingerprint, counted.subscription, letter.eve
 
 /// Lists groups of letters, the group with the latest letter first. `limit` is 1 to 1,000.
 ///
-/// # Errors Fails if the limit or the cursor is malformed, or the database is unavailable.
+/// # Errors
+/// Fails if the limit or the cursor is malformed, or the database is unavailable.
 pub async fn letter_groups(
     pool: &PgPool,
     group: Option<&str>,
@@ -118,7 +119,8 @@ pub async fn letter_groups(
 
 /// Sets status and note of a group of letters. `by` is the operator's name.
 ///
-/// # Errors Fails if no letter has the fingerprint, or the database is unavailable.
+/// # Errors
+/// Fails if no letter has the fingerprint, or the database is unavailable.
 pub async fn set_letter_group(
     pool: &PgPool,
     fingerprint: &str,

@@ -185,7 +185,8 @@ impl From<Row> for Letter {
 
 /// Lists dead letters of a group, or of all groups in this database, newest first. `limit` is 1 to 1,000.
 ///
-/// # Errors Fails if the limit or the cursor is malformed, or the database is unavailable.
+/// # Errors
+/// Fails if the limit or the cursor is malformed, or the database is unavailable.
 pub async fn letters(
     pool: &PgPool,
     group: Option<&str>,
@@ -207,7 +208,8 @@ pub async fn letters(
 
 /// Returns a dead letter with its content.
 ///
-/// # Errors Fails if the id is unknown, or the database is unavailable.
+/// # Errors
+/// Fails if the id is unknown, or the database is unavailable.
 pub async fn letter(pool: &PgPool, id: Uuid) -> Result<Letter, LettersError> {
     let mut query = QueryBuilder::new(format!(
         "select {SUMMARY}, key, value, header_names, header_values, causes, attempts, traceparent,

@@ -132,7 +132,8 @@ pub struct ReplayedLetter {
 
 /// Lists replays of a group, or of all groups in this database, newest first. `limit` is 1 to 1,000.
 ///
-/// # Errors Fails if the limit or the cursor is malformed, or the database is unavailable.
+/// # Errors
+/// Fails if the limit or the cursor is malformed, or the database is unavailable.
 pub async fn replays(
     pool: &PgPool,
     group: Option<&str>,
@@ -170,7 +171,8 @@ fn unknown(id: Uuid) -> LettersError {
 
 /// Returns a replay.
 ///
-/// # Errors Fails if the id is unknown, or the database is unavailable.
+/// # Errors
+/// Fails if the id is unknown, or the database is unavailable.
 pub async fn replay(pool: &PgPool, id: Uuid) -> Result<ReplayDetails, LettersError> {
     let replay = find(pool, id).await?;
     let failures = sqlx::query_as(
@@ -183,7 +185,8 @@ pub async fn replay(pool: &PgPool, id: Uuid) -> Result<ReplayDetails, LettersErr
 
 /// Lists the letters of a replay with their outcomes, oldest first. `limit` is 1 to 1,000.
 ///
-/// # Errors Fails if the id is unknown, the outcome, the limit or the cursor is malformed, or the database is unavailable.
+/// # Errors
+/// Fails if the id is unknown, the outcome, the limit or the cursor is malformed, or the database is unavailable.
 pub async fn replayed_letters(
     pool: &PgPool,
     id: Uuid,
@@ -217,7 +220,8 @@ pub async fn replayed_letters(
 
 /// Pauses a queued or running replay. Current attempts are rolled back. `by` is the operator's name.
 ///
-/// # Errors Fails if the id is unknown, the replay is in another state, or the database is unavailable.
+/// # Errors
+/// Fails if the id is unknown, the replay is in another state, or the database is unavailable.
 pub async fn pause_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
     let steer =
         Steer { to: "paused", from: &["queued", "running"], note: Some(format!("paused by {by}")) };
@@ -226,7 +230,8 @@ pub async fn pause_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, L
 
 /// Resumes a paused replay.
 ///
-/// # Errors Fails if the id is unknown, the replay is not paused, or the database is unavailable.
+/// # Errors
+/// Fails if the id is unknown, the replay is not paused, or the database is unavailable.
 pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
     Steer { to: "queued", from: &["paused"], note: None }.carry_out(pool, id).await
 }
@@ -234,7 +239,8 @@ pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersErr
 /// Cancels a replay. Letters that were replayed stay replayed; the others get their previous status. `by` is the
 /// operator's name.
 ///
-/// # Errors Fails if the id is unknown, the replay has ended, or the database is unavailable.
+/// # Errors
+/// Fails if the id is unknown, the replay has ended, or the database is unavailable.
 pub async fn cancel_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
     let from = &["queued", "running", "paused"];
     Steer { to: "cancelled", from, note: Some(format!("cancelled by {by}")) }

@@ -66,7 +66,9 @@ impl Letters {
     /// Requests a replay. An instance of the subscription runs it after all earlier requests. Its letters are
     /// `replaying` until it ends, so that no other replay includes them.
     ///
-    /// # Errors Fails if the rate or the limit is malformed, an id is unknown or can't be replayed, no letter is selected, or the database is unavailable.
+    /// # Errors
+    /// Fails if the rate or the limit is malformed, an id is unknown or can't be replayed, no letter is selected, or
+    /// the database is unavailable.
     pub async fn request(&self, new: NewReplay) -> Result<Replay, LettersError> {
         check(&new)?;
         let group = self.group();

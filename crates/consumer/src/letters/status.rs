@@ -9,7 +9,8 @@ use super::{LettersError, Selection};
 
 /// Discards dead or parked letters of a group; they are pruned later. Returns their number.
 ///
-/// # Errors Fails if an id is unknown, no selected letter can be discarded, or the database is unavailable.
+/// # Errors
+/// Fails if an id is unknown, no selected letter can be discarded, or the database is unavailable.
 pub async fn discard_letters(
     pool: &PgPool,
     group: &str,
@@ -25,7 +26,8 @@ pub async fn discard_letters(
 
 /// Restores discarded letters of a group as dead, or as parked if they were. Returns their number.
 ///
-/// # Errors Fails if an id is unknown, no selected letter is discarded, or the database is unavailable.
+/// # Errors
+/// Fails if an id is unknown, no selected letter is discarded, or the database is unavailable.
 pub async fn restore_letters(
     pool: &PgPool,
     group: &str,

@@ -327,7 +327,7 @@ fn now() -> OffsetDateTime {
 }
 
 fn overtaken() -> Problem {
-    Problem::conflict("too many concurrent changes of the order; try again")
+    Problem::conflict("the order is being changed by many at once; try again")
 }
 
 impl From<Violations> for Problem {
