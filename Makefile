@@ -18,16 +18,16 @@ LOCKED := $(if $(CI),--locked)
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-doctor: ## Name what this machine lacks, with the commands that install it
+doctor: ## List missing prerequisites, with the commands that install them
 	@deploy/setup doctor
 
-demo: build ## Follow three orders to their invoices, on real servers that are gone afterwards
+demo: build ## Follow three orders to their invoices, on real servers that are removed afterwards
 	@exec $(PLAYGROUND) demo
 
-compare: build ## The same orders by direct calls and by events, while a service is down, then slow
+compare: build ## Compare direct calls with events, while a service is down, then slow
 	@exec $(PLAYGROUND) compare
 
-local: build ## Start the system in the background, on fixed ports, its data kept in .local/
+local: build ## Start the system in the background, on fixed ports, with its data in .local/
 	@exec $(PLAYGROUND) local start
 
 local-stop: build-playground ## Stop what `make local` started
@@ -36,25 +36,25 @@ local-stop: build-playground ## Stop what `make local` started
 load: build-playground ## Place orders on the local system at a steady rate; RATE=20 a second for SECONDS=10
 	@exec $(PLAYGROUND) load --rate $(or $(RATE),20) --seconds $(or $(SECONDS),10)
 
-tour: build ## Run every command of docs/tour.md and compare what it prints; TOUR=docker in containers, EXTRA='make compare'
+tour: build ## Run every command of docs/tour.md and compare its output; TOUR=docker in containers, EXTRA='make compare'
 	@exec $(TARGET)/debug/tour $(TOUR) --folder $(TARGET)/tour $(if $(EXTRA),--extra '$(EXTRA)')
 
 # Quoted for the shell, whatever is in it.
 variables = $(foreach it,$(1),$(it)='$(subst ','\'',$($(it)))')
 
-new-consumer: ## Write a consumer to begin with: NAME=order_values EVENT=order.completed SERVICE=analytics KIND=row|sum
+new-consumer: ## Generate a consumer: NAME=order_values EVENT=order.completed SERVICE=analytics KIND=row|sum
 	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- consumer $(call variables,NAME EVENT SERVICE KIND)
 
-new-event: ## Write an event type to begin with: EVENT=order.shipped SERVICE=order
+new-event: ## Generate an event type: EVENT=order.shipped SERVICE=order
 	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- event $(call variables,EVENT SERVICE)
 
-test: $(TARGET)/setup-test build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
+test: $(TARGET)/setup-test build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on separate servers
 	rm -rf $(TARGET)/contract
 	$(TARGET)/debug/sandbox run -- cargo test $(LOCKED) --workspace
 	cargo test $(LOCKED) --workspace --test contracts -- --ignored every_operation_is_called
 	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
 
-schemas: ## Write the OpenAPI and AsyncAPI documents anew, from the services' own lists
+schemas: ## Regenerate the OpenAPI and AsyncAPI documents from the services' code
 	UPDATE_SCHEMAS=1 cargo test $(LOCKED) --workspace --test contracts -- as_committed
 
 contracts: build $(SCHEMATHESIS)/bin/schemathesis ## Check the documents, then the running services against them (needs npm and Python)
@@ -66,13 +66,13 @@ $(SCHEMATHESIS)/bin/schemathesis: crates/checks/schemathesis/requirements.txt
 	$(SCHEMATHESIS)/bin/pip install --quiet --requirement $<
 	touch $@
 
-chaos: build-chaos ## Break the system in every known way, and check that nothing is lost or done twice
+chaos: build-chaos ## Run the fault suite: break the system, and check that nothing is lost or done twice
 	@exec $(CHAOS) $(FAULTS)
 
-chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and see that the fault suite finds each
+chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and check that the fault suite finds each
 	@exec $(CHAOS) --patched $(TARGET)/chaos-bugs --bug all
 
-lift: ## Build a system of its own from the packaged core crates, outside of this repository, and run it
+lift: ## Build and run another system from the packaged core crates, outside this repository
 	@examples/lift
 
 deny: ## Check licenses, sources and duplicates of the dependencies (needs cargo-deny)
@@ -82,11 +82,11 @@ deny: ## Check licenses, sources and duplicates of the dependencies (needs cargo
 doc: ## Build the documentation of all crates, with warnings as errors
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
-bench: ## Measure each part beside what it could at best be, in release; BENCH='--only consumer,batch'
+bench: ## Compare each part with the fastest possible implementation, in release mode; BENCH='--only consumer,batch'
 	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing -p orderflow-analytics
 	@$(TARGET)/release/bench $(BENCH)
 
-ci: ## Do what CI does: formatting, clippy, tests (installs what is missing)
+ci: ## Run CI: formatting, clippy, tests (installs missing prerequisites)
 	bash .ci/run
 
 assets: ## Fetch the console's scripts in the versions of crates/ops/web/package-lock.json (needs npm)
@@ -94,7 +94,7 @@ assets: ## Fetch the console's scripts in the versions of crates/ops/web/package
 	cp $(WEB)/node_modules/htmx.org/dist/htmx.min.js $(WEB)/node_modules/htmx.org/dist/ext/hx-sse.min.js $(WEB)/vendor/
 	cp $(WEB)/node_modules/htmx.org/LICENSE $(WEB)/vendor/LICENSE.htmx
 
-assets-check: assets ## Check that the committed ones are the same, byte for byte
+assets-check: assets ## Check that the committed scripts are identical
 	git diff --exit-code -- $(WEB)/vendor
 
 fmt: ## Format the code
@@ -108,11 +108,11 @@ lint: ## Check formatting, clippy with warnings as errors, documents, and that t
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	cargo test $(LOCKED) --workspace --quiet --test documents
 
-lint-features: ## Check the features that nothing else builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
+lint-features: ## Check features that nothing else builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
 	cargo clippy $(LOCKED) -p orderflow-sabotage --features on --all-targets -- -D warnings
 	cargo clippy $(LOCKED) -p orderflow-kafka --features tls,clap --all-targets -- -D warnings
 
-test-tls: ## Test TLS, SASL and certificates against a Kafka of its own (needs OpenSSL's headers)
+test-tls: ## Test TLS, SASL and certificates against a separate Kafka (needs OpenSSL's headers)
 	cargo test $(LOCKED) -p orderflow-kafka --features tls,clap --lib --test secure
 
 # The whole workspace, even where a target needs a part of it: Cargo unifies features among the packages that it builds

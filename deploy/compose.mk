@@ -2,7 +2,7 @@
 
 .PHONY: up up-secure up-cluster down nuke status logs urls order break heal replay smoke
 
-up: ## Start the system in containers, and wait until all of it is healthy
+up: ## Start the system in containers, and wait until all are healthy
 	@deploy/system up
 
 up-secure: ## The same, with TLS, SASL and ACLs between the services and Kafka
@@ -17,25 +17,25 @@ down: ## Stop the containers; their data stays
 nuke: ## Stop the containers and remove their data
 	@deploy/system nuke
 
-status: ## Show the containers, how they are and what memory they take
+status: ## Show the containers with their state and memory
 	@deploy/system status
 
-logs: ## Follow the logs, also those of `make local`; with ID=<correlation id> show one flow through all services
+logs: ## Follow the logs, also with `make local`; ID=<correlation id> shows one flow through all services
 	@deploy/system logs $(if $(ID),'$(subst ','\'',$(ID))')
 
-urls: ## List where everything is
+urls: ## List the addresses
 	@deploy/system urls
 
-order: ## Place an order and show where it can be seen
+order: ## Place an order and show where its invoice and logs are
 	@deploy/system order
 
-break: ## Break a consumer on purpose; GROUP=billing KIND=permanent|transient|slow RATE=1
+break: ## Inject a fault into a consumer; GROUP=billing KIND=permanent|transient|slow RATE=1
 	@deploy/system break $(or $(GROUP),billing) $(or $(KIND),permanent) $(or $(RATE),1)
 
-heal: ## Heal what was broken
+heal: ## Remove injected faults
 	@deploy/system heal $(GROUP)
 
-replay: ## Show what is dead, ask, and replay it in its group; GROUP=billing
+replay: ## List dead letters, ask, and replay them in their group; GROUP=billing
 	@deploy/replay-dlq.sh --group $(or $(GROUP),billing)
 
 smoke: ## Check the whole tour on the running containers, however they were started; SMOKE=secure insists on up-secure, SMOKE=cluster on up-cluster

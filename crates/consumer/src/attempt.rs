@@ -1,4 +1,4 @@
-//! One attempt: a transaction with the inbox rows of some messages and all that their handlers do. It commits as a whole.
+//! One attempt: a transaction with the inbox rows of some messages and the effects of their handlers.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -38,13 +38,13 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// How long a statement waits for a lock. One that is held for longer is a conflict, and its messages wait aside.
+/// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked.
 const LOCK: Duration = Duration::from_secs(1);
-/// How long it does for messages that met a conflict before: most likely it is still there, and others wait for their turn.
+/// The same for messages with an earlier conflict: it most likely persists, and other messages wait for their turn.
 const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Returns the statements that begin the transaction of an attempt. A statement is cancelled before the handler's time is
-/// over: so it is the database that says that it takes too long, and no handler is blamed.
+/// Returns the statements that begin the transaction of an attempt. The statement timeout is shorter than the handler's
+/// time limit, so that a slow statement is reported by the database and not blamed on the handler.
 fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
     let statement = handler.mul_f64(0.9).as_millis().max(1);
     AssertSqlSafe(format!(
@@ -57,7 +57,7 @@ fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Commits(Arc<AtomicU64>);
 
-/// Makes attempts. Knows nothing of Kafka: what comes with a request takes the same way.
+/// Executes attempts. Independent of Kafka: events from requests are handled the same way.
 pub(crate) struct Attempts {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) group: String,
@@ -71,19 +71,19 @@ pub(crate) struct Attempts {
     pub(crate) on_commit: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// What the transaction holds besides inbox and effects.
+/// Contents of the transaction besides inbox and effects.
 #[derive(Default)]
 pub(crate) struct Bookkeeping<'a> {
-    /// Records of which attempts are noted: their rows go if this one succeeds.
+    /// Records with rows of earlier attempts, which are deleted if this attempt succeeds.
     pub(crate) noted: Vec<&'a Record>,
-    /// The dead letters that the messages are, if they are replayed.
+    /// The dead letters of the messages, if this is a replay.
     pub(crate) replaying: Option<Replaying<'a>>,
-    /// `true` if a message met a conflict in an earlier attempt.
+    /// `true` if an earlier attempt at one of the messages ended in a conflict.
     pub(crate) met_conflict: bool,
 }
 
 impl Attempts {
-    /// Applies messages in their order in one transaction. Returns what each came to, or fails with none applied.
+    /// Applies messages in order in one transaction. Returns the outcome of each, or fails and applies none.
     pub(crate) async fn make(
         &self,
         messages: &[&Message],
@@ -98,8 +98,8 @@ impl Attempts {
         outcomes
     }
 
-    /// Finds out what an attempt at messages would come to. Nothing of it remains: no row, and no hook or instrument hears
-    /// of it.
+    /// Returns the outcomes that an attempt would have. The transaction is rolled back, and no hook is called and
+    /// nothing is counted.
     pub(crate) async fn rehearse(&self, messages: &[&Message]) -> Result<Vec<Outcome>, Failure> {
         let rehearsing = async {
             let (mut tx, admissions) = self.admit(messages, false).await.map_err(Failure::own)?;
@@ -111,8 +111,7 @@ impl Attempts {
         self.guarded(rehearsing).await
     }
 
-    /// Finds out what attempts at messages would come to, each after the other, up to the first that would fail, and not
-    /// after `holds` has ended.
+    /// Rehearses attempts at messages one after the other, until the first failure or until `holds` is cancelled.
     pub(crate) async fn rehearse_in_turn(
         &self,
         messages: &[&Message],
@@ -143,14 +142,14 @@ impl Attempts {
         (all, None)
     }
 
-    /// Ends what takes too long, and takes a panic for a failure.
+    /// Bounds the time of an attempt, and turns a panic into a failure.
     fn guarded<T>(
         &self,
         attempt: impl Future<Output = Result<T, Failure>>,
     ) -> impl Future<Output = Result<T, Failure>> {
         let caught = AssertUnwindSafe(attempt).catch_unwind();
-        // Above all limits of the parts: a connection that died without a word must not hold a lane. (Not an async fn, which
-        // would hold the attempt twice.)
+        // Longer than the limits of all parts together: a silently lost connection must not block a lane. (Not an async
+        // fn, which would store the attempt's future twice.)
         tokio::time::timeout(self.handler_timeout * 2, caught).map(|ended| match ended {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(panic)) => Err(Failure::transient(Panicked(panic_message(panic.as_ref())))),
@@ -210,7 +209,7 @@ impl Attempts {
         admit(tx, &self.group, &candidates).await
     }
 
-    /// Calls the handlers of what was admitted: one call for each run of messages of one type.
+    /// Calls the handlers of the admitted messages: one call for each run of messages of one type.
     async fn handle(
         &self,
         tx: &mut Transaction<'_, Postgres>,
@@ -242,9 +241,9 @@ impl Attempts {
 
     async fn commit(&self, mut tx: Transaction<'_, Postgres>) -> sqlx::Result<()> {
         sabotage::may_die("consumer.before-commit");
-        // A handler that swallowed an SQL error leaves a transaction whose commit rolls back without saying so; any
-        // statement does say so. With the commit it is one round trip: hence not `Transaction::commit`, which does not know
-        // of it, but another transaction, whose rollback goes with what the pool sends when the connection comes back.
+        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails. Both go in one
+        // round trip. `Transaction::commit` would take another one, so a second transaction is chained, which is rolled
+        // back together with the pool's own check when the connection returns.
         let committing = sqlx::raw_sql("select 1; commit and chain").execute(&mut *tx);
         committing.instrument(query_span("commit")).await?;
         drop(tx);
@@ -259,7 +258,7 @@ impl Attempts {
         self.commits.0.load(Ordering::Relaxed)
     }
 
-    /// Counts and logs what a message came to, in its span.
+    /// Counts and logs the outcome of a message, in its span.
     pub(crate) fn settled(&self, message: &Message, outcome: Outcome, retry: u32) {
         self.instruments.settled(outcome);
         if outcome == Outcome::Processed {
@@ -286,7 +285,7 @@ fn outcomes(admissions: &[Admission]) -> Vec<Outcome> {
     admissions.iter().map(outcome).collect()
 }
 
-/// Checks the constraints that a commit would check. It also finds an error that a handler has swallowed.
+/// Checks the deferred constraints, as a commit would. This also fails if a handler has swallowed an SQL error.
 async fn check(tx: &mut PgConnection) -> Result<(), Failure> {
     sqlx::query("set constraints all immediate").execute(&mut *tx).await?;
     sqlx::query("set constraints all deferred").execute(tx).await?;

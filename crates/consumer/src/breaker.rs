@@ -1,4 +1,4 @@
-//! The circuit breaker: whatever exhausts their retries, a subscription does not empty its topics into the dead letters.
+//! The circuit breaker: a defect must not turn all messages of a topic into dead letters.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,26 +11,27 @@ use crate::consumer::Consumer;
 use crate::failure::Failure;
 use crate::message::{KeyHash, Taken};
 
-/// A connection can die without a word.
+/// Statement limit: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
-/// How much of a reason is kept.
+/// Maximum length of a stored reason.
 const MAX_REASON: usize = 500;
 
-/// The circuit breakers of a subscription: one for each type of event and each kind of reason. Only messages that used up
-/// their retries count; one that fails for good says nothing about others. Those from before a success of the type do not.
+/// The circuit breakers of a subscription, one for each event type and kind of reason. Only messages that used up their
+/// retries count, because a permanent failure says nothing about other messages. A success of the type resets the
+/// count.
 pub(crate) struct Breakers {
     pool: PgPool,
     subscription: String,
     instance: String,
-    /// Those that the subscription handles.
+    /// Event types that the subscription handles.
     event_types: Vec<&'static str>,
-    /// So many dead letters in a row open one; 0: none ever.
+    /// Number of consecutive dead letters that open a breaker; 0 disables breakers.
     letters: u32,
-    /// How long until a message is tried again.
+    /// Interval between probes while a breaker is open.
     probe_every: Duration,
-    /// Tells the task that keeps the standing that it changed.
+    /// Wakes the task that reads the standing after a change.
     changed: Arc<Notify>,
-    /// Keys whose messages failed since the first letter: another one tells more.
+    /// Keys whose messages have failed since the first letter; a probe prefers other keys.
     tried: Mutex<HashSet<KeyHash>>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct Breakers {
 struct Count {
     open: bool,
     letters: i32,
-    /// It was open, and no message was there to be tried.
+    /// The breaker was open, and no message was left to probe.
     half_open: bool,
 }
 
@@ -53,7 +54,7 @@ pub(crate) enum Counted {
 }
 
 impl Breakers {
-    /// `changed` wakes the task that keeps the standing.
+    /// `changed` wakes the task that reads the standing.
     pub(crate) fn new(consumer: &Consumer, changed: Arc<Notify>) -> Self {
         Self {
             pool: consumer.housekeeping.clone(),
@@ -67,13 +68,13 @@ impl Breakers {
         }
     }
 
-    /// Returns `false` if none is ever to open.
+    /// Returns `false` if breakers are disabled.
     pub(crate) fn is_on(&self) -> bool {
         self.letters > 0
     }
 
-    /// Counts a message whose retries are used up, before it becomes a dead letter. One that is counted twice, because the
-    /// process died in between, opens the breaker one letter early.
+    /// Counts a message whose retries are used up, before it becomes a dead letter. If the process dies in between, the
+    /// message is counted twice, and the breaker opens one letter early.
     pub(crate) async fn count(&self, taken: &Taken, failure: &Failure) -> sqlx::Result<Counted> {
         let Some(envelope) = taken.envelope().filter(|_| self.is_on()) else {
             return Ok(Counted::Letter);
@@ -114,7 +115,7 @@ impl Breakers {
         Ok(if half_open { Counted::Open } else { Counted::Letter })
     }
 
-    /// Forgets letters of types from before a message of the type was last processed.
+    /// Removes letters from the count that precede the last success of their type.
     pub(crate) async fn reset(&self, succeeded: &[(&&'static str, &Instant)]) -> sqlx::Result<()> {
         let (types, ages): (Vec<&str>, Vec<f64>) =
             succeeded.iter().map(|(it, at)| (**it, at.elapsed().as_secs_f64())).unzip();
@@ -145,8 +146,8 @@ impl Breakers {
         Ok(())
     }
 
-    /// Returns the type of which a message is to be tried now, by this instance alone, if it is time for one, or if it was and
-    /// the instances that looked found none in their partitions.
+    /// Claims the next probe for this instance, and returns the event type to probe. Returns `None` if no probe is due;
+    /// a probe is also due if other instances found no message of the type in their partitions.
     pub(crate) async fn claim_probe(&self) -> sqlx::Result<Option<String>> {
         sqlx::query_scalar(
             "with due as (
@@ -175,8 +176,8 @@ impl Breakers {
         .await
     }
 
-    /// Lets another instance look for a message of a type, since this one has none. If no instance has one, there is nothing
-    /// to protect: the subscription goes on, and the next failure opens the breaker again, without a dead letter.
+    /// Passes the probe to another instance, since this one has no message of the type. If no instance has one, the
+    /// subscription resumes, and the next failure opens the breaker again without a dead letter.
     pub(crate) async fn found_none(&self, event_type: &str) -> sqlx::Result<()> {
         sqlx::query(
             "with others as (
@@ -199,7 +200,7 @@ impl Breakers {
         Ok(())
     }
 
-    /// Closes the breakers of a type, a message of which was processed.
+    /// Closes the breakers of a type after a message of the type was processed.
     pub(crate) async fn close(&self, event_type: &str) -> sqlx::Result<()> {
         sqlx::query("delete from breaker where subscription = $1 and event_type = $2")
             .bind(&self.subscription)

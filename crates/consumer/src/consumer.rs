@@ -47,13 +47,13 @@ pub struct Consumer {
     pub(crate) instruments: Instruments,
     pub(crate) status: Status,
     pub(crate) steps: FlowSteps,
-    /// Told that there is a letter to copy, and a replay to run.
+    /// Wakes the tasks that copy letters and run replays.
     pub(crate) buried: Arc<Notify>,
     pub(crate) replay_requested: Arc<Notify>,
     faults: Faults,
     commits: Commits,
     on_commit: Arc<dyn Fn() + Send + Sync>,
-    /// Made when it begins to run, with the options that it has then.
+    /// Created when the consumer starts to run, with its final options.
     histories: OnceLock<Arc<Histories>>,
 }
 
@@ -87,36 +87,38 @@ impl Consumer {
         self
     }
 
-    /// Sets what is done about topics that are missing. The default is to create those that the subscription owns.
+    /// Sets how missing topics are handled. By default, those that the subscription owns are created.
     #[must_use]
     pub fn topic_policy(mut self, policy: TopicPolicy) -> Self {
         self.topic_policy = policy;
         self
     }
 
-    /// Sets the budget that it shares with the other subscriptions of the process. The default is one of its own.
+    /// Sets the memory budget to share with the other subscriptions of the process. By default the consumer has its
+    /// own.
     #[must_use]
     pub fn memory(mut self, budget: &MemoryBudget) -> Self {
         self.memory = Arc::new(budget.join());
         self
     }
 
-    /// Sets a pool of the same database for what is not the handlers': pruning, and finding out whether the database is
-    /// unavailable. Without it, statements that use up the pool look like a database that does not answer.
+    /// Sets a pool of the same database for everything except handlers: pruning, and the probe of the database. Without
+    /// it, a pool exhausted by handlers looks like an unavailable database.
     #[must_use]
     pub fn housekeeping(mut self, pool: PgPool) -> Self {
         self.housekeeping = pool;
         self
     }
 
-    /// Sets what is called after each commit of an effect: to wake the relay of the service's outbox.
+    /// Sets a hook that is called after each commit of an effect, for example to wake the relay of the service's
+    /// outbox.
     #[must_use]
     pub fn on_commit(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_commit = Arc::new(hook);
         self
     }
 
-    /// Records what becomes of each message, and of each dead letter that is replayed, as steps of its flow.
+    /// Records each message and each replayed dead letter as a step of its flow.
     #[must_use]
     pub fn flow_steps(mut self, steps: FlowSteps) -> Self {
         self.steps = steps;
@@ -128,32 +130,33 @@ impl Consumer {
         self.subscription.group()
     }
 
-    /// Returns the event types that it handles.
+    /// Returns the handled event types.
     pub fn event_types(&self) -> BTreeSet<&'static str> {
         self.subscription.event_types()
     }
 
-    /// Returns the topics that it reads, without the prefix.
+    /// Returns the topics of the subscription, without the prefix.
     pub fn topics(&self) -> BTreeSet<&'static str> {
         self.subscription.topics()
     }
 
-    /// Returns its state, to be asked while it runs.
+    /// Returns a handle to the consumer's state while it runs.
     pub fn status(&self) -> Status {
         self.status.clone()
     }
 
-    /// Returns the switch by which faults are made in it.
+    /// Returns the switch that injects faults.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
 
-    /// Returns another way in, through the same inbox to the same handlers, with the options and the hook that it has now.
+    /// Returns a feed that passes events from requests through the same inbox to the same handlers, with the current
+    /// options and hook.
     pub fn feed(&self) -> Feed {
         Feed::new(self.attempts())
     }
 
-    /// Returns its dead letters.
+    /// Returns a handle to the subscription's dead letters.
     pub fn letters(&self) -> Letters {
         Letters::new(
             self.housekeeping.clone(),
@@ -179,7 +182,7 @@ impl Consumer {
 
     pub(crate) fn histories(&self) -> Arc<Histories> {
         Arc::clone(self.histories.get_or_init(|| {
-            // What a partition may have under way at once, and what one poll may bring on top.
+            // The messages that a partition may have in progress, plus those of one poll.
             let caution = self.options.max_queued * 2;
             Arc::new(Histories::new(self.pool.clone(), self.group(), caution))
         }))

@@ -1,4 +1,4 @@
-//! Tells a database that is unavailable from a message that is to blame, and waits for the former.
+//! Distinguishes an unavailable database from a faulty message, and waits for the database.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::status::{Held, Status};
 
-/// The first wait, doubled up to the longest.
+/// The first wait; it doubles up to the longest.
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
-/// A connection can die without a word.
+/// Statement limit: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
 
-/// The database of a subscription, as the lanes find it.
+/// The subscription's database, as seen by its lanes.
 pub(crate) struct Database {
     pool: PgPool,
     subscription: String,
@@ -26,10 +26,10 @@ pub(crate) struct Database {
     last: Mutex<Option<Probe>>,
 }
 
-/// Result of a probe, by which a lane finds out whether a failure was the database's.
+/// Result of a probe: whether the database caused a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Probed {
-    /// A write succeeds at once: the database is well, and something is wrong with the message.
+    /// A write succeeds at once: the database is available, so the message is at fault.
     Sound,
     /// Writes failed, and succeed again.
     Recovered,
@@ -54,8 +54,8 @@ impl Database {
         Self { pool, subscription, instance, status, shutdown, last: Mutex::default() }
     }
 
-    /// Writes until that succeeds, with longer waits in between, and shows why it fails meanwhile. `failed` is when the
-    /// failure was found: what another lane has learned since then holds for this one too.
+    /// Repeats a write with growing waits until it succeeds, and reports the failure in the status meanwhile. `failed`
+    /// is the time of the failure: the result of another lane's later probe is used.
     pub(crate) async fn probe(&self, failed: Instant) -> Probed {
         let probing = self.probe_in_turn(failed);
         self.shutdown.run_until_cancelled(probing).await.unwrap_or(Probed::Shutdown)
@@ -75,7 +75,7 @@ impl Database {
                     subscription = self.subscription,
                     "database unavailable, retrying"
                 );
-                // The new one first, or it would look well in between.
+                // Set the new reason before dropping the old one, or the status would be healthy in between.
                 waiting = Some(self.status.wait(why));
             }
             sleep(wait).await;

@@ -1,8 +1,8 @@
-//! What a group that is no more has left behind.
+//! Removes the rows of an abandoned consumer group.
 
 use sqlx::PgPool;
 
-/// Tables with rows of a subscription. The inbox last: as long as it has rows, dropping can be called again.
+/// Tables with rows of a subscription. The inbox comes last: while it has rows, `drop_group` can be repeated.
 const TABLES: [&str; 12] = [
     "dead_letter",
     "dead_letter_replay",
@@ -23,18 +23,18 @@ const TABLES: [&str; 12] = [
 pub enum Dropped {
     /// An instance was seen within the last minute: nothing was dropped.
     Running,
-    /// So many rows were dropped.
+    /// Number of dropped rows.
     Rows(u64),
 }
 
-/// Drops all rows that a consumer group has in the consumer's tables, without the prefix: its inbox, versions, attempts,
-/// dead letters and replays. For a generation that was replaced; tables of its handlers are the service's to drop.
+/// Drops the rows of a consumer group (without the prefix) from the consumer's tables: inbox, versions, attempts, dead
+/// letters and replays. For a replaced generation; the service drops the tables of its handlers.
 ///
-/// The same group begun again afterwards handles events anew that are still on its topics. What the group has on Kafka
-/// (committed offsets, copies of dead letters) stays.
+/// If the group is started again afterwards, it handles the events on its topics again. Its data in Kafka (committed
+/// offsets, copies of dead letters) remains.
 ///
 /// # Errors
-/// The database is unavailable. What was dropped before stays dropped, and the call can be repeated.
+/// Fails if the database is unavailable. Rows that were dropped before stay dropped, and the call can be repeated.
 pub async fn drop_group(pool: &PgPool, group: &str) -> sqlx::Result<Dropped> {
     let is_running: bool = sqlx::query_scalar(
         "select exists (

@@ -9,27 +9,28 @@ use crate::fingerprint::fingerprint;
 /// What a failure means for the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// It will fail for ever: dead letter at once.
+    /// Every attempt will fail: the message becomes a dead letter at once.
     Permanent,
-    /// It failed and may succeed: retried, then dead letter.
+    /// A later attempt may succeed: the message is retried, then becomes a dead letter.
     Transient,
-    /// Something is in the way of this message: its key waits, and others go on. It is counted only if that lasts for
-    /// long while others succeed (see [`Options::conflict_limit`](crate::Options::conflict_limit)).
+    /// Something blocks only this message, for example a lock: its key waits, and other keys continue. Attempts are
+    /// counted only if this lasts while others succeed (see
+    /// [`Options::conflict_limit`](crate::Options::conflict_limit)).
     Conflict,
-    /// Something that every message needs is unavailable: waited out, never counted.
+    /// A dependency of every message is unavailable: the subscription waits, and no attempt is counted.
     Unavailable,
 }
 
-/// Where a failure comes from.
+/// Origin of a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Origin {
-    /// The handler says so, or the pool has no connection.
+    /// The handler returned it, or the pool has no connection.
     Handler,
     /// The session was lost.
     Lost,
-    /// The database answered, and named a condition of its own.
+    /// The database refused, for a reason that is not specific to the statement.
     Refused,
-    /// The database answered anything else.
+    /// Any other error of the database.
     Answered,
 }
 
@@ -80,7 +81,7 @@ pub struct Failure {
     error: Box<dyn Error + Send + Sync>,
 }
 
-/// Transparent: it says what its error says, and has that one's causes.
+/// Transparent: shows the message and sources of the inner error.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
@@ -94,17 +95,17 @@ impl Error for Failure {
 }
 
 impl Failure {
-    /// It will fail for ever: it can't be decoded, or a rule of the business forbids it.
+    /// Creates a failure of a message that can never succeed: it can't be decoded, or a business rule forbids it.
     pub fn permanent<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Permanent, error)
     }
 
-    /// It failed and may succeed.
+    /// Creates a failure after which a later attempt may succeed.
     pub fn transient<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Transient, error)
     }
 
-    /// Something that every message needs is unavailable.
+    /// Creates a failure for an unavailable dependency of every message.
     pub fn unavailable<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Unavailable, error)
     }
@@ -118,13 +119,13 @@ impl Failure {
         }
     }
 
-    /// What it means for the message.
+    /// Returns what the failure means for the message.
     pub fn class(&self) -> Class {
         self.class
     }
 
-    /// Classifies an error of the consumer's own statements, which mean the same for every message: a right that is missing
-    /// is missing for all of them, and a value that can't be stored is the message's fault for good.
+    /// Classifies an error of the consumer's own statements, which are the same for every message: a missing permission
+    /// affects all messages, and a value that can't be stored is a permanent failure of its message.
     pub(crate) fn own(error: sqlx::Error) -> Self {
         let class = match pg::classify(&error) {
             ErrorClass::Unavailable | ErrorClass::Denied => Class::Unavailable,
@@ -139,28 +140,28 @@ impl Failure {
         Self { origin: Origin::of(&error), ..Self::new(class, error) }
     }
 
-    /// Returns whether the database named a condition of its own as the reason.
+    /// Returns whether the database refused for a reason that is not specific to the statement.
     pub(crate) fn is_refusal(&self) -> bool {
         self.origin == Origin::Refused
     }
 
-    /// Returns whether the message may be to blame after all, if it goes on failing so for long while others succeed: it is
-    /// in conflict with something, the database refuses it, or its statement ends the session.
+    /// Returns whether the message itself may be the cause if it keeps failing while others succeed: a conflict, a
+    /// refusal by the database, or a statement that ends its session.
     pub(crate) fn may_be_the_messages(&self) -> bool {
         self.class == Class::Conflict || matches!(self.origin, Origin::Refused | Origin::Lost)
     }
 
-    /// Returns whether it is an error of that type.
+    /// Returns whether the inner error has type `E`.
     pub(crate) fn is<E: Error + 'static>(&self) -> bool {
         self.error.is::<E>()
     }
 
-    /// Returns what is the same for failures of one kind, whatever ids and numbers they name.
+    /// Returns a fingerprint that is equal for failures that differ only in ids and numbers.
     pub(crate) fn fingerprint(&self) -> String {
         fingerprint(self.exception, &*self.error)
     }
 
-    /// As it stands in the headers of a dead letter.
+    /// Returns the reason as stored in the headers of a dead letter.
     pub(crate) fn reason(&self) -> Reason {
         // Postgres stores no NUL in a text.
         let storable = |text: String| text.replace('\0', "\u{fffd}");
@@ -179,8 +180,8 @@ impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         let class = match pg::classify(&error) {
             ErrorClass::Unavailable => Class::Unavailable,
-            // A right that is missing for one table is in the way of the messages that need it, and a row-level policy
-            // refuses one row: neither says anything about others.
+            // A missing permission on one table blocks only the messages that need the table, and a row-level policy
+            // refuses single rows. Neither affects other messages.
             ErrorClass::Conflict | ErrorClass::Denied => Class::Conflict,
             ErrorClass::Data | ErrorClass::Other => Class::Transient,
         };

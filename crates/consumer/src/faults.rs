@@ -1,4 +1,4 @@
-//! Faults on demand, for a visit: so that a failure and its repair can be seen without breaking code.
+//! Injects faults on demand, to demonstrate failures and their repair without changing code.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -7,40 +7,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 
-/// What goes wrong in a subscription.
+/// Kind of an injected fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultKind {
-    /// The handler fails for good.
+    /// The handler fails permanently.
     Permanent,
-    /// The handler fails, and might not the next time.
+    /// The handler fails transiently.
     Transient,
-    /// The handler takes longer.
+    /// The handler is delayed.
     Slow,
 }
 
-/// What goes wrong, and how often.
+/// An injected fault and its frequency.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// What.
     pub kind: FaultKind,
-    /// In which share of the attempts, 0 to 1.
+    /// Share of affected attempts, 0 to 1.
     #[serde(default = "always")]
     pub rate: f64,
-    /// How much longer a slow handler takes, in milliseconds.
+    /// Delay of a slow handler, in milliseconds.
     #[serde(default = "a_second")]
     pub delay_ms: u64,
-    /// Message of the failure. `None`: that it was made on purpose.
+    /// Message of the failure. `None` uses a text that names `PUT /faults`.
     #[serde(default)]
     pub reason: Option<String>,
-    /// The event type that it is limited to. `None`: any.
+    /// The affected event type. `None` affects all.
     #[serde(default)]
     pub event_type: Option<String>,
 }
 
 impl Fault {
-    /// Creates a fault of every attempt at events of any type. A slow one takes a second longer.
+    /// Creates a fault that affects every attempt at every event type. `Slow` adds a delay of a second.
     pub fn new(kind: FaultKind) -> Self {
         Self { kind, rate: always(), delay_ms: a_second(), reason: None, event_type: None }
     }
@@ -54,7 +54,7 @@ fn a_second() -> u64 {
     1000
 }
 
-/// The fault made in a subscription, if one is. Clones share it.
+/// The injected fault of a subscription, if any. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<RwLock<Option<Fault>>>);
 
@@ -63,12 +63,12 @@ pub struct Faults(Arc<RwLock<Option<Fault>>>);
 struct OnPurpose(Option<String>);
 
 impl Faults {
-    /// From now on; none heals.
+    /// Sets the fault for all later attempts. `None` removes it.
     pub fn set(&self, fault: Option<Fault>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// What is set.
+    /// Returns the current fault.
     pub fn current(&self) -> Option<Fault> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -77,7 +77,7 @@ impl Faults {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Fails or waits, if that is what is set for one of these types and chance has it so.
+    /// Fails or delays an attempt, if a fault is set for one of these types, with the probability of its rate.
     pub(crate) async fn strike(
         &self,
         mut event_types: impl Iterator<Item = &str>,

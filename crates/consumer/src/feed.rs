@@ -1,4 +1,4 @@
-//! The way in that is not Kafka: events that are sent to the service itself.
+//! The direct feed: events that are sent to the service over HTTP instead of through Kafka.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::spans;
 
-/// Takes the events of a subscription from whoever has them. The same event by this way and by Kafka has one effect:
-/// the inbox knows it. Nothing is retried and nothing becomes a dead letter: the sender waits, and is told.
+/// Applies events of a subscription that a caller passes directly. An event that also arrives through Kafka takes
+/// effect once, because both use the same inbox. Nothing is retried and nothing becomes a dead letter: the caller gets
+/// the result.
 #[derive(Clone)]
 pub struct Feed {
     attempts: Arc<Attempts>,
@@ -28,7 +29,7 @@ impl Feed {
         Self { attempts: Arc::new(attempts) }
     }
 
-    /// Returns the consumer group whose events it takes, without the prefix.
+    /// Returns the consumer group of the subscription, without the prefix.
     pub fn group(&self) -> &str {
         &self.attempts.group
     }
@@ -41,7 +42,8 @@ impl Feed {
     /// Applies one event in one attempt.
     ///
     /// # Errors
-    /// [`Class::Permanent`](crate::Class::Permanent) if it will never be taken; else it may be sent again.
+    /// Fails with [`Class::Permanent`](crate::Class::Permanent) if the event can never be applied. After any other
+    /// failure the caller may send it again.
     pub async fn take(&self, event: RawEvent<'_>) -> Result<Outcome, Failure> {
         let span = spans::of_request(&event.envelope, self.group(), &self.attempts.steps);
         let taking = async {

@@ -1,13 +1,13 @@
-//! Which failures are of one kind: the same exception, SQLSTATE and message, whatever ids and numbers it names.
+//! Groups failures by exception, SQLSTATE and message, ignoring ids and numbers.
 
 use std::error::Error;
 
 use sha2::{Digest, Sha256};
 
-/// Returns 16 hexadecimal digits that are the same for failures of one kind.
+/// Returns a fingerprint of 16 hexadecimal digits.
 ///
-/// `exception` is the type of the error. Of the messages of `error` and its causes, words that contain a digit and what
-/// stands in quotes do not count: two messages that fail for the same reason differ in those.
+/// `exception` is the type of the error. In the messages of `error` and its sources, words with a digit and quoted
+/// texts are ignored, since they differ between messages that fail for the same reason.
 pub(crate) fn fingerprint(exception: &str, error: &(dyn Error + 'static)) -> String {
     let mut digest = Sha256::new();
     digest.update(exception);
@@ -28,7 +28,7 @@ pub(crate) fn shortened(digest: Sha256) -> String {
     format!("{first:016x}")
 }
 
-/// Does the same where only the message is left of an error.
+/// Returns the fingerprint of an error of which only the message is known.
 pub(crate) fn fingerprint_of_text(exception: &str, message: &str) -> String {
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
@@ -41,7 +41,7 @@ fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
     error.as_database_error()?.code().map(Into::into)
 }
 
-/// Replaces what stands in quotes, and words that contain a digit.
+/// Replaces quoted texts and words that contain a digit.
 fn without_values(message: &str) -> String {
     let mut kept = String::with_capacity(message.len());
     let mut rest = message;
@@ -65,7 +65,7 @@ fn without_values(message: &str) -> String {
     kept
 }
 
-/// Returns where a quotation ends that the text begins with. An apostrophe inside of a word begins none.
+/// Returns the end of the quotation that the text begins with. An apostrophe inside a word does not begin a quotation.
 fn quoted(text: &str, first: char) -> Option<usize> {
     if !matches!(first, '"' | '\'' | '`') {
         return None;

@@ -1,4 +1,4 @@
-//! Reads what the tables of subscriptions hold of a flow: letters, replays, parked messages, inbox rows.
+//! Reads the rows of a flow from the consumer's tables: letters, replays, parked messages, inbox rows.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -23,7 +23,7 @@ pub struct FlowLetter {
     pub letter_id: Uuid,
     /// The consumer group, without the prefix.
     pub group: String,
-    /// Id of its event. `None`, as with the following: it can't be read.
+    /// Id of its event. `None` if the record can't be decoded, as for the next field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
     /// Type of its event.
@@ -38,7 +38,7 @@ pub struct FlowLetter {
     pub reason: String,
     /// How often it failed, replays included.
     pub failures: i32,
-    /// When it died, UTC.
+    /// When it was dead-lettered, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
 }
@@ -53,7 +53,7 @@ pub struct FlowReplay {
     pub group: String,
     /// `queued`, `running`, `paused`, `cancelled` or `done`.
     pub status: String,
-    /// It only finds out what would happen.
+    /// `true` for a rehearsal.
     pub rehearsal: bool,
     /// Name of the operator.
     pub by: String,
@@ -65,7 +65,7 @@ pub struct FlowReplay {
     pub since: OffsetDateTime,
     /// Id of the letter.
     pub letter_id: Uuid,
-    /// Outcome of the letter in it. `None` if there is none yet.
+    /// Outcome of the letter in this replay. `None` while it is pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
 }
@@ -90,7 +90,7 @@ pub struct ParkedMessage {
     pub event_id: Option<String>,
     /// How many attempts failed.
     pub failures: i32,
-    /// When the last one began or ended, UTC.
+    /// When the last attempt began or ended, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// Message of its last failure. `None` if no attempt is known to have ended.
@@ -98,7 +98,7 @@ pub struct ParkedMessage {
     pub error: Option<String>,
 }
 
-/// An event that a subscription has dealt with.
+/// An event that a subscription has settled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct InboxEntry {
@@ -111,7 +111,7 @@ pub struct InboxEntry {
     pub received_at: OffsetDateTime,
 }
 
-/// Returns the dead letters of flows, and those whose event or subject has the id, the oldest first: 100 at most.
+/// Returns the dead letters of flows, and those whose event or subject has the id, oldest first, at most 100.
 pub async fn flow_letters(
     pool: &PgPool,
     id: &str,
@@ -132,8 +132,8 @@ pub async fn flow_letters(
     .await
 }
 
-/// Returns the replays and rehearsals that letters were part of, the oldest first: 150 at most, of which replays have
-/// precedence, and then later ones.
+/// Returns the replays and rehearsals of letters, oldest first. Of more than 150, replays are kept before rehearsals, and
+/// later ones before earlier ones.
 pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<FlowReplay>> {
     if letters.is_empty() {
         return Ok(Vec::new());
@@ -154,8 +154,7 @@ pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<F
     .await
 }
 
-/// Returns the messages of flows that failed and are to be attempted again, and those whose event or subject has the id: 50
-/// at most.
+/// Returns the parked messages of flows, and those whose event or subject has the id, at most 50.
 pub async fn flow_parked(
     pool: &PgPool,
     id: &str,
@@ -174,10 +173,10 @@ pub async fn flow_parked(
     .await
 }
 
-/// Returns which subscriptions have dealt with which of these events, whoever published them.
+/// Returns which subscriptions have settled which of these events, from any source.
 ///
-/// The inbox is indexed by subscription, source and event. This steps from source to source, of which there are few, so that
-/// it is as fast with ten million rows as with none.
+/// The inbox is indexed by subscription, source and event. The query steps from source to source, of which there are
+/// few, so it is as fast with ten million rows as with none.
 pub async fn inbox_entries(pool: &PgPool, event_ids: &[String]) -> sqlx::Result<Vec<InboxEntry>> {
     if event_ids.is_empty() {
         return Ok(Vec::new());

@@ -12,7 +12,7 @@ use tracing::Span;
 
 use crate::failure::Failure;
 
-/// An event as a handler gets it. Cheap to clone.
+/// An event as passed to a handler. Cheap to clone.
 pub struct Received<E> {
     /// Its attributes.
     pub envelope: Arc<Envelope>,
@@ -23,8 +23,8 @@ pub struct Received<E> {
 }
 
 impl<E> Received<E> {
-    /// Returns the cause of events that this one leads to: the same flow, caused by this event, created in the span of its
-    /// processing.
+    /// Returns the cause for events that the handler publishes: the same correlation id, this event's id, and the span
+    /// of its processing.
     pub fn cause(&self) -> Cause {
         let context = TraceContext::of(&self.span);
         let (traceparent, tracestate) =
@@ -54,7 +54,7 @@ impl<E: fmt::Debug> fmt::Debug for Received<E> {
     }
 }
 
-/// What a service does about one type of event.
+/// Handles one type of event.
 ///
 /// ```
 /// use consumer::{Failure, Handler, Received};
@@ -87,15 +87,15 @@ pub trait Handler: Send + Sync + 'static {
     /// The type.
     type Event: Event;
 
-    /// Applies events, in their order, in the transaction that also records them in the inbox: all of it commits, or
-    /// nothing. Each event is handed over once, unless an attempt fails.
+    /// Applies events, in order, in the transaction that also records them in the inbox. Each event is passed once,
+    /// unless an attempt fails.
     ///
-    /// There is one event or there are many, of different subjects or of the same one; one statement for all of them is
-    /// several times as fast as one for each. Rows that other transactions lock too are to be locked in a sorted order. If
-    /// an attempt at several events fails, each is attempted again by itself.
+    /// `events` has one or more events, of the same subject or of different ones. One statement for all events is
+    /// several times as fast as one for each. Lock rows that other transactions lock too in a sorted order. If an
+    /// attempt at several events fails, each is attempted again alone.
     ///
-    /// Effects outside of the database do not belong here: they can't be rolled back. Enqueue a job, or append an event.
-    /// An SQL error has ended the transaction, so it must be returned, or made in a savepoint.
+    /// Do not cause effects outside the database, since they can't be rolled back: enqueue a job, or append an event.
+    /// An SQL error aborts the transaction, so return it, or run the statement in a savepoint.
     fn handle(
         &self,
         tx: &mut PgConnection,
@@ -103,7 +103,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
-/// The data of an event whose type is forgotten.
+/// The type-erased data of an event.
 pub(crate) type Data = Arc<dyn Any + Send + Sync>;
 
 /// An event that a handler has read.
@@ -113,15 +113,15 @@ pub(crate) struct Decoded {
     pub(crate) span: Span,
 }
 
-/// A handler whose type is forgotten.
+/// A type-erased handler.
 pub(crate) trait Erased: Send + Sync {
-    /// Reads the data of an event as this handler's type, once for all attempts.
+    /// Decodes the data of an event as this handler's type, once for all attempts.
     fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure>;
 
-    /// Checks data against the schema of this handler's type, as it is at publish, and reads it.
+    /// Validates data against the schema of this handler's type, as at publishing, and decodes it.
     fn check(&self, envelope: &Envelope, data: &str) -> Result<(), Failure>;
 
-    /// Hands over events that this handler has read.
+    /// Calls the handler with events that it has decoded.
     fn handle<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -134,14 +134,14 @@ pub(crate) trait Erased: Send + Sync {
 #[error("reading the data as {0} panicked")]
 struct PanickedOnRead(&'static str);
 
-/// It can't be met: data is handed to the handler that read it.
+/// Unreachable: data is passed only to the handler that decoded it.
 #[derive(Debug, thiserror::Error)]
 #[error("the data was read by another handler")]
 struct Mixed;
 
 impl<H: Handler> Erased for H {
     fn read(&self, event: &RawEvent<'_>) -> Result<Data, Failure> {
-        // The type's own code runs here: it must cost this message and not its lane.
+        // The event type's own code runs here: a panic must fail this message, not its lane.
         let reading = AssertUnwindSafe(|| event.envelope.read::<H::Event>(&event.data));
         match catch_unwind(reading) {
             Ok(data) => Ok(Arc::new(data.map_err(Failure::permanent)?)),

@@ -1,4 +1,5 @@
-//! Attempts as rows, and caution after an instance that did not end by itself: one of its messages may have killed it.
+//! Stores attempts as rows, and marks messages before their attempts if the previous instance crashed, since one of its
+//! messages may have caused the crash.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,21 +14,21 @@ use tokio::sync::{Mutex, RwLockReadGuard, RwLockWriteGuard};
 use crate::letters::{FailedAttempt, dead_from};
 use crate::partitions::{Assignment, TopicPartition};
 
-/// What a subscription remembers of earlier attempts, by partition.
+/// Earlier attempts of a subscription, by partition.
 pub(crate) struct Histories {
     pool: PgPool,
     subscription: String,
-    /// Tells this process from others.
+    /// Identifies this process.
     instance: String,
-    /// How many messages of a partition are handled with caution.
+    /// Number of messages of a partition that are marked after a crash.
     caution: usize,
     known: RwLock<HashMap<TopicPartition, (u64, Arc<History>)>>,
     loading: Mutex<()>,
-    /// A message that may have killed a process runs while no other one is marked: so the right one is blamed.
+    /// A suspect runs while no other message is marked, so that a crash identifies it.
     suspects: tokio::sync::RwLock<()>,
 }
 
-/// What happened in a partition before it was assigned.
+/// History of a partition before its assignment.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     attempts: HashMap<i64, Attempted>,
@@ -47,19 +48,19 @@ impl History {
         self.attempts.get(&offset).cloned().unwrap_or_default()
     }
 
-    /// Returns whether a record is a dead letter already.
+    /// Returns whether a record was dead-lettered before.
     pub(crate) fn is_dead(&self, record: &Record) -> bool {
         // Most partitions have none.
         !self.dead.is_empty()
             && self.dead.contains(&(record.offset, record.timestamp.unwrap_or(-1)))
     }
 
-    /// Whether messages are to be marked before they are handled.
+    /// Returns whether messages have to be marked before they are attempted.
     pub(crate) fn is_cautious(&self) -> bool {
         self.caution.load(Ordering::Relaxed) > 0
     }
 
-    /// One of its messages was settled, so that one less is suspicious.
+    /// Counts a settled message: one suspect less.
     pub(crate) fn settled_one(&self) {
         let less = |caution: usize| caution.checked_sub(1);
         let _ = self.caution.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -74,13 +75,12 @@ impl Histories {
         Self { pool, subscription, instance, caution, known, loading, suspects }
     }
 
-    /// Returns what tells this process from others.
+    /// Returns the id of this process.
     pub(crate) fn instance(&self) -> &str {
         &self.instance
     }
 
-    /// Returns the history of an assigned partition, which is read once for each assignment. Everything before `position` is
-    /// finished.
+    /// Returns the history of an assigned partition, read once per assignment. Messages before `position` are finished.
     pub(crate) async fn of(&self, of: Assignment<'_>, position: i64) -> sqlx::Result<Arc<History>> {
         if let Some(known) = self.known(of) {
             return Ok(known);
@@ -109,7 +109,7 @@ impl Histories {
         let (before, near_memory_limit) = self.instance_before(topic, *partition).await?;
         let ended_well = before.is_none_or(|before| before == self.instance);
         let was_killed_for_memory = !ended_well && near_memory_limit;
-        // Before its note is replaced: if this fails, it is tried again.
+        // Before its row is replaced, so that a failure here is retried.
         if was_killed_for_memory {
             self.unmark(topic, *partition).await?;
         }
@@ -141,7 +141,7 @@ impl Histories {
             tracing::warn!(
                 topic,
                 partition,
-                "the last instance on this partition ended near its memory limit, for which no message is blamed"
+                "previous instance of the partition ended near its memory limit, blaming no message"
             );
             0
         } else if ended_well {
@@ -150,7 +150,7 @@ impl Histories {
             tracing::warn!(
                 topic,
                 partition,
-                "the last instance on this partition did not end by itself; its messages are handled with caution"
+                "previous instance of the partition crashed, marking messages before their attempts"
             );
             self.caution
         };
@@ -158,7 +158,7 @@ impl Histories {
         Ok(History { attempts, dead, caution: AtomicUsize::new(caution) })
     }
 
-    /// Returns which instance worked on a partition and did not leave it in good order, and whether it was near its memory
+    /// Returns the instance that had the partition and did not release it cleanly, and whether it was near its memory
     /// limit.
     async fn instance_before(
         &self,
@@ -179,7 +179,7 @@ impl Histories {
         Ok((instance, near_memory_limit.flatten().unwrap_or_default()))
     }
 
-    /// Takes back what was marked as begun by an instance that was killed for its memory.
+    /// Removes the marks of an instance that was killed for its memory.
     async fn unmark(&self, topic: &str, partition: i32) -> sqlx::Result<()> {
         for statement in [
             "delete from attempt
@@ -193,18 +193,18 @@ impl Histories {
         Ok(())
     }
 
-    /// Waits until no suspect is handled, and keeps the next one from it meanwhile.
+    /// Waits until no suspect runs, and blocks suspects while the guard lives.
     pub(crate) async fn shared(&self) -> RwLockReadGuard<'_, ()> {
         self.suspects.read().await
     }
 
-    /// Waits until no other marked message is handled.
+    /// Waits until no other marked message runs.
     pub(crate) async fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
         self.suspects.write().await
     }
 
-    /// Notes that a message was attempted so many times, and why the last attempt failed. `None` means that it begins. What
-    /// is noted never falls: an instance that was frozen, and lost the message to another one, knows of fewer attempts.
+    /// Records the number of attempts at a message and the reason of the last failure. `None` records the beginning of
+    /// an attempt. The stored number never decreases, since an instance that was frozen may know of fewer attempts.
     pub(crate) async fn note(
         &self,
         record: &Record,
@@ -238,7 +238,7 @@ impl Histories {
         Ok(())
     }
 
-    /// Notes that first attempts begin, at all of them together.
+    /// Records that a first attempt at all these messages together begins.
     pub(crate) async fn mark(&self, records: &[&Record]) -> sqlx::Result<()> {
         let (topics, partitions, offsets) = coordinates(records);
         sqlx::query(
@@ -255,7 +255,7 @@ impl Histories {
         Ok(())
     }
 
-    /// This instance gave partitions up, in good order.
+    /// Records that this instance released partitions cleanly.
     pub(crate) async fn left(&self, partitions: &[TopicPartition]) -> sqlx::Result<()> {
         let (topics, numbers): (Vec<&str>, Vec<i32>) =
             partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
@@ -273,7 +273,7 @@ impl Histories {
         Ok(())
     }
 
-    /// This instance gave everything up, in good order.
+    /// Records that this instance released all partitions cleanly.
     pub(crate) async fn left_all(&self) -> sqlx::Result<()> {
         sqlx::query("delete from consuming where subscription = $1 and instance = $2")
             .bind(&self.subscription)
@@ -289,7 +289,7 @@ fn coordinates<'a>(records: &[&'a Record]) -> (Vec<&'a str>, Vec<i32>, Vec<i64>)
     records.iter().map(of).collect()
 }
 
-/// Forgets the attempts at messages, in the transaction that applies them.
+/// Deletes the attempts at messages, in the transaction that applies them.
 pub(crate) async fn forget(
     executor: impl PgExecutor<'_>,
     subscription: &str,

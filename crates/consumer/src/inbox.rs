@@ -1,4 +1,4 @@
-//! What was handled before, and what is newer than all before it.
+//! Recognises duplicates and superseded versions.
 
 use std::collections::HashSet;
 
@@ -9,16 +9,16 @@ use crate::outcome::Outcome;
 use crate::subscription::Mode;
 use crate::versions::{Counted, raise};
 
-/// What the inbox says about an event, with its row written.
+/// Decision of the inbox about an event, after writing its row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Admission {
-    /// The handler is to be called. `gap` means that versions of the same subject are missing before this one.
+    /// The handler has to be called. `gap` is `true` if earlier versions of the same subject are missing.
     Admitted { gap: bool },
-    /// It is not.
+    /// The handler must not be called.
     Settled(Outcome),
 }
 
-/// An event that asks to be admitted.
+/// An event to be checked by the inbox.
 pub(crate) struct Candidate<'a> {
     pub(crate) mode: Mode,
     pub(crate) envelope: &'a Envelope,
@@ -31,7 +31,7 @@ impl<'a> Candidate<'a> {
         (&self.envelope.source, self.envelope.id.as_str())
     }
 
-    /// The version that it counts, if only the latest one wins.
+    /// Returns the version to compare, if the latest wins.
     fn counted(&self) -> Option<(Counted<'a>, i64)> {
         let (subject, version) = (self.envelope.subject.as_deref()?, self.envelope.version?);
         let counted = Counted { source: self.counted_by, subject };
@@ -39,16 +39,16 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Enters events into the inbox, in their order, in the transaction of their effects. Twins in another transaction that
-/// has not ended yet are waited for, up to `lock_timeout`. Rows are locked in a sorted order, so that two such
-/// transactions can't wait for each other.
+/// Inserts events into the inbox, in order, in the transaction of their effects. Waits up to `lock_timeout` for another
+/// transaction that inserts the same event. Rows are locked in a sorted order, which prevents deadlocks between such
+/// transactions.
 pub(crate) async fn admit(
     tx: &mut PgConnection,
     subscription: &str,
     candidates: &[Candidate<'_>],
 ) -> sqlx::Result<Vec<Admission>> {
     let mut fresh = enter(tx, subscription, candidates).await?;
-    // A twin among the candidates is a duplicate like any other.
+    // The second occurrence among the candidates is a duplicate.
     let fresh: Vec<_> = candidates.iter().map(|it| fresh.remove(&it.identity())).collect();
     let counted = candidates.iter().zip(&fresh).filter(|(_, fresh)| **fresh);
     let counted: Vec<_> = counted.filter_map(|(it, _)| it.counted()).collect();
@@ -76,7 +76,7 @@ pub(crate) async fn admit(
     Ok(admissions)
 }
 
-/// Writes the inbox rows. Returns the identities that were not there.
+/// Writes the inbox rows. Returns the identities that were new.
 async fn enter<'a>(
     tx: &mut PgConnection,
     subscription: &str,

@@ -5,7 +5,7 @@ use telemetry::instruments::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
 use crate::outcome::Outcome;
 
-/// What a consumer records. Names are OpenTelemetry's where there is one.
+/// Metrics of a consumer, with OpenTelemetry's names where they exist.
 #[derive(Clone, Debug)]
 pub(crate) struct Instruments {
     group: KeyValue,

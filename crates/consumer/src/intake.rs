@@ -1,4 +1,4 @@
-//! The polling thread of a consumer: takes records out of librdkafka, gives them to lanes, stores offsets.
+//! The polling thread of a consumer: polls records from librdkafka, passes them to lanes, stores offsets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,18 +25,18 @@ use crate::status::Status;
 use crate::subscription::Subscription;
 
 const POLL: Duration = Duration::from_millis(50);
-/// Storing an offset is a lock and a copy, and it is committed once a second only.
+/// Interval of storing offsets: cheap (a lock and a copy), and committed only once a second.
 const UPKEEP_EVERY: Duration = Duration::from_millis(20);
 
-/// Who found the problem in the status.
+/// Source of the problem in the status.
 const FOUND_BY: &str = "client";
 
-/// How often the lag is measured while it is stopped, and how long a question about it may take.
+/// How often the lag is measured while the subscription is stopped, and the time limit of a measurement.
 const MEASURE_STOPPED: Duration = Duration::from_secs(5);
 const QUESTION: Duration = Duration::from_secs(1);
 
-/// How long the lanes have to make room before partitions pause. A pause is dear: the client throws away what it fetched.
-/// Nothing else happens on the polling thread meanwhile.
+/// How long to wait for room in the lanes before partitions pause. A pause is expensive: the client discards fetched
+/// messages. The polling thread does nothing else while it waits.
 const ROOM_WITHIN: Duration = Duration::from_millis(100);
 
 /// How long a seek may take.
@@ -44,13 +44,13 @@ const SEEK: Duration = Duration::from_secs(5);
 
 /// How often the lag is measured.
 const LAG_EVERY_MS: &str = "5000";
-/// Then the group is joined all the same.
+/// Maximum wait for the topics' metadata; then the group is joined anyway.
 const TOPICS_KNOWN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Revocations come as callbacks, on the polling thread, inside of `poll`.
+/// librdkafka reports revocations by callbacks on the polling thread, inside `poll`.
 pub(crate) struct Context {
     pub(crate) partitions: Arc<Partitions>,
-    /// Where it is said which were given up in good order.
+    /// Receives the partitions that were released cleanly.
     pub(crate) left: UnboundedSender<Vec<TopicPartition>>,
     pub(crate) drain_timeout: Duration,
     pub(crate) instruments: Instruments,
@@ -58,9 +58,9 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// librdkafka knows where each partition ends, and what was committed before it was assigned.
+    /// The statistics contain the end of each partition and the offset committed before its assignment.
     fn stats(&self, statistics: Statistics) {
-        // While it is stopped nothing is fetched, and these figures stand still.
+        // While the subscription is stopped nothing is fetched, and these figures do not change.
         if self.partitions.is_stopped() {
             return;
         }
@@ -80,22 +80,22 @@ fn written(at: i64) -> Duration {
 }
 
 impl Context {
-    /// Returns how many offsets of a partition are not finished, or `None` if it is not assigned to this instance or its end
-    /// is not known yet.
+    /// Returns the number of unfinished offsets of a partition, or `None` if it is not assigned to this instance or its
+    /// end is unknown.
     fn lag(&self, topic: &str, partition: &StatisticsOfPartition) -> Option<u64> {
         let key = (topic.to_owned(), partition.partition);
         if !self.partitions.is_assigned(&key) {
             return None;
         }
         let (end, committed) = (partition.eof_offset, partition.committed_offset);
-        // While it is not fetched, these are figures of an assignment before.
+        // While the partition is not fetched, these figures are from an earlier assignment.
         let all_polled = partition.fetch_state == "active"
             && partition.fetchq_cnt == 0
             && partition.next_offset == end;
         if end >= 0 && end >= committed && all_polled {
             self.partitions.has_read(&key, end);
         }
-        // A group that has committed nothing begins at the first offset there is.
+        // A group without a committed offset starts at the first offset.
         let known = [partition.committed_offset, partition.lo_offset];
         let begin = || known.into_iter().find(|offset| *offset >= 0);
         let position = self.partitions.position(&key).or_else(begin)?;
@@ -113,7 +113,7 @@ impl ConsumerContext for Context {
         let keys = keys.iter().map(|element| (element.topic().to_owned(), element.partition()));
         let mut left = Vec::new();
         for revoked in self.partitions.revoke(keys.collect(), self.drain_timeout) {
-            // What was lost belongs to another instance already, which must not see its offset change.
+            // A lost partition belongs to another instance already, whose offset must not change.
             if let Some(offset) = revoked.finished.filter(|_| !lost) {
                 store(consumer, &revoked.partition, offset);
             }
@@ -124,7 +124,7 @@ impl ConsumerContext for Context {
                 left.push(revoked.partition);
             }
         }
-        // Nobody listens any more at the end, when everything is given up at once.
+        // The receiver is gone at shutdown, when all partitions are released at once.
         let _ = self.left.send(left);
     }
 
@@ -139,7 +139,7 @@ impl ConsumerContext for Context {
 
 fn store(consumer: &BaseConsumer<Context>, (topic, partition): &TopicPartition, offset: i64) {
     if let Err(error) = consumer.store_offset(topic, *partition, offset) {
-        // The partition went meanwhile; whoever has it now gets the message again.
+        // The partition was revoked meanwhile; its new owner receives the message again.
         tracing::debug!(
             error = &error as &dyn std::error::Error,
             topic,
@@ -155,25 +155,25 @@ pub(crate) struct Intake {
     lanes: Vec<UnboundedSender<Queued>>,
     options: Options,
     memory: Arc<Share>,
-    /// The lanes made no room in time.
+    /// The lanes did not make room in time.
     is_full: bool,
     instruments: Instruments,
     kafka: Settings,
     subscription: Arc<Subscription>,
     orders: Orders,
     status: Status,
-    /// Whether it has stopped because of its orders.
+    /// Whether it is stopped by an order.
     stopped: bool,
-    /// When it last did.
+    /// When it last stopped.
     stopped_since: Instant,
     scans: UnboundedReceiver<ScanRequest>,
-    /// The one under way.
+    /// The current scan.
     scan: Option<Scan>,
-    /// When the lag was last measured that the statistics do not tell.
+    /// When the lag was last measured without the statistics.
     measured: Instant,
 }
 
-/// What an intake is built from, besides its client.
+/// Parameters of an intake, besides its client.
 pub(crate) struct Inlet {
     pub(crate) lanes: Vec<UnboundedSender<Queued>>,
     pub(crate) options: Options,
@@ -221,15 +221,15 @@ impl Intake {
         })
     }
 
-    /// Polls until shutdown, on the thread that calls it. Then waits for what runs, commits and leaves the
-    /// group. False: not everything that ran ended in time.
+    /// Polls until shutdown, on the calling thread. Then waits for running handlers, commits and leaves the group.
+    /// Returns `false` if a handler did not end in time.
     pub(crate) fn run(mut self, shutdown: &CancellationToken) -> KafkaResult<bool> {
         let polled = self.poll_until(shutdown);
         let drained = self.partitions.close(self.options.drain_timeout);
         self.store_finished();
         self.memory.hold(0);
         self.status.set_problems(FOUND_BY, Vec::new());
-        // Dropping the consumer commits what is stored and leaves the group.
+        // Dropping the consumer commits the stored offsets and leaves the group.
         polled.map(|()| drained)
     }
 
@@ -237,7 +237,7 @@ impl Intake {
         let mut next_upkeep = Instant::now();
         let mut trouble = None;
         while !shutdown.is_cancelled() {
-            // Before anything is polled: it may be ordered to stop.
+            // Before polling, because there may be an order to stop.
             if Instant::now() >= next_upkeep {
                 self.store_finished();
                 self.obey()?;
@@ -257,7 +257,7 @@ impl Intake {
                 }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => return Err(error),
                 Some(Err(error)) => {
-                    // librdkafka goes on by itself; the same trouble is said once.
+                    // librdkafka recovers by itself; log the same error once.
                     let code = error.rdkafka_error_code();
                     if code != trouble {
                         tracing::warn!(
@@ -284,7 +284,7 @@ impl Intake {
                 self.end_scan(Some(found))?;
             }
         } else if self.stopped {
-            // Of a partition that was assigned after it stopped.
+            // A record of a partition that was assigned during a stop.
             self.partitions.look_at(&record);
             self.pause_all()?;
         } else {
@@ -299,7 +299,7 @@ impl Intake {
         let lane = key_hash(&record) % self.lanes.len() as u64;
         let lane = usize::try_from(lane).unwrap_or_default();
         let Some(ticket) = self.partitions.enter(&record) else { return };
-        // A lane that has ended took its queue with it; the message is not done and will come again.
+        // The lane has ended with its queue; the message is not finished and will be redelivered.
         let _ = self.lanes[lane].send(Queued { record, ticket });
     }
 
@@ -309,7 +309,7 @@ impl Intake {
         }
     }
 
-    /// Stops, goes on, or looks for a message to try, as it is ordered.
+    /// Carries out the order: stop, resume, or look for a message to probe.
     fn obey(&mut self) -> KafkaResult<()> {
         match (self.stopped, self.orders.stop()) {
             (false, true) => self.stop()?,
@@ -329,8 +329,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Drops what was read, and seeks back. It stays in the group: the lag is still measured, and nobody else has to take
-    /// over what he must not consume either.
+    /// Drops the read messages and seeks back. The instance stays in the group, so that the lag is still measured and
+    /// no rebalance moves partitions to instances that must not consume them either.
     fn stop(&mut self) -> KafkaResult<()> {
         let places = self.partitions.stop(self.options.drain_timeout);
         let keys: Vec<_> = places.iter().map(|(key, _)| key.clone()).collect();
@@ -339,28 +339,28 @@ impl Intake {
         self.memory.hold(0);
         self.stopped = true;
         self.stopped_since = Instant::now();
-        tracing::info!("stopped, what was read and is not finished will be read again");
+        tracing::info!("consumption stopped, unfinished messages will be read again");
         Ok(())
     }
 
     fn go_on(&mut self) -> KafkaResult<()> {
         if let Some(scan) = self.scan.take() {
-            // Whoever asked hears that there is nothing to try any more.
+            // Tells the requester that there is no message to probe.
             self.seek_back(self.places_of(scan.event_type()))?;
         }
         set_paused(&self.consumer, &self.partitions.resume_all(), false);
         self.stopped = false;
-        tracing::info!("going on");
+        tracing::info!("consumption resumed");
         Ok(())
     }
 
-    /// Measures the lag while nothing is fetched: only what is fetched has its end in the statistics.
+    /// Measures the lag while nothing is fetched, because the statistics contain the end of fetched partitions only.
     fn measure_stopped(&mut self) {
         if self.measured.elapsed() < MEASURE_STOPPED {
             return;
         }
         self.measured = Instant::now();
-        // While the cluster does not answer, the figures stay as they are: each question takes a second then.
+        // While the cluster does not answer, the figures stay unchanged; each request takes a second then.
         if let Err(error) = self.ask_for_lag() {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "lag of a stopped subscription not measured");
@@ -376,7 +376,7 @@ impl Intake {
         for (topic, lag) in &lags {
             self.instruments.lag(self.kafka.unprefixed(topic), *lag);
         }
-        // What was not read before the stop is younger than that, at least mostly.
+        // Messages that were not read before the stop are mostly younger than that.
         let is_behind = lags.values().any(|lag| *lag > 0);
         let oldest = self.partitions.oldest().map(written);
         let age = oldest.unwrap_or_else(|| self.stopped_since.elapsed());
@@ -402,7 +402,7 @@ impl Intake {
         Ok(offset.filter(|offset| *offset >= 0))
     }
 
-    /// Pauses what was assigned meanwhile, unless it is looked through.
+    /// Pauses newly assigned partitions, unless they are scanned.
     fn pause_all(&self) -> KafkaResult<()> {
         if self.scan.is_some() {
             return Ok(());
@@ -440,17 +440,17 @@ impl Intake {
         self.seek_back(places)
     }
 
-    /// The partitions that events of a type are read from, and where they go on.
+    /// Returns the partitions that carry events of a type, and their positions.
     fn places_of(&self, event_type: &str) -> Vec<(TopicPartition, Option<i64>)> {
         let topics = self.subscription.topics_of(event_type).into_iter();
         let topics = topics.map(|topic| self.kafka.prefixed(topic));
         topics.flat_map(|topic| self.partitions.positions(&topic)).collect()
     }
 
-    /// Fails if the client can't, which ends the run; the next one begins at what is committed.
+    /// Seeks to the given offsets. A failure ends the run; the next run starts at the committed offsets.
     fn seek_back(&self, places: Vec<(TopicPartition, Option<i64>)>) -> KafkaResult<()> {
         for ((topic, partition), position) in places {
-            // One that was revoked meanwhile can't be sought, and need not be.
+            // A partition that was revoked meanwhile can't be sought and need not be.
             let key = (topic.clone(), partition);
             if let Some(position) = position.filter(|_| self.partitions.is_assigned(&key)) {
                 self.consumer.seek(&topic, partition, Offset::Offset(position), SEEK)?;
@@ -459,7 +459,7 @@ impl Intake {
         Ok(())
     }
 
-    /// Lets the lanes work off a part of what is held, while that is all there may be.
+    /// Waits for the lanes to free memory when the budget is used up.
     fn await_room(&mut self) {
         let held = self.partitions.bytes();
         self.memory.hold(held);
@@ -479,7 +479,8 @@ impl Intake {
     }
 }
 
-/// Returns whether the cluster refuses for want of a right or by its configuration. Other errors pass by themselves.
+/// Returns whether the cluster refuses because of a missing permission or its configuration. Other errors are
+/// temporary.
 fn refuses(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -495,8 +496,8 @@ fn refuses(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// A topic that was just created may not be known to every broker yet. The group would form without it, and hear
-/// nothing of it until its metadata is read again.
+/// Waits until every topic has metadata. A new topic may be unknown to some brokers; the group would form without it
+/// and not consume it until the next metadata refresh.
 fn await_topics(consumer: &BaseConsumer<Context>, topics: &[&str]) -> KafkaResult<()> {
     let deadline = Instant::now() + TOPICS_KNOWN_WITHIN;
     for topic in topics {
@@ -516,7 +517,7 @@ fn set_paused(consumer: &BaseConsumer<Context>, partitions: &[TopicPartition], p
     if partitions.is_empty() {
         return;
     }
-    // Local, and gone before the consumer is: a list that lives on makes the consumer's drop hang.
+    // Dropped before the consumer, because a remaining list makes the consumer's drop hang.
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (topic, partition) in partitions {
         list.add_partition(topic, *partition);

@@ -1,4 +1,4 @@
-//! Keeps up with what holds for the subscription on all its instances, and tells the others how this one is.
+//! Reads the subscription's shared state (pause, breakers), and reports the state of this instance to the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,37 +17,37 @@ use crate::standing::{Holds, holds};
 use crate::status::{Held, Status};
 use crate::subscription::Subscription;
 
-/// How often the rows are read: they are obeyed within a second.
+/// How often the rows are read, so that changes take effect within a second.
 const READ_EVERY: Duration = Duration::from_millis(500);
-/// How often an instance says that it is there, if nothing changes.
+/// Heartbeat interval of an instance whose state does not change.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
-/// A connection can die without a word.
+/// Statement limit: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
-/// How long it may take to take the instance's row away at the end.
+/// Time limit for deleting the instance's row at shutdown.
 const LEAVE: Duration = Duration::from_millis(500);
-/// Who found the problem in the status.
+/// Source of the problem in the status.
 const FOUND_BY: &str = "standing";
-/// How long it may take to find out why there is no connection.
+/// Time limit for finding out why there is no connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How much of a state is kept.
+/// Maximum length of a stored state.
 const MAX_STATE: usize = 500;
 
-/// What a run obeys.
+/// Orders for a run.
 #[derive(Clone)]
 pub(crate) struct Orders {
-    /// `None` until it was read for the first time.
+    /// `None` until first read.
     pub(crate) holds: watch::Receiver<Option<Holds>>,
     pub(crate) breakers: Arc<Breakers>,
 }
 
 impl Orders {
-    /// Waits until it is known what holds.
+    /// Waits until the orders have been read.
     pub(crate) async fn known(&self) {
         // The keeper outlives every run.
         _ = self.holds.clone().wait_for(Option::is_some).await;
     }
 
-    /// Waits until breakers are open, and nothing else is in the way of closing them.
+    /// Waits until breakers are open and nothing else stops the subscription.
     pub(crate) async fn to_be_probed(&self) {
         let probe = |holds: &Holds| holds.paused.is_none() && holds.open().next().is_some();
         _ = self.holds.clone().wait_for(|holds| holds.as_ref().is_some_and(probe)).await;
@@ -58,13 +58,13 @@ impl Orders {
         self.holds.borrow().as_ref().is_some_and(|holds| holds.paused.is_some())
     }
 
-    /// Returns whether nothing is to be consumed.
+    /// Returns whether consumption has to stop.
     pub(crate) fn stop(&self) -> bool {
         self.holds.borrow().as_ref().is_some_and(Holds::stop)
     }
 }
 
-/// What an instance says of itself.
+/// State that an instance reports.
 #[derive(PartialEq)]
 struct Health {
     state: String,
@@ -86,9 +86,9 @@ pub(crate) struct Keeper {
     holds: watch::Sender<Option<Holds>>,
     breakers: Arc<Breakers>,
     changed: Arc<Notify>,
-    /// What was last said of this instance, and when.
+    /// The last report of this instance, and its time.
     said: Option<Said>,
-    /// Shows that nothing can be written, also while there is no message.
+    /// Reports in the status that the database is unavailable, also while there is no message.
     waiting: Option<Held>,
 }
 
@@ -115,7 +115,7 @@ impl Keeper {
         Orders { holds: self.holds.subscribe(), breakers: Arc::clone(&self.breakers) }
     }
 
-    /// Keeps up until `ended`. While the database is unavailable, what held last goes on holding.
+    /// Runs until `ended` is cancelled. While the database is unavailable, the last known orders stay in force.
     pub(crate) async fn run(mut self, ended: CancellationToken) {
         let changed = Arc::clone(&self.changed);
         loop {
@@ -140,7 +140,7 @@ impl Keeper {
         self.leave().await;
     }
 
-    /// Shows why the rows can't be read or written. If the database refuses, that is what every message would meet.
+    /// Reports in the status why the rows can't be read or written. A refusal of the database affects every message.
     async fn show(&mut self, error: sqlx::Error) {
         let error = pg::why_no_connection(&self.pool, error, CONNECT).await;
         let why = error.to_string();
@@ -150,7 +150,7 @@ impl Keeper {
         let is_news = if refuses {
             let is_news = self.waiting.as_ref().is_none_or(|it| it.why() != why);
             if is_news {
-                // The new one first, or it would look well in between.
+                // Set the new reason before dropping the old one, or the status would be healthy in between.
                 self.waiting = Some(self.status.wait(why));
             }
             is_news
@@ -160,12 +160,16 @@ impl Keeper {
         };
         if is_news {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, group = self.group, "standing of the subscription not known");
+            tracing::warn!(
+                error,
+                group = self.group,
+                "pause and circuit breakers not read, retrying"
+            );
         }
     }
 
     async fn keep_up(&mut self) -> sqlx::Result<()> {
-        // Taken before the rows are read: what succeeded later may be newer than what they count.
+        // Taken before the rows are read, because a later success may be newer than the counts.
         let succeeded = self.subscription.take_succeeded();
         let read = self.read(&succeeded).await;
         let holds = read.inspect_err(|_| self.subscription.put_succeeded(&succeeded))?;
@@ -183,8 +187,8 @@ impl Keeper {
         self.say().await
     }
 
-    /// Reads what holds. Letters from before a success of their type do not count any more. Breakers of types that another
-    /// release handles, and this one does not, stop nothing here.
+    /// Reads the shared state. Letters that precede a success of their type no longer count. Breakers of types that
+    /// only another release handles do not stop this one.
     async fn read(&self, succeeded: &BTreeMap<&'static str, Instant>) -> sqlx::Result<Holds> {
         let mut holds = holds(&self.pool, &self.group).await?;
         let handled = self.subscription.event_types();
@@ -200,7 +204,7 @@ impl Keeper {
         Ok(holds)
     }
 
-    /// Says how this instance is, if that is news or it is time to.
+    /// Reports the state of this instance, if it has changed or a heartbeat is due.
     async fn say(&mut self) -> sqlx::Result<()> {
         let mut state = self.status.state().to_string();
         state.truncate(state.floor_char_boundary(MAX_STATE));

@@ -1,6 +1,6 @@
-//! A lane keeps the messages of some keys in order: many in one transaction while all goes well, else one after the other.
-//! A key whose message failed is parked, with its later messages behind it. When it is due it is attempted beside the lane,
-//! so that the other keys go on meanwhile.
+//! A lane processes the messages of some keys in order: many in one transaction, or one after the other after a
+//! failure. A key whose message failed is parked together with its later messages. When its retry is due, it is
+//! attempted outside the lane, so that other keys continue.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::resume_unwind;
@@ -15,26 +15,26 @@ use crate::message::{Queued, Taken};
 use crate::partitions::Ticket;
 use crate::pipeline::{Next, Pipeline, Read};
 
-/// Bytes of records that share a transaction, at most, and one record more. Decoded and bound to a statement they take
+/// Maximum bytes of records that share a transaction, plus one record. Decoded and bound to a statement they take
 /// several times as much.
 const MAX_BATCH_BYTES: usize = 1280 * 1024;
 
 pub(crate) struct Lane {
     pipeline: Arc<Pipeline>,
     queue: UnboundedReceiver<Queued>,
-    /// How many messages may share a transaction by now: fewer after one that failed.
+    /// Current maximum of messages that share a transaction: reduced after a failure.
     batch: usize,
     parked: HashMap<Key, Parked>,
-    /// When the first message of which key is due. The number tells keys apart that are due at once.
+    /// Due times of parked keys. The number distinguishes keys with the same due time.
     due: BTreeMap<(Instant, u64), Key>,
     parkings: u64,
-    /// Parked keys that are attempted right now.
+    /// Running attempts at parked keys.
     attempts: JoinSet<(Key, Next)>,
 }
 
 type Key = Vec<u8>;
 
-/// A key whose first message waits, or is attempted again.
+/// A parked key, whose first message waits or is being retried.
 #[derive(Default)]
 struct Parked {
     /// `None` while it is attempted.
@@ -49,7 +49,7 @@ enum First {
 }
 
 impl First {
-    /// Returns `true` if the message was attempted alone before, and met a conflict.
+    /// Returns `true` if an earlier attempt at the message alone ended in a conflict.
     fn met_conflict(&self) -> bool {
         match self {
             Self::Read(taken) => taken.conflict.as_ref().is_some_and(|it| it.attempts > 0),
@@ -71,7 +71,7 @@ impl Lane {
         }
     }
 
-    /// Runs until shutdown or until nothing can be sent to it any more.
+    /// Runs until shutdown or until its queue is closed.
     pub(crate) async fn run(mut self) {
         let shutdown = self.pipeline.shutdown.clone();
         let mut arrived = Vec::new();
@@ -91,13 +91,13 @@ impl Lane {
                 },
             }
         }
-        // They end soon, since whatever they wait for ends with the shutdown.
+        // They end soon, because the shutdown cancels their waits.
         while self.attempts.join_next().await.is_some() {}
         let parked = i64::try_from(self.parked.len()).unwrap_or(i64::MAX);
         self.pipeline.instruments.parked(-parked);
     }
 
-    /// Attempts messages in their order: those that can share a transaction do.
+    /// Attempts messages in order, sharing transactions where possible.
     async fn take(&mut self, arrived: impl Iterator<Item = Queued>) {
         let (mut together, mut bytes) = (Vec::new(), 0);
         for queued in arrived {
@@ -108,7 +108,7 @@ impl Lane {
                 Read::Shutdown => return,
             };
             if taken.is_passed_over() {
-                // Nothing is done about it, so nothing need be done before it.
+                // It needs no attempt, so it need not wait for the messages before it.
                 self.settle_one(taken).await;
             } else if self.pipeline.judge.must_be_alone(&taken) {
                 self.settle(std::mem::take(&mut together)).await;
@@ -146,7 +146,7 @@ impl Lane {
         }
     }
 
-    /// Attempts one message, unless one of the same key failed meanwhile.
+    /// Attempts one message, unless an earlier message of its key has failed meanwhile.
     async fn settle_one(&mut self, taken: Taken) {
         if let Some(taken) = self.unless_behind(taken)
             && let Next::Park(first, wait) = self.pipeline.attempt(vec![taken]).await
@@ -172,8 +172,8 @@ impl Lane {
         if self.parked.is_empty() { None } else { self.parked.get_mut(&key()) }
     }
 
-    /// Parks a key, or parks it again after an attempt. A message that was given up meanwhile is dropped: it is read again, and
-    /// would wait behind itself.
+    /// Parks a key, or parks it again after an attempt. A message whose partition was released meanwhile is dropped: it
+    /// will be read again and would wait behind itself.
     fn park(&mut self, first: Taken, wait: Duration) {
         let key = first.key();
         if !self.pipeline.partitions.has(first.ticket()) {
@@ -189,7 +189,7 @@ impl Lane {
         parked.first = Some(first);
     }
 
-    /// Drops what waits and belongs to another instance by now, or was given up.
+    /// Drops waiting messages whose partition was revoked or released.
     fn drop_void(&mut self) {
         let pipeline = Arc::clone(&self.pipeline);
         let is_void = |ticket: &Ticket| !pipeline.partitions.has(ticket);
@@ -207,7 +207,7 @@ impl Lane {
         }
     }
 
-    /// Attempts the key that is due, beside the lane.
+    /// Starts an attempt at the due key, outside the lane.
     fn attempt_due(&mut self) {
         let Some((_, key)) = self.due.pop_first() else { return };
         let Some(first) = self.parked.get_mut(&key).and_then(|parked| parked.first.take()) else {
@@ -225,11 +225,11 @@ impl Lane {
         });
     }
 
-    /// Parks the key again, or goes on with what waits behind.
+    /// Parks the key again, or continues with its later messages.
     fn attempted(&mut self, attempted: Result<(Key, Next), JoinError>) {
         let (key, next) = match attempted {
             Ok(attempted) => attempted,
-            // As it would in the lane itself: the run ends, and the next one gets the message again.
+            // Same as a panic in the lane: the run ends, and the next run receives the message again.
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             Err(_) => return,
         };
@@ -239,7 +239,7 @@ impl Lane {
         }
     }
 
-    /// Goes on with what waits behind the first message of a parked key, which is settled or gone.
+    /// Continues with the later messages of a parked key, whose first message is settled or gone.
     fn go_on(&mut self, key: Key) {
         let behind = self.parked.get_mut(&key).and_then(|parked| parked.behind.pop_front());
         if let Some(next) = behind {
@@ -252,7 +252,7 @@ impl Lane {
 
 async fn attempt_first(pipeline: &Pipeline, first: First) -> Next {
     let places = if first.met_conflict() { &pipeline.aside_again } else { &pipeline.aside };
-    // It is never closed.
+    // The semaphore is never closed.
     let _permit = places.acquire().await;
     let taken = match first {
         First::Read(taken) => *taken,

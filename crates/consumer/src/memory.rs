@@ -1,25 +1,25 @@
-//! How many bytes of messages a process holds: one budget, of which each subscription has a share of its own.
+//! One memory budget for the messages of a process, with a share for each subscription.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::memory_limit;
 
-/// The part of the budget that the Kafka clients may fill with messages that were not polled yet: one eighth.
+/// Divisor of the budget for messages that the Kafka clients have fetched and that were not polled: an eighth.
 const CLIENTS: usize = 8;
-/// The budget unless another is given; in a container, at most that part of its limit: a message takes several times its
-/// record's bytes while it is processed.
+/// The default budget. In a container it is at most an eighth of the memory limit, since a message takes several times
+/// its record's bytes while it is processed.
 const USUAL: usize = 32 * 1024 * 1024;
 const OF_CONTAINER: usize = 8;
 /// A client with less could not fetch a record of the usual maximum size.
 const LEAST_FOR_CLIENT: usize = 1024 * 1024;
 
-/// Bytes of messages that the subscriptions of a process may hold, however many partitions they read: in the buffers of
-/// their Kafka clients, queued, parked, or being processed. Clones share it.
+/// Bounds the bytes of messages that the subscriptions of a process hold, regardless of the number of partitions: in
+/// the buffers of their Kafka clients, queued, parked, or being processed. Clones share it.
 ///
-/// An eighth is for the clients. Half of the rest is divided equally, so that no subscription can be starved by another;
-/// the other half is for whoever needs it first. A subscription that has used up both stops reading until it holds less. One
-/// that holds nothing takes a record of any size.
+/// An eighth is for the clients. Half of the rest is divided equally, so that no subscription starves; the other half
+/// is shared on demand. A subscription that has used up both stops reading until it holds less. An empty subscription
+/// accepts a record of any size.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Shared>);
 
@@ -31,7 +31,7 @@ struct Shared {
 }
 
 impl Default for MemoryBudget {
-    /// Creates a budget of 32 MiB, or of an eighth of what the container may take, whichever is less.
+    /// Creates a budget of 32 MiB, or of an eighth of the container's memory limit if that is less.
     fn default() -> Self {
         Self::new(memory_limit::bytes().map_or(USUAL, |limit| USUAL.min(limit / OF_CONTAINER)))
     }
@@ -43,7 +43,7 @@ impl MemoryBudget {
         Self(Arc::new(Shared { bytes, held: Mutex::default() }))
     }
 
-    /// Gives a subscription its share, until that is dropped.
+    /// Returns a share for a subscription, which it has until the share is dropped.
     pub(crate) fn join(&self) -> Share {
         let held = Arc::new(AtomicUsize::new(0));
         self.members().push(Arc::downgrade(&held));

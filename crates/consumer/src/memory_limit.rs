@@ -1,4 +1,4 @@
-//! How much memory the process may take, and whether it is about to be killed for more.
+//! The memory limit of the process, and whether its use is near the limit.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -10,24 +10,25 @@ static LIMIT: LazyLock<Option<u64>> = LazyLock::new(|| {
     files.iter().find_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok())
 });
 
-/// The share of the limit, in percent, from which on it is near.
+/// Percentage of the limit from which the use counts as near.
 const NEAR: u64 = 80;
 
-/// Returns how many bytes the container of this process may take, if that is limited.
+/// Returns the memory limit of this process's container in bytes, or `None` without one.
 pub fn bytes() -> Option<usize> {
     LIMIT.and_then(|limit| usize::try_from(limit).ok())
 }
 
-/// Returns whether the process takes most of what its container may, so that its end is not put down to a message. Where that is not known, it does not.
+/// Returns whether the process is near its container's memory limit, so that its end is not blamed on a message.
+/// Returns `false` if the limit is unknown.
 pub(crate) fn is_near() -> bool {
-    // Asked twice a second: without a limit nothing is read.
+    // Called twice a second; without a limit nothing is read.
     LIMIT.is_some_and(|limit| {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         anonymous(&status).is_some_and(|used| used > limit / 100 * NEAR)
     })
 }
 
-/// Returns the bytes of a process that can't be given back: of `RssAnon`, in kB, of proc(5).
+/// Returns the anonymous memory of a process in bytes: `RssAnon` of proc(5), which is in kB.
 fn anonymous(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;

@@ -1,4 +1,4 @@
-//! A message on its way: read once, then attempted until it is settled.
+//! A message: decoded once, then attempted until it is settled.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::partitions::Ticket;
 use crate::status::Held;
 use crate::subscription::{Mode, Route, Subscription};
 
-/// Tells keys apart within the process.
+/// Identifies a key within the process.
 pub(crate) type KeyHash = u64;
 
-/// Returns the hash of what keeps records in order: the key, or the partition for those without one.
+/// Returns the hash of a record's ordering key: its key, or its partition if it has none.
 pub(crate) fn key_hash(record: &Record) -> KeyHash {
     hash_of_key(record.key.as_deref(), &record.topic, record.partition)
 }
 
-/// Does the same for a record of which no more is at hand.
+/// Returns the same hash from key, topic and partition.
 pub(crate) fn hash_of_key(key: Option<&[u8]>, topic: &str, partition: i32) -> KeyHash {
     let mut hasher = DefaultHasher::new();
     match key {
@@ -45,7 +45,7 @@ impl Queued {
         key_hash(&self.record)
     }
 
-    /// What keeps records in order: the key, or the partition for those without one.
+    /// Returns the ordering key: the record's key, or its partition if it has none.
     pub(crate) fn key(&self) -> Vec<u8> {
         self.record.key.clone().unwrap_or_else(|| {
             format!("\0{}\0{}", self.record.topic, self.record.partition).into_bytes()
@@ -53,14 +53,14 @@ impl Queued {
     }
 }
 
-/// A record that its lane has begun with, until it is settled.
+/// A record that its lane has started to process, until it is settled.
 pub(crate) struct Taken {
     pub(crate) queued: Queued,
-    /// Of its partition.
+    /// History of its partition.
     pub(crate) history: Arc<History>,
-    /// Attempts that failed, or did not end.
+    /// Number of attempts that failed or did not end.
     pub(crate) retries: u32,
-    /// What has been in its way since when, if something is.
+    /// Current conflict, if any.
     pub(crate) conflict: Option<Conflict>,
     pub(crate) content: Content,
     /// Open until the message is settled; attempts that fail are recorded as span events.
@@ -84,12 +84,12 @@ impl Taken {
         self.queued.key_hash()
     }
 
-    /// Whether nothing is done about it.
+    /// Returns whether the message needs no attempt.
     pub(crate) fn is_passed_over(&self) -> bool {
         matches!(self.content, Content::Ignored | Content::Buried)
     }
 
-    /// The attributes of its event, if it is one that a handler is for.
+    /// Returns the attributes of its event, if a handler exists for it.
     pub(crate) fn envelope(&self) -> Option<&Envelope> {
         match &self.content {
             Content::Event(message) => Some(message.envelope()),
@@ -98,39 +98,39 @@ impl Taken {
     }
 }
 
-/// Something outside of a message keeps it from being processed: a lock, for instance.
+/// A conflict that blocks a message, for example a lock.
 #[derive(Debug)]
 pub(crate) struct Conflict {
-    /// Attempts that met it.
+    /// Number of attempts that ended in the conflict.
     pub(crate) attempts: u32,
-    /// When the first of them failed.
+    /// When the first of these attempts failed.
     pub(crate) since: Instant,
-    /// Commits of the subscription by then.
+    /// Number of the subscription's commits at that time.
     pub(crate) commits: u64,
-    /// Shows it in the status, once it lasts.
+    /// Reports it in the status, once it lasts.
     pub(crate) shown: Option<Held>,
 }
 
 impl Conflict {
-    /// Creates one that begins now. `commits` is the number of the subscription's commits until now.
+    /// Creates a conflict that begins now. `commits` is the current number of the subscription's commits.
     pub(crate) fn new(commits: u64) -> Self {
         Self { attempts: 0, since: Instant::now(), commits, shown: None }
     }
 }
 
-/// What a record was found to be when it was read.
+/// Result of decoding a record.
 pub(crate) enum Content {
     /// An event that has a handler.
     Event(Message),
     /// An event of a type that the subscription ignores.
     Ignored,
-    /// It is a dead letter already, and comes again because something before it is not finished.
+    /// It was dead-lettered before, and was redelivered because an earlier message is not finished.
     Buried,
-    /// No event, or none that a handler is for. It never will be.
+    /// Not an event, or an event without a handler: a permanent failure.
     Unreadable(Failure),
 }
 
-/// An event and the handler that it is for.
+/// An event and its handler.
 pub(crate) struct Message {
     event: Decoded,
     route: Arc<Route>,
@@ -146,7 +146,7 @@ enum Unroutable {
 }
 
 impl Content {
-    /// Finds the handler of an event, and reads its data for it. `topic` is without the prefix.
+    /// Finds the handler of an event, and decodes the data for it. `topic` is without the prefix.
     pub(crate) fn read(
         decoded: Result<RawEvent<'_>, DecodeError>,
         topic: &str,
@@ -190,17 +190,17 @@ impl Message {
         &*self.route.handler
     }
 
-    /// Notes that it was processed.
+    /// Records the time of a success for its event type.
     pub(crate) fn succeeded(&self) {
         self.route.succeeded.note(Instant::now());
     }
 
-    /// Whether the same handler is called for both, so that one call can do for them.
+    /// Returns whether both have the same handler, so that one call can handle them.
     pub(crate) fn goes_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.route, &other.route)
     }
 
-    /// Reads the data of an event for the handler that it is for.
+    /// Decodes the data of an event for its handler.
     pub(crate) fn read(
         event: RawEvent<'_>,
         route: Arc<Route>,

@@ -1,44 +1,45 @@
 use std::time::Duration;
 
-/// The wait after the first attempt that met a conflict, doubled up to the last.
+/// The wait after the first attempt that ended in a conflict; it doubles up to the last.
 const FIRST_CONFLICT_BACKOFF: Duration = Duration::from_millis(250);
 const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
 
-/// How a consumer works.
+/// Options of a consumer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
-    /// How many keys are worked on side by side, parked ones included; each needs a connection of the pool.
+    /// Number of keys processed in parallel, parked ones included; each needs a connection of the pool.
     pub lanes: usize,
-    /// How many messages of a lane may share a transaction; 1: each has its own. If it fails, each is tried by
-    /// itself.
+    /// Maximum number of messages of a lane that share a transaction; 1 disables batches. If a batch fails, its
+    /// messages are attempted one by one.
     pub max_batch: usize,
-    /// How often a message that failed is tried again before it is a dead letter.
+    /// Number of retries before a message becomes a dead letter.
     pub retries: u32,
-    /// The wait before the first retry; each further one is `backoff_factor` times as long. Jitter of a fifth.
+    /// The wait before the first retry; each further one is `backoff_factor` times as long, with a jitter of a fifth.
     pub first_backoff: Duration,
     /// See `first_backoff`.
     pub backoff_factor: u32,
-    /// How long a message may be in conflict with something outside of it, a lock for instance, while other messages are
-    /// committed. Until then its attempts are not counted.
+    /// How long a message may stay in conflict, for example with a lock, while other messages are committed. Its
+    /// attempts are not counted until then.
     pub conflict_limit: Duration,
-    /// So many messages of one type that used up their retries for one reason, without a success of that type in between,
-    /// open the circuit breaker: nothing is consumed until a message of the type succeeds; 0: never.
+    /// Number of messages of one type that use up their retries for the same reason, without a success of the type in
+    /// between, before the circuit breaker opens. Then nothing is consumed until a message of the type succeeds. 0
+    /// disables breakers.
     pub breaker_letters: u32,
-    /// How often a message is tried while the circuit breaker is open.
+    /// Interval of probes while a circuit breaker is open.
     pub breaker_probe: Duration,
-    /// How long a handler may take. Below Postgres' `idle_in_transaction_session_timeout`, so that it is
-    /// the handler that is blamed.
+    /// Time limit of a handler. It must be below Postgres' `idle_in_transaction_session_timeout`, so that a slow
+    /// handler fails by this limit.
     pub handler_timeout: Duration,
-    /// How often one dead letter may be replayed in vain before it is parked: not tried again.
+    /// Number of failed replays after which a dead letter is parked: only `force` replays it then.
     pub max_replays: u32,
-    /// How long an event's inbox row is kept; for ever if none. It must be longer than the topics keep events, which
-    /// is asked of the brokers before anything is consumed, and `outbox_allowance`.
+    /// How long an event's inbox row is kept; `None` keeps it for ever. It must be longer than the retention of the
+    /// topics plus `outbox_allowance`; the consumer asks the brokers before it consumes.
     pub inbox_retention: Option<Duration>,
-    /// How long an event may wait in its publisher's outbox between two deliveries.
+    /// Maximum time that an event may wait in its publisher's outbox between two deliveries.
     pub outbox_allowance: Duration,
-    /// How many messages of one partition may be queued or parked before it pauses.
+    /// Maximum number of queued and parked messages of a partition; it pauses beyond that.
     pub max_queued: usize,
-    /// How long a revoked partition or a shutdown waits for handlers that run.
+    /// How long a revoked partition or a shutdown waits for running handlers.
     pub drain_timeout: Duration,
 }
 
@@ -69,7 +70,7 @@ impl Default for Options {
 pub struct OptionsError(String);
 
 impl Options {
-    /// Checks them against each other and against the database's limit on idle transactions.
+    /// Checks the options against each other and against the database's limit on idle transactions.
     pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
         let refuse = |what: String| Err(OptionsError(what));
         if [self.lanes, self.max_batch, self.max_queued].contains(&0) {
@@ -84,19 +85,19 @@ impl Options {
         Ok(())
     }
 
-    /// The wait before a message's `retry`th retry, from 1.
+    /// Returns the wait before a message's `retry`th retry, counted from 1.
     pub(crate) fn backoff(&self, retry: u32) -> Duration {
         grown(self.first_backoff, self.backoff_factor, retry, Duration::from_hours(1))
     }
 
-    /// The wait after so many attempts that met a conflict.
+    /// Returns the wait after `attempts` attempts that ended in a conflict.
     pub(crate) fn conflict_backoff(attempts: u32) -> Duration {
         grown(FIRST_CONFLICT_BACKOFF, 2, attempts, LAST_CONFLICT_BACKOFF)
     }
 }
 
-/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor` up to `last`, with jitter
-/// of a fifth.
+/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor` up to `last`, with
+/// jitter of a fifth.
 fn grown(first: Duration, factor: u32, times: u32, last: Duration) -> Duration {
     let factor = factor.saturating_pow(times.saturating_sub(1));
     first.saturating_mul(factor).min(last).mul_f64(0.8 + fastrand::f64() * 0.4)

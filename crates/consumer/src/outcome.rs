@@ -1,11 +1,11 @@
-/// What a message came to.
+/// Outcome of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// The handler applied it.
     Processed,
-    /// It had been handled before.
+    /// It had been processed before.
     Duplicate,
-    /// Something newer had been applied before.
+    /// A newer version had been applied before.
     Superseded,
     /// Its type has no handler, and the subscription ignores such types.
     Ignored,

@@ -1,4 +1,4 @@
-//! What is under way in each partition: which offset may be stored, and how much is held.
+//! Messages in progress in each partition: which offset may be stored, and how many bytes are held.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,10 @@ use std::time::Duration;
 use kafka::Record;
 use tokio::sync::watch;
 
-/// What a message takes besides its record.
+/// Memory overhead of a message, besides its record.
 const OVERHEAD: usize = 512;
 
-/// Counts the assignments of this process, so that none is taken for one of an earlier run.
+/// Counts the assignments of this process, to distinguish them from those of an earlier run.
 static EPOCHS: AtomicU64 = AtomicU64::new(0);
 
 fn next_epoch() -> u64 {
@@ -27,43 +27,42 @@ pub(crate) struct Partitions {
     table: Mutex<Table>,
     /// Signalled when a running message ends.
     idle: Condvar,
-    /// Counts how often tickets became void, for those who hold messages.
+    /// Changes when tickets become void, to notify holders of messages.
     voided: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     closed: bool,
-    /// Everything was given up, until it goes on.
+    /// All partitions are stopped until they are resumed.
     stopped: bool,
-    /// What `oldest` was then.
+    /// Value of `oldest` at the stop.
     oldest_when_stopped: Option<i64>,
     assigned: HashMap<TopicPartition, Partition>,
 }
 
 #[derive(Debug)]
 struct Partition {
-    /// Tells this assignment from an earlier one of the same partition.
+    /// Distinguishes this assignment from earlier ones of the same partition.
     epoch: u64,
-    /// Messages that were taken and are not finished, by offset. Nothing is kept of those that are: all before the first
-    /// of these are.
+    /// Taken and unfinished messages, by offset. All messages before the first of them are finished.
     unfinished: BTreeMap<i64, Unfinished>,
-    /// The offset after all that were taken, once one was.
+    /// The offset after the last taken message, if any.
     next: Option<i64>,
-    /// The position that was last stored, or taken to be.
+    /// The position that was last stored, or taken for storing.
     stored: Option<i64>,
-    /// The last report that the client had read everything: up to which offset, and what `next` was then.
+    /// The last report that the client had read everything: its offset, and the value of `next` at that time.
     read: Option<(i64, Option<i64>)>,
-    /// What is read for the second time, because it was stopped.
+    /// Messages that are read again after a stop.
     again: Option<Again>,
     bytes: usize,
     running: usize,
     paused: bool,
-    /// It is being given up: nothing more begins.
+    /// The partition is being revoked: no message starts any more.
     revoked: bool,
 }
 
-/// Offsets that were read before a stop and are read again, and which of them were not finished.
+/// Offsets that are read again after a stop, and which of them were not finished.
 #[derive(Debug)]
 struct Again {
     until: i64,
@@ -83,7 +82,7 @@ struct Unfinished {
     size: usize,
 }
 
-/// A message's place in its partition.
+/// A message's position in an assignment of its partition.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     partition: TopicPartition,
@@ -92,40 +91,40 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// The assignment that it belongs to.
+    /// Returns the assignment that it belongs to.
     pub(crate) fn assignment(&self) -> Assignment<'_> {
         Assignment { partition: &self.partition, epoch: self.epoch }
     }
 }
 
-/// A partition, from when it was assigned until it is given up.
+/// An assignment of a partition, until its revocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Assignment<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) epoch: u64,
 }
 
-/// Partitions that should pause, and those that may go on.
+/// Partitions to pause, and partitions to resume.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pressure {
     pub(crate) pause: Vec<TopicPartition>,
     pub(crate) resume: Vec<TopicPartition>,
 }
 
-/// What a partition leaves behind.
+/// Final state of a revoked partition.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Revoked {
     pub(crate) partition: TopicPartition,
     /// The last offset to store, if it moved.
     pub(crate) finished: Option<i64>,
-    /// It was paused, and must not be when it comes back.
+    /// It was paused, and must be resumed if it is assigned again.
     pub(crate) paused: bool,
-    /// Nothing of it still runs.
+    /// No message of it is running.
     pub(crate) drained: bool,
 }
 
 impl Partitions {
-    /// Takes note of partitions that were assigned to this instance.
+    /// Adds partitions that were assigned to this instance.
     pub(crate) fn assign(&self, keys: impl IntoIterator<Item = TopicPartition>) {
         let mut table = self.lock();
         for key in keys {
@@ -138,15 +137,15 @@ impl Partitions {
         self.lock().assigned.contains_key(key)
     }
 
-    /// Takes a message that was polled. Returns `None` if it was finished before a stop: a dead letter must not be attempted
-    /// again.
+    /// Takes a polled message. Returns `None` if it was finished before a stop, since a dead letter must not be
+    /// attempted again.
     pub(crate) fn enter(&self, record: &Record) -> Option<Ticket> {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
         let Record { offset, timestamp, .. } = *record;
         let entry = table.assigned.entry(partition.clone()).or_insert_with(Partition::new);
         if entry.next.is_some_and(|next| offset < next) {
-            // The topic was made anew: what is under way, and what is finished, belongs to the old one.
+            // The topic was created again: messages in progress and finished ones belong to the old one.
             *entry = Partition { paused: entry.paused, revoked: entry.revoked, ..Partition::new() };
         }
         entry.stored.get_or_insert(offset);
@@ -160,11 +159,11 @@ impl Partitions {
         Some(Ticket { partition, epoch: entry.epoch, offset })
     }
 
-    /// Takes a report that the client has read a partition up to an offset, and has nothing of it that was not polled. What
-    /// is between the last message and that offset is none: the marker of a transaction, for instance.
+    /// Takes a report that the client has read a partition up to an offset and all its messages were polled. Offsets
+    /// after the last message are then not messages, but, for example, transaction markers.
     ///
-    /// Reports are some seconds apart, and made of figures that are up to a second old; a pause throws messages away that
-    /// were read and not polled. So it takes two that are alike, with nothing in between, to believe them.
+    /// Reports are some seconds apart and contain figures up to a second old, and a pause discards messages that were
+    /// read and not polled. So a report counts only if the next one is equal, with no message in between.
     pub(crate) fn has_read(&self, key: &TopicPartition, end: i64) {
         let mut table = self.lock();
         let Some(partition) = table.assigned.get_mut(key).filter(|it| !it.paused) else { return };
@@ -176,9 +175,8 @@ impl Partitions {
         }
     }
 
-    /// Takes note of where a partition begins whose messages are only looked at, and returns a ticket for one. It can be
-    /// worked on; nothing else is known of it, so that it comes again. Returns `None` if it was finished before the stop, or
-    /// is of a partition that belongs to another instance by now.
+    /// Returns a ticket for a message of a scan, which can be attempted but is not recorded, so that it is read again.
+    /// Returns `None` if it was finished before the stop, or its partition was revoked.
     pub(crate) fn look_at(&self, record: &Record) -> Option<Ticket> {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
@@ -188,8 +186,8 @@ impl Partitions {
         is_new.then_some(Ticket { partition, epoch: entry.epoch, offset: record.offset })
     }
 
-    /// Gives up what is queued and parked in every partition, and what still runs after `within`. It has to be read again,
-    /// from the offsets returned; `None`: nothing was read. The partitions count as paused.
+    /// Releases queued and parked messages of every partition, and running ones after `within`. They have to be read
+    /// again from the returned offsets; `None` if nothing was read. The partitions count as paused.
     pub(crate) fn stop(&self, within: Duration) -> Vec<(TopicPartition, Option<i64>)> {
         let mut table = self.lock();
         for partition in table.assigned.values_mut() {
@@ -207,18 +205,18 @@ impl Partitions {
         table.assigned.iter().map(|(key, it)| (key.clone(), it.next)).collect()
     }
 
-    /// Returns whether everything was given up, until it goes on.
+    /// Returns whether all partitions are stopped.
     pub(crate) fn is_stopped(&self) -> bool {
         self.lock().stopped
     }
 
-    /// Returns assigned partitions that are not paused, which they count as from now on.
+    /// Marks all assigned partitions as paused, and returns those that were not.
     pub(crate) fn pause_all(&self) -> Vec<TopicPartition> {
         self.set_all_paused(true)
     }
 
-    /// Ends a stop, and returns assigned partitions that are paused, and count as such no more. Tickets for messages that were
-    /// looked at are void, since those messages are read again.
+    /// Ends a stop, and returns the assigned partitions that were paused. Tickets of scanned messages become void,
+    /// since these are read again.
     pub(crate) fn resume_all(&self) -> Vec<TopicPartition> {
         let mut table = self.lock();
         table.stopped = false;
@@ -240,13 +238,13 @@ impl Partitions {
         set.collect()
     }
 
-    /// Returns all assigned partitions, and where each goes on.
+    /// Returns all assigned partitions with their positions.
     pub(crate) fn all(&self) -> Vec<(TopicPartition, Option<i64>)> {
         let table = self.lock();
         table.assigned.iter().map(|(key, it)| (key.clone(), it.position())).collect()
     }
 
-    /// Returns where the partitions of a topic go on.
+    /// Returns the partitions of a topic with their positions.
     pub(crate) fn positions(&self, topic: &str) -> Vec<(TopicPartition, Option<i64>)> {
         let table = self.lock();
         let of_topic = table.assigned.iter().filter(|((it, _), _)| it == topic);
@@ -258,7 +256,7 @@ impl Partitions {
         self.voided.subscribe()
     }
 
-    /// Returns the offset up to which everything of an assigned partition is finished, if that is known.
+    /// Returns the offset up to which all messages of an assigned partition are finished, or `None` if it is unknown.
     pub(crate) fn position(&self, key: &TopicPartition) -> Option<i64> {
         self.lock().assigned.get(key).and_then(Partition::position)
     }
@@ -268,8 +266,8 @@ impl Partitions {
         self.lock().of(ticket).is_some_and(|partition| !partition.revoked)
     }
 
-    /// Asks for leave to work on a message. Returns `None` if its partition belongs to another instance by now, or everything
-    /// is being closed: whoever has the partition next will get the message.
+    /// Starts a message. Returns `None` if its partition was revoked or all partitions are being closed: the next owner
+    /// of the partition receives the message.
     pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<InProgress> {
         let mut table = self.lock();
         if table.closed {
@@ -281,14 +279,14 @@ impl Partitions {
         Some(InProgress { partitions: Arc::clone(self), ticket, finished: false })
     }
 
-    /// Returns the offsets that may be stored by now, each the last before what is not finished.
+    /// Returns the offsets that may be stored now, each the last before the first unfinished message.
     pub(crate) fn take_finished(&self) -> Vec<(TopicPartition, i64)> {
         let mut table = self.lock();
         let finished = table.assigned.iter_mut();
         finished.filter_map(|(key, p)| Some((key.clone(), p.take_finished()?))).collect()
     }
 
-    /// Returns when the oldest message was written that is not finished, in milliseconds since 1970.
+    /// Returns the timestamp of the oldest unfinished message, in milliseconds since 1970.
     pub(crate) fn oldest(&self) -> Option<i64> {
         let table = self.lock();
         if table.stopped { table.oldest_when_stopped } else { table.oldest() }
@@ -299,15 +297,15 @@ impl Partitions {
         self.lock().bytes()
     }
 
-    /// Waits until fewer bytes than that are held, for at most `within`. Returns `false` if they still are not.
+    /// Waits for at most `within` until fewer than `bytes` bytes are held. Returns `false` after a timeout.
     pub(crate) fn await_less(&self, bytes: usize, within: Duration) -> bool {
         let is_more = |table: &mut Table| table.bytes() >= bytes;
         let waited = self.idle.wait_timeout_while(self.lock(), within, is_more);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Gives partitions up. What is queued in any of them is dropped. What runs is waited for, all together for at most
-    /// `within`, and not at all once everything was closed.
+    /// Releases partitions. Drops queued messages, and waits for running ones, together for at most `within`, or not at
+    /// all after `close`.
     pub(crate) fn revoke(&self, keys: Vec<TopicPartition>, within: Duration) -> Vec<Revoked> {
         let mut table = self.lock();
         for key in &keys {
@@ -335,7 +333,7 @@ impl Partitions {
         revoked
     }
 
-    /// Lets nothing more begin, and waits for what runs. Returns `false` if something still ran at the end.
+    /// Prevents new starts, and waits for running messages. Returns `false` if one still ran at the end.
     pub(crate) fn close(&self, within: Duration) -> bool {
         let mut table = self.lock();
         table.closed = true;
@@ -345,8 +343,8 @@ impl Partitions {
         !running(&mut table)
     }
 
-    /// Returns which partitions have to pause, because they hold too many messages or all of them together have too many
-    /// bytes for so long that it `is_full`, and which may go on, since half of that is left.
+    /// Returns the partitions to pause, because they hold too many messages or all together held too many bytes for so
+    /// long that `is_full`, and the partitions to resume, since they are below half of the limit.
     pub(crate) fn pressure(
         &self,
         max_messages: usize,
@@ -359,7 +357,7 @@ impl Partitions {
         let too_many_bytes = is_full && bytes >= max_bytes;
         for (key, partition) in &mut table.assigned {
             let messages = partition.unfinished.len();
-            // A partition that holds nothing pauses too: its next fetch may bring more.
+            // An empty partition pauses too, since its next fetch may return more.
             if !partition.paused && (messages >= max_messages || too_many_bytes) {
                 partition.paused = true;
                 partition.read = None;
@@ -373,7 +371,7 @@ impl Partitions {
         pressure
     }
 
-    /// The table is whole even if a thread died holding it: every change to it is a few plain stores.
+    /// The table is consistent even if a thread panicked while holding it: every change is a few plain stores.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -395,7 +393,7 @@ impl Table {
 }
 
 impl Partition {
-    /// Creates one of which nothing is under way, in an assignment of its own.
+    /// Creates a new assignment without messages.
     fn new() -> Self {
         Self {
             epoch: next_epoch(),
@@ -411,7 +409,7 @@ impl Partition {
         }
     }
 
-    /// Creates one that begins at the first message that is not finished, and knows which of the others are.
+    /// Creates an assignment that starts at the first unfinished message, and records which later ones are finished.
     fn to_be_read_again(&self) -> Self {
         let again = self.next.map(|next| {
             let before = self.again.iter().flat_map(|again| &again.unfinished);
@@ -438,7 +436,7 @@ impl Partition {
         self.unfinished.keys().next().copied().or(self.next)
     }
 
-    /// Returns the last offset before the position, if that moved since it was last taken.
+    /// Returns the last offset before the position, if the position has moved since the last call.
     fn take_finished(&mut self) -> Option<i64> {
         let position = self.position().filter(|position| Some(*position) != self.stored)?;
         self.stored = Some(position);
@@ -446,7 +444,7 @@ impl Partition {
     }
 }
 
-/// A message that is worked on. Dropped without [`InProgress::finish`], it counts as not done.
+/// A running message. If dropped without [`InProgress::finish`], it counts as unfinished.
 #[derive(Debug)]
 pub(crate) struct InProgress {
     partitions: Arc<Partitions>,
@@ -455,7 +453,7 @@ pub(crate) struct InProgress {
 }
 
 impl InProgress {
-    /// The message is dealt with for good.
+    /// Marks the message as finished.
     pub(crate) fn finish(mut self) {
         self.finished = true;
     }

@@ -1,4 +1,4 @@
-//! The way of a message through its lane: read, attempt, carry out the verdict. All lanes of a consumer share it.
+//! Processes messages of a lane: decode, attempt, carry out the verdict. All lanes of a consumer share it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,11 @@ use crate::reader::Reader;
 use crate::status::Status;
 use crate::verdict::{Judge, Verdict};
 
-/// How often messages are attempted again at once because the database has recovered.
+/// Maximum number of immediate attempts after a recovery of the database.
 const RECOVERIES: u32 = 2;
 
-/// How long a message waits that can't become a dead letter: its subscription stops, or its database is unavailable.
+/// How long a message waits that can't become a dead letter now, because its subscription is stopped or the database is
+/// unavailable.
 const WITHHELD: Duration = Duration::from_secs(1);
 
 /// The wait before the history of a partition is read again.
@@ -38,62 +39,62 @@ pub(crate) struct Pipeline {
     pub(crate) status: Status,
     pub(crate) options: Options,
     pub(crate) instruments: Instruments,
-    /// How many parked keys of all lanes may be attempted at once, beside what the lanes do: those whose first message has
-    /// not met its conflict alone yet, and those whose message has. Else the former would wait behind all of the latter.
+    /// Limits of concurrent attempts at parked keys: one for keys whose first message had no conflict alone yet, and
+    /// one for those with a known conflict. Otherwise the former would wait behind the latter.
     pub(crate) aside: Semaphore,
     pub(crate) aside_again: Semaphore,
-    /// How many attempts there may be at once, those of parked keys included: each has a connection of the pool.
+    /// Limit of all concurrent attempts, including those of parked keys: each uses a connection of the pool.
     pub(crate) places: Semaphore,
     pub(crate) shutdown: CancellationToken,
 }
 
-/// What the lane is to do with messages after they were attempted.
+/// What the lane does with messages after an attempt.
 pub(crate) enum Next {
-    /// Nothing: they are settled, or belong to another instance by now.
+    /// Nothing: they are settled, or their partition was revoked.
     Nothing,
-    /// Attempt each by itself.
+    /// Attempt each alone.
     Apart(Vec<Taken>),
-    /// Attempt each by itself, while others go on.
+    /// Attempt each alone, outside the lane.
     Aside(Vec<Taken>),
-    /// Attempt it again after that time, while others go on.
+    /// Retry it after this time; other keys continue.
     Park(Box<Taken>, Duration),
 }
 
-/// What became of a record that was to be read.
+/// Result of decoding a record.
 pub(crate) enum Read {
-    /// It was read, with how often it was attempted before.
+    /// It was decoded, with the number of earlier attempts.
     Taken(Box<Taken>),
-    /// It belongs to another instance by now.
+    /// Its partition was revoked.
     Revoked,
-    /// Shutdown came first.
+    /// Interrupted by shutdown.
     Shutdown,
 }
 
 /// Result of [`Pipeline::try_one`].
 pub(crate) enum Tried {
     Succeeded,
-    /// Its handler was not called: it is a duplicate, or no event. That says nothing.
+    /// Its handler was not called, because it is a duplicate or not an event. The probe is inconclusive.
     NotCalled(KeyHash),
     Failed(KeyHash),
 }
 
 impl Pipeline {
-    /// Begins with a record. Waits while the database is unavailable.
+    /// Decodes a record and reads its history. Waits while the database is unavailable.
     pub(crate) async fn read(&self, queued: Queued) -> Read {
         let mut shown = None;
         loop {
-            // Asked for its history, a partition counts as this instance's.
+            // Reading the history claims the partition for this instance.
             if !self.partitions.has(&queued.ticket) {
                 return Read::Revoked;
             }
-            // Nothing taken yet means that this record is the first.
+            // No position yet means that this record is the first.
             let position = self.partitions.position(queued.ticket.assignment().partition);
             match self.reader.history(&queued, position.unwrap_or(queued.record.offset)).await {
                 Ok(history) => return Read::Taken(Box::new(self.reader.read(queued, history))),
                 Err(error) => {
                     if shown.is_none() {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "attempts of a partition can't be read, retrying");
+                        tracing::warn!(error, "attempts of a partition not read, retrying");
                     }
                     shown = Some(self.status.wait(error.to_string()));
                     let probed = self.probe().await;
@@ -106,13 +107,14 @@ impl Pipeline {
         }
     }
 
-    /// Attempts messages that are still this instance's, and carries out the verdict as far as it is not the lane's to do.
-    /// Waits while the database is unavailable.
+    /// Attempts messages whose partition is still assigned, and carries out the verdict. Returns what is left for the
+    /// lane. Waits while the database is unavailable.
     pub(crate) async fn attempt(&self, mut taken: Vec<Taken>) -> Next {
         let mut recovered = 0;
         loop {
             tokio::select! {
-                // Once it is shut down nothing more begins: a later message of a key must not go on without an earlier one.
+                // After a shutdown nothing starts: a later message of a key must not be processed without an earlier
+                // one.
                 biased;
                 () = self.shutdown.cancelled() => return Next::Nothing,
                 () = self.status.not_halted() => {}
@@ -126,10 +128,10 @@ impl Pipeline {
                 Verdict::Unavailable(failure) => failure,
                 verdict => return self.carry_out(verdict, taken, begun).await,
             };
-            // Not while waiting: a revocation must not wait for the database.
+            // Released before waiting: a revocation must not wait for the database.
             drop(begun);
             match self.probe().await {
-                // These messages may be what makes the server fail: the next time, others go first.
+                // These messages may cause the failure of the server: next time, others go first.
                 Probed::Recovered if recovered < RECOVERIES => recovered += 1,
                 Probed::Shutdown => return Next::Nothing,
                 Probed::Recovered | Probed::Sound => {
@@ -172,7 +174,10 @@ impl Pipeline {
                     Ok(Counted::Open) => withhold(taken),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "message not counted, and no dead letter yet");
+                        tracing::warn!(
+                            error,
+                            "message not counted by the circuit breaker, its dead letter waits"
+                        );
                         withhold(taken)
                     }
                 }
@@ -181,7 +186,8 @@ impl Pipeline {
         }
     }
 
-    /// Makes a message a dead letter. One that can't be written is attempted again: the database is asked then what is wrong.
+    /// Dead-letters a message. If the letter can't be written, the message is attempted again, which probes the
+    /// database.
     async fn bury(&self, why: &LetterReason, taken: Vec<Taken>, begun: Vec<InProgress>) -> Next {
         let Some(letter) = taken.first() else { return Next::Nothing };
         match self.graveyard.bury(letter, why).await {
@@ -191,14 +197,14 @@ impl Pipeline {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "dead letter not written, its message is attempted again");
+                tracing::warn!(error, "dead letter not written, retrying its message");
                 withhold(taken)
             }
         }
     }
 
-    /// Attempts a message while nothing is consumed, to find out whether others would succeed. Returns `None` if it belongs
-    /// to another instance by now, or the database is unavailable.
+    /// Probes a message while the subscription is stopped. Returns `None` if its partition was revoked or the database
+    /// is unavailable.
     pub(crate) async fn try_one(&self, queued: Queued) -> Option<Tried> {
         let Read::Taken(taken) = self.read(queued).await else { return None };
         let _begun = self.partitions.begin(taken.ticket())?;
@@ -212,7 +218,7 @@ impl Pipeline {
         }
     }
 
-    /// Drops what belongs to another instance by now, and holds the rest in its partition.
+    /// Drops messages of revoked partitions, and marks the others as running.
     fn begin(&self, taken: &mut Vec<Taken>) -> Vec<InProgress> {
         let mut begun = Vec::with_capacity(taken.len());
         taken.retain(|it| {
@@ -223,7 +229,7 @@ impl Pipeline {
     }
 }
 
-/// Keeps a message whose retries are used up from the dead letters for now.
+/// Postpones the dead letter of a message whose retries are used up.
 fn withhold(mut taken: Vec<Taken>) -> Next {
     taken.pop().map_or(Next::Nothing, |it| Next::Park(Box::new(it), WITHHELD))
 }

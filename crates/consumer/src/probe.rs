@@ -1,4 +1,4 @@
-//! While circuit breakers are open, a message is tried every so often, to close them once one succeeds.
+//! Probes open circuit breakers with a message at intervals, and closes them after a success.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::message::Queued;
 use crate::pipeline::{Pipeline, Tried};
 use crate::scan::{Candidate, ScanRequest};
 
-/// How many messages are passed over whose handler is not called.
+/// Maximum number of inconclusive messages in a probe.
 const MAX_NOT_CALLED: usize = 20;
 
-/// How often it is asked whether it is time, of whichever instance.
+/// How often it is checked whether a probe is due, on any instance.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs until shutdown. `scans` reaches the polling thread, which finds the messages.
+/// Runs until shutdown. `scans` sends requests to the polling thread, which finds the messages.
 pub(crate) async fn probe_breakers(
     orders: Orders,
     pipeline: Arc<Pipeline>,
@@ -39,7 +39,7 @@ pub(crate) async fn probe_breakers(
                 Ok(None) => {}
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "circuit breaker not asked");
+                    tracing::debug!(error, "circuit breakers not read");
                 }
             }
             tokio::time::sleep(ASK_EVERY).await;
@@ -57,10 +57,13 @@ async fn probe(
     let breakers = &orders.breakers;
     for _ in 0..MAX_NOT_CALLED {
         let Some(queued) = find(breakers, scans, &event_type).await else {
-            tracing::info!(event_type, "no message to try here, circuit breaker stays open");
+            tracing::info!(
+                event_type,
+                "no message to probe on this instance, circuit breaker stays open"
+            );
             return breakers.found_none(&event_type).await;
         };
-        // Paused while it was looked for.
+        // The subscription was paused during the search.
         if orders.paused() {
             return Ok(());
         }
@@ -69,7 +72,7 @@ async fn probe(
             Some(Tried::NotCalled(key)) => breakers.note_tried(key),
             Some(Tried::Failed(key)) => {
                 breakers.note_tried(key);
-                tracing::warn!(event_type, "tried message failed, circuit breaker stays open");
+                tracing::warn!(event_type, "probe failed, circuit breaker stays open");
                 return Ok(());
             }
             None => return Ok(()),
@@ -78,7 +81,7 @@ async fn probe(
     Ok(())
 }
 
-/// Returns the message to try, if there is one. `None` also if the run has ended.
+/// Returns the message to probe, or `None` if there is none or the run has ended.
 async fn find(
     breakers: &Breakers,
     scans: &UnboundedSender<ScanRequest>,
@@ -90,7 +93,7 @@ async fn find(
     match finding.await.ok()? {
         Candidate::Other(queued) => Some(queued),
         Candidate::Tried(queued) => {
-            // All have failed once: the next ones are tried in turn again.
+            // All keys have failed once: start again with every key.
             breakers.forget_tried();
             Some(queued)
         }

@@ -8,7 +8,7 @@ use crate::message::{Content, Queued, Taken};
 use crate::spans;
 use crate::subscription::Subscription;
 
-/// Reads records into messages, each once.
+/// Decodes records into messages, each once.
 pub(crate) struct Reader {
     subscription: Arc<Subscription>,
     histories: Arc<Histories>,
@@ -28,7 +28,7 @@ impl Reader {
         Self { subscription, histories, kafka, group, steps }
     }
 
-    /// Returns what happened in the record's partition before it was assigned, from its `position` then.
+    /// Returns the history of the record's partition from before its assignment, starting at `position`.
     pub(crate) async fn history(
         &self,
         queued: &Queued,

@@ -1,4 +1,4 @@
-//! How long the inbox is kept: longer than any event can come again.
+//! Retention of the inbox: longer than any event can be redelivered.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::letters;
 use crate::options::Options;
 use crate::status::Status;
 
-/// How often the inbox is pruned, and how many rows by one statement.
+/// How often the inbox is pruned, and the rows per statement.
 const EVERY: Duration = Duration::from_mins(10);
 const CHUNK: u32 = 5_000;
 
-/// How long until the cluster is asked again for what it did not tell, doubled up to the last.
+/// Wait before the cluster is asked again for an unknown retention; it doubles up to the last.
 const FIRST_ASK_AGAIN: Duration = Duration::from_millis(500);
 const LAST_ASK_AGAIN: Duration = Duration::from_mins(1);
 
-/// Who found the problem in the status.
+/// Source of the problem in the status.
 pub(crate) const FOUND_BY: &str = "retention";
 
-/// What became of the check that the inbox remembers longer than the topics.
+/// Why the check of the inbox's retention against that of the topics failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotChecked {
-    /// It would forget what can still come again.
+    /// The inbox would forget events that can still be redelivered.
     #[error(
         "the topics keep events for {kept}, and with {allowance:?} in an outbox before that they may come later than the \
          inbox remembers them ({inbox:?}): raise inbox_retention, or lower the topics' retention.ms"
     )]
     TooShort { kept: String, allowance: Duration, inbox: Duration },
-    /// The cluster does not tell. Nothing can be done about it here, and most likely all is well.
+    /// The cluster does not reveal the retention. Most likely it is short enough, so messages are consumed.
     #[error("it is not known whether the inbox remembers longer than the topics keep events: {0}")]
     Unknown(#[source] RetentionError),
     /// The cluster does not answer.
@@ -39,7 +39,7 @@ pub(crate) enum NotChecked {
     Unreachable(#[source] RetentionError),
 }
 
-/// Checks that an event can't come again after its inbox row was pruned. `topics` are names on the cluster.
+/// Checks that no event can be redelivered after its inbox row was pruned. `topics` are names on the cluster.
 pub(crate) async fn check(
     options: &Options,
     kafka: &Settings,
@@ -59,8 +59,8 @@ pub(crate) async fn check(
     Err(NotChecked::TooShort { kept, allowance, inbox })
 }
 
-/// Asks again until the cluster tells, and then shows the problem no more. Ends `run` if the inbox would forget too early,
-/// so that the next one halts. A topic that was just created is not known to every broker at once.
+/// Asks again until the cluster reveals the retention, and then clears the problem. Ends `run` if the inbox would
+/// forget too early, so that the next run halts. A new topic is not known to every broker at once.
 pub(crate) async fn until_known(
     options: Options,
     kafka: Settings,
@@ -84,8 +84,7 @@ pub(crate) async fn until_known(
     }
 }
 
-/// Prunes what is older than the inbox is to remember, and what is left of instances and breakers, every so often, until
-/// shutdown.
+/// Periodically prunes old inbox rows, and rows of gone instances and old breakers, until shutdown.
 pub(crate) async fn prune(
     pool: PgPool,
     subscription: String,
@@ -121,7 +120,7 @@ async fn prune_once(
     };
     let seconds = retention.as_secs_f64();
     let pruned = prune_inbox(pool, subscription, seconds).await?;
-    // Attempts at messages that no topic holds any more.
+    // Attempts at messages that are no longer on any topic.
     pg::delete_in_chunks(pool, CHUNK, |limit| {
         sqlx::query(
             "delete from attempt where ctid = any (array(
@@ -137,7 +136,7 @@ async fn prune_once(
     Ok(pruned)
 }
 
-/// Instances that were killed, and counts of failures that did not come again.
+/// Deletes rows of killed instances, and old counts of failures.
 async fn prune_standing(pool: &PgPool, subscription: &str) -> sqlx::Result<()> {
     sqlx::query(
         "delete from instance where subscription = $1 and seen_at < now() - interval '1 hour'",
@@ -158,12 +157,12 @@ async fn prune_standing(pool: &PgPool, subscription: &str) -> sqlx::Result<()> {
 #[derive(sqlx::FromRow)]
 struct Chunk {
     rows: i64,
-    /// The age of the youngest row that was deleted, as the time when it was received.
+    /// Receipt time of the youngest deleted row.
     until: Option<OffsetDateTime>,
 }
 
-/// Deletes from the oldest row on, and begins each chunk where the last one ended: so none walks over what those before have
-/// deleted, which stays in the index until it is vacuumed.
+/// Deletes from the oldest row on. Each chunk starts where the last one ended, because deleted rows stay in the index
+/// until they are vacuumed and would be scanned again.
 async fn prune_inbox(pool: &PgPool, subscription: &str, seconds: f64) -> sqlx::Result<u64> {
     let (mut pruned, mut from) = (0, None);
     loop {

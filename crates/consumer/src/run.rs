@@ -1,4 +1,4 @@
-//! From joining the group to leaving it, again and again.
+//! Runs of a consumer, each from joining the group to leaving it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,15 +30,15 @@ use crate::status::{Held, Status};
 use crate::topics::{Found, SubscribedTopics};
 use crate::verdict::Judge;
 
-/// Who found the problem in the status.
+/// Source of the problem in the status.
 const FOUND_BY: &str = "run";
 /// How long a consumer waits before it starts again.
 const BACKOFF: Duration = Duration::from_secs(1);
 
-/// How long a client may take to close, beyond what is waited for what runs.
+/// How long a client may take to close, in addition to the wait for running handlers.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a subscription keeps what it has read while the database is unavailable.
+/// How long a subscription keeps read messages while the database is unavailable.
 const WAITED_FOR: Duration = Duration::from_secs(20);
 
 /// What ends one run.
@@ -61,7 +61,7 @@ enum RunError {
 }
 
 impl Consumer {
-    /// Runs until `shutdown`. Loss of Kafka or of the database is waited out.
+    /// Runs until `shutdown` is cancelled. Waits while Kafka or the database is unavailable.
     pub async fn run(self, shutdown: CancellationToken) {
         let (keeper, ended) = (Keeper::new(&self), CancellationToken::new());
         let orders = keeper.orders();
@@ -77,7 +77,7 @@ impl Consumer {
     }
 }
 
-/// From one run to the next, a second after one that failed.
+/// Starts run after run, with a wait of a second after a failure.
 async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: CancellationToken) {
     let group = consumer.group();
     let mut halted = None;
@@ -90,19 +90,19 @@ async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: 
             Ok(false) => {
                 tracing::warn!(
                     group,
-                    "consumer left its group while handlers still ran; their messages will come again"
+                    "consumer left its group with handlers running, their messages will be redelivered"
                 );
                 continue;
             }
             Err(error) => error,
         };
-        // Until it runs again: it must not look well between two attempts.
+        // Held until the next run, or the status would be healthy between two runs.
         let problem = match &error {
             RunError::Retention(too_short @ NotChecked::TooShort { .. }) => {
                 halted = Some(consumer.status.halt(too_short.to_string()));
                 None
             }
-            // Missing topics are shown and logged by what found them.
+            // `Topics` reports and logs missing topics.
             RunError::NoTopics => None,
             error => Some(format!("it can't start: {error}")),
         };
@@ -118,14 +118,14 @@ async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: 
     }
 }
 
-/// From joining the group to leaving it. Returns `false` if something still ran at the end.
+/// Runs from joining the group to leaving it. Returns `false` if a handler still ran at the end.
 async fn once(
     consumer: &Consumer,
     orders: &Orders,
     halted: &mut Option<Held>,
     shutdown: &CancellationToken,
 ) -> Result<bool, RunError> {
-    // One that was given up because the database was unavailable waits here, and holds no messages meanwhile.
+    // After an outage of the database the consumer waits here, holding no messages.
     if database(consumer, shutdown.clone()).probe(Instant::now()).await == Probed::Shutdown {
         return Ok(true);
     }
@@ -145,7 +145,7 @@ async fn once(
     *halted = None;
 
     let run = shutdown.child_token();
-    // However this ends, also by being dropped: the polling thread must not outlive it.
+    // The polling thread must not outlive this function, even if its future is dropped.
     let _ends = run.clone().drop_guard();
     let partitions = Arc::new(Partitions::default());
     let pipeline = Arc::new(pipeline(consumer, orders, Arc::clone(&partitions), run.clone()));
@@ -184,20 +184,20 @@ async fn once(
     if panicked.load(Ordering::Relaxed) { Err(RunError::LanePanicked) } else { drained }
 }
 
-/// The client is made, used and dropped on one thread: dropping it blocks. The thread is none of the runtime's, which would
-/// wait for it at its end.
+/// Creates, uses and drops the client on one thread, because dropping it blocks. The thread is not the runtime's, which
+/// would wait for it at its end.
 fn on_a_thread(
     poll: impl FnOnce() -> KafkaResult<bool> + Send + 'static,
 ) -> Result<oneshot::Receiver<KafkaResult<bool>>, RunError> {
     let (report, polling) = oneshot::channel();
     let thread = std::thread::Builder::new().name("consumer poll".into());
-    // Nobody listens any more where the run was dropped.
+    // The receiver is gone if the run was dropped.
     thread.spawn(move || _ = report.send(poll())).map_err(RunError::NoThread)?;
     Ok(polling)
 }
 
-/// Waits until the client is closed, but not for ever: it can wait for an answer of a part of its own that has ended, when
-/// it is closed during a rebalance. Then it is left behind, and no member of the group any more.
+/// Waits until the client is closed, with a limit: closed during a rebalance, it can wait for an internal thread that
+/// has ended. Then it is abandoned; it has left the group.
 async fn closed(
     polling: oneshot::Receiver<KafkaResult<bool>>,
     run: &CancellationToken,
@@ -210,13 +210,13 @@ async fn closed(
     tokio::select! {
         polled = polling => polled.map_err(|_| RunError::Panicked),
         () = hangs => {
-            tracing::error!(group = consumer.group(), "Kafka client does not close, left behind");
+            tracing::error!(group = consumer.group(), "Kafka client does not close, abandoned");
             Ok(Ok(false))
         }
     }
 }
 
-/// Ends the run when it is dropped, and notes whether a panic is why.
+/// Ends the run on drop, and records whether a panic was the reason.
 struct EndsRun {
     run: CancellationToken,
     panicked: Arc<AtomicBool>,
@@ -240,7 +240,7 @@ fn spawn_lanes(
 ) -> Vec<UnboundedSender<Queued>> {
     let spawn = |_| {
         let (lane, queue) = mpsc::unbounded_channel();
-        // A lane that ends, also by a panic, ends the run: its keys would wait for ever.
+        // A lane that ends, even by a panic, ends the run, because its keys would wait for ever.
         let running = Lane::new(Arc::clone(pipeline), queue);
         let ends = EndsRun { run: run.clone(), panicked: Arc::clone(panicked) };
         tasks.spawn(async move {
@@ -252,7 +252,7 @@ fn spawn_lanes(
     (0..count).map(spawn).collect()
 }
 
-/// Ensures the topics, and finds out whether the inbox remembers longer than they keep events.
+/// Creates or checks the topics, and checks their retention against the inbox's.
 async fn prepare(
     consumer: &Consumer,
     topics: &SubscribedTopics,
@@ -265,7 +265,7 @@ async fn prepare(
     Ok((found, retention_known))
 }
 
-/// Spawns what goes on beside the lanes: pruning, and looking again at the topics.
+/// Spawns the background tasks of a run, such as pruning and checking the topics.
 fn watch(
     consumer: &Consumer,
     topics: SubscribedTopics,
@@ -289,15 +289,15 @@ fn watch(
     }
 }
 
-/// Ends `run` when the database was waited for long, so that what is queued does not stay in memory. It is read again.
+/// Ends `run` after a long outage of the database, so that queued messages do not stay in memory. They are read again.
 async fn give_up_after_waiting(status: Status, group: String, run: CancellationToken) {
     if run.run_until_cancelled(status.waited_for(WAITED_FOR)).await.is_some() {
-        tracing::warn!(group, "consumer leaves its group until it can go on");
+        tracing::warn!(group, "database unavailable for long, consumer leaves its group");
         run.cancel();
     }
 }
 
-/// Returns whether it is known that the inbox remembers longer than these topics. Fails if it is known that it does not.
+/// Returns `true` if the inbox keeps events longer than these topics, `false` if that is unknown. Fails if it does not.
 async fn is_retention_known(consumer: &Consumer, topics: &[String]) -> Result<bool, RunError> {
     let checked = retention::check(&consumer.options, &consumer.kafka, topics).await;
     let unknown = match checked {
@@ -362,7 +362,7 @@ fn pipeline(
     }
 }
 
-/// Waits for the lanes, and notes that this instance ended in good order if it did.
+/// Waits for the lanes, and records a clean shutdown of this instance.
 async fn drained(
     consumer: &Consumer,
     polling: Result<bool, KafkaError>,
@@ -376,21 +376,21 @@ async fn drained(
         let left = timeout(limit, consumer.histories().left_all()).await;
         if !matches!(left, Ok(Ok(()))) {
             tracing::warn!(
-                "end of this instance not noted; the next one will handle messages with caution"
+                "clean shutdown not recorded, the next instance will mark messages before their attempts"
             );
         }
     }
     Ok(drained)
 }
 
-/// Notes which partitions were given up in good order.
+/// Records the partitions that were released cleanly.
 async fn leave(histories: Arc<Histories>, mut leaving: UnboundedReceiver<Vec<TopicPartition>>) {
     while let Some(partitions) = leaving.recv().await {
         if let Err(error) = histories.left(&partitions).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 error,
-                "partitions given up, which is not noted; the next instance will handle messages with caution"
+                "release of partitions not recorded, the next instance will mark messages before their attempts"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! Looks for a message that can show whether a circuit breaker may be closed, while nothing is consumed.
+//! Searches for a message to probe while a circuit breaker is open.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -8,16 +8,16 @@ use tokio::sync::oneshot;
 
 use crate::message::{KeyHash, Queued, key_hash};
 
-/// How long it may take, and how long until nothing more is expected.
+/// Time limit of a scan, and the time without records after which it ends.
 const LIMIT: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(1);
-/// How many records are looked at.
+/// Maximum number of records to scan.
 const MAX_RECORDS: usize = 10_000;
 
 /// Asks the polling thread for a message of a type.
 pub(crate) struct ScanRequest {
     pub(crate) event_type: String,
-    /// Keys whose messages failed already: another one tells more.
+    /// Keys whose messages have failed; others are preferred.
     pub(crate) tried: HashSet<KeyHash>,
     pub(crate) found: oneshot::Sender<Candidate>,
 }
@@ -26,13 +26,13 @@ pub(crate) struct ScanRequest {
 pub(crate) enum Candidate {
     /// A message of a key that was not tried yet.
     Other(Queued),
-    /// There is none, but one of a key that was.
+    /// There is only a message of a key that was tried.
     Tried(Queued),
     /// There is no message of the type.
     None,
 }
 
-/// A scan under way. Of each key only the first message counts, since a later one must not overtake it.
+/// A running scan. Only the first message of each key counts, since a later one must not overtake it.
 pub(crate) struct Scan {
     request: ScanRequest,
     began: Instant,
@@ -60,7 +60,7 @@ impl Scan {
         &self.request.event_type
     }
 
-    /// Looks at a record, and returns it if it is the one.
+    /// Examines a record, and returns it if it is the one to probe.
     pub(crate) fn look_at(&mut self, record: Record) -> Option<Record> {
         self.last = Instant::now();
         self.records += 1;
@@ -77,19 +77,19 @@ impl Scan {
         None
     }
 
-    /// Returns whether nothing more is to be expected.
+    /// Returns whether the scan has to end.
     pub(crate) fn is_over(&self) -> bool {
         self.records >= MAX_RECORDS
             || self.last.elapsed() > QUIET && self.records > 0
             || self.began.elapsed() > LIMIT
     }
 
-    /// Ends it with what `look_at` returned, if it did. `queue` makes it a message.
+    /// Ends the scan with the record that `look_at` returned, if any. `queue` turns it into a message.
     pub(crate) fn end(self, found: Option<Record>, queue: impl Fn(Record) -> Option<Queued>) {
         let other = found.and_then(&queue).map(Candidate::Other);
         let tried = || self.second_choice.and_then(&queue).map(Candidate::Tried);
         let candidate = other.or_else(tried).unwrap_or(Candidate::None);
-        // Nobody waits for it any more if the run has ended.
+        // The requester is gone if the run has ended.
         _ = self.request.found.send(candidate);
     }
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::message::Taken;
 
-/// The span of a record: a child of the span in which its event was created, and linked to the hop. `topic` is without the
-/// prefix.
+/// Creates the span of a record: a child of the span in which its event was created, linked to the hop. `topic` is
+/// without the prefix.
 pub(crate) fn of_record(
     record: &Record,
     envelope: Option<&Envelope>,
@@ -30,7 +30,7 @@ pub(crate) fn of_record(
     span
 }
 
-/// The part of a replay that a letter is.
+/// A letter as a part of a replay.
 #[derive(Clone, Copy)]
 pub(crate) struct Replayed<'a> {
     pub(crate) replay: Uuid,
@@ -38,7 +38,8 @@ pub(crate) struct Replayed<'a> {
     pub(crate) steps: &'a FlowSteps,
 }
 
-/// The span of a dead letter that is replayed: a trace of its own, linked to where the event was created, and to the hop.
+/// Creates the span of a replayed dead letter: a new trace, linked to the span in which the event was created and to
+/// the hop.
 pub(crate) fn of_replay(
     record: &Record,
     envelope: Option<&Envelope>,
@@ -103,7 +104,7 @@ fn unconnected(
     )
 }
 
-/// The span of a batch, linked to those of its messages.
+/// Creates the span of a batch, linked to those of its messages.
 pub(crate) fn of_batch(taken: &[Taken], group: &str) -> Span {
     let topics: BTreeSet<_> = taken.iter().map(|it| it.record().topic.as_str()).collect();
     let topics = topics.into_iter().collect::<Vec<_>>().join(", ");
@@ -124,7 +125,8 @@ pub(crate) fn of_batch(taken: &[Taken], group: &str) -> Span {
     span
 }
 
-/// The span of an event that came with a request: part of that one, linked to where the event was created.
+/// Creates the span of an event from a request: a child of the request's span, linked to the span in which the event
+/// was created.
 pub(crate) fn of_request(envelope: &Envelope, group: &str, steps: &FlowSteps) -> Span {
     let span = steps.span(|| unlinked(envelope, group));
     if let Some(parent) = &envelope.traceparent {

@@ -1,5 +1,5 @@
-//! What holds for a subscription on all its instances, as rows that each of them obeys within a second: an operator's pause,
-//! circuit breakers that are open, and who is there.
+//! The shared state of a subscription's instances, as rows that each instance applies within a second: an operator's
+//! pause, open circuit breakers, and the instances.
 
 use serde::Serialize;
 use sqlx::PgPool;
@@ -19,23 +19,23 @@ pub struct Pause {
     pub since: OffsetDateTime,
 }
 
-/// A circuit breaker: messages of one type that used up their retries for one reason, without a success of that type in
-/// between. Open, it stops the subscription.
+/// A circuit breaker: counts messages of one type that used up their retries for the same reason, without a success of
+/// the type in between. While it is open, the subscription is stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
 #[non_exhaustive]
 pub struct Breaker {
     /// Type of the events.
     pub event_type: String,
-    /// Tells reasons apart, whatever ids and numbers they name.
+    /// Identifies the reason, ignoring ids and numbers.
     pub fingerprint: String,
-    /// What the first of the messages failed with.
+    /// Error of the first of the messages.
     pub reason: String,
     /// How many messages became dead letters.
     pub letters: i32,
     /// When the last of them did, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub last_at: OffsetDateTime,
-    /// Since when it is open, UTC. `None`: it only counts.
+    /// When it opened, UTC. `None` while it is closed and only counts.
     #[serde(with = "time::serde::rfc3339::option")]
     pub opened_at: Option<OffsetDateTime>,
 }
@@ -47,38 +47,38 @@ impl Breaker {
     }
 }
 
-/// An instance of a subscription: a process that consumes, or did when it was last seen.
+/// An instance of a subscription: a process that consumes, or did at its last heartbeat.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
 #[non_exhaustive]
 pub struct Instance {
-    /// Tells processes apart; another one after each start.
+    /// Id of the process; new at each start.
     pub id: String,
-    /// Its [`State`](crate::State) as text; begins with `gone` if it was not seen for 15 s.
+    /// Its [`State`](crate::State) as text; begins with `gone` if its last heartbeat is older than 15 s.
     pub state: String,
     /// UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
-    /// When it last said so, UTC. One that runs does so every 5 s at least.
+    /// Its last heartbeat, UTC. A running instance sends one at least every 5 s.
     #[serde(with = "time::serde::rfc3339")]
     pub seen_at: OffsetDateTime,
 }
 
-/// What holds for a subscription on all its instances.
+/// Shared state of a subscription's instances.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Standing {
-    /// The pause, if there is one.
+    /// The pause, if any.
     pub paused: Option<Pause>,
-    /// Breakers that are open or count, by type and fingerprint.
+    /// Open and counting breakers, by type and fingerprint.
     pub breakers: Vec<Breaker>,
     /// Instances, the longest running first.
     pub instances: Vec<Instance>,
 }
 
-/// Reads what holds for a consumer group.
+/// Returns the shared state of a consumer group.
 ///
 /// # Errors
-/// The database is unavailable.
+/// Fails if the database is unavailable.
 pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
     let instances = sqlx::query_as(
         "select instance as id, started_at, seen_at,
@@ -94,11 +94,11 @@ pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
     Ok(Standing { paused, breakers, instances })
 }
 
-/// Pauses a consumer group on all its instances, which obey within a second: what they hold in memory is given up, and is
-/// read again later. `by` is the operator's name. A pause that is there already gets the new reason.
+/// Pauses a consumer group on all its instances within a second. They drop the messages in memory and read them again
+/// later. `by` is the operator's name. An existing pause gets the new reason.
 ///
 /// # Errors
-/// The database is unavailable, or a text can't be stored.
+/// Fails if the database is unavailable, or a text can't be stored.
 pub async fn pause(pool: &PgPool, group: &str, by: &str, why: &str) -> sqlx::Result<()> {
     sqlx::query(
         "insert into pause as it (subscription, paused_by, why) values ($1, $2, $3)
@@ -113,10 +113,10 @@ pub async fn pause(pool: &PgPool, group: &str, by: &str, why: &str) -> sqlx::Res
     Ok(())
 }
 
-/// Lets a consumer group go on: ends its pause, and closes its breakers. Returns whether there was anything to end.
+/// Resumes a consumer group: ends its pause and closes its breakers. Returns whether there was one.
 ///
 /// # Errors
-/// The database is unavailable.
+/// Fails if the database is unavailable.
 pub async fn resume(pool: &PgPool, group: &str) -> sqlx::Result<bool> {
     let ended: i64 = sqlx::query_scalar(
         "with pauses as (delete from pause where subscription = $1 returning 1),
@@ -129,7 +129,7 @@ pub async fn resume(pool: &PgPool, group: &str) -> sqlx::Result<bool> {
     Ok(ended > 0)
 }
 
-/// What may hold a subscription up.
+/// What may stop a subscription.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Holds {
     pub(crate) paused: Option<Pause>,
@@ -137,7 +137,7 @@ pub(crate) struct Holds {
 }
 
 impl Holds {
-    /// Returns whether nothing is to be consumed.
+    /// Returns whether consumption has to stop.
     pub(crate) fn stop(&self) -> bool {
         self.paused.is_some() || self.open().next().is_some()
     }

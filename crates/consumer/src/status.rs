@@ -10,13 +10,13 @@ use crate::standing::Holds;
 /// Health of a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
-    /// It consumes, or has nothing to.
+    /// It consumes, or has no messages.
     Running,
-    /// It consumes what it can. Each problem is a sentence: a topic that is missing, for instance.
+    /// It consumes with problems, each a sentence, for example a missing topic.
     Troubled(Vec<String>),
-    /// The database is unavailable, and messages wait. Says why.
+    /// The database is unavailable, and messages wait, for this reason.
     Waiting(String),
-    /// Nothing is consumed, so that nothing is lost. Says why.
+    /// Nothing is consumed, so that nothing is lost, for this reason.
     Halted(String),
     /// An operator has paused it on all its instances.
     Paused {
@@ -25,14 +25,14 @@ pub enum State {
         /// The reason that was given.
         why: String,
     },
-    /// Circuit breakers are open: nothing is consumed until a message of the type succeeds. Names the types. The reasons may
-    /// quote a payload, so [`standing`](crate::standing) alone has them.
+    /// Circuit breakers of these event types are open: nothing is consumed until a message of the type succeeds. Only
+    /// [`standing`](crate::standing) returns the reasons, since they may quote a payload.
     BreakerOpen(Vec<String>),
     /// It has ended.
     Stopped,
 }
 
-/// As an operator reads it.
+/// Text for operators.
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -47,11 +47,11 @@ impl fmt::Display for State {
     }
 }
 
-/// The state of a subscription, to be asked while it runs. Clones share it.
+/// Handle to the state of a running subscription. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Status(Arc<watch::Sender<Conditions>>);
 
-/// Reasons, and how often each of them holds.
+/// Reasons, with the number of guards that hold each.
 type Reasons = BTreeMap<String, usize>;
 
 #[derive(Debug, Default)]
@@ -60,14 +60,14 @@ struct Conditions {
     halts: Reasons,
     waits: Reasons,
     holds: Holds,
-    /// Keys that wait because something is in their way.
+    /// Reasons of parked keys.
     parked: Reasons,
-    /// By what found them.
+    /// Problems by source.
     problems: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl Status {
-    /// Returns the most serious state that holds.
+    /// Returns the current state; the most serious one if several apply.
     pub fn state(&self) -> State {
         let conditions = self.0.borrow();
         let first = |reasons: &Reasons| reasons.keys().next().cloned();
@@ -89,7 +89,7 @@ impl Status {
         }
     }
 
-    /// Replaces what holds the subscription up on all its instances.
+    /// Replaces the shared state that stops the subscription.
     pub(crate) fn hold_by(&self, holds: &Holds) {
         self.0.send_if_modified(|it| {
             let is_new = it.holds != *holds;
@@ -100,17 +100,17 @@ impl Status {
         });
     }
 
-    /// Halts until the guard is dropped.
+    /// Reports a halt until the guard is dropped.
     pub(crate) fn halt(&self, why: impl Into<String>) -> Held {
         self.hold(Condition::Halted, why.into())
     }
 
-    /// Waits for the database until the guard is dropped.
+    /// Reports a wait for the database until the guard is dropped.
     pub(crate) fn wait(&self, why: impl Into<String>) -> Held {
         self.hold(Condition::Waiting, why.into())
     }
 
-    /// Has one more key that waits, until the guard is dropped, because something is in its way.
+    /// Reports a parked key with its reason until the guard is dropped.
     pub(crate) fn park(&self, why: impl Into<String>) -> Held {
         self.hold(Condition::Parked, why.into())
     }
@@ -120,7 +120,7 @@ impl Status {
         Held { status: self.clone(), condition, why }
     }
 
-    /// Replaces the problems that `found_by` found before. Returns whether they are others.
+    /// Replaces the problems of a source. Returns whether they changed.
     pub(crate) fn set_problems(&self, found_by: &'static str, problems: Vec<String>) -> bool {
         self.0.send_if_modified(|it| {
             let before = it.problems.remove(found_by).unwrap_or_default();
@@ -136,7 +136,7 @@ impl Status {
         self.0.send_modify(|it| it.stopped = true);
     }
 
-    /// Returns once the database was waited for so long without a break.
+    /// Returns once the database has been unavailable for `long` without a break.
     pub(crate) async fn waited_for(&self, long: Duration) {
         let is_waiting = |it: &Conditions| !it.waits.is_empty();
         let mut conditions = self.0.subscribe();
@@ -150,7 +150,7 @@ impl Status {
         }
     }
 
-    /// Returns when nothing is halted.
+    /// Returns when no halt is reported.
     pub(crate) async fn not_halted(&self) {
         // The sender lives in `self`, so this can't fail.
         let _ = self.0.subscribe().wait_for(|it| it.halts.is_empty()).await;
@@ -175,7 +175,7 @@ impl Conditions {
     }
 }
 
-/// Holds a state while it lives.
+/// Guard that reports a state until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     status: Status,
@@ -184,7 +184,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Returns why the state holds.
+    /// Returns the reason of the state.
     pub(crate) fn why(&self) -> &str {
         &self.why
     }

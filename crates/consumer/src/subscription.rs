@@ -6,12 +6,12 @@ use envelope::{Envelope, Event, TopicSpec};
 
 use crate::handler::{Erased, Handler};
 
-/// Which events of a subject count.
+/// Which events of a subject are applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
-    /// Each, whenever it comes.
+    /// Every event, in any order.
     EachOnce,
-    /// Only one that is newer than all before it.
+    /// Only events newer than all applied ones.
     LatestWins,
 }
 
@@ -34,15 +34,15 @@ impl LastSuccess {
     }
 }
 
-/// What happens to one type of event.
+/// How one event type is handled.
 pub(crate) struct Route {
     pub(crate) mode: Mode,
     pub(crate) handler: Box<dyn Erased>,
-    /// When a message was last processed, if one was since that was last asked.
+    /// When a message was last processed, if that was after the last query.
     pub(crate) succeeded: LastSuccess,
 }
 
-/// A consumer group, the events that it handles, and how. A new name starts at the earliest message.
+/// A consumer group with its event handlers. A new name starts at the earliest message.
 ///
 /// ```no_run
 /// # use consumer::{Handler, Subscription};
@@ -61,12 +61,12 @@ pub struct Subscription {
     routes: BTreeMap<(&'static str, &'static str), Arc<Route>>,
     owned: Vec<TopicSpec>,
     ignores_unknown: bool,
-    /// Names that publishers have, and those under which their versions are counted.
+    /// Current sources of renamed publishers, and the sources under which their versions are stored.
     renamed: HashMap<&'static str, &'static str>,
 }
 
 impl Subscription {
-    /// `name` is the consumer group, and the owner of its inbox rows.
+    /// Creates a subscription. `name` is the consumer group and the owner of the inbox rows.
     pub fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -78,12 +78,12 @@ impl Subscription {
         }
     }
 
-    /// Handles every event of a type once, also one that comes late: for effects that each event has of its own. The
-    /// topic has the name of the type.
+    /// Handles every event of a type once, also late ones, for effects that are independent of other events. The topic
+    /// has the name of the type.
     ///
     /// # Panics
-    /// If the subscription handles that type from that topic already: one of the handlers would never be called. So do
-    /// the three methods that follow.
+    /// Panics if the subscription already handles that type from that topic, because one of the handlers would never be
+    /// called. The next three methods do the same.
     #[must_use]
     pub fn each_once<H: Handler>(self, handler: H) -> Self {
         self.each_once_from(H::Event::TYPE, handler)
@@ -95,9 +95,9 @@ impl Subscription {
         self.route(topic, Mode::EachOnce, handler)
     }
 
-    /// Handles only events that are newer than those already applied to the same subject: for state that the latest
-    /// event describes whole. Versions are compared over all event types of the subscription, for each source by itself.
-    /// An event without a version is a dead letter. The topic has the name of the type.
+    /// Handles only events that are newer than those applied to the same subject, for state that the latest event
+    /// describes completely. Versions are compared across all event types of the subscription, separately for each
+    /// source. An event without a version is dead-lettered. The topic has the name of the type.
     #[must_use]
     pub fn latest_wins<H: Handler>(self, handler: H) -> Self {
         self.latest_wins_from(H::Event::TYPE, handler)
@@ -109,7 +109,7 @@ impl Subscription {
         self.route(topic, Mode::LatestWins, handler)
     }
 
-    /// Skips events of types without a handler. Without this they are dead letters, because on a topic of one type they
+    /// Skips events of types without a handler. By default they are dead-lettered, because on a topic of one type they
     /// are a mistake.
     #[must_use]
     pub fn ignore_unknown(mut self) -> Self {
@@ -117,25 +117,24 @@ impl Subscription {
         self
     }
 
-    /// Owns a topic that it reads: it is created if it is missing. Other topics belong to their publishers and are
-    /// waited for.
+    /// Creates the topic if it is missing. The consumer waits for other topics, which belong to their publishers.
     #[must_use]
     pub fn owns(mut self, topic: TopicSpec) -> Self {
         self.owned.push(topic);
         self
     }
 
-    /// Counts the versions of a publisher that was renamed on, instead of starting anew: events from `now` are counted with
-    /// those that came from `before`.
+    /// Continues the versions of a renamed publisher: events from the source `now` are compared with those from
+    /// `before`.
     #[must_use]
     pub fn source_alias(mut self, before: &'static str, now: &'static str) -> Self {
-        // Under the old name, because what was applied is stored under it.
+        // Under the old name, because the applied versions are stored under it.
         self.renamed.insert(now, before);
         self
     }
 
-    /// Starts the same handlers from the earliest message again: with a group (`<name>.<generation>`) and inbox rows of
-    /// its own.
+    /// Runs the same handlers again from the earliest message, with a separate group (`<name>.<generation>`) and
+    /// separate inbox rows.
     #[must_use]
     pub fn generation(mut self, generation: u32) -> Self {
         self.generation = generation;
@@ -178,32 +177,32 @@ impl Subscription {
         &self.owned
     }
 
-    /// What happens to an event of that type on that topic.
+    /// Returns the route of an event type on a topic.
     pub(crate) fn route_on(&self, topic: &str, event_type: &str) -> Option<&Arc<Route>> {
         let found = self.routes.iter().find(|((on, of), _)| *on == topic && *of == event_type);
         found.map(|(_, route)| route)
     }
 
-    /// What happens to an event of that type, whichever topic it is from.
+    /// Returns the route of an event type on any topic.
     pub(crate) fn route_of(&self, event_type: &str) -> Option<&Arc<Route>> {
         let found = self.routes.iter().find(|((_, of), _)| *of == event_type);
         found.map(|(_, route)| route)
     }
 
-    /// The topics that events of a type are read from, without the prefix.
+    /// Returns the topics of an event type, without the prefix.
     pub(crate) fn topics_of(&self, event_type: &str) -> Vec<&'static str> {
         let of_type = self.routes.keys().filter(|(_, of)| *of == event_type);
         of_type.map(|(topic, _)| *topic).collect()
     }
 
-    /// Returns the types of which a message was processed since this was last asked, and when it last was.
+    /// Returns the event types with a success since the last call, and the time of the latest success.
     pub(crate) fn take_succeeded(&self) -> BTreeMap<&'static str, Instant> {
         let all = self.routes.iter();
         let succeeded = all.filter_map(|((_, it), route)| Some((*it, route.succeeded.take()?)));
         succeeded.collect()
     }
 
-    /// Takes back that this was asked, since nothing came of the answer.
+    /// Restores the result of `take_succeeded`, which could not be used.
     pub(crate) fn put_succeeded(&self, succeeded: &BTreeMap<&'static str, Instant>) {
         for ((_, event_type), route) in &self.routes {
             if let Some(at) = succeeded.get(event_type) {
@@ -216,7 +215,7 @@ impl Subscription {
         self.ignores_unknown
     }
 
-    /// The name under which an event's publisher counts its versions.
+    /// Returns the source under which an event's versions are stored.
     pub(crate) fn counted_by<'a>(&'a self, envelope: &'a Envelope) -> &'a str {
         let source = envelope.source.as_str();
         self.renamed.get(source).copied().unwrap_or(source)

@@ -1,4 +1,4 @@
-//! The topics of a subscription: those that it owns are created, and those of others are waited for.
+//! The topics of a subscription: creates those that it owns, and waits for those of other publishers.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use tokio_util::sync::CancellationToken;
 use crate::status::Status;
 use crate::subscription::Subscription;
 
-/// How long until the cluster is asked again, while a topic is missing that is to be read.
+/// Interval of checks while a topic of the subscription is missing.
 const WHILE_MISSING: Duration = Duration::from_secs(1);
-/// And while something else is not as it should be.
+/// Interval of checks while there is another problem.
 const WHILE_WRONG: Duration = Duration::from_secs(10);
-/// And while all is well. With `KAFKA_TOPICS=create` that also is how soon a topic is there again that was deleted.
+/// Interval of checks without problems. With `KAFKA_TOPICS=create` a deleted topic is created again within this time.
 const WHILE_WELL: Duration = Duration::from_secs(15);
-/// Who found the problems in the status.
+/// Source of the problems in the status.
 const FOUND_BY: &str = "topics";
 
-/// What was found of the topics.
+/// Result of checking the topics.
 pub(crate) struct Found {
-    /// Names on the cluster of those that can be read.
+    /// Readable topics, by their names on the cluster.
     pub(crate) readable: Vec<String>,
-    /// Whether there is nothing to look for again.
+    /// `true` if there is no problem.
     pub(crate) all_well: bool,
 }
 
 pub(crate) struct SubscribedTopics {
     topics: Topics,
-    /// Of them, those that are read: without the dead letters. Names without the prefix.
+    /// Topics to read, without the dead-letter topic. Names without the prefix.
     read: Vec<String>,
     group: String,
     kafka: Settings,
@@ -52,7 +52,7 @@ impl SubscribedTopics {
         Self { topics: Topics { owned, needed }, read, group, kafka, policy, status }
     }
 
-    /// Creates what is missing and may be created, shows and logs what is not as it should be, and returns what there is.
+    /// Creates missing topics if allowed, reports and logs problems, and returns the readable topics.
     pub(crate) async fn ensure(&self) -> Result<Found, TopicsError> {
         let problems = kafka::ensure(&self.kafka, &self.topics, self.policy).await?;
         let told = problems.iter().map(ToString::to_string).collect();
@@ -67,8 +67,8 @@ impl SubscribedTopics {
         Ok(Found { readable: readable.collect(), all_well: problems.is_empty() })
     }
 
-    /// Looks again and again, since a topic can disappear while it is read. Ends `run` when more topics can be read than
-    /// before, so that the next one reads them too.
+    /// Checks periodically, since a topic can disappear. Ends `run` when more topics have become readable, so that the
+    /// next run reads them too.
     pub(crate) async fn look_again(self, found: Found, run: CancellationToken) {
         let Found { readable, mut all_well } = found;
         let mut before = readable.len();
@@ -89,7 +89,10 @@ impl SubscribedTopics {
                 }
                 Ok(found) => (before, all_well) = (found.readable.len(), found.all_well),
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "topics not known");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "topic metadata not available"
+                    );
                 }
             }
         }

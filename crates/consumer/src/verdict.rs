@@ -1,4 +1,4 @@
-//! What becomes of messages: an attempt is made, and its result is judged.
+//! Executes attempts and decides what their results mean for the messages.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,31 +17,31 @@ use crate::outcome::Outcome;
 use crate::spans;
 use crate::status::Status;
 
-/// After how many attempts a conflict is shown in the status: one that passes at once is no news.
+/// Number of attempts after which a conflict is shown in the status; shorter ones are normal.
 const SHOWN_AFTER: u32 = 2;
 
-/// A parked key is attempted several times within that.
+/// Window for recent refusals; a parked key is attempted several times within it.
 const LATELY: Duration = Duration::from_mins(1);
 
-/// What is to be done with the messages of an attempt.
+/// What to do with the messages of an attempt.
 pub(crate) enum Verdict {
-    /// They are settled: their offsets may move.
+    /// They are settled: their offsets may be stored.
     Settled,
-    /// Each is to be attempted by itself.
+    /// Attempt each alone.
     Apart,
-    /// Each is to be attempted by itself, while others go on: one of them meets a conflict.
+    /// Attempt each alone outside the lane, since one of them is in conflict.
     Aside,
-    /// It is to be attempted again after that time.
+    /// Retry the message after this time.
     RetryIn(Duration),
-    /// The database may be unavailable, which a write tells.
+    /// The database may be unavailable; a write has to show it.
     Unavailable(Failure),
-    /// It is to be written to the dead letters.
+    /// Write the message to the dead letters.
     DeadLetter(LetterReason),
-    /// So it is, since its retries are used up, unless too many others of its type had to be for that reason.
+    /// The same after its last retry, unless the circuit breaker opens.
     Exhausted(Failure),
 }
 
-/// Makes attempts and judges them.
+/// Executes attempts and judges their results.
 pub(crate) struct Judge {
     attempts: Attempts,
     histories: Arc<Histories>,
@@ -50,7 +50,7 @@ pub(crate) struct Judge {
     refusals: Refusals,
 }
 
-/// A message had all its attempts, and it is not known how the last one ended.
+/// The message has used up its attempts, and the result of the last one is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("it had all its attempts{}", .0.as_ref().map_or_else(
     || ", and the process ended during the last one".to_owned(),
@@ -68,8 +68,8 @@ impl Judge {
         Self { attempts, histories, options, status, refusals: Refusals::default() }
     }
 
-    /// Whether a message can't share a transaction with others: one that failed before, or was under way when a process
-    /// died; one that is no event; any, while faults are to strike.
+    /// Returns whether a message must not share a transaction: it failed before, was being attempted when a process
+    /// died, is not an event, or a fault is injected.
     pub(crate) fn must_be_alone(&self, taken: &Taken) -> bool {
         taken.retries > 0
             || taken.conflict.is_some()
@@ -125,7 +125,7 @@ impl Judge {
                 log(failure, taken);
                 return Verdict::DeadLetter(failure.into());
             }
-            // Its last attempt ended the process, or the time for its dead letter.
+            // Its last attempt crashed the process, or the process ended before its dead letter was written.
             Content::Event(_) if taken.retries > self.options.retries => {
                 let before = taken.history.of(taken.record().offset);
                 Failure::transient(HadAllAttempts(before.reason))
@@ -151,8 +151,8 @@ impl Judge {
         }
     }
 
-    /// Attempts a message whose failure says something of others only: no attempt is counted. Returns whether its handler
-    /// succeeded; that of a duplicate, and of what is no event, was not called.
+    /// Probes a message without counting an attempt. Returns whether its handler succeeded; for duplicates and
+    /// non-events it is not called.
     pub(crate) async fn try_one(&self, taken: &Taken) -> Result<bool, Failure> {
         if !matches!(taken.content, Content::Event(_)) {
             return Ok(false);
@@ -163,9 +163,9 @@ impl Judge {
         Ok(outcomes == [Outcome::Processed])
     }
 
-    /// Judges a failure that is neither the message's fault nor that of the whole database. It is counted once it has lasted
-    /// for long while other messages were committed, unless the database refuses messages of other keys as well, or the
-    /// handler says that something is unavailable.
+    /// Judges a failure caused neither by the message nor by the whole database. It counts once it has lasted for
+    /// `conflict_limit` while other messages were committed, unless the database refuses messages of other keys as
+    /// well, or the handler reports an unavailable dependency.
     pub(crate) async fn judge_conflict(&self, taken: &mut Taken, failure: Failure) -> Verdict {
         let commits = self.attempts.commits();
         let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
@@ -195,10 +195,10 @@ impl Judge {
         Verdict::RetryIn(self.options.backoff(taken.retries))
     }
 
-    /// One attempt. With caution, messages are marked before, so that it is known among which of them one killed the
-    /// process; and each of those is then alone.
+    /// Executes one attempt. After a crash, messages are marked before their attempt, so that another crash identifies
+    /// the suspects, each of which is then attempted alone.
     async fn attempt(&self, taken: &[Taken]) -> Result<Vec<Outcome>, Failure> {
-        // Asked once: another lane may settle the last suspicious message meanwhile.
+        // Evaluated once, because another lane may settle the last suspect meanwhile.
         let (cautious, calm): (Vec<_>, Vec<_>) =
             taken.iter().partition(|it| it.history.is_cautious());
         let cautious: Vec<&Record> = cautious.into_iter().map(Taken::record).collect();
@@ -235,18 +235,18 @@ impl Judge {
         let (record, event) = (taken.record(), taken.envelope());
         let noted = self.histories.note(record, taken.retries, Some(&reason), event);
         if let Err(error) = noted.await {
-            // It is counted here as long as this instance has it.
-            tracing::warn!(error = &error as &dyn std::error::Error, "attempt not noted");
+            // This instance still counts it while it has the partition.
+            tracing::warn!(error = &error as &dyn std::error::Error, "attempt not recorded");
         }
     }
 }
 
-/// Keys whose messages the database refused lately.
+/// Keys whose messages the database has refused recently.
 #[derive(Default)]
 struct Refusals(Mutex<HashMap<KeyHash, Instant>>);
 
 impl Refusals {
-    /// Notes a refusal of a message of this key, and returns whether any of another key was refused lately.
+    /// Records a refusal for this key, and returns whether another key had a recent one.
     fn of_others(&self, key: KeyHash) -> bool {
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refused.retain(|_, at| at.elapsed() < LATELY);

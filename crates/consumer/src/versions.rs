@@ -4,29 +4,29 @@ use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
-/// What a version is a version of: the publisher that counts it, and the subject.
+/// Scope of a version: the source that counts it, and the subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Counted<'a> {
     pub(crate) source: &'a str,
     pub(crate) subject: &'a str,
 }
 
-/// The version applied before, by who counts it.
+/// The version applied before, by scope.
 pub(crate) type Applied<'a> = HashMap<Counted<'a>, i64>;
 
 #[derive(sqlx::FromRow)]
-struct Known {
+struct StoredVersion {
     source: String,
     subject: String,
     before: i64,
     raced: bool,
 }
 
-/// Raises versions to the highest of those given, where that is higher. Returns the ones before, 0 where there were none.
-/// Their rows are locked until the transaction ends.
+/// Raises the stored versions to the highest of those given. Returns the previous ones, 0 where there were none. Their
+/// rows stay locked until the transaction ends.
 ///
-/// What is there is locked before it is raised, so that the version before is true. What is not there can't be locked: if
-/// another transaction inserts it at the same time, it is locked but not raised, and raised in a second round.
+/// Existing rows are locked before they are raised, so that the previous version is correct. A missing row can't be
+/// locked: if another transaction inserts it at the same time, it is locked first and raised in a second round.
 pub(crate) async fn raise<'a>(
     tx: &mut PgConnection,
     subscription: &str,
@@ -58,7 +58,7 @@ async fn raise_once(
     tx: &mut PgConnection,
     subscription: &str,
     highest: &BTreeMap<Counted<'_>, i64>,
-) -> sqlx::Result<Vec<Known>> {
+) -> sqlx::Result<Vec<StoredVersion>> {
     let sources: Vec<_> = highest.keys().map(|counted| counted.source).collect();
     let subjects: Vec<_> = highest.keys().map(|counted| counted.subject).collect();
     let versions: Vec<_> = highest.values().copied().collect();

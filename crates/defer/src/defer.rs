@@ -12,7 +12,7 @@ use crate::held::Held;
 use crate::scope::{Inner, Scope};
 use crate::task::{Deferred, Task, TaskResult};
 
-/// Defers work until after the response. An extractor; clones defer to the same request.
+/// Defers work until after the response. It is an extractor; clones defer to the same request.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -35,7 +35,7 @@ use crate::task::{Deferred, Task, TaskResult};
 #[derive(Clone)]
 pub struct Defer {
     scope: Arc<Inner>,
-    /// Its tasks do not wait for the end.
+    /// `true` if tasks run at once.
     at_once: bool,
 }
 
@@ -44,8 +44,8 @@ impl Defer {
         Self { scope, at_once: false }
     }
 
-    /// Runs `work` when the response is sent, unless that is an error. `label` says what it is in logs and metrics,
-    /// and shares its limits with all tasks called so. More can be said about it: [`Deferred::always`],
+    /// Runs `work` when the response has been sent, unless that is an error. `label` names the work in logs and
+    /// metrics; tasks with the same label share limits. The returned value sets options: [`Deferred::always`],
     /// [`Deferred::named`], [`Deferred::time_limit`], [`Deferred::without_span`].
     pub fn run<O: TaskResult>(
         &self,
@@ -64,12 +64,12 @@ impl Defer {
         })
     }
 
-    /// Takes back what was deferred under a name.
+    /// Cancels the task that was deferred under a name.
     pub fn forget(&self, name: &str) {
         self.scope.tasks.forget(name);
     }
 
-    /// The tasks of this request run one after the other, as they were deferred, and not side by side.
+    /// Runs the tasks of this request sequentially, in the order of deferral, instead of concurrently.
     pub fn in_order(&self) {
         self.scope.in_order();
     }
@@ -79,7 +79,7 @@ impl Defer {
         Held::new(self.clone())
     }
 
-    /// Waits until nothing runs. For tests, with [`immediate`].
+    /// Waits until no task runs. For tests, with [`immediate`].
     pub async fn finished(&self) {
         self.scope.deferrer.idle().await;
     }
@@ -98,14 +98,15 @@ impl Defer {
     }
 }
 
-/// For tests of what defers: tasks begin at once, whatever is said about them, and [`Defer::finished`] waits for them.
+/// Creates a `Defer` for tests: tasks start at once, regardless of their options, and [`Defer::finished`] waits for
+/// them.
 pub fn immediate() -> Defer {
     let meter = NoopMeterProvider::new().meter("defer");
     let scope: Scope = Deferrer::new(Options::default(), &meter).scope();
     Defer { at_once: true, ..scope.defer() }
 }
 
-/// The route is not under a [`DeferLayer`](crate::DeferLayer): 500, and a log line says so.
+/// The route is not under a [`DeferLayer`](crate::DeferLayer): the response is 500, and the error is logged.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("this route is not under a DeferLayer")]
 pub struct NoDeferLayer;

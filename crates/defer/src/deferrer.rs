@@ -16,16 +16,16 @@ use crate::instruments::Instruments;
 use crate::scope::Scope;
 use crate::task::Task;
 
-/// How deferred tasks run.
+/// Options of deferred tasks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// How long a task may run.
+    /// Time limit of a task.
     pub time_limit: Duration,
-    /// How many tasks of one label run at once; further ones wait.
+    /// Maximum number of running tasks of a label; further ones wait.
     pub max_running: usize,
-    /// How many tasks of one label wait; further ones are dropped, counted and logged.
+    /// Maximum number of waiting tasks of a label; further ones are dropped, counted and logged.
     pub max_waiting: usize,
-    /// How often tasks of a scope may defer further ones.
+    /// Maximum number of passes in which tasks of a scope may defer further ones.
     pub max_passes: usize,
 }
 
@@ -40,7 +40,7 @@ impl Default for Options {
     }
 }
 
-/// Runs what was deferred: one for each process. Clones share it.
+/// Runs deferred tasks; create one per process. Clones share it.
 #[derive(Clone)]
 pub struct Deferrer {
     shared: Arc<Shared>,
@@ -55,21 +55,21 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// The tasks of one label: a target that is dead fills only these.
+/// The tasks of one label: a dead target fills only these.
 struct Label {
     permits: Semaphore,
     waiting: AtomicUsize,
 }
 
-/// What became of the tasks at the end.
+/// Result of draining.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Drained {
-    /// Tasks that had to be dropped in all the time of this deferrer, those of the end included.
+    /// Number of tasks dropped since the creation of the deferrer, including those at the end.
     pub dropped: u64,
 }
 
 impl Deferrer {
-    /// `meter` is what its metrics are recorded with.
+    /// Creates a deferrer that records its metrics with `meter`.
     pub fn new(options: Options, meter: &Meter) -> Self {
         let shared = Shared {
             options,
@@ -82,13 +82,13 @@ impl Deferrer {
         Self { shared: Arc::new(shared) }
     }
 
-    /// For a consumed message, or whatever else has a beginning and an end. A request's is made by the layer.
+    /// Creates a scope, for a consumed message or another unit of work. The layer creates those of requests.
     pub fn scope(&self) -> Scope {
         Scope::new(self.clone())
     }
 
-    /// Waits for the tasks of all scopes that have ended, then drops what is left. To be called when no request comes
-    /// in any more.
+    /// Waits for the tasks of all ended scopes for `at_most`, then drops the rest. Call it when no more requests
+    /// arrive.
     pub async fn drain(&self, at_most: Duration) -> Drained {
         self.shared.tracker.close();
         if tokio::time::timeout(at_most, self.shared.tracker.wait()).await.is_err() {
@@ -112,7 +112,7 @@ impl Deferrer {
         self.shared.tracker.spawn(work);
     }
 
-    /// Waits until nothing runs.
+    /// Waits until no task runs.
     pub(crate) async fn idle(&self) {
         while !self.shared.tracker.is_empty() {
             tokio::task::yield_now().await;
@@ -120,7 +120,7 @@ impl Deferrer {
     }
 
     pub(crate) fn dropped(&self, label: &'static str, why: &str) {
-        tracing::warn!(task = label, why, "a deferred task is dropped");
+        tracing::warn!(task = label, why, "deferred task dropped");
         self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         self.shared.instruments.dropped(label);
     }
@@ -157,17 +157,17 @@ impl Deferrer {
             Ok(Ok(Ok(()))) => return,
             Ok(Ok(Err(error))) => {
                 let error = &*error as &dyn std::error::Error;
-                tracing::warn!(error, "a deferred task failed");
+                tracing::warn!(error, "deferred task failed");
                 Span::current().record("error", error);
                 instruments.failed(label);
             }
             Ok(Err(panic)) => {
-                tracing::error!(panic = said(panic.as_ref()), "a deferred task panicked");
+                tracing::error!(panic = said(panic.as_ref()), "deferred task panicked");
                 Span::current().record("error", "it panicked");
                 instruments.failed(label);
             }
             Err(_) => {
-                tracing::warn!(?limit, "a deferred task took too long");
+                tracing::warn!(?limit, "deferred task timed out");
                 Span::current().record("error", "it took too long");
                 instruments.timed_out(label);
             }
@@ -185,7 +185,7 @@ impl Deferrer {
     }
 }
 
-/// Too many wait.
+/// Too many tasks wait.
 struct Full;
 
 impl Label {
@@ -208,7 +208,7 @@ impl Label {
     }
 }
 
-/// Counts as waiting while it lives, however the wait ends.
+/// Counts a waiting task until dropped.
 struct Waits<'a>(&'a AtomicUsize);
 
 impl Drop for Waits<'_> {

@@ -1,7 +1,7 @@
 use crate::defer::Defer;
 use crate::task::{Deferred, TaskResult, Tasks};
 
-/// Tasks tied to a transaction: they are deferred when it has committed. Dropped, as when it rolls back, they never
+/// Tasks tied to a transaction: they are deferred after its commit. If this is dropped without a commit, they never
 /// run.
 pub struct Held {
     defer: Defer,
@@ -13,7 +13,7 @@ impl Held {
         Self { defer, tasks: Tasks::default() }
     }
 
-    /// As [`Defer::run`], if there is a commit.
+    /// Does the same as [`Defer::run`], after the commit.
     pub fn run<O: TaskResult>(
         &self,
         label: &'static str,
@@ -22,12 +22,12 @@ impl Held {
         self.tasks.push(label, work).unwrap_or(Deferred { of: None })
     }
 
-    /// Takes back what was held under a name.
+    /// Cancels the task that was held under a name.
     pub fn forget(&self, name: &str) {
         self.tasks.forget(name);
     }
 
-    /// To be called after the commit.
+    /// Defers the tasks. Call it after the commit.
     pub fn committed(self) {
         self.defer.adopt(self.tasks.take());
     }

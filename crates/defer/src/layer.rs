@@ -11,14 +11,14 @@ use tracing::Instrument;
 use crate::deferrer::Deferrer;
 use crate::scope::{Ended, Scope};
 
-/// Gives each request a scope: its handlers defer, and the tasks begin when the response is sent.
+/// Creates a scope for each request: its handlers defer tasks, which start when the response has been sent.
 #[derive(Clone, Debug)]
 pub struct DeferLayer {
     deferrer: Deferrer,
 }
 
 impl DeferLayer {
-    /// Layers may share a deferrer, and with it the limits.
+    /// Creates a layer. Layers may share a deferrer with its limits.
     pub fn new(deferrer: Deferrer) -> Self {
         Self { deferrer }
     }
@@ -61,15 +61,15 @@ where
             let how = how(response.status());
             Ok(response.map(|body| DeferBody { body, scope: Some((scope, how)) }))
         };
-        // In a task of its own: a client who hangs up does not end it, and what it deferred runs. Nobody takes the
-        // response then, which ends the scope like one that was sent.
+        // In a separate task, so that a disconnect does not cancel it, and its deferred tasks run. The response is
+        // dropped then, which ends the scope as if it had been sent.
         let call = tokio::spawn(call.in_current_span());
         Box::pin(async move {
             match call.await {
                 Ok(answered) => answered,
                 Err(ended) => match ended.try_into_panic() {
                     Ok(panic) => std::panic::resume_unwind(panic),
-                    // The runtime ends.
+                    // The runtime is shutting down.
                     Err(_) => std::future::pending().await,
                 },
             }
@@ -81,8 +81,8 @@ fn how(status: StatusCode) -> Ended {
     if status.is_client_error() || status.is_server_error() { Ended::Badly } else { Ended::Well }
 }
 
-/// A body that ends its scope when the server lets go of it: after the last of it was taken, also if there was
-/// nothing to take, and when the client has gone.
+/// A body that ends its scope when the server drops it: after its last byte, also if it is empty, or when the client
+/// has disconnected.
 #[derive(Debug)]
 pub struct DeferBody<B> {
     body: B,
@@ -91,7 +91,7 @@ pub struct DeferBody<B> {
 
 impl<B> Drop for DeferBody<B> {
     fn drop(&mut self) {
-        // Never here: the server has yet to flush what it took.
+        // Never at the end of the stream: the server has not flushed it yet.
         if let Some((scope, how)) = self.scope.take() {
             scope.end(how);
         }

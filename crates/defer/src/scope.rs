@@ -12,12 +12,12 @@ use crate::task::{Task, Tasks};
 pub enum Ended {
     /// All tasks run.
     Well,
-    /// Only those run that were deferred with `always`.
+    /// Only tasks deferred with `always` run.
     Badly,
 }
 
-/// What one request or one consumed message defers. Its tasks begin when it ends, and no other scope touches them,
-/// be it around this one or within it. Dropped without [`Scope::end`], it ended badly.
+/// The deferred tasks of one request or consumed message. They start when the scope ends, independently of enclosing
+/// and nested scopes. Dropping it without [`Scope::end`] ends it badly.
 pub struct Scope {
     inner: Option<Arc<Inner>>,
 }
@@ -34,10 +34,10 @@ impl Scope {
         Self { inner: Some(Arc::new(inner)) }
     }
 
-    /// What defers to it.
+    /// Returns the handle that defers tasks to this scope.
     ///
     /// # Panics
-    /// Never: only what consumes a scope takes its inside.
+    /// Never, since only methods that consume the scope take its content.
     pub fn defer(&self) -> Defer {
         match &self.inner {
             Some(inner) => Defer::new(Arc::clone(inner)),
@@ -45,7 +45,7 @@ impl Scope {
         }
     }
 
-    /// Its tasks begin, in tasks of their own.
+    /// Ends the scope and starts its tasks in the background.
     pub fn end(mut self, how: Ended) {
         if let Some(inner) = self.inner.take() {
             inner.begin(how);
@@ -80,7 +80,7 @@ impl Inner {
         deferrer.spawn(async move { self.run(how).await });
     }
 
-    /// Pass after pass: what a task defers runs when all of its pass have ended.
+    /// Runs the tasks in passes: tasks deferred by a task run after all tasks of its pass.
     async fn run(&self, how: Ended) {
         for _ in 0..self.deferrer.options().max_passes {
             let (chosen, skipped): (Vec<_>, Vec<_>) =
@@ -121,8 +121,8 @@ impl Inner {
             task = task.label,
             error = tracing::field::Empty,
         );
-        // Let go of at once: the request has ended, and is to be seen when it has. But not before it is followed, since
-        // nothing is known of a span that is closed.
+        // Dropped at once, since the request has ended and its span has to close. But not before the link to it is
+        // created, because a closed span has no context.
         let cause = std::mem::replace(&mut task.cause, Span::none());
         span.follows_from(&cause);
         drop(cause);

@@ -8,9 +8,9 @@ use tracing::Span;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// What a task gives: nothing, or a result whose error is reported.
+/// Result of a task: nothing, or a `Result` whose error is logged.
 pub trait TaskResult: Send + 'static {
-    /// The error, if it failed.
+    /// Converts into a `Result`.
     fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 
@@ -26,20 +26,20 @@ impl<E: Into<Failure> + Send + 'static> TaskResult for Result<(), E> {
     }
 }
 
-/// A piece of work that waits for its scope to end.
+/// A task that waits for its scope to end.
 pub(crate) struct Task {
-    /// What it is, in logs and metrics; its limits are those of all tasks called so.
+    /// Name in logs and metrics; tasks with the same label share limits.
     pub(crate) label: &'static str,
-    /// Tells it from others in its scope: of those with the same one only the last runs.
+    /// Name within its scope: of tasks with the same name only the last runs.
     pub(crate) name: Option<Cow<'static, str>>,
-    /// It runs also when the scope failed.
+    /// Runs even if the scope ended badly.
     pub(crate) always: bool,
-    /// None: as the options have it.
+    /// `None` uses the limit of the options.
     pub(crate) time_limit: Option<Duration>,
     pub(crate) work: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>,
-    /// In which it was deferred.
+    /// The span in which it was deferred.
     pub(crate) cause: Span,
-    /// It is seen in traces and flows.
+    /// Whether it has a span, and so is visible in traces and flows.
     pub(crate) has_span: bool,
     id: u64,
 }
@@ -55,7 +55,7 @@ impl Task {
         Self { label, name: None, always: false, time_limit: None, work, cause, has_span: true, id }
     }
 
-    /// One that waits for nothing.
+    /// Creates a task outside of a scope.
     pub(crate) fn alone<O: TaskResult>(
         label: &'static str,
         work: impl Future<Output = O> + Send + 'static,
@@ -64,7 +64,7 @@ impl Task {
     }
 }
 
-/// Tasks that wait.
+/// Waiting tasks.
 #[derive(Default)]
 pub(crate) struct Tasks {
     waiting: Mutex<Waiting>,
@@ -74,12 +74,12 @@ pub(crate) struct Tasks {
 struct Waiting {
     tasks: Vec<Task>,
     next_id: u64,
-    /// Nothing is run any more.
+    /// `true` if no more tasks are accepted.
     is_over: bool,
 }
 
 impl Tasks {
-    /// None: it is too late, and the task is gone.
+    /// Adds a task. Returns `None`, and drops the task, if the scope is closed.
     pub(crate) fn push<O: TaskResult>(
         &self,
         label: &'static str,
@@ -95,7 +95,7 @@ impl Tasks {
         Some(Deferred { of: Some((self, id)) })
     }
 
-    /// As if they had been deferred here one after the other. Gives back those that came too late.
+    /// Adds tasks in order. Returns those that came too late.
     pub(crate) fn push_all(&self, tasks: Vec<Task>) -> Vec<Task> {
         let mut waiting = self.lock();
         if waiting.is_over {
@@ -120,14 +120,14 @@ impl Tasks {
         std::mem::take(&mut self.lock().tasks)
     }
 
-    /// Takes the last ones: none comes after them.
+    /// Takes the remaining tasks and accepts no more.
     pub(crate) fn close(&self) -> Vec<Task> {
         let mut waiting = self.lock();
         waiting.is_over = true;
         std::mem::take(&mut waiting.tasks)
     }
 
-    /// Closes if nothing waits. False: something does.
+    /// Closes if no task waits. Returns `false` otherwise.
     pub(crate) fn close_if_empty(&self) -> bool {
         let mut waiting = self.lock();
         waiting.is_over = waiting.tasks.is_empty();
@@ -145,21 +145,21 @@ impl Waiting {
     }
 }
 
-/// A task that was just deferred, to say more about it.
+/// Options of a task that was just deferred.
 pub struct Deferred<'a> {
-    /// None: it was too late for it, or it runs already.
+    /// `None` if the task came too late or is already running.
     pub(crate) of: Option<(&'a Tasks, u64)>,
 }
 
-// What is said last needs no use.
+// The result of the last setter is normally unused.
 #[allow(clippy::return_self_not_must_use)]
 impl Deferred<'_> {
-    /// It runs also when the response is an error (400 or more), or the scope failed.
+    /// Runs the task even if the response is an error (400 or more) or the scope ended badly.
     pub fn always(self) -> Self {
         self.change(|task| task.always = true)
     }
 
-    /// Gives it a name within its scope: earlier ones of that name do not run.
+    /// Sets a name within the scope: earlier tasks of that name do not run.
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
         let name = name.into();
         if let Some((tasks, _)) = self.of {
@@ -168,13 +168,13 @@ impl Deferred<'_> {
         self.change(|task| task.name = Some(name))
     }
 
-    /// Another time limit than that of the options.
+    /// Sets the task's time limit.
     pub fn time_limit(self, limit: Duration) -> Self {
         self.change(|task| task.time_limit = Some(limit))
     }
 
-    /// Runs it without a span, for work so short that the span would cost more than the work: it is in no trace and no flow,
-    /// and what it logs has no ids.
+    /// Runs the task without a span, for work that is cheaper than its span. It appears in no trace or flow, and its
+    /// log lines have no ids.
     pub fn without_span(self) -> Self {
         self.change(|task| task.has_span = false)
     }

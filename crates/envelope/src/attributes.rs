@@ -1,25 +1,25 @@
-//! From the attributes of a binding to an envelope: what is required, what is bounded, and what is ignored.
+//! Parses an envelope from the attributes of a binding: checks required ones, bounds texts, and ignores unusable ones.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::{CorrelationId, Envelope, EventId, SPEC_VERSION, TenantId, TextIdError};
 
-/// The longest `source`, `type`, `subject` and `partitionkey` that is read, in bytes. They are stored in indexes, whose rows
+/// Maximum length of `source`, `type`, `subject` and `partitionkey`, in bytes. They are stored in indexes, whose rows
 /// Postgres limits to a third of a page (2,704 bytes).
 pub const MAX_TEXT_BYTES: usize = 512;
-/// W3C Trace Context asks to carry at least 512 characters of it.
+/// W3C Trace Context requires to propagate at least 512 characters.
 const MAX_TRACESTATE_BYTES: usize = 512;
-/// As much of an ignored value as is kept for the log.
+/// Maximum length of an ignored value in the log.
 const MAX_GIVEN_BYTES: usize = 128;
 
-/// Attributes that make no envelope.
+/// Why attributes are not a valid envelope.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// A required attribute is absent or empty.
     #[error("the attribute {0} is missing")]
     Missing(&'static str),
-    /// An attribute has a value that it can't have.
+    /// An attribute has an invalid value.
     #[error("the attribute {0} is {1:?}, which is not {2}")]
     Invalid(&'static str, String, &'static str),
     /// An id is malformed.
@@ -27,23 +27,23 @@ pub enum EnvelopeError {
     Id(&'static str, TextIdError),
 }
 
-/// An optional attribute with a value that can't be used. The event is read without it.
+/// An optional attribute with an unusable value. The event is read without it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ignored {
     /// Name of the attribute.
     pub attribute: &'static str,
-    /// The value as it was given, cut to 128 bytes.
+    /// The given value, cut to 128 bytes.
     pub given: String,
 }
 
 impl Envelope {
-    /// Reads the attributes that `get` finds by name.
+    /// Parses the attributes that `get` returns by name.
     ///
-    /// Required are those that CloudEvents requires: `specversion`, `id`, `source`, `type`. What is given for the others
-    /// and can't be used is returned beside the envelope, to be logged: an unusable `correlationid` is replaced, as a
-    /// missing one is; an unusable `time`, `sequence`, `causationid` or trace context is left out. An unusable
-    /// `tenantid` is an error, because it decides who sees the data; so is a `subject` or `partitionkey` that is too
-    /// long to be stored.
+    /// Only the attributes that CloudEvents requires are required: `specversion`, `id`, `source`, `type`. Unusable
+    /// values of others are returned with the envelope, to be logged: an unusable or missing `correlationid` is
+    /// replaced; an unusable `time`, `sequence`, `causationid` or trace context is omitted. Fails for an unusable
+    /// `tenantid`, because it decides who sees the data, and for a `subject` or `partitionkey` that is too long to be
+    /// stored.
     pub fn from_attributes<'a>(
         get: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<(Self, Vec<Ignored>), EnvelopeError> {
@@ -95,7 +95,7 @@ impl<'a, G: Fn(&str) -> Option<&'a str>> Reader<G> {
         self.optional(name).ok_or(EnvelopeError::Missing(name))
     }
 
-    /// Returns the value if there is one that can be used, and notes one that can't.
+    /// Returns the value if it is usable, and records an unusable one.
     fn usable<T>(
         &mut self,
         attribute: &'static str,
@@ -110,7 +110,7 @@ impl<'a, G: Fn(&str) -> Option<&'a str>> Reader<G> {
     }
 }
 
-/// Takes a text that may be stored in an index.
+/// Returns a text that can be stored in an index, or fails.
 pub(crate) fn stored(name: &'static str, text: &str) -> Result<String, EnvelopeError> {
     if (1..=MAX_TEXT_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) {
         Ok(text.to_owned())

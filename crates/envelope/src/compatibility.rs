@@ -1,27 +1,27 @@
-//! What keeps two minors of one schema from living side by side. Structural: it compares what the schemas say, and no
-//! examples, which show only what they happen to contain.
+//! Compares two minors of a schema for compatibility. The comparison is structural, because examples cover only the
+//! values they contain.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// Keywords that say nothing about what is valid.
+/// Keywords that do not affect validation.
 const ANNOTATIONS: [&str; 8] =
     ["$id", "$schema", "$comment", "title", "description", "examples", "default", "deprecated"];
-/// Bounds that narrow when they rise.
+/// Keywords whose increase narrows the schema.
 const LOWER_BOUNDS: [&str; 6] =
     ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"];
-/// Bounds that narrow when they fall.
+/// Keywords whose decrease narrows the schema.
 const UPPER_BOUNDS: [&str; 6] =
     ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"];
 
-/// A change that one side does not survive if the other one is deployed first.
+/// A change that breaks one side if the other is deployed first.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Break {
     /// JSON Pointer into the schemas.
     pub path: String,
-    /// What changed, and who does not survive it.
+    /// What changed, and which side it breaks.
     pub change: String,
 }
 
@@ -31,13 +31,13 @@ impl fmt::Display for Break {
     }
 }
 
-/// Returns what stands between an older and a newer minor of one major, so that publishers and subscribers can be deployed
-/// in any order. Empty if nothing does.
+/// Returns the changes between an older and a newer minor of one major that would force an order of deployment of
+/// publishers and subscribers. Empty if the minors are compatible.
 ///
-/// Allowed are optional properties that are added and bounds that are widened. A property that becomes required, a
-/// bound that narrows or a value that is no longer allowed breaks readers of the newer schema, to which older events
-/// still come. A property that is removed or no longer required, an added enum value and another type break readers of the
-/// older one. A keyword that is not known here counts as a break when it changes.
+/// Added optional properties and widened bounds are compatible. A property that becomes required, a narrowed bound or a
+/// removed enum value breaks readers of the newer schema, who still receive older events. A property that is removed or
+/// no longer required, an added enum value and a changed type break readers of the older one. A change of an unknown
+/// keyword counts as a break.
 ///
 /// ```
 /// use serde_json::json;
@@ -151,7 +151,7 @@ impl Comparison {
         }
     }
 
-    /// Readers ignore what they do not know, so only a schema for it matters.
+    /// Readers ignore unknown properties, so only a schema for them matters.
     fn additional(&mut self, older: Option<&Value>, newer: Option<&Value>) {
         let described = |schema: Option<&Value>| schema.is_some_and(Value::is_object);
         match (older, newer) {

@@ -5,13 +5,13 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::{CorrelationId, EventId, TenantId};
 
-/// The version of the CloudEvents specification that is implemented.
+/// The implemented version of the CloudEvents specification.
 pub const SPEC_VERSION: &str = "1.0";
 
 /// The context attributes of an event: those of CloudEvents 1.0, its Sequence, Partitioning and Distributed Tracing
-/// extensions, and three extensions of our own (`tenantid`, `correlationid`, `causationid`).
+/// extensions, and three extensions of this crate (`tenantid`, `correlationid`, `causationid`).
 ///
-/// Only `id`, `source` and `type` are always there; other producers need not send the rest.
+/// Only `id`, `source` and `type` are always present; other producers may omit the rest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
     /// `id`: unique within `source`.
@@ -22,7 +22,7 @@ pub struct Envelope {
     pub event_type: String,
     /// `time`: when it happened.
     pub time: Option<OffsetDateTime>,
-    /// `subject`: what it is about, at most [`MAX_TEXT_BYTES`](crate::MAX_TEXT_BYTES).
+    /// `subject`: the entity that the event is about, at most [`MAX_TEXT_BYTES`](crate::MAX_TEXT_BYTES).
     pub subject: Option<String>,
     /// `dataschema`: the schema of the data.
     pub dataschema: Option<String>,
@@ -30,9 +30,9 @@ pub struct Envelope {
     pub version: Option<i64>,
     /// `tenantid`: the tenant whose data it is.
     pub tenant_id: Option<TenantId>,
-    /// `correlationid`: the flow that it belongs to. Derived from the id for an event that came without one.
+    /// `correlationid`: the flow that the event belongs to. Derived from the id if an event has none.
     pub correlation_id: CorrelationId,
-    /// `causationid`: the event that caused it, if an event did.
+    /// `causationid`: the event that caused it, if any.
     pub causation_id: Option<EventId>,
     /// `partitionkey`: events with the same key stay in order.
     pub partition_key: Option<String>,
@@ -69,7 +69,7 @@ impl Envelope {
             // Zero-padded, since the Sequence extension compares sequences as text.
             attributes.push(("sequence", format!("{version:020}").into()));
         }
-        // Only a year of more than four digits can't be written, and none is ever read.
+        // Formatting fails only for a year of more than four digits, which is never read.
         if let Some(time) = self.time.and_then(|time| time.format(&Rfc3339).ok()) {
             attributes.push(("time", time.into()));
         }

@@ -37,19 +37,18 @@ use crate::schema::Schema;
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// CloudEvents `type`, `<noun>.<past participle>`. Also the topic, unless the publisher names another one.
     const TYPE: &'static str;
-    /// The schema that the data is checked against when the event is published. A static of its own, so that it is
-    /// compiled once.
+    /// The schema that validates the data at publishing. A static, so that it is compiled once.
     const SCHEMA: &'static Schema;
 
-    /// CloudEvents `subject`: what the event is about. Versions are counted by it.
+    /// Returns the CloudEvents `subject`: the entity that the event is about, to which versions refer.
     fn subject(&self) -> Cow<'_, str>;
 
-    /// The key of the record: events with the same key stay in order.
+    /// Returns the key of the record: events with the same key stay in order.
     fn partition_key(&self) -> Cow<'_, str> {
         self.subject()
     }
 
-    /// The tenant whose data it is, or `None` where there are no tenants.
+    /// Returns the tenant that owns the data, or `None` in a system without tenants.
     fn tenant(&self) -> Option<&str> {
         None
     }

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A text that is no id of the kind asked for.
+/// A text that is not a valid id of its kind.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{kind} must be {rule}")]
 pub struct TextIdError {
@@ -30,7 +30,7 @@ macro_rules! text_id {
                 }
             }
 
-            /// The id as text.
+            /// Returns the id as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -59,13 +59,13 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// An event's `id`: unique within its source (CloudEvents 1.0, "id"). Ours are UUIDv7;
-    /// those of others are any text.
+    /// An event's `id`: unique within its source (CloudEvents 1.0, "id"). This crate generates UUIDv7; other producers
+    /// may use any text.
     EventId, "an event id", "1 to 256 bytes without control characters",
     |text| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 text_id! {
-    /// Whose data it is.
+    /// The owner of data.
     TenantId, "a tenant id", "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
     |text| {
         (1..=64).contains(&text.len())
@@ -74,8 +74,8 @@ text_id! {
     }
 }
 text_id! {
-    /// What one outside request set off, through every service: it is in every log line, header and row.
-    /// Bounded and of plain characters, because it comes from outside and is written to logs.
+    /// Identifies everything that one external request causes, across all services, in log lines, headers and rows.
+    /// Bounded and restricted to plain characters, because it comes from outside and is logged.
     CorrelationId, "a correlation id", "1 to 128 letters, digits, or any of . _ : / + = @ -",
     |text| {
         (1..=128).contains(&text.len())
@@ -98,15 +98,15 @@ impl CorrelationId {
         Self(Uuid::now_v7().to_string())
     }
 
-    /// Returns the id for an event that came without a usable one: its own id where that is fit to be one, else a plain text
-    /// made of it. The same for every delivery, so that all of them are found by it.
+    /// Returns the correlation id of an event without a usable one: the event's id if it is a valid correlation id,
+    /// else a plain text derived from it. It is the same for every delivery of the event.
     #[must_use]
     pub fn for_event(id: &EventId) -> Self {
         Self::new(id.as_str()).unwrap_or_else(|_| Self(plain(id.as_str())))
     }
 }
 
-/// The characters of an id that a correlation id may have, and a hash (FNV-1a) that tells ids apart which share them.
+/// Returns the valid characters of an id, with a hash (FNV-1a) that distinguishes ids with the same ones.
 fn plain(id: &str) -> String {
     let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,4 +1,4 @@
-//! CloudEvents' JSON event format: attributes and data side by side in one document
+//! CloudEvents' JSON event format: attributes and data in one document
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md>).
 
 use std::borrow::Cow;
@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 
 use crate::{Envelope, EnvelopeError, Ignored};
 
-/// The media type of the data if nothing else is said.
+/// The default media type of the data.
 const JSON: &str = "application/json";
 
-/// A document that is no event in the JSON format, or whose data is not JSON.
+/// Why a document is not an event in the JSON format with JSON data.
 #[derive(Debug, thiserror::Error)]
 pub enum StructuredError {
-    /// It is no JSON object.
+    /// It is not a JSON object.
     #[error("it is no JSON object")]
     Json(#[from] serde_json::Error),
     /// It has neither `data` nor `data_base64`, or both.
@@ -32,19 +32,19 @@ pub enum StructuredError {
     /// The data is not JSON.
     #[error("datacontenttype is {0:?}, not application/json")]
     ContentType(String),
-    /// The attributes make no envelope.
+    /// The attributes are not a valid envelope.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
 }
 
-/// An event as it was read from a binding: nobody has looked at the data yet.
+/// An event as read from a binding, whose data was not parsed yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawEvent<'a> {
     /// Its attributes.
     pub envelope: Envelope,
-    /// Data that its sender calls JSON.
+    /// Data declared as JSON.
     pub data: Cow<'a, [u8]>,
-    /// Attributes that could not be used.
+    /// Unusable attributes.
     pub ignored: Vec<Ignored>,
 }
 
@@ -81,7 +81,7 @@ impl<'a> RawEvent<'a> {
     }
 }
 
-/// Whether a media type, with or without parameters, is JSON.
+/// Returns whether a media type, with or without parameters, is JSON.
 pub fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
 }

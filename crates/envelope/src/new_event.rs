@@ -6,7 +6,7 @@ use crate::{
     CorrelationId, Envelope, EnvelopeError, Event, EventId, SchemaError, TenantId, TextIdError,
 };
 
-/// What an event follows from: the flow that it belongs to, and what caused it.
+/// The cause of an event: its flow, and the event or request that caused it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cause {
     /// The flow.
@@ -26,7 +26,7 @@ impl Cause {
     }
 }
 
-/// An event that is to be published.
+/// An event to publish.
 ///
 /// ```
 /// # use std::borrow::Cow;
@@ -55,7 +55,7 @@ pub struct NewEvent<E> {
     data: E,
 }
 
-/// An event as it travels: the envelope, and data that its schema accepts.
+/// A validated and serialised event: the envelope and the data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Encoded {
     /// Its attributes.
@@ -82,7 +82,7 @@ pub enum EncodeError {
     /// Its data, or its schema.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// An attribute that no reader would take: see [`Envelope::from_attributes`].
+    /// An attribute that readers would reject: see [`Envelope::from_attributes`].
     #[error("{event_type} can't be published")]
     Attribute {
         /// Event type.
@@ -101,7 +101,7 @@ pub enum EncodeError {
 }
 
 impl<E: Event> NewEvent<E> {
-    /// Takes the data of an event, its publisher (`/<service>` or any other URI reference) and its cause.
+    /// Creates an event from its publisher (`/<service>` or any other URI reference), its data and its cause.
     pub fn new(source: impl Into<String>, data: E, cause: Cause) -> Self {
         Self { source: source.into(), version: None, cause, data }
     }
@@ -119,7 +119,7 @@ impl<E: Event> NewEvent<E> {
         &self.data
     }
 
-    /// Checks the data against the schema of its type, and serialises it under a new id and the current time.
+    /// Validates the data against the schema of its type, and serialises it with a new id and the current time.
     pub fn encode(self) -> Result<Encoded, EncodeError> {
         let event_type = E::TYPE;
         let unwritable = |error: serde_json::Error| SchemaError::Unwritable {
@@ -152,7 +152,7 @@ impl<E: Event> NewEvent<E> {
     }
 }
 
-/// Takes a version that a reader can count by.
+/// Returns a valid version, or fails.
 fn counted(version: i64) -> Result<i64, EnvelopeError> {
     let refused = || EnvelopeError::Invalid("sequence", version.to_string(), "a version from 1");
     (version >= 1).then_some(version).ok_or_else(refused)

@@ -1,7 +1,7 @@
 use crate::schema::major_of;
 use crate::{Envelope, Event, TenantId};
 
-/// Data that can't be read as an event of the type that is asked for.
+/// Why data can't be read as an event of the requested type.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It is an event of another type.
@@ -20,7 +20,7 @@ pub enum ReadError {
         /// Of the reader.
         expected: u32,
     },
-    /// The data is not what the type describes.
+    /// The data does not match the type.
     #[error("the data is no {event_type}")]
     Data {
         /// Of the reader.
@@ -41,10 +41,10 @@ pub enum ReadError {
 }
 
 impl Envelope {
-    /// Reads data as an event of type `E`. Tolerant: unknown fields are ignored.
+    /// Reads data as an event of type `E`. Unknown fields are ignored.
     ///
-    /// Fails if it is of another type or major, if it can't be deserialised, or if envelope and data disagree about the
-    /// tenant or the subject: a consumer that trusts the one would write what belongs to the other.
+    /// Fails if the type or major version differs, if the data can't be deserialised, or if envelope and data disagree
+    /// about the tenant or the subject, since a consumer might otherwise write data for the wrong tenant.
     pub fn read<E: Event>(&self, data: &[u8]) -> Result<E, ReadError> {
         self.is_readable_as::<E>()?;
         let data: E = serde_json::from_slice(data)

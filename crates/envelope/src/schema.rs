@@ -8,9 +8,9 @@ const MAX_VIOLATIONS: usize = 10;
 
 /// A JSON Schema (draft 2020-12), compiled when it is first used.
 ///
-/// Its `$id` is the `dataschema` of the events that it describes, and names the version in its last part
-/// (`https://example.com/schemas/parcel.shipped/1.0.json`). Within a major only additions are made, so that a reader
-/// of one minor reads them all.
+/// Its `$id` is the `dataschema` of its events, and ends with the version
+/// (`https://example.com/schemas/parcel.shipped/1.0.json`). Within a major only additions are allowed, so that a reader
+/// of one minor can read them all.
 #[derive(Debug)]
 pub struct Schema {
     text: &'static str,
@@ -24,7 +24,7 @@ struct Compiled {
     validator: Validator,
 }
 
-/// Data that can't be published.
+/// Why data can't be published.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SchemaError {
     /// The schema itself can't be used.
@@ -56,7 +56,7 @@ pub enum SchemaError {
 }
 
 impl Schema {
-    /// Takes the text of the schema, usually an `include_str!`. Nothing is compiled yet.
+    /// Creates a schema from its text, usually an `include_str!`. It is compiled on first use.
     pub const fn new(text: &'static str) -> Self {
         Self { text, compiled: OnceLock::new() }
     }
@@ -71,13 +71,13 @@ impl Schema {
         self.compiled().ok().map(|compiled| compiled.uri.as_str())
     }
 
-    /// Returns the major version that the `$id` names, if it names one.
+    /// Returns the major version in the `$id`, or `None` if it has none.
     pub fn major(&self) -> Option<u32> {
         self.compiled().ok()?.major
     }
 
-    /// Checks the data of an event before it is published. Strict: what the schema does not describe is refused too
-    /// if it says `additionalProperties: false`. Returns the `$id`.
+    /// Validates the data of an event before publishing. Undescribed properties are refused too if the schema has
+    /// `additionalProperties: false`. Returns the `$id`.
     pub fn check(&self, event_type: &'static str, data: &Value) -> Result<&str, SchemaError> {
         let compiled = self.compiled().map_err(|reason| {
             let reason = reason.to_owned();
@@ -111,8 +111,8 @@ fn compile(text: &str) -> Result<Compiled, String> {
     Ok(Compiled { major: major_of(&uri), uri, validator })
 }
 
-/// Returns the major version that a `dataschema` names in its last part: 2 for `.../2.1.json`, `urn:x:parcel.shipped:2.1`
-/// and `.../v2`. Returns `None` if it names none.
+/// Returns the major version in the last part of a `dataschema`: 2 for `.../2.1.json`, `urn:x:parcel.shipped:2.1` and
+/// `.../v2`. Returns `None` if it has none.
 pub fn major_of(dataschema: &str) -> Option<u32> {
     let last = dataschema.rsplit(['/', ':']).next()?;
     let version = last.strip_suffix(".json").unwrap_or(last);

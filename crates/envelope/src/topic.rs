@@ -1,11 +1,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// The largest event that is published if the topic's owner does not say otherwise: Kafka's own default for a record.
+/// Default maximum size of a record: Kafka's own default.
 const MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// What the owner of a topic wants it to be. Part of the contract, like the schemas: the publisher of a topic owns it, and
-/// nobody else creates it.
+/// Configuration of a topic by its owner. Like the schemas, it belongs to the events' interface: the publisher owns the
+/// topic, and only the owner creates it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,21 +21,21 @@ const MAX_RECORD_BYTES: usize = 1024 * 1024;
 pub struct TopicSpec {
     /// Name, without a prefix that an installation may put before all of its topics.
     pub name: Cow<'static, str>,
-    /// How many instances of a consumer can share it. Kafka raises it later only at a price: keys move.
+    /// Number of partitions, which limits the instances of a consumer. Raising it later moves keys to other partitions.
     pub partitions: i32,
     /// How long records are kept. `None` keeps them for ever.
     pub retention: Option<Duration>,
-    /// The largest record that it takes, in bytes.
+    /// Maximum size of a record, in bytes.
     pub max_record_bytes: usize,
 }
 
 impl TopicSpec {
-    /// Returns a topic of 6 partitions that keeps records of up to 1 MiB for 30 days.
+    /// Creates a topic of 6 partitions that keeps records of up to 1 MiB for 30 days.
     pub const fn new(name: &'static str) -> Self {
         Self::with_name(Cow::Borrowed(name))
     }
 
-    /// Returns the same for a name that is made at run time.
+    /// Does the same for a name created at run time.
     pub const fn with_name(name: Cow<'static, str>) -> Self {
         Self {
             name,

@@ -1,4 +1,4 @@
-//! One attempt at one job, and what is recorded of it.
+//! One attempt at a job, and the recording of its result.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,16 +18,16 @@ use crate::instruments::Instruments;
 use crate::leases::Lease;
 use crate::queue::{Claimed, Ended, Queue, Then};
 
-/// How long a transaction that records something may take: a connection can die without a word.
+/// Time limit of a transaction that records a result: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(10);
-/// The wait before it is tried again.
+/// The wait before such a transaction is retried.
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// The wait after an attempt that is not counted, and how long attempts are not counted.
+/// The wait after an uncounted attempt, and how long attempts may stay uncounted.
 const POSTPONED: Duration = Duration::from_secs(5);
 const POSTPONED_FOR: Duration = Duration::from_mins(15);
 
-/// Failures that are no handler's.
+/// Failures not returned by a handler.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error("the payload is no {kind}")]
@@ -45,7 +45,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// What was not recorded, because a hook failed or the table could not be written.
+/// Why a result was not recorded: a hook failed, or the table could not be written.
 #[derive(Debug, thiserror::Error)]
 enum NotRecorded {
     #[error("what came of the job could not be recorded")]
@@ -62,7 +62,7 @@ pub(crate) struct Attempt {
     pub(crate) job: Claimed,
 }
 
-/// An attempt whose payload was read, or can't be.
+/// A started attempt, whose payload was decoded or can't be.
 struct Begun {
     attempt: Attempt,
     context: Context,
@@ -70,7 +70,7 @@ struct Begun {
 }
 
 impl Attempt {
-    /// Runs the job and records what came of it, unless it is another's meanwhile.
+    /// Runs the job and records the result, unless another worker has taken the job meanwhile.
     pub(crate) async fn make(self, lease: Lease) {
         let span = self.steps.span(|| self.span());
         async {
@@ -129,7 +129,7 @@ impl Begun {
         let caught = AssertUnwindSafe(task.run(&self.context)).catch_unwind();
         let in_time = timeout(kind.time_limit, caught);
         let Some(ended) = lease.lost.run_until_cancelled(in_time).await else {
-            tracing::warn!("a job is left to another worker: its lease was lost");
+            tracing::warn!("job lease lost, leaving the job to another worker");
             return;
         };
         self.attempt.instruments.ran(kind.name, began.elapsed());
@@ -181,7 +181,7 @@ impl Begun {
         if let (Err(error), Then::Failed) = (&recorded, &*then) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
-                "a job's failure is recorded without its hook, which failed"
+                "failure hook of a job failed, recording the failure without it"
             );
             let why = telemetry::error_chain(error);
             recorded = record(Some(why)).await;
@@ -195,14 +195,15 @@ impl Begun {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(
                     error,
-                    "a job's failure is not recorded; it comes back when its lease is over"
+                    "failure of a job not recorded, the job runs again when its lease expires"
                 );
             }
         }
     }
 
-    /// Whether the database failed, or another transaction was in the way: not the job's fault, unless it goes on for long
-    /// while the queue itself can be written. Recording it waits for the database, so what it lasts counts from there.
+    /// Returns whether the database failed or another transaction blocked the job. This is not the job's fault, unless
+    /// it lasts while the queue itself can be written. Recording waits for the database, so the duration counts from
+    /// then on.
     fn is_blameless(&self, failure: &Failure) -> bool {
         let fault = pg::classify_chain(failure.error());
         !failure.is_permanent()
@@ -249,18 +250,16 @@ impl Begun {
 }
 
 fn late() {
-    tracing::warn!(
-        "what came of a job is ignored: it is another worker's by now, or was discarded"
-    );
+    tracing::warn!("result of a job ignored, another worker has it or it was discarded");
 }
 
 fn restarted() {
-    tracing::info!("a job was restarted while it ran, and runs again");
+    tracing::info!("job restarted during its attempt, running it again");
 }
 
-/// Makes a transaction, again and again while the database is unavailable or in the way, for as long as an attempt may be
-/// postponed: a hook whose statement ends its own session must not keep a place for ever. In a task of its own: sqlx leaves a connection inside
-/// its transaction when it is cancelled while that begins.
+/// Repeats a transaction while the database is unavailable or blocked, for as long as an attempt may be postponed: a
+/// hook whose statement ends its own session must not occupy a slot for ever. Runs in a separate task, because sqlx
+/// leaves a connection inside its transaction if cancelled while the transaction begins.
 async fn persist<F>(transaction: impl Fn() -> F) -> Result<Ended, NotRecorded>
 where
     F: Future<Output = sqlx::Result<Ended>> + Send + 'static,
@@ -277,7 +276,7 @@ where
         };
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "database unavailable, retrying to record what came of a job"
+            "database unavailable, retrying to record the result of a job"
         );
         sleep(BACKOFF).await;
     }
@@ -307,16 +306,16 @@ fn say(failure: &Failure, then: &Then) {
     }
     match then {
         Then::RetryAfter(wait) => {
-            tracing::warn!(error, retry_in = ?wait, "an attempt at a job failed");
+            tracing::warn!(error, retry_in = ?wait, "job attempt failed");
         }
         Then::Postpone(wait) => tracing::warn!(
             error,
             retry_in = ?wait,
-            "an attempt at a job failed, and is not counted: the database was unavailable or busy"
+            "job attempt failed, not counted: the database was unavailable or busy"
         ),
         Then::Defer(wait) => {
-            tracing::debug!(reason = error, retry_in = ?wait, "deferred a job");
+            tracing::debug!(reason = error, retry_in = ?wait, "job deferred");
         }
-        Then::Failed => tracing::error!(error, "a job has failed, and waits for an operator"),
+        Then::Failed => tracing::error!(error, "job failed, waiting for an operator"),
     }
 }

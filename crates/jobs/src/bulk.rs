@@ -1,5 +1,5 @@
-//! What an operator does about many jobs at once: in chunks, each a transaction, so that no lock is held for long and no list
-//! of jobs is held in memory.
+//! Bulk changes by operators, in chunks of one transaction each, so that no lock is held for long and no list of jobs
+//! is held in memory.
 
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use time::OffsetDateTime;
@@ -9,26 +9,26 @@ use crate::error::JobsError;
 use crate::filter::{Filter, Selection};
 use crate::repair;
 
-/// How many jobs one statement changes.
+/// Number of jobs changed by one statement.
 const CHUNK: i64 = 1_000;
 
-/// What became of jobs that an operator chose.
+/// Result of a bulk change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Changed {
-    /// How many were changed.
+    /// Number of changed jobs.
     pub jobs: u64,
-    /// How many were left alone: when retried, because another job of their unique key waits or runs; when discarded, because
-    /// they run.
+    /// Number of skipped jobs: on retry, because another job with their unique key waits or runs; on discard, because
+    /// they are running.
     pub skipped: u64,
 }
 
-/// Gives failed jobs all their attempts again, and keeps the errors of those before. Other jobs are left alone, and so is one
-/// that fails again meanwhile. Of several failed jobs with one unique key the newest is retried.
+/// Gives failed jobs all their attempts again, and keeps their earlier errors. Skips other jobs and jobs that fail
+/// again meanwhile. Of several failed jobs with one unique key the newest is retried.
 pub async fn retry_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
     Change::Retry.make(pool, selection).await
 }
 
-/// Removes jobs that have failed, or wait. Those that run are left alone, and so are those enqueued meanwhile.
+/// Removes failed and waiting jobs. Skips running jobs and jobs enqueued meanwhile.
 pub async fn discard_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
     Change::Discard.make(pool, selection).await
 }
@@ -39,7 +39,7 @@ enum Change {
     Discard,
 }
 
-/// How many jobs of a chunk could be changed, and how many were.
+/// Number of jobs of a chunk that could be changed, and that were.
 #[derive(FromRow)]
 struct Counts {
     chosen: i64,
@@ -51,7 +51,7 @@ impl Change {
         if let Selection::Ids(ids) = selection {
             all_known(pool, ids).await?;
         }
-        // What is enqueued or fails after this moment is not part of the selection.
+        // Jobs that are enqueued or fail after this moment are not part of the selection.
         let began = sqlx::query_scalar("select clock_timestamp()").fetch_one(pool).await?;
         let mut changed = Changed::default();
         match self.walk(pool, selection, began, &mut changed).await {
@@ -64,7 +64,7 @@ impl Change {
         }
     }
 
-    /// Changes chunk after chunk, the newest jobs first, as they are listed.
+    /// Changes chunk after chunk, newest jobs first, in the order of lists.
     async fn walk(
         self,
         pool: &PgPool,
@@ -120,7 +120,7 @@ impl Change {
         query.push_bind(began);
     }
 
-    /// Changes those of a chunk that still meet the filter.
+    /// Changes the jobs of a chunk that still match the filter.
     async fn chunk(
         self,
         pool: &PgPool,
@@ -129,7 +129,7 @@ impl Change {
         began: OffsetDateTime,
         changed: &mut Changed,
     ) -> sqlx::Result<()> {
-        // Locked in the order of [`repair::lock`], so that two wait for each other and do not deadlock.
+        // Locked in the order of [`repair::lock`], which prevents deadlocks.
         let mut query = QueryBuilder::new(
             "with chosen as materialized (select id, kind, unique_key, worker from job where id = any(",
         );
@@ -141,7 +141,7 @@ impl Change {
         );
         let counts: Counts = match query.build_query_as().fetch_one(pool).await {
             Ok(counts) => counts,
-            // A twin was enqueued between the look and the change.
+            // A job with the same unique key was enqueued between the query and the change.
             Err(error) if repair::is_twin(&error) => Self::one_by_one(pool, ids, began).await?,
             Err(error) => return Err(error),
         };
@@ -168,7 +168,7 @@ impl Change {
         }
     }
 
-    /// Retries the jobs of a chunk by a statement each.
+    /// Retries the jobs of a chunk with one statement each.
     async fn one_by_one(
         pool: &PgPool,
         ids: &[Uuid],
@@ -200,7 +200,7 @@ impl Change {
     }
 }
 
-/// Fails if there is no job of one of these ids.
+/// Fails if one of these ids is unknown.
 async fn all_known(pool: &PgPool, ids: &[Uuid]) -> Result<(), JobsError> {
     let missing: Option<Uuid> = sqlx::query_scalar(
         "select asked.id from unnest($1::uuid[]) asked (id)
@@ -210,7 +210,7 @@ async fn all_known(pool: &PgPool, ids: &[Uuid]) -> Result<(), JobsError> {
     .fetch_optional(pool)
     .await?;
     missing.map_or(Ok(()), |id| {
-        let why = format!("there is no job {id}; those that are done leave no record");
+        let why = format!("there is no job {id}; completed jobs are not kept");
         Err(JobsError::NotFound(why))
     })
 }

@@ -1,4 +1,4 @@
-//! What a worker takes from the table.
+//! Claims of jobs by a worker.
 
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
@@ -7,25 +7,25 @@ use uuid::Uuid;
 use crate::places::{Lane, Places};
 use crate::queue::{Claimed, Queue};
 
-/// How many lanes of a kind one claim looks at: each costs one step in the index.
+/// Maximum number of lanes of a kind in one claim; each costs one step in the index.
 const MAX_STEPS: i64 = 256;
-/// How many more jobs than may be taken are chosen, since another worker may have chosen the same.
+/// Number of surplus jobs to select, since another worker may have selected the same ones.
 const SURPLUS: i64 = 16;
 
-/// What a claim brought.
+/// Result of a claim.
 #[derive(Debug, Default)]
 pub(crate) struct Claim {
     pub(crate) jobs: Vec<Claimed>,
-    /// Kinds of which there are lanes that were not looked at, with the last one that was.
+    /// Kinds with further lanes, each with the last lane that was looked at.
     pub(crate) cut: Vec<(String, Lane)>,
 }
 
 impl Queue {
-    /// Takes jobs that are due and counts the attempt. First those of no tenant and no lane, the oldest first. Of the others
-    /// the first of each lane, then the second of each, and so on, so that a lane with a long backlog has no advantage.
+    /// Claims due jobs and counts the attempt. Jobs without tenant and lane come first, oldest first. Then follow the
+    /// first job of each lane, the second of each, and so on, so that a lane with a long backlog has no advantage.
     ///
-    /// A row of three columns is compared with the bounds of its lane, and not each column for itself: then no other index
-    /// has the order, whatever the statistics of a table say that is all churn.
+    /// The bounds of a lane are compared as rows of three columns, not column by column, because then no other index
+    /// has the order, whatever the (always outdated) statistics say.
     pub(crate) async fn claim(&self, places: &Places) -> sqlx::Result<Claim> {
         let rows = sqlx::query(include_str!("claim.sql"))
             .bind(&places.kinds)

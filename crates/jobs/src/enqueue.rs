@@ -12,13 +12,13 @@ use uuid::Uuid;
 use crate::job::Job;
 use crate::places::Lane;
 
-/// A row is no place for files: what is larger belongs elsewhere, and its address into the job.
+/// Maximum size of a payload. Store larger data elsewhere, and its address in the job.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
-/// Tenants and lanes stand in an index, whose entries are bounded.
+/// Maximum size of tenant and lane names, which are indexed.
 const MAX_LANE_BYTES: usize = 256;
 
-/// A job that was not enqueued. The transaction can't go on if Postgres said so.
+/// A job could not be enqueued.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
     /// It can't be written as JSON.
@@ -41,16 +41,16 @@ pub enum EnqueueError {
     Database(#[from] sqlx::Error),
 }
 
-/// What became of a job that was asked for.
+/// Result of enqueuing a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Enqueued {
     /// It runs if the transaction commits.
     New(Uuid),
-    /// One of its kind and unique key waits or runs already; nothing was written.
+    /// A job of the same kind and unique key is waiting or running; nothing was written.
     Duplicate,
 }
 
-/// What a job carries besides its work.
+/// Metadata of a job.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[must_use]
 pub struct Meta {
@@ -64,19 +64,19 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Nothing but the current span.
+    /// Creates metadata with only the current span.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the job's id, instead of a new one: that of the service's own row about it, by which [`restart`](crate::restart)
-    /// finds it. Must be new among the jobs.
+    /// Sets the job's id, for example to the id of the service's own row about it, so that [`restart`](crate::restart)
+    /// finds the job. It must be unique among the jobs.
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// The flow and the span of what causes it.
+    /// Sets correlation id and span from a cause.
     pub fn cause(mut self, cause: &Cause) -> Self {
         self.correlation_id = Some(cause.correlation_id.to_string());
         let parent = cause.traceparent.as_ref();
@@ -85,53 +85,52 @@ impl Meta {
         self
     }
 
-    /// The flow that it belongs to.
+    /// Sets the correlation id.
     pub fn correlation_id(mut self, id: impl Into<String>) -> Self {
         self.correlation_id = Some(id.into());
         self
     }
 
-    /// The span that asks for it (W3C Trace Context), if that is not the current one.
+    /// Sets the span that enqueues the job (W3C Trace Context), if it is not the current one.
     pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
         self.created_in = Some(TraceContext::new(traceparent, None));
         self
     }
 
-    /// What it is about: the id of a parcel, say. Jobs can be listed by it.
+    /// Sets the subject, for example the id of a parcel. Jobs can be listed by subject.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// At most one job of this kind and key waits or runs. One that runs counts too: it may have read already what has
-    /// changed since. One that is done or has failed for good does not.
+    /// Sets a unique key: at most one job of this kind and key waits or runs. Completed and failed jobs do not count.
     pub fn unique(mut self, key: impl Into<String>) -> Self {
         self.unique_key = Some(key.into());
         self
     }
 
-    /// Names the tenant that it is for. All jobs of a kind that are for one tenant have a quarter of the kind's places.
+    /// Sets the tenant. All jobs of a kind and tenant share a quarter of the kind's slots.
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.lane.tenant = tenant.into();
         self
     }
 
-    /// Names its target: a webhook, say. All jobs of a kind and lane have an eighth of the kind's places, so that a target
-    /// that does not answer delays no other. Within a tenant, if it has one.
+    /// Sets the lane, which is the job's target, for example a webhook. All jobs of a kind and lane share an eighth of
+    /// the kind's slots, so that a dead target delays no other. Lanes are separate for each tenant.
     pub fn lane(mut self, lane: impl Into<String>) -> Self {
         self.lane.name = lane.into();
         self
     }
 
-    /// Not before that time is over.
+    /// Delays the first attempt.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 }
 
-/// Asks for a job in the caller's transaction: it runs if that commits, and only then. Call
-/// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or it waits for the next poll.
+/// Enqueues a job in the caller's transaction: it runs if and only if that commits. Call
+/// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or the job waits for the next poll.
 ///
 /// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit.
 ///
@@ -142,7 +141,7 @@ impl Meta {
 /// let mut tx = pool.begin().await?;
 /// let meta = Meta::new().subject("P-17").tenant("acme").unique("receipt of P-17");
 /// if jobs::enqueue(&mut tx, &receipt, meta).await? == Enqueued::Duplicate {
-///     println!("one of this key waits or runs already");
+///     println!("a job with this key is waiting or running");
 /// }
 /// tx.commit().await?;
 /// wake.wake();
@@ -157,13 +156,13 @@ pub async fn enqueue<J: Job>(
     Ok(enqueued.first().copied().unwrap_or(Enqueued::Duplicate))
 }
 
-/// Asks for many jobs by one statement; what became of each, in their order.
+/// Enqueues many jobs in one statement. Returns the result of each, in order.
 pub async fn enqueue_all<'a, J: Job>(
     tx: &mut PgConnection,
     jobs: impl IntoIterator<Item = (&'a J, Meta)>,
 ) -> Result<Vec<Enqueued>, EnqueueError> {
     let rows = Columns::of(jobs)?;
-    // Sorted, so that two transactions with some keys in common wait for each other, and do not deadlock.
+    // Sorted, so that transactions with common keys do not deadlock.
     let written: HashSet<Uuid> = sqlx::query_scalar(
         "insert into job (id, kind, payload, correlation_id, traceparent, tracestate, subject, unique_key, run_at,
                           tenant, lane)

@@ -13,10 +13,10 @@ pub enum JobsError {
         /// The failure.
         source: sqlx::Error,
     },
-    /// There is no job of an id.
+    /// An id is unknown.
     #[error("{0}")]
     NotFound(String),
-    /// None of the jobs is in a state in which it can be changed so.
+    /// The state of the jobs does not allow the change.
     #[error("{0}")]
     Conflict(String),
 }

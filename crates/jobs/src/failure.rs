@@ -2,12 +2,12 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// A chain longer than this is cut: some errors quote whole answers.
+/// Maximum length of an error chain, since some errors quote whole responses.
 const MAX_CHAIN: usize = 4096;
 
-/// Why an attempt failed. `?` makes one that is worth a retry out of any error.
+/// Why an attempt failed. `?` turns any error into a retryable failure.
 ///
-/// It is no [`Error`] itself, so that `?` can take any.
+/// `Failure` does not implement [`Error`], so that `?` can convert any error.
 pub struct Failure {
     permanent: bool,
     not_before: Option<Duration>,
@@ -17,25 +17,25 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// It will fail for ever (the address is no address): no retry.
+    /// Creates a failure without a retry, for a job that can never succeed, for example with an invalid address.
     pub fn permanent<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self { permanent: true, ..Self::from(error) }
     }
 
-    /// It failed and may succeed; what `?` does.
+    /// Creates a failure with a retry, as `?` does.
     pub fn retryable<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::from(error)
     }
 
-    /// Sets how long the target asks to be left alone. The retry waits for it, if it is longer than the job's own wait.
+    /// Sets the wait that the target asks for. The retry waits at least that long.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.not_before = Some(wait);
         self
     }
 
-    /// Says that nothing was attempted, because now is not the time (the target asked to be left alone). The job runs again
-    /// after `wait`, and this attempt does not count.
+    /// Creates a result for a job that can't run now, for example because its target asked for a pause. The job runs
+    /// again after `wait`, and this attempt does not count.
     pub fn deferred<E: Error + Send + Sync + 'static>(why: E, wait: Duration) -> Self {
         Self { deferred: Some(wait), ..Self::from(why) }
     }
@@ -48,22 +48,22 @@ impl Failure {
         self.not_before
     }
 
-    /// Whether no retry is worth it.
+    /// Returns whether the job is not retried.
     pub fn is_permanent(&self) -> bool {
         self.permanent
     }
 
-    /// The name of the error's type.
+    /// Returns the name of the error's type.
     pub(crate) fn exception(&self) -> &'static str {
         self.exception
     }
 
-    /// The error itself.
+    /// Returns the error.
     pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
         self.error.as_ref()
     }
 
-    /// The error and all its causes, a line each, as it stands in the record.
+    /// Returns the error and all its sources, one per line, as stored in the record.
     pub fn chain(&self) -> String {
         let mut chain = self.error.to_string();
         let mut source = self.error.source();
@@ -72,7 +72,7 @@ impl Failure {
             chain.push_str(&cause.to_string());
             source = cause.source();
         }
-        // Postgres has no place for it in any text.
+        // Postgres text can't contain NUL.
         let mut chain = chain.replace('\0', "\u{fffd}");
         chain.truncate(chain.floor_char_boundary(MAX_CHAIN));
         chain

@@ -2,28 +2,28 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, sqlx::Type)]
 #[serde(rename_all = "lowercase")]
 #[sqlx(type_name = "text", rename_all = "lowercase")]
 pub enum State {
-    /// Waits for its time, its retry or a free place.
+    /// Waits for its time, its retry or a free slot.
     Waiting,
-    /// A worker has it, or had it and died less than a lease ago.
+    /// Leased by a worker.
     Running,
-    /// Has failed for good and waits for an operator.
+    /// Has used up its attempts or failed permanently, and waits for an operator.
     Failed,
 }
 
-/// Conditions that a job must meet, all that are given.
+/// Selects the jobs that match all given conditions.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
-    /// Where it stands.
+    /// State.
     pub state: Option<State>,
-    /// Its kind.
+    /// Kind.
     pub kind: Option<String>,
-    /// What it is about.
+    /// Subject.
     pub subject: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl Filter {
     pub(crate) fn constrain(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(match self.state {
             None => "",
-            // As the indexes have it.
+            // As in the indexes' conditions.
             Some(State::Waiting) => " and failed_at is null and worker is null",
             Some(State::Running) => " and worker is not null",
             Some(State::Failed) => " and failed_at is not null",
@@ -46,16 +46,16 @@ impl Filter {
     }
 }
 
-/// Replaces NUL, which Postgres takes in no text: no stored text has it, nor the replacement in its place.
+/// Replaces NUL, which Postgres text can't contain, so that the filter matches nothing.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// The jobs that an operator wants to change.
+/// Jobs selected by an operator.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Selection {
-    /// Exactly these.
+    /// Jobs with these ids.
     Ids(Vec<Uuid>),
-    /// Those that meet the filter.
+    /// Jobs that match the filter.
     Filter(Filter),
 }

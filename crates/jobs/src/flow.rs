@@ -1,4 +1,4 @@
-//! Jobs that a flow waits for.
+//! Jobs of a flow.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -9,7 +9,7 @@ use crate::filter::State;
 
 /// Maximum number of jobs.
 const MAX_JOBS: i64 = 100;
-/// How many jobs are searched for a correlation id, which has no index: it would cost every job, to be used in the night.
+/// Maximum number of jobs searched for a correlation id. It has no index, which would cost time for every job.
 const SEARCHED: i64 = 20_000;
 
 /// A job of a flow that waits, runs or has failed.
@@ -28,21 +28,21 @@ pub struct FlowJob {
     pub subject: Option<String>,
     /// Where it stands.
     pub state: State,
-    /// How many attempts it had, with the one that runs.
+    /// Number of attempts, with the current one.
     pub attempts: i32,
-    /// When it is due, UTC. If it runs, when its lease is over; if it has failed, when it did.
+    /// When it is due, UTC. For a running job, the end of its lease; for a failed one, the time of the failure.
     #[serde(with = "time::serde::rfc3339")]
     pub due_at: OffsetDateTime,
     /// When it was enqueued, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
-    /// What its last attempt failed with.
+    /// Error of its last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Returns the jobs of flows and those about the id, the oldest first: 100 at most. `subjects` are subjects of the flows,
-/// whose jobs the index finds. Jobs about anything else are found among the newest 20,000 only.
+/// Returns the jobs of flows and those about the id, oldest first, at most 100. Jobs about `subjects` are found by
+/// index, others only among the newest 20,000.
 pub async fn of_flow(
     pool: &PgPool,
     id: &str,

@@ -9,22 +9,22 @@ use uuid::Uuid;
 use crate::failure::Failure;
 use crate::job::Job;
 
-/// What is known about a job besides what is to be done.
+/// Context of an attempt.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Context {
-    /// The same for all attempts: give it to the target as its idempotency key.
+    /// Id of the job, the same for all attempts: pass it to the target as its idempotency key.
     pub id: Uuid,
-    /// This one, from 1. An operator's retry begins anew.
+    /// Number of this attempt, from 1. An operator's retry starts again from 1.
     pub attempt: u32,
     /// What it is about.
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,
-    /// When it was asked for.
+    /// When it was enqueued.
     pub enqueued_at: OffsetDateTime,
 }
 
-/// What a service does about one kind of job.
+/// Runs one kind of job.
 ///
 /// ```no_run
 /// use jobs::{Context, Failure, Handler, Job};
@@ -54,28 +54,28 @@ pub trait Handler: Send + Sync + 'static {
     /// The kind.
     type Job: Job;
 
-    /// How many of this kind run side by side in one worker. Well below
-    /// [`Options::concurrency`](crate::Options::concurrency): when the target of this kind is dead, the others still run. A
-    /// tenant has a quarter of them and a lane an eighth, at least one each.
+    /// Maximum number of concurrent jobs of this kind in one worker. Choose it well below
+    /// [`Options::concurrency`](crate::Options::concurrency), so that other kinds still run when this kind's target is
+    /// dead. A tenant has a quarter of the slots and a lane an eighth, at least one each.
     const AT_ONCE: usize = 8;
 
-    /// Returns the wait before each retry, with a jitter of a fifth. By default [`Job::BACKOFF`]; a handler that is configured
-    /// returns its own.
+    /// Returns the wait before each retry, to which a jitter of a fifth is applied. The default is [`Job::BACKOFF`];
+    /// override it for configurable waits.
     fn backoff(&self) -> &[Duration] {
         Self::Job::BACKOFF
     }
 
-    /// Makes the effect. It may be run again after it succeeded, if its worker dies before that is recorded. Dropped where
-    /// it awaits when its time limit is over, when a shutdown waits no longer, and when its lease is lost.
+    /// Runs the job. It may run again after a success, if its worker dies before recording it. It is dropped at its
+    /// current await point when its time limit ends, the shutdown times out, or its lease is lost.
     fn run(
         &self,
         job: &Self::Job,
         context: &Context,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// In the transaction that removes the job after it succeeded: for the service's own row about it, which is then there
-    /// if and only if the job counts as done. An error is a failure of the attempt, and the job is run again; unless the
-    /// database is away, which is waited out.
+    /// Called in the transaction that removes the job after its success, to update the service's own row about it. An
+    /// error fails the attempt, and the job runs again; if the database is unavailable, the transaction is retried
+    /// instead.
     fn done(
         &self,
         tx: &mut PgConnection,
@@ -86,8 +86,8 @@ pub trait Handler: Send + Sync + 'static {
         async { Ok(()) }
     }
 
-    /// In the transaction that records that the job has failed for good. Not called for a payload that can't be read. If
-    /// it fails itself, the record is written without it, and says so.
+    /// Called in the transaction that records the final failure of the job. It is not called for a payload that can't
+    /// be decoded. If it fails, the failure is recorded without it, with a note.
     fn failed(
         &self,
         tx: &mut PgConnection,
@@ -100,7 +100,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// A kind of job whose types are forgotten.
+/// A type-erased kind of job.
 #[derive(Clone)]
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
@@ -127,12 +127,12 @@ impl Kind {
         }
     }
 
-    /// Returns the number of places of a lane.
+    /// Returns the number of slots of a lane.
     pub(crate) fn of_lane(&self) -> usize {
         (self.at_once / 8).max(1)
     }
 
-    /// Returns the number of places that all lanes of a tenant share.
+    /// Returns the number of slots that all lanes of a tenant share.
     pub(crate) fn of_tenant(&self) -> usize {
         (self.at_once / 4).max(1)
     }
@@ -141,13 +141,13 @@ impl Kind {
         (self.decode)(payload)
     }
 
-    /// The wait after an attempt that failed; none: it was the last.
+    /// Returns the wait after a failed attempt, or `None` after the last one.
     pub(crate) fn wait_after(&self, attempt: u32) -> Option<Duration> {
         let wait = self.backoff.get(usize::try_from(attempt).ok()?.checked_sub(1)?)?;
         Some(wait.mul_f64(0.8 + fastrand::f64() * 0.4))
     }
 
-    /// Whether an attempt is one more than there are.
+    /// Returns whether an attempt exceeds the allowed number.
     pub(crate) fn is_beyond(&self, attempt: u32) -> bool {
         usize::try_from(attempt).unwrap_or(usize::MAX) > self.backoff.len() + 1
     }

@@ -5,7 +5,7 @@ use telemetry::instruments::{Counter, Gauge, Histogram, Meter};
 
 use crate::queue::Depth;
 
-/// What a worker records.
+/// Metrics of a worker.
 #[derive(Debug)]
 pub(crate) struct Instruments {
     run: Counter<u64>,
@@ -45,7 +45,7 @@ impl Instruments {
         }
     }
 
-    /// Begins to count a kind, at 0: where a counter comes into being with its first event, that event is no increase.
+    /// Exports the counters of a kind at 0, so that its first event counts as an increase.
     pub(crate) fn begin(&self, kind: &str) {
         for counter in [&self.run, &self.failed, &self.dead] {
             counter.add(0, &[of(kind)]);

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::places::Lane;
 
-/// The jobs that a worker has in hand.
+/// The jobs that a worker has leased.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<Uuid, Held>>>,
@@ -21,17 +21,17 @@ struct Held {
     lost: CancellationToken,
 }
 
-/// Holds a place while it lives.
+/// Occupies a slot until dropped.
 #[derive(Debug)]
 pub(crate) struct Lease {
     id: Uuid,
-    /// Cancelled when the job may be another's.
+    /// Cancelled when another worker may have the job.
     pub(crate) lost: CancellationToken,
     leases: Leases,
 }
 
 impl Leases {
-    /// A claim that was sent at `from`.
+    /// Adds a job of a claim that was sent at `from`.
     pub(crate) fn hold(
         &self,
         id: Uuid,
@@ -57,7 +57,7 @@ impl Leases {
         self.lock().values().filter(|held| held.kind == kind).count()
     }
 
-    /// Counts the jobs of lanes that are limited.
+    /// Counts the jobs of limited lanes.
     pub(crate) fn of_lanes(&self) -> HashMap<(&'static str, Lane), usize> {
         let mut counts = HashMap::new();
         for held in self.lock().values().filter(|held| held.lane.is_limited()) {
@@ -66,7 +66,8 @@ impl Leases {
         counts
     }
 
-    /// What was `asked` for at `from` and not `renewed` is another's by now, unless it was claimed since.
+    /// Applies a renewal that was sent at `from`: jobs `asked` for and not `renewed` belong to another worker, unless
+    /// they were claimed since.
     pub(crate) fn renewed(&self, asked: &[Uuid], renewed: &[Uuid], from: Instant, lease: Duration) {
         let mut held = self.lock();
         for id in asked {
@@ -78,7 +79,7 @@ impl Leases {
         }
     }
 
-    /// What could not be renewed in time may be another's.
+    /// Cancels jobs whose lease was not renewed in time, since another worker may have them.
     pub(crate) fn expire(&self) {
         let now = Instant::now();
         for held in self.lock().values().filter(|held| held.until <= now) {

@@ -1,20 +1,19 @@
 use std::time::Duration;
 
-/// How a worker works.
+/// Options of a worker.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// How many jobs run side by side; at least one. Each kind has a limit of its own below it:
+    /// Maximum number of concurrent jobs; at least one. Each kind has its own limit,
     /// [`Handler::AT_ONCE`](crate::Handler::AT_ONCE).
     pub concurrency: usize,
-    /// For how long a job is a worker's own without a sign of life; it gives one every third of it. So long waits a
-    /// job whose worker was killed.
+    /// Duration of a lease. It is renewed after each third. A job whose worker was killed waits for this time.
     pub lease: Duration,
-    /// How often the database is asked for jobs that nobody woke the worker for.
+    /// Polling interval, for jobs that were enqueued without waking this worker.
     pub poll: Duration,
-    /// How long a job whose worker died has the worker for itself, so that it is blamed if this one dies too; less if it ends
-    /// before. Others are held up for no more than a tenth of the time.
+    /// How long a job whose worker died runs alone, at most, so that it is blamed if this worker dies too. Other jobs
+    /// are delayed for at most a tenth of the time.
     pub alone: Duration,
-    /// How long a shutdown waits for jobs that run. What is not done then is given back.
+    /// How long a shutdown waits for running jobs. Unfinished jobs are released.
     pub drain: Duration,
 }
 

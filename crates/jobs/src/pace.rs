@@ -1,12 +1,12 @@
-//! When suspects may have the worker for themselves, and for how long: other jobs are held up for a tenth of the time.
+//! When and for how long suspects may run alone, so that other jobs are delayed for at most a tenth of the time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many times as long as they were held up other jobs go on before the next suspects.
+/// Factor of the rest before the next suspects: a multiple of the delay of other jobs.
 const REST: u32 = 9;
-/// The first wait for the jobs that run is this part of a window.
+/// Divisor of the window for the first wait for running jobs.
 const FIRST_WAIT: u32 = 3;
 /// The longest wait, in windows: by default longer than e-mails and webhooks may take.
 const LONGEST_WAIT: u32 = 5;
@@ -21,7 +21,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// `window` is how long a suspect has the worker for itself.
+    /// Creates the pace. `window` is how long a suspect runs alone.
     pub(crate) fn new(window: Duration, now: Instant) -> Self {
         Self { window, wait: window / FIRST_WAIT, not_before: now }
     }
@@ -30,37 +30,37 @@ impl Pace {
         self.not_before
     }
 
-    /// Returns how long the jobs that run are waited for.
+    /// Returns how long to wait for running jobs.
     pub(crate) fn wait(&self) -> Duration {
         self.wait
     }
 
-    /// The jobs that run did not end in time. They are waited for longer next time, or a suspect would never run beside
-    /// targets that hang all the time.
+    /// Records that the running jobs did not end in time. The next wait is longer, or a suspect would never run if
+    /// targets always hang.
     pub(crate) fn waited_in_vain(&mut self) {
         self.wait = (self.wait * 2).min(self.window * LONGEST_WAIT);
     }
 
-    /// The jobs that run have ended. They are waited for half as long next time, and not for the shortest time at once: beside
-    /// targets that hang all the time, that would be in vain again.
+    /// Records that the running jobs ended. The next wait is halved, and not reset, since that would fail again if
+    /// targets always hang.
     pub(crate) fn waited_well(&mut self) {
         self.wait = (self.wait / 2).max(self.window / FIRST_WAIT);
     }
 
-    /// Returns for how long suspects are started, one after another, once the jobs that run have ended after a wait of
-    /// `waited`: a pause that took long to come by is used for as long.
+    /// Returns for how long suspects are started, one after another, once the running jobs have ended after a wait of
+    /// `waited`: a pause that took long to reach is used for as long.
     pub(crate) fn budget(&self, waited: Duration) -> Duration {
         self.window.max(waited)
     }
 
-    /// Returns how long a suspect has the worker for itself. One that was suspected again, after a window without harm, gets
-    /// twice as much each time, or a job that kills its worker slowly would never be blamed.
+    /// Returns how long a suspect runs alone. The window doubles each time it is suspected again, or a job that kills
+    /// its worker slowly would never be blamed.
     pub(crate) fn window(&self, suspicions: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(suspicions.saturating_sub(1));
         self.window * doubled.min(LONGEST_WINDOW)
     }
 
-    /// Other jobs were held up from `began` until `now`.
+    /// Records that other jobs were delayed from `began` until `now`.
     pub(crate) fn held_up(&mut self, began: Instant, now: Instant) {
         self.not_before = now + (now - began) * REST;
     }

@@ -1,10 +1,10 @@
-//! How many jobs a claim may take: of each kind, and within it of each tenant and lane.
+//! The slots of a claim: for each kind, and within it for each tenant and lane.
 
 use std::collections::HashMap;
 
 use crate::handler::Kind;
 
-/// A tenant and a lane of one kind. Empty: none.
+/// A tenant and a lane of one kind. Empty texts mean none.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Lane {
     pub(crate) tenant: String,
@@ -12,21 +12,21 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Returns `true` if its places are limited. A job of no tenant and no lane has the places of its kind.
+    /// Returns `true` if its slots are limited. A job without tenant and lane has only the limit of its kind.
     pub(crate) fn is_limited(&self) -> bool {
         *self != Self::default()
     }
 }
 
-/// The places of a claim, as columns: one row a kind.
+/// The slots of a claim, as columns with one row per kind.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
     pub(crate) kinds: Vec<String>,
-    /// Free ones.
+    /// Free slots.
     pub(crate) of_kind: Vec<i64>,
-    /// All that a lane has, free or not.
+    /// All slots of a lane, free or not.
     pub(crate) of_lane: Vec<i64>,
-    /// All that a tenant has.
+    /// All slots of a tenant.
     pub(crate) of_tenant: Vec<i64>,
     /// The lane after which the search begins.
     pub(crate) after: Lanes,
@@ -48,7 +48,7 @@ impl Lanes {
     }
 }
 
-/// Lanes of which this worker runs jobs, as columns.
+/// Lanes with running jobs of this worker, as columns.
 #[derive(Debug, Default)]
 pub(crate) struct Busy {
     pub(crate) kinds: Vec<String>,

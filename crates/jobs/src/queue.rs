@@ -1,5 +1,5 @@
-//! What a worker says to the table. Each statement that ends an attempt is fenced: it changes nothing if the job is no
-//! longer this worker's, or this is not its attempt.
+//! The worker's statements. Each statement that ends an attempt is fenced: it changes nothing if the job is no longer
+//! this worker's, or has a later attempt.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::handler::Context;
 use crate::places::Lane;
 
-/// A job that a worker has, for as long as its lease lasts.
+/// A job leased by a worker.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Claimed {
     pub(crate) id: Uuid,
@@ -27,11 +27,11 @@ pub(crate) struct Claimed {
     traceparent: Option<String>,
     tracestate: Option<String>,
     created_at: OffsetDateTime,
-    /// How many seconds ago its attempts were first not counted, if they are not.
+    /// Seconds since its attempts were first not counted, if they are not.
     postponed_for: Option<f64>,
 }
 
-/// An attempt: what is recorded of it counts for nothing once the job is in another one.
+/// Identifies an attempt: results of an earlier attempt are ignored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fence {
     pub(crate) id: Uuid,
@@ -47,7 +47,7 @@ impl Claimed {
         self.attempts.unsigned_abs()
     }
 
-    /// Returns how long its attempts have not been counted.
+    /// Returns for how long its attempts have not been counted.
     pub(crate) fn postponed_for(&self) -> Duration {
         Duration::try_from_secs_f64(self.postponed_for.unwrap_or_default()).unwrap_or_default()
     }
@@ -80,39 +80,39 @@ impl Claimed {
     }
 }
 
-/// What becomes of a job whose attempt failed.
+/// What happens to a job after a failed attempt.
 pub(crate) enum Then {
     RetryAfter(Duration),
-    /// Attempt it again after that time; this attempt does not count.
+    /// Retry after this time; the attempt does not count.
     Postpone(Duration),
-    /// Attempt it after that time: the handler made no attempt.
+    /// Run it after this time: the handler deferred it.
     Defer(Duration),
     Failed,
 }
 
-/// The outcome of recording an attempt that ended.
+/// Result of recording an ended attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
     Recorded,
-    /// The job was restarted meanwhile, and waits anew.
+    /// The job was restarted meanwhile, and waits again.
     Restarted,
-    /// The job is another worker's or another attempt's by now, or was discarded.
+    /// The job has another worker or attempt, or was discarded.
     Late,
 }
 
-/// How much of a kind waits.
+/// Depth of the queue for one kind.
 #[derive(Debug, Default, sqlx::FromRow)]
 pub(crate) struct Depth {
     pub(crate) kind: String,
     pub(crate) waiting: i64,
-    /// Seconds that the oldest due one has been due.
+    /// Age of the oldest due job in seconds.
     pub(crate) age: f64,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     pub(crate) pool: PgPool,
-    /// A new one at each start.
+    /// Id of the worker, new at each start.
     pub(crate) worker: Uuid,
     pub(crate) lease: Duration,
 }
@@ -122,7 +122,7 @@ impl Queue {
         Self { pool, worker: Uuid::now_v7(), lease }
     }
 
-    /// Gives a sign of life for these; those that are still this worker's.
+    /// Renews the leases of these jobs. Returns those that this worker still has.
     pub(crate) async fn renew(&self, held: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
         sqlx::query_scalar(
             "with held as materialized (
@@ -137,7 +137,7 @@ impl Queue {
         .await
     }
 
-    /// Removes a job that is done.
+    /// Removes a completed job.
     pub(crate) async fn remove(&self, tx: &mut PgConnection, job: &Claimed) -> sqlx::Result<Ended> {
         let removed = sqlx::query(
             "delete from job where id = $1 and worker = $2 and attempts = $3 and not again",
@@ -153,7 +153,7 @@ impl Queue {
         self.start_again(tx, job, None).await
     }
 
-    /// Records an attempt that failed, with the last twenty that are kept.
+    /// Records a failed attempt; the last twenty are kept.
     pub(crate) async fn fail(
         &self,
         tx: &mut PgConnection,
@@ -188,7 +188,7 @@ impl Queue {
         self.start_again(tx, job, Some(error)).await
     }
 
-    /// Gives a job that was restarted while it ran all its attempts. The error, if the attempt failed, is kept.
+    /// Resets the attempts of a job that was restarted while it ran. The error of a failed attempt is kept.
     async fn start_again(
         &self,
         tx: &mut PgConnection,
@@ -212,8 +212,8 @@ impl Queue {
         Ok(if again.rows_affected() == 1 { Ended::Restarted } else { Ended::Late })
     }
 
-    /// Gives a job back without its attempt. `blameless` notes since when its attempts have failed without being counted; if it
-    /// is not set, nothing was attempted, and a suspect stays one.
+    /// Releases a job without counting its attempt. `blameless` records since when its attempts were not counted;
+    /// without it, nothing was attempted, and a suspect stays a suspect.
     async fn give_back(
         &self,
         tx: &mut PgConnection,
@@ -239,8 +239,7 @@ impl Queue {
         Ok(if given_back.rows_affected() == 1 { Ended::Recorded } else { Ended::Late })
     }
 
-    /// Gives back whatever this worker has, with the attempt, which was not the job's fault. One that was restarted meanwhile
-    /// has all its attempts.
+    /// Releases all jobs of this worker without counting their attempts. The attempts of a restarted job are reset.
     pub(crate) async fn release(&self) -> sqlx::Result<u64> {
         let released = sqlx::query(
             "with held as materialized (select id from job where worker = $1 order by id for update)
@@ -254,8 +253,8 @@ impl Queue {
         Ok(released.rows_affected())
     }
 
-    /// Of every kind that waits, also those that nobody here knows. Steps from kind to kind, and counts up to a bound: as
-    /// fast with a million rows as with none.
+    /// Measures every waiting kind, also unknown ones. The query steps from kind to kind and counts up to a bound, so
+    /// it is as fast with a million rows as with none.
     pub(crate) async fn measure(&self) -> sqlx::Result<Vec<Depth>> {
         sqlx::query_as(
             "with recursive waiting (kind) as (

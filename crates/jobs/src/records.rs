@@ -1,4 +1,4 @@
-//! What an operator sees of jobs.
+//! Jobs as shown to operators.
 
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;
@@ -9,16 +9,16 @@ use uuid::Uuid;
 
 use crate::filter::{Filter, State};
 
-/// A part of the list of jobs.
+/// A page of jobs.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Page {
     /// The jobs on it, newest first.
     pub jobs: Vec<JobRecord>,
-    /// Where the next page begins. `None` if there is none.
+    /// Cursor of the next page. `None` on the last page.
     pub next_cursor: Option<Uuid>,
 }
 
-/// A job, but for its payload, which may hold what not everybody should see in a list.
+/// A job without its payload, which may be confidential.
 #[derive(Clone, PartialEq, Debug, Serialize, FromRow)]
 pub struct JobRecord {
     /// Its id.
@@ -27,7 +27,7 @@ pub struct JobRecord {
     pub kind: String,
     /// Where it stands.
     pub state: State,
-    /// How many it had, with the one that runs; an operator's retry begins anew.
+    /// Number of attempts, with the current one; an operator's retry resets it.
     pub attempts: i32,
     /// What it is about.
     pub subject: Option<String>,
@@ -39,40 +39,40 @@ pub struct JobRecord {
     pub lane: Option<String>,
     /// See [`Meta::unique`](crate::Meta::unique).
     pub unique_key: Option<String>,
-    /// When it was asked for.
+    /// When it was enqueued.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it is due. If it runs, when its lease is over; if it has failed, when it did.
+    /// When it is due. For a running job, the end of its lease; for a failed one, the time of the failure.
     #[serde(with = "time::serde::rfc3339")]
     pub run_at: OffsetDateTime,
     /// When it failed for good.
     #[serde(with = "time::serde::rfc3339::option")]
     pub failed_at: Option<OffsetDateTime>,
-    /// Why its last attempt failed, with all causes.
+    /// Error of its last attempt, with all sources.
     pub last_error: Option<String>,
 }
 
-/// A job with everything that is stored of it.
+/// A job with payload and errors.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct JobDetails {
-    /// What a list shows of it.
+    /// The part that lists show.
     #[serde(flatten)]
     pub record: JobRecord,
-    /// What is to be done.
+    /// Payload.
     pub payload: serde_json::Value,
-    /// The attempts that failed, the oldest first; at least the last twenty, those before an operator's retry included.
+    /// Failed attempts, oldest first; at least the last twenty, including those before an operator's retry.
     pub errors: Vec<PastFailure>,
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PastFailure {
-    /// Which one.
+    /// Number of the attempt.
     pub attempt: u32,
     /// When it ended.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// Why, with all causes.
+    /// Error, with all sources.
     pub error: String,
 }
 
@@ -89,9 +89,9 @@ const RECORD: &str = "id, kind, attempts, subject, correlation_id, unique_key, c
     errors -> -1 ->> 'error' as last_error,
     case when failed_at is not null then 'failed' when worker is not null then 'running' else 'waiting' end as state";
 
-/// Lists jobs that wait, run or have failed, newest first. Those that are done leave no record.
+/// Lists waiting, running and failed jobs, newest first. Completed jobs are not kept.
 ///
-/// A page begins after `cursor`, the `next_cursor` of the page before.
+/// A page begins after `cursor`, the `next_cursor` of the previous page.
 pub async fn list(
     pool: &PgPool,
     filter: &Filter,
@@ -104,7 +104,7 @@ pub async fn list(
     if let Some(cursor) = cursor {
         query.push(" and id < ").push_bind(cursor);
     }
-    // One more than fit tells that there is another page.
+    // A surplus row shows that there is another page.
     query.push(" order by id desc limit ").push_bind(i64::from(limit) + 1);
     let mut jobs: Vec<JobRecord> = query.build_query_as().fetch_all(pool).await?;
     let fit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -114,7 +114,7 @@ pub async fn list(
     Ok(Page { jobs, next_cursor })
 }
 
-/// One job with its payload and all its errors.
+/// Returns a job with its payload and errors, or `None` if the id is unknown.
 pub async fn find(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<JobDetails>> {
     let mut query = QueryBuilder::<Postgres>::new("select payload, errors, ");
     query.push(RECORD).push(" from job where id = ").push_bind(id);

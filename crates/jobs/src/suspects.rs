@@ -1,25 +1,25 @@
-//! Jobs whose worker died. Which of those that it ran has killed it is not known, so that attempt is not counted, and each of
-//! them is a suspect: it runs alone next. If its worker dies while it is alone, that attempt is counted. If it is alone for its
-//! window without harm, it is no suspect any more. One that was restarted during the attempt has all its attempts, and is a
-//! suspect all the same.
+//! Suspects: jobs whose worker died. It is unknown which of its jobs killed the worker, so the attempt is not counted,
+//! and each of the jobs runs alone next. If the worker dies again, that attempt counts. If the job runs alone for its
+//! window without harm, it is no longer a suspect. A job restarted during the attempt gets all its attempts, and is
+//! still a suspect.
 
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use crate::queue::{Claimed, Fence, Queue};
 
-/// A job that is to run alone.
+/// A job that has to run alone.
 pub(crate) struct Suspect {
     pub(crate) job: Claimed,
-    /// How many times a worker died while it ran this job beside others.
+    /// Number of workers that died while running this job with others.
     pub(crate) suspicions: u32,
 }
 
 impl Queue {
-    /// Takes from workers that gave no sign of life for a lease what they ran, and returns `true` if there are suspects that
-    /// are due. `held` is what this worker runs: it may have lost its leases while the database was unavailable, and did not
-    /// die. `of_others`: what this worker has no more counts at once, since it is alive; of others it can only tell if it
-    /// could have seen their sign of life.
+    /// Recovers jobs of workers with expired leases, and returns `true` if suspects are due. `held` are the jobs that
+    /// this worker runs: it may have lost their leases while the database was unavailable, and did not die. With
+    /// `of_others`, jobs of other workers are recovered too, which requires that this worker could have seen their
+    /// renewals.
     pub(crate) async fn recover(
         &self,
         kinds: &[String],
@@ -57,7 +57,7 @@ impl Queue {
         .await
     }
 
-    /// Takes the suspect that has been due for longest, and counts the attempt.
+    /// Claims the suspect that has been due longest, and counts the attempt.
     pub(crate) async fn claim_suspect(&self, kinds: &[String]) -> sqlx::Result<Option<Suspect>> {
         let row = sqlx::query(
             "update job
@@ -81,7 +81,7 @@ impl Queue {
         row.map(suspect).transpose()
     }
 
-    /// Clears a suspect that runs, if this is still its attempt.
+    /// Clears a running suspect, if this is still its attempt.
     pub(crate) async fn acquit(&self, job: &Fence) -> sqlx::Result<()> {
         sqlx::query(
             "update job set suspect = false where id = $1 and worker = $2 and attempts = $3",

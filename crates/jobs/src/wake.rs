@@ -2,12 +2,12 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// Tells the worker of this process that jobs were committed.
+/// Wakes the worker of this process after a commit.
 #[derive(Clone, Debug, Default)]
 pub struct WorkerWaker(Arc<Notify>);
 
 impl WorkerWaker {
-    /// After a commit. Cheap, and never wrong: many wake-ups are one.
+    /// Wakes the worker. Call it after a commit; it is cheap, and several calls have the effect of one.
     pub fn wake(&self) {
         self.0.notify_one();
     }

@@ -21,11 +21,11 @@ use crate::queue::{Claimed, Depth, Fence, Queue};
 use crate::suspects::Suspect;
 use crate::wake::WorkerWaker;
 
-/// How long a statement may take: a connection can die without a word.
+/// Time limit of a statement: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(10);
-/// How long a worker waits for a database that is away.
+/// Wait before the next attempt while the database is unavailable.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// How long the last statements may take at shutdown, each.
+/// Time limit of each final statement at shutdown.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often depth and age are measured.
 const MEASURE: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// `pool` is the service's own database, migrated; `wake` is what those call who enqueue.
+    /// Creates a worker. `pool` is the service's migrated database; `wake` is the waker used after enqueuing.
     pub fn new(pool: PgPool, wake: WorkerWaker, meter: &Meter) -> Self {
         Self {
             pool,
@@ -53,7 +53,7 @@ impl Worker {
         }
     }
 
-    /// Other options than the default ones.
+    /// Sets other options than the default ones.
     #[must_use]
     pub fn options(mut self, options: Options) -> Self {
         self.options = options;
@@ -67,10 +67,10 @@ impl Worker {
         self
     }
 
-    /// What is done about a kind of job. Kinds without a handler are left to instances that have one.
+    /// Adds the handler of a kind of job. Kinds without a handler are left to instances that have one.
     ///
     /// # Panics
-    /// If the kind has a handler already: one of them would never be called.
+    /// Panics if the kind already has a handler, because one of them would never be called.
     #[must_use]
     pub fn handle<H: Handler>(mut self, handler: H) -> Self {
         let kind = Kind::of(handler);
@@ -81,11 +81,12 @@ impl Worker {
         self
     }
 
-    /// Runs until `shutdown`. Loss of the database is waited out. Dropped, it is as if its process had been killed.
+    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. Dropping the future has the effect
+    /// of a killed process.
     pub async fn run(self, shutdown: CancellationToken) {
         let queue = Queue::new(self.pool.clone(), self.options.lease);
         let leases = Leases::default();
-        tracing::info!(worker = %queue.worker, kinds = ?self.kinds.keys(), "jobs are run");
+        tracing::info!(worker = %queue.worker, kinds = ?self.kinds.keys(), "worker started");
         tokio::select! {
             () = Loop::new(&self, &queue, &leases).run(&shutdown) => {}
             () = keep(&queue, &leases) => {}
@@ -109,34 +110,34 @@ struct Loop<'a> {
     worker: &'a Worker,
     queue: &'a Queue,
     leases: &'a Leases,
-    /// Kinds of which there may be more than was claimed.
+    /// Kinds with possibly more due jobs than were claimed.
     hungry: HashSet<&'static str>,
     rounds: HashMap<&'static str, Round>,
     suspects: Suspects,
-    /// The kinds of those that end if their lane was limited. Aborted when this is dropped.
+    /// Running jobs. Each returns its kind if its lane was limited. Aborted on drop.
     running: JoinSet<Option<&'static str>>,
 }
 
-/// How far a kind's lanes have been looked at, if they are too many for one claim.
+/// Position in a kind's lanes, if they are too many for one claim.
 #[derive(Default)]
 struct Round {
     after: Lane,
     has_claimed: bool,
 }
 
-/// Jobs whose worker died, which run alone.
+/// State of the suspects, which run alone.
 struct Suspects {
     kinds: Vec<String>,
     are_due: bool,
     pace: Pace,
-    /// One that was alone for its window without harm, until it is no suspect any more.
+    /// A suspect that ran alone for its window without harm and has to be cleared.
     harmless: Option<Fence>,
     /// Since when the database has answered.
     in_contact_since: Instant,
 }
 
 impl Suspects {
-    /// Returns when the next one may run, if that is before the next poll.
+    /// Returns when the next suspect may run, at most until the next poll.
     fn next_turn(&self, next_poll: Instant) -> Instant {
         if self.are_due { self.pace.not_before().min(next_poll) } else { next_poll }
     }
@@ -187,7 +188,7 @@ impl<'a> Loop<'a> {
         self.end().await;
     }
 
-    /// Claims what there are places for. Returns `false` if there is nothing to claim now.
+    /// Claims jobs for the free slots. Returns `false` if there is nothing to claim now.
     async fn turn(
         &mut self,
         next_poll: &mut Instant,
@@ -214,12 +215,12 @@ impl<'a> Loop<'a> {
         Ok(true)
     }
 
-    /// Where a lane was full there may be more.
+    /// A full lane may have more jobs.
     fn has_ended(&mut self, ended: Result<Option<&'static str>, JoinError>) {
         self.hungry.extend(ended.ok().flatten());
     }
 
-    /// For the hungry kinds.
+    /// Returns the slots for the hungry kinds.
     fn places(&self) -> Places {
         let together = self.worker.options.concurrency.max(1).saturating_sub(self.leases.count());
         let busy = Busy::of(self.leases.of_lanes());
@@ -277,8 +278,8 @@ impl<'a> Loop<'a> {
         });
     }
 
-    /// Looks for jobs whose worker died. A worker that was itself without the database for long could not have seen the
-    /// others' signs of life.
+    /// Recovers jobs whose worker died. A worker that had no database connection for long could not have seen the
+    /// renewals of others.
     async fn recover(&mut self) -> sqlx::Result<()> {
         let of_others = self.suspects.in_contact_since.elapsed() >= self.queue.lease / 2;
         let held = self.leases.ids();
@@ -287,7 +288,8 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs suspects one after another once nothing else runs, until one does not end in its window or the pause is used up.
+    /// Runs suspects one after another while nothing else runs, until one does not end in its window or the time is
+    /// used up.
     async fn run_suspects(&mut self, shutdown: &CancellationToken) -> sqlx::Result<()> {
         // The next poll finds out whether there are more.
         self.suspects.are_due = false;
@@ -303,7 +305,8 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns `true` if it has ended.
+    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns `true` if it has
+    /// ended.
     async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<bool> {
         let from = std::time::Instant::now();
         let claim = self.queue.claim_suspect(&self.suspects.kinds);
@@ -311,7 +314,7 @@ impl<'a> Loop<'a> {
             return Ok(false);
         };
         let (window, fence) = (self.suspects.pace.window(suspicions), job.fence());
-        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running a job alone, its worker died");
+        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running job alone, its worker died");
         self.start(job, from);
         let has_ended = self.is_idle_within(window, shutdown).await;
         if !has_ended && !shutdown.is_cancelled() {
@@ -320,8 +323,8 @@ impl<'a> Loop<'a> {
         Ok(has_ended)
     }
 
-    /// Clears a suspect that was alone for its window, before others start beside it: if the worker dies then, it may have
-    /// been any of them.
+    /// Clears a suspect that ran alone for its window, before others start beside it, since any of them may then kill
+    /// the worker.
     async fn acquit(&mut self) -> sqlx::Result<()> {
         if let Some(job) = &self.suspects.harmless {
             pg::within(STATEMENT, self.queue.acquit(job)).await?;
@@ -340,38 +343,38 @@ impl<'a> Loop<'a> {
         matches!(shutdown.run_until_cancelled(timeout(limit, all)).await, Some(Ok(())))
     }
 
-    /// Waits for what runs, and gives back what does not end.
+    /// Waits for running jobs, and releases those that do not end.
     async fn end(mut self) {
         let all = async { while self.running.join_next().await.is_some() {} };
         let drained = timeout(self.worker.options.drain, all).await.is_ok();
-        // What is given back must have ended, or two have it. A job that blocks its thread can't be ended.
+        // A released job must have ended, or two workers would run it. A job that blocks its thread can't be ended.
         if !drained && timeout(GRACE, self.running.shutdown()).await.is_err() {
-            tracing::warn!("a job does not end, and may be run elsewhere meanwhile");
+            tracing::warn!("job does not end, another worker may run it meanwhile");
         }
         match pg::within(GRACE, self.queue.release()).await {
-            Ok(released) => tracing::info!(drained, released, "no more jobs are run"),
+            Ok(released) => tracing::info!(drained, released, "worker stopped"),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "jobs could not be given back; they wait until their lease is over"
+                "jobs not released, they wait until their leases expire"
             ),
         }
     }
 }
 
 impl Round {
-    /// Notes how a claim went: it took so many, and has not looked beyond a lane. Returns `true` if there may be more though
-    /// places were left: lanes that were not looked at.
+    /// Records a claim of `taken` jobs that did not look beyond the lane `cut_after`. Returns `true` if lanes that were
+    /// not looked at may have more jobs although slots were left.
     fn go_on(&mut self, taken: usize, cut_after: Option<Lane>) -> bool {
         self.has_claimed |= taken > 0;
         let began_within = self.after.is_limited();
         let is_cut = cut_after.is_some();
         self.after = cut_after.unwrap_or_default();
-        // At the end it begins anew, unless a whole round was in vain.
+        // Starts again at the end, unless a whole round claimed nothing.
         is_cut || began_within && std::mem::take(&mut self.has_claimed)
     }
 }
 
-/// Renews the leases of what runs, and tells what was lost.
+/// Renews the leases of running jobs, and cancels jobs whose lease was lost.
 async fn keep(queue: &Queue, leases: &Leases) {
     let every = queue.lease / 3;
     let mut wait = every;
@@ -386,7 +389,7 @@ async fn keep(queue: &Queue, leases: &Leases) {
             Ok(renewed) => leases.renewed(&asked, &renewed, from, queue.lease),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the leases of jobs that run could not be renewed");
+                tracing::warn!(error, "leases of running jobs not renewed, retrying");
                 leases.expire();
                 wait = every.min(BACKOFF);
             }
@@ -395,7 +398,7 @@ async fn keep(queue: &Queue, leases: &Leases) {
 }
 
 async fn measure(queue: &Queue, worker: &Worker) {
-    // What was seen once is said to be gone when it is.
+    // A kind that was seen once is reported as 0 when it is gone.
     let mut seen: HashSet<String> = worker.kinds.keys().map(|name| (*name).to_owned()).collect();
     loop {
         match pg::within(STATEMENT, queue.measure()).await {

@@ -12,13 +12,13 @@ const CONTENT_TYPE: &str = "content-type";
 const JSON: &str = "application/json";
 const STRUCTURED: &str = "application/cloudevents+json";
 
-/// A record that is no event.
+/// A record that is not an event.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// The headers make no envelope.
+    /// The headers are not a valid envelope.
     #[error("not a CloudEvent in binary mode")]
     Binary(#[from] EnvelopeError),
-    /// The value is no event in the JSON format.
+    /// The value is not an event in the JSON format.
     #[error("not a CloudEvent in structured mode")]
     Structured(#[from] StructuredError),
     /// The data is not JSON.
@@ -39,7 +39,7 @@ pub fn content_headers(envelope: &Envelope) -> Headers {
     headers
 }
 
-/// Reads the event that a record carries. Headers that are no attributes are ignored.
+/// Decodes the event in a record. Headers that are not attributes are ignored.
 pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
     let content_type = record.text_header(CONTENT_TYPE);
     let value = record.value.as_deref().ok_or(DecodeError::NoValue);
@@ -57,7 +57,7 @@ pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
     Ok(RawEvent { envelope, data: Cow::Borrowed(value?), ignored })
 }
 
-/// Returns whether a `content-type` says that the value of a record is a whole event, and not its data alone.
+/// Returns whether a `content-type` denotes structured mode: the value is a whole event, not only its data.
 pub fn is_structured(content_type: &str) -> bool {
     media_type(content_type).eq_ignore_ascii_case(STRUCTURED)
 }

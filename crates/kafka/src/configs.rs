@@ -8,14 +8,14 @@ use tokio::runtime::Handle;
 
 use crate::Settings;
 
-/// The settings of topics, as far as the cluster tells them.
+/// The settings of topics, as far as the cluster reveals them.
 pub(crate) struct Configs(HashMap<String, Result<Config, RDKafkaErrorCode>>);
 
 /// The settings of one topic.
 pub(crate) struct Config(ConfigResource);
 
 impl Configs {
-    /// Asks for the settings of these topics (names on the cluster). Fails if the cluster does not answer.
+    /// Requests the settings of these topics (names on the cluster). Fails if the cluster does not answer.
     pub(crate) async fn ask(settings: &Settings, topics: &[String]) -> Result<Self, KafkaError> {
         let admin = Admin(Some(settings.client().create()?));
         let Some(client) = &admin.0 else { return Err(KafkaError::Canceled) };
@@ -26,14 +26,14 @@ impl Configs {
         Ok(Self(topics.iter().cloned().zip(answers).collect()))
     }
 
-    /// Returns the settings of a topic, or why the cluster does not tell them.
+    /// Returns the settings of a topic, or why the cluster does not reveal them.
     pub(crate) fn of(&self, topic: &str) -> Result<&Config, RDKafkaErrorCode> {
         let config = self.0.get(topic).ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
         config.as_ref().map_err(|code| *code)
     }
 }
 
-/// A client whose end does not hold up the thread of its user: it waits for the threads of the client.
+/// A client that is dropped on another thread, because its drop waits for its own threads.
 struct Admin(Option<AdminClient<DefaultClientContext>>);
 
 impl Drop for Admin {
@@ -54,7 +54,7 @@ impl Config {
     }
 }
 
-/// Whether the cluster did not answer, rather than with an error.
+/// Returns whether the cluster did not answer, as opposed to an error response.
 pub(crate) fn is_unreachable(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
         AllBrokersDown, BrokerTransportFailure, OperationTimedOut, RequestTimedOut, Resolve,

@@ -1,5 +1,5 @@
-//! Dead letters carry the record as it was, and Spring Kafka's headers, so that tools which know those can
-//! read ours (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>).
+//! Dead letters carry the original record and Spring Kafka's headers, so that tools for these can read them
+//! (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>).
 
 use envelope::TopicSpec;
 
@@ -15,13 +15,14 @@ const EXCEPTION: &str = "kafka_dlt-exception-fqcn";
 const MESSAGE: &str = "kafka_dlt-exception-message";
 const STACKTRACE: &str = "kafka_dlt-exception-stacktrace";
 
-/// Says of which row a dead letter on a topic is the copy: not one of Spring's.
+/// Header with the id of the row that a dead letter on a topic is a copy of; not one of Spring's.
 pub const LETTER_ID: &str = "kafka_dlt-letter-id";
 
-/// Texts are cut to this, so that a dead letter always fits into its topic.
+/// Maximum length of a text, so that a dead letter always fits into its topic.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// A dead letter is a record with more headers, so there is room for one that came through a topic with Kafka's default limit.
+/// Record limit of dead-letter topics: a dead letter has additional headers, and must hold a record of a topic with
+/// Kafka's default limit.
 const MAX_RECORD_BYTES: usize = 2 * 1024 * 1024;
 
 /// Returns the topic of a group's dead letters, which is kept for ever. The group owns it.
@@ -32,7 +33,7 @@ pub fn dead_letter_topic(group: &str) -> TopicSpec {
         .max_record_bytes(MAX_RECORD_BYTES)
 }
 
-/// Where a record first lay. With the group it is the identity of a dead letter, kept across replays.
+/// Original position of a record. Together with the group it identifies a dead letter, also across replays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Coordinates {
     /// Name on the cluster, prefix included.
@@ -46,7 +47,7 @@ pub struct Coordinates {
 }
 
 impl Coordinates {
-    /// Those of the record itself.
+    /// Returns the position of a record.
     pub fn of(record: &Record) -> Self {
         Self {
             topic: record.topic.clone(),
@@ -56,7 +57,7 @@ impl Coordinates {
         }
     }
 
-    /// Those that a dead letter carries in its headers.
+    /// Returns the original position in the headers of a dead letter, or `None` without them.
     pub fn carried_by(record: &Record) -> Option<Self> {
         let bytes = |name| {
             record
@@ -74,21 +75,21 @@ impl Coordinates {
     }
 }
 
-/// Why a record is dead.
+/// Why a record was dead-lettered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reason {
     /// The name of the error's type.
     pub exception: String,
     /// What it says.
     pub message: String,
-    /// Its chain of causes, a line each.
+    /// Its chain of sources, one per line.
     pub stacktrace: String,
 }
 
-/// A record that a group could not process, as it is written to and read from `<group>.dlq`.
+/// The dead-letter headers of a record that a group could not process, as written to and read from `<group>.dlq`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetter {
-    /// Where it first lay.
+    /// Original position.
     pub origin: Coordinates,
     /// Consumer group (prefix included) that could not process it.
     pub group: String,
@@ -97,8 +98,8 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// The headers of the dead letter: the record's own byte for byte, and Spring's. Those of an earlier death
-    /// are replaced, so that a replay never multiplies them.
+    /// Returns the headers of the dead letter: the record's own byte for byte, and Spring's. Spring's headers of an
+    /// earlier dead letter are replaced, so that replays do not accumulate them.
     pub fn headers(&self, record: &Record) -> Headers {
         let mut headers: Headers = record
             .headers
@@ -119,7 +120,7 @@ impl DeadLetter {
         headers
     }
 
-    /// Reads what the headers of a dead letter say. None: it is none.
+    /// Reads the headers of a dead letter. Returns `None` if the record is not a dead letter.
     pub fn read(record: &Record) -> Option<Self> {
         let text = |name| record.text_header(name).unwrap_or_default().to_owned();
         Some(Self {
@@ -134,12 +135,12 @@ impl DeadLetter {
     }
 }
 
-/// Returns whether a header says how a record died, and is none of the record's own.
+/// Returns whether a header is a dead-letter header, and not one of the record's own.
 pub fn is_dead_letter_header(header: &str) -> bool {
     header.starts_with(PREFIX)
 }
 
-/// At most [`MAX_TEXT_BYTES`] of the text, cut between characters.
+/// Returns at most [`MAX_TEXT_BYTES`] of the text, cut between characters.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
 }

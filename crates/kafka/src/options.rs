@@ -1,4 +1,4 @@
-//! How a program's clients connect and authenticate, as it is configured by environment or flags.
+//! Connection and authentication of a program's clients, configured by environment or flags.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,9 +14,9 @@ use crate::protocol::Protocol;
 
 /// The protocol, credentials and certificates of the connections to the brokers, and further librdkafka properties.
 ///
-/// An empty value is one that is not set. [`apply`](Self::apply) checks them together. With the feature `clap` they are
-/// arguments of a program, each named as its environment variable; secrets hide their values, so that a program that parses
-/// them with `orderflow-settings` takes `KAFKA_SASL_PASSWORD_FILE` and the like too.
+/// An empty value counts as not set. [`apply`](Self::apply) checks them together. With the feature `clap` they are
+/// arguments of a program, each named like its environment variable. Secrets hide their values, so that a program that
+/// parses them with `orderflow-settings` accepts `KAFKA_SASL_PASSWORD_FILE` and the like too.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(feature = "clap", group(skip), command(next_help_heading = "Kafka's security"))]
@@ -34,31 +34,31 @@ pub struct ClientOptions {
     /// The user's password
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
     kafka_sasl_password: Option<Hidden>,
-    /// A file with the certificates (PEM) of the authorities that sign the brokers' [default: the system's]
+    /// PEM file with the certificates of the authorities to trust [default: the system's]
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_ca_location: Option<String>,
-    /// A file with the client's own certificate (PEM), for brokers that want one
+    /// PEM file with the client's certificate, for brokers that require one
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_certificate_location: Option<String>,
-    /// A file with the key of that certificate (PEM)
+    /// PEM file with the key of that certificate
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true))]
     kafka_ssl_key_location: Option<String>,
     /// The password of that key
     #[cfg_attr(feature = "clap", arg(long, env, hide_short_help = true, hide_env_values = true))]
     kafka_ssl_key_password: Option<Hidden>,
-    /// Further librdkafka properties, `property=value,..`; they win over all others
+    /// Further librdkafka properties, `property=value,..`; they override all others
     #[cfg_attr(feature = "clap", arg(long, alias = "properties", env))]
     #[cfg_attr(feature = "clap", arg(hide_short_help = true, hide_env_values = true))]
     kafka_properties: Option<Hidden>,
 }
 
-/// A variable whose value no client can be made with. The value is not shown: it may be a secret.
+/// An invalid variable. Its value is not shown, since it may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable} can't be used: {why}")]
 pub struct OptionsError {
-    /// The variable that has to be changed.
+    /// The variable to change.
     pub variable: &'static str,
-    /// What is wrong with it.
+    /// Why it is invalid.
     pub why: String,
 }
 
@@ -125,10 +125,10 @@ impl ClientOptions {
         self
     }
 
-    /// Returns `settings` with these options. Asks no broker.
+    /// Returns `settings` with these options. Does not connect.
     ///
-    /// Fails if the options contradict each other, a file can't be read, or librdkafka can't make a client of them: because a
-    /// property does not exist, for instance, or because TLS is not built in (the feature `tls`).
+    /// Fails if the options contradict each other, a file can't be read, or librdkafka can't create a client with them,
+    /// for example because a property does not exist or TLS is not built in (the feature `tls`).
     pub fn apply(&self, settings: Settings) -> Result<Settings, OptionsError> {
         let properties = hidden(self.kafka_properties.as_ref()).unwrap_or_default();
         let form = || {
@@ -145,7 +145,7 @@ impl ClientOptions {
         let mut pairs = Vec::new();
         match protocol {
             Some(protocol) => self.secure(protocol, &mut pairs)?,
-            // What the properties set is librdkafka's to check.
+            // librdkafka checks values set by properties.
             None if properties.contains("security.protocol") => {
                 self.tls(&mut pairs)?;
                 self.sasl_pairs(&mut pairs)?;
@@ -179,7 +179,7 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Fails if something is missing that every mechanism needs.
+    /// Fails if an option is missing that every mechanism needs.
     fn require_sasl(&self) -> Result<(), OptionsError> {
         let missing =
             |variable| Err(OptionsError::new(variable, "SASL needs it, and it is not set"));
@@ -236,7 +236,7 @@ impl ClientOptions {
         Ok(())
     }
 
-    /// Returns the first variable that is set of those that only SASL uses.
+    /// Returns the first set variable of those that only SASL uses.
     fn first_of_sasl(&self) -> Option<&'static str> {
         let all = [
             ("KAFKA_SASL_MECHANISM", given(self.kafka_sasl_mechanism.as_ref())),
@@ -246,7 +246,7 @@ impl ClientOptions {
         all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
     }
 
-    /// Returns the first variable that is set of those that only TLS uses.
+    /// Returns the first set variable of those that only TLS uses.
     fn first_of_tls(&self) -> Option<&'static str> {
         let all = [
             ("KAFKA_SSL_CA_LOCATION", given(self.kafka_ssl_ca_location.as_ref())),
@@ -257,7 +257,7 @@ impl ClientOptions {
         all.into_iter().find(|(_, value)| value.is_some()).map(|(variable, _)| variable)
     }
 
-    /// Makes a client and drops it: librdkafka checks its properties then, and connects later.
+    /// Creates and drops a client: librdkafka checks its properties at once, and connects later.
     fn check(&self, settings: &Settings) -> Result<(), OptionsError> {
         let secured = given(self.kafka_security_protocol.as_ref()).is_some();
         let variable = if secured { "KAFKA_SECURITY_PROTOCOL" } else { "KAFKA_PROPERTIES" };
@@ -293,11 +293,11 @@ fn hidden(value: Option<&Hidden>) -> Option<&str> {
     given(value.map(|it| &it.0))
 }
 
-/// Fails if the properties choose other partitions than the relay, which chooses them itself: events of a key would be in
-/// two partitions.
+/// Fails if the properties choose another partitioner than the relay's own, since events of a key would be in two
+/// partitions.
 fn check_partitioner(settings: &Settings) -> Result<(), OptionsError> {
     match settings.producer().get("partitioner") {
-        // They differ in records without a key only.
+        // They differ only for records without a key.
         Some("murmur2_random" | "murmur2") | None => Ok(()),
         Some(_) => {
             let why =
@@ -307,13 +307,13 @@ fn check_partitioner(settings: &Settings) -> Result<(), OptionsError> {
     }
 }
 
-/// Fails if a file can't be read, which librdkafka would not name.
+/// Fails if a file can't be read; librdkafka's own error would not name the file.
 fn check_readable(variable: &'static str, file: &str) -> Result<(), OptionsError> {
     let refused = |error| OptionsError::new(variable, format!("{file}: {error}"));
     fs::read(Path::new(file)).map(drop).map_err(refused)
 }
 
-/// Returns what a build without TLS adds to librdkafka's reason.
+/// Returns the hint that a build without TLS adds to librdkafka's reason.
 fn without_tls() -> &'static str {
     if cfg!(feature = "tls") {
         ""

@@ -8,7 +8,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use crate::{Record, Settings};
 
-/// How long the cluster may take to answer one request.
+/// Time limit of one request to the cluster.
 const ANSWER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 
@@ -26,7 +26,7 @@ pub struct ReadError {
 }
 
 impl ReadError {
-    /// Returns whether there is no such topic.
+    /// Returns whether the topic does not exist.
     pub fn is_missing_topic(&self) -> bool {
         let code = self.source.as_ref().and_then(|it| it.rdkafka_error_code());
         code.is_some_and(|code| {
@@ -38,14 +38,14 @@ impl ReadError {
     }
 }
 
-/// Reads what a topic holds at this moment, by partition and offset. `topic` is the name on the cluster. Joins no group and
-/// commits nothing. Blocks the thread for up to `within`.
+/// Reads the current content of a topic, by partition and offset. `topic` is the name on the cluster. Joins no group
+/// and commits nothing. Blocks the thread for up to `within`.
 ///
-/// Ends at the end of each partition, whatever is there: not every offset is a record, since the markers of transactions
-/// have offsets, and compaction removes records. What a transaction has written that is still open is not read.
+/// Stops at the end of each partition, even if the last offsets are not records, since transaction markers have offsets
+/// and compaction removes records. Records of open transactions are not read.
 ///
 /// # Errors
-/// If the topic does not exist, the cluster does not answer, or `within` is over.
+/// Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
 pub fn read_to_end(
     settings: &Settings,
     topic: &str,
@@ -57,14 +57,14 @@ pub fn read_to_end(
     Ok(records)
 }
 
-/// Records, and where each partition goes on of which something was read.
+/// Records, and the next offset of each partition that was read.
 pub type Part = (Vec<Record>, Vec<(i32, i64)>);
 
-/// Reads a part of what a topic holds: from the given offset of each partition on, or its beginning, until `max_bytes` of
-/// records were read, or the end. Returns nothing of either if there is nothing more. See [`read_to_end`].
+/// Reads a part of a topic: from the given offset of each partition, or its beginning, up to `max_bytes` of records or
+/// the end. Returns an empty part if there is nothing more. See [`read_to_end`].
 ///
 /// # Errors
-/// If the topic does not exist, the cluster does not answer, or `within` is over.
+/// Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
 pub fn read_part(
     settings: &Settings,
     topic: &str,
@@ -113,7 +113,7 @@ impl Reading<'_> {
                         next.insert(partition, end);
                     }
                 }
-                // The client goes on by itself.
+                // The client recovers by itself.
                 Some(Err(error)) => last_error = Some(error),
             }
         }
@@ -125,20 +125,20 @@ impl Reading<'_> {
         ReadError { topic, within, records, source }
     }
 
-    /// Assigns all partitions, and returns the end of each of which something is to be read.
+    /// Assigns all partitions, and returns the end of each partition with records to read.
     fn assign(&self, consumer: &BaseConsumer) -> Result<HashMap<i32, i64>, KafkaError> {
         let metadata = consumer.fetch_metadata(Some(self.topic), ANSWER)?;
         if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
             return Err(KafkaError::MetadataFetch(error.into()));
         }
-        // Dropped before the consumer is: a list that is alive would keep that drop from returning.
+        // Dropped before the consumer, because a remaining list makes the consumer's drop hang.
         let mut assigned = TopicPartitionList::new();
         let mut ends = HashMap::new();
         for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
             let id = partition.id();
             let (low, high) = consumer.fetch_watermarks(self.topic, id, ANSWER)?;
             let from = self.from.iter().find(|(it, _)| *it == id).map(|(_, offset)| *offset);
-            // Beyond its end: it was made anew.
+            // An offset beyond the end: the topic was created again.
             let from = from.filter(|from| (low..=high).contains(from)).unwrap_or(low);
             if from < high {
                 assigned.add_partition_offset(self.topic, id, Offset::Offset(from))?;

@@ -5,13 +5,13 @@ use rdkafka::message::{
     BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message, OwnedHeaders,
 };
 
-/// Headers in their order, byte for byte; Kafka allows a name more than once and a null value.
+/// Headers in order, byte for byte; Kafka allows repeated names and null values.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// What an allocator takes beside the bytes that it is asked for: its own head, and the rounding up.
+/// What an allocator adds to each allocation: its header, and rounding up.
 const ALLOCATION: usize = 16;
 
-/// A record as it lies in Kafka, owned. The topic is its name on the cluster.
+/// An owned record. The topic is the name on the cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Record {
     /// Name on the cluster, prefix included.
@@ -20,11 +20,11 @@ pub struct Record {
     pub partition: i32,
     /// Offset.
     pub offset: i64,
-    /// Milliseconds since 1970, UTC; none where the broker gave none.
+    /// Milliseconds since 1970, UTC. `None` if the broker set none.
     pub timestamp: Option<i64>,
     /// Key.
     pub key: Option<Vec<u8>>,
-    /// Value; none is a tombstone.
+    /// Value. `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// Headers.
     pub headers: Headers,
@@ -47,13 +47,13 @@ impl Record {
         }
     }
 
-    /// The last header of that name with a value that is text. A later one wins, as in Java's `lastHeader`.
+    /// Returns the last header of a name whose value is text. A later one wins, as in Java's `lastHeader`.
     pub fn text_header(&self, name: &str) -> Option<&str> {
         let value = self.headers.iter().rfind(|(key, _)| key == name)?.1.as_deref()?;
         std::str::from_utf8(value).ok()
     }
 
-    /// Roughly what it takes in memory, in bytes. Of a small record the headers' own structures are half of it.
+    /// Returns its approximate size in memory, in bytes. The headers' own structures are half the size of a small record.
     pub fn size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, |it| it.len() + ALLOCATION);
         let header = |(name, value): &(String, Option<Vec<u8>>)| {
@@ -64,7 +64,8 @@ impl Record {
     }
 }
 
-/// The client panics on a name that is not UTF-8, which anybody may send: such a header stands as U+FFFD.
+/// Copies headers. The client panics on a name that is not UTF-8, which any producer may send; such a name becomes
+/// U+FFFD.
 fn copy_headers(headers: &BorrowedHeaders) -> Headers {
     let copy = |index| {
         let header = catch_unwind(AssertUnwindSafe(|| headers.get(index)));
@@ -76,7 +77,7 @@ fn copy_headers(headers: &BorrowedHeaders) -> Headers {
     (0..headers.count()).map(copy).collect()
 }
 
-/// Headers as the client takes them.
+/// Converts headers to the client's type.
 pub fn client_headers(headers: &Headers) -> OwnedHeaders {
     headers.iter().fold(OwnedHeaders::new_with_capacity(headers.len()), |all, (key, value)| {
         all.insert(Header { key, value: value.as_deref() })

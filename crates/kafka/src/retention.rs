@@ -6,25 +6,26 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::Settings;
 use crate::configs::{Configs, is_unreachable};
 
-/// The brokers could not say how long a topic keeps its records.
+/// The retention of a topic is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The cluster did not answer.
     #[error("the cluster could not be asked how long it keeps records")]
     Unreachable(#[source] KafkaError),
-    /// It answered with an error.
+    /// The cluster answered with an error.
     #[error("the cluster does not tell how long it keeps records")]
     NotAnswered(#[source] KafkaError),
-    /// It did not tell, usually for lack of the right to `DESCRIBE_CONFIGS`.
+    /// The cluster did not reveal the retention, usually because the permission `DESCRIBE_CONFIGS` is missing.
     #[error("the cluster does not tell how long {0} keeps its records: {1}")]
     Refused(String, RDKafkaErrorCode),
-    /// It told something else.
+    /// The setting is missing in the answer.
     #[error("the cluster does not tell {1} of {0}")]
     Unknown(String, &'static str),
 }
 
-/// Returns how long a record of any of these topics (names on the cluster) may be read, `None` for ever: `retention.ms`
-/// and `segment.ms`, because a segment is deleted as a whole when its newest record is old enough.
+/// Returns the longest time for which a record of any of these topics (names on the cluster) can be read, or `None` for
+/// ever: `retention.ms` plus `segment.ms`, because a segment is deleted as a whole when its newest record is old
+/// enough.
 pub async fn longest_kept(
     settings: &Settings,
     topics: &[String],
@@ -51,11 +52,11 @@ pub async fn longest_kept(
     Ok(Some(longest))
 }
 
-/// Returns how long each of these topics (names on the cluster) keeps a record at least, `None` for ever: `retention.ms`.
-/// A topic of which the cluster does not tell is missing.
+/// Returns the minimum retention of each of these topics (names on the cluster), `None` for ever: `retention.ms`.
+/// Topics whose retention the cluster does not reveal are missing.
 ///
 /// # Errors
-/// If the cluster does not answer.
+/// Fails if the cluster does not answer.
 pub async fn retention_of(
     settings: &Settings,
     topics: &[String],

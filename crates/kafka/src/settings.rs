@@ -2,21 +2,21 @@ use std::fmt;
 
 use rdkafka::ClientConfig;
 
-/// As large as librdkafka allows a request to be, less its framing.
+/// librdkafka's maximum request size, less framing.
 const LARGEST_RECORD: &str = "100000000";
-/// How many bytes of a partition a fetch asks for. A record that is larger comes all the same, by itself.
+/// Bytes of a partition in one fetch. A larger record is fetched alone.
 const FETCHED_AT_ONCE: usize = 2 * 1024 * 1024;
 /// librdkafka's default.
 const CLIENTS_MESSAGE_MAX_BYTES: usize = 1_000_000;
-/// What a consumer buffers unless it is told otherwise.
+/// Default buffer of a consumer.
 const BUFFERED: usize = 8 * 1024 * 1024;
 
-/// Settings that are not `key=value` pairs.
+/// Properties that are not `key=value` pairs.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not of the form property=value,property=value")]
 pub struct SettingsError(String);
 
-/// Where Kafka is, and what all clients of one process share.
+/// Address of Kafka, and settings shared by all clients of a process.
 ///
 /// ```no_run
 /// use kafka::rdkafka::producer::FutureProducer;
@@ -35,20 +35,20 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `brokers` is `host:port,..`; `prefix` precedes every topic and group id, so that systems
-    /// (and tests) can share a cluster.
+    /// Creates settings. `brokers` is `host:port,..`; `prefix` precedes every topic and group id, so that systems (and
+    /// tests) can share a cluster.
     pub fn new(brokers: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self { brokers: brokers.into(), prefix: prefix.into(), properties: Vec::new() }
     }
 
-    /// Adds properties whose values may hold anything.
+    /// Adds properties with arbitrary values.
     pub(crate) fn with_pairs(mut self, pairs: Vec<(&'static str, String)>) -> Self {
         self.properties.extend(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)));
         self
     }
 
-    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`; they win over ours. In a file each
-    /// may have a line of its own, and lines that begin with `#` are comments.
+    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`, which override those of this
+    /// crate. In a file each may have its own line, and lines that begin with `#` are comments.
     pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
         let lines = properties.lines().filter(|line| !line.trim_start().starts_with('#'));
         let pairs = lines.flat_map(|line| line.split(',')).map(str::trim);
@@ -60,51 +60,51 @@ impl Settings {
         Ok(self)
     }
 
-    /// The name on the cluster of a topic or group.
+    /// Returns the name of a topic or group on the cluster.
     pub fn prefixed(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
 
-    /// The topic or group of ours that this name on the cluster is; as it is where the prefix is not ours.
+    /// Returns the name without the prefix, or unchanged if it does not have this prefix.
     pub fn unprefixed<'a>(&self, name: &'a str) -> &'a str {
         name.strip_prefix(&self.prefix).unwrap_or(name)
     }
 
-    /// For a client that only asks.
+    /// Returns the configuration of a client that only sends requests for metadata.
     pub fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
-        // A broker that comes back is found within a second, not within ten.
+        // Reconnects to a recovered broker within one second instead of ten.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         self.finish(config)
     }
 
-    /// For a producer whose records are never given up: a record fails only when the broker refuses it.
-    /// The key decides the partition as it does for the Java clients.
+    /// Returns the configuration of a producer that never abandons a record: a record fails only if the broker refuses
+    /// it. The key determines the partition as in the Java clients.
     pub fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // Of two requests under way, librdkafka takes the first one for delivered when the second one is, although
-            // the first was refused; and a broker takes the second one in a partition that is new to this producer.
+            // With two requests in flight, librdkafka reports a refused first one as delivered when the second one is;
+            // and in a partition that is new to this producer, a broker accepts the second one.
             .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", "0")
             .set("linger.ms", "0")
             .set("partitioner", "murmur2_random")
-            // The topic decides; the client's own limit must not be the narrower one.
+            // The topic's limit applies; the client's own must not be lower.
             .set("message.max.bytes", LARGEST_RECORD)
             .set("queue.buffering.max.kbytes", "65536");
         self.finish(config)
     }
 
-    /// Returns the configuration of a consumer that stores its offsets by hand and shares partitions cooperatively.
+    /// Returns the configuration of a consumer that stores its offsets explicitly and rebalances cooperatively.
     pub fn consumer(&self, group: &str) -> ClientConfig {
         self.consumer_within(group, BUFFERED)
     }
 
-    /// Returns the same configuration, with which the client buffers about so many bytes of records that were not polled.
-    /// Besides them it holds what it receives at the moment, which is as much again.
+    /// Returns the same configuration with a buffer of about `bytes` for records that were not polled. The client holds
+    /// as much again in responses that it is receiving.
     pub fn consumer_within(&self, group: &str, bytes: usize) -> ClientConfig {
         let mut config = self.client();
         config
@@ -112,17 +112,17 @@ impl Settings {
             .set("enable.auto.commit", "true")
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
-            // librdkafka's default, `latest`, skips what came before the first commit.
+            // librdkafka's default, `latest`, skips records from before the first commit.
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("allow.auto.create.topics", "false")
-            // How soon it is seen that a topic has more partitions, or is there at last.
+            // How soon new partitions and new topics are noticed.
             .set("topic.metadata.refresh.interval.ms", "10000")
-            // How long a dead instance's partitions wait for another one.
+            // How long a dead instance's partitions wait for another instance.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "3000")
             .set("queued.max.messages.kbytes", (bytes / 1024).to_string())
-            // Of one answer; the broker sends a larger record all the same. The client wants it to be at least its own
+            // Limit of one response; a broker sends a larger record anyway. librdkafka requires at least its own
             // message.max.bytes.
             .set("fetch.max.bytes", bytes.max(self.message_max_bytes()).to_string())
             .set("fetch.queue.backoff.ms", "20")
@@ -131,7 +131,7 @@ impl Settings {
         self.finish(config)
     }
 
-    /// What the properties say about it, or the client's default.
+    /// Returns the value in the properties, or the client's default.
     fn message_max_bytes(&self) -> usize {
         let given = self.properties.iter().rev().find(|(name, _)| name == "message.max.bytes");
         given.and_then(|(_, value)| value.parse().ok()).unwrap_or(CLIENTS_MESSAGE_MAX_BYTES)
@@ -145,7 +145,7 @@ impl Settings {
     }
 }
 
-/// Properties may hold passwords, so only their names are shown.
+/// Shows only the names of properties, since values may be passwords.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.properties.iter().map(|(key, _)| key).collect();

@@ -1,4 +1,4 @@
-//! Topics as their owners and readers want them, held against what the cluster has.
+//! Compares the topics that owners and readers want with those of the cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,15 +17,15 @@ use crate::configs::{Configs, is_unreachable};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a process does about topics: the value of `KAFKA_TOPICS`.
+/// How a process handles topics: the value of `KAFKA_TOPICS`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TopicPolicy {
-    /// Creates those of its own that are missing, and says what is wrong.
+    /// Creates missing topics of its own, and reports problems.
     #[default]
     Create,
-    /// Creates nothing, and says what is missing or wrong.
+    /// Creates nothing, and reports missing topics and problems.
     Verify,
-    /// Does not look.
+    /// Checks nothing.
     Off,
 }
 
@@ -42,28 +42,28 @@ impl FromStr for TopicPolicy {
     }
 }
 
-/// A topic that is not as it should be. Its `Display` says so in a sentence, with what to do.
+/// A problem of a topic. Its `Display` is a sentence with the remedy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TopicProblem {
     /// Name, without the prefix.
     pub topic: String,
-    /// What is wrong.
+    /// Kind of the problem.
     pub kind: TopicProblemKind,
 }
 
-/// What is wrong with a topic.
+/// Kind of a topic's problem.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TopicProblemKind {
     /// It does not exist, and its owner has to create it.
     Missing,
-    /// It does not exist, is ours, and `KAFKA_TOPICS` lets nobody create it.
+    /// It does not exist, belongs to this process, and `KAFKA_TOPICS` does not allow its creation.
     NotCreated,
     /// It does not exist, and the cluster refuses to create it.
     Refused(RDKafkaErrorCode),
-    /// The cluster does not let us see it, or its name is not allowed.
+    /// The cluster does not allow this process to describe it, or its name is invalid.
     Unreadable(RDKafkaErrorCode),
-    /// It exists, and a setting is not as its owner wants it.
+    /// A setting differs from the owner's specification.
     Setting {
         /// Name of the setting.
         name: &'static str,
@@ -75,7 +75,7 @@ pub enum TopicProblemKind {
 }
 
 impl TopicProblem {
-    /// Returns whether records can neither be written to nor read from it.
+    /// Returns whether the topic can neither be written nor read.
     pub fn is_missing(&self) -> bool {
         !matches!(self.kind, TopicProblemKind::Setting { .. })
     }
@@ -116,17 +116,16 @@ pub struct TopicsError(#[from] KafkaError);
 /// Topics of a process.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Topics {
-    /// Its own.
+    /// Topics that the process owns.
     pub owned: Vec<TopicSpec>,
-    /// Those of others that it reads. Names are without the prefix.
+    /// Topics of other publishers that it reads, by names without the prefix.
     pub needed: Vec<String>,
 }
 
-/// Creates what is missing, if `policy` says so, and returns what is not as it should be; nothing if all is well.
+/// Creates missing topics, if `policy` allows it, and returns the remaining problems.
 ///
-/// Only what is missing is created, so that the right to do so is not needed where everything exists; and what can't be
-/// asked for lack of a right is not a problem by itself. Replication is the cluster's default. One that exists is never
-/// changed.
+/// No permission to create topics is needed if all exist. A setting that can't be read because of a missing permission
+/// is not a problem by itself. Replication is the cluster's default. Existing topics are never changed.
 ///
 /// Fails with [`TopicsError`] if the cluster can't be reached. It may be dropped and called again.
 ///
@@ -177,7 +176,7 @@ pub async fn ensure(
     Ok(problems)
 }
 
-/// What the cluster says of a topic.
+/// The cluster's answer about a topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Found {
     Missing,
@@ -187,12 +186,12 @@ enum Found {
     Partitions(i32),
 }
 
-/// Asks for each of the topics by name: a list of all may be long, and needs further rights.
+/// Requests each topic by name, because a list of all topics may be long and needs further permissions.
 async fn look(
     settings: &Settings,
     names: Vec<String>,
 ) -> Result<BTreeMap<String, Found>, KafkaError> {
-    // A consumer, because asking as a producer creates the topic where the brokers do that by themselves.
+    // A consumer, because a producer's request creates the topic if the brokers create topics automatically.
     let mut config = settings.client();
     config.set("allow.auto.create.topics", "false");
     let client: BaseConsumer = config.create()?;
@@ -204,7 +203,7 @@ async fn look(
             let topic = metadata.topics().iter().find(|topic| topic.name() == on_cluster);
             let found = topic.map_or(Found::Missing, |topic| match topic.error() {
                 Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Found::Missing,
-                // It is there, and a partition of it has no leader for now.
+                // It exists, and one of its partitions has no leader for now.
                 Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE) | None => {
                     let count = topic.partitions().len();
                     Found::Partitions(i32::try_from(count).unwrap_or(i32::MAX))
@@ -215,11 +214,11 @@ async fn look(
         });
         found.collect::<Result<_, KafkaError>>()
     });
-    // It does not panic, and is not aborted.
+    // The task neither panics nor is aborted.
     asking.await.unwrap_or_else(|_| Err(KafkaError::Canceled))
 }
 
-/// Creates topics, and returns for each why it was refused, if it was.
+/// Creates topics, and returns the refusal of each, if any.
 async fn create<'a>(
     settings: &Settings,
     specs: &[&'a TopicSpec],
@@ -244,14 +243,14 @@ async fn create<'a>(
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let answers = admin.create_topics(&wanted, &options).await?;
     let refused = answers.into_iter().map(|answer| match answer {
-        // Somebody was faster.
+        // Another client has created it.
         Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
         Err((_, code)) => Some(code),
     });
     Ok(specs.iter().copied().zip(refused).collect())
 }
 
-/// Compares topics that existed before with what their owner wants.
+/// Compares existing topics with their owner's specification.
 async fn verify(
     settings: &Settings,
     owned: &[TopicSpec],
@@ -266,7 +265,7 @@ async fn verify(
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    // What can't be asked is no problem by itself: a proxy may not know how.
+    // Unreadable settings are not a problem by themselves: a proxy may not support the request.
     let configs = match Configs::ask(settings, &names).await {
         Ok(configs) => Some(configs),
         Err(error) if is_unreachable(&error) => return Err(error),
@@ -303,7 +302,7 @@ async fn verify(
     Ok(problems)
 }
 
-/// As Kafka writes it; -1 is for ever.
+/// Returns Kafka's notation of a retention; -1 is for ever.
 fn milliseconds(retention: Option<Duration>) -> i64 {
     retention.map_or(-1, |kept| i64::try_from(kept.as_millis()).unwrap_or(i64::MAX))
 }

@@ -25,23 +25,23 @@ NO_COLOR=1 turns colour off.";
 #[derive(Parser)]
 #[command(name = "orderflow", max_term_width = 80, after_help = AFTER_HELP)]
 enum Command {
-    /// Show in one screen what is well and what is not, of all services
+    /// Show the health of all services on one screen, with what to do next
     Status(status::Arguments),
     /// Dead letters: list, show, rehearse, replay, edit, discard and restore them
     Dlq(Box<dlq::Arguments>),
-    /// Show what became of one order, across services, and what it waits for
+    /// Show the flow of one order across services, and what it waits for
     Flow(Box<show_flow::Arguments>),
-    /// How far each consumer group is behind, measured from Kafka, also of services that are down
+    /// Show the lag of each consumer group, measured from Kafka, also of services that are down
     Lag(Box<lag::Arguments>),
-    /// Poll services and Kafka, export lag and the rest on /metrics, send alerts
+    /// Poll services and Kafka, serve the console and /metrics, send alerts
     Serve(Box<serve::Arguments>),
-    /// Jobs: list and show them, retry failed ones, discard those that do not run
+    /// Jobs: list and show them, retry failed ones, discard failed and waiting ones
     Jobs(jobs::Arguments),
-    /// Subscriptions: list them, pause one on all its instances, resume it, drop what one left behind
+    /// Subscriptions: list them, pause one on all its instances, resume it, drop the rows of an abandoned one
     Subscriptions(subscriptions::Arguments),
-    /// List what operators did, in all services, newest first
+    /// List the acts of operators in all services, newest first
     Acts(acts::Arguments),
-    /// Print a script that completes commands and options in a shell
+    /// Print a shell completion script
     Completions(completions::Arguments),
 }
 

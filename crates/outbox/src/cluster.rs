@@ -13,25 +13,25 @@ use crate::sender::Client;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the cluster says about topics, by their names on it.
+/// The cluster's answers about topics, by their names on the cluster.
 pub(crate) type Answers = BTreeMap<String, TopicAnswer>;
-/// The bytes that a batch may have in topics, if the cluster tells, by their names on it.
+/// Maximum bytes of a batch, if known, by the topics' names on the cluster.
 pub(crate) type Limits = BTreeMap<String, Option<usize>>;
 
-/// What the cluster says about a topic.
+/// The cluster's answer about a topic.
 #[derive(Debug)]
 pub(crate) enum TopicAnswer {
     Exists {
         partitions: usize,
         without_leader: Vec<i32>,
     },
-    /// It can't be written, and the cluster says why.
+    /// It can't be written, for this reason.
     Refused(RDKafkaErrorCode),
     /// The cluster did not answer.
     Unavailable(KafkaError),
 }
 
-/// Asks for the partitions of topics, through the client that will write to them: it knows their leaders from then on.
+/// Requests the partitions of topics, through the client that will write to them, which caches their leaders.
 pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
     let asking = tokio::task::spawn_blocking(move || {
         let mut answers = BTreeMap::new();
@@ -45,11 +45,11 @@ pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
         }
         answers
     });
-    // It does not panic, and is not aborted.
+    // The task neither panics nor is aborted.
     asking.await.unwrap_or_default()
 }
 
-/// Asks how much topics take. Without an answer, or without the right to ask, that is found out by what is refused.
+/// Requests the size limits of topics. Without an answer, or without permission, refusals reveal the limits.
 pub(crate) async fn ask_limits(settings: Settings, topics: Vec<String>) -> Limits {
     let limits = timeout(TIMEOUT, kafka::record_limits(&settings, &topics)).await;
     let limits = limits.ok().and_then(Result::ok).unwrap_or_default();
@@ -69,7 +69,7 @@ fn ask_about(client: &Client, topic: &str) -> TopicAnswer {
         return TopicAnswer::Refused(RDKafkaErrorCode::UnknownTopicOrPartition);
     };
     match found.error() {
-        // It exists, and one of its partitions has no leader for now.
+        // The topic exists, and one of its partitions has no leader for now.
         None | Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE)
             if !found.partitions().is_empty() =>
         {
@@ -84,7 +84,7 @@ fn ask_about(client: &Client, topic: &str) -> TopicAnswer {
     }
 }
 
-/// A name that no topic can have is refused by the client.
+/// Translates a refusal by the client itself, for example of an invalid topic name.
 fn refused_locally(error: KafkaError) -> TopicAnswer {
     match error.rdkafka_error_code() {
         Some(code @ (RDKafkaErrorCode::InvalidArgument | RDKafkaErrorCode::InvalidTopic)) => {

@@ -9,31 +9,31 @@ use crate::instruments::Instruments;
 
 /// How often depth and age are measured.
 const EVERY: Duration = Duration::from_secs(5);
-/// The limit of a statement, on the server and here.
+/// Statement timeout, on the server and in this process.
 const STATEMENT: (&str, &str) = ("statement_timeout", "4s");
 const LIMIT: Duration = Duration::from_secs(6);
-/// The measurement begins where the oldest event was found last; so often at the very beginning, since ids become visible
-/// out of order.
+/// A measurement starts at the last known oldest event. Every so many measurements it starts at the first id, since ids
+/// become visible out of order.
 const FROM_THE_START: u32 = 12;
 
-/// Measures depth and age of an outbox, on a connection of its own: whatever the relay waits for.
+/// Measures depth and age of an outbox on its own connection, independently of the relay.
 pub(crate) struct DepthGauge<'a> {
     pub(crate) database: &'a PgConnectOptions,
     pub(crate) instruments: &'a Instruments,
 }
 
-/// Where a measurement begins. Dead rows that an old snapshot keeps are passed over once, and not at each measurement.
+/// Start of a measurement. Dead rows that an old snapshot keeps are scanned once, and not in every measurement.
 #[derive(Clone, Copy, Default, Debug)]
 struct Start {
-    /// No event was found before this id.
+    /// No event exists before this id.
     oldest: i64,
-    /// The last id that was given, as of the last measurement.
+    /// The last assigned id, as of the last measurement.
     assigned: Option<i64>,
     round: u32,
 }
 
 impl Start {
-    /// Returns where the next measurement begins. One that fails, from the very beginning for instance, forgets nothing.
+    /// Returns the start of the next measurement. A failed measurement does not change it.
     fn next(&mut self) -> i64 {
         let is_first = self.round.is_multiple_of(FROM_THE_START);
         self.round = self.round.wrapping_add(1);
@@ -41,7 +41,7 @@ impl Start {
     }
 
     fn found(&mut self, measured: &Measured) {
-        // Of an empty outbox, what had been given by the last measurement is known to be gone.
+        // If the outbox was empty, all ids assigned before the last measurement are gone.
         let gone = self.assigned.unwrap_or(self.oldest);
         self.oldest = measured.oldest.unwrap_or(gone);
         self.assigned = measured.assigned;
@@ -106,8 +106,7 @@ impl DepthGauge<'_> {
     }
 }
 
-/// Counts the events from an id on, and finds the oldest. They are counted from that on: what is before it is walked over
-/// once.
+/// Finds the oldest event from an id on, and counts the events from it on, so that earlier dead rows are scanned once.
 async fn measure(session: &mut PgConnection, from: i64) -> sqlx::Result<Measured> {
     sqlx::query_as(
         "select (select count(*) from (select from outbox where id >= first.id limit 100000) waiting) as depth,

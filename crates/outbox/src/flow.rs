@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 /// Maximum number of events.
 const MAX_EVENTS: i64 = 50;
-/// How many rows are searched. The table is empty but for what waits, and an index would cost every event.
+/// Maximum number of rows to search. The table holds only waiting events, and an index would cost time for every event.
 const SEARCHED: i64 = 20_000;
 
 /// An event of a flow that waits to be published.
@@ -32,9 +32,9 @@ pub struct WaitingEvent {
 /// Events of flows that wait to be published.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WaitingEvents {
-    /// The oldest first, 50 at most.
+    /// Oldest first, at most 50.
     pub events: Vec<WaitingEvent>,
-    /// More events wait than were searched: the oldest 20,000.
+    /// `true` if more events wait than the 20,000 that were searched.
     pub is_partial: bool,
 }
 

@@ -2,35 +2,35 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
-/// How often it is looked at while events are written.
+/// Interval of looks while events are written.
 const BUSY: Duration = Duration::from_millis(100);
-/// How much later while none are.
+/// Additional interval while none are.
 const QUIET: Duration = Duration::from_millis(900);
 
 /// The id up to which no event can become visible any more.
 ///
-/// Ids are given before the commit, so they become visible out of order, and a scan that begins "after the last one" loses
-/// events. This horizon is proven: whoever writes to the outbox holds a `RowExclusiveLock` on it from before it gets an id
-/// until after its commit is visible. So once every transaction that held the lock has ended, all ids that had been given
-/// by then are visible, or never will be. Transactions that do not write to the outbox, a backup for instance, hold
-/// nothing up.
+/// Ids are assigned before the commit, so they become visible out of order, and a scan that starts after the last seen
+/// id loses events. This horizon is proven: every writer holds a `RowExclusiveLock` on the outbox from before it gets
+/// an id until after its commit is visible. So once every transaction that held the lock has ended, all ids assigned by
+/// then are visible or never will be. Transactions that do not write to the outbox, for example a backup, do not delay
+/// it.
 #[derive(Debug)]
 pub(crate) struct Horizon {
     proven: i64,
-    /// The last id that was given, as of the previous look: before the writers of the next look are listed.
+    /// The last assigned id, as of the previous look: read before the writers of the next look are listed.
     assigned: Option<i64>,
     candidate: Option<Candidate>,
     next_look: Instant,
 }
 
-/// A horizon to be, once these transactions have ended.
+/// The next horizon, once these transactions have ended.
 #[derive(Debug)]
 struct Candidate {
     id: i64,
     writers: Vec<String>,
 }
 
-/// The ids of an outbox were given anew from a lower one on: a restored backup, or `alter sequence .. restart`.
+/// The sequence of an outbox went back to a lower id: a restored backup, or `alter sequence .. restart`.
 #[derive(Debug, thiserror::Error)]
 #[error("the ids of the outbox begin anew")]
 pub(crate) struct Restarted;
@@ -44,17 +44,17 @@ impl Horizon {
         self.proven
     }
 
-    /// Returns the last id that was given before the latest look, if the sequence may be read.
+    /// Returns the last id assigned before the latest look, or `None` without permission to read the sequence.
     pub(crate) fn assigned(&self) -> Option<i64> {
         self.assigned
     }
 
-    /// When it is looked at next.
+    /// Returns the time of the next look.
     pub(crate) fn next_look(&self, is_busy: bool) -> Instant {
         if is_busy { self.next_look } else { self.next_look + QUIET }
     }
 
-    /// Looks at the ids that were given and the transactions that write.
+    /// Reads the last assigned id and the writing transactions, and advances the horizon.
     pub(crate) async fn look(
         &mut self,
         session: &mut PgConnection,

@@ -5,22 +5,23 @@ use tracing::Span;
 
 use crate::topic::TopicId;
 
-/// How many bytes may be under way in all.
+/// Maximum bytes in flight.
 pub(crate) const CAPACITY: usize = 16 * 1024 * 1024;
-/// How much of it a topic-partition may hold at most: one that can't be written must leave the others theirs.
+/// Maximum share of a partition: one that can't be written must leave room for the others.
 const SHARE: usize = CAPACITY / 8;
-/// Of it, what is kept for topic-partitions that acknowledge: however many others stand still.
+/// Reserve for partitions that acknowledge, regardless of how many others do not.
 const RESERVE: usize = CAPACITY / 4;
-/// A record of this size may be sent to any partition that is empty, to find out whether it acknowledges.
+/// A record of up to this size may be sent to any empty partition, to find out whether it acknowledges.
 const PROBE: usize = 64 * 1024;
-/// And of what is free: however many stand still, one after the other, they leave something for the next one.
+/// Divisor of the free bytes that a partition may hold: however many partitions stop acknowledging, they leave room for
+/// the next one.
 const SHARE_OF_FREE: usize = 16;
-/// What a record counts at most, so that one that is larger than everything, and stands still, leaves room for others.
+/// Maximum cost of a record, so that even an oversized one that is not acknowledged leaves room for others.
 pub(crate) const LARGEST_COST: usize = SHARE;
-/// What a record takes in memory beside its bytes, here and in the client.
+/// Memory overhead of a record, in the relay and in the client.
 pub(crate) const OVERHEAD: usize = 1024;
 
-/// A record that was handed to the producer.
+/// A record that was passed to the producer.
 #[derive(Debug)]
 pub(crate) struct Flying {
     pub(crate) topic: TopicId,
@@ -28,27 +29,27 @@ pub(crate) struct Flying {
     pub(crate) key: Arc<str>,
     pub(crate) shard: i16,
     pub(crate) cost: usize,
-    /// Nothing else of its partition is under way, so that a refusal is its own.
+    /// `true` if no other record of its partition is in flight, so that a refusal concerns this record.
     pub(crate) is_alone: bool,
     /// Open until Kafka has answered.
     pub(crate) span: Span,
     state: State,
 }
 
-/// What a topic-partition may take.
+/// Limits of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
     pub(crate) window: usize,
-    /// It acknowledged something lately.
+    /// `true` if it has acknowledged a record recently.
     pub(crate) is_live: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     UnderWay,
-    /// In Kafka, but an earlier record of its key is not known to be.
+    /// In Kafka, while an earlier record of its key is not confirmed.
     Delivered,
-    /// An earlier record of its key was refused: it is published again behind it, whatever becomes of it now.
+    /// An earlier record of its key was refused: this record is published again after it, whatever Kafka answers.
     Void,
 }
 
@@ -65,21 +66,22 @@ impl Flying {
         Self { topic, partition, key: key.into(), shard, cost, is_alone: false, span, state }
     }
 
-    /// Returns whether an earlier record of its key was refused while it was under way.
+    /// Returns whether an earlier record of its key was refused while this one was in flight.
     pub(crate) fn is_void(&self) -> bool {
         self.state == State::Void
     }
 }
 
-/// The records that are under way, by the id of their row: one map for all topics, bounded in bytes.
+/// The records in flight, by the id of their row: one map for all topics, bounded in bytes.
 ///
-/// Completions come in any order. Of each key of a topic only the prefix before its first unfinished record may be deleted.
+/// Completions arrive in any order. For each key of a topic, only rows before its first unconfirmed record may be
+/// deleted.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     records: BTreeMap<i64, Flying>,
     /// Ids in their order.
     keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
-    /// How many records of a key are void.
+    /// Number of void records by key.
     void: HashMap<(TopicId, Arc<str>), usize>,
     partitions: HashMap<(TopicId, i32), PartitionLoad>,
     topics: HashMap<TopicId, usize>,
@@ -87,17 +89,17 @@ pub(crate) struct InFlight {
     used: usize,
 }
 
-/// What is under way of a topic-partition.
+/// The records in flight of a partition.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct PartitionLoad {
     pub(crate) records: usize,
     pub(crate) cost: usize,
-    /// It is one record that is to have no company.
+    /// `true` if its only record must stay alone.
     is_alone: bool,
 }
 
 impl InFlight {
-    /// Returns how many bytes are free.
+    /// Returns the number of free bytes.
     pub(crate) fn free(&self) -> usize {
         CAPACITY.saturating_sub(self.used)
     }
@@ -142,14 +144,14 @@ impl InFlight {
         self.shards.get(&shard).copied().unwrap_or(0)
     }
 
-    /// Returns whether a record of the key is under way.
+    /// Returns whether a record of the key is in flight.
     pub(crate) fn has_key(&self, topic: TopicId, key: &str) -> bool {
         let key = (topic, Arc::from(key));
         self.keys.contains_key(&key) || self.void.contains_key(&key)
     }
 
-    /// Returns how many bytes of a partition may be under way: what its window allows, at most an eighth of everything, and
-    /// a part of what is free to it.
+    /// Returns the maximum bytes in flight of a partition: its window, bounded by an eighth of the capacity and by a
+    /// part of the free bytes.
     pub(crate) fn allowance(&self, room: Room) -> usize {
         room.window.min(SHARE).min(self.free_to(room) / SHARE_OF_FREE)
     }
@@ -158,8 +160,8 @@ impl InFlight {
         if room.is_live { self.free() } else { self.free().saturating_sub(RESERVE) }
     }
 
-    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others; what is
-    /// sent to find out whether it acknowledges leaves half of the reserve to those that do.
+    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others. A
+    /// record sent to find out whether a partition acknowledges leaves half of the reserve to partitions that do.
     pub(crate) fn has_room(&self, topic: TopicId, partition: i32, cost: usize, room: Room) -> bool {
         let held = self.load(topic, partition);
         if held.records == 0 {
@@ -182,7 +184,8 @@ impl InFlight {
         self.records.insert(id, record);
     }
 
-    /// Notes that Kafka has a record. Returns it, and moves the ids of the rows that may be deleted now to `published`.
+    /// Records that Kafka has a record. Returns it, and appends the ids of the rows that may be deleted now to
+    /// `published`.
     pub(crate) fn deliver(&mut self, id: i64, published: &mut Vec<i64>) -> Option<Completed> {
         let record = self.records.get_mut(&id)?;
         let completed = Completed::of(record);
@@ -207,7 +210,7 @@ impl InFlight {
         Some(completed)
     }
 
-    /// Notes that a record is not in Kafka. Its row stays, and so do those of its key behind it. Returns the record.
+    /// Records that a record is not in Kafka. Its row and later rows of its key stay. Returns the record.
     pub(crate) fn refuse(&mut self, id: i64) -> Option<Flying> {
         let record = self.records.remove(&id)?;
         self.release(&Completed::of(&record));
@@ -260,7 +263,7 @@ impl InFlight {
     }
 }
 
-/// A record that Kafka has answered for.
+/// A record with Kafka's answer.
 #[derive(Debug)]
 pub(crate) struct Completed {
     pub(crate) topic: TopicId,

@@ -1,7 +1,7 @@
 use telemetry::KeyValue;
 use telemetry::instruments::{Counter, Gauge, Meter};
 
-/// What the relay records. Names are OpenTelemetry's where there is one.
+/// Metrics of the relay, with OpenTelemetry's names where they exist.
 #[derive(Debug)]
 pub(crate) struct Instruments {
     sent: Counter<u64>,
@@ -47,7 +47,7 @@ impl Instruments {
         self.sent.add(events, &[destination(topic)]);
     }
 
-    /// Exports the counters of a topic at 0, before anything of it is sent: its first failure would be no increase otherwise.
+    /// Exports the counters of a topic at 0 before its first record, so that its first failure counts as an increase.
     pub(crate) fn export(&self, topic: &str) {
         for counter in [&self.sent, &self.failed] {
             counter.add(0, &[destination(topic)]);

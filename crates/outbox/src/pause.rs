@@ -1,11 +1,11 @@
 use std::time::{Duration, Instant};
 
-/// The wait after the first refusal: a topic may be about to be created.
+/// The wait after the first refusal; short, because the topic may be about to be created.
 const FIRST: Duration = Duration::from_millis(250);
-/// And at most.
+/// The longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Why something is not written for now, and until when. It lasts until a record is acknowledged.
+/// A pause with its reason and the time of the next attempt. It lasts until a record is acknowledged.
 #[derive(Clone, Debug)]
 pub(crate) struct PublishPause {
     tries: u32,
@@ -15,8 +15,8 @@ pub(crate) struct PublishPause {
 }
 
 impl PublishPause {
-    /// Pauses, or pauses for longer if this is the outcome of the attempt that the pause had let through. The later records
-    /// of the same batch change nothing.
+    /// Starts a pause, or prolongs it if this is the result of its latest attempt. Later records of the same batch do
+    /// not prolong it.
     pub(crate) fn extend(pause: &mut Option<Self>, now: Instant, why: &str) {
         let (tries, since) = match pause {
             Some(pause) if now < pause.until => return,
@@ -27,23 +27,23 @@ impl PublishPause {
         *pause = Some(Self { tries, since, until, why: why.to_owned() });
     }
 
-    /// Returns for how long it has lasted.
+    /// Returns the duration of the pause so far.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)
     }
 
-    /// When it is tried again.
+    /// Returns the time of the next attempt.
     pub(crate) fn until(&self) -> Instant {
         self.until
     }
 
-    /// Lets it be tried again at once.
+    /// Makes the next attempt due at once.
     #[cfg(test)]
     pub(crate) fn expire(&mut self) {
         self.until = Instant::now();
     }
 
-    /// Returns whether it may be tried again.
+    /// Returns whether the next attempt is due.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.until
     }

@@ -9,14 +9,14 @@ use crate::pause::PublishPause;
 use crate::status::PausedTopic;
 use crate::topic::{Topic, TopicId, Topics};
 
-/// A partition that acknowledges nothing for so long is reported. A slow broker is not.
+/// Time without acknowledgement after which a partition is reported; longer than a slow broker takes.
 const SILENT: Duration = Duration::from_secs(5);
-/// And a pause that has lasted for so long. A topic that is created at the moment is not.
+/// Duration after which a pause is reported; longer than the creation of a topic takes.
 const PAUSED: Duration = Duration::from_secs(2);
-/// So many topics are named in a log line.
+/// Maximum number of topics named in a log line.
 const NAMED: usize = 5;
 
-/// Reports what can't be published: once when it begins, once when it ends, in one line for all topics.
+/// Reports pauses, in one log line for all topics: once when they begin, once when they end.
 #[derive(Debug)]
 pub(crate) struct PauseReporter {
     reported: BTreeMap<String, Instant>,
@@ -28,8 +28,7 @@ impl PauseReporter {
         Self { reported: BTreeMap::new(), status }
     }
 
-    /// Compares what is paused with what was reported. A session that has just begun does not know yet what is no longer
-    /// paused.
+    /// Compares the current pauses with the reported ones. A new session does not know yet which pauses have ended.
     pub(crate) fn report(
         &mut self,
         topics: &Topics,
@@ -67,7 +66,7 @@ impl PauseReporter {
         for (topic, _) in over {
             instruments.paused(&topic, false);
         }
-        // Each time: a new session exports every topic that it meets at 0.
+        // Each time, because a new session exports the topics it sees at 0.
         for topic in self.reported.keys() {
             instruments.paused(topic, true);
         }
@@ -79,7 +78,7 @@ impl PauseReporter {
     }
 }
 
-/// A relay that has ended publishes nothing, and says nothing about topics.
+/// Clears the report when the relay ends.
 impl Drop for PauseReporter {
     fn drop(&mut self) {
         self.status.send_replace(Vec::new());
@@ -107,7 +106,7 @@ fn paused(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Optio
     for (number, partition) in (0..).zip(&topic.partitions) {
         let under_way = flights.load(id, number).records;
         let silence = partition.silence(now, under_way).filter(|silence| *silence >= SILENT);
-        // An election takes less time, and where nothing waits it matters to nobody.
+        // An election takes less time, and without waiting rows the outage has no effect.
         let waits = under_way > 0 || partition.aside.is_some();
         let leaderless = partition.leaderless(now).filter(|since| *since >= PAUSED && waits);
         if let Some(own) = partition.pause.as_ref().filter(lasts) {

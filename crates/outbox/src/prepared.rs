@@ -7,11 +7,11 @@ use sqlx::types::Json;
 use telemetry::query_span;
 use tracing::Instrument;
 
-/// How many shards the keys are spread over, and so how many instances can share the work of one outbox.
-/// Part of the stored rows: never change it while rows wait.
+/// Number of shards of the keys, and so the maximum number of instances that share an outbox. Stored in the rows: never
+/// change it while rows wait.
 pub const SHARDS: i16 = 16;
 
-/// What Kafka's framing and the hop's trace context take beside an event's own bytes, at most.
+/// Maximum bytes of Kafka's framing and the hop's trace context, besides the event's own bytes.
 const FRAMING: usize = 1024;
 
 /// An event that can't be published.
@@ -20,7 +20,7 @@ pub enum PrepareError {
     /// Its schema refuses it.
     #[error("the event does not fit its schema")]
     Encode(#[from] EncodeError),
-    /// Kafka would refuse it, when nobody can be told any more.
+    /// Kafka would refuse the record after the commit, when the caller can no longer be told.
     #[error("the event takes {size} bytes, and the topic {topic} takes {limit}")]
     TooLarge {
         /// Data and headers, in bytes.
@@ -32,7 +32,7 @@ pub enum PrepareError {
     },
 }
 
-/// An event that was checked and serialised: a row of the outbox to be.
+/// A validated and serialised event: a future row of the outbox.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     topic: Cow<'static, str>,
@@ -55,13 +55,13 @@ impl Prepared {
     }
 }
 
-/// Checks an event against its schema and serialises it, for the topic that has the name of its type. Done before any
-/// transaction is open: an event that its schema refuses is an error here, and nothing is written.
+/// Validates an event against its schema and serialises it, for the topic named like its type. Call it before opening a
+/// transaction, so that an invalid event fails before anything is written.
 pub fn prepare<E: Event>(event: NewEvent<E>) -> Result<Prepared, PrepareError> {
     prepare_for(&TopicSpec::new(E::TYPE), event)
 }
 
-/// Does the same for a topic of another name, or one that takes larger records.
+/// Does the same for a topic with another name or another record limit.
 pub fn prepare_for<E: Event>(
     topic: &TopicSpec,
     event: NewEvent<E>,
@@ -82,11 +82,11 @@ pub fn prepare_for<E: Event>(
     Ok(Prepared { topic, shard: shard_of(&key), key, headers, payload: data, envelope })
 }
 
-/// Writes events in the caller's transaction: they are published if it commits, and only then. Call
+/// Writes events in the caller's transaction: they are published if and only if it commits. Call
 /// [`RelayWaker::wake`](crate::RelayWaker::wake) after the commit, or they wait for the next poll.
 ///
-/// The caller holds the lock of what they are about, so that events of one key get their ids in the order in which they
-/// become visible.
+/// The caller must hold a lock on the subject of the events, so that events of one key get their ids in the order in
+/// which they become visible.
 ///
 /// Fails with the error of Postgres, after which the transaction can't commit.
 ///
@@ -154,7 +154,7 @@ pub struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    /// A row each.
+    /// Creates the columns, with a row for each event.
     pub fn of(prepared: &'a [Prepared]) -> Self {
         Self {
             shards: prepared.iter().map(|row| row.shard).collect(),
@@ -166,8 +166,8 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// FNV-1a (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), because it is stored: std's hasher may
-/// change between releases.
+/// Uses FNV-1a (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), because shards are stored, and std's
+/// hasher may change between releases.
 fn shard_of(key: &str) -> i16 {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -1,6 +1,6 @@
 use kafka::rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// Why a record is not known to be in Kafka.
+/// Why a record is not confirmed to be in Kafka.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error(transparent)]
@@ -13,14 +13,14 @@ pub(crate) enum Refusal {
     Headers(#[from] serde_json::Error),
 }
 
-/// What a refusal is about, and so what waits.
+/// Scope of a refusal, and so of the pause.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Blame {
-    /// This record; or another one of its batch, if it had company.
+    /// The record, or another record of its batch.
     Record,
     Partition,
     Topic,
-    /// It was given up by us.
+    /// The relay itself purged the record.
     Nobody,
 }
 

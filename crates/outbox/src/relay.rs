@@ -17,17 +17,17 @@ use crate::session::{Searcher, Session, SessionError};
 use crate::shards::Shards;
 use crate::status::{PausedTopic, RelayStatus};
 
-/// The wait of a relay that lost its session.
+/// Wait of a relay before it opens a new session.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// How long a connection may take.
+/// Time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Tells the relay of this process that rows were committed.
+/// Wakes the relay of this process after a commit.
 #[derive(Clone, Debug, Default)]
 pub struct RelayWaker(Arc<Notify>);
 
 impl RelayWaker {
-    /// After a commit. Cheap, and never wrong: many wake-ups are one.
+    /// Wakes the relay. Call it after a commit; it is cheap, and several calls have the effect of one.
     pub fn wake(&self) {
         self.0.notify_one();
     }
@@ -49,7 +49,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// `database` is the service's own, migrated; `wake` is what its writers call.
+    /// Creates a relay. `database` is the service's migrated database; `wake` is the waker that its writers use.
     pub fn new(
         database: PgConnectOptions,
         kafka: Settings,
@@ -68,12 +68,13 @@ impl Relay {
         self
     }
 
-    /// Returns a handle to the topics that this relay can't publish to at present. It lists none once the relay has ended.
+    /// Returns a handle to the topics that this relay can't publish to at present. The list is empty once the relay has
+    /// ended.
     pub fn status(&self) -> RelayStatus {
         RelayStatus(self.status.subscribe())
     }
 
-    /// Runs until `shutdown`. Loss of the database, of Kafka or of the shards is waited out.
+    /// Runs until `shutdown` is cancelled. Waits while the database, Kafka or the shards are unavailable.
     pub async fn run(self, shutdown: CancellationToken) {
         let depth = DepthGauge { database: &self.database, instruments: &self.instruments };
         tokio::join!(self.publish(&shutdown), depth.run(&shutdown));
@@ -101,7 +102,7 @@ impl Relay {
         let searcher = Searcher::new(self.database.clone());
         let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
         if std::mem::take(is_failing) {
-            tracing::info!("relay has a session again");
+            tracing::info!("relay session restored");
         }
         let mut session =
             Session::new(shards, searcher, sender, completed, &self.instruments, reporter);
@@ -113,7 +114,7 @@ impl Relay {
     }
 }
 
-/// Logs the loss of a session once, and not each attempt to have another one.
+/// Logs the loss of a session once, and not every failed attempt to open another.
 fn log_loss(error: &SessionError, is_failing: bool) {
     let error = error as &dyn std::error::Error;
     if is_failing {

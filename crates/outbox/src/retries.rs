@@ -1,15 +1,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a partition is let run empty for the record of a refused key.
+/// Time limit for a partition to drain before the record of a refused key is sent.
 const EMPTIES: Duration = Duration::from_millis(300);
-/// For so many times as long as an attempt took, the partition is its other keys' again.
+/// Factor of the rest after an attempt: the partition serves its other keys for this multiple of the attempt's
+/// duration.
 const REST: u32 = 9;
 
-/// The attempts with records of a partition's refused keys.
+/// Retries of a partition's refused keys.
 ///
-/// Such a record goes alone, so that a refusal is its own, and the partition's other rows wait meanwhile. So there is one
-/// attempt at a time, and all of them together take a tenth of the time at most.
+/// Such a record is sent alone, so that a refusal concerns only this record, and the partition's other rows wait
+/// meanwhile. So there is one retry at a time, and all of them together take at most a tenth of the time.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     current: Option<Retry>,
@@ -24,41 +25,41 @@ struct Retry {
 }
 
 impl Retries {
-    /// Returns whether an attempt may begin.
+    /// Returns whether a retry may begin.
     pub(crate) fn may_begin(&self, now: Instant) -> bool {
         self.current.is_none() && self.next.is_none_or(|next| now >= next)
     }
 
-    /// Lets the partition run empty for a record of this key.
+    /// Lets the partition drain for a record of this key.
     pub(crate) fn begin(&mut self, key: Arc<str>, now: Instant) {
         self.current = Some(Retry { key, began: now, is_sent: false });
     }
 
-    /// Returns whether the partition is kept for a refused key.
+    /// Returns whether the partition is reserved for a refused key.
     pub(crate) fn is_on(&self) -> bool {
         self.current.is_some()
     }
 
-    /// Returns the key whose record is to be sent once the partition is empty.
+    /// Returns the key whose record is sent once the partition is empty.
     pub(crate) fn awaited(&self) -> Option<&Arc<str>> {
         self.current.as_ref().filter(|retry| !retry.is_sent).map(|retry| &retry.key)
     }
 
-    /// Notes that the record was sent.
+    /// Records that the record was sent.
     pub(crate) fn sent(&mut self) {
         if let Some(retry) = &mut self.current {
             retry.is_sent = true;
         }
     }
 
-    /// Notes that nothing of the partition is under way any more. Ends the attempt, if its record was.
+    /// Records that no record of the partition is in flight. Ends the retry if its record was sent.
     pub(crate) fn returned(&mut self, now: Instant) {
         if self.current.as_ref().is_some_and(|retry| retry.is_sent) {
             self.end(now);
         }
     }
 
-    /// Gives an attempt up for which the partition did not run empty in time.
+    /// Abandons a retry if the partition did not drain in time.
     pub(crate) fn expire(&mut self, now: Instant) {
         let is_late =
             |retry: &Retry| !retry.is_sent && now.saturating_duration_since(retry.began) > EMPTIES;
@@ -67,14 +68,14 @@ impl Retries {
         }
     }
 
-    /// Ends the attempt.
+    /// Ends the retry.
     pub(crate) fn end(&mut self, now: Instant) {
         if let Some(retry) = self.current.take() {
             self.next = Some(now + now.saturating_duration_since(retry.began) * REST);
         }
     }
 
-    /// Lets the next attempt begin at once.
+    /// Lets the next retry begin at once.
     #[cfg(test)]
     pub(crate) fn rested(&mut self) {
         self.next = None;

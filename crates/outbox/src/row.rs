@@ -29,10 +29,10 @@ pub(crate) struct Row<'r> {
     pub(crate) shard: i16,
     pub(crate) topic: &'r str,
     pub(crate) key: &'r str,
-    /// JSON: every row has a dozen of them, so they are read where they are needed and never copied.
+    /// JSON, parsed in place where needed and never copied, since every row has a dozen headers.
     headers: &'r [u8],
     pub(crate) payload: &'r [u8],
-    /// Since it was written, by the database's clock.
+    /// Time since it was written, by the database's clock.
     waited: Duration,
 }
 
@@ -56,13 +56,13 @@ impl<'r> Row<'r> {
         serde_json::from_slice(self.headers)
     }
 
-    /// Returns what the record takes of the room for what is under way. Headers are shorter than their JSON.
+    /// Returns the record's cost in bytes in flight. Headers are shorter than their JSON.
     pub(crate) fn cost(&self) -> usize {
         let bytes = self.payload.len() + self.key.len() + self.headers.len() + OVERHEAD;
         bytes.min(LARGEST_COST)
     }
 
-    /// Shows in the trace and in the flow how long it lay in the outbox until it was selected.
+    /// Records in trace and flow how long the event waited in the outbox.
     pub(crate) fn record_wait(
         &self,
         headers: &Headers<'_>,
@@ -108,7 +108,7 @@ impl Headers<'_> {
         self.0.len()
     }
 
-    /// The span in which its event was created.
+    /// Returns the span in which the event was created.
     pub(crate) fn created_in(&self) -> Option<TraceContext> {
         self.get("ce_traceparent")
             .map(|parent| TraceContext::new(parent, self.get("ce_tracestate")))

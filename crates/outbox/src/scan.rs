@@ -1,4 +1,4 @@
-//! The statements that read the outbox. Each deletes what Kafka has on its way, which saves a round trip.
+//! The statements that read the outbox. Each also deletes published rows, which saves a round trip.
 
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{ConnectOptions, FromRow, PgConnection, Row as _};
@@ -6,14 +6,15 @@ use sqlx::{ConnectOptions, FromRow, PgConnection, Row as _};
 use crate::in_flight::OVERHEAD;
 use crate::row::columns;
 
-/// Most rows of a statement.
+/// Maximum rows of a statement.
 const ROWS: usize = 1000;
-/// And of a lane, at least.
+/// Minimum rows of a lane in a statement.
 const ROWS_OF_A_LANE: usize = 8;
-/// Most bytes of a statement, except for one row that is larger.
+/// Maximum bytes of a statement, unless a single row is larger.
 const BYTES: usize = 1024 * 1024;
 
-/// The table's statistics are always wrong: it is empty, or it holds a backlog. Rows are read by index, in its order.
+/// Planner settings: the table's statistics are always wrong, since it is empty or holds a backlog. They force reads in
+/// the order of an index.
 const PLANS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -22,8 +23,8 @@ const PLANS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// A statement that deletes what Kafka has, in `$1`, on its way. If that is nothing, it does not ask for the right to write:
-/// somebody may have locked the table, to build an index for instance.
+/// A statement that also deletes the published rows in `$1`. With none, it takes no write lock, because the table may
+/// be locked, for example to build an index.
 macro_rules! deleting {
     ($published:expr, $($sql:expr),*) => {
         if $published.is_empty() {
@@ -34,20 +35,20 @@ macro_rules! deleting {
     };
 }
 
-/// What is read of the new rows.
+/// Which new rows to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRows<'a> {
-    /// Rows that Kafka has, to be deleted.
+    /// Published rows to delete.
     pub(crate) published: &'a [i64],
     pub(crate) after: i64,
     pub(crate) shards: &'a [i16],
     pub(crate) except_topics: &'a [String],
     pub(crate) except_ids: &'a [i64],
-    /// How many bytes are free for them.
+    /// Free bytes for them.
     pub(crate) free: usize,
 }
 
-/// A part of the outbox that is read in the order of its ids: a topic in a shard, from an id on.
+/// A part of the outbox that is read in the order of ids: a topic in a shard, from an id on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneStart<'a> {
     pub(crate) shard: i16,
@@ -64,14 +65,14 @@ pub(crate) struct LaneHead {
     pub(crate) key: String,
 }
 
-/// What a statement read.
+/// Rows that a statement has read.
 pub(crate) struct LaneRows {
     pub(crate) rows: Vec<PgRow>,
-    /// For each lane, the id up to which it was read. `None`: to its end.
+    /// For each lane, the id up to which it was read. `None` if it was read to its end.
     pub(crate) covered: Vec<Option<i64>>,
 }
 
-/// Connects, for statements of this module.
+/// Opens a connection for the statements of this module.
 pub(crate) async fn connect(
     options: &PgConnectOptions,
     settings: &[(&'static str, &str)],
@@ -79,7 +80,7 @@ pub(crate) async fn connect(
     let mut session = options.connect().await?;
     let settings = settings.iter().chain(&PLANS).map(|(name, value)| (*name, (*value).to_owned()));
     pg::set_in_session(&mut session, &settings.collect::<Vec<_>>()).await?;
-    // A client that is gone does not leave its statement running. Servers on some platforms can't look.
+    // Cancels the statement of a client that is gone. Servers on some platforms do not support this.
     let check = sqlx::raw_sql("set client_connection_check_interval = '1s'");
     match check.execute(&mut session).await {
         Ok(_) | Err(sqlx::Error::Database(_)) => Ok(session),
@@ -87,9 +88,9 @@ pub(crate) async fn connect(
     }
 }
 
-/// Returns rows above an id, by id, except for some topics and ids. It is one lane.
+/// Returns rows above an id, by id, except for some topics and ids, as one lane.
 ///
-/// `order by` makes the plan use the primary key: new rows lie side by side there.
+/// `order by` makes the plan use the primary key, in which new rows are adjacent.
 pub(crate) async fn new_rows(
     session: &mut PgConnection,
     wanted: NewRows<'_>,
@@ -124,7 +125,7 @@ pub(crate) async fn new_rows(
 
 /// Returns rows of lanes, lane after lane, each by id, except for some ids.
 ///
-/// `order by` makes the plan use the index by lane: no row of another lane is touched.
+/// `order by` makes the plan use the index by lane, so that no row of another lane is read.
 pub(crate) async fn lanes(
     session: &mut PgConnection,
     published: &[i64],
@@ -167,7 +168,8 @@ pub(crate) async fn lanes(
     LaneRows::of(read, &after, rows, budget)
 }
 
-/// Returns the first row of each lane of these shards that is none of `except`. It jumps from lane to lane, however many rows they have.
+/// Returns the first row of each lane of these shards, without those in `except`. The query jumps from lane to lane,
+/// regardless of the number of rows.
 pub(crate) async fn heads(
     session: &mut PgConnection,
     shards: &[i16],
@@ -194,13 +196,13 @@ pub(crate) async fn heads(
     .await
 }
 
-/// Deletes rows that Kafka has.
+/// Deletes published rows.
 pub(crate) async fn delete(session: &mut PgConnection, published: &[i64]) -> sqlx::Result<()> {
     sqlx::query("delete from outbox where id = any($1)").bind(published).execute(session).await?;
     Ok(())
 }
 
-/// Deletes those of some rows that nobody has locked. Returns the ids of the others.
+/// Deletes the rows that are not locked. Returns the ids of the others.
 pub(crate) async fn delete_unlocked(
     session: &mut PgConnection,
     published: &[i64],
@@ -217,7 +219,7 @@ pub(crate) async fn delete_unlocked(
     .await
 }
 
-/// Returns those of some ids whose rows are there.
+/// Returns the ids whose rows exist.
 pub(crate) async fn existing(session: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar("select id from outbox where id = any($1)")
         .bind(ids)
@@ -252,7 +254,7 @@ impl LaneRows {
         Ok(Self { rows, covered })
     }
 
-    /// Returns the place of a row's lane.
+    /// Returns the index of a row's lane.
     pub(crate) fn lane(row: &PgRow) -> sqlx::Result<usize> {
         Ok(usize::try_from(row.try_get::<i64, _>(7)? - 1).unwrap_or_default())
     }

@@ -22,7 +22,7 @@ pub(crate) struct Completion {
     outcome: Result<Position, KafkaError>,
 }
 
-/// Where a record is.
+/// Position of a record.
 #[derive(Clone, Copy)]
 struct Position {
     partition: i32,
@@ -30,13 +30,13 @@ struct Position {
 }
 
 impl Completion {
-    /// Returns what Kafka might answer: an offset, or why not.
+    /// Creates a completion with an offset or an error.
     #[cfg(test)]
     pub(crate) fn of_test(id: i64, offset: Result<i64, KafkaError>) -> Self {
         Self { id, outcome: offset.map(|offset| Position { partition: 0, offset }) }
     }
 
-    /// Ends the record's span. Fails with the reason why Kafka is not known to have the record.
+    /// Ends the record's span. Fails with the reason why the record is not confirmed to be in Kafka.
     pub(crate) fn outcome(self, span: &Span) -> Result<(), Refusal> {
         let refusal = match self.outcome {
             Ok(position) if position.offset >= 0 => {
@@ -56,8 +56,8 @@ impl Completion {
     }
 }
 
-/// Forwards completions to the relay, which bounds how many there can be. The client's own futures copy each record to
-/// hand it back; the outbox has it.
+/// Forwards completions to the relay, which bounds their number. The client's own futures would return a copy of each
+/// record, which the outbox does not need.
 pub(crate) struct Completions(UnboundedSender<Completion>);
 
 impl ClientContext for Completions {}
@@ -79,16 +79,16 @@ impl ProducerContext for Completions {
 /// The relay's producer.
 pub(crate) type Client = ThreadedProducer<Completions>;
 
-/// Hands rows to the producer of one session.
+/// Passes rows to the producer of one session.
 pub(crate) struct Sender {
     producer: Arc<Client>,
     kafka: Settings,
     steps: FlowSteps,
 }
 
-/// Why a row was not handed over.
+/// Why a row was not passed to the producer.
 pub(crate) enum SendError {
-    /// The client's queue is full. Nothing is wrong with the row.
+    /// The client's queue is full, which is not the row's fault.
     Full,
     Refused(Refusal),
 }
@@ -103,7 +103,7 @@ impl Sender {
         Ok((Self { producer: Arc::new(producer), kafka: kafka.clone(), steps }, completed))
     }
 
-    /// Hands a row to the producer. Returns the span that is open until Kafka has it.
+    /// Passes a row to the producer. Returns the span that is open until Kafka has acknowledged it.
     pub(crate) fn send(
         &self,
         row: &Row<'_>,
@@ -131,7 +131,7 @@ impl Sender {
         }
     }
 
-    /// Returns the client, to ask the cluster.
+    /// Returns the client, for requests to the cluster.
     pub(crate) fn client(&self) -> Arc<Client> {
         Arc::clone(&self.producer)
     }
@@ -141,18 +141,18 @@ impl Sender {
         &self.kafka
     }
 
-    /// Gives up all that is under way.
+    /// Purges all records in flight.
     pub(crate) fn purge(&self) {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Returns why this producer will never send again, if so.
+    /// Returns the fatal error after which this producer will never send again, if any.
     pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.producer.client().fatal_error()
     }
 }
 
-/// The row's headers, and the context of the hop.
+/// Returns the row's headers with the trace context of the hop.
 fn of_the_record(headers: &Headers<'_>, span: &Span) -> OwnedHeaders {
     let hop = TraceContext::of(span);
     let hop = hop.as_ref().into_iter().flat_map(|hop| {

@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-/// Where an address is looked for.
+/// Where to search for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddressIn {
     /// In a text.

@@ -3,15 +3,16 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::sync::Semaphore;
 
-/// Upkeep takes one connection and one disk's time at once, however many tables there are to keep.
+/// Maintenance uses one connection at a time, regardless of the number of tables.
 static TURN: Semaphore = Semaphore::const_new(1);
 
-/// How many blocks of a table (of 8 kB, unless Postgres was built otherwise) one statement sweeps.
+/// Number of blocks of a table (8 kB by default) that one statement sweeps.
 const BLOCKS: i64 = 1_024;
 
-/// Executes a statement of upkeep when no other one of this process is executed. It should be short: a chunk of a delete.
+/// Executes a maintenance statement when no other one of this process is running. It should be short, such as a chunk
+/// of a delete.
 pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    // It is never closed.
+    // The semaphore is never closed.
     let _turn = TURN.acquire().await;
     statement.await
 }
@@ -22,10 +23,10 @@ pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sql
 /// `delete from t where ctid = any(array(select ctid from t where .. limit $1))`. Each statement commits by itself, so none
 /// runs into the statement timeout or holds its locks for long. They run [in turn](in_turn) with other upkeep.
 ///
-/// Each statement walks again over what those before have deleted, until Postgres has vacuumed it. That is nothing for some
-/// chunks; for many, tell each where the last one ended, or [`sweep`].
+/// Until Postgres vacuums them, each statement scans the rows deleted by earlier ones again. This is negligible for a
+/// few chunks; for many, start each where the last one ended, or use [`sweep`].
 ///
-/// Fails with the first error of a statement; what was deleted before stays deleted.
+/// Fails with the first error of a statement; rows deleted before stay deleted.
 pub async fn delete_in_chunks<'q>(
     pool: &PgPool,
     chunk: u32,

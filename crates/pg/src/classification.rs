@@ -1,11 +1,11 @@
 use crate::refusals;
 
-/// Whose fault an error of the database is, and so what the caller should do.
+/// Cause of a database error, which determines what the caller should do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorClass {
-    /// The server can't be reached, or refuses whatever it is asked: wait, and count no attempt.
+    /// The server can't be reached, or refuses every request: wait, and count no attempt.
     ///
-    /// These are a connection that could not be made or was lost (also class 08), and
+    /// Includes failed and lost connections (also class 08), and
     ///
     /// | SQLSTATE | meaning |
     /// | --- | --- |
@@ -16,9 +16,9 @@ pub enum ErrorClass {
     /// | 57P | it shuts down or starts up, or ended the session |
     /// | 58 | its system fails: an I/O error |
     ///
-    /// A lost connection can also be the fault of the statement that was sent. A write that succeeds right after it tells.
+    /// A statement can also cause the loss of its connection; then a write right after it succeeds.
     Unavailable,
-    /// Another transaction is in the way: roll back, let others go first, and try again.
+    /// Another transaction conflicts: roll back, let others go first, and try again.
     ///
     /// | SQLSTATE | meaning |
     /// | --- | --- |
@@ -27,7 +27,7 @@ pub enum ErrorClass {
     /// | 57014 | cancelled the statement, which took too long |
     /// | 25P03, 25P04 | ended the session, whose transaction was idle or open for too long |
     Conflict,
-    /// The session may not do that (42501): rights are missing, or a row-level policy refuses the row.
+    /// The session lacks a permission (42501), or a row-level policy refuses the row.
     Denied,
     /// The values can't be stored: class 22 (a number out of range, NUL in a text) or 54 (a row or an index entry that is
     /// too large).
@@ -36,10 +36,11 @@ pub enum ErrorClass {
     Other,
 }
 
-/// Returns whose fault an error is.
+/// Returns the cause of an error.
 ///
-/// A server that became read-only, shuts down or refuses logins is remembered: pools of [`crate::PoolOptions`] replace
-/// connections that are older than that, since such a session may stay useless after the server has recovered.
+/// The time of a refusal (the server is read-only, shuts down or refuses logins) is recorded: pools of
+/// [`crate::PoolOptions`] replace older connections, since such a session may stay unusable after the server has
+/// recovered.
 ///
 /// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 ///
@@ -68,7 +69,7 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
     }
 }
 
-/// Returns whose fault an error is that has a database error among its causes, or `None` if it has none.
+/// Returns the cause of an error that has a database error among its sources, or `None` if it has none.
 pub fn classify_chain(error: &(dyn std::error::Error + 'static)) -> Option<ErrorClass> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map(classify)
@@ -88,9 +89,9 @@ fn classify_code(code: &str) -> ErrorClass {
     }
 }
 
-/// Returns whether the server answered, and named a condition of its own as the reason: it is read-only, out of room, or
-/// refuses whoever asks. Unlike a lost connection, no statement is to blame for that, whatever succeeds meanwhile: a full
-/// disk, for instance, still has room for rows that fit into the pages that are there.
+/// Returns whether the server answered with a condition of its own: it is read-only, out of resources, or refuses
+/// logins. Unlike a lost connection, this is never caused by the statement, even if others succeed: a full disk, for
+/// example, still accepts rows that fit into existing pages.
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
@@ -99,7 +100,7 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Whether sessions that exist may be useless from now on, even once the server has recovered.
+/// Returns whether existing sessions may stay unusable even after the server has recovered.
 fn is_refusal_of_session(code: &str) -> bool {
     code == "25006" || ["28", "3D", "57P"].iter().any(|class| code.starts_with(class))
 }

@@ -4,10 +4,11 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::limit::within;
 
-/// Returns why a pool has no connection to give, if `error` says only that it has none: the pool goes on trying to connect
-/// where a server refuses, and does not tell what it was refused with. Any other error is returned as it is.
+/// Returns the server's error if `error` only reports that the pool has no connection: a pool keeps retrying when a
+/// server refuses, and does not return the server's reason. Returns any other error unchanged.
 ///
-/// Connects beside the pool, within `limit`. If that succeeds, the pool's connections are all in use, and `error` is right.
+/// Connects outside the pool, within `limit`. If that succeeds, all connections of the pool are in use, and `error` is
+/// returned.
 pub async fn why_no_connection(pool: &PgPool, error: sqlx::Error, limit: Duration) -> sqlx::Error {
     if !matches!(error, sqlx::Error::PoolTimedOut) {
         return error;

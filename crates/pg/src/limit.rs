@@ -2,16 +2,16 @@ use std::time::Duration;
 
 use crate::classification::classify;
 
-/// Waits at most `limit` for the result of a statement or of a connection. A connection can die without a word, and the
-/// server's own limits do not reach a client that it can't reach.
+/// Waits at most `limit` for the result of a statement or of a connection. A connection can be lost silently, and the
+/// server's own limits do not help a client that it can't reach.
 ///
-/// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` once the limit is over. The statement may still be executed.
+/// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` after the limit. The server may still execute the statement.
 pub async fn within<T>(
     limit: Duration,
     statement: impl Future<Output = sqlx::Result<T>>,
 ) -> sqlx::Result<T> {
     let elapsed = |_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
     let answer = tokio::time::timeout(limit, statement).await.map_err(elapsed)?;
-    // Classified, so that a session that was refused is not used again.
+    // Classified, so that a refused session is not used again.
     answer.inspect_err(|error| _ = classify(error))
 }

@@ -1,19 +1,20 @@
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 
-/// How often it is tried. A pooler that has one idle session, or hands out the last one that was given back, is found at once;
-/// one that takes its idle sessions in turn may need more.
+/// Number of tries. A pooler with one idle session, or one that reuses the last released session, is found at once; one
+/// that rotates its idle sessions may need more.
 const ROUNDS: usize = 8;
 
-/// Returns whether each connection has a session of its own: `false` if a pooler on the way gives the session to another
-/// connection after each transaction or statement, as PgBouncer does with `pool_mode` `transaction` or `statement`.
+/// Returns whether each connection keeps its session. Returns `false` behind a pooler that passes the session to
+/// another connection after each transaction or statement, like PgBouncer with `pool_mode` `transaction` or
+/// `statement`.
 ///
-/// Then a lock of a session, a setting of a session and a prepared statement belong to whatever connection is served next.
-/// The relay's advisory locks and the limits of [`crate::PoolOptions`] need sessions that last.
+/// Behind such a pooler, session locks, session settings and prepared statements pass to the next connection. The
+/// relay's advisory locks and the limits of [`crate::PoolOptions`] need permanent sessions.
 ///
-/// Makes two connections, of which one holds a transaction: if the other one is served by the same process of Postgres
-/// meanwhile, or by another one than before, the sessions are shared. A single connection can't tell, since an idle pooler
-/// gives it the same session again.
+/// Opens two connections, one of which holds a transaction. If meanwhile the other one is served by the same Postgres
+/// process, or by another one than before, sessions are shared. A single connection can't detect this, since an idle
+/// pooler assigns it the same session again.
 pub async fn keeps_sessions(database: &PgConnectOptions) -> sqlx::Result<bool> {
     let connect = || PgConnection::connect_with(database);
     let (mut one, mut other) = tokio::try_join!(connect(), connect())?;
@@ -28,7 +29,7 @@ async fn keeps_between(one: &mut PgConnection, other: &mut PgConnection) -> sqlx
         if let Err(error) = sqlx::raw_sql("begin").execute(&mut *other).await {
             return if refuses_transactions(&error) { Ok(false) } else { Err(error) };
         }
-        // In this order: where there is one session only, nobody would serve the first connection now.
+        // In this order, because with a single session the first connection would not be served now.
         if backend(other).await? == before || backend(one).await? != before {
             return Ok(false);
         }
@@ -37,8 +38,8 @@ async fn keeps_between(one: &mut PgConnection, other: &mut PgConnection) -> sqlx
     Ok(true)
 }
 
-/// Returns the process of Postgres that serves a connection. Not by a prepared statement, which would be the first thing to
-/// fail in a session that is shared.
+/// Returns the Postgres process that serves a connection. Uses no prepared statement, since those fail first in shared
+/// sessions.
 async fn backend(connection: &mut PgConnection) -> sqlx::Result<i32> {
     use sqlx::Row;
     sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)

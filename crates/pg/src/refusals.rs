@@ -1,10 +1,10 @@
-//! When the server last refused a session, so that pools part with those that are older.
+//! Time of the server's last refusal, so that pools replace older sessions.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What times are counted from: the first use in this process.
+/// Origin of times: the first use in this process.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The last refusal, in milliseconds since [`BEGINNING`], plus one; 0 if there was none.
 static LAST: AtomicU64 = AtomicU64::new(0);
@@ -13,12 +13,12 @@ fn since_beginning() -> u64 {
     u64::try_from(BEGINNING.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Notes that the server refused a session just now.
+/// Records that the server has refused a session now.
 pub(crate) fn note() {
     LAST.fetch_max(since_beginning().saturating_add(1), Ordering::Relaxed);
 }
 
-/// Returns whether the server refused a session within the last `age`: a connection of that age is older than the refusal.
+/// Returns whether the server refused a session within the last `age`, so that a connection of that age is older.
 pub(crate) fn was_within(age: Duration) -> bool {
     let last = LAST.load(Ordering::Relaxed);
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);

@@ -2,8 +2,8 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 /// Sets settings of a session, in one round trip.
 ///
-/// Not when the session starts, as `PgConnectOptions::options` does: PgBouncer refuses a startup parameter that it does not
-/// know, or drops it silently if it is told to.
+/// `PgConnectOptions::options` would set them at the start of the session, but PgBouncer refuses unknown startup
+/// parameters, or drops them silently if configured so.
 pub async fn set_in_session(
     connection: &mut PgConnection,
     settings: &[(&'static str, String)],

@@ -149,7 +149,7 @@ async fn history_of_order(
     let history = history::of_order(&pool, &caller.tenant, order_id, after, limit.rows()).await?;
     if history.is_empty() {
         return Err(if is_first {
-            Problem::not_found(format!("nothing was heard of an order {order_id}"))
+            Problem::not_found(format!("there are no events of an order {order_id}"))
         } else {
             // A page that has a successor is never the last one.
             Problem::bad_request(BadCursor.to_string())

@@ -1,4 +1,4 @@
-//! What is bought: items per order, and the best sellers.
+//! Statistics of baskets: items per order, and the best sellers.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use telemetry::query_span;
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-/// How much of something was bought, and in how many orders.
+/// Quantity of a sku, and its number of orders.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct BestSeller {
     sku: String,
@@ -27,14 +27,14 @@ pub(crate) struct Baskets {
     items_per_order: f64,
 }
 
-/// Writes what completed orders hold, each once, also if it is told under several ids. An order may name a sku on
-/// several lines.
+/// Writes the baskets of completed orders, each once, even if its event arrives under several ids. An order may have a
+/// sku on several lines.
 pub(crate) async fn write(
     tx: &mut PgConnection,
     generation: i32,
     events: &[Received<OrderCompleted>],
 ) -> sqlx::Result<()> {
-    // The key sees through what was written before; here it would add up what shares the statement.
+    // The primary key prevents duplicates of earlier rows; duplicates within this statement have to be removed here.
     let mut seen = HashSet::new();
     let orders = events.iter().map(|event| &event.data.order);
     let orders: Vec<_> = orders.filter(|order| seen.insert(order.order_id)).collect();
@@ -58,7 +58,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Notes which baskets count no longer, whether they are written already or not. Only a completed order has one.
+/// Marks baskets as cancelled, whether they are written already or not. Only a completed order has one.
 pub(crate) async fn cancel(
     tx: &mut PgConnection,
     generation: i32,
@@ -78,7 +78,7 @@ pub(crate) async fn cancel(
     Ok(())
 }
 
-/// What a tenant sells most of.
+/// Returns a tenant's best sellers.
 pub(crate) async fn best_sellers(
     pool: &PgPool,
     generation: i32,
@@ -99,7 +99,7 @@ pub(crate) async fn best_sellers(
     .await
 }
 
-/// How much a tenant's orders hold.
+/// Returns a tenant's basket figures.
 pub(crate) async fn baskets(
     pool: &PgPool,
     generation: i32,

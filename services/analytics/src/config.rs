@@ -8,10 +8,10 @@ pub struct Config {
     /// What every service is told.
     #[command(flatten)]
     pub chassis: chassis::Config,
-    /// Generations of the basket that are fed, `1,2`
+    /// Generations of the basket to consume, `1,2`
     #[arg(long, env = "BASKET_GENERATIONS", value_delimiter = ',', default_value = "1")]
     pub basket_generations: Vec<u16>,
-    /// The one that is served [default: the first]
+    /// The generation to serve [default: the first]
     #[arg(long, env = "BASKET_SERVED")]
     pub basket_served: Option<u16>,
 }

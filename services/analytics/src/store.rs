@@ -9,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-/// What the orders completed on one day, and not cancelled since, come to, in one currency.
+/// Revenue of one day in one currency: orders completed on that day and not cancelled since.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Revenue {
     #[schema(format = Date)]
@@ -20,11 +20,11 @@ pub(crate) struct Revenue {
     pub(crate) total: i128,
 }
 
-/// How far orders came.
+/// Funnel of orders.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Funnel {
-    /// As the order service told of them after its responses, which it does once and without a retry: not more than
-    /// `created` in the end, and perhaps less.
+    /// Reported by the order service after its responses, once and without a retry: finally at most `created`, perhaps
+    /// less.
     pub(crate) placed: i64,
     pub(crate) created: i64,
     pub(crate) open: i64,
@@ -33,7 +33,7 @@ pub(crate) struct Funnel {
     pub(crate) cancelled: i64,
 }
 
-/// An order as it is at a version.
+/// An order at a version.
 #[derive(Clone, Copy)]
 pub(crate) struct Known<'a> {
     pub(crate) order: &'a Order,
@@ -42,7 +42,7 @@ pub(crate) struct Known<'a> {
     pub(crate) cancelled_at: Option<OffsetDateTime>,
 }
 
-/// Writes orders whole, each unless a newer version of it is known.
+/// Writes complete orders, except those with a newer stored version.
 pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Result<()> {
     let ids: Vec<_> = known.iter().map(|it| it.order.order_id.0).collect();
     let tenants: Vec<_> = known.iter().map(|it| it.order.tenant_id.as_str()).collect();
@@ -170,7 +170,7 @@ pub(crate) async fn funnel(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Fun
 /// An order was placed.
 pub(crate) const ORDER_PLACED: &str = "order_placed";
 
-/// Notes what was tracked, unless it was before.
+/// Records a tracked order, once.
 pub(crate) async fn track(
     pool: &PgPool,
     event: &str,

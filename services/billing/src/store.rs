@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::documents::Document;
 
-/// What the database gave an invoice.
+/// Values assigned to an invoice by the database.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Numbered {
     pub(crate) id: Uuid,
@@ -19,7 +19,7 @@ pub(crate) struct Numbered {
     pub(crate) issued_at: OffsetDateTime,
 }
 
-/// An invoice as a tenant sees it.
+/// An invoice as shown to tenants.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Invoice {
     pub(crate) id: Uuid,

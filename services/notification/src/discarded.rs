@@ -1,4 +1,4 @@
-//! E-mails and deliveries whose job an operator has discarded. They would wait for ever, and be kept for as long.
+//! Fails e-mails and deliveries whose job an operator has discarded; they would wait, and be kept, for ever.
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ const EMAILS: &str = "with chunk as materialized (
          update emails set failed_at = clock_timestamp(), last_error = $3 from lost where emails.id = lost.id)
      select id from chunk order by id desc limit 1";
 
-/// A delivery that was asked for again since the look has a job that the look could not see, and another round.
+/// A delivery that was requested again since the query has another round, and a job that the query could not see.
 const DELIVERIES: &str = "with chunk as materialized (
          select id, round from deliveries where status = 'waiting' and id > $1 order by id limit $2
      ), lost as materialized (
@@ -37,8 +37,8 @@ const DELIVERIES: &str = "with chunk as materialized (
          update deliveries set status = 'failed', failed_reason = $3 from lost where deliveries.id = lost.id)
      select id from chunk order by id desc limit 1";
 
-/// Records that what waits for a job that is gone has failed. A row and its job are written together, and the row is settled
-/// before its job is removed or with it: so a row that waits alone has lost its job.
+/// Records a failure for rows whose job is gone. A row and its job are written together, and the row is settled before
+/// its job is removed or together with it, so a waiting row without a job has lost it.
 pub(crate) async fn settle(pool: PgPool) -> sqlx::Result<()> {
     for statement in [EMAILS, DELIVERIES] {
         let mut after = Some(Uuid::nil());

@@ -1,4 +1,4 @@
-//! What e-mails and deliveries hold of a customer is erased.
+//! Erases a customer's data from e-mails and deliveries.
 
 use pg::{AddressIn, address_pattern};
 use sqlx::PgPool;
@@ -24,7 +24,7 @@ const EMAILS: Erasable = Erasable {
             delete from emails using erased where emails.id = erased.id",
 };
 
-/// A delivery stays as a record that something was sent, without what it said. One that is still to be made is not.
+/// A delivery is kept without its payload, as a record. A pending one is cancelled.
 const DELIVERIES: Erasable = Erasable {
     find: "with chunk as materialized (select id, body, attempts from deliveries where id > $1 order by id limit $2)
            select (select id from chunk order by id desc limit 1),

@@ -1,5 +1,5 @@
-//! The activity log: a row for each request of a known caller, written after its response, many at once. Rows that can't be
-//! written are lost, and counted as a deferred task that failed. Nothing is stored of strangers.
+//! The activity log: a row for each request of a known caller, written after its response in batches. Rows that can't
+//! be written are lost, and counted as a failed deferred task. Nothing is stored about unknown callers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tracing::Instrument;
 
 /// How long the first row of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Bytes of rows that wait; further ones are lost.
+/// Maximum bytes of waiting rows; further ones are lost.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const PRUNED_AT_ONCE: u32 = 5_000;
 
@@ -44,7 +44,7 @@ struct Row {
     correlation_id: String,
 }
 
-/// There are more requests than can be written.
+/// The waiting rows exceed their limit.
 #[derive(Debug, thiserror::Error)]
 #[error("the activity log has no room for more rows")]
 struct Full;
@@ -54,7 +54,7 @@ impl ActivityLog {
         Self { pool, waiting: Arc::default(), writing: Arc::default() }
     }
 
-    /// Notes a request, when its response is sent.
+    /// Records a request after its response was sent.
     pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
         if !served.is_of_known_caller() {
             return;
@@ -63,12 +63,12 @@ impl ActivityLog {
         defer.run("activity log", async move { log.take(row).await }).always();
     }
 
-    /// Adds a row to the batch that waits. The task of its first row writes it.
+    /// Adds a row to the waiting batch. The task of the batch's first row writes it.
     async fn take(&self, row: Row) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if !self.waiting().add(row)? {
             return Ok(());
         }
-        // However this ends, the next row begins a new batch.
+        // The next row begins a new batch, even if this one fails.
         let batch = Batch(Some(self));
         tokio::time::sleep(GATHER).await;
         let _writing = self.writing.lock().await;

@@ -12,7 +12,7 @@ pub struct Config {
     /// What every service is told.
     #[command(flatten)]
     pub chassis: chassis::Config,
-    /// Whom it tells by HTTP.
+    /// Services called by HTTP.
     #[command(flatten)]
     pub downstream: Downstream,
     /// How long the activity log is kept, as in `7d`
@@ -46,8 +46,8 @@ impl FromStr for Cancellation {
     }
 }
 
-/// Whom the service tells by HTTP, beside events: after the response, and with `ORDER_DIRECT` before it. Who has no
-/// address is not told.
+/// Addresses of services called by HTTP, besides events: after the response, and with `ORDER_DIRECT` before it. A
+/// service without an address is not called.
 #[derive(Args, Clone, Debug, Default)]
 #[group(skip)]
 pub struct Downstream {
@@ -63,16 +63,17 @@ pub struct Downstream {
     /// The third party that keeps the inventory
     #[arg(long, env = "INVENTORY_URL", default_value = "")]
     pub inventory_url: Address,
-    /// What this service shows to the other services; their `EVENT_SENDERS` has it
+    /// Credential for calls to the other services; an entry of their `EVENT_SENDERS`
     #[arg(long, env = "SERVICE_KEY", hide_env_values = true)]
     pub service_key: Option<Secret>,
-    /// The old way: services that are called when an order is completed or cancelled, before the answer, `billing,notification,analytics`
+    /// Services to call directly when an order is completed or cancelled, before the response,
+    /// `billing,notification,analytics`
     #[arg(long, env = "ORDER_DIRECT", default_value = "")]
     pub direct: Direct,
 }
 
 impl Config {
-    /// Nobody downstream, and all else as it is by default.
+    /// Creates a configuration without downstream services and with all other defaults.
     pub fn new(chassis: chassis::Config) -> Self {
         let activity_retention = Duration::from_hours(7 * 24);
         let (downstream, cancellation) = (Downstream::default(), Cancellation::default());
@@ -87,7 +88,7 @@ impl AsRef<chassis::Config> for Config {
 }
 
 impl Downstream {
-    /// Whether all that is told has an address.
+    /// Checks that each service to call has an address.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         for consumer in &self.direct.0 {
             if consumer.address(self).0.is_none() {
@@ -105,7 +106,7 @@ impl Downstream {
     }
 }
 
-/// Where somebody listens; nowhere if it is empty.
+/// Parses an address; an empty text is none.
 #[derive(Clone, Debug, Default)]
 pub struct Address(pub(crate) Option<Url>);
 
@@ -116,13 +117,13 @@ impl FromStr for Address {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        // Plain HTTP: these are neighbours on a network of one's own. What is beyond it is a proxy's business.
+        // Plain HTTP, since the services share a private network. Use a proxy for other networks.
         let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.path() == "/");
         url.map(|url| Self(Some(url))).ok_or("it is not of the form http://host:port")
     }
 }
 
-/// Who is called directly, in this order.
+/// Services to call directly, in this order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Direct(pub(crate) Vec<Consumer>);
 

@@ -1,6 +1,6 @@
-//! What is done about an order after its response was sent: nothing of it is worth a retry, or keeping a caller
-//! waiting. All of it is deferred when the order has been committed, and so runs always: a direct call that failed makes
-//! the response an error, and the order is there all the same.
+//! Deferred work about an order after its response. It is worth neither a retry nor a delay of the response. It is
+//! deferred after the commit and runs even if the response is an error, because the order exists even if a direct call
+//! failed.
 
 use chassis::Caller;
 use defer::Defer;
@@ -8,10 +8,10 @@ use defer::Defer;
 use crate::api::Api;
 use crate::order::Order;
 
-/// Of a new order. Whether any of it succeeds does not concern the order.
+/// Defers the work about a new order. Its failures do not affect the order.
 pub(crate) fn placed(api: &Api, defer: &Defer, caller: &Caller, order: &Order) {
     let addresses = api.downstream.addresses();
-    // Each has its own name, and with it its own limits: one that is dead fills only its own.
+    // Each has its own label and limits, so that a dead target affects only its own tasks.
     if addresses.notification_url.0.is_some() {
         let (downstream, order, flow) = (api.downstream.clone(), order.clone(), caller.into());
         defer

@@ -1,5 +1,5 @@
-//! The old way, kept to be compared and migrated from: who completes or cancels an order waits for those who are told of
-//! it, and when one of them fails or is slow, so does the request.
+//! Direct calls, kept for comparison and migration: a request that completes or cancels an order waits for the called
+//! services, and fails or is slow if one of them is.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use outbox::Prepared;
 
 use crate::downstream::Downstream;
 
-/// How long each of them may take.
+/// Time limit of each call.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// What was done to the order that consumers are told of.
+/// The change of the order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Done {
     Completed,
     Cancelled,
 }
 
-/// Tells those that `ORDER_DIRECT` names, one after the other. The order is completed or cancelled already, and its event
-/// waits in the outbox too: a consumer of both has one effect.
+/// Calls the services in `ORDER_DIRECT` one after the other. The order is already completed or cancelled, and its event
+/// is in the outbox as well; a consumer that receives both applies it once.
 pub(crate) async fn tell(
     downstream: &Downstream,
     caller: &Caller,
@@ -34,17 +34,12 @@ pub(crate) async fn tell(
         match tokio::time::timeout(TIME_LIMIT, sent).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a direct call failed");
-                return Err(failed(StatusCode::BAD_GATEWAY, "A service failed", done, name));
+                tracing::warn!(error = &error as &dyn std::error::Error, "direct call failed");
+                return Err(failed(StatusCode::BAD_GATEWAY, "Bad gateway", done, name));
             }
             Err(_) => {
-                tracing::warn!(whom = name, limit = ?TIME_LIMIT, "a direct call took too long");
-                return Err(failed(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "A service is too slow",
-                    done,
-                    name,
-                ));
+                tracing::warn!(whom = name, limit = ?TIME_LIMIT, "direct call timed out");
+                return Err(failed(StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", done, name));
             }
         }
     }
@@ -56,5 +51,11 @@ fn failed(status: StatusCode, title: &'static str, done: Done, name: &str) -> Pr
         Done::Completed => "completed",
         Done::Cancelled => "cancelled",
     };
-    Problem::new(status, title, format!("the order is {done}, but {name} could not be told of it"))
+    Problem::new(
+        status,
+        title,
+        format!(
+            "the order is {done}, but {name} did not process the event; it receives the event through Kafka if it subscribes"
+        ),
+    )
 }

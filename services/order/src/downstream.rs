@@ -1,4 +1,4 @@
-//! Other services and the third party, as this service calls them by HTTP.
+//! HTTP client for the other services and the third party.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tracing::Instrument;
 use crate::config;
 use crate::order::Order;
 
-/// A call that came to nothing.
+/// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
     #[error("{0} could not be asked")]
@@ -24,11 +24,11 @@ pub(crate) enum CallError {
     Refused(&'static str, StatusCode),
 }
 
-/// How long an idle connection is kept: shorter than the other services keep it (`HTTP_KEEP_ALIVE`), so that a call never
-/// meets one that is just being closed.
+/// How long an idle connection is kept: shorter than the other services keep it (`HTTP_KEEP_ALIVE`), so that a call
+/// never uses a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Calls them. Clones share the connections. How long a call may take is its caller's business.
+/// Calls other services. Clones share the connections. Callers have to set time limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Downstream {
     client: Client,
@@ -47,7 +47,7 @@ impl From<&Caller> for FlowId {
 
 impl Downstream {
     pub(crate) fn new(addresses: config::Downstream) -> Self {
-        // A neighbour is never behind the proxy that the environment may name for the world outside.
+        // Other services are never behind the HTTP proxy of the environment.
         let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.pool_idle_timeout(IDLE);
         Self { client: client.build().unwrap_or_default(), addresses }
@@ -57,7 +57,7 @@ impl Downstream {
         &self.addresses
     }
 
-    /// Has an acknowledgement sent to the customer.
+    /// Requests an acknowledgement for the customer.
     pub(crate) async fn acknowledge(&self, order: &Order, flow: &FlowId) -> Result<(), CallError> {
         let Some(url) = &self.addresses.notification_url.0 else { return Ok(()) };
         let state = &order.state;
@@ -71,7 +71,7 @@ impl Downstream {
         self.post("notification", url, "/acknowledgements", &body, flow).await
     }
 
-    /// Tells that an order was placed.
+    /// Reports to analytics that an order was placed.
     pub(crate) async fn track(&self, order: &Order, flow: &FlowId) -> Result<(), CallError> {
         let Some(url) = &self.addresses.analytics_url.0 else { return Ok(()) };
         let state = &order.state;
@@ -84,7 +84,7 @@ impl Downstream {
         self.post("analytics", url, "/track", &body, flow).await
     }
 
-    /// Tells the third party what was sold.
+    /// Reports the sold items to the third party.
     pub(crate) async fn sync_inventory(
         &self,
         order: &Order,
@@ -99,7 +99,7 @@ impl Downstream {
         call("inventory", request, flow).await
     }
 
-    /// Gives an event to a consumer, as CloudEvents 1.0 has it in the binary mode; it answers when its effect is there.
+    /// Sends an event to a consumer in CloudEvents' binary mode. The consumer responds after its effect is committed.
     pub(crate) async fn send(
         &self,
         consumer: config::Consumer,

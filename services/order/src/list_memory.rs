@@ -1,5 +1,5 @@
-//! The memory that lists take while they are read: a tenant's orders can make a list of some megabytes. While lists are sent they
-//! take that of responses, as those of every service.
+//! Bounds the memory of lists while they are read, since a list may have some megabytes. While they are sent, lists
+//! count in the memory of responses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +10,9 @@ use chassis::{Limit, Problem};
 use envelope::TenantId;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Rows that are read at once, as the limits of the lists have it.
+/// Maximum sum of the limits of lists that are read at once.
 const MAX_ROWS: usize = 404;
-/// Of how many parts of these rows a tenant has one, so that the long lists of one leave the others theirs.
+/// Divisor of these rows for a tenant's share, so that one tenant's long lists leave room for others.
 const TENANT_PART: usize = 2;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,12 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct ListMemory {
     rows: Arc<Semaphore>,
-    /// The part of each tenant that the configuration knows.
+    /// The share of each configured tenant.
     tenants: Arc<Mutex<HashMap<TenantId, Arc<Semaphore>>>>,
     patience: Duration,
 }
 
-/// The right to read a list, until it is dropped. It does not wait for a client: no list is sent before it is read.
+/// Permission to read a list, until dropped. It does not wait for a client: a list is read completely before it is
+/// sent.
 pub(crate) struct Turn {
     _permits: [OwnedSemaphorePermit; 2],
 }
@@ -41,7 +42,7 @@ impl ListMemory {
     pub(crate) async fn turn(&self, tenant: &TenantId, limit: Limit) -> Result<Turn, Problem> {
         let rows = u32::try_from(limit.rows()).unwrap_or(u32::MAX);
         let acquired = async {
-            // The tenant's own permits first: who waits for those takes nothing from others.
+            // The tenant's own permits first, because waiting for them takes none from others.
             let own = self.of(tenant).acquire_many_owned(rows).await?;
             let shared = Arc::clone(&self.rows).acquire_many_owned(rows).await?;
             Ok::<_, AcquireError>(Turn { _permits: [own, shared] })
@@ -58,8 +59,8 @@ impl ListMemory {
 }
 
 fn busy() -> Problem {
-    let detail = "too many long lists are being read; try again, or with a smaller limit";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+    let detail = "too many long lists are being read; try again, or use a smaller limit";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
         .retry_after(PATIENCE.as_secs())
 }
 

@@ -72,7 +72,8 @@ impl Lists {
     pub(crate) fn keep(&self, reading: Reading, list: Bytes) {
         let Reading { customer, limit, forgotten } = reading;
         let mut kept = self.kept();
-        // Asked under the lock that `forget` takes after it has counted: either it is seen here, or it removes this.
+        // Checked under the lock that `forget` takes after counting: either the count is seen here, or `forget` removes
+        // this list.
         if self.counter(&customer).load(Ordering::Acquire) == forgotten {
             kept.insert(customer, List { limit, since: Instant::now(), text: list });
         }

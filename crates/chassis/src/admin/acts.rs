@@ -1,4 +1,4 @@
-//! `/acts` on the admin port: what operators did, when and why, and what came of it.
+//! `/acts` on the admin port: the acts of operators with time, reason and outcome.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -23,11 +23,11 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/acts", get(list))
 }
 
-/// Records what operators do.
+/// Records the acts of operators.
 #[derive(Clone, Debug)]
 pub(crate) struct Acts(PgPool);
 
-/// An act that is about to be done.
+/// An act before its execution.
 pub(super) struct NewAct<'a> {
     /// Kind of act, such as `dead-letters.discard`.
     pub(super) act: &'static str,
@@ -42,8 +42,9 @@ impl Acts {
         Self(pool)
     }
 
-    /// Records an act, does it, and records its outcome. `doing` returns its result and the outcome in words; a problem is
-    /// an outcome too. If the act can't be recorded it is not done. If only its outcome can't be, it stays without one.
+    /// Records an act, executes it, and records its outcome. `doing` returns the result and the outcome in words; a
+    /// problem is an outcome too. An act that can't be recorded is not executed. If only its outcome can't be recorded,
+    /// it has none.
     pub(super) async fn record<T>(
         &self,
         operator: &Operator,
@@ -83,7 +84,7 @@ impl Acts {
         result
     }
 
-    /// Erases an e-mail address, in any case, wherever an operator has written it.
+    /// Erases an e-mail address, in upper and lower case, from the texts of operators.
     pub(super) async fn erase(&self, address: &str) -> sqlx::Result<()> {
         sqlx::query(
             "update act set target = regexp_replace(target, $1, '(erased)', 'gi'),
@@ -99,9 +100,12 @@ impl Acts {
 }
 
 fn not_recorded(error: &sqlx::Error) -> Problem {
-    tracing::error!(error = error as &dyn std::error::Error, "act not recorded, so it is not done");
-    let detail = "the database can't record who does this, so it was not done; try again";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+    tracing::error!(
+        error = error as &dyn std::error::Error,
+        "act refused, it could not be recorded"
+    );
+    let detail = "the act could not be recorded, so it was not executed; try again";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
         .with_header(header::RETRY_AFTER, "1")
 }
 
@@ -110,7 +114,7 @@ fn describe(problem: &Problem) -> String {
     format!("{what}: {}", problem.detail())
 }
 
-/// Returns the text without what Postgres can't store, and not longer than is read.
+/// Returns the text without NUL, which Postgres can't store, cut to the maximum length.
 fn storable(text: &str) -> String {
     let text = text.replace('\0', "\u{fffd}");
     if text.len() <= MAX_TEXT {
@@ -137,7 +141,7 @@ struct RecordedAct {
     act: String,
     target: String,
     why: Option<String>,
-    /// `None` while it is under way, and for ever if the service ended in between.
+    /// `None` while it is being executed, and for ever if the service ended in between.
     outcome: Option<String>,
 }
 
@@ -158,7 +162,7 @@ async fn list(
          where id < $1 and ($2::text is null or by = $2) order by id desc limit $3",
     );
     let select = select.bind(cursor.unwrap_or(i64::MAX)).bind(by.as_ref().map(Text::as_str));
-    // One more than fit says that there is another page.
+    // A surplus row shows that there is another page.
     let mut acts: Vec<RecordedAct> =
         select.bind(i64::from(limit) + 1).fetch_all(&admin.pool).await?;
     let fit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Stands in place of a text that only an operator may see.
+/// Replaces a text that only an operator may see.
 const CONCEALED: &str = "(the operator's token shows it)";
 
 /// Conceals texts, where there are any.

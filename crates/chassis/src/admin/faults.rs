@@ -1,4 +1,4 @@
-//! `/faults` on the admin port: faults in subscriptions, made by the operator where `FAULTS=on` allows it.
+//! `/faults` on the admin port: faults that an operator injects into subscriptions, if `FAULTS=on`.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +48,7 @@ async fn set(
     if let Some(fault) = &set.fault
         && !(0.0..=1.0).contains(&fault.rate)
     {
-        return Err(Problem::unprocessable("fault.rate must be 0 to 1"));
+        return Err(Problem::unprocessable("fault.rate must be between 0 and 1"));
     }
     let outcome = match &set.fault {
         Some(fault) => serde_json::to_string(fault).map_err(Problem::internal)?,

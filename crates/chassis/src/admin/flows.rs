@@ -1,5 +1,5 @@
-//! `/flows/{id}` on the admin port: what happened in the flows of an id, and what they still wait for. Everybody who can
-//! reach the port may read it: it shows no payloads, and errors only with an operator's token.
+//! `/flows/{id}` on the admin port: the steps of the flows of an id, and their open work. It requires no token: it
+//! shows no payloads, and errors only with an operator's token.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::http::{Problem, Query};
 
 /// Maximum length of an id, in bytes.
 const MAX_ID: usize = 512;
-/// Maximum number of events that the inbox is asked for.
+/// Maximum number of events to look up in the inbox.
 const MAX_EVENTS: usize = 200;
 /// Maximum number of flows.
 const MAX_FLOWS: usize = 20;
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/flows/{id}", get(find)).route("/flows/", get(async || not_an_id()))
 }
 
-/// Something that waits, failed, or is done about that.
+/// Waiting or failed work, or a replay.
 #[derive(Serialize)]
 #[serde(tag = "kind")]
 enum Open {
@@ -73,7 +73,7 @@ async fn find(
     id: Result<Path<String>, PathRejection>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Body<Flow>, Problem> {
-    // A path that is no UTF-8 names no id.
+    // A path that is not UTF-8 contains no id.
     let Path(id) = id.map_err(|_| not_an_id())?;
     let (id, events) = (checked_id(&id)?, checked_events(&query)?);
     let mut gaps = Gaps::default();
@@ -100,7 +100,7 @@ async fn find(
 }
 
 impl Flow {
-    /// Conceals what only an operator may see.
+    /// Conceals the details for operators.
     fn conceal(&mut self) {
         self.steps.iter_mut().for_each(conceal_step);
         for open in &mut self.open {
@@ -119,7 +119,7 @@ impl Flow {
 struct Gaps(Vec<String>);
 
 impl Gaps {
-    /// Reads a part. One that fails is noted, and is empty.
+    /// Reads a part. A failed part is empty and recorded.
     async fn part<T: Default>(
         &mut self,
         name: &str,
@@ -134,7 +134,7 @@ impl Gaps {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 part = name,
-                "part of a flow not read"
+                "part of the flow not read"
             );
             self.0.push(format!("{name}: {error}"));
             T::default()
@@ -146,7 +146,7 @@ impl Gaps {
 struct Asked<'a> {
     admin: &'a Admin,
     id: &'a str,
-    /// Correlation ids of the flows; the id may be one that has left no steps.
+    /// Correlation ids of the flows; the id itself may be one without steps.
     flows: Vec<String>,
     subjects: Vec<String>,
     events: Vec<String>,
@@ -161,7 +161,7 @@ impl<'a> Asked<'a> {
         Self { admin, id, flows, subjects: found.all("subject"), events: found.all("event_id") }
     }
 
-    /// Reads what the flows have in all tables, side by side.
+    /// Reads the open work of the flows from all tables, concurrently.
     async fn open(&self, gaps: &mut Gaps) -> Vec<Open> {
         let Self { id, flows, .. } = self;
         let pool = &self.admin.pool;
@@ -192,7 +192,7 @@ impl<'a> Asked<'a> {
         open
     }
 
-    /// Reads what the inbox knows of the events given, of those in steps and of dead letters.
+    /// Reads the inbox rows of the given events, and of those in steps and dead letters.
     async fn inbox(
         &self,
         given: BTreeSet<String>,
@@ -211,7 +211,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Returns the correlation ids of the flows, also of those that have left no steps.
+/// Returns the correlation ids of the flows, including those without steps.
 fn all_flows(found: &FoundFlows, open: &[Open]) -> Vec<String> {
     let mut all = found.correlation_ids.clone();
     let of_open = open.iter().filter_map(|it| match it {

@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longer than a connection is waited for, so that it can be said why there is none.
+/// Longer than the wait for a connection, so that its failure can be reported.
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(1_200);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long readiness waits for its connection.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Health of the service. It is ready if its database answers: without Kafka events wait in the outbox, which is no
-/// reason to refuse requests.
+/// Health of the service. It is ready if its database answers. Without Kafka, events wait in the outbox and requests
+/// can be served.
 #[derive(Clone)]
 pub(crate) struct Health {
     pool: PgPool,
@@ -34,13 +34,13 @@ pub(crate) struct Health {
     startup: watch::Receiver<Startup>,
 }
 
-/// How far the start of the service has come.
+/// Progress of the service's start.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Startup {
-    /// It has just begun.
+    /// Not yet known.
     #[default]
     Begun,
-    /// The migrations wait for the database. Says why.
+    /// The migrations wait for the database, for this reason.
     Waiting(String),
     /// The migrations are done and the API listens.
     Done,
@@ -100,7 +100,7 @@ impl Health {
         Self { pool, kafka, topics, relay, subscriptions, startup }
     }
 
-    /// Asks the database, and returns the status code and body of `/readyz`.
+    /// Probes the database, and returns the status code and body of `/readyz`.
     pub(super) async fn report(&self) -> (StatusCode, Report) {
         let database = self.ask_database().await;
         let unavailable = database.is_err();
@@ -155,7 +155,7 @@ impl Health {
 
     /// Fails with a sentence that says why the database does not answer.
     async fn ask_database(&self) -> Result<Access, String> {
-        // A standby, and a primary that was demoted, answer all the same.
+        // A standby and a demoted primary answer too, but are read-only.
         let ask = sqlx::query_scalar("select current_setting('transaction_read_only') = 'on'");
         let ask = ask.fetch_one(&self.pool);
         let Ok(answer) = tokio::time::timeout(DATABASE_TIMEOUT, ask).await else {

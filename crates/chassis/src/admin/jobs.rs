@@ -1,5 +1,5 @@
-//! `/jobs` on the admin port: jobs that wait, run or have failed, to be retried or discarded. Everybody who can reach the
-//! port may list them; payloads and errors may hold customers' data, so to see them takes the operator's token.
+//! `/jobs` on the admin port: waiting, running and failed jobs, to retry or discard. Listing requires no token.
+//! Payloads and errors may contain customers' data, so they require an operator's token.
 
 use ::jobs::{Changed, Filter, JobDetails, JobRecord, JobsError, Page, Selection};
 use axum::extract::State;
@@ -40,17 +40,17 @@ impl From<JobsError> for Problem {
     }
 }
 
-/// Says how far a change came before the database failed.
+/// Returns the problem of a change that was interrupted by a failure of the database, with the number of changed jobs.
 fn interrupted(changed: u64, source: sqlx::Error) -> Problem {
     let cause = Problem::from(source);
     if cause.status() == StatusCode::INTERNAL_SERVER_ERROR {
         return cause;
     }
     let detail = format!(
-        "the database failed after {} were changed; send the same request again for the others",
+        "the database failed after {} were changed; repeat the request to change the others",
         in_words(changed)
     );
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
         .with_header(header::RETRY_AFTER, "1")
 }
 
@@ -111,10 +111,12 @@ async fn retry(
         }
         Err(match ::jobs::find(&admin.pool, id).await? {
             None => unknown(id),
-            Some(job) if job.record.failed_at.is_none() => {
-                Problem::conflict("this job has not failed: it waits or runs")
-            }
-            Some(_) => Problem::conflict("another job of its unique key waits or runs"),
+            Some(job) if job.record.failed_at.is_none() => Problem::conflict(
+                "the job has not failed: it is waiting or running; only failed jobs can be retried",
+            ),
+            Some(_) => Problem::conflict(
+                "another job with the same unique key is waiting or running; retry this one when that has ended",
+            ),
         })
     };
     admin.acts.record(&operator, act, retrying).await
@@ -132,7 +134,9 @@ async fn discard(
         }
         Err(match ::jobs::find(&admin.pool, id).await? {
             None => unknown(id),
-            Some(_) => Problem::conflict("this job runs; try again when it has ended"),
+            Some(_) => {
+                Problem::conflict("the job is running; discard it when its attempt has ended")
+            }
         })
     };
     admin.acts.record(&operator, act, discarding).await
@@ -146,7 +150,7 @@ struct Chosen {
     why: String,
 }
 
-/// Jobs that are to be retried or discarded, and the reason.
+/// Jobs to retry or discard, and the reason.
 struct Change {
     selection: Selection,
     why: String,
@@ -171,7 +175,7 @@ impl Change {
     }
 }
 
-/// How many jobs were changed, and how many were left alone.
+/// Numbers of changed and of skipped jobs.
 #[derive(Serialize)]
 struct ChangedJobs {
     jobs: u64,
@@ -218,5 +222,5 @@ fn in_words(jobs: u64) -> String {
 }
 
 fn unknown(id: Uuid) -> Problem {
-    Problem::not_found(format!("there is no job {id}; those that are done leave no record"))
+    Problem::not_found(format!("there is no job {id}; completed jobs are not kept"))
 }

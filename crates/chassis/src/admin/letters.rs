@@ -1,5 +1,5 @@
-//! `/dead-letters` on the admin port: messages that subscriptions could not process. Everybody who can reach the port may list
-//! them; payloads and reasons may hold customers' data, so to show them takes the operator's token, and so does every change.
+//! `/dead-letters` on the admin port: messages that subscriptions could not process. Listing requires no token.
+//! Payloads and reasons may contain customers' data, so they require an operator's token, as does every change.
 
 use axum::extract::State;
 use axum::routing::{get, post, put};
@@ -45,7 +45,7 @@ impl From<LettersError> for Problem {
     }
 }
 
-/// Returns the problem of a request whose values come from the query: one that is malformed is a 400.
+/// Returns the problem of a request with values in the query: a malformed one is a 400.
 pub(super) fn query_problem(error: LettersError) -> Problem {
     match error {
         LettersError::Unprocessable(detail) => Problem::bad_request(detail),
@@ -53,7 +53,7 @@ pub(super) fn query_problem(error: LettersError) -> Problem {
     }
 }
 
-/// Returns the letters of a subscription that runs here. Fails with 404 and names those that there are.
+/// Returns the letters of a subscription of this service. Fails with 404, which names the existing ones.
 pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letters, Problem> {
     admin.letters.iter().find(|letters| letters.group() == group).ok_or_else(|| {
         let known: Vec<_> = admin.letters.iter().map(Letters::group).collect();
@@ -61,7 +61,7 @@ pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letter
     })
 }
 
-/// Fails with 404 if a group is neither subscribed nor has letters. A generation that was replaced still has some.
+/// Fails with 404 if a group is neither subscribed nor has letters. A replaced generation may still have letters.
 async fn require_known(admin: &Admin, group: &str) -> Result<(), Problem> {
     if admin.subscriptions.iter().any(|it| it.group == group) {
         return Ok(());
@@ -126,7 +126,7 @@ async fn list(
     operator: Option<Operator>,
     Query(query): Query<LettersQuery>,
 ) -> Result<Body<LettersPage>, Problem> {
-    // What is found tells what the reasons contain, although they are concealed.
+    // The result of a search would reveal the content of concealed reasons.
     if query.reason.is_some() && operator.is_none() {
         return Err(unauthorized(
             "reason searches what only an operator may see; send an operator's token as \
@@ -238,7 +238,7 @@ struct Chosen {
     why: String,
 }
 
-/// Letters of a group that are to be discarded or restored, and the reason.
+/// Letters of a group to discard or restore, and the reason.
 struct Change {
     group: String,
     selection: Selection,
@@ -260,7 +260,7 @@ impl Change {
     }
 }
 
-/// How many letters were changed.
+/// Number of changed letters.
 #[derive(Serialize)]
 pub(super) struct Changed {
     pub(super) letters: u64,

@@ -1,4 +1,4 @@
-//! The admin port: what operators and their tools ask and change. Its routes make no spans.
+//! The admin port, for operators and their tools. Its routes create no spans.
 
 mod acts;
 mod concealed;
@@ -46,7 +46,7 @@ pub(crate) struct Admin {
     pub(crate) service: &'static str,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
-    /// Of its own, so that requests and handlers can't keep the operator out.
+    /// A separate pool, so that requests and handlers can't block operators.
     pub(crate) pool: PgPool,
     /// Wakes the job workers when the operator retries a job.
     pub(crate) jobs: ::jobs::WorkerWaker,
@@ -81,14 +81,14 @@ pub(crate) fn routes(admin: Admin) -> Router {
         routes = routes.merge(faults::routes());
     }
     routes
-        .fallback(async || Problem::not_found("there is nothing at this path"))
+        .fallback(async || Problem::not_found("there is no resource at this path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn(serve))
         .with_state(admin)
 }
 
-/// Serves a request in a task of its own, so that a caller who hangs up does not leave an act half done, and renders
-/// problems. A request to the admin port belongs to no flow, so the correlation id is a new one.
+/// Serves a request in a separate task, so that a disconnect does not leave an act half executed, and renders problems.
+/// A request to the admin port belongs to no flow, so it gets a new correlation id.
 async fn serve(request: Request, next: Next) -> Response {
     let response = match tokio::spawn(next.run(request)).await {
         Ok(response) => response,

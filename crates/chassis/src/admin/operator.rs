@@ -18,7 +18,7 @@ use crate::live_file::{LiveFile, Reload};
 /// Name of the operator whose token is `OPERATOR_TOKEN`.
 const UNNAMED: &str = "operator";
 
-/// Names of the operators, and digests of their tokens. How long it takes to compare digests says nothing about a token.
+/// Names of the operators, and digests of their tokens. The time of comparing digests reveals nothing about a token.
 /// Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Operators {
@@ -30,7 +30,7 @@ pub(crate) struct Operators {
 type Digest256 = [u8; 32];
 type List = Vec<(String, Digest256)>;
 
-/// A list of operators that can't be used. Tokens are not shown.
+/// Why a list of operators is invalid. Tokens are not shown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OperatorsError {
     #[error("the file {0} can't be read: {1}")]
@@ -59,13 +59,13 @@ impl Operators {
         Ok(Self { current: Arc::new(RwLock::new(list)), file, unnamed })
     }
 
-    /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
+    /// Reloads the file on changes and on request. Keeps the old list if the new one is invalid.
     pub(crate) async fn keep_current(mut self, reload: Reload, shutdown: CancellationToken) {
         let Some(file) = self.file.take() else { return };
         file.keep_current("OPERATOR_TOKENS", reload, shutdown, |text| self.replace(text)).await;
     }
 
-    /// Replaces the list by that of the file's text. Returns the number of operators.
+    /// Replaces the list with the one in a text. Returns the number of operators.
     fn replace(&self, text: &str) -> Result<usize, OperatorsError> {
         let list = parse_file(text, self.unnamed)?;
         let count = list.len();
@@ -88,7 +88,8 @@ fn digest(token: &str) -> Digest256 {
     Sha256::digest(token).into()
 }
 
-/// Reads a file's list. One without an entry is refused: it was truncated or not written yet, and would lock out everybody.
+/// Reads a file's list. Refuses an empty one, which was probably truncated or not written yet and would lock out
+/// everybody.
 fn parse_file(text: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
     if parse(text, None)?.is_empty() {
         return Err(OperatorsError::Empty);
@@ -124,7 +125,7 @@ fn add(list: &mut List, name: &str, digest: Digest256) -> Result<(), OperatorsEr
     Ok(())
 }
 
-/// Tells whose token a request has, so that a sign-in can be refused before anything is done.
+/// Routes that return the operator of a token, so that a sign-in can be refused early.
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/operator", get(async |operator: Operator| Body(operator)))
 }

@@ -1,5 +1,5 @@
-//! `/replays` on the admin port: dead letters that are processed again, or rehearsed. An instance of the subscription carries
-//! a replay out, so these routes only request, steer and show it: reasons of failures with an operator's token only.
+//! `/replays` on the admin port: replays and rehearsals of dead letters. An instance of the subscription executes a
+//! replay; these routes request, control and show it. Reasons of failures require an operator's token.
 
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
@@ -126,7 +126,7 @@ impl RequestedReplay {
     }
 }
 
-/// A replay that was requested, and where it is found.
+/// A requested replay with its location.
 type Created = (StatusCode, [(HeaderName, String); 1], Body<Replay>);
 
 async fn request(

@@ -1,4 +1,4 @@
-//! Fields that several routes of the admin port take: reasons, sizes of pages, selections of letters.
+//! Fields shared by several routes of the admin port: reasons, page sizes, selections of letters.
 
 use consumer::{LetterFilter, Selection};
 use serde::{Deserialize, Serialize};
@@ -76,15 +76,15 @@ pub(super) fn checked_why<'a>(field: &str, why: &'a str) -> Result<&'a str, Prob
     Ok(why)
 }
 
-/// Things that a body chooses: by their ids, or by a filter.
+/// A selection in a body: by ids or by a filter.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Choice<F> {
     Ids(Vec<Uuid>),
     Filter(F),
 }
 
-/// Returns what a body chooses by one of these fields. Fails with 422 if it has both or neither of them, and with 409 if the
-/// list of ids is empty. `thing` is what is chosen, as in `letter`.
+/// Returns the selection in a body. Fails with 422 if it has both or neither of the fields, and with 409 if the list of
+/// ids is empty. `thing` is the noun of the selected items, as in `letter`.
 pub(super) fn choice<F>(
     ids: Option<Vec<Uuid>>,
     filter: Option<F>,
@@ -101,7 +101,7 @@ pub(super) fn choice<F>(
     }
 }
 
-/// Returns the letters that a body chooses, by the rules of [`choice`].
+/// Returns the letters selected in a body, by the rules of [`choice`].
 pub(super) fn selection(
     ids: Option<Vec<Uuid>>,
     filter: Option<LetterFilter>,

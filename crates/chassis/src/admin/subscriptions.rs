@@ -1,4 +1,4 @@
-//! `/subscriptions` on the admin port: what is consumed, by which instances, and what holds it up.
+//! `/subscriptions` on the admin port: subscriptions with their instances, state, pause and circuit breakers.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -34,7 +34,7 @@ pub(crate) struct Subscribed {
 #[derive(Serialize)]
 struct Subscription {
     group: String,
-    /// Of the instance that answers.
+    /// State of the answering instance.
     state: String,
     event_types: Vec<&'static str>,
     topics: Vec<&'static str>,
@@ -45,7 +45,7 @@ struct Subscription {
 #[derive(Serialize)]
 struct Subscriptions {
     subscriptions: Vec<Subscription>,
-    /// There are never more than fit on a page.
+    /// Always null: subscriptions fit on a page.
     next_cursor: Option<String>,
 }
 
@@ -112,7 +112,7 @@ struct Dropped {
     rows: u64,
 }
 
-/// Drops the rows of a group that no instance runs any more: of a generation that was replaced, for instance.
+/// Drops the rows of an abandoned group, for example of a replaced generation.
 async fn drop_group(
     State(admin): State<Admin>,
     operator: Operator,
@@ -149,7 +149,7 @@ fn unknown(admin: &Admin, group: &str) -> Problem {
     unknown_subscription(group, admin.subscriptions.iter().map(|it| &*it.group))
 }
 
-/// Returns the problem of a name that no subscription has, with the names that there are.
+/// Returns the problem of an unknown subscription, with the existing names.
 pub(super) fn unknown_subscription<'a>(
     group: &str,
     known: impl Iterator<Item = &'a str>,

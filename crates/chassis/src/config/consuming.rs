@@ -14,31 +14,32 @@ pub(super) struct Consuming {
     /// `off`: nothing is consumed from Kafka, and events come by `POST /events` alone
     #[arg(long = "subscribe", env = "SUBSCRIBE", value_parser = on_or_off, default_value = "on")]
     subscribe: Switch,
-    /// How many keys each subscription works on side by side
+    /// Number of keys that each subscription processes in parallel
     #[arg(long = "consumer-lanes", env = "CONSUMER_LANES")]
     lanes: Option<usize>,
-    /// How many messages may share a transaction; 1: none
+    /// Maximum number of messages that share a transaction; 1 disables batches
     #[arg(long = "consumer-max-batch", env = "CONSUMER_MAX_BATCH")]
     max_batch: Option<usize>,
-    /// Retries before a message is a dead letter
+    /// Retries before a message becomes a dead letter
     #[arg(long = "consumer-retries", env = "CONSUMER_RETRIES")]
     retries: Option<u32>,
     /// The wait before the first retry, as in `500ms`
     #[arg(long = "consumer-first-backoff", env = "CONSUMER_FIRST_BACKOFF", value_parser = humantime::parse_duration)]
     first_backoff: Option<Duration>,
-    /// How many times as long each further wait is
+    /// Factor by which each further wait is longer
     #[arg(long = "consumer-backoff-factor", env = "CONSUMER_BACKOFF_FACTOR")]
     backoff_factor: Option<u32>,
-    /// How long a message may meet a conflict, uncounted, while others are committed, as in `15m`
+    /// How long a message may stay in conflict, while others are committed, before its attempts count, as in `15m`
     #[arg(long = "consumer-conflict-limit", env = "CONSUMER_CONFLICT_LIMIT", value_parser = humantime::parse_duration)]
     conflict_limit: Option<Duration>,
-    /// So many messages of a type in a row whose retries are used up for one reason open the circuit breaker; 0: never
+    /// Consecutive messages of a type that use up their retries for one reason before the circuit breaker opens; 0:
+    /// never
     #[arg(long = "consumer-breaker-letters", env = "CONSUMER_BREAKER_LETTERS")]
     breaker_letters: Option<u32>,
-    /// How often a message is tried while the circuit breaker is open, as in `30s`
+    /// Interval of probes while the circuit breaker is open, as in `30s`
     #[arg(long = "consumer-breaker-probe", env = "CONSUMER_BREAKER_PROBE", value_parser = humantime::parse_duration)]
     breaker_probe: Option<Duration>,
-    /// How long a handler may take, as in `10s`
+    /// Time limit of a handler, as in `10s`
     #[arg(long = "consumer-handler-timeout", env = "CONSUMER_HANDLER_TIMEOUT", value_parser = humantime::parse_duration)]
     handler_timeout: Option<Duration>,
     /// Replays of one dead letter before it is parked
@@ -47,17 +48,17 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Bytes of messages that all subscriptions of the service hold together; by default 32 MiB, in a container at most an
-    /// eighth of its limit
+    /// Memory for the messages of all subscriptions of the service, in bytes; by default 32 MiB, in a container at most
+    /// an eighth of its limit
     #[arg(long = "consumer-memory-bytes", env = "CONSUMER_MEMORY_BYTES")]
     memory_bytes: Option<usize>,
-    /// How long a revoked partition waits for handlers that run, as in `5s`
+    /// How long a revoked partition waits for running handlers, as in `5s`
     #[arg(long = "consumer-drain-timeout", env = "CONSUMER_DRAIN_TIMEOUT", value_parser = humantime::parse_duration)]
     drain_timeout: Option<Duration>,
-    /// How long the inbox knows an event, as in `45d`; longer than the topics keep it. `forever` is possible
+    /// Retention of the inbox, as in `45d`; must be longer than that of the topics. `forever` is possible
     #[arg(long = "inbox-retention", env = "INBOX_RETENTION", value_parser = retention)]
     inbox_retention: Option<Retention>,
-    /// How long an event may have waited in its publisher's outbox, as in `7d`
+    /// Maximum time that an event waits in its publisher's outbox, as in `7d`
     #[arg(long = "outbox-allowance", env = "OUTBOX_ALLOWANCE", value_parser = humantime::parse_duration)]
     outbox_allowance: Option<Duration>,
 }

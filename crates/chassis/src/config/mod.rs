@@ -16,7 +16,7 @@ use self::consuming::Consuming;
 use crate::admin::Operators;
 use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 
-/// Bytes of responses under way; in a container, at most that part of its limit.
+/// Default memory for responses; in a container, at most an eighth of its limit.
 const USUAL_HTTP_MEMORY: usize = 32 * 1024 * 1024;
 const OF_CONTAINER: usize = 8;
 
@@ -45,71 +45,71 @@ impl Secret {
     }
 }
 
-/// What every service is told, by environment or flags.
+/// Configuration of every service, by environment or flags.
 #[derive(Args, Clone, Debug)]
 #[group(skip)] // its name would be that of the service's own `Config`
 pub struct Config {
     /// The service's own Postgres database, `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<Secret>,
-    /// Connections to it at most
+    /// Maximum number of connections to the database
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 16)]
     database_connections: u32,
-    /// Kafka, `host:port,..`
+    /// Kafka brokers, `host:port,..`
     #[arg(long, env = "KAFKA_BROKERS")]
     kafka_brokers: Option<String>,
-    /// What precedes every topic and group
+    /// Prefix of every topic and group
     #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "")]
     kafka_topic_prefix: String,
     #[command(flatten)]
     kafka_client: ClientOptions,
-    /// What is done about topics: `create` those of its own that are missing, only `verify` them, or `off`
+    /// `create` the service's missing topics, only `verify` topics, or `off`
     #[arg(long, env = "KAFKA_TOPICS", default_value = "create")]
     kafka_topics: TopicPolicy,
-    /// Where the public API listens [default: the service's port on 127.0.0.1]
+    /// Address of the public API [default: the service's port on 127.0.0.1]
     #[arg(long, env = "HTTP_ADDR")]
     http_addr: Option<SocketAddr>,
-    /// Where health, metrics and operation listen [default: the service's admin port on 127.0.0.1]
+    /// Address of the admin port: health, metrics and operation [default: the service's admin port on 127.0.0.1]
     #[arg(long, env = "ADMIN_ADDR")]
     admin_addr: Option<SocketAddr>,
-    /// How long a connection without a request stays open, as in `75s`; longer than a load balancer in front keeps it
+    /// How long an idle connection stays open, as in `75s`; must be longer than a load balancer in front keeps it
     #[arg(long, env = "HTTP_KEEP_ALIVE", value_parser = keep_alive, default_value = "75s")]
     http_keep_alive: Duration,
-    /// Bytes of responses that are made and sent at the same time; bodies of requests take half as many; by default 32 MiB, in
-    /// a container at most an eighth of its limit
+    /// Memory for responses that are being built and sent, in bytes; request bodies may take half as much; by default
+    /// 32 MiB, in a container at most an eighth of its limit
     #[arg(long, env = "HTTP_MEMORY_BYTES", value_parser = clap::value_parser!(u32).range(1_048_576..))]
     http_memory_bytes: Option<u32>,
-    /// API keys, `key=tenant,..` or `@file` with one a line; the file is read again when it changes
+    /// API keys, `key=tenant,..` or `@file` with one per line; the file is reloaded when it changes
     #[arg(long, env = "TENANTS", hide_env_values = true)]
     tenants: Option<Secret>,
-    /// Requests per second of each tenant that one instance takes in the long run; 0: no limit
+    /// Requests per second of each tenant at one instance, in the long run; 0: no limit
     #[arg(long, env = "TENANT_REQUESTS_PER_SECOND", value_parser = limit, default_value = "0")]
     tenant_requests_per_second: u32,
-    /// Requests of a tenant that may come at once; 0: as many as in a second
+    /// Requests of a tenant that may arrive at once; 0: as many as in a second
     #[arg(long, env = "TENANT_BURST", value_parser = limit, default_value = "0")]
     tenant_burst: u32,
-    /// Requests of a tenant that one instance handles at the same time; 0: no limit
+    /// Concurrent requests of a tenant at one instance; 0: no limit
     #[arg(long, env = "TENANT_REQUESTS_IN_FLIGHT", value_parser = limit, default_value = "0")]
     tenant_requests_in_flight: u32,
-    /// Which services may call, and what each may do: `key=/source:grant+grant,..` or `@file`. A grant is an event type, or an
-    /// act such as `acknowledge`. Without it none may call
+    /// Services that may call, with their grants: `key=/source:grant+grant,..` or `@file`. A grant is an event type, or
+    /// an act such as `acknowledge`. Without it no service may call
     #[arg(long, env = "EVENT_SENDERS", hide_env_values = true)]
     event_senders: Option<Secret>,
     #[command(flatten)]
     consuming: Consuming,
-    /// Operators, who may change something on the admin port, and what each of them shows, `name=token,..` or `@file`
+    /// Operators, who may make changes on the admin port, with their tokens, `name=token,..` or `@file`
     #[arg(long, env = "OPERATOR_TOKENS", hide_env_values = true)]
     operator_tokens: Option<Secret>,
-    /// The token of one more, whose name is `operator`; without any token nobody can change anything
+    /// Token of an operator named `operator`; without any token no changes are possible
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true)]
     operator_token: Option<Secret>,
-    /// `on` lets the operator make faults in subscriptions, by `PUT /faults`; not for production
+    /// `on` lets operators inject faults into subscriptions by `PUT /faults`; not for production
     #[arg(long, env = "FAULTS", value_parser = on_or_off, default_value = "off")]
     faults: Switch,
-    /// `off` records no steps of flows, which `GET /flows/{id}` shows
+    /// `off` records no flow steps, which `GET /flows/{id}` shows
     #[arg(long, env = "FLOW_STEPS", value_parser = off_or_on, default_value = "on")]
     flow_steps: Switch,
-    /// How many MiB the steps of flows may take in the database; beyond that the oldest go before a day is over
+    /// Maximum MiB of flow steps in the database; beyond that the oldest are deleted before they are a day old
     #[arg(long, env = "FLOW_STEPS_MB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..))]
     flow_steps_mb: u32,
     /// `json` or `text` [default: text on a terminal]

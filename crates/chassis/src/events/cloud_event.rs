@@ -27,7 +27,7 @@ pub(crate) struct CloudEvent {
 }
 
 impl CloudEvent {
-    /// Returns it as a subscription takes it.
+    /// Returns the event in the form that subscriptions take.
     pub(super) fn raw(&self) -> RawEvent<'_> {
         RawEvent {
             envelope: self.envelope.clone(),
@@ -77,7 +77,8 @@ fn binary(headers: &HeaderMap, data: Bytes) -> Result<CloudEvent, Problem> {
     Ok(CloudEvent { envelope, data, ignored })
 }
 
-/// Undoes quotes (RFC 9110, section 5.6.4), then one round of percent-encoding: section 3.1.3.2 of the binding.
+/// Removes quotes (RFC 9110, section 5.6.4), then decodes one round of percent-encoding (section 3.1.3.2 of the
+/// binding).
 fn decode(value: &str) -> Option<String> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let value = quoted.map_or(Cow::Borrowed(value), |quoted| {
@@ -91,7 +92,7 @@ fn decode(value: &str) -> Option<String> {
     Some(percent_decode_str(&value).decode_utf8().ok()?.into_owned())
 }
 
-/// Reads the body, in which attributes and data are side by side.
+/// Reads an event whose body has both attributes and data.
 fn structured(body: &Bytes) -> Result<CloudEvent, Problem> {
     let RawEvent { envelope, data, ignored } = RawEvent::from_json(body).map_err(refused)?;
     let data = match data {
@@ -119,7 +120,7 @@ pub fn binary_headers(envelope: &Envelope) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     for (name, value) in envelope.attributes() {
         let value = utf8_percent_encode(&value, ESCAPED).to_string();
-        // Both can't fail: our names are plain, and what is escaped is printable.
+        // Neither can fail: attribute names are plain, and escaped values are printable.
         let name = HeaderName::try_from(format!("ce-{name}"));
         if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
             headers.insert(name, value);

@@ -1,4 +1,5 @@
-//! `POST /events`, the direct feed: events by HTTP go through the same inbox to the same handlers as those by Kafka.
+//! `POST /events`, the direct feed: events from HTTP go through the same inbox to the same handlers as those from
+//! Kafka.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,10 +85,12 @@ async fn take(
 ) -> Result<Json<Taken>, Problem> {
     let (source, event_type) = (&event.envelope.source, &event.envelope.event_type);
     if !peer.may_send(event_type, source) {
-        let detail = format!("this credential may not send {event_type} as {source}");
-        return Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail));
+        let detail = format!(
+            "this credential does not grant {event_type} as {source}; EVENT_SENDERS lists its grants"
+        );
+        return Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", detail));
     }
-    // Also if one of them fails: the sender sends it again, and the others recognise the duplicate.
+    // All of them, even if one fails: the sender repeats the event, and the others recognise the duplicate.
     let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.handles(event_type)).collect();
     if feeds.is_empty() {
         return Err(Problem::unprocessable(format!("no subscription handles {event_type}")));
@@ -109,11 +112,15 @@ fn refused(group: &str, failure: &Failure) -> Problem {
     let error = failure as &dyn std::error::Error;
     tracing::warn!(error, class = ?failure.class(), subscription = group, "event not processed");
     match failure.class() {
-        Class::Permanent => Problem::unprocessable(format!("{group} can't take it: {failure}")),
+        Class::Permanent => {
+            Problem::unprocessable(format!("{group} can't process the event: {failure}"))
+        }
         Class::Transient | Class::Conflict | Class::Unavailable => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Not now",
-            format!("{group} could not take it now; send it again, it is taken once"),
+            "Service unavailable",
+            format!(
+                "{group} could not process the event now; send it again, duplicates have no effect"
+            ),
         )
         .with_header(header::RETRY_AFTER, "1"),
     }

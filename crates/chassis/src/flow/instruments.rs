@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use telemetry::FlowSteps;
 use telemetry::instruments::{Meter, ObservableCounter};
 
-/// Counts steps. The counters show from the start, since an alert on a series that is absent stays silent.
+/// Counts steps. The counters are exported from the start, since an alert on an absent series never fires.
 pub(super) struct Instruments {
     recorded: Arc<AtomicU64>,
-    /// They are observed as long as they are kept.
+    /// Observed until dropped.
     _observed: [ObservableCounter<u64>; 2],
 }
 

@@ -13,12 +13,12 @@ use super::store::FlowStore;
 
 /// How often steps are written.
 const EVERY: Duration = Duration::from_millis(250);
-/// The database is left alone for so many times as long as it took, so that writing steps takes at most a fifth of the time.
+/// Factor of the rest after a write, relative to its duration, so that writing steps takes at most a fifth of the time.
 /// Steps that do not fit into memory meanwhile are lost.
 const REST: u32 = 4;
 /// How many steps one statement writes.
 const BATCH: usize = 4_000;
-/// How long a statement may take: a connection can die without a word.
+/// Time limit of a statement: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
 /// The wait before the next try if the database is unavailable.
 const BACKOFF: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(crate) struct Recorder {
     store: FlowStore,
     ring: Ring,
     instruments: Instruments,
-    /// Steps are not written, which was logged.
+    /// `true` after a logged failure.
     is_failing: bool,
 }
 
@@ -43,7 +43,7 @@ impl Recorder {
         Self { store, ring: Ring::new(max_bytes), instruments, is_failing: false }
     }
 
-    /// Writes steps until `shutdown`, and then what is left. To be ended when nothing makes steps any more.
+    /// Writes steps until `shutdown` is cancelled, then the remaining ones. End it after all tasks that create steps.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         if !self.store.steps.is_on() {
             return self.only_prune(&shutdown).await;
@@ -58,11 +58,11 @@ impl Recorder {
         let written = tokio::time::timeout(LAST, last).await.is_ok();
         let left = self.store.steps.waiting();
         if !written || left > 0 {
-            tracing::warn!(left, "steps of flows were not written at shutdown");
+            tracing::warn!(left, "flow steps lost at shutdown");
         }
     }
 
-    /// Prunes what was recorded before steps were switched off. The counters show as long as this runs.
+    /// Prunes steps recorded before `FLOW_STEPS=off`. The counters are exported while this runs.
     async fn only_prune(mut self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
             let pruned = pg::within(STATEMENT, self.ring.slot(&self.store.pool)).await;
@@ -78,7 +78,7 @@ impl Recorder {
 
     /// Writes at most a batch. Returns `false` if the database is unavailable.
     async fn write_some(&mut self) -> bool {
-        // An erasure must not miss what is on its way.
+        // An erasure must not miss steps between memory and table.
         let store = self.store.clone();
         let _writing = store.writing.lock().await;
         let steps = store.steps.take(BATCH);
@@ -97,12 +97,12 @@ impl Recorder {
         }
     }
 
-    /// Keeps steps that were not written, unless they never will be.
+    /// Keeps steps that were not written, unless their error is permanent.
     fn keep(&mut self, steps: Vec<FlowStep>, error: &sqlx::Error) -> bool {
         let is_theirs = matches!(pg::classify(error), ErrorClass::Data);
         if !self.is_failing || is_theirs {
             let error = error as &dyn std::error::Error;
-            tracing::warn!(error, steps = steps.len(), "steps of flows not written");
+            tracing::warn!(error, steps = steps.len(), "flow steps not written");
         }
         if is_theirs {
             self.store.steps.lose(steps.len());

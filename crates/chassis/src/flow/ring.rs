@@ -4,14 +4,14 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 /// Number of slots, as in the migration.
 pub(super) const SLOTS: i16 = 8;
-/// How long a slot is written, so that with the others a step is kept for 21 to 24 hours.
+/// How long a slot is current, so that a step is kept for 21 to 24 hours.
 const WRITTEN_FOR: &str = "3 hours";
-/// When a slot was opened so long ago, all of it is too old. Needed where nothing ran meanwhile.
+/// Age of a slot at which all its steps are too old. Needed after a time without a running instance.
 const TOO_OLD: &str = "27 hours";
-/// How often it is looked after.
+/// Interval of maintenance.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// The slots of the table, of which one is written.
+/// The slots of the table, one of which is current.
 pub(super) struct Ring {
     /// Size of a slot with its index, in bytes, at which the next one is written.
     slot_bytes: i64,
@@ -25,7 +25,7 @@ impl Ring {
         Self { slot_bytes, slot: None, next_look: Instant::now() }
     }
 
-    /// Returns whether it is time to look after the slots, also if nothing is to be written.
+    /// Returns whether maintenance is due, even without steps to write.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.next_look
     }
@@ -73,9 +73,9 @@ impl Ring {
 #[derive(sqlx::FromRow)]
 struct Current {
     slot: i16,
-    /// It was written for long enough, or is full.
+    /// `true` if the current slot is old or full enough.
     is_to_turn: bool,
-    /// Others that hold nothing but what is too old.
+    /// Other slots with only expired steps.
     too_old: Vec<i16>,
 }
 

@@ -4,10 +4,10 @@ use std::collections::hash_map::Entry;
 
 use telemetry::FlowStep;
 
-/// How much of a key is kept, in bytes: GIN takes none above a third of a page.
+/// Maximum length of a key, in bytes: GIN keys are limited to a third of a page.
 const MAX_KEY: usize = 512;
 
-/// Returns an id as it stands among the keys of a row.
+/// Returns an id in its form as a key.
 pub(super) fn key(id: &str) -> Cow<'_, str> {
     let id = &id[..id.floor_char_boundary(MAX_KEY)];
     // Keys are sent with line breaks between them, and Postgres stores no NUL in a text.

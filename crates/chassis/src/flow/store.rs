@@ -14,20 +14,20 @@ use super::timestamp::rfc3339_of_micros;
 const MAX_FLOWS: i64 = 20;
 /// How many steps are shown: the oldest.
 const MAX_STEPS: usize = 2_000;
-/// How many rows an id is looked for in, where it is that of a busy subject.
+/// Maximum number of rows to search for an id, which may be that of a busy subject.
 const SEARCHED: i64 = 5_000;
-/// Steps older than that may still be there, and are not shown.
+/// Older steps may still exist, but are not shown.
 const KEPT: &str = "1 day";
 
-/// Where the steps of a service are: in memory until they are written, then in its table. Clones share it.
+/// The steps of a service: in memory until they are written, then in its table. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowStore {
     pub(crate) steps: FlowSteps,
-    /// Of its own, with commits that do not wait for the disk.
+    /// A separate pool, whose commits do not wait for the disk.
     pub(super) pool: PgPool,
     /// Which process.
     pub(super) instance: Arc<str>,
-    /// Held while steps are on their way from memory to the table.
+    /// Held while steps are moved from memory to the table.
     pub(super) writing: Arc<Mutex<()>>,
 }
 
@@ -38,12 +38,12 @@ pub(crate) struct FoundFlows {
     pub(crate) correlation_ids: Vec<String>,
     /// The oldest first.
     pub(crate) steps: Vec<Map<String, Value>>,
-    /// There are more steps, or more flows.
+    /// `true` if there are more steps or flows.
     pub(crate) is_truncated: bool,
 }
 
 impl FoundFlows {
-    /// Returns the different values of a member of the steps, at most 200.
+    /// Returns the distinct values of a member of the steps, at most 200.
     pub(crate) fn all(&self, member: &str) -> Vec<String> {
         let values = self.steps.iter().filter_map(|step| step.get(member)?.as_str());
         let values: BTreeSet<_> = values.collect();
@@ -93,8 +93,8 @@ impl FlowStore {
         Ok(FoundFlows { is_truncated: found.is_truncated || is_cut, ..found })
     }
 
-    /// Erases the rows that name a text, in any case, and what waits to be written. What other instances have in memory is
-    /// not reached.
+    /// Erases the rows that contain a text, in upper and lower case, and steps that wait to be written. Steps in the
+    /// memory of other instances are not reached.
     pub(crate) async fn erase(&self, text: &str) -> sqlx::Result<()> {
         let _writing = self.writing.lock().await;
         let escaped = Value::from(text).to_string();

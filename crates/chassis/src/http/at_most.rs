@@ -32,7 +32,7 @@ async fn in_turn(turns: &Semaphore, request: Request, next: Next) -> Response {
         Ok(_turn) => next.run(request).await,
         Err(_) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Unavailable",
+            "Service unavailable",
             "too many requests of this kind are being handled; try again",
         )
         .with_header(header::RETRY_AFTER, "5")

@@ -70,7 +70,7 @@ impl IfMatch {
             return Ok(());
         }
         Err(Problem::precondition_failed(format!(
-            "the resource has the ETag {current} by now; read it again"
+            "the resource has changed and has the ETag {current}; read it again"
         )))
     }
 
@@ -93,7 +93,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Self::of(parts)?.ok_or_else(|| {
             Problem::precondition_required(
-                "If-Match is missing: send the ETag of the version that you have seen",
+                "If-Match is missing; send the ETag of the version to change",
             )
         })
     }
@@ -107,15 +107,15 @@ impl<S: Sync> OptionalFromRequestParts<S> for IfMatch {
     }
 }
 
-/// Representations that a caller has already, by its `If-None-Match`. Of a request other than `GET` and `HEAD`, and if the
-/// field is malformed, there are none: the caller then gets what it asked for.
+/// Representations that the caller already has, as listed in `If-None-Match`. Empty for methods other than `GET` and
+/// `HEAD` and for a malformed field: the caller then gets the full response.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Known {
+pub(super) enum IfNoneMatch {
     Any,
     OneOf(Vec<String>),
 }
 
-impl Known {
+impl IfNoneMatch {
     pub(super) fn of(request: &Request) -> Self {
         let none = Self::OneOf(Vec::new());
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -253,7 +253,7 @@ mod tests {
 
     fn status(method: Method, if_none_match: &str, response: Response) -> StatusCode {
         let request = Request::builder().method(method).header(IF_NONE_MATCH, if_none_match);
-        Known::of(&request.body(Body::empty()).expect("a request")).answer(response).status()
+        IfNoneMatch::of(&request.body(Body::empty()).expect("a request")).answer(response).status()
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) struct Exchange(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Requests whose response hyper does not have as a whole.
+    /// Requests whose response hyper does not have completely.
     open: usize,
     /// Set from the begin of a request until its response is flushed.
     is_busy: bool,
@@ -41,14 +41,14 @@ struct State {
 }
 
 impl Exchange {
-    /// Notes that a request is being answered.
+    /// Records that a request is being answered.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         state.open += 1;
         state.is_busy = true;
     }
 
-    /// Notes that a response is being sent.
+    /// Records that a response is being sent.
     pub(super) fn send(&self, mut response: Response) -> hyper::Response<SentBody> {
         if let Some(until_sent) = response.extensions_mut().remove::<UntilSent>() {
             self.state().until_sent.push(until_sent);
@@ -56,7 +56,7 @@ impl Exchange {
         response.map(|body| SentBody { body, exchange: self.clone() })
     }
 
-    /// Notes that everything that hyper had is with the kernel. Returns `true` if no request is being answered.
+    /// Records that hyper has flushed all its bytes to the kernel. Returns `true` if no request is being answered.
     pub(super) fn flushed(&self) -> bool {
         let mut state = self.state();
         if state.open > 0 {
@@ -79,7 +79,7 @@ impl Exchange {
     }
 }
 
-/// The body of a response, whose end the exchange is told of.
+/// The body of a response, which reports its end to the exchange.
 pub(super) struct SentBody {
     body: Body,
     exchange: Exchange,

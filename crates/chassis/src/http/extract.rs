@@ -82,10 +82,10 @@ pub(crate) async fn read(body: Body, max_bytes: usize) -> Result<Bytes, Problem>
     match collected {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(Problem::too_large(format!("the body may have {max_bytes} bytes")))
+            Err(Problem::too_large(format!("the body may have at most {max_bytes} bytes")))
         }
         Ok(Err(error)) if metered::is_for_lack_of_room(&error) => Err(NoRoom.into()),
-        Ok(Err(_)) => Err(Problem::bad_request("the body ended early")),
+        Ok(Err(_)) => Err(Problem::bad_request("the body is incomplete; send all of it")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "Request timeout",

@@ -144,7 +144,7 @@ impl IdempotencyKey {
         };
         if fingerprint != self.fingerprint {
             return Err(Problem::unprocessable(
-                "this Idempotency-Key was used for another request; take a new key for a new request",
+                "this Idempotency-Key was used for another request; send each request with a new key",
             ));
         }
         let status =

@@ -1,4 +1,4 @@
-//! Limits of each tenant, so that one that asks too much does not keep the others from being served.
+//! Limits of each tenant, so that one tenant's load does not affect the others.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -30,7 +30,7 @@ pub(super) struct Limiter {
     clock: DefaultClock,
 }
 
-/// The place of a request that is handled. Dropped, it is free for another one.
+/// A slot of a request in flight. Dropping it frees the slot.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     _in_flight: Option<OwnedSemaphorePermit>,
@@ -60,7 +60,7 @@ impl Limiter {
         Self { limits, tenants: Mutex::default(), clock: DefaultClock::default() }
     }
 
-    /// Admits a request of a tenant. Fails with 429, and says when to come back, if the tenant asks too much.
+    /// Admits a request of a tenant. Fails with 429 and `Retry-After` above the tenant's limits.
     pub(super) fn admit(&self, tenant: &TenantId) -> Result<Place, Problem> {
         if self.limits == TenantLimits::default() {
             return Ok(Place::default());
@@ -94,13 +94,13 @@ impl Limiter {
     fn too_many_in_flight(&self) -> Problem {
         let limit = self.limits.in_flight.map_or(0, NonZeroU32::get);
         let detail =
-            format!("this tenant may have {limit} requests in flight; wait for one to end");
+            format!("the tenant's limit is {limit} requests in flight; wait until one has ended");
         too_many(detail, 1)
     }
 
     fn too_fast(&self, seconds: u64) -> Problem {
         let limit = self.limits.per_second.map_or(0, NonZeroU32::get);
-        too_many(format!("this tenant may send {limit} requests per second; slow down"), seconds)
+        too_many(format!("the tenant's limit is {limit} requests per second; send fewer"), seconds)
     }
 }
 

@@ -57,15 +57,15 @@ struct Used {
 
 /// A budget has no room left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the requests under way take all memory that they may")]
+#[error("the memory for requests and responses is used up")]
 pub(super) struct NoRoom;
 
 impl From<NoRoom> for Problem {
     fn from(_: NoRoom) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Unavailable",
-            "too much is being sent and received at once; read responses as they come, and try again",
+            "Service unavailable",
+            "the memory for requests and responses is used up; read responses without delay, and try again",
         )
         .retry_after(PATIENCE.as_secs())
     }

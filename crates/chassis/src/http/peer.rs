@@ -69,7 +69,7 @@ impl Peer {
         }
         let detail =
             format!("this credential does not grant {act}; EVENT_SENDERS lists its grants");
-        Err(Problem::new(StatusCode::FORBIDDEN, "Not allowed", detail))
+        Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", detail))
     }
 
     /// Returns `true` if the service may send events of this type and source.

@@ -43,21 +43,21 @@ impl Problem {
 
     shorthands! {
         /// Creates a 400: the request is malformed.
-        bad_request = BAD_REQUEST, "Malformed request";
+        bad_request = BAD_REQUEST, "Bad request";
         /// Creates a 401: the key is missing or unknown.
-        unauthorized = UNAUTHORIZED, "Unknown API key";
+        unauthorized = UNAUTHORIZED, "Unauthorized";
         /// Creates a 404: the resource does not exist for this tenant.
         not_found = NOT_FOUND, "Not found";
         /// Creates a 409: the request conflicts with the state of the resource.
         conflict = CONFLICT, "Conflict";
         /// Creates a 412: the resource was changed since it was read.
-        precondition_failed = PRECONDITION_FAILED, "Changed meanwhile";
+        precondition_failed = PRECONDITION_FAILED, "Precondition failed";
         /// Creates a 413: the body is too large.
-        too_large = PAYLOAD_TOO_LARGE, "Too large";
+        too_large = PAYLOAD_TOO_LARGE, "Content too large";
         /// Creates a 422: the request is well-formed and breaks a rule.
         unprocessable = UNPROCESSABLE_ENTITY, "Invalid request";
         /// Creates a 428: the request must name the version that it changes.
-        precondition_required = PRECONDITION_REQUIRED, "Version required";
+        precondition_required = PRECONDITION_REQUIRED, "Precondition required";
     }
 
     /// Creates a 500 and logs the error with all its causes.
@@ -65,15 +65,19 @@ impl Problem {
         tracing::error!(error = &error as &(dyn Error + 'static), "request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "Internal error",
-            "something went wrong here; the correlation id finds it in our logs",
+            "Internal server error",
+            "the service failed; report this correlation_id, which identifies the request in its logs",
         )
     }
 
     /// Creates a 405. The router adds the methods that the path has.
     pub(crate) fn method_not_allowed() -> Self {
         let title = "Method not allowed";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, title, "this path takes other methods")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            title,
+            "this path does not support the method; the Allow header lists those it supports",
+        )
     }
 
     /// Returns the problem of an error response that has no JSON body to say more.
@@ -85,7 +89,7 @@ impl Problem {
             return None;
         }
         let title = status.canonical_reason().unwrap_or("Error");
-        Some(Self::new(status, title, "the request was not handled"))
+        Some(Self::new(status, title, "the service could not handle the request"))
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -148,7 +152,7 @@ impl From<sqlx::Error> for Problem {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         if code.as_deref() == Some("55P03") {
             return Self::conflict(
-                "another request that changes the same thing, or has the same Idempotency-Key, is still in \
+                "another request that changes the same resource or has the same Idempotency-Key is in \
                  flight; try again",
             )
             .with_header(header::RETRY_AFTER, "1");
@@ -156,15 +160,15 @@ impl From<sqlx::Error> for Problem {
         let why = match pg::classify(&error) {
             // A missing right is the operator's to give, and no caller's fault.
             ErrorClass::Unavailable | ErrorClass::Denied => {
-                "the database is unavailable for a moment"
+                "the database is temporarily unavailable"
             }
-            ErrorClass::Conflict => "the request took too long, or was in the way of others",
+            ErrorClass::Conflict => "the request timed out or conflicted with another one",
             ErrorClass::Data | ErrorClass::Other => return Self::internal(error),
         };
         tracing::error!(error = &error as &dyn Error, "database unavailable");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "Unavailable",
+            "Service unavailable",
             format!("{why}; try again, with the same Idempotency-Key if you sent one"),
         )
         .with_header(header::RETRY_AFTER, "1")

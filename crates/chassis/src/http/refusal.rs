@@ -33,14 +33,14 @@ pub(super) fn with_problem(head: &[u8]) -> Option<Vec<u8>> {
 fn problem(status: u16) -> Option<Problem> {
     let problem = match StatusCode::from_u16(status).ok()? {
         StatusCode::BAD_REQUEST => {
-            Problem::bad_request("the request line or a header is no HTTP/1.1")
+            Problem::bad_request("the request line or a header is not valid HTTP/1.1")
         }
         status @ StatusCode::URI_TOO_LONG => {
-            Problem::new(status, "URI too long", "the path and the query are too long")
+            Problem::new(status, "URI too long", "path and query are too long; shorten them")
         }
         status @ StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            let detail = "the headers are too large, or there are too many of them";
-            Problem::new(status, "Headers too large", detail)
+            let detail = "the headers are too large or too many; send fewer or shorter ones";
+            Problem::new(status, "Request header fields too large", detail)
         }
         _ => return None,
     };

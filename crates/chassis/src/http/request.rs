@@ -16,7 +16,7 @@ use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
 use super::content_tag;
-use super::etag::Known;
+use super::etag::IfNoneMatch;
 use super::exchange::UntilSent;
 use super::identity::Identity;
 use super::keys::Tenants;
@@ -29,15 +29,15 @@ use super::problem::Problem;
 use super::shares::SMALL;
 
 pub(super) const CORRELATION_ID: &str = "x-correlation-id";
-/// How much of a path is logged and stored.
+/// Maximum number of characters of a path that are logged and stored.
 const MAX_PATH_CHARS: usize = 200;
 /// How long a `tracestate` may be.
 const MAX_TRACESTATE_BYTES: usize = 512;
-/// How much of a correlation id that can't be used is logged.
+/// Maximum bytes of an invalid correlation id that are logged.
 const MAX_LOGGED_BYTES: usize = 128;
-/// Bytes that a request holds before its response is known: about those of a small one, with its buffers.
+/// Bytes that a request reserves before its response is known: about those of a small one, with its buffers.
 const RESERVED: usize = SMALL;
-/// How long a caller waits at most; above all limits of the parts.
+/// Maximum time until a response; longer than the limits of all parts.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// A request that was answered.
@@ -62,8 +62,8 @@ pub struct CompletedRequest {
 }
 
 impl CompletedRequest {
-    /// Returns `false` if the request had no key, or an unknown one. Nothing should be stored of it: everybody can send as
-    /// many as they like.
+    /// Returns `false` if the request had no key, or an unknown one. Do not store such requests: anybody can send any
+    /// number.
     pub fn is_of_known_caller(&self) -> bool {
         self.tenant.is_some() || self.service.is_some()
     }
@@ -130,7 +130,7 @@ impl RequestLayer {
     /// Wraps all routes of the public API, and answers for paths and methods that have none.
     pub(crate) fn wrap(self, routes: Router) -> Router {
         routes
-            .fallback(async || Problem::not_found("there is nothing at this path"))
+            .fallback(async || Problem::not_found("there is no resource at this path"))
             .method_not_allowed_fallback(async || Problem::method_not_allowed())
             .layer(middleware::from_fn_with_state(self, serve))
     }
@@ -152,8 +152,8 @@ impl RequestLayer {
     }
 }
 
-/// A request, as the layer knows it before it is handled.
-struct Received {
+/// A request before it is handled.
+struct IncomingRequest {
     correlation_id: CorrelationId,
     /// Correlation id that was sent and can't be used.
     unusable: Option<String>,
@@ -163,7 +163,7 @@ struct Received {
     path: String,
 }
 
-impl Received {
+impl IncomingRequest {
     fn new(layer: &RequestLayer, request: &Request) -> Self {
         let (correlation_id, unusable) = correlation_id(request.headers());
         let route = request.extensions().get::<MatchedPath>();
@@ -184,14 +184,15 @@ impl Received {
         } else {
             self.unconnected_span()
         };
-        // A stranger's trace is one of ours: otherwise everybody could have requests sampled, and add to traces of others.
+        // A request without a known key starts a new trace: otherwise anybody could force sampling, and add to others'
+        // traces.
         if self.identity.is_known() {
             set_parent(&span, headers);
         }
         span
     }
 
-    /// Returns the path for the span. Of a stranger it is the route, since what is exported is stored.
+    /// Returns the path for the span. Without a known key it is the route, since spans are stored.
     fn exported_path(&self) -> &str {
         if self.identity.is_known() { &self.path } else { self.route.as_deref().unwrap_or(OTHER) }
     }
@@ -231,7 +232,7 @@ impl Received {
 
 async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let received = Received::new(&layer, &request);
+    let received = IncomingRequest::new(&layer, &request);
     let span = received.span(&layer.steps, request.headers());
     let defer = request.extensions().get::<Defer>().cloned();
     request.extensions_mut().insert(received.correlation_id.clone());
@@ -282,7 +283,7 @@ impl RequestLayer {
 }
 
 impl Admitted {
-    /// Handles the request. What it occupies goes with the response, until that is sent.
+    /// Handles the request. Its memory and slot stay occupied until the response is sent.
     async fn answer(
         mut self,
         layer: &RequestLayer,
@@ -290,7 +291,7 @@ impl Admitted {
         next: Next,
         span: &Span,
     ) -> Response {
-        let known = Known::of(&request);
+        let known = IfNoneMatch::of(&request);
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let (request, body) = meter(request, layer.bodies.hold(self.payer));
         let mut response = run(next, request, (self.place.clone(), body), span).await;
@@ -330,8 +331,8 @@ async fn run(
         Ok(Err(panic)) => Problem::internal(panic).into_response(),
         Err(_) => Problem::new(
             StatusCode::GATEWAY_TIMEOUT,
-            "Too slow",
-            "this took too long and may still be done; ask for it, or send it again with the same Idempotency-Key",
+            "Gateway timeout",
+            "the request timed out and may still be executed; read the resource, or repeat the request with the same Idempotency-Key",
         )
         .into_response(),
     }
@@ -401,7 +402,7 @@ mod tests {
             HeaderMap::from_iter([(header::HeaderName::from_static("traceparent"), parent)]);
         let received = |tenant: Option<&str>, route: Option<&str>| {
             let tenant = tenant.map(|tenant| tenant.to_owned().try_into().expect("a tenant"));
-            let received = Received {
+            let received = IncomingRequest {
                 correlation_id: CorrelationId::generate(),
                 unusable: None,
                 identity: Identity { tenant, service: None },

@@ -103,10 +103,7 @@ pub(crate) async fn serve(
     }
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!(
-            "requests were still under way {} s after the end was asked for",
-            DRAIN.as_secs()
-        );
+        tracing::warn!("requests still in flight {} s after the shutdown signal", DRAIN.as_secs());
     }
 }
 

@@ -10,13 +10,13 @@ use super::StartError;
 use crate::admin::Startup;
 
 const BACKOFF: Duration = Duration::from_secs(1);
-/// How long a connection is waited for, before it is found out why there is none.
+/// Maximum wait for a connection, before the reason of its absence is determined.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long it may take to find out whether sessions last.
+/// Time limit of the check for a session-sharing pooler.
 const SESSIONS: Duration = Duration::from_secs(5);
 
-/// Checks that sessions last, applies the migrations of every crate, then the service's own. Waits for a database that is
-/// unavailable or refuses, also for missing rights, and says why in `startup`.
+/// Checks for a session-sharing pooler, applies the migrations of every crate, then the service's own. Waits for a
+/// database that is unavailable or refuses, also because of missing permissions, and reports the reason in `startup`.
 ///
 /// Uses a connection without the time limits of the service's sessions: a migration may take longer than a statement.
 pub(super) async fn migrate(
@@ -29,7 +29,7 @@ pub(super) async fn migrate(
         .acquire_timeout(CONNECT)
         .connect_lazy_with(database.clone());
     let migrating = Migrating { pool: pool.clone(), startup };
-    // Migrations take a lock of the session, which another connection would be left with.
+    // Migrations take a session lock, which would pass to another connection.
     let migrated = match migrating.keeps_sessions(&database).await {
         Ok(true) => migrating.apply(own).await,
         Ok(false) => return Err(StartError::SharedSessions),
@@ -45,7 +45,7 @@ struct Migrating<'a> {
 }
 
 impl Migrating<'_> {
-    /// Applies them one by one, so that what is done and logged is not done again if the database fails in between.
+    /// Applies them one by one, so that applied and logged ones are not repeated after a failure of the database.
     async fn apply(&self, own: Option<Migrations>) -> Result<(), MigrateError> {
         let chassis = Migrations::new(sqlx::migrate!("./migrations"), "_chassis_migrations");
         self.when_available(|| chassis.run(&self.pool)).await?;
@@ -94,7 +94,7 @@ impl Migrating<'_> {
                 "database unavailable, retrying"
             );
             self.startup.send_replace(Startup::Waiting(telemetry::error_chain(&error)));
-            // A session that was refused stays useless, and this pool does not replace it by itself.
+            // A refused session stays unusable, and this pool does not replace it.
             if let Some(connection) = self.pool.try_acquire() {
                 _ = connection.close().await;
             }
@@ -104,7 +104,7 @@ impl Migrating<'_> {
 }
 
 impl Migrating<'_> {
-    /// Replaces the pool's own error by what the server refuses with.
+    /// Replaces the pool's own error with the server's reason.
     async fn explain(&self, error: MigrateError) -> MigrateError {
         match error {
             MigrateError::Execute(error) => {

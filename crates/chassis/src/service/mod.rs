@@ -1,4 +1,4 @@
-//! A service as a whole: what it is made of, how it starts, how it ends.
+//! A service: its parts, its start, and its shutdown.
 
 mod builder;
 mod migrate;

@@ -5,13 +5,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::TopicProblems;
 
-/// The wait before the cluster is asked again: it did not answer, or a topic is missing.
+/// Interval of checks while the cluster does not answer or a topic is missing.
 const WHILE_MISSING: Duration = Duration::from_secs(2);
-/// And while all are there.
+/// Interval of checks while all topics exist.
 const WHILE_THERE: Duration = Duration::from_secs(15);
 
-/// Ensures the topics that the service owns, again and again, since one can be deleted, and shows and logs what is not as it
-/// should be. In the background: a service is ready without Kafka.
+/// Checks the topics that the service owns periodically, since one can be deleted; creates missing ones, and reports
+/// and logs problems. Runs in the background, because a service is ready without Kafka.
 pub(super) async fn ensure_topics(
     kafka: Settings,
     owned: Vec<TopicSpec>,
@@ -31,7 +31,7 @@ pub(super) async fn ensure_topics(
             Some(Err(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "topics not ensured, retrying"
+                    "topics not checked or created, retrying"
                 );
             }
             Some(Ok(problems)) => {

@@ -35,7 +35,7 @@ pub fn main<C: Parser + AsRef<Config>>(
         };
         let ended = run(build(config)).await;
         if let Err(error) = &ended {
-            tracing::error!(error = error as &dyn std::error::Error, "the service failed");
+            tracing::error!(error = error as &dyn std::error::Error, "service failed");
         }
         tracing.shutdown(Duration::from_secs(2)).await;
         if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -59,7 +59,7 @@ async fn run(service: Service) -> Result<(), StartError> {
     let running = tokio::select! {
         running = service.start() => running?,
         signal = &mut asked_to_end => {
-            tracing::info!(signal, "ended before it was ready");
+            tracing::info!(signal, "shut down before ready");
             return Ok(());
         }
     };

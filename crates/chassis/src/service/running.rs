@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::tasks::Tasks;
 use crate::live_file::Reload;
 
-/// How long everything together may take to end that brings work in, and what that deferred.
+/// Time limit at shutdown for all intake and the work that it deferred.
 pub(super) const DRAIN_INTAKE: Duration = Duration::from_secs(6);
-/// What is left of it for deferred tasks, whatever the rest took.
+/// Part of that time reserved for deferred tasks.
 const DRAIN_DEFERRED: Duration = Duration::from_millis(500);
-/// How long the relay may take after that.
+/// Time limit of the relay after that.
 const DRAIN_RELAY: Duration = Duration::from_secs(3);
 
 /// A service that runs.
@@ -23,11 +23,11 @@ pub struct RunningService {
     /// Address of the admin port.
     pub admin: SocketAddr,
     pool: PgPool,
-    /// What brings work in: requests, messages, jobs, housekeeping. Ends first.
+    /// Intake: requests, messages, jobs, housekeeping. Ends first.
     pub(super) intake: Tasks,
     /// Runs what requests deferred, after the requests.
     pub(super) deferrer: Deferrer,
-    /// What carries work out: the relay, and the admin port. Ends when nothing comes in any more.
+    /// Output: the relay and the admin port. Ends after the intake.
     pub(super) outlet: Tasks,
     /// Writes flow steps. Ends last, since all other tasks create them.
     pub(super) recording: Tasks,
@@ -57,7 +57,7 @@ impl RunningService {
         }
     }
 
-    /// Returns when a task panicked without which the service can't work. It should then be shut down and started anew.
+    /// Returns when a vital task has panicked. The service should then be shut down and restarted.
     pub async fn panicked(&self) {
         self.panicked.cancelled().await;
     }
@@ -67,7 +67,7 @@ impl RunningService {
         self.reload.now();
     }
 
-    /// Stops taking work in, drains, then stops. Returns `false` if something did not end within its time.
+    /// Stops the intake, drains, then stops. Returns `false` if a task did not end in time.
     pub async fn shutdown(self) -> bool {
         let began = Instant::now();
         self.intake.cancel();

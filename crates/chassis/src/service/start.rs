@@ -26,10 +26,10 @@ use crate::events::direct_feed;
 use crate::flow::{FlowStore, Recorder};
 use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
 
-/// For operators and the upkeep of all subscriptions, which is short and rare.
+/// Connections for operators and for the maintenance of all subscriptions, which is short and rare.
 const HOUSEKEEPING_CONNECTIONS: u32 = 3;
 const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many steps of flows wait in memory at most: of two seconds at 1,000 orders a second.
+/// Maximum number of flow steps in memory: those of two seconds at 1,000 orders a second.
 const FLOW_STEPS: usize = 16_000;
 
 /// Why a service did not start, or ended by itself.
@@ -83,7 +83,7 @@ impl Service {
         let work = start.build_work(self.subscriptions, self.worker, self.background)?;
         let erases = Arc::new(self.erases);
 
-        // The admin port first: it says that the service is not ready yet, and why.
+        // The admin port starts first, to report that the service is not ready yet, and why.
         let relay = start.relay(&self.publishes);
         let status = relay.as_ref().map(Relay::status);
         let (startup, problems) = start.serve_admin(admin.listener, &work, erases, status);
@@ -108,7 +108,7 @@ impl Service {
     }
 }
 
-/// Settings that are read and checked before anything else happens.
+/// Settings, read and checked first.
 struct Settings {
     database: PgConnectOptions,
     kafka: kafka::Settings,
@@ -136,16 +136,16 @@ struct Work {
     background: Vec<Task>,
 }
 
-/// A start under way. Dropped, it stops the tasks that run already.
+/// A start in progress. Dropping it stops the running tasks.
 struct Start {
     name: &'static str,
     config: Config,
     settings: Settings,
     metrics: Metrics,
     parts: Parts,
-    /// Connections of their own for operators and upkeep: what requests and handlers do can't keep them out.
+    /// Separate connections for operators and maintenance, so that requests and handlers can't block them.
     housekeeping: PgPool,
-    /// And for readiness, which nothing at all can keep out.
+    /// A separate connection for readiness.
     readiness: PgPool,
     flows: FlowStore,
     running: RunningService,
@@ -207,7 +207,7 @@ impl Start {
         Ok(Work { consumers, worker: worker.transpose()?, background })
     }
 
-    /// Creates a consumer that wakes the relay and the job workers for what its handlers write.
+    /// Creates a consumer that wakes the relay and the job workers after each commit.
     fn consumer(&self, subscription: Subscription) -> Consumer {
         let Parts { pool, wake, jobs } = self.parts.clone();
         let (kafka, meter) = (self.settings.kafka.clone(), self.metrics.meter("consumer"));
@@ -272,7 +272,7 @@ impl Start {
         (startup, problems)
     }
 
-    /// Starts to write the steps of flows.
+    /// Starts the recorder of flow steps.
     fn record_flows(&self) {
         let (meter, recording) = (self.metrics.meter("flow"), &self.running.recording);
         let recorder = Recorder::new(self.flows.clone(), self.config.flow_steps_bytes(), &meter);
@@ -299,7 +299,7 @@ impl Start {
         outlet.spawn_vital("relay", relay.run(outlet.shutdown()), panicked);
     }
 
-    /// Starts what brings work in, except for the public API.
+    /// Starts the intake, except for the public API.
     fn run(&self, work: Work) {
         let RunningService { intake, panicked, .. } = &self.running;
         if self.config.subscribes() {
@@ -343,13 +343,12 @@ impl Start {
             .tenant_limits(self.config.tenant_limits());
         layer
             .wrap(all.into())
-            // The outermost layer: what is deferred waits for the response that is really sent.
+            // The outermost layer, so that deferred work waits for the final response.
             .layer(DeferLayer::new(self.running.deferrer.clone()))
     }
 }
 
-/// Creates the store of steps of flows, with a connection of its own: what writes them must never wait for a request, nor a
-/// request for that.
+/// Creates the store of flow steps with a separate connection, so that steps and requests never wait for each other.
 fn flows(name: &str, config: &Config, database: &PgConnectOptions) -> FlowStore {
     let steps =
         if config.records_flow_steps() { FlowSteps::new(FLOW_STEPS) } else { FlowSteps::off() };

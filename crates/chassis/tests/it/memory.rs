@@ -66,7 +66,7 @@ async fn two_tenants_that_read_slowly_leave_room_for_a_third() {
         let refused = until(&house, key, &large, 503).await;
         assert_eq!(refused.headers()["retry-after"], "5");
         let problem = read(refused, 503).await;
-        assert!(problem["detail"].as_str().unwrap().contains("being sent"), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("is used up"), "{problem}");
     }
     let large = format!("/labels/{}", 4 * MIB);
     let third = house.anonymous(Method::GET, &large).bearer_auth("demo-initech");

@@ -1,4 +1,4 @@
-//! How a message becomes a dead letter.
+//! Writes messages to the dead letters.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,17 +22,17 @@ use crate::fingerprint::shortened;
 use crate::instruments::Instruments;
 use crate::message::Taken;
 
-/// A letter expires so long before the inbox forgets its event.
+/// Time between a letter's expiry and the pruning of its inbox row.
 const MARGIN: Duration = Duration::from_hours(24);
 
-/// How much of a text is kept, in bytes.
+/// Maximum length of a stored text, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
 
-/// Why a message is dead.
+/// Why a message was dead-lettered.
 #[derive(Clone, Debug)]
 pub(crate) struct LetterReason {
     pub(crate) reason: Reason,
-    /// The same for failures of one kind.
+    /// Equal for failures of one kind.
     pub(crate) fingerprint: String,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct FailedAttempt<'a> {
 }
 
 impl<'a> FailedAttempt<'a> {
-    /// Creates the entry of a failure of now, of a replay or of none.
+    /// Creates the entry for a failure at the current time, in a replay or outside of one.
     pub(crate) fn new(reason: &'a Reason, replay: Option<Uuid>) -> Self {
         Self {
             at: OffsetDateTime::now_utc(),
@@ -71,7 +71,7 @@ pub(super) fn cut(text: &str) -> String {
     clean(&text[..text.floor_char_boundary(MAX_TEXT)])
 }
 
-/// Returns what letters of one subscription, type and kind of failure share.
+/// Returns the fingerprint that letters of one subscription, type and kind of failure share.
 pub(super) fn fingerprint(group: &str, event_type: Option<&str>, failure: &str) -> String {
     let mut digest = Sha256::new();
     for part in [group, event_type.unwrap_or_default(), failure] {
@@ -81,25 +81,25 @@ pub(super) fn fingerprint(group: &str, event_type: Option<&str>, failure: &str) 
     shortened(digest)
 }
 
-/// Returns after how many seconds a letter expires, if the inbox remembers an event for so long.
+/// Returns after how many seconds a letter expires, given the retention of the inbox.
 pub(super) fn expires_after(inbox_retention: Option<Duration>) -> Option<f64> {
     inbox_retention.map(|it| it.saturating_sub(MARGIN).as_secs_f64())
 }
 
-/// Where a subscription's dead letters are written.
+/// Writes a subscription's dead letters.
 pub(crate) struct Graveyard {
     pub(crate) pool: PgPool,
     pub(crate) group: String,
-    /// How long the inbox remembers an event.
+    /// Retention of the inbox.
     pub(crate) inbox_retention: Option<Duration>,
     pub(crate) instruments: Instruments,
-    /// Told that there is something to copy.
+    /// Wakes the task that copies letters.
     pub(crate) buried: Arc<Notify>,
 }
 
 impl Graveyard {
-    /// Writes a message to the dead letters, with every attempt at it, which ends them. One that is there already stays as
-    /// it is.
+    /// Writes a dead letter with all attempts at its message, and deletes the attempts. An existing letter stays
+    /// unchanged.
     pub(crate) async fn bury(&self, taken: &Taken, why: &LetterReason) -> sqlx::Result<()> {
         let burying = async {
             let buried =
@@ -148,8 +148,8 @@ impl Graveyard {
     }
 }
 
-/// Returns which records of a partition, from an offset on, are dead letters: their offsets, and when they were written. They
-/// may come again, where offsets before them are not finished.
+/// Returns the offsets and timestamps of a partition's records, from an offset on, that are dead letters. They may be
+/// redelivered if offsets before them are not finished.
 pub(crate) async fn dead_from(
     pool: &PgPool,
     group: &str,
@@ -191,7 +191,7 @@ fn log(taken: &Taken, LetterReason { reason, .. }: &LetterReason) {
             .or_else(|| record.text_header("ce_tenantid")),
         "dead-lettered message"
     );
-    // After the line, which would show both again.
+    // After the log line, which would contain both fields twice.
     span.record("outcome", "dead-lettered");
     span.record("error", reason.stacktrace.replace("\ncaused by: ", ": "));
 }

@@ -1,5 +1,5 @@
-//! Copies of dead letters on `<group>.dlq`, for other people's tools: in the order of the rows, at least once. While Kafka
-//! is away they wait, and nothing else does.
+//! Copies dead letters to `<group>.dlq` for other tools: in the order of the rows, at least once. While Kafka is
+//! unavailable, only the copies wait.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,25 +18,25 @@ use super::order::last_to_copy;
 use super::record::{COLUMNS, StoredRecord};
 use crate::consumer::Consumer;
 
-/// How long one may take to be written. Below Postgres' limit on idle transactions.
+/// Time limit for writing a copy, below Postgres' limit on idle transactions.
 const WRITE_TIMEOUT: &str = "5000";
-/// How many are copied by one transaction, and how many bytes, and one more.
+/// Maximum number of letters per transaction, and their maximum bytes, plus one letter.
 const BATCH: i64 = 100;
 const BATCH_BYTES: i64 = 1024 * 1024;
-/// How long copying goes on within a transaction: below Postgres' limit on idle ones.
+/// Time limit for copying within a transaction, below Postgres' limit on idle transactions.
 const BATCH_TIME: Duration = Duration::from_secs(5);
-/// How often the topic is looked at for letters of instances of an earlier release, and how soon again if it could not be.
+/// How often the topic is searched for letters of instances of an earlier release, and the wait after a failure.
 const IMPORT_EVERY: Duration = Duration::from_mins(5);
 const IMPORT_AGAIN: Duration = Duration::from_secs(5);
-/// How soon it is seen that another instance has buried something, or is gone.
+/// How often the table is polled for letters of other instances.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long until it is tried again, doubled up to the last.
+/// First wait after a failure; it doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
-/// The class of the advisory lock that one instance holds while it copies: "DLQ" and a number of this crate's.
+/// Class of the advisory lock that one instance holds while it copies: "DLQ" and a number of this crate.
 const LOCK_CLASS: i32 = 0x444c_5101;
 
-/// Why letters are not copied for now.
+/// Why letters could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CopyError {
     #[error("the database is unavailable")]
@@ -84,7 +84,7 @@ impl Copies {
         }
     }
 
-    /// Runs until shutdown. First, what `<group>.dlq` holds is imported.
+    /// Runs until shutdown. Imports the content of `<group>.dlq` first.
     pub(crate) async fn run(self) {
         let (mut backoff, mut producer, mut import_at) = (FIRST_BACKOFF, None, Instant::now());
         while !self.shutdown.is_cancelled() {
@@ -126,20 +126,24 @@ impl Copies {
         }
     }
 
-    /// Imports what is new on the topic. Returns how long to wait until the next time. If it fails, copies do not wait for it.
+    /// Imports new records of the topic. Returns the wait until the next import. Copying continues after a failure.
     async fn import(&self) -> Duration {
         let importing = import::import(&self.pool, &self.kafka, &self.group, self.inbox_retention);
         match importing.await {
             Ok(()) => IMPORT_EVERY,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, group = self.group, "dead letters of its topic not imported");
+                tracing::warn!(
+                    error,
+                    group = self.group,
+                    "dead letters not imported from their topic, retrying later"
+                );
                 IMPORT_AGAIN
             }
         }
     }
 
-    /// Copies some. Returns whether there may be more.
+    /// Copies a batch. Returns whether more letters may be waiting.
     async fn copy(&self, producer: &mut Option<FutureProducer>) -> Result<bool, CopyError> {
         let mut tx = self.pool.begin().await?;
         let alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1, hashtext($2))")
@@ -151,7 +155,7 @@ impl Copies {
             return Ok(false);
         }
         let Some(last) = last_to_copy(&mut tx, &self.group).await? else { return Ok(false) };
-        // As it was consumed, also if an operator has changed it since.
+        // The consumed payload, even if an operator has edited it since.
         let columns = COLUMNS.replace(
             " value,",
             " case when edited_at is null then value else value_before end as value,",
@@ -186,16 +190,16 @@ impl Copies {
         let mut config = self.kafka.producer();
         config
             .set("message.timeout.ms", WRITE_TIMEOUT)
-            // A twin has the same identity, and an idempotent producer can fail for good. Order is kept by having one
-            // request under way.
+            // Duplicates have the same identity and do no harm, but an idempotent producer can fail fatally. One
+            // request in flight keeps the order.
             .set("enable.idempotence", "false")
             .set("max.in.flight.requests.per.connection", "1")
-            // The topics' limits are on what is compressed: what came in compressed must fit again.
+            // Topic limits apply to compressed batches: a record that arrived compressed must fit again.
             .set("compression.type", "gzip");
         config.create()
     }
 
-    /// Returns which were written, up to the first that was not, and why that was not.
+    /// Returns the letters that were written before the first failure, and that failure.
     async fn send(
         &self,
         producer: &FutureProducer,
@@ -263,7 +267,7 @@ fn is_too_large(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| too_large.contains(&code))
 }
 
-/// Keeps where the record lies and why it is dead.
+/// Keeps the headers with the record's position and the reason.
 fn without_content(headers: Headers) -> Headers {
     headers.into_iter().filter(|(name, _)| kafka::is_dead_letter_header(name)).collect()
 }

@@ -1,4 +1,4 @@
-//! Changing what a letter says.
+//! Edits the payload of a letter.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +23,12 @@ struct Edited {
 }
 
 impl Letters {
-    /// Replaces the data of a letter that is dead or parked, so that it can be rehearsed and replayed. The data that was
-    /// consumed is kept beside it; headers and key stay. `by` is the operator's name.
+    /// Replaces the data of a dead or parked letter, to be rehearsed and replayed. The consumed data is kept as well;
+    /// headers and key stay unchanged. `by` is the operator's name.
     ///
     /// # Errors
-    /// The letter is unknown or closed, its record is no event that the subscription handles, the event's schema refuses the
-    /// data, or the database is unavailable. Nothing has changed then.
+    /// Fails and changes nothing if the letter is unknown or closed, its record is not an event that the subscription
+    /// handles, the data violates the event's schema, or the database is unavailable.
     pub async fn edit(
         &self,
         id: Uuid,
@@ -71,7 +71,7 @@ impl Letters {
         letter(&self.pool, id).await
     }
 
-    /// Returns the value of the record with that data in it, if the event's type takes it.
+    /// Returns the record's value with the new data, if the event type accepts it.
     fn checked(&self, record: &Record, data: &RawValue) -> Result<Vec<u8>, LettersError> {
         let refused = |why: String| LettersError::Unprocessable(format!("value: {why}"));
         if data.get().contains("\\u0000") {
@@ -96,8 +96,8 @@ impl Letters {
     }
 }
 
-/// A record in structured mode has the data in its value's `data`; the value of others is nothing else. Its text is kept as it
-/// was given, so that numbers stay exact.
+/// In structured mode the data is the member `data` of the record's value, otherwise it is the whole value. The given
+/// text is kept unchanged, so that numbers stay exact.
 fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> {
     let is_structured = record.text_header("content-type").is_some_and(kafka::is_structured);
     let whole = record.value.as_deref().filter(|_| is_structured);

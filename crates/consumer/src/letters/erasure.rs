@@ -1,11 +1,11 @@
-//! Erasing what letters say of a customer.
+//! Erases a customer's data from letters.
 
 use pg::{AddressIn, address_pattern};
 use sqlx::{PgConnection, PgPool};
 
 use super::{LettersError, bulk};
 
-/// Where else a text that came with a message, or with an operator's words, may stand.
+/// Other columns that may contain text from a message or an operator.
 const ELSEWHERE: [&str; 6] = [
     "update attempt set failures = '[]', reason = case when reason is null then null else 'erased' end
      where failures::text ~* $1 or reason ~* $1",
@@ -16,14 +16,15 @@ const ELSEWHERE: [&str; 6] = [
     "update dead_letter set edited_why = 'erased' where edited_why ~* $1",
 ];
 
-/// Erases the content of letters that name an e-mail address: of a customer who asked for that. Open ones are discarded,
-/// since nothing is left to replay. Returns how many.
+/// Erases the content of letters that contain an e-mail address, for a customer's request of erasure. Open letters are
+/// discarded, since nothing is left to replay. Returns their number.
 ///
-/// It is found in any case, and as a whole only: not as a part of a longer address. Escapes of JSON (`\u0040`) and Base64
-/// are not seen through, and `<group>.dlq` is not reached: records of a topic can only be deleted up to an offset.
+/// The address is matched in upper and lower case, and only as a whole, not as a part of a longer address. JSON escapes
+/// (`\u0040`) and Base64 are not decoded. Copies on `<group>.dlq` remain, because records of a topic can only be
+/// deleted up to an offset.
 ///
 /// # Errors
-/// A letter that names it is being replayed: nothing is erased then. Or the database is unavailable.
+/// Fails and erases nothing if a letter with the address is being replayed, or the database is unavailable.
 pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersError> {
     if address.is_empty() {
         return Err(LettersError::Unprocessable(
@@ -46,7 +47,7 @@ pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersE
     Ok(erased)
 }
 
-/// Returns how many were erased, and how many are being replayed, which stay.
+/// Returns the numbers of erased letters, and of letters that are being replayed and stay.
 async fn erase(tx: &mut PgConnection, text: &str, bytes: &str) -> sqlx::Result<(u64, i64)> {
     let counts: (i64, i64) = sqlx::query_as(
         "with named as (

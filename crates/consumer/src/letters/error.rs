@@ -1,4 +1,4 @@
-/// Why something can't be done about dead letters. All but the first say what is wrong with what was asked for.
+/// Errors of operations on dead letters. All except the first are errors of the request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LettersError {
@@ -8,7 +8,7 @@ pub enum LettersError {
     /// There is no such letter, group or replay.
     #[error("{0}")]
     NotFound(String),
-    /// It can't be done in the state that a letter or a replay is in.
+    /// The state of the letter or the replay does not allow the operation.
     #[error("{0}")]
     Conflict(String),
     /// A value is malformed.

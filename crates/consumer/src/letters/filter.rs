@@ -3,17 +3,17 @@ use sqlx::{Postgres, QueryBuilder};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Whether a letter is open, and if not, how it was closed.
+/// Status of a letter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LetterStatus {
     /// It waits for an operator.
     Dead,
-    /// It is part of a replay that is not done.
+    /// It is part of a replay that has not ended.
     Replaying,
-    /// A replay ended well.
+    /// A replay processed it.
     Resolved,
-    /// It was replayed in vain so often that only `force` replays it.
+    /// Its replays failed `max_replays` times, so only `force` replays it.
     Parked,
     /// An operator has discarded it.
     Discarded,
@@ -32,7 +32,7 @@ impl LetterStatus {
     }
 }
 
-/// Which letters are meant: those of which everything that is given holds.
+/// Selects the letters that match all given conditions.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LetterFilter {
@@ -41,7 +41,7 @@ pub struct LetterFilter {
     /// Type of the event.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
-    /// A part of the reason, in any case.
+    /// A part of the reason; case is ignored.
     pub reason: Option<String>,
     /// Kind of failure.
     pub fingerprint: Option<String>,
@@ -53,10 +53,10 @@ pub struct LetterFilter {
     pub correlation_id: Option<String>,
     /// Id of the event.
     pub event_id: Option<String>,
-    /// It died then or later, UTC.
+    /// Earliest time of death, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub from: Option<OffsetDateTime>,
-    /// It died before that, UTC.
+    /// Time of death is before this, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub to: Option<OffsetDateTime>,
 }
@@ -95,17 +95,17 @@ impl LetterFilter {
     }
 }
 
-/// Postgres takes no NUL in a text. What has one is found nowhere.
+/// Postgres text can't contain NUL, so a text with NUL matches nothing.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// The letters of a group that something is to be done about.
+/// Selected letters of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Selection {
-    /// These.
+    /// Letters with these ids.
     Ids(Vec<Uuid>),
-    /// Those that a filter finds.
+    /// Letters that match a filter.
     Filter(LetterFilter),
 }
 

@@ -1,4 +1,4 @@
-//! Letters that failed in the same way, and what operators say of them.
+//! Groups of letters with the same kind of failure, and their status.
 
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool, QueryBuilder};
@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 use super::page::{before, limit};
 use super::{LettersError, Page};
 
-/// What an operator says of a group of letters.
+/// Status of a group of letters, set by an operator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupStatus {
-    /// Nothing yet.
+    /// Not acknowledged.
     Open,
-    /// Somebody works on it.
+    /// An operator works on it.
     Acknowledged,
     /// It needs no work.
     Ignored,
@@ -33,7 +33,7 @@ impl GroupStatus {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct LetterGroup {
-    /// What they have in common.
+    /// Fingerprint of subscription, type and kind of failure.
     pub fingerprint: String,
     /// The consumer group, without the prefix.
     #[serde(rename = "group")]
@@ -43,10 +43,10 @@ pub struct LetterGroup {
     pub event_type: Option<String>,
     /// Type of the error.
     pub exception: String,
-    /// What the last failure says.
+    /// Message of the last failure.
     pub reason: String,
-    /// `open`, `acknowledged` or `ignored`, as an operator says; `resolved` if none is open any more; `regressed` if one died
-    /// after another was resolved.
+    /// `open`, `acknowledged` or `ignored`, as set by an operator; `resolved` if no letter is open; `regressed` if a
+    /// letter died after another was resolved.
     pub status: String,
     /// An operator's note.
     pub note: Option<String>,
@@ -72,7 +72,7 @@ pub struct LetterGroup {
     last: i64,
 }
 
-/// Counts first, and then looks at the last letter of each group: so what is sorted is small.
+/// Counts first, and then reads the last letter of each group, so that little has to be sorted.
 const COUNTED: &str = "select fingerprint, subscription,
            count(*) filter (where status in ('dead', 'parked', 'replaying')) as open,
            count(*) filter (where status = 'parked') as parked,
@@ -94,10 +94,10 @@ const TOLD: &str = "select counted.fingerprint, counted.subscription, letter.eve
     left join dead_letter_group said on said.fingerprint = counted.fingerprint
     order by last desc";
 
-/// Lists groups of letters: the one with the last death first. `limit` is 1 to 1,000.
+/// Lists groups of letters, the group with the latest letter first. `limit` is 1 to 1,000.
 ///
 /// # Errors
-/// The limit or the cursor is malformed, or the database is unavailable.
+/// Fails if the limit or the cursor is malformed, or the database is unavailable.
 pub async fn letter_groups(
     pool: &PgPool,
     group: Option<&str>,
@@ -117,10 +117,10 @@ pub async fn letter_groups(
     Ok(Page::of(found, limit, |it: &LetterGroup| it.last.to_string()))
 }
 
-/// Says something of a group of letters. `by` is the operator's name.
+/// Sets status and note of a group of letters. `by` is the operator's name.
 ///
 /// # Errors
-/// There are no letters of that fingerprint, or the database is unavailable.
+/// Fails if no letter has the fingerprint, or the database is unavailable.
 pub async fn set_letter_group(
     pool: &PgPool,
     fingerprint: &str,

@@ -1,4 +1,4 @@
-//! Imports what `<group>.dlq` holds: the letters of an earlier release, which knew no rows.
+//! Imports `<group>.dlq`: the letters of an earlier release that did not store rows.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use super::copies::CopyError;
 use super::record::{Attributes, NewLetter, PARAMETERS, WRITTEN};
 use crate::fingerprint::fingerprint_of_text;
 
-/// How many bytes of records are imported by one transaction, and how long reading them may take.
+/// Maximum bytes of records imported in one transaction, and the time limit for reading them.
 const PART: usize = 4 * 1024 * 1024;
 const WITHIN: Duration = Duration::from_secs(30);
 /// The longest name of a topic that Kafka allows.
 const MAX_TOPIC: usize = 249;
-/// Times that are believed, in milliseconds since 1970: up to the year 2100.
+/// Plausible timestamps, in milliseconds since 1970: up to the year 2100.
 const YEARS: Range<i64> = 0..4_102_444_800_000;
 
-/// Imports what was written to the topic since it was last imported. A letter that is known by its coordinates is left as it
-/// is; one that an earlier release replayed well is resolved.
+/// Imports the records written to the topic since the last import. A letter with known coordinates stays unchanged; a
+/// letter that an earlier release has replayed successfully is resolved.
 pub(super) async fn import(
     pool: &PgPool,
     kafka: &Settings,
@@ -75,19 +75,19 @@ async fn note(tx: &mut PgConnection, group: &str, next: &[(i32, i64)]) -> sqlx::
     Ok(())
 }
 
-/// Returns how many rows were written: a record that is no dead letter of ours, or is known, gives none.
+/// Returns the number of rows written. Records that are not dead letters of this group, or are known, are skipped.
 async fn insert(
     tx: &mut PgConnection,
     group: &str,
     record: &Record,
     expire_after: Option<f64>,
 ) -> sqlx::Result<u64> {
-    // A copy of a row: that may have been resolved and pruned since.
+    // A copy of a row, which may have been resolved and pruned since.
     if record.text_header(kafka::LETTER_ID).is_some() {
         return Ok(0);
     }
     let Some(DeadLetter { origin, reason, .. }) = DeadLetter::read(record) else { return Ok(0) };
-    // Anybody may write to the topic.
+    // Any client may write to the topic.
     if origin.topic.len() > MAX_TOPIC || origin.topic.contains('\0') {
         return Ok(0);
     }

@@ -1,4 +1,4 @@
-//! Letters as operators see them.
+//! Letters as shown to operators.
 
 use kafka::Headers;
 use serde::{Serialize, Serializer};
@@ -29,11 +29,11 @@ pub struct LetterSummary {
     #[serde(rename = "group")]
     #[sqlx(rename = "subscription")]
     pub group: String,
-    /// Id of its event. `None`, as with the following: it can't be read.
+    /// Id of its event. `None` if the record can't be decoded, as for the next fields.
     pub event_id: Option<String>,
     /// Type of its event.
     pub event_type: Option<String>,
-    /// Who published its event.
+    /// Source of its event.
     pub source: Option<String>,
     /// Subject of its event.
     pub subject: Option<String>,
@@ -41,7 +41,7 @@ pub struct LetterSummary {
     pub tenant: Option<String>,
     /// Correlation id of its event.
     pub correlation_id: Option<String>,
-    /// Where it first lay: name on the cluster.
+    /// Original topic: name on the cluster.
     pub topic: String,
     /// Partition.
     pub partition: i32,
@@ -51,22 +51,22 @@ pub struct LetterSummary {
     pub reason: String,
     /// Type of the error.
     pub exception: String,
-    /// The same for letters of one group, type and kind of failure.
+    /// Equal for letters of one group, type and kind of failure.
     pub fingerprint: String,
     /// See [`LetterStatus`](super::LetterStatus).
     pub status: String,
     /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or `held` behind one of
     /// the same key that failed.
     pub outcome: Option<String>,
-    /// How often it was replayed in vain.
+    /// How many replays failed.
     pub replays: i32,
-    /// When it died, UTC.
+    /// When it was dead-lettered, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub died_at: OffsetDateTime,
     /// When it was resolved or discarded, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub closed_at: Option<OffsetDateTime>,
-    /// The inbox may have forgotten its event by now: only `force` replays it.
+    /// The inbox may no longer have its event, so only `force` replays it.
     pub is_expired: bool,
     /// Its value was changed by an operator.
     pub is_edited: bool,
@@ -78,22 +78,22 @@ pub struct LetterSummary {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Letter {
-    /// What lists show of it.
+    /// The part that lists show.
     #[serde(flatten)]
     pub summary: LetterSummary,
     /// Key of the record.
     pub key: Option<Bytes>,
-    /// Value of the record, as a replay hands it to the handler.
+    /// Value of the record, as a replay passes it to the handler.
     pub value: Option<Bytes>,
     /// Headers of the record, in their order.
     pub headers: Vec<Header>,
-    /// The last failure's chain of causes, a line each.
+    /// The last failure's chain of causes, one per line.
     pub causes: String,
     /// Every failure, the first one first: `at`, `exception`, `message`, `causes`, `replay`.
     pub attempts: Value,
     /// The last change of its value.
     pub edit: Option<Edit>,
-    /// Where its event was created (W3C Trace Context).
+    /// Trace context in which its event was created (W3C Trace Context).
     pub traceparent: Option<String>,
 }
 
@@ -183,10 +183,10 @@ impl From<Row> for Letter {
     }
 }
 
-/// Lists dead letters of a group, or of all that are stored here: the last that died first. `limit` is 1 to 1,000.
+/// Lists dead letters of a group, or of all groups in this database, newest first. `limit` is 1 to 1,000.
 ///
 /// # Errors
-/// The limit or the cursor is malformed, or the database is unavailable.
+/// Fails if the limit or the cursor is malformed, or the database is unavailable.
 pub async fn letters(
     pool: &PgPool,
     group: Option<&str>,
@@ -209,7 +209,7 @@ pub async fn letters(
 /// Returns a dead letter with its content.
 ///
 /// # Errors
-/// There is none of that id, or the database is unavailable.
+/// Fails if the id is unknown, or the database is unavailable.
 pub async fn letter(pool: &PgPool, id: Uuid) -> Result<Letter, LettersError> {
     let mut query = QueryBuilder::new(format!(
         "select {SUMMARY}, key, value, header_names, header_values, causes, attempts, traceparent,

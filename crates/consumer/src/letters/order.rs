@@ -1,21 +1,21 @@
-//! The order of letters. A number is drawn before its row commits, so of two that die at once the later one may be visible
-//! first: whoever goes through rows by their numbers asks first up to where none can appear any more.
+//! The order of letters. A number is drawn before its row commits, so of two concurrent letters the later one may
+//! become visible first. Code that reads rows by number first asks up to which number no row can appear any more.
 
 use sqlx::{Acquire, PgConnection};
 
-/// The class of the advisory lock that burials share until they commit: "DLQ" and a number of this crate's.
+/// Class of the advisory lock that burials share until they commit: "DLQ" and a number of this crate.
 pub(super) const BURYING: i32 = 0x444c_5102;
 
-/// A `from` clause with one row, for the statement that writes a letter of the group `$2`: no number is drawn before the lock
-/// is held.
+/// A `from` clause with one row, for the statement that writes a letter of the group `$2`. It takes the lock before a
+/// number is drawn.
 pub(super) const FROM_BURYING: &str =
     "from (select pg_advisory_xact_lock_shared($24, hashtext($2))) burying";
 
-/// Returns the number of a group's last letter that is not copied, when those before it have committed or never will, and
-/// `None` if all are copied. Waits for burials under way; those that begin meanwhile wait as long.
+/// Returns the number of a group's last uncopied letter, once all letters before it have committed or never will, or
+/// `None` if all are copied. Waits for current burials; new burials wait meanwhile.
 pub(super) async fn last_to_copy(tx: &mut PgConnection, group: &str) -> sqlx::Result<Option<i64>> {
     let query = "select max(seq) from dead_letter where subscription = $1 and copied_at is null";
-    // Rolled back to, it releases the lock, and the transaction goes on.
+    // Rolling back to the savepoint releases the lock and keeps the transaction.
     let mut savepoint = tx.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")
         .bind(BURYING)

@@ -1,12 +1,12 @@
-//! How fast a replay goes.
+//! The pace of a replay.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The most letters that share a transaction.
+/// Maximum number of letters that share a transaction.
 const BATCH: usize = 500;
-/// With a rate, a batch holds what is due within that.
+/// With a rate, a batch holds the letters due within this time, in seconds.
 const TICK: f64 = 0.25;
 
 /// The pace of a replay: a rate, steps of a ramp, both or none.
@@ -37,11 +37,11 @@ impl Pace {
         BATCH.min(by_rate).min(by_step).max(1)
     }
 
-    /// Returns until when to wait before the next ones, having taken note of them.
+    /// Counts letters, and returns until when to wait before the next ones.
     pub(super) fn due(&mut self, letters: usize) -> Option<Instant> {
         let after = |rate: f64| Duration::from_secs_f64(f64::from(self.taken) / rate);
         let mut due = self.rate.map(|rate| self.began + after(rate));
-        // After a stall it does not catch up: the rate holds at every moment.
+        // It does not catch up after a stall, so that the rate is never exceeded.
         let late = due.map_or(Duration::ZERO, |due| Instant::now().saturating_duration_since(due));
         if late.as_secs_f64() > TICK {
             self.began += late;
@@ -51,7 +51,7 @@ impl Pace {
         due
     }
 
-    /// Takes note of what became of letters. Returns why to pause, if it is the end of a step in which some failed.
+    /// Counts attempted letters. Returns the reason to pause, if this ends a step in which a letter failed.
     pub(super) fn done(&mut self, letters: usize, failed: usize) -> Option<String> {
         let step = self.step.as_mut()?;
         step.left = step.left.saturating_sub(letters);
@@ -68,7 +68,7 @@ impl Pace {
     }
 }
 
-/// The whole part of a number that is not negative.
+/// Returns the whole part of a non-negative number.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast saturates")]
 fn to_count(number: f64) -> usize {
     number as usize

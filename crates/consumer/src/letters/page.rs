@@ -1,20 +1,20 @@
 use super::LettersError;
 
-/// The most that a page holds.
+/// Maximum number of items of a page.
 const MAX: u32 = 1_000;
 
 /// A part of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page<T> {
-    /// What is on it.
+    /// Items of this page.
     pub items: Vec<T>,
-    /// Where the next one begins. `None`: there is nothing more.
+    /// Cursor of the next page. `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// Creates one out of up to `limit + 1` items: one more than fit says that there is another page, which begins after
-    /// the last item that fits.
+    /// Creates a page from up to `limit + 1` items. A surplus item means that there is another page, which begins after
+    /// the last item of this one.
     pub(super) fn of(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or_default();
         let is_last = items.len() <= limit;

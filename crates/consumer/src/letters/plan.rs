@@ -1,4 +1,4 @@
-//! What a replay still has to attempt, in which order.
+//! The letters that a replay still has to attempt, in order.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::bulk;
 use crate::message::{KeyHash, hash_of_key};
 
-/// Bytes of records that are held at once, at most, and one record more.
+/// Maximum bytes of records held at once, plus one record.
 const MAX_BYTES: i64 = 640 * 1024;
-/// The same for the letters of one key that are rehearsed, and how many those are at most. The later ones of a key that has
-/// more are rehearsed as if the earlier ones had not been.
+/// The same for the rehearsed letters of one key, and their maximum number. If a key has more, the later ones are
+/// rehearsed without the earlier ones.
 const MAX_BYTES_OF_KEY: i64 = 8 * 1024 * 1024;
 const MAX_OF_KEY: usize = 5_000;
 
@@ -22,18 +22,18 @@ pub(super) struct Planned {
     pub(super) letter: i64,
     pub(super) key: KeyHash,
     bytes: i64,
-    /// It was begun when a process ended.
+    /// It was being attempted when a process ended.
     pub(super) begun: bool,
-    /// And it was alone.
+    /// It was attempted alone then.
     pub(super) alone: bool,
 }
 
 /// The letters of a replay that are not settled, the next one last; 40 bytes each.
 pub(super) struct Plan {
     left: Vec<Planned>,
-    /// Keys of which a letter failed: the later ones are held.
+    /// Keys with a failed letter: their later letters are held.
     pub(super) held: HashSet<KeyHash>,
-    /// Those that are not to be replayed any more.
+    /// Letters that have expired since the request.
     pub(super) expired: Vec<Planned>,
     whole_keys: bool,
 }
@@ -52,7 +52,7 @@ struct Item {
 }
 
 impl Plan {
-    /// Reads it. What is rehearsed is in the order of keys, so that letters of one key share a transaction.
+    /// Reads the plan. A rehearsal is ordered by key, so that letters of one key share a transaction.
     pub(super) async fn read(pool: &PgPool, replay: Uuid, rehearsal: bool) -> sqlx::Result<Self> {
         let mut tx = bulk::begin(pool).await?;
         let mut items = sqlx::query_as::<_, Item>(
@@ -83,8 +83,8 @@ impl Plan {
         Ok(Self { left, held, expired, whole_keys: rehearsal })
     }
 
-    /// Takes those that were begun when a process ended, the first one first: each by itself, or all of a key together if
-    /// they are rehearsed.
+    /// Takes the letters that were being attempted when a process ended, oldest first: each alone, or, in a rehearsal,
+    /// all of a key together.
     pub(super) fn take_begun(&mut self) -> Vec<Vec<Planned>> {
         let mut begun: Vec<_> = self.left.extract_if(.., |it| it.begun).collect();
         begun.reverse();
@@ -92,7 +92,7 @@ impl Plan {
         begun.chunk_by(together).map(<[_]>::to_vec).collect()
     }
 
-    /// Takes the next ones, at most so many; all of a key together if they are rehearsed, however many they are.
+    /// Takes up to `at_most` letters; in a rehearsal, all letters of a key together, regardless of their number.
     pub(super) fn take(&mut self, at_most: usize) -> Vec<Planned> {
         let (mut taken, mut bytes) = (Vec::<Planned>::new(), 0);
         while let Some(next) = self.left.last() {

@@ -1,9 +1,9 @@
 use sqlx::PgPool;
 
-/// How long closed letters are kept, and replays that have ended.
+/// How long closed letters and ended replays are kept.
 const KEPT: &str = "interval '30 days'";
 
-/// Deletes letters that were closed long ago, and replays of which nothing is left.
+/// Deletes old closed letters, and replays without remaining letters.
 pub(crate) async fn prune(pool: &PgPool, group: &str, chunk: u32) -> sqlx::Result<()> {
     let letters = format!(
         "delete from dead_letter where seq = any (array(
@@ -14,7 +14,7 @@ pub(crate) async fn prune(pool: &PgPool, group: &str, chunk: u32) -> sqlx::Resul
         sqlx::query(sqlx::AssertSqlSafe(letters.clone())).bind(group.to_owned()).bind(limit)
     })
     .await?;
-    // Not by the cascade alone: a replay may have hundreds of thousands.
+    // Not by the cascade alone, because a replay may have hundreds of thousands of letters.
     let items = format!(
         "delete from dead_letter_replay_item where ctid = any (array(
              select item.ctid from dead_letter_replay it join dead_letter_replay_item item on item.replay = it.id

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::burial::{cut, fingerprint};
 use crate::message::Taken;
 
-/// How much of an attribute is kept, in bytes: it stands in an index.
+/// Maximum length of a stored attribute, in bytes: attributes are indexed.
 const MAX_ATTRIBUTE: usize = 512;
 
 /// Columns of a letter's record, as `select` names them.
@@ -31,7 +31,7 @@ pub(super) struct NewLetter<'a> {
     pub(super) headers: &'a Headers,
     pub(super) attributes: Attributes,
     pub(super) reason: &'a Reason,
-    /// Of the failure.
+    /// Kind of the failure.
     pub(super) kind: &'a str,
 }
 
@@ -104,7 +104,7 @@ fn columns(headers: &Headers) -> (Vec<String>, Vec<Option<&[u8]>>) {
     headers.iter().map(|(name, value)| (clean(name), value.as_deref())).unzip()
 }
 
-/// Attributes of an event that may be none.
+/// Attributes of a record that may not be an event.
 pub(super) struct Attributes {
     pub(super) event_id: Option<String>,
     pub(super) event_type: Option<String>,
@@ -116,7 +116,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Those that the event was read with, or else what the headers say.
+    /// Returns the attributes of the decoded event, or else those in the headers.
     pub(super) fn of(taken: &Taken) -> Self {
         let Some(envelope) = taken.envelope() else { return Self::of_record(taken.record()) };
         let attribute = |text: &str| Some(bounded(text));
@@ -131,7 +131,7 @@ impl Attributes {
         }
     }
 
-    /// What the headers of a record say.
+    /// Returns the attributes in the headers of a record.
     pub(super) fn of_record(record: &Record) -> Self {
         let header = |name| record.text_header(name).map(bounded);
         Self {
@@ -150,7 +150,7 @@ fn bounded(text: &str) -> String {
     clean(&text[..text.floor_char_boundary(MAX_ATTRIBUTE)])
 }
 
-/// Postgres stores no NUL in a text.
+/// Replaces NUL, which Postgres text can't contain.
 pub(super) fn clean(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Replays as operators see and steer them.
+//! Replays as shown to and controlled by operators.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgExecutor, PgPool, QueryBuilder};
@@ -10,7 +10,7 @@ use super::page::{before, limit, malformed};
 use super::settling;
 use super::{LettersError, Page};
 
-/// How many reasons of failures are told.
+/// Maximum number of failure reasons returned.
 const MAX_REASONS: i64 = 20;
 
 const COLUMNS: &str = "it.id, it.subscription, it.rehearsal, it.status, it.selected, it.rate, it.ramp, it.stop_after, it.force,
@@ -25,21 +25,21 @@ const COLUMNS: &str = "it.id, it.subscription, it.rehearsal, it.status, it.selec
 const FROM: &str =
     "from dead_letter_replay it left join dead_letter_replay_item item on item.replay = it.id";
 
-/// How many letters of a replay came to what.
+/// Number of letters of a replay by outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct ReplayOutcomes {
     /// Their handler applied them.
     pub processed: i64,
-    /// They had been processed before.
+    /// They were duplicates.
     pub duplicate: i64,
-    /// Something newer had been.
+    /// A newer version had been applied.
     pub superseded: i64,
     /// They are of a type that the subscription ignores.
     pub ignored: i64,
     /// They failed again.
     pub failed: i64,
-    /// They were not attempted, because one of the same key before them failed.
+    /// They were not attempted, because an earlier letter of their key failed.
     pub held: i64,
 }
 
@@ -53,18 +53,18 @@ pub struct Replay {
     #[serde(rename = "group")]
     #[sqlx(rename = "subscription")]
     pub group: String,
-    /// It only finds out what would happen.
+    /// `true` for a rehearsal.
     pub rehearsal: bool,
     /// `queued`, `running`, `paused`, `cancelled` or `done`.
     pub status: String,
     /// How many letters are part of it.
     pub selected: i64,
-    /// What they came to so far.
+    /// Outcomes so far.
     #[sqlx(flatten)]
     pub outcomes: ReplayOutcomes,
     /// Letters a second.
     pub rate: Option<f64>,
-    /// See [`NewReplay`](super::NewReplay), as with the following.
+    /// See [`NewReplay::ramp`](super::NewReplay).
     pub ramp: bool,
     /// See there.
     pub stop_after: Option<i32>,
@@ -81,15 +81,15 @@ pub struct Replay {
     /// When it was requested, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub requested_at: OffsetDateTime,
-    /// When it first ran, UTC.
+    /// When it first started, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
-    /// When it was done or cancelled, UTC.
+    /// When it ended or was cancelled, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
 }
 
-/// A replay, and why letters of it failed.
+/// A replay with the reasons of its failures.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ReplayDetails {
@@ -121,7 +121,7 @@ pub struct ReplayedLetter {
     pub event_id: Option<String>,
     /// Subject of its event.
     pub subject: Option<String>,
-    /// What it came to. `None`: nothing yet.
+    /// Outcome. `None` while pending.
     pub outcome: Option<String>,
     /// Why it failed.
     pub reason: Option<String>,
@@ -130,10 +130,10 @@ pub struct ReplayedLetter {
     pub settled_at: Option<OffsetDateTime>,
 }
 
-/// Lists replays of a group, or of all that are stored here: the last that was requested first. `limit` is 1 to 1,000.
+/// Lists replays of a group, or of all groups in this database, newest first. `limit` is 1 to 1,000.
 ///
 /// # Errors
-/// The limit or the cursor is malformed, or the database is unavailable.
+/// Fails if the limit or the cursor is malformed, or the database is unavailable.
 pub async fn replays(
     pool: &PgPool,
     group: Option<&str>,
@@ -142,7 +142,7 @@ pub async fn replays(
 ) -> Result<Page<Replay>, LettersError> {
     let limit = self::limit(limit)?;
     let before: Option<Uuid> = cursor.map(|it| it.parse().map_err(|_| malformed())).transpose()?;
-    // Ids rise with time.
+    // Ids ascend with time.
     let mut query =
         QueryBuilder::new("select * from (select id from dead_letter_replay where true");
     if let Some(before) = before {
@@ -172,7 +172,7 @@ fn unknown(id: Uuid) -> LettersError {
 /// Returns a replay.
 ///
 /// # Errors
-/// There is none of that id, or the database is unavailable.
+/// Fails if the id is unknown, or the database is unavailable.
 pub async fn replay(pool: &PgPool, id: Uuid) -> Result<ReplayDetails, LettersError> {
     let replay = find(pool, id).await?;
     let failures = sqlx::query_as(
@@ -183,10 +183,10 @@ pub async fn replay(pool: &PgPool, id: Uuid) -> Result<ReplayDetails, LettersErr
     Ok(ReplayDetails { replay, failures })
 }
 
-/// Lists the letters of a replay, with what each came to: the first that died first. `limit` is 1 to 1,000.
+/// Lists the letters of a replay with their outcomes, oldest first. `limit` is 1 to 1,000.
 ///
 /// # Errors
-/// There is no such replay, the outcome, the limit or the cursor is malformed, or the database is unavailable.
+/// Fails if the id is unknown, the outcome, the limit or the cursor is malformed, or the database is unavailable.
 pub async fn replayed_letters(
     pool: &PgPool,
     id: Uuid,
@@ -218,29 +218,29 @@ pub async fn replayed_letters(
     Ok(Page::of(found, limit, |it: &ReplayedLetter| it.seq.to_string()))
 }
 
-/// Pauses a replay that is queued or runs. What is under way is rolled back. `by` is the operator's name.
+/// Pauses a queued or running replay. Current attempts are rolled back. `by` is the operator's name.
 ///
 /// # Errors
-/// There is none of that id, it is in another state, or the database is unavailable.
+/// Fails if the id is unknown, the replay is in another state, or the database is unavailable.
 pub async fn pause_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
     let steer =
         Steer { to: "paused", from: &["queued", "running"], note: Some(format!("paused by {by}")) };
     steer.carry_out(pool, id).await
 }
 
-/// Lets a paused replay go on.
+/// Resumes a paused replay.
 ///
 /// # Errors
-/// There is none of that id, it is not paused, or the database is unavailable.
+/// Fails if the id is unknown, the replay is not paused, or the database is unavailable.
 pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
     Steer { to: "queued", from: &["paused"], note: None }.carry_out(pool, id).await
 }
 
-/// Ends a replay for good. What it has done stays done; its other letters are as they were before. `by` is the operator's
-/// name.
+/// Cancels a replay. Letters that were replayed stay replayed; the others get their previous status. `by` is the
+/// operator's name.
 ///
 /// # Errors
-/// There is none of that id, it has ended, or the database is unavailable.
+/// Fails if the id is unknown, the replay has ended, or the database is unavailable.
 pub async fn cancel_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
     let from = &["queued", "running", "paused"];
     Steer { to: "cancelled", from, note: Some(format!("cancelled by {by}")) }
@@ -257,7 +257,7 @@ struct Steer {
 impl Steer {
     async fn carry_out(self, pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
         let mut tx = bulk::begin(pool).await?;
-        // Waits for a batch that is being committed; one that is not yet finds that it may not.
+        // Waits for a batch that is being committed. A batch that commits later finds that it must not.
         let steered = sqlx::query(
             "update dead_letter_replay
              set status = $2, note = $4, leased_by = null, leased_until = null,

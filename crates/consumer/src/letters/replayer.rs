@@ -1,4 +1,4 @@
-//! Runs the replays of a subscription, one after the other, on one of its instances.
+//! Runs the replays of a subscription sequentially, on one of its instances.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,19 @@ use crate::database::Database;
 use crate::history::Histories;
 use crate::options::Options;
 
-/// How soon a request to another instance is seen, and a lease that has run out.
+/// How often the table is polled for requests to other instances and expired leases.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a lease holds, in seconds, and how often it is renewed: an instance that was killed is replaced after the former.
+/// Duration of a lease, in seconds, and the interval of its renewal. A killed instance is replaced when its lease
+/// expires.
 const LEASE: f64 = 10.0;
 const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// How long renewing may take, so that there is time for another try.
+/// Time limit for renewing a lease, which leaves time for a second try.
 const RENEW: Duration = Duration::from_secs(2);
-/// How long what is under way may take at shutdown until its letters are given back. It is rolled back then.
+/// How long current attempts may take at shutdown before they are rolled back and their letters released.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long nothing is claimed after the database failed.
+/// Wait before the next claim after the database failed.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
-/// A connection can die without a word.
+/// Statement limit: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Replayer {
@@ -42,7 +43,7 @@ pub(crate) struct Replayer {
     shutdown: CancellationToken,
 }
 
-/// A replay of which this instance has the lease.
+/// A replay leased by this instance.
 #[derive(FromRow)]
 pub(super) struct Claimed {
     pub(super) id: Uuid,
@@ -51,7 +52,7 @@ pub(super) struct Claimed {
     pub(super) rate: Option<f64>,
     pub(super) ramp: bool,
     pub(super) stop_after: Option<i32>,
-    /// The instance that had it before was killed for its memory, or lives: no letter is blamed.
+    /// The previous instance was killed for its memory or is alive, so no letter is blamed.
     is_nobodys_fault: bool,
 }
 
@@ -89,7 +90,7 @@ impl Replayer {
         }
     }
 
-    /// Runs until shutdown. What runs then is left to another instance, or to the next start.
+    /// Runs until shutdown. Another instance, or the next start, continues a running replay.
     pub(crate) async fn run(self) {
         while !self.shutdown.is_cancelled() {
             match pg::within(STATEMENT, self.claim()).await {
@@ -98,7 +99,7 @@ impl Replayer {
                     continue;
                 }
                 Ok(None) => {}
-                // The keeper shows that the database is unavailable.
+                // The keeper reports the unavailable database.
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "no replay claimed");
@@ -138,7 +139,7 @@ impl Replayer {
         .fetch_optional(&self.pool)
         .await;
         match claimed {
-            // Another instance was faster: one runs at a time.
+            // Another instance has claimed a replay: only one runs at a time.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
             claimed => claimed,
         }
@@ -146,8 +147,8 @@ impl Replayer {
 
     async fn carry_out(&self, claimed: &Claimed) {
         let (replay, group) = (claimed.id, &self.attempts.group);
-        tracing::info!(%replay, group, rehearsal = claimed.rehearsal, "replay runs");
-        // Ends with the shutdown, with the lease, and with the work.
+        tracing::info!(%replay, group, rehearsal = claimed.rehearsal, "replay started");
+        // Cancelled by shutdown, by the loss of the lease, and at the end of the run.
         let holds = self.shutdown.child_token();
         let working = async {
             let ended = Box::pin(self.work(claimed, &holds)).await;
@@ -167,13 +168,13 @@ impl Replayer {
             Err(error) => Err(error),
         };
         match result {
-            Ok(ended) => tracing::info!(%replay, group, ?ended, "replay ended here"),
+            Ok(ended) => tracing::info!(%replay, group, ?ended, "replay run ended"),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     %replay,
                     group,
-                    "replay interrupted, it goes on later"
+                    "replay interrupted, it resumes later"
                 );
                 self.take_back(claimed.lease()).await;
                 self.shutdown.run_until_cancelled(tokio::time::sleep(AFTER_ERROR)).await;
@@ -197,18 +198,19 @@ impl Replayer {
         }
     }
 
-    /// Gives letters back that are still under way some time after `holds` has ended, as after a shutdown: the process may be
-    /// ended before they are done, for which they are not to blame. Whatever they come to is refused then.
+    /// Releases letters that are still being attempted some time after `holds` was cancelled, as at shutdown: the
+    /// process may be killed before they are done, for which they must not be blamed. Their late results are refused.
     async fn give_back_in_time(&self, lease: Lease, holds: &CancellationToken) {
         holds.cancelled().await;
         tokio::time::sleep(GRACE).await;
         if let Err(error) = settling::give_back(&self.pool, lease).await {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, replay = %lease.replay, "letters under way not given back");
+            tracing::warn!(error, replay = %lease.replay, "letters in progress not released");
         }
     }
 
-    /// Says that no process ended with what is begun, as soon as the database takes that: else letters would be blamed.
+    /// Records that the process did not crash during the started attempts, retrying until the database accepts it;
+    /// otherwise letters would be blamed.
     async fn take_back(&self, lease: Lease) {
         loop {
             match settling::give_back(&self.pool, lease).await {
@@ -225,7 +227,7 @@ impl Replayer {
         }
     }
 
-    /// Renews the lease until `holds` ends, and ends that when it could not be.
+    /// Renews the lease until `holds` is cancelled, and cancels it if the renewal fails.
     async fn keep_lease(&self, lease: Lease, holds: &CancellationToken) {
         while holds.run_until_cancelled(tokio::time::sleep(RENEW_EVERY)).await.is_some() {
             let renewed = sqlx::query(
@@ -239,7 +241,7 @@ impl Replayer {
             match pg::within(RENEW, renewed).await {
                 Ok(renewed) if renewed.rows_affected() == 0 => holds.cancel(),
                 Ok(_) => {}
-                // What is written meanwhile is fenced.
+                // Writes after the loss of the lease are fenced.
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, replay = %lease.replay, "lease not renewed");

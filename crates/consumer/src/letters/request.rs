@@ -14,33 +14,33 @@ use super::status::all_known;
 use super::{LettersError, Selection};
 use crate::subscription::Subscription;
 
-/// The lowest rate: a letter in a quarter of an hour.
+/// The lowest rate: about one letter in a quarter of an hour.
 const LEAST_RATE: f64 = 0.001;
 
-/// The dead letters of a subscription that runs here. Clones share it.
+/// The dead letters of a subscription of this process. Clones share it.
 #[derive(Clone)]
 pub struct Letters {
     pub(super) pool: PgPool,
     pub(super) subscription: Arc<Subscription>,
     pub(super) kafka: Settings,
-    /// Tells the task that runs replays.
+    /// Wakes the task that runs replays.
     requested: Arc<Notify>,
 }
 
-/// What is to be replayed, and how.
+/// Request for a replay or rehearsal.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewReplay {
-    /// The letters. It is fixed when the replay is requested: what dies later is not part of it.
+    /// The letters, fixed at the time of the request: later letters are not included.
     pub selection: Selection,
-    /// Only find out what would happen.
+    /// Rolls back: only reports what would happen.
     pub rehearse: bool,
-    /// Letters a second; as fast as possible if none.
+    /// Letters per second. `None` is as fast as possible.
     pub rate: Option<f64>,
-    /// In steps of 1, 10, 100, .. letters. It pauses after a step in which one failed.
+    /// Replays in steps of 1, 10, 100, .. letters, and pauses after a step with a failure.
     pub ramp: bool,
-    /// It pauses once so many have failed.
+    /// Pauses after this number of failures.
     pub stop_after: Option<u32>,
-    /// Parked and expired ones too.
+    /// Includes parked and expired letters.
     pub force: bool,
     /// Name of the operator.
     pub by: String,
@@ -63,12 +63,12 @@ impl Letters {
         self.subscription.group()
     }
 
-    /// Requests a replay, which an instance of the subscription runs once all that were requested before are done. Letters
-    /// that are part of it are `replaying` until it is done, so that they are part of no other.
+    /// Requests a replay. An instance of the subscription runs it after all earlier requests. Its letters are
+    /// `replaying` until it ends, so that no other replay includes them.
     ///
     /// # Errors
-    /// The rate or the limit is malformed, an id is unknown or not to be replayed, nothing is chosen, or the database is
-    /// unavailable.
+    /// Fails if the rate or the limit is malformed, an id is unknown or can't be replayed, no letter is selected, or
+    /// the database is unavailable.
     pub async fn request(&self, new: NewReplay) -> Result<Replay, LettersError> {
         check(&new)?;
         let group = self.group();
@@ -81,7 +81,7 @@ impl Letters {
         if let Selection::Ids(ids) = &new.selection
             && selected < ids.len() as u64
         {
-            // Dropped, the transaction is rolled back.
+            // Dropping the transaction rolls it back.
             return Err(why_not(&mut tx, id, ids).await?);
         }
         if selected == 0 {
@@ -142,7 +142,7 @@ async fn insert(
     Ok(id)
 }
 
-/// Makes letters part of a replay. Returns how many. A rehearsal leaves no trace on them.
+/// Adds letters to a replay, and returns their number. A rehearsal does not change them.
 async fn select(
     tx: &mut Transaction<'_, Postgres>,
     group: &str,
@@ -154,7 +154,7 @@ async fn select(
         "with chosen as (select seq, status as was from dead_letter where erased_at is null and subscription = ",
     );
     query.push_bind(group);
-    // A rehearsal changes nothing, so that it needs no force.
+    // A rehearsal changes nothing, so it needs no force.
     let statuses: &[&str] = if new.force || new.rehearse { &["dead", "parked"] } else { &["dead"] };
     query.push(" and status = any(").push_bind(statuses).push(")");
     if !new.force && !new.rehearse {
@@ -179,7 +179,7 @@ struct NotChosen {
     expires_at: Option<OffsetDateTime>,
 }
 
-/// Says why one of the ids is not part of the replay.
+/// Returns why one of the ids can't be part of the replay.
 async fn why_not(
     tx: &mut Transaction<'_, Postgres>,
     replay: Uuid,

@@ -1,4 +1,4 @@
-//! One run of a replay: attempts its letters, and settles them.
+//! One run of a replay: attempts its letters and settles them.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -21,10 +21,10 @@ use crate::options::Options;
 use crate::outcome::Outcome;
 use crate::spans;
 
-/// How often a letter that meets a conflict is attempted before it counts as failed. Each waits longer than the one before.
+/// Number of attempts at a letter in conflict before it counts as failed, with growing waits.
 const CONFLICTS: u32 = 5;
 
-/// A letter was under way when the process ended, alone.
+/// The process ended while the letter was being attempted alone.
 #[derive(Debug, thiserror::Error)]
 #[error("the process ended while this letter was replayed, alone")]
 struct EndedProcess;
@@ -36,18 +36,18 @@ pub(super) enum Ended {
     Done,
     /// An operator has to look at it.
     Paused(String),
-    /// Shutdown came, or it does not run here any more.
+    /// Shutdown, or the lease was lost.
     Interrupted,
 }
 
 pub(super) struct Run<'a> {
     replayer: &'a Replayer,
     claimed: &'a Claimed,
-    /// Ends with shutdown and lease.
+    /// Cancelled by shutdown and by the loss of the lease.
     holds: &'a CancellationToken,
     plan: Plan,
     pace: Pace,
-    /// In this run.
+    /// Number of failures in this run.
     failed: usize,
 }
 
@@ -59,9 +59,9 @@ struct Opened {
     span: Span,
 }
 
-/// Why letters are not attempted any more.
+/// Why the run stops.
 enum Stop {
-    /// The replay does not run here any more.
+    /// The lease was lost, or the replay was paused or cancelled.
     NotRunning,
     /// An operator has to look at it.
     Pause(String),
@@ -75,7 +75,7 @@ impl From<sqlx::Error> for Stop {
     }
 }
 
-/// Returns whether it still runs here, as a step that may stop.
+/// Fails with [`Stop::NotRunning`] unless `runs`.
 fn still(runs: bool) -> Result<(), Stop> {
     if runs { Ok(()) } else { Err(Stop::NotRunning) }
 }
@@ -107,7 +107,7 @@ impl<'a> Run<'a> {
             self.attempt_suspects(suspects).await?;
         }
         loop {
-            // Before it looks done: the last letters may not have been attempted.
+            // Before the end, because the last letters may not have been attempted.
             self.is_to_go_on()?;
             let taken = self.plan.take(self.pace.at_most());
             if taken.is_empty() {
@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Holds what has expired since the replay was requested.
+    /// Holds letters that have expired since the request.
     async fn hold_expired(&mut self) -> Result<(), Stop> {
         let expired = std::mem::take(&mut self.plan.expired);
         if expired.is_empty() {
@@ -149,7 +149,8 @@ impl<'a> Run<'a> {
         limit.is_some_and(|limit| self.failed >= limit)
     }
 
-    /// Attempts a letter that was under way when a process ended: alone, and once. If it is rehearsed, with all of its key.
+    /// Attempts a letter that was being attempted when a process ended: alone and once. A rehearsal includes all
+    /// letters of its key.
     async fn attempt_suspects(&mut self, suspects: Vec<Planned>) -> Result<(), Stop> {
         let Some(first) = suspects.first().copied() else { return Ok(()) };
         if self.plan.held.contains(&first.key) {
@@ -159,7 +160,7 @@ impl<'a> Run<'a> {
             self.fail(first, &Failure::permanent(EndedProcess)).await?;
             return self.hold(&suspects[1..]).await;
         }
-        // No other message that may kill runs meanwhile.
+        // No other suspect runs meanwhile.
         let _alone = self.replayer.histories.exclusive().await;
         self.begin(&suspects, true).await?;
         let opened = self.open(&suspects).await?;
@@ -188,7 +189,7 @@ impl<'a> Run<'a> {
             if self.plan.held.contains(&at.key) {
                 self.hold(&[at]).await?;
             } else if self.has_failed_enough() || self.holds.is_cancelled() {
-                // What is begun and was not attempted is taken back with the lease.
+                // Started letters without an attempt are released with the lease.
                 return Ok(());
             } else {
                 self.attempt_key(opened).await?;
@@ -197,7 +198,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A letter is attempted by itself; one that is rehearsed, with all of its key.
+    /// A replay attempts each letter alone, a rehearsal all letters of a key together.
     fn in_turn(&self, opened: Vec<Opened>) -> Vec<(Planned, Vec<Opened>)> {
         let mut turns = Vec::<(Planned, Vec<Opened>)>::new();
         for it in opened {
@@ -236,7 +237,7 @@ impl<'a> Run<'a> {
             let topic = kafka.unprefixed(&record.topic);
             let decoded = kafka::decode(&record);
             let envelope = decoded.as_ref().ok().map(|event| &event.envelope);
-            // A rehearsal is no processing, and a trace must not show one.
+            // A rehearsal processes nothing, so traces must not show a processing span.
             let span = if self.claimed.rehearsal {
                 Span::none()
             } else {
@@ -250,7 +251,7 @@ impl<'a> Run<'a> {
         Ok(opened.collect())
     }
 
-    /// Returns `false` if each has to be attempted by itself.
+    /// Returns `false` if each letter has to be attempted alone.
     async fn attempt_together(&mut self, opened: &[Opened]) -> Result<bool, Stop> {
         let messages: Vec<_> = opened.iter().filter_map(message).collect();
         if messages.len() < opened.len() || self.replayer.attempts.faults.any() {
@@ -278,7 +279,7 @@ impl<'a> Run<'a> {
         attempts.make(messages, bookkeeping).await
     }
 
-    /// Takes note of letters that did not fail. Those of a replay are resolved already, in the transaction of the effect.
+    /// Records letters that did not fail. Replayed letters were already resolved, in the transaction of their effect.
     async fn settled(&self, opened: &[Opened], outcomes: &[Outcome]) -> Result<(), Stop> {
         let Replayer { pool, attempts, .. } = self.replayer;
         if self.claimed.rehearsal {
@@ -323,7 +324,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits until a letter can be attempted again, if its failure says nothing of it.
+    /// Waits before the next attempt, if the failure was not caused by the letter.
     async fn is_to_be_tried_again(
         &self,
         failure: &Failure,
@@ -339,7 +340,7 @@ impl<'a> Run<'a> {
         }
         *conflicts += 1;
         if *conflicts > CONFLICTS {
-            // What is unavailable is not the letter's fault, whatever it is.
+            // The letter does not cause an unavailable dependency.
             if failure.class() == Class::Unavailable || failure.is_refusal() {
                 return Err(Stop::Pause(format!("it can't go on: {failure}")));
             }
@@ -353,7 +354,7 @@ impl<'a> Run<'a> {
     /// Rehearses the letters of one key, in one transaction. After one that fails the later ones are held.
     async fn rehearse_key(&mut self, opened: &[Opened]) -> Result<(), Stop> {
         let mut conflicts = 0;
-        // Up to the first that is no event.
+        // Up to the first letter that is not an event.
         let messages: Vec<_> = opened.iter().map_while(message).collect();
         let (outcomes, failure) = loop {
             let rehearsing = self.replayer.attempts.rehearse_in_turn(&messages, self.holds);
@@ -426,7 +427,7 @@ fn message(opened: &Opened) -> Option<&Message> {
     }
 }
 
-/// Shows in the span of a letter that it failed again.
+/// Records in the span of a letter that it failed again.
 fn show(span: &Span, failure: &Failure) {
     span.record("outcome", "failed");
     span.record("error", failure as &dyn std::error::Error);
@@ -439,6 +440,6 @@ fn log(failure: &Failure, record: &Record) {
         topic = record.topic,
         partition = record.partition,
         offset = record.offset,
-        "attempt at a dead letter failed"
+        "replay of a dead letter failed"
     );
 }

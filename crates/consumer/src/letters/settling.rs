@@ -1,4 +1,4 @@
-//! What becomes of letters in a replay, written by the instance that has its lease.
+//! Writes the results of a replay's letters, under its lease.
 
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -8,7 +8,7 @@ use super::bulk;
 use super::burial::{FailedAttempt, LetterReason, cut, fingerprint};
 use crate::outcome::Outcome;
 
-/// The replay belongs to another instance by now, or is paused or cancelled: whatever was to be written is not.
+/// The lease was lost, or the replay was paused or cancelled: nothing was written.
 #[derive(Debug, thiserror::Error)]
 #[error("the replay does not run here any more")]
 pub(crate) struct NotRunning;
@@ -21,14 +21,14 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Begins a transaction that holds the replay as it is. Returns `None` if it does not run under this lease any more.
+    /// Begins a transaction that locks the replay. Returns `None` if it no longer runs under this lease.
     async fn begin(self, pool: &PgPool) -> sqlx::Result<Option<Transaction<'static, Postgres>>> {
         let mut tx = pool.begin().await?;
         let runs = self.hold(&mut tx).await?;
         Ok(runs.then_some(tx))
     }
 
-    /// Holds the replay as it is until the transaction ends. Returns `false` if it does not run under this lease any more.
+    /// Locks the replay until the transaction ends. Returns `false` if it no longer runs under this lease.
     pub(super) async fn hold(self, tx: &mut PgConnection) -> sqlx::Result<bool> {
         let runs = "select 1 from dead_letter_replay where id = $1 and fence = $2 and status = 'running' for share";
         let held = sqlx::query(runs).bind(self.replay).bind(self.fence).fetch_optional(tx).await?;
@@ -36,14 +36,14 @@ impl Lease {
     }
 }
 
-/// Letters of a replay that share a transaction, in the order of its messages.
+/// Letters of a replay that share a transaction, in the order of the messages.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replaying<'a> {
     pub(crate) lease: Lease,
     pub(crate) letters: &'a [i64],
 }
 
-/// Notes that letters are resolved, in the transaction of their effects. Returns `false` if they must not be.
+/// Marks letters as resolved, in the transaction of their effects. Returns `false` if the transaction must not commit.
 pub(crate) async fn settle(
     tx: &mut PgConnection,
     replaying: &Replaying<'_>,
@@ -73,7 +73,7 @@ pub(crate) async fn settle(
 /// A letter, its outcome, and why it failed.
 pub(super) type Noted = (i64, &'static str, Option<String>);
 
-/// Notes outcomes in the replay alone: of a rehearsal, or of letters that are held.
+/// Records outcomes in the replay only: for a rehearsal, or for held letters.
 pub(super) async fn note(pool: &PgPool, lease: Lease, noted: &[Noted]) -> sqlx::Result<bool> {
     let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
     note_in(&mut tx, lease, noted).await?;
@@ -100,7 +100,7 @@ async fn note_in(tx: &mut PgConnection, lease: Lease, noted: &[Noted]) -> sqlx::
     Ok(())
 }
 
-/// Notes that a letter failed again. After `max_replays` it is parked.
+/// Records that a letter failed again. After `max_replays` failures it is parked.
 pub(super) async fn fail(
     pool: &PgPool,
     lease: Lease,
@@ -137,7 +137,7 @@ pub(super) async fn fail(
     Ok(true)
 }
 
-/// Notes that letters are about to be attempted, `alone` or together.
+/// Records that an attempt at letters begins, `alone` or together.
 pub(super) async fn begin(
     pool: &PgPool,
     lease: Lease,
@@ -159,7 +159,7 @@ pub(super) async fn begin(
     Ok(begun.rows_affected() == letters.len() as u64)
 }
 
-/// Gives letters back that a replay did not attempt, as they were before it.
+/// Releases letters that a replay did not attempt, with their previous status.
 pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result<()> {
     sqlx::query(
         "update dead_letter it
@@ -174,7 +174,7 @@ pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result
     Ok(())
 }
 
-/// Ends a replay that has nothing left to attempt, or leaves it to be taken up again if it has.
+/// Ends a replay without remaining letters, or releases it for the next run.
 pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
     let mut tx = bulk::begin(pool).await?;
     let left =
@@ -194,12 +194,12 @@ pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Pauses a replay, and says why.
+/// Pauses a replay with a reason.
 pub(super) async fn pause(pool: &PgPool, lease: Lease, why: &str) -> sqlx::Result<()> {
     put_down(pool, lease, "paused", Some(why)).await
 }
 
-/// Leaves a replay to whichever instance takes it next.
+/// Releases a replay for the next instance.
 pub(super) async fn give_back(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
     put_down(pool, lease, "queued", None).await
 }
@@ -223,7 +223,7 @@ async fn put_down(
     Ok(())
 }
 
-/// What was begun and is not settled killed nobody.
+/// Clears the start marks of unsettled letters, which did not crash a process.
 pub(super) async fn forget_begun(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result<()> {
     let forget = "update dead_letter_replay_item set begun = false, alone = false
                   where replay = $1 and outcome is null and begun";
@@ -231,7 +231,7 @@ pub(super) async fn forget_begun(tx: &mut PgConnection, replay: Uuid) -> sqlx::R
     Ok(())
 }
 
-/// Says that no letter ended the process which had the lease before.
+/// Records that no letter crashed the process that had the lease before.
 pub(super) async fn unbegin(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
     let Some(mut tx) = lease.begin(pool).await? else { return Ok(()) };
     forget_begun(&mut tx, lease.replay).await?;

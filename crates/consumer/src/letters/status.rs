@@ -1,4 +1,4 @@
-//! Discarding letters, and taking that back.
+//! Discards and restores letters.
 
 use sqlx::{PgPool, QueryBuilder};
 use uuid::Uuid;
@@ -7,11 +7,10 @@ use super::bulk;
 use super::letter::unknown;
 use super::{LettersError, Selection};
 
-/// Discards letters of a group that are dead or parked: nothing offers them any more, and they are pruned after a while.
-/// Returns how many.
+/// Discards dead or parked letters of a group; they are pruned later. Returns their number.
 ///
 /// # Errors
-/// An id is unknown, nothing is chosen that can be discarded, or the database is unavailable.
+/// Fails if an id is unknown, no selected letter can be discarded, or the database is unavailable.
 pub async fn discard_letters(
     pool: &PgPool,
     group: &str,
@@ -25,10 +24,10 @@ pub async fn discard_letters(
     change.make(pool, group, selection).await
 }
 
-/// Makes discarded letters of a group dead again, or parked as they were. Returns how many.
+/// Restores discarded letters of a group as dead, or as parked if they were. Returns their number.
 ///
 /// # Errors
-/// An id is unknown, nothing is chosen that is discarded, or the database is unavailable.
+/// Fails if an id is unknown, no selected letter is discarded, or the database is unavailable.
 pub async fn restore_letters(
     pool: &PgPool,
     group: &str,
@@ -58,7 +57,7 @@ impl Change {
         if let Selection::Ids(ids) = selection {
             all_known(pool, group, ids).await?;
         }
-        // A content that was erased does not come back.
+        // Erased content can't be restored.
         let mut query = QueryBuilder::new(format!(
             "update dead_letter set {} where erased_at is null and subscription = ",
             self.set

@@ -109,7 +109,7 @@ impl Webhook {
     pub(crate) async fn drain(self) {
         drop(self.changes);
         if tokio::time::timeout(DRAIN, self.sending).await.is_err() {
-            tracing::warn!("alerts were not sent before the end");
+            tracing::warn!("alerts lost at shutdown");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What operators did.
+//! Acts of operators.
 
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ pub(crate) struct Act {
     pub(crate) kind: String,
     pub(crate) target: String,
     pub(crate) why: Option<String>,
-    /// `None` while it is under way, and for ever if the service ended in between.
+    /// `None` while it is being executed, and for ever if the service ended in between.
     pub(crate) outcome: Option<String>,
 }
 

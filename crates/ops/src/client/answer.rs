@@ -4,7 +4,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// An answer as the service sent it, and the part of it that this version knows.
+/// A response as the service sent it, with its part known to this version.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<T> {
     /// The whole JSON, for machines.

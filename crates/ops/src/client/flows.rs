@@ -1,14 +1,14 @@
-//! What a service knows of a flow: steps that it recorded, and what is still open in its tables.
+//! A service's part of a flow: recorded steps, and open work in its tables.
 
 use serde::{Deserialize, Deserializer};
 
 use super::{Answer, Client};
 use crate::error::Error;
 
-/// The most events that one request may ask the inbox about.
+/// Maximum number of events to look up in the inbox per request.
 pub(crate) const EVENTS: usize = 200;
 
-/// A service's answer. What an older or newer release leaves out has its default.
+/// A service's response. Members missing in an older or newer release have their defaults.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct FlowPart {
     /// The service's clock, RFC 3339.
@@ -40,7 +40,7 @@ fn yes() -> bool {
     true
 }
 
-/// Something that has ended: a request, a task, an event that was published or processed, a run of a job.
+/// A finished step: a request, a task, a published or processed event, a run of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Step {
@@ -85,7 +85,7 @@ pub(crate) struct FailedAttempt {
     pub(crate) error: Option<String>,
 }
 
-/// Something that waits, or failed and waits for somebody, as the service's tables have it.
+/// Open work in the service's tables: waiting, or failed and waiting for an operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Open {
@@ -140,8 +140,8 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 impl Client {
-    /// Returns what the service knows of a flow, and what its inboxes know of at most [`EVENTS`] events. `id` is a
-    /// correlation id, a subject or an event id.
+    /// Returns the service's part of a flow, and the inbox rows of at most [`EVENTS`] events. `id` is a correlation id,
+    /// a subject or an event id.
     pub(crate) async fn flow(&self, id: &str, events: &[String]) -> Result<FlowPart, Error> {
         let events = (!events.is_empty()).then(|| ("events", events.join(",")));
         self.get(&["flows", id], events.as_slice()).await

@@ -29,7 +29,7 @@ pub(crate) struct Summary {
     pub(crate) fingerprint: String,
     pub(crate) status: String,
     pub(crate) outcome: Option<String>,
-    /// How often it was replayed in vain.
+    /// Number of failed replays.
     #[serde(default)]
     pub(crate) replays: u64,
     pub(crate) died_at: String,
@@ -236,7 +236,7 @@ impl Client {
         self.change(Method::PUT, &path, &Payload { value, why }).await
     }
 
-    /// Says what becomes of a group of letters; `status` is the API's word.
+    /// Sets the status of a group of letters; `status` is the API's word.
     pub(crate) async fn set_letter_group(
         &self,
         fingerprint: &str,

@@ -1,4 +1,4 @@
-//! Lists that are read page by page, from one service or from several side by side.
+//! Lists that are read page by page, from one service or from several concurrently.
 
 use std::collections::VecDeque;
 
@@ -169,8 +169,8 @@ impl<T: Listed> Merged<T> {
 
     /// Returns the next item, or `None` at the end.
     ///
-    /// A service that is unavailable is noted, and the others are read on; of several services, one that has no such list is
-    /// passed over. Every other error is returned.
+    /// An unavailable service is recorded, and the others are read; with several services, one without such a list is
+    /// skipped. Every other error is returned.
     pub(crate) async fn next(&mut self) -> Result<Option<Answer<T>>, Error> {
         let mut at = 0;
         while at < self.listings.len() {

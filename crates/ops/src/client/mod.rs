@@ -1,4 +1,4 @@
-//! A client of the services' admin API: typed requests and answers, and nothing about how they are shown.
+//! A client of the services' admin API, with typed requests and responses. Does not print.
 
 mod acts;
 mod answer;
@@ -37,11 +37,11 @@ use serde_json::Value;
 
 use crate::error::Error;
 
-/// How long a service may take to answer a question.
+/// Time limit of a read.
 const READ: Duration = Duration::from_secs(10);
-/// How long it may take to change something, such as 100,000 letters that a filter selects.
+/// Time limit of a change, for example of 100,000 letters selected by a filter.
 const CHANGE: Duration = Duration::from_mins(5);
-/// How much of an answer that is not understood is shown.
+/// Maximum length of an unknown response in an error.
 const SHOWN: usize = 300;
 
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {

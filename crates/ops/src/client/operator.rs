@@ -10,8 +10,8 @@ struct Operator {
 }
 
 impl Client {
-    /// Returns the name of the operator whose token this client has; `None` from a service that knows the token and does not
-    /// tell the name. Fails with 401 if the service does not know the token.
+    /// Returns the name of the operator of this client's token, or `None` if the service accepts the token without
+    /// returning a name. Fails with 401 if the token is unknown.
     pub(crate) async fn operator(&self) -> Result<Option<String>, Error> {
         match self.get::<Operator>(&["operator"], &[]).await {
             Ok(operator) => Ok(Some(operator.name)),

@@ -1,4 +1,4 @@
-//! The outbox of a service, as its metrics tell.
+//! The outbox of a service, from its metrics.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::Metrics;
 pub(crate) const OUTBOX_AGE: &str = "outbox_age_seconds";
 pub(crate) const OUTBOX_DEPTH: &str = "outbox_depth";
 
-/// How long an event may wait in an outbox that is well.
+/// Maximum age of an event in a healthy outbox.
 const LATE: Duration = Duration::from_secs(30);
 
 /// The events that wait for Kafka.
@@ -19,7 +19,7 @@ pub(crate) struct Outbox {
 }
 
 impl Metrics {
-    /// Returns the outbox. `None` if the service exports nothing about it.
+    /// Returns the outbox, or `None` if the service exports no metrics of it.
     pub(crate) fn outbox(&self) -> Option<Outbox> {
         let age = self.largest(OUTBOX_AGE).unwrap_or_default();
         let age = Duration::try_from_secs_f64(age.max(0.0)).unwrap_or_default();

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::{Client, HTTP, READ};
 use crate::error::Error;
 
-/// What a service says of itself.
+/// Readiness report of a service.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Readiness {
     /// `ready`, `degraded` or `unready`.
@@ -17,13 +17,13 @@ pub(crate) struct Readiness {
     pub(crate) starting: Option<String>,
     /// `up`, `away`, or `unknown` until it was probed.
     pub(crate) kafka: String,
-    /// What is wrong with the topics that the service owns.
+    /// Problems of the topics that the service owns.
     #[serde(default)]
     pub(crate) topics: Vec<String>,
 }
 
 impl Readiness {
-    /// Returns `true` if all of it works. One that is degraded serves, but not all works.
+    /// Returns `true` if everything works. A degraded service serves requests with restrictions.
     pub(crate) fn is_ready(&self) -> bool {
         self.status == "ready"
     }
@@ -33,7 +33,7 @@ impl Readiness {
         self.status != "unready"
     }
 
-    /// Returns what is wrong with the service, but for Kafka and its subscriptions: those have their own places.
+    /// Returns the problems of the service, except those of Kafka and of subscriptions, which are shown separately.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let starting = self.starting.clone();
         let database = format!("database {}", self.database);
@@ -43,7 +43,7 @@ impl Readiness {
 }
 
 impl Client {
-    /// Asks whether the service is ready. One that is not answers with 503 and says why.
+    /// Returns the readiness of the service, also from a 503.
     pub(crate) async fn readiness(&self) -> Result<Readiness, Error> {
         let path = ["readyz"];
         let (status, text) = self

@@ -15,7 +15,7 @@ pub(crate) struct Replay {
     pub(crate) group: String,
     pub(crate) rehearsal: bool,
     pub(crate) status: String,
-    /// How many letters it is about.
+    /// Number of letters.
     pub(crate) selected: u64,
     #[serde(default)]
     pub(crate) outcomes: Outcomes,
@@ -35,7 +35,7 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Returns `true` if nothing more happens by itself.
+    /// Returns `true` if it will not proceed without an operator.
     pub(crate) fn is_at_rest(&self) -> bool {
         matches!(&*self.status, "done" | "cancelled" | "paused")
     }

@@ -28,18 +28,18 @@ pub(crate) struct Subscription {
     pub(crate) instances: Vec<Instance>,
 }
 
-/// The state of a subscription or an instance that is well.
+/// The state of a healthy subscription or instance.
 const RUNNING: &str = "running";
 
 impl Subscription {
-    /// Returns `true` if it runs on all its instances that are there.
+    /// Returns `true` if it runs on all its live instances.
     pub(crate) fn is_well(&self) -> bool {
         let states = self.instances.iter().map(|it| &it.state);
         states.chain([&self.state]).all(|it| it == RUNNING)
     }
 
-    /// Returns what holds it up: the state of an instance that is there and does not run. An instance that only serves its API
-    /// is as it should be.
+    /// Returns what stops it: the state of a live instance that does not run. An instance that only serves its API is
+    /// healthy.
     pub(crate) fn trouble(&self) -> Option<&str> {
         let states = self.instances.iter().map(|it| &*it.state);
         let mut states = [&*self.state].into_iter().chain(states);

@@ -1,4 +1,4 @@
-//! `acknowledge`, `ignore` and `reopen`: what operators say of a group of letters.
+//! `acknowledge`, `ignore` and `reopen`: set the status of a group of letters.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! What can be done to letters, besides replays.
+//! Changes of letters, besides replays.
 
 use crate::client::Status;
 

@@ -117,7 +117,7 @@ pub(super) fn write_letter(out: &mut impl Write, letter: &Summary) -> io::Result
     writeln!(out, "   reason       {}\n", plain(&letter.reason))
 }
 
-/// Returns how often a letter was replayed in vain, after a comma.
+/// Returns the number of failed replays of a letter, after a comma.
 pub(super) fn in_vain(replays: u64) -> String {
     match replays {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! Finds what caused each thing: by the event first, then by trace and time.
+//! Finds the cause of each entry: first by event, then by trace and time.
 //!
 //! Spans carry no ids of their causes that reach every step, so that a job or an event is put under the step of its
 //! service and trace in which it began, or after which it began soonest.
@@ -12,7 +12,7 @@ use crate::client::Step;
 /// database's clock.
 const TOLERATED: i64 = 1_000_000;
 
-/// A step that can be a cause.
+/// A possible cause.
 struct Cause {
     entry: usize,
     service: String,
@@ -22,7 +22,7 @@ struct Cause {
     period: Period,
 }
 
-/// What is known of an effect.
+/// Known data of an effect.
 struct Effect<'a> {
     service: &'a str,
     is_job: bool,
@@ -30,7 +30,7 @@ struct Effect<'a> {
     at: At,
 }
 
-/// Links every thing to its cause, if that can be told.
+/// Links every entry to its cause, if known.
 pub(crate) fn link(sorting: &mut Sorting) {
     let causes = causes(sorting);
     for entry in 0..sorting.entries.len() {
@@ -42,7 +42,7 @@ pub(crate) fn link(sorting: &mut Sorting) {
     }
 }
 
-/// Adds the events that were consumed, and of whose publication nothing is known. Those that came with a request need none.
+/// Adds consumed events without a known publication. Events from requests need none.
 pub(crate) fn add_unpublished(sorting: &mut Sorting) {
     let requests = causes(sorting);
     let consumed = sorting.entries.iter().filter_map(|entry| {

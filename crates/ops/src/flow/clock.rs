@@ -6,7 +6,7 @@ use super::time::At;
 /// The difference beyond which a clock is named, and the times of its service are corrected, in microseconds.
 const TOLERATED: i64 = 250_000;
 
-/// The clocks of all services against ours.
+/// Differences of the services' clocks from this machine's.
 pub(crate) struct Clocks {
     /// If our clock differs from all others by the same, theirs count: how far ours is behind, in microseconds.
     pub(crate) ours_is_behind: Option<i64>,

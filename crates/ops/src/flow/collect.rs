@@ -1,4 +1,4 @@
-//! Asks all services side by side, until nothing new comes to light.
+//! Queries all services concurrently, until no new ids are found.
 
 use std::collections::BTreeSet;
 
@@ -13,21 +13,21 @@ use crate::error::{Error, with_cause};
 const IDS: usize = 20;
 /// The longest id that a service is asked about, in bytes.
 const LONGEST: usize = 512;
-/// How often all services are asked at most. A round brings events to light that the inboxes are asked about in the next.
+/// Maximum number of rounds. A round finds events that the next one looks up in the inboxes.
 const ROUNDS: usize = 4;
 
-/// What all services answered.
+/// Responses of all services.
 pub(crate) struct Collected {
     pub(crate) correlation_ids: Vec<String>,
     pub(crate) services: Vec<Asked>,
 }
 
-/// What one service answered.
+/// Response of one service.
 pub(crate) struct Asked {
     pub(crate) service: String,
     pub(crate) parts: Vec<FlowPart>,
     pub(crate) subscriptions: Vec<Subscription>,
-    /// Why it was not asked on: it can't be reached, for example.
+    /// Why it was not queried further, for example because it can't be reached.
     pub(crate) error: Option<Error>,
     /// Why its subscriptions are not known.
     pub(crate) without_subscriptions: Option<String>,
@@ -35,7 +35,7 @@ pub(crate) struct Asked {
     client: Client,
 }
 
-/// Collects what is known of a correlation id, a subject or an event id.
+/// Collects the flow of a correlation id, a subject or an event id.
 pub(crate) async fn collect(clients: &[Client], id: &str) -> Collected {
     let mut services = join_all(clients.iter().map(|client| Asked::first(client, id))).await;
     let correlation_ids = correlation_ids(&services);
@@ -148,7 +148,7 @@ fn correlation_ids(services: &[Asked]) -> Vec<String> {
     ids
 }
 
-/// Returns `true` if a service takes the id. It may come from anybody's event.
+/// Returns `true` if services accept the id, which may come from any producer's event.
 pub(super) fn can_ask(id: &str) -> bool {
     let is_text = !id.trim().is_empty() && !id.contains(char::is_control);
     // A dot is a step in a path.

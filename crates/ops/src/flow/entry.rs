@@ -1,9 +1,9 @@
-//! What a flow consists of: several steps and rows can be about the same thing, as the runs of a job are.
+//! Entries of a flow. Several steps and rows can belong to the same entry, such as the runs of a job.
 
 use super::time::At;
 use crate::client::{Answer, InboxRow, Open, Step};
 
-/// A thing in a flow, and the thing that caused it.
+/// An entry of a flow, with its cause.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// `None` if it is not known which service published an event.
@@ -71,11 +71,11 @@ pub(crate) struct Delivery {
     pub(crate) parked: Option<Held>,
     pub(crate) inbox: Option<InboxRow>,
     pub(crate) received: Option<At>,
-    /// It became a dead letter, whatever became of that.
+    /// It became a dead letter, whatever its current status.
     pub(crate) has_letter: bool,
     /// It was replayed, and then processed.
     pub(crate) was_replayed: bool,
-    /// Nothing is known of it, although the group handles its type.
+    /// Unknown, although the group handles its type.
     pub(crate) expected: Option<Expected>,
 }
 
@@ -87,18 +87,18 @@ pub(crate) struct Expected {
     pub(crate) state: Option<String>,
 }
 
-/// Where the group is, against the event.
+/// Position of the group relative to the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Lag {
     /// The event is not published yet.
     Unpublished,
-    /// So many messages of the partition come first.
+    /// This number of messages of the partition come first.
     Behind(i64),
     /// The group has committed an offset after that of the event.
     Passed,
     /// The group has committed nothing in that partition.
     NothingCommitted,
-    /// Says why.
+    /// Unknown, for this reason.
     Unknown(String),
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct Job {
 }
 
 impl Delivery {
-    /// Returns `true` if the event needs no more of this group.
+    /// Returns `true` if the group has finished with the event.
     pub(crate) fn is_settled(&self) -> bool {
         let settles = |it: &Recorded| {
             let outcome = it.step.outcome.as_deref();
@@ -136,7 +136,7 @@ impl Replay {
             || self.steps.iter().any(|it| it.step.kind == "rehearsal")
     }
 
-    /// Returns what became of the letter.
+    /// Returns the status of the letter.
     pub(crate) fn outcome(&self) -> Option<&str> {
         let of_row = self.row.as_ref().and_then(|it| it.open.outcome.as_deref());
         of_row.or_else(|| self.steps.last().and_then(|it| it.step.outcome.as_deref()))

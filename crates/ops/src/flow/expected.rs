@@ -1,4 +1,4 @@
-//! What is expected: an event that a subscription handles, and of which it has no record.
+//! Expected deliveries: events that a subscription handles and has no record of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::sorting::Sorting;
 use crate::error::with_cause;
 use crate::lag::position::{Place, positions};
 
-/// The state of a subscription that is well.
+/// The state of a healthy subscription.
 const RUNNING: &str = "running";
 
 /// Adds a delivery for each event and subscription that handles its type, unless something is known of it.
@@ -46,7 +46,7 @@ fn lag(event: &Event) -> Lag {
     }
 }
 
-/// Returns where the last record of an event is.
+/// Returns the position of the last record of an event.
 fn place(event: &Event) -> Option<(Place, i64)> {
     let published = event.published.iter().rev();
     let mut places = published.filter_map(|it| {
@@ -56,7 +56,7 @@ fn place(event: &Event) -> Option<(Place, i64)> {
     places.next()
 }
 
-/// Asks Kafka where the groups are that have something to come. All are asked side by side, and each within 3 s.
+/// Queries Kafka for the positions of groups with expected deliveries, concurrently, each within 3 s.
 pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
     let wanted = wanted(sorting, kafka);
     let mut places: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();

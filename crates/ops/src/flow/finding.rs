@@ -1,4 +1,4 @@
-//! What is not well in a flow, and what it waits for.
+//! Findings: problems of a flow, and what it waits for.
 
 use serde::Serialize;
 
@@ -6,21 +6,21 @@ use super::entry::{Lag, What};
 use super::{Flow, Node};
 use crate::client::Open;
 
-/// How a flow fares.
+/// State of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     /// Everything that is expected has happened.
     Complete,
-    /// Something waits, and goes on by itself.
+    /// Work is waiting and will proceed by itself.
     Waiting,
-    /// Something failed, and goes on by itself no more; or a service can't be reached.
+    /// Work failed and will not proceed by itself, or a service can't be reached.
     Failed,
-    /// Nothing is known of the id.
+    /// The id is unknown.
     Unknown,
 }
 
-/// Something that is not well or not done. Texts are as the services sent them.
+/// A problem, or unfinished work. Texts are as sent by the services.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Finding {
@@ -28,11 +28,11 @@ pub(crate) enum Finding {
     Unreachable { service: String, why: String },
     /// A service could not read everything.
     Unavailable { service: String, why: String },
-    /// A dead letter waits for somebody, or is being replayed.
+    /// A dead letter waits for an operator, or is being replayed.
     DeadLetter { service: String, group: String, letter_id: String, status: String },
     /// A job has used up its attempts.
     FailedJob { service: String, job_id: String, job_kind: String },
-    /// A request, a deferred task or a delivery failed, and nothing has made up for it.
+    /// A request, a deferred task or a delivery failed without a later success.
     FailedStep { service: String, what: String },
     /// A group has passed the event and has no record of it.
     Passed { service: String, group: String, event_type: String },
@@ -49,7 +49,7 @@ pub(crate) enum Finding {
 }
 
 impl Finding {
-    /// Returns `true` if it goes on by itself no more, or can't be told.
+    /// Returns `true` if it will not proceed by itself, or that is unknown.
     pub(crate) fn is_failure(&self) -> bool {
         matches!(
             self,
@@ -62,14 +62,14 @@ impl Finding {
         )
     }
 
-    /// Returns `true` if nothing more can come of it.
+    /// Returns `true` if the flow is finished.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::FailedStep { .. } | Self::Passed { .. })
     }
 }
 
 impl Flow {
-    /// Returns how the flow fares.
+    /// Returns the state of the flow.
     pub(crate) fn state(&self) -> State {
         let findings = self.findings();
         if findings.iter().any(Finding::is_failure) {
@@ -83,7 +83,7 @@ impl Flow {
         }
     }
 
-    /// Returns what is not well or not done, that of services first, then in the order of causes.
+    /// Returns the findings, those of services first, then in the order of causes.
     pub(crate) fn findings(&self) -> Vec<Finding> {
         let of_services = self.services.iter().flat_map(|it| {
             let service = it.name.clone();
@@ -100,7 +100,7 @@ impl Flow {
 }
 
 impl Node {
-    /// Returns what is not well or not done about it, whatever followed from it.
+    /// Returns the findings of an entry, without those of its effects.
     pub(crate) fn finding(&self) -> Option<Finding> {
         of_node(self)
     }

@@ -1,7 +1,7 @@
-//! A flow: what happened to one order across services, what is open, and what is expected and has not happened yet.
+//! A flow: the steps of one order across services, open work, and expected steps that are missing.
 //!
-//! [`Flow::collect`] asks every service and joins the answers to a tree of causes. How that is shown is the business of the
-//! command and of the console.
+//! [`Flow::collect`] queries every service and joins the responses into a tree of causes. The command and the console
+//! render it.
 
 mod causes;
 mod clock;
@@ -30,18 +30,18 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::error::with_cause;
 
-/// A flow, as all services and Kafka know it.
+/// A flow, joined from all services and Kafka.
 #[derive(Debug)]
 pub(crate) struct Flow {
     /// What was asked for.
     pub(crate) id: String,
     pub(crate) correlation_ids: Vec<String>,
-    /// What it is about: orders, for instance.
+    /// Its subjects, for example orders.
     pub(crate) subjects: Vec<String>,
     pub(crate) services: Vec<Service>,
     /// If our clock differs from all others by the same: how far it is behind, in microseconds. No time is corrected then.
     pub(crate) our_clock_is_behind: Option<i64>,
-    /// The trees of what nothing known has caused, in the order of time.
+    /// The trees, each with a root without a known cause, by time.
     pub(crate) roots: Vec<Node>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Service {
     pub(crate) clock_is_ahead: i64,
 }
 
-/// A thing in a flow, and what followed from it.
+/// An entry of a flow, with its effects.
 #[derive(Debug)]
 pub(crate) struct Node {
     /// `None` if it is not known which service published an event.
@@ -187,7 +187,7 @@ fn refuse(collected: &mut Collected) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sorts what all services answered, and adds what is expected.
+/// Sorts the responses of all services, and adds expected deliveries.
 fn sort(services: &[Asked], clocks: &Clocks) -> Sorting {
     let mut sorting = sorting::sort(services, &clocks.ahead);
     causes::add_unpublished(&mut sorting);

@@ -60,7 +60,7 @@ async fn table(
     match (shown, more) {
         // Nothing is known of a service that did not answer.
         (0, _) if !jobs.unavailable.is_empty() => {}
-        (0, _) => writeln!(out, "There are no such jobs; those that are done leave no record.")?,
+        (0, _) => writeln!(out, "There are no such jobs; completed jobs are not kept.")?,
         (shown, 0) => {
             let jobs = count(shown as u64, &format!("{state}job"), &format!("{state}jobs"));
             writeln!(out, "{jobs}.")?;

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List jobs, the newest first; those that are done leave no record
+    /// List jobs, the newest first; completed jobs are not kept
     #[command(after_help = "Example:\n  orderflow jobs list --state failed --kind deliver-webhook")]
     List(list::Arguments),
     /// Show a job with its payload and the errors of its attempts

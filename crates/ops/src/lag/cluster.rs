@@ -1,4 +1,4 @@
-//! What the cluster has: topics, the ends of their partitions, and groups.
+//! The cluster's topics, the ends of their partitions, and groups.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::partition_lag::{Ends, TopicPartition};
 pub(super) struct Topics {
     /// The partitions of each.
     pub(super) partitions: BTreeMap<String, Vec<i32>>,
-    /// Partitions that can't be asked.
+    /// Partitions without a leader or otherwise unreadable.
     pub(super) leaderless: BTreeSet<TopicPartition>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Topics {
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) members: usize,
-    /// What its members were assigned.
+    /// Assignments of its members.
     pub(super) topics: BTreeSet<String>,
 }
 
@@ -40,7 +40,7 @@ pub(super) fn client(settings: &Settings, group: &str) -> Result<BaseConsumer, K
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
         .set("allow.auto.create.topics", "false")
-        // A transaction that is left open holds up its readers: what is behind it is lag.
+        // An open transaction blocks its readers, so messages behind it are lag.
         .set("isolation.level", "read_uncommitted")
         // Of each partition one record is read.
         .set("fetch.wait.max.ms", "10")

@@ -13,9 +13,9 @@ use crate::error::{During, Error, Failure, complain};
 use crate::output::Output;
 use crate::services::{Services, Target};
 
-/// Between the two measurements that rates need: services commit once a second.
+/// Interval of the two measurements for rates, since services commit once a second.
 const APART: Duration = Duration::from_secs(2);
-/// How long a group that looks stalled is looked at, so that one that is only slow is not called so.
+/// How long an apparently stalled group is observed, so that a slow one is not reported as stalled.
 const PATIENCE: Duration = Duration::from_secs(10);
 const WATCHED_EVERY: Duration = Duration::from_secs(5);
 
@@ -100,7 +100,7 @@ impl Command {
         Ok(status)
     }
 
-    /// Measures twice, and on for as long as a group looks stalled.
+    /// Measures twice, and repeatedly while a group appears stalled.
     async fn show_first(&mut self) -> Result<u8, Error> {
         let first = self.meter.measure(&self.wanted).await?;
         if let (Some(group), true) = (&self.arguments.group, first.groups.is_empty()) {

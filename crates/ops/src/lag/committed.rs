@@ -12,7 +12,7 @@ use kafka::rdkafka::{Offset, TopicPartitionList};
 use super::cluster::{client, place};
 use super::partition_lag::TopicPartition;
 
-/// How many groups are asked side by side.
+/// Number of groups queried concurrently.
 const AT_ONCE: usize = 8;
 /// How many clients are kept for the next measurement. Each has threads and connections of its own.
 const KEPT: usize = 32;
@@ -27,7 +27,7 @@ pub(super) struct Clients(HashMap<String, Arc<BaseConsumer>>);
 impl Clients {
     /// Returns what each group has committed in these topics, or why that is unknown.
     ///
-    /// Asks in the given order. Those that there is no time for are unknown.
+    /// Queries in the given order. Groups that exceed the time limit are unknown.
     pub(super) fn committed(
         &mut self,
         settings: &Settings,

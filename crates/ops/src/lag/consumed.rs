@@ -1,4 +1,4 @@
-//! What a group consumes and has committed, and the lag that follows from it.
+//! Topics and committed offsets of a group, and its lag.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -134,7 +134,7 @@ fn partition_lag(
     let committed = committed.get(&at).copied();
     let position = ends.position(committed);
     let first = firsts.get(&(at.clone(), position.next));
-    // What has an offset and is no record needs not be consumed.
+    // Offsets without a record need not be consumed.
     let (next, age) = match first {
         _ if position.next >= ends.high => (ends.high, Some(Duration::ZERO)),
         Some(First::Nothing) => (ends.high, Some(Duration::ZERO)),

@@ -1,4 +1,4 @@
-//! Lag of consumer groups, measured from Kafka alone: a group whose service is dead is measured like any other.
+//! Lag of consumer groups, measured from Kafka alone, so that groups of stopped services are included.
 
 mod arguments;
 mod assignment;

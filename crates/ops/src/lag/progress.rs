@@ -1,4 +1,4 @@
-//! What several measurements tell: rates, and groups that do not move.
+//! Results of several measurements: rates, and groups without progress.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::group_lag::GroupLag;
 
-/// The worst that can be said about a group's lag.
+/// State of a group's lag; the worst one if several apply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
     /// It has consumed everything, or little is left.
@@ -46,7 +46,7 @@ impl GroupLag {
         }
     }
 
-    /// Returns `false` if somebody should look at it.
+    /// Returns `false` if an operator should look at it.
     pub(crate) fn is_well(&self, threshold: u64) -> bool {
         matches!(self.state(threshold), State::Ok | State::Behind)
     }

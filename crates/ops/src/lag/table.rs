@@ -1,4 +1,4 @@
-//! Lag as an operator reads it, at 80 columns.
+//! Table of lag for terminals, at 80 columns.
 
 use std::io::{self, Write};
 

@@ -59,10 +59,7 @@ pub(super) async fn serve<L: Listener>(
     }
     drop(listener);
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!(
-            "requests were still under way {} s after the end was asked for",
-            drain.as_secs()
-        );
+        tracing::warn!("requests still in flight {} s after the shutdown signal", drain.as_secs());
     }
 }
 

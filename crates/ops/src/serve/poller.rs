@@ -67,7 +67,7 @@ pub(crate) async fn poll_lag(
     measured: watch::Sender<Measured>,
 ) {
     let mut meter = Meter::new(settings, STALLED_AFTER);
-    let (mut known, mut was_measured) = (Known::default(), true);
+    let (mut known, mut was_measured) = (KnownSubscriptions::default(), true);
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !measured.is_closed() {
@@ -92,9 +92,9 @@ pub(crate) async fn poll_lag(
 
 /// The subscriptions that each service last listed: one that is down has the groups that it had.
 #[derive(Default)]
-struct Known(BTreeMap<String, Vec<Subscribed>>);
+struct KnownSubscriptions(BTreeMap<String, Vec<Subscribed>>);
 
-impl Known {
+impl KnownSubscriptions {
     fn learn(&mut self, services: &Services) {
         for state in services.iter().flat_map(|it| &it.answer) {
             if let Some(subscribed) = &state.subscribed {

@@ -1,4 +1,4 @@
-//! What failed and waits for an operator.
+//! Failed work that waits for an operator.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::shell;
 /// How many kinds of failures are shown, the largest first.
 const SHOWN: usize = 3;
 
-/// Dead letters that are open, by kind of failure. Those that an operator ignores are well.
+/// Open dead letters, by kind of failure. Ignored ones are not problems.
 pub(super) fn letters(services: &[ServiceStatus]) -> Line {
     let groups = services.iter().filter_map(|it| it.letter_groups.as_ref().ok()).flatten();
     let mut groups: Vec<&Answer<LetterGroup>> =

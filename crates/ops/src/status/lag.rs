@@ -1,4 +1,4 @@
-//! How far behind the consumer groups are.
+//! Lag of the consumer groups.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn worst(lag: &BTreeMap<String, u64>) -> String {
     )
 }
 
-/// Returns the groups of the services. Strangers' groups are their own.
+/// Returns the groups of the services, without foreign groups.
 fn ours(lag: &Lag) -> impl Iterator<Item = &GroupLag> {
     lag.groups.iter().filter(|group| group.service.is_some())
 }

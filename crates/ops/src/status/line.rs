@@ -7,7 +7,7 @@ const COLUMNS: usize = 80;
 /// Where the text begins, after the mark and the area.
 const INDENT: usize = 19;
 
-/// What is said of one area, such as the outbox.
+/// Status line of one area, such as the outbox.
 pub(super) struct Line {
     /// `None` if it is neither well nor not.
     tone: Option<Tone>,

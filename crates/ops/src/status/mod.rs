@@ -1,4 +1,4 @@
-//! `orderflow status`: what is well and what is not, of all services, in one screen and one exit status.
+//! `orderflow status`: the health of all services on one screen, with one exit status.
 
 mod document;
 mod failures;

@@ -1,4 +1,4 @@
-//! The services, what they need, and what operators did last.
+//! Status of the services, their dependencies, and the last acts.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub(super) fn kafka(services: &[ServiceStatus]) -> Line {
     Line::well("Kafka", "reachable").without(&[], &unreachable)
 }
 
-/// What waits in the outboxes.
+/// Waiting events in the outboxes.
 pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
     let (mut waiting, mut oldest, mut details) = (0, Duration::ZERO, Vec::new());
     let (unknown, unreachable) = unknown(services, |it| &it.metrics);
@@ -114,7 +114,7 @@ pub(super) fn subscriptions(services: &[ServiceStatus]) -> Line {
     line.without(&unknown, &unreachable).next("orderflow subscriptions")
 }
 
-/// What operators did last.
+/// The last acts of operators.
 pub(super) fn acts(services: &[ServiceStatus]) -> Line {
     let acts = services.iter().filter_map(|it| it.acts.as_ref().ok()).flatten();
     let mut acts: Vec<&Answer<Act>> = acts.collect();

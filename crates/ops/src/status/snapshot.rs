@@ -1,4 +1,4 @@
-//! What all services say of themselves at one time.
+//! Reports of all services at one time.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ const REPLAYS: usize = 100;
 /// How many acts are shown.
 pub(super) const ACTS: usize = 3;
 
-/// A part of what a service says, or why it does not.
+/// A part of a service's report, or why it is missing.
 pub(super) type Part<T> = Result<T, String>;
 
-/// What is known at one time.
+/// All reports at one time.
 pub(super) struct Snapshot {
     pub(super) at: OffsetDateTime,
     pub(super) services: Vec<ServiceStatus>,
@@ -36,7 +36,7 @@ pub(super) struct Snapshot {
     pub(super) lag: Part<Lag>,
 }
 
-/// What a service says of itself.
+/// Report of a service.
 pub(super) struct ServiceStatus {
     pub(super) name: String,
     pub(super) readiness: Part<Readiness>,

@@ -7,17 +7,17 @@ use crate::row::Row;
 use crate::sender::SendError;
 use crate::topic::TopicId;
 
-/// What became of a row that was read.
+/// Result of offering a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Sent,
-    /// It is left to another scope, or belongs to one.
+    /// It belongs to another scope, or was left aside for one.
     Passed,
-    /// It can't be sent for now, and is its own scope's: the lane is read again from here on.
+    /// It can't be sent for now and belongs to the scope being read: the lane is read again from here on.
     Blocked,
 }
 
-/// Why a row can't be sent for now: what has no room, or is paused.
+/// Why a row can't be sent for now: the scope without room, or paused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Obstacle {
     Topic,
@@ -26,8 +26,8 @@ pub(super) enum Obstacle {
 }
 
 impl Session<'_> {
-    /// Sends a row, or leaves it to the scope that can't be sent for now, from this row on. So later rows of its key never
-    /// overtake it: they meet the same scope, and what is left of that is read in the order of the ids.
+    /// Sends a row, or leaves the scope that can't be sent aside, from this row on. So later rows of its key never
+    /// overtake it: they belong to the same scope, whose rows are read in the order of ids.
     pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Verdict {
         let now = Instant::now();
         let id = self.topics.id(row.topic);
@@ -54,8 +54,8 @@ impl Session<'_> {
         }
     }
 
-    /// Returns whether a row is to be sent by those who read this scope. It belongs to the narrowest scope of which rows are
-    /// left aside, and is left to that: all rows of its key are, so that they are read in order.
+    /// Returns whether a row is sent when this scope is read. A row belongs to the narrowest scope with rows left
+    /// aside, like all rows of its key, so that they are read in order.
     fn is_of(&mut self, row: &Row<'_>, id: TopicId, number: i32, scope: &Scope) -> bool {
         let wider = self.stands_at(id, row.shard);
         let topic = self.topics.get_mut(id);
@@ -77,11 +77,11 @@ impl Session<'_> {
         true
     }
 
-    /// Returns the id up to which every row of a topic in a shard is gone, under way, or left to a partition or a key. It is
-    /// never above the horizon, so whatever becomes visible late is above it.
+    /// Returns the id up to which every row of a topic in a shard is gone, in flight, or left aside for a partition or
+    /// a key. It is never above the horizon, so rows that become visible later are above it.
     ///
-    /// What is left of a partition begins there. Its other keys may have earlier events that are not visible yet; a key's
-    /// events become visible in their order.
+    /// Rows left aside for a partition begin there. Its other keys may have earlier events that are not visible yet;
+    /// events of one key become visible in order.
     pub(super) fn stands_at(&self, topic: TopicId, shard: i16) -> i64 {
         let aside = self.topics.get(topic).aside.as_ref();
         let place = aside.and_then(|aside| aside.place(shard)).unwrap_or(self.after);
@@ -126,13 +126,13 @@ impl Session<'_> {
             return None;
         }
         partition.wanted = partition.wanted.max(row.cost());
-        // While it is being tried whether it can be written again, the other partitions do not wait for it.
+        // While the partition is being retried, the other partitions do not wait for it.
         let is_tried = partition.pause.is_some() || room.window == 0;
         let of_topic = matches!(scope, Scope::New | Scope::Topic(_)) && is_tried;
         Some(if of_topic { Obstacle::Partition } else { Obstacle::Topic })
     }
 
-    /// Leaves a row to the scope that can't be sent, unless it is the one that is read.
+    /// Leaves a row aside for the scope that can't be sent, unless that scope is being read.
     fn leave(
         &mut self,
         row: &Row<'_>,
@@ -184,7 +184,7 @@ impl Session<'_> {
                 self.flights.insert(row.id, record, window);
                 Verdict::Sent
             }
-            // A full queue is no refusal. The whole topic waits, so that no smaller record overtakes.
+            // A full queue is not a refusal. The whole topic waits, so that no smaller record overtakes.
             Err(SendError::Full) if !self.flights.is_empty() => {
                 topic.queue_is_full(Instant::now());
                 self.leave(row, id, number, scope, Obstacle::Topic)
@@ -209,7 +209,8 @@ fn unsent<'a>(row: &Row<'a>, topic: TopicId, partition: i32) -> RefusedRecord<'a
     RefusedRecord { topic, partition, shard, id, key, cost, is_alone, is_void }
 }
 
-/// The refused row was left to its key, its partition or its topic. A lane of that scope must not pass it.
+/// Returns the result for a refused row, which was left aside for its key, partition or topic: a lane of that scope
+/// must not pass it.
 fn after_refusal(scope: &Scope) -> Verdict {
     if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
 }

@@ -4,11 +4,12 @@ use super::Session;
 use crate::cluster::{self, Answers, Limits, TopicAnswer};
 use crate::topic::TopicId;
 
-/// The wait before a cluster is asked again that did not answer.
+/// The wait before the next request to a cluster that did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Session<'_> {
-    /// Asks the cluster about topics of which nothing is known, or not lately. In the background: it may not answer.
+    /// Requests metadata of topics that are unknown or outdated. Runs in the background, since the cluster may not
+    /// answer.
     pub(super) fn ask_cluster(&mut self, now: Instant) {
         if self.asking.is_some() || now < self.next_ask {
             return;
@@ -25,7 +26,7 @@ impl Session<'_> {
         self.topics.iter().any(|(id, topic)| topic.has_question(id, &self.flights, now))
     }
 
-    /// Takes over what the cluster says.
+    /// Applies the cluster's answers.
     pub(super) fn take_answers(&mut self, answers: &Answers) {
         let now = Instant::now();
         let ids: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
@@ -38,7 +39,7 @@ impl Session<'_> {
                 Some(TopicAnswer::Refused(code)) => {
                     let topic = self.topics.get_mut(id);
                     topic.asked = None;
-                    // Otherwise nothing of it waits, and the next row asks again.
+                    // Otherwise none of its rows wait, and the next row triggers a new request.
                     if topic.has_aside() || self.flights.of_topic(id) > 0 {
                         topic.pause(now, &code.to_string());
                         self.leave_topic(id);
@@ -63,7 +64,7 @@ impl Session<'_> {
         self.ask_limits(now);
     }
 
-    /// Asks how much topics take in a batch that exist: those of which it is not known, and the others at times.
+    /// Requests the batch limits of existing topics: unknown ones at once, the others periodically.
     fn ask_limits(&mut self, now: Instant) {
         if self.asking_limits.is_some() {
             return;
@@ -80,7 +81,7 @@ impl Session<'_> {
         }
     }
 
-    /// Takes over how much topics take in a batch.
+    /// Applies the batch limits of topics.
     pub(super) fn take_limits(&mut self, limits: &Limits) {
         for (_, topic) in self.topics.iter_mut() {
             if let Some(limit) = limits.get(&*topic.on_cluster) {
@@ -95,13 +96,14 @@ impl Session<'_> {
         topic.asked = Some(now);
         topic.set_leaders(without_leader, now);
         if topic.stands_still(id, &self.flights, now) {
-            // A new number comes into force when nothing is under way, and the topic would wait for this partition.
+            // A new number of partitions applies only when nothing is in flight, and the topic would wait for this
+            // partition.
             topic.keep_count();
             return;
         }
         let known = topic.partitions.len();
         if known != 0 && known != count {
-            // Keys move between partitions: what was left of one is read as the topic's.
+            // Keys move between partitions, so rows left aside for a partition are read as the topic's.
             self.leave_topic(id);
         }
         let is_under_way = self.flights.of_topic(id) > 0;

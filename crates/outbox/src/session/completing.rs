@@ -9,7 +9,7 @@ use crate::refusal::{Blame, Refusal};
 use crate::sender::Completion;
 use crate::topic::TopicId;
 
-/// A record that is not known to be in Kafka.
+/// A record that is not confirmed to be in Kafka.
 pub(super) struct RefusedRecord<'a> {
     pub(super) topic: TopicId,
     pub(super) partition: i32,
@@ -17,14 +17,14 @@ pub(super) struct RefusedRecord<'a> {
     pub(super) id: i64,
     pub(super) key: &'a str,
     pub(super) cost: usize,
-    /// Nothing else of its partition was under way.
+    /// `true` if no other record of its partition was in flight.
     pub(super) is_alone: bool,
-    /// An earlier one of its key was refused while it was under way.
+    /// `true` if an earlier record of its key was refused while this one was in flight.
     pub(super) is_void: bool,
 }
 
 impl Session<'_> {
-    /// Handles all completions that have come. Fails if the producer will never send again.
+    /// Handles all completions received so far. Fails after a fatal error of the producer.
     pub(super) async fn complete_all(&mut self) -> Result<(), SessionError> {
         while let Ok(completion) = self.completed.try_recv() {
             self.complete(completion);
@@ -36,7 +36,7 @@ impl Session<'_> {
             sabotage::may_die("relay.published");
         }
         if let Some((code, reason)) = self.sender.fatal_error() {
-            tracing::warn!(%code, reason, "producer failed for good, a new one takes over");
+            tracing::warn!(%code, reason, "producer failed fatally, replacing it");
             self.delete().await?;
             return Err(KafkaError::MessageProduction(code).into());
         }
@@ -79,7 +79,7 @@ impl Session<'_> {
         self.end_retry(refused.topic, refused.partition);
     }
 
-    /// Ends the attempt with a record of a refused key, if that came back.
+    /// Ends the retry of a refused key if its record has completed.
     fn end_retry(&mut self, id: TopicId, number: i32) {
         if self.flights.load(id, number).records == 0
             && let Some(partition) = self.topics.get_mut(id).partition_mut(number)
@@ -88,7 +88,7 @@ impl Session<'_> {
         }
     }
 
-    /// Pauses what a refusal is about, and leaves it aside: the key of the record, its partition, or its topic.
+    /// Pauses the scope of a refusal and leaves it aside: the key of the record, its partition, or its topic.
     pub(super) fn blame(&mut self, refusal: &Refusal, record: &RefusedRecord<'_>) {
         let (now, why) = (Instant::now(), refusal.why());
         let (id, number) = (record.topic, record.partition);
@@ -115,7 +115,7 @@ impl Session<'_> {
         }
     }
 
-    /// Leaves a key aside, of which Kafka does not take a record. Many such keys pause the topic if it takes no record in
+    /// Leaves a key aside whose record Kafka refuses. Many such keys pause the topic if it accepts no record in
     /// between, or else their partitions.
     pub(super) fn refuse_key(&mut self, record: &RefusedRecord<'_>, why: &str) {
         let now = Instant::now();
@@ -137,10 +137,10 @@ impl Session<'_> {
         self.leave_refused(record, Obstacle::Key);
     }
 
-    /// Leaves a refused record to a scope, and to those narrower ones that exist: they may have later rows of its key, which
-    /// must not overtake it.
+    /// Leaves a refused record aside for a scope and for its existing narrower scopes, which may have later rows of its
+    /// key that must not overtake it.
     fn leave_refused(&mut self, record: &RefusedRecord<'_>, scope: Obstacle) {
-        // One that was under way behind another refused one of its key comes back with that.
+        // A record in flight behind another refused one of its key is read again with that one.
         if record.is_void || !self.shards.holds(record.shard) {
             return;
         }

@@ -2,7 +2,7 @@ use super::{Session, SessionError, unless_locked, within};
 use crate::scan;
 
 impl Session<'_> {
-    /// Deletes what Kafka has.
+    /// Deletes published rows.
     pub(super) async fn delete(&mut self) -> Result<(), SessionError> {
         if !self.published.is_empty() {
             let deleted = within(scan::delete(self.shards.session(), &self.published)).await;
@@ -19,13 +19,13 @@ impl Session<'_> {
         self.published_since = None;
     }
 
-    /// Keeps what Kafka has to be deleted later. Somebody has locked a row of it, or the table, and nothing else is to wait.
+    /// Postpones the deletion of published rows, because another session has locked one of them or the table.
     pub(super) fn put_off_deletes(&mut self) {
         self.locked.append(&mut self.published);
         self.published_since = None;
     }
 
-    /// Deletes what was put off, except for rows that are still locked.
+    /// Deletes postponed rows, except for those that are still locked.
     pub(super) async fn delete_locked(&mut self) -> Result<(), SessionError> {
         if !self.locked.is_empty() {
             let deleted = scan::delete_unlocked(self.shards.session(), &self.locked);

@@ -2,13 +2,14 @@ use super::Session;
 use crate::aside::Aside;
 use crate::topic::TopicId;
 
-/// How many ids what was left of a partition may lie behind the rows of its siblings: as long as reading these again takes,
-/// the siblings' new rows wait.
+/// Maximum distance in ids between a partition's first row left aside and the rows of its siblings, whose new rows wait
+/// while these are read again.
 const NEAR: i64 = 2_000;
 
 impl Session<'_> {
-    /// Leaves what was left of a partition to its topic, once the partition takes records again: after an outage, it is read
-    /// once for all partitions then. Not if that put its backlog before the rows of siblings that were live meanwhile.
+    /// Moves a partition's rows left aside to its topic, once the partition accepts records again, so that after an
+    /// outage all partitions are read together. Does nothing if that would put the backlog before the rows of siblings
+    /// that stayed live.
     pub(super) fn fold(&mut self, id: TopicId, number: i32) {
         let topic = self.topics.get(id);
         let Some(partition) = topic.partition(number) else { return };
@@ -28,7 +29,7 @@ impl Session<'_> {
         }
     }
 
-    /// Returns whether what was left of a partition begins about where the topic's other rows do, in each shard.
+    /// Returns whether a partition's rows left aside begin near the topic's other rows, in each shard.
     fn is_near(&self, id: TopicId, number: i32, left: &Aside) -> bool {
         left.lanes().all(|(shard, after)| after + NEAR >= self.siblings_stand_at(id, number, shard))
     }

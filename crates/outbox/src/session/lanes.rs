@@ -11,12 +11,12 @@ use crate::row::Row;
 use crate::scan::{self, LaneRows, LaneStart};
 use crate::topic::{Partition, Topic, TopicId};
 
-/// Most lanes of a statement, unless one scope has more.
+/// Maximum lanes of a statement, unless one scope has more.
 const LANES: usize = 256;
-/// The wait after a read of which nothing could be sent.
+/// The wait after a read without a sendable row.
 const IN_VAIN: Duration = Duration::from_millis(20);
 
-/// A lane of what was left, to be read.
+/// A lane to read.
 struct PlannedLane {
     scope: Scope,
     topic: Arc<str>,
@@ -25,7 +25,7 @@ struct PlannedLane {
 }
 
 impl Session<'_> {
-    /// Reads what was left of topics, partitions and keys that can be sent now.
+    /// Reads rows left aside of topics, partitions and keys that can be sent now.
     pub(super) async fn read_lanes(&mut self, now: Instant) -> Result<(), SessionError> {
         self.finish_resizes(now);
         self.begin_retries(now);
@@ -73,10 +73,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Notes how far lanes were read. A scope that was read to its end is left no longer: its rows are new again.
+    /// Advances lanes. A scope that was read to its end is no longer left aside: its rows count as new again.
     ///
-    /// Lanes of topics and partitions move on up to the horizon only. Above it, an event may become visible late, and a later
-    /// one of its key with it.
+    /// Lanes of topics and partitions advance up to the horizon only. Above it, an event may become visible late,
+    /// together with a later one of its key.
     fn move_on(&mut self, lanes: &[PlannedLane], covered: &[Option<i64>], proven: i64) {
         let mut finished = BTreeMap::<TopicId, usize>::new();
         for (lane, covered) in lanes.iter().zip(covered) {
@@ -86,7 +86,8 @@ impl Session<'_> {
                     let is_reopened = aside.is_reopened(lane.shard, lane.after);
                     let is_finished = covered.is_none() && !is_reopened;
                     *finished.entry(*id).or_default() += usize::from(is_finished);
-                    // The scan of new rows does not see those of the topic before all of its lanes are read to their ends.
+                    // The scan of new rows does not return the topic's rows until all of its lanes are read to their
+                    // ends.
                     let covered = proven.min(covered.unwrap_or(i64::MAX));
                     aside.advance(lane.shard, lane.after, Some(covered));
                 }
@@ -106,7 +107,7 @@ impl Session<'_> {
         }
         for (id, finished) in finished {
             let topic = self.topics.get_mut(id);
-            // Lanes of shards that are to be given up are not read, and not forgotten.
+            // Lanes of shards that are about to be given up are neither read nor removed.
             if topic.aside.take_if(|aside| aside.len() == finished).is_some() {
                 self.has_new = true;
             }
@@ -116,7 +117,7 @@ impl Session<'_> {
         }
     }
 
-    /// Ends the pause of a scope of which nothing is left and nothing is under way: somebody deleted what was refused.
+    /// Ends the pause of a scope without waiting rows and records in flight: the refused rows were deleted.
     fn end_pause(&mut self, scope: &Scope) {
         match scope {
             Scope::Topic(id) => {
@@ -147,7 +148,7 @@ impl Session<'_> {
         }
     }
 
-    /// Returns whether something that was left can be read.
+    /// Returns whether a lane can be read.
     pub(super) fn has_lanes(&self, now: Instant) -> bool {
         self.topics.iter().any(|(id, topic)| {
             is_open(topic, now)
@@ -161,7 +162,7 @@ impl Session<'_> {
         })
     }
 
-    /// Chooses the lanes that can be read, of some scopes in turn if there are many.
+    /// Chooses the lanes to read; if there are many, of some scopes in turn.
     fn plan(&mut self, now: Instant) -> Vec<PlannedLane> {
         let mut ready = Vec::new();
         for (id, topic) in self.topics.iter() {
@@ -181,7 +182,8 @@ impl Session<'_> {
             if starts.is_empty() {
                 continue;
             }
-            // Each lane comes first at times: a large row must not wait for a partition that the others keep filled.
+            // Each lane comes first at times, or a large row could wait for ever for a partition that the others keep
+            // filled.
             let first = self.rotation % starts.len().max(1);
             starts.rotate_left(first);
             if !lanes.is_empty() && lanes.len() + starts.len() > LANES {
@@ -201,7 +203,7 @@ impl Session<'_> {
         lanes
     }
 
-    /// Uses new numbers of partitions of topics of which nothing is under way any more.
+    /// Applies new numbers of partitions of topics without records in flight.
     fn finish_resizes(&mut self, now: Instant) {
         for (id, topic) in self.topics.iter_mut() {
             if topic.stands_still(id, &self.flights, now) {
@@ -222,7 +224,7 @@ impl Session<'_> {
         }
     }
 
-    /// Forgets what was left in shards that are not ours any more.
+    /// Removes lanes of shards that the relay no longer owns.
     pub(super) fn forget_lanes(&mut self) {
         let shards = &self.shards;
         let keep = |aside: &mut Option<Aside>| {
@@ -245,7 +247,7 @@ impl Session<'_> {
     }
 }
 
-/// A scope, its topic, and where its lanes begin.
+/// A scope, its topic, and the positions of its lanes.
 type Ready = (Scope, Arc<str>, Vec<(i16, i64)>);
 
 fn ready_scopes(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Vec<Ready> {
@@ -277,13 +279,12 @@ fn ready_scopes(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) ->
     ready
 }
 
-/// Returns whether records of a topic may be sent, and it is known where to.
+/// Returns whether records of a topic may be sent and its partitions are known.
 fn is_open(topic: &Topic, now: Instant) -> bool {
     topic.asked.is_some() && topic.count().is_some() && topic.is_open(now)
 }
 
-/// Returns whether enough is free for what was left of a topic: half of what each partition may have under way. Otherwise
-/// most of what is read could not be sent.
+/// Returns whether half of each partition's allowance is free. Otherwise most of the rows read could not be sent.
 fn topic_is_ready(
     aside: &Aside,
     id: TopicId,

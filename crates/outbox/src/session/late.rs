@@ -1,4 +1,4 @@
-//! Events whose transactions commit late, after later ids were read, are not overtaken by later ones of their keys.
+//! Tests that events which commit after higher ids were read are not overtaken by later events of their keys.
 
 use std::time::Duration;
 

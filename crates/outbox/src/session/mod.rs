@@ -1,5 +1,5 @@
-//! One session of a relay: a connection to Postgres that holds the locks of its shards, and a producer. What is under way
-//! when the connection is lost is purged with the producer.
+//! One session of a relay: a connection to Postgres that holds the locks of its shards, and a producer. When the
+//! connection is lost, the records in flight are purged with the producer.
 
 mod admission;
 mod asking;
@@ -43,21 +43,21 @@ use crate::topic::{TopicId, Topics};
 
 pub(crate) use searching::Searcher;
 
-/// How long a statement may take here; the server's limit is the same. A connection can die without a word.
+/// Statement timeout in this process, equal to the server's: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(11);
-/// The server's code for a lock that was waited for in vain.
+/// SQLSTATE of a lock timeout.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-/// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
+/// Polling interval. Polling finds rows of other instances, and rows whose writer died after its commit.
 const POLL: Duration = Duration::from_millis(100);
-/// Reads are so far apart while something is under way, so that each finds more than one row.
+/// Minimum interval of reads while records are in flight, so that each read returns more than one row.
 const PACE: Duration = Duration::from_millis(2);
-/// How long what Kafka has may wait for a statement that deletes it on its way.
+/// How long published rows may wait for a read that also deletes them.
 const FLUSH: Duration = Duration::from_millis(5);
-/// So many bytes must be free for a read.
+/// Minimum free bytes for a read.
 const WORTHWHILE: usize = 64 * 1024;
-/// How long the records under way may take at shutdown.
+/// How long the records in flight may take at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
-/// A new session finds out again what is paused before it says that something no longer is.
+/// A new session first determines the current pauses before it reports the end of earlier ones.
 const SETTLES: Duration = Duration::from_secs(5);
 
 /// What ends a session.
@@ -71,12 +71,12 @@ pub(crate) enum SessionError {
     Restarted(#[from] Restarted),
 }
 
-/// Whose rows a statement reads.
+/// Which rows a statement reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Scope {
     /// New rows of all topics.
     New,
-    /// What was left of a topic, of a partition, of a key.
+    /// Rows left aside for a topic, a partition, or a key.
     Topic(TopicId),
     Partition(TopicId, i32),
     Key(TopicId, Arc<str>),
@@ -93,20 +93,20 @@ pub(crate) struct Session<'a> {
     horizon: Horizon,
     topics: Topics,
     flights: InFlight,
-    /// Rows that Kafka has, to be deleted.
+    /// Published rows to delete.
     published: Vec<i64>,
     published_since: Option<Instant>,
-    /// Those that could not be deleted, since somebody has locked them.
+    /// Published rows that could not be deleted, because another session has locked them.
     locked: Vec<i64>,
-    /// Records that Kafka has, to be counted.
+    /// Acknowledged records to count.
     sent: BTreeMap<TopicId, u64>,
-    /// Every row of our shards up to this id is gone, under way or left aside. It is never above the horizon.
+    /// Every row of the owned shards up to this id is gone, in flight or left aside. Never above the horizon.
     after: i64,
-    /// Ids above it that were left aside, and their topics.
+    /// Ids above `after` that were left aside, with their topics.
     passed: BTreeMap<i64, TopicId>,
     /// The highest id that was read.
     seen: i64,
-    /// Rows may be there that were not read.
+    /// `true` if there may be unread rows.
     has_new: bool,
     last_new: Instant,
     next_poll: Instant,
@@ -159,7 +159,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Publishes until `shutdown`, and then what is under way.
+    /// Publishes until `shutdown` is cancelled, then completes the records in flight.
     pub(crate) async fn run(
         &mut self,
         wake: &RelayWaker,
@@ -186,12 +186,12 @@ impl<'a> Session<'a> {
         self.drain().await
     }
 
-    /// Ends the session well: others can take the shards at once.
+    /// Closes the session, so that other relays can take the shards at once.
     pub(crate) async fn release(self) {
         self.shards.release().await;
     }
 
-    /// Gives up all that is under way.
+    /// Purges all records in flight.
     pub(crate) fn purge(&self) {
         self.sender.purge();
     }
@@ -200,9 +200,9 @@ impl<'a> Session<'a> {
         self.seen > self.horizon.proven()
     }
 
-    /// Once a second: says that this relay is alive, shares the shards, and reports what is paused.
+    /// Runs once a second: sends the heartbeat, balances the shards, and reports pauses.
     async fn tick(&mut self) -> Result<(), SessionError> {
-        // The next owner of a shard must not find what Kafka has.
+        // The next owner of a shard must not read published rows.
         self.delete().await?;
         self.delete_locked().await?;
         let (owned, held) = (self.shards.owned().to_vec(), self.shards.held());
@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Returns the shards of which a record is under way in a partition that acknowledges nothing.
+    /// Returns the shards with a record in flight to a partition that acknowledges nothing.
     fn stuck_shards(&self) -> BTreeSet<i16> {
         let now = Instant::now();
         let is_stuck = |topic, number| {
@@ -246,11 +246,11 @@ impl<'a> Session<'a> {
         tracing::info!(shards = ?owned, "relay publishes these shards");
     }
 
-    /// Waits for whatever comes next.
+    /// Waits for the next event or deadline.
     async fn wait(&mut self, wake: &RelayWaker, shutdown: &CancellationToken) {
         let now = Instant::now();
         let deadline = self.next_deadline(now);
-        // What is not looked at elsewhere comes first: the deadline is over, or completions come, as long as there is work.
+        // Events that are checked only here come first; under load the deadline and completions are always ready.
         tokio::select! {
             biased;
             limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
@@ -294,10 +294,10 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Waits for the end of a task, if there is one.
+/// Waits for the end of a task, if any.
 async fn finished<T: Default>(task: &mut Option<JoinHandle<T>>) -> T {
     match task {
-        // It does not panic.
+        // The task does not panic.
         Some(running) => {
             let finished = running.await.unwrap_or_default();
             *task = None;
@@ -311,7 +311,7 @@ async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Re
     pg::within(STATEMENT, statement).await
 }
 
-/// Returns `None` if a statement waited in vain for a lock that somebody holds.
+/// Returns `None` if a statement timed out waiting for a lock.
 fn unless_locked<T>(result: sqlx::Result<T>) -> Result<Option<T>, SessionError> {
     match result {
         Err(sqlx::Error::Database(error))

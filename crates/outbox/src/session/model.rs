@@ -1,5 +1,5 @@
-//! Whatever Kafka refuses, and whenever transactions commit: the events of a key are sent in their order, and none is lost.
-//! Random interleavings, checked against a model.
+//! Tests with random interleavings of commits and refusals, checked against a model: the events of a key are sent in
+//! order, and none is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ struct Model<'a> {
     /// The key of each event that was committed, and of those Kafka has.
     committed: BTreeMap<i64, usize>,
     delivered: BTreeSet<i64>,
-    /// Those under way that Kafka refuses soon, and those under way behind a refused one of their key.
+    /// Records in flight that Kafka will refuse, and those behind a refused one of their key.
     doomed: BTreeSet<i64>,
     void: BTreeSet<i64>,
     writing: Vec<Writer>,
@@ -64,7 +64,7 @@ impl Model<'_> {
         }
     }
 
-    /// A transaction has its keys for itself until it ends.
+    /// Writes in a transaction, which locks its keys until it ends.
     async fn write(&mut self) {
         let mut writer = self.stage.pool.begin().await.unwrap();
         let is_held =

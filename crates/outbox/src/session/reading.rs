@@ -10,16 +10,16 @@ use crate::row::Row;
 use crate::scan::{self, NewRows};
 use crate::topic::TopicId;
 
-/// How long the horizon may take to be found. A transaction that holds it for longer makes the scan begin at the start.
+/// Maximum wait for the horizon at the start. If a transaction holds it for longer, the scan starts at the first row.
 const HORIZON: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Most rows that the scan of new rows passes over one by one.
+/// Maximum number of rows that the scan of new rows skips one by one.
 const PASSED: usize = 10_000;
-/// So many rows may be kept from being deleted before nothing more is read: somebody has locked the table.
+/// Maximum number of locked published rows; beyond that nothing more is read, because the table is probably locked.
 const MOST_LOCKED: usize = 10_000;
 
 impl Session<'_> {
-    /// Finds the id from which on rows are new; what is below is read lane by lane.
+    /// Determines the id from which on rows are new; earlier rows are read lane by lane.
     pub(super) async fn find_horizon(&mut self) -> Result<(), SessionError> {
         let deadline = Instant::now() + HORIZON;
         let mut goal = None;
@@ -27,7 +27,7 @@ impl Session<'_> {
             within(self.horizon.look(self.shards.session())).await??;
             let Some(assigned) = self.horizon.assigned() else {
                 tracing::warn!(
-                    "no right to read the outbox's sequence, so each read begins at the oldest event"
+                    "no permission to read the outbox's sequence, each read starts at the oldest event"
                 );
                 break;
             };
@@ -46,7 +46,7 @@ impl Session<'_> {
             && self.locked.len() < MOST_LOCKED
     }
 
-    /// When new rows are read next.
+    /// Returns the time of the next read of new rows.
     pub(super) fn next_new(&self, now: Instant) -> Instant {
         match (self.has_new, self.flights.is_empty()) {
             (true, true) => now,
@@ -72,7 +72,7 @@ impl Session<'_> {
         let aside: Vec<_> = aside.map(|(_, topic)| topic.name.to_string()).collect();
         let mut known = self.known_above(self.after);
         known.extend(self.passed.keys());
-        // Of the time before the statement: later, rows may have become visible that it does not see.
+        // Taken before the statement, whose snapshot does not contain rows that become visible later.
         let proven = self.horizon.proven();
         let shards = self.shards.owned().to_vec();
         let wanted = NewRows {
@@ -106,15 +106,14 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Returns the ids above this one that are not to be read again.
+    /// Returns the ids above this one that must not be read again.
     pub(super) fn known_above(&self, after: i64) -> Vec<i64> {
-        // The snapshot of a statement still has what it deletes.
+        // The snapshot of a statement still contains the rows that it deletes.
         let deleted = self.published.iter().chain(&self.locked).copied().filter(|id| *id > after);
         self.flights.above(after).chain(deleted).collect()
     }
 
-    /// Leaves the topic aside of which the most rows are passed over one by one, if they are many: each read takes them all
-    /// along.
+    /// Leaves the topic with the most skipped rows aside, if there are many, because each read has to exclude them all.
     fn bound_passed(&mut self) {
         if self.passed.len() <= PASSED {
             return;
@@ -129,7 +128,7 @@ impl Session<'_> {
         }
     }
 
-    /// Leaves all of a topic aside, from the new rows on.
+    /// Leaves a whole topic aside, from the new rows on.
     pub(super) fn leave_topic(&mut self, topic: TopicId) -> &mut Aside {
         let (owned, after) = (self.shards.owned(), self.after);
         self.topics.get_mut(topic).aside.get_or_insert_with(|| Aside::of(owned, after))

@@ -7,8 +7,8 @@ use crate::in_flight::InFlight;
 use crate::topic::{Topic, TopicId};
 
 impl Session<'_> {
-    /// Begins attempts with records of refused keys whose pauses are over: of each partition one, of the key that has waited
-    /// for the longest.
+    /// Begins retries of refused keys whose pauses are over: one for each partition, of the key that has waited
+    /// longest.
     pub(super) fn begin_retries(&mut self, now: Instant) {
         for (id, topic) in self.topics.iter_mut() {
             end_retries(topic, now);
@@ -26,7 +26,7 @@ impl Session<'_> {
     }
 }
 
-/// Ends attempts for which a partition did not run empty in time, and those of keys of which nothing waits any more.
+/// Ends retries for which a partition did not drain in time, and those of keys without waiting rows.
 pub(super) fn end_retries(topic: &mut Topic, now: Instant) {
     let keys = &topic.keys;
     for partition in &mut topic.partitions {
@@ -38,7 +38,7 @@ pub(super) fn end_retries(topic: &mut Topic, now: Instant) {
     }
 }
 
-/// Returns the refused key of each partition that may be tried again first.
+/// Returns the refused key to retry next in each partition.
 fn due_keys(
     id: TopicId,
     topic: &Topic,
@@ -65,8 +65,8 @@ pub(super) fn retry_is_ready(id: TopicId, topic: &Topic, flights: &InFlight) -> 
     })
 }
 
-/// Returns whether a partition takes rows that were left of a key: it is empty for the key's attempt, or not kept for the
-/// attempt of another one.
+/// Returns whether a partition accepts a key's rows left aside: it is empty for the key's retry, or not reserved for
+/// another key's.
 pub(super) fn partition_takes_key(
     id: TopicId,
     topic: &Topic,

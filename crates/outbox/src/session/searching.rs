@@ -9,41 +9,41 @@ use super::{Session, SessionError, unless_locked, within};
 use crate::scan::{self, LaneHead};
 use crate::topic::TopicId;
 
-/// The limit of a search on the server, and here. Dead rows that the snapshot of a backup keeps are walked over.
+/// Time limit of a search, on the server and in this process. It may scan dead rows that a backup's snapshot keeps.
 const LIMIT: Duration = Duration::from_mins(5);
 const GRACE: Duration = Duration::from_secs(10);
-/// Searches for what was overlooked are at least so far apart, and take at most a 50th of the time if they are slow.
+/// Minimum interval of searches for overlooked rows. Slow searches take at most a 50th of the time.
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_SHARE: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_mins(10);
 
-/// Searches for the first row of each lane, on a connection of its own, so that nothing waits for it.
+/// Searches for the first row of each lane on a separate connection, so that nothing waits for it.
 pub(crate) struct Searcher {
     database: PgConnectOptions,
     pub(super) limit: Duration,
     session: Option<PgConnection>,
     pub(super) running: Option<Search>,
-    /// What the running search has found.
+    /// Result of the latest search.
     found: Option<Found>,
-    /// When what was overlooked is searched for next.
+    /// Time of the next search for overlooked rows.
     pub(super) next_sweep: Instant,
     is_failing: bool,
 }
 
-/// A search that has begun.
+/// A started search.
 pub(super) struct Search {
     task: AbortOnDropHandle<Found>,
     began: Instant,
     shards: Vec<i16>,
-    /// The shards are fresh: what waits in them is not known, rather than overlooked.
+    /// `true` for newly taken shards, whose rows are unknown rather than overlooked.
     is_of_fresh: bool,
     /// Rows of the owned shards up to this id were accounted for.
     after: i64,
-    /// Topics of which something was under way, which the search passes over.
+    /// Topics with records in flight, which the search skips.
     busy: HashSet<TopicId>,
 }
 
-/// What a search found, and its connection if that can be used again.
+/// Result of a search, with its connection if it can be reused.
 #[derive(Default)]
 struct Found {
     session: Option<PgConnection>,
@@ -68,11 +68,11 @@ impl Searcher {
         self.is_failing
     }
 
-    /// Waits for the end of the search, if there is one.
+    /// Waits for the end of the search, if any.
     pub(super) async fn wait(&mut self) {
         match &mut self.running {
             Some(search) if self.found.is_none() => {
-                // It does not panic.
+                // The task does not panic.
                 self.found = Some((&mut search.task).await.unwrap_or_default());
             }
             _ => std::future::pending().await,
@@ -95,7 +95,7 @@ impl Searcher {
         }))
     }
 
-    /// Returns the search that has ended, and what it found if it did not fail.
+    /// Returns the ended search, if any, and its result unless it failed.
     fn take_ended(&mut self) -> Option<(Search, Option<Vec<LaneHead>>)> {
         let found = self.found.take()?;
         let search = self.running.take()?;
@@ -129,8 +129,8 @@ async fn search(
 }
 
 impl Session<'_> {
-    /// Begins to search shards that were taken, or at times for what was overlooked in the others. So what is remembered of
-    /// the outbox is never what a row's publication depends on.
+    /// Starts a search of newly taken shards, or periodically for overlooked rows in the others, so that the
+    /// publication of a row never depends on the relay's memory.
     pub(super) async fn begin_search(&mut self) -> Result<(), SessionError> {
         let began = Instant::now();
         let is_of_fresh = !self.shards.fresh().is_empty();
@@ -153,7 +153,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes over what a search found that has ended. One that failed is repeated later.
+    /// Applies the result of an ended search. A failed search is repeated later.
     pub(super) async fn take_search(&mut self) -> Result<(), SessionError> {
         let Some((search, Some(heads))) = self.searcher.take_ended() else { return Ok(()) };
         if search.is_of_fresh {
@@ -164,7 +164,7 @@ impl Session<'_> {
         self.leave_overlooked(&search, heads).await
     }
 
-    /// Leaves aside what waits in shards that were taken, and reads them from now on.
+    /// Leaves aside the waiting rows of newly taken shards, and reads these shards from now on.
     fn take_over(&mut self, search: &Search, heads: Vec<LaneHead>) {
         let shards = self.shards.admit(&search.shards);
         if shards.is_empty() {
@@ -182,7 +182,7 @@ impl Session<'_> {
         self.report_shards();
     }
 
-    /// Leaves aside rows that nothing accounts for: written with ids of their own by hand, for instance.
+    /// Leaves aside unaccounted rows, for example rows inserted by hand with explicit ids.
     async fn leave_overlooked(
         &mut self,
         search: &Search,
@@ -199,7 +199,7 @@ impl Session<'_> {
         if heads.is_empty() {
             return Ok(());
         }
-        // The search takes a while. Those that were sent meanwhile are under way or gone.
+        // Rows that were sent during the search are in flight or gone.
         self.delete().await?;
         let ids: Vec<_> = heads.iter().map(|head| head.id).collect();
         let existing = within(scan::existing(self.shards.session(), &ids)).await;
@@ -207,7 +207,7 @@ impl Session<'_> {
         for head in heads.into_iter().filter(|head| existing.contains(&head.id)) {
             if !self.flights.contains(head.id) && !self.locked.contains(&head.id) {
                 let (topic, id) = (&*head.topic, head.id);
-                tracing::warn!(topic, id, "found events with ids of the past");
+                tracing::warn!(topic, id, "found events with ids below the read position");
                 let topic = self.topics.id(topic);
                 self.leave_topic(topic).leave(head.shard, id);
             }
@@ -215,7 +215,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Ends the pauses of topics of which no row waits any more: somebody deleted what could not be sent.
+    /// Ends the pauses of topics without waiting rows: the rows that could not be sent were deleted.
     fn forget_topics_without(&mut self, search: &Search, heads: &[LaneHead]) {
         let is_searched = |shard| search.shards.contains(shard);
         if !self.shards.are_settled() || !self.shards.owned().iter().all(is_searched) {
@@ -226,7 +226,7 @@ impl Session<'_> {
             let is_under_way = search.busy.contains(&id) || self.flights.of_topic(id) > 0;
             if topic.waits() && !is_under_way && !waiting.contains(&*topic.name) {
                 topic.forget_waiting();
-                // What was written during the search is read again.
+                // Rows written during the search are read again.
                 self.after = self.after.min(search.after);
                 self.passed.retain(|_, other| *other != id);
                 self.has_new = true;
@@ -234,8 +234,8 @@ impl Session<'_> {
         }
     }
 
-    /// Reads a shard from this id on: up to it, its rows are gone, under way or left aside, and what comes behind was passed
-    /// over. That the other shards are read again from there makes no difference to them.
+    /// Reads again from this id on: the shard's rows up to it are gone, in flight or left aside, and later ones were
+    /// skipped. The other shards are read again from there too, which does no harm.
     pub(super) fn go_back(&mut self, shard: i16, after: i64) {
         for (_, topic) in self.topics.iter_mut() {
             if let Some(aside) = &mut topic.aside {

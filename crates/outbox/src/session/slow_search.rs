@@ -1,4 +1,5 @@
-//! The search of shards takes long while a backup's snapshot keeps dead rows. Nothing waits for it, and nothing is lost.
+//! Tests that nothing waits for a slow search of shards, as while a backup's snapshot keeps dead rows, and nothing is
+//! lost.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What stands still delays no other: a refused key, a partition without a leader, a row that somebody has locked.
+//! Tests that a refused key, a partition without a leader or a locked row delays no other.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The parts of a session, one after the other, on a real database. Kafka is out of reach, and its answers are made up:
-//! so each interleaving can be provoked.
+//! Runs the parts of a session one after the other on a real database. Kafka is unreachable and its answers are
+//! simulated, so that each interleaving can be provoked.
 
 use std::time::{Duration, Instant};
 

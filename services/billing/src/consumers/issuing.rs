@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use crate::store::{self, Numbered};
 
-/// A completed order, which has an invoice or is to get one.
+/// A completed order with an invoice, or to be invoiced.
 pub(crate) struct Due<'a> {
     pub(crate) order: &'a Order,
     /// Version of the order when it was completed, if the event has one.
@@ -18,7 +18,7 @@ pub(crate) struct Due<'a> {
     pub(crate) cause: Cause,
 }
 
-/// Issues the invoices that orders have not got yet, and publishes them.
+/// Issues the missing invoices of orders, and publishes them.
 pub(crate) async fn issue(tx: &mut PgConnection, due: &[Due<'_>]) -> Result<(), Failure> {
     let drafts: Vec<_> = due.iter().map(|due| (InvoiceId::new(), due.order)).collect();
     let issued = store::issue(tx, &drafts).await?;
@@ -27,13 +27,13 @@ pub(crate) async fn issue(tx: &mut PgConnection, due: &[Due<'_>]) -> Result<(), 
         // None: the order has one already.
         Some(tell(due, issued.get(&id.0)?))
     });
-    // An order that makes no valid invoice never will, so it is for an operator to see.
+    // An order without a valid invoice will never have one, so it becomes a dead letter for an operator.
     let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
     outbox::append(tx, &told).await?;
     Ok(())
 }
 
-/// Returns the event that tells of an invoice.
+/// Returns the event of an invoice.
 fn tell(due: &Due<'_>, issued: &Numbered) -> Result<Prepared, PrepareError> {
     let order = due.order;
     let data = InvoiceIssued {

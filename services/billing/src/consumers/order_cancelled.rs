@@ -34,8 +34,8 @@ impl Handler for CreditInvoice {
         let tenants: Vec<_> =
             events.iter().map(|event| event.data.order.tenant_id.as_str()).collect();
         store::lock_counters(tx, &tenants).await?;
-        // The cancellation may come before the completion: then the invoice is issued here, of the order that the event
-        // carries, and the completion finds it.
+        // The cancellation may arrive before the completion: then the invoice is issued here, from the order in the
+        // event, and the completion finds it.
         issuing::issue(tx, &events.iter().map(|event| due(event)).collect::<Vec<_>>()).await?;
         credit(tx, &events).await
     }
@@ -63,7 +63,7 @@ async fn credit(
     let credited = credit_notes::credit(tx, &drafts).await?;
     let credited: HashMap<_, _> = credited.into_iter().map(|it| (it.id, it)).collect();
     let told = drafts.iter().zip(events).filter_map(|(draft, event)| {
-        // None: another event told of the same cancellation.
+        // `None`: another event of the same cancellation was applied.
         Some(tell(event, credited.get(&draft.id.0)?))
     });
     let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
@@ -71,7 +71,7 @@ async fn credit(
     Ok(())
 }
 
-/// Returns the event that tells of a credit note.
+/// Returns the event of a credit note.
 fn tell(event: &Received<OrderCancelled>, credited: &Numbered) -> Result<Prepared, PrepareError> {
     let order = &event.data.order;
     let data = InvoiceCredited {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::store::Unsent;
 use crate::config::Mail;
 
-/// How long sending one may take: less than a drain, and than a transaction may be idle.
+/// Time limit for sending an e-mail: shorter than a drain and than the limit on idle transactions.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why an e-mail was not sent.
@@ -38,8 +38,8 @@ impl SendError {
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Address(..) | Self::Message(_) => true,
-            // The replies about this e-mail (RFC 5321, 4.2.2). Other 5xx are about credentials, the protocol or
-            // the server as a whole, which somebody may put right.
+            // Replies about this e-mail (RFC 5321, 4.2.2). Other 5xx concern credentials, the protocol or the whole
+            // server, and may be repaired.
             Self::Smtp(error) => {
                 let code = error.status().map(u16::from);
                 code.is_some_and(|code| matches!(code, 501 | 550..=559))
@@ -61,7 +61,7 @@ enum Target {
 }
 
 impl Mailer {
-    /// Does not connect yet: a mail server may be away.
+    /// Does not connect yet, since the mail server may be unavailable.
     pub(crate) fn new(mail: Mail) -> Result<Self, ConfigError> {
         // A variable that is set to nothing is not set.
         let url = mail.smtp_url.filter(|url| !url.expose().is_empty());
@@ -138,7 +138,7 @@ fn existing(folder: PathBuf) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// Under its name a file is always whole.
+/// Writes a file atomically.
 async fn write(folder: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let unfinished = folder.join(format!(".{name}"));
     tokio::fs::write(&unfinished, bytes).await?;

@@ -1,4 +1,4 @@
-//! What the e-mails say.
+//! Texts of the e-mails.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ impl TryFrom<String> for EmailKind {
     }
 }
 
-/// An e-mail as it is meant for somebody. Nothing from outside is in the subject, which becomes a header.
+/// An e-mail for a recipient. Its subject contains no external text, since it becomes a header.
 pub(crate) struct EmailText<'a> {
     pub(crate) kind: &'static str,
     /// As the event says it; it is parsed when it is sent.

@@ -1,4 +1,4 @@
-//! Where webhooks may lead: to the world, and not to the network that this service stands in (server-side request forgery).
+//! Restricts webhooks to the public Internet, to prevent server-side request forgery into the service's network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -33,7 +33,7 @@ const PRIVATE_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// Whether everybody may have it.
+/// Returns whether an address is on the public Internet.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
@@ -44,13 +44,13 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
             let bits = u128::from(address);
             let within =
                 |(block, size): &(Ipv6Addr, u32)| (bits ^ u128::from(*block)) >> (128 - size) == 0;
-            // Only 2000::/3 is given to anybody; all else is local, mapped, translated or nobody's.
+            // Only 2000::/3 is allocated; all other addresses are local, mapped, translated or unassigned.
             bits >> 125 == 1 && !PRIVATE_V6.iter().any(within)
         }
     }
 }
 
-/// A list of `host:port` that may be asked wherever they are.
+/// A list of `host:port` that are exempt from the restriction.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Exceptions(Vec<(String, u16)>);
 
@@ -70,10 +70,10 @@ impl FromStr for Exceptions {
     }
 }
 
-/// Why a URL is not asked.
+/// Why a URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    /// One answer for both, or tenants could find out which internal names exist.
+    /// One message for both cases, or tenants could find out which internal names exist.
     #[error("{0} can't be resolved, or is not on the public Internet")]
     NotPublic(String),
     /// Only of hosts that the operator exempts.
@@ -92,7 +92,7 @@ impl Guard {
         Self { exceptions: Arc::new(exceptions) }
     }
 
-    /// Looks where a URL leads now.
+    /// Checks the current addresses of a URL.
     pub(crate) async fn check(&self, url: &Url) -> Result<(), Refused> {
         self.check_literal(url)?;
         let (host, port) = place(url);
@@ -102,7 +102,7 @@ impl Guard {
         public_addresses(&host).await.map(drop)
     }
 
-    /// A host that is an address is never resolved, so it is looked at by itself.
+    /// Checks a host that is an address, which is never resolved.
     pub(crate) fn check_literal(&self, url: &Url) -> Result<(), Refused> {
         let (host, port) = place(url);
         match literal(&host) {
@@ -123,7 +123,7 @@ impl Guard {
         }
     }
 
-    /// Whether it may be asked wherever it is.
+    /// Returns whether it is exempt.
     pub(crate) fn exempts(&self, url: &Url) -> bool {
         let (host, port) = place(url);
         self.is_exempt(&host, port)

@@ -1,4 +1,4 @@
-//! Whether a webhook's target answers, and what becomes of one whose target does not for days.
+//! Tracks whether a webhook's target answers, and disables a webhook after days of failures.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const CHUNK: i64 = 2_000;
 /// How many failed attempts it takes to disable a webhook, besides the time that they span. Within a tenth of that time they
 /// count as one: a webhook that was idle for days between two failures is not disabled, nor by a burst of orders.
 const MIN_FAILURES: i32 = 5;
-/// The longest time that a target is left alone for one answer. It may ask again.
+/// Longest pause for one response with `Retry-After`. The target may ask again.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
 /// Records an attempt that succeeded.
@@ -28,7 +28,7 @@ pub(super) async fn succeeded(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Sends nothing to a webhook for as long as its target asks.
+/// Pauses a webhook for as long as its target asks.
 pub(super) async fn pause(pool: &PgPool, webhook: Uuid, wait: Duration) -> sqlx::Result<()> {
     sqlx::query(
         "update webhooks set paused_until = greatest(paused_until, now() + make_interval(secs => $2)) where id = $1",

@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-/// A target that asks for more is asked again after a day all the same.
+/// Maximum wait: a target that asks for more is retried after a day.
 const MAX: Duration = Duration::from_hours(24);
 
-/// Returns how long a target that answered 429 or 503 wants to be left alone. `None` if it does not say, or can't be understood.
+/// Returns the requested wait of a target that answered 429 or 503, or `None` without a valid `Retry-After`.
 pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;

@@ -1,5 +1,5 @@
-//! The client that asks webhooks: it follows no redirect and uses no proxy, since either would lead past the guard, and
-//! dials public addresses only.
+//! The HTTP client for webhooks. It connects only to public addresses, and neither follows redirects nor uses a proxy,
+//! since both would bypass the check.
 
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -21,13 +21,13 @@ use url::Url;
 use super::addresses::{Guard, Refused, addresses, public_addresses};
 use super::retry_after::retry_after;
 
-/// How long a target may take, its answer included.
+/// Time limit of a request, including its response.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How much of an answer is read, so that the connection can be used again; one that is longer is closed.
+/// Maximum bytes of a response to read, so that the connection can be reused; after a longer one it is closed.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why a target was not asked, or did not answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
     #[error("the target could not be asked")]
@@ -45,7 +45,7 @@ pub(crate) enum TargetError {
     Url(#[source] axum::http::Error),
 }
 
-/// What a target answered.
+/// A target's response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -54,12 +54,12 @@ pub(crate) struct Answer {
 
 type HttpClient = Client<HttpsConnector<HttpConnector<Lookup>>, Full<Bytes>>;
 
-/// Asks targets.
+/// Client for webhook targets.
 #[derive(Clone)]
 pub(crate) struct Targets {
     guard: Guard,
     public: HttpClient,
-    /// For what the guard exempts.
+    /// Connector for exempt hosts.
     exempt: HttpClient,
 }
 
@@ -69,7 +69,7 @@ impl Targets {
         Self { guard, public: client(true), exempt: client(false) }
     }
 
-    /// Posts JSON. Of the answer only the status counts, and when it asks to be asked again.
+    /// Posts JSON. Returns the status of the response and its `Retry-After`.
     pub(crate) async fn post(
         &self,
         url: &Url,
@@ -123,7 +123,7 @@ async fn read_some(mut answer: Incoming) {
     }
 }
 
-/// Resolves names for a connector, which dials one of what it is given: no time passes between the look and the use.
+/// Resolves names for a connector, which connects to one of the checked addresses, so that nothing changes in between.
 #[derive(Clone, Copy)]
 struct Lookup {
     public_only: bool,

@@ -1,4 +1,4 @@
-//! Who may use the console, and from where.
+//! Access control of the console.
 //!
 //! A session is stateless: the cookie holds the operator's token, encrypted. So several instances of the console share
 //! sessions, a restart ends none as long as the key is the same, and each change is made with the operator's own token, which
@@ -40,7 +40,7 @@ pub(super) use sign_in::routes;
 
 /// The rules of access.
 pub(crate) struct Access {
-    /// Without it, whoever reaches the port has the rights of `own`.
+    /// If absent, everyone who reaches the port has the rights of `own`.
     needs_sign_in: bool,
     hosts: Hosts,
     cookies: Cookies,

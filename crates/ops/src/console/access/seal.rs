@@ -22,7 +22,7 @@ impl Seal {
             ("", "") => {
                 // Without randomness nothing could be encrypted either.
                 let _ = random.fill(&mut drawn);
-                tracing::info!("sessions end with this process; CONSOLE_SECRET keeps them");
+                tracing::info!("sessions end with this process, set CONSOLE_SECRET to keep them");
                 &drawn[..]
             }
             ("", own) => own.as_bytes(),

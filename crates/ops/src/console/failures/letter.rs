@@ -1,4 +1,4 @@
-//! One letter: why it failed, what it says, where it came from, and what to do.
+//! The page of one letter: failure, content, origin, and possible acts.
 
 use askama::Template;
 use axum::extract::{Path, State};

@@ -1,4 +1,4 @@
-//! What is not well or not done in a flow, with the page where something can be done about it.
+//! Findings of a flow, each with the page on which an operator can act.
 
 use crate::console::address::escaped;
 use crate::flow::{Finding, Flow};
@@ -8,7 +8,7 @@ use crate::show_flow::number;
 /// How many findings are named; the picture and the text have all.
 const NAMED: usize = 8;
 
-/// A sentence about something that is not well or not done.
+/// A sentence about a finding.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Advice {
     pub(super) is_failure: bool,

@@ -1,4 +1,4 @@
-//! One step with everything that is known of it.
+//! All details of one step.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Flow: one order's way across all services, drawn and as text, live while it happens.
+//! The flow of one order across all services, drawn and as text, updated live.
 
 mod address;
 mod advice;
