@@ -7,6 +7,7 @@ mod init;
 mod log;
 mod metrics;
 mod query;
+mod span_ids;
 
 pub use context::TraceContext;
 pub use error_chain::error_chain;
