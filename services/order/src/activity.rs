@@ -54,26 +54,23 @@ impl ActivityLog {
         Self { pool, waiting: Arc::default(), writing: Arc::default() }
     }
 
-    /// Notes a request, when its response is sent.
+    /// Notes a request. Its row joins the batch that waits; the first of a batch defers that it is written.
     pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
         if !served.is_of_known_caller() {
             return;
         }
-        let (log, row) = (self.clone(), Row::of(served));
-        defer.run("activity log", async move { log.take(row).await }).always();
-    }
-
-    /// Adds a row to the batch that waits. The task of its first row writes it.
-    async fn take(&self, row: Row) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if !self.waiting().add(row)? {
-            return Ok(());
+        let added = self.waiting().add(Row::of(served));
+        match added {
+            Ok(Added::ToOthers) => {}
+            Ok(Added::First) => {
+                // However its task ends, the next row begins a new batch.
+                let batch = Batch(Some(self.clone()));
+                defer.run("activity log", batch.write()).always();
+            }
+            Err(full) => {
+                defer.run("activity log", async { Err::<(), _>(full) }).always();
+            }
         }
-        // However this ends, the next row begins a new batch.
-        let batch = Batch(Some(self));
-        tokio::time::sleep(GATHER).await;
-        let _writing = self.writing.lock().await;
-        write(&self.pool, batch.take()).await?;
-        Ok(())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -81,16 +78,23 @@ impl ActivityLog {
     }
 }
 
+/// Where a row was added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Added {
+    /// It is the first of a batch.
+    First,
+    ToOthers,
+}
+
 impl Waiting {
-    /// Adds a row. Returns `true` if it is the first of a batch.
-    fn add(&mut self, row: Row) -> Result<bool, Full> {
+    fn add(&mut self, row: Row) -> Result<Added, Full> {
         let bytes = row.bytes();
         if self.bytes + bytes > MAX_WAITING_BYTES {
             return Err(Full);
         }
         self.bytes += bytes;
         self.rows.push(row);
-        Ok(self.rows.len() == 1)
+        Ok(if self.rows.len() == 1 { Added::First } else { Added::ToOthers })
     }
 }
 
@@ -120,17 +124,22 @@ impl Row {
 }
 
 /// The rows that wait, to be written by one task. Dropped without that, they are lost.
-struct Batch<'a>(Option<&'a ActivityLog>);
+struct Batch(Option<ActivityLog>);
 
-impl Batch<'_> {
-    fn take(mut self) -> Vec<Row> {
-        self.0.take().map(|log| std::mem::take(&mut *log.waiting()).rows).unwrap_or_default()
+impl Batch {
+    async fn write(mut self) -> sqlx::Result<()> {
+        tokio::time::sleep(GATHER).await;
+        let Some(log) = self.0.clone() else { return Ok(()) };
+        let _writing = log.writing.lock().await;
+        self.0 = None;
+        let rows = std::mem::take(&mut *log.waiting()).rows;
+        write(&log.pool, rows).await
     }
 }
 
-impl Drop for Batch<'_> {
+impl Drop for Batch {
     fn drop(&mut self) {
-        if let Some(log) = self.0 {
+        if let Some(log) = &self.0 {
             *log.waiting() = Waiting::default();
         }
     }
@@ -190,7 +199,7 @@ mod tests {
     #[test]
     fn rows_that_wait_are_bounded_in_bytes() {
         let mut waiting = Waiting::default();
-        assert!(waiting.add(row("/orders")).expect("room"), "the first");
+        assert_eq!(waiting.add(row("/orders")).expect("room"), Added::First);
         let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800))).is_ok()).count();
         assert!((4_000..5_300).contains(&added), "{added}");
         assert!(waiting.bytes <= MAX_WAITING_BYTES);

@@ -135,17 +135,14 @@ impl RequestLayer {
             .layer(middleware::from_fn_with_state(self, serve))
     }
 
-    /// Defers what the caller need not wait for.
+    /// Records the request, and defers what the caller need not wait for. To record its time takes less than to defer that.
     fn after(&self, defer: &Defer, served: &CompletedRequest) {
-        let duration = self.duration.clone();
-        let took = served.took.as_secs_f64();
         let labels = [
             KeyValue::new("http.request.method", served.method),
             KeyValue::new("http.route", served.route.clone().unwrap_or_default()),
             KeyValue::new("http.response.status_code", i64::from(served.status.as_u16())),
         ];
-        let record = async move { duration.record(took, &labels) };
-        defer.run("request metrics", record).always().without_span();
+        self.duration.record(served.took.as_secs_f64(), &labels);
         if let Some(on_completed) = &self.on_completed {
             on_completed(defer, served);
         }
