@@ -97,6 +97,11 @@ impl IdempotencyKey {
         Ok(Some(Self { key: key.to_owned(), fingerprint: hash.finalize().to_vec() }))
     }
 
+    /// Returns the key as the caller sent it.
+    pub fn as_str(&self) -> &str {
+        &self.key
+    }
+
     /// Returns the answer that was stored for this key, or `None` if there is none. Fails with 422 if the key was used for
     /// another request.
     pub async fn earlier(

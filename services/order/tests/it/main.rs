@@ -10,6 +10,7 @@ mod database;
 mod deferred;
 mod direct;
 mod flow;
+mod group_commit;
 mod idempotency;
 mod memory;
 mod neighbour;
