@@ -1,4 +1,4 @@
-//! Orders over HTTP beside pgbench running the same statement.
+//! Orders over HTTP beside pgbench writing the same rows, one order a statement.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -161,7 +161,7 @@ fn events() -> Fallible<[Prepared; 2]> {
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// The statement of the service's store, its parameters written out. The ids ascend as UUIDv7 do.
+/// The rows that the service's store writes, of one order and with the parameters written out. The ids ascend as UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
