@@ -12,11 +12,14 @@ SCHEMATHESIS := $(TARGET)/schemathesis
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help demo compare local local-stop load test schemas contracts bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
+.PHONY: help doctor demo tour compare local local-stop load new-consumer new-event test schemas contracts bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+doctor: ## Name what this machine lacks, with the commands that install it
+	@deploy/setup doctor
 
 demo: build ## Follow three orders to their invoices, on real servers that are gone afterwards
 	@exec $(PLAYGROUND) demo
@@ -33,7 +36,19 @@ local-stop: build-playground ## Stop what `make local` started
 load: build-playground ## Place orders on the local system at a steady rate; RATE=20 a second for SECONDS=10
 	@exec $(PLAYGROUND) load --rate $(or $(RATE),20) --seconds $(or $(SECONDS),10)
 
-test: build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
+tour: build ## Run every command of docs/tour.md and compare what it prints; TOUR=docker in containers, EXTRA='make compare'
+	@exec $(TARGET)/debug/tour $(TOUR) --folder $(TARGET)/tour $(if $(EXTRA),--extra '$(EXTRA)')
+
+# Quoted for the shell, whatever is in it.
+variables = $(foreach it,$(1),$(it)='$(subst ','\'',$($(it)))')
+
+new-consumer: ## Write a consumer to begin with: NAME=order_values EVENT=order.completed SERVICE=analytics KIND=row|sum
+	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- consumer $(call variables,NAME EVENT SERVICE KIND)
+
+new-event: ## Write an event type to begin with: EVENT=order.shipped SERVICE=order
+	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- event $(call variables,EVENT SERVICE)
+
+test: $(TARGET)/setup-test build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on servers of their own
 	rm -rf $(TARGET)/contract
 	$(TARGET)/debug/sandbox run -- cargo test $(LOCKED) --workspace
 	cargo test $(LOCKED) --workspace --test contracts -- --ignored every_operation_is_called
@@ -102,8 +117,15 @@ test-tls: ## Test TLS, SASL and certificates against a Kafka of its own (needs O
 
 # The whole workspace, even where a target needs a part of it: Cargo unifies features among the packages that it builds
 # together, so a part would be built with other features than the tests, and each dependency twice.
-build:
+build: $(TARGET)/setup-run
+	@test -x $(PLAYGROUND) || echo "Building everything, which takes 3.5 minutes on two cores. Later builds take seconds."
 	@cargo build $(LOCKED) --workspace --bins
+
+# What the machine lacks is looked for once, and again if the script looks for more.
+$(TARGET)/setup-run $(TARGET)/setup-test: deploy/setup
+	@GOAL='$(MAKECMDGOALS)' deploy/setup $(patsubst $(TARGET)/setup-%,%,$@)
+	@mkdir -p $(TARGET)
+	@touch $@
 
 # Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
 build-chaos: build

@@ -82,7 +82,7 @@ impl Stage {
         Ok(count(self.rows.len()) / took.as_secs_f64())
     }
 
-    /// The relay's statement on one connection, and nothing in between.
+    /// One statement that deletes rows and reads the next ones, on one connection, and nothing in between.
     async fn drain(&self) -> Fallible<f64> {
         self.clear().await?;
         self.fill(&self.rows).await?;
@@ -174,7 +174,7 @@ impl Stage {
 /// A row as the relay reads it.
 type Selected = (i64, String, String, Json<BTreeMap<String, String>>, Vec<u8>, f64);
 
-/// What the relay asks, with all shards and no refused key: the last rows go, the next ones come.
+/// The last rows go, the next ones come: the least that a relay asks for.
 async fn exchange(session: &mut PgConnection, published: &[i64]) -> Fallible<Vec<i64>> {
     let rows: Vec<Selected> = sqlx::query_as(
         "with gone as (delete from outbox where id = any($1))

@@ -21,8 +21,8 @@ const HEAD: &str = "\
 # Settings
 
 Every setting is an environment variable and a flag; the flag wins. A program checks its settings at the start. If it
-can't use one, it names it and ends. An empty variable counts as not set. `<service> --help` and `orderflow serve --help`
-show the same texts.
+can't use one, it names it and ends. An empty variable counts as not set. `<service> --help` and
+`orderflow serve --help` show the same texts.
 
 Durations are written as `500ms`, `10s`, `15m`, `7d`. `on` and `off` are the values of a switch. A secret is shown in no
 log line and by no `--help`, and can be a file: `NAME_FILE` names the file that holds the value of `NAME`.

@@ -19,6 +19,22 @@ use crate::status::Status;
 use crate::subscription::Subscription;
 
 /// Runs a subscription: one instance of its consumer group.
+///
+/// ```no_run
+/// # async fn example(subscription: consumer::Subscription, pool: sqlx::PgPool, meter: telemetry::instruments::Meter) {
+/// use consumer::{Consumer, Options};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let kafka = kafka::Settings::new("localhost:9092", "");
+/// let consumer = Consumer::new(subscription, pool, kafka, &meter)
+///     .options(Options { lanes: 2, ..Options::default() });
+/// let (status, shutdown) = (consumer.status(), CancellationToken::new());
+/// let running = tokio::spawn(consumer.run(shutdown.clone()));
+/// println!("{}", status.state()); // running, or what it waits for
+/// shutdown.cancel(); // drains what runs, and stores offsets
+/// running.await.unwrap();
+/// # }
+/// ```
 pub struct Consumer {
     pub(crate) subscription: Arc<Subscription>,
     pub(crate) pool: PgPool,

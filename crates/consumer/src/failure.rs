@@ -58,6 +58,20 @@ impl Origin {
 /// | `Unavailable` | [`Class::Unavailable`] if a write fails as well, else [`Class::Conflict`] |
 /// | `Conflict`, `Denied` | [`Class::Conflict`] |
 /// | `Data`, `Other` | [`Class::Transient`] |
+///
+/// ```
+/// use consumer::{Class, Failure};
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("the total is not positive")]
+/// struct NotPositive;
+///
+/// fn check(total: i64) -> Result<(), Failure> {
+///     if total > 0 { Ok(()) } else { Err(Failure::permanent(NotPositive)) }
+/// }
+///
+/// assert_eq!(check(-1).unwrap_err().class(), Class::Permanent); // a dead letter, without a retry
+/// ```
 #[derive(Debug)]
 pub struct Failure {
     class: Class,

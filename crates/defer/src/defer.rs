@@ -13,6 +13,25 @@ use crate::scope::{Inner, Scope};
 use crate::task::{Deferred, Task, TaskResult};
 
 /// Defers work until after the response. An extractor; clones defer to the same request.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use defer::Defer;
+///
+/// async fn place_order(defer: Defer, told: Arc<AtomicBool>) -> &'static str {
+///     defer.run("inventory sync", async move { told.store(true, Ordering::Relaxed) });
+///     "placed"
+/// }
+///
+/// let (defer, told) = (defer::immediate(), Arc::new(AtomicBool::new(false)));
+/// assert_eq!(place_order(defer.clone(), told.clone()).await, "placed");
+/// defer.finished().await;
+/// assert!(told.load(Ordering::Relaxed));
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Defer {
     scope: Arc<Inner>,

@@ -38,6 +38,22 @@ impl fmt::Display for Break {
 /// bound that narrows or a value that is no longer allowed breaks readers of the newer schema, to which older events
 /// still come. A property that is removed or no longer required, an added enum value and another type break readers of the
 /// older one. A keyword that is not known here counts as a break when it changes.
+///
+/// ```
+/// use serde_json::json;
+///
+/// let older = json!({
+///     "type": "object",
+///     "required": ["parcel"],
+///     "properties": { "parcel": { "type": "string" } },
+/// });
+/// let mut newer = older.clone();
+/// newer["properties"]["grams"] = json!({ "type": "integer" });
+/// assert_eq!(envelope::breaks(&older, &newer), []);
+///
+/// newer["required"] = json!(["parcel", "grams"]); // older events have none
+/// assert_eq!(envelope::breaks(&older, &newer).len(), 1);
+/// ```
 pub fn breaks(older: &Value, newer: &Value) -> Vec<Break> {
     let mut comparison = Comparison { path: String::new(), breaks: Vec::new() };
     comparison.schemas(older, newer);

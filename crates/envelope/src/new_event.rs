@@ -27,6 +27,26 @@ impl Cause {
 }
 
 /// An event that is to be published.
+///
+/// ```
+/// # use std::borrow::Cow;
+/// # use envelope::{Event, Schema};
+/// # static SHIPPED: Schema = Schema::new(r#"{ "$id": "https://example.com/parcel.shipped/1.0.json" }"#);
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct ParcelShipped { parcel: String }
+/// # impl Event for ParcelShipped {
+/// #     const TYPE: &'static str = "parcel.shipped";
+/// #     const SCHEMA: &'static Schema = &SHIPPED;
+/// #     fn subject(&self) -> Cow<'_, str> { self.parcel.as_str().into() }
+/// # }
+/// use envelope::{Cause, CorrelationId, NewEvent};
+///
+/// let shipped = ParcelShipped { parcel: "P-17".into() };
+/// let cause = Cause::new(CorrelationId::new("flow-17")?);
+/// let encoded = NewEvent::new("/warehouse", shipped, cause).version(1).encode()?;
+/// assert_eq!((encoded.key(), encoded.envelope.version), ("P-17", Some(1)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NewEvent<E> {
     source: String,

@@ -132,6 +132,22 @@ impl Meta {
 
 /// Asks for a job in the caller's transaction: it runs if that commits, and only then. Call
 /// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or it waits for the next poll.
+///
+/// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit.
+///
+/// ```no_run
+/// # async fn example<J: jobs::Job>(pool: sqlx::PgPool, receipt: J, wake: jobs::WorkerWaker) -> Result<(), Box<dyn std::error::Error>> {
+/// use jobs::{Enqueued, Meta};
+///
+/// let mut tx = pool.begin().await?;
+/// let meta = Meta::new().subject("P-17").tenant("acme").unique("receipt of P-17");
+/// if jobs::enqueue(&mut tx, &receipt, meta).await? == Enqueued::Duplicate {
+///     println!("one of this key waits or runs already");
+/// }
+/// tx.commit().await?;
+/// wake.wake();
+/// # Ok(()) }
+/// ```
 pub async fn enqueue<J: Job>(
     tx: &mut PgConnection,
     job: &J,

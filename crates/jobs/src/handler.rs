@@ -25,6 +25,31 @@ pub struct Context {
 }
 
 /// What a service does about one kind of job.
+///
+/// ```no_run
+/// use jobs::{Context, Failure, Handler, Job};
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct SendReceipt { to: String }
+/// # impl Job for SendReceipt { const KIND: &'static str = "send receipt"; }
+/// # #[derive(Debug, thiserror::Error)]
+/// # #[error("{0} is no address")]
+/// # struct NoAddress(String);
+/// # async fn send(to: &str, message_id: uuid::Uuid) -> std::io::Result<()> { Ok(()) }
+///
+/// struct Mailer;
+///
+/// impl Handler for Mailer {
+///     type Job = SendReceipt;
+///
+///     async fn run(&self, job: &SendReceipt, context: &Context) -> Result<(), Failure> {
+///         if !job.to.contains('@') {
+///             return Err(Failure::permanent(NoAddress(job.to.clone()))); // no retry helps
+///         }
+///         send(&job.to, context.id).await?; // any other error is retried, under the same id
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// The kind.
     type Job: Job;

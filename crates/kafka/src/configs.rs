@@ -4,6 +4,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime::Handle;
 
 use crate::Settings;
 
@@ -16,10 +17,11 @@ pub(crate) struct Config(ConfigResource);
 impl Configs {
     /// Asks for the settings of these topics (names on the cluster). Fails if the cluster does not answer.
     pub(crate) async fn ask(settings: &Settings, topics: &[String]) -> Result<Self, KafkaError> {
-        let admin: AdminClient<DefaultClientContext> = settings.client().create()?;
+        let admin = Admin(Some(settings.client().create()?));
+        let Some(client) = &admin.0 else { return Err(KafkaError::Canceled) };
         let asked: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
-        let answers = admin.describe_configs(&asked, &options).await?;
+        let answers = client.describe_configs(&asked, &options).await?;
         let answers = answers.into_iter().map(|answer| answer.map(Config));
         Ok(Self(topics.iter().cloned().zip(answers).collect()))
     }
@@ -28,6 +30,17 @@ impl Configs {
     pub(crate) fn of(&self, topic: &str) -> Result<&Config, RDKafkaErrorCode> {
         let config = self.0.get(topic).ok_or(RDKafkaErrorCode::UnknownTopicOrPartition)?;
         config.as_ref().map_err(|code| *code)
+    }
+}
+
+/// A client whose end does not hold up the thread of its user: it waits for the threads of the client.
+struct Admin(Option<AdminClient<DefaultClientContext>>);
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        if let (Some(client), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(client));
+        }
     }
 }
 

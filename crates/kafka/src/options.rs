@@ -154,6 +154,7 @@ impl ClientOptions {
         }
         let settings =
             settings.with_pairs(pairs).with_properties(properties).map_err(|_| form())?;
+        check_partitioner(&settings)?;
         self.check(&settings)?;
         Ok(settings)
     }
@@ -292,6 +293,20 @@ fn hidden(value: Option<&Hidden>) -> Option<&str> {
     given(value.map(|it| &it.0))
 }
 
+/// Fails if the properties choose other partitions than the relay, which chooses them itself: events of a key would be in
+/// two partitions.
+fn check_partitioner(settings: &Settings) -> Result<(), OptionsError> {
+    match settings.producer().get("partitioner") {
+        // They differ in records without a key only.
+        Some("murmur2_random" | "murmur2") | None => Ok(()),
+        Some(_) => {
+            let why =
+                "partitioner: events are partitioned by murmur2_random, as the Java clients do";
+            Err(OptionsError::new("KAFKA_PROPERTIES", why))
+        }
+    }
+}
+
 /// Fails if a file can't be read, which librdkafka would not name.
 fn check_readable(variable: &'static str, file: &str) -> Result<(), OptionsError> {
     let refused = |error| OptionsError::new(variable, format!("{file}: {error}"));
@@ -366,6 +381,8 @@ mod tests {
         refused(&half, "KAFKA_SSL_KEY_LOCATION", "CERTIFICATE");
         refused(&plain().properties("no pair"), "KAFKA_PROPERTIES", "form");
         refused(&plain().properties("no.such=hunter2"), "KAFKA_PROPERTIES", "no.such");
+        refused(&plain().properties("partitioner=fnv1a"), "KAFKA_PROPERTIES", "murmur2_random");
+        assert!(settings(&plain().properties("partitioner=murmur2_random")).is_ok());
         // One property to librdkafka, which quotes its value.
         let joined = plain().properties("security.protocol=ssl;sasl.password=hunter2");
         refused(&joined, "KAFKA_PROPERTIES", "security.protocol");

@@ -17,6 +17,16 @@ const BUFFERED: usize = 8 * 1024 * 1024;
 pub struct SettingsError(String);
 
 /// Where Kafka is, and what all clients of one process share.
+///
+/// ```no_run
+/// use kafka::rdkafka::producer::FutureProducer;
+///
+/// let settings = kafka::Settings::new("localhost:9092", "staging.")
+///     .with_properties("security.protocol=SSL,ssl.ca.location=/etc/kafka/ca.pem")?;
+/// assert_eq!(settings.prefixed("parcel.shipped"), "staging.parcel.shipped");
+/// let producer: FutureProducer = settings.producer().create()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Settings {
     brokers: String,

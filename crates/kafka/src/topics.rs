@@ -127,6 +127,21 @@ pub struct Topics {
 /// Only what is missing is created, so that the right to do so is not needed where everything exists; and what can't be
 /// asked for lack of a right is not a problem by itself. Replication is the cluster's default. One that exists is never
 /// changed.
+///
+/// Fails with [`TopicsError`] if the cluster can't be reached. It may be dropped and called again.
+///
+/// ```no_run
+/// # async fn example(settings: kafka::Settings) -> Result<(), kafka::TopicsError> {
+/// use kafka::{TopicPolicy, TopicSpec, Topics};
+///
+/// let owned = vec![TopicSpec::new("parcel.shipped").partitions(12)];
+/// let topics = Topics { owned, needed: vec!["parcel.returned".into()] };
+/// // `Verify` creates nothing and names what an administrator has to do.
+/// for problem in kafka::ensure(&settings, &topics, TopicPolicy::Verify).await? {
+///     eprintln!("{problem}");
+/// }
+/// # Ok(()) }
+/// ```
 pub async fn ensure(
     settings: &Settings,
     topics: &Topics,

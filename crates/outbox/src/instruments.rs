@@ -9,6 +9,7 @@ pub(crate) struct Instruments {
     depth: Gauge<u64>,
     age: Gauge<f64>,
     shards: Gauge<u64>,
+    paused: Gauge<u64>,
 }
 
 impl Instruments {
@@ -35,6 +36,10 @@ impl Instruments {
                 .u64_gauge("outbox.shards")
                 .with_description("Shards that this instance publishes")
                 .build(),
+            paused: meter
+                .u64_gauge("outbox.paused")
+                .with_description("1 while events of a topic wait because Kafka does not take them")
+                .build(),
         }
     }
 
@@ -43,14 +48,19 @@ impl Instruments {
     }
 
     /// Exports the counters of a topic at 0, before anything of it is sent: its first failure would be no increase otherwise.
-    pub(crate) fn begin(&self, topic: &str) {
+    pub(crate) fn export(&self, topic: &str) {
         for counter in [&self.sent, &self.failed] {
             counter.add(0, &[destination(topic)]);
         }
+        self.paused(topic, false);
     }
 
     pub(crate) fn failed(&self, topic: &str) {
         self.failed.add(1, &[destination(topic)]);
+    }
+
+    pub(crate) fn paused(&self, topic: &str, is_paused: bool) {
+        self.paused.record(u64::from(is_paused), &[KeyValue::new("topic", topic.to_owned())]);
     }
 
     pub(crate) fn waiting(&self, depth: u64, age_seconds: f64) {

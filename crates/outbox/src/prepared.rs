@@ -87,6 +87,19 @@ pub fn prepare_for<E: Event>(
 ///
 /// The caller holds the lock of what they are about, so that events of one key get their ids in the order in which they
 /// become visible.
+///
+/// Fails with the error of Postgres, after which the transaction can't commit.
+///
+/// ```no_run
+/// # async fn example<E: envelope::Event>(pool: sqlx::PgPool, event: envelope::NewEvent<E>) -> Result<(), Box<dyn std::error::Error>> {
+/// let event = outbox::prepare(event)?;
+/// let mut tx = pool.begin().await?;
+/// // Locks the row that the event is about until the transaction ends.
+/// sqlx::query("update parcels set shipped = true where parcel = 'P-17'").execute(&mut *tx).await?;
+/// outbox::append(&mut tx, &[event]).await?;
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
 pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Result<()> {
     let rows = Columns::of(prepared);
     sqlx::query(
@@ -107,6 +120,25 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
 /// Events as columns, to be bound into the caller's own statement:
 /// `insert into outbox (shard, topic, key, headers, payload)
 /// select * from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[])`.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool, event: outbox::Prepared) -> sqlx::Result<()> {
+/// let events = [event];
+/// let rows = outbox::Columns::of(&events);
+/// sqlx::query(
+///     "with shipped as (update parcels set shipped = true where parcel = 'P-17' and not shipped returning parcel)
+///      insert into outbox (shard, topic, key, headers, payload)
+///      select told.* from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[]) as told, shipped",
+/// )
+/// .bind(rows.shards)
+/// .bind(rows.topics)
+/// .bind(rows.keys)
+/// .bind(rows.headers)
+/// .bind(rows.payloads)
+/// .execute(&pool)
+/// .await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Columns<'a> {
     /// `smallint[]`

@@ -4,27 +4,62 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+use sqlx::postgres::types::PgInterval;
 use telemetry::{FlowSteps, KeyValue, TraceContext, Wait};
 
+use crate::in_flight::{LARGEST_COST, OVERHEAD};
+
+const MICROS_OF_A_DAY: i64 = 24 * 60 * 60 * 1_000_000;
 /// Name of the span and step of an event that waited.
 const WAIT: &str = "outbox wait";
 
-/// An event that waits to be published.
-#[derive(sqlx::FromRow)]
-pub(crate) struct Row {
+/// The columns of a [`Row`], of a table that has them all.
+macro_rules! columns {
+    () => {
+        "id, shard, topic, key, headers, payload, clock_timestamp() - created_at"
+    };
+}
+pub(crate) use columns;
+
+/// An event that waits to be published, where it was read.
+pub(crate) struct Row<'r> {
     pub(crate) id: i64,
-    pub(crate) topic: String,
-    pub(crate) key: String,
+    pub(crate) shard: i16,
+    pub(crate) topic: &'r str,
+    pub(crate) key: &'r str,
     /// JSON: every row has a dozen of them, so they are read where they are needed and never copied.
-    headers: String,
-    pub(crate) payload: Vec<u8>,
-    /// Seconds since it was written, by the database's clock.
-    waited: f64,
+    headers: &'r [u8],
+    pub(crate) payload: &'r [u8],
+    /// Since it was written, by the database's clock.
+    waited: Duration,
 }
 
-impl Row {
-    pub(crate) fn headers(&self) -> serde_json::Result<Headers<'_>> {
-        serde_json::from_str(&self.headers)
+impl<'r> Row<'r> {
+    /// Reads [`columns`].
+    pub(crate) fn of(row: &'r PgRow) -> sqlx::Result<Self> {
+        let waited: PgInterval = row.try_get(6)?;
+        let micros = i64::from(waited.days) * MICROS_OF_A_DAY + waited.microseconds;
+        Ok(Self {
+            id: row.try_get(0)?,
+            shard: row.try_get(1)?,
+            topic: row.try_get(2)?,
+            key: row.try_get(3)?,
+            headers: row.try_get_raw(4)?.as_bytes().map_err(sqlx::Error::Decode)?,
+            payload: row.try_get(5)?,
+            waited: Duration::from_micros(u64::try_from(micros).unwrap_or(0)),
+        })
+    }
+
+    pub(crate) fn headers(&self) -> serde_json::Result<Headers<'r>> {
+        serde_json::from_slice(self.headers)
+    }
+
+    /// Returns what the record takes of the room for what is under way. Headers are shorter than their JSON.
+    pub(crate) fn cost(&self) -> usize {
+        let bytes = self.payload.len() + self.key.len() + self.headers.len() + OVERHEAD;
+        bytes.min(LARGEST_COST)
     }
 
     /// Shows in the trace and in the flow how long it lay in the outbox until it was selected.
@@ -34,8 +69,7 @@ impl Row {
         selected: SystemTime,
         steps: &FlowSteps,
     ) {
-        let waited = Duration::try_from_secs_f64(self.waited).unwrap_or_default();
-        let Some(written) = selected.checked_sub(waited) else { return };
+        let Some(written) = selected.checked_sub(self.waited) else { return };
         steps.record_wait(&Wait {
             name: WAIT,
             from: written,
@@ -45,7 +79,7 @@ impl Row {
             event_type: headers.get("ce_type"),
             source: headers.get("ce_source"),
             subject: headers.get("ce_subject"),
-            topic: &self.topic,
+            topic: self.topic,
             traceparent: headers.get("ce_traceparent"),
         });
         let Some(context) = headers.created_in() else { return };

@@ -1,5 +1,4 @@
-//! The way of a row to Kafka, and what became of it.
-
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use kafka::Settings;
@@ -10,116 +9,136 @@ use kafka::rdkafka::producer::{
     BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use telemetry::{FlowSteps, TraceContext};
-use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{Span, field};
 
+use crate::refusal::Refusal;
 use crate::row::{Headers, Row};
 
-/// Where a record lies.
+/// Kafka's answer for a record.
+pub(crate) struct Completion {
+    /// The id of its row.
+    pub(crate) id: i64,
+    outcome: Result<Position, KafkaError>,
+}
+
+/// Where a record is.
 #[derive(Clone, Copy)]
-pub(crate) struct Position {
+struct Position {
     partition: i32,
     offset: i64,
 }
 
-/// Where a record lies, or why it does not.
-type Delivered = Result<Position, KafkaError>;
-/// Comes when Kafka has answered for a record.
-pub(crate) type Delivery = oneshot::Receiver<Delivered>;
+impl Completion {
+    /// Returns what Kafka might answer: an offset, or why not.
+    #[cfg(test)]
+    pub(crate) fn of_test(id: i64, offset: Result<i64, KafkaError>) -> Self {
+        Self { id, outcome: offset.map(|offset| Position { partition: 0, offset }) }
+    }
 
-/// Why a record is not known to be in Kafka.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
-    #[error("Kafka does not take it")]
-    Kafka(#[from] KafkaError),
-    /// librdkafka infers the delivery of a record from that of a later one, also of one that Kafka refused
-    /// (confluent-kafka-go#921). It has no offset then.
-    #[error("the client takes it for delivered, and can't say where it is")]
-    Nowhere,
-    #[error("its row has headers that can't be read")]
-    Headers(#[from] serde_json::Error),
-}
-
-/// What became of a record.
-pub(crate) enum SendOutcome {
-    Delivered,
-    Refused(Refusal),
-    /// Shutdown would not wait longer.
-    Abandoned,
-}
-
-impl SendOutcome {
-    pub(crate) fn of(delivered: Result<Delivered, RecvError>) -> Self {
-        match delivered {
-            Ok(Ok(position)) if position.offset >= 0 => {
-                let span = Span::current();
-                let partition = position.partition.to_string();
-                span.record("messaging.destination.partition.id", partition);
-                span.record("messaging.kafka.offset", position.offset);
-                Self::Delivered
+    /// Ends the record's span. Fails with the reason why Kafka is not known to have the record.
+    pub(crate) fn outcome(self, span: &Span) -> Result<(), Refusal> {
+        let refusal = match self.outcome {
+            Ok(position) if position.offset >= 0 => {
+                if !span.is_disabled() {
+                    let partition = position.partition.to_string();
+                    span.record("messaging.destination.partition.id", partition);
+                    span.record("messaging.kafka.offset", position.offset);
+                }
+                return Ok(());
             }
-            Ok(Ok(_)) => Self::refused(Refusal::Nowhere),
-            Ok(Err(error)) => Self::refused(error.into()),
-            Err(_) => Self::refused(KafkaError::Canceled.into()),
-        }
-    }
-
-    fn refused(why: Refusal) -> Self {
-        let span = Span::current();
-        span.record("error.type", field::display(&why));
-        span.record("error", &why as &dyn std::error::Error);
-        Self::Refused(why)
+            Ok(_) => Refusal::Nowhere,
+            Err(error) => error.into(),
+        };
+        span.record("error.type", field::display(&refusal));
+        span.record("error", &refusal as &dyn std::error::Error);
+        Err(refusal)
     }
 }
 
-/// Tells of a delivery where it is awaited. The client's own futures copy the record to hand it back; the outbox has it.
-struct Deliveries;
+/// Forwards completions to the relay, which bounds how many there can be. The client's own futures copy each record to
+/// hand it back; the outbox has it.
+pub(crate) struct Completions(UnboundedSender<Completion>);
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Completions {}
 
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<oneshot::Sender<Delivered>>;
+impl ProducerContext for Completions {
+    /// The id of the row.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, awaited: Self::DeliveryOpaque) {
-        let delivered = match result {
+    fn delivery(&self, result: &DeliveryResult<'_>, id: usize) {
+        let outcome = match result {
             Ok(record) => Ok(Position { partition: record.partition(), offset: record.offset() }),
             Err((error, _)) => Err(error.clone()),
         };
-        let _ = awaited.send(delivered); // Nobody waits any more.
+        let id = i64::try_from(id).unwrap_or(i64::MAX);
+        _ = self.0.send(Completion { id, outcome }); // The session may have ended.
     }
 }
 
-/// A producer of the relay's.
+/// The relay's producer.
+pub(crate) type Client = ThreadedProducer<Completions>;
+
+/// Hands rows to the producer of one session.
 pub(crate) struct Sender {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Arc<Client>,
     kafka: Settings,
     steps: FlowSteps,
 }
 
+/// Why a row was not handed over.
+pub(crate) enum SendError {
+    /// The client's queue is full. Nothing is wrong with the row.
+    Full,
+    Refused(Refusal),
+}
+
 impl Sender {
-    pub(crate) fn new(kafka: &Settings, steps: FlowSteps) -> Result<Self, KafkaError> {
-        let producer = kafka.producer().create_with_context(Deliveries)?;
-        Ok(Self { producer, kafka: kafka.clone(), steps })
+    pub(crate) fn new(
+        kafka: &Settings,
+        steps: FlowSteps,
+    ) -> Result<(Self, UnboundedReceiver<Completion>), KafkaError> {
+        let (completions, completed) = unbounded_channel();
+        let producer = kafka.producer().create_with_context(Completions(completions))?;
+        Ok((Self { producer: Arc::new(producer), kafka: kafka.clone(), steps }, completed))
     }
 
-    /// Hands a row to the producer, with the span that is to last until Kafka has it.
+    /// Hands a row to the producer. Returns the span that is open until Kafka has it.
     pub(crate) fn send(
         &self,
-        row: &Row,
+        row: &Row<'_>,
+        topic: &str,
+        partition: i32,
         selected: SystemTime,
-    ) -> Result<(Delivery, Span), Refusal> {
-        let headers = row.headers()?;
+    ) -> Result<Span, SendError> {
+        let headers = row.headers().map_err(|error| SendError::Refused(error.into()))?;
         let span = self.steps.span(|| span(row, &headers));
-        row.record_wait(&headers, selected, &self.steps);
-        let (told, delivery) = oneshot::channel();
-        let topic = self.kafka.prefixed(&row.topic);
-        let record = BaseRecord::with_opaque_to(&topic, Box::new(told))
-            .key(&row.key)
-            .payload(&row.payload)
+        let id = usize::try_from(row.id).unwrap_or(0);
+        let record = BaseRecord::with_opaque_to(topic, id)
+            .partition(partition)
+            .key(row.key)
+            .payload(row.payload)
             .headers(of_the_record(&headers, &span));
-        self.producer.send(record).map_err(|(error, _)| error)?;
-        Ok((delivery, span))
+        match self.producer.send(record) {
+            Ok(()) => {
+                row.record_wait(&headers, selected, &self.steps);
+                Ok(span)
+            }
+            Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                Err(SendError::Full)
+            }
+            Err((error, _)) => Err(SendError::Refused(error.into())),
+        }
+    }
+
+    /// Returns the client, to ask the cluster.
+    pub(crate) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.producer)
+    }
+
+    /// Returns the client's settings.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.kafka
     }
 
     /// Gives up all that is under way.
@@ -127,7 +146,7 @@ impl Sender {
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
 
-    /// Why this producer will never send again, if so.
+    /// Returns why this producer will never send again, if so.
     pub(crate) fn fatal_error(&self) -> Option<(RDKafkaErrorCode, String)> {
         self.producer.client().fatal_error()
     }
@@ -148,7 +167,7 @@ fn of_the_record(headers: &Headers<'_>, span: &Span) -> OwnedHeaders {
         })
 }
 
-fn span(row: &Row, headers: &Headers<'_>) -> Span {
+fn span(row: &Row<'_>, headers: &Headers<'_>) -> Span {
     let span = tracing::info_span!(
         "send",
         otel.name = format!("send {}", row.topic),

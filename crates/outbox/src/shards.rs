@@ -1,104 +1,298 @@
 //! Which shards this instance publishes: advisory locks of one session, so that they end with it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgConnection};
+use sqlx::{Connection, PgConnection};
 
 use crate::prepared::SHARDS;
+use crate::scan;
 
-/// The first key of every advisory lock of this crate ("outb").
-const LOCK_CLASS: i32 = 0x6f75_7462;
+/// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The class of later ones is
+/// this and the table's oid, so that two schemas of a database do not share locks. No oid is 0, so the two differ.
+const FORMER_CLASS: i32 = 0x6f75_7462;
 /// The second key of the lock that every relay shares, to be counted.
 const MEMBER: i32 = -1;
 
 /// How often ownership is confirmed and shared anew.
 const TICK: Duration = Duration::from_secs(1);
+/// How long no shard is given up of which something is under way, after one was not given up in time: for the next tick.
+/// Nothing of it is read meanwhile.
+const KEPT: Duration = Duration::from_secs(30);
 
-/// A session that is silent for longer is ended by Postgres, and its locks with it: so a relay that was frozen
-/// can't keep its shards from others.
-const SILENCE: &str = "5s";
+/// Limits on the server, and habits of the plans. A session that is silent for longer is ended by Postgres, and its locks
+/// with it: so a relay that was frozen can't keep its shards from others.
+const SETTINGS: [(&str, &str); 4] = [
+    ("idle_session_timeout", "5s"),
+    ("statement_timeout", "10s"),
+    // Somebody may have locked a row that is to be deleted, or the table. Neither is worth waiting for.
+    ("lock_timeout", "100ms"),
+    // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
+    ("synchronous_commit", "off"),
+];
 
 /// A session with Postgres and the shards that it has locked. All of a relay's statements go through it: when
 /// it is lost, so is the right to publish.
 pub(crate) struct Shards {
     session: PgConnection,
+    class: i32,
     owned: Vec<i16>,
+    /// Those that were taken: it is not known yet what waits in them.
+    fresh: Vec<i16>,
+    leaving: Vec<Leaving>,
+    /// No shard of which something is under way is given up before.
+    kept_until: Instant,
+    /// Relays of the former class are there, and so its locks are taken as well.
+    with_former: bool,
+    /// The shards whose lock of the former class is held.
+    former: BTreeSet<i16>,
     next_tick: Instant,
+}
+
+/// What is under way of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ShardLoad {
+    Idle,
+    Draining,
+    /// Something that may not come back for long.
+    Stuck,
+}
+
+/// A shard that is given up once nothing of it is under way. It is not read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leaving {
+    pub(crate) shard: i16,
+    since: Instant,
+    /// Every row of it up to this id is gone, under way or left aside.
+    pub(crate) after: i64,
 }
 
 impl Shards {
     pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
-        let mut session = options.connect().await?;
-        let settings = [
-            ("idle_session_timeout", SILENCE.to_owned()),
-            // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
-            ("synchronous_commit", "off".to_owned()),
-        ];
-        pg::set_in_session(&mut session, &settings).await?;
-        sqlx::query("select pg_advisory_lock_shared($1, $2)")
-            .bind(LOCK_CLASS)
-            .bind(MEMBER)
-            .execute(&mut session)
+        let mut session = scan::connect(options, &SETTINGS).await?;
+        let table: i64 = sqlx::query_scalar("select 'outbox'::regclass::oid::int8")
+            .fetch_one(&mut session)
             .await?;
-        Ok(Self { session, owned: Vec::new(), next_tick: Instant::now() })
+        let table = u32::try_from(table).unwrap_or_default();
+        let now = Instant::now();
+        let mut shards = Self {
+            session,
+            class: FORMER_CLASS ^ table.cast_signed(),
+            owned: Vec::new(),
+            fresh: Vec::new(),
+            leaving: Vec::new(),
+            kept_until: now,
+            with_former: false,
+            former: BTreeSet::new(),
+            next_tick: now,
+        };
+        shards.execute("select pg_advisory_lock_shared($1, $2)", shards.class, MEMBER).await?;
+        Ok(shards)
     }
 
     pub(crate) fn session(&mut self) -> &mut PgConnection {
         &mut self.session
     }
 
+    /// Returns the shards whose rows may be read.
     pub(crate) fn owned(&self) -> &[i16] {
         &self.owned
     }
 
-    /// When [`Shards::share`] or [`Shards::confirm`] is due.
+    /// Returns the shards that were taken and must be searched before they are read.
+    pub(crate) fn fresh(&self) -> &[i16] {
+        &self.fresh
+    }
+
+    /// Notes that it is known what waits in these shards. Returns those that are still ours: they may be read from now on.
+    pub(crate) fn admit(&mut self, shards: &[i16]) -> Vec<i16> {
+        let admitted: Vec<_> = self.fresh.extract_if(.., |shard| shards.contains(shard)).collect();
+        self.owned.extend(&admitted);
+        admitted
+    }
+
+    /// Returns the shards that nobody else publishes.
+    pub(crate) fn held(&self) -> BTreeSet<i16> {
+        let leaving = self.leaving.iter().map(|leaving| leaving.shard);
+        self.owned.iter().chain(&self.fresh).copied().chain(leaving).collect()
+    }
+
+    /// Returns whether nobody else publishes this shard.
+    pub(crate) fn holds(&self, shard: i16) -> bool {
+        self.held().contains(&shard)
+    }
+
+    /// Returns whether all shards that are held may be read.
+    pub(crate) fn are_settled(&self) -> bool {
+        self.fresh.is_empty() && self.leaving.is_empty()
+    }
+
+    /// Returns the id up to which rows of a shard are accounted for that is to be given up.
+    pub(crate) fn left_at(&self, shard: i16) -> Option<i64> {
+        let leaving = self.leaving.iter().find(|leaving| leaving.shard == shard);
+        leaving.map(|leaving| leaving.after)
+    }
+
+    /// When [`Shards::share`] is due.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
 
-    /// Says that this relay is alive. An error: the session is lost, and with it the shards.
-    pub(crate) async fn confirm(&mut self) -> sqlx::Result<()> {
-        self.next_tick = Instant::now() + TICK;
-        self.session.ping().await
+    /// Takes or gives up shards, so that all relays have about as many. Rows of owned shards up to `after` are accounted for.
+    ///
+    /// A shard of which something is under way is given up with the next tick, if that has come back, and one that is stuck
+    /// is kept: nobody else may publish it. Returns the shards that are owned again.
+    ///
+    /// Fails if the session is lost, and with it the shards.
+    pub(crate) async fn share(
+        &mut self,
+        after: i64,
+        load: impl Fn(i16) -> ShardLoad,
+    ) -> sqlx::Result<Vec<Leaving>> {
+        let now = Instant::now();
+        self.next_tick = now + TICK;
+        let (relays, former) = self.count().await?;
+        self.adapt_to_former(former > 0, after, now).await?;
+        let relays = u16::try_from((relays + former).max(1)).unwrap_or(u16::MAX);
+        let fair_share = usize::from(SHARDS.unsigned_abs().div_ceil(relays));
+        while self.owned.len() + self.fresh.len() > fair_share
+            && let Some(shard) = self.surplus(&load, now)
+        {
+            self.leaving.push(Leaving { shard, since: now, after });
+        }
+        let kept = self.leave(load, now).await?;
+        self.take(fair_share).await?;
+        Ok(kept)
     }
 
-    /// Takes or gives up shards, so that all relays have about as many. Only between batches: a shard that is
-    /// given up must have nothing under way. True: something changed.
-    pub(crate) async fn share(&mut self) -> sqlx::Result<bool> {
-        self.next_tick = Instant::now() + TICK;
-        let relays: i64 = sqlx::query_scalar(
-            "select count(*) from pg_locks
-             where locktype = 'advisory' and granted and classid::int8 = $1 and objid::int8 = $2 & 4294967295
-               and database = (select oid from pg_database where datname = current_database())",
+    /// Removes a shard that is given up. One that is idle can be given up at once.
+    fn surplus(&mut self, load: impl Fn(i16) -> ShardLoad, now: Instant) -> Option<i16> {
+        if let Some(shard) = self.fresh.pop() {
+            return Some(shard);
+        }
+        let with = |wanted| self.owned.iter().rposition(|shard| load(*shard) == wanted);
+        let draining = || with(ShardLoad::Draining).filter(|_| now >= self.kept_until);
+        let place = with(ShardLoad::Idle).or_else(draining)?;
+        Some(self.owned.remove(place))
+    }
+
+    /// Counts the relays of this table, and those of the former class.
+    async fn count(&mut self) -> sqlx::Result<(i64, i64)> {
+        sqlx::query_as(
+            "with member as (
+                 select pid, classid::int8 as class from pg_locks
+                 where locktype = 'advisory' and granted and objsubid = 2 and objid::int8 = $3::int8 & 4294967295
+                   and database = (select oid from pg_database where datname = current_database()))
+             select count(*) filter (where class = $1::int8 & 4294967295),
+                    -- Relays of other schemas take these locks too, and are none of the former class.
+                    count(*) filter (where class = $2::int8 & 4294967295
+                        and pid not in (select pid from member where class <> $2::int8 & 4294967295))
+             from member",
         )
-        .bind(i64::from(LOCK_CLASS))
+        .bind(i64::from(self.class))
+        .bind(i64::from(FORMER_CLASS))
         .bind(i64::from(MEMBER))
         .fetch_one(&mut self.session)
-        .await?;
-        let fair_share =
-            SHARDS.unsigned_abs().div_ceil(u16::try_from(relays.max(1)).unwrap_or(u16::MAX));
-        let fair_share = usize::from(fair_share);
-        let before = self.owned.clone();
-        while self.owned.len() > fair_share {
-            let surplus = self.owned[self.owned.len() - 1];
-            self.lock_statement("select pg_advisory_unlock($1, $2)", surplus).await?;
-            self.owned.pop();
-        }
-        for shard in (0..SHARDS).filter(|shard| !before.contains(shard)) {
-            if self.owned.len() >= fair_share {
-                break;
-            }
-            if self.lock_statement("select pg_try_advisory_lock($1, $2)", shard).await? {
-                self.owned.push(shard);
-            }
-        }
-        Ok(self.owned != before)
+        .await
     }
 
-    async fn lock_statement(&mut self, sql: &'static str, shard: i16) -> sqlx::Result<bool> {
-        let answer = sqlx::query_scalar(sql).bind(LOCK_CLASS).bind(i32::from(shard));
-        answer.fetch_one(&mut self.session).await
+    /// Holds the locks of the former class too, as long as such a relay is there: it counts us then, leaves us our share,
+    /// and does not publish what we publish.
+    async fn adapt_to_former(
+        &mut self,
+        is_there: bool,
+        after: i64,
+        since: Instant,
+    ) -> sqlx::Result<()> {
+        let was_there = std::mem::replace(&mut self.with_former, is_there);
+        if is_there && !was_there {
+            self.execute("select pg_advisory_lock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
+            for shard in std::mem::take(&mut self.owned) {
+                if self.lock_former(shard).await? {
+                    self.owned.push(shard);
+                } else {
+                    self.leaving.push(Leaving { shard, since, after });
+                }
+            }
+            // They are taken anew, if their locks can be had.
+            let fresh = std::mem::take(&mut self.fresh).into_iter();
+            self.leaving.extend(fresh.map(|shard| Leaving { shard, since, after }));
+        } else if !is_there && was_there {
+            self.execute("select pg_advisory_unlock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
+            for shard in std::mem::take(&mut self.former) {
+                self.unlock(FORMER_CLASS, shard).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up what is to be given up and idle. Returns the shards that are kept instead.
+    async fn leave(
+        &mut self,
+        load: impl Fn(i16) -> ShardLoad,
+        now: Instant,
+    ) -> sqlx::Result<Vec<Leaving>> {
+        let mut kept = Vec::new();
+        for leaving in std::mem::take(&mut self.leaving) {
+            let shard = leaving.shard;
+            if load(shard) == ShardLoad::Idle {
+                if self.former.remove(&shard) {
+                    self.unlock(FORMER_CLASS, shard).await?;
+                }
+                self.unlock(self.class, shard).await?;
+            } else if now - leaving.since >= TICK && self.lock_former(shard).await? {
+                self.owned.push(shard);
+                self.kept_until = now + KEPT;
+                kept.push(leaving);
+            } else {
+                self.leaving.push(leaving);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Returns whether no relay of the former class publishes this shard, and none will.
+    async fn lock_former(&mut self, shard: i16) -> sqlx::Result<bool> {
+        if !self.with_former || self.former.contains(&shard) {
+            return Ok(true);
+        }
+        let is_locked = self.try_lock(FORMER_CLASS, shard).await?;
+        if is_locked {
+            self.former.insert(shard);
+        }
+        Ok(is_locked)
+    }
+
+    async fn take(&mut self, fair_share: usize) -> sqlx::Result<()> {
+        for shard in 0..SHARDS {
+            if self.owned.len() + self.fresh.len() + self.leaving.len() >= fair_share {
+                break;
+            }
+            if self.holds(shard) || !self.try_lock(self.class, shard).await? {
+                continue;
+            }
+            if self.lock_former(shard).await? {
+                self.fresh.push(shard);
+            } else {
+                self.unlock(self.class, shard).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_lock(&mut self, class: i32, shard: i16) -> sqlx::Result<bool> {
+        let locked = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)");
+        locked.bind(class).bind(i32::from(shard)).fetch_one(&mut self.session).await
+    }
+
+    async fn unlock(&mut self, class: i32, shard: i16) -> sqlx::Result<()> {
+        self.execute("select pg_advisory_unlock($1, $2)", class, shard.into()).await
+    }
+
+    async fn execute(&mut self, sql: &'static str, class: i32, key: i32) -> sqlx::Result<()> {
+        sqlx::query(sql).bind(class).bind(key).execute(&mut self.session).await?;
+        Ok(())
     }
 
     /// Ends the session, so that others can take the shards at once.
@@ -108,6 +302,97 @@ impl Shards {
                 error = &error as &dyn std::error::Error,
                 "the relay's session ended badly"
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::testing::TestSpace;
+    use sqlx::PgPool;
+
+    use super::*;
+
+    /// A relay that has searched what it took.
+    impl Shards {
+        async fn shared(&mut self, load: impl Fn(i16) -> ShardLoad) -> usize {
+            self.share(7, load).await.unwrap();
+            let fresh = self.fresh.clone();
+            self.admit(&fresh).len()
+        }
+
+        fn a_tick_goes_by(&mut self) {
+            self.leaving.iter_mut().for_each(|leaving| leaving.since -= TICK);
+        }
+    }
+
+    async fn database(space: &TestSpace) -> PgConnectOptions {
+        let pool = PgPool::connect(space.database_url()).await.unwrap();
+        crate::migrate(&pool).await.unwrap();
+        space.database_url().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_shard_changes_hands_when_nothing_of_it_is_under_way() {
+        let space = TestSpace::new().await;
+        let options = database(&space).await;
+        let mut first = Shards::connect(&options).await.unwrap();
+        assert_eq!(first.shared(|_| ShardLoad::Idle).await, 16);
+
+        let mut second = Shards::connect(&options).await.unwrap();
+        first.shared(|_| ShardLoad::Draining).await;
+        assert_eq!(first.owned().len(), 8, "nothing more is read of the others");
+        assert_eq!(second.shared(|_| ShardLoad::Idle).await, 0);
+        first.shared(|_| ShardLoad::Idle).await;
+        assert_eq!(second.shared(|_| ShardLoad::Idle).await, 8);
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_is_stuck_is_kept_and_one_that_does_not_drain_is_not_read_for_a_tick() {
+        let space = TestSpace::new().await;
+        let options = database(&space).await;
+        let mut first = Shards::connect(&options).await.unwrap();
+        first.shared(|_| ShardLoad::Idle).await;
+        let _second = Shards::connect(&options).await.unwrap();
+        let load = |shard| if shard < 12 { ShardLoad::Stuck } else { ShardLoad::Draining };
+        first.shared(load).await;
+        assert_eq!(first.owned(), (0..12).collect::<Vec<_>>());
+        first.a_tick_goes_by();
+        let kept = first.share(9, load).await.unwrap();
+        let kept: Vec<_> = kept.iter().map(|kept| (kept.shard, kept.after)).collect();
+        assert_eq!(
+            kept,
+            [(15, 7), (14, 7), (13, 7), (12, 7)],
+            "and what was read of them until then"
+        );
+        first.shared(load).await;
+        assert_eq!(first.owned().len(), 16, "none of them is tried again soon");
+        first.shared(|_| ShardLoad::Idle).await;
+        assert_eq!(first.owned().len(), 8);
+    }
+
+    #[tokio::test]
+    async fn a_busy_shard_of_a_former_relay_is_not_published_beside_it() {
+        let space = TestSpace::new().await;
+        let options = database(&space).await;
+        let mut relay = Shards::connect(&options).await.unwrap();
+        let load = |shard| if shard == 9 { ShardLoad::Draining } else { ShardLoad::Idle };
+        relay.shared(load).await;
+        let mut former =
+            PgPool::connect(space.database_url()).await.unwrap().acquire().await.unwrap();
+        sqlx::query("select pg_advisory_lock_shared($1, -1), pg_advisory_lock($1, 9)")
+            .bind(FORMER_CLASS)
+            .execute(&mut *former)
+            .await
+            .unwrap();
+        relay.shared(load).await;
+        relay.a_tick_goes_by();
+        relay.shared(load).await;
+        assert!(!relay.owned().contains(&9), "{:?}", relay.owned());
+        former.close().await.unwrap();
+        while !relay.owned().contains(&9) {
+            relay.shared(load).await;
+            relay.a_tick_goes_by();
         }
     }
 }

@@ -42,6 +42,13 @@ pub enum ErrorClass {
 /// connections that are older than that, since such a session may stay useless after the server has recovered.
 ///
 /// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+///
+/// ```
+/// use pg::{ErrorClass, classify};
+///
+/// assert_eq!(classify(&sqlx::Error::PoolTimedOut), ErrorClass::Unavailable); // wait, and try again
+/// assert_eq!(classify(&sqlx::Error::RowNotFound), ErrorClass::Other);
+/// ```
 pub fn classify(error: &sqlx::Error) -> ErrorClass {
     match error {
         sqlx::Error::Io(_)

@@ -21,6 +21,18 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Options of a pool whose sessions have time limits: a statement 10 s, a wait for a lock 5 s, idle inside a transaction
 /// [15 s](IDLE_IN_TRANSACTION).
+///
+/// ```no_run
+/// # fn example() -> sqlx::Result<()> {
+/// use std::time::Duration;
+///
+/// let database = "postgres://billing@localhost/billing".parse()?;
+/// let pool = pg::PoolOptions::new("billing")
+///     .max_connections(8)
+///     .statement_timeout(Duration::from_secs(30))
+///     .connect_lazily(database);
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
     application_name: String,

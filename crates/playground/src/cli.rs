@@ -30,7 +30,7 @@ enum Command {
     /// Run the system in the background, on fixed ports, with its data kept
     Local {
         /// The folder for data, logs and records of what runs
-        #[arg(long, default_value = ".local", global = true)]
+        #[arg(long, env = "LOCAL_FOLDER", default_value = ".local", global = true)]
         folder: PathBuf,
         #[command(subcommand)]
         command: LocalCommand,

@@ -68,8 +68,12 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     }
     line(&format!(
         "\nEach of the {} orders has exactly one invoice, and the cancelled one a credit note. Nothing is left\n\
-         running, and no folder.\n\
-         It took {:.1} s. To keep the system and try it by hand: make local",
+         running, and no folder. It took {:.1} s.\n\n\
+         Next:\n  \
+           make local      keeps the system running, to try it by hand: docs/tour.md has a tour of it\n  \
+           make compare    the same orders by direct calls and by events, while a service is down\n  \
+           make test       every test, against a real Kafka and Postgres\n\
+         README.md says which crate is for what, docs/adding-a-consumer.md how to add a consumer.",
         PURCHASES.len() + 2,
         start.elapsed().as_secs_f64()
     ));

@@ -1,53 +1,30 @@
 use std::{
-    fmt::Write as _,
-    fs, iter,
+    fs, io, iter,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
-    time::Duration,
+    process::ExitStatus,
 };
 
-use rdkafka::{
-    ClientConfig,
-    consumer::{BaseConsumer, Consumer},
-};
-use tokio::net::TcpStream;
+use futures::future::{join_all, try_join_all};
 
 use crate::{
-    Data, Error, Life, Process, Progress, Record, ServerOptions, Tools,
+    Broker, Data, Error, Life, Process, Progress, Record, ServerOptions, Tools,
+    broker::Plan,
     error::While,
     folder::{Folder, TempFolder, make_whole},
     jars::{self, KAFKA_VERSION, kafka_jars},
     port, step,
 };
 
-/// How long Kafka may take to end by itself.
-const GRACE: Duration = Duration::from_secs(10);
-
-/// A running Kafka: one node, broker and controller. Stopped (and its temporary folder removed) by
-/// [`stop`](Self::stop) or drop.
+/// A running Kafka: one node, or a cluster of three, each of which is broker and controller. Stopped (and its temporary
+/// folder removed) by [`stop`](Self::stop) or drop.
+///
+/// On a cluster every topic has three replicas, and a record is acknowledged (`acks=all`) when two of them have it, unless
+/// the topic's creator asks for something else.
 #[derive(Debug)]
 pub struct Kafka {
-    // Dropped in this order: first the process, then its folder.
-    process: Process,
-    port: u16,
-    plan: Plan,
-    /// Whether it writes down the classes that it loads.
-    records: bool,
+    // Dropped in this order: first the processes, then their folder.
+    brokers: Vec<Broker>,
     folder: Folder,
-}
-
-/// What every start of the same server has in common.
-#[derive(Debug)]
-struct Plan {
-    java: PathBuf,
-    jars: PathBuf,
-    /// The classes that Kafka loads, ready for this Java to map: it starts in half the time. The
-    /// first temporary Kafka to be stopped leaves it in the cache.
-    archive: PathBuf,
-    folder: PathBuf,
-    log: PathBuf,
-    life: Life,
-    settings: Vec<(String, String)>,
 }
 
 impl Kafka {
@@ -62,13 +39,41 @@ impl Kafka {
         tools: &Tools,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
+        Self::start_nodes(None, options, tools, progress).await
+    }
+
+    /// Starts three nodes of one cluster, and waits until all of them serve. The port of the options is the first one's;
+    /// each logs to a file of its own.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_cluster(
+        options: ServerOptions,
+        tools: &Tools,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let (mut brokers, controllers) = lasting_ports()
+            .and_then(|brokers| Ok((brokers, lasting_ports()?)))
+            .doing(|| "find free ports".into())?;
+        brokers[0] = options.port.unwrap_or(brokers[0]);
+        Self::start_nodes(Some((brokers, controllers)), options, tools, progress).await
+    }
+
+    /// Starts one node, or a cluster on these ports of brokers and controllers.
+    async fn start_nodes(
+        cluster: Option<([u16; 3], [u16; 3])>,
+        options: ServerOptions,
+        tools: &Tools,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
         let jars = kafka_jars(tools, progress).await?;
         let name = format!("Kafka {KAFKA_VERSION}");
         let said = |it: &Self| format!("{name} on {}", it.brokers());
-        step(progress, &name, Self::start_quietly(options, tools, jars), said).await
+        step(progress, &name, Self::start_quietly(cluster, options, tools, jars), said).await
     }
 
     async fn start_quietly(
+        cluster: Option<([u16; 3], [u16; 3])>,
         options: ServerOptions,
         tools: &Tools,
         jars: PathBuf,
@@ -81,30 +86,45 @@ impl Kafka {
         };
         let folder = folder.doing(|| "make a folder for Kafka".into())?;
         let path = folder.path().to_owned();
-        let plan = Plan {
-            archive: jars::archive(tools),
+        let archive = jars::archive(tools);
+        let alone = Plan {
+            id: 1,
+            records: folder.is_temporary() && !archive.exists(),
+            archive,
             java: tools.java.clone(),
             jars,
             log: options.log.unwrap_or_else(|| path.join("kafka.log")),
             life: options.life,
             settings: options.settings,
+            controllers: None,
             folder: path,
         };
-        make_whole(&plan.data(), async |new| plan.format(&new).await).await?;
-        let records = folder.is_temporary() && !plan.archive.exists();
-        let (port, process) =
-            port::start_on(options.port, async |port| plan.launch(port, records).await).await?;
-        Ok(Self { process, port, plan, records, folder })
+        let (plans, ports) = match cluster {
+            None => (vec![alone], vec![options.port]),
+            Some((brokers, controllers)) => (
+                (1..=3).map(|id| alone.of_cluster(id, controllers)).collect(),
+                brokers.map(Some).into(),
+            ),
+        };
+        let data = data_of(&folder);
+        make_whole(&data, async |new| format(&plans, &new).await).await?;
+        // Side by side: a node of a cluster serves only when another one is there.
+        let started = plans.into_iter().zip(ports).map(async |(plan, port)| {
+            let data = plan.data(&data);
+            Broker::start(plan, port, &data).await
+        });
+        let brokers = try_join_all(started).await?;
+        Ok(Self { brokers, folder })
     }
 
-    /// Its address, as `KAFKA_BROKERS` wants it.
+    /// Its address, as `KAFKA_BROKERS` wants it: those of all brokers of a cluster, with commas between them.
     pub fn brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.brokers.iter().map(Broker::address).collect::<Vec<_>>().join(",")
     }
 
-    /// The port that it listens on.
+    /// The port of its first broker.
     pub fn port(&self) -> u16 {
-        self.port
+        self.first().port()
     }
 
     /// The folder of its data, settings and log.
@@ -112,168 +132,144 @@ impl Kafka {
         self.folder.path()
     }
 
-    /// The process: its id, log, pause and resume.
+    /// The logs, one for each broker.
+    pub fn logs(&self) -> impl Iterator<Item = &Path> {
+        self.brokers.iter().map(Broker::log)
+    }
+
+    /// The process of its first broker: its id, log, pause and resume.
     pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+        self.brokers[0].process()
+    }
+
+    /// Returns the broker of this number, from 1. `None` if there is none.
+    pub fn broker(&mut self, id: u16) -> Option<&mut Broker> {
+        self.brokers.iter_mut().find(|broker| broker.id() == id)
     }
 
     /// Runs one of Kafka's own command-line tools against it, by the name of its class (`org.apache.kafka.tools.AclCommand`),
-    /// and waits until it has succeeded.
+    /// waits until it has succeeded, and returns what it wrote.
     ///
     /// # Errors
     /// [`Error::Ended`] with the last lines that it wrote if it failed, [`Error::Io`].
-    pub async fn run_tool(&self, class: &str, arguments: &[&str]) -> Result<(), Error> {
-        let mut command = self.plan.java()?;
+    pub async fn run_tool(&self, class: &str, arguments: &[&str]) -> Result<String, Error> {
+        let mut command = self.first().plan().java()?;
         command.arg(class).args(["--bootstrap-server", &self.brokers()]).args(arguments);
         let log = self.folder().join("tool.log");
-        Process::spawn(class, command, &log, Life::WithParent)?.succeed().await
+        let said = fs::metadata(&log).map_or(0, |log| log.len());
+        Process::spawn(class, command, &log, Life::WithParent)?.succeed().await?;
+        let text = fs::read(&log).doing(|| format!("read {}", log.display()))?;
+        let from = usize::try_from(said).unwrap_or_default();
+        Ok(String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned())
     }
 
-    /// Shuts it down; its folder and port stay for [`start_again`](Self::start_again).
+    /// Returns the number of the node that is the active controller.
+    ///
+    /// # Errors
+    /// As [`run_tool`](Self::run_tool), and [`Error::Io`] if there is none at the moment.
+    pub async fn controller(&self) -> Result<u16, Error> {
+        let class = "org.apache.kafka.tools.MetadataQuorumCommand";
+        let status = self.run_tool(class, &["describe", "--status"]).await?;
+        let leader = status.lines().find_map(|line| line.strip_prefix("LeaderId:"));
+        leader
+            .and_then(|id| id.trim().parse().ok())
+            .ok_or_else(|| io::Error::other(status.clone()))
+            .doing(|| "find the active controller".into())
+    }
+
+    /// Shuts it down; its folder and port stay for [`start_again`](Self::start_again). Returns how the first broker ended.
     pub async fn halt(&mut self) -> ExitStatus {
-        self.process.stop(GRACE).await
+        let ended = join_all(self.brokers.iter_mut().map(Broker::halt)).await;
+        // There is a first one.
+        ended.first().copied().unwrap_or_default()
     }
 
-    /// Starts it on the same port and data after it was halted or killed.
+    /// Starts all that were halted or killed, on the same ports and data, and waits until they serve.
     ///
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_again(&mut self) -> Result<(), Error> {
-        self.process = port::start_on(Some(self.port), async |port| {
-            self.plan.launch(port, self.records).await
-        })
-        .await?
-        .1;
+        let data = data_of(&self.folder);
+        let ended = self.brokers.iter_mut().filter_map(|broker| {
+            broker.process().try_exit()?;
+            Some(async {
+                let data = broker.plan().data(&data);
+                broker.start_again(&data).await
+            })
+        });
+        try_join_all(ended).await?;
         Ok(())
     }
 
     /// Stops it, and removes its folder if that is temporary.
     pub async fn stop(mut self) {
-        if self.folder.is_temporary() && (!self.records || self.plan.archive.exists()) {
+        let (records, archive) = (self.first().plan().records, &self.first().plan().archive);
+        if self.folder.is_temporary() && (!records || archive.exists()) {
             // Nothing to keep, so nothing to wait for.
-            self.process.kill_9().await;
+            join_all(self.brokers.iter_mut().map(async |it| it.process().kill_9().await)).await;
             return;
         }
         let wrote_all = self.halt().await.code().is_some();
-        if self.records && wrote_all {
-            let keep = async |new| fs::copy(self.plan.recorded(), new).map(drop).doing(String::new);
+        if records && wrote_all {
+            let plan = self.first().plan();
+            let keep = async |new| fs::copy(plan.recorded(), new).map(drop).doing(String::new);
             // Without it the next start is slower and nothing else.
-            let _ = make_whole(&self.plan.archive, keep).await;
+            let _ = make_whole(&plan.archive, keep).await;
         }
     }
 
     /// Leaves it running. Gives the record by which it is found and stopped later.
     ///
     /// # Errors
-    /// [`Error::NotDetachable`] if its data is temporary or its life its parent's; it is stopped then.
-    pub fn detach(self) -> Result<Record, Error> {
-        self.process.detach_server(self.port, &self.folder)
+    /// [`Error::NotDetachable`] if its data is temporary, its life its parent's, or if it is a cluster; it is stopped then.
+    pub fn detach(mut self) -> Result<Record, Error> {
+        match (self.brokers.pop(), self.brokers.is_empty()) {
+            (Some(broker), true) => {
+                let port = broker.port();
+                broker.into_process().detach_server(port, &self.folder)
+            }
+            _ => Err(Error::NotDetachable("a cluster of Kafka".into())),
+        }
+    }
+
+    fn first(&self) -> &Broker {
+        &self.brokers[0]
     }
 }
 
 impl Plan {
-    fn data(&self) -> PathBuf {
-        self.folder.join("data")
-    }
-
-    fn recorded(&self) -> PathBuf {
-        self.folder.join("classes.jsa")
-    }
-
-    async fn format(&self, data: &Path) -> Result<(), Error> {
-        // The ports are not used yet; the tool only wants to see some.
-        let settings = self.write_settings("format.properties", data, 9092, 9093)?;
-        let mut command = self.java()?;
-        command
-            .args(["kafka.tools.StorageTool", "format", "-t", &cluster_id(), "-c"])
-            .arg(settings);
-        Process::spawn("Kafka's format tool", command, &self.log, Life::WithParent)?.succeed().await
-    }
-
-    async fn launch(&self, port: u16, records: bool) -> Result<Process, Error> {
-        let controller = port::free().doing(|| "find a free port".into())?;
-        let settings = self.write_settings("server.properties", &self.data(), port, controller)?;
-        let mut command = self.java()?;
-        if records {
-            command.arg(format!("-XX:ArchiveClassesAtExit={}", self.recorded().display()));
+    /// The plan of one node of three, with a folder in that of a node that is alone.
+    fn of_cluster(&self, id: u16, controllers: [u16; 3]) -> Self {
+        Self {
+            id,
+            folder: self.folder.join(id.to_string()),
+            log: self.log.with_extension(format!("{id}.log")),
+            controllers: Some(controllers),
+            ..self.clone()
         }
-        command.arg("kafka.Kafka").arg(settings);
-        let mut process = Process::spawn("Kafka", command, &self.log, self.life)?;
-        process.until_ready(|| answers(port)).await?;
-        Ok(process)
     }
 
-    /// A Java that starts fast, stays small and leaves nothing in the system's temporary folder.
-    fn java(&self) -> Result<Command, Error> {
-        let temp = self.folder.join("tmp");
-        let logging = self.folder.join("log4j2.properties");
-        let made = fs::create_dir_all(&temp).and_then(|()| fs::write(&logging, LOGGING));
-        made.doing(|| format!("write {}", logging.display()))?;
-        let mut java = Command::new(&self.java);
-        java.args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"])
-            .arg(format!("-Djava.io.tmpdir={}", temp.display()))
-            .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
-            .arg("-cp")
-            .arg(self.jars.join("*"));
-        if self.archive.exists() {
-            java.arg(format!("-XX:SharedArchiveFile={}", self.archive.display()));
-        }
-        Ok(java)
-    }
-
-    fn write_settings(
-        &self,
-        name: &str,
-        data: &Path,
-        port: u16,
-        controller: u16,
-    ) -> Result<PathBuf, Error> {
-        let mut text = format!(
-            "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             log.dirs={}\n\
-             # A misspelt topic is an error, not a new topic.\n\
-             auto.create.topics.enable=false\n\
-             # One node: nobody to replicate to. One partition: a group's first join waits for fewer.\n\
-             offsets.topic.replication.factor=1\n\
-             offsets.topic.num.partitions=1\n\
-             transaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n\
-             transaction.state.log.num.partitions=1\n\
-             share.coordinator.state.topic.replication.factor=1\n\
-             share.coordinator.state.topic.min.isr=1\n\
-             share.coordinator.state.topic.num.partitions=1\n\
-             # A group of one member need not wait 3 s for a second.\n\
-             group.initial.rebalance.delay.ms=0\n\
-             # A broker that was killed may come back when its session is over: 9 s by default.\n\
-             broker.session.timeout.ms=3000\n\
-             broker.heartbeat.interval.ms=500\n\
-             # 128 MB by default, a third of the heap.\n\
-             log.cleaner.dedupe.buffer.size=16777216\n",
-            data.display()
-        );
-        for (key, value) in &self.settings {
-            let _ = writeln!(text, "{key}={value}");
-        }
-        let path = self.folder.join(name);
-        fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
-        Ok(path)
+    /// Its part of the data of all nodes.
+    fn data(&self, all: &Path) -> PathBuf {
+        if self.controllers.is_some() { all.join(self.id.to_string()) } else { all.to_owned() }
     }
 }
 
-const LOGGING: &str = "\
-appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d %p %c{1} %m%n
-rootLogger.level=warn
-rootLogger.appenderRef.out.ref=out
-";
+/// One for each node of a cluster.
+fn lasting_ports() -> io::Result<[u16; 3]> {
+    Ok([port::lasting()?, port::lasting()?, port::lasting()?])
+}
+
+fn data_of(folder: &Folder) -> PathBuf {
+    folder.path().join("data")
+}
+
+async fn format(plans: &[Plan], data: &Path) -> Result<(), Error> {
+    let cluster_id = cluster_id();
+    let formatted = plans.iter().map(async |plan| plan.format(&plan.data(data), &cluster_id).await);
+    try_join_all(formatted).await?;
+    Ok(())
+}
 
 /// 16 bytes in Kafka's base64, the last of which carries but two bits; no leading dash, which would
 /// read as an option.
@@ -281,20 +277,4 @@ fn cluster_id() -> String {
     let mut id: String = iter::repeat_with(fastrand::alphanumeric).take(21).collect();
     id.extend(fastrand::choice(['A', 'Q', 'g', 'w']));
     id
-}
-
-/// Metadata lists a broker only when the controller lets it serve.
-async fn answers(port: u16) -> bool {
-    // First this, because a Kafka client that was refused waits longer and longer.
-    if TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        return false;
-    }
-    let ask = move || {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", format!("127.0.0.1:{port}")).set("log_level", "0");
-        let client: BaseConsumer = config.create().ok()?;
-        let metadata = client.fetch_metadata(None, Duration::from_secs(2)).ok()?;
-        Some(!metadata.brokers().is_empty())
-    };
-    tokio::task::spawn_blocking(ask).await.ok().flatten() == Some(true)
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod broker;
 mod database;
 mod error;
 mod folder;
@@ -18,6 +19,7 @@ mod servers;
 pub mod testing;
 mod tools;
 
+pub use broker::Broker;
 pub use error::Error;
 pub use foreground::run_in_foreground;
 pub use jars::kafka_jars;

@@ -17,6 +17,9 @@ enum Arguments {
     /// Start both servers, run a command with `SANDBOX_POSTGRES_URL` and `SANDBOX_KAFKA_BROKERS`
     /// set, stop them, and exit as the command did.
     Run {
+        /// Start a Kafka cluster of three brokers instead of one
+        #[arg(long)]
+        cluster: bool,
         /// The command and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
@@ -25,8 +28,9 @@ enum Arguments {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {
-    let Arguments::Run { command } = Arguments::parse();
-    match run(&command).await {
+    let Arguments::Run { cluster, command } = Arguments::parse();
+    let options = ServersOptions { kafka_cluster: cluster, ..ServersOptions::default() };
+    match run(options, &command).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("sandbox: {error}");
@@ -41,7 +45,7 @@ async fn main() -> ExitCode {
 }
 
 /// Gives the code to exit with.
-async fn run(words: &[OsString]) -> Result<u8, Error> {
+async fn run(options: ServersOptions, words: &[OsString]) -> Result<u8, Error> {
     let io = |doing: &str| {
         let doing = doing.to_owned();
         |source| Error::Io { doing, source }
@@ -50,7 +54,7 @@ async fn run(words: &[OsString]) -> Result<u8, Error> {
     let mut stop = Box::pin(told_to_stop().map_err(io("listen for signals"))?);
     let tools = Tools::find()?;
     let mut servers = tokio::select! {
-        started = Servers::start(ServersOptions::default(), &tools, &console) => started?,
+        started = Servers::start(options, &tools, &console) => started?,
         signal = &mut stop => return Ok(128 + signal),
     };
 

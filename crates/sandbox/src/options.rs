@@ -35,8 +35,10 @@ pub struct ServersOptions {
     pub data: Data,
     /// Postgres' port on 127.0.0.1, or `None` for a free one.
     pub postgres_port: Option<u16>,
-    /// Kafka's port on 127.0.0.1, or `None` for a free one.
+    /// Kafka's port on 127.0.0.1 (of a cluster, the first broker's), or `None` for a free one.
     pub kafka_port: Option<u16>,
+    /// Whether Kafka is a cluster of three brokers ([`Kafka::start_cluster`](crate::Kafka::start_cluster)) instead of one.
+    pub kafka_cluster: bool,
     /// Settings of Postgres, as [`ServerOptions::settings`].
     pub postgres_settings: Vec<(String, String)>,
     /// Settings of Kafka, as [`ServerOptions::settings`].

@@ -37,6 +37,20 @@ pub fn free() -> io::Result<u16> {
     }
 }
 
+/// A port like [`free`], for a server that is stopped and started again on it: one below 32768, where Linux and macOS take
+/// none for outgoing connections, so that it is still free then.
+pub(crate) fn lasting() -> io::Result<u16> {
+    for _ in 0..1_000 {
+        let port = fastrand::u16(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
+        {
+            return Ok(port);
+        }
+    }
+    free()
+}
+
 /// Who listens on `port`: `None` if nobody does, or if it is another user's process and this one
 /// may not look into it.
 pub fn holder(port: u16) -> Option<Holder> {

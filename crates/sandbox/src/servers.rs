@@ -23,10 +23,17 @@ impl Servers {
     ) -> Result<Self, Error> {
         let postgres = options.each("postgres", options.postgres_port, &options.postgres_settings);
         let kafka = options.each("kafka", options.kafka_port, &options.kafka_settings);
+        let start_kafka = async {
+            if options.kafka_cluster {
+                Kafka::start_cluster(kafka, tools, progress).await
+            } else {
+                Kafka::start(kafka, tools, progress).await
+            }
+        };
         // Boxed, or the future of every caller would be some kilobytes larger.
         let (postgres, kafka) = tokio::try_join!(
             Box::pin(Postgres::start(postgres, tools, progress)),
-            Box::pin(Kafka::start(kafka, tools, progress))
+            Box::pin(start_kafka)
         )?;
         Ok(Self { postgres, kafka })
     }

@@ -217,6 +217,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_secret_has_no_file() {
+        let secrets = Secrets::new();
+        let file = secrets.file("place", "in a file\n");
+        let environment = [("CARGO_PKG_NAME", ""), ("CARGO_PKG_NAME_FILE", &*file)];
+        let place = parsed::<Config>("test", &environment).map(|it| it.place);
+        assert_eq!(place.as_deref(), Ok("anywhere"));
+    }
+
+    #[test]
     fn only_the_files_of_the_command_that_is_given_are_required() {
         let secrets = Secrets::new();
         let token = secrets.file("token", "t0ken\n");

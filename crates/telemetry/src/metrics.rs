@@ -4,6 +4,13 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 /// The metrics of one service.
+///
+/// ```
+/// let metrics = telemetry::Metrics::new("accounting");
+/// let charged = metrics.meter("accounting").u64_counter("charged").build();
+/// charged.add(3, &[]);
+/// assert!(metrics.render().contains("charged_total"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Metrics {
     provider: SdkMeterProvider,

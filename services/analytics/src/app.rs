@@ -11,12 +11,17 @@ use crate::consumers::history::HistoryProjection;
 use crate::consumers::orders::OrderProjection;
 use crate::{Config, api};
 
+/// Lanes of what is beside the numbers.
+const SECONDARY_LANES: usize = 2;
+
 /// The one list of analytics' subscriptions and routes.
 pub fn build(config: Config) -> Service {
     let (served, sound) = config.served();
     let mut service = Service::new("analytics", config.chassis).requires(sound);
+    // Generations share the lanes of one: while a second one catches up, the others still have theirs.
+    let lanes = SECONDARY_LANES.div_ceil(config.basket_generations.len().max(1));
     for generation in config.basket_generations {
-        service = service.subscription_with(secondary(), move |_| {
+        service = service.subscription_with(secondary(lanes), move |_| {
             Subscription::new("analytics.basket")
                 .generation(generation.into())
                 .each_once(BasketProjection { generation: generation.into() })
@@ -33,7 +38,7 @@ pub fn build(config: Config) -> Service {
                 .latest_wins(OrderProjection::<OrderCompleted>::new())
                 .latest_wins(OrderProjection::<OrderCancelled>::new())
         })
-        .subscription_with(secondary(), |_| {
+        .subscription_with(secondary(SECONDARY_LANES), |_| {
             Subscription::new("analytics.history")
                 .each_once(HistoryProjection::<OrderCreated>::new())
                 .each_once(HistoryProjection::<OrderUpdated>::new())
@@ -47,6 +52,6 @@ pub fn build(config: Config) -> Service {
 
 /// For what is beside the numbers. All lanes of a service and its routes share its connections, and one that catches up
 /// with weeks of history must leave the others theirs.
-fn secondary() -> Options {
-    Options { lanes: 2, ..Options::default() }
+fn secondary(lanes: usize) -> Options {
+    Options { lanes, ..Options::default() }
 }

@@ -5,6 +5,7 @@ use axum::http::StatusCode;
 use consumer::{State, Status};
 use kafka::Settings;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use outbox::RelayStatus;
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub(crate) struct Health {
     kafka: watch::Receiver<Kafka>,
     /// What is wrong with the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
+    /// Topics, partitions and keys that the relay has paused. `None`: the service has no relay.
+    relay: Option<RelayStatus>,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
 }
@@ -79,6 +82,9 @@ pub(super) struct Report {
     /// What is wrong with the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
+    /// Pauses of the relay: a sentence each, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outbox: Vec<String>,
     subscriptions: BTreeMap<String, String>,
 }
 
@@ -87,10 +93,11 @@ impl Health {
         pool: PgPool,
         KafkaState(kafka): KafkaState,
         topics: watch::Receiver<Vec<String>>,
+        relay: Option<RelayStatus>,
         subscriptions: Vec<(String, Status)>,
         startup: watch::Receiver<Startup>,
     ) -> Self {
-        Self { pool, kafka, topics, subscriptions, startup }
+        Self { pool, kafka, topics, relay, subscriptions, startup }
     }
 
     /// Asks the database, and returns the status code and body of `/readyz`.
@@ -106,9 +113,12 @@ impl Health {
             .map(|(group, status)| (group.clone(), status.state()))
             .collect();
         let topics = self.topics.borrow().clone();
+        let paused = self.relay.iter().flat_map(RelayStatus::paused);
+        let outbox: Vec<_> = paused.map(|paused| paused.to_string()).collect();
         let troubled = read_only
             || kafka == Kafka::Away
             || !topics.is_empty()
+            || !outbox.is_empty()
             || subscriptions.iter().any(|(_, state)| *state != State::Running);
         let serves = !unavailable && startup == Startup::Done;
         let verdict = match (serves, troubled) {
@@ -134,6 +144,7 @@ impl Health {
             },
             kafka,
             topics,
+            outbox,
             subscriptions: subscriptions
                 .into_iter()
                 .map(|(group, state)| (group, state.to_string()))

@@ -161,6 +161,13 @@ impl Config {
         }
     }
 
+    /// As with `DATABASE_CONNECTIONS`.
+    #[must_use]
+    pub fn connections(mut self, connections: u32) -> Self {
+        self.database_connections = connections;
+        self
+    }
+
     /// As with `TENANTS`: the API keys.
     #[must_use]
     pub fn tenants(mut self, list: &str) -> Self {

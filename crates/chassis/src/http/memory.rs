@@ -130,7 +130,7 @@ impl Held {
         tokio::time::timeout(PATIENCE, self.add_when_freed(more)).await.map_err(|_| NoRoom)
     }
 
-    /// Holds `bytes` in all even if there is no room: the answer to a change that was made is always sent.
+    /// Holds `bytes` in all, beyond the budget if need be: the answer to a change that was made is always sent.
     pub(super) fn force(&mut self, bytes: usize) {
         self.shrink(bytes);
         self.budget.used().held.set(&self.payer, self.bytes, bytes);

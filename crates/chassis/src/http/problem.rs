@@ -6,6 +6,18 @@ use pg::ErrorClass;
 use serde_json::json;
 
 /// An error as the caller sees it (RFC 9457). Its cause is logged and never returned.
+///
+/// ```no_run
+/// # async fn example(pool: sqlx::PgPool) -> Result<(), chassis::Problem> {
+/// use chassis::Problem;
+///
+/// // `?` on an error of sqlx is a 503 if the database is unavailable, and else a 500.
+/// let shipped: bool = sqlx::query_scalar("select shipped from parcels").fetch_one(&pool).await?;
+/// if shipped {
+///     return Err(Problem::conflict("a parcel that was shipped can't be cancelled")); // a 409
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,

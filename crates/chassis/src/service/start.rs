@@ -7,7 +7,7 @@ use consumer::{Consumer, Feed, Options, OptionsError, Subscription};
 use defer::{DeferLayer, Deferrer};
 use jobs::Worker;
 use kafka::TopicSpec;
-use outbox::{Relay, RelayWaker};
+use outbox::{Relay, RelayStatus, RelayWaker};
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
@@ -84,11 +84,15 @@ impl Service {
         let erases = Arc::new(self.erases);
 
         // The admin port first: it says that the service is not ready yet, and why.
-        let (startup, problems) = start.serve_admin(admin.listener, &work, erases);
+        let relay = start.relay(&self.publishes);
+        let status = relay.as_ref().map(Relay::status);
+        let (startup, problems) = start.serve_admin(admin.listener, &work, erases, status);
         migrate(start.settings.database.clone(), self.migrations, &startup).await?;
 
         start.record_flows();
-        start.publish(self.publishes, problems);
+        if let Some(relay) = relay {
+            start.publish(self.publishes, problems, relay);
+        }
         let feeds = work.consumers.iter().map(Consumer::feed).collect();
         start.run(work);
         let router = start.public_router(self.routes, feeds, self.on_completed);
@@ -222,6 +226,7 @@ impl Start {
         listener: TcpListener,
         work: &Work,
         erases: Arc<Vec<Erase>>,
+        relay: Option<RelayStatus>,
     ) -> (watch::Sender<Startup>, TopicProblems) {
         let (startup, started) = watch::channel(Startup::default());
         let (kafka, kafka_state) = admin::kafka_state();
@@ -241,7 +246,14 @@ impl Start {
         let faults = work.consumers.iter().map(|consumer| (consumer.group(), consumer.faults()));
         let router = admin::routes(Admin {
             service: self.name,
-            health: Health::new(self.readiness.clone(), kafka_state, topics, statuses, started),
+            health: Health::new(
+                self.readiness.clone(),
+                kafka_state,
+                topics,
+                relay,
+                statuses,
+                started,
+            ),
             metrics: self.metrics.clone(),
             pool: self.housekeeping.clone(),
             jobs: self.parts.jobs.clone(),
@@ -267,18 +279,23 @@ impl Start {
         recording.spawn(recorder.run(recording.shutdown()));
     }
 
-    /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.
-    fn publish(&self, topics: Vec<TopicSpec>, problems: TopicProblems) {
+    /// Creates the relay of a service that publishes.
+    fn relay(&self, topics: &[TopicSpec]) -> Option<Relay> {
         if topics.is_empty() {
-            return;
+            return None;
         }
         let (database, kafka) = (self.settings.database.clone(), self.settings.kafka.clone());
-        let RunningService { outlet, panicked, .. } = &self.running;
-        let policy = self.config.topic_policy();
-        outlet.spawn(ensure_topics(kafka.clone(), topics, policy, problems, outlet.shutdown()));
         let meter = self.metrics.meter("outbox");
         let relay = Relay::new(database, kafka, self.parts.wake.clone(), &meter);
-        let relay = relay.flow_steps(self.flows.steps.clone());
+        Some(relay.flow_steps(self.flows.steps.clone()))
+    }
+
+    /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.
+    fn publish(&self, topics: Vec<TopicSpec>, problems: TopicProblems, relay: Relay) {
+        let kafka = self.settings.kafka.clone();
+        let RunningService { outlet, panicked, .. } = &self.running;
+        let policy = self.config.topic_policy();
+        outlet.spawn(ensure_topics(kafka, topics, policy, problems, outlet.shutdown()));
         outlet.spawn_vital("relay", relay.run(outlet.shutdown()), panicked);
     }
 

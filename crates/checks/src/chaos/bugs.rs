@@ -39,6 +39,7 @@ pub(crate) const BUGS: &[Bug] = &[
         invariant: "one_invoice",
     },
     Bug { name: "relay-last-seen", fault: "commits-out-of-order", invariant: "one_event_id" },
+    Bug { name: "one-acknowledgement", fault: "cluster-leader-killed", invariant: "one_event_id" },
     Bug {
         name: "publish-before-commit",
         fault: "billing-killed-before-commit",

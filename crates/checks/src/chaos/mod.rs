@@ -2,6 +2,7 @@
 
 mod books;
 mod bugs;
+mod cluster;
 mod copied_tree;
 mod deleted_topic;
 mod faults;
@@ -22,6 +23,7 @@ mod small_disk;
 mod system;
 mod topics;
 mod trial;
+mod waits;
 mod written;
 
 use std::path::{Path, PathBuf};

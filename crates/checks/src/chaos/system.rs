@@ -30,6 +30,8 @@ pub(crate) enum Setup {
     Direct,
     /// A proxy between Kafka and its clients.
     KafkaBehindProxy,
+    /// Kafka is a cluster of three brokers. A topic has three replicas of which two have to be in sync.
+    KafkaCluster,
     /// Billing's database on a small file system. Mounting that needs root.
     BillingOnSmallDisk,
     /// Billing's program can be replaced by an earlier release's.
@@ -55,7 +57,8 @@ impl System {
     ) -> Result<Self, Error> {
         let mut settings =
             SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let mut servers = ServersOptions::default();
+        let kafka_cluster = setup == Setup::KafkaCluster;
+        let mut servers = ServersOptions { kafka_cluster, ..ServersOptions::default() };
         let programs = releases.as_ref().map_or(programs, Releases::programs);
         let mut entrance = None;
         if setup == Setup::KafkaBehindProxy {

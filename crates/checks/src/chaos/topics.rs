@@ -71,6 +71,14 @@ fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, 
     partitions.map(|partition| bound(partition.id())).collect()
 }
 
+/// Returns the next offset of each partition.
+pub(crate) fn ends(settings: &Settings, topic: &str) -> Result<Vec<(i32, i64)>, Error> {
+    block_in_place(|| {
+        let bounds = bounds(&watcher(settings)?, topic)?;
+        Ok(bounds.into_iter().map(|(partition, _, high)| (partition, high)).collect())
+    })
+}
+
 /// Returns everything that lies in a topic now, partition by partition in the order of the offsets.
 pub(crate) fn read_all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
     Ok(block_in_place(|| kafka::read_to_end(settings, topic, READ))?)

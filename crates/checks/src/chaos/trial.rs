@@ -121,11 +121,10 @@ async fn duplicates(scene: &mut Scene, published_again: usize) -> usize {
 }
 
 /// The servers' folders go with them; what they and the services said when something was wrong is kept.
-fn keep_logs(scene: &mut Scene, row: &mut Row) {
+fn keep_logs(scene: &Scene, row: &mut Row) {
     let folder = std::env::temp_dir().join("chaos-logs").join(row.fault);
-    let kafka = scene.system.servers.kafka.process().log().to_owned();
     let services = [&scene.order, &scene.billing, &scene.notification, &scene.analytics];
-    let logs = services.into_iter().map(Instance::log).chain([kafka.as_path()]);
+    let logs = services.into_iter().map(Instance::log).chain(scene.system.servers.kafka.logs());
     let keep = || -> std::io::Result<()> {
         std::fs::create_dir_all(&folder)?;
         for log in logs {
@@ -150,7 +149,7 @@ async fn end(mut scene: Scene, row: &mut Row) {
         late.map(|_| "an instance had to be killed, or ended badly".into()).collect();
     row.enter("sigterm_within_10_s", &late);
     if !row.is_green() {
-        keep_logs(&mut scene, row);
+        keep_logs(&scene, row);
     }
     scene.system.servers.stop().await;
 }

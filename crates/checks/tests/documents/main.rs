@@ -1,16 +1,20 @@
-//! No document has a dead link, or names a file, a `make` target or a test that does not exist.
+//! No document has a dead link, or names a file, a command, a `make` target, a setting or a test that does not exist.
 
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod document;
 mod links;
 mod makefile;
 mod mentions;
 mod names;
 mod tree;
+mod variables;
+mod versions;
 
 use std::fmt;
 
+use commands::Commands;
 use document::Document;
 use tree::Tree;
 
@@ -56,8 +60,35 @@ fn every_make_target_that_a_document_names_exists() {
 }
 
 #[test]
+fn every_command_that_a_document_names_exists() {
+    let tree = Tree::read();
+    let commands = Commands::read(&tree);
+    let documents = tree.documents();
+    let current = documents.iter().filter(|document| !document.is_history());
+    assert_none(&current.flat_map(|it| commands.unknown(it, &tree)).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_setting_that_a_document_names_exists() {
+    let tree = Tree::read();
+    let known = variables::known(&tree);
+    let documents = tree.documents();
+    // Decisions name what others have; READMEs of crates and pages about adding something have names of examples.
+    let of_others = ["crates/", "docs/decisions/", "docs/adding-"];
+    let of_the_system = documents.iter().filter(|document| {
+        !document.is_history() && !of_others.iter().any(|start| document.path.starts_with(start))
+    });
+    assert_none(&of_the_system.flat_map(|it| variables::unknown(it, &known)).collect::<Vec<_>>());
+}
+
+#[test]
 fn every_document_that_the_sources_name_exists() {
     assert_none(&mentions::dead(&Tree::read()));
+}
+
+#[test]
+fn every_place_names_the_same_version_of_rust() {
+    assert_none(&versions::differing());
 }
 
 #[test]
@@ -76,4 +107,18 @@ fn what_is_wrong_is_found() {
     assert_eq!(missing.len(), 1);
     let unknown = makefile::unknown(&document, &makefile::targets());
     assert_eq!(unknown.iter().map(|it| it.line).collect::<Vec<_>>(), [6, 9]);
+}
+
+#[test]
+fn commands_and_settings_that_do_not_exist_are_found() {
+    let tree = Tree::read();
+    let text = "`orderflow dlq rehearse`, `orderflow nothing`\n\n`orderflow dlq nothing --json`\n\n\
+                `deploy/system nothing`, `deploy/system dlq nothing`\n\n\
+                `cargo test -p orderflow-nothing`, `cargo test -p orderflow-checks --test nothing`, \
+                `cargo test -p orderflow-checks --test documents`\n\n`NO_SUCH_SETTING=1`, `DATABASE_URL_FILE`\n";
+    let document = Document::parse("README.md", text);
+    let unknown = Commands::read(&tree).unknown(&document, &tree);
+    assert_eq!(unknown.iter().map(|it| it.line).collect::<Vec<_>>(), [1, 3, 5, 5, 7, 7]);
+    let settings = variables::unknown(&document, &variables::known(&tree));
+    assert_eq!(settings.iter().map(|it| it.line).collect::<Vec<_>>(), [9]);
 }

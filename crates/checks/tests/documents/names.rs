@@ -20,9 +20,12 @@ pub(crate) fn missing_files(document: &Document, tree: &Tree) -> Vec<Finding> {
     missing.map(|(line, name)| document.finding(line, format!("{name} does not exist"))).collect()
 }
 
+/// Starts of names of what is built here, and of Kafka's own scripts (`kafka-configs.sh`).
+const ELSEWHERE: [&str; 3] = ["/", "target/", "kafka-"];
+
 fn is_path(text: &str) -> bool {
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "_-./@".contains(it);
-    text.chars().all(is_plain) && !text.starts_with('/') && !text.starts_with("target/")
+    text.chars().all(is_plain) && !ELSEWHERE.iter().any(|start| text.starts_with(start))
 }
 
 /// Returns `true` if it is a path into one of the root's folders. A mere name of one may be a word.

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
+use super::order::{BURYING, FROM_BURYING};
 use super::record::{Attributes, NewLetter, PARAMETERS, WRITTEN, clean};
 use crate::failure::Failure;
 use crate::fingerprint::shortened;
@@ -133,14 +134,16 @@ impl Graveyard {
                    returning failures
                )
                insert into dead_letter ({WRITTEN}, attempts, expires_at)
-               values ({PARAMETERS}, coalesce((select failures from before), '[]') || $22,
-                   clock_timestamp() + make_interval(secs => $23))
+               select {PARAMETERS}, coalesce((select failures from before), '[]') || $22,
+                   clock_timestamp() + make_interval(secs => $23)
+               {FROM_BURYING}
                on conflict (subscription, topic, partition, "offset", "timestamp") do nothing"#,
         );
         let inserted = letter
             .bind(sqlx::query(AssertSqlSafe(insert)))
             .bind(Json([FailedAttempt::new(&why.reason, None)]))
-            .bind(expires_after(self.inbox_retention));
+            .bind(expires_after(self.inbox_retention))
+            .bind(BURYING);
         Ok(inserted.execute(&self.pool).await?.rows_affected() > 0)
     }
 }

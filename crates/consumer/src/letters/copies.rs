@@ -1,5 +1,5 @@
-//! Copies of dead letters on `<group>.dlq`, for other people's tools: in their order, at least once. While Kafka is away
-//! they wait, and nothing else does.
+//! Copies of dead letters on `<group>.dlq`, for other people's tools: in the order of the rows, at least once. While Kafka
+//! is away they wait, and nothing else does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::import;
+use super::order::last_to_copy;
 use super::record::{COLUMNS, StoredRecord};
 use crate::consumer::Consumer;
 
@@ -149,6 +150,7 @@ impl Copies {
         if !alone {
             return Ok(false);
         }
+        let Some(last) = last_to_copy(&mut tx, &self.group).await? else { return Ok(false) };
         // As it was consumed, also if an operator has changed it since.
         let columns = COLUMNS.replace(
             " value,",
@@ -157,18 +159,16 @@ impl Copies {
         let query = format!(
             "select {columns}, exception, reason, causes from (
                  select *, sum(coalesce(octet_length(value), 0)) over (order by seq) - coalesce(octet_length(value), 0) as before
-                 from (select * from dead_letter where subscription = $1 and copied_at is null order by seq limit $2) oldest
+                 from (select * from dead_letter where subscription = $1 and copied_at is null and seq <= $4 order by seq limit $2) oldest
              ) waiting where before <= $3 order by seq"
         );
         let waiting: Vec<ToCopy> = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .bind(&self.group)
             .bind(BATCH)
             .bind(BATCH_BYTES)
+            .bind(last)
             .fetch_all(&mut *tx)
             .await?;
-        if waiting.is_empty() {
-            return Ok(false);
-        }
         let producer = match producer {
             Some(producer) => &*producer,
             None => producer.insert(self.producer()?),

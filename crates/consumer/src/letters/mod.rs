@@ -10,6 +10,7 @@ mod filter;
 mod groups;
 mod import;
 mod letter;
+mod order;
 mod pace;
 mod page;
 mod plan;

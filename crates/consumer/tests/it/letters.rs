@@ -69,6 +69,19 @@ impl House {
         self.replay(&running.letters, all()).await;
     }
 
+    /// Waits until somebody waits for an advisory lock in this mode, or a letter is copied without having waited.
+    async fn waits_for(&self, mode: &str) {
+        let waits = async || {
+            let waits = sqlx::query_scalar::<_, bool>(
+                "select exists (select from dead_letter where copied_at is not null) or exists (
+                     select from pg_locks where locktype = 'advisory' and mode = $1 and not granted
+                         and database = (select oid from pg_database where datname = current_database()))",
+            );
+            waits.bind(mode).fetch_one(&self.pool).await.unwrap().then_some(())
+        };
+        eventually(&format!("somebody to wait for a {mode}"), PATIENCE, waits).await;
+    }
+
     async fn count(&self, table: &str) -> i64 {
         let query = format!("select count(*) from {table}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await.unwrap()
@@ -143,6 +156,41 @@ async fn a_letter_keeps_every_attempt_and_is_copied_to_its_topic() {
     assert_eq!((said.origin.offset, copy.value), (summary.offset, Some(event.data)));
     assert_eq!(copy.headers.last().unwrap().1, Some(summary.id.to_string().into_bytes()));
     assert_eq!(house.count("attempt").await, 0, "the row says it");
+    running.end().await;
+}
+
+#[tokio::test]
+async fn letters_that_die_at_once_are_copied_in_the_order_of_their_rows() {
+    let house = House::new().await;
+    let first = ParcelId::new();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "create function hold() returns trigger language plpgsql as
+             'begin perform pg_advisory_xact_lock_shared(1); return new; end';
+         create trigger hold before insert on dead_letter
+             for each row when (new.subject = '{first}') execute function hold()",
+    )))
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let mut holding = house.pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *holding).await.unwrap();
+    let running = house.run_troubled(usize::MAX);
+    house.send::<ParcelPacked>(first, 1, CUSTOMER).await;
+    // It has its number by then.
+    house.waits_for("ShareLock").await;
+    for _ in 0..9 {
+        house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
+    }
+    house.waits_for("ExclusiveLock").await;
+    holding.rollback().await.unwrap();
+
+    let copies = house.read("group.dlq", 10).await;
+    let copies = copies.into_iter().map(|it| it.key.unwrap());
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar("select key from dead_letter order by seq")
+        .fetch_all(&house.pool)
+        .await
+        .unwrap();
+    assert_eq!(copies.collect::<Vec<_>>(), rows);
     running.end().await;
 }
 

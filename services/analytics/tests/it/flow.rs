@@ -1,19 +1,13 @@
 //! Events that come too late, in the flows that they belong to.
 
-use std::sync::LazyLock;
-
 use sandbox::testing::eventually;
 use serde_json::Value;
-use telemetry::{LogFormat, Tracing};
 
 use crate::house::{House, PATIENCE, story, tell};
 
-static TRACING: LazyLock<Tracing> =
-    LazyLock::new(|| telemetry::init("analytics", LogFormat::Silent).unwrap());
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_superseded_is_told_so() {
-    LazyLock::force(&TRACING);
+    testbed::traced("analytics");
     let house = House::empty().await;
     let running = house.start().await;
     let story = story("acme", "EUR", 1_000, "2026-11-20T10:00:00Z");

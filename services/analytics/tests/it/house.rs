@@ -1,7 +1,7 @@
 //! An analytics service of the test's own, and what the test says to it and hears from it.
 
+use std::ops::Deref;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use analytics::{Config, app};
 use chassis::RunningService;
@@ -11,38 +11,32 @@ use events::{
     Order, OrderCancelled, OrderCompleted, OrderCreated, OrderId, OrderStatus, OrderUpdated,
     SCHEMAS,
 };
-use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
-use kafka::rdkafka::util::Timeout;
-use kafka::{Headers, Settings, TopicPolicy, Topics};
-use sandbox::testing::{TestSpace, eventually};
 use serde_json::Value;
-use sqlx::PgPool;
+use testbed::{Testbed, at};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+
+pub(crate) use testbed::PATIENCE;
 
 /// The document that requests and responses are checked against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/analytics.json")));
 
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
 pub(crate) struct House {
-    pub(crate) space: TestSpace,
-    pub(crate) pool: PgPool,
-    settings: Settings,
-    producer: FutureProducer,
+    testbed: Testbed,
+}
+
+impl Deref for House {
+    type Target = Testbed;
+
+    fn deref(&self) -> &Testbed {
+        &self.testbed
+    }
 }
 
 impl House {
     /// The surroundings, without the service.
     pub(crate) async fn empty() -> Self {
-        let space = TestSpace::new().await;
-        let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics = Topics { owned: events::all_topics().to_vec(), ..Topics::default() };
-        kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
-        let producer = settings.producer().create().unwrap();
-        let pool = PgPool::connect(space.database_url()).await.unwrap();
-        Self { space, pool, settings, producer }
+        Self { testbed: Testbed::new().await }
     }
 
     pub(crate) async fn start(&self) -> RunningService {
@@ -57,50 +51,15 @@ impl House {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let space = &self.space;
-        let chassis = chassis::Config::for_tests(
-            space.database_url(),
-            space.kafka_brokers(),
-            space.topic_prefix(),
-        );
-        Config::new(chassis.event_senders(
+        Config::new(self.chassis().event_senders(
             "sender=/order:order.created+order.updated+order.completed+order.cancelled+invoice.issued+track,
              events-only=/order:order.completed+acknowledge",
         ))
     }
 
-    /// Sends an event the way a relay does.
-    pub(crate) async fn send(&self, event: &Encoded) {
-        let topic = self.settings.prefixed(&event.envelope.event_type);
-        self.produce(&topic, event, &kafka::content_headers(&event.envelope)).await;
-    }
-
-    async fn produce(&self, topic: &str, event: &Encoded, headers: &Headers) {
-        let record = FutureRecord::to(topic)
-            .headers(kafka::client_headers(headers))
-            .key(event.key())
-            .payload(&event.data);
-        self.producer.send(record, Timeout::Never).await.unwrap();
-    }
-
     /// Waits until the numbers' subscription has dealt with that many different events.
     pub(crate) async fn heard(&self, count: usize) {
         self.heard_by("analytics", count).await;
-    }
-
-    /// Waits until a subscription has dealt with that many different events.
-    pub(crate) async fn heard_by(&self, group: &str, count: usize) {
-        let what = format!("{count} events in the inbox of {group}");
-        eventually(&what, PATIENCE, async || {
-            let heard: i64 =
-                sqlx::query_scalar("select count(*) from inbox where subscription = $1")
-                    .bind(group)
-                    .fetch_one(&self.pool)
-                    .await
-                    .unwrap_or_default(); // the service may not have migrated yet
-            (usize::try_from(heard).unwrap() >= count).then_some(())
-        })
-        .await;
     }
 }
 
@@ -138,7 +97,7 @@ pub(crate) fn story(tenant: &str, currency: &str, total: i64, completed_at: &str
     order.total = total - 1;
     let updated = encoded(2, OrderUpdated(order.clone()));
     let order = Order { status: OrderStatus::Completed, total, ..order };
-    let completed_at = OffsetDateTime::parse(completed_at, &Rfc3339).unwrap();
+    let completed_at = at(completed_at);
     let completed = encoded(3, OrderCompleted { order: order.clone(), completed_at });
     let cancelled = encoded(4, cancelled(order, Some(completed_at)));
     Story { created, updated, completed, cancelled }

@@ -113,10 +113,12 @@ async fn readiness_says_how_it_fares() {
             (response.status(), response.json::<serde_json::Value>().await.unwrap());
         (status == 200 && body["kafka"] == "up").then_some(body)
     };
-    let body = eventually("readiness", PATIENCE, ready).await;
-    assert_eq!(
-        body,
-        json!({"status": "ready", "database": "up", "kafka": "up", "subscriptions": {"billing": "running", "billing.credits": "running"}})
-    );
+    let mut body = eventually("readiness", PATIENCE, ready).await;
+    // Whichever there are: a further subscription is no matter of this test.
+    let subscriptions = body.as_object_mut().unwrap().remove("subscriptions").unwrap();
+    assert_eq!(body, json!({"status": "ready", "database": "up", "kafka": "up"}));
+    let subscriptions = subscriptions.as_object().unwrap();
+    assert!(subscriptions.contains_key("billing"), "{subscriptions:?}");
+    assert!(subscriptions.values().all(|state| state == "running"), "{subscriptions:?}");
     running.shutdown().await;
 }

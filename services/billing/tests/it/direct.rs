@@ -77,7 +77,7 @@ async fn a_service_says_only_what_its_credential_is_for() {
     foreign.envelope.event_type = "order.returned".into();
     assert_eq!(post(&running, "sender", &foreign).await.0, 403, "another type");
     let mut unheard = event.clone();
-    unheard.envelope.event_type = "order.created".into();
+    unheard.envelope.event_type = "order.archived".into();
     assert_eq!(post(&running, "sender", &unheard).await.0, 422, "not heard here");
     assert!(house.invoices().await.is_empty());
 }

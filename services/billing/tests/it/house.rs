@@ -1,5 +1,6 @@
 //! A billing service of the test's own, and what the test says to it and hears from it.
 
+use std::ops::Deref;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -9,40 +10,40 @@ use contract::OpenApi;
 use envelope::{Cause, CorrelationId, Encoded, NewEvent, TenantId};
 use events::{OrderCancelled, OrderCompleted, OrderId, OrderStatus, SCHEMAS};
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
-use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use kafka::rdkafka::util::Timeout;
-use kafka::{Headers, Record, Settings, TopicPolicy, Topics};
-use sandbox::testing::{TestSpace, eventually};
+use kafka::{Headers, Record, Settings};
+use sandbox::testing::eventually;
 use serde_json::Value;
-use sqlx::PgPool;
+use testbed::Testbed;
+
+pub(crate) use testbed::PATIENCE;
 
 /// The document that requests and responses are checked against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/billing.json")));
 
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
 pub(crate) struct House {
-    pub(crate) space: TestSpace,
-    pub(crate) settings: Settings,
-    pub(crate) pool: PgPool,
-    producer: FutureProducer,
+    testbed: Testbed,
+}
+
+impl Deref for House {
+    type Target = Testbed;
+
+    fn deref(&self) -> &Testbed {
+        &self.testbed
+    }
 }
 
 impl House {
     /// The surroundings, without the service.
     pub(crate) async fn empty() -> Self {
-        let space = TestSpace::new().await;
-        let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topics = Topics {
-            owned: vec![events::ORDER_COMPLETED, events::ORDER_CANCELLED],
-            ..Topics::default()
-        };
-        kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
-        let producer = settings.producer().create().unwrap();
-        let pool = PgPool::connect(space.database_url()).await.unwrap();
-        Self { space, settings, pool, producer }
+        Self { testbed: Testbed::new().await }
+    }
+
+    /// The surroundings before the service has ever run: its topics are not there yet.
+    pub(crate) async fn untouched() -> Self {
+        let own = [events::INVOICE_ISSUED, events::INVOICE_CREDITED];
+        Self { testbed: Testbed::without(&own).await }
     }
 
     pub(crate) async fn start(&self) -> RunningService {
@@ -54,47 +55,19 @@ impl House {
     }
 
     pub(crate) fn config(&self) -> chassis::Config {
-        let space = &self.space;
-        chassis::Config::for_tests(
-            space.database_url(),
-            space.kafka_brokers(),
-            space.topic_prefix(),
-        )
-        .event_senders(
-            "sender=/order:order.created+order.updated+order.completed+order.cancelled+invoice.issued",
+        self.chassis().event_senders(
+            "sender=/order:order.created+order.updated+order.completed+order.cancelled+order.archived",
         )
     }
 
-    /// Sends an event the way order's relay does. Gives where it lies.
-    pub(crate) async fn send(&self, event: &Encoded) -> (i32, i64) {
-        let headers = kafka::content_headers(&event.envelope);
-        let (key, value) = (event.key().as_bytes().to_vec(), event.data.clone());
-        self.send_to(&event.envelope.event_type, Some(key), Some(value), &headers).await
-    }
-
+    /// Publishes a record to the topic `order.completed`. Returns its partition and offset.
     pub(crate) async fn send_raw(
         &self,
         key: Option<Vec<u8>>,
         value: Option<Vec<u8>>,
         headers: &Headers,
     ) -> (i32, i64) {
-        self.send_to("order.completed", key, value, headers).await
-    }
-
-    async fn send_to(
-        &self,
-        topic: &str,
-        key: Option<Vec<u8>>,
-        value: Option<Vec<u8>>,
-        headers: &Headers,
-    ) -> (i32, i64) {
-        let topic = self.settings.prefixed(topic);
-        let mut record: FutureRecord<'_, [u8], [u8]> =
-            FutureRecord::to(&topic).headers(kafka::client_headers(headers));
-        record.key = key.as_deref();
-        record.payload = value.as_deref();
-        let sent = self.producer.send(record, Timeout::Never).await.unwrap();
-        (sent.partition, sent.offset)
+        self.send_record("order.completed", key.as_deref(), value.as_deref(), headers).await
     }
 
     /// Waits until a topic holds that many records, and gives them.
@@ -137,21 +110,6 @@ impl House {
             Some(self.credit_notes().await).filter(|notes| notes.len() == count)
         })
         .await
-    }
-
-    /// Waits until a subscription has dealt with that many different events.
-    pub(crate) async fn heard_by(&self, group: &str, count: usize) {
-        let what = format!("{count} events in the inbox of {group}");
-        eventually(&what, PATIENCE, async || {
-            let heard: i64 =
-                sqlx::query_scalar("select count(*) from inbox where subscription = $1")
-                    .bind(group)
-                    .fetch_one(&self.pool)
-                    .await
-                    .unwrap_or_default(); // the service may not have migrated yet
-            (usize::try_from(heard).unwrap() == count).then_some(())
-        })
-        .await;
     }
 
     pub(crate) async fn invoiced(&self, count: usize) -> Vec<(uuid::Uuid, String, i64)> {

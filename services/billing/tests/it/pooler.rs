@@ -12,8 +12,7 @@ use crate::house::{House, PATIENCE, completed};
 impl House {
     /// Billing's configuration, with its database behind a pooler.
     fn pooled(&self, bouncer: &PgBouncer) -> Config {
-        let (kafka, prefix) = (self.space.kafka_brokers(), self.space.topic_prefix());
-        Config { chassis: chassis::Config::for_tests(bouncer.url(), kafka, prefix) }
+        Config { chassis: self.chassis_on(bouncer.url()) }
     }
 }
 

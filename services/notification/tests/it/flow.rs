@@ -1,17 +1,11 @@
 //! Jobs as steps of the flow that asked for them.
 
-use std::sync::LazyLock;
-
 use chassis::RunningService;
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
-use telemetry::{LogFormat, Tracing};
 
 use crate::house::{House, PATIENCE, completed_to};
 use crate::sink::Sink;
-
-static TRACING: LazyLock<Tracing> =
-    LazyLock::new(|| telemetry::init("notification", LogFormat::Silent).unwrap());
 
 async fn flow(running: &RunningService, id: &str) -> Value {
     ask(running, &format!("/flows/{id}"), "operator").await
@@ -28,7 +22,7 @@ fn jobs<'a>(flow: &'a Value, list: &str) -> Vec<&'a Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_attempt_at_a_job_is_a_step_and_the_job_is_open_until_it_is_done() {
-    LazyLock::force(&TRACING);
+    testbed::traced("notification");
     let house = House::empty().await;
     let (_sink, port) = Sink::start().await;
     let running = house.start_smtp(port).await;
@@ -65,7 +59,7 @@ async fn each_attempt_at_a_job_is_a_step_and_the_job_is_open_until_it_is_done() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_are_an_operators_to_read_in_jobs_and_flows_alike() {
-    LazyLock::force(&TRACING);
+    testbed::traced("notification");
     let house = House::empty().await;
     let (_sink, port) = Sink::start().await;
     let running = house.start_smtp(port).await;

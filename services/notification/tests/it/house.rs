@@ -1,5 +1,6 @@
 //! A notification service of the test's own, and what the test says to it and hears from it.
 
+use std::ops::Deref;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -10,32 +11,34 @@ use events::{
     CreditNoteId, InvoiceCredited, InvoiceId, InvoiceIssued, OrderCancelled, OrderCompleted,
     OrderId, OrderStatus, SCHEMAS,
 };
-use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
-use kafka::rdkafka::util::Timeout;
-use kafka::{Settings, TopicPolicy, Topics};
 use notification::{Config, Mail, Retention, Webhooks, app};
 use reqwest::Method;
-use sandbox::testing::{TestSpace, eventually, statements_wait_for_a_lock};
+use sandbox::testing::{eventually, statements_wait_for_a_lock};
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use testbed::Testbed;
 use uuid::Uuid;
+
+pub(crate) use testbed::PATIENCE;
 
 /// The document that requests and responses are checked against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/notification.json")));
 
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
-
 pub(crate) struct House {
-    pub(crate) space: TestSpace,
-    pub(crate) pool: PgPool,
+    testbed: Testbed,
     /// What the service connects to.
     pub(crate) database_url: String,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) webhooks: Webhooks,
     pub(crate) retention: Retention,
-    settings: Settings,
-    producer: FutureProducer,
+}
+
+impl Deref for House {
+    type Target = Testbed;
+
+    fn deref(&self) -> &Testbed {
+        &self.testbed
+    }
 }
 
 /// An e-mail as the service keeps it.
@@ -52,14 +55,8 @@ pub(crate) struct Row {
 impl House {
     /// The surroundings, without the service.
     pub(crate) async fn empty() -> Self {
-        let space = TestSpace::new().await;
-        let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let owned = events::all_topics().to_vec();
-        let topics = Topics { owned, ..Topics::default() };
-        kafka::ensure(&settings, &topics, TopicPolicy::Create).await.unwrap();
-        let producer = settings.producer().create().unwrap();
-        let pool = PgPool::connect(space.database_url()).await.unwrap();
-        let database_url = space.database_url().to_owned();
+        let testbed = Testbed::new().await;
+        let database_url = testbed.space.database_url().to_owned();
         let folder = tempfile::tempdir().unwrap();
         let webhooks = Webhooks {
             allow: "".parse().unwrap(),
@@ -70,7 +67,7 @@ impl House {
         let day = Duration::from_hours(24);
         let retention =
             Retention { emails: 90 * day, deliveries: 30 * day, every: Duration::from_mins(10) };
-        Self { space, pool, database_url, folder, webhooks, retention, settings, producer }
+        Self { testbed, database_url, folder, webhooks, retention }
     }
 
     /// The service, writing its e-mails into the folder.
@@ -84,13 +81,7 @@ impl House {
     }
 
     async fn start_with(&self, smtp_url: Option<String>) -> RunningService {
-        let space = &self.space;
-        let chassis = chassis::Config::for_tests(
-            &self.database_url,
-            space.kafka_brokers(),
-            space.topic_prefix(),
-        )
-        .event_senders(
+        let chassis = self.chassis_on(&self.database_url).event_senders(
             "sender=/order:order.created+order.updated+order.completed+order.cancelled+invoice.issued+acknowledge,
              events-only=/order:order.completed+track",
         );
@@ -101,17 +92,6 @@ impl House {
         };
         let (webhooks, retention) = (self.webhooks.clone(), self.retention.clone());
         app::build(Config { chassis, mail, webhooks, retention }).start().await.unwrap()
-    }
-
-    /// Sends an event the way a relay does.
-    pub(crate) async fn send(&self, event: &Encoded) {
-        let headers = kafka::content_headers(&event.envelope);
-        let topic = self.settings.prefixed(&event.envelope.event_type);
-        let record = FutureRecord::to(&topic)
-            .headers(kafka::client_headers(&headers))
-            .key(event.key())
-            .payload(&event.data);
-        self.producer.send(record, Timeout::Never).await.unwrap();
     }
 
     pub(crate) async fn rows(&self) -> Vec<Row> {

@@ -1,10 +1,9 @@
 //! Cancellations, which are handled beside completions and overtake them.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::Struck;
 use crate::chaos::Error;
-use crate::chaos::books::SAID_OF_INVOICES;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::topics;
 
@@ -18,25 +17,41 @@ pub(crate) async fn overtake_completions(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.slow_billing(SLOW_MILLIS).await?;
     scene.orders(BEHIND).await?;
+    if !soon(async || overtaken(scene).await.is_ok_and(|count| count > 0)).await {
+        return Err("no cancellation was handled before the completion of its order".into());
+    }
+    let overtaken = overtaken(scene).await?;
     // In the middle of both, with transactions of both open; the next process is not slow.
     scene.billing.process.kill_9().await;
     scene.orders(BEHIND).await?;
     scene.billing.start_again().await?;
     scene.healed();
     scene.orders(AFTERWARDS).await?;
-    let overtaken = async || overtaken(scene).is_ok_and(|count| count > 0);
-    if !soon(overtaken).await {
-        return Err("no cancellation was handled before the completion of its order".into());
-    }
-    Ok(format!("{} invoices were issued by cancellations", self::overtaken(scene)?))
+    Ok(format!("{overtaken} cancellations were handled before the completions at the kill"))
 }
 
-/// How many invoices were issued because their order was cancelled: its completion had not been handled yet.
-fn overtaken(scene: &Scene) -> Result<usize, Error> {
-    let settings = scene.system.kafka();
-    let cancelled = topics::read_all(&settings, "order.cancelled")?;
-    let cancelled: HashSet<_> = cancelled.iter().filter_map(|it| it.text_header("ce_id")).collect();
-    let issued = topics::read_all(&settings, SAID_OF_INVOICES)?;
-    let causes = issued.iter().filter_map(|record| record.text_header("ce_causationid"));
-    Ok(causes.filter(|cause| cancelled.contains(cause)).count())
+/// How many orders billing has cancelled and not completed yet, of those that are completed.
+async fn overtaken(scene: &Scene) -> Result<i64, Error> {
+    let completed = event_ids(scene, "order.completed")?;
+    let cancelled = event_ids(scene, "order.cancelled")?;
+    let (cancelled, completed): (Vec<_>, Vec<_>) = cancelled
+        .into_iter()
+        .filter_map(|(order, cancelled)| Some((cancelled, completed.get(&order)?.clone())))
+        .unzip();
+    let mut billing = scene.system.database("billing").await?;
+    let count = sqlx::query_scalar(
+        "select count(*) from unnest($1::text[], $2::text[]) as told (cancelled, completed)
+         where exists (select from inbox where subscription = 'billing.credits' and event_id = told.cancelled)
+           and not exists (select from inbox where subscription = 'billing' and event_id = told.completed)",
+    );
+    Ok(count.bind(cancelled).bind(completed).fetch_one(&mut billing).await?)
+}
+
+/// The id of each order's event, by the order.
+fn event_ids(scene: &Scene, topic: &str) -> Result<HashMap<String, String>, Error> {
+    let records = topics::read_all(&scene.system.kafka(), topic)?;
+    let ids = records.iter().filter_map(|it| {
+        Some((it.text_header("ce_subject")?.to_owned(), it.text_header("ce_id")?.to_owned()))
+    });
+    Ok(ids.collect())
 }

@@ -3,11 +3,13 @@
 
 mod breaker;
 mod cancellations;
+mod cluster;
 mod deleted_topic;
 mod full_disk;
 mod instances;
 mod kills;
 mod large_backlog;
+mod leaderless;
 mod letters;
 mod messages;
 mod mixed_versions;
@@ -110,6 +112,16 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
     fault!("broker-slow", "each answer of Kafka takes about a second, for 20 s", slow_broker::answers_late,
         setup: Setup::KafkaBehindProxy),
+    fault!("cluster-leader-killed", "the leader of a busy partition dies before two other brokers have its records",
+        cluster::leader_killed, setup: Setup::KafkaCluster),
+    fault!("cluster-two-killed", "two of three brokers are dead for 20 s", cluster::two_killed,
+        setup: Setup::KafkaCluster),
+    fault!("cluster-rolling-restart", "each of three brokers is restarted in turn", cluster::rolling_restart,
+        setup: Setup::KafkaCluster),
+    fault!("cluster-partition-leaderless", "one partition has no leader for 25 s, and all others have one",
+        leaderless::partition_leaderless, setup: Setup::KafkaCluster),
+    fault!("cluster-controller-killed", "of three nodes the active controller dies, for 15 s",
+        cluster::controller_killed, setup: Setup::KafkaCluster),
     // Postgres is one server for all: a job that was done may not be recorded as such.
     fault!("postgres-restarted", "Postgres crashes and is away for 8 s", servers::postgres_restarted,
         resends: 1),

@@ -1,0 +1,76 @@
+use super::Difference;
+use super::token::tokens;
+
+/// Signs of which the branches of a flow are drawn.
+const BRANCHES: [char; 3] = ['├', '└', '│'];
+
+/// Returns the number of the line with which the drawing of a flow starts: the one above its first branch.
+pub(super) fn start(text: &str) -> Option<usize> {
+    let branch = text.lines().position(|line| line.contains(BRANCHES))?;
+    Some(branch.saturating_sub(1))
+}
+
+/// Splits a text before a line.
+pub(super) fn split(text: &str, line: usize) -> (&str, &str) {
+    let at = text.split_inclusive('\n').take(line).map(str::len).sum();
+    text.split_at(at)
+}
+
+/// Compares two drawings by what hangs from what: branches may come in another order, which depends on who was faster.
+/// `line` is the drawing's first one on the page.
+pub(super) fn compare(page: &str, line: usize, output: &str) -> Result<(), Difference> {
+    let (wanted, mut seen) = (items(page), items(output));
+    let mut missing = Vec::new();
+    for item in &wanted {
+        match seen.iter().position(|other| other.path == item.path) {
+            Some(at) => drop(seen.remove(at)),
+            None => missing.push(item),
+        }
+    }
+    let others: Vec<_> = seen.iter().map(|it| it.text).collect();
+    let others = if others.is_empty() { "no other line".into() } else { others.join("\n") };
+    match missing.first() {
+        Some(item) => {
+            Err(Difference { line: line + item.line, expected: item.text.to_owned(), seen: others })
+        }
+        None if seen.is_empty() => Ok(()),
+        None => Err(Difference {
+            line: line + page.lines().count() - 1,
+            expected: "no further line".into(),
+            seen: others,
+        }),
+    }
+}
+
+/// A line of a drawing.
+struct Item<'a> {
+    line: usize,
+    text: &'a str,
+    /// Its text after those of its ancestors, the root first, all without times.
+    path: Vec<String>,
+}
+
+fn items(drawing: &str) -> Vec<Item<'_>> {
+    // The column of each item that the next one may hang from, and what it says.
+    let mut above: Vec<(usize, String)> = Vec::new();
+    let mut items = Vec::new();
+    let lines = drawing.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    for (line, text) in lines {
+        let column = text.chars().enumerate().filter(|(_, it)| BRANCHES.contains(it)).last();
+        let column = column.map_or(0, |(column, _)| column);
+        above.retain(|(other, _)| *other < column);
+        above.push((column, said(text)));
+        let path = above.iter().map(|(_, said)| said.clone()).collect();
+        items.push(Item { line, text: text.trim(), path });
+    }
+    items
+}
+
+/// Returns what a line says but for its times and places. An event that is older than what was applied is skipped,
+/// which depends on which topic was faster.
+fn said(line: &str) -> String {
+    let tokens = tokens(line);
+    let lasting = tokens.iter().filter(|it| !matches!(it.kind, Some("duration" | "place")));
+    let words = lasting.map(|it| it.kind.unwrap_or(it.text)).filter(|it| !it.contains(BRANCHES));
+    words.map(|it| if it == "superseded" { "processed" } else { it }).collect::<Vec<_>>().join(" ")
+}

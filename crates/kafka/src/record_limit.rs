@@ -1,0 +1,22 @@
+use std::collections::BTreeMap;
+
+use rdkafka::error::KafkaError;
+
+use crate::Settings;
+use crate::configs::Configs;
+
+/// Returns how many bytes a batch of records may take in each of these topics (names on the cluster):
+/// `max.message.bytes`. A topic of which the cluster does not tell is missing.
+///
+/// Fails if the cluster does not answer.
+pub async fn record_limits(
+    settings: &Settings,
+    topics: &[String],
+) -> Result<BTreeMap<String, usize>, KafkaError> {
+    let configs = Configs::ask(settings, topics).await?;
+    let told = topics.iter().filter_map(|topic| {
+        let limit = configs.of(topic).ok()?.number("max.message.bytes")?;
+        Some((topic.clone(), usize::try_from(limit).ok()?))
+    });
+    Ok(told.collect())
+}

@@ -1,0 +1,140 @@
+use std::time::{Duration, Instant};
+
+use sqlx::PgConnection;
+
+/// How often it is looked at while events are written.
+const BUSY: Duration = Duration::from_millis(100);
+/// How much later while none are.
+const QUIET: Duration = Duration::from_millis(900);
+
+/// The id up to which no event can become visible any more.
+///
+/// Ids are given before the commit, so they become visible out of order, and a scan that begins "after the last one" loses
+/// events. This horizon is proven: whoever writes to the outbox holds a `RowExclusiveLock` on it from before it gets an id
+/// until after its commit is visible. So once every transaction that held the lock has ended, all ids that had been given
+/// by then are visible, or never will be. Transactions that do not write to the outbox, a backup for instance, hold
+/// nothing up.
+#[derive(Debug)]
+pub(crate) struct Horizon {
+    proven: i64,
+    /// The last id that was given, as of the previous look: before the writers of the next look are listed.
+    assigned: Option<i64>,
+    candidate: Option<Candidate>,
+    next_look: Instant,
+}
+
+/// A horizon to be, once these transactions have ended.
+#[derive(Debug)]
+struct Candidate {
+    id: i64,
+    writers: Vec<String>,
+}
+
+/// The ids of an outbox were given anew from a lower one on: a restored backup, or `alter sequence .. restart`.
+#[derive(Debug, thiserror::Error)]
+#[error("the ids of the outbox begin anew")]
+pub(crate) struct Restarted;
+
+impl Horizon {
+    pub(crate) fn new() -> Self {
+        Self { proven: 0, assigned: None, candidate: None, next_look: Instant::now() }
+    }
+
+    pub(crate) fn proven(&self) -> i64 {
+        self.proven
+    }
+
+    /// Returns the last id that was given before the latest look, if the sequence may be read.
+    pub(crate) fn assigned(&self) -> Option<i64> {
+        self.assigned
+    }
+
+    /// When it is looked at next.
+    pub(crate) fn next_look(&self, is_busy: bool) -> Instant {
+        if is_busy { self.next_look } else { self.next_look + QUIET }
+    }
+
+    /// Looks at the ids that were given and the transactions that write.
+    pub(crate) async fn look(
+        &mut self,
+        session: &mut PgConnection,
+    ) -> sqlx::Result<Result<(), Restarted>> {
+        self.next_look = Instant::now() + BUSY;
+        let (assigned, writers): (Option<i64>, Vec<String>) = sqlx::query_as(
+            "select case when has_sequence_privilege(sequence::oid, 'select')
+                         then coalesce(pg_sequence_last_value(sequence), 0) end,
+                    array(select virtualtransaction from pg_locks
+                          where locktype = 'relation' and relation = 'outbox'::regclass and mode = 'RowExclusiveLock'
+                            and database = (select oid from pg_database where datname = current_database())
+                            and pid is distinct from pg_backend_pid())
+             from (select pg_get_serial_sequence('outbox', 'id')::regclass as sequence) ids",
+        )
+        .fetch_one(session)
+        .await?;
+        Ok(self.observe(assigned, writers))
+    }
+
+    fn observe(&mut self, assigned: Option<i64>, writers: Vec<String>) -> Result<(), Restarted> {
+        if assigned.is_some_and(|assigned| assigned < self.proven) {
+            return Err(Restarted);
+        }
+        if let Some(candidate) = &mut self.candidate {
+            candidate.writers.retain(|writer| writers.contains(writer));
+        }
+        if let Some(candidate) = self.candidate.take_if(|candidate| candidate.writers.is_empty()) {
+            self.proven = candidate.id;
+        }
+        let previous = std::mem::replace(&mut self.assigned, assigned);
+        if let Some(id) = previous.filter(|id| self.candidate.is_none() && *id > self.proven) {
+            if writers.is_empty() {
+                self.proven = id;
+            } else {
+                self.candidate = Some(Candidate { id, writers });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writers(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn ids_that_were_given_before_nobody_wrote_are_proven() {
+        let mut horizon = Horizon::new();
+        horizon.observe(Some(7), writers(&[])).expect("no restart");
+        assert_eq!(horizon.proven(), 0, "a writer may have begun between the two halves of a look");
+        horizon.observe(Some(9), writers(&[])).expect("no restart");
+        assert_eq!(horizon.proven(), 7);
+    }
+
+    #[test]
+    fn a_transaction_that_writes_holds_the_horizon_until_it_ends_and_later_ones_do_not() {
+        let mut horizon = Horizon::new();
+        horizon.observe(Some(7), writers(&["3/1"])).expect("no restart");
+        horizon.observe(Some(9), writers(&["3/1", "4/1"])).expect("no restart");
+        horizon.observe(Some(12), writers(&["3/1", "5/1"])).expect("no restart");
+        assert_eq!(horizon.proven(), 0);
+        horizon.observe(Some(15), writers(&["5/1", "3/2"])).expect("no restart");
+        assert_eq!(horizon.proven(), 7);
+    }
+
+    #[test]
+    fn ids_that_begin_anew_are_noticed_and_unknown_ones_prove_nothing() {
+        let mut horizon = Horizon::new();
+        for assigned in [Some(7), Some(7)] {
+            horizon.observe(assigned, writers(&[])).expect("no restart");
+        }
+        assert!(horizon.observe(Some(3), writers(&[])).is_err());
+        let mut blind = Horizon::new();
+        for _ in 0..3 {
+            blind.observe(None, writers(&[])).expect("no restart");
+        }
+        assert_eq!(blind.proven(), 0);
+    }
+}

@@ -1,0 +1,401 @@
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use tracing::Span;
+
+use crate::topic::TopicId;
+
+/// How many bytes may be under way in all.
+pub(crate) const CAPACITY: usize = 16 * 1024 * 1024;
+/// How much of it a topic-partition may hold at most: one that can't be written must leave the others theirs.
+const SHARE: usize = CAPACITY / 8;
+/// Of it, what is kept for topic-partitions that acknowledge: however many others stand still.
+const RESERVE: usize = CAPACITY / 4;
+/// A record of this size may be sent to any partition that is empty, to find out whether it acknowledges.
+const PROBE: usize = 64 * 1024;
+/// And of what is free: however many stand still, one after the other, they leave something for the next one.
+const SHARE_OF_FREE: usize = 16;
+/// What a record counts at most, so that one that is larger than everything, and stands still, leaves room for others.
+pub(crate) const LARGEST_COST: usize = SHARE;
+/// What a record takes in memory beside its bytes, here and in the client.
+pub(crate) const OVERHEAD: usize = 1024;
+
+/// A record that was handed to the producer.
+#[derive(Debug)]
+pub(crate) struct Flying {
+    pub(crate) topic: TopicId,
+    pub(crate) partition: i32,
+    pub(crate) key: Arc<str>,
+    pub(crate) shard: i16,
+    pub(crate) cost: usize,
+    /// Nothing else of its partition is under way, so that a refusal is its own.
+    pub(crate) is_alone: bool,
+    /// Open until Kafka has answered.
+    pub(crate) span: Span,
+    state: State,
+}
+
+/// What a topic-partition may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) window: usize,
+    /// It acknowledged something lately.
+    pub(crate) is_live: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    UnderWay,
+    /// In Kafka, but an earlier record of its key is not known to be.
+    Delivered,
+    /// An earlier record of its key was refused: it is published again behind it, whatever becomes of it now.
+    Void,
+}
+
+impl Flying {
+    pub(crate) fn new(
+        topic: TopicId,
+        partition: i32,
+        key: &str,
+        shard: i16,
+        cost: usize,
+        span: Span,
+    ) -> Self {
+        let state = State::UnderWay;
+        Self { topic, partition, key: key.into(), shard, cost, is_alone: false, span, state }
+    }
+
+    /// Returns whether an earlier record of its key was refused while it was under way.
+    pub(crate) fn is_void(&self) -> bool {
+        self.state == State::Void
+    }
+}
+
+/// The records that are under way, by the id of their row: one map for all topics, bounded in bytes.
+///
+/// Completions come in any order. Of each key of a topic only the prefix before its first unfinished record may be deleted.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    records: BTreeMap<i64, Flying>,
+    /// Ids in their order.
+    keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
+    /// How many records of a key are void.
+    void: HashMap<(TopicId, Arc<str>), usize>,
+    partitions: HashMap<(TopicId, i32), PartitionLoad>,
+    topics: HashMap<TopicId, usize>,
+    shards: HashMap<i16, usize>,
+    used: usize,
+}
+
+/// What is under way of a topic-partition.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct PartitionLoad {
+    pub(crate) records: usize,
+    pub(crate) cost: usize,
+    /// It is one record that is to have no company.
+    is_alone: bool,
+}
+
+impl InFlight {
+    /// Returns how many bytes are free.
+    pub(crate) fn free(&self) -> usize {
+        CAPACITY.saturating_sub(self.used)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Returns the span of a record.
+    pub(crate) fn span(&self, id: i64) -> Option<&Span> {
+        Some(&self.records.get(&id)?.span)
+    }
+
+    /// Returns all records.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flying> {
+        self.records.values()
+    }
+
+    pub(crate) fn contains(&self, id: i64) -> bool {
+        self.records.contains_key(&id)
+    }
+
+    /// Returns all ids.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = i64> {
+        self.records.keys().copied()
+    }
+
+    /// Returns the ids above this one.
+    pub(crate) fn above(&self, id: i64) -> impl Iterator<Item = i64> {
+        self.records.range(id.saturating_add(1)..).map(|(id, _)| *id)
+    }
+
+    pub(crate) fn load(&self, topic: TopicId, partition: i32) -> PartitionLoad {
+        self.partitions.get(&(topic, partition)).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn of_topic(&self, topic: TopicId) -> usize {
+        self.topics.get(&topic).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn of_shard(&self, shard: i16) -> usize {
+        self.shards.get(&shard).copied().unwrap_or(0)
+    }
+
+    /// Returns whether a record of the key is under way.
+    pub(crate) fn has_key(&self, topic: TopicId, key: &str) -> bool {
+        let key = (topic, Arc::from(key));
+        self.keys.contains_key(&key) || self.void.contains_key(&key)
+    }
+
+    /// Returns how many bytes of a partition may be under way: what its window allows, at most an eighth of everything, and
+    /// a part of what is free to it.
+    pub(crate) fn allowance(&self, room: Room) -> usize {
+        room.window.min(SHARE).min(self.free_to(room) / SHARE_OF_FREE)
+    }
+
+    fn free_to(&self, room: Room) -> usize {
+        if room.is_live { self.free() } else { self.free().saturating_sub(RESERVE) }
+    }
+
+    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others; what is
+    /// sent to find out whether it acknowledges leaves half of the reserve to those that do.
+    pub(crate) fn has_room(&self, topic: TopicId, partition: i32, cost: usize, room: Room) -> bool {
+        let held = self.load(topic, partition);
+        if held.records == 0 {
+            let probe = PROBE.min(self.free().saturating_sub(RESERVE / 2) / 2);
+            return cost <= (self.free_to(room) / 2).max(probe);
+        }
+        !held.is_alone && held.cost + cost <= self.allowance(room)
+    }
+
+    pub(crate) fn insert(&mut self, id: i64, mut record: Flying, window: usize) {
+        let load = self.partitions.entry((record.topic, record.partition)).or_default();
+        record.is_alone = load.records == 0 && record.cost >= window;
+        load.is_alone = record.is_alone;
+        load.records += 1;
+        load.cost += record.cost;
+        self.used += record.cost;
+        *self.topics.entry(record.topic).or_default() += 1;
+        *self.shards.entry(record.shard).or_default() += 1;
+        self.keys.entry((record.topic, Arc::clone(&record.key))).or_default().push_back(id);
+        self.records.insert(id, record);
+    }
+
+    /// Notes that Kafka has a record. Returns it, and moves the ids of the rows that may be deleted now to `published`.
+    pub(crate) fn deliver(&mut self, id: i64, published: &mut Vec<i64>) -> Option<Completed> {
+        let record = self.records.get_mut(&id)?;
+        let completed = Completed::of(record);
+        if record.state == State::Void {
+            self.records.remove(&id);
+            self.release(&completed);
+            self.void_returned(completed.topic, &completed.key);
+            return Some(completed);
+        }
+        record.state = State::Delivered;
+        let key = (record.topic, Arc::clone(&record.key));
+        self.release(&completed);
+        let Some(queue) = self.keys.get_mut(&key) else { return Some(completed) };
+        while let Some(first) = queue.front()
+            && self.records.get(first).is_some_and(|record| record.state == State::Delivered)
+        {
+            published.extend(queue.pop_front().inspect(|id| drop(self.records.remove(id))));
+        }
+        if queue.is_empty() {
+            self.keys.remove(&key);
+        }
+        Some(completed)
+    }
+
+    /// Notes that a record is not in Kafka. Its row stays, and so do those of its key behind it. Returns the record.
+    pub(crate) fn refuse(&mut self, id: i64) -> Option<Flying> {
+        let record = self.records.remove(&id)?;
+        self.release(&Completed::of(&record));
+        if record.is_void() {
+            self.void_returned(record.topic, &record.key);
+        }
+        let key = (record.topic, Arc::clone(&record.key));
+        if let Some(queue) = self.keys.get_mut(&key)
+            && let Some(place) = queue.iter().position(|other| *other == id)
+        {
+            for behind in queue.drain(place..) {
+                match self.records.get_mut(&behind) {
+                    Some(record) if record.state == State::UnderWay => {
+                        record.state = State::Void;
+                        *self.void.entry(key.clone()).or_default() += 1;
+                    }
+                    Some(_) => drop(self.records.remove(&behind)),
+                    None => {}
+                }
+            }
+            if queue.is_empty() {
+                self.keys.remove(&key);
+            }
+        }
+        Some(record)
+    }
+
+    fn void_returned(&mut self, topic: TopicId, key: &Arc<str>) {
+        let key = (topic, Arc::clone(key));
+        if let Some(records) = self.void.get_mut(&key) {
+            *records -= 1;
+            if *records == 0 {
+                self.void.remove(&key);
+            }
+        }
+    }
+
+    fn release(&mut self, record: &Completed) {
+        self.used -= record.cost;
+        if let Some(load) = self.partitions.get_mut(&(record.topic, record.partition)) {
+            load.records -= 1;
+            load.cost -= record.cost;
+        }
+        if let Some(records) = self.topics.get_mut(&record.topic) {
+            *records -= 1;
+        }
+        if let Some(records) = self.shards.get_mut(&record.shard) {
+            *records -= 1;
+        }
+    }
+}
+
+/// A record that Kafka has answered for.
+#[derive(Debug)]
+pub(crate) struct Completed {
+    pub(crate) topic: TopicId,
+    pub(crate) partition: i32,
+    pub(crate) key: Arc<str>,
+    pub(crate) cost: usize,
+    shard: i16,
+}
+
+impl Completed {
+    fn of(record: &Flying) -> Self {
+        Self {
+            topic: record.topic,
+            partition: record.partition,
+            key: Arc::clone(&record.key),
+            cost: record.cost,
+            shard: record.shard,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: usize = 1_000_000;
+    const LIVE: Room = Room { window: WINDOW, is_live: true };
+    const SILENT: Room = Room { window: WINDOW, is_live: false };
+
+    fn put(flights: &mut InFlight, id: i64, partition: i32, key: &str, cost: usize) {
+        let record = Flying::new(TopicId::FIRST, partition, key, 0, cost, Span::none());
+        flights.insert(id, record, WINDOW);
+    }
+
+    #[test]
+    fn completions_come_in_any_order_and_only_the_prefix_of_a_key_is_deleted() {
+        let mut flights = InFlight::default();
+        for (id, key) in [(1, "a"), (2, "b"), (3, "a"), (4, "a")] {
+            put(&mut flights, id, 0, key, 10);
+        }
+        let mut published = Vec::new();
+        flights.deliver(3, &mut published);
+        assert!(published.is_empty(), "an earlier one of its key is under way");
+        flights.deliver(2, &mut published);
+        flights.deliver(1, &mut published);
+        assert_eq!(published, [2, 1, 3]);
+        flights.deliver(4, &mut published);
+        assert_eq!(published, [2, 1, 3, 4]);
+        assert!(flights.is_empty());
+        assert_eq!((flights.free(), flights.of_topic(TopicId::FIRST)), (CAPACITY, 0));
+    }
+
+    #[test]
+    fn what_is_behind_a_refused_record_of_its_key_stays_whether_it_was_delivered_or_not() {
+        let mut flights = InFlight::default();
+        for (id, key) in [(1, "a"), (2, "a"), (3, "a"), (4, "a"), (5, "b")] {
+            put(&mut flights, id, 0, key, 10);
+        }
+        let mut published = Vec::new();
+        flights.deliver(3, &mut published);
+        flights.deliver(1, &mut published);
+        flights.refuse(2);
+        assert!(flights.has_key(TopicId::FIRST, "a"), "the last one has no answer yet");
+        flights.deliver(4, &mut published);
+        flights.deliver(5, &mut published);
+        assert_eq!(published, [1, 5]);
+        assert!(flights.is_empty() && !flights.has_key(TopicId::FIRST, "a"));
+        assert_eq!(flights.free(), CAPACITY);
+    }
+
+    #[test]
+    fn partitions_that_stand_still_leave_room_for_others() {
+        let mut flights = InFlight::default();
+        let mut id = 0;
+        let mut fill = |flights: &mut InFlight, partition| {
+            while flights.has_room(TopicId::FIRST, partition, 4_000, LIVE) {
+                id += 1;
+                put(flights, id, partition, "a", 4_000);
+            }
+            flights.load(TopicId::FIRST, partition).cost
+        };
+        for partition in 0..40 {
+            assert!(fill(&mut flights, partition) <= CAPACITY / 8);
+        }
+        assert!(flights.free() > 1_000_000, "each took a share of what was left");
+        assert!(fill(&mut flights, 40) > 50_000);
+    }
+
+    #[test]
+    fn a_record_that_is_larger_than_a_share_goes_by_itself() {
+        let mut flights = InFlight::default();
+        let large = LARGEST_COST;
+        assert!(flights.has_room(TopicId::FIRST, 0, large, LIVE));
+        put(&mut flights, 1, 0, "a", large);
+        assert!(!flights.has_room(TopicId::FIRST, 0, 1, LIVE), "a smaller one does not overtake");
+        put(&mut flights, 2, 1, "b", 10);
+        assert!(!flights.has_room(TopicId::FIRST, 1, large, LIVE));
+        assert!(flights.records[&1].is_alone && !flights.records[&2].is_alone);
+        for partition in 2..40 {
+            if flights.has_room(TopicId::FIRST, partition, large, LIVE) {
+                put(&mut flights, 1 + i64::from(partition), partition, "c", large);
+            }
+        }
+        assert!(
+            flights.has_room(TopicId::FIRST, 40, 50_000, LIVE),
+            "they leave room for smaller ones"
+        );
+    }
+
+    #[test]
+    fn however_many_partitions_stand_still_others_go_on_and_a_new_one_is_tried() {
+        let mut flights = InFlight::default();
+        let mut id = 0;
+        for partition in 0..500 {
+            while flights.has_room(TopicId::FIRST, partition, 4_000, SILENT) {
+                id += 1;
+                put(&mut flights, id, partition, "a", 4_000);
+            }
+        }
+        assert!(flights.has_room(TopicId::FIRST, 500, 50_000, SILENT), "a first record");
+        put(&mut flights, id + 1, 500, "b", 4_000);
+        assert!(!flights.has_room(TopicId::FIRST, 500, 4_000, SILENT), "and no more");
+        assert!(flights.has_room(TopicId::FIRST, 500, 100_000, LIVE), "until it acknowledges");
+    }
+
+    #[test]
+    fn first_records_of_partitions_that_stand_still_leave_half_of_the_reserve() {
+        let mut flights = InFlight::default();
+        for partition in 0..5_000 {
+            if flights.has_room(TopicId::FIRST, partition, 4_000, SILENT) {
+                put(&mut flights, i64::from(partition), partition, "a", 4_000);
+            }
+        }
+        assert!(flights.free() >= RESERVE / 2, "{}", flights.free());
+        put(&mut flights, 5_000, 5_000, "b", 4_000);
+        assert!(flights.has_room(TopicId::FIRST, 5_000, 100_000, LIVE));
+    }
+}

@@ -1,0 +1,215 @@
+use std::time::{Instant, SystemTime};
+
+use super::completing::RefusedRecord;
+use super::{Scope, Session};
+use crate::in_flight::Flying;
+use crate::row::Row;
+use crate::sender::SendError;
+use crate::topic::TopicId;
+
+/// What became of a row that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Sent,
+    /// It is left to another scope, or belongs to one.
+    Passed,
+    /// It can't be sent for now, and is its own scope's: the lane is read again from here on.
+    Blocked,
+}
+
+/// Why a row can't be sent for now: what has no room, or is paused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Obstacle {
+    Topic,
+    Partition,
+    Key,
+}
+
+impl Session<'_> {
+    /// Sends a row, or leaves it to the scope that can't be sent for now, from this row on. So later rows of its key never
+    /// overtake it: they meet the same scope, and what is left of that is read in the order of the ids.
+    pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Verdict {
+        let now = Instant::now();
+        let id = self.topics.id(row.topic);
+        let topic = self.topics.get_mut(id);
+        if topic.mark_exported() {
+            self.instruments.export(row.topic);
+        }
+        if *scope == Scope::New
+            && let Some(aside) = &mut topic.aside
+        {
+            aside.leave(row.shard, row.id);
+            return Verdict::Passed;
+        }
+        let (Some(count), Some(_)) = (topic.count(), topic.asked) else {
+            return self.leave(row, id, 0, scope, Obstacle::Topic);
+        };
+        let partition = kafka::partition_of(row.key.as_bytes(), count);
+        if !self.is_of(row, id, partition, scope) {
+            return Verdict::Passed;
+        }
+        match self.obstacle(row, id, partition, scope, now) {
+            Some(obstacle) => self.leave(row, id, partition, scope, obstacle),
+            None => self.send(row, id, partition, scope, selected),
+        }
+    }
+
+    /// Returns whether a row is to be sent by those who read this scope. It belongs to the narrowest scope of which rows are
+    /// left aside, and is left to that: all rows of its key are, so that they are read in order.
+    fn is_of(&mut self, row: &Row<'_>, id: TopicId, number: i32, scope: &Scope) -> bool {
+        let wider = self.stands_at(id, row.shard);
+        let topic = self.topics.get_mut(id);
+        match scope {
+            Scope::Partition(_, other) if *other != number => return false,
+            Scope::Key(_, key) => return **key == *row.key,
+            _ => {}
+        }
+        if let Some(aside) = topic.keys.get_mut(row.key).and_then(|key| key.aside.as_mut()) {
+            aside.leave(row.shard, row.id);
+            return false;
+        }
+        if !matches!(scope, Scope::Partition(..))
+            && let Some(aside) = topic.partition_mut(number).and_then(|it| it.aside.as_mut())
+        {
+            aside.leave_behind(row.shard, row.id, wider);
+            return false;
+        }
+        true
+    }
+
+    /// Returns the id up to which every row of a topic in a shard is gone, under way, or left to a partition or a key. It is
+    /// never above the horizon, so whatever becomes visible late is above it.
+    ///
+    /// What is left of a partition begins there. Its other keys may have earlier events that are not visible yet; a key's
+    /// events become visible in their order.
+    pub(super) fn stands_at(&self, topic: TopicId, shard: i16) -> i64 {
+        let aside = self.topics.get(topic).aside.as_ref();
+        let place = aside.and_then(|aside| aside.place(shard)).unwrap_or(self.after);
+        self.shards.left_at(shard).map_or(place, |left| place.min(left))
+    }
+
+    fn obstacle(
+        &mut self,
+        row: &Row<'_>,
+        id: TopicId,
+        number: i32,
+        scope: &Scope,
+        now: Instant,
+    ) -> Option<Obstacle> {
+        let topic = self.topics.get_mut(id);
+        if !topic.is_open(now) {
+            return Some(Obstacle::Topic);
+        }
+        let refused = topic.keys.get(row.key);
+        if refused.is_some_and(|refused| !refused.is_open(now, &self.flights, id, row.key)) {
+            return Some(Obstacle::Key);
+        }
+        let is_retry = refused.is_some_and(|refused| refused.pause.is_some());
+        let Some(partition) = topic.partition_mut(number) else { return Some(Obstacle::Topic) };
+        let under_way = self.flights.load(id, number).records;
+        if partition.is_closed(now, under_way) {
+            return Some(Obstacle::Partition);
+        }
+        if is_retry {
+            let awaited = partition.retries.awaited();
+            let is_its_turn = under_way == 0 && awaited.is_some_and(|key| **key == *row.key);
+            return (!is_its_turn).then_some(Obstacle::Key);
+        }
+        if partition.retries.is_on() {
+            return Some(Obstacle::Partition);
+        }
+        let room = partition.room(now);
+        if self.flights.has_room(id, number, row.cost().max(partition.wanted), room) {
+            if row.cost() >= partition.wanted {
+                partition.wanted = 0;
+            }
+            return None;
+        }
+        partition.wanted = partition.wanted.max(row.cost());
+        // While it is being tried whether it can be written again, the other partitions do not wait for it.
+        let is_tried = partition.pause.is_some() || room.window == 0;
+        let of_topic = matches!(scope, Scope::New | Scope::Topic(_)) && is_tried;
+        Some(if of_topic { Obstacle::Partition } else { Obstacle::Topic })
+    }
+
+    /// Leaves a row to the scope that can't be sent, unless it is the one that is read.
+    fn leave(
+        &mut self,
+        row: &Row<'_>,
+        id: TopicId,
+        number: i32,
+        scope: &Scope,
+        obstacle: Obstacle,
+    ) -> Verdict {
+        match (scope, obstacle) {
+            (Scope::New, Obstacle::Topic) => self.leave_topic(id).leave(row.shard, row.id),
+            (Scope::New | Scope::Topic(_), Obstacle::Partition) => {
+                let wider = self.stands_at(id, row.shard);
+                let Some(partition) = self.topics.get_mut(id).partition_mut(number) else {
+                    return Verdict::Blocked;
+                };
+                let aside = partition.aside.get_or_insert_default();
+                aside.leave_behind(row.shard, row.id, wider);
+            }
+            (Scope::New | Scope::Topic(_) | Scope::Partition(..), Obstacle::Key) => {
+                let refused = self.topics.get_mut(id).keys.entry(row.key.into()).or_default();
+                refused.aside.get_or_insert_default().leave(row.shard, row.id);
+            }
+            _ => return Verdict::Blocked,
+        }
+        Verdict::Passed
+    }
+
+    fn send(
+        &mut self,
+        row: &Row<'_>,
+        id: TopicId,
+        number: i32,
+        scope: &Scope,
+        selected: SystemTime,
+    ) -> Verdict {
+        let topic = self.topics.get_mut(id);
+        let is_retry = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
+        match self.sender.send(row, &topic.on_cluster, number, selected) {
+            Ok(span) => {
+                let Some(partition) = topic.partition_mut(number) else { return Verdict::Blocked };
+                if self.flights.load(id, number).records == 0 {
+                    partition.sent_first(Instant::now());
+                }
+                if is_retry {
+                    partition.retries.sent();
+                }
+                let window = if is_retry { 0 } else { partition.window.bytes() };
+                let record = Flying::new(id, number, row.key, row.shard, row.cost(), span);
+                self.flights.insert(row.id, record, window);
+                Verdict::Sent
+            }
+            // A full queue is no refusal. The whole topic waits, so that no smaller record overtakes.
+            Err(SendError::Full) if !self.flights.is_empty() => {
+                topic.queue_is_full(Instant::now());
+                self.leave(row, id, number, scope, Obstacle::Topic)
+            }
+            Err(SendError::Full) => {
+                let why = "the record is larger than the client's queue";
+                self.refuse_key(&unsent(row, id, number), why);
+                after_refusal(scope)
+            }
+            Err(SendError::Refused(refusal)) => {
+                self.instruments.failed(row.topic);
+                self.blame(&refusal, &unsent(row, id, number));
+                after_refusal(scope)
+            }
+        }
+    }
+}
+
+fn unsent<'a>(row: &Row<'a>, topic: TopicId, partition: i32) -> RefusedRecord<'a> {
+    let (is_alone, is_void) = (true, false);
+    let (shard, id, key, cost) = (row.shard, row.id, row.key, row.cost());
+    RefusedRecord { topic, partition, shard, id, key, cost, is_alone, is_void }
+}
+
+/// The refused row was left to its key, its partition or its topic. A lane of that scope must not pass it.
+fn after_refusal(scope: &Scope) -> Verdict {
+    if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
+}

@@ -1,0 +1,112 @@
+use std::time::{Duration, Instant};
+
+use super::Session;
+use crate::cluster::{self, Answers, Limits, TopicAnswer};
+use crate::topic::TopicId;
+
+/// The wait before a cluster is asked again that did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+impl Session<'_> {
+    /// Asks the cluster about topics of which nothing is known, or not lately. In the background: it may not answer.
+    pub(super) fn ask_cluster(&mut self, now: Instant) {
+        if self.asking.is_some() || now < self.next_ask {
+            return;
+        }
+        let due =
+            self.topics.iter().filter(|(id, topic)| topic.has_question(*id, &self.flights, now));
+        let due: Vec<_> = due.map(|(_, topic)| topic.on_cluster.to_string()).collect();
+        if !due.is_empty() {
+            self.asking = Some(tokio::spawn(cluster::ask(self.sender.client(), due)));
+        }
+    }
+
+    pub(super) fn has_questions(&self, now: Instant) -> bool {
+        self.topics.iter().any(|(id, topic)| topic.has_question(id, &self.flights, now))
+    }
+
+    /// Takes over what the cluster says.
+    pub(super) fn take_answers(&mut self, answers: &Answers) {
+        let now = Instant::now();
+        let ids: Vec<TopicId> = self.topics.iter().map(|(id, _)| id).collect();
+        let mut is_unavailable = answers.is_empty();
+        for id in ids {
+            match answers.get(&*self.topics.get(id).on_cluster) {
+                Some(TopicAnswer::Exists { partitions, without_leader }) => {
+                    self.take_partitions(id, *partitions, without_leader, now);
+                }
+                Some(TopicAnswer::Refused(code)) => {
+                    let topic = self.topics.get_mut(id);
+                    topic.asked = None;
+                    // Otherwise nothing of it waits, and the next row asks again.
+                    if topic.has_aside() || self.flights.of_topic(id) > 0 {
+                        topic.pause(now, &code.to_string());
+                        self.leave_topic(id);
+                    }
+                }
+                Some(TopicAnswer::Unavailable(error)) => {
+                    is_unavailable = true;
+                    if !self.cluster_is_unavailable {
+                        tracing::warn!(
+                            error = error as &dyn std::error::Error,
+                            "Kafka unavailable, events wait in the outbox"
+                        );
+                    }
+                }
+                None => {}
+            }
+        }
+        if is_unavailable {
+            self.next_ask = now + AGAIN;
+        }
+        self.cluster_is_unavailable = is_unavailable;
+        self.ask_limits(now);
+    }
+
+    /// Asks how much topics take in a batch that exist: those of which it is not known, and the others at times.
+    fn ask_limits(&mut self, now: Instant) {
+        if self.asking_limits.is_some() {
+            return;
+        }
+        let due = self.topics.iter_mut().filter(|(_, topic)| topic.has_limit_question(now));
+        let due = due.map(|(_, topic)| {
+            topic.limit_asked = Some(now);
+            topic.on_cluster.to_string()
+        });
+        let due: Vec<_> = due.collect();
+        if !due.is_empty() {
+            let settings = self.sender.settings().clone();
+            self.asking_limits = Some(tokio::spawn(cluster::ask_limits(settings, due)));
+        }
+    }
+
+    /// Takes over how much topics take in a batch.
+    pub(super) fn take_limits(&mut self, limits: &Limits) {
+        for (_, topic) in self.topics.iter_mut() {
+            if let Some(limit) = limits.get(&*topic.on_cluster) {
+                topic.set_limit(*limit);
+            }
+        }
+        self.ask_limits(Instant::now());
+    }
+
+    fn take_partitions(&mut self, id: TopicId, count: usize, without_leader: &[i32], now: Instant) {
+        let topic = self.topics.get_mut(id);
+        topic.asked = Some(now);
+        topic.set_leaders(without_leader, now);
+        if topic.stands_still(id, &self.flights, now) {
+            // A new number comes into force when nothing is under way, and the topic would wait for this partition.
+            topic.keep_count();
+            return;
+        }
+        let known = topic.partitions.len();
+        if known != 0 && known != count {
+            // Keys move between partitions: what was left of one is read as the topic's.
+            self.leave_topic(id);
+        }
+        let is_under_way = self.flights.of_topic(id) > 0;
+        let topic = self.topics.get_mut(id);
+        topic.set_count(count, now, is_under_way);
+        topic.set_leaders(without_leader, now);
+    }
+}

@@ -1,0 +1,38 @@
+use super::{Session, SessionError, unless_locked, within};
+use crate::scan;
+
+impl Session<'_> {
+    /// Deletes what Kafka has.
+    pub(super) async fn delete(&mut self) -> Result<(), SessionError> {
+        if !self.published.is_empty() {
+            let deleted = within(scan::delete(self.shards.session(), &self.published)).await;
+            match unless_locked(deleted)? {
+                Some(()) => self.deleted(),
+                None => self.put_off_deletes(),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn deleted(&mut self) {
+        self.published.clear();
+        self.published_since = None;
+    }
+
+    /// Keeps what Kafka has to be deleted later. Somebody has locked a row of it, or the table, and nothing else is to wait.
+    pub(super) fn put_off_deletes(&mut self) {
+        self.locked.append(&mut self.published);
+        self.published_since = None;
+    }
+
+    /// Deletes what was put off, except for rows that are still locked.
+    pub(super) async fn delete_locked(&mut self) -> Result<(), SessionError> {
+        if !self.locked.is_empty() {
+            let deleted = scan::delete_unlocked(self.shards.session(), &self.locked);
+            if let Some(left) = unless_locked(within(deleted).await)? {
+                self.locked = left;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,324 @@
+//! One session of a relay: a connection to Postgres that holds the locks of its shards, and a producer. What is under way
+//! when the connection is lost is purged with the producer.
+
+mod admission;
+mod asking;
+mod completing;
+mod deleting;
+mod folding;
+mod lanes;
+#[cfg(test)]
+mod late;
+#[cfg(test)]
+mod model;
+mod reading;
+mod retrying;
+mod searching;
+#[cfg(test)]
+mod slow_search;
+#[cfg(test)]
+mod standstill;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::rdkafka::error::KafkaError;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant as TokioInstant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::{Answers, Limits};
+use crate::horizon::{Horizon, Restarted};
+use crate::in_flight::InFlight;
+use crate::instruments::Instruments;
+use crate::pauses::PauseReporter;
+use crate::relay::RelayWaker;
+use crate::sender::{Completion, Sender};
+use crate::shards::{ShardLoad, Shards};
+use crate::topic::{TopicId, Topics};
+
+pub(crate) use searching::Searcher;
+
+/// How long a statement may take here; the server's limit is the same. A connection can die without a word.
+const STATEMENT: Duration = Duration::from_secs(11);
+/// The server's code for a lock that was waited for in vain.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// A wake-up is a hint: rows of other instances, and rows whose writer died after its commit, are found by polling.
+const POLL: Duration = Duration::from_millis(100);
+/// Reads are so far apart while something is under way, so that each finds more than one row.
+const PACE: Duration = Duration::from_millis(2);
+/// How long what Kafka has may wait for a statement that deletes it on its way.
+const FLUSH: Duration = Duration::from_millis(5);
+/// So many bytes must be free for a read.
+const WORTHWHILE: usize = 64 * 1024;
+/// How long the records under way may take at shutdown.
+const DRAIN: Duration = Duration::from_secs(2);
+/// A new session finds out again what is paused before it says that something no longer is.
+const SETTLES: Duration = Duration::from_secs(5);
+
+/// What ends a session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("the database is unavailable")]
+    Database(#[from] sqlx::Error),
+    #[error("the producer failed")]
+    Producer(#[from] KafkaError),
+    #[error(transparent)]
+    Restarted(#[from] Restarted),
+}
+
+/// Whose rows a statement reads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Scope {
+    /// New rows of all topics.
+    New,
+    /// What was left of a topic, of a partition, of a key.
+    Topic(TopicId),
+    Partition(TopicId, i32),
+    Key(TopicId, Arc<str>),
+}
+
+pub(crate) struct Session<'a> {
+    started: Instant,
+    shards: Shards,
+    searcher: Searcher,
+    sender: Sender,
+    completed: UnboundedReceiver<Completion>,
+    instruments: &'a Instruments,
+    reporter: &'a mut PauseReporter,
+    horizon: Horizon,
+    topics: Topics,
+    flights: InFlight,
+    /// Rows that Kafka has, to be deleted.
+    published: Vec<i64>,
+    published_since: Option<Instant>,
+    /// Those that could not be deleted, since somebody has locked them.
+    locked: Vec<i64>,
+    /// Records that Kafka has, to be counted.
+    sent: BTreeMap<TopicId, u64>,
+    /// Every row of our shards up to this id is gone, under way or left aside. It is never above the horizon.
+    after: i64,
+    /// Ids above it that were left aside, and their topics.
+    passed: BTreeMap<i64, TopicId>,
+    /// The highest id that was read.
+    seen: i64,
+    /// Rows may be there that were not read.
+    has_new: bool,
+    last_new: Instant,
+    next_poll: Instant,
+    next_lanes: Instant,
+    rotation: usize,
+    asking: Option<JoinHandle<Answers>>,
+    asking_limits: Option<JoinHandle<Limits>>,
+    next_ask: Instant,
+    cluster_is_unavailable: bool,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(
+        shards: Shards,
+        searcher: Searcher,
+        sender: Sender,
+        completed: UnboundedReceiver<Completion>,
+        instruments: &'a Instruments,
+        reporter: &'a mut PauseReporter,
+    ) -> Self {
+        let now = Instant::now();
+        let topics = Topics::new(sender.settings().clone());
+        Self {
+            started: now,
+            shards,
+            searcher,
+            sender,
+            completed,
+            instruments,
+            reporter,
+            horizon: Horizon::new(),
+            topics,
+            flights: InFlight::default(),
+            published: Vec::new(),
+            published_since: None,
+            locked: Vec::new(),
+            sent: BTreeMap::new(),
+            after: 0,
+            passed: BTreeMap::new(),
+            seen: 0,
+            has_new: true,
+            last_new: now,
+            next_poll: now,
+            next_lanes: now,
+            rotation: 0,
+            asking: None,
+            asking_limits: None,
+            next_ask: now,
+            cluster_is_unavailable: false,
+        }
+    }
+
+    /// Publishes until `shutdown`, and then what is under way.
+    pub(crate) async fn run(
+        &mut self,
+        wake: &RelayWaker,
+        shutdown: &CancellationToken,
+    ) -> Result<(), SessionError> {
+        self.find_horizon().await?;
+        while !shutdown.is_cancelled() {
+            self.complete_all().await?;
+            self.take_search().await?;
+            let now = Instant::now();
+            if now >= self.shards.next_tick() {
+                self.tick().await?;
+            }
+            if now >= self.horizon.next_look(self.is_busy()) {
+                within(self.horizon.look(self.shards.session())).await??;
+            }
+            self.ask_cluster(now);
+            self.read(now).await?;
+            if self.published_since.is_some_and(|since| since.elapsed() >= FLUSH) {
+                self.delete().await?;
+            }
+            self.wait(wake, shutdown).await;
+        }
+        self.drain().await
+    }
+
+    /// Ends the session well: others can take the shards at once.
+    pub(crate) async fn release(self) {
+        self.shards.release().await;
+    }
+
+    /// Gives up all that is under way.
+    pub(crate) fn purge(&self) {
+        self.sender.purge();
+    }
+
+    fn is_busy(&self) -> bool {
+        self.seen > self.horizon.proven()
+    }
+
+    /// Once a second: says that this relay is alive, shares the shards, and reports what is paused.
+    async fn tick(&mut self) -> Result<(), SessionError> {
+        // The next owner of a shard must not find what Kafka has.
+        self.delete().await?;
+        self.delete_locked().await?;
+        let (owned, held) = (self.shards.owned().to_vec(), self.shards.held());
+        let (flights, stuck) = (&self.flights, self.stuck_shards());
+        let load = |shard| match flights.of_shard(shard) {
+            0 => ShardLoad::Idle,
+            _ if stuck.contains(&shard) => ShardLoad::Stuck,
+            _ => ShardLoad::Draining,
+        };
+        let kept = within(self.shards.share(self.after, load)).await?;
+        if *self.shards.owned() != owned {
+            self.report_shards();
+        }
+        if self.shards.held() != held {
+            self.forget_lanes();
+        }
+        for kept in kept {
+            self.go_back(kept.shard, kept.after);
+        }
+        self.begin_search().await?;
+        let is_settled = self.started.elapsed() > SETTLES;
+        self.reporter.report(&self.topics, &self.flights, self.instruments, is_settled);
+        Ok(())
+    }
+
+    /// Returns the shards of which a record is under way in a partition that acknowledges nothing.
+    fn stuck_shards(&self) -> BTreeSet<i16> {
+        let now = Instant::now();
+        let is_stuck = |topic, number| {
+            let under_way = self.flights.load(topic, number).records;
+            let partition = self.topics.get(topic).partition(number);
+            partition.is_none_or(|partition| partition.is_closed(now, under_way))
+        };
+        let stuck = self.flights.iter().filter(|record| is_stuck(record.topic, record.partition));
+        stuck.map(|record| record.shard).collect()
+    }
+
+    fn report_shards(&self) {
+        let owned = self.shards.owned();
+        self.instruments.shards(owned.len());
+        tracing::info!(shards = ?owned, "relay publishes these shards");
+    }
+
+    /// Waits for whatever comes next.
+    async fn wait(&mut self, wake: &RelayWaker, shutdown: &CancellationToken) {
+        let now = Instant::now();
+        let deadline = self.next_deadline(now);
+        // What is not looked at elsewhere comes first: the deadline is over, or completions come, as long as there is work.
+        tokio::select! {
+            biased;
+            limits = finished(&mut self.asking_limits) => self.take_limits(&limits),
+            answers = finished(&mut self.asking) => self.take_answers(&answers),
+            () = self.searcher.wait() => {}
+            () = wake.notified() => self.has_new = true,
+            completion = self.completed.recv() => if let Some(completion) = completion {
+                self.complete(completion);
+            },
+            () = sleep_until(TokioInstant::from_std(deadline)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    fn next_deadline(&self, now: Instant) -> Instant {
+        let mut deadline = self.shards.next_tick().min(self.horizon.next_look(self.is_busy()));
+        if let Some(since) = self.published_since {
+            deadline = deadline.min(since + FLUSH);
+        }
+        if self.can_read() {
+            deadline = deadline.min(self.next_new(now)).min(self.next_poll);
+            if self.has_lanes(now) {
+                deadline = deadline.min(self.next_lanes);
+            }
+        }
+        if self.asking.is_none() && self.has_questions(now) {
+            deadline = deadline.min(self.next_ask);
+        }
+        deadline
+    }
+
+    async fn drain(&mut self) -> Result<(), SessionError> {
+        let deadline = TokioInstant::now() + DRAIN;
+        while !self.flights.is_empty()
+            && let Ok(Some(completion)) = timeout_at(deadline, self.completed.recv()).await
+        {
+            self.complete(completion);
+        }
+        self.delete().await?;
+        self.delete_locked().await
+    }
+}
+
+/// Waits for the end of a task, if there is one.
+async fn finished<T: Default>(task: &mut Option<JoinHandle<T>>) -> T {
+    match task {
+        // It does not panic.
+        Some(running) => {
+            let finished = running.await.unwrap_or_default();
+            *task = None;
+            finished
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn within<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    pg::within(STATEMENT, statement).await
+}
+
+/// Returns `None` if a statement waited in vain for a lock that somebody holds.
+fn unless_locked<T>(result: sqlx::Result<T>) -> Result<Option<T>, SessionError> {
+    match result {
+        Err(sqlx::Error::Database(error))
+            if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) =>
+        {
+            Ok(None)
+        }
+        result => Ok(Some(result?)),
+    }
+}

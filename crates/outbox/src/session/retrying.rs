@@ -1,0 +1,88 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Session;
+use crate::in_flight::InFlight;
+use crate::topic::{Topic, TopicId};
+
+impl Session<'_> {
+    /// Begins attempts with records of refused keys whose pauses are over: of each partition one, of the key that has waited
+    /// for the longest.
+    pub(super) fn begin_retries(&mut self, now: Instant) {
+        for (id, topic) in self.topics.iter_mut() {
+            end_retries(topic, now);
+            if topic.keys.is_empty() || !topic.is_open(now) || topic.is_being_resized() {
+                continue;
+            }
+            for (number, key) in due_keys(id, topic, &self.flights, now) {
+                let under_way = self.flights.load(id, number).records;
+                let Some(partition) = topic.partition_mut(number) else { continue };
+                if !partition.is_closed(now, under_way) && partition.retries.may_begin(now) {
+                    partition.retries.begin(key, now);
+                }
+            }
+        }
+    }
+}
+
+/// Ends attempts for which a partition did not run empty in time, and those of keys of which nothing waits any more.
+pub(super) fn end_retries(topic: &mut Topic, now: Instant) {
+    let keys = &topic.keys;
+    for partition in &mut topic.partitions {
+        partition.retries.expire(now);
+        let waits = |key: &Arc<str>| keys.get(key).is_some_and(|refused| refused.aside.is_some());
+        if partition.retries.awaited().is_some_and(|key| !waits(key)) {
+            partition.retries.end(now);
+        }
+    }
+}
+
+/// Returns the refused key of each partition that may be tried again first.
+fn due_keys(
+    id: TopicId,
+    topic: &Topic,
+    flights: &InFlight,
+    now: Instant,
+) -> BTreeMap<i32, Arc<str>> {
+    let mut due = BTreeMap::<i32, (Instant, &Arc<str>)>::new();
+    for (key, refused) in &topic.keys {
+        let (Some(pause), Some(_)) = (&refused.pause, &refused.aside) else { continue };
+        if pause.is_over(now) && !flights.has_key(id, key) {
+            let number = kafka::partition_of(key.as_bytes(), topic.count().unwrap_or_default());
+            let candidate = (pause.until(), key);
+            let first = due.entry(number).or_insert(candidate);
+            *first = (*first).min(candidate);
+        }
+    }
+    due.into_iter().map(|(number, (_, key))| (number, Arc::clone(key))).collect()
+}
+
+/// Returns whether a partition is empty for the record of a refused key.
+pub(super) fn retry_is_ready(id: TopicId, topic: &Topic, flights: &InFlight) -> bool {
+    (0..).zip(&topic.partitions).any(|(number, partition)| {
+        partition.retries.awaited().is_some() && flights.load(id, number).records == 0
+    })
+}
+
+/// Returns whether a partition takes rows that were left of a key: it is empty for the key's attempt, or not kept for the
+/// attempt of another one.
+pub(super) fn partition_takes_key(
+    id: TopicId,
+    topic: &Topic,
+    key: &str,
+    is_retry: bool,
+    flights: &InFlight,
+    now: Instant,
+) -> bool {
+    let number = kafka::partition_of(key.as_bytes(), topic.count().unwrap_or_default());
+    let under_way = flights.load(id, number).records;
+    let Some(partition) = topic.partition(number).filter(|it| !it.is_closed(now, under_way)) else {
+        return false;
+    };
+    if is_retry {
+        under_way == 0 && partition.retries.awaited().is_some_and(|awaited| **awaited == *key)
+    } else {
+        !partition.retries.is_on()
+    }
+}

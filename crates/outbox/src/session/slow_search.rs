@@ -1,0 +1,102 @@
+//! The search of shards takes long while a backup's snapshot keeps dead rows. Nothing waits for it, and nothing is lost.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Postgres, Transaction};
+
+use super::Session;
+use super::tests::{Stage, shared};
+use crate::shards::Shards;
+
+const TOO_SHORT: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_mins(1);
+
+/// Returns a snapshot that keeps many dead rows in all lanes.
+async fn backup(stage: &Stage) -> Transaction<'static, Postgres> {
+    let mut backup = stage.pool.begin().await.unwrap();
+    sqlx::raw_sql("set transaction isolation level repeatable read; select count(*) from outbox")
+        .execute(&mut *backup)
+        .await
+        .unwrap();
+    for shard in 0..16 {
+        stage.insert_many(shard, "K", 2_000).await;
+    }
+    sqlx::query("delete from outbox").execute(&stage.pool).await.unwrap();
+    backup
+}
+
+impl Session<'static> {
+    /// Another relay has half of the shards, and ends.
+    async fn other_relay_comes_and_goes(&mut self, stage: &Stage) {
+        let mut other = Shards::connect(&stage.options).await.unwrap();
+        self.ticked().await;
+        assert_eq!(shared(&mut other).await, 8);
+        other.release().await;
+    }
+}
+
+#[tokio::test]
+async fn a_search_that_takes_too_long_ends_no_session_and_is_repeated() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let _backup = backup(&stage).await;
+    session.prove_all().await;
+    session.new_rows().await;
+    session.searcher.limit = TOO_SHORT;
+    session.sweep().await;
+    assert!(session.searcher.is_failing());
+    let next = session.searcher.next_sweep;
+    assert!(next > Instant::now() + Duration::from_secs(5), "not at once");
+
+    let overlooked = stage.insert(0, "K").await;
+    session.after = overlooked;
+    session.searcher.limit = LONG;
+    session.sweep().await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [overlooked]);
+}
+
+#[tokio::test]
+async fn while_shards_that_were_taken_are_searched_the_others_are_read() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let _backup = backup(&stage).await;
+    session.other_relay_comes_and_goes(&stage).await;
+    let [taken, owned] = [stage.insert(15, "K").await, stage.insert(0, "L").await];
+    session.searcher.limit = TOO_SHORT;
+    session.ticked().await;
+    assert_eq!(session.shards.owned().len(), 8, "it is not known what waits in the others");
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [owned]);
+
+    session.searcher.limit = LONG;
+    session.ticked().await;
+    assert_eq!(session.shards.owned().len(), 16);
+    session.new_rows().await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [taken, owned]);
+}
+
+#[tokio::test]
+async fn what_is_written_while_a_shard_is_searched_follows_what_waited_in_it() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    session.other_relay_comes_and_goes(&stage).await;
+    let first = stage.insert(15, "K").await;
+    session.prove_all().await;
+    session.new_rows().await;
+    assert!(session.after >= first);
+    session.tick().await.unwrap();
+    session.searcher.wait().await; // it has found what it finds
+    let second = stage.insert(15, "K").await;
+    let in_an_empty_shard = stage.insert(14, "M").await;
+    let other = stage.insert(0, "L").await;
+    session.prove_all().await;
+    session.new_rows().await;
+    assert!(session.after >= other);
+    session.ticked().await;
+    assert_eq!(session.shards.owned().len(), 16);
+    session.new_rows().await;
+    session.left_rows().await;
+    assert_eq!(session.under_way(), [first, second, in_an_empty_shard, other]);
+}

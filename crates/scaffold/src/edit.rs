@@ -1,0 +1,82 @@
+use crate::Error;
+
+/// Inserts a line among the lines of a file that begin alike, in their order, or after the last of them.
+pub(crate) fn insert_sorted(
+    path: &str,
+    text: &str,
+    begins: &str,
+    line: &str,
+) -> Result<String, Error> {
+    let alike = || text.lines().enumerate().filter(|(_, it)| it.starts_with(begins));
+    let after = alike().take_while(|(_, it)| *it < line).last();
+    match (after, alike().next()) {
+        (Some((at, _)), _) => Ok(insert(text, at + 1, line)),
+        (None, Some((at, _))) => Ok(insert(text, at, line)),
+        (None, None) => Err(no_place(path, begins)),
+    }
+}
+
+/// Inserts lines before the first line that begins so, indented or not.
+pub(crate) fn insert_before(
+    path: &str,
+    text: &str,
+    begins: &str,
+    lines: &str,
+) -> Result<String, Error> {
+    let at = text.lines().position(|it| it.trim_start().starts_with(begins));
+    at.map(|at| insert(text, at, lines)).ok_or_else(|| no_place(path, begins))
+}
+
+/// Inserts a line after the last line that begins so.
+pub(crate) fn insert_after_last(
+    path: &str,
+    text: &str,
+    begins: &str,
+    line: &str,
+) -> Result<String, Error> {
+    let at = text.lines().enumerate().filter(|(_, it)| it.starts_with(begins)).last();
+    at.map(|(at, _)| insert(text, at + 1, line)).ok_or_else(|| no_place(path, begins))
+}
+
+/// Inserts a name into a list in braces, whose beginning is `begins`. rustfmt sorts it in.
+pub(crate) fn insert_name(
+    path: &str,
+    text: &str,
+    begins: &str,
+    name: &str,
+) -> Result<String, Error> {
+    let at = text.find(begins).ok_or_else(|| no_place(path, begins))? + begins.len();
+    Ok(format!("{}{name}, {}", &text[..at], &text[at..]))
+}
+
+fn insert(text: &str, at: usize, lines: &str) -> String {
+    let mut all: Vec<_> = text.lines().collect();
+    all.insert(at, lines.strip_suffix('\n').unwrap_or(lines));
+    all.join("\n") + "\n"
+}
+
+pub(crate) fn no_place(path: &str, begins: &str) -> Error {
+    Error::NoPlace { path: path.to_owned(), line: format!("`{begins}..`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_inserted_where_it_sorts() {
+        let text = "//! x\n\nmod b;\nmod d;\n\nuse f;\n";
+        for (line, expected) in [
+            ("mod a;", "//! x\n\nmod a;\nmod b;\nmod d;\n\nuse f;\n"),
+            ("mod c;", "//! x\n\nmod b;\nmod c;\nmod d;\n\nuse f;\n"),
+            ("mod e;", "//! x\n\nmod b;\nmod d;\nmod e;\n\nuse f;\n"),
+        ] {
+            assert_eq!(insert_sorted("x.rs", text, "mod ", line).unwrap(), expected);
+        }
+        let error = insert_sorted("x.rs", text, "pub mod ", "pub mod a;").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "x.rs has no line `pub mod ..`, before or after which to write"
+        );
+    }
+}

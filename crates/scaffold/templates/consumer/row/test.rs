@@ -1,0 +1,42 @@
+//! `{{group}}`: a row for each order.
+
+use envelope::Encoded;
+use events::{{Event}};
+use serde_json::Value;
+use testbed::{event_of, retold};
+
+use crate::house::House;
+
+type Row = (String, String, String, i64);
+
+#[tokio::test]
+async fn an_order_has_one_row_under_however_many_ids_it_is_told() {
+    let house = House::empty().await;
+    // Before the service starts for the first time: a new group begins at the earliest event.
+    let orders = [event_of::<{{Event}}>("acme"), event_of::<{{Event}}>("globex")];
+    for order in &orders {
+        house.send(order).await;
+        house.send(order).await;
+        house.send(&retold(order)).await;
+    }
+    let running = house.start().await;
+    house.heard_by("{{group}}", 4).await;
+    house.send(&retold(&orders[0])).await;
+    house.heard_by("{{group}}", 5).await;
+
+    let rows: Vec<Row> = sqlx::query_as(
+        "select order_id::text, tenant_id, currency, amount from {{name}} order by order_id",
+    )
+    .fetch_all(&house.pool)
+    .await
+    .unwrap();
+    assert_eq!(rows, orders.each_ref().map(row), "see `amount` in src/consumers/{{name}}.rs");
+    running.shutdown().await;
+}
+
+/// Returns the row of an order. Ids of orders made later sort later.
+fn row(order: &Encoded) -> Row {
+    let data: Value = serde_json::from_slice(&order.data).unwrap();
+    let text = |name: &str| data[name].as_str().unwrap().to_owned();
+    (text("order_id"), text("tenant_id"), text("currency"), data["total"].as_i64().unwrap())
+}

@@ -1,0 +1,36 @@
+//! `{{group}}`: a running sum for each tenant and currency.
+
+use events::{{Event}};
+use serde_json::Value;
+use testbed::{event_of, retold};
+
+use crate::house::House;
+
+#[tokio::test]
+async fn an_order_adds_once_under_however_many_ids_it_is_told() {
+    const ORDERS: usize = 20;
+    let house = House::empty().await;
+    // Before the service starts for the first time: a new group begins at the earliest event, and many share a batch.
+    let orders: Vec<_> = (0..ORDERS).map(|_| event_of::<{{Event}}>("acme")).collect();
+    for order in &orders {
+        house.send(order).await;
+        house.send(order).await;
+        house.send(&retold(order)).await;
+    }
+    house.send(&event_of::<{{Event}}>("globex")).await;
+    let running = house.start().await;
+    house.heard_by("{{group}}", 2 * ORDERS + 1).await;
+    house.send(&retold(&orders[0])).await;
+    house.heard_by("{{group}}", 2 * ORDERS + 2).await;
+
+    let sums: Vec<(String, i64, i64)> =
+        sqlx::query_as("select tenant_id, orders, amount from {{name}} order by tenant_id")
+            .fetch_all(&house.pool)
+            .await
+            .unwrap();
+    let data: Value = serde_json::from_slice(&orders[0].data).unwrap();
+    let total = data["total"].as_i64().unwrap();
+    let expected = [("acme".to_owned(), 20, 20 * total), ("globex".to_owned(), 1, total)];
+    assert_eq!(sums, expected, "see `amount` in src/consumers/{{name}}.rs");
+    running.shutdown().await;
+}

@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod event;
+mod surroundings;
+mod tracing;
+
+pub use event::{at, event_of, retold};
+pub use surroundings::{PATIENCE, Testbed};
+pub use tracing::traced;
