@@ -5,7 +5,7 @@ use opentelemetry::trace::{Span as _, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
-use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError};
+use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError, get_otel_context};
 
 use crate::span_ids::{context_of, set_remote_parent};
 
@@ -87,6 +87,14 @@ impl TraceContext {
 
     fn to_otel(&self) -> Context {
         TraceContextPropagator::new().extract_with_context(&Context::new(), self)
+    }
+}
+
+/// Links a span to another one of this process. Does nothing where no spans are exported.
+pub fn link(span: &Span, to: &Span) {
+    let context = to.with_subscriber(|(id, dispatch)| get_otel_context(id, dispatch)).flatten();
+    if let Some(context) = context {
+        span.add_link(context.span().span_context().clone());
     }
 }
 
