@@ -15,6 +15,7 @@ use telemetry::instruments::{Histogram, Meter};
 use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
+use super::caller::Gone;
 use super::content_tag;
 use super::etag::Known;
 use super::exchange::UntilSent;
@@ -308,14 +309,18 @@ impl Admitted {
     }
 }
 
-/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. What the request
-/// `occupies` stays so until the handler ends, too.
+/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. The handler can ask
+/// whether the caller is gone. What the request `occupies` stays so until the handler ends, too.
 async fn run(
     next: Next,
-    request: Request,
+    mut request: Request,
     occupies: (Option<Arc<Place>>, Option<HeldBody>),
     span: &Span,
 ) -> Response {
+    let gone = Gone::default();
+    request.extensions_mut().insert(gone.clone());
+    // Dropped with this future: when the connection is closed, or the time is over.
+    let _present = gone.when_dropped();
     let handling = async move {
         let response = next.run(request).await;
         drop(occupies);
