@@ -2,7 +2,6 @@
 //! `Idempotency-Key` and the events, or none of them. One round trip, and no transaction that could stay open.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use chassis::{Answer, IdempotencyKey, IdempotencyRow};
 use envelope::TenantId;
@@ -12,7 +11,7 @@ use outbox::{Columns, Prepared};
 use sqlx::postgres::PgArguments;
 use sqlx::query::QueryAs;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Postgres};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
@@ -31,6 +30,19 @@ pub(crate) struct Change {
     /// The response, which is stored for the key.
     pub(crate) answer: Answer,
     pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// What a change takes besides the texts that are counted, about: ids, times, headers.
+const SMALL_COLUMNS: usize = 512;
+
+impl Change {
+    /// Returns about how many bytes a statement takes for it. The order and the answer are as long as an event.
+    pub(crate) fn bytes(&self) -> usize {
+        let lengths = self.events.iter().map(|event| event.data().len());
+        let order = lengths.clone().max().unwrap_or_default();
+        let copies = if self.key.is_some() { 2 } else { 1 };
+        lengths.sum::<usize>() + copies * order + (self.events.len() + 1) * SMALL_COLUMNS
+    }
 }
 
 /// What a statement did with a change.
@@ -59,11 +71,12 @@ const PATIENCE: &str = "100ms";
 /// Writes changes of different orders, with different keys. `$locks` is how rows are locked that others have locked.
 ///
 /// Order rows are locked first and keys inserted next, both in a sorted order, so that two such statements can't wait for
-/// each other. A key that is taken leaves out its own change only. The events are written after the orders: so who writes
+/// each other. Postgres evaluates a CTE when it is read; so `keyed` reads all of `locked` before it sorts, and inserts what
+/// is sorted. A key that is taken leaves out its own change only. The events are written after the orders: so who writes
 /// them holds the locks of the orders when they get their ids.
 ///
 /// An order is looked up by a lateral join, and changed by an upsert, because both use the primary key whatever the planner
-/// thinks of the size of the table.
+/// thinks of the size of the table. So does the subquery that tells an order that is locked from one that was changed.
 macro_rules! write_changes {
     ($locks:literal) => {
         concat!(
@@ -89,7 +102,7 @@ macro_rules! write_changes {
              ), keyed as (
                 insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
                 select tenant_id, key, fingerprint, http_status, headers, body
-                from change, patience
+                from change, patience, (select count(*) from locked) all_locked
                 where key is not null and (is_new or id in (select id from locked))
                 order by tenant_id, key
                 on conflict do nothing
@@ -127,36 +140,57 @@ macro_rules! write_changes {
                 where order_id in (select id from written)
                 order by place
              )
-             select id, id in (select id from written), is_new or id in (select id from locked) from change"
+             select id, id in (select id from written) as written, is_new or id in (select id from locked) as free,
+                    case when not is_new and id not in (select id from locked)
+                         then version - 1 = (select orders.version from orders
+                                             where orders.id = change.id and orders.tenant_id = change.tenant_id)
+                    end is true as locked
+             from change"
         )
     };
 }
 
-/// Of each change its order's id, and whether it was written, and whether its order was free to be changed.
-type Found = (Uuid, bool, bool);
+/// What a statement says of one change.
+#[derive(FromRow)]
+struct Found {
+    /// Of its order.
+    id: Uuid,
+    written: bool,
+    /// The statement has the lock of the order, or the order is new.
+    free: bool,
+    /// The order has the version that was read, as far as the statement sees, and could not be locked.
+    locked: bool,
+}
+
+impl Found {
+    fn outcome(&self, locks: Locks) -> Option<Outcome> {
+        match self {
+            Self { written: true, .. } => Some(Outcome::Written),
+            Self { free: true, .. } => Some(Outcome::KeyTaken),
+            Self { locked: true, .. } if locks == Locks::Pass => None,
+            _ => Some(Outcome::Overtaken),
+        }
+    }
+}
 
 /// Writes changes of different orders, with different keys, in one statement. Returns what became of each. `None` means that
-/// nothing is written, because the order was changed or is locked by another transaction: [`Locks::Wait`] tells which.
+/// nothing is written because another transaction has locked the order, which happens with [`Locks::Pass`] only.
 ///
-/// Fails with none written.
+/// If it fails none is written, unless the connection was lost.
 pub(crate) async fn write(
-    pool: &PgPool,
-    changes: &[Arc<Change>],
+    connection: &mut PgConnection,
+    changes: &[&Change],
     locks: Locks,
 ) -> sqlx::Result<Vec<Option<Outcome>>> {
-    let found = statement(changes, locks).fetch_all(pool).await?;
-    let found = found.into_iter().map(|(id, written, free)| (id, (written, free)));
-    let found: HashMap<_, _> = found.collect();
-    let outcome = |change: &Arc<Change>| match found.get(&change.order.state.order_id.0)? {
-        (true, _) => Some(Outcome::Written),
-        (false, true) => Some(Outcome::KeyTaken),
-        (false, false) if locks == Locks::Wait => Some(Outcome::Overtaken),
-        (false, false) => None,
-    };
+    let found = statement(changes, locks).fetch_all(connection).await?;
+    let found: HashMap<_, _> = found.iter().map(|found| (found.id, found.outcome(locks))).collect();
+    let outcome = |change: &&Change| found.get(&change.order.state.order_id.0).copied().flatten();
     Ok(changes.iter().map(outcome).collect())
 }
 
-fn statement(changes: &[Arc<Change>], locks: Locks) -> QueryAs<'_, Postgres, Found, PgArguments> {
+type Statement<'q> = QueryAs<'q, Postgres, Found, PgArguments>;
+
+fn statement<'q>(changes: &[&'q Change], locks: Locks) -> Statement<'q> {
     let (sql, patience) = match locks {
         Locks::Wait => (write_changes!(""), None),
         Locks::Pass => (write_changes!("skip locked"), Some(PATIENCE)),
@@ -165,11 +199,9 @@ fn statement(changes: &[Arc<Change>], locks: Locks) -> QueryAs<'_, Postgres, Fou
     bind_events(bind_keys(bind_orders(query, changes), changes), changes)
 }
 
-type Statement<'q> = QueryAs<'q, Postgres, Found, PgArguments>;
-
 /// Binds `$2` to `$13`.
-fn bind_orders<'q>(query: Statement<'q>, changes: &'q [Arc<Change>]) -> Statement<'q> {
-    fn column<'q, T>(changes: &'q [Arc<Change>], of: impl Fn(&'q Order) -> T) -> Vec<T> {
+fn bind_orders<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> {
+    fn column<'q, T>(changes: &[&'q Change], of: impl Fn(&'q Order) -> T) -> Vec<T> {
         changes.iter().map(|change| of(&change.order)).collect()
     }
     query
@@ -188,15 +220,15 @@ fn bind_orders<'q>(query: Statement<'q>, changes: &'q [Arc<Change>]) -> Statemen
 }
 
 /// Binds `$14` to `$18`.
-fn bind_keys<'q>(query: Statement<'q>, changes: &'q [Arc<Change>]) -> Statement<'q> {
+fn bind_keys<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> {
     fn column<'q, T>(
         rows: &[Option<IdempotencyRow<'q>>],
         of: impl Fn(&IdempotencyRow<'q>) -> T,
     ) -> Vec<Option<T>> {
         rows.iter().map(|row| row.as_ref().map(&of)).collect()
     }
-    let row = |change: &'q Arc<Change>| {
-        let Change { order, answer, key, .. } = &**change;
+    let row = |change: &&'q Change| {
+        let Change { order, answer, key, .. } = *change;
         key.as_ref().map(|key| key.row(&order.state.tenant_id, answer))
     };
     let rows: Vec<Option<IdempotencyRow<'q>>> = changes.iter().map(row).collect();
@@ -209,7 +241,7 @@ fn bind_keys<'q>(query: Statement<'q>, changes: &'q [Arc<Change>]) -> Statement<
 }
 
 /// Binds `$19` to `$24`.
-fn bind_events<'q>(query: Statement<'q>, changes: &'q [Arc<Change>]) -> Statement<'q> {
+fn bind_events<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> {
     let of_orders = changes.iter().flat_map(|change| {
         let id = change.order.state.order_id.0;
         change.events.iter().map(move |_| id)

@@ -16,9 +16,7 @@ use defer::Defer;
 use envelope::{Event, NewEvent};
 use events::OrderId;
 use outbox::Prepared;
-use telemetry::query_span;
 use time::OffsetDateTime;
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -59,7 +57,7 @@ pub(crate) fn routes(
         .routes(routes!(complete))
         .routes(routes!(cancel::cancel))
         .with_state(Api {
-            writer: Writer::new(parts.pool.clone(), parts.wake.clone()),
+            writer: Writer::new(&parts),
             parts,
             downstream,
             lists: Lists::new(),
@@ -109,8 +107,7 @@ async fn place(
     let answer = answer(StatusCode::CREATED, &order)?
         .header(&LOCATION, format!("/orders/{}", order.state.order_id));
     let change = Change { order, is_new: true, events, answer, key };
-    let written = write(&api, &caller, change).instrument(query_span("insert orders")).await?;
-    let change = match written {
+    let change = match write(&api, &caller, change).await? {
         Written::Now(change) => change,
         Written::Earlier(answer) => return Ok(answer),
         Written::Overtaken => return Err(overtaken()),
@@ -157,7 +154,7 @@ async fn update(
         let answer = answer(StatusCode::OK, &order)?;
         let events = vec![prepare(updated)?];
         let change = Change { order, is_new: false, events, answer, key: None };
-        let written = write(&api, &caller, change).instrument(query_span("update orders")).await;
+        let written = write(&api, &caller, change).await;
         api.lists.forget(&[&before]);
         match written? {
             Written::Now(change) => return Ok(change.answer),
@@ -275,10 +272,10 @@ enum Written {
 
 async fn write(api: &Api, caller: &Caller, change: Change) -> Result<Written, Problem> {
     let change = Arc::new(change);
-    let written = api.writer.write(Arc::clone(&change)).await;
+    let written = api.writer.write(Arc::clone(&change), caller.gone()).await;
     // Before the response, so that its caller reads what it has written; also if it is not known whether it is written.
     api.lists.forget(&[&change.order]);
-    match written.map_err(|error| Problem::from(&*error))? {
+    match written? {
         Outcome::Written => Ok(Written::Now(Box::new(Arc::unwrap_or_clone(change)))),
         Outcome::KeyTaken => earlier(api, caller, change.key.as_ref()).await.map(Written::Earlier),
         Outcome::Overtaken => Ok(Written::Overtaken),
@@ -295,7 +292,7 @@ async fn next_version(
 ) -> Result<Written, Problem> {
     let answer = answer(StatusCode::OK, &order)?;
     let change = Change { order, is_new: false, events: vec![event], answer, key: key.cloned() };
-    write(api, caller, change).instrument(query_span("update orders")).await
+    write(api, caller, change).await
 }
 
 /// Answers a request that changes nothing. Its key is used all the same, and must not be given to another request.

@@ -1,29 +1,55 @@
 //! Group commit: changes of concurrent requests share a statement, and with it a round trip, a transaction and a commit.
 //!
-//! While a statement is executed, further changes wait and make up the next one, so that a change that comes alone is
-//! written at once. No statement has two changes of one order or two uses of one key, and none waits for a lock that another
-//! transaction holds: what meets one is written by a statement of its own, so that nobody else waits for it. So is each
-//! change of a statement that fails.
+//! While statements are executed, further changes wait in the queue and make up the next one, so that a change that comes
+//! alone is written at once. No two statements that are executed at the same time have an order or a key in common, and none
+//! that is shared waits for a row that another transaction has locked: a change that meets one is written by a statement of
+//! its own, so that nobody else waits for it. So is each change of a statement that Postgres refuses.
+//!
+//! A change is taken from the queue when there is a connection to send it on. Until then it can be withdrawn: after
+//! [`MAX_WAIT`], or when its caller is gone. What was withdrawn is not written.
 
-use std::collections::{HashSet, VecDeque};
+mod claims;
+mod instruments;
+mod place;
+mod queue;
+mod statement;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use events::OrderId;
+use axum::http::StatusCode;
+use chassis::{Parts, Problem};
 use outbox::RelayWaker;
-use pg::ErrorClass;
 use sqlx::PgPool;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
-use crate::store::{self, Change, Locks, Outcome};
+use self::instruments::Instruments;
+use self::place::Place;
+use self::queue::Queue;
+use crate::store::{Change, Outcome};
 
-/// How many statements are executed at once: the next one is prepared while the last one is committed.
-const AT_ONCE: usize = 2;
-/// How many changes share a statement.
-const MAX_CHANGES: usize = 64;
+/// How long a change waits for its statement, as the pool has it for a connection.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Statements of single changes wait for locks. They take at most this part of the pool's connections.
+const ALONE_PART: u32 = 4;
 
-/// What became of a change. Several may have the error of their statement.
-pub(crate) type Written = Result<Outcome, Arc<sqlx::Error>>;
+/// What became of a change.
+pub(crate) type Written = Result<Outcome, WriteError>;
+
+/// Why a change is not written, or not known to be.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    /// It was not sent.
+    #[error("too many changes wait for the database")]
+    Full,
+    /// It was not sent.
+    #[error("the caller hung up before the change was sent")]
+    CallerLeft,
+    /// [`sqlx::Error::PoolTimedOut`] if it was not sent. Several changes may have the error of their statement.
+    #[error("the statement failed")]
+    Database(#[source] Arc<sqlx::Error>),
+}
 
 /// Writes changes of orders. Clones share the statements.
 #[derive(Clone)]
@@ -34,161 +60,65 @@ pub(crate) struct Writer {
 struct Shared {
     pool: PgPool,
     wake: RelayWaker,
-    queue: Mutex<Queue>,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
-    /// How many statements are executed.
-    running: usize,
-}
-
-/// A change, and who waits for its outcome.
-struct Waiting {
-    change: Arc<Change>,
-    told: oneshot::Sender<Written>,
+    queue: Arc<Mutex<Queue>>,
+    instruments: Instruments,
 }
 
 impl Writer {
     /// Creates a writer, which wakes the relay after its commits.
-    pub(crate) fn new(pool: PgPool, wake: RelayWaker) -> Self {
-        Self { shared: Arc::new(Shared { pool, wake, queue: Mutex::default() }) }
+    pub(crate) fn new(parts: &Parts) -> Self {
+        let (pool, wake) = (parts.pool.clone(), parts.wake.clone());
+        let alone = pool.options().get_max_connections() / ALONE_PART;
+        let queue = Arc::new(Mutex::new(Queue::new(alone.max(1) as usize)));
+        let instruments = Instruments::new(&parts.metrics.meter("order"), Arc::clone(&queue));
+        Self { shared: Arc::new(Shared { pool, wake, queue, instruments }) }
     }
 
-    /// Writes a change, with others that are written at the same time. It is written although this future is dropped.
-    pub(crate) async fn write(&self, change: Arc<Change>) -> Written {
+    /// Writes a change, with others that are written at the same time. Once it is sent to Postgres it is written although
+    /// this future is dropped or the caller is `gone`. Until then either withdraws it.
+    pub(crate) async fn write(
+        &self,
+        change: Arc<Change>,
+        gone: impl Future<Output = ()>,
+    ) -> Written {
+        let span = tracing::info_span!("wait for statement");
         let (told, outcome) = oneshot::channel();
-        self.shared.queue().waiting.push_back(Waiting { change, told });
-        begin(&self.shared);
-        outcome.await.unwrap_or_else(|_| Err(Arc::new(sqlx::Error::WorkerCrashed)))
-    }
-}
-
-/// Begins a statement with the changes that wait, unless enough are executed.
-fn begin(shared: &Arc<Shared>) {
-    // The runtime may have ended, when a statement is dropped.
-    let Ok(runtime) = Handle::try_current() else { return };
-    let batch = {
-        let mut queue = shared.queue();
-        if queue.running == AT_ONCE || queue.waiting.is_empty() {
-            return;
-        }
-        queue.running += 1;
-        queue.take()
-    };
-    let turn = Turn(Arc::clone(shared));
-    runtime.spawn(async move {
-        turn.0.write_together(batch).await;
-        drop(turn);
-    });
-}
-
-/// The turn of one statement. However it ends, it is the next one's.
-struct Turn(Arc<Shared>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.queue().running -= 1;
-        begin(&self.0);
+        let ticket = self.shared.queue().push(change, told, span.clone())?;
+        let place = Place::new(Arc::clone(&self.shared), ticket, outcome);
+        statement::begin(&self.shared);
+        place.wait(gone).instrument(span).await
     }
 }
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
-    async fn write_together(self: &Arc<Self>, batch: Vec<Waiting>) {
-        let changes: Vec<_> = batch.iter().map(|it| Arc::clone(&it.change)).collect();
-        let outcomes = match store::write(&self.pool, &changes, Locks::Pass).await {
-            Ok(outcomes) => outcomes,
-            // The server answered, so nothing is written, and the fault may be that of one of them.
-            Err(error) if pg::classify(&error) != ErrorClass::Unavailable => {
-                vec![None; batch.len()]
+    /// Takes a change out of the queue. Returns `false` if it is not there: it was sent.
+    fn withdraw(self: &Arc<Self>, ticket: queue::Ticket) -> bool {
+        let withdrawn = self.queue().withdraw(ticket);
+        if withdrawn {
+            // Others may have waited for its order or its key.
+            statement::begin(self);
+        }
+        withdrawn
+    }
+}
+
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        let detail = match error {
+            WriteError::Database(error) => return Self::from(&*error),
+            WriteError::Full => {
+                "too many changes of orders wait to be written; try again, with the same Idempotency-Key if you sent one"
             }
-            // It is not known whether they are written, and a statement of its own would fare no better.
-            Err(error) => return tell_all(batch, &Arc::new(error)),
+            WriteError::CallerLeft => "the connection was closed before the change was written",
         };
-        drop(changes);
-        self.wake.wake();
-        for (waiting, outcome) in batch.into_iter().zip(outcomes) {
-            match outcome {
-                Some(outcome) => waiting.tell(Ok(outcome)),
-                None => drop(tokio::spawn(Arc::clone(self).write_alone(waiting))),
-            }
-        }
-    }
-
-    async fn write_alone(self: Arc<Self>, waiting: Waiting) {
-        let change = std::slice::from_ref(&waiting.change);
-        let written = store::write(&self.pool, change, Locks::Wait).await;
-        self.wake.wake();
-        // One change, one outcome; and whether it is locked is known by now.
-        let written = written.map(|outcomes| outcomes.first().copied().flatten());
-        waiting.tell(match written {
-            Ok(outcome) => Ok(outcome.unwrap_or(Outcome::Overtaken)),
-            Err(error) => Err(Arc::new(error)),
-        });
-    }
-}
-
-fn tell_all(batch: Vec<Waiting>, error: &Arc<sqlx::Error>) {
-    for waiting in batch {
-        waiting.tell(Err(Arc::clone(error)));
-    }
-}
-
-impl Waiting {
-    /// Gives the outcome to whom it concerns, who is then the only one to hold the change.
-    fn tell(self, written: Written) {
-        drop(self.change);
-        _ = self.told.send(written); // The request has ended.
-    }
-}
-
-impl Queue {
-    /// Takes the changes that come first and may share a statement.
-    fn take(&mut self) -> Vec<Waiting> {
-        let mut batch = Vec::new();
-        let mut claims = Claims::default();
-        let mut later = Vec::new();
-        while batch.len() < MAX_CHANGES
-            && let Some(waiting) = self.waiting.pop_front()
-        {
-            if claims.claim(&waiting.change) {
-                batch.push(waiting);
-            } else {
-                later.push(waiting);
-            }
-        }
-        for waiting in later.into_iter().rev() {
-            self.waiting.push_front(waiting);
-        }
-        batch
-    }
-}
-
-/// What no two changes of a statement may have in common.
-#[derive(Default)]
-struct Claims {
-    orders: HashSet<OrderId>,
-    keys: HashSet<(String, String)>,
-}
-
-impl Claims {
-    /// Returns `false` if another change has claimed the same order or key.
-    fn claim(&mut self, change: &Change) -> bool {
-        let state = &change.order.state;
-        let key =
-            change.key.as_ref().map(|key| (state.tenant_id.to_string(), key.as_str().to_owned()));
-        if self.orders.contains(&state.order_id)
-            || key.as_ref().is_some_and(|key| self.keys.contains(key))
-        {
-            return false;
-        }
-        self.orders.insert(state.order_id);
-        self.keys.extend(key);
-        true
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail).retry_after(1)
     }
 }
