@@ -313,14 +313,11 @@ impl Admitted {
 /// whether the caller is gone. What the request `occupies` stays so until the handler ends, too.
 async fn run(
     next: Next,
-    mut request: Request,
+    request: Request,
     occupies: (Option<Arc<Place>>, Option<HeldBody>),
     span: &Span,
 ) -> Response {
-    let gone = Gone::default();
-    request.extensions_mut().insert(gone.clone());
-    // Dropped with this future: when the connection is closed, or the time is over.
-    let _present = gone.when_dropped();
+    let gone = request.extensions().get::<Gone>().cloned();
     let handling = async move {
         let response = next.run(request).await;
         drop(occupies);
@@ -330,12 +327,15 @@ async fn run(
     match tokio::time::timeout(TIME_LIMIT, handler).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::internal(panic).into_response(),
-        Err(_) => Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "Too slow",
-            "this took too long and may still be done; ask for it, or send it again with the same Idempotency-Key",
-        )
-        .into_response(),
+        Err(_) => {
+            drop(gone.map(Gone::when_dropped));
+            Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "Too slow",
+                "this took too long and may still be done; ask for it, or send it again with the same Idempotency-Key",
+            )
+            .into_response()
+        }
     }
 }
 
