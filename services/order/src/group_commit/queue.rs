@@ -10,9 +10,9 @@ use super::{WriteError, Written};
 use crate::store::{Change, Locks};
 
 /// How many changes wait at most.
-const MAX_WAITING: usize = 512;
+const MAX_WAITING: usize = 1024;
 /// How many bytes they have at most.
-const MAX_WAITING_BYTES: usize = 8 * 1024 * 1024;
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// How many shared statements are executed at once: the next one is prepared while the last one is committed.
 const SHARED_AT_ONCE: usize = 2;
 /// How many changes share a statement.
@@ -209,5 +209,97 @@ impl Queue {
             Kind::Shared => &mut self.shared,
             Kind::Alone => &mut self.alone,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use chassis::Answer;
+    use envelope::{Cause, CorrelationId, TenantId};
+    use events::Item;
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::order::Draft;
+
+    fn change(lines: usize) -> Arc<Change> {
+        let item = Item { sku: "x".repeat(64), quantity: 1, unit_price: 1 };
+        let draft = Draft {
+            customer_email: "ada@example.com".into(),
+            currency: "EUR".into(),
+            items: vec![item; lines],
+        };
+        let tenant = TenantId::new("acme").expect("an id");
+        let cause = Cause::new(CorrelationId::generate());
+        let placed = draft.place(tenant, OffsetDateTime::UNIX_EPOCH, cause);
+        let (order, created) = placed.expect("an order");
+        let events = vec![outbox::prepare(created).expect("an event")];
+        let answer = Answer::new(StatusCode::CREATED, serde_json::Value::Null);
+        Arc::new(Change { order, is_new: true, events, answer, key: None })
+    }
+
+    impl Queue {
+        fn add(&mut self, change: &Arc<Change>) -> Result<Ticket, WriteError> {
+            self.push(Arc::clone(change), oneshot::channel().0, Span::none())
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_in_bytes() {
+        let (small, large) = (change(1), change(100));
+        let (mut many, mut long) = (Queue::new(4), Queue::new(4));
+        for _ in 0..MAX_WAITING {
+            many.add(&small).expect("room");
+        }
+        assert!(matches!(many.add(&small), Err(WriteError::Full)));
+        assert!(many.withdraw(7) && !many.withdraw(7));
+        many.add(&small).expect("room for one");
+
+        let added = (0..MAX_WAITING).filter(|_| long.add(&large).is_ok()).count();
+        assert_eq!(added, MAX_WAITING_BYTES / large.bytes());
+        assert!(added < MAX_WAITING);
+        assert_eq!(long.clear(Kind::Shared).len(), added);
+        assert_eq!((long.len(), long.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_ends_at_a_number_and_at_bytes() {
+        let mut queue = Queue::new(4);
+        let small: Vec<_> = (0..MAX_CHANGES + 2).map(|_| change(1)).collect();
+        for small in &small {
+            queue.add(small).expect("room");
+        }
+        assert_eq!(queue.take(Kind::Shared).len(), MAX_CHANGES);
+        assert_eq!(queue.take(Kind::Shared).len(), 2);
+        let large: Vec<_> = (0..MAX_CHANGES).map(|_| change(100)).collect();
+        for large in &large {
+            queue.add(large).expect("room");
+        }
+        let bytes = large[0].bytes();
+        assert_eq!(queue.take(Kind::Shared).len(), MAX_BATCH_BYTES / bytes);
+    }
+
+    #[test]
+    fn an_order_is_claimed_until_its_statement_alone_has_ended() {
+        let mut queue = Queue::new(1);
+        let (order, other) = (change(1), change(1));
+        let (told, _receiver) = oneshot::channel();
+        queue.push(Arc::clone(&order), told, Span::none()).expect("room");
+        queue.add(&order).expect("room");
+        let mut first = queue.take(Kind::Shared);
+        assert_eq!(first.len(), 1);
+        assert!(!queue.begin(Kind::Shared), "the second one has to wait");
+        queue.add(&other).expect("room");
+        assert!(queue.begin(Kind::Shared), "another order has not");
+        assert_eq!(queue.take(Kind::Shared)[0].change.order, other.order);
+
+        queue.set_apart(first.remove(0));
+        assert!(!queue.begin(Kind::Shared));
+        assert!(queue.begin(Kind::Alone) && !queue.begin(Kind::Alone));
+        let alone = queue.take(Kind::Alone);
+        assert!(!queue.begin(Kind::Shared));
+        queue.release(alone.iter().map(|it| it.claim));
+        assert!(queue.begin(Kind::Shared));
     }
 }
