@@ -1,8 +1,12 @@
-//! The activity log: a row for each request of a known caller, written after its response, many at once. Rows that can't be
-//! written are lost, and counted as a deferred task that failed. Nothing is stored of strangers.
+//! The activity log: a row for each request of a known caller, many at once. Rows that can't be written are lost, and counted
+//! as a deferred task that failed. Nothing is stored of strangers.
+//!
+//! A row joins the batch when its response is made, and the batch is written after the response of the request that began it
+//! is sent. So a row may be written before its own response is sent, or although that can't be sent. If the response of the
+//! first is sent slowly, a later request takes over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chassis::CompletedRequest;
 use defer::Defer;
@@ -13,6 +17,8 @@ use tracing::Instrument;
 
 /// How long the first row of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long a batch waits for the response of the request that has to write it.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// Bytes of rows that wait; further ones are lost.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const PRUNED_AT_ONCE: u32 = 5_000;
@@ -30,7 +36,13 @@ pub(crate) struct ActivityLog {
 struct Waiting {
     rows: Vec<Row>,
     bytes: usize,
+    /// The last request that has to write them, and since when. `None` if there are none.
+    deferred: Option<(Turn, Instant)>,
+    next: Turn,
 }
+
+/// Number of a request that writes a batch.
+type Turn = u64;
 
 struct Row {
     at: OffsetDateTime,
@@ -54,17 +66,18 @@ impl ActivityLog {
         Self { pool, waiting: Arc::default(), writing: Arc::default() }
     }
 
-    /// Notes a request. Its row joins the batch that waits; the first of a batch defers that it is written.
+    /// Notes a request. Its row joins the batch that waits; the first of a batch defers that it is written, and so does one
+    /// that finds it overdue.
     pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
         if !served.is_of_known_caller() {
             return;
         }
-        let added = self.waiting().add(Row::of(served));
+        let added = self.waiting().add(Row::of(served), Instant::now());
         match added {
-            Ok(Added::ToOthers) => {}
-            Ok(Added::First) => {
+            Ok(None) => {}
+            Ok(Some(turn)) => {
                 // However its task ends, the next row begins a new batch.
-                let batch = Batch(Some(self.clone()));
+                let batch = Batch { log: Some(self.clone()), turn };
                 defer.run("activity log", batch.write()).always();
             }
             Err(full) => {
@@ -78,23 +91,34 @@ impl ActivityLog {
     }
 }
 
-/// Where a row was added.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Added {
-    /// It is the first of a batch.
-    First,
-    ToOthers,
-}
-
 impl Waiting {
-    fn add(&mut self, row: Row) -> Result<Added, Full> {
+    /// Adds a row. Returns a turn if its request is to write the batch.
+    fn add(&mut self, row: Row, now: Instant) -> Result<Option<Turn>, Full> {
         let bytes = row.bytes();
         if self.bytes + bytes > MAX_WAITING_BYTES {
             return Err(Full);
         }
         self.bytes += bytes;
         self.rows.push(row);
-        Ok(if self.rows.len() == 1 { Added::First } else { Added::ToOthers })
+        if self.deferred.is_some_and(|(_, since)| now.duration_since(since) < OVERDUE) {
+            return Ok(None);
+        }
+        self.next += 1;
+        self.deferred = Some((self.next, now));
+        Ok(Some(self.next))
+    }
+
+    /// Removes the rows.
+    fn take(&mut self) -> Vec<Row> {
+        (self.bytes, self.deferred) = (0, None);
+        std::mem::take(&mut self.rows)
+    }
+
+    /// Drops the rows if the last one that had to write them gives up.
+    fn give_up(&mut self, turn: Turn) {
+        if self.deferred.is_some_and(|(last, _)| last == turn) {
+            self.take();
+        }
     }
 }
 
@@ -123,24 +147,28 @@ impl Row {
     }
 }
 
-/// The rows that wait, to be written by one task. Dropped without that, they are lost.
-struct Batch(Option<ActivityLog>);
+/// The rows that wait, to be written by one task. Dropped without that, they are lost, unless another one is to write them.
+struct Batch {
+    log: Option<ActivityLog>,
+    turn: Turn,
+}
 
 impl Batch {
     async fn write(mut self) -> sqlx::Result<()> {
         tokio::time::sleep(GATHER).await;
-        let Some(log) = self.0.clone() else { return Ok(()) };
+        let Some(log) = self.log.clone() else { return Ok(()) };
         let _writing = log.writing.lock().await;
-        self.0 = None;
-        let rows = std::mem::take(&mut *log.waiting()).rows;
-        write(&log.pool, rows).await
+        self.log = None;
+        let rows = log.waiting().take();
+        // Another one may have written them.
+        if rows.is_empty() { Ok(()) } else { write(&log.pool, rows).await }
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if let Some(log) = &self.0 {
-            *log.waiting() = Waiting::default();
+        if let Some(log) = &self.log {
+            log.waiting().give_up(self.turn);
         }
     }
 }
@@ -198,10 +226,31 @@ mod tests {
 
     #[test]
     fn rows_that_wait_are_bounded_in_bytes() {
-        let mut waiting = Waiting::default();
-        assert_eq!(waiting.add(row("/orders")).expect("room"), Added::First);
-        let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800))).is_ok()).count();
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        assert_eq!(waiting.add(row("/orders"), now).expect("room"), Some(1));
+        let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800)), now).is_ok()).count();
         assert!((4_000..5_300).contains(&added), "{added}");
         assert!(waiting.bytes <= MAX_WAITING_BYTES);
+    }
+
+    #[test]
+    fn a_batch_that_is_overdue_is_taken_over_by_a_later_request() {
+        let (mut waiting, began) = (Waiting::default(), Instant::now());
+        let add = |waiting: &mut Waiting, ms| {
+            waiting.add(row("/orders"), began + Duration::from_millis(ms)).expect("room")
+        };
+        assert_eq!(add(&mut waiting, 0), Some(1));
+        assert_eq!(add(&mut waiting, 900), None);
+        assert_eq!(add(&mut waiting, 1_000), Some(2));
+        assert_eq!(add(&mut waiting, 1_900), None);
+        waiting.give_up(1);
+        assert_eq!(waiting.rows.len(), 4, "the second one writes them");
+        assert_eq!(waiting.take().len(), 4);
+        assert_eq!(add(&mut waiting, 1_950), Some(3), "a new batch");
+        waiting.give_up(2);
+        assert_eq!(waiting.rows.len(), 1);
+        waiting.give_up(3);
+        assert_eq!((waiting.rows.len(), waiting.bytes), (0, 0));
+        assert_eq!(add(&mut waiting, 1_960), Some(4));
     }
 }
