@@ -131,14 +131,16 @@ async fn execute(
 /// that one of them needs is not to be had. Then nothing is written, and the others deserve another try.
 fn may_be_of_one(error: &sqlx::Error, changes: usize) -> bool {
     let Some(answer) = error.as_database_error() else { return false };
-    let is_locked = answer.code().as_deref() == Some("55P03");
-    let took_too_long = answer.code().as_deref() == Some("57014");
-    match pg::classify(error) {
-        ErrorClass::Unavailable => false,
-        // By itself it waits longer for the lock.
-        _ if changes == 1 => is_locked,
-        _ => !took_too_long,
+    let code = answer.code().unwrap_or_default();
+    if code == "55P03" {
+        return true; // Alone it waits longer for the lock, also if it was alone before.
     }
+    let refused = match pg::classify(error) {
+        ErrorClass::Data | ErrorClass::Denied | ErrorClass::Other => true,
+        ErrorClass::Conflict => code.starts_with("40"),
+        ErrorClass::Unavailable => false,
+    };
+    refused && changes > 1
 }
 
 fn tell_all(batch: Vec<Waiting>, error: sqlx::Error) {
