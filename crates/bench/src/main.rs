@@ -14,7 +14,6 @@ mod ready;
 mod relay;
 mod report;
 mod servers;
-mod telemetry_cost;
 
 use std::env;
 use std::error::Error;
@@ -41,7 +40,6 @@ enum Name {
     Flow,
     Orders,
     FlowSteps,
-    Telemetry,
     DeadConsumer,
     Deferred,
     Jobs,
@@ -142,7 +140,6 @@ async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
         Name::Flow => flow::measure(bench, size, report).await,
         Name::Orders => orders::measure(bench, size, report).await,
         Name::FlowSteps => flow_steps::measure(bench, size, report).await,
-        Name::Telemetry => telemetry_cost::measure(bench, size, report).await,
         Name::DeadConsumer => flow::with_one_dead(bench, size, report).await,
         Name::Deferred => deferred::measure(size, report).await,
         Name::Jobs => jobs::measure(bench, size, report).await,

@@ -40,7 +40,6 @@ Every program reads these too. They have no flags.
 | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | | URL | The same for traces alone, with its path |
 | `OTEL_TRACES_SAMPLER` | `parentbased_always_on` | name | Which traces are sampled, by the names of OpenTelemetry |
 | `OTEL_TRACES_SAMPLER_ARG` | `1.0` | number | What the sampler takes: of `traceidratio`, the share that is kept |
-| `TELEMETRY` | `on` | `off` | `off`: no log lines, spans and flow steps, to measure what they cost |
 ";
 
 /// A service refuses to start without these: no default could be right.
