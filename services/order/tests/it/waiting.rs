@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use sandbox::testing::{TestSpace, eventually, statements_wait_for_a_lock};
+use serde_json::json;
 
-use crate::app::{Answer, App, Ask, Rows, an_order};
+use crate::app::{Answer, App, Ask, Rows, an_order, an_order_with};
 use crate::gate::Gate;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,6 +69,32 @@ async fn while_the_database_refuses_connections_all_are_answered_in_time_and_non
     gate.open().await;
     app.is_placed_in_the_end().await;
     assert_eq!(app.rows().await, Rows { orders: 2, keys: 0, events: 2 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_beyond_what_may_wait_are_refused_at_once() {
+    let (mut gate, app) = behind_a_gate().await;
+    gate.close().await;
+    let lines = vec![json!({ "sku": "x".repeat(64), "quantity": 1, "unit_price": 1 }); 100];
+    let order = an_order_with(json!({ "items": lines, "complete": true }));
+    let placed = (0..500).map(|n| {
+        let request = app.post("/orders").json(&order).header("idempotency-key", format!("k{n}"));
+        async {
+            let began = Instant::now();
+            (request.answer().await, began.elapsed())
+        }
+    });
+    let answers = join_all(placed).await;
+    let refused = answers.iter().filter(|(answer, _)| answer.text.contains("too many changes"));
+    let refused: Vec<_> = refused.collect();
+    assert!((10..490).contains(&refused.len()), "{} are refused", refused.len());
+    for (answer, took) in &refused {
+        answer.assert_problem(503, "with the same Idempotency-Key");
+        assert_eq!(answer.header("retry-after"), "1");
+        assert!(*took < Duration::from_secs(4), "{took:?}");
+    }
+    assert!(answers.iter().all(|(answer, _)| answer.status == 503));
+    assert_eq!(app.rows().await, Rows { orders: 0, keys: 0, events: 0 });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +241,7 @@ async fn a_change_that_was_overtaken_costs_one_statement_in_vain() {
     let before = app.metric("order_changes_batch_count").await;
     let change = |email: &str| {
         let request = app.patch(&id).header("if-match", "*");
-        request.json(&serde_json::json!({ "customer_email": email })).answer()
+        request.json(&json!({ "customer_email": email })).answer()
     };
     let second = async {
         eventually("the first statement", SOON, async || app.is_writing().await.then_some(()))
