@@ -27,8 +27,8 @@ const WRITTEN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let backlog = backlogs(bench, size, report).await?;
-    let on = Http::start(bench, "steps_on", "steps-on-", "on").await?;
-    let mut off = Http::start(bench, "steps_off", "steps-off-", "off").await?;
+    let on = Http::start(bench, "steps_on", "steps-on-", &[("FLOW_STEPS", "on")]).await?;
+    let mut off = Http::start(bench, "steps_off", "steps-off-", &[("FLOW_STEPS", "off")]).await?;
     for service in [&on, &off] {
         service.run(1).await?; // The first requests connect and prepare.
     }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod backlog;
 mod batch;
 mod client;
 mod consumer;
@@ -9,6 +10,7 @@ mod flow_steps;
 mod jobs;
 mod load;
 mod orders;
+mod ready;
 mod relay;
 mod report;
 mod servers;
@@ -33,6 +35,7 @@ pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 enum Name {
     Consumer,
     Batch,
+    Backlog,
     Relay,
     Flow,
     Orders,
@@ -40,6 +43,7 @@ enum Name {
     DeadConsumer,
     Deferred,
     Jobs,
+    Ready,
 }
 
 /// Measures each part beside what it could at best be, on the same servers, in the same run.
@@ -131,6 +135,7 @@ async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
     let measured: Fallible<Vec<Row>> = match name {
         Name::Consumer => consumer::measure(bench, size, report).await,
         Name::Batch => batch::measure(bench, size, report).await,
+        Name::Backlog => backlog::measure(bench, size, report).await,
         Name::Relay => relay::measure(bench, size, report).await,
         Name::Flow => flow::measure(bench, size, report).await,
         Name::Orders => orders::measure(bench, size, report).await,
@@ -138,6 +143,7 @@ async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
         Name::DeadConsumer => flow::with_one_dead(bench, size, report).await,
         Name::Deferred => deferred::measure(size, report).await,
         Name::Jobs => jobs::measure(bench, size, report).await,
+        Name::Ready => ready::measure(bench, size, report).await,
     };
     report.add(&format!("{name:?}").to_lowercase(), measured);
 }

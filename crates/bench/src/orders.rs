@@ -1,4 +1,4 @@
-//! Orders over HTTP beside pgbench running the same statement.
+//! Orders over HTTP beside pgbench writing the same rows, one order a statement.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -28,7 +28,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     let theirs = bench.database("orders_pgbench").await?;
     // Started only to make the same tables for pgbench: its relay must not publish what that writes.
     bench.service("order", &theirs, PREFIX).await?.terminate().await;
-    let mut http = Http::start(bench, "orders_http", PREFIX, "on").await?;
+    let mut http = Http::start(bench, "orders_http", PREFIX, &[]).await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
     let seconds = size.seconds(SECONDS);
     http.run(1).await?; // The first requests connect and prepare.
@@ -61,11 +61,10 @@ impl<'a> Http<'a> {
         bench: &'a Bench,
         database: &str,
         prefix: &'static str,
-        flow_steps: &str,
+        settings: &[(&str, &str)],
     ) -> Fallible<Self> {
         let url = bench.database(database).await?;
-        let steps = [("FLOW_STEPS", flow_steps)];
-        let service = bench.service_with("order", &url, prefix, &steps).await?;
+        let service = bench.service_with("order", &url, prefix, settings).await?;
         Ok(Self { bench, prefix, service, pool: servers::pool(&url).await? })
     }
 
@@ -162,7 +161,7 @@ fn events() -> Fallible<[Prepared; 2]> {
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// The statement of the service's store, its parameters written out. The ids ascend as UUIDv7 do.
+/// The rows that the service's store writes, of one order and with the parameters written out. The ids ascend as UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();

@@ -82,3 +82,19 @@ pub(crate) async fn pool(url: &str) -> Fallible<PgPool> {
     let options = PgPoolOptions::new().max_connections(16).test_before_acquire(false);
     Ok(options.connect(url).await?)
 }
+
+/// Returns the most memory that a service has taken since its start, in MB.
+pub(crate) fn peak_memory(service: &Instance) -> Fallible<f64> {
+    memory_line(service, "VmHWM:")
+}
+
+/// Returns the memory that a service takes, in MB.
+pub(crate) fn memory(service: &Instance) -> Fallible<f64> {
+    memory_line(service, "VmRSS:")
+}
+
+fn memory_line(service: &Instance, name: &str) -> Fallible<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.process.pid()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no memory")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}

@@ -52,8 +52,7 @@ pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
         }
         _ => {}
     }
-    let (envelope, ignored) =
-        Envelope::from_attributes(|name| record.text_header(&format!("ce_{name}")))?;
+    let (envelope, ignored) = Envelope::from_attributes(|name| record.text_header_of("ce_", name))?;
     Ok(RawEvent { envelope, data: Cow::Borrowed(value?), ignored })
 }
 

@@ -53,6 +53,13 @@ impl Record {
         std::str::from_utf8(value).ok()
     }
 
+    /// Returns the same for a name of two parts, without joining them.
+    pub(crate) fn text_header_of(&self, prefix: &str, name: &str) -> Option<&str> {
+        let is_it = |key: &str| key.strip_prefix(prefix).is_some_and(|rest| rest == name);
+        let value = self.headers.iter().rfind(|(key, _)| is_it(key))?.1.as_deref()?;
+        std::str::from_utf8(value).ok()
+    }
+
     /// Returns its approximate size in memory, in bytes. The headers' own structures are half the size of a small record.
     pub fn size(&self) -> usize {
         let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, |it| it.len() + ALLOCATION);

@@ -155,14 +155,22 @@ pub struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Creates the columns, with a row for each event.
-    pub fn of(prepared: &'a [Prepared]) -> Self {
-        Self {
-            shards: prepared.iter().map(|row| row.shard).collect(),
-            topics: prepared.iter().map(|row| &*row.topic).collect(),
-            keys: prepared.iter().map(|row| row.key.as_str()).collect(),
-            headers: prepared.iter().map(|row| Json(&row.headers)).collect(),
-            payloads: prepared.iter().map(|row| row.payload.as_slice()).collect(),
+    pub fn of(prepared: impl IntoIterator<Item = &'a Prepared>) -> Self {
+        let mut columns = Self {
+            shards: Vec::new(),
+            topics: Vec::new(),
+            keys: Vec::new(),
+            headers: Vec::new(),
+            payloads: Vec::new(),
+        };
+        for row in prepared {
+            columns.shards.push(row.shard);
+            columns.topics.push(&row.topic);
+            columns.keys.push(&row.key);
+            columns.headers.push(Json(&row.headers));
+            columns.payloads.push(&row.payload);
         }
+        columns
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
+use crate::limit::within;
 use crate::refusals;
 use crate::session::set_in_session;
 
@@ -18,6 +19,9 @@ const MAX_CONNECTIONS: u32 = 16;
 
 /// A connection that was idle for longer than this is pinged before use.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// How long such a ping may take. After a partition all connections are dead, and a caller may have to try several.
+const PING: Duration = Duration::from_secs(1);
 
 /// Options of a pool whose sessions have time limits: a statement 10 s, a wait for a lock 5 s, idle inside a transaction
 /// [15 s](IDLE_IN_TRANSACTION).
@@ -108,7 +112,8 @@ impl PoolOptions {
                     if refusals::was_within(meta.age) {
                         return Ok(false);
                     }
-                    Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
+                    let is_trusted = meta.idle_for < TRUSTED_FOR;
+                    Ok(is_trusted || within(PING, connection.ping()).await.is_ok())
                 })
             })
             .connect_lazy_with(database.application_name(&self.application_name))

@@ -1,12 +1,13 @@
-use std::collections::HashMap;
 use std::time::SystemTime;
 
-use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::{Span as _, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError, get_otel_context};
+
+use crate::span_ids::{context_of, set_remote_parent};
 
 /// W3C Trace Context as it travels in headers and rows (<https://www.w3.org/TR/trace-context/>).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,9 +31,7 @@ impl TraceContext {
 
     /// Of a span; none if it is disabled.
     pub fn of(span: &Span) -> Option<Self> {
-        let context = span.context();
-        let span = context.span();
-        let span = span.span_context();
+        let span = span.with_subscriber(|(id, dispatch)| context_of(id, dispatch)).flatten()?;
         span.is_valid().then(|| {
             let state = span.trace_state().header();
             Self {
@@ -51,8 +50,11 @@ impl TraceContext {
     /// valid context, nothing happens: a broken header must not break the work.
     pub fn set_parent(&self, span: &Span) {
         let context = self.to_otel();
-        if context.span().span_context().is_valid() {
-            let _ = span.set_parent(context);
+        let parent = context.span().span_context().clone();
+        if parent.is_valid()
+            && let Err(SetParentError::LayerNotFound) = span.set_parent(context)
+        {
+            span.with_subscriber(|(id, dispatch)| set_remote_parent(id, dispatch, parent));
         }
     }
 
@@ -84,10 +86,28 @@ impl TraceContext {
     }
 
     fn to_otel(&self) -> Context {
-        let mut carrier = HashMap::from([("traceparent".to_owned(), self.traceparent.clone())]);
-        if let Some(state) = &self.tracestate {
-            carrier.insert("tracestate".to_owned(), state.clone());
+        TraceContextPropagator::new().extract_with_context(&Context::new(), self)
+    }
+}
+
+/// Links a span to another one of this process. Does nothing where no spans are exported.
+pub fn link(span: &Span, to: &Span) {
+    let context = to.with_subscriber(|(id, dispatch)| get_otel_context(id, dispatch)).flatten();
+    if let Some(context) = context {
+        span.add_link(context.span().span_context().clone());
+    }
+}
+
+impl Extractor for TraceContext {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            "traceparent" => Some(&self.traceparent),
+            "tracestate" => self.tracestate.as_deref(),
+            _ => None,
         }
-        TraceContextPropagator::new().extract_with_context(&Context::new(), &carrier)
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
     }
 }

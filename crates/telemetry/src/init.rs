@@ -29,13 +29,15 @@ pub enum InitError {
 /// Keeps the export of spans alive; [`Tracing::shutdown`] sends what is left.
 #[derive(Debug)]
 pub struct Tracing {
-    provider: SdkTracerProvider,
+    /// `None` if spans are not exported.
+    provider: Option<SdkTracerProvider>,
 }
 
 impl Tracing {
     /// Sends the spans that wait, within the time given.
     pub async fn shutdown(self, within: Duration) {
-        let flush = move || self.provider.shutdown_with_timeout(within);
+        let Some(provider) = self.provider else { return };
+        let flush = move || provider.shutdown_with_timeout(within);
         // Blocking, and the exporter needs this runtime meanwhile.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "spans were lost at shutdown");
@@ -47,22 +49,16 @@ impl Tracing {
 ///
 /// `RUST_LOG` filters (default `info`), `OTEL_EXPORTER_OTLP_ENDPOINT` says where spans go (nowhere without it).
 pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitError> {
-    let resource = Resource::builder().with_service_name(service).build();
-    let mut provider = SdkTracerProvider::builder().with_resource(resource);
-    if exports() {
-        let exporter =
-            SpanExporter::builder().with_http().with_http_client(OnRuntime::new()).build()?;
-        provider = provider.with_batch_exporter(exporter);
-    }
-    let provider = provider.build();
-    opentelemetry::global::set_tracer_provider(provider.clone());
-
-    let spans = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer(crate::TRACER))
-        .with_location(false)
-        .with_threads(false)
-        .with_target(false)
-        .with_tracked_inactivity(false);
+    let provider = if exports() { Some(exporting(service)?) } else { None };
+    // Without an exporter the layer would cost a tenth of an order, for spans that nobody sees.
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(crate::TRACER))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+    });
     let wanted = lines_wanted();
     // One filter for all layers: filters of their own leave stale state behind when a library only asks whether
     // a line is enabled, and the next span is lost (tokio-rs/tracing#2519). Spans are kept whatever RUST_LOG says,
@@ -80,6 +76,17 @@ pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitErr
         .with(Lines::new(service, format))
         .try_init()?;
     Ok(Tracing { provider })
+}
+
+fn exporting(service: &'static str) -> Result<SdkTracerProvider, InitError> {
+    let exporter =
+        SpanExporter::builder().with_http().with_http_client(OnRuntime::new()).build()?;
+    let provider = SdkTracerProvider::builder()
+        .with_resource(Resource::builder().with_service_name(service).build())
+        .with_batch_exporter(exporter)
+        .build();
+    opentelemetry::global::set_tracer_provider(provider.clone());
+    Ok(provider)
 }
 
 /// `RUST_LOG` (`target=level,..`), on top of what is too loud by default.

@@ -7,8 +7,9 @@ mod init;
 mod log;
 mod metrics;
 mod query;
+mod span_ids;
 
-pub use context::TraceContext;
+pub use context::{TraceContext, link};
 pub use error_chain::error_chain;
 pub use flow::{FlowStep, FlowSteps, Wait, note_failed_attempt};
 pub use init::{InitError, Tracing, init};

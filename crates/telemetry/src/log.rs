@@ -1,7 +1,6 @@
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
 
-use opentelemetry::trace::TraceContextExt;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -10,6 +9,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::span_ids::context_of;
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,16 +40,24 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        if let Some(span) = context.span(id) {
+        // Most have none: those of statements, for instance.
+        if !fields.0.is_empty()
+            && let Some(span) = context.span(id)
+        {
             span.extensions_mut().insert(fields);
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        if let Some(span) = context.span(id)
-            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
-        {
-            values.record(fields);
+        let Some(span) = context.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        if let Some(fields) = extensions.get_mut::<Fields>() {
+            return values.record(fields);
+        }
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        if !fields.0.is_empty() {
+            extensions.insert(fields);
         }
     }
 
@@ -60,10 +69,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
                 fields.add_missing(of_span);
             }
         }
-        if let Some(span) = context.span(id)
-            && let Some(own) = span.extensions_mut().get_mut::<Fields>()
-        {
-            own.add_missing(&fields);
+        let Some(span) = context.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        match extensions.get_mut::<Fields>() {
+            Some(own) => own.add_missing(&fields),
+            None => extensions.insert(fields),
         }
     }
 }
@@ -152,12 +162,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
 
 /// Returns the id of the trace that a span belongs to; `None` if it is disabled.
 pub(crate) fn trace_id(span: &Id) -> Option<String> {
-    let context = tracing::dispatcher::get_default(|dispatch| {
-        tracing_opentelemetry::get_otel_context(span, dispatch)
-    })?;
-    let span = context.span();
-    let span = span.span_context();
-    span.is_valid().then(|| span.trace_id().to_string())
+    let context = tracing::dispatcher::get_default(|dispatch| context_of(span, dispatch))?;
+    context.is_valid().then(|| context.trace_id().to_string())
 }
 
 /// Fields of a span or an event, in their order. Errors with their whole chain of causes.

@@ -1,8 +1,12 @@
 //! The activity log: a row for each request of a known caller, written after its response in batches. Rows that can't
 //! be written are lost, and counted as a failed deferred task. Nothing is stored about unknown callers.
+//!
+//! A row joins the batch when its response is made, and the batch is written after the response of the request that began
+//! it is sent. So a row may be written before its own response is sent, or although that can't be sent. If the response of
+//! the first is sent slowly, a later request takes over.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chassis::CompletedRequest;
 use defer::Defer;
@@ -13,6 +17,8 @@ use tracing::Instrument;
 
 /// How long the first row of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long a batch waits for the response of the request that has to write it.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// Maximum bytes of waiting rows; further ones are lost.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const PRUNED_AT_ONCE: u32 = 5_000;
@@ -30,7 +36,13 @@ pub(crate) struct ActivityLog {
 struct Waiting {
     rows: Vec<Row>,
     bytes: usize,
+    /// The last request that has to write them, and since when. `None` if there are none.
+    deferred: Option<(Turn, Instant)>,
+    next: Turn,
 }
+
+/// Number of a request that writes a batch.
+type Turn = u64;
 
 struct Row {
     at: OffsetDateTime,
@@ -54,26 +66,24 @@ impl ActivityLog {
         Self { pool, waiting: Arc::default(), writing: Arc::default() }
     }
 
-    /// Records a request after its response was sent.
+    /// Records a request. Its row joins the waiting batch; the first row of a batch defers the writing, and so does one that
+    /// finds the batch overdue.
     pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
         if !served.is_of_known_caller() {
             return;
         }
-        let (log, row) = (self.clone(), Row::of(served));
-        defer.run("activity log", async move { log.take(row).await }).always();
-    }
-
-    /// Adds a row to the waiting batch. The task of the batch's first row writes it.
-    async fn take(&self, row: Row) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        if !self.waiting().add(row)? {
-            return Ok(());
+        let added = self.waiting().add(Row::of(served), Instant::now());
+        match added {
+            Ok(None) => {}
+            Ok(Some(turn)) => {
+                // However its task ends, the next row begins a new batch.
+                let batch = Batch { log: Some(self.clone()), turn };
+                defer.run("activity log", batch.write()).always();
+            }
+            Err(full) => {
+                defer.run("activity log", async { Err::<(), _>(full) }).always();
+            }
         }
-        // The next row begins a new batch, even if this one fails.
-        let batch = Batch(Some(self));
-        tokio::time::sleep(GATHER).await;
-        let _writing = self.writing.lock().await;
-        write(&self.pool, batch.take()).await?;
-        Ok(())
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -82,15 +92,33 @@ impl ActivityLog {
 }
 
 impl Waiting {
-    /// Adds a row. Returns `true` if it is the first of a batch.
-    fn add(&mut self, row: Row) -> Result<bool, Full> {
+    /// Adds a row. Returns a turn if its request is to write the batch.
+    fn add(&mut self, row: Row, now: Instant) -> Result<Option<Turn>, Full> {
         let bytes = row.bytes();
         if self.bytes + bytes > MAX_WAITING_BYTES {
             return Err(Full);
         }
         self.bytes += bytes;
         self.rows.push(row);
-        Ok(self.rows.len() == 1)
+        if self.deferred.is_some_and(|(_, since)| now.duration_since(since) < OVERDUE) {
+            return Ok(None);
+        }
+        self.next += 1;
+        self.deferred = Some((self.next, now));
+        Ok(Some(self.next))
+    }
+
+    /// Removes the rows.
+    fn take(&mut self) -> Vec<Row> {
+        (self.bytes, self.deferred) = (0, None);
+        std::mem::take(&mut self.rows)
+    }
+
+    /// Drops the rows if the last one that had to write them gives up.
+    fn give_up(&mut self, turn: Turn) {
+        if self.deferred.is_some_and(|(last, _)| last == turn) {
+            self.take();
+        }
     }
 }
 
@@ -119,19 +147,28 @@ impl Row {
     }
 }
 
-/// The rows that wait, to be written by one task. Dropped without that, they are lost.
-struct Batch<'a>(Option<&'a ActivityLog>);
+/// The rows that wait, to be written by one task. Dropped without that, they are lost, unless another one is to write them.
+struct Batch {
+    log: Option<ActivityLog>,
+    turn: Turn,
+}
 
-impl Batch<'_> {
-    fn take(mut self) -> Vec<Row> {
-        self.0.take().map(|log| std::mem::take(&mut *log.waiting()).rows).unwrap_or_default()
+impl Batch {
+    async fn write(mut self) -> sqlx::Result<()> {
+        tokio::time::sleep(GATHER).await;
+        let Some(log) = self.log.clone() else { return Ok(()) };
+        let _writing = log.writing.lock().await;
+        self.log = None;
+        let rows = log.waiting().take();
+        // Another one may have written them.
+        if rows.is_empty() { Ok(()) } else { write(&log.pool, rows).await }
     }
 }
 
-impl Drop for Batch<'_> {
+impl Drop for Batch {
     fn drop(&mut self) {
-        if let Some(log) = self.0 {
-            *log.waiting() = Waiting::default();
+        if let Some(log) = &self.log {
+            log.waiting().give_up(self.turn);
         }
     }
 }
@@ -189,10 +226,31 @@ mod tests {
 
     #[test]
     fn rows_that_wait_are_bounded_in_bytes() {
-        let mut waiting = Waiting::default();
-        assert!(waiting.add(row("/orders")).expect("room"), "the first");
-        let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800))).is_ok()).count();
+        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        assert_eq!(waiting.add(row("/orders"), now).expect("room"), Some(1));
+        let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800)), now).is_ok()).count();
         assert!((4_000..5_300).contains(&added), "{added}");
         assert!(waiting.bytes <= MAX_WAITING_BYTES);
+    }
+
+    #[test]
+    fn a_batch_that_is_overdue_is_taken_over_by_a_later_request() {
+        let (mut waiting, began) = (Waiting::default(), Instant::now());
+        let add = |waiting: &mut Waiting, ms| {
+            waiting.add(row("/orders"), began + Duration::from_millis(ms)).expect("room")
+        };
+        assert_eq!(add(&mut waiting, 0), Some(1));
+        assert_eq!(add(&mut waiting, 900), None);
+        assert_eq!(add(&mut waiting, 1_000), Some(2));
+        assert_eq!(add(&mut waiting, 1_900), None);
+        waiting.give_up(1);
+        assert_eq!(waiting.rows.len(), 4, "the second one writes them");
+        assert_eq!(waiting.take().len(), 4);
+        assert_eq!(add(&mut waiting, 1_950), Some(3), "a new batch");
+        waiting.give_up(2);
+        assert_eq!(waiting.rows.len(), 1);
+        waiting.give_up(3);
+        assert_eq!((waiting.rows.len(), waiting.bytes), (0, 0));
+        assert_eq!(add(&mut waiting, 1_960), Some(4));
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod deferred;
 mod direct;
 mod downstream;
+mod group_commit;
 mod list_memory;
 mod lists;
 mod order;

@@ -1,15 +1,17 @@
-//! The table `orders`. Every change is one statement: it writes the order, the answer kept for its
+//! The table `orders`. Every change is one statement, alone or with others: it writes the order, the answer kept for its
 //! `Idempotency-Key` and the events, or none of them. One round trip, and no transaction that could stay open.
 
-use chassis::IdempotencyRow;
+use std::collections::HashMap;
+
+use chassis::{Answer, IdempotencyKey, IdempotencyRow};
 use envelope::TenantId;
 use events::{Item, OrderId, OrderStatus};
 use futures::TryStreamExt;
 use outbox::{Columns, Prepared};
 use sqlx::postgres::PgArguments;
-use sqlx::query::QueryScalar;
+use sqlx::query::QueryAs;
 use sqlx::types::Json;
-use sqlx::{FromRow, PgPool, Postgres};
+use sqlx::{FromRow, PgConnection, PgPool, Postgres};
 use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
@@ -17,112 +19,241 @@ use uuid::Uuid;
 
 use crate::order::Order;
 
-/// `$written` writes the order, from `$12` on, and returns a row if it did; then the rest is written too.
+/// The next version of an order, or its first one, with all that is written with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// The order after the change.
+    pub(crate) order: Order,
+    /// `true` for an order that is placed, which has no version before this one.
+    pub(crate) is_new: bool,
+    pub(crate) events: Vec<Prepared>,
+    /// The response, which is stored for the key.
+    pub(crate) answer: Answer,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// What a change takes besides the texts that are counted, about: ids, times, headers.
+const SMALL_COLUMNS: usize = 512;
+
+impl Change {
+    /// Returns about how many bytes a statement takes for it. The order and the answer are as long as an event.
+    pub(crate) fn bytes(&self) -> usize {
+        let lengths = self.events.iter().map(|event| event.data().len());
+        let order = lengths.clone().max().unwrap_or_default();
+        let copies = if self.key.is_some() { 2 } else { 1 };
+        lengths.sum::<usize>() + copies * order + (self.events.len() + 1) * SMALL_COLUMNS
+    }
+}
+
+/// What a statement did with a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It is written, with its events and its key.
+    Written,
+    /// Another request changed the order meanwhile. Nothing is written.
+    Overtaken,
+    /// Its key has an answer already. Nothing is written.
+    KeyTaken,
+}
+
+/// How a statement meets locks of other transactions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Locks {
+    /// It waits, up to the session's limit.
+    Wait,
+    /// It leaves out changes of orders that are locked, and fails if a key is for longer than [`PATIENCE`].
+    Pass,
+}
+
+/// How long a statement with many changes waits for a key that a transaction elsewhere has inserted and not committed.
+const PATIENCE: &str = "100ms";
+
+/// Writes changes of different orders, with different keys. `$locks` is how rows are locked that others have locked.
 ///
-/// The events are written after the order, because they wait for its row: so who writes them holds the lock of
-/// the order when they get their ids. A key that is taken fails the whole statement.
-macro_rules! with_key_and_events {
-    ($written:literal) => {
+/// Order rows are locked first and keys inserted next, both in a sorted order, so that two such statements can't wait for
+/// each other. Postgres evaluates a CTE when it is read; so `keyed` reads all of `locked` before it sorts, and inserts what
+/// is sorted. A key that is taken leaves out its own change only. The events are written after the orders: so who writes
+/// them holds the locks of the orders when they get their ids.
+///
+/// An order is looked up by a lateral join, and changed by an upsert, because both use the primary key whatever the planner
+/// thinks of the size of the table. So does the subquery that tells an order that is locked from one that was changed.
+macro_rules! write_changes {
+    ($locks:literal) => {
         concat!(
-            "with written as (",
-            $written,
-            " returning id),
-             keyed as (
+            "with patience as materialized (
+                select set_config('lock_timeout', coalesce($1, current_setting('lock_timeout')), true) as lock_timeout
+             ), change as materialized (
+                select *
+                from unnest($2::uuid[], $3::bool[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
+                            $9::jsonb[], $10::bigint[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[],
+                            $14::text[], $15::bytea[], $16::smallint[], $17::json[], $18::json[])
+                    change (id, is_new, tenant_id, version, status, customer_email, currency,
+                            items, total, created_at, completed_at, cancelled_at,
+                            key, fingerprint, http_status, headers, body)
+             ), locked as materialized (
+                select found.id
+                from (select id, tenant_id, version from change where not is_new order by id) change
+                cross join lateral (
+                    select orders.id from orders
+                    where orders.id = change.id and orders.tenant_id = change.tenant_id
+                      and orders.version = change.version - 1
+                    for update ", $locks, "
+                ) found
+             ), keyed as (
                 insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-                select $1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json
-                where $2::text is not null and exists (select from written)
-             ),
-             said as (
+                select tenant_id, key, fingerprint, http_status, headers, body
+                from change, patience, (select count(*) from locked) all_locked
+                where key is not null and (is_new or id in (select id from locked))
+                order by tenant_id, key
+                on conflict do nothing
+                returning tenant_id, key
+             ), due as materialized (
+                select * from change
+                where (is_new or id in (select id from locked))
+                  and (key is null or (tenant_id, key) in (select tenant_id, key from keyed))
+             ), placed as (
+                insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,
+                                    created_at, completed_at, cancelled_at)
+                select id, tenant_id, version, status, customer_email, currency, items, total,
+                       created_at, completed_at, cancelled_at
+                from due where is_new
+                returning id
+             ), changed as (
+                insert into orders as before (id, tenant_id, version, status, customer_email, currency, items, total,
+                                              created_at, completed_at, cancelled_at)
+                select id, tenant_id, version, status, customer_email, currency, items, total,
+                       created_at, completed_at, cancelled_at
+                from due where not is_new
+                on conflict (id) do update
+                set version = excluded.version, status = excluded.status, customer_email = excluded.customer_email,
+                    items = excluded.items, total = excluded.total, completed_at = excluded.completed_at,
+                    cancelled_at = excluded.cancelled_at
+                where before.version = excluded.version - 1
+                returning id
+             ), written as (
+                select id from placed union all select id from changed
+             ), said as (
                 insert into outbox (shard, topic, key, headers, payload)
-                select event.*
-                from unnest($7::smallint[], $8::text[], $9::text[], $10::json[], $11::bytea[]) event
-                where exists (select from written)
+                select shard, topic, key, headers, payload
+                from unnest($19::uuid[], $20::smallint[], $21::text[], $22::text[], $23::json[], $24::bytea[])
+                    with ordinality event (order_id, shard, topic, key, headers, payload, place)
+                where order_id in (select id from written)
+                order by place
              )
-             select exists (select from written)"
+             select id, id in (select id from written) as written, is_new or id in (select id from locked) as free,
+                    case when not is_new and id not in (select id from locked)
+                         then version - 1 = (select orders.version from orders
+                                             where orders.id = change.id and orders.tenant_id = change.tenant_id)
+                    end is true as locked
+             from change"
         )
     };
 }
 
-type Statement<'q> = QueryScalar<'q, Postgres, bool, PgArguments>;
+/// What a statement says of one change.
+#[derive(FromRow)]
+struct Found {
+    /// Of its order.
+    id: Uuid,
+    written: bool,
+    /// The statement has the lock of the order, or the order is new.
+    free: bool,
+    /// The order has the version that was read, as far as the statement sees, and could not be locked.
+    locked: bool,
+}
 
-/// Binds `$1` to `$11`.
-fn statement<'q>(
-    sql: &'static str,
-    key: Option<&IdempotencyRow<'q>>,
-    events: &'q [Prepared],
-) -> Statement<'q> {
-    let events = Columns::of(events);
-    sqlx::query_scalar(sql)
-        .bind(key.map(|key| key.tenant_id))
-        .bind(key.map(|key| key.key))
-        .bind(key.map(|key| key.fingerprint))
-        .bind(key.map(|key| key.status))
-        .bind(key.map(|key| Json(key.headers.0)))
-        .bind(key.map(|key| Json(key.body.0)))
+impl Found {
+    fn outcome(&self, locks: Locks) -> Option<Outcome> {
+        match self {
+            Self { written: true, .. } => Some(Outcome::Written),
+            Self { free: true, .. } => Some(Outcome::KeyTaken),
+            Self { locked: true, .. } if locks == Locks::Pass => None,
+            _ => Some(Outcome::Overtaken),
+        }
+    }
+}
+
+/// Writes changes of different orders, with different keys, in one statement. Returns what became of each. `None` means that
+/// nothing is written because another transaction has locked the order, which happens with [`Locks::Pass`] only.
+///
+/// If it fails none is written, unless the connection was lost.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    changes: &[&Change],
+    locks: Locks,
+) -> sqlx::Result<Vec<Option<Outcome>>> {
+    let found = statement(changes, locks).fetch_all(connection).await?;
+    let found: HashMap<_, _> = found.iter().map(|found| (found.id, found.outcome(locks))).collect();
+    let outcome = |change: &&Change| found.get(&change.order.state.order_id.0).copied().flatten();
+    Ok(changes.iter().map(outcome).collect())
+}
+
+type Statement<'q> = QueryAs<'q, Postgres, Found, PgArguments>;
+
+fn statement<'q>(changes: &[&'q Change], locks: Locks) -> Statement<'q> {
+    let (sql, patience) = match locks {
+        Locks::Wait => (write_changes!(""), None),
+        Locks::Pass => (write_changes!("skip locked"), Some(PATIENCE)),
+    };
+    let query = sqlx::query_as(sql).bind(patience);
+    bind_events(bind_keys(bind_orders(query, changes), changes), changes)
+}
+
+/// Binds `$2` to `$13`.
+fn bind_orders<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> {
+    fn column<'q, T>(changes: &[&'q Change], of: impl Fn(&'q Order) -> T) -> Vec<T> {
+        changes.iter().map(|change| of(&change.order)).collect()
+    }
+    query
+        .bind(column(changes, |order| order.state.order_id.0))
+        .bind(changes.iter().map(|change| change.is_new).collect::<Vec<_>>())
+        .bind(column(changes, |order| order.state.tenant_id.as_str()))
+        .bind(column(changes, |order| order.version))
+        .bind(column(changes, status))
+        .bind(column(changes, |order| order.state.customer_email.as_str()))
+        .bind(column(changes, |order| order.state.currency.as_str()))
+        .bind(column(changes, |order| Json(&order.state.items)))
+        .bind(column(changes, |order| order.state.total))
+        .bind(column(changes, |order| order.state.created_at))
+        .bind(column(changes, |order| order.completed_at))
+        .bind(column(changes, |order| order.cancelled_at))
+}
+
+/// Binds `$14` to `$18`.
+fn bind_keys<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> {
+    fn column<'q, T>(
+        rows: &[Option<IdempotencyRow<'q>>],
+        of: impl Fn(&IdempotencyRow<'q>) -> T,
+    ) -> Vec<Option<T>> {
+        rows.iter().map(|row| row.as_ref().map(&of)).collect()
+    }
+    let row = |change: &&'q Change| {
+        let Change { order, answer, key, .. } = *change;
+        key.as_ref().map(|key| key.row(&order.state.tenant_id, answer))
+    };
+    let rows: Vec<Option<IdempotencyRow<'q>>> = changes.iter().map(row).collect();
+    query
+        .bind(column(&rows, |row| row.key))
+        .bind(column(&rows, |row| row.fingerprint))
+        .bind(column(&rows, |row| row.status))
+        .bind(column(&rows, |row| Json(row.headers.0)))
+        .bind(column(&rows, |row| Json(row.body.0)))
+}
+
+/// Binds `$19` to `$24`.
+fn bind_events<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q> {
+    let of_orders = changes.iter().flat_map(|change| {
+        let id = change.order.state.order_id.0;
+        change.events.iter().map(move |_| id)
+    });
+    let events = Columns::of(changes.iter().flat_map(|change| &change.events));
+    query
+        .bind(of_orders.collect::<Vec<_>>())
         .bind(events.shards)
         .bind(events.topics)
         .bind(events.keys)
         .bind(events.headers)
         .bind(events.payloads)
-}
-
-/// Writes a new order.
-pub(crate) async fn insert(
-    pool: &PgPool,
-    order: &Order,
-    key: Option<&IdempotencyRow<'_>>,
-    events: &[Prepared],
-) -> sqlx::Result<()> {
-    const INSERT: &str = with_key_and_events!(
-        "insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,
-                             created_at, completed_at)
-         values ($12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
-    );
-    let state = &order.state;
-    statement(INSERT, key, events)
-        .bind(state.order_id.0)
-        .bind(state.tenant_id.as_str())
-        .bind(order.version)
-        .bind(status(order))
-        .bind(&state.customer_email)
-        .bind(&state.currency)
-        .bind(Json(&state.items))
-        .bind(state.total)
-        .bind(state.created_at)
-        .bind(order.completed_at)
-        .fetch_one(pool)
-        .instrument(query_span("insert orders"))
-        .await?;
-    Ok(())
-}
-
-/// Writes the next version of an order. False: somebody else did meanwhile, and nothing is written.
-pub(crate) async fn replace(
-    pool: &PgPool,
-    order: &Order,
-    key: Option<&IdempotencyRow<'_>>,
-    events: &[Prepared],
-) -> sqlx::Result<bool> {
-    const REPLACE: &str = with_key_and_events!(
-        "update orders
-         set version = $14, status = $15, customer_email = $16, items = $17, total = $18, completed_at = $19,
-             cancelled_at = $20
-         where id = $12 and tenant_id = $13 and version = $14 - 1"
-    );
-    let state = &order.state;
-    statement(REPLACE, key, events)
-        .bind(state.order_id.0)
-        .bind(state.tenant_id.as_str())
-        .bind(order.version)
-        .bind(status(order))
-        .bind(&state.customer_email)
-        .bind(Json(&state.items))
-        .bind(state.total)
-        .bind(order.completed_at)
-        .bind(order.cancelled_at)
-        .fetch_one(pool)
-        .instrument(query_span("update orders"))
-        .await
 }
 
 /// Keeps the answer of a request that changed nothing.

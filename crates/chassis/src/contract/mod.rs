@@ -61,7 +61,8 @@ impl Parts {
     /// Creates parts that have not connected to anything.
     fn unconnected(config: &Config) -> Result<Self, ConfigError> {
         let pool = pg::PoolOptions::new("contract").connect_lazily(config.database()?);
-        Ok(Self { pool, wake: outbox::RelayWaker::default(), jobs: jobs::WorkerWaker::default() })
+        let (wake, jobs) = (outbox::RelayWaker::default(), jobs::WorkerWaker::default());
+        Ok(Self { pool, wake, jobs, metrics: telemetry::Metrics::new("contract") })
     }
 }
 

@@ -3,6 +3,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use envelope::{Cause, CorrelationId, TenantId};
 use telemetry::TraceContext;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::identity::Identity;
 use super::problem::Problem;
@@ -15,9 +16,27 @@ pub struct Caller {
     pub tenant: TenantId,
     /// Correlation id that the caller sent, or a new one.
     pub correlation_id: CorrelationId,
+    gone: Gone,
+}
+
+/// Whether anybody waits for the response. Clones are of the same request.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Gone(CancellationToken);
+
+impl Gone {
+    /// Returns a guard. When it is dropped, the caller is gone.
+    pub(super) fn when_dropped(self) -> DropGuard {
+        self.0.drop_guard()
+    }
 }
 
 impl Caller {
+    /// Waits until nobody waits for the response: the connection is closed, or the caller was told that the request took too
+    /// long. The handler runs on. What it has not begun by then had better not be done.
+    pub async fn gone(&self) {
+        self.gone.0.cancelled().await;
+    }
+
     /// Returns the cause of the events that the request publishes.
     pub fn cause(&self) -> Cause {
         cause_here(self.correlation_id.clone())
@@ -56,7 +75,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             .and_then(|identity| identity.tenant.clone())
             .ok_or_else(|| unknown_key("nobody has this API key", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
-        Ok(Self { tenant, correlation_id: correlation_id.unwrap_or_else(CorrelationId::generate) })
+        let correlation_id = correlation_id.unwrap_or_else(CorrelationId::generate);
+        let gone = parts.extensions.get::<Gone>().cloned().unwrap_or_default();
+        Ok(Self { tenant, correlation_id, gone })
     }
 }
 

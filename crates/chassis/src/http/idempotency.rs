@@ -48,7 +48,9 @@ pub struct Answer {
 
 /// Columns to bind into the statement of the change, so that change and key are written together:
 /// `insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`, without `on conflict`.
+/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`. If the key has an answer already, the statement
+/// fails with a violation that [`IdempotencyKey::is_taken`] recognises; with `on conflict do nothing returning` it can leave
+/// out the change instead.
 #[derive(Debug)]
 pub struct Row<'a> {
     /// `text`
@@ -95,6 +97,11 @@ impl IdempotencyKey {
             hash.update(part);
         }
         Ok(Some(Self { key: key.to_owned(), fingerprint: hash.finalize().to_vec() }))
+    }
+
+    /// Returns the key as the caller sent it.
+    pub fn as_str(&self) -> &str {
+        &self.key
     }
 
     /// Returns the answer that was stored for this key, or `None` if there is none. Fails with 422 if the key was used for

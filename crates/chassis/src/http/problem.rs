@@ -62,7 +62,11 @@ impl Problem {
 
     /// Creates a 500 and logs the error with all its causes.
     pub fn internal(error: impl Error + 'static) -> Self {
-        tracing::error!(error = &error as &(dyn Error + 'static), "request failed");
+        Self::internal_because(&error)
+    }
+
+    fn internal_because(error: &(dyn Error + 'static)) -> Self {
+        tracing::error!(error, "request failed");
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "Internal server error",
@@ -149,6 +153,13 @@ impl IntoResponse for Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+/// Of an error that several requests have in common.
+impl From<&sqlx::Error> for Problem {
+    fn from(error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         if code.as_deref() == Some("55P03") {
             return Self::conflict(
@@ -157,15 +168,15 @@ impl From<sqlx::Error> for Problem {
             )
             .with_header(header::RETRY_AFTER, "1");
         }
-        let why = match pg::classify(&error) {
+        let why = match pg::classify(error) {
             // A missing right is the operator's to give, and no caller's fault.
             ErrorClass::Unavailable | ErrorClass::Denied => {
                 "the database is temporarily unavailable"
             }
             ErrorClass::Conflict => "the request timed out or conflicted with another one",
-            ErrorClass::Data | ErrorClass::Other => return Self::internal(error),
+            ErrorClass::Data | ErrorClass::Other => return Self::internal_because(error),
         };
-        tracing::error!(error = &error as &dyn Error, "database unavailable");
+        tracing::error!(error = error as &dyn Error, "database unavailable");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Service unavailable",

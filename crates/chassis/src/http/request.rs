@@ -15,6 +15,7 @@ use telemetry::instruments::{Histogram, Meter};
 use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
+use super::caller::Gone;
 use super::content_tag;
 use super::etag::IfNoneMatch;
 use super::exchange::UntilSent;
@@ -135,17 +136,14 @@ impl RequestLayer {
             .layer(middleware::from_fn_with_state(self, serve))
     }
 
-    /// Defers what the caller need not wait for.
+    /// Records the request, and defers what the caller need not wait for. To record its time takes less than to defer that.
     fn after(&self, defer: &Defer, served: &CompletedRequest) {
-        let duration = self.duration.clone();
-        let took = served.took.as_secs_f64();
         let labels = [
             KeyValue::new("http.request.method", served.method),
             KeyValue::new("http.route", served.route.clone().unwrap_or_default()),
             KeyValue::new("http.response.status_code", i64::from(served.status.as_u16())),
         ];
-        let record = async move { duration.record(took, &labels) };
-        defer.run("request metrics", record).always().without_span();
+        self.duration.record(served.took.as_secs_f64(), &labels);
         if let Some(on_completed) = &self.on_completed {
             on_completed(defer, served);
         }
@@ -312,14 +310,15 @@ impl Admitted {
     }
 }
 
-/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. What the request
-/// `occupies` stays so until the handler ends, too.
+/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. The handler can ask
+/// whether the caller is gone. What the request `occupies` stays so until the handler ends, too.
 async fn run(
     next: Next,
     request: Request,
     occupies: (Option<Arc<Place>>, Option<HeldBody>),
     span: &Span,
 ) -> Response {
+    let gone = request.extensions().get::<Gone>().cloned();
     let handling = async move {
         let response = next.run(request).await;
         drop(occupies);
@@ -329,12 +328,15 @@ async fn run(
     match tokio::time::timeout(TIME_LIMIT, handler).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::internal(panic).into_response(),
-        Err(_) => Problem::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            "Gateway timeout",
-            "the request timed out and may still be executed; read the resource, or repeat the request with the same Idempotency-Key",
-        )
-        .into_response(),
+        Err(_) => {
+            drop(gone.map(Gone::when_dropped));
+            Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "Gateway timeout",
+                "the request timed out and may still be executed; read the resource, or repeat the request with the same Idempotency-Key",
+            )
+            .into_response()
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::caller::Gone;
 use super::exchange::Exchange;
 use super::keep_alive::timed;
 
@@ -86,10 +87,16 @@ pub(crate) async fn serve(
         let exchange = Exchange::default();
         let (timer, stream) = timed(stream, exchange.clone());
         let inner = TowerToHyperService::new(router.clone());
-        let service = service_fn(move |request| {
+        let service = service_fn(move |mut request: hyper::Request<_>| {
             exchange.begin();
+            let gone = Gone::default();
+            request.extensions_mut().insert(gone.clone());
             let (answering, exchange) = (inner.call(request), exchange.clone());
-            async move { answering.await.map(|response| exchange.send(response)) }
+            async move {
+                // Dropped with this future, which ends when the connection is closed. The handler runs on.
+                let _present = gone.when_dropped();
+                answering.await.map(|response| exchange.send(response))
+            }
         });
         let mut http = http1::Builder::new();
         http.timer(timer).header_read_timeout(keep_alive).max_buf_size(MAX_HEAD_BYTES);

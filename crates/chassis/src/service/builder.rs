@@ -26,6 +26,8 @@ pub struct Parts {
     pub wake: RelayWaker,
     /// Wakes the job workers. Call it after a commit that enqueued jobs.
     pub jobs: jobs::WorkerWaker,
+    /// Creates the service's own instruments, for `/metrics`.
+    pub metrics: telemetry::Metrics,
 }
 
 pub(crate) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;

@@ -173,7 +173,8 @@ impl Start {
         let flows = flows(name, &config, &settings.database);
         let deferrer = Deferrer::new(defer::Options::default(), &metrics.meter("defer"));
         let running = RunningService::new(http, admin, pool.clone(), deferrer);
-        let parts = Parts { pool, wake: RelayWaker::default(), jobs: jobs::WorkerWaker::default() };
+        let (wake, jobs) = (RelayWaker::default(), jobs::WorkerWaker::default());
+        let parts = Parts { pool, wake, jobs, metrics: metrics.clone() };
         Self { name, config, settings, metrics, parts, housekeeping, readiness, flows, running }
     }
 
@@ -209,7 +210,7 @@ impl Start {
 
     /// Creates a consumer that wakes the relay and the job workers after each commit.
     fn consumer(&self, subscription: Subscription) -> Consumer {
-        let Parts { pool, wake, jobs } = self.parts.clone();
+        let Parts { pool, wake, jobs, metrics: _ } = self.parts.clone();
         let (kafka, meter) = (self.settings.kafka.clone(), self.metrics.meter("consumer"));
         let consumer = Consumer::new(subscription, pool, kafka, &meter);
         let consumer = consumer.flow_steps(self.flows.steps.clone());

@@ -1,12 +1,13 @@
 //! `POST /orders/{id}/cancel`
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use chassis::{Answer, Caller, Empty, IdempotencyKey, IfMatch, Path, Problem, Submission};
 use events::OrderId;
 
-use super::body::{OrderBody, answer};
-use super::{ATTEMPTS, Api, earlier, etag, find, now, overtaken, prepare, repeated, write};
+use super::body::OrderBody;
+use super::{
+    ATTEMPTS, Api, Written, etag, find, next_version, now, overtaken, prepare, repeated, unchanged,
+};
 use crate::config::Cancellation;
 use crate::direct::{self, Done};
 
@@ -48,20 +49,18 @@ pub(super) async fn cancel(
         }
         let (order, event) = match before.clone().cancel(now(), caller.cause()) {
             Some(_) if api.cancellation == Cancellation::Off => return Err(switched_off()),
-            Some((order, cancelled)) => (order, Some(prepare(cancelled)?)),
-            None => (before, None),
+            Some((order, cancelled)) => (order, prepare(cancelled)?),
+            None => return unchanged(&api, &caller, key.as_ref(), &before).await,
         };
-        let answer = answer(StatusCode::OK, &order)?;
-        let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-        match write(&api, &order, event.as_ref(), row.as_ref()).await {
-            Ok(true) => {
-                if let Some(cancelled) = &event {
+        match next_version(&api, &caller, order, event, key.as_ref()).await? {
+            Written::Now(change) => {
+                if let [cancelled] = &*change.events {
                     direct::tell(&api.downstream, &caller, Done::Cancelled, cancelled).await?;
                 }
-                return Ok(answer);
+                return Ok(change.answer);
             }
-            Ok(false) => {}
-            Err(error) => return earlier(&api, &caller, key.as_ref(), error).await,
+            Written::Earlier(answer) => return Ok(answer),
+            Written::Overtaken => {}
         }
     }
     Err(overtaken())

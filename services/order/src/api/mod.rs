@@ -4,12 +4,13 @@ mod body;
 mod cancel;
 mod list;
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use chassis::{
-    Answer, Caller, ETag, Empty, IdempotencyKey, IdempotencyRow, IfMatch, Json, Parts, Path,
-    Problem, Submission,
+    Answer, Caller, ETag, Empty, IdempotencyKey, IfMatch, Json, Parts, Path, Problem, Submission,
 };
 use defer::Defer;
 use envelope::{Event, NewEvent};
@@ -23,9 +24,11 @@ use self::body::{NewOrder, OrderBody, OrderChange, answer};
 use crate::config::Cancellation;
 use crate::direct::{self, Done};
 use crate::downstream::Downstream;
+use crate::group_commit::Writer;
 use crate::list_memory::ListMemory;
 use crate::lists::Lists;
 use crate::order::{Closed, Order, Violations};
+use crate::store::{Change, Outcome};
 use crate::{deferred, store};
 
 /// How often a change is attempted anew because another request changed the order meanwhile.
@@ -35,6 +38,7 @@ const ATTEMPTS: usize = 5;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) parts: Parts,
+    pub(crate) writer: Writer,
     pub(crate) downstream: Downstream,
     pub(crate) lists: Lists,
     pub(crate) list_memory: ListMemory,
@@ -53,6 +57,7 @@ pub(crate) fn routes(
         .routes(routes!(complete))
         .routes(routes!(cancel::cancel))
         .with_state(Api {
+            writer: Writer::new(&parts),
             parts,
             downstream,
             lists: Lists::new(),
@@ -101,19 +106,17 @@ async fn place(
     }
     let answer = answer(StatusCode::CREATED, &order)?
         .header(&LOCATION, format!("/orders/{}", order.state.order_id));
-    let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-    let written = store::insert(&api.parts.pool, &order, row.as_ref(), &events).await;
-    // Before the response, so that its caller reads what it has written; also if it is not known whether it is written.
-    api.lists.forget(&[&order]);
-    if let Err(error) = written {
-        return earlier(&api, &caller, key.as_ref(), error).await;
-    }
-    api.parts.wake.wake();
-    deferred::placed(&api, &defer, &caller, &order);
-    if complete && let Some(completed) = events.last() {
+    let change = Change { order, is_new: true, events, answer, key };
+    let change = match write(&api, &caller, change).await? {
+        Written::Now(change) => change,
+        Written::Earlier(answer) => return Ok(answer),
+        Written::Overtaken => return Err(overtaken()),
+    };
+    deferred::placed(&api, &defer, &caller, &change.order);
+    if complete && let Some(completed) = change.events.last() {
         direct::tell(&api.downstream, &caller, Done::Completed, completed).await?;
     }
-    Ok(answer)
+    Ok(change.answer)
 }
 
 /// Changes an open order
@@ -149,11 +152,14 @@ async fn update(
         let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
         if_match.check(&etag(&before))?;
         let answer = answer(StatusCode::OK, &order)?;
-        let written = store::replace(&api.parts.pool, &order, None, &[prepare(updated)?]).await;
-        api.lists.forget(&[&before, &order]);
-        if written? {
-            api.parts.wake.wake();
-            return Ok(answer);
+        let events = vec![prepare(updated)?];
+        let change = Change { order, is_new: false, events, answer, key: None };
+        let written = write(&api, &caller, change).await;
+        api.lists.forget(&[&before]);
+        match written? {
+            Written::Now(change) => return Ok(change.answer),
+            Written::Earlier(answer) => return Ok(answer),
+            Written::Overtaken => {}
         }
     }
     Err(overtaken())
@@ -196,24 +202,22 @@ async fn complete(
             return repeated(&api, &caller, key.as_ref()).await?.ok_or(stale);
         }
         let (order, event) = match order.clone().complete(now(), caller.cause()) {
-            Ok((order, completed)) => (order, Some(prepare(completed)?)),
-            Err(Closed::Completed) => (order, None),
+            Ok((order, completed)) => (order, prepare(completed)?),
+            Err(Closed::Completed) => return unchanged(&api, &caller, key.as_ref(), &order).await,
             Err(Closed::Cancelled) => {
                 let closed = repeated(&api, &caller, key.as_ref()).await?;
                 return closed.ok_or_else(|| Closed::Cancelled.into());
             }
         };
-        let answer = answer(StatusCode::OK, &order)?;
-        let row = key.as_ref().map(|key| key.row(&caller.tenant, &answer));
-        match write(&api, &order, event.as_ref(), row.as_ref()).await {
-            Ok(true) => {
-                if let Some(completed) = &event {
+        match next_version(&api, &caller, order, event, key.as_ref()).await? {
+            Written::Now(change) => {
+                if let [completed] = &*change.events {
                     direct::tell(&api.downstream, &caller, Done::Completed, completed).await?;
                 }
-                return Ok(answer);
+                return Ok(change.answer);
             }
-            Ok(false) => {}
-            Err(error) => return earlier(&api, &caller, key.as_ref(), error).await,
+            Written::Earlier(answer) => return Ok(answer),
+            Written::Overtaken => {}
         }
     }
     Err(overtaken())
@@ -256,27 +260,55 @@ async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem>
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
-/// Writes the next version of an order with its event, or, if nothing changed, only the answer for the key. Returns `false`
-/// if another request changed the order meanwhile.
-async fn write(
-    api: &Api,
-    order: &Order,
-    event: Option<&Prepared>,
-    key: Option<&IdempotencyRow<'_>>,
-) -> sqlx::Result<bool> {
-    let pool = &api.parts.pool;
-    let written = match (event, key) {
-        (Some(event), key) => store::replace(pool, order, key, std::slice::from_ref(event)).await,
-        // Nothing to change; but the key is used, and must not be given to another request.
-        (None, Some(key)) => store::keep(pool, key).await.map(|()| true),
-        (None, None) => Ok(true),
-    };
+/// What became of a change.
+enum Written {
+    /// It is written.
+    Now(Box<Change>),
+    /// The same request was written before, and has had this answer.
+    Earlier(Answer),
+    /// Another request changed the order meanwhile. Nothing is written.
+    Overtaken,
+}
+
+async fn write(api: &Api, caller: &Caller, change: Change) -> Result<Written, Problem> {
+    let change = Arc::new(change);
+    let written = api.writer.write(Arc::clone(&change), caller.gone()).await;
     // Before the response, so that its caller reads what it has written; also if it is not known whether it is written.
-    api.lists.forget(&[order]);
-    if event.is_some() && matches!(written, Ok(true)) {
-        api.parts.wake.wake();
+    api.lists.forget(&[&change.order]);
+    match written? {
+        Outcome::Written => Ok(Written::Now(Box::new(Arc::unwrap_or_clone(change)))),
+        Outcome::KeyTaken => earlier(api, caller, change.key.as_ref()).await.map(Written::Earlier),
+        Outcome::Overtaken => Ok(Written::Overtaken),
     }
-    written
+}
+
+/// Writes the next version of an order with its event.
+async fn next_version(
+    api: &Api,
+    caller: &Caller,
+    order: Order,
+    event: Prepared,
+    key: Option<&IdempotencyKey>,
+) -> Result<Written, Problem> {
+    let answer = answer(StatusCode::OK, &order)?;
+    let change = Change { order, is_new: false, events: vec![event], answer, key: key.cloned() };
+    write(api, caller, change).await
+}
+
+/// Answers a request that changes nothing. Its key is used all the same, and must not be given to another request.
+async fn unchanged(
+    api: &Api,
+    caller: &Caller,
+    key: Option<&IdempotencyKey>,
+    order: &Order,
+) -> Result<Answer, Problem> {
+    let answer = answer(StatusCode::OK, order)?;
+    let Some(key) = key else { return Ok(answer) };
+    match store::keep(&api.parts.pool, &key.row(&caller.tenant, &answer)).await {
+        Ok(()) => Ok(answer),
+        Err(error) if IdempotencyKey::is_taken(&error) => earlier(api, caller, Some(key)).await,
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Returns the answer to the same request, if it was sent before: then it, or a later one, has changed the
@@ -297,23 +329,16 @@ fn etag(order: &Order) -> ETag {
     ETag::of_version(order.version)
 }
 
-/// Returns the answer that was stored for the key if that is why the statement failed, and the error otherwise.
+/// Returns the answer that was stored for a key that is taken.
 async fn earlier(
     api: &Api,
     caller: &Caller,
     key: Option<&IdempotencyKey>,
-    error: sqlx::Error,
 ) -> Result<Answer, Problem> {
-    match key {
-        Some(key) if IdempotencyKey::is_taken(&error) => {
-            let earlier = key.earlier(&api.parts.pool, &caller.tenant).await?;
-            // Pruned between the two statements.
-            earlier.ok_or_else(|| {
-                Problem::conflict("this Idempotency-Key has just expired; try again")
-            })
-        }
-        _ => Err(error.into()),
-    }
+    repeated(api, caller, key).await?.ok_or_else(|| {
+        // Pruned between the two statements.
+        Problem::conflict("this Idempotency-Key has just expired; try again")
+    })
 }
 
 /// Checks an event against its schema. A violation is our fault: the rules of orders are at least as strict.

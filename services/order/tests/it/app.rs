@@ -84,12 +84,24 @@ impl App {
         Self::configured(space, NO_KAFKA, configure).await
     }
 
+    /// With another way to the database of the space. The test's own is the straight one.
+    pub(crate) async fn behind(url: &str, space: &TestSpace) -> Self {
+        Self::start_with(space, (url, NO_KAFKA), |_| {}).await
+    }
+
     async fn configured(
         space: &TestSpace,
         brokers: &str,
         configure: impl FnOnce(&mut Config),
     ) -> Self {
-        let url = space.database_url();
+        Self::start_with(space, (space.database_url(), brokers), configure).await
+    }
+
+    async fn start_with(
+        space: &TestSpace,
+        (url, brokers): (&str, &str),
+        configure: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config =
             Config::new(chassis::Config::for_tests(url, brokers, space.topic_prefix()));
         configure(&mut config);
@@ -99,7 +111,7 @@ impl App {
         let starting = runtime.spawn(order::app::build(config).start());
         let running = starting.await.unwrap().unwrap();
         Self {
-            pool: PgPool::connect_lazy(url).unwrap(),
+            pool: PgPool::connect_lazy(space.database_url()).unwrap(),
             client: Client::new(),
             url: format!("http://{}", running.http),
             running: Some((runtime, running)),
@@ -119,6 +131,17 @@ impl App {
         let answer = Answer::read(request.send().await.unwrap()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
+    }
+
+    /// The value of a metric without labels, 0 if it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> i64 {
+        let (_, running) = self.running.as_ref().unwrap();
+        let metrics = self.client.get(format!("http://{}/metrics", running.admin)).send().await;
+        let text = metrics.unwrap().text().await.unwrap();
+        let mut lines = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+        });
+        lines.next().map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
     }
 
     /// Posts to the admin port as the operator. Returns the status.

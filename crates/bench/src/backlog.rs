@@ -1,0 +1,91 @@
+//! A backlog of billing: completed orders that wait, until each has its invoice and that is published, beside the batch row,
+//! whose handler inserts one row and publishes nothing. And the memory that it takes at most.
+
+use std::time::{Duration, Instant};
+
+use consumer::Options;
+use envelope::{Event, NewEvent};
+use events::{InvoiceIssued, OrderCompleted};
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use crate::consumer::{InsertEffect, Stage};
+use crate::report::{Report, Round, Row, count};
+use crate::servers::{self, Bench, peak_memory};
+use crate::{Fallible, Size, load};
+
+const BACKLOG: usize = 50_000;
+/// Events of the other side.
+const BATCH: usize = 20_000;
+const PARTITIONS: i32 = 8;
+/// One side may take so long.
+const LIMIT: Duration = Duration::from_mins(3);
+/// In MB: a container of 128 has room for twice as much.
+const BOUND_MEMORY: f64 = 64.0;
+
+pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
+    let stage = Stage::new(bench, "backlog-batch", size.of(BATCH)).await?;
+    let options = Options { max_batch: 500, ..Options::default() };
+    let (mut rates, mut peaks) = (Vec::new(), Vec::new());
+    for round in 1..=size.rounds {
+        let name = format!("backlog_{round}");
+        let (ours, peak) = publish(bench, &name, size.of(BACKLOG)).await?;
+        let theirs = stage.ours(round, options.clone(), InsertEffect).await?;
+        let said =
+            format!("{ours:.0} events/s, {peak:.0} MB at most; batches {theirs:.0} events/s");
+        report.round("backlog", round, size.rounds, &said);
+        rates.push(Round { ours, theirs });
+        peaks.push(Round { ours: peak, theirs: BOUND_MEMORY });
+    }
+    Ok(vec![
+        Row::rate("billing's backlog, published, over batch", "events/s", 0.6, rates),
+        Row::less("peak memory of billing with that backlog", "MB", 1.0, peaks),
+    ])
+}
+
+/// Events per second until the last `invoice.issued` is published, and the most memory that billing took. `name` keeps its
+/// topics and its database apart from the others'.
+async fn publish(bench: &Bench, name: &str, events: usize) -> Fallible<(f64, f64)> {
+    let prefix = format!("{name}-");
+    let settings = bench.settings(&prefix);
+    load::topic(&settings, PARTITIONS).await?;
+    let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
+    let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+    let topic = settings.prefixed(OrderCompleted::TYPE);
+    load::produce(&settings.producer().create()?, &topic, &encoded).await?;
+    drop(encoded);
+
+    let url = bench.database(name).await?;
+    let pool = servers::pool(&url).await?;
+    let mut billing = bench.service("billing", &url, &prefix).await?;
+    let rate = drained(&pool, events).await;
+    let peak = peak_memory(&billing)?;
+    billing.terminate().await;
+    let published = load::records(&settings, InvoiceIssued::TYPE)?;
+    if published != events {
+        return Err(format!("{published} invoice.issued of {events} orders").into());
+    }
+    Ok((rate?, peak))
+}
+
+/// Waits until all invoices are issued and the outbox is empty. By the database's clock, from the first invoice on, so that
+/// joining the group is not measured.
+async fn drained(pool: &PgPool, events: usize) -> Fallible<f64> {
+    let deadline = Instant::now() + LIMIT;
+    let all = i64::try_from(events)?;
+    loop {
+        // All are of one tenant, so its last number is how many there are. Counting them would be measured, too.
+        let seconds: Option<f64> = sqlx::query_scalar(
+            "select extract(epoch from clock_timestamp() - (select min(issued_at) from invoices))::float8
+             where (select last from invoice_counter) = $1 and not exists (select from outbox)",
+        )
+        .bind(all)
+        .fetch_optional(pool)
+        .await?;
+        match seconds {
+            Some(seconds) => return Ok(count(events) / seconds),
+            None if Instant::now() > deadline => return Err("the backlog is not drained".into()),
+            None => sleep(Duration::from_millis(20)).await,
+        }
+    }
+}

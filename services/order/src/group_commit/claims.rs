@@ -1,0 +1,54 @@
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use crate::store::Change;
+
+/// What no two changes that are executed at the same time may have in common: the order, and the key.
+///
+/// They are hashes. If those of two changes are equal by chance, one waits for the other without need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    order: u64,
+    key: Option<u64>,
+}
+
+/// The claims of changes that are executed, or left over from a statement and still to be executed alone.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    hasher: RandomState,
+    held: HashSet<u64>,
+}
+
+impl Claim {
+    fn parts(self) -> impl Iterator<Item = u64> {
+        [Some(self.order), self.key].into_iter().flatten()
+    }
+}
+
+impl Claims {
+    /// Returns what a change has to claim.
+    pub(super) fn of(&self, change: &Change) -> Claim {
+        let state = &change.order.state;
+        let hash_key = |key: &chassis::IdempotencyKey| {
+            self.hasher.hash_one((state.tenant_id.as_str(), key.as_str()))
+        };
+        Claim {
+            order: self.hasher.hash_one(state.order_id.0),
+            key: change.key.as_ref().map(hash_key),
+        }
+    }
+
+    pub(super) fn are_free(&self, claim: Claim) -> bool {
+        !claim.parts().any(|part| self.held.contains(&part))
+    }
+
+    pub(super) fn hold(&mut self, claim: Claim) {
+        self.held.extend(claim.parts());
+    }
+
+    pub(super) fn release(&mut self, claim: Claim) {
+        for part in claim.parts() {
+            self.held.remove(&part);
+        }
+    }
+}

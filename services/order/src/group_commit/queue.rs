@@ -1,0 +1,305 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use super::claims::{Claim, Claims};
+use super::{WriteError, Written};
+use crate::store::{Change, Locks};
+
+/// How many changes wait at most.
+const MAX_WAITING: usize = 1024;
+/// How many bytes they have at most.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+/// How many shared statements are executed at once: the next one is prepared while the last one is committed.
+const SHARED_AT_ONCE: usize = 2;
+/// How many changes share a statement.
+const MAX_CHANGES: usize = 64;
+/// How many bytes of changes share a statement. A connection keeps buffers as large as its largest statement.
+const MAX_BATCH_BYTES: usize = 512 * 1024;
+
+/// Number of a change, in the order of arrival.
+pub(super) type Ticket = u64;
+
+/// How a change is executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// With others. It meets no lock that it would wait for.
+    Shared,
+    /// By itself, after it was left out. It waits for locks.
+    Alone,
+}
+
+impl Kind {
+    pub(super) fn locks(self) -> Locks {
+        match self {
+            Self::Shared => Locks::Pass,
+            Self::Alone => Locks::Wait,
+        }
+    }
+}
+
+/// A change that waits or is executed.
+pub(super) struct Waiting {
+    ticket: Ticket,
+    pub(super) change: Arc<Change>,
+    pub(super) claim: Claim,
+    bytes: usize,
+    pub(super) since: Instant,
+    /// In which its caller waits.
+    pub(super) span: Span,
+    told: oneshot::Sender<Written>,
+}
+
+impl Waiting {
+    /// Gives the outcome to the caller, who is then the only one to hold the change.
+    pub(super) fn tell(self, written: Written) {
+        drop(self.change);
+        _ = self.told.send(written); // The request has ended.
+    }
+}
+
+/// Changes that wait for one kind of statement, and how many of these are executed.
+#[derive(Default)]
+struct Line {
+    waiting: BTreeMap<Ticket, Waiting>,
+    running: usize,
+}
+
+/// The changes that wait.
+pub(super) struct Queue {
+    shared: Line,
+    /// Their claims are held.
+    alone: Line,
+    max_alone: usize,
+    claims: Claims,
+    bytes: usize,
+    next: Ticket,
+}
+
+impl Queue {
+    /// Creates a queue, of which at most `max_alone` changes are executed alone at once.
+    pub(super) fn new(max_alone: usize) -> Self {
+        let (shared, alone) = (Line::default(), Line::default());
+        Self { shared, alone, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
+    }
+
+    /// How many changes wait.
+    pub(super) fn len(&self) -> usize {
+        self.shared.waiting.len() + self.alone.waiting.len()
+    }
+
+    /// Adds a change, to be executed with others. Fails if too many wait.
+    pub(super) fn push(
+        &mut self,
+        change: Arc<Change>,
+        told: oneshot::Sender<Written>,
+        span: Span,
+    ) -> Result<Ticket, WriteError> {
+        let bytes = change.bytes();
+        if self.len() >= MAX_WAITING || self.bytes + bytes > MAX_WAITING_BYTES {
+            return Err(WriteError::Full);
+        }
+        let (ticket, claim, since) = (self.next, self.claims.of(&change), Instant::now());
+        let waiting = Waiting { ticket, change, claim, bytes, since, span, told };
+        self.next += 1;
+        self.bytes += bytes;
+        self.shared.waiting.insert(ticket, waiting);
+        Ok(ticket)
+    }
+
+    /// Removes a change. Returns `false` if it does not wait.
+    pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let alone = self.alone.waiting.remove(&ticket);
+        if let Some(waiting) = &alone {
+            self.claims.release(waiting.claim);
+        }
+        let withdrawn = alone.or_else(|| self.shared.waiting.remove(&ticket));
+        self.bytes -= withdrawn.as_ref().map_or(0, |it| it.bytes);
+        withdrawn.is_some()
+    }
+
+    /// Returns whether a statement is to begin, which is then counted until it [ends](Self::end).
+    pub(super) fn begin(&mut self, kind: Kind) -> bool {
+        let (has_work, max) = match kind {
+            Kind::Shared => {
+                let mut waiting = self.shared.waiting.values();
+                (waiting.any(|it| self.claims.are_free(it.claim)), SHARED_AT_ONCE)
+            }
+            Kind::Alone => (!self.alone.waiting.is_empty(), self.max_alone),
+        };
+        let line = self.line(kind);
+        let begins = has_work && line.running < max;
+        line.running += usize::from(begins);
+        begins
+    }
+
+    /// Counts a statement no longer.
+    pub(super) fn end(&mut self, kind: Kind) {
+        self.line(kind).running -= 1;
+    }
+
+    /// Takes the changes of a statement, whose claims are held from now on.
+    pub(super) fn take(&mut self, kind: Kind) -> Vec<Waiting> {
+        let tickets = match kind {
+            Kind::Shared => self.claim_batch(),
+            Kind::Alone => self.alone.waiting.keys().copied().take(1).collect(),
+        };
+        let line = self.line(kind);
+        let taken = tickets.iter().filter_map(|ticket| line.waiting.remove(ticket));
+        let taken: Vec<_> = taken.collect();
+        self.bytes -= taken.iter().map(|it| it.bytes).sum::<usize>();
+        taken
+    }
+
+    /// Claims the changes that came first and may share a statement.
+    fn claim_batch(&mut self) -> Vec<Ticket> {
+        let (mut tickets, mut bytes) = (Vec::new(), 0);
+        for (ticket, waiting) in &self.shared.waiting {
+            if !self.claims.are_free(waiting.claim) {
+                continue;
+            }
+            bytes += waiting.bytes;
+            if !tickets.is_empty() && bytes > MAX_BATCH_BYTES {
+                break;
+            }
+            self.claims.hold(waiting.claim);
+            tickets.push(*ticket);
+            if tickets.len() == MAX_CHANGES {
+                break;
+            }
+        }
+        tickets
+    }
+
+    /// Lets a change that a statement left out wait for one of its own. It keeps its claims, unless its caller is gone.
+    pub(super) fn set_apart(&mut self, waiting: Waiting) {
+        if waiting.told.is_closed() {
+            self.claims.release(waiting.claim);
+        } else {
+            self.bytes += waiting.bytes;
+            self.alone.waiting.insert(waiting.ticket, waiting);
+        }
+    }
+
+    /// Removes all that wait for one kind of statement.
+    pub(super) fn clear(&mut self, kind: Kind) -> Vec<Waiting> {
+        let all = std::mem::take(&mut self.line(kind).waiting);
+        let all: Vec<_> = all.into_values().collect();
+        for waiting in &all {
+            self.bytes -= waiting.bytes;
+            if kind == Kind::Alone {
+                self.claims.release(waiting.claim);
+            }
+        }
+        all
+    }
+
+    /// Gives up claims of changes that were executed.
+    pub(super) fn release(&mut self, claims: impl IntoIterator<Item = Claim>) {
+        for claim in claims {
+            self.claims.release(claim);
+        }
+    }
+
+    fn line(&mut self, kind: Kind) -> &mut Line {
+        match kind {
+            Kind::Shared => &mut self.shared,
+            Kind::Alone => &mut self.alone,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use chassis::Answer;
+    use envelope::{Cause, CorrelationId, TenantId};
+    use events::Item;
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::order::Draft;
+
+    fn change(lines: usize) -> Arc<Change> {
+        let item = Item { sku: "x".repeat(64), quantity: 1, unit_price: 1 };
+        let draft = Draft {
+            customer_email: "ada@example.com".into(),
+            currency: "EUR".into(),
+            items: vec![item; lines],
+        };
+        let tenant = TenantId::new("acme").expect("an id");
+        let cause = Cause::new(CorrelationId::generate());
+        let placed = draft.place(tenant, OffsetDateTime::UNIX_EPOCH, cause);
+        let (order, created) = placed.expect("an order");
+        let events = vec![outbox::prepare(created).expect("an event")];
+        let answer = Answer::new(StatusCode::CREATED, serde_json::Value::Null);
+        Arc::new(Change { order, is_new: true, events, answer, key: None })
+    }
+
+    impl Queue {
+        fn add(&mut self, change: &Arc<Change>) -> Result<Ticket, WriteError> {
+            self.push(Arc::clone(change), oneshot::channel().0, Span::none())
+        }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_number_and_in_bytes() {
+        let (small, large) = (change(1), change(100));
+        let (mut many, mut long) = (Queue::new(4), Queue::new(4));
+        for _ in 0..MAX_WAITING {
+            many.add(&small).expect("room");
+        }
+        assert!(matches!(many.add(&small), Err(WriteError::Full)));
+        assert!(many.withdraw(7) && !many.withdraw(7));
+        many.add(&small).expect("room for one");
+
+        let added = (0..MAX_WAITING).filter(|_| long.add(&large).is_ok()).count();
+        assert_eq!(added, MAX_WAITING_BYTES / large.bytes());
+        assert!(added < MAX_WAITING);
+        assert_eq!(long.clear(Kind::Shared).len(), added);
+        assert_eq!((long.len(), long.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_ends_at_a_number_and_at_bytes() {
+        let mut queue = Queue::new(4);
+        let small: Vec<_> = (0..MAX_CHANGES + 2).map(|_| change(1)).collect();
+        for small in &small {
+            queue.add(small).expect("room");
+        }
+        assert_eq!(queue.take(Kind::Shared).len(), MAX_CHANGES);
+        assert_eq!(queue.take(Kind::Shared).len(), 2);
+        let large: Vec<_> = (0..MAX_CHANGES).map(|_| change(100)).collect();
+        for large in &large {
+            queue.add(large).expect("room");
+        }
+        let bytes = large[0].bytes();
+        assert_eq!(queue.take(Kind::Shared).len(), MAX_BATCH_BYTES / bytes);
+    }
+
+    #[test]
+    fn an_order_is_claimed_until_its_statement_alone_has_ended() {
+        let mut queue = Queue::new(1);
+        let (order, other) = (change(1), change(1));
+        let (told, _receiver) = oneshot::channel();
+        queue.push(Arc::clone(&order), told, Span::none()).expect("room");
+        queue.add(&order).expect("room");
+        let mut first = queue.take(Kind::Shared);
+        assert_eq!(first.len(), 1);
+        assert!(!queue.begin(Kind::Shared), "the second one has to wait");
+        queue.add(&other).expect("room");
+        assert!(queue.begin(Kind::Shared), "another order has not");
+        assert_eq!(queue.take(Kind::Shared)[0].change.order, other.order);
+
+        queue.set_apart(first.remove(0));
+        assert!(!queue.begin(Kind::Shared));
+        assert!(queue.begin(Kind::Alone) && !queue.begin(Kind::Alone));
+        let alone = queue.take(Kind::Alone);
+        assert!(!queue.begin(Kind::Shared));
+        queue.release(alone.iter().map(|it| it.claim));
+        assert!(queue.begin(Kind::Shared));
+    }
+}

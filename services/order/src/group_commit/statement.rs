@@ -1,0 +1,151 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use pg::ErrorClass;
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+use telemetry::query_span;
+use tokio::runtime::Handle;
+use tracing::Instrument;
+
+use super::claims::Claim;
+use super::queue::{Kind, Waiting};
+use super::{Shared, WriteError};
+use crate::store::{self, Change, Locks, Outcome};
+
+/// How long a statement may take. Postgres cancels it after 10 s, unless it can't be reached.
+const MAX_TIME: Duration = Duration::from_secs(12);
+
+/// Begins the statements that there is work for, unless enough are executed.
+pub(super) fn begin(shared: &Arc<Shared>) {
+    // The runtime may have ended, when a statement is dropped.
+    let Ok(runtime) = Handle::try_current() else { return };
+    for kind in [Kind::Shared, Kind::Alone] {
+        if shared.queue().begin(kind) {
+            let shared = Arc::clone(shared);
+            let turn = Turn { shared, kind, held: Vec::new(), has_begun: false };
+            runtime.spawn(turn.run());
+        }
+    }
+}
+
+/// The turn of one statement. However it ends, it is the next one's.
+struct Turn {
+    shared: Arc<Shared>,
+    kind: Kind,
+    /// Claims of the changes that it has taken.
+    held: Vec<Claim>,
+    /// `false` in a runtime that is ending, which drops tasks that it is given.
+    has_begun: bool,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.release(self.held.drain(..));
+        queue.end(self.kind);
+        drop(queue);
+        if self.has_begun {
+            begin(&self.shared);
+        }
+    }
+}
+
+impl Turn {
+    async fn run(mut self) {
+        self.has_begun = true;
+        match self.shared.pool.acquire().await {
+            Ok(connection) => self.write(connection).await,
+            // Each change that waits has a time limit of its own, which began when it came.
+            Err(sqlx::Error::PoolTimedOut) => {}
+            Err(error) => {
+                let waiting = self.shared.queue().clear(self.kind);
+                tell_all(waiting, error);
+            }
+        }
+    }
+
+    async fn write(&mut self, connection: PoolConnection<Postgres>) {
+        let batch = self.shared.queue().take(self.kind);
+        if batch.is_empty() {
+            return; // They are withdrawn, or another statement has taken them.
+        }
+        self.held.extend(batch.iter().map(|it| it.claim));
+        let waited = batch.iter().map(|it| it.since.elapsed());
+        self.shared.instruments.sent(batch.len(), waited);
+        begin(&self.shared); // There may be more than it has taken.
+        let written = execute(connection, &batch, self.kind.locks()).await;
+        self.shared.wake.wake();
+        match written {
+            Ok(outcomes) => self.settle(batch, outcomes),
+            Err(error) if self.kind == Kind::Shared && may_be_of_one(&error, batch.len()) => {
+                let left_out = vec![None; batch.len()];
+                self.settle(batch, left_out);
+            }
+            // None is written; or the connection is lost, and it is not known whether they are.
+            Err(error) => tell_all(batch, error),
+        }
+    }
+
+    /// Tells the outcomes. Changes without one are to be executed alone, and keep their claims until then.
+    fn settle(&mut self, batch: Vec<Waiting>, outcomes: Vec<Option<Outcome>>) {
+        let mut settled = Vec::new();
+        let mut queue = self.shared.queue();
+        self.held.clear();
+        for (waiting, outcome) in batch.into_iter().zip(outcomes) {
+            if let Some(outcome) = outcome {
+                queue.release([waiting.claim]);
+                settled.push((waiting, outcome));
+            } else {
+                queue.set_apart(waiting);
+            }
+        }
+        drop(queue);
+        for (waiting, outcome) in settled {
+            waiting.tell(Ok(outcome));
+        }
+    }
+}
+
+/// Executes the statement of a batch. A connection on which no answer came is closed: it may be in the midst of anything.
+async fn execute(
+    mut connection: PoolConnection<Postgres>,
+    batch: &[Waiting],
+    locks: Locks,
+) -> sqlx::Result<Vec<Option<Outcome>>> {
+    let span = query_span("write orders");
+    span.record("db.operation.batch.size", batch.len());
+    for waiting in batch {
+        telemetry::link(&span, &waiting.span);
+    }
+    let changes: Vec<&Change> = batch.iter().map(|it| &*it.change).collect();
+    let statement = store::write(&mut connection, &changes, locks).instrument(span);
+    let written = pg::within(MAX_TIME, statement).await;
+    if written.as_ref().is_err_and(|error| error.as_database_error().is_none()) {
+        drop(connection.detach());
+    }
+    written
+}
+
+/// Returns whether a shared statement may have failed for one of its changes: Postgres has refused the contents, or a lock
+/// that one of them needs is not to be had. Then nothing is written, and the others deserve another try.
+fn may_be_of_one(error: &sqlx::Error, changes: usize) -> bool {
+    let Some(answer) = error.as_database_error() else { return false };
+    let code = answer.code().unwrap_or_default();
+    if code == "55P03" {
+        return true; // Alone it waits longer for the lock, also if it was alone before.
+    }
+    let refused = match pg::classify(error) {
+        ErrorClass::Data | ErrorClass::Denied | ErrorClass::Other => true,
+        ErrorClass::Conflict => code.starts_with("40"),
+        ErrorClass::Unavailable => false,
+    };
+    refused && changes > 1
+}
+
+fn tell_all(batch: Vec<Waiting>, error: sqlx::Error) {
+    let error = Arc::new(error);
+    for waiting in batch {
+        waiting.tell(Err(WriteError::Database(Arc::clone(&error))));
+    }
+}
