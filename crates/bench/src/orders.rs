@@ -123,7 +123,7 @@ impl Pgbench {
         fs::create_dir_all(bench.folder())?;
         let script = bench.folder().join("order.sql");
         fs::write(&script, statement(&events()?)?)?;
-        Ok(Self { command: bench.postgres_program("pgbench"), script, url, pool })
+        Ok(Self { command: bench.postgres_program("pgbench")?, script, url, pool })
     }
 
     /// Transactions per second.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kafka::Settings;
 use playground::{Instance, Launch, System, SystemOptions, programs_folder};
-use sandbox::{Console, ServersOptions, Tools};
+use sandbox::{Console, MissingTools, ServersOptions, Tools};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
@@ -38,8 +38,8 @@ impl Bench {
         self.system.stop().await;
     }
 
-    /// Returns the path of a program that comes with Postgres.
-    pub(crate) fn postgres_program(&self, name: &str) -> PathBuf {
+    /// Returns the path of a program that comes with Postgres. Fails if it is not installed.
+    pub(crate) fn postgres_program(&self, name: &str) -> Result<PathBuf, MissingTools> {
         self.tools.postgres_program(name)
     }
 

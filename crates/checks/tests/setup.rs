@@ -43,13 +43,14 @@ impl Bare {
     }
 
     fn setup(&self, argument: &str, yes: bool) -> (Output, String) {
+        self.setup_with(argument, yes.then_some(("YES", "1")))
+    }
+
+    fn setup_with(&self, argument: &str, variable: Option<(&str, &str)>) -> (Output, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/setup");
         let mut command = Command::new(script);
         command.arg(argument).env_clear().env("PATH", self.0.path()).env("HOME", self.0.path());
-        command.env("GOAL", "demo").stdin(Stdio::null());
-        if yes {
-            command.env("YES", "1");
-        }
+        command.env("GOAL", "demo").envs(variable).stdin(Stdio::null());
         let output = command.output().unwrap();
         let text = [&*output.stdout, &*output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
@@ -80,6 +81,26 @@ fn with_yes_it_installs_and_sees_whether_that_helped() {
     let ran = bare.ran();
     assert!(ran.contains("apt-get install -y -q --no-install-recommends"), "{ran}");
     assert!(ran.contains("maven"), "{ran}");
+}
+
+#[test]
+fn postgres_is_installed_only_where_it_cant_be_fetched() {
+    let bare = Bare::new();
+    bare.has("apt-get", "");
+    // As if none were installed.
+    let fetched = Some(("PG_BIN", "fetch"));
+    fs::remove_file(bare.path("uname")).unwrap();
+    bare.has("uname", "echo Linux x86_64");
+    // It does not know this variable of glibc's on musl.
+    for (getconf, installed) in [("echo glibc 2.36", false), ("exit 1", true)] {
+        bare.has("getconf", getconf);
+        let (output, text) = bare.setup_with("run", fetched);
+        assert!(!output.status.success() && text.contains("maven"), "{text}");
+        assert_eq!(text.contains("postgresql"), installed, "{getconf}: {text}");
+    }
+    bare.has("getconf", "echo glibc 2.36");
+    let (_, text) = bare.setup_with("doctor", fetched);
+    assert!(text.contains("PostgreSQL: Maven fetches it"), "{text}");
 }
 
 #[test]

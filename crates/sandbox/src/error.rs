@@ -41,17 +41,19 @@ pub enum Error {
         /// The last lines that it logged.
         tail: String,
     },
-    /// Maven could not fetch Kafka.
+    /// Maven could not fetch Kafka or Postgres.
     #[error(
-        "Maven could not fetch Kafka. It needs the network once (or a mirror in ~/.m2/settings.xml); run this again when it is there. Maven's last lines:\n{tail}"
+        "Maven could not fetch {what}. It needs the network once (or a mirror in ~/.m2/settings.xml); run this again when it is there. Maven's last lines:\n{tail}"
     )]
     Fetch {
+        /// What was to be fetched, with its version.
+        what: &'static str,
         /// Maven's last lines.
         tail: String,
     },
-    /// Postgres refuses to run as root, and the user that it should run as does not exist.
+    /// Postgres refuses to run as root, and the users that it could run as do not exist.
     #[error(
-        "Postgres refuses to run as root and there is no user `postgres` to run it as; either do this as another user, or create that one: sudo useradd --system postgres"
+        "Postgres refuses to run as root and there is no user `postgres` or `nobody` to run it as; either do this as another user, or create the first: sudo useradd --system postgres"
     )]
     NoPostgresUser,
     /// A database's name that would need quoting.

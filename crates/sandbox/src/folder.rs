@@ -42,11 +42,9 @@ const LOCK: &str = ".owner";
 impl TempFolder {
     pub(crate) fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         sweep(parent, prefix);
-        let folder = tempfile::Builder::new()
-            .prefix(prefix)
-            // The user of Postgres passes through it.
-            .permissions(Permissions::from_mode(0o711))
-            .tempdir_in(parent)?;
+        let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
+        // The user of Postgres passes through it, whatever the umask is.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
         // Locked before it has the name by which a sweep finds it.
         let unnamed = folder.path().join(".owner.new");
         let lock = File::create(&unnamed)?;

@@ -63,30 +63,32 @@ struct Plan {
 }
 
 impl Postgres {
-    /// Starts Postgres and waits until it answers; makes its data first if there is none.
+    /// Starts Postgres and waits until it answers; fetches it first if none is installed and it is not in the cache, and
+    /// makes its data if there is none.
     ///
-    /// As root it is run as the user `postgres`; see [`folder`](Self::folder) for where the data is
+    /// As root it is run as the user `postgres`, or `nobody` if that does not exist; see [`folder`](Self::folder) for where the data is
     /// if that user can't enter the wanted place.
     ///
     /// # Errors
-    /// [`Error::PortTaken`], [`Error::NoPostgresUser`], [`Error::Ended`] and [`Error::NotReady`]
+    /// [`Error::PortTaken`], [`Error::NoPostgresUser`], [`Error::Fetch`], [`Error::Ended`] and [`Error::NotReady`]
     /// with the last lines of its log, [`Error::Io`].
     pub async fn start(
         options: ServerOptions,
         tools: &Tools,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
+        let bin = tools.postgres_programs(progress).await?;
         let name = format!("Postgres {}", tools.postgres_version());
         let said = |it: &Self| format!("{name} on 127.0.0.1:{}", it.port);
-        step(progress, &name, Self::start_quietly(options, tools), said).await
+        step(progress, &name, Self::start_quietly(options, bin), said).await
     }
 
-    async fn start_quietly(options: ServerOptions, tools: &Tools) -> Result<Self, Error> {
+    async fn start_quietly(options: ServerOptions, bin: PathBuf) -> Result<Self, Error> {
         let user = server_user()?;
         let folder = choose_folder(&options.data, user)?;
         let path = folder.path().to_owned();
         let plan = Plan {
-            bin: tools.postgres.clone(),
+            bin,
             user,
             log: options.log.unwrap_or_else(|| path.join("postgres.log")),
             life: options.life,
@@ -286,12 +288,14 @@ async fn answers(port: u16) -> bool {
     answer.is_ok()
 }
 
-/// Whom Postgres runs as: ourselves, or, since it refuses root, the user of its package.
+/// Returns the user that Postgres runs as: `None` for our own; or, since it refuses root, that of its package, or `nobody`
+/// if it came without one. A number alone will not do: `initdb` looks for its user's name.
 fn server_user() -> Result<Option<(u32, u32)>, Error> {
     if !geteuid().is_root() {
         return Ok(None);
     }
-    let user = User::from_name("postgres").ok().flatten().ok_or(Error::NoPostgresUser)?;
+    let user = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok()?);
+    let user = user.ok_or(Error::NoPostgresUser)?;
     Ok(Some((user.uid.as_raw(), user.gid.as_raw())))
 }
 

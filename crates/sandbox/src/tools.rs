@@ -1,33 +1,47 @@
 use std::{
-    env, fmt, fs,
+    env,
+    ffi::OsStr,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use crate::{folder::fingerprint, jars};
+use crate::{Error, Progress, folder::fingerprint, jars, postgres_artifact};
 
 const JAVA_AT_LEAST: u32 = 17;
 const POSTGRES_AT_LEAST: u32 = 14;
 const MACOS: bool = cfg!(target_os = "macos");
+const INSTALL_POSTGRES: &str =
+    if MACOS { "brew install postgresql@17" } else { "sudo apt-get install -y postgresql" };
 
 /// The installed programs that the servers are run with.
 #[derive(Debug, Clone)]
 pub struct Tools {
     pub(crate) java: PathBuf,
-    /// Looked for only while Kafka has not been fetched.
     pub(crate) maven: Option<PathBuf>,
-    /// The folder of `initdb` and `postgres`.
-    pub(crate) postgres: PathBuf,
+    postgres: PostgresPrograms,
     postgres_version: u32,
     java_version: u32,
     /// Tells one build of Java from another.
     pub(crate) java_build: String,
 }
 
+/// The folder of `initdb` and `postgres`.
+#[derive(Debug, Clone)]
+enum PostgresPrograms {
+    Installed(PathBuf),
+    /// In the cache, in this folder, once it is fetched.
+    Artifact(PathBuf),
+}
+
 impl Tools {
     /// Looks for Java 17 or newer (`JAVA_HOME` first), Postgres 14 or newer (only in `PG_BIN` if
-    /// that is set, else the newest where systems install it), and Maven as long as Kafka is not
-    /// fetched yet.
+    /// that is set, else the newest where systems install it), and Maven as long as there is
+    /// something to fetch.
+    ///
+    /// Where no such Postgres is installed, or with `PG_BIN=fetch`, it is fetched from Maven Central
+    /// by the first [`Postgres::start`](crate::Postgres::start), unless this platform has no such
+    /// artifact (musl).
     ///
     /// # Errors
     /// [`MissingTools`], which names all that is missing at once.
@@ -36,8 +50,9 @@ impl Tools {
         let maven = on_path("mvn");
         let mut missing = Vec::new();
         missing.extend(java.as_ref().err().cloned());
-        if maven.is_none() && !jars::folder().exists() {
-            missing.push(missing_maven());
+        let fetches = things_to_fetch(postgres.as_ref().ok().map(|(_, programs)| programs));
+        if maven.is_none() && !fetches.is_empty() {
+            missing.push(missing_maven(&fetches.join(" and ")));
         }
         missing.extend(postgres.as_ref().err().cloned());
         match (java, postgres) {
@@ -55,11 +70,36 @@ impl Tools {
         self.postgres_version
     }
 
-    /// A program that comes with Postgres, such as `psql` or `pgbench`; it may not be installed.
-    pub fn postgres_program(&self, name: &str) -> PathBuf {
-        // On the path there may be links to only a few of them.
-        let server = self.postgres.join("postgres");
-        server.canonicalize().unwrap_or(server).with_file_name(name)
+    /// Returns the folder of `initdb` and `postgres`, fetched first if it has to be.
+    pub(crate) async fn postgres_programs(
+        &self,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf, Error> {
+        match &self.postgres {
+            PostgresPrograms::Installed(folder) => Ok(folder.clone()),
+            PostgresPrograms::Artifact(folder) => {
+                postgres_artifact::fetch(folder, self, progress).await
+            }
+        }
+    }
+
+    /// Returns the path of a program that comes with an installed Postgres, such as `psql` or `pgbench`.
+    ///
+    /// # Errors
+    /// [`MissingTools`] if it is not installed. The Postgres that is fetched has neither.
+    pub fn postgres_program(&self, name: &str) -> Result<PathBuf, MissingTools> {
+        let program = match &self.postgres {
+            PostgresPrograms::Installed(folder) => {
+                // On the path there may be links to only a few of them.
+                let server = folder.join("postgres");
+                Some(server.canonicalize().unwrap_or(server).with_file_name(name))
+            }
+            PostgresPrograms::Artifact(_) => None,
+        };
+        program.filter(|program| program.exists()).ok_or_else(|| {
+            let what = format!("{name}, which comes with the packages of PostgreSQL");
+            MissingTools(vec![Missing { what, install: INSTALL_POSTGRES }])
+        })
     }
 
     /// Java's major version.
@@ -79,8 +119,8 @@ struct Missing {
 }
 
 impl MissingTools {
-    pub(crate) fn maven() -> Self {
-        Self(vec![missing_maven()])
+    pub(crate) fn maven(to_fetch: &str) -> Self {
+        Self(vec![missing_maven(to_fetch)])
     }
 }
 
@@ -93,11 +133,20 @@ impl fmt::Display for MissingTools {
 
 impl std::error::Error for MissingTools {}
 
-fn missing_maven() -> Missing {
+fn missing_maven(to_fetch: &str) -> Missing {
     Missing {
-        what: "Maven, which fetches Kafka (once)".into(),
+        what: format!("Maven, which fetches {to_fetch} (once)"),
         install: if MACOS { "brew install maven" } else { "sudo apt-get install -y maven" },
     }
+}
+
+fn things_to_fetch(postgres: Option<&PostgresPrograms>) -> Vec<&'static str> {
+    let kafka = (!jars::folder().exists()).then_some("Kafka");
+    let postgres = match postgres {
+        Some(PostgresPrograms::Artifact(folder)) if !folder.exists() => Some("Postgres"),
+        _ => None,
+    };
+    kafka.into_iter().chain(postgres).collect()
 }
 
 fn find_java() -> Result<(u32, PathBuf), Missing> {
@@ -118,8 +167,19 @@ fn find_java() -> Result<(u32, PathBuf), Missing> {
     )
 }
 
-fn find_postgres() -> Result<(u32, PathBuf), Missing> {
-    let candidates = if let Some(folder) = env::var_os("PG_BIN") {
+fn find_postgres() -> Result<(u32, PostgresPrograms), Missing> {
+    let set = env::var_os("PG_BIN");
+    let artifact = postgres_artifact::folder()
+        .map(|folder| (postgres_artifact::MAJOR_VERSION, PostgresPrograms::Artifact(folder)));
+    match artifact {
+        Some(artifact) if set.as_deref() == Some("fetch".as_ref()) => Ok(artifact),
+        artifact => find_installed_postgres(set.as_deref())
+            .or_else(|missing| artifact.filter(|_| set.is_none()).ok_or(missing)),
+    }
+}
+
+fn find_installed_postgres(set: Option<&OsStr>) -> Result<(u32, PostgresPrograms), Missing> {
+    let candidates = if let Some(folder) = set {
         vec![PathBuf::from(folder).join("postgres")]
     } else {
         let configured = output("pg_config".as_ref(), "--bindir")
@@ -143,10 +203,11 @@ fn find_postgres() -> Result<(u32, PathBuf), Missing> {
         }),
         POSTGRES_AT_LEAST,
         "PostgreSQL",
-        if MACOS { "brew install postgresql@17" } else { "sudo apt-get install -y postgresql" },
+        INSTALL_POSTGRES,
         |found| found.iter().filter(|(version, _)| *version >= POSTGRES_AT_LEAST).max().cloned(),
     )?;
-    Ok((version, postgres.parent().unwrap_or(Path::new("")).into()))
+    let folder = postgres.parent().unwrap_or(Path::new(""));
+    Ok((version, PostgresPrograms::Installed(folder.into())))
 }
 
 fn newest_or_missing(

@@ -11,6 +11,7 @@ use std::{
 };
 
 use sandbox::testing::eventually;
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 /// A run with a folder for temporary files of its own, so that what it leaves is seen.
@@ -146,21 +147,56 @@ async fn killed_it_takes_the_servers_with_it_and_the_next_run_clears_up() {
     assert_eq!(run.files(), [""; 0]);
 }
 
+/// What the sandbox says without Java and Maven, and with `PG_BIN` set so.
+fn missing_with(pg_bin: &str) -> String {
+    let mut run = sandbox("true");
+    run.command.env("PATH", "").env("PG_BIN", pg_bin).env("XDG_CACHE_HOME", run.temp.path());
+    let output = run.command.env_remove("JAVA_HOME").output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    String::from_utf8(output.stderr).unwrap()
+}
+
 #[test]
 fn all_that_is_missing_is_named_with_its_command() {
-    let mut run = sandbox("true");
-    run.command.env("PATH", "").env("PG_BIN", "/nowhere").env("XDG_CACHE_HOME", run.temp.path());
-    let (code, text) = run
-        .command
-        .env_remove("JAVA_HOME")
-        .output()
-        .map(|it| (it.status.code(), it.stderr))
-        .unwrap();
-    let text = String::from_utf8(text).unwrap();
-    assert_eq!(code, Some(125));
+    let text = missing_with("/nowhere");
     for what in ["Java 17", "Maven", "PostgreSQL 14", "install"] {
         assert!(text.contains(what), "{text}");
     }
+}
+
+#[cfg(any(target_env = "gnu", target_os = "macos"))]
+#[test]
+fn a_postgres_that_is_fetched_is_not_missing() {
+    let text = missing_with("fetch");
+    assert!(text.contains("Maven, which fetches Kafka"), "{text}");
+    assert!(!text.contains("PostgreSQL"), "{text}");
+}
+
+#[cfg(any(target_env = "gnu", target_os = "macos"))]
+#[tokio::test]
+async fn a_postgres_that_was_fetched_answers_and_leaves_nothing() {
+    let mut run =
+        sandbox("echo $SANDBOX_POSTGRES_URL > $TMPDIR/url; touch $TMPDIR/started; sleep 1000");
+    run.command.env("PG_BIN", "fetch");
+    let mut child = run.spawn();
+    run.started().await;
+    let is_fetched = |process: &String| process.contains("orderflow/postgres-18.4-");
+    assert!(run.processes().iter().any(is_fetched), "{:?}", run.processes());
+    let url = fs::read_to_string(run.temp.path().join("url")).unwrap();
+    let mut connection = PgConnection::connect(&format!("{}/postgres", url.trim())).await.unwrap();
+    // Needs its library of PL/pgSQL, its time zones and its text search, which are files of their own.
+    let query = "do $$ begin execute 'create extension citext'; end $$;
+        create table answers as select current_setting('server_version') as version,
+            to_tsvector('english', 'orders')::text as word,
+            timestamptz '2026-07-01 12:00 UTC' at time zone 'Europe/Berlin' as noon";
+    sqlx::raw_sql(query).execute(&mut connection).await.unwrap();
+    let query = "select concat_ws(' ', version, word, noon) from answers";
+    let answer: String = sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap();
+    assert_eq!(answer, "18.4 'order':1 2026-07-01 14:00:00");
+    drop(connection);
+    signal("-TERM", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!((run.files(), run.processes()), (vec!["url".to_owned()], vec![]));
 }
 
 #[tokio::test]
@@ -171,7 +207,8 @@ async fn an_interrupted_fetch_leaves_no_half_cache() {
     let fetched = || {
         let entries = fs::read_dir(cache.path().join("orderflow")).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| !name.contains("-java-")).collect::<Vec<_>>()
+        // Postgres is fetched too where none is installed.
+        names.filter(|name| name.contains("kafka-") && !name.contains("-java-")).collect::<Vec<_>>()
     };
     let mut child = run.spawn();
     eventually("the fetch", LIMIT, async || {
