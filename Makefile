@@ -12,7 +12,7 @@ SCHEMATHESIS := $(TARGET)/schemathesis
 # CI builds what Cargo.lock says.
 LOCKED := $(if $(CI),--locked)
 
-.PHONY: help doctor demo tour compare local local-stop load new-consumer new-event test schemas contracts bench chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
+.PHONY: help doctor demo tour compare local local-stop load new-consumer new-event test schemas contracts bench bench-growth chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
 help: ## List what make can do
@@ -85,6 +85,10 @@ doc: ## Build the documentation of all crates, with warnings as errors
 bench: ## Compare each part with the fastest possible implementation, in release mode; BENCH='--only consumer,batch'
 	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing -p orderflow-analytics
 	@$(TARGET)/release/bench $(BENCH)
+
+bench-growth: ## Measure how cost grows with consumers, instances, rows and partitions; BENCH='--rounds 1'
+	@cargo build --release -p orderflow-bench -p orderflow-order -p orderflow-billing
+	@$(TARGET)/release/bench --growth $(BENCH)
 
 ci: ## Run CI: formatting, clippy, tests (installs missing prerequisites)
 	bash .ci/run

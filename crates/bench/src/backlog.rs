@@ -29,7 +29,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     let (mut rates, mut peaks) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
         let name = format!("backlog_{round}");
-        let (ours, peak) = publish(bench, &name, size.of(BACKLOG)).await?;
+        let (ours, peak) = publish(bench, &name, size.of(BACKLOG), 1).await?;
         let theirs = stage.ours(round, options.clone(), InsertEffect).await?;
         let said =
             format!("{ours:.0} events/s, {peak:.0} MB at most; batches {theirs:.0} events/s");
@@ -43,9 +43,14 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Events per second until the last `invoice.issued` is published, and the most memory that billing took. `name` keeps its
-/// topics and its database apart from the others'.
-async fn publish(bench: &Bench, name: &str, events: usize) -> Fallible<(f64, f64)> {
+/// Events per second until the last `invoice.issued` is published by so many instances, and the most memory that the first
+/// took. `name` keeps their topics and their database apart from the others'.
+pub(crate) async fn publish(
+    bench: &Bench,
+    name: &str,
+    events: usize,
+    instances: usize,
+) -> Fallible<(f64, f64)> {
     let prefix = format!("{name}-");
     let settings = bench.settings(&prefix);
     load::topic(&settings, PARTITIONS).await?;
@@ -57,10 +62,15 @@ async fn publish(bench: &Bench, name: &str, events: usize) -> Fallible<(f64, f64
 
     let url = bench.database(name).await?;
     let pool = servers::pool(&url).await?;
-    let mut billing = bench.service("billing", &url, &prefix).await?;
+    let mut billing = Vec::new();
+    for _ in 0..instances {
+        billing.push(bench.service("billing", &url, &prefix).await?);
+    }
     let rate = drained(&pool, events).await;
-    let peak = peak_memory(&billing)?;
-    billing.terminate().await;
+    let peak = peak_memory(&billing[0])?;
+    for instance in &mut billing {
+        instance.terminate().await;
+    }
     let published = load::records(&settings, InvoiceIssued::TYPE)?;
     if published != events {
         return Err(format!("{published} invoice.issued of {events} orders").into());

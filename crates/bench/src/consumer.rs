@@ -121,28 +121,45 @@ pub(crate) struct Stage {
 impl Stage {
     /// `name` keeps it apart from other rows.
     pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Fallible<Self> {
-        let settings = bench.settings(&format!("{name}-"));
-        load::topic(&settings, i32::try_from(SIDE_BY_SIDE)?).await?;
-        let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
-        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
-        let topic = settings.prefixed(OrderCompleted::TYPE);
-        load::produce(&settings.producer().create()?, &topic, &encoded).await?;
+        Self::of(bench, name, events, i32::try_from(SIDE_BY_SIDE)?).await
+    }
 
+    /// Does the same with so many partitions.
+    pub(crate) async fn of(
+        bench: &Bench,
+        name: &str,
+        events: usize,
+        partitions: i32,
+    ) -> Fallible<Self> {
+        let settings = bench.settings(&format!("{name}-"));
+        load::topic(&settings, partitions).await?;
         let url = bench.database(name).await?;
-        let pool = servers::pool(&url).await?;
-        consumer::migrate(&pool).await?;
-        // `began` is the start of its transaction, so that also the first one's time counts.
-        sqlx::raw_sql(
-            "create table effects (
-                 order_id uuid primary key,
-                 total bigint not null,
-                 began timestamptz not null default now(),
-                 at timestamptz not null default clock_timestamp()
-             )",
-        )
-        .execute(&pool)
-        .await?;
-        Ok(Self { settings, url, pool, events })
+        let stage = Self { pool: tables(&url).await?, settings, url, events };
+        stage.publish().await?;
+        Ok(stage)
+    }
+
+    /// The same topic with another database.
+    pub(crate) async fn beside(&self, bench: &Bench, name: &str) -> Fallible<Self> {
+        let url = bench.database(name).await?;
+        let (settings, events) = (self.settings.clone(), self.events);
+        Ok(Self { pool: tables(&url).await?, settings, url, events })
+    }
+
+    /// Publishes as many events as it has, each with an id of its own.
+    pub(crate) async fn publish(&self) -> Fallible<()> {
+        let encoded = load::completions(self.events)?.into_iter().map(NewEvent::encode);
+        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+        let topic = self.settings.prefixed(OrderCompleted::TYPE);
+        load::produce(&self.settings.producer().create()?, &topic, &encoded).await
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.events
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
     }
 
     /// Events per second of the consumer. A group of its own each time, so that it reads from the beginning.
@@ -153,21 +170,47 @@ impl Stage {
         handler: impl Handler<Event = OrderCompleted>,
     ) -> Fallible<f64> {
         self.clear().await?;
-        let subscription = Subscription::new("ours").generation(generation).each_once(handler);
+        sqlx::raw_sql("truncate inbox").execute(&self.pool).await?;
+        let subscription = Subscription::new("ours").generation(generation);
+        self.timed(subscription.each_once(handler), options).await
+    }
+
+    /// Events per second of the consumer, whose group goes on where it was.
+    pub(crate) async fn goes_on(
+        &self,
+        options: Options,
+        handler: impl Handler<Event = OrderCompleted>,
+    ) -> Fallible<f64> {
+        self.clear().await?;
+        self.timed(Subscription::new("ours").each_once(handler), options).await
+    }
+
+    async fn timed(&self, subscription: Subscription, options: Options) -> Fallible<f64> {
+        let (began, ended) = self.span(subscription, options).await?;
+        Ok(count(self.events) / (ended - began))
+    }
+
+    /// When the consumer began its first transaction, and when it had the last event's effect.
+    pub(crate) async fn span(
+        &self,
+        subscription: Subscription,
+        options: Options,
+    ) -> Fallible<(f64, f64)> {
         let meter = Metrics::new("bench").meter("consumer");
         let (pool, settings) = (self.pool.clone(), self.settings.clone());
         let consumer = Consumer::new(subscription, pool, settings, &meter).options(options);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(consumer.run(shutdown.clone()));
-        let rate = self.rate().await;
+        let spanned = self.spanned().await;
         shutdown.cancel();
         running.await?;
-        rate
+        spanned
     }
 
     /// Events per second without any crate of ours.
     async fn theirs(&self, group: &str, sql: Sql) -> Fallible<f64> {
         self.clear().await?;
+        sqlx::raw_sql("truncate inbox").execute(&self.pool).await?;
         let mut workers = Vec::new();
         for _ in 0..SIDE_BY_SIDE {
             let (worker, queue) = unbounded_channel();
@@ -191,32 +234,34 @@ impl Stage {
             }
             Fallible::Ok(())
         });
-        let rate = self.rate().await;
+        let spanned = self.spanned().await;
         stop.cancel();
         polling.await??;
-        rate
+        let (began, ended) = spanned?;
+        Ok(count(self.events) / (ended - began))
     }
 
-    async fn clear(&self) -> Fallible<()> {
-        sqlx::raw_sql("truncate effects, inbox").execute(&self.pool).await?;
+    pub(crate) async fn clear(&self) -> Fallible<()> {
+        sqlx::raw_sql("truncate effects").execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Waits until every event has had its effect, and only one. By the database's clock, from the first
-    /// transaction to the last insert: joining the group is not measured.
-    async fn rate(&self) -> Fallible<f64> {
+    /// Waits until every event has had its effect, and only one. By the database's clock, in seconds: joining the group
+    /// is not in it.
+    async fn spanned(&self) -> Fallible<(f64, f64)> {
         let deadline = Instant::now() + LIMIT;
         loop {
-            let (effects, seconds): (i64, Option<f64>) = sqlx::query_as(
-                "select count(*), extract(epoch from max(at) - min(began))::float8 from effects",
+            let (effects, began, ended): (i64, Option<f64>, Option<f64>) = sqlx::query_as(
+                "select count(*), extract(epoch from min(began))::float8, extract(epoch from max(at))::float8
+                 from effects",
             )
             .fetch_one(&self.pool)
             .await?;
-            match (usize::try_from(effects)?, seconds) {
-                (effects, Some(seconds)) if effects == self.events => {
-                    return Ok(count(effects) / seconds);
+            match (usize::try_from(effects)?, began, ended) {
+                (effects, Some(began), Some(ended)) if effects == self.events => {
+                    return Ok((began, ended));
                 }
-                (effects, _) if effects > self.events || Instant::now() > deadline => {
+                (effects, ..) if effects > self.events || Instant::now() > deadline => {
                     let events = self.events;
                     return Err(format!("{effects} effects of {events} events").into());
                 }
@@ -224,6 +269,24 @@ impl Stage {
             }
         }
     }
+}
+
+/// Creates the tables of the consumer and of the effects.
+async fn tables(url: &str) -> Fallible<PgPool> {
+    let pool = servers::pool(url).await?;
+    consumer::migrate(&pool).await?;
+    // `began` is the start of its transaction, so that also the first one's time counts.
+    sqlx::raw_sql(
+        "create table effects (
+             order_id uuid primary key,
+             total bigint not null,
+             began timestamptz not null default now(),
+             at timestamptz not null default clock_timestamp()
+         )",
+    )
+    .execute(&pool)
+    .await?;
+    Ok(pool)
 }
 
 /// What a plain program does about each message.

@@ -7,6 +7,7 @@ mod consumer;
 mod deferred;
 mod flow;
 mod flow_steps;
+mod growth;
 mod jobs;
 mod load;
 mod orders;
@@ -52,6 +53,9 @@ struct Args {
     /// Only these rows, with a comma between them
     #[arg(long, value_delimiter = ',')]
     only: Vec<Name>,
+    /// Measure how cost grows instead: these, with a comma between them, or all
+    #[arg(long, value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
+    growth: Option<Vec<growth::Name>>,
     /// How often each side is measured; the medians count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -121,6 +125,11 @@ async fn run(args: &Args) -> Fallible<ExitCode> {
     let console = Console::new();
     let bench = Bench::start(&console, &args.fsync).await?;
     let size = Size { rounds: args.rounds, quick: args.quick };
+    if let Some(only) = &args.growth {
+        let grown = growth::run(&bench, size, only, &console).await;
+        bench.stop().await;
+        return grown;
+    }
     let mut report = Report::new(console);
     for name in Name::value_variants() {
         if args.only.is_empty() || args.only.contains(name) {

@@ -52,6 +52,9 @@ pub(crate) struct Http<'a> {
     bench: &'a Bench,
     prefix: &'static str,
     pub(crate) service: Instance,
+    /// Further instances.
+    others: Vec<Instance>,
+    url: String,
     pool: PgPool,
 }
 
@@ -65,7 +68,22 @@ impl<'a> Http<'a> {
     ) -> Fallible<Self> {
         let url = bench.database(database).await?;
         let service = bench.service_with("order", &url, prefix, settings).await?;
-        Ok(Self { bench, prefix, service, pool: servers::pool(&url).await? })
+        let pool = servers::pool(&url).await?;
+        Ok(Self { bench, prefix, service, others: Vec::new(), url, pool })
+    }
+
+    /// Starts another instance beside it, of the same database.
+    pub(crate) async fn join(&mut self) -> Fallible<()> {
+        let other = self.bench.service("order", &self.url, self.prefix).await?;
+        self.others.push(other);
+        Ok(())
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.service.terminate().await;
+        for mut other in self.others {
+            other.terminate().await;
+        }
     }
 
     /// Orders per second accepted, and the same until all were published as well.
@@ -76,8 +94,9 @@ impl<'a> Http<'a> {
         let began = Instant::now();
         let until = began + Duration::from_secs(seconds);
         let mut clients = JoinSet::new();
-        for _ in 0..CLIENTS {
-            clients.spawn(post_until(self.service.http, until));
+        let ports = std::iter::once(&self.service).chain(&self.others).map(|it| it.http);
+        for port in ports.cycle().take(CLIENTS) {
+            clients.spawn(post_until(port, until));
         }
         let mut accepted = 0;
         while let Some(posted) = clients.join_next().await {

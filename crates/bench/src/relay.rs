@@ -9,7 +9,7 @@ use kafka::Settings;
 use kafka::rdkafka::producer::FutureProducer;
 use outbox::{Prepared, Relay, RelayWaker, SHARDS};
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Transaction};
 use telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ const BATCH: i64 = 500;
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
-    let stage = Stage::new(bench, size.of(20_000)).await?;
+    let stage = Stage::of(bench, "relay", size.of(20_000), 6).await?;
     let mut rounds = Vec::new();
     for round in 1..=size.rounds {
         let ours = stage.relay().await?;
@@ -36,7 +36,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
 }
 
 /// The same events as rows to be and as records.
-struct Stage {
+pub(crate) struct Stage {
     settings: Settings,
     url: String,
     pool: PgPool,
@@ -45,10 +45,16 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(bench: &Bench, rows: usize) -> Fallible<Self> {
-        let settings = bench.settings("relay-");
-        load::topic(&settings, 6).await?;
-        let url = bench.database("relay").await?;
+    /// `name` keeps it apart from other rows.
+    pub(crate) async fn of(
+        bench: &Bench,
+        name: &str,
+        rows: usize,
+        partitions: i32,
+    ) -> Fallible<Self> {
+        let settings = bench.settings(&format!("{name}-"));
+        load::topic(&settings, partitions).await?;
+        let url = bench.database(name).await?;
         let pool = servers::pool(&url).await?;
         outbox::migrate(&pool).await?;
         let messages = load::completions(rows)?;
@@ -58,7 +64,12 @@ impl Stage {
     }
 
     /// Rows per second, from the commit that shows them all to the deletion of the last.
-    async fn relay(&self) -> Fallible<f64> {
+    pub(crate) async fn relay(&self) -> Fallible<f64> {
+        self.relay_times(1).await
+    }
+
+    /// Does it with all rows so many times in the outbox.
+    pub(crate) async fn relay_times(&self, times: usize) -> Fallible<f64> {
         let before = self.clear().await?;
         let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
         let (database, meter) = (self.url.parse()?, Metrics::new("bench").meter("outbox"));
@@ -68,7 +79,12 @@ impl Stage {
             // One row first, so that its session and its producer are there.
             self.fill(&self.rows[..1]).await?;
             self.until_gone().await?;
-            let last = self.fill(&self.rows).await?;
+            // They are visible by one commit.
+            let mut tx = self.pool.begin().await?;
+            for _ in 0..times {
+                write(&mut tx, &self.rows).await?;
+            }
+            let last = commit(tx).await?;
             let began = Instant::now();
             wake.wake();
             self.until_deleted(last).await?;
@@ -78,8 +94,9 @@ impl Stage {
         shutdown.cancel();
         running.await?;
         let took = measured?;
-        self.expect_records(before + self.rows.len() + 1)?;
-        Ok(count(self.rows.len()) / took.as_secs_f64())
+        let rows = times * self.rows.len();
+        self.expect_records(before + rows + 1)?;
+        Ok(count(rows) / took.as_secs_f64())
     }
 
     /// One statement that deletes rows and reads the next ones, on one connection, and nothing in between.
@@ -128,12 +145,8 @@ impl Stage {
     /// Writes rows in one transaction. Gives the last one's id.
     async fn fill(&self, rows: &[Prepared]) -> Fallible<i64> {
         let mut tx = self.pool.begin().await?;
-        for some in rows.chunks(1000) {
-            outbox::append(&mut tx, some).await?;
-        }
-        let last = sqlx::query_scalar("select max(id) from outbox").fetch_one(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(last)
+        write(&mut tx, rows).await?;
+        commit(tx).await
     }
 
     /// Ids go in their order, so when the last has gone all have; looking at one costs the relay nothing.
@@ -169,6 +182,20 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, rows: &[Prepared]) -> Fallible<()> {
+    for some in rows.chunks(1000) {
+        outbox::append(tx, some).await?;
+    }
+    Ok(())
+}
+
+/// Gives the last row's id.
+async fn commit(mut tx: Transaction<'_, Postgres>) -> Fallible<i64> {
+    let last = sqlx::query_scalar("select max(id) from outbox").fetch_one(&mut *tx).await?;
+    tx.commit().await?;
+    Ok(last)
 }
 
 /// A row as the relay reads it.

@@ -1,0 +1,68 @@
+//! The consumer with an inbox of so many rows of its own subscription, whose ids are as random as those of events.
+
+use consumer::Options;
+use sqlx::PgPool;
+
+use super::Curve;
+use crate::consumer::{InsertEffect, Stage};
+use crate::servers::Bench;
+use crate::{Fallible, Size};
+
+const EVENTS: usize = 20_000;
+
+pub(super) async fn measure(
+    bench: &Bench,
+    size: Size,
+    progress: &(impl Fn(&str) + Sync),
+) -> Fallible<Vec<Curve>> {
+    let mut measured = Vec::new();
+    for rows in [0, size.of(1_000_000), size.of(10_000_000)] {
+        let stage = Stage::new(bench, &format!("growth_inbox_{rows}"), size.of(EVENTS)).await?;
+        progress(&format!("writing {rows} rows"));
+        fill(stage.pool(), i64::try_from(rows)?).await?;
+        measured.push((u32::try_from(rows)?, stage, Vec::new()));
+    }
+    let options = Options { max_batch: 500, ..Options::default() };
+    for round in 1..=size.rounds {
+        for (rows, stage, rates) in &mut measured {
+            // The group goes on where it was, since the rows are its own.
+            if round > 1 {
+                stage.publish().await?;
+            }
+            let rate = stage.goes_on(options.clone(), InsertEffect).await?;
+            progress(&format!("{round}/{}: {rows} rows: {rate:.0} events/s", size.rounds));
+            rates.push(rate);
+        }
+    }
+    let measured = measured.into_iter().map(|(rows, _, rates)| (rows, rates)).collect();
+    Ok(vec![Curve::new("rows in the inbox", "events/s", measured)])
+}
+
+/// Its indexes are made afterwards, which takes a tenth of the time.
+async fn fill(pool: &PgPool, rows: i64) -> Fallible<()> {
+    let mut tx = pool.begin().await?;
+    sqlx::raw_sql(
+        "alter table inbox drop constraint inbox_pkey;
+         drop index inbox_by_subscription_and_age",
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "insert into inbox (subscription, source, event_id, outcome, received_at)
+         select 'ours', '/order', gen_random_uuid(), 'processed', now() - random() * interval '7 days'
+         from generate_series(1, $1)",
+    )
+    .bind(rows)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::raw_sql(
+        "alter table inbox add primary key (subscription, source, event_id);
+         create index inbox_by_subscription_and_age on inbox (subscription, received_at)",
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    sqlx::raw_sql("vacuum analyze inbox").execute(pool).await?;
+    sqlx::raw_sql("checkpoint").execute(pool).await.ok();
+    Ok(())
+}

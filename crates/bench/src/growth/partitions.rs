@@ -1,0 +1,45 @@
+//! The consumer and the relay with a topic of so many partitions.
+
+use consumer::Options;
+
+use super::Curve;
+use crate::consumer::{InsertEffect, Stage};
+use crate::relay;
+use crate::servers::Bench;
+use crate::{Fallible, Size};
+
+const EVENTS: usize = 20_000;
+const PARTITIONS: [u32; 3] = [4, 24, 96];
+
+pub(super) async fn measure(
+    bench: &Bench,
+    size: Size,
+    progress: &(impl Fn(&str) + Sync),
+) -> Fallible<Vec<Curve>> {
+    let events = size.of(EVENTS);
+    let mut stages = Vec::new();
+    for partitions in PARTITIONS {
+        let (name, in_topic) =
+            (format!("growth_partitions_{partitions}"), i32::try_from(partitions)?);
+        let consumed = Stage::of(bench, &name, events, in_topic).await?;
+        let published = relay::Stage::of(bench, &format!("{name}_relay"), events, in_topic).await?;
+        stages.push((partitions, consumed, published));
+    }
+    let options = Options { max_batch: 500, ..Options::default() };
+    let [mut consumed, mut published] = [(); 2].map(|()| PARTITIONS.map(|it| (it, Vec::new())));
+    for round in 1..=size.rounds {
+        for (at, (partitions, consumer, relay)) in stages.iter().enumerate() {
+            let events = consumer.ours(round, options.clone(), InsertEffect).await?;
+            let rows = relay.relay().await?;
+            let said =
+                format!("{partitions}: consumer {events:.0} events/s, relay {rows:.0} rows/s");
+            progress(&format!("{round}/{}: {said}", size.rounds));
+            consumed[at].1.push(events);
+            published[at].1.push(rows);
+        }
+    }
+    Ok(vec![
+        Curve::new("partitions, consumer", "events/s", consumed.into()),
+        Curve::new("partitions, relay", "rows/s", published.into()),
+    ])
+}
