@@ -1,4 +1,4 @@
-//! Which shards this instance publishes: advisory locks of one session, so that they end with it.
+//! The shards that this instance publishes: advisory locks of one session, which end with the session.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,36 +12,35 @@ use crate::scan;
 /// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The class of later ones is
 /// this and the table's oid, so that two schemas of a database do not share locks. No oid is 0, so the two differ.
 const FORMER_CLASS: i32 = 0x6f75_7462;
-/// The second key of the lock that every relay shares, to be counted.
+/// Second key of the lock that every relay shares, by which relays are counted.
 const MEMBER: i32 = -1;
 
-/// How often ownership is confirmed and shared anew.
+/// How often ownership is confirmed and balanced.
 const TICK: Duration = Duration::from_secs(1);
-/// How long no shard is given up of which something is under way, after one was not given up in time: for the next tick.
-/// Nothing of it is read meanwhile.
+/// How long no shard with records in flight is given up, after one was not drained in time.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Limits on the server, and habits of the plans. A session that is silent for longer is ended by Postgres, and its locks
-/// with it: so a relay that was frozen can't keep its shards from others.
+/// Limits on the server, and planner settings. Postgres ends a session that is silent for longer, with its locks, so
+/// that a frozen relay can't keep its shards.
 const SETTINGS: [(&str, &str); 4] = [
     ("idle_session_timeout", "5s"),
     ("statement_timeout", "10s"),
-    // Somebody may have locked a row that is to be deleted, or the table. Neither is worth waiting for.
+    // A row to delete, or the table, may be locked; the relay does not wait for either.
     ("lock_timeout", "100ms"),
-    // A delete that a crash of Postgres forgets is an event published twice, which an inbox knows.
+    // If a crash of Postgres loses a delete, the event is published twice, which inboxes recognise.
     ("synchronous_commit", "off"),
 ];
 
-/// A session with Postgres and the shards that it has locked. All of a relay's statements go through it: when
-/// it is lost, so is the right to publish.
+/// A Postgres session and the shards that it has locked. All statements of a relay use it: when it is lost, so is the
+/// right to publish.
 pub(crate) struct Shards {
     session: PgConnection,
     class: i32,
     owned: Vec<i16>,
-    /// Those that were taken: it is not known yet what waits in them.
+    /// Newly taken shards, whose waiting rows are unknown.
     fresh: Vec<i16>,
     leaving: Vec<Leaving>,
-    /// No shard of which something is under way is given up before.
+    /// Time before which no shard with records in flight is given up.
     kept_until: Instant,
     /// Relays of the former class are there, and so its locks are taken as well.
     with_former: bool,
@@ -50,21 +49,21 @@ pub(crate) struct Shards {
     next_tick: Instant,
 }
 
-/// What is under way of a shard.
+/// Records in flight of a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ShardLoad {
     Idle,
     Draining,
-    /// Something that may not come back for long.
+    /// Some, which may not complete for long.
     Stuck,
 }
 
-/// A shard that is given up once nothing of it is under way. It is not read.
+/// A shard to give up once no record of it is in flight. It is not read meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leaving {
     pub(crate) shard: i16,
     since: Instant,
-    /// Every row of it up to this id is gone, under way or left aside.
+    /// Every row of it up to this id is gone, in flight or left aside.
     pub(crate) after: i64,
 }
 
@@ -100,25 +99,25 @@ impl Shards {
         &self.owned
     }
 
-    /// Returns the shards that were taken and must be searched before they are read.
+    /// Returns newly taken shards, which must be searched before they are read.
     pub(crate) fn fresh(&self) -> &[i16] {
         &self.fresh
     }
 
-    /// Notes that it is known what waits in these shards. Returns those that are still ours: they may be read from now on.
+    /// Records that these shards were searched. Returns those that are still owned, which may be read from now on.
     pub(crate) fn admit(&mut self, shards: &[i16]) -> Vec<i16> {
         let admitted: Vec<_> = self.fresh.extract_if(.., |shard| shards.contains(shard)).collect();
         self.owned.extend(&admitted);
         admitted
     }
 
-    /// Returns the shards that nobody else publishes.
+    /// Returns the locked shards, which no other relay publishes.
     pub(crate) fn held(&self) -> BTreeSet<i16> {
         let leaving = self.leaving.iter().map(|leaving| leaving.shard);
         self.owned.iter().chain(&self.fresh).copied().chain(leaving).collect()
     }
 
-    /// Returns whether nobody else publishes this shard.
+    /// Returns whether this shard is locked, so that no other relay publishes it.
     pub(crate) fn holds(&self, shard: i16) -> bool {
         self.held().contains(&shard)
     }
@@ -128,7 +127,7 @@ impl Shards {
         self.fresh.is_empty() && self.leaving.is_empty()
     }
 
-    /// Returns the id up to which rows of a shard are accounted for that is to be given up.
+    /// Returns the id up to which the rows of a shard to give up are accounted for.
     pub(crate) fn left_at(&self, shard: i16) -> Option<i64> {
         let leaving = self.leaving.iter().find(|leaving| leaving.shard == shard);
         leaving.map(|leaving| leaving.after)
@@ -139,10 +138,10 @@ impl Shards {
         self.next_tick
     }
 
-    /// Takes or gives up shards, so that all relays have about as many. Rows of owned shards up to `after` are accounted for.
+    /// Takes or gives up shards to balance them among relays. Rows of owned shards up to `after` are accounted for.
     ///
-    /// A shard of which something is under way is given up with the next tick, if that has come back, and one that is stuck
-    /// is kept: nobody else may publish it. Returns the shards that are owned again.
+    /// A shard with records in flight is given up at the next tick if these have completed. A stuck shard is kept,
+    /// since no other relay may publish it. Returns the shards that are owned again.
     ///
     /// Fails if the session is lost, and with it the shards.
     pub(crate) async fn share(
@@ -197,8 +196,8 @@ impl Shards {
         .await
     }
 
-    /// Holds the locks of the former class too, as long as such a relay is there: it counts us then, leaves us our share,
-    /// and does not publish what we publish.
+    /// Also holds the locks of the former class while such a relay runs: it then counts this relay, leaves it a share,
+    /// and does not publish its shards.
     async fn adapt_to_former(
         &mut self,
         is_there: bool,
@@ -227,7 +226,7 @@ impl Shards {
         Ok(())
     }
 
-    /// Gives up what is to be given up and idle. Returns the shards that are kept instead.
+    /// Gives up idle shards that are to be given up. Returns those that are kept instead.
     async fn leave(
         &mut self,
         load: impl Fn(i16) -> ShardLoad,
@@ -295,7 +294,7 @@ impl Shards {
         Ok(())
     }
 
-    /// Ends the session, so that others can take the shards at once.
+    /// Closes the session, so that other relays can take the shards at once.
     pub(crate) async fn release(self) {
         if let Err(error) = self.session.close().await {
             tracing::debug!(

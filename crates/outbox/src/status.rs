@@ -2,17 +2,17 @@ use std::fmt;
 
 use tokio::sync::watch;
 
-/// A topic of which events wait because Kafka does not take them.
+/// A topic whose events wait because Kafka does not accept them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct PausedTopic {
     /// Name, without the prefix.
     pub topic: String,
-    /// The partitions that are paused. None: the whole topic, or keys of it.
+    /// The paused partitions. Empty if the whole topic or only keys of it are paused.
     pub partitions: Vec<i32>,
-    /// How many keys wait because a record of theirs was refused.
+    /// Number of keys that wait because of a refused record.
     pub keys: usize,
-    /// Kafka's reason, or what is known of it.
+    /// Kafka's reason, as far as known.
     pub why: String,
 }
 
@@ -36,12 +36,12 @@ impl fmt::Display for PausedTopic {
     }
 }
 
-/// What a relay can't publish. Cheap to clone.
+/// Handle to the topics that a relay can't publish to. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RelayStatus(pub(crate) watch::Receiver<Vec<PausedTopic>>);
 
 impl RelayStatus {
-    /// Returns the topics of which events wait because Kafka does not take them, by name.
+    /// Returns the topics whose events wait because Kafka does not accept them, by name.
     pub fn paused(&self) -> Vec<PausedTopic> {
         self.0.borrow().clone()
     }

@@ -10,22 +10,22 @@ use crate::pause::PublishPause;
 use crate::retries::Retries;
 use crate::window::Window;
 
-/// A partition of which something is under way, and nothing was acknowledged for so long, gets nothing more.
+/// A partition with records in flight that acknowledges nothing for this long gets no more records.
 const STALLED: Duration = Duration::from_secs(1);
-/// How often the cluster is asked about a topic: partitions may be added.
+/// Interval of metadata requests about a topic, since partitions may be added.
 const ASK: Duration = Duration::from_mins(1);
-/// And while one of its partitions acknowledges nothing.
+/// The same while one of its partitions acknowledges nothing.
 const ASK_WHILE_SILENT: Duration = Duration::from_secs(1);
-/// A partition that acknowledged something within this time is live.
+/// A partition that has acknowledged a record within this time is live.
 const LIVE: Duration = Duration::from_secs(5);
-/// How long nothing of a topic is sent after the client's queue was full.
+/// How long a topic waits after the client's queue was full.
 const QUEUE_FULL: Duration = Duration::from_millis(50);
-/// So many keys that are refused one after the other are refused for a reason of the topic's.
+/// Number of consecutively refused keys after which the topic is considered the cause.
 const REFUSED_KEYS: usize = 100;
-/// So many refused keys of a topic are kept apart. Further ones pause their partitions.
+/// Maximum number of refused keys of a topic with their own pause. Further ones pause their partitions.
 const MOST_KEYS: usize = 1_000;
 
-/// A topic, by its place in [`Topics`].
+/// A topic, by its index in [`Topics`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct TopicId(usize);
 
@@ -34,7 +34,7 @@ impl TopicId {
     pub(crate) const FIRST: Self = Self(0);
 }
 
-/// The topics that rows were read of.
+/// The topics of rows read so far.
 #[derive(Debug)]
 pub(crate) struct Topics {
     kafka: Settings,
@@ -43,7 +43,7 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    /// `kafka` says how topics are named on the cluster.
+    /// Creates an empty list. `kafka` determines the names of topics on the cluster.
     pub(crate) fn new(kafka: Settings) -> Self {
         Self { kafka, by_name: HashMap::new(), all: Vec::new() }
     }
@@ -77,7 +77,7 @@ impl Topics {
     }
 }
 
-/// What is known of a topic, and what of it waits.
+/// State of a topic, with its rows left aside.
 #[derive(Debug)]
 pub(crate) struct Topic {
     /// Without the prefix.
@@ -86,24 +86,24 @@ pub(crate) struct Topic {
     pub(crate) on_cluster: Arc<str>,
     /// Its metrics are exported.
     is_exported: bool,
-    /// None while their number is not known.
+    /// Empty while their number is unknown.
     pub(crate) partitions: Vec<Partition>,
-    /// What it takes in a batch, if the cluster tells.
+    /// Maximum bytes of a batch, if the cluster reveals it.
     limit: Option<usize>,
     is_limit_told: bool,
     pub(crate) pause: Option<PublishPause>,
     pub(crate) aside: Option<Aside>,
-    /// Keys of which a record was refused.
+    /// Keys with a refused record.
     pub(crate) keys: HashMap<Arc<str>, RefusedKey>,
-    /// Those of which a record was refused since Kafka last acknowledged one of the topic.
+    /// Keys with a refused record since Kafka last acknowledged a record of the topic.
     refused_in_a_row: HashSet<Arc<str>>,
-    /// Nothing is sent before, since the client's queue was full.
+    /// Time before which nothing is sent, since the client's queue was full.
     full_until: Option<Instant>,
-    /// When the cluster was last asked what it takes in a batch.
+    /// When the batch limit was last requested.
     pub(crate) limit_asked: Option<Instant>,
-    /// When the cluster was last asked about it.
+    /// When its metadata was last requested.
     pub(crate) asked: Option<Instant>,
-    /// A number of partitions that comes into force once nothing of the topic is under way: it moves keys.
+    /// A new number of partitions, which applies once no record of the topic is in flight, because it moves keys.
     next_count: Option<usize>,
 }
 
@@ -113,19 +113,19 @@ pub(crate) struct Partition {
     pub(crate) window: Window,
     pub(crate) pause: Option<PublishPause>,
     pub(crate) aside: Option<Aside>,
-    /// The cost of a row that had no room: others wait until it has.
+    /// The cost of a row without room; other rows wait until it has room.
     pub(crate) wanted: usize,
-    /// Since when it has no leader, as of the last answer of the cluster.
+    /// Since when it has no leader, as of the cluster's last answer.
     leaderless_since: Option<Instant>,
-    /// When Kafka last acknowledged a record, or the first one that is under way was sent.
+    /// When Kafka last acknowledged a record, or the first record in flight was sent.
     moved: Instant,
     /// When Kafka last acknowledged a record.
     acknowledged: Option<Instant>,
-    /// The attempts with records of its refused keys.
+    /// Retries of its refused keys.
     pub(crate) retries: Retries,
 }
 
-/// A key of which a record was refused.
+/// A key with a refused record.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedKey {
     pub(crate) pause: Option<PublishPause>,
@@ -152,23 +152,23 @@ impl Topic {
         }
     }
 
-    /// Notes that its metrics are exported. Returns whether they were not before.
+    /// Marks its metrics as exported. Returns whether they were not before.
     pub(crate) fn mark_exported(&mut self) -> bool {
         !std::mem::replace(&mut self.is_exported, true)
     }
 
-    /// Returns whether records of it may be sent, as far as the topic as a whole goes.
+    /// Returns whether the topic as a whole accepts records.
     pub(crate) fn is_open(&self, now: Instant) -> bool {
         self.pause.as_ref().is_none_or(|pause| pause.is_over(now))
             && self.full_until.is_none_or(|until| now >= until)
     }
 
-    /// Notes that the client's queue has no room for a record.
+    /// Records that the client's queue is full.
     pub(crate) fn queue_is_full(&mut self, now: Instant) {
         self.full_until = Some(now + QUEUE_FULL);
     }
 
-    /// Returns whether rows of it were left aside, or something of it is paused.
+    /// Returns whether rows of it are left aside, or a scope of it is paused.
     pub(crate) fn waits(&self) -> bool {
         self.has_aside()
             || self.pause.is_some()
@@ -176,14 +176,14 @@ impl Topic {
             || self.partitions.iter().any(|partition| partition.pause.is_some())
     }
 
-    /// Returns whether rows of it were left aside.
+    /// Returns whether rows of it are left aside.
     pub(crate) fn has_aside(&self) -> bool {
         self.aside.is_some()
             || self.partitions.iter().any(|partition| partition.aside.is_some())
             || self.keys.values().any(|refused| refused.aside.is_some())
     }
 
-    /// Forgets what was left aside and what is paused: no row of it waits.
+    /// Clears rows left aside and pauses, since no row of it waits.
     pub(crate) fn forget_waiting(&mut self) {
         (self.aside, self.pause) = (None, None);
         for partition in &mut self.partitions {
@@ -194,12 +194,12 @@ impl Topic {
         self.refused_in_a_row.clear();
     }
 
-    /// Returns whether the cluster is to be asked what it takes in a batch: that changes rarely.
+    /// Returns whether its batch limit has to be requested, which changes rarely.
     pub(crate) fn has_limit_question(&self, now: Instant) -> bool {
         self.asked.is_some() && self.limit_asked.is_none_or(|asked| now - asked > ASK)
     }
 
-    /// Returns whether a row of this key was left to the topic, to its partition or to its key.
+    /// Returns whether a row is left aside for the topic, its partition or its key.
     pub(crate) fn covers(&self, shard: i16, id: i64, key: &str) -> bool {
         let number = self.count().map(|count| kafka::partition_of(key.as_bytes(), count));
         let partition = number.and_then(|number| self.partition(number)?.aside.as_ref());
@@ -207,7 +207,7 @@ impl Topic {
         [self.aside.as_ref(), partition, key].iter().flatten().any(|it| it.covers(shard, id))
     }
 
-    /// Returns whether the cluster is to be asked about it.
+    /// Returns whether its metadata has to be requested.
     pub(crate) fn has_question(&self, id: TopicId, flights: &InFlight, now: Instant) -> bool {
         let Some(asked) = self.asked else {
             return self.has_aside() && self.pause.as_ref().is_none_or(|pause| pause.is_over(now));
@@ -221,7 +221,7 @@ impl Topic {
         now - asked > if is_silent { ASK_WHILE_SILENT } else { ASK }
     }
 
-    /// Notes that Kafka acknowledged a record. It ends a pause, if it is the attempt that the pause let through.
+    /// Records an acknowledgement. It ends a pause if the record was the pause's attempt.
     pub(crate) fn acknowledged(&mut self, number: i32, key: &str, cost: usize, now: Instant) {
         self.pause.take_if(|pause| pause.is_over(now));
         self.refused_in_a_row.clear();
@@ -238,7 +238,7 @@ impl Topic {
         }
     }
 
-    /// Returns how many partitions it has, if that is known.
+    /// Returns the number of its partitions, if known.
     pub(crate) fn count(&self) -> Option<i32> {
         i32::try_from(self.partitions.len()).ok().filter(|count| *count > 0)
     }
@@ -251,14 +251,14 @@ impl Topic {
         self.partitions.get_mut(usize::try_from(partition).ok()?)
     }
 
-    /// Takes over which partitions have no leader.
+    /// Records the partitions without a leader.
     pub(crate) fn set_leaders(&mut self, without: &[i32], now: Instant) {
         for (number, partition) in (0..).zip(&mut self.partitions) {
             partition.set_leader(!without.contains(&number), now);
         }
     }
 
-    /// Returns whether something is under way in a partition that acknowledges nothing, and may be so for long.
+    /// Returns whether a record is in flight to a partition that acknowledges nothing, perhaps for long.
     pub(crate) fn stands_still(&self, id: TopicId, flights: &InFlight, now: Instant) -> bool {
         (0..).zip(&self.partitions).any(|(number, partition)| {
             let under_way = flights.load(id, number).records;
@@ -266,12 +266,12 @@ impl Topic {
         })
     }
 
-    /// Goes on with the number of partitions that is used, until the cluster is asked again.
+    /// Keeps the current number of partitions until the next metadata request.
     pub(crate) fn keep_count(&mut self) {
         self.next_count = None;
     }
 
-    /// Takes over how many partitions the topic has, at once if nothing of it is under way.
+    /// Records the topic's number of partitions, and applies it at once if no record of the topic is in flight.
     pub(crate) fn set_count(&mut self, count: usize, now: Instant, is_under_way: bool) {
         if count == self.partitions.len() {
             self.next_count = None;
@@ -282,19 +282,20 @@ impl Topic {
         }
     }
 
-    /// Returns whether it waits for what is under way to come back, to use a new number of partitions.
+    /// Returns whether a new number of partitions waits for records in flight.
     pub(crate) fn is_being_resized(&self) -> bool {
         self.next_count.is_some()
     }
 
-    /// Uses a new number of partitions, if it waited for that and nothing is under way any more.
+    /// Applies a waiting number of partitions if no record is in flight.
     pub(crate) fn finish_resize(&mut self, now: Instant, is_under_way: bool) {
         if let Some(count) = self.next_count.filter(|_| !is_under_way) {
             self.resize(count, now);
         }
     }
 
-    /// What was left of single partitions goes to the topic's, since keys move between them.
+    /// Changes the number of partitions. Rows left aside for partitions move to the topic, since keys change
+    /// partitions.
     fn resize(&mut self, count: usize, now: Instant) {
         self.next_count = None;
         let left = self.partitions.drain(..).filter_map(|partition| partition.aside);
@@ -322,7 +323,7 @@ impl Topic {
         self.partitions.resize_with(count, partition);
     }
 
-    /// Takes over how much a batch may have, if the cluster tells.
+    /// Records the batch limit, if the cluster reveals it.
     pub(crate) fn set_limit(&mut self, told: Option<usize>) {
         let Some(limit) = told.or(self.limit.is_none().then_some(Window::LIMIT)) else { return };
         if self.limit != Some(limit) || self.is_limit_told != told.is_some() {
@@ -333,7 +334,7 @@ impl Topic {
         }
     }
 
-    /// Pauses all of it.
+    /// Pauses the whole topic.
     pub(crate) fn pause(&mut self, now: Instant, why: &str) {
         PublishPause::extend(&mut self.pause, now, why);
         for partition in &mut self.partitions {
@@ -341,13 +342,13 @@ impl Topic {
         }
     }
 
-    /// Returns whether a refused key can be kept apart from the others of its partition.
+    /// Returns whether a refused key can be paused without its partition.
     pub(crate) fn keeps_apart(&self, key: &str) -> bool {
         self.keys.len() < MOST_KEYS || self.keys.contains_key(key)
     }
 
-    /// Notes that a record of a key was refused. Returns whether so many keys were, and no record acknowledged in between,
-    /// that the topic is to blame.
+    /// Records a refusal of a key. Returns whether so many keys were refused without an acknowledgement in between that
+    /// the topic is the cause.
     pub(crate) fn refuses_all_keys(&mut self, refused: &str) -> bool {
         self.refused_in_a_row.insert(refused.into());
         self.refused_in_a_row.len() > REFUSED_KEYS
@@ -368,13 +369,13 @@ impl Partition {
         self.window.acknowledged(cost);
     }
 
-    /// Notes that a record is sent where none is under way.
+    /// Records that a first record is sent to an empty partition.
     pub(crate) fn sent_first(&mut self, now: Instant) {
         self.moved = now;
         self.wanted = 0;
     }
 
-    /// Takes over whether it has a leader.
+    /// Records whether it has a leader.
     pub(crate) fn set_leader(&mut self, has_leader: bool, now: Instant) {
         let since = self.leaderless_since.unwrap_or(now);
         self.leaderless_since = (!has_leader).then_some(since);
@@ -385,18 +386,18 @@ impl Partition {
         self.leaderless_since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// Returns what it may take.
+    /// Returns its limits.
     pub(crate) fn room(&self, now: Instant) -> Room {
         let is_live = |at| now.saturating_duration_since(at) < LIVE;
         Room { window: self.window.bytes(), is_live: self.acknowledged.is_some_and(is_live) }
     }
 
-    /// Returns for how long Kafka has acknowledged nothing, if something is under way.
+    /// Returns for how long Kafka has acknowledged nothing, if a record is in flight.
     pub(crate) fn silence(&self, now: Instant, under_way: usize) -> Option<Duration> {
         (under_way > 0).then(|| now.saturating_duration_since(self.moved))
     }
 
-    /// Returns whether nothing more may be sent for now.
+    /// Returns whether no record may be sent for now.
     pub(crate) fn is_closed(&self, now: Instant, under_way: usize) -> bool {
         self.leaderless_since.is_some()
             || self.pause.as_ref().is_some_and(|pause| !pause.is_over(now))
@@ -405,7 +406,7 @@ impl Partition {
 }
 
 impl RefusedKey {
-    /// Returns whether a record may be sent. While it is not known whether Kafka takes any, one at a time.
+    /// Returns whether a record may be sent: one at a time while it is unknown whether Kafka accepts any.
     pub(crate) fn is_open(
         &self,
         now: Instant,

@@ -1,62 +1,62 @@
-/// How many bytes of a partition may be under way.
+/// Maximum bytes in flight of a partition.
 ///
-/// A broker refuses a whole batch that is larger than the topic's `max.message.bytes`, also one of small records. All that
-/// is under way may become one batch, so there is never more of it than the topic takes; a record that is larger goes by
-/// itself, and is refused without others.
+/// A broker refuses a whole batch that exceeds the topic's `max.message.bytes`, even one of small records. All records
+/// in flight may become one batch, so they never exceed that limit; a larger record is sent alone, and refused without
+/// others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Window {
     bytes: usize,
     limit: usize,
-    /// What the topic takes, as far as it is known.
+    /// The topic's limit, as far as known.
     ceiling: usize,
-    /// The cluster told it, so that a batch was refused for another reason than its size.
+    /// `true` if the cluster revealed the limit, so that a refused batch has another cause than its size.
     is_told: bool,
-    /// What was acknowledged since the limit was last raised.
+    /// Bytes acknowledged since the limit was last raised.
     credit: usize,
 }
 
 impl Window {
-    /// Less than any sensible limit of a topic. It is not widened until the limit was asked for.
+    /// Initial window: less than any sensible limit of a topic. It does not grow until the limit was requested.
     const START: usize = 16 * 1024;
-    /// Less than the default of brokers, 1,048,588: for a topic of which the cluster does not tell.
+    /// Limit of a topic with an unknown limit: less than the brokers' default, 1,048,588.
     pub(crate) const LIMIT: usize = 1_000_000;
-    /// A window that shrinks stays as large as a small event.
+    /// Minimum window: the size of a small event.
     const LEAST: usize = 1024;
-    /// The limit rises by a byte for so many that are acknowledged.
+    /// Number of acknowledged bytes for which the limit rises by a byte.
     const RAISE: usize = 1024;
-    /// And if the cluster does not tell what the topic takes: each attempt is a batch that may be refused.
+    /// The same for an unknown limit, where each growth may cause a refused batch.
     const RAISE_UNTOLD: usize = 64 * 1024;
 
-    /// Returns the window of a topic of which nothing is known.
+    /// Creates the window of an unknown topic.
     pub(crate) fn new() -> Self {
         let (bytes, limit) = (Self::START, Self::START);
         Self { bytes, limit, ceiling: limit, is_told: false, credit: 0 }
     }
 
-    /// Takes over what the topic takes in a batch.
+    /// Sets the topic's batch limit.
     pub(crate) fn set_limit(&mut self, limit: usize, is_told: bool) {
         self.limit = limit.clamp(Self::LEAST, Self::LIMIT);
         (self.ceiling, self.is_told) = (self.limit, is_told);
         self.bytes = self.bytes.min(self.limit);
     }
 
-    /// Returns how many bytes may be under way. One record may be in any case.
+    /// Returns the maximum bytes in flight. One record is always allowed.
     pub(crate) fn bytes(self) -> usize {
         self.bytes
     }
 
-    /// Lets one record at a time through, until one is acknowledged.
+    /// Allows one record at a time, until one is acknowledged.
     pub(crate) fn probe(&mut self) {
         self.bytes = 0;
     }
 
-    /// Widens the window by what was acknowledged.
+    /// Widens the window by the acknowledged bytes.
     pub(crate) fn acknowledged(&mut self, bytes: usize) {
         self.raise_limit(bytes);
         self.bytes = self.bytes.saturating_add(bytes).min(self.limit);
     }
 
-    /// Takes back what refused batches narrowed, little by little.
+    /// Slowly restores the limit that refused batches have narrowed.
     fn raise_limit(&mut self, bytes: usize) {
         if self.limit < self.ceiling {
             let rate = if self.is_told { Self::RAISE } else { Self::RAISE_UNTOLD };
@@ -66,8 +66,8 @@ impl Window {
         }
     }
 
-    /// Narrows the window after a batch was refused that may have had so many bytes, and finds out which record is to
-    /// blame, one by one. The other records of the batch change nothing.
+    /// Narrows the window after a refused batch of up to `held` bytes, and sends records one by one to find the refused
+    /// one. Later records of the same batch have no effect.
     pub(crate) fn refused(&mut self, held: usize) {
         if self.bytes == 0 {
             return;
