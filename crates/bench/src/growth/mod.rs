@@ -87,7 +87,9 @@ pub(crate) async fn run(
     fs::create_dir_all("target")?;
     fs::write(FILE, serde_json::to_vec_pretty(&curves)?)?;
     println!("\n{FILE} has the rounds.");
-    errors.iter().for_each(|error| println!("error in {error}"));
+    for error in &errors {
+        println!("error in {error}");
+    }
     Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
