@@ -10,6 +10,8 @@ use crate::servers::Bench;
 use crate::{Fallible, Size};
 
 const EVENTS: usize = 20_000;
+/// A group each.
+const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
 
 pub(super) async fn measure(
     bench: &Bench,
@@ -43,10 +45,10 @@ async fn deliveries(
     // A group has not been there before: so many rounds are not measured.
     let generation = 10 * round + u32::try_from(consumers)?;
     let options = Options { max_batch: 500, ..Options::default() };
-    let stages = std::iter::once(first).chain(others).take(consumers);
-    let running = stages.map(async |stage: &Stage| {
+    let stages = std::iter::once(first).chain(others).zip(NAMES).take(consumers);
+    let running = stages.map(async |(stage, name): (&Stage, &str)| {
         stage.clear().await?;
-        let subscription = Subscription::new("growth").generation(generation);
+        let subscription = Subscription::new(name).generation(generation);
         stage.span(subscription.each_once(InsertEffect), options.clone()).await
     });
     let (mut began, mut ended) = (f64::MAX, f64::MIN);
