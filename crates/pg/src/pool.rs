@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: u32 = 16;
 /// A connection that was idle for longer than this is pinged before use.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// How long such a ping may take. After a partition all connections are dead, and a caller may have to try several.
+/// How long such a ping may take. After a network partition all idle connections are dead.
 const PING: Duration = Duration::from_secs(1);
 
 /// Options of a pool whose sessions have time limits: a statement 10 s, a wait for a lock 5 s, idle inside a transaction

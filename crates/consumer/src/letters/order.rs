@@ -14,15 +14,22 @@ pub(super) const FROM_BURYING: &str =
 /// Returns the number of a group's last uncopied letter, once all letters before it have committed or never will, or
 /// `None` if all are copied. Waits for current burials; new burials wait meanwhile.
 pub(super) async fn last_to_copy(tx: &mut PgConnection, group: &str) -> sqlx::Result<Option<i64>> {
-    let query = "select max(seq) from dead_letter where subscription = $1 and copied_at is null";
-    // Rolling back to the savepoint releases the lock and keeps the transaction.
+    let some =
+        "select exists (select from dead_letter where subscription = $1 and copied_at is null)";
+    if !sqlx::query_scalar(some).bind(group).fetch_one(&mut *tx).await? {
+        return Ok(None);
+    }
+    // Rolled back to, it releases the lock, and the transaction goes on.
     let mut savepoint = tx.begin().await?;
+    // Burials that begin meanwhile wait as long.
+    sqlx::raw_sql("set local lock_timeout = '500ms'").execute(&mut *savepoint).await?;
     sqlx::query("select pg_advisory_xact_lock($1, hashtext($2))")
         .bind(BURYING)
         .bind(group)
         .execute(&mut *savepoint)
         .await?;
-    let last = sqlx::query_scalar(query).bind(group).fetch_one(&mut *savepoint).await?;
+    let last = "select max(seq) from dead_letter where subscription = $1 and copied_at is null";
+    let last = sqlx::query_scalar(last).bind(group).fetch_one(&mut *savepoint).await?;
     savepoint.rollback().await?;
     Ok(last)
 }

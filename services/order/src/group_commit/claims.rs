@@ -20,6 +20,11 @@ pub(super) struct Claims {
 }
 
 impl Claim {
+    /// Returns whether the order or the key is another one's, too.
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.parts().any(|part| other.parts().any(|it| it == part))
+    }
+
     fn parts(self) -> impl Iterator<Item = u64> {
         [Some(self.order), self.key].into_iter().flatten()
     }

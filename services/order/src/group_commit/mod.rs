@@ -31,7 +31,7 @@ use crate::store::{Change, Outcome};
 
 /// How long a change waits for its statement, as the pool has it for a connection.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// Statements of single changes wait for locks. They take at most this part of the pool's connections.
+/// Statements of single changes may wait for locks. Those of each kind take at most this part of the pool's connections.
 const ALONE_PART: u32 = 4;
 
 /// What became of a change.

@@ -13,6 +13,8 @@ use crate::store::{Change, Locks};
 const MAX_WAITING: usize = 1024;
 /// How many bytes they have at most.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+/// How many changes wait at most that have an order or a key in common with one that is executed.
+const MAX_WAITING_FOR_ONE: usize = 32;
 /// How many shared statements are executed at once: the next one is prepared while the last one is committed.
 const SHARED_AT_ONCE: usize = 2;
 /// How many changes share a statement.
@@ -28,15 +30,20 @@ pub(super) type Ticket = u64;
 pub(super) enum Kind {
     /// With others. It meets no lock that it would wait for.
     Shared,
-    /// By itself, after it was left out. It waits for locks.
-    Alone,
+    /// By itself, after a statement has left it out for a lock, which it waits for.
+    LeftOut,
+    /// By itself, after Postgres has refused its statement, most likely for another change of that. Apart from those that
+    /// wait for locks, since it mostly meets none.
+    Refused,
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Shared, Self::LeftOut, Self::Refused];
+
     pub(super) fn locks(self) -> Locks {
         match self {
             Self::Shared => Locks::Pass,
-            Self::Alone => Locks::Wait,
+            Self::LeftOut | Self::Refused => Locks::Wait,
         }
     }
 }
@@ -70,9 +77,9 @@ struct Line {
 
 /// The changes that wait.
 pub(super) struct Queue {
-    shared: Line,
-    /// Their claims are held.
-    alone: Line,
+    /// By [`Kind`]. Claims of what is to be executed alone are held.
+    lines: [Line; Kind::ALL.len()],
+    /// How many changes of each kind are executed alone at once.
     max_alone: usize,
     claims: Claims,
     bytes: usize,
@@ -80,15 +87,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Creates a queue, of which at most `max_alone` changes are executed alone at once.
+    /// Creates a queue, of which at most `max_alone` changes of each kind are executed alone at once.
     pub(super) fn new(max_alone: usize) -> Self {
-        let (shared, alone) = (Line::default(), Line::default());
-        Self { shared, alone, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
+        let lines = Kind::ALL.map(|_| Line::default());
+        Self { lines, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
     }
 
     /// How many changes wait.
     pub(super) fn len(&self) -> usize {
-        self.shared.waiting.len() + self.alone.waiting.len()
+        self.lines.iter().map(|it| it.waiting.len()).sum()
     }
 
     /// Adds a change, to be executed with others. Fails if too many wait.
@@ -103,32 +110,49 @@ impl Queue {
             return Err(WriteError::Full);
         }
         let (ticket, claim, since) = (self.next, self.claims.of(&change), Instant::now());
+        if !self.claims.are_free(claim) && self.waiting_for(claim) >= MAX_WAITING_FOR_ONE {
+            return Err(WriteError::Full);
+        }
         let waiting = Waiting { ticket, change, claim, bytes, since, span, told };
         self.next += 1;
         self.bytes += bytes;
-        self.shared.waiting.insert(ticket, waiting);
+        self.line(Kind::Shared).waiting.insert(ticket, waiting);
         Ok(ticket)
+    }
+
+    /// Returns how many changes wait that have an order or a key in common with a claim.
+    fn waiting_for(&self, claim: Claim) -> usize {
+        let all = self.lines.iter().flat_map(|it| it.waiting.values());
+        all.filter(|it| it.claim.meets(claim)).count()
     }
 
     /// Removes a change. Returns `false` if it does not wait.
     pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
-        let alone = self.alone.waiting.remove(&ticket);
-        if let Some(waiting) = &alone {
+        for kind in Kind::ALL {
+            if let Some(waiting) = self.line(kind).waiting.remove(&ticket) {
+                self.forget(kind, &waiting);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Gives up what a change has that waited for a statement of this kind, and is removed.
+    fn forget(&mut self, kind: Kind, waiting: &Waiting) {
+        self.bytes -= waiting.bytes;
+        if kind != Kind::Shared {
             self.claims.release(waiting.claim);
         }
-        let withdrawn = alone.or_else(|| self.shared.waiting.remove(&ticket));
-        self.bytes -= withdrawn.as_ref().map_or(0, |it| it.bytes);
-        withdrawn.is_some()
     }
 
     /// Returns whether a statement is to begin, which is then counted until it [ends](Self::end).
     pub(super) fn begin(&mut self, kind: Kind) -> bool {
         let (has_work, max) = match kind {
             Kind::Shared => {
-                let mut waiting = self.shared.waiting.values();
+                let mut waiting = self.lines[kind as usize].waiting.values();
                 (waiting.any(|it| self.claims.are_free(it.claim)), SHARED_AT_ONCE)
             }
-            Kind::Alone => (!self.alone.waiting.is_empty(), self.max_alone),
+            Kind::LeftOut | Kind::Refused => (!self.line(kind).waiting.is_empty(), self.max_alone),
         };
         let line = self.line(kind);
         let begins = has_work && line.running < max;
@@ -145,7 +169,9 @@ impl Queue {
     pub(super) fn take(&mut self, kind: Kind) -> Vec<Waiting> {
         let tickets = match kind {
             Kind::Shared => self.claim_batch(),
-            Kind::Alone => self.alone.waiting.keys().copied().take(1).collect(),
+            Kind::LeftOut | Kind::Refused => {
+                self.line(kind).waiting.keys().copied().take(1).collect()
+            }
         };
         let line = self.line(kind);
         let taken = tickets.iter().filter_map(|ticket| line.waiting.remove(ticket));
@@ -157,7 +183,7 @@ impl Queue {
     /// Claims the changes that came first and may share a statement.
     fn claim_batch(&mut self) -> Vec<Ticket> {
         let (mut tickets, mut bytes) = (Vec::new(), 0);
-        for (ticket, waiting) in &self.shared.waiting {
+        for (ticket, waiting) in &self.lines[Kind::Shared as usize].waiting {
             if !self.claims.are_free(waiting.claim) {
                 continue;
             }
@@ -175,12 +201,12 @@ impl Queue {
     }
 
     /// Lets a change that a statement left out wait for one of its own. It keeps its claims, unless its caller is gone.
-    pub(super) fn set_apart(&mut self, waiting: Waiting) {
+    pub(super) fn set_apart(&mut self, waiting: Waiting, kind: Kind) {
         if waiting.told.is_closed() {
             self.claims.release(waiting.claim);
         } else {
             self.bytes += waiting.bytes;
-            self.alone.waiting.insert(waiting.ticket, waiting);
+            self.line(kind).waiting.insert(waiting.ticket, waiting);
         }
     }
 
@@ -189,10 +215,7 @@ impl Queue {
         let all = std::mem::take(&mut self.line(kind).waiting);
         let all: Vec<_> = all.into_values().collect();
         for waiting in &all {
-            self.bytes -= waiting.bytes;
-            if kind == Kind::Alone {
-                self.claims.release(waiting.claim);
-            }
+            self.forget(kind, waiting);
         }
         all
     }
@@ -205,10 +228,7 @@ impl Queue {
     }
 
     fn line(&mut self, kind: Kind) -> &mut Line {
-        match kind {
-            Kind::Shared => &mut self.shared,
-            Kind::Alone => &mut self.alone,
-        }
+        &mut self.lines[kind as usize]
     }
 }
 
@@ -264,6 +284,37 @@ mod tests {
     }
 
     #[test]
+    fn an_order_that_is_executed_for_long_does_not_fill_the_queue() {
+        let mut queue = Queue::new(4);
+        let (order, other) = (change(1), change(1));
+        queue.add(&order).expect("room");
+        assert_eq!(queue.take(Kind::Shared).len(), 1);
+        for _ in 0..MAX_WAITING_FOR_ONE {
+            queue.add(&order).expect("room");
+        }
+        assert!(matches!(queue.add(&order), Err(WriteError::Full)));
+        queue.add(&other).expect("room for another one");
+    }
+
+    #[test]
+    fn changes_of_a_refused_statement_do_not_wait_behind_those_that_wait_for_locks() {
+        let mut queue = Queue::new(1);
+        let receivers: Vec<_> = [Kind::LeftOut, Kind::LeftOut, Kind::Refused]
+            .map(|kind| {
+                let (told, receiver) = oneshot::channel();
+                queue.push(change(1), told, Span::none()).expect("room");
+                let waiting = queue.take(Kind::Shared).remove(0);
+                queue.set_apart(waiting, kind);
+                receiver
+            })
+            .into();
+        assert!(queue.begin(Kind::LeftOut) && !queue.begin(Kind::LeftOut));
+        assert!(queue.begin(Kind::Refused));
+        assert_eq!(queue.take(Kind::Refused).len(), 1);
+        drop(receivers);
+    }
+
+    #[test]
     fn a_batch_ends_at_a_number_and_at_bytes() {
         let mut queue = Queue::new(4);
         let small: Vec<_> = (0..MAX_CHANGES + 2).map(|_| change(1)).collect();
@@ -294,10 +345,10 @@ mod tests {
         assert!(queue.begin(Kind::Shared), "another order has not");
         assert_eq!(queue.take(Kind::Shared)[0].change.order, other.order);
 
-        queue.set_apart(first.remove(0));
+        queue.set_apart(first.remove(0), Kind::LeftOut);
         assert!(!queue.begin(Kind::Shared));
-        assert!(queue.begin(Kind::Alone) && !queue.begin(Kind::Alone));
-        let alone = queue.take(Kind::Alone);
+        assert!(queue.begin(Kind::LeftOut) && !queue.begin(Kind::LeftOut));
+        let alone = queue.take(Kind::LeftOut);
         assert!(!queue.begin(Kind::Shared));
         queue.release(alone.iter().map(|it| it.claim));
         assert!(queue.begin(Kind::Shared));

@@ -6,6 +6,7 @@ use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use telemetry::query_span;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::claims::Claim;
@@ -13,6 +14,9 @@ use super::queue::{Kind, Waiting};
 use super::{Shared, WriteError};
 use crate::store::{self, Change, Locks, Outcome};
 
+/// How long a statement waits for a connection. A pool that has to open one does not look at those that become idle meanwhile:
+/// the next attempt does.
+const ACQUIRE: Duration = Duration::from_millis(500);
 /// How long a statement may take. Postgres cancels it after 10 s, unless it can't be reached.
 const MAX_TIME: Duration = Duration::from_secs(12);
 
@@ -20,7 +24,7 @@ const MAX_TIME: Duration = Duration::from_secs(12);
 pub(super) fn begin(shared: &Arc<Shared>) {
     // The runtime may have ended, when a statement is dropped.
     let Ok(runtime) = Handle::try_current() else { return };
-    for kind in [Kind::Shared, Kind::Alone] {
+    for kind in Kind::ALL {
         if shared.queue().begin(kind) {
             let shared = Arc::clone(shared);
             let turn = Turn { shared, kind, held: Vec::new(), has_begun: false };
@@ -54,41 +58,53 @@ impl Drop for Turn {
 impl Turn {
     async fn run(mut self) {
         self.has_begun = true;
-        match self.shared.pool.acquire().await {
-            Ok(connection) => self.write(connection).await,
+        match timeout(ACQUIRE, self.shared.pool.acquire()).await {
+            Ok(Ok(connection)) => self.write(connection).await,
             // Each change that waits has a time limit of its own, which began when it came.
-            Err(sqlx::Error::PoolTimedOut) => {}
-            Err(error) => {
+            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => {}
+            Ok(Err(sqlx::Error::PoolClosed)) => {
                 let waiting = self.shared.queue().clear(self.kind);
-                tell_all(waiting, error);
+                tell_all(waiting, sqlx::Error::PoolClosed);
+            }
+            // The next one may have a connection.
+            Ok(Err(error)) => {
+                let batch = self.take();
+                tell_all(batch, error);
             }
         }
     }
 
-    async fn write(&mut self, connection: PoolConnection<Postgres>) {
+    /// Takes the changes of the statement, and their claims.
+    fn take(&mut self) -> Vec<Waiting> {
         let batch = self.shared.queue().take(self.kind);
+        self.held.extend(batch.iter().map(|it| it.claim));
+        batch
+    }
+
+    async fn write(&mut self, connection: PoolConnection<Postgres>) {
+        let batch = self.take();
         if batch.is_empty() {
             return; // They are withdrawn, or another statement has taken them.
         }
-        self.held.extend(batch.iter().map(|it| it.claim));
         let waited = batch.iter().map(|it| it.since.elapsed());
         self.shared.instruments.sent(batch.len(), waited);
         begin(&self.shared); // There may be more than it has taken.
         let written = execute(connection, &batch, self.kind.locks()).await;
         self.shared.wake.wake();
         match written {
-            Ok(outcomes) => self.settle(batch, outcomes),
+            Ok(outcomes) => self.settle(batch, outcomes, Kind::LeftOut),
             Err(error) if self.kind == Kind::Shared && may_be_of_one(&error, batch.len()) => {
-                let left_out = vec![None; batch.len()];
-                self.settle(batch, left_out);
+                let unknown = vec![None; batch.len()];
+                self.settle(batch, unknown, Kind::Refused);
             }
             // None is written; or the connection is lost, and it is not known whether they are.
             Err(error) => tell_all(batch, error),
         }
     }
 
-    /// Tells the outcomes. Changes without one are to be executed alone, and keep their claims until then.
-    fn settle(&mut self, batch: Vec<Waiting>, outcomes: Vec<Option<Outcome>>) {
+    /// Tells the outcomes. Changes without one are to be executed alone, as changes of this kind, and keep their claims until
+    /// then.
+    fn settle(&mut self, batch: Vec<Waiting>, outcomes: Vec<Option<Outcome>>, alone: Kind) {
         let mut settled = Vec::new();
         let mut queue = self.shared.queue();
         self.held.clear();
@@ -97,7 +113,7 @@ impl Turn {
                 queue.release([waiting.claim]);
                 settled.push((waiting, outcome));
             } else {
-                queue.set_apart(waiting);
+                queue.set_apart(waiting, alone);
             }
         }
         drop(queue);

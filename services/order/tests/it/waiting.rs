@@ -147,11 +147,11 @@ async fn a_change_whose_caller_hung_up_before_it_was_sent_is_not_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_changes_of_one_locked_order_take_one_connection() {
     let app = App::start().await;
-    let held = vec![app.place(&an_order()).await; 40];
+    let held = vec![app.place(&an_order()).await; 30];
     let mut other = app.pool.begin().await.unwrap();
     sqlx::query("select from orders for update").execute(&mut *other).await.unwrap();
     let others = async {
-        app.waits_for(39).await;
+        app.waits_for(29).await;
         statements_wait_for_a_lock(&app.pool, 1, SOON).await;
         let began = Instant::now();
         let placed = app.place_many(20).await;
