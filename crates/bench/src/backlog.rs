@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_mins(3);
 const BOUND_MEMORY: f64 = 64.0;
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
-    let stage = Stage::new(bench, "backlog-batch", size.of(BATCH)).await?;
+    let stage = Stage::new(bench, "backlog_batch", size.of(BATCH)).await?;
     let options = Options { max_batch: 500, ..Options::default() };
     let (mut rates, mut peaks) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
