@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use consumer::Options;
-use envelope::{Event, NewEvent};
-use events::{InvoiceIssued, OrderCompleted};
+use envelope::Event;
+use events::InvoiceIssued;
 use sqlx::PgPool;
 use tokio::time::sleep;
 
@@ -54,11 +54,7 @@ pub(crate) async fn publish(
     let prefix = format!("{name}-");
     let settings = bench.settings(&prefix);
     load::topic(&settings, PARTITIONS).await?;
-    let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
-    let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
-    let topic = settings.prefixed(OrderCompleted::TYPE);
-    load::produce(&settings.producer().create()?, &topic, &encoded).await?;
-    drop(encoded);
+    load::publish(&settings, events).await?;
 
     let url = bench.database(name).await?;
     let pool = servers::pool(&url).await?;

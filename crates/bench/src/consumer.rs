@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use consumer::{Consumer, Failure, Handler, Options, Received, Subscription};
-use envelope::{Event, NewEvent};
+use envelope::Event;
 use events::OrderCompleted;
 use kafka::Settings;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -148,10 +148,7 @@ impl Stage {
 
     /// Publishes as many events as it has, each with an id of its own.
     pub(crate) async fn publish(&self) -> Fallible<()> {
-        let encoded = load::completions(self.events)?.into_iter().map(NewEvent::encode);
-        let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
-        let topic = self.settings.prefixed(OrderCompleted::TYPE);
-        load::produce(&self.settings.producer().create()?, &topic, &encoded).await
+        load::publish(&self.settings, self.events).await
     }
 
     pub(crate) fn events(&self) -> usize {

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use envelope::{Event, NewEvent};
-use events::OrderCompleted;
 use playground::Instance;
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -110,10 +108,7 @@ async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> 
     let prefix = format!("{name}-");
     let settings = bench.settings(&prefix);
     load::topic(&settings, PARTITIONS).await?;
-    let encoded = load::completions(events)?.into_iter().map(NewEvent::encode);
-    let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
-    let topic = settings.prefixed(OrderCompleted::TYPE);
-    load::produce(&settings.producer().create()?, &topic, &encoded).await?;
+    load::publish(&settings, events).await?;
 
     let url = bench.database(name).await?;
     let pool = servers::pool(&url).await?;

@@ -87,6 +87,14 @@ pub(crate) async fn produce(
     Ok(())
 }
 
+/// Publishes so many completions, each of an order of its own.
+pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
+    let encoded = completions(count)?.into_iter().map(NewEvent::encode);
+    let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
+    let topic = settings.prefixed(OrderCompleted::TYPE);
+    produce(&settings.producer().create()?, &topic, &encoded).await
+}
+
 /// Returns how many records a topic got so far. A broker may not lead a new topic's partition yet, so that is asked again.
 pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> {
     let consumer: BaseConsumer = settings.client().create()?;

@@ -63,6 +63,5 @@ async fn fill(pool: &PgPool, rows: i64) -> Fallible<()> {
     .await?;
     tx.commit().await?;
     sqlx::raw_sql("vacuum analyze inbox").execute(pool).await?;
-    sqlx::raw_sql("checkpoint").execute(pool).await.ok();
     Ok(())
 }

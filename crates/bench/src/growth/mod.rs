@@ -19,7 +19,7 @@ use crate::{Fallible, Size};
 
 const FILE: &str = "target/bench-growth.json";
 
-/// What grows, in the order in which it is measured.
+/// Curves, in the order of measurement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Name {
     Consumers,
