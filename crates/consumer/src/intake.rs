@@ -162,7 +162,7 @@ pub(crate) struct Intake {
     subscription: Arc<Subscription>,
     orders: Orders,
     status: Status,
-    /// Whether it is stopped by an order.
+    /// `true` while a pause or an open circuit breaker stops it.
     stopped: bool,
     /// When it last stopped.
     stopped_since: Instant,

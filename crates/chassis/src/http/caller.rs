@@ -19,7 +19,7 @@ pub struct Caller {
     gone: Gone,
 }
 
-/// Whether anybody waits for the response. Clones are of the same request.
+/// Tells that the caller no longer waits for the response. Clones belong to the same request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gone(CancellationToken);
 

@@ -119,6 +119,6 @@ impl From<WriteError> for Problem {
             }
             WriteError::CallerLeft => "the connection was closed before the change was written",
         };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Unavailable", detail).retry_after(1)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail).retry_after(1)
     }
 }
