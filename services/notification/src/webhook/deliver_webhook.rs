@@ -109,14 +109,15 @@ impl Delivering {
         }
     }
 
-    /// Makes an attempt, and records it.
+    /// Makes an attempt, and records it with what it says about the webhook: whoever sees the one sees the other, and an instance
+    /// that dies in between leaves neither.
     async fn attempt(
         &self,
         id: Uuid,
         told: &Undelivered,
         secret: &str,
         number: u32,
-    ) -> sqlx::Result<Result<u16, DeliveryError>> {
+    ) -> sqlx::Result<Attempted> {
         let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
         let outcome = self.post(id, told, secret).await;
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -125,29 +126,44 @@ impl Delivering {
             Err(error) => (error.status().map(|status| status.as_u16()), Some(legible(error))),
         };
         let attempt = Attempt { number, at, ms, status, error };
-        deliveries::attempted(&self.pool, id, told.round, attempt).await?;
-        Ok(outcome)
+        let mut tx = self.pool.begin().await?;
+        // The webhook before its delivery, as everybody locks them.
+        let disabled = self.judge(&mut tx, told.webhook_id, &outcome).await?;
+        deliveries::attempted(&mut tx, id, told.round, attempt).await?;
+        tx.commit().await?;
+        if disabled {
+            health::hold_all(&self.pool, told.webhook_id).await?;
+        }
+        Ok(Attempted { outcome, disabled })
     }
 
     /// Records what an attempt says about the webhook. Returns `true` if that is disabled by now.
     async fn judge(
         &self,
+        tx: &mut PgConnection,
         webhook: Uuid,
         outcome: &Result<u16, DeliveryError>,
     ) -> sqlx::Result<bool> {
         let Err(error) = outcome else {
-            health::succeeded(&self.pool, webhook).await?;
+            health::succeeded(tx, webhook).await?;
             return Ok(false);
         };
         if let Some(reason) = error.disables() {
-            health::disable(&self.pool, webhook, &reason).await?;
+            health::disable(tx, webhook, &reason).await?;
             return Ok(true);
         }
         if let DeliveryError::Answered(_, Some(wait)) = error {
-            health::pause(&self.pool, webhook, *wait).await?;
+            health::pause(tx, webhook, *wait).await?;
         }
-        health::failed(&self.pool, webhook, self.settings.disable_after).await
+        health::failed(tx, webhook, self.settings.disable_after).await
     }
+}
+
+/// What became of an attempt.
+struct Attempted {
+    outcome: Result<u16, DeliveryError>,
+    /// The webhook is disabled by now.
+    disabled: bool,
 }
 
 /// Returns the headers of this attempt. The id is the same in every attempt.
@@ -184,8 +200,8 @@ impl Handler for Delivering {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
             return Err(Failure::deferred(DeliveryError::Paused, wait));
         }
-        let outcome = self.attempt(id, &told, secret, context.attempt).await?;
-        let disabled = self.judge(told.webhook_id, &outcome).await?;
+        let Attempted { outcome, disabled } =
+            self.attempt(id, &told, secret, context.attempt).await?;
         match outcome {
             // It waits for the tenant, and no operator can do anything about it.
             Err(_) if disabled => Ok(deliveries::hold(&self.pool, id, told.round).await?),

@@ -245,7 +245,7 @@ pub(crate) async fn hold(pool: &PgPool, id: Uuid, round: i32) -> sqlx::Result<()
 /// Records an attempt, and keeps the last twenty. If the target accepted it, the delivery is made: recorded here, where that is
 /// known, and not when the job ends, which it may do without an attempt. A cancelled one stays cancelled.
 pub(crate) async fn attempted(
-    pool: &PgPool,
+    tx: &mut PgConnection,
     id: Uuid,
     round: i32,
     attempt: Attempt,
@@ -263,7 +263,7 @@ pub(crate) async fn attempted(
     .bind(round)
     .bind(Json(attempt))
     .bind(accepted)
-    .execute(pool)
+    .execute(tx)
     .await?;
     Ok(())
 }

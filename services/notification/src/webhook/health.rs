@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use envelope::TenantId;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::webhook_events::{self, Happened};
@@ -17,32 +17,40 @@ const MIN_FAILURES: i32 = 5;
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
 /// Records an attempt that succeeded.
-pub(super) async fn succeeded(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
+pub(super) async fn succeeded(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Result<()> {
     sqlx::query(
         "update webhooks set failing_since = null, failures = 0, failure_counted_at = null
          where id = $1 and failing_since is not null",
     )
     .bind(webhook)
-    .execute(pool)
+    .execute(tx)
     .await?;
     Ok(())
 }
 
 /// Pauses a webhook for as long as its target asks.
-pub(super) async fn pause(pool: &PgPool, webhook: Uuid, wait: Duration) -> sqlx::Result<()> {
+pub(super) async fn pause(
+    tx: &mut PgConnection,
+    webhook: Uuid,
+    wait: Duration,
+) -> sqlx::Result<()> {
     sqlx::query(
         "update webhooks set paused_until = greatest(paused_until, now() + make_interval(secs => $2)) where id = $1",
     )
     .bind(webhook)
     .bind(wait.min(MAX_PAUSE).as_secs_f64())
-    .execute(pool)
+    .execute(tx)
     .await?;
     Ok(())
 }
 
 /// Records an attempt that failed, and disables the webhook if nothing but failures, enough of them, were recorded for `limit`.
-/// Returns `true` if it did.
-pub(super) async fn failed(pool: &PgPool, webhook: Uuid, limit: Duration) -> sqlx::Result<bool> {
+/// Returns `true` if it did: then [`hold_all`] is due once this is committed.
+pub(super) async fn failed(
+    tx: &mut PgConnection,
+    webhook: Uuid,
+    limit: Duration,
+) -> sqlx::Result<bool> {
     // An instance of the release before resets failing_since alone.
     sqlx::query(
         "update webhooks
@@ -53,28 +61,31 @@ pub(super) async fn failed(pool: &PgPool, webhook: Uuid, limit: Duration) -> sql
     )
     .bind(webhook)
     .bind(limit.as_secs_f64() / 10.0)
-    .execute(pool)
+    .execute(&mut *tx)
     .await?;
     let reason = format!("no delivery has succeeded for {}", humantime::format_duration(limit));
-    disable_after(pool, webhook, &reason, Some(limit)).await
+    disable_after(tx, webhook, &reason, Some(limit)).await
 }
 
-/// Disables a webhook that can't be delivered to, whatever its attempts before.
-pub(super) async fn disable(pool: &PgPool, webhook: Uuid, reason: &str) -> sqlx::Result<()> {
-    disable_after(pool, webhook, reason, None).await?;
+/// Disables a webhook that can't be delivered to, whatever its attempts before. [`hold_all`] is due once this is committed.
+pub(super) async fn disable(
+    tx: &mut PgConnection,
+    webhook: Uuid,
+    reason: &str,
+) -> sqlx::Result<()> {
+    disable_after(tx, webhook, reason, None).await?;
     Ok(())
 }
 
-/// Disables a webhook, with an event that says why, and holds what waits for it. With a limit only if its attempts have failed
-/// for as long: decided by the statement that disables it, so that an attempt that has succeeded elsewhere by then counts.
-/// Returns `true` if it was disabled.
+/// Disables a webhook, with an event that says why. With a limit only if its attempts have failed for as long: decided by the
+/// statement that disables it, so that an attempt that has succeeded elsewhere by then counts. Returns `true` if it was
+/// disabled.
 async fn disable_after(
-    pool: &PgPool,
+    tx: &mut PgConnection,
     webhook: Uuid,
     reason: &str,
     limit: Option<Duration>,
 ) -> sqlx::Result<bool> {
-    let mut tx = pool.begin().await?;
     let disabled = sqlx::query(
         "update webhooks set status = 'disabled', disabled_at = now(), disabled_reason = $2
          where id = $1 and status = 'enabled'
@@ -89,16 +100,14 @@ async fn disable_after(
     if disabled.rows_affected() == 0 {
         return Ok(false);
     }
-    webhook_events::insert(&mut tx, webhook, Happened::Disabled, Some(reason)).await?;
-    tx.commit().await?;
+    webhook_events::insert(tx, webhook, Happened::Disabled, Some(reason)).await?;
     tracing::warn!(%webhook, reason, "disabled webhook");
-    hold_all(pool, webhook).await?;
     Ok(true)
 }
 
-/// Holds the deliveries that wait. Their jobs find that when they are due, and end. `status <> 'delivered'` is implied, and
+/// Holds the deliveries that wait for a webhook that was disabled. Their jobs find that when they are due, and end. `status <> 'delivered'` is implied, and
 /// named so that Postgres uses the partial index `deliveries_of_webhook_open`.
-async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
+pub(super) async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     loop {
         let held = sqlx::query(
             "with waiting as materialized (
@@ -119,7 +128,7 @@ async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
 
 /// Enables a webhook. Returns `false` if the tenant has no such webhook. What is held stays so until it is asked for.
 pub(super) async fn enable(
-    tx: &mut sqlx::PgConnection,
+    tx: &mut PgConnection,
     tenant: &TenantId,
     webhook: Uuid,
 ) -> sqlx::Result<bool> {
