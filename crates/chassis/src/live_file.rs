@@ -1,4 +1,4 @@
-//! A file that is read again when it changes, and when the process is told to by SIGHUP.
+//! Reloads a file when it changes and on SIGHUP.
 
 use std::error::Error;
 use std::io;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Tells all files to be read again. Clones tell the same files.
+/// Requests a reload of all watched files. Clones reach the same files.
 #[derive(Clone, Debug)]
 pub(crate) struct Reload(watch::Sender<()>);
 
@@ -27,15 +27,16 @@ impl Reload {
     }
 }
 
-/// A file whose text is in use.
+/// A watched file.
 #[derive(Clone, Debug)]
 pub(crate) struct LiveFile {
     path: PathBuf,
     seen: Seen,
 }
 
-/// Digest of the text that was read last, or why it could not be read. The time of a change would not do: a file that is
-/// written twice within one tick of the clock, or replaced by one that is as old, keeps it.
+/// Digest of the text that was read last, or the error of the last read. A modification time would
+/// not do: a file that is written twice within one tick of the clock, or replaced by an equally old
+/// one, keeps it.
 type Seen = Result<[u8; 32], io::ErrorKind>;
 
 impl LiveFile {
@@ -51,8 +52,9 @@ impl LiveFile {
         &self.path
     }
 
-    /// Calls `replace` with the text whenever it has changed, or is to be read again, until shutdown. `setting` names the
-    /// file in the log. If `replace` fails, the value is to stay as it is.
+    /// Calls `replace` with the text whenever it has changed or a reload was requested, until
+    /// shutdown. `setting` names the file in the log. If `replace` fails, it must keep the old
+    /// value.
     pub(crate) async fn keep_current<E: std::error::Error + 'static>(
         mut self,
         setting: &'static str,

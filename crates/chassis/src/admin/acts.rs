@@ -42,9 +42,10 @@ impl Acts {
         Self(pool)
     }
 
-    /// Records an act, executes it, and records its outcome. `doing` returns the result and the outcome in words; a
-    /// problem is an outcome too. An act that can't be recorded is not executed. If only its outcome can't be recorded,
-    /// it has none.
+    /// Records an act, executes it with `doing`, and records the outcome. `doing` returns its
+    /// result and a description of the outcome; a problem is recorded as an outcome, too. An act
+    /// that can't be recorded is not executed. If only the outcome can't be recorded, the act stays
+    /// without one.
     pub(super) async fn record<T>(
         &self,
         operator: &Operator,
@@ -141,7 +142,7 @@ struct RecordedAct {
     act: String,
     target: String,
     why: Option<String>,
-    /// `None` while it is being executed, and for ever if the service ended in between.
+    /// `None` while the act is executed, and for good if the service stopped before its end.
     outcome: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Details for operators only. Errors quote mail servers, webhooks and payloads, so that they may name a customer.
+//! Details for operators only. Errors quote mail servers, webhooks and payloads, so that they may
+//! name a customer.
 
 use serde_json::{Map, Value};
 

@@ -1,5 +1,5 @@
-//! `/erasures` on the admin port: erases a customer's data from dead letters, acts, flow steps, jobs, responses stored
-//! for `Idempotency-Key`, and the service's own tables.
+//! `/erasures` on the admin port: erases a customer's data from dead letters, acts, flow steps,
+//! jobs, responses stored for `Idempotency-Key`, and the service's own tables.
 
 use axum::extract::State;
 use axum::routing::post;
@@ -27,7 +27,8 @@ struct Erasure {
 }
 
 impl Erasure {
-    /// Returns the address. Fails with 422 if it is not an address, since a short text would match everywhere.
+    /// Returns the address. Fails with 422 if it is not an address, since a short text would match
+    /// everywhere.
     fn checked(&self) -> Result<&str, Problem> {
         let address = self.customer_email.trim();
         let is_address = address.split_once('@').is_some_and(|(local, domain)| {
@@ -41,7 +42,7 @@ impl Erasure {
     }
 }
 
-/// Erases a customer. The recorded act does not contain the address, which has to be erased.
+/// Erases a customer. The recorded act omits the address, which has to be erased, too.
 async fn erase(
     State(admin): State<Admin>,
     operator: Operator,

@@ -1,5 +1,5 @@
-//! `/flows/{id}` on the admin port: the steps of the flows of an id, and their open work. It requires no token: it
-//! shows no payloads, and errors only with an operator's token.
+//! `/flows/{id}` on the admin port: steps and open work of the flows of an id. It requires no
+//! token: payloads are never shown, and errors only with an operator's token.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const MAX_ID: usize = 512;
 const MAX_EVENTS: usize = 200;
 /// Maximum number of flows.
 const MAX_FLOWS: usize = 20;
-/// How long each part may take.
+/// Time limit of each part.
 const PART: Duration = Duration::from_secs(3);
 
 pub(super) fn routes() -> Router<Admin> {
@@ -119,7 +119,7 @@ impl Flow {
 struct Gaps(Vec<String>);
 
 impl Gaps {
-    /// Reads a part. A failed part is empty and recorded.
+    /// Reads a part. If that fails, records the reason and returns an empty part.
     async fn part<T: Default>(
         &mut self,
         name: &str,
@@ -142,7 +142,7 @@ impl Gaps {
     }
 }
 
-/// The ids by which all tables are searched.
+/// Ids to search all tables for.
 struct Asked<'a> {
     admin: &'a Admin,
     id: &'a str,
@@ -179,7 +179,7 @@ impl<'a> Asked<'a> {
         let outbox = gaps.note("outbox", outbox.map(Some));
         let (letters, replays) = gaps.note("dead letters", letters);
         if outbox.as_ref().is_some_and(|it| it.is_partial) {
-            gaps.0.push("outbox: many events wait, only the oldest were searched".to_owned());
+            gaps.0.push("outbox: only the oldest of many waiting events were searched".to_owned());
         }
         let outbox = outbox.map_or_else(Vec::new, |WaitingEvents { events, .. }| events);
         let parked = gaps.note("parked", parked);
@@ -244,7 +244,7 @@ fn not_an_id() -> Problem {
     ))
 }
 
-/// Returns the events that a query asks for: a list with commas, which may be repeated.
+/// Returns the event ids of the query: a comma-separated list, which may be repeated.
 fn checked_events(query: &[(String, String)]) -> Result<BTreeSet<String>, Problem> {
     if let Some((name, _)) = query.iter().find(|(name, _)| name != "events") {
         return Err(Problem::bad_request(format!(
@@ -257,7 +257,7 @@ fn checked_events(query: &[(String, String)]) -> Result<BTreeSet<String>, Proble
         return Err(Problem::bad_request(format!("events: {MAX_EVENTS} ids at most")));
     }
     if events.iter().any(|id| checked_id(id).is_err()) {
-        return Err(Problem::bad_request("events: ids of events, with a comma between two"));
+        return Err(Problem::bad_request("events: event ids, separated by commas"));
     }
     Ok(events)
 }

@@ -17,18 +17,18 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const DATABASE_TIMEOUT: Duration = Duration::from_millis(1_200);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long readiness waits for its connection.
+/// Maximum time that readiness waits for its connection.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Health of the service. It is ready if its database answers. Without Kafka, events wait in the outbox and requests
-/// can be served.
+/// Health of the service. It is ready if its database answers. Without Kafka, events wait in the
+/// outbox and requests can be served.
 #[derive(Clone)]
 pub(crate) struct Health {
     pool: PgPool,
     kafka: watch::Receiver<Kafka>,
-    /// What is wrong with the topics that the service owns.
+    /// Problems of the topics that the service owns.
     topics: watch::Receiver<Vec<String>>,
-    /// Topics, partitions and keys that the relay has paused. `None`: the service has no relay.
+    /// Topics, partitions and keys that the relay has paused. `None` if the service has no relay.
     relay: Option<RelayStatus>,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
@@ -40,7 +40,7 @@ pub(crate) enum Startup {
     /// Not yet known.
     #[default]
     Begun,
-    /// The migrations wait for the database, for this reason.
+    /// The migrations wait for the database, for the given reason.
     Waiting(String),
     /// The migrations are done and the API listens.
     Done,
@@ -79,7 +79,7 @@ pub(super) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     starting: Option<String>,
     kafka: Kafka,
-    /// What is wrong with the topics that the service owns.
+    /// Problems of the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     topics: Vec<String>,
     /// Pauses of the relay: a sentence each, with the reason.
@@ -153,7 +153,7 @@ impl Health {
         (code, report)
     }
 
-    /// Fails with a sentence that says why the database does not answer.
+    /// Queries the access that the database grants. Fails with the reason why it does not answer.
     async fn ask_database(&self) -> Result<Access, String> {
         // A standby and a demoted primary answer too, but are read-only.
         let ask = sqlx::query_scalar("select current_setting('transaction_read_only') = 'on'");
@@ -171,13 +171,13 @@ impl Health {
     }
 }
 
-/// Publishes what is wrong with the topics that the service owns.
+/// Publishes the problems of the topics that the service owns.
 pub(crate) type TopicProblems = watch::Sender<Vec<String>>;
 
 /// State of Kafka as [`probe_kafka`] last found it.
 pub(crate) struct KafkaState(watch::Receiver<Kafka>);
 
-/// Publishes what [`probe_kafka`] finds.
+/// Publishes the findings of [`probe_kafka`].
 pub(crate) struct KafkaProbe(watch::Sender<Kafka>);
 
 /// Creates the channel from the probe to [`Health`].

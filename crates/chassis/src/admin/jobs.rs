@@ -1,5 +1,6 @@
-//! `/jobs` on the admin port: waiting, running and failed jobs, to retry or discard. Listing requires no token.
-//! Payloads and errors may contain customers' data, so they require an operator's token.
+//! `/jobs` on the admin port: waiting, running and failed jobs, to retry or discard. Listing
+//! requires no token. Payloads and errors may contain customers' data, so they require an
+//! operator's token.
 
 use ::jobs::{Changed, Filter, JobDetails, JobRecord, JobsError, Page, Selection};
 use axum::extract::State;
@@ -40,7 +41,8 @@ impl From<JobsError> for Problem {
     }
 }
 
-/// Returns the problem of a change that was interrupted by a failure of the database, with the number of changed jobs.
+/// Returns the problem of a change that was interrupted by a failure of the database, with the
+/// number of changed jobs.
 fn interrupted(changed: u64, source: sqlx::Error) -> Problem {
     let cause = Problem::from(source);
     if cause.status() == StatusCode::INTERNAL_SERVER_ERROR {
@@ -54,7 +56,8 @@ fn interrupted(changed: u64, source: sqlx::Error) -> Problem {
         .with_header(header::RETRY_AFTER, "1")
 }
 
-/// The names of [`Filter`] and those of a page: serde can't refuse unknown names of a flattened struct.
+/// Fields of [`Filter`] and of a page, repeated here because serde can't refuse unknown fields of a
+/// flattened struct.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JobsQuery {

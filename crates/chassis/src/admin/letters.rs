@@ -1,5 +1,6 @@
-//! `/dead-letters` on the admin port: messages that subscriptions could not process. Listing requires no token.
-//! Payloads and reasons may contain customers' data, so they require an operator's token, as does every change.
+//! `/dead-letters` on the admin port: messages that subscriptions could not process. Listing
+//! requires no token. Payloads and reasons may contain customers' data, so they require an
+//! operator's token, as does every change.
 
 use axum::extract::State;
 use axum::routing::{get, post, put};
@@ -45,7 +46,8 @@ impl From<LettersError> for Problem {
     }
 }
 
-/// Returns the problem of a request with values in the query: a malformed one is a 400.
+/// Returns the problem of a request whose values are in the query: a malformed one is a 400 instead
+/// of a 422.
 pub(super) fn query_problem(error: LettersError) -> Problem {
     match error {
         LettersError::Unprocessable(detail) => Problem::bad_request(detail),
@@ -53,7 +55,8 @@ pub(super) fn query_problem(error: LettersError) -> Problem {
     }
 }
 
-/// Returns the letters of a subscription of this service. Fails with 404, which names the existing ones.
+/// Returns the letters of a subscription of this service. Fails with 404, which names the existing
+/// ones.
 pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letters, Problem> {
     admin.letters.iter().find(|letters| letters.group() == group).ok_or_else(|| {
         let known: Vec<_> = admin.letters.iter().map(Letters::group).collect();
@@ -61,7 +64,8 @@ pub(super) fn letters_of<'a>(admin: &'a Admin, group: &str) -> Result<&'a Letter
     })
 }
 
-/// Fails with 404 if a group is neither subscribed nor has letters. A replaced generation may still have letters.
+/// Fails with 404 if a group is neither subscribed nor has letters. A replaced generation may still
+/// have letters.
 async fn require_known(admin: &Admin, group: &str) -> Result<(), Problem> {
     if admin.subscriptions.iter().any(|it| it.group == group) {
         return Ok(());
@@ -75,7 +79,8 @@ async fn require_known(admin: &Admin, group: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The names of [`LetterFilter`] and those of a page: serde can't refuse unknown names of a flattened struct.
+/// Fields of [`LetterFilter`] and of a page, repeated here because serde can't refuse unknown
+/// fields of a flattened struct.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LettersQuery {
@@ -129,7 +134,7 @@ async fn list(
     // The result of a search would reveal the content of concealed reasons.
     if query.reason.is_some() && operator.is_none() {
         return Err(unauthorized(
-            "reason searches what only an operator may see; send an operator's token as \
+            "the filter reason requires an operator's token; send it as \
              Authorization: Bearer <token>, or leave reason out",
         ));
     }

@@ -53,13 +53,13 @@ pub(crate) struct Admin {
     pub(crate) operators: Operators,
     /// Subscriptions that the service is built with.
     pub(crate) subscriptions: Arc<Vec<Subscribed>>,
-    /// Dead letters of the subscriptions that run here: of none with `SUBSCRIBE=off`.
+    /// Dead letters of the running subscriptions; empty with `SUBSCRIBE=off`.
     pub(crate) letters: Arc<Vec<Letters>>,
     pub(crate) acts: Acts,
     pub(crate) flows: FlowStore,
-    /// Erase a customer from the service's own tables.
+    /// Functions that erase a customer from the service's own tables.
     pub(crate) erases: Arc<Vec<Erase>>,
-    /// Faults by subscription. `None` where `FAULTS=off` forbids them.
+    /// Faults by subscription. `None` if `FAULTS=off`.
     pub(crate) faults: Option<Arc<BTreeMap<String, Faults>>>,
 }
 
@@ -87,8 +87,9 @@ pub(crate) fn routes(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-/// Serves a request in a separate task, so that a disconnect does not leave an act half executed, and renders problems.
-/// A request to the admin port belongs to no flow, so it gets a new correlation id.
+/// Serves a request in a separate task, so that a disconnect does not leave an act half executed,
+/// and renders problems. A request to the admin port belongs to no flow, so it gets a new
+/// correlation id.
 async fn serve(request: Request, next: Next) -> Response {
     let response = match tokio::spawn(next.run(request)).await {
         Ok(response) => response,

@@ -18,8 +18,8 @@ use crate::live_file::{LiveFile, Reload};
 /// Name of the operator whose token is `OPERATOR_TOKEN`.
 const UNNAMED: &str = "operator";
 
-/// Names of the operators, and digests of their tokens. The time of comparing digests reveals nothing about a token.
-/// Clones share them.
+/// Names of the operators with digests of their tokens. The time of comparing digests reveals
+/// nothing about a token. Clones share the list.
 #[derive(Clone, Debug)]
 pub(crate) struct Operators {
     current: Arc<RwLock<List>>,
@@ -46,7 +46,8 @@ pub(crate) enum OperatorsError {
 }
 
 impl Operators {
-    /// Reads `name=token,..`, or `@file` with one entry per line, and adds the operator without a name, if there is one.
+    /// Reads `name=token,..`, or `@file` with one entry per line, and adds the operator without a
+    /// name if there is one.
     pub(crate) fn read(named: &str, unnamed: Option<&str>) -> Result<Self, OperatorsError> {
         let unnamed = unnamed.map(str::trim).filter(|token| !token.is_empty()).map(digest);
         let (list, file) = match named.strip_prefix('@').map(LiveFile::open) {
@@ -88,8 +89,8 @@ fn digest(token: &str) -> Digest256 {
     Sha256::digest(token).into()
 }
 
-/// Reads a file's list. Refuses an empty one, which was probably truncated or not written yet and would lock out
-/// everybody.
+/// Reads a file's list. Fails if it is empty: it was probably truncated or is not written yet, and
+/// would lock out all operators.
 fn parse_file(text: &str, unnamed: Option<Digest256>) -> Result<List, OperatorsError> {
     if parse(text, None)?.is_empty() {
         return Err(OperatorsError::Empty);
@@ -125,7 +126,7 @@ fn add(list: &mut List, name: &str, digest: Digest256) -> Result<(), OperatorsEr
     Ok(())
 }
 
-/// Routes that return the operator of a token, so that a sign-in can be refused early.
+/// Builds the route that returns the operator of a token, so that a sign-in can be refused early.
 pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/operator", get(async |operator: Operator| Body(operator)))
 }
@@ -135,7 +136,8 @@ pub(super) fn unauthorized(detail: &'static str) -> Problem {
     Problem::unauthorized(detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
 }
 
-/// The operator, who may change something and see payloads. As an extractor it fails with 401 without an operator's token.
+/// An operator, who may make changes and see payloads. As an extractor it fails with 401 without an
+/// operator's token.
 #[derive(Serialize)]
 pub(super) struct Operator {
     pub(super) name: String,
@@ -148,7 +150,7 @@ impl FromRequestParts<Admin> for Operator {
         let refuse = || unauthorized("send an operator's token as Authorization: Bearer <token>");
         if admin.operators.is_empty() {
             return Err(Problem::unauthorized(
-                "OPERATOR_TOKENS is not set, so nobody can change anything here",
+                "changes are disabled, since OPERATOR_TOKENS is not set",
             ));
         }
         let token = bearer(&parts.headers).ok_or_else(refuse)?;
@@ -157,7 +159,7 @@ impl FromRequestParts<Admin> for Operator {
     }
 }
 
-/// `None` without an operator's token, for routes that show more with one.
+/// Returns `None` without an operator's token, for routes that show more with one.
 impl OptionalFromRequestParts<Admin> for Operator {
     type Rejection = Infallible;
 

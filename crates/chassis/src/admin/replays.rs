@@ -1,5 +1,6 @@
-//! `/replays` on the admin port: replays and rehearsals of dead letters. An instance of the subscription executes a
-//! replay; these routes request, control and show it. Reasons of failures require an operator's token.
+//! `/replays` on the admin port: replays and rehearsals of dead letters. An instance of the
+//! subscription executes a replay; these routes request, control and show it. Reasons of failures
+//! require an operator's token.
 
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
@@ -126,7 +127,7 @@ impl RequestedReplay {
     }
 }
 
-/// A requested replay with its location.
+/// Response to a request for a replay: the replay and its location.
 type Created = (StatusCode, [(HeaderName, String); 1], Body<Replay>);
 
 async fn request(

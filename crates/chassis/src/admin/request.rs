@@ -52,7 +52,7 @@ impl TryFrom<String> for Text {
     }
 }
 
-/// The body of a request that needs nothing but a reason.
+/// Body of a request that consists of a reason.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Why {
@@ -60,17 +60,18 @@ pub(super) struct Why {
 }
 
 impl Why {
-    /// Does the same as [`checked_why`] for the field `why`.
+    /// Returns the field `why`, checked by [`checked_why`].
     pub(super) fn checked(&self) -> Result<&str, Problem> {
         checked_why("why", &self.why)
     }
 }
 
-/// Returns a reason without the spaces around it. Fails with 422 if it is empty, too long, or can't be stored.
+/// Returns a reason without the spaces around it. Fails with 422 if it is empty, too long, or can't
+/// be stored.
 pub(super) fn checked_why<'a>(field: &str, why: &'a str) -> Result<&'a str, Problem> {
     let why = why.trim();
     if why.is_empty() || why.len() > MAX_WHY || why.contains('\0') {
-        let rule = format!("{field}: say it in 1 to {MAX_WHY} bytes of text");
+        let rule = format!("{field}: must be 1 to {MAX_WHY} bytes of text");
         return Err(Problem::unprocessable(rule));
     }
     Ok(why)
@@ -83,8 +84,8 @@ pub(super) enum Choice<F> {
     Filter(F),
 }
 
-/// Returns the selection in a body. Fails with 422 if it has both or neither of the fields, and with 409 if the list of
-/// ids is empty. `thing` is the noun of the selected items, as in `letter`.
+/// Returns the selection in a body. Fails with 422 if it has both or neither of the fields, and
+/// with 409 if the list of ids is empty. `thing` is the noun of the selected items, as in `letter`.
 pub(super) fn choice<F>(
     ids: Option<Vec<Uuid>>,
     filter: Option<F>,
@@ -137,7 +138,7 @@ pub(super) fn describe_filter(filter: &impl Serialize) -> String {
     filter.to_string()
 }
 
-/// Returns a number of letters in words.
+/// Formats a number of letters, as in `2 letters`.
 pub(super) fn letters(number: u64) -> String {
     if number == 1 { "1 letter".to_owned() } else { format!("{number} letters") }
 }

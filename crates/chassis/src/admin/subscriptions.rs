@@ -1,4 +1,5 @@
-//! `/subscriptions` on the admin port: subscriptions with their instances, state, pause and circuit breakers.
+//! `/subscriptions` on the admin port: subscriptions with their instances, state, pause and circuit
+//! breakers.
 
 use axum::extract::State;
 use axum::routing::{get, post};
@@ -27,7 +28,7 @@ pub(crate) struct Subscribed {
     pub(crate) group: String,
     pub(crate) event_types: Vec<&'static str>,
     pub(crate) topics: Vec<&'static str>,
-    /// `None` where `SUBSCRIBE=off`: nothing is consumed from Kafka.
+    /// `None` if `SUBSCRIBE=off`, since nothing is consumed from Kafka then.
     pub(crate) status: Option<Status>,
 }
 
@@ -105,7 +106,7 @@ async fn resume(
     describe(&admin, subscribed).await.map(Body)
 }
 
-/// The number of rows of a group that were dropped.
+/// Number of dropped rows of a group.
 #[derive(Serialize)]
 struct Dropped {
     group: String,
@@ -155,6 +156,6 @@ pub(super) fn unknown_subscription<'a>(
     known: impl Iterator<Item = &'a str>,
 ) -> Problem {
     let known: Vec<_> = known.collect();
-    let known = if known.is_empty() { "none here".into() } else { known.join(", ") };
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
     Problem::not_found(format!("there is no subscription {group}; there are: {known}"))
 }

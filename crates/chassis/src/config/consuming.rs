@@ -1,4 +1,4 @@
-//! Options of the subscriptions that the environment sets in place of the code's.
+//! Subscription options from the environment, which override those of the code.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use consumer::{MemoryBudget, Options};
 
 use super::{ConfigError, Switch, on_or_off};
 
-/// `None` leaves an option as the code sets it, see [`consumer::Options`].
+/// Overrides of [`consumer::Options`]. `None` keeps the option of the code.
 #[derive(Args, Clone, Debug)]
 #[group(skip)]
 pub(super) struct Consuming {
-    /// `off`: nothing is consumed from Kafka, and events come by `POST /events` alone
+    /// `off` disables consumption from Kafka; events then arrive only by `POST /events`
     #[arg(long = "subscribe", env = "SUBSCRIBE", value_parser = on_or_off, default_value = "on")]
     subscribe: Switch,
     /// Number of keys that each subscription processes in parallel
@@ -23,17 +23,18 @@ pub(super) struct Consuming {
     /// Retries before a message becomes a dead letter
     #[arg(long = "consumer-retries", env = "CONSUMER_RETRIES")]
     retries: Option<u32>,
-    /// The wait before the first retry, as in `500ms`
+    /// Wait before the first retry, as in `500ms`
     #[arg(long = "consumer-first-backoff", env = "CONSUMER_FIRST_BACKOFF", value_parser = humantime::parse_duration)]
     first_backoff: Option<Duration>,
     /// Factor by which each further wait is longer
     #[arg(long = "consumer-backoff-factor", env = "CONSUMER_BACKOFF_FACTOR")]
     backoff_factor: Option<u32>,
-    /// How long a message may stay in conflict, while others are committed, before its attempts count, as in `15m`
+    /// Maximum time that a message may stay in conflict, while others are committed, before its
+    /// attempts count, as in `15m`
     #[arg(long = "consumer-conflict-limit", env = "CONSUMER_CONFLICT_LIMIT", value_parser = humantime::parse_duration)]
     conflict_limit: Option<Duration>,
-    /// Consecutive messages of a type that use up their retries for one reason before the circuit breaker opens; 0:
-    /// never
+    /// Consecutive messages of a type that use up their retries for one reason before the circuit
+    /// breaker opens; 0 disables it
     #[arg(long = "consumer-breaker-letters", env = "CONSUMER_BREAKER_LETTERS")]
     breaker_letters: Option<u32>,
     /// Interval of probes while the circuit breaker is open, as in `30s`
@@ -48,14 +49,15 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Memory for the messages of all subscriptions of the service, in bytes; by default 32 MiB, in a container at most
-    /// an eighth of its limit
+    /// Memory for the messages of all subscriptions of the service, in bytes; by default 32 MiB, in
+    /// a container at most an eighth of its limit
     #[arg(long = "consumer-memory-bytes", env = "CONSUMER_MEMORY_BYTES")]
     memory_bytes: Option<usize>,
     /// How long a revoked partition waits for running handlers, as in `5s`
     #[arg(long = "consumer-drain-timeout", env = "CONSUMER_DRAIN_TIMEOUT", value_parser = humantime::parse_duration)]
     drain_timeout: Option<Duration>,
-    /// Retention of the inbox, as in `45d`; must be longer than that of the topics. `forever` is possible
+    /// Retention of the inbox, as in `45d`; must be longer than that of the topics. `forever` is
+    /// possible
     #[arg(long = "inbox-retention", env = "INBOX_RETENTION", value_parser = retention)]
     inbox_retention: Option<Retention>,
     /// Maximum time that an event waits in its publisher's outbox, as in `7d`
@@ -63,7 +65,7 @@ pub(super) struct Consuming {
     outbox_allowance: Option<Duration>,
 }
 
-/// `None` keeps rows for ever.
+/// Retention of the inbox. `None` keeps rows for ever.
 #[derive(Clone, Copy, Debug)]
 struct Retention(Option<Duration>);
 
@@ -75,7 +77,7 @@ fn retention(text: &str) -> Result<Retention, humantime::DurationError> {
 }
 
 impl Consuming {
-    /// Creates the configuration that leaves every option as the code sets it, and consumes from Kafka.
+    /// Creates a configuration without overrides, which consumes from Kafka.
     pub(super) fn as_written() -> Self {
         Self {
             subscribe: Switch::On,
@@ -97,12 +99,12 @@ impl Consuming {
         }
     }
 
-    /// Returns the same configuration, with events by `POST /events` alone.
+    /// Disables consumption from Kafka.
     pub(super) fn unsubscribed(self) -> Self {
         Self { subscribe: Switch::Off, ..self }
     }
 
-    /// Returns `false` if events come by `POST /events` alone.
+    /// Returns `false` if events arrive only by `POST /events`.
     pub(super) fn subscribes(&self) -> bool {
         self.subscribe == Switch::On
     }
@@ -112,7 +114,7 @@ impl Consuming {
         self.memory_bytes.map_or_else(MemoryBudget::default, MemoryBudget::new)
     }
 
-    /// Returns a subscription's options, with those that are set here.
+    /// Returns a subscription's options with the overrides applied.
     pub(super) fn over(&self, options: &Options) -> Options {
         Options {
             lanes: self.lanes.unwrap_or(options.lanes),
@@ -133,11 +135,11 @@ impl Consuming {
     }
 }
 
-/// Connections that are left to requests, jobs and deferred work, at least.
+/// Minimum number of connections that are left to requests, jobs and deferred work.
 const OTHERS: u32 = 2;
 
-/// Checks the options of all subscriptions against what they share with the rest of the service: the `connections` to the
-/// database, of which each lane may use one, and the time to `drain` at shutdown.
+/// Checks the options of all subscriptions against shared resources: the database `connections`, of
+/// which each lane may use one, and the time that the service has to `drain` at shutdown.
 pub(super) fn check(
     all: &[&Options],
     connections: u32,

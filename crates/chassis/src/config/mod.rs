@@ -20,7 +20,7 @@ use crate::http::{Keys, KeysError, Senders, TenantLimits, Tenants};
 const USUAL_HTTP_MEMORY: usize = 32 * 1024 * 1024;
 const OF_CONTAINER: usize = 8;
 
-/// A value that no log shows.
+/// A value that is never logged.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -39,7 +39,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// The value.
+    /// Returns the value.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -47,7 +47,7 @@ impl Secret {
 
 /// Configuration of every service, by environment or flags.
 #[derive(Args, Clone, Debug)]
-#[group(skip)] // its name would be that of the service's own `Config`
+#[group(skip)] // its name would clash with that of the service's own `Config`
 pub struct Config {
     /// The service's own Postgres database, `postgres://user:password@host/database`
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
@@ -69,14 +69,16 @@ pub struct Config {
     /// Address of the public API [default: the service's port on 127.0.0.1]
     #[arg(long, env = "HTTP_ADDR")]
     http_addr: Option<SocketAddr>,
-    /// Address of the admin port: health, metrics and operation [default: the service's admin port on 127.0.0.1]
+    /// Address of the admin port: health, metrics and operation [default: the service's admin port
+    /// on 127.0.0.1]
     #[arg(long, env = "ADMIN_ADDR")]
     admin_addr: Option<SocketAddr>,
-    /// How long an idle connection stays open, as in `75s`; must be longer than a load balancer in front keeps it
+    /// How long an idle connection stays open, as in `75s`; must be longer than a load balancer in
+    /// front keeps it
     #[arg(long, env = "HTTP_KEEP_ALIVE", value_parser = keep_alive, default_value = "75s")]
     http_keep_alive: Duration,
-    /// Memory for responses that are being built and sent, in bytes; request bodies may take half as much; by default
-    /// 32 MiB, in a container at most an eighth of its limit
+    /// Memory for responses that are being built and sent, in bytes; request bodies may take half
+    /// as much; by default 32 MiB, in a container at most an eighth of its limit
     #[arg(long, env = "HTTP_MEMORY_BYTES", value_parser = clap::value_parser!(u32).range(1_048_576..))]
     http_memory_bytes: Option<u32>,
     /// API keys, `key=tenant,..` or `@file` with one per line; the file is reloaded when it changes
@@ -91,13 +93,14 @@ pub struct Config {
     /// Concurrent requests of a tenant at one instance; 0: no limit
     #[arg(long, env = "TENANT_REQUESTS_IN_FLIGHT", value_parser = limit, default_value = "0")]
     tenant_requests_in_flight: u32,
-    /// Services that may call, with their grants: `key=/source:grant+grant,..` or `@file`. A grant is an event type, or
-    /// an act such as `acknowledge`. Without it no service may call
+    /// Services that may call, with their grants: `key=/source:grant+grant,..` or `@file`. A grant
+    /// is an event type, or an act such as `acknowledge`. Without it no service may call
     #[arg(long, env = "EVENT_SENDERS", hide_env_values = true)]
     event_senders: Option<Secret>,
     #[command(flatten)]
     consuming: Consuming,
-    /// Operators, who may make changes on the admin port, with their tokens, `name=token,..` or `@file`
+    /// Operators, who may make changes on the admin port, with their tokens, `name=token,..` or
+    /// `@file`
     #[arg(long, env = "OPERATOR_TOKENS", hide_env_values = true)]
     operator_tokens: Option<Secret>,
     /// Token of an operator named `operator`; without any token no changes are possible
@@ -109,7 +112,8 @@ pub struct Config {
     /// `off` records no flow steps, which `GET /flows/{id}` shows
     #[arg(long, env = "FLOW_STEPS", value_parser = off_or_on, default_value = "on")]
     flow_steps: Switch,
-    /// Maximum MiB of flow steps in the database; beyond that the oldest are deleted before they are a day old
+    /// Maximum MiB of flow steps in the database; beyond that the oldest are deleted before they
+    /// are a day old
     #[arg(long, env = "FLOW_STEPS_MB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..))]
     flow_steps_mb: u32,
     /// `json` or `text` [default: text on a terminal]
@@ -120,19 +124,20 @@ pub struct Config {
 /// A variable that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It is not set.
+    /// The variable is not set.
     #[error("{0} is not set: {1}")]
     Missing(&'static str, &'static str),
-    /// Its value makes no sense. The value is not shown: it may be a secret.
+    /// The value is invalid. It is not shown, since it may be a secret.
     #[error("{0} can't be used: {1}")]
     Invalid(&'static str, String),
-    /// A list of keys.
+    /// The list of keys is invalid.
     #[error("{0} can't be used")]
     Keys(&'static str, #[source] KeysError),
 }
 
 impl Config {
-    /// For tests: free ports, the demo's tenants (`demo-acme`, `demo-globex`) and the token `operator`.
+    /// Creates a configuration for tests: free ports, the demo's tenants (`demo-acme`,
+    /// `demo-globex`) and the operator token `operator`.
     pub fn for_tests(database_url: &str, brokers: &str, topic_prefix: &str) -> Self {
         let secret = |text: &str| Some(Secret(text.to_owned()));
         Self {
@@ -161,28 +166,29 @@ impl Config {
         }
     }
 
-    /// As with `DATABASE_CONNECTIONS`.
+    /// Sets `DATABASE_CONNECTIONS`.
     #[must_use]
     pub fn connections(mut self, connections: u32) -> Self {
         self.database_connections = connections;
         self
     }
 
-    /// As with `TENANTS`: the API keys.
+    /// Sets `TENANTS`, the API keys.
     #[must_use]
     pub fn tenants(mut self, list: &str) -> Self {
         self.tenants = Some(Secret(list.to_owned()));
         self
     }
 
-    /// As with `EVENT_SENDERS`: who may send which events to `POST /events`.
+    /// Sets `EVENT_SENDERS`: the services that may send events to `POST /events`.
     #[must_use]
     pub fn event_senders(mut self, list: &str) -> Self {
         self.event_senders = Some(Secret(list.to_owned()));
         self
     }
 
-    /// As with `TENANT_REQUESTS_PER_SECOND` and `TENANT_REQUESTS_IN_FLIGHT`: limits of each tenant, 0 for none.
+    /// Sets `TENANT_REQUESTS_PER_SECOND` and `TENANT_REQUESTS_IN_FLIGHT`, the limits of each
+    /// tenant; 0 sets no limit.
     #[must_use]
     pub fn limiting_tenants(mut self, per_second: u32, in_flight: u32) -> Self {
         self.tenant_requests_per_second = per_second;
@@ -190,42 +196,42 @@ impl Config {
         self
     }
 
-    /// As with `OPERATOR_TOKENS`: operators with names.
+    /// Sets `OPERATOR_TOKENS`, the operators with names.
     #[must_use]
     pub fn operator_tokens(mut self, list: &str) -> Self {
         self.operator_tokens = Some(Secret(list.to_owned()));
         self
     }
 
-    /// As with `KAFKA_TOPICS=verify`: nothing is created.
+    /// Sets `KAFKA_TOPICS=verify`: no topics are created.
     #[must_use]
     pub fn verifying_topics(mut self) -> Self {
         self.kafka_topics = TopicPolicy::Verify;
         self
     }
 
-    /// As with `ADMIN_ADDR`: the address of the admin port.
+    /// Sets `ADMIN_ADDR`, the address of the admin port.
     #[must_use]
     pub fn admin_on(mut self, address: SocketAddr) -> Self {
         self.admin_addr = Some(address);
         self
     }
 
-    /// As with `HTTP_KEEP_ALIVE`: how long a connection without a request stays open.
+    /// Sets `HTTP_KEEP_ALIVE`: how long a connection without a request stays open.
     #[must_use]
     pub fn keeping_alive(mut self, keep_alive: Duration) -> Self {
         self.http_keep_alive = keep_alive;
         self
     }
 
-    /// As with `HTTP_MEMORY_BYTES`: bytes of responses that are made and sent at the same time.
+    /// Sets `HTTP_MEMORY_BYTES`, the memory of responses in flight.
     #[must_use]
     pub fn http_memory_bytes(mut self, bytes: u32) -> Self {
         self.http_memory_bytes = Some(bytes);
         self
     }
 
-    /// As with `FLOW_STEPS=off`: no steps of flows are recorded.
+    /// Sets `FLOW_STEPS=off`: no flow steps are recorded.
     #[must_use]
     pub fn without_flow_steps(mut self) -> Self {
         self.flow_steps = Switch::Off;
@@ -236,7 +242,7 @@ impl Config {
         self.kafka_topics
     }
 
-    /// As with `SUBSCRIBE=off`: events come by `POST /events` alone.
+    /// Sets `SUBSCRIBE=off`: events arrive only by `POST /events`.
     #[must_use]
     pub fn unsubscribed(mut self) -> Self {
         self.consuming = self.consuming.unsubscribed();
@@ -258,7 +264,7 @@ impl Config {
         self.admin_addr.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// Returns what each tenant may ask of this instance.
+    /// Returns the limits of each tenant at this instance.
     pub(crate) fn tenant_limits(&self) -> TenantLimits {
         TenantLimits {
             per_second: NonZeroU32::new(self.tenant_requests_per_second),
@@ -272,7 +278,7 @@ impl Config {
         self.http_keep_alive
     }
 
-    /// Returns how many bytes the responses under way may take.
+    /// Returns the memory for responses in flight, in bytes.
     pub(crate) fn http_memory(&self) -> usize {
         let given = self.http_memory_bytes.and_then(|bytes| usize::try_from(bytes).ok());
         given.unwrap_or_else(|| {
@@ -286,7 +292,7 @@ impl Config {
         self.database_connections
     }
 
-    /// Returns `false` if events come by `POST /events` alone.
+    /// Returns `false` if events arrive only by `POST /events`.
     pub(crate) fn subscribes(&self) -> bool {
         self.consuming.subscribes()
     }
@@ -296,13 +302,13 @@ impl Config {
         self.consuming.memory()
     }
 
-    /// Returns a subscription's options, with those that the environment sets in place of the code's.
+    /// Returns a subscription's options with the overrides of the environment.
     pub(crate) fn subscription_options(&self, options: &Options) -> Options {
         self.consuming.over(options)
     }
 
-    /// Checks the options of all subscriptions against what they share with the rest of the service: its connections, and
-    /// the time that it has to drain.
+    /// Checks the options of all subscriptions against shared resources: the database connections,
+    /// and the time that the service has to drain.
     pub(crate) fn check_subscriptions(
         &self,
         all: &[&Options],
@@ -311,7 +317,7 @@ impl Config {
         consuming::check(all, self.database_connections, drain)
     }
 
-    /// Returns who may change something on the admin port.
+    /// Returns the operators, who may make changes on the admin port.
     pub(crate) fn operators(&self) -> Result<Operators, ConfigError> {
         let named = self.operator_tokens.as_ref().map_or("", Secret::expose);
         let unnamed = self.operator_token.as_ref().map(Secret::expose);
@@ -319,17 +325,17 @@ impl Config {
             .map_err(|error| ConfigError::Invalid("OPERATOR_TOKENS", error.to_string()))
     }
 
-    /// Returns `true` if the operator may make faults in subscriptions.
+    /// Returns `true` if operators may inject faults into subscriptions.
     pub(crate) fn allows_faults(&self) -> bool {
         self.faults == Switch::On
     }
 
-    /// Returns `true` if steps of flows are recorded.
+    /// Returns `true` if flow steps are recorded.
     pub(crate) fn records_flow_steps(&self) -> bool {
         self.flow_steps == Switch::On
     }
 
-    /// Returns how many bytes the steps of flows may take in the database.
+    /// Returns the maximum size of the flow steps in the database, in bytes.
     pub(crate) fn flow_steps_bytes(&self) -> u64 {
         u64::from(self.flow_steps_mb) * 1024 * 1024
     }
@@ -343,7 +349,8 @@ impl Config {
             let form = "it is not of the form postgres://user:password@host/database";
             ConfigError::Invalid("DATABASE_URL", form.to_owned())
         })?;
-        // Since Postgres 12 the default is as exact, and PgBouncer refuses a startup parameter that it does not know.
+        // The default is as exact since Postgres 12, and PgBouncer refuses unknown startup
+        // parameters.
         Ok(options.extra_float_digits(None))
     }
 
@@ -387,7 +394,7 @@ fn on_or_off(text: &str) -> Result<Switch, String> {
     }
 }
 
-/// For a variable whose default is `on`, also where it is set to nothing.
+/// Parses a variable whose default is `on`, which an empty value stands for.
 fn off_or_on(text: &str) -> Result<Switch, String> {
     on_or_off(if text.is_empty() { "on" } else { text })
 }
@@ -398,7 +405,7 @@ fn keep_alive(text: &str) -> Result<Duration, String> {
     if limits.contains(&duration) { Ok(duration) } else { Err("1s to 1h are possible".to_owned()) }
 }
 
-/// For a number where 0, or nothing, sets no limit.
+/// Parses a limit. Zero and an empty value set no limit.
 fn limit(text: &str) -> Result<u32, std::num::ParseIntError> {
     if text.is_empty() { Ok(0) } else { text.parse() }
 }

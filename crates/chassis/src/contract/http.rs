@@ -15,8 +15,8 @@ const STATUSES: [&str; 15] = [
 const DESCRIPTION: &str = "Errors are problems (RFC 9457). A request that is sent again with the same \
     `Idempotency-Key` takes effect once. Fields may be added to responses at any time.";
 
-/// Completes the document of a service's routes with everything that the layers around them add to each: credentials,
-/// correlation ids, and the problems that a route of its kind may answer.
+/// Completes the document of a service's routes with everything that the layers around them add to
+/// each: credentials, correlation ids, and the problems that a route of its kind may answer.
 pub(super) fn document(service: &str, port: u16, routes: OpenApi) -> Value {
     let mut document = serde_json::to_value(routes).unwrap_or_default();
     document["openapi"] = json!("3.1.0");
@@ -50,7 +50,8 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// Adds to a read that it may be conditional, unless it says so itself: its JSON has a tag.
+/// Documents the conditional form of a read that returns JSON, since its response has an `ETag`.
+/// Leaves out a read that documents a 304 itself.
 fn make_conditional(operation: &mut Value) {
     let reads_json = operation["responses"]["200"]["content"]["application/json"].is_object();
     if !reads_json || operation["responses"]["304"].is_object() {
@@ -59,7 +60,7 @@ fn make_conditional(operation: &mut Value) {
     let etag = json!({ "$ref": "#/components/headers/ETag" });
     operation["responses"]["200"]["headers"]["ETag"] = etag.clone();
     operation["responses"]["304"] =
-        json!({ "description": "The caller has it already", "headers": { "ETag": etag } });
+        json!({ "description": "The caller's copy is current", "headers": { "ETag": etag } });
     add_parameter(operation, "IfNoneMatch");
 }
 
@@ -72,7 +73,8 @@ fn add_parameter(operation: &mut Value, name: &str) {
     }
 }
 
-/// Adds to an operation what the layers around it add.
+/// Completes an operation with the problems, credentials, parameters and headers that the layers
+/// around it add.
 fn complete(operation: &mut Value) {
     let problems = problems_of(operation);
     let responses = &mut operation["responses"];
@@ -93,7 +95,8 @@ fn complete(operation: &mut Value) {
     add_parameter(operation, "CorrelationId");
 }
 
-/// Takes `null` out of the types of a parameter: that is the type of an `Option`, and no text stands for it.
+/// Removes `null` from the types of a parameter. It stems from an `Option`, and a parameter can't
+/// express it.
 fn never_null(schema: &mut Value) {
     if let Some(types) = schema.get_mut("type").and_then(Value::as_array_mut) {
         types.retain(|it| it != "null");
@@ -123,7 +126,7 @@ fn problem_name(status: &str) -> String {
     format!("Problem{status}")
 }
 
-/// Makes a problem of a response with an error status, and adds the headers that every response has.
+/// Describes a response with an error status as a problem, and adds the headers of every response.
 fn complete_response(status: &str, response: &mut Value) {
     let is_plain = response["description"].as_str().is_none_or(str::is_empty);
     if is_plain && STATUSES.contains(&status) {
@@ -154,7 +157,7 @@ fn problems_of(operation: &Value) -> Vec<&'static str> {
     let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
     let has = |location: &str| parameters.iter().any(|it| it["in"] == location);
     let takes = |name: &str| parameters.iter().any(|it| it["name"] == name);
-    // 409: every statement waits for the locks of others within a limit.
+    // 409, because every statement has a time limit for its wait for locks.
     let mut statuses = vec!["401", "409", "429", "500", "503", "504"];
     if has("path") {
         statuses.push("404");
@@ -184,18 +187,18 @@ fn meaning(status: &str) -> &'static str {
     match status {
         "400" => "The request is malformed.",
         "401" => "The key is missing or unknown.",
-        "403" => "The credential does not grant this.",
-        "404" => "There is no such thing, or it is another tenant's.",
+        "403" => "The credential does not grant the operation.",
+        "404" => "The resource does not exist, or belongs to another tenant.",
         "408" => "The body did not arrive in time.",
         "409" => "The request conflicts with the state, or with another request.",
-        "412" => "It was changed since it was read.",
+        "412" => "The resource has changed since it was read.",
         "413" => "The body is too large.",
-        "415" => "The body has another media type.",
+        "415" => "The media type of the body is not supported.",
         "422" => "The request is well-formed and breaks a rule.",
         "428" => "The request must name the version that it changes.",
-        "429" => "The tenant sends more requests than it may.",
-        "503" => "Something that is needed is unavailable.",
-        "504" => "The request took too long and may still take effect.",
+        "429" => "The tenant exceeds one of its request limits.",
+        "503" => "The service, or its database, is temporarily unavailable.",
+        "504" => "The request timed out and may still take effect.",
         _ => "The service failed.",
     }
 }

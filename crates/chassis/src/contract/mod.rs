@@ -13,14 +13,15 @@ use crate::events::direct_feed;
 use crate::service::{Parts, Service};
 use crate::{Config, ConfigError};
 
-/// The interfaces of a service: its HTTP interface as an OpenAPI document, and the events that it publishes and consumes.
+/// The interfaces of a service: its HTTP interface as an OpenAPI document, and the events that it
+/// publishes and consumes.
 #[derive(Clone, Debug)]
 pub struct Contract {
     /// Name of the service.
     pub service: &'static str,
     /// The public HTTP interface, an OpenAPI 3.1 document.
     pub http: Value,
-    /// Topics that it publishes to. It owns them.
+    /// Topics that the service publishes to, and owns.
     pub publishes: Vec<TopicSpec>,
     /// Subscriptions that consume events.
     pub subscriptions: Vec<Subscribed>,
@@ -31,13 +32,13 @@ pub struct Contract {
 pub struct Subscribed {
     /// Consumer group, without the prefix.
     pub group: String,
-    /// The topics that it reads, without the prefix, each with an event type that it handles from there.
+    /// Pairs of a topic, without the prefix, and an event type that is handled from it.
     pub handles: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl Service {
-    /// Returns the interfaces of the service without starting it. Nothing is connected to; it needs a Tokio runtime, as a
-    /// pool of connections does.
+    /// Returns the interfaces of the service without starting it. Connects to nothing, but needs a
+    /// Tokio runtime, as a connection pool does.
     ///
     /// Fails if the database's URL is missing or malformed.
     pub fn contract(self) -> Result<Contract, ConfigError> {

@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 1024 * 1024 + 64 * 1024;
 const JSON: &str = "application/json";
 const STRUCTURED: &str = "application/cloudevents+json";
 
-/// An event in a request. Its data is declared to be JSON and was not parsed yet.
+/// An event in a request. Its data is declared as JSON and not parsed yet.
 #[derive(Clone, Debug)]
 pub(crate) struct CloudEvent {
     pub(crate) envelope: Envelope,
@@ -77,8 +77,8 @@ fn binary(headers: &HeaderMap, data: Bytes) -> Result<CloudEvent, Problem> {
     Ok(CloudEvent { envelope, data, ignored })
 }
 
-/// Removes quotes (RFC 9110, section 5.6.4), then decodes one round of percent-encoding (section 3.1.3.2 of the
-/// binding).
+/// Removes quotes (RFC 9110, section 5.6.4), then decodes one round of percent-encoding (section
+/// 3.1.3.2 of the binding).
 fn decode(value: &str) -> Option<String> {
     let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let value = quoted.map_or(Cow::Borrowed(value), |quoted| {
@@ -110,11 +110,12 @@ fn refused(error: impl std::error::Error) -> Problem {
     Problem::bad_request(detail)
 }
 
-/// Characters to escape in a header's value: all but printable ASCII, and space, quotes and the percent sign of that
-/// (section 3.1.3.2 of the binding).
+/// Characters to escape in a header's value: everything but printable ASCII, and of that space,
+/// double quote and percent sign (section 3.1.3.2 of the binding).
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Returns the headers of an event in binary mode, whose data is the body, for `POST /events` of another service.
+/// Returns the headers of an event in binary mode, whose data is the body, for `POST /events` of
+/// another service.
 pub fn binary_headers(envelope: &Envelope) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(data, json!({ "total": 900, "name": "Ünal" }));
     }
 
-    /// Header values as the specification has them encoded: the SDK leaves that to its caller.
+    /// Header values are encoded as the specification requires: the SDK leaves that to its caller.
     #[test]
     fn binary_mode_is_read() {
         let mut headers = HeaderMap::new();
@@ -185,7 +186,7 @@ mod tests {
         assert!(binary(&headers, data).is_err(), "no id");
     }
 
-    /// The SDK leaves decoding to its caller, as it does encoding.
+    /// Decodes the values, since the SDK leaves that to its caller, too.
     #[test]
     fn what_we_write_in_binary_mode_the_sdk_reads() {
         let ours =

@@ -1,5 +1,5 @@
-//! `POST /events`, the direct feed: events from HTTP go through the same inbox to the same handlers as those from
-//! Kafka.
+//! `POST /events`, the direct feed: events from HTTP go through the same inbox to the same handlers
+//! as those from Kafka.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,10 +49,11 @@ struct StructuredEvent {
     data: (),
 }
 
-/// Takes an event
+/// Accepts an event
 ///
-/// One CloudEvent, in binary mode (its attributes as `ce-` headers, its data as the body) or in structured mode. It goes
-/// through the same inbox and handlers as one from Kafka: sent again, it takes effect once.
+/// One CloudEvent, in binary mode (attributes as `ce-` headers, data as the body) or in structured
+/// mode. It goes through the same inbox and handlers as an event from Kafka, so a duplicate has no
+/// effect.
 #[utoipa::path(
     post,
     path = "/events",
@@ -72,7 +73,7 @@ struct StructuredEvent {
         (StructuredEvent = "application/cloudevents+json"),
     )),
     responses(
-        (status = 200, description = "Each subscription that handles the type has taken it", body = Taken),
+        (status = 200, description = "Every subscription that handles the type has processed the event", body = Taken),
         (status = 403, description = "The credential does not grant this type and source"),
         (status = 422, description = "No subscription handles the type, or one can't process the event"),
     ),
@@ -90,7 +91,8 @@ async fn take(
         );
         return Err(Problem::new(StatusCode::FORBIDDEN, "Forbidden", detail));
     }
-    // All of them, even if one fails: the sender repeats the event, and the others recognise the duplicate.
+    // Calls all of them, even if one fails: the sender repeats the event, and those that have
+    // processed it recognise the duplicate.
     let feeds: Vec<_> = direct.feeds.iter().filter(|feed| feed.handles(event_type)).collect();
     if feeds.is_empty() {
         return Err(Problem::unprocessable(format!("no subscription handles {event_type}")));

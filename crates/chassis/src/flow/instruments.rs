@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use telemetry::FlowSteps;
 use telemetry::instruments::{Meter, ObservableCounter};
 
-/// Counts steps. The counters are exported from the start, since an alert on an absent series never fires.
+/// Counts steps. The counters are exported from the start, since an alert on an absent series never
+/// fires.
 pub(super) struct Instruments {
     recorded: Arc<AtomicU64>,
-    /// Observed until dropped.
+    /// Exported until dropped.
     _observed: [ObservableCounter<u64>; 2],
 }
 

@@ -1,4 +1,5 @@
-//! Flow steps in the service's own table: written in the background, kept for a day, found by any id of a flow.
+//! Flow steps in the service's own table: written in the background, kept for a day, found by any
+//! id of a flow.
 
 mod instruments;
 mod recorder;

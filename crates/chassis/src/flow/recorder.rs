@@ -11,20 +11,20 @@ use super::ring::Ring;
 use super::rows::Rows;
 use super::store::FlowStore;
 
-/// How often steps are written.
+/// Interval of writes.
 const EVERY: Duration = Duration::from_millis(250);
-/// Factor of the rest after a write, relative to its duration, so that writing steps takes at most a fifth of the time.
+/// Pause after a write, as a multiple of its duration: writing takes at most a fifth of the time.
 /// Steps that do not fit into memory meanwhile are lost.
 const REST: u32 = 4;
-/// How many steps one statement writes.
+/// Maximum number of steps per statement.
 const BATCH: usize = 4_000;
-/// Time limit of a statement: a connection can be lost silently.
+/// Time limit of a statement, since a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
-/// The wait before the next try if the database is unavailable.
+/// Wait before the next attempt if the database is unavailable.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// How often steps are pruned where none are recorded.
+/// Interval of pruning with `FLOW_STEPS=off`.
 const PRUNE_EVERY: Duration = Duration::from_mins(10);
-/// How long the last steps may take at shutdown.
+/// Time limit of the last writes at shutdown.
 const LAST: Duration = Duration::from_secs(1);
 
 /// Writes a service's steps to its table.
@@ -43,7 +43,8 @@ impl Recorder {
         Self { store, ring: Ring::new(max_bytes), instruments, is_failing: false }
     }
 
-    /// Writes steps until `shutdown` is cancelled, then the remaining ones. End it after all tasks that create steps.
+    /// Writes steps until `shutdown` is cancelled, then the remaining ones. Cancel it once all
+    /// tasks that create steps have ended.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         if !self.store.steps.is_on() {
             return self.only_prune(&shutdown).await;
@@ -78,7 +79,7 @@ impl Recorder {
 
     /// Writes at most a batch. Returns `false` if the database is unavailable.
     async fn write_some(&mut self) -> bool {
-        // An erasure must not miss steps between memory and table.
+        // The lock keeps an erasure from missing steps on their way from memory to the table.
         let store = self.store.clone();
         let _writing = store.writing.lock().await;
         let steps = store.steps.take(BATCH);
@@ -97,7 +98,8 @@ impl Recorder {
         }
     }
 
-    /// Keeps steps that were not written, unless their error is permanent.
+    /// Puts back steps that were not written, or drops them if their error is permanent. Returns
+    /// `true` if they were dropped.
     fn keep(&mut self, steps: Vec<FlowStep>, error: &sqlx::Error) -> bool {
         let is_theirs = matches!(pg::classify(error), ErrorClass::Data);
         if !self.is_failing || is_theirs {

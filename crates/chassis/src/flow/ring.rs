@@ -6,14 +6,15 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 pub(super) const SLOTS: i16 = 8;
 /// How long a slot is current, so that a step is kept for 21 to 24 hours.
 const WRITTEN_FOR: &str = "3 hours";
-/// Age of a slot at which all its steps are too old. Needed after a time without a running instance.
+/// Age of a slot at which all its steps are too old. Needed after a time without a running
+/// instance.
 const TOO_OLD: &str = "27 hours";
 /// Interval of maintenance.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The slots of the table, one of which is current.
 pub(super) struct Ring {
-    /// Size of a slot with its index, in bytes, at which the next one is written.
+    /// Size of a slot with its index, in bytes, above which the next slot is used.
     slot_bytes: i64,
     slot: Option<i16>,
     next_look: Instant,
@@ -25,12 +26,13 @@ impl Ring {
         Self { slot_bytes, slot: None, next_look: Instant::now() }
     }
 
-    /// Returns whether maintenance is due, even without steps to write.
+    /// Returns `true` if maintenance is due, even without steps to write.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.next_look
     }
 
-    /// Returns the slot to write. Truncates the oldest and returns that, if the current one is old or full enough.
+    /// Returns the slot to write to. If the current one is old or full enough, truncates the oldest
+    /// and returns that.
     pub(super) async fn slot(&mut self, pool: &PgPool) -> sqlx::Result<i16> {
         if let Some(slot) = self.slot.filter(|_| !self.is_due()) {
             return Ok(slot);
@@ -42,7 +44,7 @@ impl Ring {
         Ok(slot)
     }
 
-    /// Opens the next slot, unless another instance has meanwhile.
+    /// Opens the next slot, unless another instance has done so meanwhile.
     async fn turn(&self, pool: &PgPool) -> sqlx::Result<i16> {
         let mut tx = pool.begin().await?;
         sqlx::query("select from flow_step_slot order by slot for update")

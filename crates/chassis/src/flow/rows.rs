@@ -7,10 +7,10 @@ use telemetry::FlowStep;
 /// Maximum length of a key, in bytes: GIN keys are limited to a third of a page.
 const MAX_KEY: usize = 512;
 
-/// Returns an id in its form as a key.
+/// Returns the key of an id: cut to the maximum length, without line breaks and NUL.
 pub(super) fn key(id: &str) -> Cow<'_, str> {
     let id = &id[..id.floor_char_boundary(MAX_KEY)];
-    // Keys are sent with line breaks between them, and Postgres stores no NUL in a text.
+    // Keys are sent separated by line breaks, and Postgres can't store NUL in a text.
     if id.contains(['\n', '\0']) {
         Cow::Owned(id.replace(['\n', '\0'], "\u{fffd}"))
     } else {
@@ -22,9 +22,9 @@ pub(super) fn key(id: &str) -> Cow<'_, str> {
 #[derive(Debug, Default)]
 pub(super) struct Rows<'a> {
     pub(super) correlation_ids: Vec<Cow<'a, str>>,
-    /// With a line break between two.
+    /// Separated by line breaks.
     pub(super) keys: Vec<String>,
-    /// With a comma between two.
+    /// Separated by commas.
     pub(super) steps: Vec<String>,
 }
 

@@ -10,13 +10,13 @@ use super::ring::SLOTS;
 use super::rows::key;
 use super::timestamp::rfc3339_of_micros;
 
-/// How many flows one id may have.
+/// Maximum number of flows that are shown for an id.
 const MAX_FLOWS: i64 = 20;
-/// How many steps are shown: the oldest.
+/// Maximum number of steps that are shown; the latest are cut.
 const MAX_STEPS: usize = 2_000;
 /// Maximum number of rows to search for an id, which may be that of a busy subject.
 const SEARCHED: i64 = 5_000;
-/// Older steps may still exist, but are not shown.
+/// Age up to which steps are shown. Older ones may still be stored.
 const KEPT: &str = "1 day";
 
 /// The steps of a service: in memory until they are written, then in its table. Clones share it.
@@ -25,7 +25,7 @@ pub(crate) struct FlowStore {
     pub(crate) steps: FlowSteps,
     /// A separate pool, whose commits do not wait for the disk.
     pub(super) pool: PgPool,
-    /// Which process.
+    /// Id of the process.
     pub(super) instance: Arc<str>,
     /// Held while steps are moved from memory to the table.
     pub(super) writing: Arc<Mutex<()>>,
@@ -34,9 +34,9 @@ pub(crate) struct FlowStore {
 /// Flows that were found for an id.
 #[derive(Debug, Default)]
 pub(crate) struct FoundFlows {
-    /// The last written first.
+    /// Most recently written first.
     pub(crate) correlation_ids: Vec<String>,
-    /// The oldest first.
+    /// Oldest first.
     pub(crate) steps: Vec<Map<String, Value>>,
     /// `true` if there are more steps or flows.
     pub(crate) is_truncated: bool,
@@ -52,7 +52,7 @@ impl FoundFlows {
 }
 
 impl FlowStore {
-    /// Creates the store of a process. `pool` is used by nothing else.
+    /// Creates the store of a process. `pool` must not be used for anything else.
     pub(crate) fn new(steps: FlowSteps, pool: PgPool) -> Self {
         let instance = uuid::Uuid::now_v7().simple().to_string();
         Self { steps, pool, instance: instance.into(), writing: Arc::default() }
@@ -93,8 +93,8 @@ impl FlowStore {
         Ok(FoundFlows { is_truncated: found.is_truncated || is_cut, ..found })
     }
 
-    /// Erases the rows that contain a text, in upper and lower case, and steps that wait to be written. Steps in the
-    /// memory of other instances are not reached.
+    /// Erases the rows and the unwritten steps that contain a text, ignoring case. Does not reach
+    /// steps in the memory of other instances.
     pub(crate) async fn erase(&self, text: &str) -> sqlx::Result<()> {
         let _writing = self.writing.lock().await;
         let escaped = Value::from(text).to_string();
@@ -120,7 +120,7 @@ fn in_order(correlation_ids: Vec<String>, rows: &[(String, String, String)]) -> 
     let mut steps = Vec::new();
     for (correlation_id, instance, stored) in rows {
         let read = serde_json::from_str::<Vec<Map<String, Value>>>(&format!("[{stored}]"));
-        // Only what this program wrote is there; an unreadable row must not hide the others.
+        // Rows hold only what this program wrote; an unreadable one must not hide the others.
         for mut step in read.unwrap_or_default() {
             step.insert("correlation_id".to_owned(), correlation_id.as_str().into());
             step.insert("instance".to_owned(), instance.as_str().into());

@@ -13,9 +13,9 @@ use super::problem::Problem;
 /// How long a request waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Lets at most `at_once` requests of these routes be handled at once: for reports, whose statements take long, so that they
-/// leave connections to everything else. Further requests wait their turn for up to 5 s, and then get a 503 with
-/// `Retry-After`.
+/// Lets at most `at_once` requests of these routes be handled concurrently. Meant for reports,
+/// whose slow statements would otherwise use up the connections. Further requests wait for up to 5
+/// s, then get a 503 with `Retry-After`.
 pub fn at_most<S: Clone + Send + Sync + 'static>(
     at_once: usize,
     routes: OpenApiRouter<S>,

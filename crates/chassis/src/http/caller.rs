@@ -8,8 +8,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::identity::Identity;
 use super::problem::Problem;
 
-/// The tenant of a request and the flow that the request belongs to. As an extractor it fails with 401 if the API key is
-/// missing or unknown.
+/// The tenant of a request and the flow that the request belongs to. As an extractor it fails with
+/// 401 if the API key is missing or unknown.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Tenant whose data the request is about.
@@ -19,20 +19,20 @@ pub struct Caller {
     gone: Gone,
 }
 
-/// Tells that the caller no longer waits for the response. Clones belong to the same request.
+/// Signals that the caller no longer waits for the response. Clones belong to the same request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gone(CancellationToken);
 
 impl Gone {
-    /// Returns a guard. When it is dropped, the caller is gone.
+    /// Returns a guard that gives the signal when it is dropped.
     pub(super) fn when_dropped(self) -> DropGuard {
         self.0.drop_guard()
     }
 }
 
 impl Caller {
-    /// Waits until nobody waits for the response: the connection is closed, or the caller was told that the request took too
-    /// long. The handler runs on. What it has not begun by then had better not be done.
+    /// Waits until the caller no longer waits for the response: the connection was closed, or the
+    /// request timed out. The handler keeps running, but should not begin further work.
     pub async fn gone(&self) {
         self.gone.0.cancelled().await;
     }
@@ -58,7 +58,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-/// Creates a 401 that says what is wrong and which key to send.
+/// Creates a 401. `what` says what is wrong, and `wanted` which key to send.
 pub(super) fn unknown_key(what: &str, wanted: &str) -> Problem {
     Problem::unauthorized(format!("{what}; {wanted} as Authorization: Bearer <key>"))
         .with_header(header::WWW_AUTHENTICATE, "Bearer")
@@ -69,11 +69,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let wanted = "send your API key";
-        bearer(&parts.headers).ok_or_else(|| unknown_key("there is no API key", wanted))?;
+        bearer(&parts.headers).ok_or_else(|| unknown_key("the API key is missing", wanted))?;
         let identity = parts.extensions.get::<Identity>();
         let tenant = identity
             .and_then(|identity| identity.tenant.clone())
-            .ok_or_else(|| unknown_key("nobody has this API key", wanted))?;
+            .ok_or_else(|| unknown_key("the API key is unknown", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         let correlation_id = correlation_id.unwrap_or_else(CorrelationId::generate);
         let gone = parts.extensions.get::<Gone>().cloned().unwrap_or_default();

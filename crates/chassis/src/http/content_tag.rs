@@ -1,4 +1,4 @@
-//! Entity tags of responses whose handler sets none: weak ones, of their content.
+//! Weak entity tags, derived from the content, for responses whose handler sets none.
 
 use std::fmt::Write;
 
@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
 
-/// Larger ones have no tag: a hash of them takes a while.
+/// Maximum size of a response with a tag: hashing larger ones takes too long.
 const MAX_BYTES: usize = 256 * 1024;
-/// Bytes of the hash that are shown.
+/// Number of bytes of the hash in a tag.
 const SHOWN: usize = 16;
 
-/// Adds the tag to JSON that a read answers with, if it is there as a whole and not large.
+/// Adds the tag to the JSON response of a read, if its size is known and at most [`MAX_BYTES`].
 pub(super) async fn tag(response: Response) -> Response {
     if !takes_tag(&response) {
         return response;
@@ -37,11 +37,11 @@ fn takes_tag(response: &Response) -> bool {
     response.status() == StatusCode::OK
         && !response.headers().contains_key(ETAG)
         && content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/json"))
-        // Of a HEAD the content is not known.
+        // The content of a response to HEAD is unknown.
         && size.is_some_and(|size| (1..=MAX_BYTES).contains(&size))
 }
 
-/// Weak, since proxies may compress the content on its way.
+/// Returns a weak tag, since proxies may compress the content.
 fn weak_tag(content: &[u8]) -> String {
     let mut tag = String::from("W/\"");
     for byte in Sha256::digest(content).iter().take(SHOWN) {

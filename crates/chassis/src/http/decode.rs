@@ -1,12 +1,12 @@
-//! JSON bodies, and what is wrong with those that can't be used, in the words of JSON.
+//! Decodes JSON bodies, and describes their errors in terms of JSON.
 
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::problem::Problem;
 
-/// Parses a body. Fails with 400 if it is not JSON, and with 422 that names the field if a field is unknown, missing or
-/// malformed.
+/// Parses a body. Fails with 400 if it is not JSON, and with 422 that names the field if a field is
+/// unknown, missing or malformed.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let decoded = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -17,7 +17,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         Ok(decoded) => json.end().map(|()| decoded).map_err(|error| malformed(&error)),
         Err((path, error)) if error.classify() == Category::Data => {
             let message = error.to_string();
-            // Where it is in the text is of no use to a caller whose library has written the text.
+            // The position in the text does not help callers whose library has written the text.
             let message = message.rsplit_once(" at line ").map_or(&*message, |(said, _)| said);
             Err(Problem::unprocessable(violation(&path, message)))
         }
@@ -29,7 +29,7 @@ fn malformed(error: &serde_json::Error) -> Problem {
     Problem::bad_request(format!("the body is not JSON: {error}"))
 }
 
-/// Says what is wrong at a path, such as `items[1].sku`, or in all of the body at `.`.
+/// Describes an error at a path, such as `items[1].sku`, or in the whole body at `.`.
 fn violation(path: &str, message: &str) -> String {
     if let Some(field) = missing_field(message) {
         return if path == "." {
@@ -42,7 +42,7 @@ fn violation(path: &str, message: &str) -> String {
     format!("{path}: {}", in_words_of_json(message))
 }
 
-/// Says what is wrong with a query string.
+/// Describes an error in a query string.
 pub(super) fn query_violation(message: &str) -> String {
     match missing_field(message) {
         Some(field) => format!("the query: {field} is missing"),
@@ -54,7 +54,7 @@ fn missing_field(message: &str) -> Option<&str> {
     message.strip_prefix("missing field `")?.strip_suffix('`')
 }
 
-/// Replaces the names that serde has for types.
+/// Replaces serde's names of types with those of JSON.
 fn in_words_of_json(message: &str) -> String {
     let message = message.replacen("invalid type: map,", "invalid type: object,", 1).replacen(
         "invalid type: sequence,",

@@ -11,8 +11,8 @@ use axum::response::{IntoResponseParts, Response, ResponseParts};
 
 use super::problem::Problem;
 
-/// A strong entity tag: two representations with the same tag have the same bytes. As a part of a response it sets `ETag`;
-/// a `GET` whose `If-None-Match` names it is answered with 304.
+/// A strong entity tag: two representations with the same tag have the same bytes. As a part of a
+/// response it sets `ETag`; a `GET` whose `If-None-Match` names it is answered with 304.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ETag(String);
 
@@ -45,12 +45,13 @@ impl IntoResponseParts for ETag {
     }
 }
 
-/// The versions that a request may change. As an extractor it fails with 428 without the header; `Option<IfMatch>` does not.
+/// Versions that a request may change, from `If-Match`. As an extractor it fails with 428 if the
+/// header is missing; `Option<IfMatch>` is `None` then.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum IfMatch {
     /// `*`: every version.
     Any,
-    /// One of these. Weak tags are left out, because they match nothing in a strong comparison.
+    /// One of these. Weak tags are left out, because they never match in a strong comparison.
     OneOf(Vec<ETag>),
 }
 
@@ -74,7 +75,7 @@ impl IfMatch {
         )))
     }
 
-    /// Returns `None` without the header.
+    /// Reads the header. Returns `None` if it is missing.
     fn read(headers: &HeaderMap) -> Result<Option<Self>, Malformed> {
         let Some(list) = field(headers, &IF_MATCH)? else { return Ok(None) };
         let Some(tags) = tags(&list)? else { return Ok(Some(Self::Any)) };
@@ -107,8 +108,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for IfMatch {
     }
 }
 
-/// Representations that the caller already has, as listed in `If-None-Match`. Empty for methods other than `GET` and
-/// `HEAD` and for a malformed field: the caller then gets the full response.
+/// Representations that the caller already has, as listed in `If-None-Match`. Empty for methods
+/// other than `GET` and `HEAD` and for a malformed field: the caller then gets the full response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum IfNoneMatch {
     Any,
@@ -129,7 +130,8 @@ impl IfNoneMatch {
         }
     }
 
-    /// Returns a 304 in place of a representation that the caller has, and every other response as it is.
+    /// Returns a 304 in place of a representation that the caller has, and every other response
+    /// unchanged.
     pub(super) fn answer(&self, mut response: Response) -> Response {
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
         let Some(etag) = etag.filter(|_| response.status() == StatusCode::OK) else {
@@ -151,7 +153,8 @@ impl IfNoneMatch {
     }
 }
 
-/// Returns the value of a field, or `None` if the request does not have it. Several lines are one list.
+/// Returns the value of a field, or `None` if the request does not have it. Joins several lines to
+/// one list.
 fn field(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Malformed> {
     let mut lines = Vec::new();
     for line in headers.get_all(name) {
@@ -163,7 +166,7 @@ fn field(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Malfo
 #[derive(Clone, Copy)]
 struct Tag<'a> {
     is_weak: bool,
-    /// With its quotes.
+    /// Value with its quotes.
     quoted: &'a str,
 }
 

@@ -1,6 +1,6 @@
-//! The requests of a connection that are being answered, and their responses until they are sent. Memory and the place in
-//! flight of a request are released when the kernel has the last byte of its response. The end of a body comes earlier: hyper
-//! has buffered it then.
+//! Tracks the requests of a connection until their responses are sent. Memory and the place in
+//! flight of a request are released when the kernel has the last byte of its response. The end of a
+//! body comes earlier: hyper has buffered it then.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,8 @@ use hyper::body::{Frame, SizeHint};
 use super::limits::Place;
 use super::memory::Held;
 
-/// Memory and the place in flight of a request, held until its response is sent. A response carries them to the connection as
-/// an extension.
+/// Memory and the place in flight of a request, held until its response is sent. A response carries
+/// them to the connection as an extension.
 #[derive(Clone, Debug)]
 pub(super) struct UntilSent {
     _occupied: Arc<(Option<Arc<Place>>, Held)>,
@@ -27,15 +27,15 @@ impl UntilSent {
     }
 }
 
-/// The requests of a connection. Clones share it.
+/// The requests of a connection. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Exchange(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Requests whose response hyper does not have completely.
+    /// Number of requests whose response body hyper has not read completely.
     open: usize,
-    /// Set from the begin of a request until its response is flushed.
+    /// `true` from the beginning of a request until its response is flushed.
     is_busy: bool,
     until_sent: Vec<UntilSent>,
 }
@@ -56,7 +56,8 @@ impl Exchange {
         response.map(|body| SentBody { body, exchange: self.clone() })
     }
 
-    /// Records that hyper has flushed all its bytes to the kernel. Returns `true` if no request is being answered.
+    /// Records that hyper has flushed all bytes to the kernel. Returns `true` if no request is
+    /// being answered.
     pub(super) fn flushed(&self) -> bool {
         let mut state = self.state();
         if state.open > 0 {
@@ -69,7 +70,7 @@ impl Exchange {
         true
     }
 
-    /// Returns `false` from the begin of a request until its response is flushed.
+    /// Returns `false` from the beginning of a request until its response is flushed.
     pub(super) fn is_idle(&self) -> bool {
         !self.state().is_busy
     }

@@ -25,8 +25,8 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 /// Maximum time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A JSON body of at most `MAX_BYTES` bytes, 256 KiB by default. Answers 400 if it is not JSON, and 422 that names the field if
-/// a field is unknown, missing or malformed.
+/// A JSON body of at most `MAX_BYTES` bytes, 256 KiB by default. Answers 400 if it is not JSON, and
+/// 422 that names the field if a field is unknown, missing or malformed.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T, const MAX_BYTES: usize = MAX_BODY_BYTES>(pub T);
 
@@ -111,7 +111,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     ))
 }
 
-/// The query string. Answers 400 that names the parameter.
+/// Query string. A malformed one answers 400 that names the parameter.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<T>(pub T);
 

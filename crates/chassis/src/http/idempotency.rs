@@ -1,7 +1,8 @@
-//! `Idempotency-Key` (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>): a POST that
-//! is sent again takes effect once, and gets the same answer.
+//! `Idempotency-Key`
+//! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>):
+//! a POST that is sent again takes effect once, and gets the same answer.
 //!
-//! A change of one statement binds the columns of [`Row`] into it. A change that takes a transaction calls
+//! A change of one statement binds the columns of [`Row`] into it. A change in a transaction calls
 //! [`IdempotencyKey::claim`] first and [`Row::keep`] last.
 
 use std::collections::BTreeMap;
@@ -24,9 +25,10 @@ use super::problem::Problem;
 const HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
 const PRUNED_AT_ONCE: u32 = 5_000;
-/// Seed of the advisory locks of keys ("idem"), so that other locks by a hash of the same text are other locks.
+/// Seed of the advisory locks of keys ("idem"), which keeps them apart from other locks on a hash
+/// of the same text.
 const LOCK_SEED: i64 = 0x6964_656d;
-/// How long answers are kept.
+/// Retention of answers.
 const KEPT: &str = "24 hours";
 
 /// The caller's key, with a fingerprint of the request that it was sent with.
@@ -36,20 +38,21 @@ pub struct IdempotencyKey {
     fingerprint: Vec<u8>,
 }
 
-/// An answer that can be stored and given again.
+/// A response that can be stored and repeated.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
-    /// Status.
+    /// Status of the response.
     pub status: StatusCode,
-    /// JSON.
+    /// Body of the response.
     pub body: Value,
     headers: BTreeMap<String, String>,
 }
 
 /// Columns to bind into the statement of the change, so that change and key are written together:
 /// `insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
-/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`. If the key has an answer already, the statement
-/// fails with a violation that [`IdempotencyKey::is_taken`] recognises; with `on conflict do nothing returning` it can leave
+/// values ($1::text, $2::text, $3::bytea, $4::smallint, $5::json, $6::json)`.
+/// If the key has an answer already, the statement fails with a violation that
+/// [`IdempotencyKey::is_taken`] recognises; with `on conflict do nothing returning` it can leave
 /// out the change instead.
 #[derive(Debug)]
 pub struct Row<'a> {
@@ -72,7 +75,7 @@ impl IntoParams for IdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let schema = ObjectBuilder::new().schema_type(Type::String);
         let schema = schema.min_length(Some(1)).max_length(Some(MAX_KEY_BYTES));
-        let description = "Of the caller's choice. The request takes effect once, and is answered alike if it is sent \
+        let description = "Chosen by the caller. The request takes effect once, and is answered alike if it is sent \
                            again within 24 hours.";
         let header =
             ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
@@ -104,8 +107,8 @@ impl IdempotencyKey {
         &self.key
     }
 
-    /// Returns the answer that was stored for this key, or `None` if there is none. Fails with 422 if the key was used for
-    /// another request.
+    /// Returns the stored answer of this key, or `None` if there is none. Fails with 422 if the key
+    /// was used for another request.
     pub async fn earlier(
         &self,
         pool: &PgPool,
@@ -114,16 +117,17 @@ impl IdempotencyKey {
         self.find(&mut *pool.acquire().await?, tenant).await
     }
 
-    /// Reserves the key for the transaction of `connection`, before that changes anything. Returns the answer that was
-    /// stored for the key, or `None` if the transaction is to make the change, store its answer with [`Row::keep`] and
-    /// commit. A request with the same key waits until this one has committed or rolled back. Fails with 409 if the other
-    /// one takes longer than the lock time-out, and with 422 if the key was used for another request.
+    /// Reserves the key for the transaction of `connection`; call it before any change. Returns the
+    /// stored answer of the key, or `None` if the transaction is to make the change, store its
+    /// answer with [`Row::keep`] and commit. A request with the same key waits until this
+    /// transaction has ended. Fails with 409 if that takes longer than the lock time-out, and with
+    /// 422 if the key was used for another request.
     pub async fn claim(
         &self,
         connection: &mut PgConnection,
         tenant: &TenantId,
     ) -> Result<Option<Answer>, Problem> {
-        // A statement of its own: the next one sees what was committed while this one waited.
+        // A separate statement, so that the next one sees what was committed during the wait.
         sqlx::query("select pg_advisory_xact_lock(hashtextextended($1 || E'\\n' || $2, $3))")
             .bind(tenant.as_str())
             .bind(&self.key)
@@ -171,8 +175,8 @@ impl IdempotencyKey {
         }
     }
 
-    /// Returns `true` if a statement failed because the key has an answer already. Then nothing else of the statement
-    /// happened, and [`earlier`](Self::earlier) returns that answer.
+    /// Returns `true` if a statement failed because the key has an answer already. The statement
+    /// then had no effect, and [`earlier`](Self::earlier) returns that answer.
     pub fn is_taken(error: &sqlx::Error) -> bool {
         error.as_database_error().and_then(|error| error.constraint())
             == Some("idempotency_key_pkey")
@@ -180,8 +184,9 @@ impl IdempotencyKey {
 }
 
 impl Row<'_> {
-    /// Stores the answer in the transaction of `connection`, or at once if there is none. Fails with a violation that
-    /// [`IdempotencyKey::is_taken`] recognises if the key has an answer already.
+    /// Stores the answer in the transaction of `connection`, or at once if there is none. Fails
+    /// with a violation that [`IdempotencyKey::is_taken`] recognises if the key has an answer
+    /// already.
     pub async fn keep(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(
             "insert into idempotency_key (tenant_id, key, fingerprint, status, headers, body)
@@ -228,7 +233,7 @@ impl IntoResponse for Answer {
     }
 }
 
-/// Deletes the answers that are older than a day.
+/// Deletes answers that are older than a day.
 pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
     pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
         sqlx::query(
@@ -242,8 +247,8 @@ pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// Erases an e-mail address, in any case, from the answers. Their keys stay, so a request that is sent again still has no
-/// effect.
+/// Erases an e-mail address, ignoring case, from the answers. Their keys stay, so a repeated
+/// request still has no effect.
 pub(crate) async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
     let as_json = Value::from(address).to_string();
     sqlx::query(

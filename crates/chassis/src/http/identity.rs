@@ -5,8 +5,8 @@ use super::caller::bearer;
 use super::keys::{Tenants, digest};
 use super::peer::{Grant, Senders};
 
-/// The owner of a request's key. The layer looks it up for every request, since nothing is stored of strangers and the limits of
-/// a tenant come before its work.
+/// The owner of a request's key. The layer looks it up before a request is handled: requests
+/// without a known key are not stored, and the limits of a tenant are checked first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
     /// Tenant whose API key it is.
@@ -23,7 +23,7 @@ impl Identity {
         Self { tenant: tenants.of_digest(&digest), service: senders.of_digest(&digest) }
     }
 
-    /// Returns `false` if the request is a stranger's: it has no key, or an unknown one.
+    /// Returns `false` if the request has no key, or an unknown one.
     pub(super) fn is_known(&self) -> bool {
         self.tenant.is_some() || self.service.is_some()
     }

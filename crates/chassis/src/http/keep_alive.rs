@@ -1,5 +1,6 @@
-//! How long a connection may be idle, how long the head of a request may take once it has begun, and how slowly a response may
-//! be read. hyper has one limit for the first two, which counts from the end of the response before, and none for the third.
+//! Limits of a connection: its idle time, the time for a request's head, and the pace at which a
+//! response is read. hyper has one limit for the first two, which counts from the end of the
+//! previous response, and none for the third.
 
 use std::io;
 use std::pin::Pin;
@@ -15,21 +16,23 @@ use super::exchange::Exchange;
 use super::refusal;
 use super::write_limit::WriteLimit;
 
-/// Maximum time for the head of a request to arrive, from its first byte; that of the first request, from the connection's
-/// begin, so that strangers who send nothing do not keep places for as long as those who were answered.
+/// Maximum time for the head of a request to arrive, counted from its first byte. That of the first
+/// request counts from the opening of the connection, so that a client that sends nothing does not
+/// keep a place for as long as one that was answered.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the first byte arrived since hyper began to wait for a request. Shared by the timer and the stream of a connection.
+/// Time of the first byte since hyper began to wait for a request. Shared by the timer and the
+/// stream of a connection.
 type FirstByte = Arc<Mutex<Option<Instant>>>;
 
-/// The timer of a connection. hyper's server uses timers for nothing but the head of a request.
+/// The timer of a connection. hyper's server uses timers only for the head of a request.
 pub(super) struct HeadTimer {
     first_byte: FirstByte,
-    /// Set once the first request is waited for.
+    /// `true` once the wait for the first request has begun.
     has_begun: AtomicBool,
 }
 
-/// The stream of a connection.
+/// The stream of a connection, which applies the limits.
 pub(super) struct TimedStream<S> {
     stream: S,
     first_byte: FirstByte,
@@ -62,7 +65,7 @@ impl Timer for HeadTimer {
         self.sleep_until(Instant::now() + duration)
     }
 
-    /// Begins to wait for a request.
+    /// Starts the wait for a request.
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         set(&self.first_byte, None);
         let is_first = !self.has_begun.swap(true, Ordering::Relaxed);
@@ -73,7 +76,7 @@ impl Timer for HeadTimer {
     }
 }
 
-/// Ends when the connection was idle for too long, or the head of the request that has begun took too long.
+/// Completes when the connection was idle for too long, or the head of a request took too long.
 struct WaitForHead {
     first_byte: FirstByte,
     sleep: Pin<Box<tokio::time::Sleep>>,
@@ -99,7 +102,8 @@ impl Future for WaitForHead {
 }
 
 impl<S: AsyncWrite + Unpin> TimedStream<S> {
-    /// Writes the refusal that replaces `head`. Returns `None` if `head` is no refusal of hyper's.
+    /// Writes the refusal that replaces `head`. Returns `None` if `head` is not one of hyper's
+    /// refusals.
     fn poll_refusal(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Option<Poll<io::Result<()>>> {
         if self.refusal.is_none() && self.exchange.is_idle() {
             let bytes = refusal::with_problem(head);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::live_file::{LiveFile, Reload};
 
-/// A list of API keys that can't be used. Keys are not shown.
+/// Error of a list of API keys. Keys are not shown.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file can't be read.
@@ -58,7 +58,7 @@ pub(super) fn digest(key: &str) -> KeyDigest {
 /// API keys and their values. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys<T> {
-    /// By digest, so that the time of a look-up says nothing about a key.
+    /// By digest, so that the time of a look-up reveals nothing about a key.
     meanings: Arc<RwLock<Digests<T>>>,
     file: Option<LiveFile>,
 }
@@ -86,7 +86,7 @@ impl<T: Meaning> Keys<T> {
         self.meanings.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Reads the file again whenever it changes, and when told to. Keeps the old list if the new one is invalid.
+    /// Reloads the file on changes and on request. Keeps the old list if the new one is invalid.
     pub(crate) async fn keep_current(self, reload: Reload, shutdown: CancellationToken) {
         let Some(file) = self.file else { return };
         file.keep_current(T::SETTING, reload, shutdown, |text| {

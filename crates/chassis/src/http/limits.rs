@@ -15,15 +15,16 @@ use super::problem::Problem;
 /// Limits of each tenant at one instance. `None` sets no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct TenantLimits {
-    /// Requests per second, in the long run.
+    /// Requests per second, on average.
     pub(crate) per_second: Option<NonZeroU32>,
-    /// Requests that may come at once, if none came for a while. By default as many as in a second.
+    /// Requests that may arrive at once after a quiet period. Defaults to the requests of a second.
     pub(crate) burst: Option<NonZeroU32>,
-    /// Requests that are handled at the same time.
+    /// Concurrent requests.
     pub(crate) in_flight: Option<NonZeroU32>,
 }
 
-/// Counts the requests of the tenants against the limits. Only known tenants are counted, so their number is bounded.
+/// Counts the requests of the tenants against the limits. Only known tenants are counted, so their
+/// number is bounded.
 pub(super) struct Limiter {
     limits: TenantLimits,
     tenants: Mutex<HashMap<TenantId, Arc<Counts>>>,
@@ -75,7 +76,7 @@ impl Limiter {
         };
         if let Some(Err(until)) = counts.rate.as_ref().map(DefaultDirectRateLimiter::check) {
             let wait = until.wait_time_from(self.clock.now());
-            // Whole seconds, and never too early.
+            // Rounded up to whole seconds, so that a retry is never too early.
             return Err(self.too_fast(wait.as_secs() + 1));
         }
         Ok(Place { _in_flight: in_flight })

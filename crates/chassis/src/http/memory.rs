@@ -1,4 +1,4 @@
-//! Bytes that requests and responses take while they are under way: one budget per process, shared by the callers.
+//! Budgets for the memory of requests and responses in flight, shared by the callers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,11 +11,13 @@ use super::identity::Identity;
 use super::problem::Problem;
 use super::shares::Shares;
 
-/// How long a response waits for room.
+/// Maximum time that a response waits for room.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The part of the budget that one response counts as at most: half. A larger one could hardly ever be sent otherwise.
+/// Divisor: one response counts as half of the budget at most. A larger one could hardly ever be
+/// sent otherwise.
 const LARGEST: usize = 2;
-/// The part of the budget that may wait for room in addition: half. These bytes are in memory, too.
+/// Divisor: as much as half of the budget may wait for room in addition. These bytes are in memory,
+/// too.
 const WAITING: usize = 2;
 
 /// The caller whose share bytes count against.
@@ -78,7 +80,7 @@ impl ByteBudget {
         Self(Arc::new(Shared { bytes, used, freed }))
     }
 
-    /// Returns a hold on no bytes yet.
+    /// Creates a hold of zero bytes.
     pub(super) fn hold(&self, payer: Payer) -> Held {
         Held { budget: self.clone(), payer, bytes: 0 }
     }
@@ -113,8 +115,8 @@ impl Held {
         Ok(())
     }
 
-    /// Holds `bytes` in all, at most half of the budget. Waits up to 5 s for room. Fails with [`NoRoom`] after that, or at once if
-    /// too many bytes wait already.
+    /// Changes the hold to `bytes`, at most half of the budget. Waits up to 5 s for room. Fails
+    /// with [`NoRoom`] after that, or at once if too many bytes wait already.
     pub(super) async fn resize(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let bytes = bytes.min(self.budget.0.bytes / LARGEST);
         if bytes <= self.bytes {
@@ -130,7 +132,8 @@ impl Held {
         tokio::time::timeout(PATIENCE, self.add_when_freed(more)).await.map_err(|_| NoRoom)
     }
 
-    /// Holds `bytes` in all, beyond the budget if need be: the answer to a change that was made is always sent.
+    /// Changes the hold to `bytes`, even beyond the budget: the response to a completed change is
+    /// always sent.
     pub(super) fn force(&mut self, bytes: usize) {
         self.shrink(bytes);
         self.budget.used().held.set(&self.payer, self.bytes, bytes);
@@ -141,7 +144,7 @@ impl Held {
         let budget = self.budget.clone();
         loop {
             let mut freed = std::pin::pin!(budget.0.freed.notified());
-            // Before asking, so that what is freed in between is heard of.
+            // Enabled before the attempt, so that bytes freed in between are not missed.
             freed.as_mut().enable();
             if self.add(more).is_ok() {
                 return;
@@ -150,7 +153,7 @@ impl Held {
         }
     }
 
-    /// Releases what is held above `bytes`.
+    /// Releases the bytes above `bytes`.
     fn shrink(&mut self, bytes: usize) {
         if bytes >= self.bytes {
             return;
@@ -209,7 +212,7 @@ mod tests {
         Payer::Tenant(TenantId::new(name).expect("a tenant"))
     }
 
-    /// Holds as many pieces of a size as there is room for.
+    /// Holds as many pieces of a size as fit.
     fn fill(budget: &ByteBudget, name: &str, piece: usize) -> Vec<Held> {
         let next = || {
             let mut held = budget.hold(payer(name));

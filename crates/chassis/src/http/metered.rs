@@ -12,14 +12,15 @@ use super::memory::{Held, NoRoom};
 /// The hold on the bytes of a body that have arrived. Clones share it.
 pub(super) type HeldBody = Arc<Mutex<Held>>;
 
-/// The body of a request, whose bytes are counted as they arrive: what a header promises costs nothing until it is sent.
+/// Body of a request whose bytes are counted as they arrive. An announced length costs nothing.
 struct MeteredBody {
     body: Body,
     held: HeldBody,
 }
 
-/// Counts the body of a request against a budget. Reading it fails with [`NoRoom`] once there is no more room. The bytes stay
-/// counted until the returned hold is dropped, since a handler has them, too.
+/// Counts the body of a request against a budget. Reading it fails with [`NoRoom`] if no room is
+/// left. The bytes stay counted until the returned hold is dropped, since a handler keeps them,
+/// too.
 pub(super) fn meter(request: Request, held: Held) -> (Request, Option<HeldBody>) {
     if request.body().is_end_stream() {
         return (request, None);

@@ -1,7 +1,7 @@
 use axum::http::Method;
 
-/// A method that is none of the known ones, in metrics and spans (OpenTelemetry's semantic conventions for HTTP): callers may
-/// make up as many as they like, and each would be a series of its own.
+/// Name of unknown methods in metrics and spans (OpenTelemetry's semantic conventions for HTTP):
+/// callers can make up any number of them, and each would be a separate series.
 pub(super) const OTHER: &str = "_OTHER";
 
 /// Returns the name of a method if it is one of RFC 9110 or PATCH, and otherwise `_OTHER`.
@@ -11,7 +11,8 @@ pub(super) fn known_method(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
 }
 
-/// Returns the method as the name of a span begins with it: by the conventions that is `HTTP` for an unknown one.
+/// Returns the first word of a span's name: the method, or by the same conventions `HTTP` for an
+/// unknown one.
 pub(super) fn in_span_name(method: &'static str) -> &'static str {
     if method == OTHER { "HTTP" } else { method }
 }

@@ -1,4 +1,4 @@
-//! HTTP as every service speaks it: the accept loop, the layer of a request, extractors and problems.
+//! HTTP of every service: accept loop, request layer, extractors and problems.
 
 mod at_most;
 mod caller;

@@ -1,4 +1,4 @@
-//! Pages of a list of the public API: how many rows, and where the next one begins.
+//! Pages of the public API's lists: their size and their cursors.
 
 use std::borrow::Cow;
 
@@ -11,13 +11,14 @@ use uuid::Uuid;
 const DEFAULT_LIMIT: u32 = 20;
 const MAX_LIMIT: u32 = 100;
 
-/// How many rows a page has at most, as the query says it: 1 to 100. By default 20.
+/// Maximum number of rows of a page, from the query: 1 to 100, by default 20.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(try_from = "u32")]
 pub struct Limit(u32);
 
 impl Limit {
-    /// Returns the number of rows to read: one more than the page has, which tells whether there is a next page.
+    /// Returns the number of rows to read: one more than the page has, which shows whether there is
+    /// a next page.
     pub fn rows(self) -> i64 {
         i64::from(self.0) + 1
     }
@@ -39,7 +40,7 @@ impl PartialSchema for Limit {
 
 impl ToSchema for Limit {}
 
-/// A number of rows that a page can't have.
+/// Error of a limit that is not 1 to 100.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("limit must be 1 to {MAX_LIMIT}")]
 pub struct BadLimit;
@@ -54,14 +55,14 @@ impl TryFrom<u32> for Limit {
 
 /// The key that a list is ordered by, and its text in a cursor.
 pub trait CursorKey: Sized {
-    /// Returns the text: letters, digits, `-`, `_` and `.`, so that it can stand in a URL as it is.
+    /// Returns the text: letters, digits, `-`, `_` and `.`, so that a URL needs no escapes.
     fn to_text(&self) -> String;
 
-    /// Returns the key that has this text, or `None` if there is none.
+    /// Parses a text. Returns `None` if it does not stand for a key.
     fn from_text(text: &str) -> Option<Self>;
 }
 
-/// Lists of rows with UUIDs show the newest first.
+/// Lists by id show the newest rows first.
 impl CursorKey for Uuid {
     fn to_text(&self) -> String {
         self.simple().to_string()
@@ -72,20 +73,20 @@ impl CursorKey for Uuid {
     }
 }
 
-/// The last row of a page, after which the next page begins, as `next_cursor` gave it.
+/// The last row of a page, from its `next_cursor`; the next page begins after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(try_from = "String", bound = "K: CursorKey")]
 pub struct Cursor<K = Uuid>(K);
 
 impl Cursor {
-    /// Returns the id that all rows of the page are below. Without a cursor that is an id above every other, so one
-    /// condition does for the first page too.
+    /// Returns the id that all rows of the page are below. Without a cursor it is the highest id,
+    /// so that one condition serves the first page, too.
     pub fn below(cursor: Option<Self>) -> Uuid {
         cursor.map_or(Uuid::max(), |cursor| cursor.0)
     }
 
-    /// Returns the id that all rows of the page are above, where rows are read oldest first. Without a cursor that is an id
-    /// below every other.
+    /// Returns the id that all rows of the page are above, for lists that show the oldest rows
+    /// first. Without a cursor it is the lowest id.
     pub fn above(cursor: Option<Self>) -> Uuid {
         cursor.map_or(Uuid::nil(), |cursor| cursor.0)
     }
@@ -115,7 +116,7 @@ impl<K> ToSchema for Cursor<K> {
     }
 }
 
-/// A text that no page gave as its cursor.
+/// Error of a text that is not a cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("cursor must be the next_cursor of an earlier page, as it was")]
 pub struct BadCursor;
@@ -154,12 +155,12 @@ pub struct PageQuery {
 pub struct Page<T, K = Uuid> {
     /// The rows, in the order of the list.
     pub rows: Vec<T>,
-    /// Where the next page begins. `None`: this is the last one.
+    /// Cursor of the next page. `None` if this is the last one.
     pub next_cursor: Option<Cursor<K>>,
 }
 
 impl<T, K> Page<T, K> {
-    /// Makes a page of the rows that were read, [`Limit::rows`] of them at most.
+    /// Creates a page of the rows that were read, at most [`Limit::rows`].
     pub fn new(mut rows: Vec<T>, limit: Limit, key: impl FnOnce(&T) -> K) -> Self {
         let size = limit.0 as usize;
         let mut next_cursor = None;

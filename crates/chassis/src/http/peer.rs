@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::keys::{Keys, Meaning};
 use super::problem::Problem;
 
-/// The source that a service's credential allows, and what else it grants: `/source:grant+grant`. A grant is an event type
+/// Source and grants of a service's credential: `/source:grant+grant`. A grant is an event type
 /// that the service may send, or an act of a route, such as `acknowledge`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Grant {
@@ -22,7 +22,7 @@ pub(crate) struct Grant {
 
 /// A text that is not of the form `/source:grant+grant`.
 #[derive(Debug, thiserror::Error)]
-#[error("a source, a colon and grants with a + between them are wanted")]
+#[error("expected a source, a colon, and grants separated by +")]
 pub(crate) struct NoGrant;
 
 impl TryFrom<String> for Grant {
@@ -43,10 +43,10 @@ impl Meaning for Grant {
     const SETTING: &'static str = "EVENT_SENDERS";
 }
 
-/// Credentials of the services that may call, and what each may do.
+/// Credentials of the calling services, with their grants.
 pub(crate) type Senders = Keys<Grant>;
 
-/// Another service that calls. As an extractor it fails with 401 for every other caller, tenants included.
+/// A calling service. As an extractor it fails with 401 for all other callers, including tenants.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The service, as in the `source` of its events: `/warehouse`.
@@ -57,7 +57,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Returns the cause of the events and jobs that the request leads to.
+    /// Returns the cause of the events and jobs that the request creates.
     pub fn cause(&self) -> Cause {
         cause_here(self.correlation_id.clone())
     }
@@ -83,11 +83,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Peer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let wanted = "send the credential of a service";
-        bearer(&parts.headers).ok_or_else(|| unknown_key("there is no key", wanted))?;
+        bearer(&parts.headers).ok_or_else(|| unknown_key("the key is missing", wanted))?;
         let identity = parts.extensions.get::<Identity>();
         let grant = identity.and_then(|identity| identity.service.clone());
         let Grant { source, grants } =
-            grant.ok_or_else(|| unknown_key("nobody has this key", wanted))?;
+            grant.ok_or_else(|| unknown_key("the key is unknown", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         let correlation_id = correlation_id.unwrap_or_else(CorrelationId::generate);
         Ok(Self { source, correlation_id, grants })

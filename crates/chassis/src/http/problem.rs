@@ -74,7 +74,7 @@ impl Problem {
         )
     }
 
-    /// Creates a 405. The router adds the methods that the path has.
+    /// Creates a 405. The router adds the `Allow` header.
     pub(crate) fn method_not_allowed() -> Self {
         let title = "Method not allowed";
         Self::new(
@@ -84,7 +84,8 @@ impl Problem {
         )
     }
 
-    /// Returns the problem of an error response that has no JSON body to say more.
+    /// Returns the problem for an error response without a JSON body, and `None` for every other
+    /// response.
     pub(super) fn of_bare_error(response: &Response) -> Option<Self> {
         let status = response.status();
         let content_type = response.headers().get(header::CONTENT_TYPE);
@@ -104,14 +105,14 @@ impl Problem {
         &self.detail
     }
 
-    /// Adds a header, in place of another one that was added.
+    /// Sets the additional header. There is one at most, so it replaces an earlier one.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.header = Some((name, HeaderValue::from_static(value)));
         self
     }
 
-    /// Says after how many seconds to try again.
+    /// Sets `Retry-After`, in seconds, as the additional header.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.header = Some((header::RETRY_AFTER, seconds.into()));
@@ -130,7 +131,7 @@ impl Problem {
         body.to_string()
     }
 
-    /// Renders the response. The outermost layer does, since it knows the correlation id.
+    /// Renders the response. Called by the outermost layer, which knows the correlation id.
     pub(crate) fn render(&self, correlation_id: &str) -> Response {
         let content_type = (header::CONTENT_TYPE, "application/problem+json");
         let body = self.body(correlation_id);
@@ -142,7 +143,7 @@ impl Problem {
     }
 }
 
-/// Carries the problem to the layer that renders it.
+/// Passes the problem on to the layer that renders it.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
@@ -157,7 +158,7 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
-/// Of an error that several requests have in common.
+/// Converts an error that several requests share.
 impl From<&sqlx::Error> for Problem {
     fn from(error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
@@ -169,7 +170,7 @@ impl From<&sqlx::Error> for Problem {
             .with_header(header::RETRY_AFTER, "1");
         }
         let why = match pg::classify(error) {
-            // A missing right is the operator's to give, and no caller's fault.
+            // A missing privilege has to be granted by an operator; callers can only try again.
             ErrorClass::Unavailable | ErrorClass::Denied => {
                 "the database is temporarily unavailable"
             }

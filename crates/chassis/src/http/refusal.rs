@@ -1,6 +1,7 @@
-//! The body of hyper's own refusals. A request whose head is malformed or too large never becomes a request: hyper answers 400,
-//! 414 or 431 with an empty body, and has no hook for it. Their heads are recognised where the connection is written: hyper
-//! writes nothing of its own accord between two exchanges but these.
+//! Problems as the bodies of hyper's own refusals. hyper answers a malformed or too large head with
+//! 400, 414 or 431 and an empty body, before there is a request, and has no hook for it. The heads
+//! of these responses are recognised when they are written to the connection: hyper writes nothing
+//! else by itself between two exchanges.
 
 use axum::http::StatusCode;
 use envelope::CorrelationId;
@@ -8,7 +9,7 @@ use envelope::CorrelationId;
 use super::problem::Problem;
 use super::request::CORRELATION_ID;
 
-/// The header that shows that there is no body.
+/// Header of a response without a body.
 const NO_BODY: &str = "content-length: 0\r\n";
 
 /// Returns hyper's refusal with a problem as its body. Returns `None` if `head` is not one.

@@ -1,4 +1,5 @@
-//! The layer around every request of the public API: its correlation id, span, log line, metrics and problem.
+//! The layer around every request of the public API: its correlation id, span, log line, metrics
+//! and problem.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,11 +33,12 @@ use super::shares::SMALL;
 pub(super) const CORRELATION_ID: &str = "x-correlation-id";
 /// Maximum number of characters of a path that are logged and stored.
 const MAX_PATH_CHARS: usize = 200;
-/// How long a `tracestate` may be.
+/// Maximum length of a `tracestate`.
 const MAX_TRACESTATE_BYTES: usize = 512;
 /// Maximum bytes of an invalid correlation id that are logged.
 const MAX_LOGGED_BYTES: usize = 128;
-/// Bytes that a request reserves before its response is known: about those of a small one, with its buffers.
+/// Bytes that a request reserves before its response is known: about those of a small response with
+/// its buffers.
 const RESERVED: usize = SMALL;
 /// Maximum time until a response; longer than the limits of all parts.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -44,9 +46,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// A request that was answered.
 #[derive(Clone, Debug)]
 pub struct CompletedRequest {
-    /// Tenant of the caller. `None` for a service or a stranger.
+    /// Tenant of the caller. `None` for a service or an unknown caller.
     pub tenant: Option<TenantId>,
-    /// Source of the service that called. `None` for a tenant or a stranger.
+    /// Source of the calling service. `None` for a tenant or an unknown caller.
     pub service: Option<String>,
     /// Correlation id of the flow that the request belonged to.
     pub correlation_id: CorrelationId,
@@ -63,8 +65,8 @@ pub struct CompletedRequest {
 }
 
 impl CompletedRequest {
-    /// Returns `false` if the request had no key, or an unknown one. Do not store such requests: anybody can send any
-    /// number.
+    /// Returns `false` if the request had no key, or an unknown one. Do not store such requests:
+    /// anybody can send any number.
     pub fn is_of_known_caller(&self) -> bool {
         self.tenant.is_some() || self.service.is_some()
     }
@@ -87,8 +89,8 @@ pub(crate) struct RequestLayer {
 }
 
 impl RequestLayer {
-    /// Creates the layer. `on_completed` is called for every request. Responses under way take at most `memory` bytes, and
-    /// bodies of requests half as many.
+    /// Creates the layer. `on_completed` is called for every request. Responses in flight take at
+    /// most `memory` bytes, and bodies of requests half as many.
     pub(crate) fn new(
         (tenants, senders): (Tenants, Senders),
         memory: usize,
@@ -128,7 +130,7 @@ impl RequestLayer {
         self
     }
 
-    /// Wraps all routes of the public API, and answers for paths and methods that have none.
+    /// Wraps all routes of the public API, and answers requests for unknown paths and methods.
     pub(crate) fn wrap(self, routes: Router) -> Router {
         routes
             .fallback(async || Problem::not_found("there is no resource at this path"))
@@ -136,7 +138,8 @@ impl RequestLayer {
             .layer(middleware::from_fn_with_state(self, serve))
     }
 
-    /// Records the request, and defers what the caller need not wait for. To record its time takes less than to defer that.
+    /// Records the duration of the request, and calls the hook that defers work. Recording takes
+    /// less time than deferring it would.
     fn after(&self, defer: &Defer, served: &CompletedRequest) {
         let labels = [
             KeyValue::new("http.request.method", served.method),
@@ -153,7 +156,7 @@ impl RequestLayer {
 /// A request before it is handled.
 struct IncomingRequest {
     correlation_id: CorrelationId,
-    /// Correlation id that was sent and can't be used.
+    /// Correlation id that was sent and is invalid.
     unusable: Option<String>,
     identity: Identity,
     method: &'static str,
@@ -175,15 +178,15 @@ impl IncomingRequest {
         }
     }
 
-    /// Creates the span, which is a step of its flow unless the request is a stranger's.
+    /// Creates the span, which is a step of its flow unless the caller is unknown.
     fn span(&self, steps: &FlowSteps, headers: &HeaderMap) -> Span {
         let span = if self.identity.is_known() {
             steps.span(|| self.unconnected_span())
         } else {
             self.unconnected_span()
         };
-        // A request without a known key starts a new trace: otherwise anybody could force sampling, and add to others'
-        // traces.
+        // A request without a known key starts a new trace: otherwise anybody could force sampling,
+        // and add to others' traces.
         if self.identity.is_known() {
             set_parent(&span, headers);
         }
@@ -269,7 +272,8 @@ struct Admitted {
 }
 
 impl RequestLayer {
-    /// Admits a request, within the limits of its tenant and the memory of responses. Waits for memory for some seconds.
+    /// Admits a request within the limits of its tenant and the memory of responses. Waits up to 5
+    /// s for memory.
     async fn admit(&self, identity: &Identity) -> Result<Admitted, Problem> {
         let place = identity.tenant.as_ref().map(|tenant| self.limiter.admit(tenant));
         let place = place.transpose()?.map(Arc::new);
@@ -281,7 +285,8 @@ impl RequestLayer {
 }
 
 impl Admitted {
-    /// Handles the request. Its memory and slot stay occupied until the response is sent.
+    /// Handles the request. Its memory and place in flight stay occupied until the response is
+    /// sent.
     async fn answer(
         mut self,
         layer: &RequestLayer,
@@ -310,8 +315,9 @@ impl Admitted {
     }
 }
 
-/// Runs the handler in a task of its own, so that a caller who hangs up does not cancel a change halfway. The handler can ask
-/// whether the caller is gone. What the request `occupies` stays so until the handler ends, too.
+/// Runs the handler in a separate task, so that a closed connection does not cancel a change
+/// halfway. The handler can check `Caller::gone`. What the request `occupies` is kept until the
+/// handler ends, too.
 async fn run(
     next: Next,
     request: Request,
@@ -340,8 +346,8 @@ async fn run(
     }
 }
 
-/// Renders the problem that a response carries, and adds the correlation id. Of an error without a body of ours, which axum
-/// answers by itself, a problem is made.
+/// Renders the problem that a response carries, and adds the correlation id. An error response
+/// without a body of ours, such as axum's own, gets a problem, too.
 pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Response {
     let problem = response.extensions().get::<Problem>().cloned();
     let mut response = match problem.or_else(|| Problem::of_bare_error(&response)) {
@@ -363,8 +369,8 @@ pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Resp
     response
 }
 
-/// Returns the caller's correlation id. If the caller sent none, or one that can't be used, returns a new one: an id for
-/// tracing must not decide whether a request is served. In the latter case returns what the caller sent, too, fit for a log.
+/// Returns the caller's correlation id, or a new one if it is missing or invalid: an id for tracing
+/// must not fail a request. Returns an invalid one, too, in a form for the log.
 fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<String>) {
     let Some(given) = headers.get(CORRELATION_ID) else {
         return (CorrelationId::generate(), None);
@@ -375,17 +381,18 @@ fn correlation_id(headers: &HeaderMap) -> (CorrelationId, Option<String>) {
     }
 }
 
-/// Returns the beginning of a header's value, without control characters.
+/// Returns the beginning of a header's value, with control characters escaped.
 fn for_log(value: &HeaderValue) -> String {
     let bytes = value.as_bytes();
     bytes[..bytes.len().min(MAX_LOGGED_BYTES)].escape_ascii().to_string()
 }
 
-/// Makes the span part of the caller's trace, if the request names it.
+/// Makes the span part of the caller's trace, if the request has a `traceparent`.
 fn set_parent(span: &Span, headers: &HeaderMap) {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(traceparent) = text("traceparent") {
-        // What is longer may be dropped (W3C Trace Context, section 3.3.1.5). It travels with every event of the request.
+        // A longer one may be dropped (W3C Trace Context, section 3.3.1.5). It is copied to every
+        // event of the request.
         let tracestate = text("tracestate").filter(|it| it.len() <= MAX_TRACESTATE_BYTES);
         TraceContext::new(traceparent, tracestate).set_parent(span);
     }

@@ -1,4 +1,5 @@
-//! The accept loop. axum's own has no limit on the time that a request's headers take, nor on that of an idle connection.
+//! The accept loop. axum's own limits neither the time of a request's headers nor that of an idle
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,27 +20,32 @@ use super::caller::Gone;
 use super::exchange::Exchange;
 use super::keep_alive::timed;
 
-/// Maximum number of connections where no container limits the memory; further ones wait in the kernel's queue.
+/// Maximum number of connections where no container limits the memory; further ones wait in the
+/// kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 /// Number of connections that even a small container serves, and that the admin port serves.
 pub(crate) const MIN_CONNECTIONS: usize = 256;
-/// Maximum size of the head of a request: hyper's own limit, of 400 KiB, is more than a container has for all connections.
+/// Maximum size of the head of a request. hyper's own limit, of 400 KiB, is more than a container
+/// has for all connections.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Bytes that the kernel buffers of a response; Linux doubles it. By itself it takes megabytes of each, in memory of the
-/// container, and a slow reader would go unnoticed. With less than a segment of the loopback interface (64 KiB) every write
-/// waits for a delayed acknowledgement: with 16 and 32 KiB, lists of 4 MiB were sent with 2 MB/s instead of 1,000 and more.
+/// Size of the kernel's send buffer of a connection, in bytes; Linux doubles it. By default it
+/// grows to megabytes, which are part of the container's memory, and a slow reader would go
+/// unnoticed. With less than a segment of the loopback interface (64 KiB) every write waits for a
+/// delayed acknowledgement: with 16 and 32 KiB, lists of 4 MiB were sent at 2 MB/s instead of 1,000
+/// and more.
 const SEND_BUFFER: u32 = 64 * 1024;
-/// Bytes that a connection occupies at most beside what is counted: an unfinished head and the kernel's buffer of a response.
+/// Maximum memory of a connection beside the counted bytes: an unfinished head and the kernel's
+/// buffer of a response.
 const CONNECTION_BYTES: usize = MAX_HEAD_BYTES + 2 * SEND_BUFFER as usize;
-/// The part of a container's memory that connections may occupy: half.
+/// Divisor: connections may occupy half of a container's memory.
 const OF_CONTAINER: usize = 2;
-/// How many connections wait in the kernel until they are accepted.
+/// Maximum number of connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// How long shutdown waits for requests under way.
+/// Maximum time that shutdown waits for requests in flight.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Returns the number of connections whose heads and buffers fit into half of a container's memory: 455 of 144 KiB each in
-/// one of 128 MiB.
+/// Returns the number of connections whose heads and buffers fit into half of a container's memory:
+/// 455 of 144 KiB each in one of 128 MiB.
 pub(crate) fn max_connections(container: Option<usize>) -> usize {
     container.map_or(MAX_CONNECTIONS, |limit| {
         (limit / OF_CONTAINER / CONNECTION_BYTES).clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
@@ -49,7 +55,8 @@ pub(crate) fn max_connections(container: Option<usize>) -> usize {
 /// Listens on an address, for connections with a bounded send buffer.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As `TcpListener::bind` does, so that a restart need not wait for connections of the process before.
+    // As in `TcpListener::bind`, so that a restart need not wait for connections of the previous
+    // process.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     // Connections inherit it.
@@ -58,8 +65,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until shutdown, then waits for the requests under way, within a limit. A connection without a request is closed
-/// after `keep_alive`. At most `max_connections` are open.
+/// Serves until shutdown, then waits for the requests in flight, at most [`DRAIN`]. Closes a
+/// connection without a request after `keep_alive`. At most `max_connections` are open.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -77,7 +84,7 @@ pub(crate) async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, or a connection that ended while it waited.
+                // The process is out of file descriptors, or the connection ended while it waited.
                 tracing::warn!(error = &error as &dyn std::error::Error, "connection not accepted");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -93,7 +100,8 @@ pub(crate) async fn serve(
             request.extensions_mut().insert(gone.clone());
             let (answering, exchange) = (inner.call(request), exchange.clone());
             async move {
-                // Dropped with this future, which ends when the connection is closed. The handler runs on.
+                // Dropped with this future, which ends when the connection is closed. The handler
+                // keeps running.
                 let _present = gone.when_dropped();
                 answering.await.map(|response| exchange.send(response))
             }

@@ -1,4 +1,4 @@
-//! How a number of bytes is shared among callers.
+//! Fair sharing of a number of bytes among callers.
 
 use std::collections::HashMap;
 
@@ -6,21 +6,22 @@ use super::memory::Payer;
 
 /// Bytes up to which a hold is small: those that a request reserves before its response is known.
 pub(super) const SMALL: usize = 16 * 1024;
-/// The part of the bytes that a payer may hold: a fourth.
+/// Divisor: a payer may hold a fourth of the bytes.
 const SHARE: usize = 4;
-/// The part that only small holds may use, and that those of a payer may take beside one large hold: a sixteenth.
+/// Divisor: a sixteenth is reserved for small holds. Those of a payer may take as much beside its
+/// large hold.
 const FOR_SMALL: usize = 16;
 
 /// Bytes that payers hold, and the rule by which they may hold more.
 ///
-/// A payer may hold a fourth, and never more than it leaves free (a dynamic threshold, Choudhury and Hahne 1998). One large
-/// hold may exceed that whenever the total fits, if it is the only one of its payer, so two payers that give nothing back
-/// keep no third one from a response of a fourth.
+/// A payer may hold a fourth, and never more than it leaves free (a dynamic threshold, Choudhury
+/// and Hahne 1998). A large hold may exceed that whenever the total fits, if it is the only one of
+/// its payer. So two payers that release nothing leave a third one room for a response of a fourth.
 #[derive(Debug)]
 pub(super) struct Shares {
     limit: usize,
     total: usize,
-    /// Of payers that hold something.
+    /// Shares of the payers that hold bytes.
     by: HashMap<Payer, Share>,
 }
 
@@ -66,7 +67,7 @@ impl Shares {
         left >= for_small && (is_share || is_only_one)
     }
 
-    /// Records that a hold of `old` bytes is one of `new`.
+    /// Records that a hold of `old` bytes becomes one of `new`.
     pub(super) fn set(&mut self, payer: &Payer, old: usize, new: usize) {
         let share = self.by.entry(payer.clone()).or_default();
         *share.part(old) -= old;

@@ -7,13 +7,15 @@ use tokio::time::{Instant, Sleep};
 
 /// How long a peer may read nothing of a response.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a peer may keep a response waiting in all, beside the time that its bytes take at [`SLOWEST`].
+/// How long a peer may keep a response waiting in total, in addition to the time that its bytes
+/// take at [`SLOWEST`].
 const GRACE: Duration = Duration::from_secs(30);
 /// Bytes per second below which a peer is too slow.
 const SLOWEST: u64 = 16 * 1024;
 
-/// Limits how long a peer keeps a response waiting: nothing read for too long, or too little in all. Only time counts in which
-/// the peer is waited for, so a handler that streams slowly is no fault of the peer's.
+/// Limits the time that a response waits for its peer, which may read nothing for too long, or too
+/// little in total. Only the time spent waiting for the peer counts, so a slow handler is not
+/// blamed on it.
 #[derive(Default)]
 pub(super) struct WriteLimit {
     /// Bytes of the response that were written.
@@ -29,7 +31,7 @@ struct Stall {
 }
 
 impl WriteLimit {
-    /// Takes the result of a write. Fails with a time-out if the peer is too slow.
+    /// Checks the limits after a write. Fails with a time-out if the peer is too slow.
     pub(super) fn check(
         &mut self,
         cx: &mut Context<'_>,
@@ -49,7 +51,7 @@ impl WriteLimit {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Returns how long the peer may go on reading nothing.
+    /// Returns how long the peer may continue to read nothing.
     fn left(&self) -> Duration {
         let allowed = GRACE + Duration::from_millis(self.written.saturating_mul(1000) / SLOWEST);
         allowed.saturating_sub(self.waited).min(STALL_TIMEOUT)
@@ -64,7 +66,8 @@ mod tests {
 
     use super::*;
 
-    /// Writes `bytes` bytes into a pipe that holds 1 KiB. Returns how long it took, and whether the peer was too slow.
+    /// Writes `bytes` bytes into a pipe that holds 1 KiB. Returns the duration, and whether the
+    /// peer was too slow.
     async fn write(mut pipe: DuplexStream, bytes: usize) -> (Duration, bool) {
         let (began, mut limit, mut left) = (Instant::now(), WriteLimit::default(), bytes);
         while left > 0 {

@@ -32,14 +32,14 @@ pub struct Parts {
 
 pub(crate) type Build<T> = Box<dyn FnOnce(&Parts) -> T + Send>;
 type Erasing = Pin<Box<dyn Future<Output = sqlx::Result<()>> + Send>>;
-/// Erases what the service's own tables hold of an e-mail address.
+/// Erases an e-mail address from the service's own tables.
 pub(crate) type Erase = Arc<dyn Fn(PgPool, String) -> Erasing + Send + Sync>;
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) type BuildWorker = Box<dyn FnOnce(&Parts, Worker) -> Result<Worker, ConfigError> + Send>;
 pub(super) type BuildTask =
     Box<dyn FnOnce(&Parts, CancellationToken) -> Result<Task, ConfigError> + Send>;
 
-/// A service that has not started: the list of what it is made of.
+/// A service before its start: the list of its parts.
 pub struct Service {
     pub(crate) name: &'static str,
     pub(crate) config: Config,
@@ -57,7 +57,8 @@ pub struct Service {
 }
 
 impl Service {
-    /// Creates a service without routes or subscriptions. `name` is the binary's name and OpenTelemetry's `service.name`.
+    /// Creates a service without routes or subscriptions. `name` is the binary's name and
+    /// OpenTelemetry's `service.name`.
     pub fn new(name: &'static str, config: Config) -> Self {
         let service = Self {
             name,
@@ -79,7 +80,8 @@ impl Service {
             .task("prune acts", Duration::from_hours(1), admin::prune_acts)
     }
 
-    /// Sets the ports on loopback that the service listens on unless the configuration sets addresses.
+    /// Sets the ports on loopback that the service listens on unless the configuration sets
+    /// addresses.
     #[must_use]
     pub fn ports(mut self, public: u16, admin: u16) -> Self {
         self.public_port = public;
@@ -87,7 +89,7 @@ impl Service {
         self
     }
 
-    /// Adds the result of checking the service's own configuration. An error ends the start.
+    /// Adds the result of checking the service's own configuration. An error fails the start.
     #[must_use]
     pub fn requires(mut self, checked: Result<(), ConfigError>) -> Self {
         self.required = self.required.and(checked);
@@ -101,8 +103,8 @@ impl Service {
         self
     }
 
-    /// Adds topics that the service publishes to through its outbox. It owns them: those that are missing are created,
-    /// unless `KAFKA_TOPICS` says otherwise.
+    /// Adds topics that the service publishes to through its outbox. It owns them: missing ones are
+    /// created, unless `KAFKA_TOPICS` says otherwise.
     #[must_use]
     pub fn publishes(mut self, topics: impl IntoIterator<Item = TopicSpec>) -> Self {
         self.publishes.extend(topics);
@@ -110,7 +112,7 @@ impl Service {
     }
 
     /// Adds routes of the public API. Those of an `OpenApiRouter` are described in the service's
-    /// [`Contract`](crate::Contract); a plain [`axum::Router`] works, and is not.
+    /// [`Contract`](crate::Contract); a plain [`axum::Router`] works, too, but is not described.
     #[must_use]
     pub fn routes<R: Into<OpenApiRouter>>(
         mut self,
@@ -140,7 +142,8 @@ impl Service {
         self
     }
 
-    /// Sets the kinds of jobs: the closure gets a worker and adds a handler for each kind. Jobs run once the service is ready.
+    /// Sets the kinds of jobs: the closure adds a handler for each kind to a worker. Jobs run once
+    /// the service is ready.
     #[must_use]
     pub fn jobs(
         mut self,
@@ -150,7 +153,8 @@ impl Service {
         self
     }
 
-    /// Sets a hook that is called for every request once its response is known, to defer work about it.
+    /// Sets a hook that is called for every request once its response is known, to defer work about
+    /// it.
     #[must_use]
     pub fn on_completed<F>(
         mut self,
@@ -163,7 +167,8 @@ impl Service {
         self
     }
 
-    /// Adds what erases a customer, whose e-mail address is given, from the service's own tables. `POST /erasures` waits for it.
+    /// Adds a function that erases a customer, given by e-mail address, from the service's own
+    /// tables. `POST /erasures` waits for it.
     #[must_use]
     pub fn erases<F>(mut self, erase: impl Fn(PgPool, String) -> F + Send + Sync + 'static) -> Self
     where
@@ -173,8 +178,8 @@ impl Service {
         self
     }
 
-    /// Adds a task that runs from when the service is ready until the token is cancelled. `begin` is called at the start
-    /// and fails if the configuration is wrong.
+    /// Adds a task that runs once the service is ready, until the token is cancelled. `begin` is
+    /// called at the start, and fails if the configuration is invalid.
     #[must_use]
     pub fn background<F>(
         mut self,
@@ -188,7 +193,7 @@ impl Service {
         self
     }
 
-    /// Adds housekeeping that runs every `every`. A run that fails is logged.
+    /// Adds a housekeeping task that runs at an interval. A failed run is logged.
     #[must_use]
     pub fn task<F>(
         self,

@@ -15,10 +15,12 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Time limit of the check for a session-sharing pooler.
 const SESSIONS: Duration = Duration::from_secs(5);
 
-/// Checks for a session-sharing pooler, applies the migrations of every crate, then the service's own. Waits for a
-/// database that is unavailable or refuses, also because of missing permissions, and reports the reason in `startup`.
+/// Checks for a session-sharing pooler, applies the migrations of every crate, then the service's
+/// own. Waits for a database that is unavailable or refuses, also because of missing permissions,
+/// and reports the reason in `startup`.
 ///
-/// Uses a connection without the time limits of the service's sessions: a migration may take longer than a statement.
+/// Uses a connection without the time limits of the service's sessions: a migration may take longer
+/// than a statement.
 pub(super) async fn migrate(
     database: PgConnectOptions,
     own: Option<Migrations>,
@@ -29,7 +31,7 @@ pub(super) async fn migrate(
         .acquire_timeout(CONNECT)
         .connect_lazy_with(database.clone());
     let migrating = Migrating { pool: pool.clone(), startup };
-    // Migrations take a session lock, which would pass to another connection.
+    // Migrations take a session lock, which such a pooler would hand over to another client.
     let migrated = match migrating.keeps_sessions(&database).await {
         Ok(true) => migrating.apply(own).await,
         Ok(false) => return Err(StartError::SharedSessions),
@@ -45,7 +47,8 @@ struct Migrating<'a> {
 }
 
 impl Migrating<'_> {
-    /// Applies them one by one, so that applied and logged ones are not repeated after a failure of the database.
+    /// Applies them one by one, so that applied and logged ones are not repeated after a failure of
+    /// the database.
     async fn apply(&self, own: Option<Migrations>) -> Result<(), MigrateError> {
         let chassis = Migrations::new(sqlx::migrate!("./migrations"), "_chassis_migrations");
         self.when_available(|| chassis.run(&self.pool)).await?;
@@ -62,7 +65,7 @@ impl Migrating<'_> {
         let ask = || {
             let database = database.clone();
             async move {
-                // Boxed, since two connections that are being made are large.
+                // Boxed, since the future of two connection attempts is large.
                 let keeps = pg::within(SESSIONS, Box::pin(pg::keeps_sessions(&database))).await;
                 keeps.map_err(MigrateError::Execute)
             }
@@ -70,7 +73,7 @@ impl Migrating<'_> {
         self.when_available(ask).await
     }
 
-    /// Retries for as long as the database is unavailable or refuses, or something else holds a lock.
+    /// Retries for as long as the database is unavailable or refuses, or a lock is held.
     async fn when_available<T, F>(&self, act: impl Fn() -> F) -> Result<T, MigrateError>
     where
         F: Future<Output = Result<T, MigrateError>>,

@@ -10,8 +10,9 @@ const WHILE_MISSING: Duration = Duration::from_secs(2);
 /// Interval of checks while all topics exist.
 const WHILE_THERE: Duration = Duration::from_secs(15);
 
-/// Checks the topics that the service owns periodically, since one can be deleted; creates missing ones, and reports
-/// and logs problems. Runs in the background, because a service is ready without Kafka.
+/// Checks the topics that the service owns periodically, since one can be deleted; creates missing
+/// ones, and reports and logs problems. Runs in the background, because a service is ready without
+/// Kafka.
 pub(super) async fn ensure_topics(
     kafka: Settings,
     owned: Vec<TopicSpec>,

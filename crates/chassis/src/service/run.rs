@@ -7,11 +7,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Service, StartError};
 use crate::config::Config;
 
-/// Lists that are read again when their file changes, so that the setting is the file and not what it holds now.
+/// Settings whose file is reloaded when it changes, so that the setting is the file and not its
+/// current content.
 const WATCHED: [&str; 3] = ["TENANTS", "EVENT_SENDERS", "OPERATOR_TOKENS"];
 
-/// Runs a service's `main`: reads the configuration, runs the service until SIGTERM or Ctrl-C, and returns failure if it
-/// did not start or panicked. SIGHUP makes it read the files of keys and operators again.
+/// Runs a service's `main`: reads the configuration, runs the service until SIGTERM or Ctrl-C, and
+/// returns failure if it did not start or panicked. SIGHUP reloads the files of keys and operators.
 pub fn main<C: Parser + AsRef<Config>>(
     service: &'static str,
     build: impl FnOnce(C) -> Service,
@@ -40,7 +41,7 @@ pub fn main<C: Parser + AsRef<Config>>(
         tracing.shutdown(Duration::from_secs(2)).await;
         if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     });
-    // A blocking call into librdkafka must not keep a process that has drained.
+    // A blocking call into librdkafka must not keep a drained process alive.
     runtime.shutdown_timeout(Duration::from_millis(500));
     code
 }

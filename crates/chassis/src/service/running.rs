@@ -15,7 +15,7 @@ const DRAIN_DEFERRED: Duration = Duration::from_millis(500);
 /// Time limit of the relay after that.
 const DRAIN_RELAY: Duration = Duration::from_secs(3);
 
-/// A service that runs.
+/// A running service.
 #[derive(Debug)]
 pub struct RunningService {
     /// Address of the public API.
@@ -31,7 +31,7 @@ pub struct RunningService {
     pub(super) outlet: Tasks,
     /// Writes flow steps. Ends last, since all other tasks create them.
     pub(super) recording: Tasks,
-    /// Cancelled when a vital task panicked.
+    /// Cancelled when a vital task panics.
     pub(super) panicked: CancellationToken,
     pub(super) reload: Reload,
 }
@@ -62,12 +62,14 @@ impl RunningService {
         self.panicked.cancelled().await;
     }
 
-    /// Reads the files of keys and operators again. A file that is invalid is logged, and its old entries stay.
+    /// Reloads the files of keys and operators. An invalid file is logged, and its old entries
+    /// stay.
     pub fn reload(&self) {
         self.reload.now();
     }
 
-    /// Stops the intake, drains, then stops. Returns `false` if a task did not end in time.
+    /// Stops the intake, drains, then stops the rest. Returns `false` if a task did not end in
+    /// time.
     pub async fn shutdown(self) -> bool {
         let began = Instant::now();
         self.intake.cancel();
@@ -89,7 +91,8 @@ impl RunningService {
     }
 }
 
-/// Stops the tasks without draining, as when a start or a test fails: threads that went on polling would keep the process.
+/// Stops the tasks without draining, for a start or a test that fails: threads that go on polling
+/// would keep the process alive.
 impl Drop for RunningService {
     fn drop(&mut self) {
         self.intake.cancel();

@@ -38,13 +38,13 @@ pub enum StartError {
     /// A variable is missing or invalid.
     #[error("the configuration is incomplete")]
     Config(#[from] ConfigError),
-    /// The service was ready, and a vital task panicked.
-    #[error("a part of the service panicked; it ends, to be started anew")]
+    /// A vital task panicked after the start.
+    #[error("a vital task panicked; the service ends so that it is restarted")]
     Panicked,
     /// Options of a subscription contradict each other.
     #[error("the configuration contradicts itself")]
     Options(#[from] OptionsError),
-    /// An address can't be listened on.
+    /// An address can't be bound.
     #[error("{variable}={address} can't be listened on")]
     Listen {
         /// The variable that sets it.
@@ -54,16 +54,16 @@ pub enum StartError {
         /// The error of the system.
         source: std::io::Error,
     },
-    /// A migration failed, and not because the database is unavailable.
+    /// A migration failed, for another reason than an unavailable database.
     #[error("the database could not be migrated")]
     Migrate(#[from] MigrateError),
-    /// A pooler on the way to the database shares sessions between connections.
+    /// A pooler in front of the database shares sessions between connections.
     #[error(
         "DATABASE_URL leads through a pooler that changes sessions between transactions (PgBouncer with \
          pool_mode=transaction or statement): set pool_mode=session for this database, or connect to Postgres itself"
     )]
     SharedSessions,
-    /// No signal can be received.
+    /// Signal handlers can't be installed.
     #[error("signals can't be received")]
     Signals(#[source] std::io::Error),
 }
@@ -71,8 +71,8 @@ pub enum StartError {
 impl Service {
     /// Starts the service, and returns when it is ready.
     ///
-    /// Waits for an unavailable database, and does not wait for Kafka. Fails if the configuration is invalid, an address
-    /// can't be listened on, or a migration fails.
+    /// Waits for an unavailable database, and does not wait for Kafka. Fails if the configuration
+    /// is invalid, an address can't be listened on, or a migration fails.
     pub async fn start(self) -> Result<RunningService, StartError> {
         self.required?;
         let settings = Settings::read(&self.config)?;
@@ -108,7 +108,7 @@ impl Service {
     }
 }
 
-/// Settings, read and checked first.
+/// Settings that are read and checked first.
 struct Settings {
     database: PgConnectOptions,
     kafka: kafka::Settings,
@@ -129,7 +129,8 @@ impl Settings {
     }
 }
 
-/// Work that is built before the migrations, so that errors of the configuration end the start, and runs after them.
+/// Work that is built before the migrations, so that errors of the configuration end the start, and
+/// runs after them.
 struct Work {
     consumers: Vec<Consumer>,
     worker: Option<Worker>,
@@ -143,7 +144,8 @@ struct Start {
     settings: Settings,
     metrics: Metrics,
     parts: Parts,
-    /// Separate connections for operators and maintenance, so that requests and handlers can't block them.
+    /// Separate connections for operators and maintenance, so that requests and handlers can't
+    /// block them.
     housekeeping: PgPool,
     /// A separate connection for readiness.
     readiness: PgPool,
@@ -220,8 +222,8 @@ impl Start {
         })
     }
 
-    /// Serves the admin port and probes Kafka. Returns the sender that says how far the start has come, and the one for
-    /// problems of the topics that it owns.
+    /// Serves the admin port and probes Kafka. Returns the senders of the start's progress and of
+    /// topic problems.
     fn serve_admin(
         &self,
         listener: TcpListener,
@@ -291,7 +293,8 @@ impl Start {
         Some(relay.flow_steps(self.flows.steps.clone()))
     }
 
-    /// Starts the relay, and creates the topics in the background: a service is ready without Kafka.
+    /// Starts the relay, and creates the topics in the background: a service is ready without
+    /// Kafka.
     fn publish(&self, topics: Vec<TopicSpec>, problems: TopicProblems, relay: Relay) {
         let kafka = self.settings.kafka.clone();
         let RunningService { outlet, panicked, .. } = &self.running;
@@ -349,7 +352,8 @@ impl Start {
     }
 }
 
-/// Creates the store of flow steps with a separate connection, so that steps and requests never wait for each other.
+/// Creates the store of flow steps with a separate connection, so that steps and requests never
+/// wait for each other.
 fn flows(name: &str, config: &Config, database: &PgConnectOptions) -> FlowStore {
     let steps =
         if config.records_flow_steps() { FlowSteps::new(FLOW_STEPS) } else { FlowSteps::off() };
@@ -369,7 +373,7 @@ struct Bound {
 fn listen(variable: &'static str, address: SocketAddr) -> Result<Bound, StartError> {
     let refused = |source| StartError::Listen { variable, address, source };
     let listener = http::listen(address).map_err(refused)?;
-    // With port 0 the system has chosen one.
+    // With port 0 the system chooses the port.
     let address = listener.local_addr().map_err(refused)?;
     Ok(Bound { listener, address })
 }

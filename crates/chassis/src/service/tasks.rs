@@ -9,7 +9,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Returns the token that tells the tasks to end.
+    /// Returns the token whose cancellation ends the tasks.
     pub(super) fn shutdown(&self) -> CancellationToken {
         self.shutdown.clone()
     }
@@ -19,7 +19,8 @@ impl Tasks {
         self.tracker.spawn(task);
     }
 
-    /// Spawns a task without which the service would look healthy and do nothing: if it panics, `panicked` is cancelled.
+    /// Spawns a task, and cancels `panicked` if it panics: without the task the service would look
+    /// healthy and do nothing.
     pub(super) fn spawn_vital(
         &self,
         name: &'static str,
@@ -36,7 +37,7 @@ impl Tasks {
         });
     }
 
-    /// Tells the tasks to end.
+    /// Requests all tasks to end.
     pub(super) fn cancel(&self) {
         self.shutdown.cancel();
         self.tracker.close();

@@ -1,4 +1,4 @@
-//! Reads that the caller has the answer to already.
+//! Conditional reads: a response that the caller has already is not sent again.
 
 use reqwest::Method;
 

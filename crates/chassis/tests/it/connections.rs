@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use crate::house::House;
 
 const REQUEST: &[u8] = b"GET /nothing HTTP/1.1\r\nhost: parcels\r\n\r\n";
-/// How long the headers of a request may take.
+/// Time limit of a request's headers.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends a request and reads its response.
@@ -77,7 +77,7 @@ async fn headers_that_take_too_long_close_the_connection() {
     let slow = ports(&house).map(async |port| {
         let mut stream = TcpStream::connect(port).await.unwrap();
         ask(&mut stream).await;
-        // The limit counts from the first byte of the request, and not from the response before.
+        // The limit counts from the first byte of the request, and not from the previous response.
         tokio::time::sleep(Duration::from_secs(3)).await;
         stream.write_all(&REQUEST[..10]).await.unwrap();
         let took = closed_after(&mut stream).await;

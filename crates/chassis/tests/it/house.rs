@@ -14,10 +14,10 @@ use sqlx::PgPool;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Nothing listens there.
+/// An address on which nothing listens.
 const NO_KAFKA: &str = "127.0.0.1:1";
 
-/// A service that runs.
+/// A running service.
 pub(crate) struct House {
     pub(crate) pool: PgPool,
     pub(crate) running: RunningService,
@@ -29,7 +29,7 @@ impl House {
         Self::with(|config| config).await
     }
 
-    /// Starts the service with other settings than those of [`Config::for_tests`].
+    /// Starts the service with settings that differ from [`Config::for_tests`].
     pub(crate) async fn with(configure: impl FnOnce(Config) -> Config) -> Self {
         let space = TestSpace::new().await;
         let pool = PgPool::connect(space.database_url()).await.unwrap();
@@ -41,23 +41,23 @@ impl House {
         Self { pool, running: service.start().await.unwrap(), client: Client::new() }
     }
 
-    /// A request to the public API without a key.
+    /// Creates a request to the public API without a key.
     pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.running.http))
     }
 
-    /// A request to the public API by the tenant `acme`.
+    /// Creates a request to the public API by the tenant `acme`.
     pub(crate) fn acme(&self, method: Method, path: &str) -> RequestBuilder {
         self.anonymous(method, path).bearer_auth("demo-acme")
     }
 
-    /// A request to the admin port without a token.
+    /// Creates a request to the admin port without a token.
     pub(crate) fn admin(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.running.admin))
     }
 
-    /// Sends a request of a tenant for labels of so many bytes on a connection of its own, with a receive buffer as small as
-    /// can be, and reads nothing of the response.
+    /// Requests labels of `bytes` bytes for a tenant, on a separate connection with the smallest
+    /// receive buffer, and reads nothing of the response.
     pub(crate) async fn unread_labels(&self, key: &str, bytes: usize) -> TcpStream {
         let head = format!(
             "GET /labels/{bytes} HTTP/1.1\r\nhost: p\r\nauthorization: Bearer {key}\r\n\r\n"
@@ -65,7 +65,7 @@ impl House {
         self.raw(&head).await
     }
 
-    /// Writes `text` to the public port on a connection of its own.
+    /// Writes `text` to the public port on a separate connection.
     pub(crate) async fn raw(&self, text: &str) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -84,8 +84,8 @@ impl House {
 fn routes(pool: PgPool) -> Router {
     Router::new()
         .route("/parcels", post(ship))
-        // An error without a body, as those of axum's own are.
         .route("/labels/{bytes}", get(labels))
+        // An error without a body, like axum's own.
         .route("/broken", get(async || StatusCode::SERVICE_UNAVAILABLE))
         .with_state(pool)
 }
@@ -96,7 +96,7 @@ struct NewParcel {
     weight: i64,
 }
 
-/// Prints labels of so many bytes, as JSON, for callers with a key.
+/// Returns labels of `bytes` bytes, as JSON, for callers with a key.
 async fn labels(_: Caller, Path(bytes): Path<usize>) -> ([(HeaderName, &'static str); 1], String) {
     ([(CONTENT_TYPE, "application/json")], format!("\"{}\"", "x".repeat(bytes.saturating_sub(2))))
 }
@@ -125,7 +125,7 @@ async fn ship(
     Ok(answer)
 }
 
-/// Reads a JSON body, and checks its status.
+/// Checks the status of a response, and reads its JSON body.
 #[track_caller]
 pub(crate) fn read(response: Response, status: u16) -> impl Future<Output = Value> {
     let caller = std::panic::Location::caller();

@@ -21,7 +21,7 @@ async fn a_tenant_that_asks_too_much_is_told_when_to_come_back() {
     assert_eq!(refused.headers()["retry-after"], "1");
     let problem = read(refused, 429).await;
     assert!(problem["detail"].as_str().unwrap().contains("2 requests per second"), "{problem}");
-    // Neither another tenant nor a stranger pays for it.
+    // Other tenants and unknown callers are not affected.
     assert_eq!(ask("demo-globex").await.unwrap().status(), 404);
     assert_eq!(ask("guess").await.unwrap().status(), 404);
 }

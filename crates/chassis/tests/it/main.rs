@@ -1,4 +1,5 @@
-//! A small service made of the chassis, from outside: started by its production function, on a Postgres of its own.
+//! Tests a small service that is built on the chassis, from outside: its production function starts
+//! it, on a separate Postgres.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 

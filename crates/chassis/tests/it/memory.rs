@@ -1,4 +1,5 @@
-//! Memory of requests and responses under way: slow readers and half-sent bodies can't fill the process.
+//! Memory of requests and responses under way: slow readers and half-sent bodies can't fill the
+//! process.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::house::{House, read};
 const MIB: usize = 1024 * 1024;
 const TENANTS: &str = "demo-acme=acme,demo-globex=globex,demo-initech=initech";
 
-/// Asks until the answer has this status.
+/// Repeats a request until the response has this status.
 async fn until(house: &House, key: &str, path: &str, status: u16) -> Response {
     let began = Instant::now();
     loop {
@@ -43,7 +44,7 @@ async fn a_request_is_in_flight_until_its_response_is_read() {
     let refused = until(&house, "demo-acme", "/labels/9", 429).await;
     assert_eq!(refused.headers()["retry-after"], "1");
     assert!(read(refused, 429).await["detail"].as_str().unwrap().contains("1 requests in flight"));
-    // Still so, although its handler ended long ago.
+    // The place is still occupied, although the handler ended long ago.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let again = house.acme(Method::GET, "/labels/9").send().await.unwrap();
     assert_eq!(again.status(), 429);
@@ -73,7 +74,7 @@ async fn two_tenants_that_read_slowly_leave_room_for_a_third() {
     let third = third.send().await.unwrap();
     assert_eq!(third.status(), 200);
     assert_eq!(third.text().await.unwrap().len(), 4 * MIB);
-    // Who hangs up gives its share back.
+    // A closed connection releases its share.
     drop(slow);
     until(&house, "demo-acme", &large, 200).await;
 }
@@ -91,7 +92,7 @@ async fn bodies_that_are_being_received_have_a_budget() {
         stream.write_all(&b" ".repeat(bytes)).await.unwrap();
         stream
     };
-    // Half a MiB is for bodies, and a fourth of it one tenant's if it sends more than one.
+    // Bodies may take half a MiB, and those of one tenant a fourth of it if it sends more than one.
     let kept = half_sent(200_000).await;
     let mut refused = half_sent(200_000).await;
     let mut answer = String::new();
@@ -107,7 +108,7 @@ async fn bodies_that_are_being_received_have_a_budget() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
     assert!(answer.contains("application/problem+json"), "{answer}");
-    // Others, and small ones, are taken.
+    // Bodies of other tenants, and small ones, are accepted.
     for key in ["demo-globex", "demo-acme"] {
         let small = house.anonymous(Method::POST, "/parcels").bearer_auth(key);
         assert_eq!(small.json(&json!({ "weight": 1 })).send().await.unwrap().status(), 201);

@@ -1,4 +1,4 @@
-//! Errors have a problem as their body, whoever answers them: a handler, an extractor or the router.
+//! Every error has a problem as its body, whether a handler, an extractor or the router answers.
 
 use axum::http::{HeaderName, HeaderValue};
 use reqwest::{Method, Response};
@@ -82,7 +82,7 @@ async fn a_request_that_can_not_be_read_is_answered_with_a_problem() {
             let count = stream.read(&mut some).await.unwrap();
             first.push_str(std::str::from_utf8(&some[..count]).unwrap());
         }
-        // It may be closed before all of it is read.
+        // The service may close the connection before it has read everything.
         let _ = stream.write_all(text.as_bytes()).await;
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;

@@ -1,4 +1,4 @@
-//! Keys and operators in files, which are read again while the service runs.
+//! Keys and operators in files, which are reloaded while the service runs.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::house::House;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Replaces the text of a file whose time says nothing about it.
+/// Replaces the text of a file and keeps its modification time.
 fn replace(path: &Path, text: &str) {
     let before = fs::metadata(path).unwrap().modified().unwrap();
     fs::write(path, text).unwrap();
@@ -44,7 +44,7 @@ async fn keys_are_replaced_while_the_service_runs() {
     assert_eq!(public("first-key").await, 201);
     assert_eq!(admin("first-token").await, 200);
 
-    // A list that is wrong: the old one stays, and another file's is read all the same.
+    // An invalid list: the old one stays, and the other file is reloaded all the same.
     replace(&tenants, "no entry\n");
     replace(&operators, "ada=second-token\n");
     house.running.reload();
@@ -60,10 +60,10 @@ async fn keys_are_replaced_while_the_service_runs() {
     eventually("the new key", PATIENCE, async || (public("second-key").await == 201).then_some(()))
         .await;
     assert_eq!(public("first-key").await, 401);
-    // The operator without a name is there whatever the file says.
+    // The operator of `OPERATOR_TOKEN` stays, whatever the file holds.
     assert_eq!(admin("operator").await, 200);
 
-    // Nobody tells of this one, and the time of the file has not changed.
+    // No reload is requested for this one, and the file's modification time stays.
     replace(&operators, "ada=third-token\n");
     eventually("the third token", PATIENCE, async || {
         (admin("third-token").await == 200).then_some(())
