@@ -1,5 +1,5 @@
-//! `docs/settings.md` is generated from the settings that the programs define.
-//! `UPDATE_DOCS=1 cargo test -p orderflow-checks --test settings` writes it again.
+//! Compares `docs/settings.md`, which is generated from the settings that the programs define.
+//! `UPDATE_DOCS=1 cargo test -p orderflow-checks --test settings` regenerates it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -42,7 +42,7 @@ Every program reads these too. They have no flags.
 | `OTEL_TRACES_SAMPLER_ARG` | `1.0` | number | What the sampler takes: of `traceidratio`, the share that is kept |
 ";
 
-/// A service refuses to start without these: no default could be right.
+/// Settings without a default, which a service refuses to start without.
 const REQUIRED: [&str; 3] = ["DATABASE_URL", "KAFKA_BROKERS", "TENANTS"];
 
 #[test]
@@ -56,7 +56,7 @@ fn the_document_says_what_the_programs_read() {
     let differs = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
     assert!(
         found == wanted,
-        "{FILE} is not what the code says, first in\n{differs:?}\nWrite it again: UPDATE_DOCS=1 cargo test -p \
+        "{FILE} differs from the code, first in\n{differs:?}\nRegenerate it: UPDATE_DOCS=1 cargo test -p \
          orderflow-checks --test settings"
     );
 }
@@ -147,14 +147,15 @@ impl fmt::Display for Setting {
     }
 }
 
-/// Returns a help text without the default that it states, and that default: one that clap does not know.
+/// Splits a help text into its meaning and the default that it states. Such a default is unknown to
+/// clap.
 fn without_default(help: &str) -> (&str, &str) {
     let stated = [" [default: ", "; by default "];
     let split = stated.iter().find_map(|start| help.split_once(start));
     split.map_or((help, ""), |(meaning, rest)| (meaning, rest.trim_end_matches(']')))
 }
 
-/// Returns a subscription's default, which the code sets and not the command line.
+/// Returns a subscription's default, which the code sets instead of the command line.
 fn option(variable: &str) -> Option<String> {
     let options = consumer::Options::default();
     let duration = |duration: Duration| {
@@ -181,7 +182,7 @@ fn option(variable: &str) -> Option<String> {
     })
 }
 
-/// Returns what a setting's value is, with its unit.
+/// Returns the kind of a setting's value, with its unit.
 fn value(argument: &Arg, variable: &str, default: &str) -> String {
     let parser = argument.get_value_parser().type_id();
     let is = |id: TypeId| parser == id;

@@ -1,4 +1,5 @@
-//! `deploy/setup` on a machine that lacks everything: a `PATH` with what bare systems have.
+//! Runs `deploy/setup` on a machine that lacks everything: its `PATH` has only the programs of a
+//! bare system.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +13,7 @@ const BARE: [&str; 14] = [
     "uname", "sh",
 ];
 
-/// A folder of programs that is the whole `PATH`.
+/// A folder of programs, which is the whole `PATH`.
 struct Bare(tempfile::TempDir);
 
 impl Bare {
@@ -30,7 +31,7 @@ impl Bare {
         self.0.path().join(program)
     }
 
-    /// Adds a program, which notes that it ran.
+    /// Adds a program that records each run.
     fn has(&self, program: &str, does: &str) {
         let (path, ran) = (self.path(program), self.path("ran"));
         let script = format!("#!/bin/sh\necho {program} \"$@\" >>'{}'\n{does}\n", ran.display());
@@ -87,11 +88,11 @@ fn with_yes_it_installs_and_sees_whether_that_helped() {
 fn postgres_is_installed_only_where_it_cant_be_fetched() {
     let bare = Bare::new();
     bare.has("apt-get", "");
-    // As if none were installed.
+    // Treats the machine as one without an installed Postgres.
     let fetched = Some(("PG_BIN", "fetch"));
     fs::remove_file(bare.path("uname")).unwrap();
     bare.has("uname", "echo Linux x86_64");
-    // It does not know this variable of glibc's on musl.
+    // musl's getconf does not know glibc's variable.
     for (getconf, installed) in [("echo glibc 2.36", false), ("exit 1", true)] {
         bare.has("getconf", getconf);
         let (output, text) = bare.setup_with("run", fetched);

@@ -1,4 +1,5 @@
-//! Sends the running services what their OpenAPI documents describe, and what they forbid, with schemathesis: `make contracts`.
+//! Runs schemathesis against the services: it sends what their OpenAPI documents describe, and what
+//! they forbid (`make contracts`).
 
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use tokio::process::Command;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The key of a tenant, and of a service that may send everything.
+/// API key of a tenant, and credential of a service that may send every event.
 const KEY: &str = "contracts";
 
 const SERVICES: [&str; 4] = ["order", "billing", "notification", "analytics"];
@@ -27,10 +28,10 @@ struct Arguments {
     /// The program `schemathesis`
     #[arg(long)]
     schemathesis: PathBuf,
-    /// The folder of the documents
+    /// The folder of the OpenAPI documents
     #[arg(long, default_value = "schemas/http")]
     documents: PathBuf,
-    /// Only these services
+    /// Check only these services
     #[arg(long, value_delimiter = ',', default_values = SERVICES)]
     only: Vec<String>,
 }
@@ -47,7 +48,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Starts the services on servers of their own, and returns whether all of them keep to their documents.
+/// Starts the services on separate servers. Returns `true` if all of them keep to their documents.
 async fn check(arguments: &Arguments) -> Result<bool, Error> {
     let folder = tempfile::tempdir()?;
     let options = SystemOptions {
@@ -84,7 +85,7 @@ async fn keeps_to_document(
     folder: &Path,
 ) -> Result<bool, Error> {
     let document = absolute(&arguments.documents)?.join(format!("{name}.json"));
-    // It keeps notes in the folder where it runs.
+    // schemathesis writes files to its working folder.
     let mut schemathesis = Command::new(absolute(&arguments.schemathesis)?);
     schemathesis.current_dir(folder);
     schemathesis.args(["--config-file", CONFIGURATION, "run"]).arg(document);

@@ -1,4 +1,4 @@
-//! The tour, walked by a program: `make tour`.
+//! Runs the commands of the tour and compares their output: `make tour`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What the databases and Kafka say at the end of a trial.
+//! Reads the state of the databases and of Kafka at the end of a trial.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,47 +12,47 @@ use super::receivers::Tries;
 use super::scene::Scene;
 use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
 
-/// The events of an order.
+/// Topics of the events of an order.
 pub(crate) const SAID_OF_ORDERS: [&str; 4] =
     ["order.created", "order.updated", "order.completed", "order.cancelled"];
 pub(crate) const SAID_OF_INVOICES: &str = "invoice.issued";
 pub(crate) const SAID_OF_CREDIT_NOTES: &str = "invoice.credited";
 
-/// An order as its database has it.
+/// An order in order's database.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
     pub(crate) tenant: String,
     pub(crate) version: i64,
-    /// It was completed, whether it was cancelled since or not.
+    /// `true` if it was completed, even if it was cancelled later.
     pub(crate) completed: bool,
     pub(crate) cancelled: bool,
 }
 
-/// An invoice or a credit note as billing has it.
+/// An invoice or a credit note in billing's database.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Document {
     pub(crate) order_id: Uuid,
-    /// The invoice itself, or the one that is credited.
+    /// Id of the invoice, or of the credited one.
     pub(crate) invoice_id: Uuid,
     pub(crate) tenant_id: String,
     pub(crate) number: i64,
 }
 
-/// How far an order is, as analytics has it.
+/// State of an order in analytics' database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Counted {
     pub(crate) completed: bool,
     pub(crate) cancelled: bool,
 }
 
-/// An e-mail as notification wrote it.
+/// An e-mail in notification's database.
 #[derive(Debug)]
 pub(crate) struct Email {
     pub(crate) kind: String,
     pub(crate) message_id: String,
 }
 
-/// An event that notification is to tell a webhook.
+/// An event to be delivered to a webhook.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) order: Uuid,
@@ -60,15 +60,15 @@ pub(crate) struct Delivery {
     pub(crate) status: String,
 }
 
-/// Jobs of notification that are still to be run.
+/// Unfinished jobs of notification.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     pub(crate) emails: HashSet<(Uuid, String)>,
     pub(crate) deliveries: HashSet<String>,
 }
 
-/// Attempts that notification counts as failed although the receiver refused none of them: a time limit ran out, perhaps
-/// after the acceptance.
+/// Attempts that notification counts as failed although the receiver refused none of them: a time
+/// limit ran out, perhaps after the acceptance.
 #[derive(Debug)]
 pub(crate) struct Unclear {
     pub(crate) emails: u32,
@@ -78,43 +78,45 @@ pub(crate) struct Unclear {
 /// Source and id of an event.
 pub(crate) type EventKey = (String, String);
 
-/// The books of all services.
+/// The state of all services at the end of a trial.
 #[derive(Debug)]
 pub(crate) struct Books {
     pub(crate) orders: HashMap<Uuid, OrderRow>,
-    /// Orders that were placed more than once: their lines bear the same words, which no two customers write.
+    /// SKUs of orders that were placed more than once. Each order has a unique SKU, so a repeated
+    /// one stems from a request that took effect twice.
     pub(crate) placed_twice: Vec<String>,
     /// Invoices by order.
     pub(crate) invoices: HashMap<Uuid, Vec<Document>>,
     /// Credit notes by order.
     pub(crate) credit_notes: HashMap<Uuid, Vec<Document>>,
-    /// E-mails by order, as notification has them.
+    /// E-mails in notification's database, by order.
     pub(crate) emails: HashMap<Uuid, Vec<Email>>,
-    /// Deliveries by `webhook-id`, as notification has them.
+    /// Deliveries in notification's database, by `webhook-id`.
     pub(crate) deliveries: HashMap<String, Delivery>,
-    /// E-mails, by order and kind, and deliveries whose job is still to be run.
+    /// E-mails, by order and kind, and deliveries whose job is not finished.
     pub(crate) jobs: Jobs,
-    /// What the mail server accepted, by `Message-ID`.
+    /// E-mails that the mail server accepted, by `Message-ID`.
     pub(crate) mails: HashMap<String, Tally>,
-    /// What the webhook target received, by `webhook-id`.
+    /// Requests that the webhook target received, by `webhook-id`.
     pub(crate) webhooks: HashMap<String, Tries>,
-    /// Orders, as analytics has them.
+    /// Orders in analytics' database.
     pub(crate) counted: HashMap<Uuid, Counted>,
     /// Attempts whose outcome notification could not know.
     pub(crate) unclear: Unclear,
-    /// What billing's inbox has.
+    /// Events in billing's inbox.
     pub(crate) inbox: HashSet<EventKey>,
-    /// All records, by topic; those of a topic that was deleted come first.
+    /// All records, by topic; those of a deleted topic come first.
     pub(crate) records: HashMap<&'static str, Vec<Record>>,
-    /// Billing's dead letters, each with where it first lay: its rows, and their copies on the topic.
+    /// Billing's dead letters, both the rows and their copies on the topic, each with the place of
+    /// the original record.
     pub(crate) dead: Vec<(Place, Record)>,
-    /// The rows, in their order.
+    /// The rows, in insertion order.
     pub(crate) letters: Vec<Letter>,
-    /// Where the records of the dead-letter topic first lay, in their order.
+    /// Original places of the records of the dead-letter topic, in their order.
     pub(crate) copies: Vec<Place>,
-    /// Records of the dead-letter topic that say nothing of where they come from.
+    /// Number of records of the dead-letter topic that do not name their original place.
     pub(crate) unreadable_dead: usize,
-    /// Where billing goes on.
+    /// Committed offsets of billing's group, by topic and partition.
     pub(crate) committed: HashMap<(String, i32), i64>,
 }
 
@@ -148,7 +150,7 @@ impl Books {
             credit_notes: documents(&mut billing, CREDIT_NOTES).await?,
             emails: emails(&mut notification).await?,
             deliveries: deliveries(&mut notification).await?,
-            // Before what arrived: a job that is gone by now has sent.
+            // Read before the receivers: a job that is gone by now has sent.
             jobs: jobs(&mut notification).await?,
             mails: scene.receivers.mail.tallies(),
             webhooks: scene.receivers.webhooks(),
@@ -173,17 +175,17 @@ impl Books {
         self.records.get(topic).map_or(&[], Vec::as_slice)
     }
 
-    /// All that billing's group is to read.
+    /// Returns all records that billing's group has to read.
     pub(crate) fn for_billing(&self) -> impl Iterator<Item = &Record> {
         READ_BY_BILLING.into_iter().flat_map(|topic| self.of(topic))
     }
 
-    /// Where the dead letters first lay.
+    /// Returns the original places of the dead letters.
     pub(crate) fn places_of_dead(&self) -> HashSet<&Place> {
         self.dead.iter().map(|(place, _)| place).collect()
     }
 
-    /// Events that were published more than once.
+    /// Returns the number of events that were published more than once.
     pub(crate) fn published_again(&self) -> usize {
         let mut seen = HashSet::new();
         let again = |record: &&Record| event_key(record).is_some_and(|key| !seen.insert(key));
@@ -191,7 +193,7 @@ impl Books {
     }
 }
 
-/// A dead letter of billing as a row.
+/// A dead letter of billing, as a row.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(crate) struct Letter {
     topic: String,
@@ -230,7 +232,7 @@ async fn letters(billing: &mut PgConnection) -> sqlx::Result<Vec<Letter>> {
     letters.fetch_all(billing).await
 }
 
-/// None: the record is no event.
+/// Returns source and id of an event, or `None` if the record is not an event.
 pub(crate) fn event_key(record: &Record) -> Option<EventKey> {
     let text = |name| Some(record.text_header(name)?.to_owned());
     Some((text("ce_source")?, text("ce_id")?))
@@ -311,7 +313,7 @@ async fn jobs(database: &mut PgConnection) -> sqlx::Result<Jobs> {
 async fn unclear(scene: &Scene) -> Unclear {
     let failed = async |kind: &str| {
         let failed = scene.notification.metric("jobs_failed_total", kind).await;
-        // A count, so whole and not negative.
+        // The metric is a count, so it is a whole number and not negative.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let failed = failed as u32;
         failed

@@ -1,4 +1,5 @@
-//! The suite is tested too: a bug is patched into a copy of the tree, and a named invariant must turn red.
+//! Tests the suite itself: a bug is patched into a copy of the tree, and a named invariant must
+//! turn red.
 //!
 //! The patches are in `crates/checks/bugs`, one for each entry of [`BUGS`].
 
@@ -11,17 +12,18 @@ use super::faults::FAULTS;
 use super::patched_tree::PatchedTree;
 use super::trial::Trial;
 
-/// A bug, and what finds it. Its patch is `crates/checks/bugs/<name>.patch`.
+/// A bug, with the fault and the invariant that reveal it. Its patch is
+/// `crates/checks/bugs/<name>.patch`.
 #[derive(Debug)]
 pub(crate) struct Bug {
     pub(crate) name: &'static str,
-    /// The fault under which it shows.
+    /// Fault under which the bug shows.
     pub(crate) fault: &'static str,
-    /// The invariant that turns red.
+    /// Invariant that turns red.
     pub(crate) invariant: &'static str,
 }
 
-/// The bugs that the suite is known to find.
+/// Bugs that the suite must find.
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "dead-letter-failure-ignored",
@@ -67,7 +69,8 @@ pub(crate) const BUGS: &[Bug] = &[
     },
 ];
 
-/// Seeds one bug, or `all` in turn. Returns whether each was found; a bug that could not be seeded was not.
+/// Seeds one bug, or `all` in turn. Returns `true` if each was found; one that could not be seeded
+/// counts as missed.
 pub(crate) async fn hunt(tree: &PatchedTree, name: &str, baseline: &Path) -> Result<bool, Error> {
     let bugs: Vec<_> = BUGS.iter().filter(|bug| name == "all" || bug.name == name).collect();
     if bugs.is_empty() {
@@ -86,12 +89,12 @@ pub(crate) async fn hunt(tree: &PatchedTree, name: &str, baseline: &Path) -> Res
     Ok(all_found)
 }
 
-/// Applies the fault to what was built with the bug.
+/// Runs the fault with the programs that have the bug.
 async fn is_found(tree: &PatchedTree, bug: &Bug, baseline: &Path) -> Result<bool, Error> {
     let fault = FAULTS.iter().find(|fault| fault.name == bug.fault);
     let fault = fault.ok_or_else(|| format!("there is no fault {}", bug.fault))?;
     let row = Trial { fault, programs: &tree.programs(), baseline }.run().await;
-    // A trial that broke down, or a fault that did not strike, shows nothing.
+    // A trial that failed, or a fault that did not strike, proves nothing.
     let sound = ["struck", "trial_completed"];
     let sound = sound.iter().all(|name| row.invariants.get(name) == Some(&true));
     let found = sound && row.invariants.get(bug.invariant) == Some(&false);

@@ -1,4 +1,4 @@
-//! The cluster as a client sees it: who leads a partition, and which brokers are in sync.
+//! The Kafka cluster as a client sees it: leaders of partitions, and brokers in sync.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use tokio::task::block_in_place;
 
 use super::Error;
 
-/// How long one question may take.
+/// Time limit of a request.
 const ASK: Duration = Duration::from_secs(5);
 const TOPIC_OF_PROOF: &str = "chaos.proof";
 
-/// A partition and the brokers that have it.
+/// A partition and its replicas.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Partition {
     pub(crate) topic: String,
     pub(crate) id: i32,
-    /// The broker that leads it; `None` while there is none.
+    /// Id of its leader. `None` while there is none.
     pub(crate) leader: Option<u16>,
     pub(crate) replicas: usize,
     pub(crate) in_sync: usize,
@@ -42,7 +42,7 @@ fn partitions_of(topic: &MetadataTopic) -> impl Iterator<Item = Partition> {
     let partition = |it: &MetadataPartition| Partition {
         topic: topic.name().to_owned(),
         id: it.id(),
-        // -1 if there is none.
+        // The id is -1 if there is no leader.
         leader: it.leader().try_into().ok(),
         replicas: it.replicas().len(),
         in_sync: it.isr().len(),
@@ -50,13 +50,13 @@ fn partitions_of(topic: &MetadataTopic) -> impl Iterator<Item = Partition> {
     topic.partitions().iter().map(partition)
 }
 
-/// Returns the broker that leads a partition. `None` if none does, or nobody answers.
+/// Returns the leader of a partition, or `None` if there is none or the cluster does not answer.
 pub(crate) fn leader(settings: &Settings, topic: &str, id: i32) -> Option<u16> {
     let partitions = partitions(settings, Some(topic)).ok()?;
     partitions.into_iter().find(|partition| partition.id == id)?.leader
 }
 
-/// Returns whether every partition has a leader and all of its replicas are in sync.
+/// Returns `true` if every partition has a leader and all of its replicas are in sync.
 pub(crate) fn is_in_sync(settings: &Settings) -> bool {
     let whole = |it: &Partition| it.leader.is_some() && it.in_sync == it.replicas;
     partitions(settings, None).is_ok_and(|all| all.iter().all(whole))

@@ -1,11 +1,11 @@
-//! Sources beside the work tree, and the builds of their own that they have.
+//! Copies of the sources, and their builds.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, Output};
 
-/// Why sources beside the work tree could not be built.
+/// Why a copy of the sources could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TreeError {
     #[error("the bug {bug}: its patch does not apply\n{reason}")]
@@ -24,7 +24,7 @@ pub(crate) enum TreeError {
     Io { doing: String, source: io::Error },
 }
 
-/// Adds to an I/O error what was being done.
+/// Adds the attempted operation to an I/O error.
 pub(crate) trait Doing<T> {
     fn doing(self, what: &str, path: &Path) -> Result<T, TreeError>;
 }
@@ -35,8 +35,8 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
-/// The copy, and the folder of its builds. Both are kept from one build to the next, so that only what has changed is
-/// built again.
+/// A copy of the sources and the folder of its builds. Both are kept between builds, so that only
+/// changed files are rebuilt.
 #[derive(Debug)]
 pub(crate) struct CopiedTree {
     pub(crate) copy: PathBuf,
@@ -44,32 +44,33 @@ pub(crate) struct CopiedTree {
 }
 
 impl CopiedTree {
-    /// Copy and builds go into `folder`.
+    /// Creates a tree whose copy and builds are in `folder`.
     pub(crate) fn new(folder: &Path) -> Result<Self, TreeError> {
         let folder = absolute(folder).doing("find", folder)?;
         Ok(Self { copy: folder.join("tree"), build: folder.join("build") })
     }
 
-    /// Where the programs are when [`CopiedTree::build`] has succeeded.
+    /// Returns the folder of the programs, once [`CopiedTree::build`] has succeeded.
     pub(crate) fn programs(&self) -> PathBuf {
         self.build.join("debug")
     }
 
-    /// Starts the first build from what was built elsewhere: the dependencies are the same.
+    /// Copies built dependencies from another build, unless there are some already: they are the
+    /// same.
     pub(crate) fn reuse_dependencies(&self, programs: &Path) -> Result<(), TreeError> {
         let ours = self.programs();
         if ours.exists() || !programs.join("deps").is_dir() {
             return Ok(());
         }
         fs::create_dir_all(&ours).doing("make", &ours)?;
-        // Not by fs::copy: cargo takes an artifact for fresh by its time.
+        // `cp -a` keeps modification times, by which cargo decides whether an artifact is fresh.
         let mut copy = Command::new("cp");
         copy.arg("-a").args([".fingerprint", "build", "deps"].map(|part| programs.join(part)));
         let copied = run("cp", copy.arg(&ours))?;
         succeeded(&copied).map_err(|reason| TreeError::Command { program: "cp", reason })
     }
 
-    /// Builds packages with failure points. Fails with what cargo wrote.
+    /// Builds packages with failure points. Fails with the output of cargo.
     pub(crate) fn build(&self, packages: &[&str]) -> Result<(), String> {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build);
@@ -83,7 +84,7 @@ pub(crate) fn run(program: &str, command: &mut Command) -> Result<Output, TreeEr
     command.output().doing("start", Path::new(program))
 }
 
-/// Fails with what the command wrote to standard error.
+/// Fails with the command's standard error if it did not succeed.
 pub(crate) fn succeeded(output: &Output) -> Result<(), String> {
     if output.status.success() {
         return Ok(());

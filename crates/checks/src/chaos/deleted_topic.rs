@@ -1,4 +1,4 @@
-//! Records of a topic that was deleted, for the books.
+//! Keeps the records of a topic that a fault deletes.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use kafka::{Record, Settings};
 use super::Error;
 use super::topics::{self, Progress};
 
-/// Records of a topic that is gone, and how far billing's group was in it.
+/// Records of a deleted topic, and the offsets of billing's group in it.
 ///
-/// A topic that is created again under the same name has the same places with other records in them. So these records, and
-/// the group's offsets, are entered under a name of their own.
+/// If the topic is created again under the same name, its partitions and offsets stand for other
+/// records. So these records and offsets are entered under a separate name.
 #[derive(Debug)]
 pub(crate) struct DeletedTopic {
     name: &'static str,
@@ -32,12 +32,12 @@ impl DeletedTopic {
         Ok(Self { name, records, committed: committed.collect() })
     }
 
-    /// Returns the records in the order in which they lay.
+    /// Returns the records by partition, in the order of their offsets.
     pub(crate) fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// Enters the records before those of the topic that replaced it, and the group's offsets.
+    /// Enters the records before those of the topic's successor, and the group's offsets.
     pub(crate) fn enter(
         &self,
         records: &mut HashMap<&'static str, Vec<Record>>,

@@ -1,4 +1,4 @@
-//! A service as a process of its own, and a client of its API.
+//! A service as a separate process, and an HTTP client.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 pub(crate) use playground::Instance;
 use reqwest::Client;
 
-/// Never through a proxy, and no longer than a customer waits for an order.
+/// Uses no proxy, and gives up after 5 s, as a customer's client does.
 pub(crate) static CLIENT: LazyLock<Client> = LazyLock::new(|| {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(5));
     client.build().unwrap_or_default()
 });
 
-/// How long a service may take to drain after SIGTERM.
+/// Maximum time to drain after SIGTERM.
 pub(crate) const DRAIN: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! What must be true of the books whatever happened. Each gives what speaks against it: nothing, if it holds.
+//! Invariants of the books, which hold whatever fault occurred. Each check returns its violations.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -13,13 +13,13 @@ use super::load::Placed;
 use super::scene::Scene;
 use super::topics::place_of;
 
-/// Names an invariant in the report.
+/// Name of an invariant in the report.
 pub(crate) type Name = &'static str;
 
-/// What speaks against an invariant.
+/// Violations of an invariant.
 pub(crate) type Objections = Vec<String>;
 
-/// Everything that is checked in the books.
+/// Checks all invariants of the books.
 pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Name, Objections)> {
     vec![
         ("one_order_row", one_order_row(books, placed)),
@@ -39,10 +39,10 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
     ]
 }
 
-/// Every order that was answered with 2xx is there, once, and as far as was answered.
+/// Every order that was answered with 2xx exists once, with the answered status.
 fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
     let told = placed.iter().filter_map(|order| match books.orders.get(&order.id) {
-        None => Some(format!("the order {} was taken and is not there", order.id)),
+        None => Some(format!("the order {} was accepted and does not exist", order.id)),
         Some(row) if order.completed && !row.completed => {
             Some(format!("the order {} was completed and is open", order.id))
         }
@@ -51,11 +51,11 @@ fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
         }
         Some(_) => None,
     });
-    let twice = books.placed_twice.iter().map(|sku| format!("the order of {sku} is there twice"));
+    let twice = books.placed_twice.iter().map(|sku| format!("the order of {sku} exists twice"));
     told.chain(twice).collect()
 }
 
-/// The ids of the events that our own services said of each key.
+/// Returns the ids of the events that our own services published, by key.
 fn ids_by_key<'a>(books: &'a Books, topic: &str) -> HashMap<Uuid, BTreeSet<&'a str>> {
     let mut ids: HashMap<_, BTreeSet<_>> = HashMap::new();
     for record in books.of(topic).iter().filter(|record| is_ours(record)) {
@@ -72,8 +72,9 @@ fn is_ours(record: &Record) -> bool {
     matches!(record.text_header("ce_source"), Some("/order" | "/billing"))
 }
 
-/// Every order was said to be created once, every completed one to be completed once, every cancelled one to be cancelled
-/// once, every invoice to be issued once, and credited if it was. Said once: under one id, however often that was published.
+/// Every order has one `order.created`, every completed one one `order.completed`, every cancelled
+/// one one `order.cancelled`, every invoice one `invoice.issued`, and every credit note one
+/// `invoice.credited`. Copies with the same id count once.
 fn one_event_id(books: &Books) -> Objections {
     let those = |wanted: fn(&OrderRow) -> bool| {
         books.orders.iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect::<Vec<_>>()
@@ -97,7 +98,8 @@ fn one_event_id(books: &Books) -> Objections {
     each.into_iter().flat_map(objections).collect()
 }
 
-/// Ids are of version 7, so this says when it was placed: what is lost is often lost at one moment.
+/// Describes the age of an order among all orders. Ids are UUIDv7, so they sort by time; lost
+/// orders are often neighbours.
 fn age_rank(books: &Books, order: &Uuid) -> String {
     let earlier = books.orders.keys().filter(|other| *other < order).count();
     format!("order {} of {}", earlier + 1, books.orders.len())
@@ -111,8 +113,8 @@ fn one_invoice(books: &Books) -> Objections {
     wrong.map(|(order, _)| format!("the order {order} has {} invoices", invoices(order))).collect()
 }
 
-/// Every completed order that was cancelled has exactly one credit note, which credits its invoice, and no other order has
-/// one.
+/// Every order that was completed and cancelled has exactly one credit note, which credits its
+/// invoice. No other order has one.
 fn one_credit_note(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for (order, row) in &books.orders {
@@ -128,11 +130,11 @@ fn one_credit_note(books: &Books) -> Objections {
         }
     }
     let strange = books.credit_notes.keys().filter(|order| !books.orders.contains_key(order));
-    objections.extend(strange.map(|order| format!("{order} is credited and is no order")));
+    objections.extend(strange.map(|order| format!("{order} is credited and is not an order")));
     objections
 }
 
-/// Invoices and credit notes are numbered from 1, each by itself and for each tenant.
+/// Invoices and credit notes are numbered separately for each tenant, from 1 without gaps.
 fn numbers_without_gaps(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for (what, documents) in [("invoices", &books.invoices), ("credit notes", &books.credit_notes)]
@@ -145,15 +147,16 @@ fn numbers_without_gaps(books: &Books) -> Objections {
             numbers.sort_unstable();
             let gap = (1..).zip(&numbers).find(|(expected, number)| expected != *number);
             objections.extend(gap.map(|(expected, number)| {
-                format!("the {what} of {tenant} have a number {number} in the place of {expected}")
+                format!("the {what} of {tenant} have the number {number} instead of {expected}")
             }));
         }
     }
     objections
 }
 
-/// Every completed order has exactly one confirmation and one receipt, every cancelled one a cancellation and, if it was
-/// completed, a credit note. No order has more than one acknowledgement, which is told once and without a retry.
+/// Every completed order has exactly one confirmation and one receipt, every cancelled one a
+/// cancellation and, if it was completed, a credit note. No order has more than one
+/// acknowledgement, which is requested once and not retried.
 fn one_of_each_email(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for (order, row) in &books.orders {
@@ -177,7 +180,7 @@ fn one_of_each_email(books: &Books) -> Objections {
     objections
 }
 
-/// Every order is counted, as far as it is.
+/// Analytics has every order with its final state.
 fn one_metric(books: &Books) -> Objections {
     let wrong = books.orders.iter().filter_map(|(order, row)| match books.counted.get(order) {
         None => Some(format!("the order {order} is not counted")),
@@ -193,12 +196,14 @@ fn one_metric(books: &Books) -> Objections {
     wrong.collect()
 }
 
-/// No invoice without a completed order, no event of a version or an invoice that was not committed.
+/// No invoice exists without a completed order, and no event of an uncommitted version, invoice or
+/// credit note was published.
 fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
     let completed = |order: &Uuid| books.orders.get(order).is_some_and(|row| row.completed);
     let invoices = books.invoices.keys().filter(|order| !completed(order));
-    let mut objections: Objections =
-        invoices.map(|order| format!("{order} has an invoice and is no completed order")).collect();
+    let mut objections: Objections = invoices
+        .map(|order| format!("{order} has an invoice and is not a completed order"))
+        .collect();
     for topic in SAID_OF_ORDERS {
         let ours = books.of(topic).iter().filter(|record| is_ours(record));
         let early = ours.filter(|record| {
@@ -216,12 +221,13 @@ fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
         for record in books.of(topic) {
             let invoice = invoice_id(record);
             if invoice.is_none_or(|id| !there.contains(&id)) {
-                objections.push(format!("{topic} was said of {invoice:?} and is not there"));
+                objections
+                    .push(format!("{topic} was published for {invoice:?}, which does not exist"));
             }
         }
     }
     let heard = scene.never.iter().filter(|order| books.orders.contains_key(order));
-    objections.extend(heard.map(|order| format!("{order} was rolled back and is there")));
+    objections.extend(heard.map(|order| format!("{order} was rolled back and exists")));
     objections
 }
 
@@ -234,7 +240,7 @@ fn sequence(record: &Record) -> i64 {
     record.text_header("ce_sequence").and_then(|text| text.parse().ok()).unwrap_or(i64::MAX)
 }
 
-/// What became of the records that billing's group is to read.
+/// Outcomes of the records that billing's group has to read.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     processed: usize,
@@ -245,7 +251,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Each record is one of these; that sums up by itself, so what is looked for is a record that is none.
+    /// Sorts each record into one outcome. One without an outcome is lost.
     pub(crate) fn of(books: &Books) -> Self {
         let dead = books.places_of_dead();
         let mut seen = HashSet::new();
@@ -266,14 +272,14 @@ impl Account {
     }
 }
 
-/// Records on billing's topics = processed + duplicates + dead letters + lag; and nothing is among its outcomes
-/// that was not on a topic.
+/// Every record of billing's topics was processed, is a duplicate, a dead letter or part of the
+/// lag, and billing's inbox and dead letters contain no others.
 fn every_record_accounted(books: &Books) -> Objections {
     let account = Account::of(books);
     let mut objections: Objections = account
         .lost
         .iter()
-        .map(|place| format!("the record {place} is behind the offset and nothing became of it"))
+        .map(|place| format!("the record {place} is below the committed offset and has no outcome"))
         .collect();
     if !objections.is_empty() {
         let Account { processed, duplicates, dead, lag, lost } = &account;
@@ -287,21 +293,23 @@ fn every_record_accounted(books: &Books) -> Objections {
     }
     let on_topics: HashSet<EventKey> = books.for_billing().filter_map(event_key).collect();
     let phantoms = books.inbox.difference(&on_topics);
-    objections.extend(phantoms.map(|key| format!("{key:?} was processed and never on a topic")));
+    objections
+        .extend(phantoms.map(|key| format!("{key:?} was processed and was never on a topic")));
     let places: HashSet<_> = books.for_billing().map(place_of).collect();
     let strange = books.dead.iter().filter(|(place, _)| !places.contains(place));
-    objections
-        .extend(strange.map(|(place, _)| format!("the dead letter of {place:?} was no record")));
+    objections.extend(
+        strange.map(|(place, _)| format!("the dead letter of {place:?} has no original record")),
+    );
     objections
 }
 
-/// Key, value and headers of each dead letter are the record's, byte for byte.
+/// Each dead letter has the key, value and headers of the original record, byte for byte.
 fn dead_letters_as_they_were(books: &Books) -> Objections {
     let originals: HashMap<_, _> =
         books.for_billing().map(|record| (place_of(record), record)).collect();
     let mut objections = Objections::new();
     if books.unreadable_dead > 0 {
-        objections.push(format!("{} dead letters do not say whence", books.unreadable_dead));
+        objections.push(format!("{} dead letters do not name their origin", books.unreadable_dead));
     }
     for (place, dead) in &books.dead {
         let Some(original) = originals.get(place) else { continue };
@@ -309,19 +317,20 @@ fn dead_letters_as_they_were(books: &Books) -> Objections {
             || original.value != dead.value
             || own_headers(original) != own_headers(dead);
         if differs {
-            objections.push(format!("the dead letter of {place:?} is not as it was"));
+            objections
+                .push(format!("the dead letter of {place:?} differs from the original record"));
         }
     }
     objections
 }
 
-/// Without those that dying and replaying add.
+/// Returns the headers without those that dead-lettering and replaying add.
 fn own_headers(record: &Record) -> Headers {
     let own = |name: &str| !kafka::is_dead_letter_header(name);
     record.headers.iter().filter(|(name, _)| own(name)).cloned().collect()
 }
 
-/// Every row has a copy on the topic, the first copies of all in the order of the rows.
+/// Every row has a copy on the topic, and the first copies are in the order of the rows.
 fn dead_letters_copied(books: &Books) -> Objections {
     let rows: Vec<_> = books.letters.iter().map(Letter::place).collect();
     let (known, mut seen) = (rows.iter().collect::<HashSet<_>>(), HashSet::new());
@@ -336,7 +345,7 @@ fn dead_letters_copied(books: &Books) -> Objections {
     objections
 }
 
-/// Nothing is left of replays: what died by chance is resolved, and poison is dead as it was.
+/// Every replay is finished: letters of sound records are resolved, and poison is dead or parked.
 fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
     let expected = |letter: &Letter| {
         let is_poison = scene.poison.contains(&letter.place());
@@ -352,20 +361,23 @@ fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
         .collect()
 }
 
-/// Every poison is a dead letter, and nothing else is, nor is what had its effect.
+/// Every poisonous record is a dead letter, and unless the fault may kill sound records, no other
+/// record is.
 fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
     let dead = books.places_of_dead();
     let missing = scene.poison.iter().filter(|place| !dead.contains(place));
     let mut objections: Objections =
-        missing.map(|place| format!("the poison {place:?} is no dead letter")).collect();
+        missing.map(|place| format!("the poison {place:?} is not a dead letter")).collect();
     if !scene.dead_by_chance {
         let sound = dead.iter().filter(|place| !scene.poison.contains(**place));
-        objections.extend(sound.map(|place| format!("{place:?} is a dead letter, and was sound")));
+        objections.extend(
+            sound.map(|place| format!("{place:?} is a dead letter although its record is sound")),
+        );
     }
     objections
 }
 
-/// The versions of an order come in their order on each topic, when only the first delivery of each counts.
+/// The versions of an order increase on each topic, counting only the first delivery of each event.
 fn order_per_key(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for topic in SAID_OF_ORDERS {

@@ -1,4 +1,4 @@
-//! Replays of billing's dead letters, as an operator requests them.
+//! Replays billing's dead letters, as operators request it.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use tokio::time::{Instant, sleep};
 use super::Error;
 use super::instance::{CLIENT, Instance};
 
-/// The operators and their tokens, as `OPERATOR_TOKENS` has them.
+/// Operators and their tokens, for `OPERATOR_TOKENS`.
 pub(crate) const OPERATORS: &str = "ada=ada's,grace=grace's";
-/// Their tokens.
+/// Tokens of the operators.
 pub(crate) const ADA: &str = "ada's";
 pub(crate) const GRACE: &str = "grace's";
-/// How long a replay may take.
+/// Time limit of a replay.
 const REPLAYED: Duration = Duration::from_mins(4);
 
-/// Requests a replay, and returns its id. `None`: there is nothing to replay.
+/// Requests a replay and returns its id, or `None` if there is nothing to replay.
 pub(crate) async fn request(
     billing: &Instance,
     token: &str,
@@ -32,13 +32,13 @@ pub(crate) async fn request(
     body["id"].as_str().map(|id| Some(id.to_owned())).ok_or_else(|| "a replay without an id".into())
 }
 
-/// Returns a replay. Billing may be away for a moment.
+/// Returns a replay, or `None` if billing does not answer.
 pub(crate) async fn replay(billing: &Instance, id: &str) -> Option<Value> {
     let url = format!("http://127.0.0.1:{}/replays/{id}", billing.admin);
     CLIENT.get(url).send().await.ok()?.json().await.ok()
 }
 
-/// Waits until a replay is done, and returns it.
+/// Waits until a replay is done and returns it.
 pub(crate) async fn ended(billing: &Instance, id: &str) -> Result<Value, Error> {
     let deadline = Instant::now() + REPLAYED;
     loop {

@@ -1,5 +1,5 @@
-//! Orders over HTTP, as impatient but careful clients place them: what fails is sent again under its
-//! `Idempotency-Key`, and what was answered with 2xx is remembered.
+//! Places orders over HTTP as a careful client does: it retries failed requests with the same
+//! `Idempotency-Key`, and remembers what was answered with 2xx.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,27 +15,27 @@ use uuid::Uuid;
 use super::instance::CLIENT;
 
 const WORKERS: usize = 6;
-/// A worker's pause between two orders.
+/// Pause of a worker between two orders.
 const PACE: Duration = Duration::from_millis(40);
-/// How long a client goes on trying. Longer than any fault lasts.
+/// Time for which a client retries. Longer than any fault.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An order that was answered with 2xx.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) id: Uuid,
-    /// Its completion was answered with 2xx too.
+    /// Whether its completion was answered with 2xx, too.
     pub(crate) completed: bool,
-    /// Its cancellation was.
+    /// Whether its cancellation was answered with 2xx.
     pub(crate) cancelled: bool,
 }
 
-/// What the workers share.
+/// State that the workers share.
 #[derive(Debug)]
 struct Shared {
     port: AtomicU16,
     running: AtomicBool,
-    /// A third of the orders is cancelled.
+    /// Whether a third of the orders is cancelled.
     cancels: bool,
     placed: Mutex<Vec<Placed>>,
 }
@@ -48,7 +48,8 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts them against the order service on this port. With `cancels` they cancel a third of their orders.
+    /// Starts the workers against the order service on a port. With `cancels` they cancel a third
+    /// of their orders.
     pub(crate) fn start(port: u16, cancels: bool) -> Self {
         let shared = Arc::new(Shared {
             port: port.into(),
@@ -60,17 +61,17 @@ impl Load {
         Self { workers: (0..WORKERS).map(worker).collect(), shared }
     }
 
-    /// From now on another instance gets the requests, also those that are tried again.
+    /// Directs all further requests, retries included, to another instance.
     pub(crate) fn turn_to(&self, port: u16) {
         self.shared.port.store(port, Ordering::SeqCst);
     }
 
-    /// How many orders were taken so far.
+    /// Returns the number of orders that were accepted so far.
     pub(crate) fn taken(&self) -> usize {
         self.shared.placed().len()
     }
 
-    /// Lets the workers end what they are at. Gives all that were taken.
+    /// Lets the workers finish their orders. Returns all accepted orders.
     pub(crate) async fn stop(&mut self) -> Vec<Placed> {
         self.shared.running.store(false, Ordering::SeqCst);
         join_all(self.workers.drain(..)).await;
@@ -89,7 +90,8 @@ impl Shared {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a request until it is answered well, or refused for good, or nobody waits any more.
+    /// Repeats a request until it succeeds, is rejected with a 4xx other than 409, or the client
+    /// gives up.
     async fn until_done(&self, method: Method, path: &str, body: Option<Value>) -> Option<Value> {
         let key = Uuid::new_v4().to_string();
         let began = Instant::now();
@@ -103,7 +105,8 @@ impl Shared {
             if let Ok(answer) = request.send().await {
                 let status = answer.status();
                 if status.is_success() {
-                    // A body that was cut off is asked for again: its 2xx was not seen whole.
+                    // A truncated body is requested again, since the client did not receive the
+                    // whole answer.
                     if let Ok(body) = answer.json().await {
                         return Some(body);
                     }
@@ -116,8 +119,9 @@ impl Shared {
         None
     }
 
-    /// One customer: seven of ten complete at once, the others change their minds first. Who cancels does so at once, too,
-    /// and half of those that change their minds before they complete.
+    /// Places the order of one customer. Seven of ten complete it at once, the others change it
+    /// twice first. A cancellation follows at once; half of the orders that were to be changed
+    /// first are cancelled instead of being changed and completed.
     async fn order(&self) {
         let at_once = fastrand::u8(0..10) < 7;
         let cancels = self.cancels && fastrand::u8(0..3) == 0;

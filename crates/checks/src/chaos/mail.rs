@@ -1,4 +1,4 @@
-//! A mail server that records what it accepts, and fails or hangs when it is told to.
+//! A mail server that records accepted messages, and fails or hangs on demand.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,14 +11,14 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What the server does with a message that it has read.
+/// Reaction of the server to a message that it has read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     /// Accepts it.
     Accept,
-    /// Refuses it for now (451).
+    /// Refuses it temporarily (451).
     Refuse,
-    /// Neither accepts nor answers it until the behaviour changes.
+    /// Neither accepts nor refuses it until the behaviour changes.
     Hang,
     /// Accepts it and withholds the answer until the behaviour changes.
     AcceptAndHang,
@@ -27,14 +27,14 @@ pub(crate) enum Behaviour {
 /// Counts of one `Message-ID`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Times that it was accepted.
+    /// Number of acceptances.
     pub(crate) accepted: u32,
-    /// Acceptances after which the client went on, and so had read the answer. After any other it can't know whether
-    /// the message was accepted.
+    /// Number of acceptances after which the client sent another command, and so had read the
+    /// answer. After any other it can't know whether the message was accepted.
     pub(crate) confirmed: u32,
 }
 
-/// A mail server in this process, until it is dropped.
+/// A mail server in this process. It stops when dropped.
 #[derive(Debug)]
 pub(crate) struct MailServer {
     address: SocketAddr,
@@ -57,22 +57,22 @@ impl MailServer {
         format!("smtp://{}", self.address)
     }
 
-    /// Changes the behaviour, also towards clients that wait for an answer.
+    /// Changes the behaviour, also for clients that wait for an answer.
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.state.behaviour.send_replace(behaviour);
     }
 
-    /// Returns how many clients wait for an answer that is withheld.
+    /// Returns the number of clients that wait for a withheld answer.
     pub(crate) fn waiting(&self) -> usize {
         self.state.counts().waiting
     }
 
-    /// Returns how many messages were refused.
+    /// Returns the number of refused messages.
     pub(crate) fn refused(&self) -> usize {
         self.state.counts().refused
     }
 
-    /// Returns how many clients went while they waited for an answer.
+    /// Returns the number of clients that disconnected while they waited for an answer.
     pub(crate) fn abandoned(&self) -> usize {
         self.state.counts().abandoned
     }
@@ -121,7 +121,7 @@ impl State {
 async fn serve(listener: TcpListener, state: State) {
     while let Ok((stream, _)) = listener.accept().await {
         let session = Session::new(stream, state.clone());
-        // A client that hangs up concerns nobody but the client.
+        // A disconnect ends only this session.
         tokio::spawn(async move { session.run().await.ok() });
     }
 }
@@ -131,7 +131,7 @@ struct Session {
     lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
     state: State,
-    /// The message whose acceptance the client has not been seen to read.
+    /// `Message-ID` of the last accepted message, until the client has sent another command.
     unconfirmed: Option<String>,
 }
 
@@ -169,7 +169,7 @@ impl Session {
         self.write.write_all(format!("{text}\r\n").as_bytes()).await
     }
 
-    /// Reads a message to its end and returns its `Message-ID`, empty if it has none.
+    /// Reads a message to its end. Returns its `Message-ID`, or an empty text if it has none.
     async fn read_message(&mut self) -> std::io::Result<String> {
         let (mut header, mut in_headers) = (String::new(), true);
         let mut message_id = String::new();
@@ -184,7 +184,7 @@ impl Session {
                 continue;
             }
             in_headers = !line.is_empty();
-            // A header may go on over several lines (RFC 5322, 2.2.3).
+            // A header may continue on further lines (RFC 5322, section 2.2.3).
             if line.starts_with([' ', '\t']) {
                 header.push_str(&line);
             } else {
@@ -198,7 +198,7 @@ impl Session {
         }
     }
 
-    /// Accepts or refuses a message. Returns `false` if the client went before it was answered.
+    /// Accepts or refuses a message. Returns `false` if the client disconnected before the answer.
     async fn settle(&mut self, message_id: String) -> std::io::Result<bool> {
         let mut accepted = false;
         loop {
@@ -227,13 +227,13 @@ impl Session {
         }
     }
 
-    /// Waits until the behaviour is another. Returns `false` if the client went first.
+    /// Waits until the behaviour changes. Returns `false` if the client disconnected first.
     async fn wait_while(&mut self, behaviour: Behaviour) -> bool {
         let mut behaviours = self.state.behaviour.subscribe();
         self.state.counts().waiting += 1;
         let stayed = tokio::select! {
             changed = behaviours.wait_for(|now| *now != behaviour) => changed.is_ok(),
-            // A client that waits for an answer sends nothing, so this is its end.
+            // A waiting client sends nothing, so this is its disconnect.
             _ = self.lines.next_line() => false,
         };
         let mut counts = self.state.counts();
@@ -253,7 +253,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// Hands a message over and returns the stream, with the answer still to be read.
+    /// Sends a message. Returns the stream before the answer is read.
     async fn send(server: &MailServer, message_id: &str) -> BufReader<TcpStream> {
         let mut stream = BufReader::new(TcpStream::connect(server.address).await.unwrap());
         for (command, code) in [

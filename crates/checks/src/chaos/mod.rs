@@ -1,4 +1,5 @@
-//! The fault suite: orders go through the real system while one fault is applied, and then the books are checked.
+//! The fault suite: sends orders through the real system while one fault is applied, then checks
+//! the books.
 
 mod books;
 mod bugs;
@@ -37,41 +38,43 @@ use self::patched_tree::PatchedTree;
 use self::report::{Report, Row};
 use self::trial::Trial;
 
-/// What went wrong with the suite itself. It is only ever shown.
+/// An error of the suite itself. It is only displayed.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Applies one fault after the other to the real system, and checks the books after each
 #[derive(Parser)]
 #[command(name = "chaos")]
 struct Arguments {
-    /// Only this fault, by its name
+    /// Apply only the fault of this name
     #[arg(long)]
     only: Option<String>,
-    /// Only a few quick ones, for which services as they are shipped will do
+    /// Apply only a few quick faults, which do not need services with failure points
     #[arg(long)]
     short: bool,
-    /// Patch a bug into a copy of the tree (`all`: each in turn), build it, and see that the suite finds it
+    /// Patch a bug into a copy of the tree (`all`: each in turn), build it, and check that the
+    /// suite finds it
     #[arg(long)]
     bug: Option<String>,
     /// List the faults and the bugs
     #[arg(long)]
     list: bool,
-    /// The folder of the services' programs, built with `sabotage/on` (but for `--short`); with `--bug`, the dependencies
-    /// that were built for them are used again
+    /// The folder of the services' programs, built with `sabotage/on` (except for `--short`);
+    /// `--bug` reuses the dependencies built there
     #[arg(long, default_value = "target/chaos/debug")]
     programs: PathBuf,
     /// The folder of the copy of the tree that `--bug` patches, and of its builds
     #[arg(long, default_value = "target/chaos-bugs")]
     patched: PathBuf,
-    /// The folder of an earlier release and of its builds, for the fault that runs it beside this tree
+    /// The folder of an earlier release and of its builds, for the fault that runs it beside this
+    /// tree
     #[arg(long, default_value = "target/chaos-baseline")]
     baseline: PathBuf,
-    /// Where the report goes
+    /// The file of the report
     #[arg(long, default_value = "target/chaos.json")]
     report: PathBuf,
 }
 
-/// Runs the program. Fails if any invariant does not hold, or if a seeded bug was not found.
+/// Runs the program. Fails if an invariant does not hold, or if a seeded bug was not found.
 pub async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
@@ -102,14 +105,14 @@ fn list() {
     }
 }
 
-/// Returns whether each bug of this name was found.
+/// Returns `true` if each bug of this name was found.
 async fn hunt(arguments: &Arguments, bug: &str) -> Result<bool, Error> {
     let tree = PatchedTree::new(Path::new("."), &arguments.patched)?;
     tree.reuse_dependencies(&arguments.programs)?;
     bugs::hunt(&tree, bug, &arguments.baseline).await
 }
 
-/// Returns whether every invariant held.
+/// Returns `true` if every invariant held.
 async fn run(arguments: &Arguments) -> Result<bool, Error> {
     let chosen = |fault: &&Fault| match &arguments.only {
         Some(only) => fault.name == *only,
@@ -125,7 +128,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         let row = Trial { fault, programs, baseline }.run().await;
         println!("{}", row.line());
         report.rows.push(row);
-        // Each time, so that a suite that is interrupted leaves what it found.
+        // Written after each fault, so that an interrupted suite leaves its results.
         report.write(&arguments.report)?;
     }
     println!("\n{}", report.table());

@@ -1,4 +1,4 @@
-//! A copy of the work tree that a bug is patched into, and that is built apart from it.
+//! A copy of the work tree that a bug is patched into, with a separate build.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use super::copied_tree::{CopiedTree, Doing, TreeError, run, succeeded};
 
-/// The packages that are built.
+/// Packages to build.
 const PACKAGES: [&str; 5] = [
     "orderflow-order",
     "orderflow-billing",
@@ -18,7 +18,7 @@ const PACKAGES: [&str; 5] = [
     "orderflow-sabotage",
 ];
 
-/// The copy is kept from one bug to the next, so that only what a patch touches is built anew.
+/// A copy of the work tree. It is kept between bugs, so that only the files of a patch are rebuilt.
 #[derive(Debug)]
 pub(crate) struct PatchedTree {
     root: PathBuf,
@@ -26,28 +26,30 @@ pub(crate) struct PatchedTree {
 }
 
 impl PatchedTree {
-    /// `root` is the top of the work tree; copy and builds go into `folder`.
+    /// Creates a tree from the work tree at `root`. Copy and builds are in `folder`.
     pub(crate) fn new(root: &Path, folder: &Path) -> Result<Self, TreeError> {
         let root = absolute(root).doing("find", root)?;
         Ok(Self { root, tree: CopiedTree::new(folder)? })
     }
 
-    /// The folder of the patches.
+    /// Returns the folder of the patches.
     pub(crate) fn patches(root: &Path) -> PathBuf {
         root.join("crates/checks/bugs")
     }
 
-    /// Where the programs are when [`PatchedTree::build`] has succeeded.
+    /// Returns the folder of the programs, once [`PatchedTree::build`] has succeeded.
     pub(crate) fn programs(&self) -> PathBuf {
         self.tree.programs()
     }
 
-    /// Starts the first build from what was built elsewhere: the dependencies are the same.
+    /// Copies built dependencies from another build, unless there are some already: they are the
+    /// same.
     pub(crate) fn reuse_dependencies(&self, programs: &Path) -> Result<(), TreeError> {
         self.tree.reuse_dependencies(programs)
     }
 
-    /// Makes the copy the same as the work tree, but for a bug, and builds the services with failure points.
+    /// Makes the copy equal to the work tree except for a bug, and builds the services with failure
+    /// points.
     pub(crate) fn build(&self, bug: &str) -> Result<(), TreeError> {
         self.sync()?;
         let patch = Self::patches(&self.root).join(format!("{bug}.patch"));
@@ -58,13 +60,15 @@ impl PatchedTree {
             .map_err(|reason| TreeError::NotBuilt { bug: bug.to_owned(), reason })
     }
 
-    /// Copies what differs from the work tree, which undoes the last patch, and removes what is not there any more.
+    /// Copies changed files from the work tree, which undoes the last patch, and removes files that
+    /// no longer exist there.
     fn sync(&self) -> Result<(), TreeError> {
         let files = self.files_of_work_tree()?;
         for file in &files {
             let (from, to) = (self.root.join(file), self.tree.copy.join(file));
             let wanted = fs::read(&from).doing("read", &from)?;
-            // The time of a file that stays as it is stays too: cargo builds what is newer than its last build.
+            // An unchanged file keeps its modification time, since cargo rebuilds what is newer
+            // than its last build.
             if fs::read(&to).is_ok_and(|current| current == wanted) {
                 continue;
             }
@@ -75,7 +79,7 @@ impl PatchedTree {
         self.remove_all_but(&files, &self.tree.copy)
     }
 
-    /// Tracked files and new ones that are not ignored, relative to the root.
+    /// Returns tracked files and new ones that are not ignored, relative to the root.
     fn files_of_work_tree(&self) -> Result<HashSet<PathBuf>, TreeError> {
         let mut git = Command::new("git");
         git.current_dir(&self.root).args(["ls-files", "-co", "--exclude-standard", "-z"]);
@@ -83,7 +87,7 @@ impl PatchedTree {
         succeeded(&listed).map_err(|reason| TreeError::Command { program: "git", reason })?;
         let files = listed.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         let files = files.map(|name| PathBuf::from(OsStr::from_bytes(name)));
-        // One that is deleted and not committed is still tracked.
+        // A deleted file is tracked until the deletion is committed.
         Ok(files.filter(|file| self.root.join(file).is_file()).collect())
     }
 
@@ -101,7 +105,8 @@ impl PatchedTree {
 
     fn apply(&self, patch: &Path) -> Result<(), String> {
         let mut git = Command::new("git");
-        // As outside of any repository: within one, git ignores what a patch changes above the current folder.
+        // Hides the surrounding repository: within one, git ignores changes of a patch above the
+        // current folder.
         git.current_dir(&self.tree.copy)
             .env("GIT_CEILING_DIRECTORIES", self.tree.copy.parent().unwrap_or(&self.tree.copy))
             .arg("apply")

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of Kafka that can delay what the broker answers.
+//! A TCP proxy in front of Kafka that can delay the broker's answers.
 
 use std::io;
 use std::sync::Arc;
@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-/// How late an answer is, in milliseconds.
+/// Range of delays, in milliseconds.
 const DELAY: std::ops::Range<u64> = 500..1_500;
-/// How many reads of one connection may wait to be passed on.
+/// Maximum number of reads of a connection that wait to be forwarded.
 const WAITING: usize = 64;
 const BUFFER: usize = 64 * 1024;
 
-/// The listening side, open before it is known where it leads: the broker has to advertise its address.
+/// The listening side. It is opened before the broker's port is known, since the broker has to
+/// advertise its address.
 #[derive(Debug)]
 pub(crate) struct Entrance {
     listener: TcpListener,
@@ -38,7 +39,7 @@ impl Entrance {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Passes connections on to this port from now on.
+    /// Forwards connections to a port from now on.
     pub(crate) fn lead_to(self, port: u16) -> Proxy {
         let pace = Arc::new(Pace::default());
         let accepting = tokio::spawn(accept(self.listener, port, Arc::clone(&pace)));
@@ -54,7 +55,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Returns when what was just read is to be passed on.
+    /// Returns the time at which the data just read has to be forwarded.
     fn due(&self) -> Instant {
         if !self.slow.load(Ordering::SeqCst) {
             return Instant::now();
@@ -64,7 +65,7 @@ impl Pace {
     }
 }
 
-/// The proxy. Dropped, it takes no more connections.
+/// The proxy. It accepts no more connections when dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     pace: Arc<Pace>,
@@ -72,12 +73,12 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Delays answers, or passes them on at once again.
+    /// Starts or stops delaying answers.
     pub(crate) fn set_slow(&self, slow: bool) {
         self.pace.slow.store(slow, Ordering::SeqCst);
     }
 
-    /// Returns how many answers, or parts of large ones, were delayed.
+    /// Returns the number of delayed answers, or parts of large ones.
     pub(crate) fn delayed(&self) -> usize {
         self.pace.delayed.load(Ordering::SeqCst)
     }
@@ -90,13 +91,13 @@ impl Drop for Proxy {
 }
 
 async fn accept(listener: TcpListener, port: u16, pace: Arc<Pace>) {
-    // A client whose connection fails connects again.
+    // A client whose connection fails reconnects.
     while let Ok((client, _)) = listener.accept().await {
         tokio::spawn(pass_on(client, port, Arc::clone(&pace)));
     }
 }
 
-/// Passes on both directions until both have ended.
+/// Forwards both directions until both have ended.
 async fn pass_on(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Result<()> {
     let broker = TcpStream::connect(("127.0.0.1", port)).await?;
     client.set_nodelay(true)?;
@@ -112,7 +113,7 @@ async fn pass_on(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Result<()
     Ok(())
 }
 
-/// Each read has its own delay, so answers are late without being fewer.
+/// Reads answers and gives each read its own delay, so answers are late without being fewer.
 async fn read(
     mut answers: OwnedReadHalf,
     sender: mpsc::Sender<(Instant, Vec<u8>)>,

@@ -1,4 +1,4 @@
-//! The receiving end of what notification sends: a mail server and a webhook target, in this process.
+//! The receivers of notification's e-mails and webhooks, in this process.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,20 @@ use super::Error;
 use super::instance::{CLIENT, Instance};
 use super::mail::{self, MailServer};
 
-/// The tenant whose orders come by HTTP and whose webhook is registered, and its API key.
+/// Tenant whose orders arrive by HTTP and whose webhook is registered.
 pub(crate) const TENANT: &str = "acme";
 const API_KEY: &str = "demo-acme";
-/// More requests than a trial makes.
+/// Maximum number of requests that are remembered: more than a trial makes.
 const REMEMBERED: usize = 1_000_000;
-/// The share of webhooks whose first try is answered with 500, so that every trial needs retries.
+/// Share of webhooks whose first attempt is answered with 500, so that every trial has retries.
 const FAILED_FIRST_TRIES: f64 = 0.05;
 
-/// What the webhook target made of one `webhook-id`.
+/// Counts of requests with one `webhook-id`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tries {
     /// Requests that were answered with 2xx.
     pub(crate) accepted: u32,
-    /// Requests that were answered otherwise, or whose client went before the answer.
+    /// Requests that were answered otherwise, or whose client disconnected before the answer.
     pub(crate) failed: u32,
 }
 
@@ -42,9 +42,9 @@ impl Receivers {
         Ok(receivers)
     }
 
-    /// Returns what notification is started with to send to these.
+    /// Returns the settings by which notification sends to these receivers.
     pub(crate) fn environment(&self) -> [(&'static str, String); 3] {
-        // E-mails go one way, and the environment may have another one.
+        // E-mails are sent either by SMTP or to a folder, which the environment may set.
         [
             ("MAIL_DIR", String::new()),
             ("SMTP_URL", self.mail.url()),
@@ -63,26 +63,26 @@ impl Receivers {
         }
     }
 
-    /// Both refuse everything for now.
+    /// Makes both refuse everything.
     pub(crate) fn refuse(&self) {
         self.mail.behave(mail::Behaviour::Refuse);
         self.target.behave(Behaviour { failure_rate: 1.0, ..Behaviour::default() });
     }
 
-    /// Neither answers, nor accepts anything that its client does not wait for.
+    /// Makes both hang: they neither answer, nor accept anything whose client has disconnected.
     pub(crate) fn hang(&self) {
         self.mail.behave(mail::Behaviour::Hang);
         self.target.behave(Behaviour { hang: true, ..Behaviour::default() });
     }
 
-    /// Both accept, but for some first tries of webhooks.
+    /// Makes both accept, except for some first attempts of webhooks.
     pub(crate) fn heal(&self) {
         self.mail.behave(mail::Behaviour::Accept);
         let first_try_failure_rate = FAILED_FIRST_TRIES;
         self.target.behave(Behaviour { first_try_failure_rate, ..Behaviour::default() });
     }
 
-    /// Returns what the webhook target made of each `webhook-id`.
+    /// Returns the counts of each `webhook-id`.
     pub(crate) fn webhooks(&self) -> HashMap<String, Tries> {
         let mut by_id: HashMap<_, Tries> = HashMap::new();
         for request in self.target.received() {
@@ -95,7 +95,7 @@ impl Receivers {
         by_id
     }
 
-    /// Returns how many webhooks wait for an answer, or were never answered.
+    /// Returns the number of webhooks that wait for an answer, or were never answered.
     pub(crate) fn unanswered_webhooks(&self) -> usize {
         self.target.received().iter().filter(|request| request.status.is_none()).count()
     }

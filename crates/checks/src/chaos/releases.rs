@@ -1,4 +1,4 @@
-//! Billing of an earlier release, built from this repository, beside the one of this tree.
+//! Billing of an earlier release, built from this repository, to run beside this tree's.
 
 use std::fs;
 use std::io;
@@ -11,23 +11,23 @@ use sandbox::Console;
 use super::Error;
 use super::copied_tree::{CopiedTree, Doing, TreeError, run, succeeded};
 
-/// The earlier release: the last commit before failures were classified by their cause and memory had a budget. This tree's
-/// migrations add tables and columns that it does not know. A later release may take its place once it is no longer
-/// supported to run beside this tree.
+/// Commit of the earlier release: the last one before failures were classified by their cause and
+/// memory had a budget. This tree's migrations add tables and columns that it does not know.
+/// Replace it with a later release once it need no longer run beside this tree.
 const BASELINE: &str = "48f0431cdcd1970cf64638a527a5c1cb62343227";
-/// What is built of it.
+/// Packages of it to build.
 const PACKAGES: [&str; 2] = ["orderflow-billing", "orderflow-sabotage"];
 const SERVICES: [&str; 4] = ["order", "billing", "notification", "analytics"];
 
-/// Which release of billing is started.
+/// The release of billing to start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Release {
     Earlier,
-    /// What is built of this tree.
+    /// The release built from this tree.
     Current,
 }
 
-/// Programs of both releases, and a folder of links by which one of them is started as `billing`.
+/// Programs of both releases, and a folder of links to the release that is started as `billing`.
 #[derive(Debug)]
 pub(crate) struct Releases {
     links: PathBuf,
@@ -36,7 +36,8 @@ pub(crate) struct Releases {
 }
 
 impl Releases {
-    /// Builds the earlier release in `folder`, unless that is done. `programs` is the folder of this tree's.
+    /// Builds the earlier release in `folder` if needed. `programs` is the folder of this tree's
+    /// programs.
     pub(crate) async fn build(folder: &Path, programs: &Path) -> Result<Self, Error> {
         let current = absolute(programs)?;
         let name = format!("billing of {}", short());
@@ -55,7 +56,7 @@ impl Releases {
         Ok(releases)
     }
 
-    /// The folder from which services are started.
+    /// Returns the folder from which services are started.
     pub(crate) fn programs(&self) -> &Path {
         &self.links
     }
@@ -81,7 +82,7 @@ impl Releases {
         }
     }
 
-    /// Replaces a link at once, so that there is always one.
+    /// Replaces a link atomically, so that it always exists.
     fn link(&self, service: &str, programs: &Path) -> io::Result<()> {
         let new = self.links.join(format!("{service}.new"));
         match fs::remove_file(&new) {
@@ -97,9 +98,10 @@ fn short() -> &'static str {
     &BASELINE[..7]
 }
 
-/// Returns the folder of the programs. The sources are the commit's, so they are extracted once.
+/// Builds the earlier release and returns the folder of its programs. Its sources never change, so
+/// they are extracted once.
 fn build(folder: &Path, programs: &Path) -> Result<PathBuf, Error> {
-    // Each commit has a folder of its own: cargo would not notice that files became older.
+    // Each commit has a separate folder, since cargo would not notice that files became older.
     let folder = folder.join(short());
     let tree = CopiedTree::new(&folder)?;
     if !tree.copy.exists() {
@@ -118,7 +120,7 @@ fn extract(folder: &Path, to: &Path) -> Result<(), TreeError> {
     git.args(["archive", "--format=tar", "-o"]).arg(&archive).arg(BASELINE);
     succeeded(&run("git", &mut git)?)
         .map_err(|reason| TreeError::NoCommit { commit: short(), reason })?;
-    // Renamed when it is whole.
+    // Renamed once it is complete.
     let new = folder.join("tree.new");
     fs::create_dir_all(&new).doing("make", &new)?;
     let mut tar = Command::new("tar");

@@ -1,4 +1,4 @@
-//! What is shown and kept: a table, and `target/chaos.json`.
+//! The report: a table on the terminal, and `target/chaos.json`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,22 +9,22 @@ use serde::Serialize;
 
 use super::Error;
 
-/// How many objections are shown of each invariant.
+/// Maximum number of violations that are shown for an invariant.
 const SHOWN: usize = 3;
 
-/// What one fault came to.
+/// Result of one fault.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Row {
     pub(crate) fault: &'static str,
     pub(crate) orders: usize,
-    /// Events that were published again or delivered again, and had no second effect.
+    /// Events that were published or delivered again without a second effect.
     pub(crate) duplicates: usize,
     /// E-mails and webhooks that arrived again under the same id.
     pub(crate) resent: usize,
     pub(crate) invariants: BTreeMap<&'static str, bool>,
-    /// None: the lag did not go.
+    /// `None` if the lag did not disappear.
     pub(crate) heal_seconds: Option<f64>,
-    /// How it is known that the fault struck, and what speaks against the invariants.
+    /// Violations of the invariants, and the folder of the logs.
     #[serde(skip)]
     pub(crate) notes: Vec<String>,
     #[serde(skip)]
@@ -34,7 +34,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Enters an invariant, with what speaks against it.
+    /// Enters an invariant with its violations.
     pub(crate) fn enter(&mut self, name: &'static str, objections: &[String]) {
         self.invariants.insert(name, objections.is_empty());
         let shown = objections.iter().take(SHOWN);
@@ -48,7 +48,7 @@ impl Row {
         !self.invariants.is_empty() && self.invariants.values().all(|holds| *holds)
     }
 
-    /// One line when it is done, and what is wrong below.
+    /// Returns one line, with the violations below.
     pub(crate) fn line(&self) -> String {
         let verdict = if self.is_green() { "green" } else { "RED" };
         let mut text =
@@ -74,7 +74,7 @@ impl Row {
     }
 }
 
-/// All rows.
+/// Results of all faults.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,

@@ -1,4 +1,5 @@
-//! The stage of one fault: the running system, the load, and what the fault leaves to be known by the checks.
+//! The environment of one fault: the running system, the load, and facts that the checks have to
+//! know.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,10 +18,10 @@ use super::receivers::Receivers;
 use super::system::System;
 use super::topics::{self, Place};
 
-/// How long something may take that has to happen soon.
+/// Time limit of things that have to happen soon.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Everything that a fault can lay hands on.
+/// Everything that a fault can act on.
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) system: System,
@@ -28,31 +29,34 @@ pub(crate) struct Scene {
     pub(crate) billing: Instance,
     pub(crate) notification: Instance,
     pub(crate) analytics: Instance,
-    /// Where notification's e-mails and webhooks arrive.
+    /// Receivers of notification's e-mails and webhooks.
     pub(crate) receivers: Receivers,
-    /// Further instances; those that left before the end are not among them.
+    /// Further instances that run at the end.
     pub(crate) others: Vec<Instance>,
     pub(crate) load: Load,
-    /// Orders that were committed past the API.
+    /// Orders that were written to the database directly.
     pub(crate) written: Vec<Placed>,
-    /// Orders whose transaction was rolled back: nothing may be heard of them.
+    /// Orders whose transaction was rolled back: no event of them may exist.
     pub(crate) never: Vec<Uuid>,
-    /// Records that must become dead letters.
+    /// Places of records that must become dead letters.
     pub(crate) poison: HashSet<Place>,
-    /// The topic that was deleted, as it was before.
+    /// The deleted topic with its records.
     pub(crate) deleted: Option<DeletedTopic>,
-    /// Sound records may have become dead letters as well, and are replayed at the end.
+    /// Whether sound records may have become dead letters, too. They are replayed at the end.
     pub(crate) dead_by_chance: bool,
-    /// How long instances took to end that were asked to meanwhile; none: they did not.
+    /// Shutdown times of instances that were terminated during the fault. `None`: one did not end
+    /// in time.
     pub(crate) endings: Vec<Option<Duration>>,
-    /// When nothing was broken any more.
+    /// Time at which the fault was healed.
     healed: Option<Instant>,
 }
 
 impl Scene {
-    /// Starts the services, order and billing as the fault wants them, and the load when billing is at work.
+    /// Starts the services, order and billing with the fault's settings, and starts the load once
+    /// billing consumes.
     pub(crate) async fn set(system: System, fault: &Fault) -> Result<Self, Error> {
-        // One after the other: which topics there are must not hang on who was first.
+        // One after the other, so that the existing topics do not depend on which service starts
+        // first.
         let (of_notification, of_analytics) = (Ports::free()?, Ports::free()?);
         let url = |ports: Ports| format!("http://127.0.0.1:{}", ports.http);
         let (notification, analytics) = (url(of_notification), url(of_analytics));
@@ -69,7 +73,8 @@ impl Scene {
         let notification = system.instance("notification", of_notification, &to_receivers).await?;
         receivers.register(&notification).await?;
         let analytics = system.instance("analytics", of_analytics, &[]).await?;
-        // It finds its topics only after a while, and a fault strikes nobody who does nothing.
+        // Billing finds its topics only after a while, and a fault has no effect on an idle
+        // service.
         let settings = system.kafka();
         let at_work = async || topics::members(&settings).is_ok_and(|it| it == Some(1));
         if !soon(at_work).await {
@@ -97,7 +102,7 @@ impl Scene {
         })
     }
 
-    /// Nothing is broken any more: from here on the time is taken.
+    /// Records that the fault is healed: the time to catch up counts from here.
     pub(crate) fn healed(&mut self) {
         self.healed = Some(Instant::now());
     }
@@ -106,23 +111,26 @@ impl Scene {
         self.healed.unwrap_or_else(Instant::now)
     }
 
-    /// Waits until so many more orders were taken. Fails if none is taken for a while.
+    /// Waits until this number of further orders was accepted. Fails if none is accepted for a
+    /// while.
     pub(crate) async fn orders(&self, more: usize) -> Result<(), Error> {
         let mut taken = self.load.taken();
         let wanted = taken + more;
         while taken < wanted {
             let another = async || self.load.taken() > taken;
             if !soon(another).await {
-                return Err(
-                    format!("no order was taken, and {} were wanted", wanted - taken).into()
-                );
+                return Err(format!(
+                    "no order was accepted, and {} more were expected",
+                    wanted - taken
+                )
+                .into());
             }
             taken = self.load.taken();
         }
         Ok(())
     }
 
-    /// Makes every handler of billing so slow that a backlog grows before it.
+    /// Slows every handler of billing down, so that a backlog grows.
     pub(crate) async fn slow_billing(&self, millis: u64) -> Result<(), Error> {
         Ok(self.billing.set_fault(slow(millis)).await?)
     }
@@ -131,7 +139,7 @@ impl Scene {
         Ok(self.billing.set_fault(Value::Null).await?)
     }
 
-    /// Everything that runs, to be asked or ended.
+    /// Returns all running instances.
     pub(crate) fn instances(&mut self) -> Vec<&mut Instance> {
         let each =
             [&mut self.order, &mut self.billing, &mut self.notification, &mut self.analytics];
@@ -143,7 +151,7 @@ fn slow(millis: u64) -> Value {
     json!({ "kind": "slow", "delay_ms": millis })
 }
 
-/// Asks until it is true, for a while.
+/// Repeats a check until it succeeds, at most [`SOON`]. Returns `false` if it never did.
 pub(crate) async fn soon(asked: impl AsyncFn() -> bool) -> bool {
     let deadline = Instant::now() + SOON;
     while Instant::now() < deadline {

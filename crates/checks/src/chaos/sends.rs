@@ -1,4 +1,5 @@
-//! Invariants of what arrived at the receiving end: nothing is missing, and nothing came twice without a reason.
+//! Invariants of sent e-mails and webhooks: none is missing, and none arrived twice without a
+//! reason.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,12 +7,13 @@ use super::books::{Books, Delivery};
 use super::invariants::{Name, Objections};
 use super::receivers::TENANT;
 
-/// The events that a webhook is told of each completed order, and of each that was cancelled after that.
+/// Events that a webhook receives for each completed order, and for each that was cancelled after
+/// that.
 const TOLD: [&str; 2] = ["order.completed", "invoice.issued"];
 const TOLD_OF_CANCELLED: [&str; 2] = ["order.cancelled", "invoice.credited"];
 
-/// Returns the invariants of sends. `resends` is how often the fault may have interrupted notification between a send
-/// and the record of it.
+/// Checks the invariants of sends. `resends` is how often the fault may have interrupted
+/// notification between a send and its record.
 pub(crate) fn check(books: &Books, resends: u32) -> Vec<(Name, Objections)> {
     vec![
         ("every_email_sent", every_email_sent(books)),
@@ -21,7 +23,7 @@ pub(crate) fn check(books: &Books, resends: u32) -> Vec<(Name, Objections)> {
     ]
 }
 
-/// Returns how many e-mails and webhooks arrived again under the same id.
+/// Returns the number of e-mails and webhooks that arrived again under the same id.
 pub(crate) fn resent(books: &Books) -> usize {
     let mails = books.mails.values().map(|tally| tally.accepted);
     let webhooks = books.webhooks.values().map(|tries| tries.accepted);
@@ -29,8 +31,8 @@ pub(crate) fn resent(books: &Books) -> usize {
     usize::try_from(again.sum::<u32>()).unwrap_or(usize::MAX)
 }
 
-/// The mail server accepted every e-mail that notification wrote and has no job for any more, and no other one. (That
-/// notification wrote one confirmation and one receipt of each completed order is `one_confirmation_one_receipt`.)
+/// The mail server accepted every e-mail of notification that has no unfinished job, and no other
+/// one. (`one_confirmation_one_receipt` checks that notification wrote the e-mails of each order.)
 fn every_email_sent(books: &Books) -> Objections {
     let mut objections = Objections::new();
     let mut written = HashSet::new();
@@ -48,14 +50,15 @@ fn every_email_sent(books: &Books) -> Objections {
     objections
 }
 
-/// An e-mail is sent again only if its client could not know that it was accepted, or if notification was interrupted
-/// before it recorded that.
+/// An e-mail is sent again only if its client could not know that it was accepted, or if
+/// notification was interrupted before it recorded that.
 fn one_send_per_message_id(books: &Books, resends: u32) -> Objections {
     let times = books.mails.iter().map(|(id, tally)| (id, tally.confirmed));
     sent_again("e-mail", times, resends, books.unclear.emails)
 }
 
-/// Returns what was accepted more often than once and `resends`, if that is more than the attempts that explain it.
+/// Returns what was accepted more than `1 + resends` times, unless unclear attempts explain all of
+/// it.
 fn sent_again<'a>(
     what: &str,
     times: impl Iterator<Item = (&'a String, u32)>,
@@ -73,8 +76,8 @@ fn sent_again<'a>(
     again.iter().map(objection).collect()
 }
 
-/// The target answered every delivery that has no job any more with 2xx, and each completed
-/// order of the tenant has one of both events, of all four if it was cancelled.
+/// The target answered every delivery without an unfinished job with 2xx, and each completed order
+/// of the tenant has a delivery of both events, or of all four if it was cancelled.
 fn every_webhook_delivered(books: &Books) -> Objections {
     let accepted = |id: &str| books.webhooks.get(id).map_or(0, |tries| tries.accepted);
     let mut objections = Objections::new();
@@ -104,8 +107,8 @@ fn every_webhook_delivered(books: &Books) -> Objections {
     objections
 }
 
-/// A delivery that was answered with 2xx is made again only if its client did not wait for the answer, or if notification
-/// was interrupted before it recorded that.
+/// A delivery that was answered with 2xx is repeated only if its client did not wait for the
+/// answer, or if notification was interrupted before it recorded that.
 fn one_delivery_per_webhook_id(books: &Books, resends: u32) -> Objections {
     let times = books.webhooks.iter().map(|(id, tries)| (id, tries.accepted));
     sent_again("webhook", times, resends, books.unclear.webhooks)

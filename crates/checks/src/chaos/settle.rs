@@ -1,4 +1,4 @@
-//! Waiting until everything that was said has been heard.
+//! Waits until all events are processed.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,23 @@ use super::letters::{self, ADA};
 use super::scene::Scene;
 use super::topics;
 
-/// How long the system may take to catch up after it was healed.
+/// Maximum time to catch up after the fault is healed.
 pub(crate) const HEAL: Duration = Duration::from_secs(30);
-/// How much longer is waited for the books, so that what came late is told from what was lost.
+/// Additional time before the books are read, so that late effects are not taken for lost ones.
 const LATE: Duration = Duration::from_secs(30);
 
-/// How long is waited for notification's jobs: longer than the wait before a second retry.
+/// Time limit of notification's jobs: longer than the wait before a second retry.
 const SENDING: Duration = Duration::from_secs(90);
-/// How long is waited if there are more jobs than [`BACKLOG`]. Those that are still worked through then are not lost.
+/// Time limit if there are more jobs than [`BACKLOG`]. Jobs that are still processed then are not
+/// lost.
 const SENDING_BACKLOG: Duration = Duration::from_secs(20);
 const BACKLOG: i64 = 1_000;
-/// How long may pass until the next job ends: longer than the lease of a job whose worker died, and than the wait before
-/// a second retry.
+/// Maximum time until the next job ends: longer than the lease of a job whose worker died, and than
+/// the wait before a second retry.
 const NEXT_JOB: Duration = Duration::from_secs(75);
 
-/// Waits until no event waits in an outbox and billing has no lag. Gives how long that took since the healing,
-/// none if it did not come.
+/// Waits until no event waits in an outbox and billing has no lag. Returns the time since the fault
+/// was healed, or `None` if that did not happen in time.
 pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
     let healed = scene.healed_at();
     while healed.elapsed() < HEAL + LATE {
@@ -37,7 +38,7 @@ pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
     None
 }
 
-/// Waits until notification and analytics have what their own books are to have, for as long as is waited for billing.
+/// Waits until notification and analytics have processed their events, with the same time limit.
 pub(crate) async fn others_caught_up(scene: &Scene) {
     let healed = scene.healed_at();
     while healed.elapsed() < HEAL + LATE {
@@ -48,7 +49,7 @@ pub(crate) async fn others_caught_up(scene: &Scene) {
     }
 }
 
-/// Waits until every dead letter of billing has its copy, for as long as is waited for billing.
+/// Waits until every dead letter of billing has its copy, with the same time limit.
 pub(crate) async fn letters_copied(scene: &Scene) {
     let healed = scene.healed_at();
     while healed.elapsed() < HEAL + LATE && letters_to_copy(scene).await.unwrap_or(1) > 0 {
@@ -62,7 +63,8 @@ async fn letters_to_copy(scene: &Scene) -> Result<i64, Error> {
     Ok(left.fetch_one(&mut billing).await?)
 }
 
-/// Waits until notification has no job left to run. Returns how many are left if none of them has ended for a while.
+/// Waits until notification has no unfinished job. Returns the number of unfinished jobs if none of
+/// them has ended for a while.
 pub(crate) async fn stuck_sends(scene: &Scene) -> Option<i64> {
     let began = Instant::now();
     let (mut fewest, mut since) = (jobs_left(scene).await.unwrap_or(i64::MAX), began);
@@ -78,14 +80,14 @@ pub(crate) async fn stuck_sends(scene: &Scene) -> Option<i64> {
     (since.elapsed() >= NEXT_JOB.min(limit(fewest))).then_some(fewest)
 }
 
-/// E-mails and webhooks that are still to be sent, without those that were given up.
+/// Returns the number of e-mails and webhooks that are to be sent, without failed ones.
 async fn jobs_left(scene: &Scene) -> Result<i64, Error> {
     let mut database = scene.system.database("notification").await?;
     let left = sqlx::query_scalar("select count(*) from job where failed_at is null");
     Ok(left.fetch_one(&mut database).await?)
 }
 
-/// By number; the invariants look at each.
+/// Compares numbers only; the invariants check each row.
 async fn others_have_all(scene: &Scene) -> Result<bool, Error> {
     let count = async |service: &str, sql: &'static str| {
         let mut database = scene.system.database(service).await?;
@@ -106,12 +108,12 @@ async fn others_have_all(scene: &Scene) -> Result<bool, Error> {
         && count("analytics", cancelled).await? >= cancelled_in_all)
 }
 
-/// Returns whether billing has no lag at this moment.
+/// Returns `true` if billing has no lag at the moment.
 pub(crate) fn billing_is_quiet(scene: &Scene) -> bool {
     topics::progress(&scene.system.kafka()).is_ok_and(|progress| progress.lag == 0)
 }
 
-/// The outbox first: what leaves it later is lag already when that is asked.
+/// Checks the outbox first: an event that leaves it later is part of the lag by then.
 async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
     Ok(waiting(scene, "order").await? == 0
         && topics::progress(&scene.system.kafka())?.lag == 0
@@ -119,16 +121,16 @@ async fn is_quiet(scene: &Scene) -> Result<bool, Error> {
         && waiting(scene, "billing").await? == 0)
 }
 
-/// Events that wait in the outbox of a service.
+/// Returns the number of events that wait in the outbox of a service.
 pub(crate) async fn waiting(scene: &Scene, service: &str) -> Result<i64, Error> {
     let mut database = scene.system.database(service).await?;
     Ok(sqlx::query_scalar("select count(*) from outbox").fetch_one(&mut database).await?)
 }
 
-/// Does what an operator does: replays every dead letter of billing, and waits until that is done.
+/// Replays every dead letter of billing, as an operator does, and waits until that is done.
 pub(crate) async fn replay(scene: &Scene) -> Result<(), Error> {
     let all = json!({ "group": "billing", "filter": {}, "why": "healed" });
-    // Nothing may have died.
+    // There may be no dead letters.
     if let Some(replay) = letters::request(&scene.billing, ADA, &all).await? {
         letters::ended(&scene.billing, &replay).await?;
     }

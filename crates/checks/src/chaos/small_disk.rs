@@ -1,4 +1,4 @@
-//! A small file system of its own for a database, which can be filled and emptied.
+//! A small file system for a database, which can be filled and emptied.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
@@ -11,24 +11,24 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Error;
 
-/// Several times what billing's database takes under load for a minute.
+/// Several times the size of billing's database after a minute of load.
 const SIZE: &str = "size=64m,mode=0711";
-/// The folder's name begins with it, and ends with the process that mounted it.
+/// Start of the folder's name, which ends with the id of the process that mounted it.
 const PREFIX: &str = "orderflow-disk-";
-/// Bytes that are written at a time to fill it.
+/// Size of the writes that fill it, in bytes.
 const BLOCK: usize = 8 * 1024;
 
-/// A mounted tmpfs. Dropped, it is unmounted, also while a server still uses it.
+/// A mounted tmpfs. It is unmounted when dropped, even while a server uses it.
 ///
-/// The database is in a tablespace on it; the server's write-ahead log is not, since a server that can't write its log
-/// stops.
+/// The database is in a tablespace on it. The server's write-ahead log is not, since a server that
+/// can't write its log stops.
 #[derive(Debug)]
 pub(crate) struct SmallDisk {
     folder: PathBuf,
 }
 
 impl SmallDisk {
-    /// Mounts one beside the server's folder, and moves a database to it that nobody is connected to.
+    /// Mounts one beside the server's folder, and moves a database without connections to it.
     pub(crate) async fn holding(server: &Postgres, database: &str) -> Result<Self, Error> {
         let parent = server.folder().parent().ok_or("Postgres has no folder")?;
         remove_abandoned(parent);
@@ -51,7 +51,7 @@ impl SmallDisk {
 
     fn mount(folder: PathBuf) -> Result<Self, Error> {
         fs::create_dir_all(&folder)?;
-        // Before it is tried, so that the folder is removed if that fails.
+        // Created before mounting, so that the folder is removed if that fails.
         let disk = Self { folder };
         let mut mount = Command::new("mount");
         let mounted =
@@ -68,7 +68,7 @@ impl SmallDisk {
         Ok(disk)
     }
 
-    /// Writes a file until there is no room left.
+    /// Writes a file until no space is left.
     pub(crate) fn fill(&self) -> io::Result<()> {
         let mut file = File::create(self.filler())?;
         let block = [0; BLOCK];
@@ -81,7 +81,7 @@ impl SmallDisk {
         }
     }
 
-    /// Removes that file.
+    /// Removes the file.
     pub(crate) fn empty(&self) -> io::Result<()> {
         fs::remove_file(self.filler())
     }
@@ -97,13 +97,14 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Lazily: the mount goes at once, and its memory when the last process has closed its files.
+/// Unmounts lazily: the mount disappears at once, and its memory when the last process has closed
+/// its files.
 fn remove(folder: &Path) {
     let _ = Command::new("umount").arg("--lazy").arg(folder).output();
     let _ = fs::remove_dir(folder);
 }
 
-/// A suite that was killed could not unmount its own.
+/// Unmounts the disks of killed suites, which could not do so themselves.
 fn remove_abandoned(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {

@@ -1,4 +1,4 @@
-//! The trial's own Postgres and Kafka, and the services on them.
+//! Postgres and Kafka of a trial, and the services on them.
 
 use std::path::Path;
 
@@ -23,22 +23,23 @@ const SETTINGS: [(&str, &str); 6] = [
     ("RUST_LOG", "warn,outbox=info"),
 ];
 
-/// What a fault needs to be there before the services start.
+/// What a fault needs before the services start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Setup {
     /// Servers and services that reach them directly.
     Direct,
     /// A proxy between Kafka and its clients.
     KafkaBehindProxy,
-    /// Kafka is a cluster of three brokers. A topic has three replicas of which two have to be in sync.
+    /// Kafka is a cluster of three brokers. A topic has three replicas of which two have to be in
+    /// sync.
     KafkaCluster,
     /// Billing's database on a small file system. Mounting that needs root.
     BillingOnSmallDisk,
-    /// Billing's program can be replaced by an earlier release's.
+    /// Billing's program can be replaced by that of an earlier release.
     TwoReleases,
 }
 
-/// Servers on free ports, with data that goes with them.
+/// Servers on free ports, whose data is removed with them.
 #[derive(Debug)]
 pub(crate) struct System {
     pub(crate) servers: Servers,
@@ -49,7 +50,8 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts the servers. Services are those of `releases`, if there are, and otherwise those in `programs`.
+    /// Starts the servers. The services are those of `releases` if given, and otherwise those in
+    /// `programs`.
     pub(crate) async fn start(
         programs: &Path,
         setup: Setup,
@@ -93,7 +95,7 @@ impl System {
 
     /// Returns the file system of billing's database. Fails if the fault is set up without one.
     pub(crate) fn disk(&self) -> Result<&SmallDisk, Error> {
-        self.disk.as_ref().ok_or_else(|| "the fault is set up without a disk of its own".into())
+        self.disk.as_ref().ok_or_else(|| "the fault is set up without a small disk".into())
     }
 
     /// Returns the programs of both releases. Fails if the fault is set up with one.
@@ -132,7 +134,7 @@ impl System {
 
 fn launch(name: &str, settings: &[(&str, &str)]) -> Launch {
     settings.iter().fold(Launch::new(name), |launch, (name, value)| match *name {
-        // A service that has died is started again without what made it die.
+        // A service that died is restarted without the failure point.
         "SABOTAGE_DIE" => launch.first_setting(*name, *value),
         _ => launch.setting(*name, *value),
     })

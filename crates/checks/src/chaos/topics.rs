@@ -1,4 +1,4 @@
-//! Looking into Kafka from outside: nothing here joins a group or moves another's offset.
+//! Reads Kafka from outside: nothing here joins a group or moves its offsets.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use tokio::task::block_in_place;
 
 use super::Error;
 
-/// How long one question to Kafka may take.
+/// Time limit of a request to Kafka.
 const ASK: Duration = Duration::from_secs(5);
-/// How long the reading of one topic may take.
+/// Time limit of reading a topic.
 const READ: Duration = Duration::from_mins(1);
 
-/// The group whose books are kept.
+/// Group whose records are accounted for.
 pub(crate) const GROUP: &str = "billing";
-/// The group that credits what was cancelled.
+/// Group that credits cancelled orders.
 pub(crate) const CREDITS: &str = "billing.credits";
 /// The topics that [`GROUP`] reads.
 pub(crate) const READ_BY_BILLING: [&str; 1] = ["order.completed"];
 pub(crate) const DEAD_LETTERS: &str = "billing.dlq";
 
-/// Where a record lies.
+/// Topic, partition and offset of a record.
 pub(crate) type Place = (String, i32, i64);
 
 pub(crate) fn place_of(record: &Record) -> Place {
     (record.topic.clone(), record.partition, record.offset)
 }
 
-/// Where a dead letter first lay. None: it does not say.
+/// Returns the original place of a dead letter, or `None` if its headers do not name it.
 pub(crate) fn origin_of(dead: &Record) -> Option<Place> {
     let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(dead)?;
     Some((topic, partition, offset))
 }
 
-/// A client in the name of a group, which is never seen by it.
+/// Creates a client with the id of a group, which does not join it.
 fn watcher_of(settings: &Settings, group: &str) -> Result<BaseConsumer, Error> {
     let mut config = settings.client();
     config.set("group.id", group).set("enable.auto.commit", "false");
@@ -51,7 +51,7 @@ fn watcher(settings: &Settings) -> Result<BaseConsumer, Error> {
     watcher_of(settings, GROUP)
 }
 
-/// Returns whether the cluster knows the topic.
+/// Returns `true` if the cluster knows the topic.
 pub(crate) fn exists(settings: &Settings, topic: &str) -> Result<bool, Error> {
     block_in_place(|| {
         let metadata = watcher(settings)?.fetch_metadata(Some(topic), ASK)?;
@@ -60,7 +60,7 @@ pub(crate) fn exists(settings: &Settings, topic: &str) -> Result<bool, Error> {
     })
 }
 
-/// The first and the next offset of each partition.
+/// Returns the first and the next offset of each partition.
 fn bounds(consumer: &BaseConsumer, topic: &str) -> Result<Vec<(i32, i64, i64)>, Error> {
     let metadata = consumer.fetch_metadata(Some(topic), ASK)?;
     let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
@@ -79,21 +79,21 @@ pub(crate) fn ends(settings: &Settings, topic: &str) -> Result<Vec<(i32, i64)>, 
     })
 }
 
-/// Returns everything that lies in a topic now, partition by partition in the order of the offsets.
+/// Returns all records of a topic, by partition in the order of their offsets.
 pub(crate) fn read_all(settings: &Settings, topic: &str) -> Result<Vec<Record>, Error> {
     Ok(block_in_place(|| kafka::read_to_end(settings, topic, READ))?)
 }
 
-/// How far the group is.
+/// Progress of the group.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// The offset from which it goes on, by topic and partition.
+    /// Committed offsets, by topic and partition.
     pub(crate) committed: HashMap<(String, i32), i64>,
-    /// How many records it has not done with.
+    /// Number of records that are not processed yet.
     pub(crate) lag: i64,
 }
 
-/// Returns how many records of a topic a group has not done with.
+/// Returns the number of records of a topic that a group has not processed yet.
 pub(crate) fn lag(settings: &Settings, group: &str, topic: &str) -> Result<i64, Error> {
     block_in_place(|| {
         let consumer = watcher_of(settings, group)?;
@@ -135,7 +135,7 @@ fn committed_offset(
     }))
 }
 
-/// How many instances the group has, if it is not just being shared anew.
+/// Returns the number of the group's members, or `None` during a rebalance.
 pub(crate) fn members(settings: &Settings) -> Result<Option<usize>, Error> {
     block_in_place(|| {
         let groups = watcher(settings)?.fetch_group_list(Some(GROUP), ASK)?;
@@ -144,7 +144,7 @@ pub(crate) fn members(settings: &Settings) -> Result<Option<usize>, Error> {
     })
 }
 
-/// How many partitions of the events each member of the group has, the least first.
+/// Returns the number of partitions of each member of the group, in ascending order.
 pub(crate) fn shares(settings: &Settings) -> Result<Vec<usize>, Error> {
     block_in_place(|| {
         let groups = watcher(settings)?.fetch_group_list(Some(GROUP), ASK)?;
@@ -164,8 +164,8 @@ pub(crate) fn shares(settings: &Settings) -> Result<Vec<usize>, Error> {
     })
 }
 
-/// Topics and how many partitions of each, as the consumer protocol has them: version, then an array of topic and
-/// partitions. None: it is not that.
+/// Parses an assignment of the consumer protocol: the version, then an array of topics with their
+/// partitions. Returns the number of partitions of each topic, or `None` if it is malformed.
 fn assigned(mut bytes: &[u8]) -> Option<Vec<(String, usize)>> {
     take::<2>(&mut bytes)?;
     let topics = i32::from_be_bytes(take(&mut bytes)?);
@@ -183,7 +183,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     bytes.split_off(..N)?.try_into().ok()
 }
 
-/// Writes records as anybody could.
+/// Writes arbitrary records, as any client could.
 pub(crate) struct Writer {
     producer: FutureProducer,
 }
@@ -193,7 +193,7 @@ impl Writer {
         Ok(Self { producer: settings.producer().create()? })
     }
 
-    /// Gives where it lies.
+    /// Writes a record and returns its place.
     pub(crate) async fn write(
         &self,
         topic: &str,

@@ -1,4 +1,4 @@
-//! One fault from the start of its servers to the last line of its books.
+//! One trial of a fault, from the start of its servers to the check of its books.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,23 +15,23 @@ use super::sends;
 use super::settle::{self, HEAL};
 use super::system::{Setup, System};
 
-/// How long a trial may take in all; a suite must not hang on one.
+/// Time limit of a trial, so that the suite does not hang on one.
 const LIMIT: Duration = Duration::from_mins(10);
 
-/// A fault, to be applied.
+/// A fault to be applied.
 #[derive(Debug)]
 pub(crate) struct Trial<'a> {
     pub(crate) fault: &'a Fault,
     pub(crate) programs: &'a Path,
-    /// The folder of the earlier release, for faults that run it.
+    /// Folder of the earlier release, for faults that run it.
     pub(crate) baseline: &'a Path,
 }
 
 impl Trial<'_> {
-    /// Never fails: what went wrong with the trial itself is a row that is red.
+    /// Runs the trial. An error of the trial itself is returned as a red row.
     pub(crate) async fn run(&self) -> Row {
         let mut row = Row { fault: self.fault.name, ..Row::default() };
-        // Before the time is taken: the first build takes minutes.
+        // Not part of the trial's time, since the first build takes minutes.
         let releases = match self.releases().await {
             Ok(releases) => releases,
             Err(error) => {
@@ -86,7 +86,7 @@ impl Trial<'_> {
     }
 }
 
-/// Waits for the lag to go, and replays what died by chance.
+/// Waits for the lag to disappear, and replays letters of sound records.
 async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
     let healed = settle::caught_up(scene).await;
     row.heal_seconds = healed.map(|took| took.as_secs_f64());
@@ -108,19 +108,20 @@ async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
     Ok(())
 }
 
-/// As billing counted them; those that were published again are at least so many, whoever counted.
+/// Returns the number of duplicates that billing counted, but at least the number of events that
+/// were published again.
 async fn duplicates(scene: &mut Scene, published_again: usize) -> usize {
     let mut counted = 0.0;
     for instance in scene.instances() {
         counted += instance.metric("consumer_settled_total", "duplicate").await;
     }
-    // A count, so whole and not negative.
+    // The metric is a count, so it is a whole number and not negative.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let counted = counted as usize;
     counted.max(published_again)
 }
 
-/// The servers' folders go with them; what they and the services said when something was wrong is kept.
+/// Copies the logs of servers and services, whose folders are removed, after a red trial.
 fn keep_logs(scene: &Scene, row: &mut Row) {
     let folder = std::env::temp_dir().join("chaos-logs").join(row.fault);
     let services = [&scene.order, &scene.billing, &scene.notification, &scene.analytics];
@@ -138,7 +139,7 @@ fn keep_logs(scene: &Scene, row: &mut Row) {
     });
 }
 
-/// SIGTERM to everything; each must end by itself, and well.
+/// Sends SIGTERM to all instances; each must end by itself, with success.
 async fn end(mut scene: Scene, row: &mut Row) {
     let mut endings = std::mem::take(&mut scene.endings);
     endings.extend(

@@ -1,4 +1,4 @@
-//! How long events take until a consumer can read them, seen by a client that is in no group.
+//! Measures how long events take until a consumer can read them, with a client that is in no group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ const POLL: Duration = Duration::from_millis(20);
 pub(crate) struct Wait {
     pub(crate) topic: String,
     pub(crate) partition: i32,
-    /// When it was written down, before its transaction was committed.
+    /// Time at which it was written to the outbox, before its transaction was committed.
     pub(crate) created: OffsetDateTime,
-    /// How long after that it was read for the first time.
+    /// Time from then until it was read for the first time.
     pub(crate) took: Duration,
 }
 
-/// Reads the topics from their ends on, until it is stopped or dropped.
+/// Reads the topics from their current ends, until it is stopped or dropped.
 #[derive(Debug)]
 pub(crate) struct Waits {
     stopped: Arc<AtomicBool>,
@@ -38,7 +38,7 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    /// Begins with the next event of each partition.
+    /// Starts to read at the next event of each partition.
     pub(crate) fn watch(settings: &Settings) -> Result<Self, Error> {
         let mut ends = Vec::new();
         for topic in WATCHED {
@@ -72,7 +72,7 @@ fn read(
     let mut config = settings.client();
     config.set("group.id", "waits").set("enable.auto.commit", "false");
     config.set("fetch.wait.max.ms", "20");
-    // A partition that was without a leader is read as soon as it has one.
+    // A partition without a leader is read as soon as it has one.
     config.set("topic.metadata.refresh.interval.ms", "1000");
     let consumer: BaseConsumer = config.create()?;
     let mut assigned = TopicPartitionList::new();
@@ -80,11 +80,11 @@ fn read(
         assigned.add_partition_offset(topic, *partition, Offset::Offset(*end))?;
     }
     consumer.assign(&assigned)?;
-    // A list that is alive would keep the consumer's drop from returning.
+    // A living list would keep the consumer's drop from returning.
     drop(assigned);
     let mut waits = BTreeMap::new();
     while !stopped.load(Ordering::SeqCst) {
-        // The client goes on by itself after an error.
+        // The client recovers from errors by itself.
         let Some(Ok(message)) = consumer.poll(POLL) else { continue };
         let now = OffsetDateTime::now_utc();
         let record = Record::from_message(&message);
@@ -92,7 +92,7 @@ fn read(
             let took = (now - created).try_into().unwrap_or_default();
             let wait =
                 Wait { topic: record.topic.clone(), partition: record.partition, created, took };
-            // What was published again was read before.
+            // An event that was published again keeps its first wait.
             waits.entry(id.to_owned()).or_insert(wait);
         }
     }
@@ -103,7 +103,7 @@ fn created(record: &Record) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(record.text_header("ce_time")?, &Rfc3339).ok()
 }
 
-/// Returns the wait that a hundredth of the events exceed, and the longest one.
+/// Returns the 99th percentile and the maximum of the waits.
 pub(crate) fn p99_and_longest<'a>(waits: impl Iterator<Item = &'a Wait>) -> (Duration, Duration) {
     let mut took: Vec<_> = waits.map(|wait| wait.took).collect();
     took.sort_unstable();

@@ -1,4 +1,4 @@
-//! Orders that are written past the API, into the tables of order, as that service writes them.
+//! Writes orders to order's tables directly, as that service does.
 
 use envelope::{Cause, CorrelationId, NewEvent, TenantId};
 use events::{Item, Order, OrderCompleted, OrderCreated, OrderId, OrderStatus};
@@ -12,17 +12,18 @@ use super::Error;
 use super::load::Placed;
 use super::system::System;
 
-/// How many orders share a transaction when there are many.
+/// Maximum number of orders that share a transaction.
 const TOGETHER: usize = 200;
-/// Whose they are: of several, so that what tenants share, and transactions lock in turn, is seen to.
+/// Number of tenants that own the orders. Several, so that rows shared by tenants, and locks taken
+/// in turn, are exercised.
 const TENANTS: u8 = 50;
 
-/// Writes and commits so many, and gives them.
+/// Writes and commits a number of orders, and returns them.
 pub(crate) async fn write_many(system: &System, orders: usize) -> Result<Vec<Placed>, Error> {
     write_many_of(system, orders, 1).await
 }
 
-/// As [`write_many`], with so many lines in each order.
+/// Does the same as [`write_many`] with a number of lines in each order.
 pub(crate) async fn write_many_of(
     system: &System,
     orders: usize,
@@ -40,7 +41,7 @@ pub(crate) async fn write_many_of(
     Ok(written)
 }
 
-/// Completed orders, each with its two events.
+/// Writes completed orders, each with its two events.
 pub(crate) async fn write(tx: &mut PgConnection, orders: usize) -> Result<Vec<Uuid>, Error> {
     write_of(tx, orders, 1).await
 }
@@ -58,7 +59,7 @@ async fn write_of(tx: &mut PgConnection, orders: usize, lines: usize) -> Result<
 }
 
 fn open_order(lines: usize) -> Result<Order, Error> {
-    // What no other order bears, as those that come by HTTP.
+    // Unique, like the orders that arrive by HTTP.
     let item = || Item { sku: Uuid::new_v4().to_string(), quantity: 2, unit_price: 450 };
     let items: Vec<_> = std::iter::repeat_with(item).take(lines).collect();
     Ok(Order {
@@ -82,7 +83,7 @@ fn events_of(open: Order) -> Result<[Prepared; 2], Error> {
     Ok([outbox::prepare(created)?, outbox::prepare(completed)?])
 }
 
-/// As it is when it is completed.
+/// Inserts an order in the state after its completion.
 async fn insert(tx: &mut PgConnection, order: &Order) -> sqlx::Result<()> {
     sqlx::query(
         "insert into orders (id, tenant_id, version, status, customer_email, currency, items, total,

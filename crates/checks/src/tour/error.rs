@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-/// Why the tour could not be walked. Output that differs is no error: see [`super::walk`].
+/// Why the tour could not be completed. Output that differs is not an error: see [`super::walk`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("the block at line {line} has no end")]
@@ -25,7 +25,7 @@ impl Error {
         move |source| Self::Io { doing, source }
     }
 
-    /// Returns what to do about it.
+    /// Returns advice for the user.
     pub(crate) fn next(&self) -> &'static str {
         match self {
             Self::NoEnd { .. } | Self::Mark { .. } => "mend the page",

@@ -25,7 +25,7 @@ use self::walk::{Choice, Report, walk};
 #[derive(Parser)]
 #[command(name = "tour")]
 struct Arguments {
-    /// The system that the commands are run on; it is new, and gone afterwards
+    /// The system to run the commands on; it is created, and removed afterwards
     #[arg(value_enum, default_value = "local")]
     variant: Variant,
     /// The page
@@ -39,8 +39,8 @@ struct Arguments {
     folder: PathBuf,
 }
 
-/// Runs the program. The exit status is 0 if every command does what the page says, 1 if one does not, and 128 + the
-/// signal if it was told to stop.
+/// Runs the program. The exit status is 0 if the output of every command matches the page, 1 if one
+/// differs, and 128 + the signal if it was stopped by one.
 pub async fn main() -> ExitCode {
     let console = Console::new();
     match run(Arguments::parse(), &console).await {
@@ -71,7 +71,7 @@ async fn run(arguments: Arguments, console: &Console) -> Result<u8, Error> {
         signal = stop => Ok(Some(signal)),
     };
     if matches!(walked, Ok(Some(_))) {
-        console.line("\nTold to stop: stopping the system");
+        console.line("\nSignal received, stopping the system");
     }
     shell.end().await;
     place.clear()?;
@@ -83,7 +83,8 @@ async fn run(arguments: Arguments, console: &Console) -> Result<u8, Error> {
     Ok(u8::from(!report.findings.is_empty()))
 }
 
-/// Resolves to the number of the first signal that asks this process to stop. Later ones change nothing.
+/// Resolves to the number of the first signal that asks this process to stop. Further signals are
+/// ignored.
 fn told_to_stop() -> Result<impl Future<Output = u8>, Error> {
     let listen = || {
         let hangup = signal(SignalKind::hangup())?;

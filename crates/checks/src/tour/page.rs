@@ -1,15 +1,15 @@
-//! The page: its commands, and what it shows them to print.
+//! Parses the page into commands and the output that it shows for them.
 
 use super::Error;
 
-/// The variant of the system that a command is for, or what else its fence says.
+/// The variant of the system that a command is for, or another mark of its fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// `sh`: for each variant.
+    /// `sh`: runs on each variant.
     Every,
-    /// `sh local`: for `make local`.
+    /// `sh local`: runs with `make local`.
     Local,
-    /// `sh docker`: for containers.
+    /// `sh docker`: runs in containers.
     Docker,
     /// `sh extra`: takes minutes, or needs another program.
     Extra,
@@ -19,7 +19,7 @@ pub(crate) enum Mark {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) mark: Mark,
-    /// The first line of its code.
+    /// Number of the first line of its code.
     pub(crate) line: usize,
     pub(crate) code: String,
     pub(crate) shown: Option<Shown>,
@@ -28,7 +28,7 @@ pub(crate) struct Block {
 /// The output that the page shows for a block.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// The first line of its text.
+    /// Number of the first line of its text.
     pub(crate) line: usize,
     pub(crate) text: String,
 }
@@ -42,7 +42,8 @@ impl Block {
         if is_cut { format!("{start}..") } else { start }
     }
 
-    /// Returns `true` if it changes nothing, so that it may be repeated until the system has settled.
+    /// Returns `true` if it changes nothing, so that it can be repeated until the system has
+    /// settled.
     pub(crate) fn only_reads(&self) -> bool {
         const CHANGES: [&str; 11] = [
             " -d ", " -X ", "--data", "place", "$(", "make ", "--yes", "rehearse", "kill",
@@ -52,10 +53,10 @@ impl Block {
     }
 }
 
-/// Returns the blocks of a page in their order. A `text` block belongs to the commands above it if nothing but empty
-/// lines is between them.
+/// Returns the blocks of a page in their order. A `text` block belongs to the commands above it if
+/// only empty lines are between them.
 ///
-/// Fails if a block has no end, or if a fence of commands has a mark that is unknown.
+/// Fails if a block has no end, or if a fence of commands has an unknown mark.
 pub(crate) fn parse(page: &str) -> Result<Vec<Block>, Error> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut lines = (1..).zip(page.lines());

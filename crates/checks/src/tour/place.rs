@@ -1,4 +1,4 @@
-//! Where the tour is walked: a system that is new, and gone afterwards.
+//! Prepares a new system for the tour, and removes it afterwards.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ impl Variant {
         }
     }
 
-    /// Returns how long a block may take. Containers are built first.
+    /// Returns the time limit of a block. The first block in containers includes their build.
     pub(crate) fn limit(self, mark: Mark) -> Duration {
         match (self, mark) {
             (_, Mark::Extra) => Duration::from_hours(1),
@@ -39,7 +39,7 @@ impl Variant {
     }
 }
 
-/// A folder for what the commands print and for the data of the system.
+/// A folder for the output of the commands and for the data of the system.
 pub(crate) struct Place {
     variant: Variant,
     /// The root of the repository.
@@ -48,12 +48,12 @@ pub(crate) struct Place {
     pub(crate) printed: PathBuf,
     /// Data, logs and records of `make local`.
     local: PathBuf,
-    /// Held as long as the tour is under way.
+    /// Held while the tour runs.
     _lock: File,
 }
 
 impl Place {
-    /// Prepares the folder. What a tour that was killed has left is stopped and removed.
+    /// Prepares the folder. Stops and removes what a killed tour has left.
     pub(crate) fn prepare(variant: Variant, root: &Path, folder: &Path) -> Result<Self, Error> {
         let printed = folder.join("printed");
         let make = || {
@@ -62,7 +62,8 @@ impl Place {
         };
         let lock = make().map_err(Error::io(format!("write {}", folder.display())))?;
         lock.try_lock().map_err(|_| Error::Busy(folder.to_owned()))?;
-        // A new one each time: as root, Postgres keeps its data elsewhere, in a folder that is named after this one.
+        // A new name each time: as root, Postgres keeps its data elsewhere, in a folder that is
+        // named after this one.
         let local = folder.join(format!("local-{}", std::process::id()));
         let place = Self { variant, root: root.to_owned(), printed, local, _lock: lock };
         let entries = fs::read_dir(folder).map_err(Error::io("read the tour's folder"))?;
@@ -77,7 +78,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Returns what the commands find in their environment.
+    /// Returns the environment of the commands.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("LOCAL_FOLDER", self.local.display().to_string()),
@@ -85,7 +86,7 @@ impl Place {
         ]
     }
 
-    /// Stops the system, and removes its data.
+    /// Stops the system and removes its data.
     pub(crate) fn clear(&self) -> Result<(), Error> {
         match self.variant {
             Variant::Local => self.remove_local(&self.local),
@@ -122,7 +123,7 @@ impl Place {
         let folder = self.root.display();
         list.args(["ps", "--all", "--quiet", "--filter"])
             .arg(format!("label=com.docker.compose.project.working_dir={folder}"));
-        // What it has to complain about is for the reader.
+        // Errors of docker are shown to the user.
         let output = list.stderr(Stdio::inherit()).output().map_err(Error::io("run docker"))?;
         match (output.status.success(), output.stdout.is_empty()) {
             (true, true) => Ok(()),
@@ -138,7 +139,7 @@ impl Place {
     }
 }
 
-/// Returns the folders with data of what was started, but for those within `local`.
+/// Returns the data folders of the started processes, without those inside `local`.
 fn data_folders(local: &Path) -> Vec<PathBuf> {
     let records = fs::read_dir(local.join("run")).into_iter().flatten().flatten();
     let read = records.filter_map(|it| fs::read_to_string(it.path()).ok()?.parse::<Record>().ok());

@@ -1,4 +1,5 @@
-//! One shell for the whole page, so that a block knows the variables and functions of those before it.
+//! One shell runs the whole page, so that a block can use the variables and functions of earlier
+//! blocks.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 
-/// How long commands may take to end after they were asked to.
+/// Maximum time for commands to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Variables that would change what the page's commands do.
@@ -31,9 +32,9 @@ const NOT_INHERITED: [&str; 9] = [
 pub(crate) struct Shell {
     bash: Child,
     commands: ChildStdin,
-    /// The exit status of each block, a line each.
+    /// The exit status of each block, one per line.
     statuses: Lines<BufReader<ChildStdout>>,
-    /// Holds the blocks and what they print.
+    /// Folder of the blocks and their output.
     folder: PathBuf,
 }
 
@@ -42,12 +43,12 @@ pub(crate) struct Shell {
 pub(crate) struct Printed {
     pub(crate) output: String,
     pub(crate) errors: String,
-    /// `None`: it did not end in time.
+    /// `None` if it did not end in time.
     pub(crate) status: Option<i32>,
 }
 
 impl Shell {
-    /// Starts the shell in `root`, with a process group of its own.
+    /// Starts the shell in `root`, in a separate process group.
     pub(crate) fn start(
         root: &Path,
         folder: &Path,
@@ -68,7 +69,7 @@ impl Shell {
         Ok(Self { bash, commands, statuses, folder: folder.to_owned() })
     }
 
-    /// Runs a block. After one that did not end in time the shell is of no more use.
+    /// Runs a block. After a block that did not end in time the shell is unusable.
     pub(crate) async fn run(
         &mut self,
         line: usize,
@@ -100,13 +101,14 @@ impl Shell {
         Ok(Printed { output: read(&output)?, errors: read(&errors)?, status })
     }
 
-    /// Ends the shell and whatever it runs, and waits for it. What `make local` started goes on.
+    /// Ends the shell and its children, and waits for them. The processes of `make local` keep
+    /// running.
     pub(crate) async fn end(mut self) {
         let Some(group) = self.bash.id().and_then(|it| i32::try_from(it).ok()).map(Pid::from_raw)
         else {
             return;
         };
-        // The shell is the first to go, and then nobody tells that its commands are gone but the group itself.
+        // The shell ends first; after that only the group shows whether its commands have ended.
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             let since = Instant::now();
             while killpg(group, signal_at(signal, since)).is_ok() && since.elapsed() < GRACE {
@@ -117,7 +119,7 @@ impl Shell {
     }
 }
 
-/// Returns the signal at first, and then none, which only sees whether the group exists.
+/// Returns the signal at first, and then none, which only checks whether the group exists.
 fn signal_at(signal: Signal, since: Instant) -> Option<Signal> {
     (since.elapsed() < Duration::from_millis(10)).then_some(signal)
 }

@@ -1,4 +1,4 @@
-//! The way through the page.
+//! Runs the blocks of the page.
 
 use std::fmt;
 use std::path::Path;
@@ -13,38 +13,38 @@ use super::page::{Block, Mark};
 use super::place::Variant;
 use super::shell::{Printed, Shell};
 
-/// How long a command that only reads is repeated until it prints what the page shows: on a busy machine, what follows
-/// from an order takes longer than the page waits.
+/// How long a command that only reads is repeated until it prints what the page shows: on a busy
+/// machine, the effects of an order take longer than the page waits.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A command that did not do what the page says.
+/// A command whose output differs from the page.
 pub(crate) struct Finding {
-    /// Its line on the page.
+    /// Line of its block on the page.
     line: usize,
     title: String,
     what: What,
-    /// The last lines that it wrote to standard error.
+    /// Last lines of its standard error.
     errors: String,
 }
 
 enum What {
-    /// It prints something else.
+    /// It printed something else.
     Differs(Difference),
-    /// It ended with another exit status than 0.
+    /// It ended with an exit status other than 0.
     Failed(i32),
     TooLate(Duration),
 }
 
 impl What {
-    /// Returns `true` if nothing after it can be tried.
+    /// Returns `true` if the blocks after it can't be run.
     fn ends_the_tour(&self, mark: Mark) -> bool {
         // Blocks for one variant start and stop the system.
         matches!(self, Self::TooLate(_)) || mark != Mark::Every
     }
 }
 
-/// The way so far.
+/// Results so far.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) run: usize,
@@ -54,10 +54,10 @@ pub(crate) struct Report {
     pub(crate) left_out: Vec<usize>,
 }
 
-/// Which blocks are run.
+/// Selects the blocks to run.
 pub(crate) struct Choice {
     pub(crate) variant: Variant,
-    /// Extra blocks with this text are run, too.
+    /// Extra blocks that contain this text are run, too.
     pub(crate) extra: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl Choice {
     }
 }
 
-/// Runs the blocks in their order, and tells each of them to the console.
+/// Runs the blocks in their order, and shows the progress on the console.
 pub(crate) async fn walk(
     blocks: &[Block],
     choice: &Choice,
@@ -103,7 +103,8 @@ pub(crate) async fn walk(
     Ok(())
 }
 
-/// Runs a block, if it only reads also again until it does what the page says. Returns what is different at last.
+/// Runs a block, repeatedly if it only reads, until its output matches the page. Returns the last
+/// difference.
 async fn attempts(
     block: &Block,
     limit: Duration,
@@ -167,7 +168,7 @@ impl fmt::Display for Finding {
 }
 
 impl Report {
-    /// Returns what is said at the end.
+    /// Returns the closing lines.
     pub(crate) fn summary(&self, took: Duration, printed: &Path) -> String {
         let Self { run, compared, left_out, findings } = self;
         let mut lines = vec![format!(
@@ -183,11 +184,11 @@ impl Report {
             ));
         }
         lines.push(match findings.len() {
-            0 => "The page is true.".to_owned(),
+            0 => "The page matches.".to_owned(),
             count => format!(
-                "{count} did something else than the page says. Look at the first one first: others may follow from \
-                 it.\nWhat each printed is in {}.\n\
-                 Next: mend the program, or write what it prints now into the page; then `make tour` again.",
+                "{count} differed from the page. Look at the first one first: others may follow from \
+                 it.\nThe output of each is in {}.\n\
+                 Next: fix the program, or write its new output into the page; then `make tour` again.",
                 printed.display()
             ),
         });

@@ -1,4 +1,4 @@
-//! The four services and `orderflow serve` as processes, on servers of the test's own.
+//! The four services and `orderflow serve` as processes, on separate servers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::shop::Placed;
 
-/// How long the effects of an order may take.
+/// Maximum time for the effects of an order.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Settings of every service.
@@ -23,21 +23,21 @@ const SETTINGS: [(&str, &str); 6] = [
     ("RUST_LOG", "warn"),
 ];
 
-/// The system. Dropped, all of it ends.
+/// The running system. It stops when dropped.
 pub(crate) struct House {
-    // Dropped in this order.
+    // The fields are dropped in this order.
     console: OpsProcess,
-    /// Order, billing, notification, analytics.
+    /// Order, billing, notification and analytics.
     services: Vec<Instance>,
-    /// The inventory, and acme's webhook.
+    /// The inventory, and the receiver of acme's webhook.
     pub(crate) third_party: ThirdParty,
-    /// Globex' webhook.
+    /// The receiver of globex' webhook.
     pub(crate) partner: ThirdParty,
     system: System,
 }
 
 impl House {
-    /// Starts it. Nobody has to sign in, since it listens on loopback.
+    /// Starts the system. It requires no sign-in, since it listens on loopback.
     pub(crate) async fn start() -> Self {
         let options = SystemOptions {
             databases: ["order", "billing", "notification", "analytics"].map(Into::into).into(),
@@ -52,7 +52,7 @@ impl House {
         let consumer = |name: &str| {
             let launch = Launch::new(name)
                 .setting("WEBHOOK_ALLOW", &allowed)
-                // A delivery fails for good within minutes, so that there is one to be seen.
+                // Makes a delivery fail for good within minutes, so that there is one to show.
                 .setting("WEBHOOK_RETRIES", "5s,30s,5m");
             launcher.start(launch)
         };
@@ -81,7 +81,7 @@ impl House {
         self.services.iter().find(|it| it.process.name() == name).unwrap()
     }
 
-    /// Sets a fault in the subscription of a service; `null` heals it.
+    /// Injects a fault into the subscription of a service; `null` heals it.
     pub(crate) async fn fault(&self, service: &str, fault: Value) {
         self.service(service).set_fault(fault).await.unwrap();
     }
@@ -109,7 +109,7 @@ impl House {
     }
 }
 
-/// The folder of the programs, which `make test` has built before.
+/// Returns the folder of the programs, which `make test` has built before.
 fn programs() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folder = own.ancestors().nth(2).unwrap().to_owned();

@@ -1,4 +1,5 @@
-//! An hour of a person on call: something breaks, appears, is rehearsed, mended, replayed and resolved. All of it by clicks.
+//! An hour on call, by clicks only: a failure occurs, appears, is rehearsed, healed, replayed and
+//! resolved.
 
 use browser::Browser;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use crate::shop::{Placed, Shop};
 
 const REASON: &str = "no exchange rate for NOK today";
 
-/// Signs in, so that acts have a name.
+/// Signs in, so that acts are recorded with a name.
 pub(crate) async fn sign_in(browser: &Browser, house: &House, token: &str) {
     browser.goto(&house.url("/")).await;
     browser.press("Sign in").await;
@@ -61,7 +62,7 @@ async fn what_breaks_appears_is_rehearsed_healed_replayed_and_resolved() {
     house.end().await;
 }
 
-/// Opens the flow of an order that has just been placed.
+/// Opens the flow of a newly placed order.
 async fn open_flow(browser: &Browser, house: &House, order: &Placed) {
     browser.goto(&house.url("/")).await;
     browser.press("Flow").await;
@@ -74,14 +75,14 @@ async fn open_flow(browser: &Browser, house: &House, order: &Placed) {
     assert!(!text.contains("dead-lettered"), "it is there before it has happened: {text}");
 }
 
-/// Rehearses the failures of a reason, and waits for the summary.
+/// Rehearses the failures with a reason, and waits for the summary.
 pub(crate) async fn rehearse(browser: &Browser, reason: &str, summary: &str) {
     browser.shows(reason).await;
     browser.press_in_row(reason, "Rehearse").await;
     browser.shows(summary).await;
 }
 
-/// Replays what was rehearsed, and waits for the summary.
+/// Replays the rehearsed letters, and waits for the summary.
 pub(crate) async fn replay(browser: &Browser, why: &str, summary: &str) {
     browser.enter("#start input[name=why]", why).await;
     browser.press("Start the replay").await;

@@ -1,4 +1,4 @@
-//! The pictures of the README: pages of a system that has had a bad quarter of an hour.
+//! Takes the pictures of the README: pages of a system after a quarter of an hour with failures.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use crate::house::House;
 use crate::mended::{rehearse, replay, sign_in};
 use crate::shop::{ACME, GLOBEX, Placed, Shop};
 
-/// From one order to the next.
+/// Time between two orders.
 const PACE: Duration = Duration::from_secs(4);
-/// How long it takes until a webhook was tried to the end, and what failed at first is no news any more.
+/// Time until the retries of a webhook are used up, and its first failures are no longer shown as
+/// new.
 const LASTS: Duration = Duration::from_mins(11);
 const NO_RATE: &str = "the exchange rate service answered 503";
 const NO_SERIES: &str = "the invoice series 2026-SE is closed";
@@ -64,14 +65,14 @@ impl Hour<'_> {
         }
     }
 
-    /// Sells while a subscription fails.
+    /// Sells while the handlers of a subscription fail.
     async fn breaks(&self, service: &str, kind: &str, reason: &str, orders: usize) {
         let of = (service == "notification").then_some("invoice.issued");
         let fault = json!({ "kind": kind, "reason": reason, "event_type": of });
         self.house.fault(service, fault).await;
         self.sell(orders).await;
         if kind == "transient" {
-            // The retries of the last one.
+            // Waits for the retries of the last order.
             sleep(Duration::from_secs(14)).await;
         }
         self.house.fault(service, Value::Null).await;
@@ -86,7 +87,7 @@ impl Hour<'_> {
         browser.shows("acknowledged").await;
     }
 
-    /// Analytics waits, while orders arrive faster than usual.
+    /// Pauses analytics while orders arrive faster than usual.
     async fn pause(&self, browser: &Browser) {
         browser.goto(&self.house.url("/lag")).await;
         let form = "form[action='/lag/analytics/analytics/pause']";
@@ -101,7 +102,8 @@ impl Hour<'_> {
         self.sell(3).await;
     }
 
-    /// Rehearses in vain, then sells while a failure is mended. Returns an order that it was about.
+    /// Rehearses a replay that fails, then sells while the failure is fixed. Returns one of its
+    /// orders.
     async fn mend(&self, browser: &Browser) -> Placed {
         browser.goto(&self.house.url("/failures")).await;
         self.house.fault("billing", json!({ "kind": "transient", "reason": NO_RATE })).await;
@@ -119,7 +121,7 @@ impl Hour<'_> {
     }
 }
 
-/// Takes the pictures: each page as it is by day and by night, down to an element.
+/// Takes the pictures: each page in its light and its dark scheme, down to an element.
 async fn take(browser: &Browser, house: &House, order: &Placed) {
     let flow = format!("/flow?q={}", order.id);
     let pages = [

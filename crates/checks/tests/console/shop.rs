@@ -1,4 +1,4 @@
-//! Customers who order.
+//! Customers who place orders.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,7 +24,7 @@ pub(crate) const GLOBEX: Tenant = Tenant {
     currency: "USD",
 };
 
-/// Things and their prices.
+/// Products and their prices.
 const ASSORTMENT: [(&str, u32); 6] = [
     ("TEA-EARL-GREY", 1_250),
     ("TEAPOT-1L", 4_200),
@@ -34,10 +34,10 @@ const ASSORTMENT: [(&str, u32); 6] = [
     ("HONEY-500G", 780),
 ];
 
-/// An order that is complete.
+/// A completed order.
 pub(crate) struct Placed {
     pub(crate) id: String,
-    /// The tenant's.
+    /// API key of its tenant.
     pub(crate) key: &'static str,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Shop<'a> {
         Self { house, next: AtomicUsize::new(1) }
     }
 
-    /// Places an order that is complete: another one each time.
+    /// Places a completed order; each is different.
     pub(crate) async fn sell(&self) -> Placed {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let tenant = if number == 3 || number == 6 { GLOBEX } else { ACME };
@@ -73,7 +73,7 @@ impl<'a> Shop<'a> {
         Placed { id: order["id"].as_str().unwrap().to_owned(), key: tenant.key }
     }
 
-    /// Has a tenant's webhooks delivered to a third party at this address.
+    /// Registers a webhook of a tenant that delivers to a third party at this address.
     pub(crate) async fn deliver(&self, tenant: &Tenant, to: &str) {
         let port = self.house.service("notification").http;
         let webhook = json!({ "url": format!("{to}/webhooks/orders") });

@@ -1,11 +1,11 @@
-//! The operations that the integration tests called.
+//! Every operation is called by an integration test.
 
 use serde_json::Value;
 
 use crate::committed::schemas;
 
 #[test]
-#[ignore = "wants the marks of all integration tests: `make test` runs it after them"]
+#[ignore = "needs the marks of all integration tests: `make test` runs it after them"]
 fn every_operation_is_called_by_a_test() {
     let folder = contract::folder().unwrap();
     let mut uncalled = Vec::new();

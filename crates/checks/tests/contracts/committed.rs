@@ -21,7 +21,7 @@ pub(crate) fn compare(name: &str, document: &Value) {
     let differs = committed.lines().zip(text.lines()).position(|(left, right)| left != right);
     assert!(
         committed == text,
-        "schemas/{name} is not what the code makes (from line {}); run `make schemas`, and review the difference",
+        "schemas/{name} differs from the code (from line {}); run `make schemas`, and review the difference",
         differs.unwrap_or_else(|| committed.lines().count().min(text.lines().count())) + 1
     );
 }

@@ -1,5 +1,5 @@
-//! The contracts in `schemas/`, generated from the lists that `app::build` makes of each service, and compared with the
-//! committed files. `UPDATE_SCHEMAS=1` writes them anew.
+//! Compares the contracts in `schemas/` with those that are generated from each service's
+//! `app::build`. `UPDATE_SCHEMAS=1` regenerates them.
 
 #![allow(clippy::unwrap_used)]
 

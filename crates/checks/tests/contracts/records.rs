@@ -1,4 +1,4 @@
-//! The headers that records really have, held against the ones that the document describes.
+//! Compares the headers of real records with those that the document describes.
 
 use envelope::{Cause, CorrelationId, NewEvent};
 use events::{OrderCompleted, example};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{asyncapi, services};
 
-/// Checks headers against those of a trait: they are as described, and each of them is.
+/// Checks that headers match the schema of a trait, and that each of them is described there.
 fn check(headers: &Headers, described: &Value) {
     let given: Map<_, _> = headers
         .iter()

@@ -1,7 +1,7 @@
 use chassis::Contract;
 use clap::Parser;
 
-/// As much configuration as a service needs to be built. It is not started.
+/// The settings without which a service can't be built. It is not started.
 const FLAGS: [&str; 5] = [
     "service",
     "--database-url",

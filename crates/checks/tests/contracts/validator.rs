@@ -1,11 +1,11 @@
-//! `@asyncapi/parser`, the reference for what an AsyncAPI document is.
+//! Validates the AsyncAPI document with `@asyncapi/parser`, the reference implementation.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::{asyncapi, services};
 
-/// Returns the folder of the validator, after npm has installed it where it is missing.
+/// Returns the folder of the validator. Installs it with npm if it is missing.
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("asyncapi");
     if !folder.join("node_modules/@asyncapi/parser/package.json").is_file() {
@@ -36,5 +36,5 @@ async fn the_reference_parser_finds_nothing_in_the_document() {
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stdout));
 
     document["operations"]["order.send.order.created"]["action"] = "whisper".into();
-    assert!(!validate(&document).status.success(), "the parser looks at nothing");
+    assert!(!validate(&document).status.success(), "the parser accepts an invalid document");
 }

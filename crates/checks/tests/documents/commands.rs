@@ -6,10 +6,10 @@ use crate::Finding;
 use crate::document::Document;
 use crate::tree::{Tree, text_of};
 
-/// The commands of this repository that documents may name.
+/// Commands of this repository that documents may name.
 pub(crate) struct Commands {
     orderflow: Command,
-    /// Those of `deploy/system`.
+    /// Commands of `deploy/system`.
     system: BTreeSet<String>,
     packages: BTreeSet<String>,
 }
@@ -33,7 +33,7 @@ impl Commands {
     pub(crate) fn unknown(&self, document: &Document, tree: &Tree) -> Vec<Finding> {
         let texts = document.spans.iter().chain(&document.code);
         let wrong = texts.filter_map(|(line, text)| {
-            // What follows `#` is a sentence.
+            // Text after `#` is a comment.
             let command = text.split(" #").next().unwrap_or_default();
             let words: Vec<_> = command.split([' ', '`', '"', '(', ')']).collect();
             let what = (0..words.len()).find_map(|at| self.wrong(&words[at..], tree))?;
@@ -42,7 +42,8 @@ impl Commands {
         wrong.collect()
     }
 
-    /// Returns what is wrong with the command that these words begin with, if it is one of ours.
+    /// Returns what is wrong with the command at the start of these words, if it is one of this
+    /// repository.
     fn wrong(&self, words: &[&str], tree: &Tree) -> Option<String> {
         match words {
             ["orderflow", rest @ ..] => unknown_subcommand(&self.orderflow, rest),
@@ -60,7 +61,7 @@ impl Commands {
     }
 
     fn unknown_package(&self, package: &str, rest: &[&str], tree: &Tree) -> Option<String> {
-        // `orderflow-<package>` stands for any, and `orderflow-kafka/tls` names a feature.
+        // `orderflow-<package>` is a placeholder, and `orderflow-kafka/tls` names a feature.
         let is_plain = package.chars().all(|it| it.is_ascii_lowercase() || it == '-');
         if !is_plain {
             return None;
@@ -82,7 +83,7 @@ impl Commands {
     }
 }
 
-/// Returns `true` if it is a word that stands for itself: no option, no placeholder.
+/// Returns `true` if the word is a name, and not an option or a placeholder.
 fn is_name(word: &str) -> bool {
     word.starts_with(|it: char| it.is_ascii_lowercase())
         && word.chars().all(|it| it.is_ascii_lowercase() || it == '-' || it == '_')

@@ -5,14 +5,14 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use crate::Finding;
 
-/// The parts of a Markdown file that are checked.
+/// The checked parts of a Markdown file.
 #[derive(Debug)]
 pub(crate) struct Document {
     pub(crate) path: String,
     pub(crate) links: Vec<Link>,
-    /// The names by which its headings are linked to, as GitHub makes them.
+    /// Anchors of its headings, as GitHub generates them.
     pub(crate) anchors: Vec<String>,
-    /// Code within a sentence, with its line.
+    /// Code spans, each with its line.
     pub(crate) spans: Vec<(usize, String)>,
     /// Lines of code blocks, with their numbers.
     pub(crate) code: Vec<(usize, String)>,
@@ -23,7 +23,7 @@ pub(crate) struct Document {
 pub(crate) struct Link {
     pub(crate) line: usize,
     pub(crate) target: String,
-    /// The text, if it is code and nothing else.
+    /// The text, if it consists of one code span.
     pub(crate) code: Option<String>,
 }
 
@@ -37,12 +37,12 @@ impl Document {
         reader.document
     }
 
-    /// Returns the folder that its links start from.
+    /// Returns the folder that its relative links start from.
     pub(crate) fn folder(&self) -> &str {
         self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
     }
 
-    /// Returns `true` if it tells of former releases, whose files and commands may be gone.
+    /// Returns `true` if it describes former releases, whose files and commands may be gone.
     pub(crate) fn is_history(&self) -> bool {
         self.path == "CHANGELOG.md"
     }
@@ -59,7 +59,7 @@ struct Reader<'a> {
     taken: HashMap<String, usize>,
     in_code: bool,
     link: Option<Link>,
-    /// Whether the link has more than one piece of code as its text.
+    /// Whether the link's text has more than one code span.
     is_prose: bool,
 }
 
@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         self.is_prose = true;
     }
 
-    /// Reads the attributes that name a file: `<picture>` has one for dark and one for light pages.
+    /// Reads the attributes that name a file. `<picture>` has one for dark and one for light pages.
     fn read_html(&mut self, line: usize, html: &str) {
         for attribute in ["src=\"", "srcset=\"", "href=\""] {
             for (at, _) in html.match_indices(attribute) {

@@ -4,7 +4,7 @@ use crate::Finding;
 use crate::document::Document;
 use crate::tree::text_of;
 
-/// Returns the targets of the Makefile and of what it includes.
+/// Returns the targets of the Makefile and of the file that it includes.
 pub(crate) fn targets() -> BTreeSet<String> {
     let files = ["Makefile", "deploy/compose.mk"].map(|path| text_of(path).unwrap());
     let rules = files.iter().flat_map(|text| text.lines()).filter_map(|line| line.split_once(':'));
@@ -17,7 +17,7 @@ fn is_target(name: &str) -> bool {
         && name.chars().all(|it| it.is_ascii_lowercase() || it == '-')
 }
 
-/// Returns the targets that a document names and `make` does not know.
+/// Returns the targets that a document names and that `make` does not have.
 pub(crate) fn unknown(document: &Document, targets: &BTreeSet<String>) -> Vec<Finding> {
     let texts = document.spans.iter().chain(&document.code);
     let named = texts.flat_map(|(line, text)| named_in(text).map(move |name| (*line, name)));
@@ -27,7 +27,8 @@ pub(crate) fn unknown(document: &Document, targets: &BTreeSet<String>) -> Vec<Fi
         .collect()
 }
 
-/// Returns the targets in the commands of a line of shell, without its comment, where `make` may be a verb.
+/// Returns the targets in the commands of a line of shell, without its comment, where `make` may be
+/// a verb.
 fn named_in(text: &str) -> impl Iterator<Item = &str> {
     let command = if text.starts_with('#') { "" } else { text.split(" #").next().unwrap_or("") };
     let words: Vec<_> = command.split_whitespace().collect();

@@ -1,10 +1,11 @@
 use crate::Finding;
 use crate::tree::{Tree, has_extension, text_of};
 
-/// Returns the documents and headings (`docs/..md#..`) that sources, rules and help texts name and that do not exist.
+/// Returns the documents and headings (`docs/..md#..`) that sources, rules and help texts name and
+/// that do not exist.
 pub(crate) fn dead(tree: &Tree) -> Vec<Finding> {
     let sources = tree.files().filter(|path| !has_extension(path, "md"));
-    // This test names documents that do not exist.
+    // The tests in this folder name documents that do not exist.
     let sources = sources.filter(|path| !path.starts_with("crates/checks/tests/documents/"));
     let mut findings = Vec::new();
     for path in sources {

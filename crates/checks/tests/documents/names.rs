@@ -3,7 +3,7 @@ use crate::document::Document;
 use crate::links::resolve;
 use crate::tree::{Tree, has_extension};
 
-/// Extensions by which a name in a sentence is taken for a file of this repository.
+/// Extensions by which a name in a sentence is recognised as a file of this repository.
 const ENDINGS: [&str; 9] = ["md", "rs", "toml", "yml", "yaml", "sh", "sql", "patch", "mk"];
 
 /// Returns the names of files, in sentences and in commands, that do not exist.
@@ -20,7 +20,7 @@ pub(crate) fn missing_files(document: &Document, tree: &Tree) -> Vec<Finding> {
     missing.map(|(line, name)| document.finding(line, format!("{name} does not exist"))).collect()
 }
 
-/// Starts of names of what is built here, and of Kafka's own scripts (`kafka-configs.sh`).
+/// Prefixes of build results, and of Kafka's own scripts (`kafka-configs.sh`).
 const ELSEWHERE: [&str; 3] = ["/", "target/", "kafka-"];
 
 fn is_path(text: &str) -> bool {
@@ -28,7 +28,8 @@ fn is_path(text: &str) -> bool {
     text.chars().all(is_plain) && !ELSEWHERE.iter().any(|start| text.starts_with(start))
 }
 
-/// Returns `true` if it is a path into one of the root's folders. A mere name of one may be a word.
+/// Returns `true` if it is a path into one of the root's folders. The mere name of one may be a
+/// word.
 fn is_in_top_folder(text: &str, tree: &Tree) -> bool {
     is_path(text)
         && text
@@ -40,7 +41,8 @@ fn has_ending(text: &str) -> bool {
     ENDINGS.iter().any(|ending| has_extension(text, ending))
 }
 
-/// Returns `true` if a file has that path from the root or the document's folder, or a path that ends so (`app.rs`).
+/// Returns `true` if a file has that path from the root or the document's folder, or a path with
+/// that ending (`app.rs`).
 fn exists(document: &Document, name: &str, tree: &Tree) -> bool {
     let name = name.trim_end_matches(['/', '.']);
     tree.has(name)

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::document::Document;
 
-/// Folders that hold what is built, fetched or kept by a running system.
+/// Folders with build results, dependencies, or data of a running system.
 const GENERATED: [&str; 4] = ["target", "node_modules", ".git", ".local"];
 
-/// The files of the repository, by their paths from its root.
+/// The files of the repository, by path from its root.
 pub(crate) struct Tree {
     files: BTreeSet<String>,
     folders: BTreeSet<String>,
@@ -57,13 +57,13 @@ impl Tree {
         self.files.contains(path) || self.folders.contains(path)
     }
 
-    /// Returns `true` if the last parts of a path are these.
+    /// Returns `true` if a path of the tree has this ending.
     pub(crate) fn has_ending(&self, ending: &str) -> bool {
         let ending = format!("/{ending}");
         self.files.iter().chain(&self.folders).any(|path| path.ends_with(&ending))
     }
 
-    /// Returns `true` if there is such a folder in the root.
+    /// Returns `true` if the root has this folder.
     pub(crate) fn has_top_folder(&self, name: &str) -> bool {
         !name.is_empty() && self.folders.contains(name)
     }
@@ -78,7 +78,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// Returns a file's text; `None` if it is not text.
+/// Returns a file's text, or `None` if it is not UTF-8.
 pub(crate) fn text_of(path: &str) -> Option<String> {
     fs::read_to_string(root().join(path)).ok()
 }

@@ -4,10 +4,10 @@ use crate::Finding;
 use crate::document::Document;
 use crate::tree::{Tree, has_extension, text_of};
 
-/// Returns every name in capitals of the sources, with an underscore, as settings have it.
+/// Returns the names in the sources that look like settings: capitals with an underscore.
 pub(crate) fn known(tree: &Tree) -> BTreeSet<String> {
     let sources = tree.files().filter(|path| !has_extension(path, "md"));
-    // This test names one that does not exist.
+    // The tests in this folder name one that does not exist.
     let sources = sources.filter(|path| !path.starts_with("crates/checks/tests/documents/"));
     let texts = sources.filter_map(text_of);
     texts.flat_map(|text| names(&text).map(str::to_owned).collect::<Vec<_>>()).collect()
@@ -25,7 +25,8 @@ fn is_variable(word: &str) -> bool {
         && word.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == '_')
 }
 
-/// Returns the settings that a document names and no source has. A secret may be read from a file: `NAME_FILE`.
+/// Returns the settings that a document names and no source has. `NAME_FILE` counts as `NAME`,
+/// since a secret can be read from a file.
 pub(crate) fn unknown(document: &Document, known: &BTreeSet<String>) -> Vec<Finding> {
     let named = document.spans.iter().chain(&document.code);
     let named = named.flat_map(|(line, text)| names(text).map(move |name| (*line, name)));

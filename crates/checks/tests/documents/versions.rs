@@ -1,7 +1,7 @@
 use crate::Finding;
 use crate::tree::text_of;
 
-/// Files that name the version of Rust, each with what stands before it.
+/// Files that name the version of Rust, each with the text before it.
 const PLACES: [(&str, &str); 4] = [
     ("rust-toolchain.toml", "channel = \""),
     ("deploy/Dockerfile", "BUILD_IMAGE=rust:"),
@@ -9,7 +9,8 @@ const PLACES: [(&str, &str); 4] = [
     ("README.md", "Rust "),
 ];
 
-/// Returns the places that name another minimum version of Rust than `rust-version` in `Cargo.toml`.
+/// Returns the places that name another minimum version of Rust than `rust-version` in
+/// `Cargo.toml`.
 pub(crate) fn differing() -> Vec<Finding> {
     let manifest = text_of("Cargo.toml").unwrap();
     let wanted = version_after(&manifest, "rust-version = \"").unwrap().1;

@@ -1,4 +1,4 @@
-//! Kafka or Postgres goes away in the middle. On servers of the test's own.
+//! Kafka or Postgres becomes unavailable during a flow, on separate servers.
 
 use chassis::Config;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,7 +14,7 @@ async fn start() -> (Servers, House, Settings) {
     let brokers = servers.kafka.brokers();
     let order = servers.postgres.create_database("order").await.unwrap();
     let billing = servers.postgres.create_database("billing").await.unwrap();
-    // Boxed, since two services that start are large.
+    // Boxed, since the future of two starting services is large.
     let house = Box::pin(House::start(
         Config::for_tests(&order, &brokers, ""),
         Config::for_tests(&billing, &brokers, ""),
@@ -44,7 +44,8 @@ async fn without_kafka_orders_are_taken_and_the_invoices_follow() {
         let (status, body) = House::ready(&house.order).await;
         (body["kafka"] == "away").then_some((status, body["status"].clone()))
     };
-    let said = eventually("readiness to say that Kafka is away", PATIENCE, degraded).await;
+    let said =
+        eventually("readiness to report that Kafka is unavailable", PATIENCE, degraded).await;
     assert_eq!(said, (200, "degraded".into()), "it stays in rotation");
 
     servers.kafka.start_again().await.unwrap();
@@ -65,7 +66,7 @@ async fn postgres_away_for_a_moment_costs_nothing_but_the_moment() {
     let mut orders = Vec::new();
     for round in 0..6 {
         if round == 3 {
-            // The other orders' events are on their way meanwhile.
+            // Events of the other orders are on their way meanwhile.
             servers.postgres.restart(Shutdown::Immediate).await.unwrap();
         }
         let placed = async || {

@@ -12,11 +12,11 @@ async fn start() -> (House, Settings) {
     let (brokers, prefix) = (space.kafka_brokers(), space.topic_prefix());
     let order = Config::for_tests(space.database_url(), brokers, prefix);
     let billing = Config::for_tests(&space.database("billing").await, brokers, prefix);
-    // Boxed, since two services that start are large.
+    // Boxed, since the future of two starting services is large.
     (Box::pin(House::start(order, billing)).await, Settings::new(brokers, prefix))
 }
 
-/// The first record of a topic.
+/// Returns the first record of a topic.
 async fn first(settings: &Settings, topic: &str) -> Record {
     let consumer: BaseConsumer = settings.consumer("reader").create().unwrap();
     consumer.subscribe(&[&settings.prefixed(topic)]).unwrap();
@@ -53,7 +53,7 @@ async fn an_order_becomes_an_invoice_under_one_correlation_id_and_in_one_trace()
             assert_eq!(traceparent.split('-').nth(1), Some(TRACE), "{} {name}", record.topic);
         }
         let hop = record.text_header("traceparent");
-        assert_ne!(hop, record.text_header("ce_traceparent"), "the hop is a span of its own");
+        assert_ne!(hop, record.text_header("ce_traceparent"), "the hop has a separate span");
     }
     assert_eq!(issued.text_header("ce_causationid"), completed.text_header("ce_id"));
     assert_eq!(issued.text_header("ce_sequence"), completed.text_header("ce_sequence"));

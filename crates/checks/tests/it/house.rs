@@ -1,4 +1,4 @@
-//! Order and billing of the test's own, and a client.
+//! Order and billing as separate instances for each test, and a client.
 
 use std::sync::Once;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub(crate) struct House {
 
 impl House {
     pub(crate) async fn start(order: Config, billing: Config) -> Self {
-        // As in production: without it there are no spans, and so no trace that could be one.
+        // As in production: without it there are no spans, so there would be no trace to compare.
         static TELEMETRY: Once = Once::new();
         TELEMETRY.call_once(|| {
             telemetry::init("checks", telemetry::LogFormat::Silent).unwrap();
@@ -33,7 +33,7 @@ impl House {
         }
     }
 
-    /// Places an order that is complete at once.
+    /// Creates a request that places a completed order.
     pub(crate) fn place(&self) -> RequestBuilder {
         let body = json!({
             "customer_email": "ada@example.com", "currency": "EUR", "complete": true,

@@ -1,4 +1,4 @@
-//! Whole flows.
+//! Tests of whole flows.
 
 #![allow(clippy::unwrap_used)]
 

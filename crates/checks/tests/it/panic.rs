@@ -1,4 +1,4 @@
-//! A part of a service panics.
+//! A background task of a service panics.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Each expression names metrics that the programs export.
+//! Every expression names metrics that the programs export.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -15,10 +15,11 @@ use crate::promql::metrics;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Prometheus' own.
+/// Series of Prometheus itself.
 const PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
-/// Come into being when they are met, and are looked for in the sources. `defer` exports its counter with the first task that
-/// is dropped, which the rule allows for; the others take a dead letter, and a service that has jobs.
+/// Series that appear only when something happens, so they are looked for in the sources. `defer`
+/// exports its counter with the first dropped task, which the rule allows for; the others need a
+/// dead letter, and a service with jobs.
 const LATER: [(&str, &str, &str); 3] = [
     ("orderflow_failed_jobs", "crates/ops/src/serve/exposition.rs", "\"orderflow_failed_jobs\""),
     ("defer_dropped_total", "crates/defer/src/instruments.rs", "\"defer.dropped\""),
@@ -63,7 +64,7 @@ impl System {
         Self { order, billing, ops, port, _logs: logs }
     }
 
-    /// Places an order, so that there is something to measure.
+    /// Places an order, so that there are measurements.
     async fn place(&self) {
         let body = json!({
             "customer_email": "ada@example.com", "currency": "EUR", "complete": true,
@@ -89,7 +90,7 @@ impl System {
     }
 }
 
-/// The program, which `make test` has built before.
+/// Returns the program, which `make test` has built before.
 fn orderflow() -> std::path::PathBuf {
     let own = std::env::current_exe().unwrap();
     let built = own.ancestors().nth(2).unwrap().join("orderflow");

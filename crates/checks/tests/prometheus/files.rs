@@ -1,4 +1,4 @@
-//! The files of `deploy/` and `docs/`.
+//! Reads the files of `deploy/` and `docs/`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A rule, as `rules.yml` has it: each key on a line of its own.
+/// A rule of `rules.yml`, which has each key on a separate line.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RuleText {
-    /// `None` if it records.
+    /// `None` for a recording rule.
     pub(crate) alert: Option<String>,
     pub(crate) record: Option<String>,
     pub(crate) expr: String,

@@ -1,4 +1,4 @@
-//! The alert rules and the dashboard against what the programs really export.
+//! Compares the alert rules and the dashboard with the metrics that the programs export.
 
 #![allow(clippy::unwrap_used)]
 

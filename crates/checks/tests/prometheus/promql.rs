@@ -1,10 +1,10 @@
-//! As much of `PromQL` as it takes to find the metrics of an expression.
+//! Parses enough of `PromQL` to find the metrics of an expression.
 
 use std::collections::BTreeSet;
 
-/// Words of the language that are no functions.
+/// Keywords that are not functions.
 const WORDS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
-/// Words before a list of labels.
+/// Keywords before a list of labels.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
 /// Returns the names of the metrics in an expression.
@@ -19,7 +19,7 @@ pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
                 let (word, next) = rest.split_at(end.unwrap_or(rest.len()));
                 let next = next.trim_start();
-                // `sum (..)`, and `sum by (..) (..)`.
+                // Matches `sum (..)` and `sum by (..) (..)`.
                 let is_call = ["(", "by ", "without "].iter().any(|it| next.starts_with(it));
                 rest = if BEFORE_LABELS.contains(&word) && next.starts_with('(') {
                     after(next, ')')
@@ -31,7 +31,7 @@ pub(crate) fn metrics(expression: &str) -> BTreeSet<String> {
                 }
                 metrics.insert(word.to_owned());
             }
-            // A number, with its unit.
+            // A number with its unit.
             c if c.is_ascii_digit() => {
                 let is_number = |c: char| c.is_ascii_alphanumeric() || c == '.';
                 rest = rest.trim_start_matches(is_number);

@@ -1,4 +1,4 @@
-//! Prometheus' own checks, where `promtool` is installed; CI installs it.
+//! Runs Prometheus' own checks, if `promtool` is installed; CI installs it.
 
 use std::process::Command;
 

@@ -11,7 +11,7 @@ fn alerts() -> Vec<(String, RuleText)> {
     rules().into_iter().filter_map(|rule| Some((rule.alert.clone()?, rule))).collect()
 }
 
-/// As Prometheus writes it.
+/// Parses a duration of Prometheus.
 fn duration(text: &str) -> Duration {
     let (number, unit) = text.split_at(text.len() - 1);
     let number: u64 = number.parse().unwrap();
@@ -54,7 +54,7 @@ fn a_group_is_stalled_only_after_the_longest_retries_of_a_message() {
     let consumer::Options { retries, first_backoff, backoff_factor, handler_timeout, .. } =
         consumer::Options::default();
     let waits: Duration = (0..retries).map(|it| first_backoff * backoff_factor.pow(it)).sum();
-    // With the jitter of a fifth.
+    // Includes the jitter of a fifth.
     let longest = waits.mul_f64(1.2) + handler_timeout * (retries + 1);
     assert!(STALLED_AFTER > longest, "{STALLED_AFTER:?} is not above {longest:?}");
 }

@@ -1,20 +1,22 @@
-//! A cause that lasts for longer than all retries take: the circuit breaker keeps the topic out of the dead letters.
+//! A failure that outlasts all retries: the circuit breaker keeps the messages out of the dead
+//! letters.
 
 use serde_json::{Value, json};
 
 use super::Struck;
 use crate::chaos::scene::{Scene, soon};
 
-/// How often billing tries a message while the breaker is open: often enough for one to succeed soon after the cause is gone.
+/// Interval of probes while the breaker is open: short, so that one succeeds soon after the cause
+/// is gone.
 pub(crate) const PROBE: (&str, &str) = ("CONSUMER_BREAKER_PROBE", "2s");
 
-/// After so many dead letters in a row it is open, and by default.
+/// Consecutive dead letters that open the breaker, by default.
 const LETTERS: f64 = 20.0;
 
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 100;
 
-/// Every handler of billing fails until the breaker is open, and for a while longer.
+/// Makes every handler of billing fail until the breaker is open, and for a while longer.
 pub(crate) async fn opens_and_closes(scene: &mut Scene) -> Struck {
     scene.dead_by_chance = true;
     scene.orders(BEFORE).await?;
@@ -32,7 +34,10 @@ pub(crate) async fn opens_and_closes(scene: &mut Scene) -> Struck {
     }
     let in_all = scene.billing.metric("consumer_dead_lettered_total", "").await;
     if (dead, in_all) != (LETTERS, LETTERS) {
-        return Err(format!("{dead} messages died until it was open, {in_all} in all").into());
+        return Err(format!(
+            "{dead} messages were dead-lettered until it opened, {in_all} in total"
+        )
+        .into());
     }
     scene.orders(AFTERWARDS).await?;
     Ok(format!("the breaker opened after {dead} dead letters, and closed by itself"))

@@ -1,4 +1,4 @@
-//! Cancellations, which are handled beside completions and overtake them.
+//! Cancellations are processed in parallel with completions, and overtake them.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::chaos::topics;
 const BEFORE: usize = 50;
 const BEHIND: usize = 150;
 const AFTERWARDS: usize = 50;
-/// How much longer each transaction of completions takes: so much that most cancellations come first.
+/// Delay of each transaction of completions, by which most cancellations come first.
 const SLOW_MILLIS: u64 = 2_000;
 
 pub(crate) async fn overtake_completions(scene: &mut Scene) -> Struck {
@@ -21,7 +21,7 @@ pub(crate) async fn overtake_completions(scene: &mut Scene) -> Struck {
         return Err("no cancellation was handled before the completion of its order".into());
     }
     let overtaken = overtaken(scene).await?;
-    // In the middle of both, with transactions of both open; the next process is not slow.
+    // Both kinds of transactions are open. The next process is not slow.
     scene.billing.process.kill_9().await;
     scene.orders(BEHIND).await?;
     scene.billing.start_again().await?;
@@ -30,7 +30,8 @@ pub(crate) async fn overtake_completions(scene: &mut Scene) -> Struck {
     Ok(format!("{overtaken} cancellations were handled before the completions at the kill"))
 }
 
-/// How many orders billing has cancelled and not completed yet, of those that are completed.
+/// Returns the number of completed orders whose cancellation billing has processed before the
+/// completion.
 async fn overtaken(scene: &Scene) -> Result<i64, Error> {
     let completed = event_ids(scene, "order.completed")?;
     let cancelled = event_ids(scene, "order.cancelled")?;
@@ -47,7 +48,7 @@ async fn overtaken(scene: &Scene) -> Result<i64, Error> {
     Ok(count.bind(cancelled).bind(completed).fetch_one(&mut billing).await?)
 }
 
-/// The id of each order's event, by the order.
+/// Returns the id of each order's event, by order.
 fn event_ids(scene: &Scene, topic: &str) -> Result<HashMap<String, String>, Error> {
     let records = topics::read_all(&scene.system.kafka(), topic)?;
     let ids = records.iter().filter_map(|it| {

@@ -1,4 +1,5 @@
-//! Brokers of a cluster of three die, or are restarted: one, two, the controller, each in turn.
+//! Brokers of a cluster of three are killed or restarted: one, two, the controller, or each in
+//! turn.
 
 use std::time::{Duration, Instant};
 
@@ -11,18 +12,18 @@ use crate::chaos::scene::{Scene, soon};
 use crate::chaos::waits::{Waits, p99_and_longest};
 use crate::chaos::{Error, cluster, settle, topics};
 
-/// The topic whose partitions are looked at.
+/// Topic whose partitions are observed.
 const TOPIC: &str = "order.completed";
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
-/// How many events of [`TOPIC`] two brokers have to take.
+/// Minimum number of events of [`TOPIC`] that the two remaining brokers have to accept.
 const MEANWHILE: i64 = 100;
-/// How long one broker is dead. Longer than its session lasts.
+/// How long one broker is down. Longer than its session lasts.
 const ONE_DEAD: Duration = Duration::from_secs(15);
-/// Shorter than a broker's session, or the controller would miss the others.
+/// Shorter than a broker's session, or the controller would take the others for dead.
 const AHEAD: Duration = Duration::from_secs(1);
 const TWO_DEAD: Duration = Duration::from_secs(20);
-/// How long a broker is down that is restarted.
+/// How long a restarted broker is down.
 const DOWN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn leader_killed(scene: &mut Scene) -> Struck {
@@ -47,8 +48,8 @@ pub(crate) async fn leader_killed(scene: &mut Scene) -> Struck {
     Ok(format!("broker {dead} led partition {partition}, another one after {moved:.1?}; {waited}"))
 }
 
-/// Kills a broker that has records of a second which the others have not copied, since they stood still meanwhile: whatever
-/// was acknowledged by it alone is lost.
+/// Kills a broker that is a second ahead of the others, which are paused meanwhile: records that it
+/// alone has acknowledged are lost.
 async fn kill_ahead_of_others(scene: &mut Scene, dead: u16) -> Result<(), Error> {
     for id in (1..=3).filter(|id| *id != dead) {
         broker(scene, id)?.process().pause();
@@ -71,12 +72,12 @@ pub(crate) async fn two_killed(scene: &mut Scene) -> Struck {
     let meanwhile = scene.load.taken() - before;
     let waiting = settle::waiting(scene, "order").await?;
     start_again(scene).await?;
-    // Each has two events or more.
+    // Each order has at least two events.
     if meanwhile == 0 || usize::try_from(waiting)? < meanwhile {
-        return Err(format!("{meanwhile} orders were taken, and {waiting} events waited").into());
+        return Err(format!("{meanwhile} orders were accepted, and {waiting} events waited").into());
     }
     scene.orders(AFTERWARDS).await?;
-    Ok(format!("{meanwhile} orders were taken, and {waiting} events waited for a second broker"))
+    Ok(format!("{meanwhile} orders were accepted, and {waiting} events waited for a second broker"))
 }
 
 pub(crate) async fn rolling_restart(scene: &mut Scene) -> Struck {
@@ -87,13 +88,14 @@ pub(crate) async fn rolling_restart(scene: &mut Scene) -> Struck {
     for id in 1..=3 {
         broker(scene, id)?.halt().await;
         sleep(DOWN).await;
-        // Before the next one, as an operator does it: two at a time would be one too many.
+        // Before the next restart, as an operator does: two brokers down at a time would be one too
+        // many.
         start_again(scene).await?;
         scene.orders(AFTERWARDS).await?;
     }
     let (took, orders) = (began.elapsed(), scene.load.taken() - before);
     let waited = waited(waits).await?;
-    Ok(format!("three restarts in {took:.0?}, {orders} orders were taken; {waited}"))
+    Ok(format!("three restarts in {took:.0?}, {orders} orders were accepted; {waited}"))
 }
 
 pub(crate) async fn controller_killed(scene: &mut Scene) -> Struck {
@@ -124,7 +126,7 @@ pub(crate) fn broker(scene: &mut Scene, id: u16) -> Result<&mut Broker, Error> {
     broker.ok_or_else(|| format!("the cluster has no broker {id}").into())
 }
 
-/// Starts the brokers that are down, and waits until they have what they missed.
+/// Starts the stopped brokers, and waits until they have caught up.
 pub(crate) async fn start_again(scene: &mut Scene) -> Result<(), Error> {
     scene.system.servers.kafka.start_again().await?;
     scene.healed();
@@ -136,12 +138,12 @@ pub(crate) async fn start_again(scene: &mut Scene) -> Result<(), Error> {
     }
 }
 
-/// Returns how many events of [`TOPIC`] there are.
+/// Returns the number of events of [`TOPIC`].
 fn count(settings: &Settings) -> Result<i64, Error> {
     Ok(topics::ends(settings, TOPIC)?.into_iter().map(|(_, end)| end).sum())
 }
 
-/// Waits until so many events of [`TOPIC`] are there.
+/// Waits until [`TOPIC`] has a number of events.
 async fn published(settings: &Settings, wanted: i64) -> Result<(), Error> {
     if soon(async || count(settings).is_ok_and(|events| events >= wanted)).await {
         Ok(())

@@ -1,4 +1,4 @@
-//! A topic is deleted, and the services that own it create it again: its offsets begin at zero once more.
+//! A topic is deleted, and the services that own it create it again, with offsets from zero.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -28,7 +28,7 @@ pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
     scene.deleted = Some(deleted);
     let began = Instant::now();
     delete(scene).await?;
-    // Orders are taken while the topic is missing.
+    // Orders are accepted while the topic is missing.
     scene.load = Load::start(scene.order.http, false);
     let created = soon(async || topics::exists(&settings, TOPIC).unwrap_or(false)).await;
     let missing = began.elapsed();
@@ -45,8 +45,8 @@ pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
     Ok(format!("{gone} events went with the topic, which was created again after {missing:.1?}"))
 }
 
-/// Stops the load, and waits until nothing is in an outbox and no group has anything left to read of the topic: what only
-/// the topic held would be lost with it.
+/// Stops the load, and waits until no outbox has events and every group has read the topic: events
+/// that only the topic holds would be lost with it.
 async fn all_consumed(scene: &mut Scene) -> Result<(), Error> {
     let placed = scene.load.stop().await;
     scene.written.extend(placed);
@@ -57,7 +57,7 @@ async fn all_consumed(scene: &mut Scene) -> Result<(), Error> {
                 .iter()
                 .all(|group| topics::lag(&settings, group, TOPIC).is_ok_and(|lag| lag == 0))
     };
-    if soon(is_quiet).await { Ok(()) } else { Err("the topic was never consumed wholly".into()) }
+    if soon(is_quiet).await { Ok(()) } else { Err("the topic was not consumed to its end".into()) }
 }
 
 async fn delete(scene: &Scene) -> Result<(), Error> {

@@ -11,18 +11,19 @@ use crate::chaos::scene::{Scene, soon};
 const BEFORE: usize = 100;
 const MEANWHILE: usize = 200;
 const AFTERWARDS: usize = 50;
-/// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
+/// Longer than it takes to dead-letter a message, if its attempts counted: its retries take up to
+/// 13 s.
 const LASTS: Duration = Duration::from_secs(20);
-/// Much shorter than the default of 15 minutes, so that a full disk outlasts it: what the server refuses for lack of
-/// resources is not to be counted as a conflict of the message.
+/// Much shorter than the default of 15 minutes, so that a full disk outlasts it: a refusal for lack
+/// of resources must not count as a conflict of the message.
 pub(crate) const CONFLICT_LIMIT: (&str, &str) = ("CONSUMER_CONFLICT_LIMIT", "5s");
-/// As the system words it; Postgres reports it under SQLSTATE 53100.
+/// Message of the operating system; Postgres reports it under SQLSTATE 53100.
 const REASON: &str = "No space left on device";
 
 pub(crate) async fn fills_up(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.system.disk()?.fill()?;
-    // Pages that the tables have already take some rows more.
+    // Allocated pages of the tables still have space for some rows.
     scene.orders(MEANWHILE).await?;
     let told = soon(async || is_told(scene, REASON).await).await;
     sleep(LASTS).await;

@@ -1,4 +1,5 @@
-//! Several instances of one service: one freezes and another takes over, or they come and go.
+//! Several instances of one service: one freezes and another takes over, or instances join and
+//! leave.
 
 use std::time::Duration;
 
@@ -13,9 +14,9 @@ use crate::chaos::topics;
 use crate::chaos::written;
 
 pub(crate) const CONSUMED: &str = "messaging_client_consumed_messages_total";
-/// How many there are: `outbox::SHARDS`.
+/// Number of shards: `outbox::SHARDS`.
 const ALL_SHARDS: f64 = 16.0;
-/// How many orders are written at a time, five times in all.
+/// Number of orders that are written at a time, five times in total.
 const FLOW: usize = 4_000;
 
 pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
@@ -36,7 +37,7 @@ pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
     if !took_over {
         return Err("the other relay did not take the frozen one's shards".into());
     }
-    // With both at work again.
+    // Both instances work again.
     scene.orders(100).await?;
     Ok("the other relay took all 16 shards".into())
 }
@@ -44,7 +45,7 @@ pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
 pub(crate) async fn billing_frozen(scene: &mut Scene) -> Struck {
     let other = scene.system.billing(&[]).await?;
     members(scene, 2).await?;
-    // In the middle of transactions.
+    // Billing is frozen in the middle of transactions.
     scene.slow_billing(500).await?;
     scene.orders(50).await?;
     scene.billing.process.pause();
@@ -58,10 +59,10 @@ pub(crate) async fn billing_frozen(scene: &mut Scene) -> Struck {
     scene.healed();
     scene.others.push(other);
     if alone < 1.0 {
-        return Err("the other instance did not go on".into());
+        return Err("the other instance processed nothing".into());
     }
     scene.orders(50).await?;
-    Ok(format!("the other instance went on alone with {alone} messages"))
+    Ok(format!("the other instance processed {alone} messages alone"))
 }
 
 pub(crate) async fn billing_joins_and_leaves(scene: &mut Scene) -> Struck {
@@ -76,7 +77,7 @@ pub(crate) async fn billing_joins_and_leaves(scene: &mut Scene) -> Struck {
     let read = read_by([&scene.billing, &second, &third]).await;
     scene.endings.push(second.terminate().await);
     flow_until_members(scene, 2).await?;
-    // The last one does not even say goodbye.
+    // The last one leaves without leaving the group.
     third.process.kill_9().await;
     members(scene, 1).await?;
     scene.healed();
@@ -94,7 +95,7 @@ async fn flow(scene: &mut Scene) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a part of the events while the group is shared anew.
+/// Writes a part of the events during a rebalance.
 async fn flow_until_members(scene: &mut Scene, wanted: usize) -> Result<(), Error> {
     let (written, ()) =
         try_join(written::write_many(&scene.system, FLOW), members(scene, wanted)).await?;
@@ -107,7 +108,7 @@ async fn read_by<const N: usize>(instances: [&Instance; N]) -> String {
     read.iter().map(f64::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Waits until the group is shared among so many.
+/// Waits until the group has a number of members and is not rebalancing.
 pub(crate) async fn members(scene: &Scene, wanted: usize) -> Result<(), Error> {
     let settings = scene.system.kafka();
     let shared = async || topics::members(&settings).is_ok_and(|members| members == Some(wanted));

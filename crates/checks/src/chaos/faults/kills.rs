@@ -1,4 +1,4 @@
-//! Processes that die: at a named place, or under load by SIGKILL.
+//! Processes die: at a failure point, or by SIGKILL under load.
 
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use crate::chaos::instance::Instance;
 use crate::chaos::scene::Scene;
 use crate::chaos::topics::{self, DEAD_LETTERS, Place};
 
-/// How long it may take until the place is reached at which a process dies.
+/// Maximum time until the process reaches its failure point.
 const DEATH: Duration = Duration::from_secs(45);
-/// Orders after the fault, to see that all goes on.
+/// Orders after the fault, to check that everything works again.
 const AFTERWARDS: usize = 50;
-/// The event that no handler survives.
+/// Id of the event that kills the process of its handler.
 pub(crate) const DEADLY_EVENT: &str = "the one that kills";
-/// How long it may take until a message that kills is a dead letter: each death costs a session of the group's.
+/// Maximum time until the deadly message is a dead letter: after each death the group waits for the
+/// session to end.
 const SUPERVISED: Duration = Duration::from_mins(2);
 
 pub(crate) async fn billing_before_commit(scene: &mut Scene) -> Struck {
@@ -68,14 +69,16 @@ pub(crate) async fn handler_aborts(scene: &mut Scene) -> Struck {
     let deaths = supervise_until_dead_letter(scene, &deadly).await?;
     scene.healed();
     scene.orders(AFTERWARDS).await?;
-    // Once unawares, and then in each attempt.
+    // Once before it is marked, and then in each attempt.
     if deaths < 2 {
-        return Err(format!("billing died {deaths} times before it buried the message").into());
+        return Err(
+            format!("billing died {deaths} times before it dead-lettered the message").into()
+        );
     }
-    Ok(format!("billing died {deaths} times of one message, and then it was a dead letter"))
+    Ok(format!("billing died {deaths} times of one message before that was a dead letter"))
 }
 
-/// Starts billing again as often as it dies. Gives how often that was.
+/// Restarts billing whenever it dies. Returns the number of deaths.
 async fn supervise_until_dead_letter(scene: &mut Scene, deadly: &Place) -> Result<u32, Error> {
     let (began, settings) = (Instant::now(), scene.system.kafka());
     let mut deaths = 0;

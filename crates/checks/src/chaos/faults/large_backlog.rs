@@ -1,4 +1,4 @@
-//! Billing comes back to more bytes of events than it may hold.
+//! Billing returns to a backlog that is larger than its memory budget.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,19 +15,21 @@ const TOPIC: &str = "order.completed";
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
 const MIB: usize = 1024 * 1024;
-/// Bytes of messages that billing may hold. Less than the default, so that a short backlog is larger.
+/// Billing's budget for messages, in bytes. Less than the default, so that a short backlog exceeds
+/// it.
 const BUDGET: usize = 4 * MIB;
 pub(crate) const MEMORY_BYTES: (&str, &str) = ("CONSUMER_MEMORY_BYTES", "4194304");
-/// Orders of the backlog, and the lines of each, of which the contract allows no more.
+/// Number of orders in the backlog, and of lines in each: the maximum of the contract.
 const ORDERS: usize = 3_000;
 const LINES: usize = 100;
-/// How many times the budget the backlog has to be.
+/// Minimum size of the backlog, as a multiple of the budget.
 const TIMES: usize = 3;
-/// How long billing may take to catch up.
+/// Time limit for billing to catch up.
 const CAUGHT_UP: Duration = Duration::from_secs(45);
-/// The most resident memory that billing may ever have: what it has under load without a backlog, as it is built for the
-/// suite (36 MiB measured), and eight times the budget. The budget counts records as they came; a batch is decoded, and
-/// bound to statements, beside them. With this budget 53 to 57 MiB were measured, and without one 85 MiB.
+/// Maximum resident memory of billing: its memory under load without a backlog, as built for the
+/// suite (36 MiB measured), plus eight times the budget. The budget counts records as received; in
+/// addition a batch is decoded and bound to statements. 53 to 57 MiB were measured with this
+/// budget, and 85 MiB without one.
 const PEAK: usize = 40 * MIB + 8 * BUDGET;
 
 pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Struck {
@@ -64,7 +66,7 @@ pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Struck {
     Ok(told)
 }
 
-/// Waits until billing has next to nothing left to read, while orders go on. Returns how long that took.
+/// Waits until billing has almost no lag, while orders continue. Returns the time that took.
 async fn caught_up(scene: &Scene) -> Result<Duration, Error> {
     let began = Instant::now();
     while began.elapsed() < CAUGHT_UP {
@@ -77,7 +79,7 @@ async fn caught_up(scene: &Scene) -> Result<Duration, Error> {
     Err(format!("billing had {left} events left to read after {CAUGHT_UP:?}").into())
 }
 
-/// Returns the most resident memory that the process ever had, in bytes.
+/// Returns the process's peak resident memory in bytes.
 fn peak_memory(instance: &Instance) -> Result<usize, Error> {
     let status = fs::read_to_string(format!("/proc/{}/status", instance.process.pid()))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

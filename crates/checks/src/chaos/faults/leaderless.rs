@@ -1,4 +1,4 @@
-//! A partition has no leader while all others have one.
+//! One partition has no leader while all others have one.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::chaos::{Error, cluster, settle};
 
 const TOPIC: &str = "order.updated";
 const PARTITION: i32 = 0;
-/// The only broker that has the partition.
+/// The only broker with a replica of the partition.
 const BROKER: u16 = 3;
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
@@ -28,7 +28,7 @@ pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Struck {
     leave_to_one(scene).await?;
     let settings = scene.system.kafka();
     let waits = Waits::watch(&settings)?;
-    // Gently, so that the other partitions have another leader before it ends.
+    // A controlled shutdown, so that the other partitions get another leader before it ends.
     broker(scene, BROKER)?.halt().await;
     let alone =
         async || cluster::partitions(&settings, None).is_ok_and(|all| only_it_is_dead(&all));
@@ -43,14 +43,15 @@ pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Struck {
     scene.orders(AFTERWARDS).await?;
     let published = async || settle::waiting(scene, "order").await.is_ok_and(|left| left < 50);
     if !soon(published).await {
-        return Err("what waited was not published".into());
+        return Err("the waiting events were not published".into());
     }
     let mut waits = waits.stop().await?;
     waits.retain(|wait| (from..until).contains(&wait.created));
     verdict(&waits)
 }
 
-/// Fails if no event waited as long as the partition had no leader, or if others waited for long.
+/// Fails if no event waited for as long as the partition had no leader, or if other events waited
+/// for long.
 fn verdict(waits: &[Wait]) -> Struck {
     let is_dead = |wait: &&Wait| wait.topic == TOPIC && wait.partition == PARTITION;
     let others = || waits.iter().filter(|wait| !is_dead(wait));
@@ -70,7 +71,7 @@ fn only_it_is_dead(partitions: &[Partition]) -> bool {
     partitions.iter().all(|it| it.leader.is_none() == is_it(it))
 }
 
-/// Takes the partition from all brokers but one.
+/// Removes all replicas of the partition but one.
 async fn leave_to_one(scene: &Scene) -> Result<(), Error> {
     let kafka = &scene.system.servers.kafka;
     let plan = kafka.folder().join("reassignment.json");

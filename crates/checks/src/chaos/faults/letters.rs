@@ -1,4 +1,4 @@
-//! Dead letters that are many, and that are replayed while something breaks.
+//! Many dead letters, which are replayed while something fails.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::chaos::written;
 const BEFORE: usize = 50;
 const AFTERWARDS: usize = 50;
 const LETTERS: usize = 20_000;
-/// How long it may take until all of them are dead.
+/// Maximum time until all of them are dead letters.
 const DYING: Duration = Duration::from_mins(2);
-/// Longer than a message waits that can't become a dead letter.
+/// Longer than a message waits for its next attempt to become a dead letter.
 const REFUSED: Duration = Duration::from_secs(4);
-/// Letters a second that each operator asks for.
+/// Rate of each operator's replay, in letters per second.
 const RATE: f64 = 2_000.0;
 
-/// Messages whose dead letter can't be written wait. The others go on.
+/// Messages whose dead letter can't be written wait; the others are processed.
 pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     execute(scene, "revoke insert on dead_letter from billing").await?;
@@ -40,7 +40,8 @@ pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
     Ok(format!("{} poisonous records waited until they could be dead letters", scene.poison.len()))
 }
 
-/// Two operators replay the halves of a backlog of letters at the same moment, and billing is killed during each.
+/// Two operators replay one half of the letters each at the same time, and billing is killed during
+/// each replay.
 pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.dead_by_chance = true;
@@ -55,7 +56,7 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     let (ada, grace) =
         tokio::join!(request(&scene.billing, ADA, &first), request(&scene.billing, GRACE, &second));
     let (ada, grace) = (ada?.ok_or("nothing for one")?, grace?.ok_or("nothing for the other")?);
-    // Ids rise with time, and replays run in their order.
+    // Ids increase with time, and replays run in the order of their ids.
     for id in [(&ada).min(&grace), (&ada).max(&grace)] {
         under_way(scene, id).await?;
         scene.billing.kill_9().await;
@@ -65,7 +66,7 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     for (id, by) in [(&ada, "ada"), (&grace, "grace")] {
         let done = ended(&scene.billing, id).await?;
         if done["by"] != by {
-            return Err(format!("it is not said that {by} asked for {done}").into());
+            return Err(format!("{by} is not recorded as the requester of {done}").into());
         }
         processed += done["outcomes"]["processed"].as_i64().unwrap_or_default();
     }
@@ -74,7 +75,7 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     Ok(format!("{processed} of {dead} dead letters were replayed, and billing was killed twice"))
 }
 
-/// Waits until no message is left that is not dead, and returns how many are.
+/// Waits until all messages are dead letters, and returns their number.
 async fn all_dead(scene: &Scene) -> Result<i64, Error> {
     let deadline = Instant::now() + DYING;
     loop {
@@ -87,13 +88,13 @@ async fn all_dead(scene: &Scene) -> Result<i64, Error> {
             return Ok(dead);
         }
         if Instant::now() > deadline {
-            return Err(format!("only {dead} letters died").into());
+            return Err(format!("only {dead} messages became dead letters").into());
         }
         sleep(Duration::from_millis(500)).await;
     }
 }
 
-/// Returns filters for those that died before, and from a moment on.
+/// Returns filters for the older and the newer half of the letters.
 async fn split(scene: &Scene) -> Result<(Value, Value), Error> {
     let mut billing = scene.system.database("billing").await?;
     let middle: String = sqlx::query_scalar(
@@ -106,13 +107,13 @@ async fn split(scene: &Scene) -> Result<(Value, Value), Error> {
     Ok((json!({ "to": middle }), json!({ "from": middle })))
 }
 
-/// Waits until a replay has done something, and is not done.
+/// Waits until a replay has processed some letters and is still running.
 async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
     let has_begun = async || {
         let replay = replay(&scene.billing, id).await.unwrap_or_default();
         replay["outcomes"]["processed"].as_i64() > Some(0) && replay["status"] == "running"
     };
-    // The second one waits for the first.
+    // The second replay waits for the first.
     let deadline = Instant::now() + DYING;
     while !has_begun().await {
         if Instant::now() > deadline {
@@ -123,10 +124,12 @@ async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Messages become dead letters while Kafka is unavailable, and an operator replays them before it is available again.
+/// Messages become dead letters while Kafka is unavailable, and an operator replays them before
+/// Kafka is back.
 pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
     scene.dead_by_chance = true;
-    // What can't be written waits, so that the letters arrive when Kafka is gone, however slow this machine is.
+    // The letters can't be written yet, so that they arrive after Kafka has stopped, however slow
+    // the machine is.
     execute(scene, "revoke insert on dead_letter from billing").await?;
     scene.billing.set_fault(json!({ "kind": "permanent" })).await?;
     scene.orders(BEFORE).await?;
@@ -146,7 +149,7 @@ pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
     let deadline = Instant::now() + DYING;
     while arrived().await? == 0 {
         if Instant::now() > deadline {
-            return Err("no letter arrived without Kafka".into());
+            return Err("no dead letter was written without Kafka".into());
         }
         sleep(Duration::from_millis(200)).await;
     }

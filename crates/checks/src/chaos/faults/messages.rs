@@ -1,4 +1,4 @@
-//! Messages that can't be handled, or not now, and handlers that take too long.
+//! Messages that can't be processed, or not yet, and handlers that take too long.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::chaos::settle;
 use crate::chaos::topics::{self, DEAD_LETTERS, Place, Writer, place_of};
 
 const TOPIC: &str = "order.completed";
-/// Just below the largest record that the topic takes.
+/// Just below the maximum size of a record of the topic.
 const NEARLY_TOO_LARGE: usize = 1_040_000;
 
 pub(crate) async fn poison(scene: &mut Scene) -> Struck {
@@ -30,7 +30,7 @@ pub(crate) async fn poison(scene: &mut Scene) -> Struck {
         scene.billing.metric("consumer_dead_lettered_total", "").await >= count(scene.poison.len())
     };
     if !soon(counted).await {
-        return Err("not every poison was taken for one".into());
+        return Err("not every poisonous record was dead-lettered".into());
     }
     Ok(format!("{} poisonous records were sent", scene.poison.len()))
 }
@@ -40,7 +40,7 @@ fn count(records: usize) -> f64 {
     records as f64
 }
 
-/// A record that is no event of ours.
+/// A record that is not a valid event.
 struct Poison {
     what: &'static str,
     key: Option<Vec<u8>>,
@@ -54,14 +54,14 @@ impl Poison {
     }
 }
 
-/// Everything that an event should not be.
+/// Returns records that are malformed in every way.
 fn poisons(sound: &Record) -> Vec<Poison> {
     let noise = |length| (0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
     let nothing = vec![("odd".into(), None), (String::new(), Some(vec![])), ("ce_id".into(), None)];
     let stranger = br#"{"order_id":"no-uuid","status":"completed"}"#;
     let fresh = with(&sound.headers, "ce_source", "/poison");
     let fresh = with(&fresh, "ce_id", &Uuid::new_v4().to_string());
-    // With the headers of an event, and the key of one.
+    // Records with the headers and the key of an event.
     let posing =
         |what, value| Poison { what, key: sound.key.clone(), value, headers: fresh.clone() };
     vec![
@@ -88,7 +88,7 @@ fn poisons(sound: &Record) -> Vec<Poison> {
     ]
 }
 
-/// Sends poison, and what only looks odd and must not die.
+/// Sends poison, and a sound event with an unusual id, which must not become a dead letter.
 pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     let settings = scene.system.kafka();
     let writer = Writer::new(&settings)?;
@@ -99,12 +99,14 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
         scene.poison.insert(place.clone());
         sent.push((place, poison));
     }
-    // The id of an event is any text. Its order has an invoice already, or gets its one.
+    // The id of an event may be any text. Its order has its invoice already, or gets it from this
+    // event.
     send_sound(scene, &format!("no uuid/{}", Uuid::new_v4())).await?;
     lies_as_sent(&settings, &sent)
 }
 
-/// Poison that a client made harmless on its way would prove nothing.
+/// Fails if a record is not in Kafka as it was sent. Poison that a client has made harmless would
+/// prove nothing.
 fn lies_as_sent(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Error> {
     let lying = topics::read_all(settings, TOPIC)?;
     for (place, poison) in sent {
@@ -115,7 +117,8 @@ fn lies_as_sent(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Err
     Ok(())
 }
 
-/// Tells of a completion once more, as somebody else and under this id. Gives where it lies.
+/// Repeats the completion of an order, from another source and with the given id. Returns its
+/// place.
 pub(crate) async fn send_sound(scene: &Scene, id: &str) -> Result<Place, Error> {
     let settings = scene.system.kafka();
     let Record { key, value, headers, .. } = sound_event(&settings).await?;
@@ -124,11 +127,11 @@ pub(crate) async fn send_sound(scene: &Scene, id: &str) -> Result<Place, Error> 
     writer.write(TOPIC, key.as_deref(), value.as_deref(), &headers).await
 }
 
-/// The latest event on the topic, as our own service said it; waits for one.
+/// Waits for an event from our own service on the topic, and returns the latest one.
 async fn sound_event(settings: &Settings) -> Result<Record, Error> {
     let ours = |record: &Record| record.text_header("ce_source") == Some("/order");
     for _ in 0..100 {
-        // A topic that was just made has no leader yet, which is an error to whoever reads it.
+        // A new topic has no leader yet, so reading it fails.
         let records = topics::read_all(settings, TOPIC).unwrap_or_default();
         if let Some(latest) = records.into_iter().rfind(ours) {
             return Ok(latest);
@@ -138,7 +141,7 @@ async fn sound_event(settings: &Settings) -> Result<Record, Error> {
     Err("no event came to make poison from".into())
 }
 
-/// The headers with one of them changed.
+/// Returns the headers with one of them replaced.
 fn with(headers: &Headers, name: &str, value: &str) -> Headers {
     let mut headers = headers.clone();
     headers.retain(|(other, _)| other != name);
@@ -147,7 +150,7 @@ fn with(headers: &Headers, name: &str, value: &str) -> Headers {
 }
 
 pub(crate) async fn transient_failures(scene: &mut Scene) -> Struck {
-    // One of a hundred fails four times in a row.
+    // One of a hundred messages fails four times in a row.
     scene.dead_by_chance = true;
     scene.billing.set_fault(json!({ "kind": "transient", "rate": 0.3 })).await?;
     scene.orders(300).await?;
@@ -156,7 +159,7 @@ pub(crate) async fn transient_failures(scene: &mut Scene) -> Struck {
     scene.billing.set_fault(Value::Null).await?;
     scene.healed();
     if retries < 1.0 {
-        return Err("nothing was tried again".into());
+        return Err("no attempt was repeated".into());
     }
     scene.orders(50).await?;
     Ok(format!("{retries} attempts were repeated"))
@@ -205,7 +208,7 @@ pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Struck {
     }
 }
 
-/// How large a record may be in the dead-letter topic.
+/// Sets the maximum size of a record in the dead-letter topic.
 async fn limit_dead_letters(scene: &Scene, bytes: &str) -> Result<(), Error> {
     let admin: AdminClient<DefaultClientContext> = scene.system.kafka().client().create()?;
     let topic = ResourceSpecifier::Topic(DEAD_LETTERS);

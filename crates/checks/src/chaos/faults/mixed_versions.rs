@@ -1,4 +1,4 @@
-//! A deployment that is rolled back and forth: billing of two releases in one group.
+//! A deployment is rolled back and forward: billing of two releases in one group.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,15 @@ use crate::chaos::releases::Release;
 use crate::chaos::scene::Scene;
 use crate::chaos::written;
 
-/// How many orders are placed in each phase, and how many are written past the API.
+/// Number of orders that are placed in each phase, and that are written to the database.
 const PLACED: usize = 100;
 const WRITTEN: usize = 300;
-/// How long it may take until an instance reads something.
+/// Maximum time until an instance reads an event.
 const READS: Duration = Duration::from_secs(30);
 
 pub(crate) async fn rolled_back_and_forth(scene: &mut Scene) -> Struck {
-    // Begun by this tree's billing, so that its migrations are there before the earlier release starts.
+    // This tree's billing runs first, so that its migrations are applied before the earlier release
+    // starts.
     flow(scene).await?;
     scene.system.releases()?.start_billing_of(Release::Earlier)?;
     let mut earlier = scene.system.billing(&[]).await?;
@@ -42,8 +43,9 @@ pub(crate) async fn rolled_back_and_forth(scene: &mut Scene) -> Struck {
     Ok(format!("the earlier release read {beside} events beside this one, and {alone} alone"))
 }
 
-/// Orders in both ways, until an instance has read more events than before: a member of the group that has just joined may
-/// wait for its partitions still. Returns how many it has read; no more than before if it never did.
+/// Places and writes orders until an instance has read further events: a member that has just
+/// joined may still wait for its partitions. Returns the number that it has read, which is `before`
+/// if it read none.
 async fn flow_until_read(
     scene: &mut Scene,
     instance: &Instance,
@@ -59,7 +61,7 @@ async fn flow_until_read(
     }
 }
 
-/// Orders in both ways.
+/// Places orders, and writes some to the database.
 async fn flow(scene: &mut Scene) -> Result<(), Error> {
     let written = written::write_many(&scene.system, WRITTEN).await?;
     scene.written.extend(written);

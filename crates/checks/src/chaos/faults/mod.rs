@@ -1,5 +1,5 @@
-//! The faults, one function each. It applies the fault while orders flow, heals it, and says how it is known that it
-//! struck; an error: it did not.
+//! The faults. Each function applies its fault while orders flow, heals it, and returns the
+//! evidence that it struck, or an error if it did not.
 
 mod breaker;
 mod cancellations;
@@ -26,28 +26,29 @@ use super::Error;
 use super::scene::Scene;
 use super::system::Setup;
 
-/// How it is known that the fault struck.
+/// Evidence that the fault struck.
 pub(crate) type Struck = Result<String, Error>;
 
 type Environment = &'static [(&'static str, &'static str)];
 
-/// A dead member of the group is missed as early as a broker allows.
+/// The shortest session timeout that a broker allows, so that a dead member is removed soon.
 const QUICK_SESSION: (&str, &str) = ("KAFKA_PROPERTIES", "session.timeout.ms=6000");
 
-/// A fault, and what the services are started with for it.
+/// A fault, and the environment of the services for it.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// It is quick, and among those of `--short`.
+    /// Whether it is quick and part of `--short`.
     pub(crate) short: bool,
     pub(crate) setup: Setup,
     pub(crate) order: Environment,
     pub(crate) billing: Environment,
-    /// How much longer billing's handlers take from the first order on, in milliseconds.
+    /// Delay of billing's handlers from the first order on, in milliseconds.
     pub(crate) slow_billing: u64,
-    /// A third of the orders is cancelled.
+    /// Whether a third of the orders is cancelled.
     pub(crate) cancels: bool,
-    /// How often it may interrupt notification between a send and the record of it, so that the same is sent again.
+    /// How often it may interrupt notification between a send and its record, so that the send is
+    /// repeated.
     pub(crate) resends: u32,
     pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Struck>,
 }
@@ -87,12 +88,13 @@ macro_rules! fault {
     }};
 }
 
-/// All, in the order in which they run.
+/// All faults, in the order of execution.
 pub(crate) const FAULTS: &[Fault] = &[
     fault!("billing-killed-before-commit", "billing dies in a transaction that has its effect",
         kills::billing_before_commit,
-        // Offsets are committed each second. Its transactions take longer: were one stored too early, it would show.
-        // Eight begin together, and it dies in the first of the fifth eight, when the others have lasted as long.
+        // Offsets are committed each second, and transactions last longer, so an offset that is
+        // stored too early shows. Eight transactions begin together; billing dies in the first of
+        // the fifth eight, when the others have lasted as long.
         billing: &[("SABOTAGE_DIE", "consumer.before-commit:33")], slow_billing: 3_000),
     fault!("billing-killed-after-commit", "billing dies between the commit and its offset",
         kills::billing_after_commit,
@@ -100,16 +102,16 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!("billing-killed-after-dead-letter", "billing dies between a dead letter and its offset",
         kills::billing_after_dead_letter,
         billing: &[("SABOTAGE_DIE", "consumer.buried:3")]),
-    fault!("relay-killed-before-delete", "order dies when Kafka has its events and the outbox too",
+    fault!("relay-killed-before-delete", "order dies when its events are both in Kafka and in the outbox",
         kills::relay_before_delete,
         order: &[("SABOTAGE_DIE", "relay.published:20")]),
-    fault!("handler-aborts", "a message kills whoever handles it, again and again", kills::handler_aborts,
+    fault!("handler-aborts", "a message kills the process that handles it, repeatedly", kills::handler_aborts,
         billing: &[("SABOTAGE_DIE_ON", kills::DEADLY_EVENT), QUICK_SESSION]),
     fault!("order-killed", "order is killed while it takes orders", kills::order_under_load,
         short: true),
     fault!("billing-killed", "billing is killed while it issues invoices", kills::billing_under_load,
         billing: &[QUICK_SESSION], short: true),
-    fault!("kafka-stopped", "Kafka is away for 30 s", servers::kafka_stopped),
+    fault!("kafka-stopped", "Kafka is unavailable for 30 s", servers::kafka_stopped),
     fault!("broker-slow", "each answer of Kafka takes about a second, for 20 s", slow_broker::answers_late,
         setup: Setup::KafkaBehindProxy),
     fault!("cluster-leader-killed", "the leader of a busy partition dies before two other brokers have its records",
@@ -122,12 +124,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         leaderless::partition_leaderless, setup: Setup::KafkaCluster),
     fault!("cluster-controller-killed", "of three nodes the active controller dies, for 15 s",
         cluster::controller_killed, setup: Setup::KafkaCluster),
-    // Postgres is one server for all: a job that was done may not be recorded as such.
-    fault!("postgres-restarted", "Postgres crashes and is away for 8 s", servers::postgres_restarted,
+    // Postgres is one server for all services, so a completed job may not be recorded as such.
+    fault!("postgres-restarted", "Postgres crashes and is unavailable for 8 s", servers::postgres_restarted,
         resends: 1),
     fault!(
         "connections-cut",
-        "billing's connections to its database are cut, again and again",
+        "billing's connections to its database are cut repeatedly",
         servers::connections_cut
     ),
     fault!(
@@ -158,7 +160,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         large_backlog::outgrows_memory, billing: &[large_backlog::MEMORY_BYTES]),
     fault!("orders-cancelled", "a third of the orders is cancelled, and billing is killed while it credits them",
         cancellations::overtake_completions, billing: &[QUICK_SESSION], cancels: true),
-    fault!("poison", "records that nobody can read, among those that all can", messages::poison,
+    fault!("poison", "records that can't be read, among sound ones", messages::poison,
         short: true),
     fault!("transient-failures", "three of ten attempts fail", messages::transient_failures,
         short: true),
@@ -181,7 +183,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!("versions-mixed", "billing of an earlier release beside this one, then alone, then gone",
         mixed_versions::rolled_back_and_forth, setup: Setup::TwoReleases),
-    fault!("postgres-frozen", "Postgres stands still for 15 s", servers::postgres_frozen, resends: 1),
+    fault!("postgres-frozen", "Postgres is frozen for 15 s", servers::postgres_frozen, resends: 1),
     fault!("handler-slow", "a handler takes longer than max.poll.interval.ms", messages::handler_slow,
         billing: &[("KAFKA_PROPERTIES", "session.timeout.ms=6000,max.poll.interval.ms=6000")]),
     fault!(
@@ -201,12 +203,12 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!(
         "letters-without-kafka",
-        "Kafka is away while dead letters arrive and are replayed",
+        "Kafka is unavailable while dead letters arrive and are replayed",
         letters::without_kafka
     ),
     fault!(
         "topic-made-anew",
-        "a topic that was consumed wholly is deleted, and created again by its owner",
+        "a topic that was consumed to its end is deleted, and created again by its owner",
         deleted_topic::made_anew
     ),
     fault!(
@@ -224,7 +226,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         "the mail server and the webhook target refuse, then do not answer",
         sends::receivers_fail
     ),
-    fault!("notification-killed-sending", "notification dies while nobody has accepted what it sends",
+    fault!("notification-killed-sending", "notification dies before its e-mails and webhooks are accepted",
         sends::killed_sending, resends: 1),
     fault!("notification-killed-after-sending", "notification dies after its e-mails were accepted",
         sends::killed_after_sending, resends: 1),

@@ -1,4 +1,4 @@
-//! Billing's database answers and refuses, or a transaction from outside is in the way: no message is to blame.
+//! Billing's database refuses, or another transaction holds a lock: no message is at fault.
 
 use std::time::Duration;
 
@@ -12,10 +12,11 @@ use crate::chaos::scene::{Scene, soon};
 const BEFORE: usize = 100;
 const MEANWHILE: usize = 100;
 const AFTERWARDS: usize = 50;
-/// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
+/// Longer than it takes to dead-letter a message, if its attempts counted: its retries take up to
+/// 13 s.
 const LASTS: Duration = Duration::from_secs(20);
 
-/// As after a failover that left the service at the old primary.
+/// As after a failover that left the service connected to the old primary.
 pub(crate) async fn read_only(scene: &mut Scene) -> Struck {
     let refusal = Refusal {
         begin: "alter role billing set default_transaction_read_only = on",
@@ -65,7 +66,7 @@ impl Refusal {
     async fn strike(&self, scene: &mut Scene) -> Struck {
         scene.orders(BEFORE).await?;
         execute(scene, self.begin).await?;
-        // Sessions keep what they were allowed when they began.
+        // Existing sessions keep the privileges that they started with.
         execute(
             scene,
             "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'billing'",
@@ -78,14 +79,14 @@ impl Refusal {
         scene.healed();
         if !told {
             let readiness = scene.billing.readiness().await?;
-            return Err(format!("billing did not say {:?}: {readiness}", self.says).into());
+            return Err(format!("billing did not report {:?}: {readiness}", self.says).into());
         }
         scene.orders(AFTERWARDS).await?;
-        Ok(format!("billing said {:?} and waited", self.says))
+        Ok(format!("billing reported {:?} and waited", self.says))
     }
 }
 
-/// Returns whether billing's `/readyz` contains a text.
+/// Returns `true` if billing's `/readyz` contains a text.
 pub(crate) async fn is_told(scene: &Scene, what: &str) -> bool {
     scene.billing.readiness().await.is_ok_and(|readiness| readiness.to_string().contains(what))
 }
@@ -96,7 +97,7 @@ pub(super) async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
     Ok(database.close().await?)
 }
 
-/// The row that every invoice of a tenant needs is locked by somebody else.
+/// Another transaction locks the row that every invoice of a tenant needs.
 pub(crate) async fn counter_locked(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     let mut database = scene.system.database("billing").await?;
@@ -108,7 +109,7 @@ pub(crate) async fn counter_locked(scene: &mut Scene) -> Struck {
     held.rollback().await?;
     scene.healed();
     if !told {
-        return Err("billing did not say that keys are parked".into());
+        return Err("billing did not report that keys are parked".into());
     }
     scene.orders(AFTERWARDS).await?;
     Ok("billing parked the orders whose counter was locked".into())

@@ -1,4 +1,4 @@
-//! The receivers of e-mails and webhooks fail, or notification dies while it sends.
+//! The receivers of e-mails and webhooks fail, or notification dies during a send.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) async fn receivers_fail(scene: &mut Scene) -> Struck {
     Ok(format!("{refused} e-mails were refused, {abandoned} were not answered in time"))
 }
 
-/// Nothing that was under way is accepted, so each of it has to be sent by the next process.
+/// None of the interrupted sends is accepted, so the next process has to send each of them.
 pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.receivers.hang();
@@ -48,7 +48,8 @@ pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
     Ok(format!("notification died with {mails} e-mails and {webhooks} webhooks under way"))
 }
 
-/// What was under way is accepted and nobody knows, so it is sent again under the same `Message-ID`.
+/// The interrupted sends are accepted but not recorded, so they are repeated with the same
+/// `Message-ID`.
 pub(crate) async fn killed_after_sending(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.receivers.mail.behave(mail::Behaviour::AcceptAndHang);
@@ -63,7 +64,8 @@ pub(crate) async fn killed_after_sending(scene: &mut Scene) -> Struck {
 
 async fn kill_and_start_again(scene: &mut Scene) -> Result<(), Error> {
     scene.notification.process.kill_9().await;
-    // Or the mail server accepts for a client that it has not yet seen to be gone.
+    // Otherwise the mail server could accept a message from a client whose death it has not noticed
+    // yet.
     if !soon(async || scene.receivers.mail.waiting() == 0).await {
         return Err("the mail server did not notice that notification died".into());
     }

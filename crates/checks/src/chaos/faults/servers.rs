@@ -1,4 +1,4 @@
-//! Kafka and Postgres go away, or stand still.
+//! Kafka and Postgres become unavailable, or freeze.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,8 @@ use crate::chaos::scene::Scene;
 
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
-/// Longer than it would take until a message is a dead letter, were it blamed: its retries wait for up to 13 s.
+/// Longer than it takes to dead-letter a message, if its attempts counted: its retries take up to
+/// 13 s.
 const ATTEMPTS: Duration = Duration::from_secs(25);
 
 pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Struck {
@@ -25,14 +26,14 @@ pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Struck {
     scene.system.servers.kafka.start_again().await?;
     scene.healed();
     if said["kafka"] != "away" || meanwhile == 0 {
-        return Err(format!("order says {said}, and {meanwhile} orders were taken").into());
+        return Err(format!("order reports {said}, and {meanwhile} orders were accepted").into());
     }
     scene.orders(AFTERWARDS).await?;
-    Ok(format!("Kafka was away, and {meanwhile} orders were taken"))
+    Ok(format!("Kafka was unavailable, and {meanwhile} orders were accepted"))
 }
 
 pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Struck {
-    // So slow that messages are under way when it goes.
+    // Slow, so that messages are being processed when it stops.
     scene.slow_billing(100).await?;
     scene.orders(BEFORE).await?;
     scene.system.servers.postgres.halt(Shutdown::Immediate).await;
@@ -42,14 +43,14 @@ pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Struck {
     scene.quick_billing().await?;
     scene.healed();
     if refused < 1.0 {
-        return Err("billing did not notice that its database was away".into());
+        return Err("billing did not notice that its database was unavailable".into());
     }
     scene.orders(AFTERWARDS).await?;
-    Ok(format!("billing found its database away {refused} times"))
+    Ok(format!("billing found its database unavailable {refused} times"))
 }
 
 pub(crate) async fn connections_cut(scene: &mut Scene) -> Struck {
-    // Longer than a connection lives: no transaction gets to its end.
+    // Longer than a connection lives: no transaction can complete.
     scene.slow_billing(100).await?;
     scene.orders(BEFORE).await?;
     let cut = cut_connections(scene).await?;
@@ -64,7 +65,7 @@ pub(crate) async fn connections_cut(scene: &mut Scene) -> Struck {
     Ok(format!("{cut} connections were cut, and {failed} attempts failed"))
 }
 
-/// All that billing has, again and again. Gives how many that were.
+/// Cuts all of billing's connections repeatedly. Returns the number of cut connections.
 async fn cut_connections(scene: &Scene) -> Result<i64, Error> {
     let mut database = scene.system.database("billing").await?;
     let (began, mut cut) = (Instant::now(), 0);

@@ -1,4 +1,4 @@
-//! Kafka answers, but late.
+//! Kafka answers slowly.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::chaos::scene::Scene;
 const BEFORE: usize = 100;
 const AFTERWARDS: usize = 50;
 const LASTS: Duration = Duration::from_secs(20);
-/// How many orders have to be taken meanwhile: a quarter of what the load places in that time on two cores.
+/// Minimum number of orders that are accepted meanwhile: a quarter of the load in that time on two
+/// cores.
 const MEANWHILE: usize = 500;
 
 pub(crate) async fn answers_late(scene: &mut Scene) -> Struck {
@@ -27,8 +28,8 @@ pub(crate) async fn answers_late(scene: &mut Scene) -> Struck {
         return Err("no answer of Kafka was delayed".into());
     }
     if meanwhile < MEANWHILE {
-        return Err(format!("only {meanwhile} orders were taken while Kafka was slow").into());
+        return Err(format!("only {meanwhile} orders were accepted while Kafka was slow").into());
     }
     scene.orders(AFTERWARDS).await?;
-    Ok(format!("{delayed} answers were late, and {meanwhile} orders were taken"))
+    Ok(format!("{delayed} answers were late, and {meanwhile} orders were accepted"))
 }

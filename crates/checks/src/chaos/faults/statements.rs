@@ -1,4 +1,4 @@
-//! A statement of one message ends the session that executes it, each time it is tried.
+//! A statement of one message ends the session that executes it, in each attempt.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -16,16 +16,18 @@ use crate::chaos::written;
 const BEFORE: usize = 100;
 const MEANWHILE: usize = 100;
 const AFTERWARDS: usize = 50;
-/// Longer than it would take until the message is a dead letter, were its attempts counted: retries wait for up to 13 s.
+/// Longer than it takes to dead-letter the message, if its attempts counted: its retries take up to
+/// 13 s.
 const LASTS: Duration = Duration::from_secs(20);
-/// How long other orders may wait for their invoices. The lane's batch is interrupted at each attempt.
+/// Maximum time that other orders wait for their invoices. The lane's batch is interrupted by each
+/// attempt.
 const NO_DELAY: Duration = Duration::from_secs(5);
 
 pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     let mut orders = scene.system.database("order").await?;
     let mut tx = orders.begin().await?;
-    // The trigger has to be there before the order's event is published.
+    // The trigger has to exist before the order's event is published.
     let deadly = *written::write(&mut tx, 1).await?.first().ok_or("no order was written")?;
     execute(scene, &kill_backend_for(deadly)).await?;
     tx.commit().await?;
@@ -37,7 +39,7 @@ pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
     while began.elapsed() < LASTS {
         scene.orders(MEANWHILE).await?;
         slowest = slowest.max(others_invoiced(scene, deadly).await?);
-        // Between two rounds, so that they strike at different moments of the wait before a retry.
+        // Between two rounds, so that they begin at different moments of the wait before a retry.
         sleep(Duration::from_millis(fastrand::u64(100..500))).await;
     }
     let readiness = scene.billing.readiness().await?;
@@ -45,7 +47,7 @@ pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
     let still_parked = is_parked(scene).await;
     execute(scene, "drop trigger kill_backend on invoices").await?;
     scene.healed();
-    // A message that was blamed is parked no more: the books show it.
+    // A message whose attempts count is not parked any more; the books show its dead letter.
     let blamed = scene.billing.metric("consumer_dead_lettered_total", "").await > 0.0;
     if !blamed && (!parked || !still_parked) {
         return Err(format!("billing did not report that a key is parked: {readiness}").into());
@@ -61,7 +63,8 @@ pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
     Ok(format!("one key was {key}, other orders had their invoices within {slowest:.1?}"))
 }
 
-/// The function runs with the rights of the superuser who creates it, since billing may end no session.
+/// Returns the trigger. Its function runs with the privileges of the superuser who creates it,
+/// since billing may not end sessions.
 fn kill_backend_for(order: Uuid) -> String {
     format!(
         "create function kill_backend() returns trigger language plpgsql security definer as $$
@@ -85,7 +88,8 @@ async fn is_parked(scene: &Scene) -> bool {
     readiness.is_ok_and(|readiness| readiness.to_string().contains("1 key is parked"))
 }
 
-/// Waits until all orders that are completed now, but for one, have their invoices. Returns how long that took.
+/// Waits until all currently completed orders except one have their invoices. Returns the time that
+/// took.
 async fn others_invoiced(scene: &Scene, but: Uuid) -> Result<Duration, Error> {
     let mut database = scene.system.database("order").await?;
     let completed: Vec<Uuid> =

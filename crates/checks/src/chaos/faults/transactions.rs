@@ -1,4 +1,4 @@
-//! Transactions of order's database that end late, in another order than they began, or not at all.
+//! Transactions in order's database that end late, in another order than they began, or not at all.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::chaos::load::Placed;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::written;
 
-/// How long the transaction is held: longer than the relay's session may be silent, and than a statement may take.
+/// How long the transaction is held: longer than the relay's session may be silent, and than the
+/// statement time limit.
 const HELD: Duration = Duration::from_mins(1);
 const WRITERS: usize = 8;
 const ORDERS_OF_EACH: usize = 25;
@@ -27,7 +28,7 @@ pub(crate) async fn held_open(scene: &mut Scene) -> Struck {
     let mut other = scene.system.database("order").await?;
     let mut passed = false;
     while began.elapsed() < HELD {
-        // Later ids are gone, so they were published past the one that is held.
+        // Later ids are gone, so they were published before the held one.
         let left: i64 = sqlx::query_scalar("select count(*) from outbox where id < $1 + 200")
             .bind(held.last_event)
             .fetch_one(&mut other)
@@ -76,7 +77,7 @@ pub(crate) async fn out_of_order(scene: &mut Scene) -> Struck {
     Ok(format!("{overtaken} transactions committed before one with an earlier id"))
 }
 
-/// An order that was written past the API.
+/// An order that was written to the database directly.
 struct Written {
     id: Uuid,
     last_event: i64,
@@ -90,7 +91,8 @@ impl Written {
     }
 }
 
-/// One order after the other, each committed some time after it got its ids; one of five is rolled back.
+/// Writes orders one by one, and commits each some time after it got its ids; one of five is rolled
+/// back.
 async fn write_slowly(mut database: PgConnection) -> Result<Vec<Written>, Error> {
     let mut all = Vec::new();
     for n in 0..ORDERS_OF_EACH {
@@ -110,7 +112,7 @@ async fn write_slowly(mut database: PgConnection) -> Result<Vec<Written>, Error>
     Ok(all)
 }
 
-/// An order, and the last id that its events got.
+/// Writes an order. Returns it with the last id of its events.
 async fn write_order(tx: &mut PgConnection) -> Result<Written, Error> {
     let ids = written::write(tx, 1).await?;
     let id = *ids.first().ok_or("no order was written")?;

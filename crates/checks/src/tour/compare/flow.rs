@@ -1,10 +1,11 @@
 use super::Difference;
 use super::token::tokens;
 
-/// Signs of which the branches of a flow are drawn.
+/// Characters that draw the branches of a flow.
 const BRANCHES: [char; 3] = ['├', '└', '│'];
 
-/// Returns the number of the line with which the drawing of a flow starts: the one above its first branch.
+/// Returns the number of the line where the drawing of a flow starts: the one above its first
+/// branch.
 pub(super) fn start(text: &str) -> Option<usize> {
     let branch = text.lines().position(|line| line.contains(BRANCHES))?;
     Some(branch.saturating_sub(1))
@@ -16,8 +17,8 @@ pub(super) fn split(text: &str, line: usize) -> (&str, &str) {
     text.split_at(at)
 }
 
-/// Compares two drawings by what hangs from what: branches may come in another order, which depends on who was faster.
-/// `line` is the drawing's first one on the page.
+/// Compares two drawings by parents and children. Siblings may come in another order, which depends
+/// on timing. `line` is the drawing's first line on the page.
 pub(super) fn compare(page: &str, line: usize, output: &str) -> Result<(), Difference> {
     let (wanted, mut seen) = (items(page), items(output));
     let mut missing = Vec::new();
@@ -46,12 +47,12 @@ pub(super) fn compare(page: &str, line: usize, output: &str) -> Result<(), Diffe
 struct Item<'a> {
     line: usize,
     text: &'a str,
-    /// Its text after those of its ancestors, the root first, all without times.
+    /// Text of the item after those of its ancestors, root first, all without times.
     path: Vec<String>,
 }
 
 fn items(drawing: &str) -> Vec<Item<'_>> {
-    // The column of each item that the next one may hang from, and what it says.
+    // Column and text of each item that the next one may be a child of.
     let mut above: Vec<(usize, String)> = Vec::new();
     let mut items = Vec::new();
     let lines = drawing.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -66,8 +67,8 @@ fn items(drawing: &str) -> Vec<Item<'_>> {
     items
 }
 
-/// Returns what a line says but for its times and places. An event that is older than what was applied is skipped,
-/// which depends on which topic was faster.
+/// Returns the text of a line without times and places. `superseded` counts as `processed`: whether
+/// an older event is skipped depends on which topic was faster.
 fn said(line: &str) -> String {
     let tokens = tokens(line);
     let lasting = tokens.iter().filter(|it| !matches!(it.kind, Some("duration" | "place")));

@@ -1,8 +1,9 @@
-//! Compares what a command prints with what the page shows.
+//! Compares the output of a command with the one on the page.
 //!
-//! Words, punctuation and plain numbers have to be the same; ids, times, durations and the like only of the same kind
-//! ([`token`]). White space does not count, since the page breaks long lines. `..` on the page stands for any text. An
-//! id that the page shows twice has to be one id in the output as well.
+//! Words, punctuation and plain numbers have to be equal; ids, times, durations and the like only
+//! have to be of the same kind ([`token`]). White space is ignored, since the page breaks long
+//! lines. `..` on the page stands for any text. An id that appears twice on the page has to be one
+//! id in the output, too.
 
 mod flow;
 mod stream;
@@ -12,19 +13,19 @@ use std::collections::HashMap;
 
 use super::page::Shown;
 
-/// The ids of the page, each with the one that takes its place in this run.
+/// Ids of the page, each with its counterpart in this run.
 pub(crate) type Ids = HashMap<String, String>;
 
 /// The first difference between the page and an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// The line of the page that has what is missing.
+    /// Line of the page where the difference is.
     pub(crate) line: usize,
     pub(crate) expected: String,
     pub(crate) seen: String,
 }
 
-/// Compares an output with the page, and adds the ids of this run to `ids` if they agree.
+/// Compares an output with the page. If they agree, adds the ids of this run to `ids`.
 pub(crate) fn compare(shown: &Shown, output: &str, ids: &mut Ids) -> Result<(), Difference> {
     let Some(start) = flow::start(&shown.text) else {
         return stream::compare(&shown.text, shown.line, output, ids);
@@ -96,7 +97,7 @@ mod tests {
             compare(&shown(&format!("letter {page}")), &format!("letter {run}"), &mut ids),
             Ok(())
         );
-        // Nor does another id of the page mean the same.
+        // Another id of the page must not stand for the same id, either.
         assert!(compare(&shown(&page.replace("001", "002")), run, &mut ids).is_err());
     }
 

@@ -3,7 +3,7 @@ use super::{Difference, Ids};
 
 const END: &str = "the end of the output";
 
-/// Compares a text of the page, which begins at `line` of it, with an output.
+/// Compares a text of the page, which begins at `line`, with an output.
 pub(super) fn compare(
     page: &str,
     line: usize,
@@ -18,9 +18,9 @@ pub(super) fn compare(
     for (number, (start, text)) in fragments.iter().enumerate() {
         let wanted = tokens(text);
         let found = match number {
-            // The first one has no gap before it.
+            // The first fragment has no gap before it.
             0 => Found::at(&wanted, &seen, 0, &known),
-            // The last one has none after it.
+            // The last fragment has no gap after it.
             _ if number == last && !wanted.is_empty() => Found::at_end(&wanted, &seen, at, &known),
             _ => Found::first(&wanted, &seen, at, &known),
         };
@@ -49,7 +49,7 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// How much of a fragment is found, and where.
+/// Where a fragment was found, and how many of its tokens match.
 struct Found {
     start: usize,
     matched: usize,
@@ -64,7 +64,7 @@ impl Found {
         Self { start, matched, ids }
     }
 
-    /// Returns the first place at which all of it is found, or else the one at which most of it is.
+    /// Returns the first place where all of it matches, or else the one where most of it does.
     fn first(wanted: &[Token<'_>], seen: &[Token<'_>], from: usize, known: &Ids) -> Self {
         let mut best = Self::at(wanted, seen, from, known);
         for start in from + 1..=seen.len() {
@@ -79,7 +79,8 @@ impl Found {
         best
     }
 
-    /// Returns the end of the output if the fragment is there, or else the place at which most of it is.
+    /// Returns the end of the output if the fragment matches there, or else the place where most of
+    /// it does.
     fn at_end(wanted: &[Token<'_>], seen: &[Token<'_>], from: usize, known: &Ids) -> Self {
         let start = seen.len().saturating_sub(wanted.len());
         let end = (start >= from).then(|| Self::at(wanted, seen, start, known));
@@ -103,7 +104,7 @@ fn is_same(wanted: &Token<'_>, seen: &Token<'_>, ids: &mut Ids) -> bool {
     }
 }
 
-/// Returns a line from this byte on, cut to what fits on a screen.
+/// Returns the rest of a line from a byte on, cut to the width of a screen.
 fn rest_of_line(text: &str, at: usize) -> String {
     let rest = text[at..].lines().next().unwrap_or_default();
     let cut: String = rest.chars().take(100).collect();

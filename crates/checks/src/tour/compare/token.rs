@@ -2,7 +2,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Kinds of words that differ from run to run, each with its pattern. The first one that fits is taken.
+/// Kinds of words that differ between runs, each with its pattern. The first match counts.
 const KINDS: [(&str, &str); 9] = [
     ("id", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"),
     ("trace", r"\b[0-9a-f]{32}\b"),
@@ -19,7 +19,7 @@ const KINDS: [(&str, &str); 9] = [
     ("length", r"\bcontent-length: \d+\b"),
 ];
 
-/// Stands on the page for any text.
+/// Stands for any text on the page.
 const GAP: &str = "..";
 
 static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
@@ -29,13 +29,13 @@ static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("{}|\\w+|\\S", kinds.join("|"))).unwrap()
 });
 
-/// A part of a text: something of a kind, a word, or a sign.
+/// A part of a text: a word of a kind, another word, or a character.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
-    /// `None`: it has to be the same.
+    /// `None` if the text has to be equal.
     pub(super) kind: Option<&'static str>,
     pub(super) text: &'a str,
-    /// Where it starts, in bytes.
+    /// Offset of its start, in bytes.
     pub(super) at: usize,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     read.collect()
 }
 
-/// Returns the parts of a text of the page between its gaps, each with the byte where it starts.
+/// Returns the parts of a text of the page between its gaps, each with the offset of its start.
 pub(super) fn fragments(text: &str) -> Vec<(usize, &str)> {
     let mut fragments = Vec::new();
     let mut start = 0;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{object, reference};
 
-/// Name of the message that a dead letter is.
+/// Name of the message of dead letters.
 pub(super) const DEAD_LETTER: &str = "dead-letter";
 
-/// Returns the topics, and the groups' topics of dead letters.
+/// Returns the channels: the topics of events, and the dead-letter topics of the groups.
 pub(super) fn all(contracts: &[Contract]) -> Value {
     let topics = contracts.iter().flat_map(|it| {
         it.publishes.iter().map(move |topic| {
@@ -29,7 +29,7 @@ pub(super) fn all(contracts: &[Contract]) -> Value {
     object(topics.chain(dead).collect::<BTreeMap<_, _>>())
 }
 
-/// Returns the event types that are published to a topic. By default that is the one whose name it has.
+/// Returns the event types that are published to a topic: by default the one with the topic's name.
 pub(super) fn types_on(topic: &str) -> Vec<&'static str> {
     let mut types: Vec<_> = events::SCHEMAS.iter().map(|it| it.event_type).collect();
     types.retain(|it| *it == topic);

@@ -8,12 +8,13 @@ use super::{object, reference};
 
 const TRAITS: &str = include_str!("traits.json");
 
-/// Returns the headers that events and dead letters have.
+/// Returns the headers of events and of dead letters.
 pub(super) fn traits() -> Value {
     serde_json::from_str(TRAITS).unwrap()
 }
 
-/// Returns the messages: one for each event type that is published or consumed, and the dead letter.
+/// Returns the messages: one for each event type that is published or consumed, and the dead
+/// letter.
 pub(super) fn all(contracts: &[Contract]) -> Value {
     let published = contracts.iter().flat_map(|it| &it.publishes);
     let published = published.flat_map(|topic| types_on(&topic.name));
@@ -25,7 +26,7 @@ pub(super) fn all(contracts: &[Contract]) -> Value {
     object(all)
 }
 
-/// Describes events of a type by the newest of its schemas.
+/// Describes events of a type by its newest schema.
 fn event(event_type: &str) -> Value {
     let newest = events::SCHEMAS.iter().rfind(|it| it.event_type == event_type);
     let newest = newest.unwrap_or_else(|| panic!("{event_type} has no schema"));

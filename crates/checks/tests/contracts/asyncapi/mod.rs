@@ -13,7 +13,7 @@ const DESCRIPTION: &str = "The events of Orderflow, as CloudEvents in binary mod
     events of an order stay in order. Delivery is at least once: tell duplicates by `ce_source` and `ce_id`, and take \
     the order's version from `ce_sequence`. Within a major version of a schema only optional fields are added.";
 
-/// Returns the document of the events of these services.
+/// Returns the AsyncAPI document of these services.
 pub(crate) fn document(contracts: &[Contract]) -> Value {
     json!({
         "asyncapi": "3.1.0",

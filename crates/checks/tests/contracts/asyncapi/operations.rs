@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::channels::{DEAD_LETTER, types_on};
 use super::{object, reference};
 
-/// Returns what each service sends and receives.
+/// Returns the operations: what each service publishes and consumes.
 pub(super) fn all(contracts: &[Contract]) -> Value {
     let mut all = BTreeMap::new();
     for contract in contracts {
