@@ -1,8 +1,10 @@
-//! No document has a dead link, or names a file, a command, a `make` target, a setting or a test that does not exist.
+//! Checks of the documents: no link is dead, and every named file, command, `make` target, setting
+//! and test exists. Also checks that comment lines of the sources are not too long.
 
 #![allow(clippy::unwrap_used)]
 
 mod commands;
+mod comments;
 mod document;
 mod links;
 mod makefile;
@@ -18,7 +20,7 @@ use commands::Commands;
 use document::Document;
 use tree::Tree;
 
-/// What is wrong, and where.
+/// A violation, with its place.
 struct Finding {
     file: String,
     line: usize,
@@ -73,7 +75,8 @@ fn every_setting_that_a_document_names_exists() {
     let tree = Tree::read();
     let known = variables::known(&tree);
     let documents = tree.documents();
-    // Decisions name what others have; READMEs of crates and pages about adding something have names of examples.
+    // Decisions name settings of other systems; READMEs of crates and guides have names of
+    // examples.
     let of_others = ["crates/", "docs/decisions/", "docs/adding-"];
     let of_the_system = documents.iter().filter(|document| {
         !document.is_history() && !of_others.iter().any(|start| document.path.starts_with(start))
@@ -89,6 +92,25 @@ fn every_document_that_the_sources_name_exists() {
 #[test]
 fn every_place_names_the_same_version_of_rust() {
     assert_none(&versions::differing());
+}
+
+#[test]
+fn no_comment_line_of_a_source_is_longer_than_120_columns() {
+    assert_none(&comments::too_long(&Tree::read()));
+}
+
+#[test]
+fn a_long_comment_line_is_found_unless_it_is_a_url() {
+    let long = "x".repeat(120);
+    let text = format!(
+        "fn short() {{}} // a comment\n    // {long}\n    /// https://example.com/{long}\n\
+         //! (<https://example.com/{long}>).\n/// https://example.com/{long} with text\n\
+         let text = \"{long}\";\n"
+    );
+    let found = comments::too_long_in("lib.rs", &text);
+    let lines: Vec<_> = found.iter().map(|it| it.line).collect();
+    assert_eq!(lines, [2, 5]);
+    assert_eq!(found[0].to_string(), "lib.rs:2: the comment line has 127 columns, of 120");
 }
 
 #[test]
