@@ -14,10 +14,11 @@ use tokio::net::TcpStream;
 
 use crate::{Error, Life, Process, error::While, port};
 
-/// How long a broker may take to end by itself.
+/// Maximum time for a broker to end by itself.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
-/// One node of Kafka, broker and controller: a child process that runs, or one that has ended and can be started again.
+/// One node of Kafka, which is both broker and controller. Its process may have ended and can be
+/// started again.
 #[derive(Debug)]
 pub struct Broker {
     process: Process,
@@ -25,25 +26,25 @@ pub struct Broker {
     plan: Plan,
 }
 
-/// What every start of the same node has in common.
+/// Settings that all starts of a node share.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// The number of the node, from 1.
+    /// Number of the node, from 1.
     pub(crate) id: u16,
     pub(crate) java: PathBuf,
     pub(crate) jars: PathBuf,
-    /// The classes that Kafka loads, ready for this Java to map: it starts in half the time. The
-    /// first temporary Kafka to be stopped leaves it in the cache.
+    /// Class-data archive of Kafka, built for this build of Java, which halves the start time. The
+    /// first temporary Kafka that is stopped leaves it in the cache.
     pub(crate) archive: PathBuf,
-    /// Whether the first node writes down the classes that it loads.
+    /// Whether the first node records the classes that it loads, for the archive.
     pub(crate) records: bool,
-    /// Of settings, log and temporary files.
+    /// Folder of settings, log and temporary files.
     pub(crate) folder: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) life: Life,
     pub(crate) settings: Vec<(String, String)>,
-    /// The ports of all controllers, in the order of their ids, since each knows the others by them. A node that is alone
-    /// takes another one at each start: `None`.
+    /// Ports of all controllers, in the order of their ids, since each node has to know the others.
+    /// `None` for a single node, which takes another port at each start.
     pub(crate) controllers: Option<[u16; 3]>,
 }
 
@@ -54,32 +55,32 @@ impl Broker {
         Ok(Self { process, port, plan })
     }
 
-    /// The number of the node, from 1; clients know it by the same one.
+    /// Returns the number of the node, from 1, by which clients know it, too.
     pub fn id(&self) -> u16 {
         self.plan.id
     }
 
-    /// The port that it listens on.
+    /// Returns the port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its address, `host:port`.
+    /// Returns its address, `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its log.
+    /// Returns its log file.
     pub fn log(&self) -> &Path {
         &self.plan.log
     }
 
-    /// The process: its id, log, pause, resume and `kill_9`.
+    /// Returns the process, for its id, log, pause, resume and `kill_9`.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    /// Shuts it down: it gives its partitions to the other brokers before it ends.
+    /// Shuts the broker down: it hands its partitions over to the other brokers before it ends.
     pub async fn halt(&mut self) -> ExitStatus {
         self.process.stop(GRACE).await
     }
@@ -106,7 +107,7 @@ impl Plan {
     }
 
     pub(crate) async fn format(&self, data: &Path, cluster_id: &str) -> Result<(), Error> {
-        // The ports are not used yet; the tool only wants to see some.
+        // The ports are not used, but the tool requires some.
         let controllers = self.controllers.map_or(vec![9093], Into::into);
         let settings = self.write_settings("format.properties", data, 9092, &controllers)?;
         let mut command = self.java()?;
@@ -134,7 +135,8 @@ impl Plan {
         Ok(process)
     }
 
-    /// A Java that starts fast, stays small and leaves nothing in the system's temporary folder.
+    /// Returns a Java command that starts fast, uses little memory, and writes nothing to the
+    /// system's temporary folder.
     pub(crate) fn java(&self) -> Result<Command, Error> {
         let temp = self.folder.join("tmp");
         let logging = self.folder.join("log4j2.properties");
@@ -165,7 +167,7 @@ impl Plan {
             (1..).zip(controllers).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
         let voters = voters.join(",");
         let controller = controllers.get(usize::from(id) - 1).copied().unwrap_or_default();
-        // A record is on all nodes, and acknowledged when it is on more than half of them.
+        // Every node has each record, and more than half of them acknowledge it.
         let (replicas, in_sync) = (controllers.len(), controllers.len() / 2 + 1);
         let mut text = format!(
             "process.roles=broker,controller\n\
@@ -217,9 +219,9 @@ rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
 ";
 
-/// Metadata lists a broker only when the controller lets it serve.
+/// Returns `true` if the broker serves: metadata lists it only once the controller lets it.
 async fn answers(port: u16, id: u16) -> bool {
-    // First this, because a Kafka client that was refused waits longer and longer.
+    // Tested first, because a Kafka client that was refused waits longer after each attempt.
     if TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         return false;
     }

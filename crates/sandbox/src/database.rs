@@ -2,8 +2,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::Pg
 
 use crate::{Error, error::While};
 
-/// Makes the role `name` with this password and the database `name` that it owns and nobody else
-/// may connect to. What exists already is kept, and the password is set again.
+/// Creates the role `name` with this password, and the database `name` that it owns and to which no
+/// other role may connect. Keeps what exists already, except for the password.
 pub(crate) async fn create(
     admin: &PgConnectOptions,
     name: &str,
@@ -34,12 +34,12 @@ pub(crate) async fn create(
     work.await.doing(|| format!("create the database {name}"))
 }
 
-/// The URL of a database and of the role that owns it.
+/// Returns the URL of a database, with the credentials of its owner.
 pub(crate) fn url(server: &PgConnectOptions, name: &str, password: &str) -> String {
     format!("postgres://{name}:{password}@{}:{}/{name}", server.get_host(), server.get_port())
 }
 
-/// The words that only this database's role knows.
+/// Returns a random password.
 pub(crate) fn new_password() -> String {
     uuid::Uuid::new_v4().simple().to_string()
 }
@@ -52,7 +52,8 @@ async fn exists(
     sqlx::query_scalar(query).bind(name).fetch_one(admin).await
 }
 
-/// The names in it were checked and the password is ours: neither can leave its quotes.
+/// Runs a statement. The names in it were checked and the password is generated, so neither can end
+/// its quotes.
 async fn run(admin: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(admin).await.map(drop)
 }

@@ -2,43 +2,43 @@ use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use crate::{MissingTools, port::Holder};
 
-/// What can go wrong with a server or a process, said so that its reader knows what to do next.
+/// Error of a server or a process. Its message says what to do next.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Programs that are not installed; each is named with the command that installs it.
+    /// Programs are not installed. The message names each with the command that installs it.
     #[error(transparent)]
     MissingTools(#[from] MissingTools),
-    /// A port was asked for that somebody else listens on.
+    /// The requested port is taken.
     #[error("port {port} is taken by {}", .holder.as_ref().map_or_else(|| "another process".into(), ToString::to_string))]
     PortTaken {
-        /// The port that was asked for.
+        /// The requested port.
         port: u16,
-        /// Who listens on it, if that can be seen.
+        /// The process that listens on it, if it is visible.
         holder: Option<Holder>,
     },
-    /// The process ended where it should have gone on or succeeded.
+    /// The process ended although it should have continued or succeeded.
     #[error("{name} ended ({status}); its log {} ends with:\n{tail}", .log.display())]
     Ended {
-        /// The process's name.
+        /// Name of the process.
         name: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Its log. Already removed if it was in a temporary folder.
+        /// Its log file. Already removed if it was in a temporary folder.
         log: PathBuf,
-        /// The last lines that it logged.
+        /// Last lines of the log.
         tail: String,
     },
     /// The process runs and does not answer.
     #[error("{name} did not answer within {after:?}; its log {} ends with:\n{tail}", .log.display())]
     NotReady {
-        /// The process's name.
+        /// Name of the process.
         name: String,
-        /// How long it was waited for.
+        /// Time that the caller waited.
         after: Duration,
-        /// Its log.
+        /// Its log file.
         log: PathBuf,
-        /// The last lines that it logged.
+        /// Last lines of the log.
         tail: String,
     },
     /// Maven could not fetch Kafka or Postgres.
@@ -46,7 +46,7 @@ pub enum Error {
         "Maven could not fetch {what}. It needs the network once (or a mirror in ~/.m2/settings.xml); run this again when it is there. Maven's last lines:\n{tail}"
     )]
     Fetch {
-        /// What was to be fetched, with its version.
+        /// Name and version of the artifact.
         what: &'static str,
         /// Maven's last lines.
         tail: String,
@@ -56,35 +56,35 @@ pub enum Error {
         "Postgres refuses to run as root and there is no user `postgres` or `nobody` to run it as; either do this as another user, or create the first: sudo useradd --system postgres"
     )]
     NoPostgresUser,
-    /// A database's name that would need quoting.
+    /// The name of a database would need quotes.
     #[error(
-        "{0:?} is no name for a database here: lower-case letters, digits and _, at most 40 of them, a letter first"
+        "{0:?} is not a valid database name: use up to 40 lower-case letters, digits and _, a letter first"
     )]
     DatabaseName(String),
-    /// Asked to leave running what dies with its parent or whose folder is temporary.
+    /// A process that ends with its parent, or whose folder is temporary, can't be detached.
     #[error(
         "{0} can't be left running: start it with `Life::MayOutlive`, and a server with `Data::Kept` too"
     )]
     NotDetachable(String),
-    /// The operating system refused something.
+    /// An operation of the operating system failed.
     #[error("{doing}")]
     Io {
-        /// What was being done.
+        /// The attempted operation.
         doing: String,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Postgres refused something.
+    /// An operation of Postgres failed.
     #[error("{doing}")]
     Database {
-        /// What was being done.
+        /// The attempted operation.
         doing: String,
-        /// What Postgres said.
+        /// Error of Postgres.
         source: sqlx::Error,
     },
 }
 
-/// Says what was being done when an error came up.
+/// Adds the attempted operation to an error.
 pub(crate) trait While<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }

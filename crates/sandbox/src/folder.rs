@@ -29,8 +29,9 @@ impl Folder {
     }
 }
 
-/// A folder that is removed on drop; or, if its process was killed, by the next one that makes such
-/// a folder in the same place. The lock in it, which ends with its process, tells the two apart.
+/// A folder that is removed on drop. If its process was killed, the next call for the same place
+/// and prefix removes it: a lock in the folder, which ends with its process, shows that it is
+/// abandoned.
 #[derive(Debug)]
 pub(crate) struct TempFolder {
     pub(crate) path: PathBuf,
@@ -43,9 +44,9 @@ impl TempFolder {
     pub(crate) fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         sweep(parent, prefix);
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-        // The user of Postgres passes through it, whatever the umask is.
+        // The user of Postgres has to pass through it, whatever the umask is.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
-        // Locked before it has the name by which a sweep finds it.
+        // Locked before it has the name that a sweep looks for.
         let unnamed = folder.path().join(".owner.new");
         let lock = File::create(&unnamed)?;
         lock.lock()?;
@@ -56,7 +57,7 @@ impl TempFolder {
 
 impl Drop for TempFolder {
     fn drop(&mut self) {
-        // A process that was just killed may still write a last file.
+        // A process that was just killed may still write a file.
         for _ in 0..40 {
             match fs::remove_dir_all(&self.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -79,8 +80,8 @@ fn sweep(parent: &Path, prefix: &str) {
     }
 }
 
-/// Makes the folder `target` wholly or not at all, however often this is interrupted or done at the
-/// same time: `make` is given the path to make, beside it, and then that is renamed.
+/// Creates the folder `target` completely or not at all, even if it is interrupted or done
+/// concurrently: `make` creates a path beside it, which is then renamed.
 pub(crate) async fn make_whole<F, Fut>(target: &Path, make: F) -> Result<(), Error>
 where
     F: FnOnce(PathBuf) -> Fut,
@@ -97,13 +98,14 @@ where
     let new = beside.path.join("new");
     make(new.clone()).await?;
     match fs::rename(&new, target) {
-        // Another process was faster; its folder is as good.
+        // Another process was faster; its folder is equivalent.
         Err(_) if target.exists() => Ok(()),
         renamed => renamed.doing(|| format!("make {}", target.display())),
     }
 }
 
-/// A short name for any text, the same on every machine and in every version (FNV-1a).
+/// Returns a short name for any text, which is the same on every machine and in every version
+/// (FNV-1a).
 pub(crate) fn fingerprint(text: &[u8]) -> String {
     let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -11,9 +11,9 @@ use crate::{
     process_table::{Identity, descendants},
 };
 
-/// Runs a command that shares this process's terminal, input and output, until it ends or `stop`
-/// does. Then the command and all its descendants are asked to end, and killed after 5 s. (A Ctrl-C
-/// on the terminal reaches them anyway, so they are given a moment first.)
+/// Runs a command that shares this process's terminal, input and output, until it or `stop` ends.
+/// If `stop` ends first, the command and all its descendants get 300 ms, then SIGTERM, and SIGKILL
+/// 5 s later. (Ctrl-C on the terminal reaches them anyway, hence the delay.)
 ///
 /// # Errors
 /// If the command can't be started.
@@ -26,7 +26,7 @@ pub async fn run_in_foreground(
         status = child.wait() => return status,
         () = stop => {}
     }
-    // Listed now, for when one ends, its children are no longer known as such.
+    // Listed now, since the children of a process that ends are no longer known as such.
     let mut family: Vec<Identity> = child.id().map(descendants).unwrap_or_default();
     family.extend(child.id().and_then(Identity::of));
     for (signal, limit) in

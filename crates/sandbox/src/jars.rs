@@ -5,7 +5,7 @@ use crate::{
     maven::{Artifact, cache},
 };
 
-/// The version in the pom.
+/// Version in the pom.
 pub(crate) const KAFKA_VERSION: &str = "4.3.1";
 const KAFKA: Artifact = Artifact {
     name: "Kafka 4.3.1",
@@ -14,18 +14,19 @@ const KAFKA: Artifact = Artifact {
     arguments: &["dependency:copy-dependencies", "-DincludeScope=runtime"],
 };
 
-/// The folder of the user's cache that holds Kafka's jars once they are fetched.
+/// Returns the folder of Kafka's jars in the user's cache.
 pub(crate) fn folder() -> PathBuf {
     cache().join(KAFKA.folder_name())
 }
 
-/// The file beside it for the classes that Kafka loads, which only the same build of Java can read.
+/// Returns the file beside it for the archive of Kafka's classes, which only the same build of Java
+/// can read.
 pub(crate) fn archive(tools: &Tools) -> PathBuf {
     cache().join(format!("{}-java-{}.jsa", KAFKA.folder_name(), tools.java_build))
 }
 
-/// The folder of Kafka's jars, fetched first if it is not there. Interrupted or done twice at the
-/// same time, it never leaves half of them.
+/// Returns the folder of Kafka's jars, and fetches them first if needed. An interrupted or
+/// concurrent fetch never leaves an incomplete folder.
 ///
 /// # Errors
 /// [`Error::MissingTools`] without Maven, [`Error::Fetch`] with its last lines if it fails,

@@ -15,20 +15,20 @@ use crate::{
     port, step,
 };
 
-/// A running Kafka: one node, or a cluster of three, each of which is broker and controller. Stopped (and its temporary
-/// folder removed) by [`stop`](Self::stop) or drop.
+/// A running Kafka: one node, or a cluster of three, each of which is both broker and controller.
+/// [`stop`](Self::stop) or drop stops it and removes its temporary folder.
 ///
-/// On a cluster every topic has three replicas, and a record is acknowledged (`acks=all`) when two of them have it, unless
-/// the topic's creator asks for something else.
+/// On a cluster every topic has three replicas, and a record is acknowledged (`acks=all`) when two
+/// of them have it, unless the topic's creator asks for something else.
 #[derive(Debug)]
 pub struct Kafka {
-    // Dropped in this order: first the processes, then their folder.
+    // The fields are dropped in this order: first the processes, then their folder.
     brokers: Vec<Broker>,
     folder: Folder,
 }
 
 impl Kafka {
-    /// Starts Kafka and waits until it answers; fetches it first if it is not in the cache, and
+    /// Starts Kafka and waits until it answers. Fetches it first if it is not in the cache, and
     /// formats its folder if that is new.
     ///
     /// # Errors
@@ -42,8 +42,8 @@ impl Kafka {
         Self::start_nodes(None, options, tools, progress).await
     }
 
-    /// Starts three nodes of one cluster, and waits until all of them serve. The port of the options is the first one's;
-    /// each logs to a file of its own.
+    /// Starts three nodes of one cluster, and waits until all of them serve. The port of the
+    /// options is that of the first node; each node has a separate log file.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -59,7 +59,7 @@ impl Kafka {
         Self::start_nodes(Some((brokers, controllers)), options, tools, progress).await
     }
 
-    /// Starts one node, or a cluster on these ports of brokers and controllers.
+    /// Starts one node, or a cluster with these ports of brokers and controllers.
     async fn start_nodes(
         cluster: Option<([u16; 3], [u16; 3])>,
         options: ServerOptions,
@@ -108,7 +108,7 @@ impl Kafka {
         };
         let data = data_of(&folder);
         make_whole(&data, async |new| format(&plans, &new).await).await?;
-        // Side by side: a node of a cluster serves only when another one is there.
+        // Started concurrently, since a node of a cluster serves only when another one runs.
         let started = plans.into_iter().zip(ports).map(async |(plan, port)| {
             let data = plan.data(&data);
             Broker::start(plan, port, &data).await
@@ -117,41 +117,42 @@ impl Kafka {
         Ok(Self { brokers, folder })
     }
 
-    /// Its address, as `KAFKA_BROKERS` wants it: those of all brokers of a cluster, with commas between them.
+    /// Returns its address, for `KAFKA_BROKERS`: those of all brokers of a cluster, separated by
+    /// commas.
     pub fn brokers(&self) -> String {
         self.brokers.iter().map(Broker::address).collect::<Vec<_>>().join(",")
     }
 
-    /// The port of its first broker.
+    /// Returns the port of its first broker.
     pub fn port(&self) -> u16 {
         self.first().port()
     }
 
-    /// The folder of its data, settings and log.
+    /// Returns the folder of its data, settings and log.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The logs, one for each broker.
+    /// Returns the log files, one for each broker.
     pub fn logs(&self) -> impl Iterator<Item = &Path> {
         self.brokers.iter().map(Broker::log)
     }
 
-    /// The process of its first broker: its id, log, pause and resume.
+    /// Returns the process of its first broker, for its id, log, pause and resume.
     pub fn process(&mut self) -> &mut Process {
         self.brokers[0].process()
     }
 
-    /// Returns the broker of this number, from 1. `None` if there is none.
+    /// Returns the broker with this number, from 1, or `None` if there is none.
     pub fn broker(&mut self, id: u16) -> Option<&mut Broker> {
         self.brokers.iter_mut().find(|broker| broker.id() == id)
     }
 
-    /// Runs one of Kafka's own command-line tools against it, by the name of its class (`org.apache.kafka.tools.AclCommand`),
-    /// waits until it has succeeded, and returns what it wrote.
+    /// Runs one of Kafka's command-line tools against it, by the name of its class
+    /// (`org.apache.kafka.tools.AclCommand`). Waits until it has succeeded and returns its output.
     ///
     /// # Errors
-    /// [`Error::Ended`] with the last lines that it wrote if it failed, [`Error::Io`].
+    /// [`Error::Ended`] with its last lines if it failed, [`Error::Io`].
     pub async fn run_tool(&self, class: &str, arguments: &[&str]) -> Result<String, Error> {
         let mut command = self.first().plan().java()?;
         command.arg(class).args(["--bootstrap-server", &self.brokers()]).args(arguments);
@@ -177,14 +178,16 @@ impl Kafka {
             .doing(|| "find the active controller".into())
     }
 
-    /// Shuts it down; its folder and port stay for [`start_again`](Self::start_again). Returns how the first broker ended.
+    /// Shuts it down, and keeps its folder and port for [`start_again`](Self::start_again). Returns
+    /// the exit status of the first broker.
     pub async fn halt(&mut self) -> ExitStatus {
         let ended = join_all(self.brokers.iter_mut().map(Broker::halt)).await;
-        // There is a first one.
+        // The list is never empty.
         ended.first().copied().unwrap_or_default()
     }
 
-    /// Starts all that were halted or killed, on the same ports and data, and waits until they serve.
+    /// Starts all brokers that were halted or killed, on the same ports and data, and waits until
+    /// they serve.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -205,7 +208,7 @@ impl Kafka {
     pub async fn stop(mut self) {
         let (records, archive) = (self.first().plan().records, &self.first().plan().archive);
         if self.folder.is_temporary() && (!records || archive.exists()) {
-            // Nothing to keep, so nothing to wait for.
+            // Nothing is kept, so there is no need for an orderly shutdown.
             join_all(self.brokers.iter_mut().map(async |it| it.process().kill_9().await)).await;
             return;
         }
@@ -213,15 +216,16 @@ impl Kafka {
         if records && wrote_all {
             let plan = self.first().plan();
             let keep = async |new| fs::copy(plan.recorded(), new).map(drop).doing(String::new);
-            // Without it the next start is slower and nothing else.
+            // Without the archive the next start is only slower.
             let _ = make_whole(&plan.archive, keep).await;
         }
     }
 
-    /// Leaves it running. Gives the record by which it is found and stopped later.
+    /// Leaves it running. Returns the record by which it can be found and stopped later.
     ///
     /// # Errors
-    /// [`Error::NotDetachable`] if its data is temporary, its life its parent's, or if it is a cluster; it is stopped then.
+    /// [`Error::NotDetachable`] if its data is temporary, if it ends with its parent, or if it is a
+    /// cluster. It is stopped then.
     pub fn detach(mut self) -> Result<Record, Error> {
         match (self.brokers.pop(), self.brokers.is_empty()) {
             (Some(broker), true) => {
@@ -238,7 +242,7 @@ impl Kafka {
 }
 
 impl Plan {
-    /// The plan of one node of three, with a folder in that of a node that is alone.
+    /// Returns the plan of one of three nodes, with its own folder within that of a single node.
     fn of_cluster(&self, id: u16, controllers: [u16; 3]) -> Self {
         Self {
             id,
@@ -249,13 +253,13 @@ impl Plan {
         }
     }
 
-    /// Its part of the data of all nodes.
+    /// Returns the node's part of the data of all nodes.
     fn data(&self, all: &Path) -> PathBuf {
         if self.controllers.is_some() { all.join(self.id.to_string()) } else { all.to_owned() }
     }
 }
 
-/// One for each node of a cluster.
+/// Returns a port for each node of a cluster.
 fn lasting_ports() -> io::Result<[u16; 3]> {
     Ok([port::lasting()?, port::lasting()?, port::lasting()?])
 }
@@ -271,8 +275,8 @@ async fn format(plans: &[Plan], data: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// 16 bytes in Kafka's base64, the last of which carries but two bits; no leading dash, which would
-/// read as an option.
+/// Returns 16 bytes in Kafka's base64. The last character carries only two bits, and the first must
+/// not be a dash, which would be read as an option.
 fn cluster_id() -> String {
     let mut id: String = iter::repeat_with(fastrand::alphanumeric).take(21).collect();
     id.extend(fastrand::choice(['A', 'Q', 'g', 'w']));

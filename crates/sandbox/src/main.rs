@@ -1,4 +1,4 @@
-//! `sandbox run -- <command>`: Postgres and Kafka for as long as one command runs.
+//! `sandbox run -- <command>` runs Postgres and Kafka for the duration of a command.
 
 use std::{
     env,
@@ -11,11 +11,11 @@ use clap::Parser;
 use sandbox::{Console, Error, Servers, ServersOptions, Tools, run_in_foreground, testing};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Real Postgres and Kafka, without containers, for as long as a command runs.
+/// Real Postgres and Kafka, without containers, for the duration of a command.
 #[derive(Parser)]
 enum Arguments {
     /// Start both servers, run a command with `SANDBOX_POSTGRES_URL` and `SANDBOX_KAFKA_BROKERS`
-    /// set, stop them, and exit as the command did.
+    /// set, stop the servers, and exit with the status of the command.
     Run {
         /// Start a Kafka cluster of three brokers instead of one
         #[arg(long)]
@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Gives the code to exit with.
+/// Runs the command. Returns the exit status.
 async fn run(options: ServersOptions, words: &[OsString]) -> Result<u8, Error> {
     let io = |doing: &str| {
         let doing = doing.to_owned();
@@ -68,7 +68,7 @@ async fn run(options: ServersOptions, words: &[OsString]) -> Result<u8, Error> {
     let mut told = None;
     let ended = run_in_foreground(command, async { told = Some(stop.await) }).await;
 
-    // Whoever reads why the command failed wants to know this first.
+    // Printed first, since it may explain why the command failed.
     for process in [servers.postgres.process(), servers.kafka.process()] {
         if let Some(status) = process.try_exit() {
             console.line(&format!(
@@ -86,12 +86,12 @@ async fn run(options: ServersOptions, words: &[OsString]) -> Result<u8, Error> {
     })
 }
 
-/// Returns whether `cargo run` sets this variable for the program that it starts.
+/// Returns `true` if `cargo run` sets this variable for the program that it starts.
 ///
-/// They describe the sandbox's own package. Build scripts ask to be run again when one of them
-/// changes (those of ring and sqlx do), so a cargo that is the command would rebuild all that
-/// depends on them, each time it is started in another way. What a user sets for cargo
-/// (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_INCREMENTAL`, ..) stays.
+/// These variables describe the sandbox's own package. Build scripts are rerun when one of them
+/// changes (those of ring and sqlx are), so a cargo that is the command would rebuild everything
+/// that depends on them whenever it is started in another way. Variables that a user sets for cargo
+/// (`CARGO_HOME`, `CARGO_TARGET_DIR`, `CARGO_INCREMENTAL`, ..) stay.
 /// <https://doc.rust-lang.org/cargo/reference/environment-variables.html>
 fn is_set_by_cargo(name: &OsStr) -> bool {
     const NAMES: [&str; 6] = [
@@ -108,7 +108,7 @@ fn is_set_by_cargo(name: &OsStr) -> bool {
     })
 }
 
-/// Ends with the number of the first signal that asks this process to stop.
+/// Resolves to the number of the first signal that asks this process to stop.
 fn told_to_stop() -> std::io::Result<impl Future<Output = u8>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -13,33 +13,34 @@ use crate::{
     step,
 };
 
-/// Two Mavens that write to one local repository may read each other's unfinished files.
+/// Held by the running Maven, since two of them may read each other's unfinished files in the local
+/// repository.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Something that Maven fetches once, into the folder that it is given as `outputDirectory`.
+/// An artifact that Maven fetches once, into the folder given as `outputDirectory`.
 pub(crate) struct Artifact {
-    /// With its version.
+    /// Name with the version.
     pub(crate) name: &'static str,
-    /// Roughly what is downloaded.
+    /// Approximate size of the download.
     pub(crate) megabytes: u32,
     pub(crate) pom: &'static str,
-    /// Maven's goals, unless the pom has default ones, and properties.
+    /// Goals of Maven, unless the pom has default ones, and properties.
     pub(crate) arguments: &'static [&'static str],
 }
 
 impl Artifact {
-    /// Returns the name of its folder. Another pom means another folder.
+    /// Returns the name of its folder, which changes with the pom.
     pub(crate) fn folder_name(&self) -> String {
         let name = self.name.to_lowercase().replace(' ', "-");
         format!("{name}-{}", fingerprint(self.pom.as_bytes()))
     }
 
-    /// Fetches it into `folder` if that does not exist. Interrupted or done twice at the same time, this never leaves half
-    /// of it.
+    /// Fetches it into `folder` if that does not exist. An interrupted or concurrent fetch never
+    /// leaves an incomplete folder.
     ///
     /// # Errors
-    /// [`Error::MissingTools`] without Maven, [`Error::Fetch`] with its last lines if it fails, [`Error::Io`] if the folder
-    /// can't be written.
+    /// [`Error::MissingTools`] without Maven, [`Error::Fetch`] with its last lines if it fails,
+    /// [`Error::Io`] if the folder can't be written.
     pub(crate) async fn fetch(
         &self,
         folder: &Path,
@@ -61,7 +62,8 @@ impl Artifact {
         let maven = tools.maven.as_ref().ok_or_else(|| MissingTools::maven(self.name))?;
         let pom = new.with_file_name("pom.xml");
         fs::write(&pom, self.pom).doing(|| format!("write {}", pom.display()))?;
-        // What root fetches is read by Postgres' user, whatever umask root has, and written by nobody else.
+        // Postgres' user has to read what root fetches, whatever umask root has, and only root may
+        // write it.
         let mut command = Command::new("sh");
         command.args(["-c", r#"umask 022; exec "$0" "$@""#]).arg(maven);
         command.args(["-q", "-B", "-f"]).arg(&pom).args(self.arguments);

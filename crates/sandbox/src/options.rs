@@ -2,55 +2,56 @@ use std::path::PathBuf;
 
 use crate::Life;
 
-/// Where a server keeps its data.
+/// The place of a server's data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Data {
-    /// In a folder that is removed when the server stops. Postgres does not fsync it.
+    /// A folder that is removed when the server stops. Postgres does not fsync it.
     #[default]
     Temporary,
-    /// In this folder, which is made if needed and stays.
+    /// This folder, which is created if needed and kept.
     Kept(PathBuf),
 }
 
-/// How to run Postgres or Kafka. The default: temporary, on a free port.
+/// Options of Postgres or Kafka. By default its data is temporary and its port a free one.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
-    /// Where its data is.
+    /// Place of its data.
     pub data: Data,
-    /// The port on 127.0.0.1, or `None` for a free one.
+    /// Port on 127.0.0.1, or `None` for a free one.
     pub port: Option<u16>,
-    /// The log file, or `None` for one beside the data.
+    /// Log file, or `None` for one beside the data.
     pub log: Option<PathBuf>,
     /// Whether it may be left running.
     pub life: Life,
-    /// Settings in addition to, or instead of, the ones made here, in the server's own words:
+    /// Additional settings, which override those made here, by the server's own names:
     /// `("work_mem", "64MB")`, `("log.segment.bytes", "1048576")`.
     pub settings: Vec<(String, String)>,
 }
 
-/// How to run both. The default: temporary, on free ports.
+/// Options of both servers. By default their data is temporary and their ports are free ones.
 #[derive(Debug, Clone, Default)]
 pub struct ServersOptions {
-    /// Where their data is: for kept data each has a folder in this one.
+    /// Place of their data. Within a kept folder each server has its own.
     pub data: Data,
     /// Postgres' port on 127.0.0.1, or `None` for a free one.
     pub postgres_port: Option<u16>,
-    /// Kafka's port on 127.0.0.1 (of a cluster, the first broker's), or `None` for a free one.
+    /// Kafka's port on 127.0.0.1 (the first broker's in a cluster), or `None` for a free one.
     pub kafka_port: Option<u16>,
-    /// Whether Kafka is a cluster of three brokers ([`Kafka::start_cluster`](crate::Kafka::start_cluster)) instead of one.
+    /// Whether Kafka is a cluster of three brokers
+    /// ([`Kafka::start_cluster`](crate::Kafka::start_cluster)) instead of one.
     pub kafka_cluster: bool,
-    /// Settings of Postgres, as [`ServerOptions::settings`].
+    /// Settings of Postgres, as in [`ServerOptions::settings`].
     pub postgres_settings: Vec<(String, String)>,
-    /// Settings of Kafka, as [`ServerOptions::settings`].
+    /// Settings of Kafka, as in [`ServerOptions::settings`].
     pub kafka_settings: Vec<(String, String)>,
-    /// The folder for `postgres.log` and `kafka.log`, or `None` for beside their data.
+    /// Folder of `postgres.log` and `kafka.log`, or `None` for files beside their data.
     pub logs: Option<PathBuf>,
     /// Whether they may be left running.
     pub life: Life,
 }
 
 impl ServersOptions {
-    /// The options for one of them.
+    /// Returns the options of one server.
     pub(crate) fn each(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! A PgBouncer in front of a test's database.
+//! Starts PgBouncer in front of a test's database.
 
 use std::fmt::Write as _;
 use std::net::TcpStream;
@@ -16,20 +16,22 @@ use crate::port;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A PgBouncer in front of one database. It lets everybody in, and ends when it is dropped.
+/// A PgBouncer in front of one database. It accepts every login, and ends when it is dropped.
 #[derive(Debug)]
 pub struct PgBouncer {
     process: Child,
-    /// Holds its settings.
+    /// Folder of its settings.
     _folder: TempDir,
     url: String,
 }
 
 impl PgBouncer {
-    /// Starts one with a `pool_mode` and further settings. Returns `None`, and says so, if it is not installed.
+    /// Starts one with a `pool_mode` and further settings. Returns `None`, and prints a line, if it
+    /// is not installed.
     ///
     /// # Panics
-    /// If the URL is not that of a database with a user and a password, or PgBouncer does not start.
+    /// If the URL is not that of a database with a user and a password, or PgBouncer does not
+    /// start.
     pub async fn start(database_url: &str, pool_mode: &str, settings: &[&str]) -> Option<Self> {
         let server: PgConnectOptions = database_url.parse().expect("a URL of Postgres");
         let name = server.get_database().expect("a database");
@@ -65,7 +67,7 @@ impl PgBouncer {
         Some(it)
     }
 
-    /// The URL of the database behind it.
+    /// Returns the URL of the database behind it.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -78,9 +80,10 @@ impl Drop for PgBouncer {
     }
 }
 
-/// It refuses to run as root, and then has to be able to read its settings as somebody else.
+/// Starts PgBouncer. It refuses to run as root, so root runs it as `nobody`, who has to be able to
+/// read its settings.
 fn launch(settings: &Path) -> io::Result<Child> {
-    // Where Debian has it, and no user's PATH.
+    // Debian installs it outside of a user's PATH.
     let path = format!("{}:/usr/sbin", env::var("PATH").unwrap_or_default());
     let mut command = Command::new("pgbouncer");
     command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

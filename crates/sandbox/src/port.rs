@@ -1,4 +1,4 @@
-//! Ports on loopback: a free one, or who holds a taken one.
+//! Finds free ports on loopback, and the process that holds a taken one.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -12,9 +12,9 @@ static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 /// A process that listens on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process id.
+    /// Id of the process.
     pub pid: u32,
-    /// Its program's name.
+    /// Name of its program.
     pub name: String,
 }
 
@@ -24,10 +24,10 @@ impl fmt::Display for Holder {
     }
 }
 
-/// A port that nobody listens on at this moment. Another process may take it before the caller
-/// does, so whoever starts something on it tries again with the next one if that fails.
+/// Returns a port that is free at the moment. Another process may take it before the caller does;
+/// in that case try again with the next one.
 ///
-/// No port is returned twice in one process: what was to listen on the first may not have begun.
+/// Never returns a port twice in one process, since the server for the first may not listen yet.
 pub fn free() -> io::Result<u16> {
     loop {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
@@ -37,8 +37,8 @@ pub fn free() -> io::Result<u16> {
     }
 }
 
-/// A port like [`free`], for a server that is stopped and started again on it: one below 32768, where Linux and macOS take
-/// none for outgoing connections, so that it is still free then.
+/// Returns a free port for a server that is stopped and started again on it. It is below 32768,
+/// where Linux and macOS take no ports for outgoing connections, so it stays free meanwhile.
 pub(crate) fn lasting() -> io::Result<u16> {
     for _ in 0..1_000 {
         let port = fastrand::u16(20_000..32_000);
@@ -51,17 +51,17 @@ pub(crate) fn lasting() -> io::Result<u16> {
     free()
 }
 
-/// Who listens on `port`: `None` if nobody does, or if it is another user's process and this one
-/// may not look into it.
+/// Returns the process that listens on `port`. Returns `None` if there is none, or if it belongs to
+/// another user and can't be inspected.
 pub fn holder(port: u16) -> Option<Holder> {
     let process = listeners::get_process_by_port(port, listeners::Protocol::TCP).ok()?;
     Some(Holder { pid: process.pid, name: process.name })
 }
 
-/// Checks that `port` can be listened on now.
+/// Checks that `port` is free now.
 ///
 /// # Errors
-/// [`Error::PortTaken`], naming who holds it.
+/// [`Error::PortTaken`], which names the process that holds it.
 pub fn check(port: u16) -> Result<(), Error> {
     match TcpListener::bind(("127.0.0.1", port)) {
         Ok(_) => Ok(()),
@@ -69,7 +69,8 @@ pub fn check(port: u16) -> Result<(), Error> {
     }
 }
 
-/// Starts something on `wanted`, or on a free port; then on another one if somebody was faster.
+/// Starts something on `wanted`, or on a free port. Retries with another free port if that was
+/// taken meanwhile.
 pub(crate) async fn start_on<T, F, Fut>(
     wanted: Option<u16>,
     mut start: F,

@@ -25,14 +25,14 @@ use crate::{
     step,
 };
 
-/// How long Postgres may take to end by itself.
+/// Maximum time for Postgres to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long what a killed Postgres leaves behind may keep it from starting again.
+/// Maximum time for which the remains of a killed Postgres may prevent its restart.
 const LEFTOVERS: Duration = Duration::from_secs(5);
-/// A killed postmaster would leave its shared memory behind; this ends it at once and cleanly.
+/// SIGKILL would leave the postmaster's shared memory behind; SIGQUIT ends it at once and cleanly.
 const FAREWELL: Farewell = Farewell { stop: Signal::SIGINT, abandon: Signal::SIGQUIT };
 
-/// How Postgres is shut down.
+/// Ways to shut Postgres down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
     /// Ends all sessions and writes everything to its files first.
@@ -41,17 +41,17 @@ pub enum Shutdown {
     Immediate,
 }
 
-/// A running Postgres. Stopped (and its temporary folder removed) by [`stop`](Self::stop) or drop.
+/// A running Postgres. [`stop`](Self::stop) or drop stops it and removes its temporary folder.
 #[derive(Debug)]
 pub struct Postgres {
-    // Dropped in this order: first the process, then its folder.
+    // The fields are dropped in this order: first the process, then its folder.
     process: Process,
     port: u16,
     plan: Plan,
     folder: Folder,
 }
 
-/// What every start of the same server has in common.
+/// Settings that all starts of the server share.
 #[derive(Debug)]
 struct Plan {
     bin: PathBuf,
@@ -63,15 +63,15 @@ struct Plan {
 }
 
 impl Postgres {
-    /// Starts Postgres and waits until it answers; fetches it first if none is installed and it is not in the cache, and
-    /// makes its data if there is none.
+    /// Starts Postgres and waits until it answers. Fetches it first if none is installed and it is
+    /// not in the cache, and creates its data if there is none.
     ///
-    /// As root it is run as the user `postgres`, or `nobody` if that does not exist; see [`folder`](Self::folder) for where the data is
-    /// if that user can't enter the wanted place.
+    /// Root runs it as the user `postgres`, or as `nobody` if that does not exist.
+    /// [`folder`](Self::folder) is another place if that user can't enter the wanted one.
     ///
     /// # Errors
-    /// [`Error::PortTaken`], [`Error::NoPostgresUser`], [`Error::Fetch`], [`Error::Ended`] and [`Error::NotReady`]
-    /// with the last lines of its log, [`Error::Io`].
+    /// [`Error::PortTaken`], [`Error::NoPostgresUser`], [`Error::Fetch`], [`Error::Ended`] and
+    /// [`Error::NotReady`] with the last lines of its log, [`Error::Io`].
     pub async fn start(
         options: ServerOptions,
         tools: &Tools,
@@ -101,37 +101,37 @@ impl Postgres {
         Ok(Self { process, port, plan, folder })
     }
 
-    /// The port that it listens on.
+    /// Returns the port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The folder of its data, passwords and log: the wanted one, or another below `/var/tmp` if the
-    /// user that Postgres runs as can't enter that.
+    /// Returns the folder of its data, passwords and log: the wanted one, or another below
+    /// `/var/tmp` if the user that Postgres runs as can't enter that.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The process: its id, log, pause and resume.
+    /// Returns the process, for its id, log, pause and resume.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    /// The URL of `database` for the superuser, who needs no password on loopback.
+    /// Returns the URL of `database` for the superuser, who needs no password on loopback.
     pub fn admin_url(&self, database: &str) -> String {
         format!("{}/{database}", self.url())
     }
 
-    /// The superuser's URL without a database.
+    /// Returns the superuser's URL without a database.
     pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}", self.port)
     }
 
-    /// Makes the database `name` and the role `name` that owns it and alone may connect to it. Gives
-    /// the URL with that role's password, the same one each time for as long as the data is kept.
+    /// Creates the database `name`, and the role `name` that owns it and alone may connect to it.
+    /// Returns the URL with that role's password, which stays the same as long as the data is kept.
     ///
     /// # Errors
-    /// [`Error::DatabaseName`], [`Error::Database`], [`Error::Io`] if its password can't be kept.
+    /// [`Error::DatabaseName`], [`Error::Database`], [`Error::Io`] if the password can't be stored.
     pub async fn create_database(&self, name: &str) -> Result<String, Error> {
         let password = self.password(name).doing(|| format!("keep the password of {name}"))?;
         let admin = connect_options(self.port);
@@ -153,7 +153,7 @@ impl Postgres {
         }
     }
 
-    /// Shuts it down; its folder and port stay for [`start_again`](Self::start_again).
+    /// Shuts it down, and keeps its folder and port for [`start_again`](Self::start_again).
     pub async fn halt(&mut self, how: Shutdown) -> ExitStatus {
         let signal = match how {
             Shutdown::Fast => FAREWELL.stop,
@@ -175,7 +175,7 @@ impl Postgres {
                     self.process = process;
                     return Ok(());
                 }
-                // Its children were killed with it, and may take a moment longer to be gone.
+                // Its children were killed with it, but may take a moment longer to disappear.
                 Err(Error::Ended { tail, .. })
                     if tail.contains("shared memory block") && Instant::now() < deadline =>
                 {
@@ -201,10 +201,11 @@ impl Postgres {
         self.halt(how).await;
     }
 
-    /// Leaves it running. Gives the record by which it is found and stopped later.
+    /// Leaves it running. Returns the record by which it can be found and stopped later.
     ///
     /// # Errors
-    /// [`Error::NotDetachable`] if its data is temporary or its life its parent's; it is stopped then.
+    /// [`Error::NotDetachable`] if its data is temporary or it ends with its parent. It is stopped
+    /// then.
     pub fn detach(self) -> Result<Record, Error> {
         self.process.detach_server(self.port, &self.folder)
     }
@@ -228,9 +229,10 @@ impl Plan {
         }
         self.spawn("initdb", command, Life::WithParent, Farewell::default())?.succeed().await?;
         let access = data.join("pg_hba.conf");
-        // The superuser needs no password on loopback. A service does, so that one which was given
-        // another's URL by mistake finds out here and not in production. It is sent as it is: nobody
-        // listens on loopback, and hashing it costs an unoptimised client 45 ms a connection.
+        // The superuser needs no password on loopback. A service needs one, so that it fails here,
+        // and not in production, if it was given another service's URL. The password is sent as
+        // plain text: loopback is private, and a hash costs an unoptimised client 45 ms per
+        // connection.
         let rules = "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 password\n";
         fs::write(&access, rules).doing(|| format!("write {}", access.display()))
     }
@@ -253,7 +255,7 @@ impl Plan {
         life: Life,
         farewell: Farewell,
     ) -> Result<Process, Error> {
-        // The caller's own folder may be closed to Postgres' user.
+        // Postgres' user may not be able to enter the caller's folder.
         command.current_dir(&self.folder);
         Process::launch(Launch { name, command, user: self.user, log: &self.log, life, farewell })
     }
@@ -288,8 +290,9 @@ async fn answers(port: u16) -> bool {
     answer.is_ok()
 }
 
-/// Returns the user that Postgres runs as: `None` for our own; or, since it refuses root, that of its package, or `nobody`
-/// if it came without one. A number alone will not do: `initdb` looks for its user's name.
+/// Returns the user that Postgres runs as: `None` for the current one. Postgres refuses root, so
+/// root uses the user of its package, or `nobody` if there is none. A numeric id is not enough,
+/// since `initdb` looks the name up.
 fn server_user() -> Result<Option<(u32, u32)>, Error> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -326,7 +329,7 @@ fn choose_folder(data: &Data, user: Option<(u32, u32)>) -> Result<Folder, Error>
                 let hash = fingerprint(wanted.as_os_str().as_encoded_bytes());
                 let instead = PathBuf::from(format!("/var/tmp/orderflow-{hash}"));
                 fs::create_dir_all(instead.join("postgres"))?;
-                // Anybody may write to /var/tmp: do not trust what another user put there.
+                // Anybody may write to /var/tmp, so a folder of another user is not trusted.
                 if fs::symlink_metadata(&instead)?.uid() != geteuid().as_raw() {
                     return Err(io::Error::other(format!(
                         "{} is another user's",
@@ -340,7 +343,8 @@ fn choose_folder(data: &Data, user: Option<(u32, u32)>) -> Result<Folder, Error>
     }
 }
 
-/// Tries it, since that depends on every folder above.
+/// Returns `true` if the user can enter a folder. Tries it, since that depends on every folder
+/// above.
 fn can_enter(user: Option<(u32, u32)>, folder: &Path) -> bool {
     user.is_none_or(|(uid, gid)| {
         Command::new("true").uid(uid).gid(gid).current_dir(folder).status().is_ok()

@@ -1,5 +1,5 @@
-//! Postgres from Maven Central, for machines where none is installed. It has `initdb`, `postgres` and `pg_ctl`, and neither
-//! `psql` nor `pgbench`.
+//! Postgres from Maven Central, for machines where none is installed. It contains `initdb`,
+//! `postgres` and `pg_ctl`, but neither `psql` nor `pgbench`.
 
 use std::{
     fs::{self, Permissions},
@@ -16,14 +16,13 @@ use crate::{
     maven::{Artifact, cache},
 };
 
-/// The major version in the pom.
+/// Major version in the pom.
 pub(crate) const MAJOR_VERSION: u32 = 18;
 const NAME: &str = "Postgres 18.4";
-/// Where root keeps it: the user that Postgres runs as can't enter root's home.
+/// Cache for root: the user that Postgres runs as can't enter root's home.
 const CACHE_OF_ROOT: &str = "/var/cache/orderflow";
 
-/// What to fetch on this platform. `None` if there is nothing that runs on it: what is published for Linux is linked to
-/// glibc.
+/// The artifact for this platform. `None` if none runs on it: those for Linux are linked to glibc.
 const POSTGRES: Option<Artifact> = {
     let linux = cfg!(all(target_os = "linux", target_env = "gnu"));
     let macos = cfg!(target_os = "macos");
@@ -45,16 +44,16 @@ const fn artifact(megabytes: u32, arguments: &'static [&'static str]) -> Artifac
     Artifact { name: NAME, megabytes, pom: include_str!("../postgres-pom.xml"), arguments }
 }
 
-/// Returns the folder that holds it once it is fetched. `None` if this platform has none.
+/// Returns the folder of the fetched artifact, or `None` if there is none for this platform.
 pub(crate) fn folder() -> Option<PathBuf> {
     let cache = if geteuid().is_root() { CACHE_OF_ROOT.into() } else { cache() };
     Some(cache.join(POSTGRES?.folder_name()))
 }
 
-/// Returns the folder of its programs, fetched first if it is not there.
+/// Returns the folder of its programs, and fetches them first if needed.
 ///
 /// # Errors
-/// As [`Artifact::fetch`], and [`Error::Io`] if root's cache belongs to somebody else.
+/// As [`Artifact::fetch`], and [`Error::Io`] if root's cache belongs to another user.
 pub(crate) async fn fetch(
     folder: &Path,
     tools: &Tools,
@@ -71,7 +70,7 @@ pub(crate) async fn fetch(
 
 fn make_cache_of_root() -> io::Result<()> {
     fs::create_dir_all(CACHE_OF_ROOT)?;
-    // What others put there would run with the rights of Postgres' user.
+    // Programs that another user put there would run as Postgres' user.
     let found = fs::symlink_metadata(CACHE_OF_ROOT)?;
     if !found.is_dir() || found.uid() != 0 {
         return Err(io::Error::other("it is not a folder of root's"));

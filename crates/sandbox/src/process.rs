@@ -21,22 +21,23 @@ use crate::{
     process_table::{Identity, descendants},
 };
 
-/// How long a server may take until it answers.
+/// Maximum time until a server answers.
 const READY_WITHIN: Duration = Duration::from_mins(1);
-/// How often a process is looked at.
+/// Interval at which a process is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Whether a process may go on without the one that started it.
+/// Whether a process may outlive its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Life {
-    /// Ends with its parent, even if that one is killed by -9 (on Linux, with util-linux's `setpriv`).
+    /// Ends with its parent, even if that is killed by SIGKILL (on Linux, with util-linux's
+    /// `setpriv`).
     #[default]
     WithParent,
-    /// Can be left running with `detach`. Until then it is ended on drop like any other.
+    /// Can be left running with `detach`. Until then it is ended on drop like any other process.
     MayOutlive,
 }
 
-/// The signal that asks a process to end, and the one for when nothing needs to be kept.
+/// The signal that asks a process to end, and the one to use when nothing needs to be kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Farewell {
     pub(crate) stop: Signal,
@@ -49,28 +50,29 @@ impl Default for Farewell {
     }
 }
 
-/// What [`Process::launch`] needs to know.
+/// Arguments of [`Process::launch`].
 pub(crate) struct Launch<'a> {
     pub(crate) name: &'a str,
     pub(crate) command: Command,
-    /// The user and group id to run as, if not our own.
+    /// User and group id to run as, if they differ from the current ones.
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) log: &'a Path,
     pub(crate) life: Life,
     pub(crate) farewell: Farewell,
 }
 
-/// A child process that logs to a file and reads nothing.
+/// A child process that logs to a file and has no input.
 ///
-/// It has a process group of its own, so that Ctrl-C on the terminal reaches only its parent, which
-/// ends its children in its own order. Dropped while it runs, it is killed with all its descendants.
+/// It has a separate process group, so that Ctrl-C on the terminal reaches only its parent, which
+/// ends its children in its own order. A process that is dropped while it runs is killed with all
+/// its descendants.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     exit: Option<ExitStatus>,
     log: PathBuf,
-    /// Where in the log file this process's own lines begin.
+    /// Offset in the log file where the lines of this process begin.
     log_from: u64,
     life: Life,
     farewell: Farewell,
@@ -78,8 +80,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with its output appended to `log`. Its program, arguments, folder and
-    /// environment are taken from `command`, except that `env_clear` has no effect.
+    /// Starts `command` with its output appended to `log`. Program, arguments, folder and
+    /// environment are those of `command`, except that `env_clear` has no effect.
     ///
     /// # Errors
     /// [`Error::Io`] if the log can't be written or the program can't be started.
@@ -111,22 +113,22 @@ impl Process {
         Ok(Self { name, child, exit: None, log, log_from, life, farewell, detached: false })
     }
 
-    /// The name that it was given.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The file that it logs to.
+    /// Returns its log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How it ended, or `None` while it runs.
+    /// Returns its exit status, or `None` while it runs.
     pub fn try_exit(&mut self) -> Option<ExitStatus> {
         if self.exit.is_none() {
             self.exit = self.child.try_wait().ok().flatten();
@@ -144,32 +146,32 @@ impl Process {
         }
     }
 
-    /// Asks it to end, waits, and kills it with its descendants when `grace` is over.
+    /// Asks it to end. Kills it with its descendants if it still runs after `grace`.
     pub async fn stop(&mut self, grace: Duration) -> ExitStatus {
         self.end_by(self.farewell.stop, grace).await
     }
 
-    /// Kills it and its descendants at once (SIGKILL), and waits until it is gone.
+    /// Kills it and its descendants with SIGKILL, and waits until it has ended.
     pub async fn kill_9(&mut self) -> ExitStatus {
         self.signal_all(Signal::SIGKILL);
         self.wait().await
     }
 
-    /// Stops the clock for it and its descendants (SIGSTOP): it holds its connections and answers nothing.
+    /// Pauses it and its descendants with SIGSTOP: it keeps its connections and answers nothing.
     pub fn pause(&mut self) {
         self.signal_all(Signal::SIGSTOP);
     }
 
-    /// Lets it go on after [`pause`](Self::pause) (SIGCONT).
+    /// Resumes it after [`pause`](Self::pause), with SIGCONT.
     pub fn resume(&mut self) {
         self.signal_all(Signal::SIGCONT);
     }
 
-    /// Leaves it running, for good. Gives the record by which a later process finds and stops it.
+    /// Leaves it running. Returns the record by which a later process finds and stops it.
     ///
     /// # Errors
     /// [`Error::NotDetachable`] if it was not started with [`Life::MayOutlive`] (it is ended then),
-    /// [`Error::Ended`] if it does not run any more.
+    /// [`Error::Ended`] if it has ended already.
     pub fn detach(mut self) -> Result<Record, Error> {
         if self.life != Life::MayOutlive {
             return Err(Error::NotDetachable(self.name.clone()));
@@ -185,7 +187,7 @@ impl Process {
         Ok(Record { name, port: None, folder: None, identity, stop })
     }
 
-    /// The same for a server, unless its data is to be removed.
+    /// Detaches a server with its port and folder. Fails if its folder is temporary.
     pub(crate) fn detach_server(self, port: u16, folder: &Folder) -> Result<Record, Error> {
         if folder.is_temporary() {
             return Err(Error::NotDetachable(self.name.clone()));
@@ -197,7 +199,7 @@ impl Process {
     }
 
     pub(crate) async fn end_by(&mut self, signal: Signal, grace: Duration) -> ExitStatus {
-        // One that is paused would not hear.
+        // A paused process would not receive the signal.
         self.signal_all(Signal::SIGCONT);
         self.signal_group(signal);
         if let Ok(status) = tokio::time::timeout(grace, self.wait()).await {
@@ -206,7 +208,7 @@ impl Process {
         self.kill_9().await
     }
 
-    /// Waits for a process that does one thing and ends.
+    /// Waits for the end of a process that performs one task.
     ///
     /// # Errors
     /// [`Error::Ended`] if it did not succeed.
@@ -215,7 +217,7 @@ impl Process {
         if status.success() { Ok(()) } else { Err(self.ended(status)) }
     }
 
-    /// Tries `answers` until it is true.
+    /// Repeats `answers` until it returns `true`.
     ///
     /// # Errors
     /// [`Error::Ended`] if the process ends first, [`Error::NotReady`] if it takes too long.
@@ -238,7 +240,7 @@ impl Process {
         Err(Error::NotReady { name, after: READY_WITHIN, log, tail })
     }
 
-    /// The last lines that this process logged.
+    /// Returns the last lines that this process logged.
     pub fn log_tail(&self) -> String {
         let read = || -> io::Result<String> {
             let mut file = File::open(&self.log)?;
@@ -258,17 +260,19 @@ impl Process {
         Error::Ended { name, status, log, tail }
     }
 
-    /// Nothing happens once its end has been seen: its id may be another process's by then.
+    /// Sends a signal to the group. Does nothing once the process has ended, since its id may
+    /// belong to another process by then.
     fn signal_group(&mut self, signal: Signal) {
         if self.try_exit().is_none() {
             let _ = killpg(pid(self.pid()), signal);
         }
     }
 
-    /// Descendants too, because some leave the group: each of Postgres' has its own session.
+    /// Sends a signal to the group and to all descendants, because some leave the group: each of
+    /// Postgres' processes has its own session.
     fn signal_all(&mut self, signal: Signal) {
         if signal != Signal::SIGCONT {
-            // Held still, it forks nobody while they are listed.
+            // A paused process does not fork while its descendants are listed.
             self.signal_group(Signal::SIGSTOP);
         }
         let family = descendants(self.pid());
@@ -315,7 +319,7 @@ pub(crate) fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed())
 }
 
-/// Has the kernel send `signal` when the parent is gone. `setpriv` becomes the program (it execs),
+/// Makes the kernel send `signal` when the parent ends. `setpriv` replaces itself by the program,
 /// so the process id is the program's.
 fn ended_with_parent(command: Command, signal: Signal) -> Command {
     static SETPRIV: LazyLock<bool> = LazyLock::new(|| {
@@ -340,8 +344,9 @@ fn ended_with_parent(command: Command, signal: Signal) -> Command {
     wrapped
 }
 
-/// To the kernel the "parent" of [`ended_with_parent`] is the thread that spawned, not its process:
-/// spawned from a thread of a pool, the server would die when that thread retires.
+/// Spawns a process from a thread that never ends. The kernel's "parent" of [`ended_with_parent`]
+/// is a thread instead of a process: a server that is spawned from a thread pool would end when its
+/// thread does.
 fn spawn_on_lasting_thread(command: Command) -> io::Result<Child> {
     type Order = (Command, mpsc::Sender<io::Result<Child>>);
     static SPAWNER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {

@@ -1,8 +1,8 @@
-//! What the system says about running processes: parents, start times.
+//! Reads the parents and start times of running processes.
 
 use std::collections::HashMap;
 
-/// A process told apart from a later one that was given the same id.
+/// Identity of a process, which differs from that of a later process with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) pid: u32,
@@ -10,7 +10,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// `None` if there is no such process, or only its unreaped remains.
+    /// Returns `None` if the process does not exist or is a zombie.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         Some(Self { pid, started: started(pid)? })
     }
@@ -20,7 +20,7 @@ impl Identity {
     }
 }
 
-/// All living descendants of a process.
+/// Returns all living descendants of a process.
 pub(crate) fn descendants(root: u32) -> Vec<Identity> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for (pid, parent) in parents() {
@@ -56,7 +56,8 @@ fn started(pid: u32) -> Option<String> {
     (state != "Z" && state != "X").then(|| fields.nth(18))?
 }
 
-/// The fields of `/proc/<pid>/stat` after the name (which may hold spaces): state, parent, ...
+/// Returns the fields of `/proc/<pid>/stat` after the name, which may contain spaces: state,
+/// parent, ..
 #[cfg(target_os = "linux")]
 fn stat(pid: u32) -> Option<impl Iterator<Item = String>> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -4,22 +4,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Hears which step starts, goes on and ends; several may run at once.
+/// Receives the progress of steps; several may run at once.
 pub trait Progress: Send + Sync {
-    /// `step` has started.
+    /// Reports that `step` has started.
     fn started(&self, step: &str);
-    /// `step` still runs, `so_far` after its start. Called a few times a second.
+    /// Reports that `step` still runs, `so_far` after its start. Called a few times a second.
     fn goes_on(&self, step: &str, so_far: Duration);
-    /// `step` succeeded after `took`; `outcome` says with what.
+    /// Reports that `step` succeeded after `took`, with a description of its result.
     fn finished(&self, step: &str, took: Duration, outcome: &str);
-    /// `step` failed, or was given up, after `took`. The reason is in the error that the step gives.
+    /// Reports that `step` failed, or was cancelled, after `took`. The error of the step has the
+    /// reason.
     fn failed(&self, step: &str, took: Duration);
 }
 
-/// Runs one step of work and tells `progress` about it. `outcome` words the result.
+/// Runs a step and reports its progress. `outcome` describes the result.
 ///
 /// # Errors
-/// What `work` gives.
+/// The error of `work`.
 pub async fn step<T, E>(
     progress: &dyn Progress,
     name: &str,
@@ -42,7 +43,7 @@ pub async fn step<T, E>(
     Ok(value)
 }
 
-/// Reports the failure of a step, also of one that is dropped because another failed.
+/// Reports the failure of a step, also if it is dropped because another one failed.
 struct Step<'a> {
     progress: &'a dyn Progress,
     name: &'a str,
@@ -58,7 +59,7 @@ impl Drop for Step<'_> {
     }
 }
 
-/// Says nothing.
+/// Reports nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -69,8 +70,8 @@ impl Progress for Silent {
     fn failed(&self, _: &str, _: Duration) {}
 }
 
-/// Writes one line per step to standard error. On a terminal the last line shows what runs and for
-/// how long; elsewhere a step that takes longer than a second is announced by a line.
+/// Writes one line per step to standard error. On a terminal the last line shows the running steps
+/// and their duration; elsewhere a step that takes longer than a second is announced by a line.
 #[derive(Debug)]
 pub struct Console {
     terminal: bool,
@@ -85,12 +86,12 @@ struct Running {
 }
 
 impl Console {
-    /// On this process's standard error.
+    /// Creates a console on standard error.
     pub fn new() -> Self {
         Self { terminal: stderr().is_terminal(), running: Mutex::default() }
     }
 
-    /// Writes a line above what runs.
+    /// Writes a line above the running steps.
     pub fn line(&self, text: &str) {
         self.update(|_| Some(text.to_owned()));
     }
@@ -102,7 +103,8 @@ impl Console {
         });
     }
 
-    /// Changes what runs, writes the line that `change` gives, then what runs.
+    /// Changes the running steps, writes the line that `change` returns, and then the running
+    /// steps.
     fn update(&self, change: impl FnOnce(&mut Vec<Running>) -> Option<String>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let line = change(&mut running);
@@ -113,7 +115,7 @@ impl Console {
                 running.iter().map(|one| format!("{} {}", one.step, seconds(one.so_far))).collect();
             text.extend(["  ", &steps.join(", "), " ..."]);
         }
-        // Nobody left to read it is no reason to stop.
+        // A closed standard error must not stop the work.
         let _ = stderr().write_all(text.as_bytes());
     }
 }

@@ -7,35 +7,35 @@ use crate::{
     process_table::{Identity, descendants},
 };
 
-/// What is kept of a process that was left running, so that a later process can find and stop it.
+/// Record of a process that was left running, by which a later process can find and stop it.
 ///
-/// `Display` writes it as one line and `FromStr` reads that back. It holds the time at which the
-/// process started, so a stranger that was given the same process id later is never taken for it.
+/// `Display` writes it as one line, which `FromStr` reads. It contains the start time of the
+/// process, so that another process with the same id is never mistaken for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The process's name.
+    /// Name of the process.
     pub name: String,
-    /// The port that it listens on, if the one who wrote this said so.
+    /// Port that it listens on, for a server.
     pub port: Option<u16>,
-    /// The folder of its data, if the one who wrote this said so.
+    /// Folder of its data, for a server.
     pub folder: Option<PathBuf>,
     pub(crate) identity: Identity,
     pub(crate) stop: Signal,
 }
 
 impl Record {
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.identity.pid
     }
 
-    /// Whether that very process still runs.
+    /// Returns `true` if the recorded process still runs.
     pub fn is_alive(&self) -> bool {
         self.identity.is_alive()
     }
 
-    /// Asks it to end, waits, and kills it with its descendants when `grace` is over. Does nothing
-    /// if it does not run any more. Gives whether it is gone.
+    /// Asks it to end. Kills it with its descendants if it still runs after `grace`. Does nothing
+    /// if it has ended already. Returns `true` if it has ended.
     pub async fn stop(&self, grace: Duration) -> bool {
         let mut family = descendants(self.pid());
         family.push(self.identity.clone());
@@ -70,7 +70,7 @@ impl fmt::Display for Record {
     }
 }
 
-/// A line that is no [`Record`].
+/// A line that is not a [`Record`].
 #[derive(Debug, thiserror::Error)]
 #[error("not the record of a process: {0:?}")]
 pub struct NoRecord(String);

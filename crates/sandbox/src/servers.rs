@@ -12,7 +12,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Starts both side by side. If one fails the other is stopped.
+    /// Starts both concurrently. If one fails, the other is stopped.
     ///
     /// # Errors
     /// As [`Postgres::start`] and [`Kafka::start`].
@@ -30,7 +30,7 @@ impl Servers {
                 Kafka::start(kafka, tools, progress).await
             }
         };
-        // Boxed, or the future of every caller would be some kilobytes larger.
+        // Boxed, since the future of every caller would otherwise be some kilobytes larger.
         let (postgres, kafka) = tokio::try_join!(
             Box::pin(Postgres::start(postgres, tools, progress)),
             Box::pin(start_kafka)
@@ -43,10 +43,10 @@ impl Servers {
         tokio::join!(self.postgres.stop(), self.kafka.stop());
     }
 
-    /// Leaves both running. Gives the records of Postgres and of Kafka.
+    /// Leaves both running. Returns the records of Postgres and Kafka.
     ///
     /// # Errors
-    /// As [`Postgres::detach`]; neither runs then.
+    /// As [`Postgres::detach`]. Neither runs then.
     pub async fn detach(self) -> Result<[Record; 2], Error> {
         let kafka = self.kafka.detach()?;
         match self.postgres.detach() {

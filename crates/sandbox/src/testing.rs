@@ -1,4 +1,4 @@
-//! For tests against the servers that `sandbox run` started.
+//! Utilities for tests that use the servers of `sandbox run`.
 
 use std::{env, panic::Location, time::Duration};
 
@@ -13,8 +13,8 @@ pub const POSTGRES_URL: &str = "SANDBOX_POSTGRES_URL";
 /// Set by `sandbox run`: Kafka's address.
 pub const KAFKA_BROKERS: &str = "SANDBOX_KAFKA_BROKERS";
 
-/// A test's own corner of the shared servers: databases and topic names that no other test has, so
-/// that tests run side by side. Nothing is removed; it goes with the servers.
+/// Databases and topic names on the shared servers that only one test uses, so that tests can run
+/// concurrently. Nothing is removed before the servers stop.
 #[derive(Debug)]
 pub struct TestSpace {
     id: String,
@@ -25,7 +25,7 @@ pub struct TestSpace {
 }
 
 impl TestSpace {
-    /// A space with one empty database.
+    /// Creates a space with one empty database.
     ///
     /// # Panics
     /// If the test was not started by `sandbox run`, or its servers don't answer.
@@ -35,7 +35,7 @@ impl TestSpace {
         let admin = admin
             .unwrap_or_else(|error| panic!("{POSTGRES_URL}={server}: {error}"))
             .database("postgres");
-        // The end of a UUID is random, and 12 digits of it keep the names readable.
+        // The end of a UUID is random, and 12 digits keep the names readable.
         let id = database::new_password().split_off(20);
         let mut space = Self {
             topic_prefix: format!("t-{id}."),
@@ -48,15 +48,16 @@ impl TestSpace {
         space
     }
 
-    /// The URL of its first database, `t_<id>`, with the role that owns it.
+    /// Returns the URL of its first database, `t_<id>`, with the role that owns it.
     pub fn database_url(&self) -> &str {
         &self.database_url
     }
 
-    /// Makes a further database of its own and gives its URL.
+    /// Creates a further database and returns its URL.
     ///
     /// # Panics
-    /// If the name is not made of lower-case letters, digits and `_`, or Postgres refuses.
+    /// If the name has other characters than lower-case letters, digits and `_`, or Postgres
+    /// refuses.
     pub async fn database(&self, name: &str) -> String {
         self.make(&format!("t_{}_{name}", self.id)).await
     }
@@ -67,7 +68,7 @@ impl TestSpace {
     /// If Postgres refuses.
     pub async fn as_superuser(&self, sql: &str) {
         let options = self.admin.clone().database(&self.database_name());
-        // Also in a database that is read-only by default.
+        // Works in a database that is read-only by default, too.
         let options = options.options([("default_transaction_read_only", "off")]);
         let mut connection = PgConnection::connect_with(&options).await.unwrap_or_else(|error| {
             panic!("no connection as superuser: {error}");
@@ -76,8 +77,8 @@ impl TestSpace {
         executed.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
 
-    /// Makes its first database read-only, as one is that was demoted, or lets it be written again. When it becomes
-    /// read-only its sessions are ended; when it ceases to be, those that exist stay read-only.
+    /// Makes its first database read-only, like a demoted primary, or writable again. Sessions are
+    /// ended when it becomes read-only; when it becomes writable, existing sessions stay read-only.
     ///
     /// # Panics
     /// If Postgres refuses.
@@ -103,17 +104,17 @@ impl TestSpace {
         .await;
     }
 
-    /// The name of its first database, and of the role that owns it.
+    /// Returns the name of its first database, and of the role that owns it.
     fn database_name(&self) -> String {
         format!("t_{}", self.id)
     }
 
-    /// Kafka's address.
+    /// Returns Kafka's address.
     pub fn kafka_brokers(&self) -> &str {
         &self.kafka_brokers
     }
 
-    /// What its topics and groups begin with: `t-<id>.`
+    /// Returns the prefix of its topics and groups: `t-<id>.`
     pub fn topic_prefix(&self) -> &str {
         &self.topic_prefix
     }
@@ -139,7 +140,7 @@ fn variable(name: &str) -> String {
     })
 }
 
-/// Asks `probe` every 15 ms until it gives something.
+/// Repeats `probe` every 15 ms until it returns a value.
 ///
 /// ```no_run
 /// # async fn count() -> u64 { 3 }
@@ -151,7 +152,7 @@ fn variable(name: &str) -> String {
 /// ```
 ///
 /// # Panics
-/// With `what` and the caller's line, when `limit` is over.
+/// With `what` and the caller's line, if `limit` is exceeded.
 #[track_caller]
 pub fn eventually<T>(
     what: &str,
@@ -174,7 +175,7 @@ pub fn eventually<T>(
 /// Waits until at least this many statements of a pool's database wait for a lock.
 ///
 /// # Panics
-/// When `limit` is over, or the database does not answer.
+/// If `limit` is exceeded, or the database does not answer.
 pub async fn statements_wait_for_a_lock(pool: &sqlx::PgPool, statements: i64, limit: Duration) {
     let what = format!("{statements} statements that wait for a lock");
     eventually(&what, limit, async || {

@@ -14,7 +14,7 @@ const MACOS: bool = cfg!(target_os = "macos");
 const INSTALL_POSTGRES: &str =
     if MACOS { "brew install postgresql@17" } else { "sudo apt-get install -y postgresql" };
 
-/// The installed programs that the servers are run with.
+/// The installed programs that run the servers.
 #[derive(Debug, Clone)]
 pub struct Tools {
     pub(crate) java: PathBuf,
@@ -22,29 +22,29 @@ pub struct Tools {
     postgres: PostgresPrograms,
     postgres_version: u32,
     java_version: u32,
-    /// Tells one build of Java from another.
+    /// Distinguishes builds of Java.
     pub(crate) java_build: String,
 }
 
-/// The folder of `initdb` and `postgres`.
+/// The programs `initdb` and `postgres`.
 #[derive(Debug, Clone)]
 enum PostgresPrograms {
     Installed(PathBuf),
-    /// In the cache, in this folder, once it is fetched.
+    /// In this folder of the cache, once they are fetched.
     Artifact(PathBuf),
 }
 
 impl Tools {
     /// Looks for Java 17 or newer (`JAVA_HOME` first), Postgres 14 or newer (only in `PG_BIN` if
-    /// that is set, else the newest where systems install it), and Maven as long as there is
-    /// something to fetch.
+    /// that is set, otherwise the newest in the usual places), and Maven if something has to be
+    /// fetched.
     ///
-    /// Where no such Postgres is installed, or with `PG_BIN=fetch`, it is fetched from Maven Central
-    /// by the first [`Postgres::start`](crate::Postgres::start), unless this platform has no such
-    /// artifact (musl).
+    /// If no such Postgres is installed, or with `PG_BIN=fetch`, the first
+    /// [`Postgres::start`](crate::Postgres::start) fetches it from Maven Central, unless there is
+    /// no artifact for this platform (musl).
     ///
     /// # Errors
-    /// [`MissingTools`], which names all that is missing at once.
+    /// [`MissingTools`], which names all missing programs at once.
     pub fn find() -> Result<Self, MissingTools> {
         let (java, postgres) = (find_java(), find_postgres());
         let maven = on_path("mvn");
@@ -65,12 +65,12 @@ impl Tools {
         }
     }
 
-    /// Postgres' major version.
+    /// Returns Postgres' major version.
     pub fn postgres_version(&self) -> u32 {
         self.postgres_version
     }
 
-    /// Returns the folder of `initdb` and `postgres`, fetched first if it has to be.
+    /// Returns the folder of `initdb` and `postgres`, and fetches them first if needed.
     pub(crate) async fn postgres_programs(
         &self,
         progress: &dyn Progress,
@@ -83,14 +83,15 @@ impl Tools {
         }
     }
 
-    /// Returns the path of a program that comes with an installed Postgres, such as `psql` or `pgbench`.
+    /// Returns the path of a program that comes with an installed Postgres, such as `psql` or
+    /// `pgbench`.
     ///
     /// # Errors
-    /// [`MissingTools`] if it is not installed. The Postgres that is fetched has neither.
+    /// [`MissingTools`] if it is not installed. The fetched Postgres has neither.
     pub fn postgres_program(&self, name: &str) -> Result<PathBuf, MissingTools> {
         let program = match &self.postgres {
             PostgresPrograms::Installed(folder) => {
-                // On the path there may be links to only a few of them.
+                // The path may have links to only a few of them.
                 let server = folder.join("postgres");
                 Some(server.canonicalize().unwrap_or(server).with_file_name(name))
             }
@@ -102,13 +103,13 @@ impl Tools {
         })
     }
 
-    /// Java's major version.
+    /// Returns Java's major version.
     pub fn java_version(&self) -> u32 {
         self.java_version
     }
 }
 
-/// Programs that have to be installed first. `Display` lists each with the command that does it.
+/// Programs that have to be installed. `Display` lists each with the command that installs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingTools(Vec<Missing>);
 
@@ -154,7 +155,7 @@ fn find_java() -> Result<(u32, PathBuf), Missing> {
     let brewed = ["/opt/homebrew/opt", "/usr/local/opt"].map(|opt| bins(opt, "openjdk", "java"));
     let candidates = home.into_iter().chain(on_path("java")).chain(brewed.into_iter().flatten());
     newest_or_missing(
-        // The first that will do, not the newest: whoever sets `JAVA_HOME` means it.
+        // The first suitable one instead of the newest, so that `JAVA_HOME` takes precedence.
         candidates.filter_map(|java| Some((java_version(&java)?, java))),
         JAVA_AT_LEAST,
         "Java",
@@ -230,7 +231,7 @@ fn newest_or_missing(
     })
 }
 
-/// `<parent>/<prefix>*/bin/<program>`.
+/// Returns the existing paths `<parent>/<prefix>*/bin/<program>`.
 fn bins(parent: &str, prefix: &str, program: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     entries
@@ -246,7 +247,8 @@ fn on_path(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// All that a program prints; `None` if it fails (as macOS' `java` does where there is no Java).
+/// Returns the output of a program, or `None` if it fails (as macOS' `java` does without an
+/// installed Java).
 fn output(program: &Path, argument: &str) -> Option<String> {
     let output = Command::new(program)
         .arg(argument)
@@ -257,10 +259,10 @@ fn output(program: &Path, argument: &str) -> Option<String> {
 }
 
 fn java_version(java: &Path) -> Option<u32> {
-    // Other lines may come first: `Picked up JAVA_TOOL_OPTIONS: ...`
+    // Other lines may precede it: `Picked up JAVA_TOOL_OPTIONS: ...`
     let text = output(java, "-version")?;
     let version = text.split_once("version \"")?.1;
-    // Java 8 called itself 1.8.
+    // Java 8 reported 1.8.
     first_number(version.strip_prefix("1.").unwrap_or(version))
 }
 

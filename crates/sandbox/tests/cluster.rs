@@ -1,4 +1,4 @@
-//! A cluster of three brokers: used, hurt, healed, stopped.
+//! Tests of a cluster of three brokers: use, failures, recovery and shutdown.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
@@ -22,7 +22,7 @@ fn client(brokers: &str) -> ClientConfig {
     config
 }
 
-/// The partition's leader, and how many replicas it has and how many of them are in sync.
+/// Returns the partition's leader, and its numbers of replicas and of replicas in sync.
 fn partition(brokers: &str) -> Option<(u16, usize, usize)> {
     let client: BaseConsumer = client(brokers).create().unwrap();
     let metadata = client.fetch_metadata(Some(TOPIC), Duration::from_secs(2)).ok()?;

@@ -1,4 +1,4 @@
-//! The command `sandbox run`, from outside.
+//! Tests of the command `sandbox run`, from outside.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
@@ -14,7 +14,7 @@ use sandbox::testing::eventually;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
-/// A run with a folder for temporary files of its own, so that what it leaves is seen.
+/// A run with a separate folder for temporary files, so that leftovers are found.
 struct Run {
     temp: TempDir,
     command: Command,
@@ -42,7 +42,8 @@ impl Run {
         self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// The processes whose command lines name this run's folder, as those of both servers do.
+    /// Returns the processes whose command lines contain this run's folder, as those of both
+    /// servers do.
     fn processes(&self) -> Vec<String> {
         let output =
             Command::new("ps").args(["-A", "-ww", "-o", "stat=,pid=,args="]).output().unwrap();
@@ -105,7 +106,7 @@ fn the_command_gets_no_variables_that_cargo_set_for_the_sandbox() {
 #[tokio::test]
 async fn told_to_stop_it_ends_the_command_with_its_children_and_leaves_nothing() {
     for (name, code) in [("-INT", 130), ("-TERM", 143)] {
-        // A command whose child would live on if only the command were told.
+        // The command's child would live on if only the command received the signal.
         let mut run = sandbox("sh -c 'sleep 1000; : '$TMPDIR & touch $TMPDIR/started; wait");
         let mut child = run.spawn();
         run.started().await;
@@ -147,7 +148,7 @@ async fn killed_it_takes_the_servers_with_it_and_the_next_run_clears_up() {
     assert_eq!(run.files(), [""; 0]);
 }
 
-/// What the sandbox says without Java and Maven, and with `PG_BIN` set so.
+/// Returns the sandbox's errors without Java and Maven, for a value of `PG_BIN`.
 fn missing_with(pg_bin: &str) -> String {
     let mut run = sandbox("true");
     run.command.env("PATH", "").env("PG_BIN", pg_bin).env("XDG_CACHE_HOME", run.temp.path());
@@ -184,7 +185,7 @@ async fn a_postgres_that_was_fetched_answers_and_leaves_nothing() {
     assert!(run.processes().iter().any(is_fetched), "{:?}", run.processes());
     let url = fs::read_to_string(run.temp.path().join("url")).unwrap();
     let mut connection = PgConnection::connect(&format!("{}/postgres", url.trim())).await.unwrap();
-    // Needs its library of PL/pgSQL, its time zones and its text search, which are files of their own.
+    // Needs the library of PL/pgSQL, the time zones and the text search, which are separate files.
     let query = "do $$ begin execute 'create extension citext'; end $$;
         create table answers as select current_setting('server_version') as version,
             to_tsvector('english', 'orders')::text as word,
@@ -207,7 +208,7 @@ async fn an_interrupted_fetch_leaves_no_half_cache() {
     let fetched = || {
         let entries = fs::read_dir(cache.path().join("orderflow")).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        // Postgres is fetched too where none is installed.
+        // Postgres is fetched, too, if none is installed.
         names.filter(|name| name.contains("kafka-") && !name.contains("-java-")).collect::<Vec<_>>()
     };
     let mut child = run.spawn();

@@ -1,4 +1,4 @@
-//! The servers themselves: started, used, hurt, left running, stopped.
+//! Tests of the servers: start, use, failures, detaching and shutdown.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
@@ -62,7 +62,7 @@ async fn receive(brokers: &str, topic: &str, count: usize) -> Vec<String> {
     let consumer: BaseConsumer = client(brokers).create().unwrap();
     consumer.subscribe(&[topic]).unwrap();
     let read = move || {
-        // An empty poll may only mean that the group's assignment changed.
+        // An empty poll may only mean that the group's assignment has changed.
         let polls = std::iter::repeat_with(|| consumer.poll(SOON)).take(100).flatten();
         let texts =
             polls.map(|it| String::from_utf8(it.unwrap().payload().unwrap().into()).unwrap());
@@ -138,7 +138,8 @@ async fn dropped_they_are_gone_too() {
 #[tokio::test]
 async fn kept_data_is_found_again_and_left_servers_are_stopped_by_their_records() {
     let tools = Tools::find().unwrap();
-    // Closed to others, as a home folder is: as root the data of Postgres has to go elsewhere.
+    // Closed to other users like a home folder, so that the data of Postgres has to be elsewhere if
+    // this is root.
     let home = tempfile::tempdir().unwrap();
     let options = || ServersOptions {
         data: Data::Kept(home.path().join("data")),
@@ -223,7 +224,7 @@ async fn a_process_is_paused_killed_with_its_children_and_not_detached_by_mistak
     process.pause();
     process.resume();
     assert!(process.try_exit().is_none());
-    // It does not listen to SIGTERM.
+    // It ignores SIGTERM.
     process.stop(Duration::from_millis(200)).await;
     eventually("the end of its child", SOON, async || (!running(child)).then_some(())).await;
 

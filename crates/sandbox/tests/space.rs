@@ -1,4 +1,4 @@
-//! A test's own corner of the servers that `sandbox run` started.
+//! Tests of the isolation of test spaces on the servers of `sandbox run`.
 
 #![allow(clippy::unwrap_used, reason = "a test that can not go on fails")]
 
@@ -13,7 +13,7 @@ async fn two_spaces_do_not_see_each_other() {
     let urls = [one.database_url(), other.database_url(), &one.database("billing").await];
     for url in urls {
         let mut connection = PgConnection::connect(url).await.unwrap();
-        // Would fail in a database that has it.
+        // It would fail in a database that has the table.
         sqlx::raw_sql("create table orders (id bigint)").execute(&mut connection).await.unwrap();
     }
 }
