@@ -9,27 +9,27 @@ use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError, get_otel_conte
 
 use crate::span_ids::{context_of, set_remote_parent};
 
-/// W3C Trace Context as it travels in headers and rows (<https://www.w3.org/TR/trace-context/>).
+/// W3C Trace Context, as stored in headers and rows (<https://www.w3.org/TR/trace-context/>).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TraceContext {
-    /// The `traceparent` header.
+    /// Value of the `traceparent` header.
     pub traceparent: String,
-    /// The `tracestate` header, if there is one.
+    /// Value of the `tracestate` header, if there is one.
     pub tracestate: Option<String>,
 }
 
 impl TraceContext {
-    /// From the two headers as they came; they are checked when used.
+    /// Creates a context from the two headers. They are validated when they are used.
     pub fn new(traceparent: impl Into<String>, tracestate: Option<&str>) -> Self {
         Self { traceparent: traceparent.into(), tracestate: tracestate.map(str::to_owned) }
     }
 
-    /// Of the current span; none outside of one.
+    /// Returns the context of the current span, or `None` outside of a span.
     pub fn current() -> Option<Self> {
         Self::of(&Span::current())
     }
 
-    /// Of a span; none if it is disabled.
+    /// Returns the context of a span, or `None` if it is disabled.
     pub fn of(span: &Span) -> Option<Self> {
         let span = span.with_subscriber(|(id, dispatch)| context_of(id, dispatch)).flatten()?;
         span.is_valid().then(|| {
@@ -46,8 +46,9 @@ impl TraceContext {
         })
     }
 
-    /// Makes the span a child of this context. Before the span is entered; afterwards, or when this is no
-    /// valid context, nothing happens: a broken header must not break the work.
+    /// Makes the span a child of this context. Call it before the span is entered; afterwards it
+    /// has no effect. An invalid context has no effect either, since a malformed header must not
+    /// fail the work.
     pub fn set_parent(&self, span: &Span) {
         let context = self.to_otel();
         let parent = context.span().span_context().clone();
@@ -67,8 +68,8 @@ impl TraceContext {
         }
     }
 
-    /// Records a span that is over: a wait which nobody watched while it lasted. A child of this context; nothing
-    /// if that is not valid, or where no spans are exported.
+    /// Records a wait that is over as a span, which is a child of this context. Does nothing if the
+    /// context is invalid or spans are not exported.
     pub fn record_wait(
         &self,
         name: &'static str,
@@ -90,7 +91,7 @@ impl TraceContext {
     }
 }
 
-/// Links a span to another one of this process. Does nothing where no spans are exported.
+/// Links a span to another one of this process. Does nothing if spans are not exported.
 pub fn link(span: &Span, to: &Span) {
     let context = to.with_subscriber(|(id, dispatch)| get_otel_context(id, dispatch)).flatten();
     if let Some(context) = context {

@@ -1,5 +1,5 @@
-/// Returns an error and its causes on one line: `the receipt was not sent: connection refused`. A cause whose text the error
-/// before it repeats is left out.
+/// Returns an error and its causes on one line: `the receipt was not sent: connection refused`.
+/// Leaves out a cause whose text is part of the previous error's.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut texts: Vec<_> = causes.map(ToString::to_string).collect();

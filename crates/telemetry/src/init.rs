@@ -18,15 +18,15 @@ use crate::log::{Lines, LogFormat, SpanFields};
 /// A set-up that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The OTLP settings make no exporter.
-    #[error("the OTEL_EXPORTER_OTLP_* variables make no exporter")]
+    /// The OTLP settings are invalid.
+    #[error("the OTEL_EXPORTER_OTLP_* variables are invalid")]
     Exporter(#[from] ExporterBuildError),
-    /// Somebody else installed a subscriber before.
+    /// Another subscriber was installed before.
     #[error("a tracing subscriber is installed already")]
     Installed(#[from] TryInitError),
 }
 
-/// Keeps the export of spans alive; [`Tracing::shutdown`] sends what is left.
+/// Keeps the export of spans alive. [`Tracing::shutdown`] sends the remaining spans.
 #[derive(Debug)]
 pub struct Tracing {
     /// `None` if spans are not exported.
@@ -34,23 +34,25 @@ pub struct Tracing {
 }
 
 impl Tracing {
-    /// Sends the spans that wait, within the time given.
+    /// Sends the remaining spans, within a time limit.
     pub async fn shutdown(self, within: Duration) {
         let Some(provider) = self.provider else { return };
         let flush = move || provider.shutdown_with_timeout(within);
-        // Blocking, and the exporter needs this runtime meanwhile.
+        // The call blocks, and the exporter needs this runtime meanwhile.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "spans were lost at shutdown");
         }
     }
 }
 
-/// Installs the global subscriber of this process. Call it in a Tokio runtime, once.
+/// Installs the global subscriber of this process. Call it once, in a Tokio runtime.
 ///
-/// `RUST_LOG` filters (default `info`), `OTEL_EXPORTER_OTLP_ENDPOINT` says where spans go (nowhere without it).
+/// `RUST_LOG` filters log lines (default `info`). `OTEL_EXPORTER_OTLP_ENDPOINT` is the receiver of
+/// spans; without it none are exported.
 pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitError> {
     let provider = if exports() { Some(exporting(service)?) } else { None };
-    // Without an exporter the layer would cost a tenth of an order, for spans that nobody sees.
+    // Without an exporter the layer would cost a tenth of the time of an order, for spans that are
+    // not exported.
     let spans = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(crate::TRACER))
@@ -60,9 +62,9 @@ pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitErr
             .with_tracked_inactivity(false)
     });
     let wanted = lines_wanted();
-    // One filter for all layers: filters of their own leave stale state behind when a library only asks whether
-    // a line is enabled, and the next span is lost (tokio-rs/tracing#2519). Spans are kept whatever RUST_LOG says,
-    // since the trace context travels in them.
+    // One filter for all layers. Filters per layer leave stale state behind when a library only
+    // asks whether a line is enabled, and the next span is lost (tokio-rs/tracing#2519). Spans are
+    // kept regardless of RUST_LOG, since they carry the trace context.
     let filter = filter_fn(move |metadata| {
         let level = metadata.level();
         let span = metadata.is_span() && *level <= Level::INFO;
@@ -89,11 +91,12 @@ fn exporting(service: &'static str) -> Result<SdkTracerProvider, InitError> {
     Ok(provider)
 }
 
-/// `RUST_LOG` (`target=level,..`), on top of what is too loud by default.
+/// Returns the filter of log lines: `RUST_LOG` (`target=level,..`), over defaults that silence
+/// noisy libraries.
 fn lines_wanted() -> Targets {
     let wanted = Targets::new()
         .with_default(LevelFilter::INFO)
-        // What librdkafka says about brokers that are away is said by health and metrics, once.
+        // Health and metrics report unavailable brokers once; librdkafka would repeat it.
         .with_target("librdkafka", LevelFilter::OFF)
         .with_target("rdkafka", LevelFilter::OFF)
         .with_target("sqlx", LevelFilter::WARN)
@@ -112,7 +115,8 @@ fn exports() -> bool {
         .any(|name| std::env::var(name).is_ok_and(|endpoint| !endpoint.is_empty()))
 }
 
-/// The exporter calls from a thread of its own, where hyper finds no reactor; so the call is made on the runtime.
+/// Sends requests on the runtime, since the exporter calls from its own thread, where hyper finds
+/// no reactor.
 #[derive(Debug)]
 struct OnRuntime {
     client: HyperClient,

@@ -17,8 +17,8 @@ pub use log::LogFormat;
 pub use metrics::Metrics;
 pub use query::query_span;
 
-/// The metrics API that instruments are made with; one version for all.
+/// The metrics API of all instruments, re-exported so that there is one version of it.
 pub use opentelemetry::{KeyValue, metrics as instruments};
 
-/// The instrumentation scope of all spans.
+/// Instrumentation scope of all spans.
 const TRACER: &str = "orderflow";

@@ -12,35 +12,36 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::span_ids::context_of;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Readable text.
     Text,
-    /// None at all: for tests, which want the spans only.
+    /// No output, for tests that only need spans.
     Silent,
 }
 
 impl LogFormat {
-    /// Readable on a terminal, JSON everywhere else.
+    /// Returns `Text` if the standard output is a terminal, and `Json` otherwise.
     pub fn fitting_stdout() -> Self {
         if std::io::stdout().is_terminal() { Self::Text } else { Self::Json }
     }
 }
 
-/// Fields that only a trace wants: a log line of a message or request would be mostly these.
+/// Prefixes of fields that only traces show: they would make up most of a log line of a message or
+/// a request.
 const OTEL: [&str; 7] = ["otel.", "messaging.", "http.", "server.", "url.", "db.", "cloudevents."];
 
-/// Keeps each span's fields, so that every line within the span can show them.
+/// Stores each span's fields, so that log lines within the span can show them.
 pub(crate) struct SpanFields;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        // Most have none: those of statements, for instance.
+        // Most spans have none, such as those of statements.
         if !fields.0.is_empty()
             && let Some(span) = context.span(id)
         {
@@ -61,7 +62,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanFields {
         }
     }
 
-    /// What a deferred task logs is found by the ids of the request that deferred it.
+    /// Copies the ids of the request that deferred a task to the task's span, so that its log lines
+    /// have them.
     fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         for span in context.span_scope(follows).into_iter().flatten() {
@@ -112,7 +114,7 @@ impl Lines {
         text.push_str(message.and_then(|(_, value)| value.as_str()).unwrap_or_default());
         for (name, value) in line.fields.0.iter().filter(|(name, _)| *name != "message") {
             let _ = match value {
-                // A newline from outside must not look like a line of ours.
+                // A line break in a value must not look like another log line.
                 Value::String(value) if !value.contains(char::is_control) => {
                     write!(text, "  {name}={value}")
                 }
@@ -155,18 +157,20 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Lines {
             LogFormat::Text => Self::text(&line),
             LogFormat::Silent => return,
         };
-        // Not `println!`, which panics when the disk is full or the reader gone: no work may end for that.
+        // `println!` would panic if the disk is full or the reader is gone; no work may end because
+        // of that.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 }
 
-/// Returns the id of the trace that a span belongs to; `None` if it is disabled.
+/// Returns the id of the trace that a span belongs to, or `None` if the span is disabled.
 pub(crate) fn trace_id(span: &Id) -> Option<String> {
     let context = tracing::dispatcher::get_default(|dispatch| context_of(span, dispatch))?;
     context.is_valid().then(|| context.trace_id().to_string())
 }
 
-/// Fields of a span or an event, in their order. Errors with their whole chain of causes.
+/// Fields of a span or an event, in their order. Errors are stored with their whole chain of
+/// causes.
 #[derive(Default)]
 pub(crate) struct Fields(Vec<(&'static str, Value)>);
 
@@ -182,12 +186,12 @@ impl Fields {
         }
     }
 
-    /// Returns a field that is a text.
+    /// Returns the value of a text field.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.as_str())
     }
 
-    /// Inner spans come first, and what they say holds.
+    /// Adds the fields of an outer span. Fields of inner spans come first and take precedence.
     fn add_missing(&mut self, outer: &Self) {
         for (name, value) in &outer.0 {
             if !self.0.iter().any(|(known, _)| known == name) {
@@ -246,7 +250,7 @@ mod tests {
         }
     }
 
-    /// Keeps what a line of an event would show.
+    /// Stores what a log line of an event would show.
     struct Keep(Arc<Mutex<Vec<(&'static str, Value)>>>);
 
     impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {

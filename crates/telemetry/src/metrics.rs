@@ -18,10 +18,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An empty registry; `service` becomes `service.name`.
+    /// Creates an empty registry. `service` becomes `service.name`.
     ///
     /// # Panics
-    /// Never: a new registry has no name that the exporter could clash with.
+    /// Never: the exporter can't conflict with another one of a new registry.
     pub fn new(service: &'static str) -> Self {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -34,12 +34,12 @@ impl Metrics {
         Self { provider, registry }
     }
 
-    /// What instruments are made with; `scope` is the crate that records.
+    /// Returns a meter, which creates instruments. `scope` is the name of the crate that records.
     pub fn meter(&self, scope: &'static str) -> Meter {
         self.provider.meter(scope)
     }
 
-    /// Everything recorded, in Prometheus' text format 0.0.4.
+    /// Returns all metrics in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut text) {

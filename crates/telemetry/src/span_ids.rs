@@ -1,5 +1,6 @@
-//! Ids of spans. OpenTelemetry's layer gives them where spans are exported. Elsewhere nobody records spans, and a span gets
-//! ids when they are first asked for, so that the trace context travels on and most spans cost next to nothing.
+//! Ids of spans. OpenTelemetry's layer assigns them if spans are exported. Otherwise a span gets
+//! ids when they are first requested, so that the trace context is propagated and most spans cost
+//! almost nothing.
 
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceFlags, TraceState};
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
@@ -7,13 +8,14 @@ use tracing::{Dispatch, Id};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-/// Ids that a span was given here.
+/// Ids that were assigned here.
 struct Ids(SpanContext);
 
-/// The span of another process that a span is a child of.
+/// The remote parent of a span, in another process.
 struct RemoteParent(SpanContext);
 
-/// Returns the ids of a span, or `None` if it is disabled or no subscriber of ours is installed.
+/// Returns the ids of a span, or `None` if it is disabled or the subscriber is not one of
+/// [`init`](crate::init).
 pub(crate) fn context_of(span: &Id, dispatch: &Dispatch) -> Option<SpanContext> {
     if let Some(context) = tracing_opentelemetry::get_otel_context(span, dispatch) {
         return Some(context.span().span_context().clone());
@@ -21,7 +23,7 @@ pub(crate) fn context_of(span: &Id, dispatch: &Dispatch) -> Option<SpanContext> 
     Some(ids_of(&dispatch.downcast_ref::<Registry>()?.span(span)?))
 }
 
-/// Makes a span a child of a span of another process. Does nothing if it has ids already.
+/// Makes a span a child of a remote span. Does nothing if it has ids already.
 pub(crate) fn set_remote_parent(span: &Id, dispatch: &Dispatch, parent: SpanContext) {
     if let Some(span) = dispatch.downcast_ref::<Registry>().and_then(|it| it.span(span)) {
         span.extensions_mut().replace(RemoteParent(parent));
@@ -39,7 +41,7 @@ fn ids_of(span: &SpanRef<'_, Registry>) -> SpanContext {
     }
     let new = child_of(remote.or_else(|| span.parent().map(|parent| ids_of(&parent))));
     let mut extensions = span.extensions_mut();
-    // Another thread may have asked meanwhile.
+    // Another thread may have assigned ids meanwhile.
     if let Some(Ids(given)) = extensions.get_mut::<Ids>() {
         return given.clone();
     }
@@ -47,8 +49,8 @@ fn ids_of(span: &SpanRef<'_, Registry>) -> SpanContext {
     new
 }
 
-/// Returns new ids, of the trace of a parent if there is one. A trace that begins here is sampled, as OpenTelemetry's layer
-/// has it, so that services behind this one may export their part.
+/// Returns new ids, in the trace of the parent if there is one. A new trace is sampled, as with
+/// OpenTelemetry's layer, so that downstream services may export their part.
 fn child_of(parent: Option<SpanContext>) -> SpanContext {
     let ids = RandomIdGenerator::default();
     let (trace_id, flags, state) = match parent {
@@ -82,7 +84,7 @@ mod tests {
             let request = tracing::info_span!("request");
             let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
             TraceContext::new(caller, Some("vendor=1")).set_parent(&request);
-            // The child is asked first.
+            // The child's ids are requested first.
             let child = request.in_scope(|| tracing::info_span!("query"));
             let (trace, span, flags) = ids(&child);
             assert_eq!(

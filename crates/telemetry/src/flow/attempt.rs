@@ -6,9 +6,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::draft::Draft;
 
-/// Notes an attempt that failed within the step of a span, which may still succeed. Does nothing if the span is no step.
+/// Records a failed attempt in the step of a span. The step may still succeed. Does nothing if the
+/// span is not a step.
 ///
-/// Independent of `RUST_LOG`, which may suppress the line that says the same.
+/// Independent of `RUST_LOG`, which may suppress the log line of the attempt.
 pub fn note_failed_attempt(span: &Span, attempt: u32, error: &(dyn Error + 'static)) {
     span.with_subscriber(|(id, dispatch)| {
         let span = dispatch.downcast_ref::<Registry>().and_then(|registry| registry.span(id));

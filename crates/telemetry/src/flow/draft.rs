@@ -9,21 +9,21 @@ use serde::Serialize;
 use super::steps::{Buffer, FlowStep};
 use crate::error_chain;
 
-/// How much of a text is kept, in bytes, and how much of a chain of causes.
+/// Maximum length of a text and of a chain of causes, in bytes.
 const MAX_TEXT: usize = 512;
 const MAX_ERROR: usize = 2_000;
-/// How many failed attempts are kept: the last ones.
+/// Maximum number of failed attempts that are kept; the first ones are dropped.
 const MAX_ATTEMPTS: usize = 20;
 
 /// A step whose span is open.
 pub(super) struct Draft {
     buffer: Arc<Buffer>,
-    /// There was no room when it began, so it has no text.
+    /// `true` if there was no room at its beginning; then it records no texts.
     is_lost: bool,
     kind: &'static str,
     started_at: SystemTime,
     began: Instant,
-    /// If it ended before its span closes.
+    /// Its duration, if it ended before its span closes.
     took: Option<Duration>,
     pub(super) correlation_id: Option<String>,
     pub(super) event_id: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Draft {
     pub(super) outcome: Option<String>,
     pub(super) error: Option<String>,
     attempts: VecDeque<FailedAttempt>,
-    /// Further members of the JSON object, each with a comma behind it.
+    /// Further members of the JSON object, each followed by a comma.
     members: Vec<u8>,
 }
 
@@ -43,7 +43,7 @@ struct FailedAttempt {
 }
 
 impl Draft {
-    /// Begins the step of a span. `span` is its name in the program.
+    /// Begins the step of a span. `span` is the name of the span in the code.
     pub(super) fn new(buffer: Arc<Buffer>, span: &'static str) -> Self {
         let kind = match span {
             "send" => "publish",
@@ -68,7 +68,7 @@ impl Draft {
         }
     }
 
-    /// Begins the step of a span that follows this one's: a deferred task of the same flow.
+    /// Begins the step of a span that follows this step's span: a deferred task of the same flow.
     pub(super) fn followed_by(&self, span: &'static str) -> Self {
         let mut follower = Self::new(Arc::clone(&self.buffer), span);
         if !follower.is_lost {
@@ -77,7 +77,7 @@ impl Draft {
         follower
     }
 
-    /// Returns `true` if it is lost already, so that nothing need be kept.
+    /// Returns `true` if the step is already lost, so that no fields need to be recorded.
     pub(super) fn is_lost(&self) -> bool {
         self.is_lost
     }
@@ -86,13 +86,13 @@ impl Draft {
         self.kind = kind;
     }
 
-    /// Sets when it began and ended, for what nobody watched while it lasted.
+    /// Sets its begin and end, for a wait that is recorded afterwards.
     pub(super) fn set_time(&mut self, from: SystemTime, until: SystemTime) {
         self.started_at = from;
         self.took = Some(until.duration_since(from).unwrap_or_default());
     }
 
-    /// Notes that it has ended, though its span may stay open.
+    /// Records the end of the step; its span may stay open.
     pub(super) fn end(&mut self) {
         self.took = Some(self.began.elapsed());
     }
@@ -116,7 +116,7 @@ impl Draft {
         self.error = Some(chain(error));
     }
 
-    /// Notes an attempt within the step that failed. The step may still succeed.
+    /// Records a failed attempt of the step, which may still succeed.
     pub(super) fn note_failed_attempt(&mut self, attempt: u32, error: &(dyn Error + 'static)) {
         if self.is_lost {
             return;
@@ -128,8 +128,8 @@ impl Draft {
         self.attempts.push_back(FailedAttempt { attempt, at_us, error: chain(error) });
     }
 
-    /// Ends the step, unless it is none: its flow is unknown, or it is a message that was left to another instance, or
-    /// ignored.
+    /// Ends the step and stores it, unless its flow is unknown, or it is a message that was ignored
+    /// or left to another instance.
     pub(super) fn finish(mut self, trace_id: Option<&str>) {
         if self.is_lost {
             return self.buffer.lose(1);
@@ -152,7 +152,7 @@ impl Draft {
         for (name, text) in [("event_id", self.event_id.take()), ("subject", self.subject.take())] {
             if let Some(text) = text {
                 self.add(name, &text);
-                // Needed as keys, too.
+                // They are keys of the step, too.
                 match name {
                     "event_id" => self.event_id = Some(text),
                     _ => self.subject = Some(text),

@@ -1,4 +1,4 @@
-//! Which fields of a span become which members of its step.
+//! Maps the fields of a span to the members of its step.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 
 use super::draft::{Draft, cut};
 
-/// How much of an id is kept, in bytes. Ids are bounded where they come in.
+/// Maximum length of an id, in bytes. Ids are validated where they are received.
 const MAX_ID: usize = 1_024;
 
 impl Visit for Draft {
@@ -18,7 +18,7 @@ impl Visit for Draft {
         let id = || Some(cut(text, MAX_ID).to_owned());
         match field.name() {
             "correlation_id" => self.correlation_id = id(),
-            // Where the event could not be read as far as that.
+            // Used if the correlation id of the event could not be read.
             "messaging.message.conversation_id" if self.correlation_id.is_none() => {
                 self.correlation_id = id();
             }
@@ -76,7 +76,7 @@ impl Visit for Draft {
     }
 }
 
-/// Returns the member for a text that is only shown.
+/// Returns the member for a text that is only displayed.
 fn member(field: &str) -> Option<&'static str> {
     Some(match field {
         "otel.name" => "name",

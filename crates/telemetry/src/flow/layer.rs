@@ -7,10 +7,10 @@ use super::draft::Draft;
 use super::steps::Buffer;
 use crate::log::{Fields, trace_id};
 
-/// Makes steps of the spans that are created through [`FlowSteps`](super::FlowSteps). Below the layer of OpenTelemetry, which
-/// takes the trace id along when a span closes.
+/// Records the spans that are created through [`FlowSteps`](super::FlowSteps) as steps. It is below
+/// the layer of OpenTelemetry, which removes the trace id when a span closes.
 ///
-/// It neither samples nor exports, and a span that is no step costs one look at a thread-local.
+/// It neither samples nor exports. A span that is not a step costs one read of a thread-local.
 pub(crate) struct FlowLayer;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for FlowLayer {
@@ -30,7 +30,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for FlowLayer {
         }
     }
 
-    /// A deferred task is a step of the flow whose request deferred it.
+    /// Records a deferred task as a step of the flow whose request deferred it.
     fn on_follows_from(&self, id: &Id, follows: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let cause = context.span_scope(follows).into_iter().flatten().find_map(|cause| {
@@ -39,7 +39,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for FlowLayer {
         });
         let Some(mut draft) = cause else { return };
         if !draft.is_lost() {
-            // It was no step when it was created, so its fields are only known from the lines' layer.
+            // It was not a step when it was created, so only the layer of log lines has its fields.
             let extensions = span.extensions();
             let task = extensions.get::<Fields>().and_then(|fields| fields.text("task"));
             draft.add_text("name", &format!("{} {}", span.name(), task.unwrap_or_default()));

@@ -1,4 +1,4 @@
-//! Flow steps: finished spans of flows, kept for the service's own table.
+//! Flow steps: finished spans of flows, kept until they are stored in the service's own table.
 
 mod attempt;
 mod draft;

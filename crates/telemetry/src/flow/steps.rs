@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::Span;
 
 thread_local! {
-    /// The service whose span is being created on this thread.
+    /// Buffer of the service whose span is being created on this thread.
     static RECORDING: RefCell<Option<Arc<Buffer>>> = const { RefCell::new(None) };
 }
 
@@ -19,26 +19,27 @@ pub struct FlowStep {
     pub event_id: Option<String>,
     /// Subject of the step's event or job.
     pub subject: Option<String>,
-    /// The step as a JSON object, without its correlation id. Times are microseconds: `at_us` since 1970, `duration_us`.
+    /// The step as a JSON object, without its correlation id. Times are microseconds: `at_us` since
+    /// 1970, `duration_us`.
     pub json: String,
 }
 
-/// Records the flow steps of one service: spans that are created through it and carry a correlation id. Clones share the
-/// steps.
+/// Records the flow steps of one service: spans that are created through it and have a correlation
+/// id. Clones share the steps.
 ///
-/// It is a value and not a global, so that two services in one process do not mix. A deferred task, whose span follows that
-/// of its request, belongs to the request's service.
+/// It is a value instead of a global, so that two services in one process do not mix. A deferred
+/// task, whose span follows that of its request, belongs to the request's service.
 #[derive(Clone, Debug, Default)]
 pub struct FlowSteps(Option<Arc<Buffer>>);
 
 impl FlowSteps {
-    /// Creates a recorder that keeps at most `capacity` steps until they are [taken](Self::take). Further ones are lost, and
-    /// counted.
+    /// Creates a recorder that keeps at most `capacity` steps until they are [taken](Self::take).
+    /// Further ones are lost and counted.
     pub fn new(capacity: usize) -> Self {
         Self(Some(Arc::new(Buffer { capacity, ..Buffer::default() })))
     }
 
-    /// Creates a recorder that records nothing, and costs nothing.
+    /// Creates a recorder that records nothing, at no cost.
     pub fn off() -> Self {
         Self(None)
     }
@@ -48,12 +49,12 @@ impl FlowSteps {
         self.0.is_some()
     }
 
-    /// Creates a span that becomes a step when it closes, if it carries a correlation id by then.
+    /// Creates a span that becomes a step when it closes, if it has a correlation id by then.
     pub fn span(&self, create: impl FnOnce() -> Span) -> Span {
         let Some(buffer) = &self.0 else { return create() };
         RECORDING.set(Some(Arc::clone(buffer)));
         let span = create();
-        // It is still there if no layer records, or the span is disabled.
+        // It is still set if no layer records, or the span is disabled.
         RECORDING.take();
         span
     }
@@ -68,7 +69,8 @@ impl FlowSteps {
         taken
     }
 
-    /// Puts back steps that were taken and could not be stored. Those that do not fit any more are lost: the oldest.
+    /// Puts back steps that were taken and could not be stored. The oldest ones are lost if there
+    /// is no room for all.
     pub fn put_back(&self, taken: Vec<FlowStep>) {
         let Some(buffer) = &self.0 else { return };
         let mut steps = buffer.steps();
@@ -81,7 +83,7 @@ impl FlowSteps {
         buffer.count.store(steps.len(), Ordering::Relaxed);
     }
 
-    /// Keeps only the steps that wait to be taken and fulfil a condition.
+    /// Removes the waiting steps that do not fulfil a condition.
     pub fn retain(&self, condition: impl FnMut(&FlowStep) -> bool) {
         let Some(buffer) = &self.0 else { return };
         let mut steps = buffer.steps();
@@ -89,19 +91,19 @@ impl FlowSteps {
         buffer.count.store(steps.len(), Ordering::Relaxed);
     }
 
-    /// Returns how many steps wait to be taken.
+    /// Returns the number of steps that wait to be taken.
     pub fn waiting(&self) -> usize {
         self.0.as_ref().map_or(0, |buffer| buffer.count.load(Ordering::Relaxed))
     }
 
-    /// Counts steps that were taken and can't be stored.
+    /// Counts steps as lost that were taken and can't be stored.
     pub fn lose(&self, steps: usize) {
         if let Some(buffer) = &self.0 {
             buffer.lose(steps);
         }
     }
 
-    /// Returns how many steps were lost since the start.
+    /// Returns the number of steps that were lost since the start.
     pub fn lost(&self) -> u64 {
         self.0.as_ref().map_or(0, |buffer| buffer.lost.load(Ordering::Relaxed))
     }
@@ -116,18 +118,19 @@ impl FlowSteps {
 pub(super) struct Buffer {
     capacity: usize,
     steps: Mutex<VecDeque<FlowStep>>,
-    /// Number of `steps`, to be read without the lock.
+    /// Number of `steps`, readable without the lock.
     count: AtomicUsize,
     lost: AtomicU64,
 }
 
 impl Buffer {
-    /// Returns the buffer for which the span is created that a layer is just told of. Only the first who asks gets it.
+    /// Returns the buffer of the span that is being created. Only the first call for a span returns
+    /// it.
     pub(super) fn of_new_span() -> Option<Arc<Self>> {
         RECORDING.take()
     }
 
-    /// Returns `false` if another step would be lost, so that its strings need not be built.
+    /// Returns `false` if another step would be lost, so that its texts need not be built.
     pub(super) fn has_room(&self) -> bool {
         self.count.load(Ordering::Relaxed) < self.capacity
     }

@@ -4,33 +4,33 @@ use std::time::SystemTime;
 use super::draft::Draft;
 use super::steps::FlowSteps;
 
-/// A wait of an event that nobody watched while it lasted.
+/// A wait of an event, recorded after its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Wait<'a> {
     /// Kind and name of the step, such as `outbox wait`.
     pub name: &'static str,
-    /// When it began.
+    /// Begin of the wait.
     pub from: SystemTime,
-    /// When it ended.
+    /// End of the wait.
     pub until: SystemTime,
-    /// Correlation id of the event. Without it the wait is no step.
+    /// Correlation id of the event. Without one the wait is not recorded.
     pub correlation_id: Option<&'a str>,
     /// Id of the event.
     pub event_id: Option<&'a str>,
     /// Type of the event.
     pub event_type: Option<&'a str>,
-    /// Who published the event.
+    /// Publisher of the event.
     pub source: Option<&'a str>,
     /// Subject of the event.
     pub subject: Option<&'a str>,
     /// Topic, without the prefix.
     pub topic: &'a str,
-    /// The `traceparent` of where the event was created.
+    /// The `traceparent` of the span that created the event.
     pub traceparent: Option<&'a str>,
 }
 
 impl FlowSteps {
-    /// Records a wait that is over as a step.
+    /// Records a finished wait as a step.
     pub fn record_wait(&self, wait: &Wait<'_>) {
         let (Some(buffer), Some(correlation_id)) = (self.buffer(), wait.correlation_id) else {
             return;
