@@ -1,15 +1,16 @@
 use std::fmt::Write;
 
-/// Where to search for an address.
+/// The encoding of the searched data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddressIn {
-    /// In a text.
+    /// Text.
     Text,
-    /// In bytes as `encode(.., 'escape')` writes them.
+    /// Bytes, as `encode(.., 'escape')` represents them.
     Bytes,
 }
 
-/// Returns a regular expression of Postgres (for `~*`) that finds an e-mail address as a whole, not as a part of a longer one.
+/// Returns a regular expression of Postgres (for `~*`) that finds a whole e-mail address, but not a
+/// longer one that contains it.
 pub fn address_pattern(address: &str, within: AddressIn) -> String {
     let mut pattern = String::from("(?<![a-z0-9._%+-])");
     for character in address.chars() {

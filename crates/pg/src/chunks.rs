@@ -3,28 +3,30 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::sync::Semaphore;
 
-/// Maintenance uses one connection at a time, regardless of the number of tables.
+/// Held by maintenance, which uses one connection at a time, regardless of the number of tables.
 static TURN: Semaphore = Semaphore::const_new(1);
 
 /// Number of blocks of a table (8 kB by default) that one statement sweeps.
 const BLOCKS: i64 = 1_024;
 
-/// Executes a maintenance statement when no other one of this process is running. It should be short, such as a chunk
-/// of a delete.
+/// Executes a maintenance statement when no other one of this process is running. It should be
+/// short, such as a chunk of a delete.
 pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     // The semaphore is never closed.
     let _turn = TURN.acquire().await;
     statement.await
 }
 
-/// Runs a delete again and again until it deletes fewer than `chunk` rows, and returns the number of deleted rows.
+/// Repeats a delete until it deletes fewer than `chunk` rows, and returns the number of deleted
+/// rows.
 ///
 /// `delete` gets the limit and returns the statement, which must not delete more rows than that:
-/// `delete from t where ctid = any(array(select ctid from t where .. limit $1))`. Each statement commits by itself, so none
-/// runs into the statement timeout or holds its locks for long. They run [in turn](in_turn) with other upkeep.
+/// `delete from t where ctid = any(array(select ctid from t where .. limit $1))`.
+/// Each statement commits by itself, so none exceeds the statement timeout or holds its locks for
+/// long. They run [in turn](in_turn) with other maintenance.
 ///
-/// Until Postgres vacuums them, each statement scans the rows deleted by earlier ones again. This is negligible for a
-/// few chunks; for many, start each where the last one ended, or use [`sweep`].
+/// Until Postgres vacuums them, each statement scans the rows deleted by earlier ones again. This
+/// is negligible for a few chunks; for many, start each where the last one ended, or use [`sweep`].
 ///
 /// Fails with the first error of a statement; rows deleted before stay deleted.
 pub async fn delete_in_chunks<'q>(
@@ -32,7 +34,7 @@ pub async fn delete_in_chunks<'q>(
     chunk: u32,
     delete: impl Fn(i64) -> Query<'q, Postgres, PgArguments>,
 ) -> sqlx::Result<u64> {
-    // With a limit of 0 it would never end.
+    // A limit of 0 would never end.
     let chunk = chunk.max(1);
     let mut deleted = 0;
     loop {
@@ -44,13 +46,13 @@ pub async fn delete_in_chunks<'q>(
     }
 }
 
-/// Deletes the rows of a table that have a value in a column, and returns how many. It passes once over the whole table, a
-/// thousand blocks at a time, so that it needs no index and its cost grows with the table alone. Rows that are inserted
-/// meanwhile may stay.
+/// Deletes the rows of a table that have a value in a column, and returns their number. It scans
+/// the whole table once, a thousand blocks at a time, so it needs no index, and its cost grows only
+/// with the size of the table. Rows that are inserted meanwhile may stay.
 ///
-/// `table` and `column` are names in the program, never input.
+/// `table` and `column` must be literals of the program, never input.
 ///
-/// Fails with the first error of a statement; what was deleted before stays deleted.
+/// Fails with the first error of a statement; rows deleted before stay deleted.
 pub async fn sweep(
     pool: &PgPool,
     table: &'static str,

@@ -29,8 +29,8 @@ pub enum ErrorClass {
     Conflict,
     /// The session lacks a permission (42501), or a row-level policy refuses the row.
     Denied,
-    /// The values can't be stored: class 22 (a number out of range, NUL in a text) or 54 (a row or an index entry that is
-    /// too large).
+    /// The values can't be stored: class 22 (a number out of range, NUL in a text) or 54 (a row or
+    /// an index entry that is too large).
     Data,
     /// Anything else: a constraint, a statement that is wrong, no row where there should be one.
     Other,
@@ -38,9 +38,9 @@ pub enum ErrorClass {
 
 /// Returns the cause of an error.
 ///
-/// The time of a refusal (the server is read-only, shuts down or refuses logins) is recorded: pools of
-/// [`crate::PoolOptions`] replace older connections, since such a session may stay unusable after the server has
-/// recovered.
+/// The time of a refusal (the server is read-only, shuts down or refuses logins) is recorded: pools
+/// of [`crate::PoolOptions`] replace older connections, since such a session may stay unusable
+/// after the server has recovered.
 ///
 /// Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 ///
@@ -69,7 +69,8 @@ pub fn classify(error: &sqlx::Error) -> ErrorClass {
     }
 }
 
-/// Returns the cause of an error that has a database error among its sources, or `None` if it has none.
+/// Returns the cause of an error that has a database error among its sources, or `None` if it has
+/// none.
 pub fn classify_chain(error: &(dyn std::error::Error + 'static)) -> Option<ErrorClass> {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.find_map(|cause| cause.downcast_ref::<sqlx::Error>()).map(classify)
@@ -89,9 +90,10 @@ fn classify_code(code: &str) -> ErrorClass {
     }
 }
 
-/// Returns whether the server answered with a condition of its own: it is read-only, out of resources, or refuses
-/// logins. Unlike a lost connection, this is never caused by the statement, even if others succeed: a full disk, for
-/// example, still accepts rows that fit into existing pages.
+/// Returns `true` if the server refused because of its own state: it is read-only, out of
+/// resources, or refuses logins. Unlike a lost connection, this is never caused by the statement,
+/// even if others succeed: a full disk, for example, still accepts rows that fit into existing
+/// pages.
 pub fn is_refusal(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| {
@@ -100,7 +102,7 @@ pub fn is_refusal(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Returns whether existing sessions may stay unusable even after the server has recovered.
+/// Returns `true` if existing sessions may stay unusable even after the server has recovered.
 fn is_refusal_of_session(code: &str) -> bool {
     code == "25006" || ["28", "3D", "57P"].iter().any(|class| code.starts_with(class))
 }

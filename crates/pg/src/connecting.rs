@@ -4,11 +4,12 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::limit::within;
 
-/// Returns the server's error if `error` only reports that the pool has no connection: a pool keeps retrying when a
-/// server refuses, and does not return the server's reason. Returns any other error unchanged.
+/// Returns the server's error if `error` only reports that the pool has no connection: a pool keeps
+/// retrying when a server refuses, and does not return the server's reason. Returns any other error
+/// unchanged.
 ///
-/// Connects outside the pool, within `limit`. If that succeeds, all connections of the pool are in use, and `error` is
-/// returned.
+/// Connects outside the pool, within `limit`. If that succeeds, all connections of the pool are in
+/// use, and `error` is returned.
 pub async fn why_no_connection(pool: &PgPool, error: sqlx::Error, limit: Duration) -> sqlx::Error {
     if !matches!(error, sqlx::Error::PoolTimedOut) {
         return error;

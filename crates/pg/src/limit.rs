@@ -2,10 +2,11 @@ use std::time::Duration;
 
 use crate::classification::classify;
 
-/// Waits at most `limit` for the result of a statement or of a connection. A connection can be lost silently, and the
-/// server's own limits do not help a client that it can't reach.
+/// Waits at most `limit` for the result of a statement or of a connection. A connection can be lost
+/// silently, and the server's own limits do not help a client that it can't reach.
 ///
-/// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` after the limit. The server may still execute the statement.
+/// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` after the limit. The server may still
+/// execute the statement.
 pub async fn within<T>(
     limit: Duration,
     statement: impl Future<Output = sqlx::Result<T>>,

@@ -12,8 +12,8 @@ pub struct Migrations {
 }
 
 impl Migrations {
-    /// Creates the migrations from `sqlx::migrate!(..)`. Each crate has its own `table`, so that several crates and the
-    /// service can number their migrations from one in the same database.
+    /// Creates the migrations from `sqlx::migrate!(..)`. Each crate has its own `table`, so that
+    /// several crates and the service can number their migrations from one in the same database.
     pub fn new(mut migrator: Migrator, table: &'static str) -> Self {
         migrator.dangerous_set_table_name(table);
         // A release that is rolled back finds the migrations of the newer one.
@@ -23,11 +23,11 @@ impl Migrations {
 
     /// Applies pending migrations.
     ///
-    /// Unknown applied migrations are those of a newer release. They are kept, and logged once per call with table and
-    /// versions.
+    /// Unknown applied migrations are those of a newer release. They are kept, and logged once per
+    /// call with table and versions.
     ///
-    /// Call it on sessions without a statement timeout: a migration may take long, and so may the wait for another
-    /// instance that migrates.
+    /// Call it on sessions without a statement timeout: a migration may take long, and so may the
+    /// wait for another instance that migrates.
     ///
     /// Fails with [`MigrateError::VersionMismatch`] if an applied migration was edited, and with
     /// [`MigrateError::Execute`] if the database is unavailable.

@@ -8,8 +8,8 @@ use crate::limit::within;
 use crate::refusals;
 use crate::session::set_in_session;
 
-/// How long a session may be idle inside a transaction before Postgres ends it, so that a frozen instance does not block
-/// its successor. A handler that runs inside a transaction must take less.
+/// Time after which Postgres ends a session that is idle inside a transaction, so that a frozen
+/// instance does not block its successor. A handler that runs inside a transaction must take less.
 pub const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(15);
 
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,11 +20,11 @@ const MAX_CONNECTIONS: u32 = 16;
 /// A connection that was idle for longer than this is pinged before use.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
-/// How long such a ping may take. After a network partition all idle connections are dead.
+/// Time limit of such a ping. After a network partition all idle connections are dead.
 const PING: Duration = Duration::from_secs(1);
 
-/// Options of a pool whose sessions have time limits: a statement 10 s, a wait for a lock 5 s, idle inside a transaction
-/// [15 s](IDLE_IN_TRANSACTION).
+/// Options of a pool whose sessions have time limits: 10 s for a statement, 5 s for a lock, and [15
+/// s](IDLE_IN_TRANSACTION) of idle time inside a transaction.
 ///
 /// ```no_run
 /// # fn example() -> sqlx::Result<()> {
@@ -65,14 +65,15 @@ impl PoolOptions {
         self
     }
 
-    /// Sets how long a caller waits for a connection, 5 s by default. Then it fails with [`sqlx::Error::PoolTimedOut`].
+    /// Sets the maximum time that a caller waits for a connection, 5 s by default. After that it
+    /// fails with [`sqlx::Error::PoolTimedOut`].
     #[must_use]
     pub fn acquire_timeout(mut self, acquire_timeout: Duration) -> Self {
         self.acquire_timeout = acquire_timeout;
         self
     }
 
-    /// Sets how long a statement may take before Postgres cancels it, 10 s by default.
+    /// Sets the time after which Postgres cancels a statement, 10 s by default.
     #[must_use]
     pub fn statement_timeout(mut self, statement_timeout: Duration) -> Self {
         self.statement_timeout = statement_timeout;
@@ -86,8 +87,9 @@ impl PoolOptions {
         self
     }
 
-    /// Creates the pool. A connection that is older than the server's last refusal of a session (see [`crate::classify`]) is
-    /// replaced when it would be used. It connects when a connection is first needed, so an unavailable server is no error here.
+    /// Creates the pool. A connection that is older than the server's last refusal of a session
+    /// (see [`crate::classify`]) is replaced before it is used again. The pool connects when a
+    /// connection is first needed, so an unavailable server does not fail this call.
     pub fn connect_lazily(self, database: PgConnectOptions) -> PgPool {
         let milliseconds = |duration: Duration| duration.as_millis().to_string();
         let mut settings = vec![
@@ -100,8 +102,8 @@ impl PoolOptions {
         PgPoolOptions::new()
             .max_connections(self.max_connections)
             .acquire_timeout(self.acquire_timeout)
-            // A ping before every use costs a round trip per statement. A connection that was lost within the last
-            // second is noticed when it is used, and costs one retry.
+            // A ping before every use costs a round trip per statement. A connection that was lost
+            // within the last second is noticed when it is used, and costs one retry.
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
                 let settings = Arc::clone(&settings);

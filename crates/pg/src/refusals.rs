@@ -1,4 +1,4 @@
-//! Time of the server's last refusal, so that pools replace older sessions.
+//! Records the time of the server's last refusal, so that pools replace older sessions.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,8 @@ pub(crate) fn note() {
     LAST.fetch_max(since_beginning().saturating_add(1), Ordering::Relaxed);
 }
 
-/// Returns whether the server refused a session within the last `age`, so that a connection of that age is older.
+/// Returns `true` if the server refused a session within the last `age`, so that a connection of
+/// that age is older.
 pub(crate) fn was_within(age: Duration) -> bool {
     let last = LAST.load(Ordering::Relaxed);
     let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);

@@ -1,9 +1,9 @@
 use sqlx::{AssertSqlSafe, PgConnection};
 
-/// Sets settings of a session, in one round trip.
+/// Applies settings to a session, in one round trip.
 ///
-/// `PgConnectOptions::options` would set them at the start of the session, but PgBouncer refuses unknown startup
-/// parameters, or drops them silently if configured so.
+/// `PgConnectOptions::options` would set them at the start of the session, but PgBouncer refuses
+/// unknown startup parameters, or drops them silently if configured so.
 pub async fn set_in_session(
     connection: &mut PgConnection,
     settings: &[(&'static str, String)],

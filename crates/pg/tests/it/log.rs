@@ -1,4 +1,4 @@
-//! The warnings of one thread, as lines of text.
+//! Captures the warnings of one thread as lines of text.
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    /// Records until the guard is dropped. A test of tokio runs on one thread.
+    /// Records until the guard is dropped. A test of Tokio runs on one thread.
     pub(crate) fn record() -> (Self, DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::registry().with(log.clone());

@@ -1,4 +1,4 @@
-//! On real Postgres.
+//! Tests on a real Postgres.
 
 #![allow(clippy::unwrap_used)]
 

@@ -7,7 +7,7 @@ use crate::log::Log;
 
 const TABLE: &str = "_note_migrations";
 
-/// Two migrations of a release, and a third one of the release after it.
+/// Two migrations of a release, and a third one of the next release.
 const SCHEMA: [&str; 3] = [
     "create table note (id int)",
     "alter table note add text text",

@@ -1,4 +1,4 @@
-//! Behind a real PgBouncer. Where it is not installed these tests say so and pass.
+//! Tests behind a real PgBouncer. Where it is not installed they print that and pass.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn sessions_that_change_between_statements_are_found() {
     assert!(!pg::keeps_sessions(&behind(&bouncer)).await.unwrap());
 }
 
-/// Makes the pooler open so many sessions, and leaves them to it.
+/// Makes the pooler open `count` sessions, which stay idle there.
 async fn leave_idle_sessions(database: &PgConnectOptions, count: usize) {
     let mut connections = Vec::new();
     for _ in 0..count {
