@@ -7,10 +7,11 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Parser};
 
-/// Parses flags, environment and files of secrets. Ends the process with one sentence if a value can't be used.
+/// Parses flags, environment and files of secrets. If a value is invalid, prints one sentence and
+/// ends the process.
 ///
-/// The secrets that `watched` names get `@` and the path as their value in place of the content: their program reads the file
-/// itself, whenever it changes.
+/// A secret that `watched` names gets `@` and the path as its value in place of the content: the
+/// program reads the file itself whenever it changes.
 pub fn parse<C: Parser>(watched: &[&str]) -> C {
     let environment = |name: &str| std::env::var(name).ok();
     parse_from(std::env::args_os().collect(), &environment, watched)
@@ -31,15 +32,15 @@ fn parse_from<C: Parser>(
     C::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// Files of secrets, as the environment names them.
+/// Files of secrets that the environment names.
 struct Files<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     watched: &'a [&'a str],
-    /// Secrets whose files can't be used.
+    /// Secrets whose files are unusable.
     refused: Vec<Refused>,
 }
 
-/// A secret whose file can't be used. Shows no value.
+/// A secret whose file is unusable. Contains no value.
 struct Refused {
     /// Subcommands that lead to the argument.
     path: Vec<String>,
@@ -48,7 +49,8 @@ struct Refused {
 }
 
 impl Files<'_> {
-    /// Returns a command whose secrets have the content of their files as defaults, which flags and variables precede.
+    /// Returns a command whose secrets have the content of their files as defaults. Flags and
+    /// variables take precedence.
     fn fill(&mut self, command: Command, path: &[String]) -> Command {
         let command = command.mut_args(|argument| self.fill_argument(argument, path));
         command.mut_subcommands(|sub| {
@@ -79,7 +81,7 @@ impl Files<'_> {
         }
     }
 
-    /// Returns the value that a secret has by its file, or `None` if no file is named.
+    /// Returns the value of a secret from its file, or `None` if no file is named.
     fn content(&self, name: &str) -> Result<Option<String>, String> {
         let set = |name: &str| (self.environment)(name).filter(|value| !value.is_empty());
         let Some(file) = set(&format!("{name}_FILE")) else { return Ok(None) };
@@ -98,7 +100,7 @@ impl Files<'_> {
 }
 
 impl Refused {
-    /// Returns `true` if the argument belongs to the command that was given, and no flag has its value.
+    /// Returns `true` if the argument belongs to the given command and is not set by a flag.
     fn concerns(&self, matches: &ArgMatches) -> bool {
         let mut matches = matches;
         for name in &self.path {
@@ -126,7 +128,7 @@ mod tests {
         key: String,
         #[arg(long, env = "SETTINGS_TEST_KEYS", hide_env_values = true)]
         keys: Option<String>,
-        // Set by cargo; the test says that it is empty.
+        // Set by cargo; the test treats it as empty.
         #[arg(long, env = "CARGO_PKG_NAME", default_value = "anywhere")]
         place: String,
     }
