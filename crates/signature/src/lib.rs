@@ -6,10 +6,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 const PREFIX: &str = "whsec_";
-/// The specification wants 24 to 64.
+/// The specification requires 24 to 64.
 const SECRET_BYTES: usize = 32;
 
-/// Returns a new secret, as the receiver is given it.
+/// Returns a new secret, in the form that the receiver gets.
 ///
 /// # Errors
 /// If the system has no random numbers.
@@ -19,7 +19,8 @@ pub fn new_secret() -> Result<String, getrandom::Error> {
     Ok(format!("{PREFIX}{}", BASE64_STANDARD.encode(bytes)))
 }
 
-/// Returns the value of `webhook-signature`, or `None` if the secret is not one of Standard Webhooks.
+/// Returns the value of `webhook-signature`, or `None` if the secret is not one of Standard
+/// Webhooks.
 pub fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String> {
     let key = BASE64_STANDARD.decode(secret.strip_prefix(PREFIX)?).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).ok()?;
@@ -27,8 +28,8 @@ pub fn sign(secret: &str, id: &str, timestamp: i64, body: &str) -> Option<String
     Some(format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes())))
 }
 
-/// Returns the value of `webhook-signature` while a secret is being replaced: a signature by each, the first one first. `None`
-/// if none of them can be used.
+/// Returns the value of `webhook-signature` while a secret is being replaced: one signature per
+/// secret, in the same order. Returns `None` if no secret is usable.
 pub fn sign_with_all<'a>(
     secrets: impl IntoIterator<Item = &'a str>,
     id: &str,
@@ -44,7 +45,7 @@ pub fn sign_with_all<'a>(
 mod tests {
     use super::*;
 
-    /// The example of the specification's reference implementations.
+    /// Uses the example of the specification's reference implementations.
     #[test]
     fn it_signs_as_others_do() {
         let signature = sign(
