@@ -44,9 +44,10 @@ impl Defer {
         Self { scope, at_once: false }
     }
 
-    /// Runs `work` when the response has been sent, unless that is an error. `label` names the work in logs and
-    /// metrics; tasks with the same label share limits. The returned value sets options: [`Deferred::always`],
-    /// [`Deferred::named`], [`Deferred::time_limit`], [`Deferred::without_span`].
+    /// Runs `work` when the response has been sent, unless that is an error. `label` names the work
+    /// in logs and metrics; tasks with the same label share limits. The returned value sets
+    /// options: [`Deferred::always`], [`Deferred::named`], [`Deferred::time_limit`],
+    /// [`Deferred::without_span`].
     pub fn run<O: TaskResult>(
         &self,
         label: &'static str,
@@ -69,7 +70,8 @@ impl Defer {
         self.scope.tasks.forget(name);
     }
 
-    /// Runs the tasks of this request sequentially, in the order of deferral, instead of concurrently.
+    /// Runs the tasks of this request sequentially, in the order of deferral, instead of
+    /// concurrently.
     pub fn in_order(&self) {
         self.scope.in_order();
     }
@@ -79,7 +81,7 @@ impl Defer {
         Held::new(self.clone())
     }
 
-    /// Waits until no task runs. For tests, with [`immediate`].
+    /// Waits until all tasks have ended. For tests, with [`immediate`].
     pub async fn finished(&self) {
         self.scope.deferrer.idle().await;
     }
@@ -98,15 +100,16 @@ impl Defer {
     }
 }
 
-/// Creates a `Defer` for tests: tasks start at once, regardless of their options, and [`Defer::finished`] waits for
-/// them.
+/// Creates a `Defer` for tests: tasks start at once, regardless of their options, and
+/// [`Defer::finished`] waits for them.
 pub fn immediate() -> Defer {
     let meter = NoopMeterProvider::new().meter("defer");
     let scope: Scope = Deferrer::new(Options::default(), &meter).scope();
     Defer { at_once: true, ..scope.defer() }
 }
 
-/// The route is not under a [`DeferLayer`](crate::DeferLayer): the response is 500, and the error is logged.
+/// Error of a route without a [`DeferLayer`](crate::DeferLayer). The response is 500, and the error
+/// is logged.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("this route is not under a DeferLayer")]
 pub struct NoDeferLayer;

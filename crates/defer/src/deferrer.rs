@@ -55,7 +55,7 @@ struct Shared {
     dropped: AtomicU64,
 }
 
-/// The tasks of one label: a dead target fills only these.
+/// The tasks of one label. An unavailable target fills only these limits.
 struct Label {
     permits: Semaphore,
     waiting: AtomicUsize,
@@ -82,13 +82,14 @@ impl Deferrer {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Creates a scope, for a consumed message or another unit of work. The layer creates those of requests.
+    /// Creates a scope, for a consumed message or another unit of work. The layer creates those of
+    /// requests.
     pub fn scope(&self) -> Scope {
         Scope::new(self.clone())
     }
 
-    /// Waits for the tasks of all ended scopes for `at_most`, then drops the rest. Call it when no more requests
-    /// arrive.
+    /// Waits for the tasks of all ended scopes for `at_most`, then drops the rest. Call it when no
+    /// more requests arrive.
     pub async fn drain(&self, at_most: Duration) -> Drained {
         self.shared.tracker.close();
         if tokio::time::timeout(at_most, self.shared.tracker.wait()).await.is_err() {
@@ -125,20 +126,20 @@ impl Deferrer {
         self.shared.instruments.dropped(label);
     }
 
-    /// Runs a task, within the limits of its label.
+    /// Runs a task within the limits of its label.
     pub(crate) async fn run(&self, task: Task) {
         let label = task.label;
         let work = async {
             let tasks = self.label(label);
             let Ok(_permit) = tasks.admit(self.shared.options.max_waiting, self, label).await
             else {
-                return self.dropped(label, "too many of its kind wait");
+                return self.dropped(label, "too many tasks of its label wait");
             };
             let limit = task.time_limit.unwrap_or(self.shared.options.time_limit);
             self.attempt(label, limit, task.work).await;
         };
         if self.shared.shutdown.run_until_cancelled(work).await.is_none() {
-            self.dropped(label, "the process ends");
+            self.dropped(label, "the process shuts down");
         }
     }
 
@@ -185,7 +186,7 @@ impl Deferrer {
     }
 }
 
-/// Too many tasks wait.
+/// Error of a label with too many waiting tasks.
 struct Full;
 
 impl Label {

@@ -1,8 +1,8 @@
 use crate::defer::Defer;
 use crate::task::{Deferred, TaskResult, Tasks};
 
-/// Tasks tied to a transaction: they are deferred after its commit. If this is dropped without a commit, they never
-/// run.
+/// Tasks tied to a transaction: they are deferred after its commit. If this is dropped without a
+/// commit, they never run.
 pub struct Held {
     defer: Defer,
     tasks: Tasks,
@@ -13,7 +13,7 @@ impl Held {
         Self { defer, tasks: Tasks::default() }
     }
 
-    /// Does the same as [`Defer::run`], after the commit.
+    /// Holds a task, see [`Defer::run`]. It is deferred after the commit.
     pub fn run<O: TaskResult>(
         &self,
         label: &'static str,

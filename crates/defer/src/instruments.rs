@@ -3,7 +3,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
 
-/// Metrics, by label.
+/// Metrics by label.
 pub(crate) struct Instruments {
     run: Counter<u64>,
     failed: Counter<u64>,
@@ -72,7 +72,7 @@ impl Instruments {
     }
 }
 
-/// Counts until dropped.
+/// Counts a task until dropped.
 pub(crate) struct Level<'a> {
     of: &'a UpDownCounter<i64>,
     label: &'static str,

@@ -11,7 +11,8 @@ use tracing::Instrument;
 use crate::deferrer::Deferrer;
 use crate::scope::{Ended, Scope};
 
-/// Creates a scope for each request: its handlers defer tasks, which start when the response has been sent.
+/// Creates a scope for each request: its handlers defer tasks, which start when the response has
+/// been sent.
 #[derive(Clone, Debug)]
 pub struct DeferLayer {
     deferrer: Deferrer,
@@ -32,7 +33,7 @@ impl<S> Layer<S> for DeferLayer {
     }
 }
 
-/// See [`DeferLayer`].
+/// The service of a [`DeferLayer`].
 #[derive(Clone, Debug)]
 pub struct DeferService<S> {
     inner: S,
@@ -61,8 +62,8 @@ where
             let how = how(response.status());
             Ok(response.map(|body| DeferBody { body, scope: Some((scope, how)) }))
         };
-        // In a separate task, so that a disconnect does not cancel it, and its deferred tasks run. The response is
-        // dropped then, which ends the scope as if it had been sent.
+        // In a separate task, so that a disconnect does not cancel it, and its deferred tasks run.
+        // The response is dropped then, which ends the scope as if it had been sent.
         let call = tokio::spawn(call.in_current_span());
         Box::pin(async move {
             match call.await {
@@ -81,8 +82,8 @@ fn how(status: StatusCode) -> Ended {
     if status.is_client_error() || status.is_server_error() { Ended::Badly } else { Ended::Well }
 }
 
-/// A body that ends its scope when the server drops it: after its last byte, also if it is empty, or when the client
-/// has disconnected.
+/// A body that ends its scope when the server drops it: after its last byte, also if it is empty,
+/// or when the client has disconnected.
 #[derive(Debug)]
 pub struct DeferBody<B> {
     body: B,
@@ -91,7 +92,7 @@ pub struct DeferBody<B> {
 
 impl<B> Drop for DeferBody<B> {
     fn drop(&mut self) {
-        // Never at the end of the stream: the server has not flushed it yet.
+        // Not at the end of the stream, when the server has not flushed it yet.
         if let Some((scope, how)) = self.scope.take() {
             scope.end(how);
         }

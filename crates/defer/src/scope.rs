@@ -16,8 +16,8 @@ pub enum Ended {
     Badly,
 }
 
-/// The deferred tasks of one request or consumed message. They start when the scope ends, independently of enclosing
-/// and nested scopes. Dropping it without [`Scope::end`] ends it badly.
+/// The deferred tasks of one request or consumed message. They start when the scope ends,
+/// independently of enclosing and nested scopes. Dropping it without [`Scope::end`] ends it badly.
 pub struct Scope {
     inner: Option<Arc<Inner>>,
 }
@@ -94,7 +94,7 @@ impl Inner {
             }
         }
         for task in self.tasks.close() {
-            self.deferrer.dropped(task.label, "tasks deferred tasks once too often");
+            self.deferrer.dropped(task.label, "its tasks deferred further ones in too many passes");
         }
     }
 
@@ -121,8 +121,8 @@ impl Inner {
             task = task.label,
             error = tracing::field::Empty,
         );
-        // Dropped at once, since the request has ended and its span has to close. But not before the link to it is
-        // created, because a closed span has no context.
+        // Dropped at once, since the request has ended and its span has to close. But not before
+        // the link to it is created, because a closed span has no context.
         let cause = std::mem::replace(&mut task.cause, Span::none());
         span.follows_from(&cause);
         drop(cause);

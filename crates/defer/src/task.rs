@@ -26,7 +26,7 @@ impl<E: Into<Failure> + Send + 'static> TaskResult for Result<(), E> {
     }
 }
 
-/// A task that waits for its scope to end.
+/// A task that waits for the end of its scope.
 pub(crate) struct Task {
     /// Name in logs and metrics; tasks with the same label share limits.
     pub(crate) label: &'static str,
@@ -95,7 +95,7 @@ impl Tasks {
         Some(Deferred { of: Some((self, id)) })
     }
 
-    /// Adds tasks in order. Returns those that came too late.
+    /// Adds tasks in order. Returns those that came after the scope was closed.
     pub(crate) fn push_all(&self, tasks: Vec<Task>) -> Vec<Task> {
         let mut waiting = self.lock();
         if waiting.is_over {
@@ -147,7 +147,7 @@ impl Waiting {
 
 /// Options of a task that was just deferred.
 pub struct Deferred<'a> {
-    /// `None` if the task came too late or is already running.
+    /// `None` if the scope is closed or the task is already running.
     pub(crate) of: Option<(&'a Tasks, u64)>,
 }
 
@@ -173,8 +173,8 @@ impl Deferred<'_> {
         self.change(|task| task.time_limit = Some(limit))
     }
 
-    /// Runs the task without a span, for work that is cheaper than its span. It appears in no trace or flow, and its
-    /// log lines have no ids.
+    /// Runs the task without a span, for work that is cheaper than its span. It appears in no trace
+    /// or flow, and its log lines have no ids.
     pub fn without_span(self) -> Self {
         self.change(|task| task.has_span = false)
     }

@@ -1,4 +1,4 @@
-//! What clients do: they read all, or go, and use connections again.
+//! Behaviour of clients: they read the whole response, disconnect early, or reuse connections.
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -24,7 +24,7 @@ async fn the_client_has_its_answer_while_the_task_still_waits_for_it() {
     });
     let house = house.await;
     assert_eq!(house.get().await, (200, "answer".into()));
-    open.send(()).unwrap(); // Were the answer to wait for the task, neither would ever come.
+    open.send(()).unwrap(); // If the response waited for the task, neither would ever end.
     assert_eq!(heard.next().await, "ran");
 }
 
@@ -79,7 +79,7 @@ async fn a_connection_takes_its_next_request_while_tasks_of_the_last_one_run() {
     assert_eq!(heard.next().await, "slow");
 }
 
-/// A body that comes in pieces, as the test sends them.
+/// Returns a body that is streamed in pieces, as the test sends them.
 fn in_pieces(pieces: tokio::sync::mpsc::UnboundedReceiver<&'static str>) -> Response {
     let stream = futures::stream::unfold(pieces, |mut pieces| async {
         let piece = pieces.recv().await?;
@@ -129,7 +129,7 @@ async fn a_client_that_goes_before_the_answer_costs_no_task() {
         async move {
             said.say("in the handler");
             closed.await.unwrap();
-            // Behind the point at which the client went.
+            // The client has disconnected before this point.
             defer.run("task", said.task("ran"));
             "answer".into_response()
         }
@@ -159,7 +159,7 @@ async fn a_client_that_goes_within_the_body_costs_no_task() {
     pieces.send("first").unwrap();
     read_until(&mut connection, "first").await;
     drop(connection);
-    // What is sent from now on nobody takes; the server finds out by sending.
+    // Nobody reads what is sent from now on; the server notices that by sending.
     let sending = async {
         while pieces.send("more").is_ok() {
             tokio::task::yield_now().await;

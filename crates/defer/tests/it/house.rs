@@ -1,4 +1,4 @@
-//! A server with one route that does what the test says.
+//! A server with one route, whose handler the test defines.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,12 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Longer than anything may take here.
+/// Longer than anything takes in these tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 type Handle = dyn Fn(Defer) -> BoxFuture<'static, Response> + Send + Sync;
 
-/// What tasks say, in the order in which they say it.
+/// Records the words of tasks, in order.
 #[derive(Clone)]
 pub(crate) struct Said {
     words: UnboundedSender<&'static str>,
@@ -31,7 +31,7 @@ impl Said {
         self.words.send(word).unwrap();
     }
 
-    /// A task that only says so.
+    /// Returns a task that only records a word.
     pub(crate) fn task(&self, word: &'static str) -> impl Future<Output = ()> + Send + 'static {
         let said = self.clone();
         async move { said.say(word) }
@@ -45,7 +45,7 @@ impl Heard {
         tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("nothing was said").unwrap()
     }
 
-    /// All that was said when nothing more can come.
+    /// Returns all recorded words, once no more can follow.
     pub(crate) fn rest(&mut self) -> Vec<&'static str> {
         std::iter::from_fn(|| self.0.try_recv().ok()).collect()
     }
@@ -66,7 +66,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Every path is answered by `handle`.
+    /// Starts a server that answers every request with `handle`.
     pub(crate) async fn new<F>(handle: impl Fn(Defer) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Response> + Send + 'static,
@@ -96,18 +96,18 @@ impl House {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// One request on a connection of its own. Gives the status and the body.
+    /// Sends one request on a separate connection. Returns the status and the body.
     pub(crate) async fn get(&self) -> (u16, String) {
         request(&mut self.connect().await, "GET").await
     }
 
-    /// Waits for all tasks, and gives how many were dropped.
+    /// Waits for all tasks. Returns the number of dropped ones.
     pub(crate) async fn drained(&self) -> u64 {
         self.deferrer.drain(PATIENCE).await.dropped
     }
 }
 
-/// A request on a connection that stays open. Reads no more than the answer.
+/// Sends a request on a connection that stays open, and reads only the response.
 pub(crate) async fn request(connection: &mut TcpStream, method: &str) -> (u16, String) {
     send(connection, method).await;
     let mut head = Vec::new();
@@ -128,7 +128,7 @@ pub(crate) async fn send(connection: &mut TcpStream, method: &str) {
     connection.write_all(request.as_bytes()).await.unwrap();
 }
 
-/// A task that waits until the test lets it go.
+/// Blocks a task until the test releases it.
 pub(crate) struct Gate(Arc<Mutex<Option<tokio::sync::oneshot::Receiver<()>>>>);
 
 impl Gate {
@@ -137,7 +137,7 @@ impl Gate {
         (Self(Arc::new(Mutex::new(Some(closed)))), open)
     }
 
-    /// Once.
+    /// Returns the receiver. It can be taken once.
     pub(crate) fn take(&self) -> tokio::sync::oneshot::Receiver<()> {
         self.0.lock().unwrap().take().unwrap()
     }

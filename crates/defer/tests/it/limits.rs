@@ -1,4 +1,4 @@
-//! Tasks that take too long, too many of them, and the end of the process.
+//! Tasks that take too long, too many tasks, and the end of the process.
 
 use std::future::pending;
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn a_dead_target_fills_only_its_own_label() {
     scope.defer().run("alive", said.task("ran"));
     scope.end(Ended::Well);
     assert_eq!(heard.next().await, "ran");
-    // Five have room; the others were dropped before, and these are now.
+    // Five tasks have room; the others were dropped at once, and these are dropped now.
     let drained = deferrer.drain(Duration::from_millis(50)).await;
     assert_eq!(drained.dropped, 10);
 }
@@ -76,7 +76,7 @@ async fn tasks_can_not_defer_tasks_for_ever() {
     scope.end(Ended::Well);
     assert_eq!(deferrer.drain(PATIENCE).await.dropped, 1);
     assert_eq!(heard.rest(), ["again"; 3]);
-    // Long over: it is dropped, and says so.
+    // The scope is closed, so the task is dropped and counted.
     hangs(&defer, "late");
     assert_eq!(deferrer.drain(PATIENCE).await.dropped, 2);
 }
@@ -95,7 +95,7 @@ async fn the_end_waits_for_tasks_and_then_drops_them() {
     scope.end(Ended::Well);
     assert_eq!(deferrer.drain(Duration::from_secs(1)).await.dropped, 1);
     assert_eq!(heard.rest(), ["quick"]);
-    // A scope that ends after the end.
+    // A scope that ends after the deferrer was drained.
     let scope = deferrer.scope();
     scope.defer().run("late", said.task("late"));
     scope.end(Ended::Well);

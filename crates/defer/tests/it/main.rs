@@ -1,4 +1,4 @@
-//! Deferred tasks behind a real server, on real sockets.
+//! Tests of deferred tasks behind a real server, on real sockets.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What metrics and traces show of deferred tasks.
+//! Metrics and traces of deferred tasks.
 
 use std::future::pending;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -17,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::house::{PATIENCE, deferrer};
 
-/// A deferrer, and what it records.
+/// Creates a deferrer with the registry of its metrics.
 fn counted(options: Options) -> (Deferrer, Registry, SdkMeterProvider) {
     let registry = Registry::new();
     let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
@@ -25,7 +25,7 @@ fn counted(options: Options) -> (Deferrer, Registry, SdkMeterProvider) {
     (Deferrer::new(options, &provider.meter("defer")), registry, provider)
 }
 
-/// The value of the first line that begins with `name` and is about that label.
+/// Returns the value of the first line that begins with `name` and has that label.
 fn value(registry: &Registry, name: &str, label: &str) -> Option<f64> {
     let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let about = format!("defer_task=\"{label}\"");
@@ -80,7 +80,7 @@ async fn each_way_to_end_is_counted_under_its_label() {
     assert_eq!(of("defer_waiting", "dead"), Some(0.0));
 }
 
-/// The spans that ended, of all tests of this process.
+/// Ended spans of all tests of this process.
 #[derive(Clone, Debug, Default)]
 struct Spans(Arc<Mutex<Vec<SpanData>>>);
 
@@ -130,7 +130,7 @@ async fn a_task_has_a_span_of_its_own_linked_to_the_one_it_was_deferred_in() {
     assert_ne!(span.span_context.trace_id(), of_request.trace_id());
     assert!(!ENDED.has("deferred too short for one"));
     let failed = ENDED.named("deferred linked badly");
-    // The request has ended by the time of the last of them.
+    // The request has ended by the time of the last task.
     for span in [&span, &failed] {
         let links: Vec<_> = span.links.iter().map(|link| link.span_context.span_id()).collect();
         assert_eq!(links, [of_request.span_id()], "{}", span.name);

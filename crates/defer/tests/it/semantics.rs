@@ -1,4 +1,4 @@
-//! Which tasks run, and in which order.
+//! Conditions under which tasks run, and their order.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ async fn of_a_name_the_last_one_runs_and_what_is_forgotten_does_not() {
 
 #[tokio::test]
 async fn tasks_run_side_by_side_or_in_their_order() {
-    // Each waits for the other: one after the other they would never end.
+    // Each waits for the other, so they would never end sequentially.
     let (said_a, mut heard) = said();
     let deferrer = deferrer(Options::default());
     let scope = deferrer.scope();
@@ -161,7 +161,7 @@ async fn an_inner_scope_does_not_drain_the_outer_one() {
     inner.end(Ended::Well);
     assert_eq!(heard.next().await, "inner");
     assert!(heard.rest().is_empty());
-    // Dropped, as when its message could not be handled.
+    // Dropped like the scope of a message that could not be processed.
     outer.defer().run("always", said.task("always")).always();
     drop(outer);
     assert_eq!(heard.next().await, "always");
