@@ -4,7 +4,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Returns an event about a new order of a tenant, at version 1: the example of its schema, in a flow of its own.
+/// Returns an event about a new order of a tenant, at version 1: the example of its schema, in a
+/// flow of its own.
 ///
 /// # Panics
 /// If the example is not one of that type.
@@ -19,7 +20,7 @@ pub fn event_of<E: Event>(tenant: &str) -> Encoded {
     NewEvent::new("/order", data, cause).version(1).encode().expect("an event")
 }
 
-/// Returns the same event under another id, which no inbox recognises.
+/// Returns the same event with another id, which no inbox contains.
 #[must_use]
 pub fn retold(event: &Encoded) -> Encoded {
     let mut retold = event.clone();
@@ -27,10 +28,10 @@ pub fn retold(event: &Encoded) -> Encoded {
     retold
 }
 
-/// Returns the time that a text of RFC 3339 states.
+/// Parses a time in RFC 3339.
 ///
 /// # Panics
-/// If it states none.
+/// If the text is not one.
 pub fn at(text: &str) -> OffsetDateTime {
     OffsetDateTime::parse(text, &Rfc3339).unwrap_or_else(|error| panic!("{text}: {error}"))
 }

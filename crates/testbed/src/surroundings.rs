@@ -7,12 +7,12 @@ use kafka::{Headers, Settings, TopicPolicy, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use sqlx::PgPool;
 
-/// Limit of a wait for something that will happen.
+/// Time limit of a wait for something that will happen.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The surroundings of one service, without the service.
+/// The environment of a service under test: database, Kafka and topics.
 pub struct Testbed {
-    /// Names that no other test has.
+    /// Databases and topic names that no other test uses.
     pub space: TestSpace,
     /// Settings of Kafka clients, with the prefix of this test.
     pub settings: Settings,
@@ -22,7 +22,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Makes an empty database and creates the topics of all events.
+    /// Creates an empty database and the topics of all events.
     ///
     /// # Panics
     /// If the test was not started by `sandbox run`, or its servers don't answer.
@@ -30,7 +30,8 @@ impl Testbed {
         Self::without(&[]).await
     }
 
-    /// Makes an empty database and creates the topics of all events but those that the service creates itself.
+    /// Creates an empty database and the topics of all events except `own`, which the service
+    /// creates.
     ///
     /// # Panics
     /// As [`Testbed::new`].
@@ -51,13 +52,13 @@ impl Testbed {
         self.chassis_on(self.space.database_url())
     }
 
-    /// Returns a configuration for another database, or for another way to this one.
+    /// Returns a configuration for another database URL, such as that of a pooler.
     pub fn chassis_on(&self, database_url: &str) -> chassis::Config {
         let space = &self.space;
         chassis::Config::for_tests(database_url, space.kafka_brokers(), space.topic_prefix())
     }
 
-    /// Publishes an event the way a relay does. Returns its partition and offset.
+    /// Publishes an event as a relay does. Returns its partition and offset.
     ///
     /// # Panics
     /// If Kafka refuses it.
@@ -67,8 +68,8 @@ impl Testbed {
         self.send_record(&event.envelope.event_type, Some(key), Some(value), &headers).await
     }
 
-    /// Publishes a record, whatever it is, to the topic of this name in the test's space. Returns its partition and
-    /// offset.
+    /// Publishes an arbitrary record to the topic of this name in the test's space. Returns its
+    /// partition and offset.
     ///
     /// # Panics
     /// If Kafka refuses it.
@@ -87,7 +88,7 @@ impl Testbed {
         (sent.partition, sent.offset)
     }
 
-    /// Waits until a subscription has processed that many different events: rows of its inbox.
+    /// Waits until a subscription has processed a number of different events: rows of its inbox.
     ///
     /// # Panics
     /// If that takes longer than [`PATIENCE`].

@@ -2,8 +2,8 @@ use std::sync::OnceLock;
 
 use telemetry::{LogFormat, Tracing};
 
-/// Installs the subscriber of this process, for tests that look at traces or flow steps. Its log is silent. Later calls
-/// do nothing.
+/// Installs the subscriber of this process, for tests that inspect traces or flow steps. It writes
+/// no log. Later calls have no effect.
 ///
 /// # Panics
 /// If the process has another subscriber.
