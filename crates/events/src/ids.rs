@@ -12,7 +12,8 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id; UUIDv7 (RFC 9562), so that ids made later sort later and indexes stay dense.
+            /// Returns a new UUIDv7 (RFC 9562). Newer ids sort after older ones, which keeps
+            /// indexes dense.
             #[must_use]
             #[allow(clippy::new_without_default)] // a default that differs each time would surprise
             pub fn new() -> Self {
@@ -37,14 +38,14 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// An order; the key of every order event, so that events of one order stay in order.
+    /// Id of an order, and key of all order events, so that the events of an order stay in order.
     OrderId
 }
 uuid_id! {
-    /// An invoice.
+    /// Id of an invoice.
     InvoiceId
 }
 uuid_id! {
-    /// A credit note.
+    /// Id of a credit note.
     CreditNoteId
 }

@@ -6,51 +6,52 @@ use time::OffsetDateTime;
 
 use crate::{CreditNoteId, InvoiceId, OrderId};
 
-/// Billing issued the one invoice of a completed order. Its version is the completed order's.
+/// Event: billing issued the invoice of a completed order. Its version is that of the completed
+/// order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct InvoiceIssued {
-    /// Which invoice.
+    /// Id of the invoice.
     pub invoice_id: InvoiceId,
-    /// Of which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// Whose.
+    /// Owner of the order.
     pub tenant_id: TenantId,
-    /// Counts from 1 without gaps, per tenant.
+    /// Number of the invoice. Counts from 1 without gaps, per tenant.
     pub number: i64,
-    /// Whom to send the receipt to.
+    /// Recipient of the receipt.
     pub customer_email: String,
     /// ISO 4217 alphabetic code.
     pub currency: String,
-    /// Minor units.
+    /// Total, in minor units.
     pub total: i64,
-    /// When, UTC, by the database's clock.
+    /// Time of issue, in UTC, by the database's clock.
     #[serde(with = "time::serde::rfc3339")]
     pub issued_at: OffsetDateTime,
 }
 
-/// Billing credited the invoice of a completed order that was cancelled, whole, with one credit note. Its version is the
-/// cancelled order's.
+/// Event: billing credited the whole invoice of a completed order that was cancelled, with one
+/// credit note. Its version is that of the cancelled order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct InvoiceCredited {
-    /// Which credit note.
+    /// Id of the credit note.
     pub credit_note_id: CreditNoteId,
-    /// Counts credit notes from 1 without gaps, per tenant.
+    /// Number of the credit note. Counts from 1 without gaps, per tenant.
     pub number: i64,
-    /// Which invoice it credits.
+    /// Id of the credited invoice.
     pub invoice_id: InvoiceId,
-    /// The number of that invoice.
+    /// Number of the credited invoice.
     pub invoice_number: i64,
-    /// Of which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// Whose.
+    /// Owner of the order.
     pub tenant_id: TenantId,
-    /// Whom to write to.
+    /// Recipient of the credit note.
     pub customer_email: String,
     /// ISO 4217 alphabetic code.
     pub currency: String,
-    /// The whole total of the invoice, in minor units.
+    /// Total of the invoice, in minor units.
     pub total: i64,
-    /// When, UTC, by the database's clock.
+    /// Time of the credit, in UTC, by the database's clock.
     #[serde(with = "time::serde::rfc3339")]
     pub credited_at: OffsetDateTime,
 }

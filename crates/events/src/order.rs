@@ -6,40 +6,40 @@ use time::OffsetDateTime;
 
 use crate::OrderId;
 
-/// Where an order stands.
+/// Status of an order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// May still change.
+    /// It can be changed.
     Open,
-    /// Changes no more, but that it may be cancelled.
+    /// It can't be changed any more, but cancelled.
     Completed,
-    /// Changes no more.
+    /// It can't be changed any more.
     Cancelled,
 }
 
 /// A line of an order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Item {
-    /// What is bought.
+    /// Identifier of the product.
     pub sku: String,
-    /// How many.
+    /// Number of pieces.
     pub quantity: i64,
-    /// Price of one, in minor units of the order's currency.
+    /// Price of one piece, in minor units of the order's currency.
     pub unit_price: i64,
 }
 
-/// A whole order, as every order event carries it (event-carried state transfer): a consumer that
-/// meets `completed` before `created` lacks nothing.
+/// A whole order, which every order event carries (event-carried state transfer): a consumer that
+/// receives `completed` before `created` has all data.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// Which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// Whose order.
+    /// Owner of the order.
     pub tenant_id: TenantId,
-    /// Where it stands after this change.
+    /// Status after this change.
     pub status: OrderStatus,
-    /// Whom to write to.
+    /// Recipient of e-mails about the order.
     pub customer_email: String,
     /// ISO 4217 alphabetic code.
     pub currency: String,
@@ -47,46 +47,47 @@ pub struct Order {
     pub items: Vec<Item>,
     /// Sum over the lines, in minor units.
     pub total: i64,
-    /// When it was placed, UTC.
+    /// Time of placement, in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
 }
 
-/// An order was placed.
+/// Event: an order was placed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OrderCreated(pub Order);
 
-/// The items or the e-mail address of an open order changed.
+/// Event: the items or the e-mail address of an open order changed.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OrderUpdated(pub Order);
 
-/// An order was completed. It changes no more, but that it may be cancelled.
+/// Event: an order was completed. It can't be changed any more, but cancelled.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OrderCompleted {
-    /// The order as it was completed.
+    /// The order after its completion.
     #[serde(flatten)]
     pub order: Order,
-    /// When, UTC.
+    /// Time of completion, in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub completed_at: OffsetDateTime,
 }
 
-/// An order was cancelled and changes no more: the compensation of [`OrderCompleted`], if it was completed before.
+/// Event: an order was cancelled and can't be changed any more. Compensates for [`OrderCompleted`]
+/// if it was completed before.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct OrderCancelled {
-    /// The order as it was cancelled.
+    /// The order after its cancellation.
     #[serde(flatten)]
     pub order: Order,
-    /// When it was completed, UTC. `None` if it was cancelled while it was open.
+    /// Time of completion, in UTC. `None` if it was cancelled while it was open.
     #[serde(
         with = "time::serde::rfc3339::option",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub completed_at: Option<OffsetDateTime>,
-    /// When it was cancelled, UTC.
+    /// Time of cancellation, in UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub cancelled_at: OffsetDateTime,
 }

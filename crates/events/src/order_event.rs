@@ -5,7 +5,7 @@ use crate::{
     OrderUpdated,
 };
 
-/// An event about an order, whatever happened to it.
+/// An event about an order, of any type.
 pub trait OrderEvent: Event {
     /// Returns the order, which is the subject of the event.
     fn order_id(&self) -> OrderId;

@@ -1,5 +1,5 @@
-/// A file of `schemas/`, with the example that goes with it: for tests and tools. Events are checked against the schema
-/// that their type brings with it.
+/// A file of `schemas/` with its example, for tests and tools. Events are validated against the
+/// schema of their type.
 #[derive(Clone, Copy, Debug)]
 pub struct SchemaFile {
     /// Event type.
@@ -8,7 +8,7 @@ pub struct SchemaFile {
     pub version: &'static str,
     /// JSON Schema (draft 2020-12).
     pub schema: &'static str,
-    /// Data that it accepts.
+    /// Example of valid data.
     pub example: &'static str,
 }
 
@@ -24,8 +24,8 @@ macro_rules! schema_files {
     };
 }
 
-/// Every schema, the versions of a type in their order. A new file under `schemas/` is entered here; a test finds one that
-/// is not.
+/// All schemas, with the versions of a type in ascending order. A new file under `schemas/` has to
+/// be added here; a test finds missing ones.
 pub const SCHEMAS: &[SchemaFile] = schema_files![
     "order.created" "1.0",
     "order.updated" "1.0",
@@ -35,7 +35,7 @@ pub const SCHEMAS: &[SchemaFile] = schema_files![
     "invoice.credited" "1.0",
 ];
 
-/// Returns data that the newest schema of a type accepts, as JSON. Returns `None` for an unknown type.
+/// Returns an example for the newest schema of a type, as JSON. Returns `None` for an unknown type.
 pub fn example(event_type: &str) -> Option<&'static str> {
     let newest = SCHEMAS.iter().rfind(|file| file.event_type == event_type);
     newest.map(|file| file.example)

@@ -1,4 +1,4 @@
-//! The topics of the shop, each owned by the one service that publishes to it.
+//! Topics of the shop. Each is owned by the one service that publishes to it.
 
 use envelope::{Event, TopicSpec};
 
@@ -19,7 +19,7 @@ pub const INVOICE_ISSUED: TopicSpec = TopicSpec::new(InvoiceIssued::TYPE);
 /// Topic of [`InvoiceCredited`], owned by the billing service.
 pub const INVOICE_CREDITED: TopicSpec = TopicSpec::new(InvoiceCredited::TYPE);
 
-/// Returns every topic of events.
+/// Returns all topics of events.
 pub fn all_topics() -> [TopicSpec; 6] {
     [
         ORDER_CREATED,

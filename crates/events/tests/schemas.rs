@@ -1,4 +1,5 @@
-//! The contract in `schemas/`: complete, strict at publish, and compatible within a major.
+//! Checks that the contract in `schemas/` is complete, strict for publishers, and compatible within
+//! a major version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,7 +27,7 @@ fn schema_of(event_type: &str) -> &'static Schema {
     }
 }
 
-/// Reads an example as its type does, and gives back what the type would write.
+/// Deserialises an example as its type, and serialises it again.
 fn read_and_write(event_type: &str, data: &Value) -> serde_json::Result<Value> {
     fn through<E: Event>(data: &Value) -> serde_json::Result<Value> {
         serde_json::to_value(serde_json::from_value::<E>(data.clone())?)
@@ -42,7 +43,7 @@ fn read_and_write(event_type: &str, data: &Value) -> serde_json::Result<Value> {
     }
 }
 
-/// The files under `schemas/`: per type, the schema by (major, minor).
+/// Returns the files under `schemas/`: for each type, the schemas by (major, minor).
 fn files() -> BTreeMap<String, BTreeMap<(u32, u32), Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
     let entries = |folder: &Path| {
@@ -52,7 +53,7 @@ fn files() -> BTreeMap<String, BTreeMap<(u32, u32), Value>> {
     let name = |path: &Path| path.file_stem().expect("a name").to_string_lossy().into_owned();
     let is_schema = |path: &Path| path.extension().is_some_and(|extension| extension == "json");
     let types = entries(&root).into_iter().filter(|path| {
-        // Descriptions of HTTP interfaces are no event types.
+        // Descriptions of HTTP interfaces are not event types.
         path.is_dir() && path.file_name().is_some_and(|name| name != "http")
     });
     let versions = |folder: &Path| {
