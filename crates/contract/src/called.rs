@@ -1,8 +1,9 @@
-//! The operations that tests have called, as files: tests run in many processes.
+//! Records the operations that tests have called in files, since tests run in many processes.
 
 use std::path::PathBuf;
 
-/// Returns the folder in which called operations are recorded, or `None` if this is not a program that Cargo built.
+/// Returns the folder in which called operations are recorded, or `None` if this is not a program
+/// that Cargo built.
 pub fn folder() -> Option<PathBuf> {
     // target/debug/deps/<test>
     let program = std::env::current_exe().ok()?;
@@ -14,7 +15,8 @@ pub fn marker(method: &str, path: &str) -> String {
     format!("{} {}", method.to_uppercase(), path.replace('/', "_"))
 }
 
-/// Records that an operation was called. Without a folder nothing is recorded, and the operation is listed as uncalled.
+/// Records that an operation was called. Does nothing without a folder; the operation is then
+/// listed as uncalled.
 pub(crate) fn record(title: &str, method: &str, path: &str) {
     let Some(folder) = folder() else { return };
     let folder = folder.join(title);

@@ -26,10 +26,11 @@ impl OpenApi {
         Self { document, schemas }
     }
 
-    /// Sends a request and checks it and its response. Its body is read whole. Fails if the request can't be sent.
+    /// Sends a request, and checks it and its response. The body is read completely. Fails if the
+    /// request can't be sent.
     ///
     /// # Panics
-    /// With everything that is not as the document says.
+    /// If something differs from the document. The message lists all violations.
     #[track_caller]
     pub fn send(&self, request: RequestBuilder) -> impl Future<Output = reqwest::Result<Response>> {
         let caller = std::panic::Location::caller();
@@ -63,7 +64,7 @@ impl OpenApi {
         }
     }
 
-    /// Returns everything in which an exchange is not as the document says.
+    /// Returns the violations of the document in an exchange.
     fn violations(&self, exchange: &Exchange) -> Vec<String> {
         if exchange.method == reqwest::Method::HEAD {
             return Vec::new();
@@ -82,7 +83,8 @@ impl OpenApi {
             .violations(exchange)
     }
 
-    /// Checks the response of a path or method that is not documented: it must be a problem with this status.
+    /// Checks the response of a path or method that is not documented: it must be a problem with
+    /// this status.
     fn refusal(&self, exchange: &Exchange, status: u16) -> Vec<String> {
         if exchange.status != status {
             let operation = format!("{} {}", exchange.method, exchange.url.path());
@@ -96,7 +98,7 @@ impl OpenApi {
     }
 }
 
-/// Returns a response that was read as one that can be read again.
+/// Returns a response with a body that was read already, so that it can be read again.
 fn restored(read: Message, status: http::StatusCode) -> Response {
     let mut response = http::Response::new(read.body);
     *response.status_mut() = status;

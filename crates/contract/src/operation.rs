@@ -13,7 +13,8 @@ pub(crate) struct Operation<'a> {
     pub(crate) description: &'a Value,
 }
 
-/// Returns the path of a document that a request's path is an instance of. One without parameters goes first.
+/// Returns the path of a document that matches a request's path. Paths without parameters take
+/// precedence.
 pub(crate) fn find<'a>(paths: &'a Value, path: &str) -> Option<(&'a str, &'a Value)> {
     let found = paths.as_object()?.iter().filter(|(template, _)| matches(template, path));
     let found = found.min_by_key(|(template, _)| template.matches('{').count());
@@ -141,12 +142,12 @@ impl Operation<'_> {
                 violation("a body is not required as documented")
             }
             (_, true) => Vec::new(),
-            // Of a GET or DELETE a body means nothing (RFC 9110, sections 9.3.1 and 9.3.5).
+            // The body of a GET or DELETE has no meaning (RFC 9110, sections 9.3.1 and 9.3.5).
             (None, false) if matches!(exchange.method.as_str(), "GET" | "DELETE") => Vec::new(),
             (None, false) => violation("a body is accepted and not documented"),
             (Some(content), false) => {
                 let media_type = request.media_type();
-                // A body that means nothing is not looked at.
+                // A body without a media type is checked against the only documented one.
                 let only = content.values().next().filter(|_| media_type.is_empty());
                 match (content.get(media_type).or(only), request.json()) {
                     (None, _) => vec![format!(

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-/// The schemas of a document, as written for requests, and stricter for responses.
+/// The schemas of a document: as written for requests, and stricter for responses.
 #[derive(Debug)]
 pub(crate) struct Schemas {
     components: Value,
@@ -24,13 +24,13 @@ impl Schemas {
         Self { components: components.clone(), strict }
     }
 
-    /// Returns in which the body of a request breaks a schema.
+    /// Returns the violations of a schema in the body of a request.
     pub(crate) fn request(&self, schema: &Value, body: &Value) -> Vec<String> {
         violations(schema, &self.components, body)
     }
 
-    /// Returns in which the body of a response breaks a schema. A field that the schema does not have is a violation too: a
-    /// client may ignore it, but the service should not have written it.
+    /// Returns the violations of a schema in the body of a response. An undocumented field is a
+    /// violation, too: clients may ignore it, but the service should not have written it.
     pub(crate) fn response(&self, schema: &Value, body: &Value) -> Vec<String> {
         let mut schema = schema.clone();
         close(&mut schema);
@@ -40,7 +40,7 @@ impl Schemas {
 
 fn violations(schema: &Value, components: &Value, body: &Value) -> Vec<String> {
     let mut root = schema.clone();
-    // So that `#/components/schemas/..` is found.
+    // The references `#/components/schemas/..` need it.
     root["components"] = components.clone();
     let options = jsonschema::draft202012::options().should_validate_formats(true);
     match options.build(&root) {
@@ -54,7 +54,8 @@ fn violations(schema: &Value, components: &Value, body: &Value) -> Vec<String> {
     }
 }
 
-/// Collects the names of schemas that are parts of others: closed, they would refuse the other parts' fields.
+/// Collects the names of schemas that are parts of others. If they were closed, they would refuse
+/// the fields of the other parts.
 fn collect_parts(schema: &Value, in_all_of: bool, parts: &mut BTreeSet<String>) {
     match schema {
         Value::Object(members) => {
@@ -75,7 +76,7 @@ fn collect_parts(schema: &Value, in_all_of: bool, parts: &mut BTreeSet<String>) 
     }
 }
 
-/// Lets the objects of a schema have no other fields than those that it names.
+/// Makes the objects of a schema refuse fields that it does not name.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -94,7 +95,7 @@ fn close(schema: &mut Value) {
 fn close_members(members: &mut Map<String, Value>) {
     for (key, value) in members {
         match key.as_str() {
-            // Each part alone lacks the fields of the others.
+            // A part alone lacks the fields of the others.
             "allOf" => {}
             "properties" => {
                 value.as_object_mut().into_iter().flat_map(Map::values_mut).for_each(close);
