@@ -1,12 +1,13 @@
-//! Parses an envelope from the attributes of a binding: checks required ones, bounds texts, and ignores unusable ones.
+//! Parses an envelope from the attributes of a binding: checks required ones, bounds texts, and
+//! ignores unusable ones.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::{CorrelationId, Envelope, EventId, SPEC_VERSION, TenantId, TextIdError};
 
-/// Maximum length of `source`, `type`, `subject` and `partitionkey`, in bytes. They are stored in indexes, whose rows
-/// Postgres limits to a third of a page (2,704 bytes).
+/// Maximum length of `source`, `type`, `subject` and `partitionkey`, in bytes. They are stored in
+/// indexes, whose rows Postgres limits to a third of a page (2,704 bytes).
 pub const MAX_TEXT_BYTES: usize = 512;
 /// W3C Trace Context requires to propagate at least 512 characters.
 const MAX_TRACESTATE_BYTES: usize = 512;
@@ -39,11 +40,11 @@ pub struct Ignored {
 impl Envelope {
     /// Parses the attributes that `get` returns by name.
     ///
-    /// Only the attributes that CloudEvents requires are required: `specversion`, `id`, `source`, `type`. Unusable
-    /// values of others are returned with the envelope, to be logged: an unusable or missing `correlationid` is
-    /// replaced; an unusable `time`, `sequence`, `causationid` or trace context is omitted. Fails for an unusable
-    /// `tenantid`, because it decides who sees the data, and for a `subject` or `partitionkey` that is too long to be
-    /// stored.
+    /// Only the attributes that CloudEvents requires are required: `specversion`, `id`, `source`,
+    /// `type`. Unusable values of others are returned with the envelope, to be logged: an unusable
+    /// or missing `correlationid` is replaced; an unusable `time`, `sequence`, `causationid` or
+    /// trace context is omitted. Fails for an unusable `tenantid`, because it decides who sees the
+    /// data, and for a `subject` or `partitionkey` that is too long to be stored.
     pub fn from_attributes<'a>(
         get: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<(Self, Vec<Ignored>), EnvelopeError> {

@@ -1,5 +1,5 @@
-//! Compares two minors of a schema for compatibility. The comparison is structural, because examples cover only the
-//! values they contain.
+//! Compares two minors of a schema for compatibility. The comparison is structural, because
+//! examples cover only the values they contain.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -31,13 +31,13 @@ impl fmt::Display for Break {
     }
 }
 
-/// Returns the changes between an older and a newer minor of one major that would force an order of deployment of
-/// publishers and subscribers. Empty if the minors are compatible.
+/// Returns the changes between an older and a newer minor of one major that would force an order of
+/// deployment of publishers and subscribers. Empty if the minors are compatible.
 ///
-/// Added optional properties and widened bounds are compatible. A property that becomes required, a narrowed bound or a
-/// removed enum value breaks readers of the newer schema, who still receive older events. A property that is removed or
-/// no longer required, an added enum value and a changed type break readers of the older one. A change of an unknown
-/// keyword counts as a break.
+/// Added optional properties and widened bounds are compatible. A property that becomes required, a
+/// narrowed bound or a removed enum value breaks readers of the newer schema, who still receive
+/// older events. A property that is removed or no longer required, an added enum value and a
+/// changed type break readers of the older one. A change of an unknown keyword counts as a break.
 ///
 /// ```
 /// use serde_json::json;

@@ -8,21 +8,24 @@ use crate::{CorrelationId, EventId, TenantId};
 /// The implemented version of the CloudEvents specification.
 pub const SPEC_VERSION: &str = "1.0";
 
-/// The context attributes of an event: those of CloudEvents 1.0, its Sequence, Partitioning and Distributed Tracing
-/// extensions, and three extensions of this crate (`tenantid`, `correlationid`, `causationid`).
+/// The context attributes of an event: those of CloudEvents 1.0, its Sequence, Partitioning and
+/// Distributed Tracing extensions, and three extensions of this crate (`tenantid`, `correlationid`,
+/// `causationid`).
 ///
 /// Only `id`, `source` and `type` are always present; other producers may omit the rest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
     /// `id`: unique within `source`.
     pub id: EventId,
-    /// `source`: the publisher, a URI reference of at most [`MAX_TEXT_BYTES`](crate::MAX_TEXT_BYTES).
+    /// `source`: the publisher, a URI reference of at most
+    /// [`MAX_TEXT_BYTES`](crate::MAX_TEXT_BYTES).
     pub source: String,
     /// `type`: what happened.
     pub event_type: String,
     /// `time`: when it happened.
     pub time: Option<OffsetDateTime>,
-    /// `subject`: the entity that the event is about, at most [`MAX_TEXT_BYTES`](crate::MAX_TEXT_BYTES).
+    /// `subject`: the entity that the event is about, at most
+    /// [`MAX_TEXT_BYTES`](crate::MAX_TEXT_BYTES).
     pub subject: Option<String>,
     /// `dataschema`: the schema of the data.
     pub dataschema: Option<String>,
@@ -30,7 +33,8 @@ pub struct Envelope {
     pub version: Option<i64>,
     /// `tenantid`: the tenant whose data it is.
     pub tenant_id: Option<TenantId>,
-    /// `correlationid`: the flow that the event belongs to. Derived from the id if an event has none.
+    /// `correlationid`: the flow that the event belongs to. Derived from the id if an event has
+    /// none.
     pub correlation_id: CorrelationId,
     /// `causationid`: the event that caused it, if any.
     pub causation_id: Option<EventId>,
@@ -43,8 +47,8 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Returns each attribute's name and canonical text (CloudEvents 1.0, "Type System"), but for `datacontenttype`,
-    /// which every binding carries in its own way.
+    /// Returns each attribute's name and canonical text (CloudEvents 1.0, "Type System"), except
+    /// for `datacontenttype`, which every binding has in its own form.
     pub fn attributes(&self) -> Vec<(&'static str, Cow<'_, str>)> {
         let required = [
             ("specversion", SPEC_VERSION),

@@ -35,12 +35,14 @@ use crate::schema::Schema;
 /// }
 /// ```
 pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// CloudEvents `type`, `<noun>.<past participle>`. Also the topic, unless the publisher names another one.
+    /// CloudEvents `type`, `<noun>.<past participle>`. Also the topic, unless the publisher names
+    /// another one.
     const TYPE: &'static str;
     /// The schema that validates the data at publishing. A static, so that it is compiled once.
     const SCHEMA: &'static Schema;
 
-    /// Returns the CloudEvents `subject`: the entity that the event is about, to which versions refer.
+    /// Returns the CloudEvents `subject`: the entity that the event is about, to which versions
+    /// refer.
     fn subject(&self) -> Cow<'_, str>;
 
     /// Returns the key of the record: events with the same key stay in order.

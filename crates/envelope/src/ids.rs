@@ -19,7 +19,7 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            #[doc = concat!("Takes a text that is ", $rule, ".")]
+            #[doc = concat!("Creates the id. Fails unless the text is ", $rule, ".")]
             pub fn new(text: impl Into<String>) -> Result<Self, TextIdError> {
                 let text = text.into();
                 let valid: fn(&str) -> bool = $valid;
@@ -59,13 +59,13 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// An event's `id`: unique within its source (CloudEvents 1.0, "id"). This crate generates UUIDv7; other producers
-    /// may use any text.
+    /// An event's `id`: unique within its source (CloudEvents 1.0, "id"). This crate generates
+    /// UUIDv7; other producers may use any text.
     EventId, "an event id", "1 to 256 bytes without control characters",
     |text| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 text_id! {
-    /// The owner of data.
+    /// The tenant that owns data.
     TenantId, "a tenant id", "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit",
     |text| {
         (1..=64).contains(&text.len())
@@ -74,8 +74,9 @@ text_id! {
     }
 }
 text_id! {
-    /// Identifies everything that one external request causes, across all services, in log lines, headers and rows.
-    /// Bounded and restricted to plain characters, because it comes from outside and is logged.
+    /// Identifies everything that one external request causes, across all services, in log lines,
+    /// headers and rows. Bounded and restricted to plain characters, because it comes from outside
+    /// and is logged.
     CorrelationId, "a correlation id", "1 to 128 letters, digits, or any of . _ : / + = @ -",
     |text| {
         (1..=128).contains(&text.len())
@@ -84,7 +85,7 @@ text_id! {
 }
 
 impl EventId {
-    /// A new id of ours.
+    /// Returns a new id.
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7().to_string())
@@ -92,21 +93,23 @@ impl EventId {
 }
 
 impl CorrelationId {
-    /// A new id, for a flow that begins here.
+    /// Returns a new id, for a flow that begins here.
     #[must_use]
     pub fn generate() -> Self {
         Self(Uuid::now_v7().to_string())
     }
 
-    /// Returns the correlation id of an event without a usable one: the event's id if it is a valid correlation id,
-    /// else a plain text derived from it. It is the same for every delivery of the event.
+    /// Returns the correlation id of an event without a usable one: the event's id if it is a valid
+    /// correlation id, else a plain text derived from it. It is the same for every delivery of the
+    /// event.
     #[must_use]
     pub fn for_event(id: &EventId) -> Self {
         Self::new(id.as_str()).unwrap_or_else(|_| Self(plain(id.as_str())))
     }
 }
 
-/// Returns the valid characters of an id, with a hash (FNV-1a) that distinguishes ids with the same ones.
+/// Returns the valid characters of an id, with a hash (FNV-1a) that distinguishes ids with the same
+/// ones.
 fn plain(id: &str) -> String {
     let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

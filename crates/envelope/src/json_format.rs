@@ -17,10 +17,10 @@ const JSON: &str = "application/json";
 /// Why a document is not an event in the JSON format with JSON data.
 #[derive(Debug, thiserror::Error)]
 pub enum StructuredError {
-    /// It is not a JSON object.
-    #[error("it is no JSON object")]
+    /// The document is not a JSON object.
+    #[error("it is not a JSON object")]
     Json(#[from] serde_json::Error),
-    /// It has neither `data` nor `data_base64`, or both.
+    /// The document has neither `data` nor `data_base64`, or both.
     #[error("it must have either data or data_base64")]
     Data,
     /// `data_base64` is not base64.
@@ -37,10 +37,10 @@ pub enum StructuredError {
     Envelope(#[from] EnvelopeError),
 }
 
-/// An event as read from a binding, whose data was not parsed yet.
+/// An event as read from a binding. Its data is not parsed yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RawEvent<'a> {
-    /// Its attributes.
+    /// Attributes of the event.
     pub envelope: Envelope,
     /// Data declared as JSON.
     pub data: Cow<'a, [u8]>,
@@ -81,7 +81,7 @@ impl<'a> RawEvent<'a> {
     }
 }
 
-/// Returns whether a media type, with or without parameters, is JSON.
+/// Returns `true` if a media type, with or without parameters, is JSON.
 pub fn is_json(media_type: &str) -> bool {
     media_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(JSON)
 }

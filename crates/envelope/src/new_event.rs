@@ -9,13 +9,13 @@ use crate::{
 /// The cause of an event: its flow, and the event or request that caused it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Cause {
-    /// The flow.
+    /// Id of the flow.
     pub correlation_id: CorrelationId,
     /// The event that caused it, or `None` if a request did.
     pub causation_id: Option<EventId>,
     /// The span that creates it (W3C Trace Context), if there is one.
     pub traceparent: Option<String>,
-    /// Goes with `traceparent`.
+    /// Accompanies `traceparent`.
     pub tracestate: Option<String>,
 }
 
@@ -55,12 +55,12 @@ pub struct NewEvent<E> {
     data: E,
 }
 
-/// A validated and serialised event: the envelope and the data.
+/// A validated and serialised event: envelope and data.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Encoded {
-    /// Its attributes.
+    /// Attributes of the event.
     pub envelope: Envelope,
-    /// JSON.
+    /// Data, as JSON.
     pub data: Vec<u8>,
 }
 
@@ -76,10 +76,10 @@ impl Encoded {
     }
 }
 
-/// An event that can't be published.
+/// Why an event can't be published.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// Its data, or its schema.
+    /// The data or the schema is invalid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
     /// An attribute that readers would reject: see [`Envelope::from_attributes`].
@@ -87,27 +87,28 @@ pub enum EncodeError {
     Attribute {
         /// Event type.
         event_type: &'static str,
-        /// Which one, and why.
+        /// The attribute, and the reason.
         source: EnvelopeError,
     },
-    /// Its tenant.
+    /// The tenant id is invalid.
     #[error("the tenant of {event_type} can't be used")]
     Tenant {
         /// Event type.
         event_type: &'static str,
-        /// Why not.
+        /// The reason.
         source: TextIdError,
     },
 }
 
 impl<E: Event> NewEvent<E> {
-    /// Creates an event from its publisher (`/<service>` or any other URI reference), its data and its cause.
+    /// Creates an event from its publisher (`/<service>` or any other URI reference), its data and
+    /// its cause.
     pub fn new(source: impl Into<String>, data: E, cause: Cause) -> Self {
         Self { source: source.into(), version: None, cause, data }
     }
 
-    /// Sets the version of the subject after this change, counted from 1. Subscriptions in which the latest version
-    /// wins need it.
+    /// Sets the version of the subject after this change, counted from 1. Subscriptions in which
+    /// the latest version wins need it.
     #[must_use]
     pub fn version(mut self, version: i64) -> Self {
         self.version = Some(version);
@@ -119,7 +120,8 @@ impl<E: Event> NewEvent<E> {
         &self.data
     }
 
-    /// Validates the data against the schema of its type, and serialises it with a new id and the current time.
+    /// Validates the data against the schema of its type, and serialises it with a new id and the
+    /// current time.
     pub fn encode(self) -> Result<Encoded, EncodeError> {
         let event_type = E::TYPE;
         let unwritable = |error: serde_json::Error| SchemaError::Unwritable {

@@ -7,25 +7,25 @@ pub enum ReadError {
     /// It is an event of another type.
     #[error("the type is {given}, not {expected}")]
     Type {
-        /// Of the envelope.
+        /// Type of the envelope.
         given: String,
-        /// Of the reader.
+        /// Type of the reader.
         expected: &'static str,
     },
     /// Its schema has another major version than the reader's.
     #[error("the dataschema {given:?} is not of major {expected}")]
     Major {
-        /// Of the envelope.
+        /// Schema of the envelope.
         given: String,
-        /// Of the reader.
+        /// Major version of the reader.
         expected: u32,
     },
     /// The data does not match the type.
-    #[error("the data is no {event_type}")]
+    #[error("the data is not a valid {event_type}")]
     Data {
-        /// Of the reader.
+        /// Type of the reader.
         event_type: &'static str,
-        /// Where and why.
+        /// The place and the reason.
         source: serde_json::Error,
     },
     /// Envelope and data name different tenants or subjects.
@@ -43,8 +43,9 @@ pub enum ReadError {
 impl Envelope {
     /// Reads data as an event of type `E`. Unknown fields are ignored.
     ///
-    /// Fails if the type or major version differs, if the data can't be deserialised, or if envelope and data disagree
-    /// about the tenant or the subject, since a consumer might otherwise write data for the wrong tenant.
+    /// Fails if the type or major version differs, if the data can't be deserialised, or if
+    /// envelope and data disagree about the tenant or the subject, since a consumer might otherwise
+    /// write data for the wrong tenant.
     pub fn read<E: Event>(&self, data: &[u8]) -> Result<E, ReadError> {
         self.is_readable_as::<E>()?;
         let data: E = serde_json::from_slice(data)

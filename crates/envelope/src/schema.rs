@@ -9,8 +9,8 @@ const MAX_VIOLATIONS: usize = 10;
 /// A JSON Schema (draft 2020-12), compiled when it is first used.
 ///
 /// Its `$id` is the `dataschema` of its events, and ends with the version
-/// (`https://example.com/schemas/parcel.shipped/1.0.json`). Within a major only additions are allowed, so that a reader
-/// of one minor can read them all.
+/// (`https://example.com/schemas/parcel.shipped/1.0.json`). Within a major only additions are
+/// allowed, so that a reader of one minor can read them all.
 #[derive(Debug)]
 pub struct Schema {
     text: &'static str,
@@ -27,12 +27,12 @@ struct Compiled {
 /// Why data can't be published.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The schema itself can't be used.
+    /// The schema itself is invalid.
     #[error("the schema of {event_type} can't be used: {reason}")]
     Unusable {
         /// Event type.
         event_type: &'static str,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The schema refuses the data.
@@ -42,15 +42,15 @@ pub enum SchemaError {
         event_type: &'static str,
         /// `$id` of the schema.
         schema: String,
-        /// Each with its place in the data (a JSON Pointer), ten at most.
+        /// Violations with their places in the data (JSON Pointers), at most ten.
         violations: Vec<String>,
     },
-    /// The data can't be written as JSON.
+    /// The data can't be serialised as JSON.
     #[error("the data of {event_type} can't be written as JSON: {reason}")]
     Unwritable {
         /// Event type.
         event_type: &'static str,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
@@ -76,8 +76,8 @@ impl Schema {
         self.compiled().ok()?.major
     }
 
-    /// Validates the data of an event before publishing. Undescribed properties are refused too if the schema has
-    /// `additionalProperties: false`. Returns the `$id`.
+    /// Validates the data of an event before publishing. Undescribed properties are refused too if
+    /// the schema has `additionalProperties: false`. Returns the `$id`.
     pub fn check(&self, event_type: &'static str, data: &Value) -> Result<&str, SchemaError> {
         let compiled = self.compiled().map_err(|reason| {
             let reason = reason.to_owned();
@@ -111,8 +111,8 @@ fn compile(text: &str) -> Result<Compiled, String> {
     Ok(Compiled { major: major_of(&uri), uri, validator })
 }
 
-/// Returns the major version in the last part of a `dataschema`: 2 for `.../2.1.json`, `urn:x:parcel.shipped:2.1` and
-/// `.../v2`. Returns `None` if it has none.
+/// Returns the major version in the last part of a `dataschema`: 2 for `.../2.1.json`,
+/// `urn:x:parcel.shipped:2.1` and `.../v2`. Returns `None` if it has none.
 pub fn major_of(dataschema: &str) -> Option<u32> {
     let last = dataschema.rsplit(['/', ':']).next()?;
     let version = last.strip_suffix(".json").unwrap_or(last);

@@ -4,8 +4,8 @@ use std::time::Duration;
 /// Default maximum size of a record: Kafka's own default.
 const MAX_RECORD_BYTES: usize = 1024 * 1024;
 
-/// Configuration of a topic by its owner. Like the schemas, it belongs to the events' interface: the publisher owns the
-/// topic, and only the owner creates it.
+/// Configuration of a topic by its owner. Like the schemas, it belongs to the events' interface:
+/// the publisher owns the topic, and only the owner creates it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -19,11 +19,12 @@ const MAX_RECORD_BYTES: usize = 1024 * 1024;
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TopicSpec {
-    /// Name, without a prefix that an installation may put before all of its topics.
+    /// Name, without the prefix of an installation.
     pub name: Cow<'static, str>,
-    /// Number of partitions, which limits the instances of a consumer. Raising it later moves keys to other partitions.
+    /// Number of partitions, which limits the instances of a consumer. Raising it later moves keys
+    /// to other partitions.
     pub partitions: i32,
-    /// How long records are kept. `None` keeps them for ever.
+    /// Retention of records. `None` keeps them for ever.
     pub retention: Option<Duration>,
     /// Maximum size of a record, in bytes.
     pub max_record_bytes: usize,
@@ -35,7 +36,7 @@ impl TopicSpec {
         Self::with_name(Cow::Borrowed(name))
     }
 
-    /// Does the same for a name created at run time.
+    /// Creates the same topic with a name that is built at run time.
     pub const fn with_name(name: Cow<'static, str>) -> Self {
         Self {
             name,
@@ -52,7 +53,7 @@ impl TopicSpec {
         self
     }
 
-    /// Sets how long records are kept.
+    /// Sets the retention of records.
     #[must_use]
     pub const fn retention(mut self, retention: Duration) -> Self {
         self.retention = Some(retention);
@@ -66,7 +67,7 @@ impl TopicSpec {
         self
     }
 
-    /// Sets the largest record that it takes, in bytes.
+    /// Sets the maximum size of a record, in bytes.
     #[must_use]
     pub const fn max_record_bytes(mut self, bytes: usize) -> Self {
         self.max_record_bytes = bytes;
