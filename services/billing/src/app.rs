@@ -1,4 +1,4 @@
-//! What billing is made of.
+//! Lists the parts of the billing service.
 
 use chassis::Service;
 use consumer::{Options, Subscription};
@@ -8,15 +8,16 @@ use crate::consumers::order_cancelled::CreditInvoice;
 use crate::consumers::order_completed::IssueInvoice;
 use crate::{Config, api};
 
-/// The one list of billing's subscriptions and routes.
+/// Builds the service from its subscriptions and routes.
 pub fn build(config: Config) -> Service {
     Service::new("billing", config.chassis)
         .ports(8082, 9182)
         .migrations(sqlx::migrate!("./migrations"))
         .publishes([INVOICE_ISSUED, INVOICE_CREDITED])
         .subscription(|_| Subscription::new("billing").each_once(IssueInvoice))
-        // A subscription of its own, so that a transaction has events of one type only, and locks the counters of all its
-        // tenants at once and in their order. Of few lanes: cancellations are few, and they share the connections.
+        // A separate subscription, so that a transaction has events of one type only, and locks the
+        // counters of all its tenants at once and in order. It has few lanes: cancellations are
+        // rare, and the subscriptions share the connections.
         .subscription_with(Options { lanes: 2, ..Options::default() }, |_| {
             Subscription::new("billing.credits").each_once(CreditInvoice)
         })

@@ -1,10 +1,10 @@
 use clap::Parser;
 
-/// What the service is told at start, by flags or environment.
+/// Configuration of the service, by flags or environment.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "billing", about = "Issues the invoices of completed orders")]
 pub struct Config {
-    /// What every service is told.
+    /// Configuration that every service has.
     #[command(flatten)]
     pub chassis: chassis::Config,
 }

@@ -1,4 +1,4 @@
-//! The table `credit_notes`: what was invoiced and then cancelled.
+//! The table `credit_notes`: credits of invoices whose orders were cancelled.
 
 use envelope::TenantId;
 use events::{CreditNoteId, OrderId};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::documents::Document;
 
-/// What the database gave a credit note, and what it has of its invoice.
+/// Values assigned to a credit note by the database, and those of its invoice.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Numbered {
     pub(crate) id: Uuid,
@@ -25,7 +25,7 @@ pub(crate) struct Numbered {
     pub(crate) credited_at: OffsetDateTime,
 }
 
-/// A credit note as a tenant sees it.
+/// A credit note as shown to tenants.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct CreditNote {
     pub(crate) id: Uuid,
@@ -55,9 +55,9 @@ pub(crate) struct Draft<'a> {
     pub(crate) tenant: &'a TenantId,
 }
 
-/// Credits the invoices of orders, in their order under the next numbers of their tenants. An order whose invoice is
-/// credited already is left out, and no number is used for it. The caller holds the
-/// [counters](crate::store::lock_counters).
+/// Credits the invoices of orders, in the given order, with the next numbers of their tenants.
+/// Leaves out an order whose invoice is credited already, and uses no number for it. The caller
+/// holds the [counters](crate::store::lock_counters).
 pub(crate) async fn credit(
     tx: &mut PgConnection,
     drafts: &[Draft<'_>],

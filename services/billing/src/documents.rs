@@ -1,4 +1,4 @@
-//! Invoices and credit notes as their tenants read them.
+//! Reads invoices and credit notes for their tenants.
 
 use envelope::TenantId;
 use events::OrderId;
@@ -6,16 +6,17 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use uuid::Uuid;
 
-/// A row of a table whose columns `id`, `tenant_id` and `order_id` say which, whose and of what it is.
+/// A row of a table with the columns `id`, `tenant_id` and `order_id`.
 pub(crate) trait Document: for<'r> FromRow<'r, PgRow> + Send + Unpin {
-    /// Selects the columns that a tenant sees, of all rows.
+    /// Selects the columns that are shown to tenants, from all rows.
     const SELECT: &'static str;
 
-    /// Returns its id.
+    /// Returns the id of the document.
     fn id(&self) -> Uuid;
 }
 
-/// Lists at most `limit` documents of a tenant, or of one of its orders, with ids below one, newest first.
+/// Lists at most `limit` documents of a tenant, or of one of its orders, with ids below `below`,
+/// newest first.
 pub(crate) async fn list<D: Document>(
     pool: &PgPool,
     tenant: &TenantId,
@@ -26,7 +27,7 @@ pub(crate) async fn list<D: Document>(
     let mut query = QueryBuilder::<Postgres>::new(D::SELECT);
     query.push(" where tenant_id = ").push_bind(tenant.as_str());
     query.push(" and id < ").push_bind(below);
-    // A statement of its own, so that each page is a range of the index that fits it.
+    // A separate statement, so that each page is a range of an index.
     if let Some(order) = order {
         query.push(" and order_id = ").push_bind(order.0);
     }
@@ -34,7 +35,7 @@ pub(crate) async fn list<D: Document>(
     query.build_query_as().fetch_all(pool).await
 }
 
-/// Returns a document of a tenant.
+/// Returns a document of a tenant, or `None` if it does not exist.
 pub(crate) async fn find<D: Document>(
     pool: &PgPool,
     tenant: &TenantId,

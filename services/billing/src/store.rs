@@ -1,4 +1,4 @@
-//! The table `invoices`, and the counters that number what billing issues.
+//! The table `invoices`, and the counters that number invoices and credit notes.
 
 use events::{InvoiceId, Order};
 use serde::Serialize;
@@ -40,12 +40,13 @@ impl Document for Invoice {
     }
 }
 
-/// Locks the counters of tenants until the transaction ends, in the order of the tenants, so that two of these can't wait
-/// for each other. The statements after it see every invoice and credit note that was numbered before. Without it a
-/// statement that waits for a counter itself does not, and fails if it numbers an order that another one has numbered
-/// meanwhile.
+/// Locks the counters of tenants until the transaction ends, in the order of the tenants, so that
+/// two transactions can't wait for each other. Later statements see every invoice and credit note
+/// that was numbered before. Without the lock, a statement that itself waits for a counter does not
+/// see them, and fails if it numbers an order that another transaction has numbered meanwhile.
 pub(crate) async fn lock_counters(tx: &mut PgConnection, tenants: &[&str]) -> sqlx::Result<()> {
-    // A tenant without a row has neither; the first one of it that loses a race is retried.
+    // A tenant without a row has no invoices yet. A transaction that loses the race to create the
+    // row is retried.
     sqlx::query(
         "select from invoice_counter where tenant_id = any($1) order by tenant_id for update",
     )
@@ -56,8 +57,8 @@ pub(crate) async fn lock_counters(tx: &mut PgConnection, tenants: &[&str]) -> sq
     Ok(())
 }
 
-/// Issues the invoices of orders, in their order under the next numbers of their tenants. An order that has one
-/// already is left out, and no number is used for it.
+/// Issues the invoices of orders, in the given order, with the next numbers of their tenants.
+/// Leaves out an order that has an invoice already, and uses no number for it.
 pub(crate) async fn issue(
     tx: &mut PgConnection,
     drafts: &[(InvoiceId, &Order)],
@@ -69,7 +70,8 @@ pub(crate) async fn issue(
     let currencies: Vec<_> = drafts.iter().map(|(_, order)| order.currency.as_str()).collect();
     let totals: Vec<_> = drafts.iter().map(|(_, order)| order.total).collect();
     sqlx::query_as(
-        // Counters are locked in the order of their tenants, so that two of these can't wait for each other.
+        // Counters are locked in the order of their tenants, so that two transactions can't wait
+        // for each other.
         "with draft as (
              select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
                  with ordinality as draft (id, order_id, tenant_id, customer_email, currency, total, place)

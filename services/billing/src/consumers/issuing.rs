@@ -1,4 +1,4 @@
-//! Issues invoices and publishes them, whichever event calls for them.
+//! Issues and publishes invoices, for completions and cancellations.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 
 use crate::store::{self, Numbered};
 
-/// A completed order with an invoice, or to be invoiced.
+/// A completed order that needs an invoice, or has one already.
 pub(crate) struct Due<'a> {
     pub(crate) order: &'a Order,
     /// Version of the order when it was completed, if the event has one.
@@ -24,10 +24,11 @@ pub(crate) async fn issue(tx: &mut PgConnection, due: &[Due<'_>]) -> Result<(), 
     let issued = store::issue(tx, &drafts).await?;
     let issued: HashMap<_, _> = issued.into_iter().map(|it| (it.id, it)).collect();
     let told = drafts.iter().zip(due).filter_map(|((id, _), due)| {
-        // None: the order has one already.
+        // `None` if the order has an invoice already.
         Some(tell(due, issued.get(&id.0)?))
     });
-    // An order without a valid invoice will never have one, so it becomes a dead letter for an operator.
+    // An order without a valid invoice will never have one, so it becomes a dead letter for an
+    // operator.
     let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
     outbox::append(tx, &told).await?;
     Ok(())

@@ -5,12 +5,12 @@ mod issuing;
 
 use events::{Order, OrderStatus};
 
-/// An event that contradicts itself.
+/// An event whose data contradicts its type.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Contradiction(&'static str);
 
-/// Checks what an event says of its order, which would make no sound invoice otherwise.
+/// Checks the order of an event. Fails if no valid invoice could result from it.
 fn check(order: &Order, status: OrderStatus) -> Result<(), Contradiction> {
     if order.status != status {
         Err(Contradiction("the order has another status than its event"))

@@ -25,7 +25,7 @@ impl Handler for CreditInvoice {
         for event in events {
             check(&event.data.order, OrderStatus::Cancelled).map_err(Failure::permanent)?;
         }
-        // An order that was cancelled while it was open has no invoice and gets none.
+        // An order that was cancelled while it was open has no invoice and needs none.
         let completed = |event: &&Received<OrderCancelled>| event.data.completed_at.is_some();
         let events: Vec<_> = events.iter().filter(completed).collect();
         if events.is_empty() {
@@ -34,16 +34,16 @@ impl Handler for CreditInvoice {
         let tenants: Vec<_> =
             events.iter().map(|event| event.data.order.tenant_id.as_str()).collect();
         store::lock_counters(tx, &tenants).await?;
-        // The cancellation may arrive before the completion: then the invoice is issued here, from the order in the
-        // event, and the completion finds it.
+        // If the cancellation arrives before the completion, the invoice is issued here, from the
+        // order in the event, and the completion finds it.
         issuing::issue(tx, &events.iter().map(|event| due(event)).collect::<Vec<_>>()).await?;
         credit(tx, &events).await
     }
 }
 
-/// Returns what the event says of the completion of its order.
+/// Returns the completed order of a cancellation, for its invoice.
 fn due(event: &Received<OrderCancelled>) -> Due<'_> {
-    // A completed order changes by its cancellation only, so it was completed one version before.
+    // A completed order changes only by its cancellation, so it was completed one version before.
     let version = event.envelope.version.map(|version| version - 1).filter(|version| *version > 0);
     Due { order: &event.data.order, version, cause: event.cause() }
 }
@@ -63,7 +63,7 @@ async fn credit(
     let credited = credit_notes::credit(tx, &drafts).await?;
     let credited: HashMap<_, _> = credited.into_iter().map(|it| (it.id, it)).collect();
     let told = drafts.iter().zip(events).filter_map(|(draft, event)| {
-        // `None`: another event of the same cancellation was applied.
+        // `None` if another event of the same cancellation was applied.
         Some(tell(event, credited.get(&draft.id.0)?))
     });
     let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;

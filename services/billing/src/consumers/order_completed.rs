@@ -23,8 +23,8 @@ impl Handler for IssueInvoice {
             check(order, OrderStatus::Completed).map_err(Failure::permanent)?;
             due.push(Due { order, version: event.envelope.version, cause: event.cause() });
         }
-        // A batch that loses a race against a cancellation fails whole. One event alone is retried, and spared the
-        // round trip.
+        // A batch that loses a race against a cancellation fails as a whole. A single event is only
+        // retried, so it is spared the round trip.
         if let [_, _, ..] = events {
             let tenants: Vec<_> = due.iter().map(|due| due.order.tenant_id.as_str()).collect();
             store::lock_counters(tx, &tenants).await?;

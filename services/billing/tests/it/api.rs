@@ -114,7 +114,7 @@ async fn readiness_says_how_it_fares() {
         (status == 200 && body["kafka"] == "up").then_some(body)
     };
     let mut body = eventually("readiness", PATIENCE, ready).await;
-    // Whichever there are: a further subscription is no matter of this test.
+    // The number of subscriptions does not matter to this test.
     let subscriptions = body.as_object_mut().unwrap().remove("subscriptions").unwrap();
     assert_eq!(body, json!({"status": "ready", "database": "up", "kafka": "up"}));
     let subscriptions = subscriptions.as_object().unwrap();

@@ -46,7 +46,7 @@ async fn the_same_event_however_often_and_another_of_the_same_order_change_nothi
     let mut of_another_source = event.clone();
     of_another_source.envelope.source = "/elsewhere".into();
     house.send(&of_another_source).await;
-    // Same key, so it comes after all of those.
+    // The marker has the same key, so it is processed after all of those.
     let mut marker = completed_with("acme", |_| {});
     marker.envelope.partition_key = event.envelope.subject.clone();
     house.send(&marker).await;
@@ -104,7 +104,7 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_next_order_gets_its_i
         };
         let record = dead.iter().find(of).unwrap();
         assert_eq!(record.key.as_ref(), Some(&key));
-        // Kafka keeps an empty value apart from none; so must we.
+        // Kafka distinguishes an empty value from none, and so must the dead letter.
         assert_eq!(record.value, value);
         assert_eq!(record.headers[..headers.len()], headers[..]);
         let letter = DeadLetter::read(record).unwrap();
@@ -123,7 +123,7 @@ async fn numbers_have_no_gaps_when_an_invoice_is_refused() {
         let tenant = if n % 2 == 0 { "acme" } else { "globex" };
         let mut event = completed(tenant);
         if n % 5 == 0 {
-            // What its invoice's schema refuses is refused after the number was taken.
+            // The invoice's schema refuses the address after the number was assigned.
             let mut data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
             data["customer_email"] = "nobody".into();
             event.data = serde_json::to_vec(&data).unwrap();
@@ -144,7 +144,7 @@ async fn a_message_that_fails_is_tried_four_times_while_others_go_on() {
     let house = House::empty().await;
     let running = house.start().await;
     let failing = completed("acme");
-    // A rule that only the database knows: whatever fails in it may succeed later.
+    // A failed constraint may succeed later, so it is retried.
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "alter table invoices add constraint no_such_order check (order_id <> '{}')",
         failing.subject()
@@ -199,7 +199,7 @@ async fn orders_that_wait_are_invoiced_together_without_a_gap_in_the_numbers() {
     let mut told = Vec::new();
     for n in 0..120 {
         let event = completed(if n % 3 == 0 { "globex" } else { "acme" });
-        // Some are told twice, by events of different ids.
+        // Some are published twice, as events with different ids.
         if n % 10 == 0 {
             let mut again = event.clone();
             again.envelope.id = EventId::generate();

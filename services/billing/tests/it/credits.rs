@@ -1,4 +1,4 @@
-//! Cancellations, which compensate what completions have caused, in whatever order the two arrive.
+//! Cancellations compensate for completions, whichever of the two arrives first.
 
 use envelope::{Encoded, EventId};
 use events::{InvoiceCredited, InvoiceIssued};
@@ -16,7 +16,7 @@ fn order_of(event: &Encoded) -> Uuid {
     event.subject().parse().unwrap()
 }
 
-/// The numbers from 1 on, as many as these are, if they have no gap.
+/// Returns `true` if the numbers are those from 1 on without a gap.
 fn gapless(numbers: impl Iterator<Item = i64>) -> bool {
     let mut numbers: Vec<_> = numbers.collect();
     numbers.sort_unstable();
@@ -48,7 +48,7 @@ async fn a_completed_order_that_is_cancelled_gets_one_credit_note_and_it_is_said
     let cancelled = cancelled(&event);
     house.send(&cancelled).await;
 
-    // A number of its own; that of its invoice is another one.
+    // The credit note's number is independent of its invoice's.
     assert_eq!(house.credited(1).await, [(order_of(&event), "acme".to_owned(), 1, 2)]);
     let (record, envelope, credited) = published::<InvoiceCredited>(&house, 1).await.remove(0);
     assert_eq!((credited.number, credited.invoice_number, credited.total), (1, 2, 1350));
@@ -124,7 +124,7 @@ async fn a_backlog_of_both_in_any_order_and_again_has_one_of_each_without_gaps()
         let tenant = ["acme", "globex", "initech"][n % 3];
         let event = completed(tenant);
         let cancelled = cancelled(&event);
-        // Told again under another id, too: what the inbox does not know the table does.
+        // Also repeated under another id, which the inbox does not recognise but the table does.
         let mut retold = cancelled.clone();
         retold.envelope.id = EventId::generate();
         let said: &[&Encoded] = match n % 4 {
@@ -139,7 +139,7 @@ async fn a_backlog_of_both_in_any_order_and_again_has_one_of_each_without_gaps()
         }
         house.send(&cancelled_while_open(tenant)).await;
     }
-    // Both subscriptions begin at once, with all of it before them, and two instances share it.
+    // Both subscriptions start with the whole backlog, and two instances share it.
     let running = [house.start().await, house.start().await];
     let invoices = house.invoiced(ORDERS).await;
     let notes = house.credited(credited).await;
@@ -181,7 +181,8 @@ async fn a_completion_that_overlaps_the_cancellation_that_overtook_it_adds_nothi
     let mut tx = other.begin().await.unwrap();
     sqlx::query("select from invoice_counter for update").execute(&mut *tx).await.unwrap();
     let waits = async |count| statements_wait_for_a_lock(&house.pool, count, PATIENCE).await;
-    // First in the queue is the cancellation; by then the completion has seen that there is no invoice.
+    // The cancellation is first in the queue. By then the completion has seen that there is no
+    // invoice.
     house.send(&cancelled(&event)).await;
     waits(1).await;
     house.send(&event).await;
@@ -205,7 +206,7 @@ async fn numbers_of_credit_notes_have_no_gaps_when_one_is_refused() {
         house.send(event).await;
     }
     house.invoiced(events.len()).await;
-    // What its schema refuses is refused after the number was taken.
+    // The schema refuses the address after the number was assigned.
     let spoilt: Vec<_> = events.iter().step_by(5).map(order_of).collect();
     sqlx::query("update invoices set customer_email = 'nobody' where order_id = any($1)")
         .bind(&spoilt)

@@ -1,4 +1,4 @@
-//! A database that refuses while billing starts, and while it runs.
+//! A database that refuses requests while billing starts, and while it runs.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::house::{House, PATIENCE, completed};
 
-/// Asks `/readyz` until the field at a JSON pointer says something.
+/// Polls `/readyz` until the field at a JSON pointer contains a text.
 async fn says(admin: SocketAddr, field: &str, what: &str) -> (StatusCode, Value) {
     let said = async || {
         let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
@@ -49,7 +49,8 @@ async fn while_it_is_read_only_orders_wait_and_readiness_says_why() {
     house.send(&completed("acme")).await;
     house.invoiced(1).await;
     house.space.set_read_only(true).await;
-    // By then the pool asks its sessions before it uses them, and connects anew: the attempt itself is refused.
+    // After that time the pool pings its sessions before use and reconnects, so the attempt itself
+    // is refused.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     for _ in 0..30 {
         house.send(&completed("acme")).await;

@@ -1,4 +1,4 @@
-//! Events that come with a request, past Kafka.
+//! Events that arrive by HTTP instead of Kafka.
 
 use chassis::RunningService;
 use envelope::{Encoded, TenantId};
@@ -53,7 +53,7 @@ async fn an_event_has_one_effect_by_whatever_ways_it_comes() {
     house.invoiced(2).await;
     assert_eq!(outcome(&post(&running, "sender", &heard_first).await), (200, "duplicate"));
 
-    // What it causes is said as ever.
+    // The event that it causes is published as usual.
     let issued = house.records("invoice.issued", 2).await;
     let caused = |it: &Record| it.text_header("ce_causationid") == Some(event.envelope.id.as_str());
     assert_eq!(issued.iter().filter(|it| caused(it)).count(), 1);
@@ -66,7 +66,7 @@ async fn a_service_says_only_what_its_credential_is_for() {
     let house = House::empty().await;
     let running = house.start().await;
     let event = completed("acme");
-    // A tenant is no service.
+    // A tenant's key is not a service's.
     for key in ["demo-acme", "nobody", ""] {
         assert_eq!(post(&running, key, &event).await.0, 401, "{key:?}");
     }
@@ -78,7 +78,7 @@ async fn a_service_says_only_what_its_credential_is_for() {
     assert_eq!(post(&running, "sender", &foreign).await.0, 403, "another type");
     let mut unheard = event.clone();
     unheard.envelope.event_type = "order.archived".into();
-    assert_eq!(post(&running, "sender", &unheard).await.0, 422, "not heard here");
+    assert_eq!(post(&running, "sender", &unheard).await.0, 422, "no subscription handles it");
     assert!(house.invoices().await.is_empty());
 }
 
@@ -107,7 +107,7 @@ async fn what_can_not_be_taken_is_said_and_leaves_nothing() {
     let event = completed("acme");
     assert_eq!(post(&running, "sender", &event).await.0, 503);
     sqlx::query("alter table away rename to invoices").execute(&house.pool).await.unwrap();
-    // Not even the inbox has it: it may be sent again.
+    // The inbox does not have it, so it may be sent again.
     assert_eq!(outcome(&post(&running, "sender", &event).await), (200, "processed"));
     assert_eq!(house.invoices().await.len(), 1);
 }
@@ -122,7 +122,8 @@ async fn a_service_moves_from_one_way_to_the_other_without_a_loss_or_a_second_ef
 
     let unsubscribed = house.start_with(house.config().unsubscribed()).await;
     assert_eq!(outcome(&post(&unsubscribed, "sender", &by_both).await), (200, "processed"));
-    // What it causes is published all the same; long enough for Kafka's to be heard, were it heard.
+    // The event that it causes is published all the same. By then the event from Kafka would have
+    // been consumed, if anything consumed it.
     house.records("invoice.issued", 1).await;
     assert_eq!(house.invoices().await.len(), 1);
     assert!(unsubscribed.shutdown().await);

@@ -1,4 +1,4 @@
-//! `GET /flows/{id}`: what becomes of the messages of a flow, and what the flow waits for.
+//! `GET /flows/{id}`: the steps of a flow, and its open work.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn start(house: &House) -> RunningService {
     house.start().await
 }
 
-/// A completed order in a flow of this name.
+/// Returns a completed order in a flow of this name.
 fn completed_in(flow: &str) -> Encoded {
     let mut event = completed("acme");
     event.envelope.correlation_id = CorrelationId::new(flow).unwrap();
@@ -43,7 +43,7 @@ async fn flow(running: &RunningService, id: &str) -> Value {
     flow
 }
 
-/// Waits until a flow fulfils a condition, and gives it.
+/// Waits until a flow fulfils a condition, and returns it.
 async fn flow_with(running: &RunningService, id: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -54,10 +54,10 @@ async fn flow_with(running: &RunningService, id: &str, is_it: impl Fn(&Value) ->
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("waited in vain, until there was {last:#}")
+    panic!("the condition was never fulfilled, last by {last:#}")
 }
 
-/// Entries of a kind, without those of other subscriptions than `billing`.
+/// Returns the entries of a kind, without those of subscriptions other than `billing`.
 fn all<'a>(flow: &'a Value, list: &str, kind: &str) -> Vec<&'a Value> {
     entries(flow, list).into_iter().filter(|it| it["kind"] == kind).collect()
 }
@@ -67,7 +67,7 @@ fn entries<'a>(flow: &'a Value, list: &str) -> Vec<&'a Value> {
     flow[list].as_array().unwrap().iter().filter(is_billings).collect()
 }
 
-/// Outcomes of the steps of a kind, the oldest first.
+/// Returns the outcomes of the steps of a kind, oldest first.
 fn outcomes<'a>(flow: &'a Value, kind: &str) -> Vec<&'a str> {
     let of = |step: &&'a Value| step["outcome"].as_str().unwrap_or("none");
     all(flow, "steps", kind).iter().map(of).collect()
@@ -90,7 +90,7 @@ async fn replay(running: &RunningService, letter: &Value, rehearse: bool) {
     eventually("the replay to be done", PATIENCE, done).await;
 }
 
-/// Asserts that a step has all attributes of the event that was processed.
+/// Asserts that a step has all attributes of the processed event.
 fn assert_is_told(step: &Value, event: &Encoded) {
     for (member, value) in [
         ("name", "process order.completed"),
@@ -107,7 +107,7 @@ fn assert_is_told(step: &Value, event: &Encoded) {
     }
 }
 
-/// Asserts that these attempts failed, and the step with them.
+/// Asserts that the step and these attempts failed.
 fn assert_has_failed(step: &Value, expected: [i64; 4]) {
     let attempts = step["attempts"].as_array().unwrap();
     let numbers: Vec<_> = attempts.iter().map(|it| it["attempt"].as_i64().unwrap()).collect();
@@ -166,7 +166,7 @@ async fn a_message_that_dies_and_is_replayed_is_told_from_its_first_attempt_to_i
     assert_eq!(inbox.len(), 1);
     assert_eq!(inbox[0]["event_id"], id);
 
-    // What it causes belongs to the same flow.
+    // The event that it causes belongs to the same flow.
     let published = all(&resolved, "steps", "publish")[0];
     assert_eq!(published["event_type"], "invoice.issued");
     assert!(published["partition"].is_i64() && published["offset"].is_i64(), "{published}");
@@ -277,7 +277,7 @@ async fn the_oldest_steps_are_pruned_and_the_others_stay() {
     let event = completed_in("flow-kept");
     house.send(&event).await;
     flow_with(&running, "flow-kept", |it| outcomes(it, "process").len() == 1).await;
-    // The next slot holds what is a day old; the one that is written has been for four hours.
+    // The next slot holds day-old steps, and the current one has been open for four hours.
     for statement in [
         "insert into flow_step (slot, correlation_id, instance, keys, steps) values (1, 'old', 'x', '{old}', '{}')",
         "update flow_step_slot set opened_at = clock_timestamp() - interval '23 hours' where slot = 1",

@@ -1,4 +1,5 @@
-//! A billing service of the test's own, and what the test says to it and hears from it.
+//! A separate billing service for each test, with helpers to send events to it and read its
+//! results.
 
 use std::ops::Deref;
 use std::sync::LazyLock;
@@ -18,7 +19,7 @@ use testbed::Testbed;
 
 pub(crate) use testbed::PATIENCE;
 
-/// The document that requests and responses are checked against.
+/// The OpenAPI document that requests and responses are checked against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/billing.json")));
 
@@ -35,12 +36,12 @@ impl Deref for House {
 }
 
 impl House {
-    /// The surroundings, without the service.
+    /// Creates the environment without the service.
     pub(crate) async fn empty() -> Self {
         Self { testbed: Testbed::new().await }
     }
 
-    /// The surroundings before the service has ever run: its topics are not there yet.
+    /// Creates the environment of a service that has never run: its topics do not exist yet.
     pub(crate) async fn untouched() -> Self {
         let own = [events::INVOICE_ISSUED, events::INVOICE_CREDITED];
         Self { testbed: Testbed::without(&own).await }
@@ -70,12 +71,12 @@ impl House {
         self.send_record("order.completed", key.as_deref(), value.as_deref(), headers).await
     }
 
-    /// Waits until a topic holds that many records, and gives them.
+    /// Waits until a topic has that many records, and returns them.
     pub(crate) async fn records(&self, topic: &str, count: usize) -> Vec<Record> {
         self.records_until(topic, move |records| records.len() >= count).await
     }
 
-    /// Reads a topic from its beginning until it has been enough.
+    /// Reads a topic from its beginning until `enough` returns `true`.
     pub(crate) async fn records_until(
         &self,
         topic: &str,
@@ -94,7 +95,7 @@ impl House {
         .unwrap_or_default() // the service may not have migrated yet
     }
 
-    /// Order, tenant and number of each credit note, and the number of its invoice.
+    /// Returns order, tenant and number of each credit note, and the number of its invoice.
     pub(crate) async fn credit_notes(&self) -> Vec<(uuid::Uuid, String, i64, i64)> {
         sqlx::query_as(
             "select order_id, tenant_id, number, invoice_number from credit_notes order by tenant_id, number",
@@ -149,7 +150,7 @@ fn read(settings: &Settings, topic: &str, enough: impl Fn(&[Record]) -> bool) ->
     records
 }
 
-/// A completed order of a tenant, told at version 2.
+/// Returns a completed order of a tenant, at version 2.
 pub(crate) fn completed(tenant: &str) -> Encoded {
     completed_with(tenant, |_| {})
 }
@@ -167,12 +168,12 @@ pub(crate) fn completed_with(tenant: &str, change: impl FnOnce(&mut OrderComplet
     NewEvent::new("/order", data, cause).version(2).encode().unwrap()
 }
 
-/// The cancellation of a completed order, told at version 3.
+/// Returns the cancellation of a completed order, at version 3.
 pub(crate) fn cancelled(completed: &Encoded) -> Encoded {
     cancelled_with(completed, |_| {})
 }
 
-/// The cancellation of an order that was never completed, told at version 2.
+/// Returns the cancellation of an order that was never completed, at version 2.
 pub(crate) fn cancelled_while_open(tenant: &str) -> Encoded {
     let mut event = cancelled_with(&completed(tenant), |data| data.completed_at = None);
     event.envelope.version = Some(2);

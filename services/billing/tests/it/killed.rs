@@ -8,7 +8,7 @@ use sandbox::{Life, Process};
 
 use crate::house::{House, PATIENCE, completed};
 
-/// A process that ends with the test, however that ends.
+/// Starts a process that ends with the test, even if the test is killed.
 fn process(house: &House, log: &Path) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_billing"));
     command
@@ -29,7 +29,7 @@ async fn killed_with_minus_nine_in_between_each_order_still_has_one_invoice() {
     }
     let logs = tempfile::tempdir().unwrap();
     let mut first = process(&house, &logs.path().join("first.log"));
-    // In the middle: some are invoiced, their offsets are not committed, others are on their way.
+    // Some orders are invoiced without a committed offset, and others are being processed.
     let some = async || (!house.invoices().await.is_empty()).then_some(());
     eventually("the first invoices", PATIENCE, some).await;
     first.kill_9().await;
@@ -47,7 +47,7 @@ async fn killed_with_minus_nine_in_between_each_order_still_has_one_invoice() {
         );
     }
 
-    // The relay that was killed may have published some twice: as the same event.
+    // The killed relay may have published some events twice, with the same id.
     let orders =
         |records: &[Record]| records.iter().map(|r| r.key.clone()).collect::<HashSet<_>>().len();
     let said =

@@ -1,4 +1,4 @@
-//! The operator's view of dead letters and replays, what he does about them, and what is kept of that.
+//! Dead letters and replays on the admin port, and the acts that are recorded for them.
 
 use std::collections::HashSet;
 
@@ -43,26 +43,26 @@ impl Admin<'_> {
         self.ask(Method::PUT, path, Some(body)).await
     }
 
-    /// The letters of a query, the newest first.
+    /// Returns the letters of a query, newest first.
     async fn letters(&self, query: &str) -> Vec<Value> {
         let page = self.get(&format!("/dead-letters?{query}")).await;
         page["dead_letters"].as_array().unwrap().clone()
     }
 
-    /// Waits until there are that many letters, and gives them.
+    /// Waits until there are that many letters, and returns them.
     async fn dead(&self, count: usize) -> Vec<Value> {
         let found = async || Some(self.letters("").await).filter(|all| all.len() == count);
         eventually(&format!("{count} dead letters"), PATIENCE, found).await
     }
 
-    /// Makes every attempt fail for good, or ends that.
+    /// Makes every attempt fail permanently, or ends that.
     async fn break_handler(&self, broken: bool) {
         let fault = broken.then(|| json!({ "kind": "permanent", "reason": "Tax rates are gone" }));
         let body = json!({ "subscription": "billing", "fault": fault });
         assert_eq!(self.put("/faults", &body).await.0, 204);
     }
 
-    /// Lets completed orders of these tenants die, and gives their letters, the newest first.
+    /// Makes completed orders of these tenants dead letters, and returns those, newest first.
     async fn bury(&self, house: &House, tenants: &[&str]) -> Vec<Value> {
         self.break_handler(true).await;
         for tenant in tenants {
@@ -71,14 +71,14 @@ impl Admin<'_> {
         self.dead(tenants.len()).await
     }
 
-    /// Waits until a replay has that status, and gives it.
+    /// Waits until a replay has that status, and returns it.
     async fn replay(&self, id: &Value, status: &str) -> Value {
         let path = format!("/replays/{}", id.as_str().unwrap());
         let found = async || Some(self.get(&path).await).filter(|it| it["status"] == status);
         eventually(&format!("the replay to be {status}"), PATIENCE, found).await
     }
 
-    /// Kind, outcome and reason of the last acts, the newest first.
+    /// Returns operator, kind, reason and outcome of the last acts, newest first.
     async fn acts(&self, query: &str) -> Vec<[String; 4]> {
         let acts = self.get(&format!("/acts?{query}")).await;
         let text = |act: &Value, name: &str| act[name].as_str().unwrap_or("-").to_owned();
@@ -373,7 +373,8 @@ async fn letters_are_discarded_and_restored_and_the_acts_say_by_whom() {
     assert!(running.shutdown().await);
 }
 
-/// A completed order that billing refuses for good until its data is edited, and that data mended.
+/// Creates a dead letter that billing refuses until its data is edited. Returns it with the
+/// corrected data.
 async fn bury_malformed(house: &House, admin: &Admin<'_>) -> (Value, Value) {
     let mut event = completed("acme");
     let mut data: Value = serde_json::from_slice(&event.data).unwrap();
@@ -477,7 +478,7 @@ async fn a_replay_is_paused_resumed_and_cancelled() {
     let (status, replay) = admin.post("/replays", &body).await;
     assert_eq!((status, &replay["selected"], &replay["rate"]), (201, &3.into(), &0.01.into()));
 
-    // The last one's turn comes in minutes.
+    // The next letter's turn comes only after minutes.
     let ids = json!({ "group": "billing", "ids": [id(&letters[0])], "why": "healed" });
     let (status, problem) = admin.post("/replays", &ids).await;
     assert!(status == 409 && problem["detail"].to_string().contains("being replayed"), "{problem}");
@@ -534,7 +535,7 @@ async fn an_act_is_recorded_before_it_is_done_and_done_only_if_recorded() {
         let acts = ada.acts("limit=1").await;
         (acts[0] == ["ada", "dead-letters.discard", "noise", expected]).then_some(())
     };
-    // The caller hangs up as soon as the act is recorded, while it waits for the lock.
+    // The caller disconnects as soon as the act is recorded, while it waits for the lock.
     tokio::select! {
         answer = ada.post("/dead-letters/discard", &body) => panic!("{answer:?}"),
         () = eventually("the act to be recorded", PATIENCE, async || outcome("-").await) => {}

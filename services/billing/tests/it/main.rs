@@ -1,4 +1,4 @@
-//! Billing, by its production wiring, on real Kafka and Postgres.
+//! Tests of billing in its production wiring, on real Kafka and Postgres.
 
 #![allow(clippy::unwrap_used)]
 

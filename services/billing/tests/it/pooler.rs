@@ -10,7 +10,7 @@ use sandbox::testing::eventually;
 use crate::house::{House, PATIENCE, completed};
 
 impl House {
-    /// Billing's configuration, with its database behind a pooler.
+    /// Returns billing's configuration with its database behind a pooler.
     fn pooled(&self, bouncer: &PgBouncer) -> Config {
         Config { chassis: self.chassis_on(bouncer.url()) }
     }
@@ -41,7 +41,8 @@ async fn it_does_not_start_behind_a_pooler_that_shares_sessions() {
         let line = error.to_string();
         assert!(line.contains("pool_mode=session") && !line.contains('\n'), "{line}");
         assert!(error.source().is_none());
-        // Nothing was written: another release, or a direct connection, finds the database as it was.
+        // Nothing was written, so another release or a direct connection finds the database
+        // unchanged.
         let tables: i64 =
             sqlx::query_scalar("select count(*) from pg_tables where schemaname = 'public'")
                 .fetch_one(&house.pool)

@@ -1,4 +1,4 @@
-//! The operator's view of subscriptions, and what he does to them.
+//! Subscriptions on the admin port, and the acts of operators on them.
 
 use chassis::RunningService;
 use reqwest::{Client, StatusCode};

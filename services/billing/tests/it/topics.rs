@@ -1,4 +1,4 @@
-//! The topics that billing owns.
+//! Topics that billing owns.
 
 use kafka::{TopicPolicy, TopicSpec, Topics};
 use sandbox::testing::eventually;
