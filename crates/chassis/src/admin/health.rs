@@ -135,7 +135,7 @@ impl Health {
             status: verdict,
             database: match database {
                 Ok(Access::Writable) => "up".to_owned(),
-                Ok(Access::ReadOnly) => "read-only: it takes no writes".to_owned(),
+                Ok(Access::ReadOnly) => "read-only: it accepts no writes".to_owned(),
                 Err(why) => format!("unavailable: {why}"),
             },
             starting: match startup {

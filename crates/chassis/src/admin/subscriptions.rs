@@ -99,7 +99,7 @@ async fn resume(
     let act = NewAct { act: "subscription.resume", target: group.clone(), why: Some(why) };
     let resuming = async {
         let was_stopped = consumer::resume(&admin.pool, &group).await?;
-        let outcome = if was_stopped { "resumed" } else { "it was not stopped" };
+        let outcome = if was_stopped { "resumed" } else { "nothing to resume" };
         Ok(((), outcome.to_owned()))
     };
     admin.acts.record(&operator, act, resuming).await?;

@@ -118,7 +118,7 @@ impl<K> ToSchema for Cursor<K> {
 
 /// Error of a text that is not a cursor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("cursor must be the next_cursor of an earlier page, as it was")]
+#[error("cursor must be an unchanged next_cursor of an earlier page")]
 pub struct BadCursor;
 
 impl<K: CursorKey> TryFrom<String> for Cursor<K> {

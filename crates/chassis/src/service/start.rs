@@ -45,7 +45,7 @@ pub enum StartError {
     #[error("the configuration contradicts itself")]
     Options(#[from] OptionsError),
     /// An address can't be bound.
-    #[error("{variable}={address} can't be listened on")]
+    #[error("can't listen on {variable}={address}")]
     Listen {
         /// The variable that sets it.
         variable: &'static str,

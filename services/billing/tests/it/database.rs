@@ -60,7 +60,7 @@ async fn while_it_is_read_only_orders_wait_and_readiness_says_why() {
     assert_eq!((status, &report["status"]), (StatusCode::OK, &"degraded".into()));
     let why = report["subscriptions"]["billing"].as_str().unwrap();
     assert!(why.contains("read-only transaction"), "{why}");
-    says(running.admin, "/database", "read-only: it takes no writes").await;
+    says(running.admin, "/database", "read-only: it accepts no writes").await;
     house.space.set_read_only(false).await;
     house.invoiced(31).await;
     assert!(running.shutdown().await);
