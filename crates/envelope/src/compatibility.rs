@@ -107,7 +107,7 @@ impl Comparison {
                 (Some(older), Some(newer)) => {
                     self.within(&[keyword], |inner| inner.schemas(older, newer));
                 }
-                _ => self.found("the description of items came or went"),
+                _ => self.found("the description of items was added or removed"),
             },
             _ if LOWER_BOUNDS.contains(&keyword) => self.bound(keyword, older, newer, f64::gt),
             _ if UPPER_BOUNDS.contains(&keyword) => self.bound(keyword, older, newer, f64::lt),
@@ -140,7 +140,7 @@ impl Comparison {
     fn values(&mut self, older: Option<&Value>, newer: Option<&Value>) {
         let list = |values: Option<&Value>| values.and_then(Value::as_array).cloned();
         let (Some(older), Some(newer)) = (list(older), list(newer)) else {
-            self.found("the list of values came or went");
+            self.found("the list of values was added or removed");
             return;
         };
         for value in newer.iter().filter(|value| !older.contains(value)) {
@@ -159,7 +159,7 @@ impl Comparison {
                 self.within(&["additionalProperties"], |inner| inner.schemas(before, after));
             }
             _ if described(older) || described(newer) => {
-                self.found("the description of additional properties came or went");
+                self.found("the description of additional properties was added or removed");
             }
             _ => {}
         }
@@ -260,7 +260,11 @@ mod tests {
             ("/properties/grams/type", json!("number"), "/properties/grams: type changed"),
             ("/properties/shipped_at/format", json!("date"), "/properties/shipped_at: format"),
             ("/properties/parcel/pattern", json!("^Q"), "/properties/parcel: pattern changed"),
-            ("/properties/speed", json!({}), "/properties/speed: the list of values came or went"),
+            (
+                "/properties/speed",
+                json!({}),
+                "/properties/speed: the list of values was added or removed",
+            ),
             ("/$defs/line/required", json!(["sku", "note"]), "/$defs/line: note became required"),
             ("/properties/lines/items", json!({}), "/properties/lines/items: $ref changed"),
         ] {
