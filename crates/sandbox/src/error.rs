@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// Maven could not fetch Kafka or Postgres.
     #[error(
-        "Maven could not fetch {what}. It needs the network once (or a mirror in ~/.m2/settings.xml); run this again when it is there. Maven's last lines:\n{tail}"
+        "Maven could not fetch {what}. It needs the network once (or a mirror in ~/.m2/settings.xml); run this again once it is available. Maven's last lines:\n{tail}"
     )]
     Fetch {
         /// Name and version of the artifact.
