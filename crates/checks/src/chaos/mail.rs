@@ -309,7 +309,10 @@ mod tests {
         let mut stayed = send(&server, "<2@x>").await;
         eventually("both wait", PATIENCE, async || (server.waiting() == 2).then_some(())).await;
         drop(gone);
-        eventually("one went", PATIENCE, async || (server.abandoned() == 1).then_some(())).await;
+        eventually("one client disconnected", PATIENCE, async || {
+            (server.abandoned() == 1).then_some(())
+        })
+        .await;
         server.behave(Behaviour::Accept);
         assert!(answer(&mut stayed).await.starts_with("250"));
         assert_eq!(server.tallies().into_keys().collect::<Vec<_>>(), ["<2@x>"]);
@@ -322,7 +325,8 @@ mod tests {
         let client = send(&server, "<1@x>").await;
         eventually("it waits", PATIENCE, async || (server.waiting() == 1).then_some(())).await;
         drop(client);
-        eventually("it went", PATIENCE, async || (server.abandoned() == 1).then_some(())).await;
+        eventually("it disconnected", PATIENCE, async || (server.abandoned() == 1).then_some(()))
+            .await;
         assert_eq!(server.tallies()["<1@x>"], Tally { accepted: 1, confirmed: 0 });
     }
 }

@@ -93,7 +93,7 @@ async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
     let objection = match healed {
         Some(took) if took <= HEAL => None,
         Some(took) => Some(format!("it took {took:.1?}")),
-        None => Some("it never went".into()),
+        None => Some("the lag never disappeared".into()),
     };
     row.enter("lag_gone_within_30_s", objection.as_slice());
     if scene.dead_by_chance {

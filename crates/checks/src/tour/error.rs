@@ -28,7 +28,7 @@ impl Error {
     /// Returns advice for the user.
     pub(crate) fn next(&self) -> &'static str {
         match self {
-            Self::NoEnd { .. } | Self::Mark { .. } => "mend the page",
+            Self::NoEnd { .. } | Self::Mark { .. } => "fix the page",
             Self::Busy(_) => "wait until it has ended",
             Self::Containers => {
                 "`make down` and, if their data may go, `make nuke`; or work in another clone"

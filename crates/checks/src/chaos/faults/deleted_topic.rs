@@ -42,7 +42,9 @@ pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
         return Err("the topic has records that were deleted with it".into());
     }
     let gone = old.len();
-    Ok(format!("{gone} events went with the topic, which was created again after {missing:.1?}"))
+    Ok(format!(
+        "{gone} events were deleted with the topic, which was created again after {missing:.1?}"
+    ))
 }
 
 /// Stops the load, and waits until no outbox has events and every group has read the topic: events

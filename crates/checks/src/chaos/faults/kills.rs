@@ -93,7 +93,7 @@ async fn supervise_until_dead_letter(scene: &mut Scene, deadly: &Place) -> Resul
             }
         }
     }
-    Err(format!("billing died {deaths} times, and the message is no dead letter").into())
+    Err(format!("billing died {deaths} times, and the message is not a dead letter").into())
 }
 
 pub(crate) async fn order_under_load(scene: &mut Scene) -> Struck {

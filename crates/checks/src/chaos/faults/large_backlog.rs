@@ -84,7 +84,7 @@ fn peak_memory(instance: &Instance) -> Result<usize, Error> {
     let status = fs::read_to_string(format!("/proc/{}/status", instance.process.pid()))?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
-    Ok(kib.ok_or("/proc does not say how much memory billing had")? * 1024)
+    Ok(kib.ok_or("/proc does not show billing's peak memory")? * 1024)
 }
 
 #[cfg(test)]

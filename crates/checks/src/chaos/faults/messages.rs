@@ -202,8 +202,8 @@ pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Struck {
     scene.healed();
     scene.orders(50).await?;
     match (dead, went_on, kept) {
-        (true, true, 0) => Ok("billing kept the dead letters, and went on meanwhile".into()),
-        (_, _, 0) => Err(format!("dead letters kept: {dead}, went on: {went_on}").into()),
+        (true, true, 0) => Ok("billing kept the dead letters, and processed other messages".into()),
+        (_, _, 0) => Err(format!("dead letters kept: {dead}, others processed: {went_on}").into()),
         (_, _, kept) => Err(format!("the topic took {kept} dead letters").into()),
     }
 }

@@ -134,7 +134,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     ),
     fault!(
         "database-read-only",
-        "billing's database takes no writes for 20 s",
+        "billing's database accepts no writes for 20 s",
         refusals::read_only
     ),
     fault!("logins-refused", "billing may not log in for 20 s", refusals::logins_refused),
@@ -188,7 +188,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         billing: &[("KAFKA_PROPERTIES", "session.timeout.ms=6000,max.poll.interval.ms=6000")]),
     fault!(
         "dead-letters-refused",
-        "the dead-letter topic refuses what is written",
+        "the dead-letter topic refuses all records",
         messages::dead_letters_refused
     ),
     fault!(

@@ -64,8 +64,8 @@ fn dead_letter() -> Value {
     json!({
         "name": DEAD_LETTER,
         "title": "Dead letter",
-        "summary": "A message as it was, with headers that say where it lay and why it could not be processed.",
-        "description": "One that would be too large for the topic goes there without its value.",
+        "summary": "An unchanged copy of a message, with headers that name its origin and the reason of the failure.",
+        "description": "A copy that would be too large for the topic has no value.",
         "traits": [reference(&["components", "messageTraits", "DeadLetter"])],
         "payload": { "description": "The value of the original record, byte for byte." },
     })

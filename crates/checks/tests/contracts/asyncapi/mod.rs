@@ -29,7 +29,7 @@ pub(crate) fn document(contracts: &[Contract]) -> Value {
             "kafka": {
                 "host": "127.0.0.1:9092",
                 "protocol": "kafka",
-                "description": "As `KAFKA_BROKERS` says. `KAFKA_TOPIC_PREFIX` goes before topics and groups.",
+                "description": "Set by `KAFKA_BROKERS`. `KAFKA_TOPIC_PREFIX` precedes the names of topics and groups.",
             }
         },
         "channels": channels::all(contracts),
