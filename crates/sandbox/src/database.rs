@@ -1,6 +1,6 @@
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
-use crate::{Error, error::While};
+use crate::{Error, error::Doing};
 
 /// Creates the role `name` with this password, and the database `name` that it owns and to which no
 /// other role may connect. Keeps what exists already, except for the password.

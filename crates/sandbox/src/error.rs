@@ -85,17 +85,17 @@ pub enum Error {
 }
 
 /// Adds the attempted operation to an error.
-pub(crate) trait While<T> {
+pub(crate) trait Doing<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T> While<T> for io::Result<T> {
+impl<T> Doing<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io { doing: what(), source })
     }
 }
 
-impl<T> While<T> for Result<T, sqlx::Error> {
+impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Database { doing: what(), source })
     }

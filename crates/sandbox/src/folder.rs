@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, error::While};
+use crate::{Error, error::Doing};
 
 /// A server's folder.
 #[derive(Debug)]

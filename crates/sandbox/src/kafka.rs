@@ -9,7 +9,7 @@ use futures::future::{join_all, try_join_all};
 use crate::{
     Broker, Data, Error, Life, Process, Progress, Record, ServerOptions, Tools,
     broker::Plan,
-    error::While,
+    error::Doing,
     folder::{Folder, TempFolder, make_whole},
     jars::{self, KAFKA_VERSION, kafka_jars},
     port, step,

@@ -18,10 +18,10 @@ use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
 use crate::{
     Data, Error, Life, Process, Progress, Record, ServerOptions, Tools, database,
-    error::While,
+    error::Doing,
     folder::{Folder, TempFolder, fingerprint, make_whole},
     port,
-    process::{Farewell, Launch},
+    process::{EndSignals, Launch},
     step,
 };
 
@@ -30,7 +30,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Maximum time for which the remains of a killed Postgres may prevent its restart.
 const LEFTOVERS: Duration = Duration::from_secs(5);
 /// SIGKILL would leave the postmaster's shared memory behind; SIGQUIT ends it at once and cleanly.
-const FAREWELL: Farewell = Farewell { stop: Signal::SIGINT, abandon: Signal::SIGQUIT };
+const END_SIGNALS: EndSignals = EndSignals { stop: Signal::SIGINT, abandon: Signal::SIGQUIT };
 
 /// Ways to shut Postgres down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,8 +156,8 @@ impl Postgres {
     /// Shuts it down, and keeps its folder and port for [`start_again`](Self::start_again).
     pub async fn halt(&mut self, how: Shutdown) -> ExitStatus {
         let signal = match how {
-            Shutdown::Fast => FAREWELL.stop,
-            Shutdown::Immediate => FAREWELL.abandon,
+            Shutdown::Fast => END_SIGNALS.stop,
+            Shutdown::Immediate => END_SIGNALS.abandon,
         };
         self.process.end_by(signal, GRACE).await
     }
@@ -227,7 +227,7 @@ impl Plan {
         if temporary {
             command.arg("--no-sync");
         }
-        self.spawn("initdb", command, Life::WithParent, Farewell::default())?.succeed().await?;
+        self.spawn("initdb", command, Life::WithParent, EndSignals::default())?.succeed().await?;
         let access = data.join("pg_hba.conf");
         // The superuser needs no password on loopback. A service needs one, so that it fails here,
         // and not in production, if it was given another service's URL. The password is sent as
@@ -243,7 +243,7 @@ impl Plan {
         for (name, value) in &self.settings {
             command.args(["-c", &format!("{name}={value}")]);
         }
-        let mut process = self.spawn("Postgres", command, self.life, FAREWELL)?;
+        let mut process = self.spawn("Postgres", command, self.life, END_SIGNALS)?;
         process.until_ready(|| answers(port)).await?;
         Ok(process)
     }
@@ -253,11 +253,11 @@ impl Plan {
         name: &str,
         mut command: Command,
         life: Life,
-        farewell: Farewell,
+        signals: EndSignals,
     ) -> Result<Process, Error> {
         // Postgres' user may not be able to enter the caller's folder.
         command.current_dir(&self.folder);
-        Process::launch(Launch { name, command, user: self.user, log: &self.log, life, farewell })
+        Process::launch(Launch { name, command, user: self.user, log: &self.log, life, signals })
     }
 }
 

@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{
     Error, Record,
-    error::While,
+    error::Doing,
     folder::Folder,
     process_table::{Identity, descendants},
 };
@@ -39,12 +39,12 @@ pub enum Life {
 
 /// The signal that asks a process to end, and the one to use when nothing needs to be kept.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Farewell {
+pub(crate) struct EndSignals {
     pub(crate) stop: Signal,
     pub(crate) abandon: Signal,
 }
 
-impl Default for Farewell {
+impl Default for EndSignals {
     fn default() -> Self {
         Self { stop: Signal::SIGTERM, abandon: Signal::SIGKILL }
     }
@@ -58,7 +58,7 @@ pub(crate) struct Launch<'a> {
     pub(crate) user: Option<(u32, u32)>,
     pub(crate) log: &'a Path,
     pub(crate) life: Life,
-    pub(crate) farewell: Farewell,
+    pub(crate) signals: EndSignals,
 }
 
 /// A child process that logs to a file and has no input.
@@ -75,7 +75,7 @@ pub struct Process {
     /// Offset in the log file where the lines of this process begin.
     log_from: u64,
     life: Life,
-    farewell: Farewell,
+    signals: EndSignals,
     detached: bool,
 }
 
@@ -86,11 +86,18 @@ impl Process {
     /// # Errors
     /// [`Error::Io`] if the log can't be written or the program can't be started.
     pub fn spawn(name: &str, command: Command, log: &Path, life: Life) -> Result<Self, Error> {
-        Self::launch(Launch { name, command, user: None, log, life, farewell: Farewell::default() })
+        Self::launch(Launch {
+            name,
+            command,
+            user: None,
+            log,
+            life,
+            signals: EndSignals::default(),
+        })
     }
 
     pub(crate) fn launch(launch: Launch<'_>) -> Result<Self, Error> {
-        let Launch { name, command, user, log, life, farewell } = launch;
+        let Launch { name, command, user, log, life, signals } = launch;
         let open = || -> io::Result<(u64, File, File)> {
             fs::create_dir_all(log.parent().unwrap_or(Path::new(".")))?;
             let file = OpenOptions::new().create(true).append(true).open(log)?;
@@ -99,7 +106,7 @@ impl Process {
         let (log_from, out, err) =
             open().doing(|| format!("write {name}'s log {}", log.display()))?;
         let mut command = match life {
-            Life::WithParent => ended_with_parent(command, farewell.abandon),
+            Life::WithParent => ended_with_parent(command, signals.abandon),
             Life::MayOutlive => command,
         };
         if let Some((uid, gid)) = user {
@@ -110,7 +117,7 @@ impl Process {
         let child = spawn_on_lasting_thread(command)
             .doing(|| format!("start {name} ({})", program.display()))?;
         let (name, log) = (name.to_owned(), log.to_owned());
-        Ok(Self { name, child, exit: None, log, log_from, life, farewell, detached: false })
+        Ok(Self { name, child, exit: None, log, log_from, life, signals, detached: false })
     }
 
     /// Returns its name.
@@ -148,7 +155,7 @@ impl Process {
 
     /// Asks it to end. Kills it with its descendants if it still runs after `grace`.
     pub async fn stop(&mut self, grace: Duration) -> ExitStatus {
-        self.end_by(self.farewell.stop, grace).await
+        self.end_by(self.signals.stop, grace).await
     }
 
     /// Kills it and its descendants with SIGKILL, and waits until it has ended.
@@ -183,7 +190,7 @@ impl Process {
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
             .doing(|| format!("read the start time of {}", self.name))?;
         self.detached = true;
-        let (name, stop) = (self.name.clone(), self.farewell.stop);
+        let (name, stop) = (self.name.clone(), self.signals.stop);
         Ok(Record { name, port: None, folder: None, identity, stop })
     }
 
@@ -297,9 +304,9 @@ impl Drop for Process {
         if self.detached || self.try_exit().is_some() {
             return;
         }
-        if self.farewell.abandon != Signal::SIGKILL {
+        if self.signals.abandon != Signal::SIGKILL {
             self.signal_all(Signal::SIGCONT);
-            self.signal_group(self.farewell.abandon);
+            self.signal_group(self.signals.abandon);
             if self.wait_blocking(Duration::from_secs(2)) {
                 return;
             }
