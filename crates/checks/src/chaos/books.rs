@@ -13,10 +13,10 @@ use super::scene::Scene;
 use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
 
 /// Topics of the events of an order.
-pub(crate) const SAID_OF_ORDERS: [&str; 4] =
+pub(crate) const ORDER_TOPICS: [&str; 4] =
     ["order.created", "order.updated", "order.completed", "order.cancelled"];
-pub(crate) const SAID_OF_INVOICES: &str = "invoice.issued";
-pub(crate) const SAID_OF_CREDIT_NOTES: &str = "invoice.credited";
+pub(crate) const INVOICE_TOPIC: &str = "invoice.issued";
+pub(crate) const CREDIT_NOTE_TOPIC: &str = "invoice.credited";
 
 /// An order in order's database.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Books {
     pub(crate) async fn open(scene: &Scene) -> Result<Self, Error> {
         let settings = scene.system.kafka();
         let mut records = HashMap::new();
-        for topic in SAID_OF_ORDERS.into_iter().chain([SAID_OF_INVOICES, SAID_OF_CREDIT_NOTES]) {
+        for topic in ORDER_TOPICS.into_iter().chain([INVOICE_TOPIC, CREDIT_NOTE_TOPIC]) {
             records.insert(topic, topics::read_all(&settings, topic)?);
         }
         let mut committed = topics::progress(&settings)?.committed;

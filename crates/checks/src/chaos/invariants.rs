@@ -6,8 +6,8 @@ use kafka::{Headers, Record};
 use uuid::Uuid;
 
 use super::books::{
-    Books, Counted, Document, EventKey, Letter, OrderRow, SAID_OF_CREDIT_NOTES, SAID_OF_INVOICES,
-    SAID_OF_ORDERS, event_key,
+    Books, CREDIT_NOTE_TOPIC, Counted, Document, EventKey, INVOICE_TOPIC, Letter, ORDER_TOPICS,
+    OrderRow, event_key,
 };
 use super::load::Placed;
 use super::scene::Scene;
@@ -83,8 +83,8 @@ fn one_event_id(books: &Books) -> Objections {
         ("order.created", those(|_| true)),
         ("order.completed", those(|row| row.completed)),
         ("order.cancelled", those(|row| row.cancelled)),
-        (SAID_OF_INVOICES, books.invoices.keys().collect()),
-        (SAID_OF_CREDIT_NOTES, books.credit_notes.keys().collect()),
+        (INVOICE_TOPIC, books.invoices.keys().collect()),
+        (CREDIT_NOTE_TOPIC, books.credit_notes.keys().collect()),
     ];
     let objections = |(topic, orders): (&'static str, Vec<&Uuid>)| {
         let ids = ids_by_key(books, topic);
@@ -204,7 +204,7 @@ fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
     let mut objections: Objections = invoices
         .map(|order| format!("{order} has an invoice and is not a completed order"))
         .collect();
-    for topic in SAID_OF_ORDERS {
+    for topic in ORDER_TOPICS {
         let ours = books.of(topic).iter().filter(|record| is_ours(record));
         let early = ours.filter(|record| {
             let order = record.text_header("ce_subject").and_then(|id| id.parse::<Uuid>().ok());
@@ -215,7 +215,7 @@ fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
         objections.extend(early.map(said));
     }
     for (topic, documents) in
-        [(SAID_OF_INVOICES, &books.invoices), (SAID_OF_CREDIT_NOTES, &books.credit_notes)]
+        [(INVOICE_TOPIC, &books.invoices), (CREDIT_NOTE_TOPIC, &books.credit_notes)]
     {
         let there: HashSet<_> = documents.values().flatten().map(|it| it.invoice_id).collect();
         for record in books.of(topic) {
@@ -380,7 +380,7 @@ fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
 /// The versions of an order increase on each topic, counting only the first delivery of each event.
 fn order_per_key(books: &Books) -> Objections {
     let mut objections = Objections::new();
-    for topic in SAID_OF_ORDERS {
+    for topic in ORDER_TOPICS {
         let mut latest: HashMap<&[u8], (i32, i64)> = HashMap::new();
         let mut seen = HashSet::new();
         for record in books.of(topic).iter().filter(|record| is_ours(record)) {

@@ -9,8 +9,8 @@ use super::receivers::TENANT;
 
 /// Events that a webhook receives for each completed order, and for each that was cancelled after
 /// that.
-const TOLD: [&str; 2] = ["order.completed", "invoice.issued"];
-const TOLD_OF_CANCELLED: [&str; 2] = ["order.cancelled", "invoice.credited"];
+const COMPLETED_EVENTS: [&str; 2] = ["order.completed", "invoice.issued"];
+const CANCELLED_EVENTS: [&str; 2] = ["order.cancelled", "invoice.credited"];
 
 /// Checks the invariants of sends. `resends` is how often the fault may have interrupted
 /// notification between a send and its record.
@@ -97,7 +97,8 @@ fn every_webhook_delivered(books: &Books) -> Objections {
     let completed = books.orders.iter().filter(|(_, row)| row.completed && row.tenant == TENANT);
     for (order, row) in completed {
         let of_order = told.get(order);
-        let wanted = TOLD.iter().chain(TOLD_OF_CANCELLED.iter().filter(|_| row.cancelled));
+        let wanted =
+            COMPLETED_EVENTS.iter().chain(CANCELLED_EVENTS.iter().filter(|_| row.cancelled));
         let missing = wanted.filter(|event| !of_order.is_some_and(|it| it.contains(*event)));
         objections.extend(missing.map(|it| format!("the order {order} has no delivery of {it}")));
     }

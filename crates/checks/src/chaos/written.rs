@@ -13,7 +13,7 @@ use super::load::Placed;
 use super::system::System;
 
 /// Maximum number of orders that share a transaction.
-const TOGETHER: usize = 200;
+const MAX_PER_TRANSACTION: usize = 200;
 /// Number of tenants that own the orders. Several, so that rows shared by tenants, and locks taken
 /// in turn, are exercised.
 const TENANTS: u8 = 50;
@@ -33,7 +33,7 @@ pub(crate) async fn write_many_of(
     let mut written = Vec::with_capacity(orders);
     while written.len() < orders {
         let mut tx = database.begin().await?;
-        let ids = write_of(&mut tx, TOGETHER.min(orders - written.len()), lines).await?;
+        let ids = write_of(&mut tx, MAX_PER_TRANSACTION.min(orders - written.len()), lines).await?;
         tx.commit().await?;
         written.extend(ids.into_iter().map(|id| Placed { id, completed: true, cancelled: false }));
     }
