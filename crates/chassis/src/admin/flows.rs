@@ -76,11 +76,11 @@ async fn find(
     // A path that is not UTF-8 contains no id.
     let Path(id) = id.map_err(|_| not_an_id())?;
     let (id, events) = (checked_id(&id)?, checked_events(&query)?);
-    let mut gaps = Gaps::default();
-    let found = gaps.part("steps", admin.flows.find(&admin.pool, id)).await;
-    let asked = Asked::new(&admin, id, &found);
-    let open = asked.open(&mut gaps).await;
-    let inbox = asked.inbox(events, &open, &mut gaps).await;
+    let mut unread = UnreadParts::default();
+    let found = unread.part("steps", admin.flows.find(&admin.pool, id)).await;
+    let search = Search::new(&admin, id, &found);
+    let open = search.open(&mut unread).await;
+    let inbox = search.inbox(events, &open, &mut unread).await;
     let mut flow = Flow {
         service: admin.service,
         now: rfc3339(OffsetDateTime::now_utc()),
@@ -91,7 +91,7 @@ async fn find(
         lost: admin.flows.steps.lost(),
         open,
         inbox,
-        unavailable: gaps.0,
+        unavailable: unread.0,
     };
     if operator.is_none() {
         flow.conceal();
@@ -116,9 +116,9 @@ impl Flow {
 
 /// Parts that could not be read, and why.
 #[derive(Default)]
-struct Gaps(Vec<String>);
+struct UnreadParts(Vec<String>);
 
-impl Gaps {
+impl UnreadParts {
     /// Reads a part. If that fails, records the reason and returns an empty part.
     async fn part<T: Default>(
         &mut self,
@@ -143,7 +143,7 @@ impl Gaps {
 }
 
 /// Ids to search all tables for.
-struct Asked<'a> {
+struct Search<'a> {
     admin: &'a Admin,
     id: &'a str,
     /// Correlation ids of the flows; the id itself may be one without steps.
@@ -152,7 +152,7 @@ struct Asked<'a> {
     events: Vec<String>,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> Search<'a> {
     fn new(admin: &'a Admin, id: &'a str, found: &FoundFlows) -> Self {
         let mut flows = found.correlation_ids.clone();
         if !flows.iter().any(|known| known == id) {
@@ -162,7 +162,7 @@ impl<'a> Asked<'a> {
     }
 
     /// Reads the open work of the flows from all tables, concurrently.
-    async fn open(&self, gaps: &mut Gaps) -> Vec<Open> {
+    async fn open(&self, unread: &mut UnreadParts) -> Vec<Open> {
         let Self { id, flows, .. } = self;
         let pool = &self.admin.pool;
         let letters = async {
@@ -176,14 +176,16 @@ impl<'a> Asked<'a> {
             pg::within(PART, letters),
             pg::within(PART, ::jobs::of_flow(pool, id, flows, &self.subjects)),
         );
-        let outbox = gaps.note("outbox", outbox.map(Some));
-        let (letters, replays) = gaps.note("dead letters", letters);
+        let outbox = unread.note("outbox", outbox.map(Some));
+        let (letters, replays) = unread.note("dead letters", letters);
         if outbox.as_ref().is_some_and(|it| it.is_partial) {
-            gaps.0.push("outbox: only the oldest of many waiting events were searched".to_owned());
+            unread
+                .0
+                .push("outbox: only the oldest of many waiting events were searched".to_owned());
         }
         let outbox = outbox.map_or_else(Vec::new, |WaitingEvents { events, .. }| events);
-        let parked = gaps.note("parked", parked);
-        let jobs = gaps.note("jobs", jobs);
+        let parked = unread.note("parked", parked);
+        let jobs = unread.note("jobs", jobs);
         let mut open: Vec<Open> = outbox.into_iter().map(Open::Outbox).collect();
         open.extend(parked.into_iter().map(Open::Parked));
         open.extend(letters.into_iter().map(Open::Letter));
@@ -197,7 +199,7 @@ impl<'a> Asked<'a> {
         &self,
         given: BTreeSet<String>,
         open: &[Open],
-        gaps: &mut Gaps,
+        unread: &mut UnreadParts,
     ) -> Vec<InboxEntry> {
         let of_letters = open.iter().filter_map(|it| match it {
             Open::Letter(letter) => letter.event_id.clone(),
@@ -207,7 +209,7 @@ impl<'a> Asked<'a> {
         let mut events: Vec<_> = given.iter().cloned().collect();
         events.extend(more.difference(&given).cloned());
         events.truncate(2 * MAX_EVENTS);
-        gaps.part("inbox", consumer::inbox_entries(&self.admin.pool, &events)).await
+        unread.part("inbox", consumer::inbox_entries(&self.admin.pool, &events)).await
     }
 }
 
