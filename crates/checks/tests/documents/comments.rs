@@ -17,7 +17,7 @@ pub(crate) fn too_long_in(path: &str, text: &str) -> Vec<Finding> {
     let long = lines.filter_map(|(line, text)| {
         let columns = text.chars().count();
         let comment = text.trim_start().strip_prefix("//")?;
-        let what = || format!("the comment line has {columns} columns, of {MAX_COLUMNS}");
+        let what = || format!("the comment line has {columns} columns, more than {MAX_COLUMNS}");
         (columns > MAX_COLUMNS && !is_url(comment)).then(|| Finding {
             file: path.to_owned(),
             line,
