@@ -39,7 +39,7 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
     ]
 }
 
-/// Every order that was answered with 2xx exists once, with the answered status.
+/// Checks that every order that was answered with 2xx exists once, with the answered status.
 fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
     let told = placed.iter().filter_map(|order| match books.orders.get(&order.id) {
         None => Some(format!("the order {} was accepted and does not exist", order.id)),
@@ -72,9 +72,9 @@ fn is_ours(record: &Record) -> bool {
     matches!(record.text_header("ce_source"), Some("/order" | "/billing"))
 }
 
-/// Every order has one `order.created`, every completed one one `order.completed`, every cancelled
-/// one one `order.cancelled`, every invoice one `invoice.issued`, and every credit note one
-/// `invoice.credited`. Copies with the same id count once.
+/// Checks that every order has one `order.created`, every completed one one `order.completed`,
+/// every cancelled one one `order.cancelled`, every invoice one `invoice.issued`, and every credit
+/// note one `invoice.credited`. Copies with the same id count once.
 fn one_event_id(books: &Books) -> Objections {
     let those = |wanted: fn(&OrderRow) -> bool| {
         books.orders.iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect::<Vec<_>>()
@@ -105,7 +105,7 @@ fn age_rank(books: &Books, order: &Uuid) -> String {
     format!("order {} of {}", earlier + 1, books.orders.len())
 }
 
-/// Every completed order has exactly one invoice.
+/// Checks that every completed order has exactly one invoice.
 fn one_invoice(books: &Books) -> Objections {
     let completed = books.orders.iter().filter(|(_, row)| row.completed);
     let invoices = |order| books.invoices.get(order).map_or(0, Vec::len);
@@ -113,8 +113,8 @@ fn one_invoice(books: &Books) -> Objections {
     wrong.map(|(order, _)| format!("the order {order} has {} invoices", invoices(order))).collect()
 }
 
-/// Every order that was completed and cancelled has exactly one credit note, which credits its
-/// invoice. No other order has one.
+/// Checks that every order that was completed and cancelled has exactly one credit note, which
+/// credits its invoice. No other order has one.
 fn one_credit_note(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for (order, row) in &books.orders {
@@ -154,8 +154,8 @@ fn numbers_without_gaps(books: &Books) -> Objections {
     objections
 }
 
-/// Every completed order has exactly one confirmation and one receipt, every cancelled one a
-/// cancellation and, if it was completed, a credit note. No order has more than one
+/// Checks that every completed order has exactly one confirmation and one receipt, every cancelled
+/// one a cancellation and, if it was completed, a credit note. No order has more than one
 /// acknowledgement, which is requested once and not retried.
 fn one_of_each_email(books: &Books) -> Objections {
     let mut objections = Objections::new();
@@ -196,8 +196,8 @@ fn one_metric(books: &Books) -> Objections {
     wrong.collect()
 }
 
-/// No invoice exists without a completed order, and no event of an uncommitted version, invoice or
-/// credit note was published.
+/// Checks that no invoice exists without a completed order, and no event of an uncommitted version,
+/// invoice or credit note was published.
 fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
     let completed = |order: &Uuid| books.orders.get(order).is_some_and(|row| row.completed);
     let invoices = books.invoices.keys().filter(|order| !completed(order));
@@ -272,8 +272,8 @@ impl Account {
     }
 }
 
-/// Every record of billing's topics was processed, is a duplicate, a dead letter or part of the
-/// lag, and billing's inbox and dead letters contain no others.
+/// Checks that every record of billing's topics was processed, is a duplicate, a dead letter or
+/// part of the lag, and billing's inbox and dead letters contain no others.
 fn every_record_accounted(books: &Books) -> Objections {
     let account = Account::of(books);
     let mut objections: Objections = account
@@ -303,7 +303,8 @@ fn every_record_accounted(books: &Books) -> Objections {
     objections
 }
 
-/// Each dead letter has the key, value and headers of the original record, byte for byte.
+/// Checks that each dead letter has the key, value and headers of the original record, byte for
+/// byte.
 fn dead_letters_as_they_were(books: &Books) -> Objections {
     let originals: HashMap<_, _> =
         books.for_billing().map(|record| (place_of(record), record)).collect();
@@ -330,7 +331,8 @@ fn own_headers(record: &Record) -> Headers {
     record.headers.iter().filter(|(name, _)| own(name)).cloned().collect()
 }
 
-/// Every row has a copy on the topic, and the first copies are in the order of the rows.
+/// Checks that every row has a copy on the topic, and the first copies are in the order of the
+/// rows.
 fn dead_letters_copied(books: &Books) -> Objections {
     let rows: Vec<_> = books.letters.iter().map(Letter::place).collect();
     let (known, mut seen) = (rows.iter().collect::<HashSet<_>>(), HashSet::new());
@@ -345,7 +347,8 @@ fn dead_letters_copied(books: &Books) -> Objections {
     objections
 }
 
-/// Every replay is finished: letters of sound records are resolved, and poison is dead or parked.
+/// Checks that every replay is finished: letters of sound records are resolved, and poison is dead
+/// or parked.
 fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
     let expected = |letter: &Letter| {
         let is_poison = scene.poison.contains(&letter.place());
@@ -361,8 +364,8 @@ fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
         .collect()
 }
 
-/// Every poisonous record is a dead letter, and unless the fault may kill sound records, no other
-/// record is.
+/// Checks that every poisonous record is a dead letter, and unless the fault may kill sound
+/// records, no other record is.
 fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
     let dead = books.places_of_dead();
     let missing = scene.poison.iter().filter(|place| !dead.contains(place));
@@ -377,7 +380,8 @@ fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
     objections
 }
 
-/// The versions of an order increase on each topic, counting only the first delivery of each event.
+/// Checks that the versions of an order increase on each topic, counting only the first delivery of
+/// each event.
 fn order_per_key(books: &Books) -> Objections {
     let mut objections = Objections::new();
     for topic in ORDER_TOPICS {

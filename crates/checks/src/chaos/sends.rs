@@ -31,8 +31,9 @@ pub(crate) fn resent(books: &Books) -> usize {
     usize::try_from(again.sum::<u32>()).unwrap_or(usize::MAX)
 }
 
-/// The mail server accepted every e-mail of notification that has no unfinished job, and no other
-/// one. (`one_confirmation_one_receipt` checks that notification wrote the e-mails of each order.)
+/// Checks that the mail server accepted every e-mail of notification that has no unfinished job,
+/// and no other one. (`one_confirmation_one_receipt` checks that notification wrote the e-mails of
+/// each order.)
 fn every_email_sent(books: &Books) -> Objections {
     let mut objections = Objections::new();
     let mut written = HashSet::new();
@@ -50,8 +51,8 @@ fn every_email_sent(books: &Books) -> Objections {
     objections
 }
 
-/// An e-mail is sent again only if its client could not know that it was accepted, or if
-/// notification was interrupted before it recorded that.
+/// Checks that an e-mail is sent again only if its client could not know that it was accepted, or
+/// if notification was interrupted before it recorded that.
 fn one_send_per_message_id(books: &Books, resends: u32) -> Objections {
     let times = books.mails.iter().map(|(id, tally)| (id, tally.confirmed));
     sent_again("e-mail", times, resends, books.unclear.emails)
@@ -76,8 +77,8 @@ fn sent_again<'a>(
     again.iter().map(objection).collect()
 }
 
-/// The target answered every delivery without an unfinished job with 2xx, and each completed order
-/// of the tenant has a delivery of both events, or of all four if it was cancelled.
+/// Checks that the target answered every delivery without an unfinished job with 2xx, and each
+/// completed order of the tenant has a delivery of both events, or of all four if it was cancelled.
 fn every_webhook_delivered(books: &Books) -> Objections {
     let accepted = |id: &str| books.webhooks.get(id).map_or(0, |tries| tries.accepted);
     let mut objections = Objections::new();
@@ -108,8 +109,8 @@ fn every_webhook_delivered(books: &Books) -> Objections {
     objections
 }
 
-/// A delivery that was answered with 2xx is repeated only if its client did not wait for the
-/// answer, or if notification was interrupted before it recorded that.
+/// Checks that a delivery that was answered with 2xx is repeated only if its client did not wait
+/// for the answer, or if notification was interrupted before it recorded that.
 fn one_delivery_per_webhook_id(books: &Books, resends: u32) -> Objections {
     let times = books.webhooks.iter().map(|(id, tries)| (id, tries.accepted));
     sent_again("webhook", times, resends, books.unclear.webhooks)
