@@ -72,9 +72,8 @@ fn is_ours(record: &Record) -> bool {
     matches!(record.text_header("ce_source"), Some("/order" | "/billing"))
 }
 
-/// Checks that every order has one `order.created`, every completed one one `order.completed`,
-/// every cancelled one one `order.cancelled`, every invoice one `invoice.issued`, and every credit
-/// note one `invoice.credited`. Copies with the same id count once.
+/// Checks that every order has exactly one event of its creation and, if they apply, one each of
+/// its completion, cancellation, invoice and credit note. Copies with the same id count once.
 fn one_event_id(books: &Books) -> Objections {
     let those = |wanted: fn(&OrderRow) -> bool| {
         books.orders.iter().filter(|(_, row)| wanted(row)).map(|(id, _)| id).collect::<Vec<_>>()

@@ -40,8 +40,8 @@ pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
     Ok(format!("{} poisonous records waited until they could be dead letters", scene.poison.len()))
 }
 
-/// Two operators replay one half of the letters each at the same time, and billing is killed during
-/// each replay.
+/// Lets two operators replay one half of the letters each at the same time, and kills billing
+/// during each replay.
 pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.dead_by_chance = true;

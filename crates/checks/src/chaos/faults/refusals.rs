@@ -97,7 +97,7 @@ pub(super) async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
     Ok(database.close().await?)
 }
 
-/// Another transaction locks the row that every invoice of a tenant needs.
+/// Locks the row that every invoice of a tenant needs, in another transaction.
 pub(crate) async fn counter_locked(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     let mut database = scene.system.database("billing").await?;

@@ -33,7 +33,8 @@ pub(crate) async fn receivers_fail(scene: &mut Scene) -> Struck {
     Ok(format!("{refused} e-mails were refused, {abandoned} were not answered in time"))
 }
 
-/// None of the interrupted sends is accepted, so the next process has to send each of them.
+/// Kills notification during sends of which none is accepted, so the next process has to send each
+/// of them.
 pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.receivers.hang();
@@ -48,8 +49,8 @@ pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
     Ok(format!("notification died with {mails} e-mails and {webhooks} webhooks under way"))
 }
 
-/// The interrupted sends are accepted but not recorded, so they are repeated with the same
-/// `Message-ID`.
+/// Kills notification after its sends are accepted and before they are recorded, so they are
+/// repeated with the same `Message-ID`.
 pub(crate) async fn killed_after_sending(scene: &mut Scene) -> Struck {
     scene.orders(BEFORE).await?;
     scene.receivers.mail.behave(mail::Behaviour::AcceptAndHang);
