@@ -59,7 +59,7 @@ struct Reader<'a> {
     taken: HashMap<String, usize>,
     in_code: bool,
     link: Option<Link>,
-    /// Whether the link's text has more than one code span.
+    /// `true` if the link's text has more than a code span.
     is_prose: bool,
 }
 
