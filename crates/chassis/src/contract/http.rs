@@ -12,7 +12,7 @@ const STATUSES: [&str; 15] = [
     "503", "504",
 ];
 
-const DESCRIPTION: &str = "Errors are problems (RFC 9457). A request that is sent again with the same \
+const DESCRIPTION: &str = "Errors are problems (RFC 9457). A repeated request with the same \
     `Idempotency-Key` takes effect once. Fields may be added to responses at any time.";
 
 /// Completes the document of a service's routes with everything that the layers around them add to each: credentials,
@@ -59,7 +59,7 @@ fn make_conditional(operation: &mut Value) {
     let etag = json!({ "$ref": "#/components/headers/ETag" });
     operation["responses"]["200"]["headers"]["ETag"] = etag.clone();
     operation["responses"]["304"] =
-        json!({ "description": "The caller has it already", "headers": { "ETag": etag } });
+        json!({ "description": "The caller's copy is current", "headers": { "ETag": etag } });
     add_parameter(operation, "IfNoneMatch");
 }
 
@@ -184,18 +184,18 @@ fn meaning(status: &str) -> &'static str {
     match status {
         "400" => "The request is malformed.",
         "401" => "The key is missing or unknown.",
-        "403" => "The credential does not grant this.",
-        "404" => "There is no such thing, or it is another tenant's.",
+        "403" => "The credential does not permit the request.",
+        "404" => "The resource does not exist, or belongs to another tenant.",
         "408" => "The body did not arrive in time.",
         "409" => "The request conflicts with the state, or with another request.",
-        "412" => "It was changed since it was read.",
+        "412" => "The resource was changed since the version in `If-Match`.",
         "413" => "The body is too large.",
-        "415" => "The body has another media type.",
-        "422" => "The request is well-formed and breaks a rule.",
-        "428" => "The request must name the version that it changes.",
-        "429" => "The tenant sends more requests than it may.",
-        "503" => "Something that is needed is unavailable.",
-        "504" => "The request took too long and may still take effect.",
+        "415" => "The media type of the body is not supported.",
+        "422" => "The request is well-formed but violates a rule.",
+        "428" => "The request lacks `If-Match`, which names the version to change.",
+        "429" => "The tenant exceeds its rate limit.",
+        "503" => "The service or one that it depends on is unavailable.",
+        "504" => "The request timed out and may still take effect.",
         _ => "The service failed.",
     }
 }
