@@ -18,7 +18,7 @@ use crate::order::Order;
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("the request to {0} failed")]
+    #[error("{0} could not be asked")]
     Unreachable(&'static str, #[source] reqwest::Error),
     #[error("{0} answered {1}")]
     Refused(&'static str, StatusCode),

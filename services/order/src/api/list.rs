@@ -35,7 +35,7 @@ pub(super) struct ListQuery {
 
 /// A page of orders.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "only describes the response, which is written row by row")]
+#[expect(dead_code, reason = "never made as a whole")]
 struct Orders {
     orders: Vec<OrderBody<'static>>,
     next_cursor: Option<Cursor>,

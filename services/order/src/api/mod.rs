@@ -355,7 +355,7 @@ fn now() -> OffsetDateTime {
 }
 
 fn overtaken() -> Problem {
-    Problem::conflict("the order was changed by concurrent requests on every attempt; try again")
+    Problem::conflict("the order is being changed by many at once; try again")
 }
 
 impl From<Violations> for Problem {

@@ -32,7 +32,7 @@ async fn a_new_order_is_acknowledged_tracked_and_synchronised() {
     let (app, neighbours) = with_neighbours(Does::Answer(202)).await;
     let request = app.post("/orders").json(&an_order()).header("x-correlation-id", "flow-9");
     let order = request.answer().await.json();
-    let told = eventually("all calls", PATIENCE, async || {
+    let told = eventually("all are told", PATIENCE, async || {
         let told: Vec<_> = neighbours.iter().flat_map(Neighbour::told).collect();
         (told.len() == 3).then_some(told)
     })
@@ -52,7 +52,7 @@ async fn a_new_order_is_acknowledged_tracked_and_synchronised() {
         assert_eq!(told.header("x-correlation-id"), "flow-9");
     }
     assert_eq!(acknowledgement.header("authorization"), "Bearer order-key");
-    assert_eq!(inventory.header("authorization"), "", "the key is not sent to third parties");
+    assert_eq!(inventory.header("authorization"), "", "our key is not for strangers");
 }
 
 #[tokio::test]
@@ -66,12 +66,12 @@ async fn an_order_that_is_refused_or_was_placed_before_tells_nobody() {
     let last = app.place(&an_order_with(json!({ "currency": "USD" }))).await;
     // The last order's tasks run after those of all earlier ones.
     for neighbour in &neighbours {
-        let told = eventually("the calls for the last order", PATIENCE, async || {
+        let told = eventually("the last is told", PATIENCE, async || {
             let told = neighbour.told();
             told.iter().any(|told| told.body["order_id"] == last.as_str()).then_some(told)
         })
         .await;
-        assert_eq!(told.len(), 2, "one call for each of the two orders: {told:?}");
+        assert_eq!(told.len(), 2, "the first order and the last: {told:?}");
     }
 }
 
@@ -135,7 +135,7 @@ async fn a_customers_list_is_cached_until_something_of_it_changes() {
     let change = json!({ "customer_email": "eve@example.com" });
     let changed = app.patch(&id).header("if-match", "\"1\"").json(&change).answer().await;
     assert_eq!(changed.status, 200, "{}", changed.text);
-    eventually("the list without the order", PATIENCE, async || {
+    eventually("who lost it", PATIENCE, async || {
         let orders = app.get(list).await.json()["orders"].clone();
         (orders == json!([])).then_some(())
     })

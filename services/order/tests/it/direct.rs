@@ -34,27 +34,20 @@ async fn who_is_named_has_the_event_before_the_answer_comes() {
         (Neighbour::start(Does::Answer(200)).await, Neighbour::start(Does::Answer(200)).await);
     let app = calling("billing", &billing, &analytics).await;
     let id = app.place(&an_order()).await;
-    assert!(events(&billing).is_empty(), "the order is not completed");
+    assert!(events(&billing).is_empty(), "it is not complete");
     let answer = app.post(&format!("/orders/{id}/complete")).answer().await;
     assert_eq!(answer.status, 200);
     let told = events(&billing);
     assert_eq!(told.len(), 1);
     let waiting = app.events().await;
     let completed = waiting.iter().find(|event| event.topic == "order.completed").unwrap();
-    assert_eq!(
-        told[0].header("ce-id"),
-        completed.header("ce_id"),
-        "the same event directly and through Kafka"
-    );
+    assert_eq!(told[0].header("ce-id"), completed.header("ce_id"), "the same event by both ways");
     assert_eq!(told[0].header("authorization"), "Bearer order-key");
     assert_eq!(told[0].body, serde_json::from_slice::<Value>(&completed.payload).unwrap());
-    assert!(
-        events(&analytics).is_empty(),
-        "a service that is not listed gets the event through Kafka only"
-    );
+    assert!(events(&analytics).is_empty(), "who is not named hears of it by Kafka");
 
     app.post(&format!("/orders/{id}/complete")).answer().await;
-    assert_eq!(events(&billing).len(), 1, "the second request completes nothing");
+    assert_eq!(events(&billing).len(), 1, "nothing was completed the second time");
     let at_once = app.post("/orders").json(&an_order_with(json!({ "complete": true })));
     assert_eq!(at_once.answer().await.status, 201);
     assert_eq!(events(&billing).len(), 2);
@@ -73,7 +66,7 @@ async fn a_call_that_fails_or_is_slow_is_the_callers_problem_though_the_order_is
         assert_eq!(app.get(&format!("/orders/{id}")).await.json()["status"], "completed");
         assert!(app.events().await.iter().any(|event| event.topic == "order.completed"));
     }
-    assert!(events(&sound).is_empty(), "services after the failed one are not called");
+    assert!(events(&sound).is_empty(), "who comes after the broken one is not reached");
 }
 
 #[tokio::test]
@@ -88,14 +81,14 @@ async fn what_follows_an_order_is_done_though_a_direct_call_failed() {
     })
     .await;
     let list = "/orders?customer_email=ada@example.com";
-    assert_eq!(app.get(list).await.json()["orders"], json!([]), "the list is cached from now on");
+    assert_eq!(app.get(list).await.json()["orders"], json!([]), "it is cached from now on");
     let order = an_order_with(json!({ "complete": true }));
     assert_eq!(app.post("/orders").json(&order).answer().await.status, 502);
-    eventually("the call of the inventory", PATIENCE, async || {
+    eventually("the inventory is told", PATIENCE, async || {
         (!inventory.told().is_empty()).then_some(())
     })
     .await;
-    eventually("the list contains the order", Duration::from_secs(2), async || {
+    eventually("the list has it", Duration::from_secs(2), async || {
         let listed = app.get(list).await.json();
         (listed["orders"].as_array().unwrap().len() == 1).then_some(())
     })
@@ -117,16 +110,12 @@ async fn a_cancellation_is_told_like_a_completion() {
         assert_eq!(told.header("ce-type"), "order.cancelled");
         let waiting = app.events().await;
         let cancelled = waiting.iter().rfind(|event| event.topic == "order.cancelled").unwrap();
-        assert_eq!(
-            told.header("ce-id"),
-            cancelled.header("ce_id"),
-            "the same event directly and through Kafka"
-        );
+        assert_eq!(told.header("ce-id"), cancelled.header("ce_id"), "the same event by both ways");
         assert_eq!(told.body, serde_json::from_slice::<Value>(&cancelled.payload).unwrap());
     }
     let told = events(&billing).len();
     assert_eq!(cancel(&app, &open).await.status, 200);
-    assert_eq!(events(&billing).len(), told, "the second request cancels nothing");
+    assert_eq!(events(&billing).len(), told, "nothing was cancelled the second time");
 
     let app = calling("analytics", &billing, &broken).await;
     let id = app.place(&an_order()).await;

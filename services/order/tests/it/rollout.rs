@@ -69,5 +69,5 @@ async fn a_release_from_before_cancellation_can_not_write_a_cancelled_order() {
     .fetch_one(&app.pool)
     .await
     .unwrap();
-    assert!(validated, "the constraint is validated for existing rows");
+    assert!(validated, "rows from before the rule are checked too");
 }
