@@ -30,7 +30,7 @@ pub(crate) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<Strin
     details.iter().map(|it| plain(it)).collect()
 }
 
-/// Returns the errors of a node, by which nodes are told apart.
+/// Returns the errors of a node, which distinguish it from similar nodes.
 pub(super) fn errors(node: &Node) -> Vec<String> {
     let steps = node.what.steps();
     let attempts =
