@@ -10,9 +10,10 @@ use chassis::{Limit, Problem};
 use envelope::TenantId;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Maximum sum of the `limit`s of lists that are read at once.
+/// Maximum number of rows of all lists that are read at once: four lists of the maximum `limit`,
+/// 100, each with the extra row that shows whether another page follows.
 const MAX_ROWS: usize = 404;
-/// A tenant may use this fraction of the rows, so that its long lists leave room for others.
+/// Divisor of [`MAX_ROWS`] for the share of a tenant, so that its long lists leave room for others.
 const TENANT_PART: usize = 2;
 /// How long a request waits for a permit.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -33,8 +33,8 @@ use crate::store::{Change, Outcome};
 
 /// How long a change waits for its statement: as long as the pool waits for a connection.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// Statements of single changes may wait for locks. Those of each kind take at most this fraction
-/// of the pool's connections.
+/// Divisor of the pool's connections for each kind of single changes, whose statements may wait for
+/// locks.
 const ALONE_PART: u32 = 4;
 
 /// Result of writing a change.
