@@ -88,7 +88,7 @@ impl Browser {
         browser
     }
 
-    /// Sends a command of the Chrome DevTools protocol.
+    /// Sends a command of Chromium's debugging protocol.
     pub async fn cdp(&self, command: &str, parameters: Value) {
         let body = json!({ "cmd": command, "params": parameters });
         let answer = self.to_driver("goog/cdp/execute", &body).await;
