@@ -58,7 +58,7 @@ async fn an_unknown_id_says_what_to_do_next() {
         &ran,
         2,
         &[
-            "orderflow: nothing is known of nobody\n",
+            "orderflow: unknown id nobody\n",
             "Next: check the id; steps are kept a day, dead letters and jobs longer",
         ],
     );
@@ -71,7 +71,7 @@ async fn an_id_that_nothing_is_known_of_may_be_known_where_nobody_answers() {
     let mut services = Services::start(vec![Known::new("order"), Known::new("billing")]).await;
     services.known("order").correlation_ids.clear();
     services.0[1].stop().await;
-    has(&services.run(&["c-1"]).await, 1, &["nothing is known of c-1", "billing can't be reached"]);
+    has(&services.run(&["c-1"]).await, 1, &["unknown id c-1", "billing can't be reached"]);
 }
 
 #[tokio::test]
