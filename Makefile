@@ -1,4 +1,4 @@
-# The front door. `make` lists what it can do.
+# Entry point for all tasks. `make` lists the targets.
 
 SERVICES := order billing notification analytics
 PACKAGES := $(addprefix -p orderflow-,$(SERVICES))
@@ -9,19 +9,19 @@ CHAOS    := $(TARGET)/debug/chaos --programs $(TARGET)/chaos/debug --baseline $(
             --report $(TARGET)/chaos.json
 SCHEMATHESIS := $(TARGET)/schemathesis
 
-# CI builds what Cargo.lock says.
+# CI builds the versions in Cargo.lock.
 LOCKED := $(if $(CI),--locked)
 
 .PHONY: help doctor demo tour compare local local-stop load new-consumer new-event test schemas contracts bench bench-growth chaos chaos-bugs lift deny doc ci fmt lint lint-features test-tls assets assets-check build build-chaos build-playground
 .DEFAULT_GOAL := help
 
-help: ## List what make can do
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 doctor: ## List missing prerequisites, with the commands that install them
 	@deploy/setup doctor
 
-demo: build ## Follow three orders to their invoices, on real servers that are removed afterwards
+demo: build ## Follow three orders to their invoices, on temporary servers
 	@exec $(PLAYGROUND) demo
 
 compare: build ## Compare direct calls with events, while a service is down, then slow
@@ -30,7 +30,7 @@ compare: build ## Compare direct calls with events, while a service is down, the
 local: build ## Start the system in the background, on fixed ports, with its data in .local/
 	@exec $(PLAYGROUND) local start
 
-local-stop: build-playground ## Stop what `make local` started
+local-stop: build-playground ## Stop the system that `make local` started
 	@exec $(PLAYGROUND) local stop
 
 load: build-playground ## Place orders on the local system at a steady rate; RATE=20 a second for SECONDS=10
@@ -39,7 +39,7 @@ load: build-playground ## Place orders on the local system at a steady rate; RAT
 tour: build ## Run every command of docs/tour.md and compare its output; TOUR=docker in containers, EXTRA='make compare'
 	@exec $(TARGET)/debug/tour $(TOUR) --folder $(TARGET)/tour $(if $(EXTRA),--extra '$(EXTRA)')
 
-# Quoted for the shell, whatever is in it.
+# Variables with their values quoted for the shell.
 variables = $(foreach it,$(1),$(it)='$(subst ','\'',$($(it)))')
 
 new-consumer: ## Generate a consumer: NAME=order_values EVENT=order.completed SERVICE=analytics KIND=row|sum
@@ -66,10 +66,10 @@ $(SCHEMATHESIS)/bin/schemathesis: crates/checks/schemathesis/requirements.txt
 	$(SCHEMATHESIS)/bin/pip install --quiet --requirement $<
 	touch $@
 
-chaos: build-chaos ## Run the fault suite: break the system, and check that nothing is lost or done twice
+chaos: build-chaos ## Run the fault suite: inject faults, and check that no event is lost or takes effect twice
 	@exec $(CHAOS) $(FAULTS)
 
-chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and check that the fault suite finds each
+chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and check that the fault suite detects each
 	@exec $(CHAOS) --patched $(TARGET)/chaos-bugs --bug all
 
 lift: ## Build and run another system from the packaged core crates, outside this repository
@@ -112,30 +112,30 @@ lint: ## Check formatting, clippy with warnings as errors, documents, and that t
 	cargo clippy $(LOCKED) --workspace --all-targets -- -D warnings
 	cargo test $(LOCKED) --workspace --quiet --test documents
 
-lint-features: ## Check features that nothing else builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
+lint-features: ## Check features that no other target builds: failure points, and TLS to Kafka (needs OpenSSL's headers)
 	cargo clippy $(LOCKED) -p orderflow-sabotage --features on --all-targets -- -D warnings
 	cargo clippy $(LOCKED) -p orderflow-kafka --features tls,clap --all-targets -- -D warnings
 
 test-tls: ## Test TLS, SASL and certificates against a separate Kafka (needs OpenSSL's headers)
 	cargo test $(LOCKED) -p orderflow-kafka --features tls,clap --lib --test secure
 
-# The whole workspace, even where a target needs a part of it: Cargo unifies features among the packages that it builds
-# together, so a part would be built with other features than the tests, and each dependency twice.
+# Builds the whole workspace, even if a target needs only a part. Cargo unifies features among the packages that it
+# builds together, so a part would get other features than the tests, and each dependency would be built twice.
 build: $(TARGET)/setup-run
 	@test -x $(PLAYGROUND) || echo "Building everything, which takes 3.5 minutes on two cores. Later builds take seconds."
 	@cargo build $(LOCKED) --workspace --bins
 
-# What the machine lacks is looked for once, and again if the script looks for more.
+# Prerequisites are checked once, and again if the script has changed.
 $(TARGET)/setup-run $(TARGET)/setup-test: deploy/setup
 	@GOAL='$(MAKECMDGOALS)' deploy/setup $(patsubst $(TARGET)/setup-%,%,$@)
 	@mkdir -p $(TARGET)
 	@touch $@
 
-# Services that can be made to die at named places: in a folder of their own, so that nobody runs one by mistake.
+# Services with failure points, in a separate folder, so that they are not run by mistake.
 build-chaos: build
 	@CARGO_TARGET_DIR=$(TARGET)/chaos cargo build $(PACKAGES) -p orderflow-sabotage --features orderflow-sabotage/on
 
-# What runs is used or stopped as it was started, whatever has changed in the sources since.
+# An existing program is used although sources have changed: a running system is stopped by the version that started it.
 build-playground:
 	@test -x $(PLAYGROUND) || cargo build --workspace --bins
 

@@ -1,17 +1,17 @@
-# The system in containers, by whichever compose is there: deploy/system.
+# The system in containers, with either version of compose: see deploy/system.
 
 .PHONY: up up-secure up-cluster down nuke status logs urls order break heal replay smoke
 
 up: ## Start the system in containers, and wait until all are healthy
 	@deploy/system up
 
-up-secure: ## The same, with TLS, SASL and ACLs between the services and Kafka
+up-secure: ## Like `up`, with TLS, SASL and ACLs between the services and Kafka
 	@deploy/system up-secure
 
-up-cluster: ## The same, on three brokers with three replicas of each topic
+up-cluster: ## Like `up`, on three brokers with three replicas of each topic
 	@deploy/system up-cluster
 
-down: ## Stop the containers; their data stays
+down: ## Stop the containers and keep their data
 	@deploy/system down
 
 nuke: ## Stop the containers and remove their data
@@ -23,7 +23,7 @@ status: ## Show the containers with their state and memory
 logs: ## Follow the logs, also with `make local`; ID=<correlation id> shows one flow through all services
 	@deploy/system logs $(if $(ID),'$(subst ','\'',$(ID))')
 
-urls: ## List the addresses
+urls: ## List the published addresses
 	@deploy/system urls
 
 order: ## Place an order and show where its invoice and logs are
@@ -35,8 +35,8 @@ break: ## Inject a fault into a consumer; GROUP=billing KIND=permanent|transient
 heal: ## Remove injected faults
 	@deploy/system heal $(GROUP)
 
-replay: ## List dead letters, ask, and replay them in their group; GROUP=billing
+replay: ## List dead letters, ask for confirmation, and replay them in their group; GROUP=billing
 	@deploy/replay-dlq.sh --group $(or $(GROUP),billing)
 
-smoke: ## Check the whole tour on the running containers, however they were started; SMOKE=secure insists on up-secure, SMOKE=cluster on up-cluster
+smoke: ## Check the whole tour on the running containers; SMOKE=secure requires up-secure, SMOKE=cluster requires up-cluster
 	@SMOKE=$(SMOKE) deploy/smoke

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Shows the dead letters of a group and why they died, asks, replays them in that group, and tells the outcome of each:
+# Lists the dead letters of a group with their reasons, asks for confirmation, replays them in that group, and prints
+# the outcome of each:
 #
 #     deploy/replay-dlq.sh [--group billing] [--id <id>] [--max <n>] [--dry-run] [--yes] [--why <reason>] ..
 #
-# On the containers or on `make local`, whichever runs. `orderflow dlq replay --help` has all options.
-# 0: all ended well, or nothing was dead. 1: something did not. 2: wrong usage.
+# Works on the containers or on `make local`, whichever is running. `orderflow dlq replay --help` lists all options.
+# Exit status: 0 if all were processed, or there were none; 1 if some were not; 2 for wrong usage.
 set -euo pipefail
 
 group=(--group billing)
@@ -15,5 +16,5 @@ for argument in "$@"; do
     --why | --why=*) why=() ;;
     esac
 done
-# Bash 3 takes an empty list for an unset one.
+# Bash 3 treats an empty array as unset.
 exec "$(dirname "${BASH_SOURCE[0]}")/system" dlq replay ${group[@]+"${group[@]}"} ${why[@]+"${why[@]}"} "$@"

@@ -1,4 +1,4 @@
-//! Takes what the console serves of Swagger UI out of the archive of its release.
+//! Extracts Swagger UI's files for the console from the archive of its release.
 
 use std::error::Error;
 use std::fs::File;

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs once, when Postgres makes its data folder: a role and a database for each service, and nobody may enter
-# another's. `<NAME>_DB_PASSWORD` are their passwords. The SQL is as old as Postgres 14.
+# Runs once, when Postgres initialises its data folder. Creates a role and a database for each
+# service; no role may connect to another service's database. The passwords are in
+# `<NAME>_DB_PASSWORD`. The SQL runs on Postgres 14.
 set -euo pipefail
 
 owner_psql() {

@@ -14,15 +14,15 @@ pub type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 static SHIPPED: Schema = Schema::new(include_str!("../schemas/parcel.shipped/1.0.json"));
 
-/// The topic of [`ParcelShipped`], as its publisher wants it.
+/// The topic of [`ParcelShipped`], with its publisher's settings.
 pub const PARCELS: TopicSpec = TopicSpec::new(ParcelShipped::TYPE).partitions(2);
 
 /// A parcel left the warehouse.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct ParcelShipped {
-    /// Its number.
+    /// Number of the parcel.
     pub parcel: String,
-    /// Its weight in grams.
+    /// Weight in grams.
     pub grams: i64,
 }
 
@@ -35,7 +35,7 @@ impl Event for ParcelShipped {
     }
 }
 
-/// Connects to the database that `DATABASE_URL` names.
+/// Connects to the database in `DATABASE_URL`.
 ///
 /// # Errors
 /// If it is not set, or the database does not answer.
@@ -43,7 +43,8 @@ pub async fn database() -> Fallible<PgPool> {
     Ok(PgPool::connect(&std::env::var("DATABASE_URL")?).await?)
 }
 
-/// Creates a database on the server that `DATABASE_URL` names, and connects to it. Its name ends with the process id.
+/// Creates a database on the server in `DATABASE_URL`, and connects to it. Its name ends with the
+/// process id.
 ///
 /// # Errors
 /// If the server is unavailable or refuses.
@@ -64,7 +65,7 @@ pub fn kafka() -> Fallible<kafka::Settings> {
     Ok(kafka::Settings::new(std::env::var("KAFKA_BROKERS")?, prefix))
 }
 
-/// Calls `ask` until it returns a value, for 30 seconds.
+/// Calls `ask` until it returns a value, for at most 30 seconds.
 ///
 /// # Errors
 /// If it returns none in that time, or fails.

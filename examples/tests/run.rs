@@ -1,4 +1,4 @@
-//! Each program runs to its end, on a real Postgres and Kafka.
+//! Runs each program to its end, on a real Postgres and Kafka.
 
 #![allow(clippy::unwrap_used)]
 
@@ -43,7 +43,7 @@ async fn the_client_does_not_wait_for_deferred_work() {
 
 #[tokio::test]
 async fn the_crates_work_in_another_system() {
-    // It creates databases, which the owner of a single one may not.
+    // It creates databases, which the owner of a single database may not.
     let server = std::env::var(POSTGRES_URL).unwrap();
     let space = TestSpace::new().await;
     let said = run_with(env!("CARGO_BIN_EXE_lift"), &space, &server);

@@ -1,4 +1,4 @@
-//! axe-core, which finds what people with disabilities would stumble over.
+//! Runs axe-core, which checks accessibility.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use fantoccini::Client;
 use serde_json::Value;
 
-/// The script, installed by npm where it is missing.
+/// The script, which npm installs if it is missing.
 static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ops/web");
     let script = web.join("node_modules/axe-core/axe.min.js");
@@ -24,7 +24,7 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| {
     std::fs::read_to_string(script).unwrap()
 });
 
-/// Fails if the page breaks a rule of WCAG 2.2 A or AA, or of good practice.
+/// Fails if the page violates a rule of WCAG 2.2 A or AA, or a best practice.
 pub(crate) async fn check(client: &Client, what: &str) {
     client.execute(&SCRIPT, Vec::new()).await.unwrap();
     let run = "const done = arguments[arguments.length - 1];
@@ -33,7 +33,7 @@ pub(crate) async fn check(client: &Client, what: &str) {
     let violations = result["violations"].as_array().unwrap();
     let found: Vec<_> = violations.iter().map(sentence).collect();
     assert!(found.is_empty(), "axe in {what}: {found:#?}");
-    assert!(!result["passes"].as_array().unwrap().is_empty(), "{what}: axe has looked at nothing");
+    assert!(!result["passes"].as_array().unwrap().is_empty(), "{what}: axe has checked nothing");
 }
 
 fn sentence(violation: &Value) -> String {

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 
 use crate::axe;
 
-/// How long something may take to appear: several polls of `orderflow serve`.
+/// Time limit for something to appear: several polls of `orderflow serve`.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Keeps violations and errors over all pages of a tab.
+/// Records violations and errors of all pages of a tab.
 const WATCH: &str = r#"
 (() => {
     const keep = (text) => {
@@ -25,21 +25,21 @@ const WATCH: &str = r#"
 })();
 "#;
 
-/// A tab of a browser of its own, which keeps what went wrong in it: violations of the policy, errors of scripts, requests
-/// that failed.
+/// A tab of a separate browser. It records problems: violations of the content security policy,
+/// errors of scripts, failed requests.
 #[derive(Debug)]
 pub struct Browser {
-    /// Client of the driver, for what this type has no method for.
+    /// Client of the driver, for functions that this type lacks.
     pub client: Client,
     driver: String,
     http: reqwest::Client,
-    /// What may be logged, since the test makes it happen.
+    /// Messages that may be logged, because the test provokes them.
     expected: Vec<String>,
     _process: Process,
     _folder: tempfile::TempDir,
 }
 
-/// Finds a program, or says where to get it.
+/// Finds a program. Fails with instructions to install it.
 fn program(variable: &str, names: &[&str]) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return path.into();
@@ -57,10 +57,10 @@ fn program(variable: &str, names: &[&str]) -> PathBuf {
 }
 
 impl Browser {
-    /// Starts Chromium without a window, with a profile of its own.
+    /// Starts Chromium without a window, with a separate profile.
     ///
     /// # Panics
-    /// If Chromium or its driver is missing: the message says how to install them.
+    /// If Chromium or its driver is missing. The message says how to install them.
     pub async fn start() -> Self {
         let chromium = program("CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]);
         let folder = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ impl Browser {
         browser
     }
 
-    /// Sends a command of Chromium's own protocol.
+    /// Sends a command of Chromium's debugging protocol.
     pub async fn cdp(&self, command: &str, parameters: Value) {
         let body = json!({ "cmd": command, "params": parameters });
         let answer = self.to_driver("goog/cdp/execute", &body).await;
@@ -106,7 +106,7 @@ impl Browser {
         self.metrics(width, height, 1).await;
     }
 
-    /// Sets the size of the page in its own pixels, each of which is four in a picture.
+    /// Sets the size of the page in CSS pixels, each of which has four pixels in a picture.
     pub async fn sharp(&self, width: u32, height: u32) {
         self.metrics(width, height, 2).await;
     }
@@ -116,7 +116,7 @@ impl Browser {
         self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Prefers `light` or `dark`.
+    /// Sets the preferred colour scheme, `light` or `dark`.
     pub async fn scheme(&self, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
@@ -127,7 +127,7 @@ impl Browser {
         self.client.goto(url).await.unwrap();
     }
 
-    /// Opens an address in another tab, which is not shown.
+    /// Opens an address in another tab, in the background.
     pub async fn open_in_background(&self, url: &str) {
         self.cdp("Target.createTarget", json!({ "url": url, "background": true })).await;
     }
@@ -144,7 +144,7 @@ impl Browser {
         self.client.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Returns the text that the page shows.
+    /// Returns the visible text of the page.
     pub async fn text(&self) -> String {
         self.run("return document.body.innerText").await.as_str().unwrap_or_default().to_owned()
     }
@@ -181,7 +181,7 @@ impl Browser {
         self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
     }
 
-    /// Clicks the button or link of this text.
+    /// Clicks the button or link with this text.
     pub async fn press(&self, text: &str) {
         let path = format!(
             "//button[normalize-space()='{text}' and not(@disabled)] | //a[normalize-space()='{text}']"
@@ -189,7 +189,7 @@ impl Browser {
         self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
     }
 
-    /// Clicks the button or the summary in the row of a table that has another text, too.
+    /// Clicks the button or the summary in the table row that also contains another text.
     pub async fn press_in_row(&self, row: &str, text: &str) {
         let path = format!(
             "//tr[contains(., '{row}')]//*[self::button or self::summary][normalize-space()='{text}']"
@@ -197,7 +197,7 @@ impl Browser {
         self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
     }
 
-    /// Replaces what a field holds.
+    /// Replaces the value of a field.
     pub async fn enter(&self, css: &str, text: &str) {
         let element = self.client.find(Locator::Css(css)).await.unwrap();
         element.clear().await.unwrap();
@@ -210,7 +210,7 @@ impl Browser {
         url[url::Position::BeforePath..].to_owned()
     }
 
-    /// Takes a picture of what is seen, and keeps it in the folder that `PICTURES` names.
+    /// Takes a screenshot, and saves it in the folder named by `PICTURES`.
     pub async fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("PICTURES") {
             let png = self.client.screenshot().await.unwrap();
@@ -218,28 +218,28 @@ impl Browser {
         }
     }
 
-    /// Fails if axe finds anything, the page scrolls sideways, or it has an image or a script in its content, where there
-    /// are none but those that a text has smuggled in.
+    /// Fails if axe finds a problem, the page scrolls sideways, or its content has an image or a
+    /// script, which can only come from an unescaped text.
     pub async fn looks_well(&self, what: &str) {
         self.axe(what).await;
         let fits =
             "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
         assert_eq!(self.run(fits).await, true, "{what} scrolls sideways");
         let injected = "return document.querySelectorAll('main img, main script').length";
-        assert_eq!(self.run(injected).await, 0, "{what}: an element of a text");
+        assert_eq!(self.run(injected).await, 0, "{what}: a text was not escaped");
     }
 
-    /// Fails if the page breaks a rule of WCAG 2.2 A or AA, or of good practice.
+    /// Fails if the page violates a rule of WCAG 2.2 A or AA, or a best practice.
     pub async fn axe(&self, what: &str) {
         axe::check(&self.client, what).await;
     }
 
-    /// Allows what the test makes happen to be logged.
+    /// Allows messages that the test provokes.
     pub fn expect(&mut self, part: &str) {
         self.expected.push(part.to_owned());
     }
 
-    /// Returns what went wrong so far, on all pages.
+    /// Returns the problems so far, of all pages.
     async fn troubles(&self) -> Vec<String> {
         let kept = self.run("return sessionStorage.getItem('troubles') ?? '[]'").await;
         let kept: Vec<String> = serde_json::from_str(kept.as_str().unwrap()).unwrap();
@@ -251,7 +251,7 @@ impl Browser {
         all.filter(|it| !self.expected.iter().any(|part| it.contains(part))).collect()
     }
 
-    /// Fails if anything went wrong in the browser, and ends it.
+    /// Ends the browser. Fails if there were problems.
     pub async fn close(self) {
         let troubles = self.troubles().await;
         assert!(troubles.is_empty(), "the browser had troubles: {troubles:#?}");

@@ -1,6 +1,7 @@
-//! Chromium for the tests of the console: clicks, waits for what appears, and fails if anything went wrong in the page.
+//! Chromium for the tests of the console: clicks, waits for texts, and fails on any problem in the
+//! page.
 
-#![allow(clippy::unwrap_used)] // a test that can't go on fails
+#![allow(clippy::unwrap_used)] // A test that can't continue fails.
 
 mod axe;
 mod browser;

@@ -19,7 +19,7 @@ pub const INVOICE_ISSUED: TopicSpec = TopicSpec::new(InvoiceIssued::TYPE);
 /// Topic of [`InvoiceCredited`], owned by the billing service.
 pub const INVOICE_CREDITED: TopicSpec = TopicSpec::new(InvoiceCredited::TYPE);
 
-/// Returns all topics of events.
+/// Returns every topic of events.
 pub fn all_topics() -> [TopicSpec; 6] {
     [
         ORDER_CREATED,

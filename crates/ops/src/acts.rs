@@ -1,4 +1,4 @@
-//! `orderflow acts`: what operators did, in all services.
+//! `orderflow acts`: operations of operators, in all services.
 
 use std::io::{self, Write};
 
@@ -28,10 +28,10 @@ pub(crate) struct Arguments {
     /// Only acts of this operator
     #[arg(long)]
     by: Option<String>,
-    /// Only acts whose kind begins so, such as jobs or dead-letters.discard
+    /// Only acts whose kind has this prefix, such as jobs or dead-letters.discard
     #[arg(long, value_name = "PREFIX")]
     act: Option<String>,
-    /// Only acts since then: a duration such as 1h, or a time such as 2026-11-26T01:30:00Z
+    /// Only acts since this time: a duration such as 1h, or a time such as 2026-11-26T01:30:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     #[command(flatten)]
@@ -75,12 +75,13 @@ async fn list(arguments: &Arguments) -> Result<u8, Error> {
     Ok(name_unavailable(unavailable))
 }
 
-/// The acts that are asked for, newest first. The API knows no condition but the operator.
+/// The requested acts, newest first. The API filters by operator only; the other conditions are
+/// checked here.
 struct Chosen<'a> {
     list: Merged<Act>,
     prefix: &'a str,
     since: Option<OffsetDateTime>,
-    /// An act that was read ahead.
+    /// An act that was read but not returned yet.
     ahead: Option<Answer<Act>>,
     has_ended: bool,
 }
@@ -91,7 +92,7 @@ impl<'a> Chosen<'a> {
         let since = from.as_deref().map(|it| since(it, OffsetDateTime::now_utc())).transpose()?;
         let clients = services.named(service.as_deref())?;
         let listings = clients.iter().map(|client| client.acts(by.as_deref())).collect();
-        // What the client filters is read in whole pages.
+        // With a condition of the client, whole pages are read.
         let shown = if act.is_some() { usize::MAX } else { amount.limit().saturating_add(1) };
         let list = Merged::new(listings, shown, Order::Newest);
         let prefix = act.as_deref().unwrap_or_default();
@@ -116,7 +117,7 @@ impl<'a> Chosen<'a> {
         Ok(None)
     }
 
-    /// Returns `true` if there are no others.
+    /// Returns `true` if there are no more acts.
     async fn is_at_end(&mut self) -> Result<bool, Error> {
         self.ahead = self.next().await?;
         Ok(self.ahead.is_none())
@@ -134,6 +135,6 @@ fn write(out: &mut impl Write, act: &Act) -> io::Result<()> {
     writeln!(
         out,
         "   outcome      {}\n",
-        outcome.as_deref().unwrap_or("none: under way, or cut off")
+        outcome.as_deref().unwrap_or("none: in progress or interrupted")
     )
 }

@@ -3,7 +3,7 @@ use clap::Args;
 /// How many items a list shows.
 #[derive(Args)]
 pub(crate) struct Amount {
-    /// Show at most so many
+    /// Maximum number of items to show
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Show all

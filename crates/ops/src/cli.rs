@@ -37,7 +37,8 @@ enum Command {
     Serve(Box<serve::Arguments>),
     /// Jobs: list and show them, retry failed ones, discard failed and waiting ones
     Jobs(jobs::Arguments),
-    /// Subscriptions: list them, pause one on all its instances, resume it, drop the rows of an abandoned one
+    /// Subscriptions: list them, pause one on all its instances, resume it, drop the rows of an
+    /// abandoned one
     Subscriptions(subscriptions::Arguments),
     /// List the acts of operators in all services, newest first
     Acts(acts::Arguments),
@@ -45,14 +46,14 @@ enum Command {
     Completions(completions::Arguments),
 }
 
-/// Returns the definition of the command line, from which documents are made.
+/// Returns the definition of the command line, from which documentation is generated.
 pub fn command_line() -> clap::Command {
     Command::command()
 }
 
-/// Runs the command that the process's arguments name.
+/// Runs the command of the process's arguments.
 ///
-/// The exit status is 0 if all is well, 1 if something is not, and 2 if the arguments are wrong.
+/// The exit status is 0 if all is well, 1 if there is a problem, and 2 if the arguments are wrong.
 pub fn main() -> ExitCode {
     style::detect();
     let command = settings::parse::<Command>(&[]);
@@ -64,7 +65,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(run(command));
-    // Kafka's client may still wait for an answer that is not needed any more.
+    // Kafka's client may still wait for a response that is not needed any more.
     runtime.shutdown_background();
     match ended {
         Ok(code) => ExitCode::from(code),
@@ -106,7 +107,7 @@ mod tests {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 let name = command.get_name();
                 assert!(help.contains("Example") && help.contains(name), "{path}: {help}");
-                // A command that is broken into two lines can't be copied.
+                // A command that is wrapped can't be copied.
                 assert!(help.lines().all(|line| line.chars().count() <= 80), "{path}: {help}");
                 check(command, &path);
             }

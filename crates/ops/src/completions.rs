@@ -1,4 +1,4 @@
-//! `orderflow completions`: completes commands and options in a shell.
+//! `orderflow completions`: prints a shell's completion script.
 
 use std::io::Write;
 
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments, mut command: Command) -> Result<u8, Fai
         Shell::Zsh => Target::Zsh,
         Shell::Fish => Target::Fish,
     };
-    // Into memory first: the generator panics if its writer fails.
+    // Generated into memory, because the generator panics if its writer fails.
     let mut script = Vec::new();
     generate(shell, &mut command, "orderflow", &mut script);
     Output::stdout().write_all(&script).during("print the completions")?;

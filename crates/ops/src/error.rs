@@ -6,21 +6,23 @@ use kafka::rdkafka::error::KafkaError;
 
 use crate::plain::plain;
 
-/// Why a command failed.
+/// A command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No answer came: refused, reset or timed out.
+    /// There was no response: the connection was refused or reset, or timed out.
     #[error("{service} does not answer {request}")]
     Unreachable { service: String, request: String, source: reqwest::Error },
-    /// A problem of RFC 9457. `detail` is the sentence for the caller.
+    /// A problem (RFC 9457). `detail` is the sentence for the caller.
     #[error("{detail}")]
     Problem { service: String, status: u16, detail: String },
-    /// An answer that is not the admin API's.
-    #[error("{service} answered {request} with {status} and not as its admin API does: {answer}")]
+    /// A response that is not one of the admin API.
+    #[error(
+        "{service} answered {request} with {status}, which is not a response of its admin API: {answer}"
+    )]
     Answer { service: String, request: String, status: u16, answer: String },
     #[error("{doing}")]
     Kafka { doing: String, source: KafkaError },
-    /// The arguments can't be used; the text says what to change.
+    /// The arguments can't be used. The text says what to change.
     #[error("{0}")]
     Refused(String),
     #[error("read or write")]
@@ -33,7 +35,8 @@ impl Error {
         |source| Self::Kafka { doing, source }
     }
 
-    /// Returns `true` if the service may answer later: it is unreachable, restarting or without its database.
+    /// Returns `true` if a later request may succeed: the service is unreachable, restarting or
+    /// without its database.
     pub(crate) fn is_unavailable(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
@@ -62,7 +65,7 @@ impl Error {
         }
     }
 
-    /// Returns what to do next, unless the error says it.
+    /// Returns what to do next, unless the error contains it.
     pub(crate) fn advice(&self) -> Option<String> {
         match self {
             Self::Kafka { .. } => {
@@ -113,7 +116,7 @@ impl Failure {
 
     fn to_text(&self) -> String {
         let mut lines = vec![format!("orderflow: could not {}", plain(&self.step))];
-        // A detail may quote a payload, and may have a line for each violation.
+        // A detail may quote a payload, and may have one line per violation.
         lines.extend(self.error.to_string().lines().map(|line| format!("  {}", plain(line))));
         if let Some(cause) = root_cause(&self.error) {
             lines.push(format!("  because: {}", plain(&cause)));
@@ -125,7 +128,8 @@ impl Failure {
     }
 }
 
-/// Returns the last cause of an error: the layers between name the URL again, and the client's functions.
+/// Returns the root cause of an error. The causes in between only repeat the URL and name functions
+/// of the client.
 fn root_cause(error: &Error) -> Option<String> {
     let mut cause = std::error::Error::source(error)?;
     while let Some(next) = cause.source() {
@@ -134,26 +138,27 @@ fn root_cause(error: &Error) -> Option<String> {
     Some(cause.to_string())
 }
 
-/// Names the services that did not answer on standard error. Returns the exit status: 1 if there are any.
+/// Prints the services that did not answer to standard error. Returns the exit status: 1 if there
+/// are any.
 pub(crate) fn name_unavailable(unavailable: &[(String, Error)]) -> u8 {
     for (_, error) in unavailable {
-        complain(&format!("{}; what it has is missing here", with_cause(error)));
+        complain(&format!("{}; its data is missing here", with_cause(error)));
     }
     u8::from(!unavailable.is_empty())
 }
 
-/// Returns the error with its last cause in parentheses, in one line.
+/// Returns the error with its root cause in parentheses, on one line.
 pub(crate) fn with_cause(error: &Error) -> String {
     let cause = root_cause(error).map(|cause| format!(" ({cause})")).unwrap_or_default();
     plain(&format!("{error}{cause}"))
 }
 
-/// Prints a line to standard error. A closed one is ignored, where `eprintln!` panics.
+/// Prints a line to standard error. Ignores a closed standard error, on which `eprintln!` panics.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Names the step in which an error occurred.
+/// Adds the step in which an error occurred.
 pub(crate) trait During<T> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure>;
 }

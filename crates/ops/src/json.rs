@@ -1,4 +1,4 @@
-//! Output for machines.
+//! JSON output.
 
 use std::io::Write;
 
@@ -19,13 +19,13 @@ fn text(document: &impl Serialize) -> Result<String, Error> {
     Ok(serde_json::to_string(document).map_err(std::io::Error::from)?)
 }
 
-/// A list that is printed as one document while it is read, an item a line.
+/// A list that is printed as one document while it is read, one item per line.
 pub(crate) struct Document {
     printed: usize,
 }
 
 impl Document {
-    /// Begins it; `plural` is the member that holds the items.
+    /// Begins the document. `plural` is the member with the items.
     pub(crate) fn begin(out: &mut impl Write, plural: &str) -> Result<Self, Error> {
         write!(out, "{{\"{plural}\":[")?;
         Ok(Self { printed: 0 })
@@ -37,8 +37,9 @@ impl Document {
         Ok(())
     }
 
-    /// Ends it. `is_complete` is false if there is more, or a service did not answer. `next_cursor` is the service's, and null
-    /// if several lists were merged. Returns how many items were printed.
+    /// Ends the document. `is_complete` is false if there are more items, or a service did not
+    /// answer. `next_cursor` is the service's cursor, and null if several lists were merged.
+    /// Returns the number of printed items.
     pub(crate) fn end(
         self,
         out: &mut impl Write,
@@ -60,7 +61,7 @@ pub(crate) async fn list<W: Write, T: client::Listed>(
 ) -> Result<usize, Error> {
     let mut document = Document::begin(out, plural)?;
     while document.printed < limit {
-        // A document that is cut off is no document: it ends all the same if its reader is gone.
+        // The document is completed even if its reader is gone, so that it is never cut off.
         if out.is_closed() {
             return Ok(document.printed);
         }

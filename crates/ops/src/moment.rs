@@ -1,4 +1,5 @@
-//! Times: as the API writes them (RFC 3339), as people read them, and as they are given on the command line.
+//! Times: as the API writes them (RFC 3339), as people read them, and as the command line accepts
+//! them.
 
 use std::time::Duration;
 
@@ -8,17 +9,18 @@ use time::{OffsetDateTime, UtcOffset};
 use crate::error::Error;
 use crate::plain::plain;
 
-/// Reads a time of the API. Returns `None` if it is none.
+/// Parses a time of the API. Returns `None` if it is invalid.
 pub(crate) fn parse(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-/// Returns a time of the API as people read it: `2026-11-26 01:30:12 UTC`. What is no time stays as it is, escaped.
+/// Formats a time of the API for people: `2026-11-26 01:30:12 UTC`. An invalid time is returned
+/// unchanged, with escapes.
 pub(crate) fn when(text: &str) -> String {
     parse(text).map_or_else(|| plain(text), compact)
 }
 
-/// Returns a time as people read it.
+/// Formats a time for people.
 pub(crate) fn compact(at: OffsetDateTime) -> String {
     let at = at.to_offset(UtcOffset::UTC);
     let (date, hour, minute, second) = (at.date(), at.hour(), at.minute(), at.second());
@@ -26,7 +28,8 @@ pub(crate) fn compact(at: OffsetDateTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Returns how long ago a time of the API was: `2 s ago`. One of a clock that is ahead is `just now`.
+/// Returns the time since a time of the API: `2 s ago`. Returns `just now` if it is in the future,
+/// by a clock that is ahead.
 pub(crate) fn ago(text: &str, now: OffsetDateTime) -> String {
     let Some(at) = parse(text) else { return plain(text) };
     match Duration::try_from(now - at) {
@@ -46,7 +49,8 @@ pub(crate) fn rough(duration: Duration) -> String {
     }
 }
 
-/// Reads `--since`: a duration before now such as `1h`, or a time of RFC 3339. Fails if it is neither.
+/// Parses `--since`: a duration before now such as `1h`, or a time (RFC 3339). Fails if it is
+/// neither.
 pub(crate) fn since(text: &str, now: OffsetDateTime) -> Result<OffsetDateTime, Error> {
     let duration = || humantime::parse_duration(text).ok();
     let before = || now.checked_sub(duration()?.try_into().ok()?);

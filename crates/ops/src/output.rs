@@ -2,11 +2,11 @@
 
 use std::io::{self, ErrorKind, Write};
 
-/// Writes to standard output until its reader closes it, and drops what comes after that.
+/// Writes to standard output until its reader closes it, and discards the rest.
 ///
-/// `orderflow .. | head -1` closes the pipe early. Rust ignores SIGPIPE, so that `println!` panics then. The command
-/// goes on instead of failing, because it may have more to do than to print: a replay is awaited, and its outcome
-/// decides the exit status.
+/// `orderflow .. | head -1` closes the pipe early. Rust ignores SIGPIPE, so that `println!` would
+/// panic. The command continues instead of failing, because it may do more than print: for example
+/// it waits for a replay, whose outcome decides the exit status.
 pub(crate) struct Output<W> {
     to: W,
     closed: bool,
@@ -24,12 +24,12 @@ impl<W> Output<W> {
         Self { to, closed: false }
     }
 
-    /// Returns `true` if nobody reads what is written.
+    /// Returns `true` if the reader has closed the output.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Remembers that the reader is gone, and returns any other error.
+    /// Records that the reader is gone, and returns any other error.
     fn unless_closed<T>(&mut self, written: io::Result<T>, dropped: T) -> io::Result<T> {
         match written {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
@@ -63,7 +63,7 @@ impl<W: Write> Write for Output<W> {
 mod tests {
     use super::*;
 
-    /// Fails each write with this.
+    /// Fails each write with this error.
     struct Failing(ErrorKind, u32);
 
     impl Write for Failing {

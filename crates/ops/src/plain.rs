@@ -1,8 +1,9 @@
-//! Text from messages, made safe for a terminal.
+//! Escapes text from messages for a terminal.
 
 use std::fmt::Write;
 
-/// Escapes control characters, and those that reorder text: a message must not control the terminal.
+/// Escapes control characters and characters that reorder text, because a message must not control
+/// the terminal.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -20,7 +21,7 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// Returns `true` for the bidirectional controls of Unicode, by which a text can look like another one.
+/// Returns `true` for Unicode's bidirectional controls, which can make a text look like another.
 pub(crate) fn is_reordering(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -30,7 +31,7 @@ pub(crate) fn plain_bytes(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), plain)
 }
 
-/// Returns the singular for 1, the plural for every other number, after the number.
+/// Returns the number with the singular if it is 1, and with the plural otherwise.
 pub(crate) fn count(number: u64, singular: &str, plural: &str) -> String {
     format!("{number} {}", if number == 1 { singular } else { plural })
 }

@@ -1,22 +1,23 @@
-//! Questions to the operator, before anything is changed.
+//! Questions to the operator before a change.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use crate::error::Error;
 
-/// Asks whether to go on, unless `yes`. Fails if there is no terminal to ask on.
+/// Asks whether to continue, unless `yes`. Fails if there is no terminal to ask on.
 pub(crate) fn agreed(out: &mut impl Write, question: &str, yes: bool) -> Result<bool, Error> {
     if yes {
         return Ok(true);
     }
     if !io::stdin().is_terminal() {
-        return Err(refused("ask on; give --yes to go on without a question"));
+        return Err(refused("ask on; give --yes to skip the question"));
     }
     let answer = answer(out, &mut io::stdin().lock(), &format!("{question} [y/N] "))?;
     Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
 }
 
-/// Returns the reason that was given, or asks for one. Fails if there is no terminal to ask on, or no reason is given.
+/// Returns the given reason, or asks for one. Fails if there is no terminal to ask on, or the
+/// reason is empty.
 pub(crate) fn reason(out: &mut impl Write, given: Option<String>) -> Result<String, Error> {
     if let Some(given) = given {
         return Ok(given);

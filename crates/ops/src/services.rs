@@ -1,4 +1,4 @@
-//! The services that are operated, and where their admin ports are.
+//! The services of the system, and their admin ports.
 
 use clap::Args;
 use reqwest::Url;
@@ -6,18 +6,18 @@ use reqwest::Url;
 use crate::client::{Client, Token};
 use crate::error::Error;
 
-/// The admin ports on this machine.
+/// URL of the admin ports on this machine.
 const LOCAL: &str = "http://127.0.0.1:{port}";
 
 /// A service.
 struct Service {
-    /// Its name: the first part of the names of its consumer groups.
+    /// The service's name, with which the names of its consumer groups begin.
     name: &'static str,
-    /// The port that its admin API listens on, unless `ADMIN_ADDR` says otherwise.
+    /// Default port of the admin API; `ADMIN_ADDR` may change it.
     admin: u16,
 }
 
-/// The services of this repository. Those of another system are named by `ORDERFLOW_SERVICES`.
+/// The services of this repository. `ORDERFLOW_SERVICES` lists those of another system.
 const SERVICES: [Service; 4] = [
     Service { name: "order", admin: 9181 },
     Service { name: "billing", admin: 9182 },
@@ -25,14 +25,15 @@ const SERVICES: [Service; 4] = [
     Service { name: "analytics", admin: 9184 },
 ];
 
-/// Where the services are, and who asks.
+/// Where the services are, and the operator's token.
 #[derive(Args)]
 pub(crate) struct Target {
-    /// The admin port of each service, `order=http://..,billing=http://..`; any instance will do
+    /// The admin port of each service, `order=http://..,billing=http://..`; of any instance
     #[arg(long, env = "ORDERFLOW_SERVICES", default_value = "", hide_default_value = true)]
     #[arg(global = true)]
     services: String,
-    /// The admin ports, if `ORDERFLOW_SERVICES` names none; `{service}` and `{port}` are filled in
+    /// The admin ports, unless `ORDERFLOW_SERVICES` lists them; `{service}` and `{port}` are filled
+    /// in
     #[arg(long, env = "ADMIN_URL", default_value = LOCAL, global = true)]
     admin: String,
     /// An operator's token
@@ -41,17 +42,17 @@ pub(crate) struct Target {
     token: String,
 }
 
-/// The services that can be asked.
+/// The services of the system.
 #[derive(Clone)]
 pub(crate) struct Services {
     clients: Vec<Client>,
-    /// Where a service is that is not among them.
+    /// URL pattern for other services.
     pattern: Option<String>,
     token: Token,
 }
 
 impl Services {
-    /// Reads the arguments. Fails if a URL can't be used or a name is there twice.
+    /// Reads the arguments. Fails if a URL is invalid or a name occurs twice.
     pub(crate) fn new(target: &Target) -> Result<Self, Error> {
         let token = Token(target.token.trim().to_owned());
         if token.0.contains(char::is_control) {
@@ -76,12 +77,12 @@ impl Services {
         Ok(services)
     }
 
-    /// Returns the token that they are asked with.
+    /// Returns the token with which the services are called.
     pub(crate) fn token(&self) -> &Token {
         &self.token
     }
 
-    /// Returns the same services, asked with another token.
+    /// Returns the same services with another token.
     pub(crate) fn acting_with(&self, token: Token) -> Self {
         let clients = self.clients.iter().map(|client| client.acting_with(token.clone()));
         Self { clients: clients.collect(), pattern: self.pattern.clone(), token }
@@ -106,7 +107,8 @@ impl Services {
         Ok(Client::new(name, url, self.token.clone()))
     }
 
-    /// Returns all services. Those with the same URL are one: a pattern without a placeholder names a single service.
+    /// Returns all services. Services with the same URL count as one: a pattern without a
+    /// placeholder means a single service.
     pub(crate) fn all(&self) -> Vec<Client> {
         let mut all: Vec<Client> = Vec::new();
         for client in &self.clients {
@@ -117,7 +119,8 @@ impl Services {
         all
     }
 
-    /// Returns the service of a group. A group is named after its service: `analytics`, `analytics.2`.
+    /// Returns the service of a group. Group names begin with the service's name: `analytics`,
+    /// `analytics.2`.
     pub(crate) fn of_group(&self, group: &str) -> Result<Client, Error> {
         let name = group.split('.').next().unwrap_or_default();
         if let Some(client) = self.clients.iter().find(|client| client.service == name) {
@@ -136,7 +139,7 @@ impl Services {
         )))
     }
 
-    /// Returns the service of that name, or all if none is given.
+    /// Returns the service with that name, or all if no name is given.
     pub(crate) fn named(&self, name: Option<&str>) -> Result<Vec<Client>, Error> {
         let Some(name) = name else { return Ok(self.all()) };
         if let Some(client) = self.clients.iter().find(|client| client.service == name) {
@@ -161,7 +164,8 @@ impl Services {
 }
 
 impl Services {
-    /// Asks the service of a group, or all until one knows the answer.
+    /// Asks the service of a group, or without a group all services until one of them has the
+    /// answer.
     pub(crate) async fn find<T>(
         &self,
         group: Option<&str>,
@@ -171,9 +175,10 @@ impl Services {
     }
 }
 
-/// Asks services until one knows the answer.
+/// Asks services until one of them has the answer.
 ///
-/// Fails with 404 if each of them answered so, else with another service's error: that one may know.
+/// Fails with 404 if all of them answered so, else with the error of another service, which may
+/// have the answer.
 pub(crate) async fn first_to_know<T>(
     clients: Vec<Client>,
     ask: impl AsyncFn(&Client) -> Result<T, Error>,

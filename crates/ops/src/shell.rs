@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-/// Returns a word that the shell passes on as these bytes. POSIX, unless there are control characters: then `$'..'`,
-/// which bash, zsh and ksh know. Returns `None` for a NUL, which no argument can hold.
+/// Quotes bytes as a shell word. The result is POSIX, unless there are control characters: then it
+/// is `$'..'`, which bash, zsh and ksh support. Returns `None` for a NUL, which no argument can
+/// contain.
 pub(crate) fn word(bytes: &[u8]) -> Option<String> {
     if bytes.contains(&0) {
         return None;
@@ -16,7 +17,7 @@ pub(crate) fn word(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// Returns a command that prints these bytes, NUL included. POSIX.
+/// Returns a POSIX command that prints these bytes, NUL included.
 pub(crate) fn print(bytes: &[u8]) -> String {
     match printable(bytes) {
         Some(text) => format!("printf %s '{}'", text.replace('\'', r"'\''")),
@@ -24,18 +25,19 @@ pub(crate) fn print(bytes: &[u8]) -> String {
     }
 }
 
-/// Returns text that a terminal shows as it is.
+/// Returns the text if a terminal shows all its characters unchanged.
 fn printable(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok().filter(|text| crate::plain::plain(text) == *text)
 }
 
-/// Escapes every byte but printable ASCII in octal, always with three digits: `\x` has no end in every shell.
+/// Escapes all bytes except printable ASCII in octal, always with three digits, because the length
+/// of `\x` differs between shells.
 fn escaped(bytes: &[u8], is_format: bool) -> String {
     let mut escaped = String::with_capacity(bytes.len());
     for (at, &byte) in bytes.iter().enumerate() {
         match byte {
             b'%' if is_format => escaped.push_str("%%"),
-            // A format that starts with a dash would be an option.
+            // A format that starts with a dash would be taken for an option.
             b'-' if is_format && at == 0 => escaped.push_str("\\055"),
             b'\'' | b'\\' => _ = write!(escaped, "\\{byte:03o}"),
             b' '..=b'~' => escaped.push(byte.into()),

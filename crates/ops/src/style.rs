@@ -1,4 +1,4 @@
-//! Colour, on a terminal only.
+//! Colour output for terminals.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -6,22 +6,22 @@ use std::sync::OnceLock;
 
 use anstyle::{AnsiColor, Style};
 
-/// What a text says of the thing that it is about.
+/// The meaning of a text, shown as its colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tone {
-    /// It is well.
+    /// All is well.
     Well,
-    /// It is slowed down, or held up on purpose.
+    /// Slowed down, or stopped on purpose.
     Caution,
     /// It needs an operator.
     Bad,
 }
 
-/// Whether standard output takes colour. Not set: no.
+/// Whether standard output is coloured. Unset means no.
 static IS_COLOURED: OnceLock<bool> = OnceLock::new();
 
-/// Finds out whether standard output takes colour: it is a terminal, and neither `NO_COLOR` (no-color.org) nor
-/// `TERM=dumb` is set. What else is set, such as `CI`, makes no difference.
+/// Detects whether standard output is coloured: it is a terminal, and neither `NO_COLOR`
+/// (no-color.org) nor `TERM=dumb` is set. Other variables, such as `CI`, have no effect.
 pub(crate) fn detect() {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     IS_COLOURED.get_or_init(|| {
@@ -30,12 +30,12 @@ pub(crate) fn detect() {
     });
 }
 
-/// Returns whether standard output takes colour, as `detect` found it.
+/// Returns whether standard output is coloured, as detected by [`detect`].
 pub(crate) fn is_coloured() -> bool {
     IS_COLOURED.get().copied().unwrap_or_default()
 }
 
-/// Returns the text in the colour of its tone, where standard output takes colour.
+/// Returns the text in the colour of its tone, if standard output is coloured.
 pub(crate) fn paint(tone: Tone, text: &str) -> String {
     if !is_coloured() {
         return text.to_owned();

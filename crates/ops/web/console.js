@@ -1,11 +1,11 @@
-// What the server can't do: pause the refreshes, keep ages true, and stay where one was after an action.
-// Everything else works without this file.
+// Functions that need JavaScript: pausing the refreshes, updating ages, and keeping the scroll
+// position after an action. Everything else works without this file.
 
 const live = document.getElementById("live");
 const pause = document.getElementById("pause");
 const state = document.getElementById("state");
 
-// Signals that came during the pause. Each topic counts once.
+// Signals that arrived during the pause. Each topic counts once.
 const missed = new Set();
 let paused = sessionStorage.getItem("paused") === "yes";
 let connected = true;
@@ -34,14 +34,15 @@ live?.addEventListener("htmx:sse:before:message", (event) => {
     missed.add(event.detail.message.event);
     event.preventDefault();
 });
-// A hidden tab has no stream: a browser has six connections to a host, and each stream is one. The extension closes that of
-// a tab that becomes hidden, and opens it when the tab is shown; this is for a tab that begins in the background.
+// A hidden tab has no stream, because a browser opens six connections to a host, and each stream
+// takes one. The extension closes the stream of a tab that becomes hidden, and opens it again when
+// the tab is shown. This handles a tab that is opened in the background.
 for (const name of ["htmx:before:request", "htmx:sse:before:connection"]) {
     live?.addEventListener(name, (event) => {
         if (document.hidden && event.target === live) event.preventDefault();
     });
 }
-// What asks by itself every second, such as a replay under way, is paused too.
+// Elements that poll every second, such as a running replay, are paused too.
 document.addEventListener("htmx:before:request", (event) => {
     if (paused && event.target.hasAttribute?.("data-polls")) event.preventDefault();
 });
@@ -50,7 +51,7 @@ for (const name of ["htmx:sse:error", "htmx:error", "htmx:response:error"]) {
     live?.addEventListener(name, ({ detail }) => {
         connected = false;
         show();
-        // The session has ended: the page leads to the sign-in, and that one back to it.
+        // The session has ended. The page redirects to the sign-in, which leads back to it.
         if ((detail.status ?? detail.ctx?.response?.status) === 401 && !paused) location.reload();
     });
 }
@@ -59,7 +60,7 @@ live?.addEventListener("htmx:sse:before:connection", (event) => {
 });
 show();
 
-// Ages, as the server writes them.
+// Formats ages like the server.
 function age(at) {
     const seconds = Math.floor((Date.now() - at) / 1000);
     if (seconds < 1) return "just now";
@@ -79,7 +80,7 @@ setInterval(() => {
     }
 }, 5000);
 
-// An action leads back to its page: to the same place of it.
+// An action redirects to its page. The scroll position is restored there.
 const place = "scroll " + location.pathname;
 document.addEventListener("submit", (event) => {
     if (event.target.method === "post") sessionStorage.setItem(place, String(scrollY));
@@ -90,7 +91,7 @@ if (before !== null) {
     scrollTo(0, Number(before));
 }
 
-// A checkbox in a table's head selects all rows of its form; what is selected is counted.
+// A checkbox in a table's head selects all rows of its form. The selected rows are counted.
 function count(form) {
     const boxes = [...form.querySelectorAll("tbody input[type=checkbox]")];
     const selected = boxes.filter((box) => box.checked).length;
@@ -113,7 +114,8 @@ const countAll = () => document.querySelectorAll("form[data-selection]").forEach
 document.addEventListener("htmx:after:swap", countAll);
 countAll();
 
-// Where the browser lets pages copy: `navigator.clipboard` is missing over plain http.
+// Copying is available only if the browser allows it: `navigator.clipboard` is missing over plain
+// HTTP.
 if (navigator.clipboard) {
     for (const button of document.querySelectorAll("button[data-copy]")) button.hidden = false;
     document.addEventListener("click", ({ target }) => {
@@ -122,7 +124,7 @@ if (navigator.clipboard) {
     });
 }
 
-// What goes on by itself is read again every few seconds, unless nobody looks.
+// Elements that change by themselves are refreshed every few seconds, unless the tab is hidden.
 const polled = new WeakMap();
 setInterval(() => {
     if (paused || document.hidden) return;

@@ -1,5 +1,5 @@
-// Shows the OpenAPI document that the page names. Requests are not sent from here: a service's port is another origin,
-// which the policy of these pages forbids.
+// Shows the OpenAPI document that the page names. Requests can't be sent from here: a service's
+// port is another origin, which the content security policy forbids.
 
 const place = document.getElementById("swagger-ui");
 

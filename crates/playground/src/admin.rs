@@ -1,4 +1,4 @@
-//! A client of one instance's admin port.
+//! Client for the admin port of an instance.
 
 use std::{fmt, time::Duration};
 
@@ -8,27 +8,27 @@ use serde_json::Value;
 
 use crate::http::CLIENT;
 
-/// How long an admin port may take to answer.
+/// Time limit of a request to an admin port.
 const LIMIT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn get(port: u16, path: &str) -> Result<Response> {
     CLIENT.get(format!("http://127.0.0.1:{port}/{path}")).timeout(LIMIT).send().await
 }
 
-/// Fails with an answer that is not a success, too.
+/// Sends a PUT. Also fails if the response is no success.
 pub(crate) async fn put(port: u16, path: &str, token: &str, body: &Value) -> Result<()> {
     let request = CLIENT.put(format!("http://127.0.0.1:{port}/{path}")).timeout(LIMIT);
     request.bearer_auth(token).json(body).send().await?.error_for_status().map(drop)
 }
 
-/// What `GET /readyz` says of an instance.
+/// Readiness of an instance, from `GET /readyz`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Its status: `ready`, or `degraded` while it works without a part.
+    /// The status: `ready`, or `degraded` if the service works with restrictions.
     Ready(String),
-    /// It is not ready.
+    /// The service is not ready.
     NotReady,
-    /// There is no answer.
+    /// There was no response.
     Silent,
 }
 

@@ -21,15 +21,16 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "playground")]
 enum Command {
-    /// Start everything, follow three orders to their invoices, and leave nothing behind
+    /// Start everything, follow three orders to their invoices, and clean up
     Demo,
-    /// Run the same orders by direct calls and by events, while a service is down and while it is slow
+    /// Run the same orders by direct calls and by events, while a service is down and while it is
+    /// slow
     Compare,
-    /// Place orders on the local system at a steady rate, and count the invoices that follow
+    /// Place orders on the local system at a steady rate, and count their invoices
     Load(Load),
     /// Run the system in the background, on fixed ports, with its data kept
     Local {
-        /// The folder for data, logs and records of what runs
+        /// The folder for data, logs and records of the running processes
         #[arg(long, env = "LOCAL_FOLDER", default_value = ".local", global = true)]
         folder: PathBuf,
         #[command(subcommand)]
@@ -39,18 +40,18 @@ enum Command {
 
 #[derive(Subcommand)]
 enum LocalCommand {
-    /// Start it, and return when all is ready
+    /// Start it, and return when all services are ready
     Start,
-    /// Stop it, the services first; its data stays
+    /// Stop it, the services first; its data is kept
     Stop,
-    /// List what runs; exit status 0 if all does
+    /// List the running processes; exit status 0 if all are running
     Status,
 }
 
-/// Runs the command that the process's arguments name.
+/// Runs the command of the process's arguments.
 ///
-/// The exit status is 0 if all is well, 1 if something is not, 2 if the arguments are wrong, and 128 + the signal if it
-/// was told to stop.
+/// The exit status is 0 on success, 1 on failure, 2 if the arguments are wrong, and 128 + the
+/// signal if a signal stopped it.
 pub fn main() -> ExitCode {
     let command = Command::parse();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(run(command));
-    // Kafka's client may still wait for an answer that is not needed any more.
+    // Kafka's client may still wait for a response that is not needed any more.
     runtime.shutdown_background();
     match ended {
         Ok(code) => ExitCode::from(code),
@@ -90,7 +91,7 @@ async fn run(command: Command) -> Result<u8, Failure> {
     }
 }
 
-/// Resolves to the number of the first signal that asks this process to stop.
+/// Resolves to the number of the first signal that asks the process to stop.
 fn told_to_stop() -> Result<impl Future<Output = u8>, Failure> {
     let listen = || {
         let hangup = signal(SignalKind::hangup())?;

@@ -1,5 +1,5 @@
-//! Compares direct calls with events: the same orders by each, while all is well, while notification is down, and while
-//! it is slow.
+//! Compares direct calls with events: the same orders with each, without a fault, while
+//! notification is down, and while it is slow.
 
 use std::{
     pin::pin,
@@ -20,10 +20,10 @@ use crate::{
     report::{heading, line},
 };
 
-/// Orders of each load, and how many a second.
+/// Number of orders of each load, and orders per second.
 const ORDERS: u32 = 100;
 const PER_SECOND: u32 = 20;
-/// How long the effects of the orders may take after the fault is healed.
+/// Time limit for the effects of the orders after the fault is healed.
 const SETTLE: Duration = Duration::from_secs(30);
 const BROKEN: &str = "notification";
 
@@ -57,11 +57,11 @@ impl Way {
 struct LoadResult {
     what: &'static str,
     succeeded: usize,
-    /// From the request to its response, the shortest first.
+    /// Response times, the shortest first.
     times: Vec<Duration>,
-    /// Orders that are complete, whatever the response was.
+    /// Number of completed orders, whatever the response was.
     complete: usize,
-    /// Orders with a confirmation in the end.
+    /// Number of orders that have a confirmation in the end.
     confirmed: usize,
 }
 
@@ -113,7 +113,7 @@ async fn loads(deployment: &mut Deployment, console: &Console) -> Result<Vec<Loa
     deployment.service(BROKEN).set_fault(Value::Null).await.during("heal notification")?;
     slow.confirmed = confirmed(deployment, console, 3 * ORDERS as usize).await.during("count")?;
     outcomes.push(slow);
-    // Counted over all until then; of each load it is what came since the one before.
+    // The counts are cumulative, so the count of the previous load is subtracted.
     for at in (1..outcomes.len()).rev() {
         let before = (outcomes[at - 1].complete, outcomes[at - 1].confirmed);
         let outcome = &mut outcomes[at];
@@ -123,7 +123,8 @@ async fn loads(deployment: &mut Deployment, console: &Console) -> Result<Vec<Loa
     Ok(outcomes)
 }
 
-/// Places and completes orders at a steady pace, each by one request, whatever becomes of those before.
+/// Places and completes orders at a steady rate, each with one request, without waiting for earlier
+/// ones.
 async fn load(
     deployment: &Deployment,
     console: &Console,
@@ -151,7 +152,8 @@ async fn load(
     Ok(LoadResult { what, succeeded, times, complete, confirmed })
 }
 
-/// How many orders have a confirmation: waits until all have, or for as long as it makes sense.
+/// Waits until all orders have a confirmation, or until it is of no use. Returns the number of
+/// confirmed orders.
 async fn confirmed(
     deployment: &Deployment,
     console: &Console,
@@ -172,7 +174,7 @@ async fn confirmed(
         }
     };
     let said = |count: &usize| format!("{count} confirmations so far, of {wanted} orders");
-    step(console, "waiting for what follows", counting, said).await
+    step(console, "waiting for the effects", counting, said).await
 }
 
 fn table(all: &[(Way, Vec<LoadResult>)]) {

@@ -1,4 +1,5 @@
-//! Follows three orders to their invoices, cancels another one, then sends a duplicate and a record that is no event.
+//! Follows three orders to their invoices, cancels another one, then sends a duplicate and a record
+//! that is no event.
 
 use std::{
     pin::pin,
@@ -23,7 +24,7 @@ const BILLING: &str = "billing";
 const DEAD_LETTERS: &str = "billing.dlq";
 const WRITTEN_WHEN_COMPLETED: [&str; 2] = ["confirmation", "receipt"];
 const WRITTEN_WHEN_CANCELLED: [&str; 2] = ["cancellation", "credit_note"];
-/// How long the effects of an order may take.
+/// Time limit for the effects of an order.
 const LIMIT: Duration = Duration::from_secs(30);
 
 struct Purchase {
@@ -81,7 +82,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
 }
 
 fn interrupted(signal: u8) -> u8 {
-    line("\nStopped before the end. Nothing is left running, and no folder.");
+    line("\nStopped before the end. Nothing is left running, and all folders are removed.");
     128 + signal
 }
 
@@ -124,7 +125,7 @@ async fn show(deployment: &mut Deployment, console: &Console) -> Result<(), Fail
          the invoice. It is asked again 1 ms after each answer, and the asking is in it.",
     );
     if cfg!(debug_assertions) {
-        line("  This is a build without optimisation, made for being built fast.");
+        line("  The programs are built without optimisation, which makes the build fast.");
     }
 
     heading("Notification and analytics consume the same events");
@@ -226,7 +227,8 @@ impl Show<'_> {
         }
     }
 
-    /// Waits until notification has sent two e-mails for each order, and analytics has counted all orders.
+    /// Waits until notification has sent two e-mails for each order, and analytics has counted all
+    /// orders.
     async fn others_consumed(&self, flows: &[Flow]) -> Result<(), Error> {
         let slow = OnlyIfSlow::new(self.console);
         let mut told = Vec::new();
@@ -276,7 +278,8 @@ impl Show<'_> {
         Ok(format!("{:8} {revenue:>12}   orders: {}", tenant.name, orders.len()))
     }
 
-    /// Completes an order and cancels it, and waits for its credit note. `flows` are the orders that stay.
+    /// Completes an order, cancels it, and waits for its credit note. `flows` are the orders that
+    /// stay.
     async fn cancellation(
         &self,
         run: u32,
@@ -310,7 +313,7 @@ impl Show<'_> {
         Ok(flow)
     }
 
-    /// Waits until analytics has counted the cancellation, and the orders that stay as before.
+    /// Waits until analytics has counted the cancellation, and the other orders as before.
     async fn counted_without(&self, cancelled: &Flow, flows: &[Flow]) -> Result<String, Error> {
         let tenant = &cancelled.tenant;
         let ask = async || {
@@ -322,7 +325,7 @@ impl Show<'_> {
         self.counted(tenant, &kept.map(|flow| &flow.order).collect::<Vec<_>>()).await
     }
 
-    /// Waits for the one credit note of an order, which credits its invoice whole.
+    /// Waits for the one credit note of an order, which credits the whole invoice.
     async fn credit_note(&self, flow: &Flow) -> Result<CreditNote, Error> {
         let (tenant, id) = (&flow.tenant, &flow.order.id);
         let ask = async || {
@@ -346,7 +349,8 @@ impl Show<'_> {
         http::register(self.notification_port, &ACME, &url).await
     }
 
-    /// Waits until the webhook has received each order of the tenant twice: completed, and invoiced.
+    /// Waits until the webhook has received each order of the tenant twice: completed, and
+    /// invoiced.
     async fn webhook_received(&self, flows: &[Flow]) -> Result<(), Error> {
         let orders: Vec<_> = flows
             .iter()
@@ -411,7 +415,7 @@ impl Show<'_> {
         for flow in flows {
             if self.only_invoice(&flow.tenant, &flow.order).await?.as_ref() != Some(&flow.invoice) {
                 let id = &flow.order.id;
-                return Err(Error::Untrue(format!("the order {id} has not the invoice it had")));
+                return Err(Error::Untrue(format!("the invoice of the order {id} has changed")));
             }
         }
         line("  duplicate");
@@ -442,7 +446,7 @@ impl Show<'_> {
             ("dead letter", place(&letter.topic, letter.partition, letter.offset)),
             ("bytes", "64, unchanged".into()),
             ("reason", dead.reason.stacktrace.replace("\ncaused by: ", ": ")),
-            ("outcome", "no invoice, and no other message waited for it".into()),
+            ("outcome", "no invoice, and no other message was delayed".into()),
         ]);
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Service {
     pub(crate) name: &'static str,
     pub(crate) ports: Ports,
-    /// The topic whose assignment shows that the service's consumer group works.
+    /// Topic whose assignment shows that the service's consumer group works.
     consumes: Option<&'static str>,
 }
 
@@ -32,7 +32,7 @@ impl Service {
     }
 }
 
-/// All services. One more is a line here, and its package in the Makefile's `SERVICES`.
+/// All services. A new service needs a line here, and its package in the Makefile's `SERVICES`.
 pub(crate) const SERVICES: [Service; 4] = [
     Service::new("order", 1, None),
     Service::new("billing", 2, Some("order.completed")),
@@ -56,7 +56,7 @@ pub(crate) const ACME: Tenant = Tenant { name: "acme", key: "demo-acme" };
 pub(crate) const GLOBEX: Tenant = Tenant { name: "globex", key: "demo-globex" };
 /// The credential with which the order service calls the others.
 const SERVICE_KEY: &str = "demo-order";
-/// What it may send to their `POST /events`.
+/// What the credential permits the order service to send to their `POST /events`.
 const EVENT_SENDERS: &str = "demo-order=/order:order.created+order.updated+order.completed+order.cancelled+acknowledge+track";
 pub(crate) const OPERATOR_TOKEN: &str = "demo-operator";
 
@@ -65,9 +65,10 @@ pub(crate) type Setting = (Option<&'static str>, &'static str, String);
 
 /// Where the deployment runs.
 pub(crate) enum Place {
-    /// On free ports and in temporary folders; it ends with this process.
+    /// On free ports and in temporary folders. It ends with this process.
     Temporary,
-    /// On the fixed ports, except for Postgres' which is given; data in this folder, logs in its `log`.
+    /// On fixed ports, except Postgres, whose port is given. Data is in this folder, logs in its
+    /// `log`.
     Local { folder: PathBuf, postgres_port: u16 },
 }
 
@@ -87,11 +88,11 @@ impl Place {
     }
 }
 
-/// The whole system, running. Dropped, all of it ends at once.
+/// The whole running system. Dropping it ends all processes.
 #[derive(Debug)]
 pub(crate) struct Deployment {
-    // Dropped in this order.
-    /// Of the local system only: the others are looked at by the program that started them.
+    // Fields are dropped in this order.
+    /// Only in the local system. Other deployments are observed by the program that started them.
     ops: Option<OpsProcess>,
     services: Vec<Instance>,
     pub(crate) third_party: ThirdPartyProcess,
@@ -99,7 +100,8 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// Starts everything, with these settings besides the usual ones, and waits until it is ready.
+    /// Starts everything, with these settings in addition to the usual ones, and waits until it is
+    /// ready.
     pub(crate) async fn start(
         place: Place,
         settings: &[Setting],
@@ -137,7 +139,7 @@ impl Deployment {
         &mut self.services[position(name)]
     }
 
-    /// Returns the name of each service with the last lines that it logged.
+    /// Returns the name of each service with the last lines of its log.
     pub(crate) fn log_tails(&self) -> Vec<(String, String)> {
         let tail = |it: &Instance| (it.process.name().to_owned(), it.process.log_tail());
         self.services.iter().map(tail).collect()
@@ -153,7 +155,7 @@ impl Deployment {
         self.system.stop().await;
     }
 
-    /// Leaves all of it running. If a part of it has just ended, the rest is ended too.
+    /// Leaves the system running. If a part of it has just ended, ends the rest too.
     pub(crate) async fn detach(self) -> Result<Vec<Record>, Error> {
         let mut records = Vec::new();
         let detached = async {
@@ -175,7 +177,8 @@ impl Deployment {
     }
 }
 
-/// Settings of every service. Those of OpenTelemetry are the caller's: traces may go wherever that one wants them.
+/// Returns the settings of every service. The settings of OpenTelemetry are the caller's, who
+/// decides where traces are sent.
 fn usual_settings() -> Vec<(String, String)> {
     let tenants = [ACME, GLOBEX].map(|tenant| format!("{}={}", tenant.key, tenant.name));
     let log = env::var("RUST_LOG").unwrap_or_else(|_| "info".into());
@@ -190,13 +193,13 @@ fn usual_settings() -> Vec<(String, String)> {
     usual.chain(env::vars().filter(|(name, _)| name.starts_with("OTEL_"))).collect()
 }
 
-/// Position among [`SERVICES`]; a name that is none of theirs is a bug in this crate.
+/// Returns the index in [`SERVICES`]. Any other name is a bug in this crate.
 fn position(name: &str) -> usize {
     let found = SERVICES.iter().position(|service| service.name == name);
     found.unwrap_or_else(|| unreachable!("{name} is not among SERVICES"))
 }
 
-/// What the parts are started with.
+/// Inputs for starting the parts.
 struct Start<'a> {
     system: &'a System,
     fixed_ports: bool,
@@ -219,8 +222,8 @@ impl Start<'_> {
         step(self.console, OPS, start, outcome).await
     }
 
-    /// Starts all services, in the order of [`SERVICES`]. The order service is the last to start: it is told where
-    /// the others are.
+    /// Starts all services, in the order of [`SERVICES`]. The order service starts last, because it
+    /// needs the addresses of the others.
     async fn services(&self, third_party: u16) -> Result<Vec<Instance>, Error> {
         let [order, others @ ..] = &SERVICES;
         let groups = others.iter().filter_map(|service| self.consuming(service));
@@ -230,7 +233,7 @@ impl Start<'_> {
         let mut services = try_join_all(others).await?;
         let downstream = downstream(&services, third_party);
         services.insert(0, self.service(order, &downstream).await?);
-        // Only now: the order service creates the topics that the others consume.
+        // After the order service, because it creates the topics that the others consume.
         let consuming = groups.iter().map(|group| self.until_it_consumes(group, &services));
         try_join_all(consuming).await?;
         Ok(services)
@@ -241,7 +244,7 @@ impl Start<'_> {
         own.map(|(_, name, value)| (*name, value.clone())).collect()
     }
 
-    /// Returns the consumer group of a service as it is before the service starts, if it is to consume.
+    /// Returns the state of a service's consumer group before the service starts, if it consumes.
     fn consuming(&self, service: &'static Service) -> Option<Result<Consuming, Error>> {
         let topic = service.consumes?;
         let subscribes = !self.setting(service).contains(&("SUBSCRIBE", "off".to_owned()));
@@ -286,14 +289,14 @@ impl Start<'_> {
 /// The consumer group of a service that is about to start.
 struct Consuming {
     name: &'static str,
-    /// The topic whose assignment shows that the group works.
+    /// Topic whose assignment shows that the group works.
     topic: &'static str,
     group: Group,
-    /// Members that it had before.
+    /// Members before the service's start.
     earlier: Vec<String>,
 }
 
-/// Where the order service finds the others.
+/// Returns the settings with the other services' addresses for the order service.
 fn downstream(services: &[Instance], third_party: u16) -> Vec<(&'static str, String)> {
     let url = |port: u16| format!("http://127.0.0.1:{port}");
     let variable = |name| match name {
@@ -307,7 +310,7 @@ fn downstream(services: &[Instance], third_party: u16) -> Vec<(&'static str, Str
     urls.chain(others).collect()
 }
 
-/// Returns the services' programs in this folder, in the order of [`SERVICES`].
+/// Returns the programs of the services in this folder, in the order of [`SERVICES`].
 pub(crate) fn programs(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let names = SERVICES.iter().map(|service| service.name);
     names.map(|name| launcher::program(folder, name)).collect()

@@ -2,13 +2,14 @@
 
 use std::{env, ffi::OsStr, process::Command};
 
-/// What a program needs to run at all. Everything else is set on purpose: a variable that the caller has for a system
-/// of its own (`KAFKA_TOPIC_PREFIX`, `DATABASE_CONNECTIONS`, `SUBSCRIBE`, ..) must not change this one.
+/// Variables that any program needs. All others are set explicitly: variables of the caller for
+/// another system (`KAFKA_TOPIC_PREFIX`, `DATABASE_CONNECTIONS`, `SUBSCRIBE`, ..) must not affect
+/// this one.
 const INHERITED: [&str; 9] =
     ["HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE", "TMPDIR", "TZ", "USER"];
 
-/// Removes from the command's environment what a service must not inherit. By name, since
-/// [`Process::spawn`](sandbox::Process::spawn) ignores `env_clear`.
+/// Removes from the command's environment what a service must not inherit. Variables are removed by
+/// name, since [`Process::spawn`](sandbox::Process::spawn) ignores `env_clear`.
 pub(crate) fn scrub(command: &mut Command) {
     for (name, _) in env::vars_os().filter(|(name, _)| !is_inherited(name)) {
         command.env_remove(name);

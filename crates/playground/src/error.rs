@@ -2,41 +2,41 @@ use std::{io, path::PathBuf, time::Duration};
 
 use kafka::rdkafka::error::KafkaError;
 
-/// Why the system could not be started or used.
+/// The system could not be started or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A server or a service failed to start, or ended.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    /// A program is not built.
-    #[error("there is no program {name} in {}; it has to be built first", .folder.display())]
+    /// A program has not been built.
+    #[error("there is no program {name} in {}; build it first", .folder.display())]
     NoProgram {
         /// The program's name.
         name: String,
-        /// The folder in which it was looked for.
+        /// The folder that was searched.
         folder: PathBuf,
     },
-    /// Fixed ports that other processes listen on.
+    /// Other processes listen on fixed ports.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  "))]
     PortsTaken(Vec<sandbox::Error>),
-    /// A service runs, and its consumer group got no partitions.
+    /// A service is running, but its consumer group got no partitions.
     #[error("{name} consumes nothing; its log ends with:\n{tail}")]
     ConsumesNothing {
         /// The service's name.
         name: String,
-        /// The last lines that it logged.
+        /// The last lines of its log.
         tail: String,
-        /// What was waited for.
+        /// The condition that did not become true.
         source: Box<Error>,
     },
-    /// Another process starts or stops the local system.
-    #[error("another `playground local` is at work in {}", .0.display())]
+    /// Another process is starting or stopping the local system.
+    #[error("another `playground local` is running in {}", .0.display())]
     Busy(PathBuf),
-    /// A process that was killed did not end.
-    #[error("{0} still runs, though it was killed")]
+    /// A killed process did not end.
+    #[error("{0} is still running, although it was killed")]
     StillRuns(String),
-    /// The local system does not run.
+    /// The local system is not running.
     #[error("nothing answers on {0}")]
     NotRunning(String),
     /// A request to a service failed.
@@ -46,10 +46,10 @@ pub enum Error {
         service: String,
         /// Method and path.
         request: String,
-        /// What the client said.
+        /// The client's error.
         source: reqwest::Error,
     },
-    /// A service answered something else than what was asked for.
+    /// A service returned an unexpected response.
     #[error("{service} answered {request} with {answer}")]
     Answer {
         /// The service's name.
@@ -62,28 +62,28 @@ pub enum Error {
     /// Kafka refused a request or did not answer.
     #[error("{doing}")]
     Kafka {
-        /// What was being done.
+        /// The operation.
         doing: String,
-        /// What the client said.
+        /// The client's error.
         source: KafkaError,
     },
-    /// Something did not happen in time.
-    #[error("waited {limit:?} in vain: {until}")]
+    /// A condition did not become true in time.
+    #[error("timed out after {limit:?}: {until}")]
     TooLate {
-        /// What was waited for.
+        /// The condition.
         until: String,
-        /// How long.
+        /// The time limit.
         limit: Duration,
     },
-    /// The system did what it must not do.
+    /// The system violated an expectation.
     #[error("{0}")]
     Untrue(String),
-    /// The operating system refused something.
+    /// The operating system returned an error.
     #[error("{doing}")]
     Io {
-        /// What was being done.
+        /// The operation.
         doing: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -104,31 +104,29 @@ impl Error {
         matches!(self, Self::Sandbox(sandbox::Error::Ended { tail, .. }) if tail.contains("in use"))
     }
 
-    /// Returns what to do next, unless the error says it.
+    /// Returns what to do next, unless the error contains it.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         use sandbox::Error as Sandbox;
         Some(match self {
             Self::NoProgram { .. } => {
-                "`make demo` and `make local` do so; by hand: cargo build --workspace --bins"
+                "`make demo` and `make local` build it; by hand: cargo build --workspace --bins"
             }
             Self::PortsTaken(_) | Self::Sandbox(Sandbox::PortTaken { .. }) => {
-                "end what holds it, then do this again. Nothing was left running."
+                "end the process that uses it, then try again. Nothing was left running."
             }
-            Self::Busy(_) => "wait until it has ended, then do this again",
+            Self::Busy(_) => "wait until it has ended, then try again",
             Self::NotRunning(_) => "start the system first: make local",
-            // These say it themselves.
+            // Their messages contain it.
             Self::Sandbox(
                 Sandbox::MissingTools(_) | Sandbox::Fetch { .. } | Sandbox::NoPostgresUser,
             ) => return None,
-            Self::StillRuns(_) => "end it by hand (another user's? see `ps`), then do this again",
-            Self::Kafka { .. } => "check that Kafka is there and answers, then do this again",
+            Self::StillRuns(_) => "end it by hand (another user's? see `ps`), then try again",
+            Self::Kafka { .. } => "check that Kafka is running and answers, then try again",
             Self::Http { .. } | Self::Answer { .. } => {
-                "check that the service is ready (its /readyz and its log say), then do this again"
+                "check that the service is ready (see its /readyz and its log), then try again"
             }
-            Self::Io { .. } => "check that this user may do that, then do this again",
-            _ => {
-                "do this again with RUST_LOG=debug for more lines of log; nothing was left running"
-            }
+            Self::Io { .. } => "check this user's permissions, then try again",
+            _ => "try again with RUST_LOG=debug for a more detailed log; nothing was left running",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! An error with what the user needs beside it.
+//! An error with its context for the user.
 
 use std::{
     error::Error as _,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::Error;
 
-/// An error, the step in which it occurred, and what the services had logged by then.
+/// An error, the step in which it occurred, and the last lines that the services had logged.
 #[derive(Debug)]
 pub(crate) struct Failure {
     step: String,
@@ -31,7 +31,7 @@ impl Failure {
             cause = error.source();
         }
         for (service, log) in &self.logs {
-            text.push(format!("\n{service} logged at last:\n{log}"));
+            text.push(format!("\nlast lines of the log of {service}:\n{log}"));
         }
         if let Some(advice) = self.error.advice() {
             text.push(format!("\nNext: {advice}"));
@@ -40,7 +40,7 @@ impl Failure {
     }
 }
 
-/// Names the step in which an error occurred.
+/// Adds the step in which an error occurred.
 pub(crate) trait During<T> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure>;
 }

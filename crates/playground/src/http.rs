@@ -1,4 +1,4 @@
-//! A client of the services' public APIs.
+//! Client for the services' public APIs.
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{Error, deployment::Tenant};
 
 const CORRELATION_ID: &str = "x-correlation-id";
 
-/// Never through a proxy: all of it is on loopback.
+/// Without a proxy, because all servers are on loopback.
 pub(crate) static CLIENT: LazyLock<Client> = LazyLock::new(|| {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(10));
     client.build().unwrap_or_default()
@@ -60,7 +60,7 @@ pub(crate) async fn place(
     send("order", tenant, request.header(CORRELATION_ID, correlation_id)).await
 }
 
-/// `POST /orders` of one that is complete at once.
+/// `POST /orders` with an order that is completed at once.
 pub(crate) async fn place_complete(port: u16, tenant: &Tenant) -> reqwest::Result<Response> {
     let body = json!({
         "customer_email": format!("buyer@{}.example", tenant.name),
@@ -78,7 +78,7 @@ struct Page {
     next_cursor: Option<String>,
 }
 
-/// Returns the ids of all orders: `GET /orders`, page by page.
+/// Returns the ids of all orders, from all pages of `GET /orders`.
 pub(crate) async fn orders(port: u16, tenant: &Tenant) -> Result<Vec<String>, Error> {
     let (mut ids, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -187,7 +187,7 @@ pub(crate) async fn register(port: u16, tenant: &Tenant, url: &str) -> Result<()
 pub(crate) struct Received {
     pub(crate) body: String,
     headers: Vec<(String, String)>,
-    /// The status that it was answered with.
+    /// Status of the response.
     pub(crate) status: Option<u16>,
 }
 
@@ -233,7 +233,7 @@ struct Funnel {
     cancelled: usize,
 }
 
-/// Returns how many orders are cancelled: `GET /funnel`.
+/// Returns the number of cancelled orders, from `GET /funnel`.
 pub(crate) async fn cancelled(port: u16, tenant: &Tenant) -> Result<usize, Error> {
     let request = CLIENT.get(format!("http://127.0.0.1:{port}/funnel"));
     Ok(send::<Funnel>("analytics", tenant, request).await?.cancelled)

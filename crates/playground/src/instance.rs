@@ -9,27 +9,28 @@ use serde_json::{Value, json};
 
 use crate::{Error, Ports, admin, environment};
 
-/// How long a service may take to drain after SIGTERM.
+/// Time limit for a service to drain after SIGTERM.
 pub(crate) const GRACE: Duration = Duration::from_secs(12);
-/// How long the admin port may take to set a fault.
+/// Time limit for the admin port to set a fault.
 const FAULT_SET_WITHIN: Duration = Duration::from_secs(10);
 
-/// What an instance is started with, each time anew.
+/// The configuration of an instance, used for each start.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) settings: Vec<(String, String)>,
-    /// Settings that only the first start is given.
+    /// Settings for the first start only.
     pub(crate) first_settings: Vec<(String, String)>,
     pub(crate) ports: Ports,
     pub(crate) log: PathBuf,
     pub(crate) life: Life,
 }
 
-/// One instance of a service: a child process that runs, or one that has ended and can be started again.
+/// One instance of a service: a child process that is running, or one that has ended and can be
+/// started again.
 ///
-/// Dropped, it is killed.
+/// Dropping it kills the process.
 #[derive(Debug)]
 pub struct Instance {
     /// The port of its public API, on 127.0.0.1.
@@ -57,24 +58,25 @@ impl Instance {
         Ok(())
     }
 
-    /// Returns how it ended by itself, or `None` if it still runs after `limit`.
+    /// Returns how it ended by itself. Returns `None` if it is still running after `limit`.
     pub async fn died_within(&mut self, limit: Duration) -> Option<ExitStatus> {
         tokio::time::timeout(limit, self.process.wait()).await.ok()
     }
 
-    /// Sends SIGTERM, and returns how long it took to end; `None` if it had to be killed or reported a failure.
+    /// Sends SIGTERM. Returns how long it took to end, or `None` if it had to be killed or reported
+    /// a failure.
     pub async fn terminate(&mut self) -> Option<Duration> {
         let asked = Instant::now();
         let status = self.process.stop(GRACE).await;
         status.success().then(|| asked.elapsed())
     }
 
-    /// Kills it as `kill -9` does, and waits until it is gone.
+    /// Kills it like `kill -9`, and waits until it has ended.
     pub async fn kill_9(&mut self) -> ExitStatus {
         self.process.kill_9().await
     }
 
-    /// The file that it logs to.
+    /// Returns the path of its log.
     pub fn log(&self) -> &Path {
         &self.plan.log
     }
@@ -82,24 +84,26 @@ impl Instance {
     /// Returns the body of `GET /readyz`.
     ///
     /// # Errors
-    /// [`Error::Http`] if there is no answer, or one that is no JSON.
+    /// [`Error::Http`] if there is no response, or it is no JSON.
     pub async fn readiness(&self) -> Result<Value, Error> {
         let answered = async { admin::get(self.admin, "readyz").await?.json().await };
         answered.await.map_err(self.failed("GET /readyz"))
     }
 
-    /// Returns the sum of a metric's samples that have this text among their labels; 0 if there is no answer.
+    /// Returns the sum of a metric's samples whose labels contain this text. Returns 0 if there is
+    /// no response.
     pub async fn metric(&self, name: &str, label: &str) -> f64 {
         let Ok(answer) = admin::get(self.admin, "metrics").await else { return 0.0 };
         let text = answer.text().await.unwrap_or_default();
         let samples = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
         let values = samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        // `sum` of none would be -0.
+        // `sum` of no values would be -0.
         values.fold(0.0, std::ops::Add::add)
     }
 
-    /// Sets a fault in the subscription that has the service's name, `{"kind": .., "rate": .., "delay_ms": ..}`;
-    /// `null` heals. The instance needs the settings `FAULTS=on` and `OPERATOR_TOKEN`.
+    /// Sets a fault in the subscription with the service's name, `{"kind": .., "rate": ..,
+    /// "delay_ms": ..}`; `null` removes it. The instance needs the settings `FAULTS=on` and
+    /// `OPERATOR_TOKEN`.
     ///
     /// # Errors
     /// [`Error::Http`] if the admin port refuses it or does not answer for 10 s.
@@ -113,13 +117,14 @@ impl Instance {
                 Err(error) if Instant::now() > deadline => {
                     return Err(self.failed("PUT /faults")(error));
                 }
-                // A process that was frozen a moment ago has connections to close before it answers on new ones.
+                // A process that was frozen has to close old connections before it answers on new
+                // ones.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
 
-    /// Leaves it running, and returns the record by which a later process finds it.
+    /// Leaves it running. Returns a record with which a later process can find it.
     pub(crate) fn detach(self) -> Result<Record, Error> {
         let mut record = self.process.detach()?;
         record.port = Some(self.http);

@@ -9,10 +9,11 @@ use sandbox::{Life, Process};
 
 use crate::{Error, Instance, Ports, environment, instance::Plan, ports::start_on};
 
-/// Starts instances of services as child processes, all with the same Kafka, folder of programs and folder of logs.
+/// Starts instances of services as child processes, all with the same Kafka, folder of programs and
+/// folder of logs.
 ///
-/// A service inherits nothing from the caller's environment but what a program needs to run (`PATH`, `HOME`, ..): its
-/// settings are those given here.
+/// Of the caller's environment a service inherits only the variables that any program needs
+/// (`PATH`, `HOME`, ..). All settings are given here.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     pub(crate) programs: PathBuf,
@@ -25,7 +26,8 @@ pub struct Launcher {
     pub(crate) settings: Vec<(String, String)>,
 }
 
-/// How to start one instance of a service. The default: on free ports, with the service's own database.
+/// How to start one instance of a service. By default on free ports, with the service's own
+/// database.
 #[derive(Clone, Debug)]
 pub struct Launch {
     name: String,
@@ -61,15 +63,16 @@ impl Launch {
         self
     }
 
-    /// Sets an environment variable of the service. The last value counts, and counts more than what every service is
-    /// given.
+    /// Sets an environment variable of the service. Overrides earlier values and the settings of
+    /// all services.
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Sets an environment variable for the first start only: [`Instance::start_again`] is without it.
+    /// Sets an environment variable for the first start only. [`Instance::start_again`] does not
+    /// set it.
     #[must_use]
     pub fn first_setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.first_settings.push((name.into(), value.into()));
@@ -90,7 +93,8 @@ impl Launcher {
         .await
     }
 
-    /// The folder of the services' logs, `<service>.log` each; instances of one service share it.
+    /// Returns the folder of the services' logs, `<service>.log` each. Instances of one service
+    /// share it.
     pub fn logs(&self) -> &Path {
         &self.logs
     }
@@ -103,7 +107,7 @@ impl Launcher {
         program(&self.programs, name)
     }
 
-    /// Starts any other program by the same rules.
+    /// Starts another program in the same way.
     pub(crate) fn spawn(
         &self,
         name: &str,
@@ -130,7 +134,7 @@ impl Launcher {
             ("KAFKA_BROKERS", self.brokers.clone()),
             ("HTTP_ADDR", format!("127.0.0.1:{}", ports.http)),
             ("ADMIN_ADDR", format!("127.0.0.1:{}", ports.admin)),
-            // E-mails are files beside the logs; only notification reads this.
+            // E-mails are files beside the logs. Only notification reads this setting.
             ("MAIL_DIR", mail.display().to_string()),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value)).into_iter();
@@ -146,10 +150,10 @@ impl Launcher {
     }
 }
 
-/// Returns the folder of the program that runs: those of the services are built beside it.
+/// Returns the folder of the running program, which contains the services' programs too.
 ///
 /// # Errors
-/// [`Error::Io`] if the system does not say where it is.
+/// [`Error::Io`] if the system does not provide it.
 pub fn programs_folder() -> Result<PathBuf, Error> {
     let own = env::current_exe().map_err(Error::io("find the folder of this program"))?;
     Ok(own.parent().unwrap_or(Path::new(".")).to_owned())
@@ -179,14 +183,15 @@ mod tests {
 
     use super::*;
 
-    /// A service that notes its environment and does nothing. Its admin port is the test's.
+    /// A service that writes its environment to a file and does nothing else. Its admin port is the
+    /// test's.
     const PROGRAM: &str = "#!/bin/sh
 trap 'exit 0' TERM
 env > $MAIL_DIR.new && mv $MAIL_DIR.new $MAIL_DIR.environment
 while true; do sleep 0.05; done
 ";
 
-    /// Answers on a free port that the service is ready.
+    /// Responds on a free port that the service is ready.
     fn ready() -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Orders at a steady rate on the local system, and what became of them.
+//! Places orders on the local system at a steady rate, and reports their responses and invoices.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,9 +26,9 @@ use crate::{
     report::{heading, line, milliseconds},
 };
 
-/// How long is waited for invoices after the last one that arrived.
+/// How long to wait for invoices after the last one that arrived.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Questions for invoices that are open at a time.
+/// Number of concurrent requests for invoices.
 const QUESTIONS: usize = 16;
 
 /// The arguments of `playground load`.
@@ -37,7 +37,7 @@ pub(crate) struct Load {
     /// Orders per second
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// How long, in seconds
+    /// Duration in seconds
     #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3_600))]
     seconds: u32,
 }
@@ -45,28 +45,28 @@ pub(crate) struct Load {
 /// An order that was accepted.
 #[derive(Clone, Copy)]
 struct Accepted {
-    /// From the time at which it was due to its response.
+    /// Time from when it was due to its response.
     took: Duration,
     responded: SystemTime,
 }
 
-/// What became of one request: the order's id, or the reason why there is none.
+/// Result of a request: the order's id, or the reason why there is none.
 type Answer = Result<(String, Accepted), String>;
 
-/// What became of all requests.
+/// Results of all requests.
 #[derive(Default)]
 struct Placed {
     accepted: HashMap<String, Accepted>,
-    /// How often each reason occurred.
+    /// Number of failures by reason.
     refused: BTreeMap<String, usize>,
 }
 
-/// Which invoices arrived.
+/// The invoices that arrived.
 #[derive(Default)]
 struct Invoiced {
-    /// From an order's response to the time at which billing issued its invoice.
+    /// Times from an order's response to the issue of its invoice.
     waits: Vec<Duration>,
-    /// Orders with more than one.
+    /// Number of orders with more than one invoice.
     more_than_one: usize,
     missing: usize,
 }
@@ -101,8 +101,9 @@ impl Load {
         self.rate.saturating_mul(self.seconds)
     }
 
-    /// Places the orders, each when it is due, whatever became of those before it: an open loop. A client that waits
-    /// for a response before it sends the next request would send fewer while the system is slow, and so not see it.
+    /// Places the orders, each when it is due, without waiting for earlier ones: an open loop. A
+    /// client that waits for a response before the next request would send fewer requests while the
+    /// system is slow, and hide that.
     async fn place(&self, port: u16) -> Placed {
         let begin = Instant::now() + Duration::from_millis(100);
         let (sent, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -164,18 +165,19 @@ async fn place(port: u16, due: Instant) -> Answer {
     }
 }
 
-/// Returns why a request has no answer, in words that many requests share.
+/// Returns why a request failed, in words that many requests share.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn reason(error: reqwest::Error) -> String {
     let reason = match () {
         () if error.is_timeout() => "no response in time",
         () if error.is_connect() => "no connection",
-        () => "the connection broke",
+        () => "the connection was closed",
     };
     reason.to_owned()
 }
 
-/// Asks billing for the invoice of each order until all are there, or none has arrived for a while.
+/// Asks billing for the invoice of each order until all have arrived, or none has arrived for a
+/// while.
 async fn invoiced(
     billing: &Service,
     orders: &HashMap<String, Accepted>,
@@ -214,16 +216,22 @@ fn report_responses(load: &Load, placed: &Placed) {
         line(&format!("              {count}: {reason}"));
     }
     let took = placed.accepted.values().map(|accepted| accepted.took).collect();
-    line(&format!("  response    {}   from the time at which each was due", percentiles(took)));
+    line(&format!(
+        "  response    {}   measured from the time at which each was due",
+        percentiles(took)
+    ));
 }
 
 fn report_invoices(placed: &Placed, invoiced: &Invoiced) {
     let (count, waits) = (invoiced.waits.len(), percentiles(invoiced.waits.clone()));
-    line(&format!("  invoice     {waits}   from the response until it was issued"));
+    line(&format!("  invoice     {waits}   measured from the response"));
     line(&format!("  arrived     {count} invoices of {} orders", placed.accepted.len()));
     if invoiced.missing > 0 {
         let seconds = PATIENCE.as_secs();
-        line(&format!("              {} missing {seconds} s after the last", invoiced.missing));
+        line(&format!(
+            "              {} still missing {seconds} s after the last",
+            invoiced.missing
+        ));
     }
     if invoiced.more_than_one > 0 {
         line(&format!("              {} orders have more than one", invoiced.more_than_one));

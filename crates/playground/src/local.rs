@@ -1,4 +1,4 @@
-//! The system in the background, found again and stopped by the records in `.local/run`.
+//! The system in the background, found and stopped by the records in `.local/run`.
 
 use std::{
     fs::{self, File},
@@ -28,7 +28,7 @@ const POSTGRES: &str = "Postgres";
 const KAFKA: &str = "Kafka";
 const POSTGRES_PORT: u16 = 5432;
 
-/// The local system, known by the folder of its data, logs and records.
+/// The local system, identified by the folder of its data, logs and records.
 pub(crate) struct Local {
     folder: PathBuf,
 }
@@ -39,35 +39,35 @@ impl Local {
         Ok(Self { folder: folder.map_err(Error::io("find the folder")).during("begin")? })
     }
 
-    /// Starts it, unless it runs. Returns the exit status.
+    /// Starts it, unless it is running. Returns the exit status.
     pub(crate) async fn start(
         &self,
         console: &Console,
         stop: impl Future<Output = u8>,
     ) -> Result<u8, Failure> {
         let _lock = self.lock().during("start the system")?;
-        let records = self.records().during("see what runs")?;
+        let records = self.records().during("find the running processes")?;
         let missing = missing(&records);
         if missing.is_empty() {
-            heading("Orderflow runs already");
+            heading("Orderflow is already running");
             self.describe(&records).await;
             self.mention_newer_programs();
             return Ok(0);
         }
         if records.iter().any(Record::is_alive) {
             line(&format!(
-                "Orderflow runs without {}: stopping the rest first",
+                "Orderflow is running without {}: stopping the rest first",
                 missing.join(", ")
             ));
             for record in records.iter().filter(|record| !record.is_alive()) {
                 line(&format!(
-                    "  {} has ended by itself; its log is {}",
+                    "  {} has ended unexpectedly; its log is {}",
                     record.name,
                     self.log(record)
                 ));
             }
         }
-        self.take_down(&records, console).await.during("stop what was left of the last run")?;
+        self.take_down(&records, console).await.during("stop the remains of the last run")?;
 
         let mut stop = pin!(stop);
         let up = async {
@@ -78,48 +78,52 @@ impl Local {
         let deployment = tokio::select! {
             started = up => started.during("start the system")?,
             signal = &mut stop => {
-                line("\nStopped before it ran. Nothing is left running.");
+                line("\nStopped during the start. Nothing is left running.");
                 return Ok(128 + signal);
             }
         };
         let records = deployment.detach().await.during("leave the system running")?;
         if let Err(error) = records.iter().try_for_each(|record| self.write(record)) {
             let _ = self.take_down(&records, console).await;
-            return Err(error).during("note what runs");
+            return Err(error).during("record the running processes");
         }
         heading("Orderflow runs");
         self.describe(&records).await;
         Ok(0)
     }
 
-    /// Stops what runs: the services, then Kafka, then Postgres.
+    /// Stops the running processes: the services, then Kafka, then Postgres.
     pub(crate) async fn stop(&self, console: &Console) -> Result<u8, Failure> {
         if !self.folder.exists() {
-            line("Nothing runs.");
+            line("The system is not running.");
             return Ok(0);
         }
         let _lock = self.lock().during("stop the system")?;
-        let records = self.records().during("see what runs")?;
+        let records = self.records().during("find the running processes")?;
         let data = records.iter().filter_map(|record| record.folder.clone());
         let data: Vec<_> = data.map(|folder| folder.display().to_string()).collect();
         let ran = records.iter().any(Record::is_alive);
         for record in records.iter().filter(|record| !record.is_alive()) {
-            line(&format!("{} had ended by itself; its log is {}", record.name, self.log(record)));
+            line(&format!(
+                "{} had ended unexpectedly; its log is {}",
+                record.name,
+                self.log(record)
+            ));
         }
         self.take_down(&records, console).await.during("stop the system")?;
         line(&if ran {
             format!("Stopped. Data stays in {}.", data.join(" and "))
         } else {
-            "Nothing runs.".into()
+            "The system is not running.".into()
         });
         Ok(0)
     }
 
-    /// Lists what runs. Returns 0 if all does.
+    /// Lists the running processes. Returns 0 if all are running.
     pub(crate) async fn status(&self) -> Result<u8, Failure> {
-        let records = self.records().during("see what runs")?;
+        let records = self.records().during("find the running processes")?;
         if !records.iter().any(Record::is_alive) {
-            line("Nothing runs. To start it: make local");
+            line("The system is not running. To start it: make local");
             return Ok(1);
         }
         heading("Orderflow");
@@ -135,7 +139,7 @@ impl Local {
         self.folder.join("log").join(format!("{}.log", file_name(record))).display().to_string()
     }
 
-    /// Locks the folder for as long as something is started or stopped in it.
+    /// Locks the folder while processes are started or stopped in it.
     fn lock(&self) -> Result<Locked, Error> {
         let path = self.run().join(".lock");
         let open = || {
@@ -147,7 +151,7 @@ impl Local {
         Ok(Locked(lock))
     }
 
-    /// Returns what was left running, in the order in which it is to be stopped.
+    /// Returns the records of processes that were left running, in the order in which to stop them.
     fn records(&self) -> Result<Vec<Record>, Error> {
         let folder = self.run();
         let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
@@ -156,7 +160,7 @@ impl Local {
             let path = entry.path();
             let text =
                 fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
-            // One that can't be parsed must not keep the others from being stopped.
+            // A record that can't be parsed must not prevent the others from being stopped.
             records.extend(text.parse::<Record>());
         }
         records.sort_by_key(|record| match record.name.as_str() {
@@ -174,7 +178,8 @@ impl Local {
             .map_err(Error::io(format!("write {}", path.display())))
     }
 
-    /// Stops the processes of the records, the services side by side and then the servers, and removes the records.
+    /// Stops the processes of the records, the services concurrently and then the servers, and
+    /// removes the records.
     async fn take_down(&self, records: &[Record], console: &Console) -> Result<(), Error> {
         let is_server = |record: &&Record| record.name == KAFKA || record.name == POSTGRES;
         let (servers, services): (Vec<_>, Vec<_>) = records.iter().partition(is_server);
@@ -235,7 +240,8 @@ impl Local {
         line("  stop       make local-stop");
     }
 
-    /// Mentions services that were built after they were started: a start that finds them running does not replace them.
+    /// Prints the services whose programs are newer than their processes, because a start does not
+    /// replace running ones.
     fn mention_newer_programs(&self) {
         let changed = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
         let programs = programs_folder().and_then(|folder| programs(&folder)).unwrap_or_default();
@@ -243,7 +249,7 @@ impl Local {
             if changed(&program) > changed(&self.run().join(service.name)) {
                 let name = service.name;
                 line(&format!(
-                    "\n  {name} was built anew since; to run that: make local-stop local"
+                    "\n  {name} was rebuilt since its start; to run the new version: make local-stop local"
                 ));
             }
         }
@@ -254,7 +260,7 @@ fn file_name(record: &Record) -> String {
     record.name.to_lowercase()
 }
 
-/// Returns the names of what should run and does not.
+/// Returns the names of the processes that are missing.
 fn missing(records: &[Record]) -> Vec<&'static str> {
     let parts =
         SERVICES.iter().map(|service| service.name).chain([OPS, THIRD_PARTY, KAFKA, POSTGRES]);
@@ -275,18 +281,19 @@ fn choose_ports(console: &Console) -> Result<u16, Error> {
     if free != POSTGRES_PORT
         && let Err(taken) = port::check(POSTGRES_PORT)
     {
-        console.line(&format!("  {taken}; so Postgres gets {free}"));
+        console.line(&format!("  {taken}; using {free} for Postgres instead"));
     }
     Ok(free)
 }
 
-/// A locked folder. Unlocked when dropped, also while a child that was just forked still has a copy of the file.
+/// A locked folder. Dropping it unlocks, even while a child that was just forked still has a copy
+/// of the file.
 #[derive(Debug)]
 struct Locked(File);
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // If it fails, the lock ends with the last copy.
+        // If unlocking fails, the lock ends with the last copy.
         let _ = self.0.unlock();
     }
 }
@@ -310,7 +317,7 @@ mod tests {
         let records = local.records().unwrap();
         let names: Vec<_> = records.iter().map(|record| record.name.as_str()).collect();
         assert_eq!(names, ["order", "billing", KAFKA, POSTGRES]);
-        // Process 1 was not started at the time 0: a record never means a stranger.
+        // Process 1 was not started at the time 0, so these records do not match a running process.
         let all = SERVICES.iter().map(|service| service.name);
         let all = all.chain([OPS, THIRD_PARTY, KAFKA, POSTGRES]);
         assert_eq!(missing(&records), all.collect::<Vec<_>>());

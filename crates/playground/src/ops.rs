@@ -18,7 +18,8 @@ pub struct OpsProcess {
 }
 
 impl OpsProcess {
-    /// Starts it on this port for these services, with this operator's token, and waits until it answers.
+    /// Starts it on this port for these services, with this operator's token, and waits until it
+    /// answers.
     ///
     /// # Errors
     /// [`Error::NoProgram`], and [`Error::Sandbox`] if it ends instead or does not answer.
@@ -36,7 +37,7 @@ impl OpsProcess {
             ("KAFKA_BROKERS".to_owned(), launcher.brokers.clone()),
             ("OPERATOR_TOKEN".to_owned(), token.to_owned()),
         ];
-        // Alerts go where the caller wants them, and are logged otherwise.
+        // The caller decides where alerts are sent; by default they are logged.
         let wanted = ["ALERT_WEBHOOK", "ALERT_WEBHOOK_SECRET", "RUST_LOG"];
         settings.extend(env::vars().filter(|(name, _)| wanted.contains(&name.as_str())));
         let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
@@ -53,7 +54,7 @@ impl OpsProcess {
         self.process.stop(GRACE).await;
     }
 
-    /// Leaves it running, and returns the record by which a later process finds it.
+    /// Leaves it running. Returns a record with which a later process can find it.
     pub(crate) fn detach(self) -> Result<Record, Error> {
         let mut record = self.process.detach()?;
         record.port = Some(self.port);

@@ -2,7 +2,7 @@ use std::io;
 
 use crate::Error;
 
-/// How often free ports are looked for, if another process takes them before the service does.
+/// Number of attempts with free ports, if another process takes them before the service does.
 const ATTEMPTS: u32 = 3;
 
 /// The ports of one instance of a service, on 127.0.0.1.
@@ -15,7 +15,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Returns two ports that nobody listens on at this moment.
+    /// Returns two ports that are free at this moment.
     ///
     /// # Errors
     /// If the system has none.
@@ -24,7 +24,8 @@ impl Ports {
     }
 }
 
-/// Starts something on the given ports, or on free ones. If another process took the free ones first, tries others.
+/// Starts a program on the given ports, or on free ones. If another process has taken the free ones
+/// first, tries others.
 pub(crate) async fn start_on<T>(
     given: Option<Ports>,
     mut start: impl AsyncFnMut(Ports) -> Result<T, Error>,

@@ -1,4 +1,4 @@
-//! Reads and writes Kafka from outside. Nothing here joins a group or commits an offset.
+//! Reads and writes Kafka without joining a group or committing an offset.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use tokio::{
 
 use crate::Error;
 
-/// How long something may take that is due at once.
+/// Time limit for a condition that is expected at once.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How long Kafka may take to answer one request.
+/// Time limit of one request to Kafka.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// One topic, read from its beginning.
+/// Reads one topic from its beginning.
 pub(crate) struct Reader {
     consumer: BaseConsumer,
     topic: String,
@@ -41,7 +41,8 @@ impl Reader {
                 return Err(KafkaError::MetadataFetch(error.into()));
             }
             let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-            // Dropped before the consumer is: a list that is alive would keep that drop from returning.
+            // Dropped before the consumer, because dropping the consumer blocks while a list is
+            // alive.
             let mut all = TopicPartitionList::new();
             for partition in partitions {
                 all.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
@@ -52,7 +53,7 @@ impl Reader {
         Ok(Self { consumer, topic: topic.into(), seen: Vec::new() })
     }
 
-    /// Returns the first record that is `wanted`, and waits for it if it is not there yet.
+    /// Returns the first record that is `wanted`, and waits until there is one.
     pub(crate) async fn find(
         &mut self,
         what: &str,
@@ -65,7 +66,7 @@ impl Reader {
         while Instant::now() < deadline {
             match self.consumer.poll(Duration::ZERO) {
                 None => sleep(Duration::from_millis(2)).await,
-                // The client reconnects by itself.
+                // The client reconnects automatically.
                 Some(Err(_)) => sleep(Duration::from_millis(50)).await,
                 Some(Ok(message)) => {
                     let record = Record::from_message(&message);
@@ -80,7 +81,7 @@ impl Reader {
     }
 }
 
-/// A consumer group, watched by a client that is no member of it.
+/// A consumer group, observed by a client that is no member of it.
 pub(crate) struct Group {
     consumer: BaseConsumer,
     name: String,
@@ -91,21 +92,21 @@ impl Group {
         Ok(Self { consumer: watcher(settings, group)?, name: settings.prefixed(group) })
     }
 
-    /// Returns the ids of its members; none if Kafka does not answer.
+    /// Returns the ids of its members. Returns none if Kafka does not answer.
     pub(crate) fn members(&self) -> Vec<String> {
         let asked = block_in_place(|| self.consumer.fetch_group_list(Some(&self.name), ANSWER));
         let groups = asked.iter().flat_map(GroupList::groups);
         groups.flat_map(GroupInfo::members).map(|member| member.id().into()).collect()
     }
 
-    /// Waits until a member has partitions of the topic. Members that were there `earlier` do not count: those of a
-    /// killed instance stay for as long as its session lasts.
+    /// Waits until a member has partitions of the topic. Members in `earlier` do not count, because
+    /// those of a killed instance stay until their session ends.
     pub(crate) async fn reads(&self, topic: &str, earlier: &[String]) -> Result<(), Error> {
         let asked = || {
             let groups = self.consumer.fetch_group_list(Some(&self.name), ANSWER)?;
             let members = groups.groups().iter().flat_map(GroupInfo::members);
             let mut new = members.filter(|member| earlier.iter().all(|id| id != member.id()));
-            // Kafka's own serialization has the names of topics as plain text.
+            // Kafka's own serialization contains the names of topics as plain text.
             let has = |bytes: &[u8]| bytes.windows(topic.len()).any(|it| it == topic.as_bytes());
             Ok(new.any(|member| member.assignment().is_some_and(has)))
         };
@@ -153,7 +154,7 @@ impl Group {
     }
 }
 
-/// A producer that is connected.
+/// A connected producer.
 pub(crate) struct Sender {
     producer: FutureProducer,
 }
@@ -161,14 +162,14 @@ pub(crate) struct Sender {
 impl Sender {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
         let producer: FutureProducer =
-            settings.producer().create().map_err(Error::kafka("make a producer"))?;
-        // Asked for its id before there is a connection, it would try again only after 500 ms.
+            settings.producer().create().map_err(Error::kafka("create a producer"))?;
+        // If it requested its producer id before it is connected, it would retry only after 500 ms.
         let connected = block_in_place(|| producer.client().fetch_metadata(Some(""), ANSWER));
         connected.map_err(Error::kafka("connect to Kafka"))?;
         Ok(Self { producer })
     }
 
-    /// Sends key, value and headers of a record. Returns the partition and offset that it got.
+    /// Sends key, value and headers of a record. Returns its partition and offset.
     pub(crate) async fn send(&self, topic: &str, record: &Record) -> Result<(i32, i64), Error> {
         let mut sent = FutureRecord::<[u8], [u8]>::to(topic);
         sent.key = record.key.as_deref();
@@ -186,9 +187,10 @@ impl Sender {
     }
 }
 
-/// Creates a consumer that is assigned its partitions by hand: it never joins the group and commits nothing.
+/// Creates a consumer that is assigned its partitions by hand: it never joins the group and commits
+/// nothing.
 fn watcher(settings: &Settings, group: &str) -> Result<BaseConsumer, Error> {
     let mut config = settings.client();
     config.set("group.id", settings.prefixed(group)).set("enable.auto.commit", "false");
-    config.create().map_err(Error::kafka("make a client"))
+    config.create().map_err(Error::kafka("create a client"))
 }

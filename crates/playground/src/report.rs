@@ -1,4 +1,4 @@
-//! What is printed.
+//! Output of the commands.
 
 use std::{
     io::{Write, stdout},
@@ -8,8 +8,8 @@ use std::{
 
 use sandbox::{Console, Progress};
 
-/// Writes a line to standard output. A reader that is gone must not end this process before it has stopped what it
-/// started.
+/// Writes a line to standard output. Ignores a closed output, because the process still has to stop
+/// what it started.
 pub(crate) fn line(text: &str) {
     let mut out = stdout();
     let _ = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush());
@@ -20,7 +20,7 @@ pub(crate) fn heading(text: &str) {
     line(&format!("\n{text}\n"));
 }
 
-/// Writes names and values, one a line, the values aligned.
+/// Writes names and values, one per line, with aligned values.
 pub(crate) fn fields(fields: &[(&str, String)]) {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     for (name, value) in fields {
@@ -28,12 +28,12 @@ pub(crate) fn fields(fields: &[(&str, String)]) {
     }
 }
 
-/// Names the place of a record.
+/// Formats the place of a record.
 pub(crate) fn place(topic: &str, partition: i32, offset: i64) -> String {
     format!("{topic}, partition {partition}, offset {offset}")
 }
 
-/// Formats an amount in minor units of a currency that has 100 of them.
+/// Formats an amount in minor units of a currency with two decimal digits.
 pub(crate) fn money(minor: i64, currency: &str) -> String {
     format!("{}.{:02} {currency}", minor / 100, minor % 100)
 }
@@ -42,7 +42,7 @@ pub(crate) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1_000.0)
 }
 
-/// Shows a step once it has taken a second; a quick one needs no line of its own.
+/// Shows a step once it has taken a second, because a quick one needs no line of its own.
 pub(crate) struct OnlyIfSlow<'a> {
     console: &'a Console,
     shown: AtomicBool,

@@ -10,10 +10,10 @@ use crate::{Error, Launcher};
 pub struct SystemOptions {
     /// The folder of the services' programs.
     pub programs: PathBuf,
-    /// How to run Postgres and Kafka. Services log to `servers.logs`, by default to a folder that goes with Kafka's
-    /// data, and may outlive their parent if the servers may.
+    /// How to run Postgres and Kafka. Services log to `servers.logs`, by default to a folder that
+    /// is removed with Kafka's data. They may outlive their parent if the servers may.
     pub servers: ServersOptions,
-    /// The databases to create, each named after the service that it belongs to.
+    /// The databases to create, each named after its service.
     pub databases: Vec<String>,
     /// Environment variables of every service.
     pub settings: Vec<(String, String)>,
@@ -31,14 +31,14 @@ impl SystemOptions {
     }
 }
 
-/// Postgres and Kafka with the services' databases, and what starts services on them.
+/// Postgres and Kafka with the services' databases, and a launcher for services.
 ///
-/// It owns the servers but not the services: instances are to be dropped or terminated first.
+/// It owns the servers but not the services: drop or terminate instances first.
 #[derive(Debug)]
 pub struct System {
     /// Postgres and Kafka.
     pub servers: Servers,
-    /// Starts services on them.
+    /// Starts services that use the servers.
     pub launcher: Launcher,
 }
 

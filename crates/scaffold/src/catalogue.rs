@@ -1,7 +1,7 @@
 use crate::name::in_pascal_case;
 use crate::{Error, Tree};
 
-/// Names the Rust type of each event about an order, and the field that holds the order.
+/// Lists the Rust type of each event about an order, and the field with the order.
 const TYPES: &str = "crates/events/src/order_event.rs";
 
 /// An event type that can be consumed.
@@ -12,7 +12,7 @@ pub(crate) struct EventType {
     pub(crate) order: String,
 }
 
-/// Returns the event type of this name.
+/// Returns the event type with this name.
 pub(crate) fn event_type(tree: &Tree, name: &str) -> Result<EventType, Error> {
     let mut known = event_types(tree)?;
     let found = known.iter().position(|(it, _)| it == name);
@@ -29,7 +29,7 @@ pub(crate) fn event_type(tree: &Tree, name: &str) -> Result<EventType, Error> {
 fn event_types(tree: &Tree) -> Result<Vec<(String, EventType)>, Error> {
     let types = tree.read(TYPES)?;
     let list = types.lines().skip_while(|it| !it.starts_with("order_events! {"));
-    // As in `OrderCompleted(order)`.
+    // For example `OrderCompleted(order)`.
     let listed: Vec<_> = list
         .filter_map(|line| line.trim().strip_suffix(')')?.split_once('('))
         .map(|(rust, field)| EventType {
@@ -74,7 +74,8 @@ fn check_service(
     Err(Error::Refused(format!("SERVICE={service} {why}; there are {}", fitting.join(", "))))
 }
 
-/// Returns the tables of a service's database, those of the crates included, as `create table` names them.
+/// Returns the tables of a service's database, including those of the crates, as named in `create
+/// table`.
 pub(crate) fn tables(tree: &Tree, service: &str) -> Result<Vec<String>, Error> {
     let crates =
         tree.names_in("crates").into_iter().map(|name| format!("crates/{name}/migrations"));

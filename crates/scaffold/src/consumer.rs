@@ -4,10 +4,10 @@ use crate::format::formatted;
 use crate::name::{self, in_pascal_case};
 use crate::{Error, Tree};
 
-/// What an administrator gives services on a Kafka that lets them create nothing.
+/// Rights and topics of a Kafka on which services may not create anything.
 const RIGHTS: &str = "deploy/secure/init-kafka";
 
-/// What the handler keeps.
+/// What the handler stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A row for each order.
@@ -16,16 +16,16 @@ pub enum Kind {
     Sum,
 }
 
-/// The consumer that is wanted.
+/// The requested consumer.
 #[derive(Clone, Debug)]
 pub struct Consumer {
-    /// Name of its module and table; after the service's, of its group.
+    /// Name of its module and table; with the service's name, also of its group.
     pub name: String,
-    /// Event type, as in `order.completed`.
+    /// Event type, such as `order.completed`.
     pub event: String,
-    /// The service that gets it.
+    /// The service to which it is added.
     pub service: String,
-    /// What it keeps.
+    /// What it stores.
     pub kind: Kind,
 }
 
@@ -72,7 +72,7 @@ impl Consumer {
         format!("{}Projection", in_pascal_case(&self.name))
     }
 
-    /// Fills the placeholders of a template.
+    /// Fills in the placeholders of a template.
     fn fill(&self, template: &str, event: &EventType) -> String {
         let values = [
             ("{{name}}", &*self.name),
@@ -87,12 +87,13 @@ impl Consumer {
     }
 }
 
-/// Adds a consumer to the tree, in memory: migration, handler, registration and a test that fails until the handler
-/// counts something.
+/// Adds a consumer to the tree, in memory: migration, handler, registration, and a test that fails
+/// until the handler is completed.
 ///
 /// # Errors
-/// [`Error::Refused`] if the name is no identifier or taken, or there is no such service or event type;
-/// [`Error::NoPlace`] if a file is not as expected. The tree may then hold a part of the changes: do not write it.
+/// [`Error::Refused`] if the name is invalid or taken, or the service or event type does not exist;
+/// [`Error::NoPlace`] if a file is not as expected. The tree may then contain some of the changes:
+/// do not write it.
 pub fn add(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     let event = check(tree, wanted)?;
     let (service, name) = (&wanted.service, &wanted.name);
@@ -112,7 +113,7 @@ pub fn add(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     permit(tree, wanted)
 }
 
-/// Returns the event type, if all of the request can be fulfilled.
+/// Returns the event type. Fails if the request can't be fulfilled.
 fn check(tree: &Tree, wanted: &Consumer) -> Result<EventType, Error> {
     let Consumer { name, event, service, .. } = wanted;
     if let Some(why) = name::refused(name) {
@@ -157,7 +158,7 @@ fn register(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     let import = format!("use crate::consumers::{name}::{handler};");
     let text = insert_sorted(&path, &tree.read(&path)?, "use crate::consumers::", &import)?;
     let subscription = format!(
-        "        // Of one lane: all subscriptions of a service and its routes share its connections.
+        "        // One lane, because all subscriptions and routes of a service share its connections.
         .subscription_with(consumer::Options {{ lanes: 1, ..consumer::Options::default() }}, |_| {{
             consumer::Subscription::new(\"{}\").each_once({handler})
         }})",
@@ -168,7 +169,7 @@ fn register(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     Ok(())
 }
 
-/// Enters the group, and the service's right to read the event's topic, for a Kafka that gives no rights by itself.
+/// Adds the group, and the service's right to read the event's topic, for a Kafka with ACLs.
 fn permit(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     let text = tree.read(RIGHTS)?;
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
@@ -182,7 +183,7 @@ fn permit(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
         .iter()
         .position(|it| it.starts_with(&reads))
         .ok_or_else(|| no_place(RIGHTS, &reads))?;
-    // The line before names the topics, one by one or by a list of their publisher's.
+    // The previous line contains the topics, one by one or as their publisher's list.
     let is_read = lines[reads - 1].split(' ').any(|word| {
         let list = word.strip_prefix("\"${").and_then(|it| it.strip_suffix("[@]}\""));
         let of_list =

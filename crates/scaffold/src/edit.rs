@@ -1,6 +1,6 @@
 use crate::Error;
 
-/// Inserts a line among the lines of a file that begin alike, in their order, or after the last of them.
+/// Inserts a line in order among the lines of a file with a prefix, or after the last of them.
 pub(crate) fn insert_sorted(
     path: &str,
     text: &str,
@@ -16,7 +16,7 @@ pub(crate) fn insert_sorted(
     }
 }
 
-/// Inserts lines before the first line that begins so, indented or not.
+/// Inserts lines before the first line with this prefix, indented or not.
 pub(crate) fn insert_before(
     path: &str,
     text: &str,
@@ -27,7 +27,7 @@ pub(crate) fn insert_before(
     at.map(|at| insert(text, at, lines)).ok_or_else(|| no_place(path, begins))
 }
 
-/// Inserts a line after the last line that begins so.
+/// Inserts a line after the last line with this prefix.
 pub(crate) fn insert_after_last(
     path: &str,
     text: &str,
@@ -38,7 +38,7 @@ pub(crate) fn insert_after_last(
     at.map(|(at, _)| insert(text, at + 1, line)).ok_or_else(|| no_place(path, begins))
 }
 
-/// Inserts a name into a list in braces, whose beginning is `begins`. rustfmt sorts it in.
+/// Inserts a name into a list in braces that begins with `begins`. rustfmt sorts it.
 pub(crate) fn insert_name(
     path: &str,
     text: &str,

@@ -4,24 +4,26 @@ use crate::format::formatted;
 use crate::name::{self, in_pascal_case};
 use crate::{Error, Tree};
 
-/// The event whose schema and type a new one begins with: it carries the whole order and one time.
+/// The event whose schema and type are copied: it contains the whole order and one time.
 const PATTERN: &str = "order.completed";
 const RIGHTS: &str = "deploy/secure/init-kafka";
 
-/// The event type that is wanted.
+/// The requested event type.
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// Its name: `order.` and what has happened, as in `order.shipped`.
+    /// Its name: `order.` and a past participle, such as `order.shipped`.
     pub event: String,
     /// The service that publishes it.
     pub service: String,
 }
 
-/// Adds an event type to the tree, in memory: its schema with an example, its Rust type, its topic, and their entries.
+/// Adds an event type to the tree, in memory: its schema with an example, its Rust type, its topic,
+/// and their entries.
 ///
 /// # Errors
-/// [`Error::Refused`] if the name is not of that form or taken, or the service publishes no events; [`Error::NoPlace`] if
-/// a file is not as expected. The tree may then hold a part of the changes: do not write it.
+/// [`Error::Refused`] if the name is not of that form or taken, or the service publishes no events;
+/// [`Error::NoPlace`] if a file is not as expected. The tree may then contain some of the changes:
+/// do not write it.
 pub fn add_event(tree: &mut Tree, wanted: &NewEvent) -> Result<(), Error> {
     let verb = check(tree, wanted)?;
     let (event, rust) = (&wanted.event, in_pascal_case(&wanted.event));
@@ -59,7 +61,7 @@ fn edit(
     Ok(())
 }
 
-/// Returns what has happened: `shipped`.
+/// Checks the request. Returns the past participle: `shipped`.
 fn check(tree: &Tree, wanted: &NewEvent) -> Result<String, Error> {
     let NewEvent { event, service } = wanted;
     let verb = event.strip_prefix("order.").filter(|it| name::refused(it).is_none());
@@ -75,7 +77,7 @@ fn check(tree: &Tree, wanted: &NewEvent) -> Result<String, Error> {
     Ok(verb.to_owned())
 }
 
-/// Returns the pattern's schema or example for another event.
+/// Returns the schema or example of [`PATTERN`] for another event.
 fn schema(pattern: &str, event: &str, verb: &str) -> String {
     let text = pattern.replace(PATTERN, event).replace("completed_at", &format!("{verb}_at"));
     let lines = text.lines().map(|line| match line.split_once("\"description\": \"An order was completed") {
@@ -123,7 +125,7 @@ fn tests(path: &str, text: &str, rust: &str) -> Result<String, Error> {
     insert_before(path, &text, begins, &format!("        {rust}::TYPE => through::<{rust}>(data),"))
 }
 
-/// Adds the topic to those that the service creates, or that an administrator creates for it.
+/// Adds the topic to those that the service creates, and to those that an administrator creates.
 fn publish(tree: &mut Tree, wanted: &NewEvent, topic: &str) -> Result<(), Error> {
     let path = format!("services/{}/src/app.rs", wanted.service);
     let text = tree.read(&path)?;

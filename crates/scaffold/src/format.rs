@@ -1,14 +1,15 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Returns Rust code as rustfmt formats it, or as it is where rustfmt is not installed; `make lint` tells.
+/// Formats Rust code with rustfmt. Returns it unchanged if rustfmt is not installed; `make lint`
+/// reports that.
 pub(crate) fn formatted(code: String) -> String {
     rustfmt(&code).unwrap_or(code)
 }
 
-/// Returns `None` if rustfmt can't be run or refuses the code.
+/// Returns `None` if rustfmt can't be run or rejects the code.
 fn rustfmt(code: &str) -> Option<String> {
-    // With the settings of rustfmt.toml, whatever the current folder is.
+    // With the settings of rustfmt.toml, in any current folder.
     let mut child = Command::new("rustfmt")
         .args(["--edition", "2024", "--emit", "stdout", "--config", "use_small_heuristics=Max"])
         .stdin(Stdio::piped())

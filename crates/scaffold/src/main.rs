@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use scaffold::{Consumer, Error, NewEvent, Request, Tree};
 
-/// The exit status is 0 if all was written, 2 if nothing was.
+/// The exit status is 0 if all files were written, and 2 if none was.
 fn main() -> ExitCode {
     let written = scaffold::read(env::args().skip(1)).and_then(|request| write(&request));
     match written {
@@ -23,12 +23,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns what was written, and what to do next.
+/// Returns the written files, and what to do next.
 fn write(request: &Request) -> Result<String, Error> {
     let here = env::current_dir().ok();
     let tree = here.as_deref().and_then(Tree::around);
     let mut tree =
-        tree.ok_or_else(|| Error::Usage("this folder is in no clone of Orderflow".into()))?;
+        tree.ok_or_else(|| Error::Usage("this folder is not in a clone of Orderflow".into()))?;
     let (what, next) = match request {
         Request::Consumer(wanted) => {
             scaffold::add(&mut tree, wanted)?;
@@ -50,7 +50,7 @@ fn write(request: &Request) -> Result<String, Error> {
 fn after(wanted: &Consumer) -> String {
     let (service, name, handler) = (&wanted.service, &wanted.name, wanted.handler());
     format!(
-        "Its test is red until `amount` in {handler} returns what an order counts:
+        "Its test fails until `amount` in {handler} returns the amount of an order:
   target/debug/sandbox run -- cargo test -p orderflow-{service} --test it {name}::
 Then `make schemas`, `make lint`, and docs/adding-a-consumer.md.\n"
     )
@@ -58,8 +58,8 @@ Then `make schemas`, `make lint`, and docs/adding-a-consumer.md.\n"
 
 fn after_event(wanted: &NewEvent) -> String {
     format!(
-        "The tests of the contract pass as it is: cargo test -p orderflow-events
-Change the schema and the type to what {} is to say, and publish it. Then `make schemas`, `make lint`, and
+        "The contract's tests pass without further changes: cargo test -p orderflow-events
+Adapt the schema and the type of {}, and publish the event. Then `make schemas`, `make lint`, and
 docs/adding-an-event.md.\n",
         wanted.event
     )

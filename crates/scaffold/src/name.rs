@@ -1,6 +1,6 @@
-/// Words that Rust or Postgres keep for themselves: a module, a type and a table take the name.
+/// Reserved words of Rust or Postgres, because a module, a type and a table get the name.
 const RESERVED: [&str; 105] = [
-    // Rust, as a module's name.
+    // Rust's, for the name of the module.
     "abstract",
     "as",
     "async",
@@ -50,7 +50,7 @@ const RESERVED: [&str; 105] = [
     "where",
     "while",
     "yield",
-    // Postgres, as a table's: appendix C of its manual.
+    // Postgres's, for the name of the table: appendix C of its manual.
     "all",
     "analyse",
     "analyze",
@@ -109,10 +109,10 @@ const RESERVED: [&str; 105] = [
     "window",
 ];
 
-/// Postgres cuts names after 63 bytes, and a table's indexes have longer names than the table.
+/// Postgres truncates names after 63 bytes, and the indexes of a table have longer names.
 const LONGEST: usize = 40;
 
-/// Returns why a text is no name for a module and a table.
+/// Returns why a text is not allowed as a name for a module and a table.
 pub(crate) fn refused(name: &str) -> Option<String> {
     let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
     let begins = name.starts_with(|it: char| it.is_ascii_lowercase());
@@ -129,7 +129,7 @@ pub(crate) fn refused(name: &str) -> Option<String> {
         .then(|| format!("NAME={name} is a reserved word of Rust or SQL: take another name"))
 }
 
-/// Returns a name of words as a type has it: `order_values` is `OrderValues`.
+/// Returns a name in pascal case: `order_values` becomes `OrderValues`.
 pub(crate) fn in_pascal_case(name: &str) -> String {
     let words = name.split(['_', '.']);
     words

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use crate::{Consumer, Error, Kind, NewEvent};
 
-/// What is wanted, as `make` calls it.
+/// A request, as `make` passes it.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// `consumer`
@@ -11,7 +11,7 @@ pub enum Request {
     Event(NewEvent),
 }
 
-/// A command, with the variables that it needs and those that it may have.
+/// A command, with its required and optional variables.
 struct Usage {
     text: &'static str,
     needed: &'static [&'static str],
@@ -29,11 +29,11 @@ const EVENT: Usage = Usage {
     optional: &[],
 };
 
-/// Reads the arguments: `consumer` or `event`, and variables of the form `NAME=..`, of which one that is empty counts as
-/// missing.
+/// Reads the arguments: `consumer` or `event`, and variables of the form `NAME=..`. An empty
+/// variable counts as missing.
 ///
 /// # Errors
-/// [`Error::Usage`] if one is missing, unknown or not of that form.
+/// [`Error::Usage`] if a variable is missing, unknown or not of that form.
 pub fn read(mut arguments: impl Iterator<Item = String>) -> Result<Request, Error> {
     match arguments.next().as_deref() {
         Some("consumer") => {

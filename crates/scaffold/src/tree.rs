@@ -17,7 +17,7 @@ impl Tree {
         Self { root: root.into(), changed: BTreeMap::new() }
     }
 
-    /// Returns the repository that a folder is in, or `None` if it is in none.
+    /// Returns the repository that contains a folder. Returns `None` if there is none.
     pub fn around(folder: &Path) -> Option<Self> {
         let is_root = |it: &&Path| it.join("schemas").is_dir() && it.join("services").is_dir();
         folder.ancestors().find(is_root).map(Self::new)
@@ -35,12 +35,13 @@ impl Tree {
         fs::read_to_string(&path).map_err(|source| Error::Io { doing: "read", path, source })
     }
 
-    /// Returns `true` if there is such a file or folder.
+    /// Returns `true` if the file or folder exists.
     pub fn has(&self, path: &str) -> bool {
         self.changed.contains_key(path) || self.root.join(path).exists()
     }
 
-    /// Returns the names of the files and folders in a folder, sorted. Returns none if it can't be read.
+    /// Returns the names of the files and folders in a folder, sorted. Returns none if it can't be
+    /// read.
     pub fn names_in(&self, folder: &str) -> BTreeSet<String> {
         let written = fs::read_dir(self.root.join(folder)).into_iter().flatten().flatten();
         let written = written.filter_map(|entry| entry.file_name().into_string().ok());
@@ -51,7 +52,7 @@ impl Tree {
         changed.map(str::to_owned).chain(written).collect()
     }
 
-    /// Sets the text of a file, which may be a new one.
+    /// Sets the text of a file, which may be new.
     pub fn set(&mut self, path: impl Into<String>, text: String) {
         self.changed.insert(path.into(), text);
     }
@@ -61,15 +62,15 @@ impl Tree {
         self.changed.iter().map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Returns `true` if a file is new: nothing is written there yet.
+    /// Returns `true` if a file does not exist yet.
     pub fn is_new(&self, path: &str) -> bool {
         !self.root.join(path).exists()
     }
 
-    /// Writes all changes, or none of them.
+    /// Writes all changes, or none.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file can't be written. Those that were written before it are as they were.
+    /// [`Error::Io`] if a file can't be written. Files written before it are restored.
     pub fn write(&self) -> Result<(), Error> {
         let mut undo: Vec<(PathBuf, Option<Vec<u8>>)> = Vec::new();
         for (path, text) in &self.changed {
@@ -78,7 +79,7 @@ impl Tree {
             undo.push((path.clone(), before));
             let folder = path.parent().unwrap_or(&self.root);
             if let Err(source) = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text)) {
-                // What can't be undone either is in Git.
+                // If restoring fails too, Git has the file.
                 for (path, before) in undo {
                     let _ =
                         before.map_or_else(|| fs::remove_file(&path), |it| fs::write(&path, it));

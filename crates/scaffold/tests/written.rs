@@ -1,4 +1,4 @@
-//! What is written, and what is refused.
+//! Generated files, and refused requests.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ fn added(wanted: &Consumer) -> Tree {
     tree
 }
 
-/// Returns whether rustfmt leaves code as it is; `make lint` asks the same of what is written.
+/// Returns whether the code is formatted, as `make lint` checks.
 fn is_formatted(code: &str) -> bool {
     let mut rustfmt = Command::new("rustfmt")
         .args(["--edition", "2024", "--check", "--config-path"])
@@ -111,7 +111,7 @@ fn migrations_are_numbered_and_consumers_are_added_side_by_side() {
     assert!(error.starts_with("NAME=first_values is taken by "), "{error}");
 }
 
-/// A copy of what the generator reads.
+/// Copies the files that the generator reads.
 fn copy() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let paths = [
@@ -246,7 +246,7 @@ fn an_event_type_is_entered_wherever_it_has_to_be() {
         assert!(app.contains(&format!(".publishes([{topic}, ")), "{app}");
         let rights = tree.read("deploy/secure/init-kafka").unwrap();
         assert!(rights.contains(&format!("\n{service}=({event} ")), "{rights}");
-        // It can be consumed at once.
+        // The new event can be consumed at once.
         let consumer = consumer("values_of_all", event, "analytics", Kind::Sum);
         scaffold::add(&mut tree, &consumer).unwrap();
     }
@@ -279,7 +279,7 @@ fn what_is_no_new_event_is_named_in_one_sentence_and_nothing_is_written() {
     assert_eq!(run(folder.path(), &["colour"]).status.code(), Some(2));
 }
 
-/// Returns the blocks of code of the page in this language.
+/// Returns the code blocks of a page in this language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let fence = format!("\n```{language}\n");
     let starts = page.split(&fence).skip(1);
@@ -288,7 +288,7 @@ fn blocks(page: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn the_pages_show_what_is_written() {
-    // Under other names of the same length: whoever follows the pages has theirs.
+    // With other names of the same length, because a reader of the pages may have used theirs.
     let consumer = added(&consumer("shown_values", "order.completed", "analytics", Kind::Sum));
     let mut event = Tree::new(root());
     let wanted = NewEvent { event: "order.shelved".into(), service: "order".into() };
@@ -314,12 +314,12 @@ fn the_pages_show_what_is_written() {
         for block in shown {
             let lines = trimmed(block);
             let is_in = |text: &String| trimmed(text).windows(lines.len()).any(|it| it == lines);
-            assert!(written.iter().any(is_in), "{name} shows what is not written:\n{block}");
+            assert!(written.iter().any(is_in), "{name} shows code that is not generated:\n{block}");
         }
     }
 }
 
-/// Returns the lines of code without indentation, and those of SQL without the quotes of Rust.
+/// Returns the lines of code without indentation, and SQL without Rust's quotes.
 fn trimmed(code: &str) -> Vec<&str> {
     code.lines().map(|it| it.trim().trim_start_matches('"').trim_end_matches("\",")).collect()
 }

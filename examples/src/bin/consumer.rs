@@ -1,4 +1,4 @@
-//! The consumer by itself: an event that a foreign producer sends three times has its effect once.
+//! The consumer alone: an event that a foreign producer sends three times takes effect once.
 
 use consumer::{Consumer, Failure, Handler, Received, Subscription};
 use envelope::{Event, TopicSpec};
@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
-/// Adds the weights up.
+/// Adds up the weights.
 struct Weigh;
 
 impl Handler for Weigh {
@@ -26,7 +26,7 @@ impl Handler for Weigh {
             .bind(grams)
             .bind(i64::try_from(events.len()).unwrap_or(i64::MAX))
             .execute(tx)
-            .await?; // classified: an unavailable database is not the message's fault
+            .await?; // Classified: an unavailable database is no failure of the message.
         Ok(())
     }
 }
@@ -43,7 +43,7 @@ async fn main() -> Fallible<()> {
     .await?;
 
     let topic = TopicSpec::new(ParcelShipped::TYPE).partitions(2);
-    // Nobody else creates the topic here, so the subscription owns it.
+    // No other program creates the topic here, so the subscription owns it.
     let subscription = Subscription::new("scales").each_once(Weigh).owns(topic);
     let meter = Metrics::new("scales").meter("consumer");
     let shutdown = CancellationToken::new();
@@ -53,7 +53,7 @@ async fn main() -> Fallible<()> {
     let producer: FutureProducer = settings.producer().create()?;
     let topic = settings.prefixed(ParcelShipped::TYPE);
     for (id, grams) in [("1", 500), ("1", 500), ("2", 250), ("1", 500)] {
-        // Only what CloudEvents requires, in its JSON format.
+        // Only the attributes that CloudEvents requires, in its JSON format.
         let event = json!({
             "specversion": "1.0", "id": id, "source": "https://depot.example", "type": ParcelShipped::TYPE,
             "data": { "parcel": "P-17", "grams": grams },

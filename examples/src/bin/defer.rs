@@ -1,4 +1,5 @@
-//! Work after the response, in an axum application: the client has its answer while the task still runs.
+//! Deferred work in an axum application: the client has its response while the task is still
+//! running.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ const THIRD_PARTY: Duration = Duration::from_millis(500);
 
 async fn place_order(defer: Defer) -> &'static str {
     defer.run("inventory sync", async {
-        tokio::time::sleep(THIRD_PARTY).await; // a third party that takes its time
+        tokio::time::sleep(THIRD_PARTY).await; // A slow third party.
         println!("inventory told");
     });
     "placed"

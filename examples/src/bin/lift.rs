@@ -1,5 +1,5 @@
-//! The crates in another system: an event type, a topic, a schema and two databases of its own. From a transaction in
-//! the one to an effect in the other.
+//! The crates in another system: an event type, a topic, a schema and two databases of its own. A
+//! transaction in one database causes an effect in the other.
 
 use consumer::{Consumer, Failure, Handler, Received, Subscription};
 use envelope::{Cause, CorrelationId, NewEvent};

@@ -1,4 +1,4 @@
-//! The outbox by itself: an event is published if and only if the transaction that wrote it commits.
+//! The outbox alone: an event is published if and only if the transaction that wrote it commits.
 
 use std::time::Duration;
 

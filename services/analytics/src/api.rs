@@ -15,13 +15,13 @@ use crate::basket::{self, Baskets, BestSeller};
 use crate::history::{self, Entry, EntryKey};
 use crate::store::{self, Funnel, ORDER_PLACED, Revenue, RevenueKey};
 
-/// All that is tracked fits into a few hundred bytes; what is larger is something else.
+/// Maximum size of a tracked body. A valid one has a few hundred bytes.
 const MAX_TRACKED_BYTES: usize = 4096;
 
-/// Reports that are made at once: each takes a connection for as long as its statement runs.
+/// Maximum number of concurrent reports: each occupies a connection while its statement runs.
 const REPORTS_AT_ONCE: usize = 2;
 
-/// `basket`: the generation of it that is served.
+/// Builds the routes of the public API. `basket` is the generation of the basket that is served.
 pub(crate) fn routes(pool: PgPool, basket: i32) -> OpenApiRouter {
     let reports = OpenApiRouter::new()
         .routes(routes!(revenue))
@@ -36,7 +36,7 @@ pub(crate) fn routes(pool: PgPool, basket: i32) -> OpenApiRouter {
         .with_state(pool)
 }
 
-/// Days, both included, and the page of them.
+/// A page of a range of days, both included.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -44,13 +44,13 @@ struct Days {
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Cursor<RevenueKey>>,
-    /// First day, UTC. By default the first with an order.
+    /// First day, UTC. By default the first day with an order.
     #[param(format = Date)]
     from: Option<String>,
-    /// Last day, UTC; not before `from`. By default the last with an order.
+    /// Last day, UTC; not before `from`. By default the last day with an order.
     #[param(format = Date)]
     to: Option<String>,
 }
@@ -82,7 +82,7 @@ async fn revenue(
     {
         return Err(Problem::bad_request("from must not be after to"));
     }
-    // After the last day of the calendar there is none, and so no end.
+    // There is no day after the last one of the calendar, and then no upper bound.
     let until = to.and_then(|last| last.checked_add(Duration::DAY));
     let (limit, after) = (days.limit, days.cursor.map(Cursor::into_key));
     let revenue = store::revenue(&pool, &caller.tenant, (from, until), after, limit.rows()).await?;
@@ -90,13 +90,13 @@ async fn revenue(
     Ok(Json(Revenues { revenue, next_cursor }))
 }
 
-/// The beginning of a day, UTC.
+/// Returns the beginning of a day, UTC.
 fn midnight(name: &str, day: &str) -> Result<OffsetDateTime, Problem> {
     let refused = || Problem::bad_request(format!("{name} must be a day, as YYYY-MM-DD"));
     store::midnight(day).ok_or_else(refused)
 }
 
-/// Counts how far orders came
+/// Counts orders by the state that they have reached
 #[utoipa::path(
     get,
     path = "/funnel",
@@ -124,7 +124,7 @@ struct HistoryQuery {
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Cursor<EntryKey>>,
 }
@@ -151,7 +151,7 @@ async fn history_of_order(
         return Err(if is_first {
             Problem::not_found(format!("there are no events of an order {order_id}"))
         } else {
-            // A page that has a successor is never the last one.
+            // The page after a `next_cursor` is never empty, so this cursor is not one.
             Problem::bad_request(BadCursor.to_string())
         });
     }
@@ -159,7 +159,7 @@ async fn history_of_order(
     Ok(Json(History { order_id, history, next_cursor }))
 }
 
-/// What is tracked.
+/// An event to track, which is not published through Kafka.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Tracked {
@@ -173,9 +173,9 @@ struct Tracked {
     at: OffsetDateTime,
 }
 
-/// Tracks what is no event
+/// Tracks an event that is not published
 ///
-/// For other services. The same order counts once, however often it is sent.
+/// Called by the order service. An order counts once, however often it is sent.
 #[utoipa::path(
     post,
     path = "/track",
@@ -205,7 +205,7 @@ struct ServedGeneration(i32);
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Most {
-    /// Number of products.
+    /// Maximum number of products.
     #[param(minimum = 1, maximum = 100, default = 10)]
     limit: Option<u32>,
 }
@@ -215,13 +215,13 @@ struct BestSellers {
     best_sellers: Vec<BestSeller>,
 }
 
-/// Lists the products that were bought most
+/// Lists the best-selling products
 #[utoipa::path(
     get,
     path = "/best-sellers",
     tag = "reports",
     params(Most),
-    responses((status = 200, description = "Products, the one bought most first", body = BestSellers)),
+    responses((status = 200, description = "Products, highest quantity first", body = BestSellers)),
 )]
 async fn best_sellers(
     State(pool): State<PgPool>,
@@ -238,12 +238,12 @@ async fn best_sellers(
     Ok(Json(BestSellers { best_sellers }))
 }
 
-/// Counts what orders hold
+/// Returns statistics of baskets
 #[utoipa::path(
     get,
     path = "/baskets",
     tag = "reports",
-    responses((status = 200, description = "Numbers over all completed orders", body = Baskets)),
+    responses((status = 200, description = "Statistics over all completed orders", body = Baskets)),
 )]
 async fn baskets(
     State(pool): State<PgPool>,

@@ -1,4 +1,4 @@
-//! What analytics is made of.
+//! Assembles the service.
 
 use chassis::Service;
 use consumer::{Options, Subscription};
@@ -11,14 +11,15 @@ use crate::consumers::history::HistoryProjection;
 use crate::consumers::orders::OrderProjection;
 use crate::{Config, api};
 
-/// Lanes of what is beside the numbers.
+/// Number of lanes for the subscriptions beside the numbers.
 const SECONDARY_LANES: usize = 2;
 
-/// The one list of analytics' subscriptions and routes.
+/// Builds the service: its subscriptions and routes.
 pub fn build(config: Config) -> Service {
     let (served, sound) = config.served();
     let mut service = Service::new("analytics", config.chassis).requires(sound);
-    // Generations share the lanes of one: while a second one catches up, the others still have theirs.
+    // All generations share these lanes, so that a second generation that catches up does not take
+    // lanes from the other subscriptions.
     let lanes = SECONDARY_LANES.div_ceil(config.basket_generations.len().max(1));
     for generation in config.basket_generations {
         service = service.subscription_with(secondary(lanes), move |_| {
@@ -50,8 +51,9 @@ pub fn build(config: Config) -> Service {
         .routes(move |parts| api::routes(parts.pool.clone(), served.into()))
 }
 
-/// For what is beside the numbers. All lanes of a service and its routes share its connections, and one that catches up
-/// with weeks of history must leave the others theirs.
+/// Returns options for the subscriptions beside the numbers. All lanes and routes of the service
+/// share its connections, so one that catches up with weeks of history must leave connections to
+/// the others.
 fn secondary(lanes: usize) -> Options {
     Options { lanes, ..Options::default() }
 }

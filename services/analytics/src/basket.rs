@@ -1,4 +1,4 @@
-//! Statistics of baskets: items per order, and the best sellers.
+//! Statistics of baskets: items per order, and best sellers.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ pub(crate) struct BestSeller {
     orders: i64,
 }
 
-/// What orders hold.
+/// Statistics of baskets.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Baskets {
     orders: i64,
@@ -27,14 +27,15 @@ pub(crate) struct Baskets {
     items_per_order: f64,
 }
 
-/// Writes the baskets of completed orders, each once, even if its event arrives under several ids. An order may have a
-/// sku on several lines.
+/// Inserts the baskets of completed orders, each once, even if its event arrives under several ids.
+/// An order may have a sku on several lines.
 pub(crate) async fn write(
     tx: &mut PgConnection,
     generation: i32,
     events: &[Received<OrderCompleted>],
 ) -> sqlx::Result<()> {
-    // The primary key prevents duplicates of earlier rows; duplicates within this statement have to be removed here.
+    // The primary key rejects rows that exist already. Duplicates within this statement have to be
+    // removed here.
     let mut seen = HashSet::new();
     let orders = events.iter().map(|event| &event.data.order);
     let orders: Vec<_> = orders.filter(|order| seen.insert(order.order_id)).collect();
@@ -58,7 +59,8 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Marks baskets as cancelled, whether they are written already or not. Only a completed order has one.
+/// Marks baskets as cancelled, including those that are not written yet. Only a completed order has
+/// a basket.
 pub(crate) async fn cancel(
     tx: &mut PgConnection,
     generation: i32,

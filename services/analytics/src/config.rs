@@ -1,11 +1,11 @@
 use chassis::ConfigError;
 use clap::Parser;
 
-/// What the service is told at start, by flags or environment.
+/// Configuration, read at start from flags or the environment.
 #[derive(Parser, Clone, Debug)]
 #[command(name = "analytics", about = "Counts orders and revenue")]
 pub struct Config {
-    /// What every service is told.
+    /// Configuration that every service has.
     #[command(flatten)]
     pub chassis: chassis::Config,
     /// Generations of the basket to consume, `1,2`
@@ -17,12 +17,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// As it is by default.
+    /// Creates a configuration with these common settings and defaults for all others.
     pub fn new(chassis: chassis::Config) -> Self {
         Self { chassis, basket_generations: vec![1], basket_served: None }
     }
 
-    /// The generation of the basket that is served; whether it can be.
+    /// Returns the generation of the basket to serve, and whether the setting is valid.
     pub(crate) fn served(&self) -> (u16, Result<(), ConfigError>) {
         let fed = &self.basket_generations;
         let served = self.basket_served.or(fed.first().copied()).unwrap_or(1);

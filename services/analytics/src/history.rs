@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tracing::Instrument;
 use utoipa::ToSchema;
 
-/// An event that was heard of an order.
+/// An event of an order.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Entry {
     #[serde(skip)]
@@ -29,7 +29,7 @@ pub(crate) struct Entry {
     received_at: OffsetDateTime,
 }
 
-/// Notes events, each once.
+/// Records events, each once.
 pub(crate) async fn note<E: OrderEvent>(
     tx: &mut PgConnection,
     events: &[Received<E>],
@@ -63,14 +63,15 @@ impl Entry {
     }
 }
 
-/// An entry of an order's history: where a page begins.
+/// Key of an entry in an order's history, at which a page begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct EntryKey {
     source: String,
     event_id: String,
 }
 
-/// Source and id are texts of the event's producer, of any characters but line breaks.
+/// Source and id are texts of the event's producer. They may contain any characters but line
+/// breaks.
 impl CursorKey for EntryKey {
     fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(format!("{}\n{}", self.source, self.event_id))
@@ -83,8 +84,8 @@ impl CursorKey for EntryKey {
     }
 }
 
-/// Returns what was heard of an order of this tenant after an entry, or from the beginning, in the order of its versions.
-/// Events without a version come last.
+/// Returns the events of an order of this tenant in the order of its versions, after an entry or
+/// from the beginning. Events without a version come last.
 pub(crate) async fn of_order(
     pool: &PgPool,
     tenant: &TenantId,

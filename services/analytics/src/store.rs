@@ -20,16 +20,16 @@ pub(crate) struct Revenue {
     pub(crate) total: i128,
 }
 
-/// Funnel of orders.
+/// Number of orders by state.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Funnel {
-    /// Reported by the order service after its responses, once and without a retry: finally at most `created`, perhaps
-    /// less.
+    /// Reported by the order service after its responses, once and without a retry, so it may stay
+    /// below `created`.
     pub(crate) placed: i64,
     pub(crate) created: i64,
     pub(crate) open: i64,
     pub(crate) completed: i64,
-    /// Open before or completed, and counted as neither now.
+    /// Open or completed before, and not counted there any more.
     pub(crate) cancelled: i64,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Known<'a> {
     pub(crate) cancelled_at: Option<OffsetDateTime>,
 }
 
-/// Writes complete orders, except those with a newer stored version.
+/// Writes orders, unless a newer version is stored.
 pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Result<()> {
     let ids: Vec<_> = known.iter().map(|it| it.order.order_id.0).collect();
     let tenants: Vec<_> = known.iter().map(|it| it.order.tenant_id.as_str()).collect();
@@ -53,7 +53,8 @@ pub(crate) async fn put(tx: &mut PgConnection, known: &[Known<'_>]) -> sqlx::Res
     let completed: Vec<_> = known.iter().map(|it| it.completed_at).collect();
     let cancelled: Vec<_> = known.iter().map(|it| it.cancelled_at).collect();
     sqlx::query(
-        // The latest of each, since a statement can't write a row twice; sorted, as locks are to be.
+        // Only the latest version of each order, since a statement can't write a row twice; sorted,
+        // so that concurrent transactions lock rows in the same order.
         "insert into orders as known
              (order_id, tenant_id, version, currency, total, created_at, completed_at, cancelled_at)
          select distinct on (order_id) *
@@ -87,7 +88,7 @@ impl Revenue {
     }
 }
 
-/// Revenue of one day in one currency: where a page begins.
+/// Key of a row of the revenue, at which a page begins.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct RevenueKey {
     day: String,
@@ -112,8 +113,8 @@ pub(crate) fn midnight(day: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(&format!("{day}T00:00:00Z"), &Rfc3339).ok()
 }
 
-/// Returns the revenue of what was completed at `from` or later and before `until`, and not cancelled since: by day and
-/// currency, after those of `after`, and at most so many `rows`.
+/// Returns the revenue of orders that were completed at `from` or later and before `until` and not
+/// cancelled since, by day and currency: at most `rows` rows, those after the key `after`.
 pub(crate) async fn revenue(
     pool: &PgPool,
     tenant: &TenantId,
@@ -121,10 +122,10 @@ pub(crate) async fn revenue(
     after: Option<RevenueKey>,
     rows: i64,
 ) -> sqlx::Result<Vec<Revenue>> {
-    // Earlier days need not be summed again.
+    // The sums of earlier days are not needed.
     let from = from.max(after.as_ref().and_then(|it| midnight(&it.day)));
     let (day, currency) = after.map(|it| (it.day, it.currency)).unzip();
-    // The sum of bigints is a numeric, which travels as text.
+    // The sum of bigints is a numeric, which is read as text.
     let rows: Vec<(String, String, i64, String)> = sqlx::query_as(
         "select to_char(completed_at at time zone 'UTC', 'YYYY-MM-DD') as day, currency, count(*),
                 sum(total)::text
@@ -167,7 +168,7 @@ pub(crate) async fn funnel(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Fun
     .await
 }
 
-/// An order was placed.
+/// Type of the tracked event of a placed order.
 pub(crate) const ORDER_PLACED: &str = "order_placed";
 
 /// Records a tracked order, once.

@@ -26,13 +26,13 @@ pub(crate) fn routes(pool: PgPool) -> OpenApiRouter {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
-    /// Only those of this order.
+    /// Returns only documents of this order.
     #[param(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(inline)]
     cursor: Option<Cursor>,
 }

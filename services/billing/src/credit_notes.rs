@@ -25,7 +25,7 @@ pub(crate) struct Numbered {
     pub(crate) credited_at: OffsetDateTime,
 }
 
-/// A credit note as shown to tenants.
+/// A credit note in the public API.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct CreditNote {
     pub(crate) id: Uuid,

@@ -19,7 +19,7 @@ pub(crate) struct Numbered {
     pub(crate) issued_at: OffsetDateTime,
 }
 
-/// An invoice as shown to tenants.
+/// An invoice in the public API.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Invoice {
     pub(crate) id: Uuid,

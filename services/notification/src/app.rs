@@ -1,4 +1,4 @@
-//! What notification is made of.
+//! Assembles the service.
 
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::email::{Mailer, Sending};
 use crate::webhook::{Delivering, Guard, Targets, WebhookApi};
 use crate::{Config, api, discarded, erasure, retention};
 
-/// How many jobs run side by side: as many as both kinds may. They wait for others almost all of the time.
+/// Number of concurrent jobs: the sum of the limits of both kinds, because a job spends nearly all
+/// of its time waiting for another server.
 const CONCURRENCY: usize = Sending::PLACES + Delivering::PLACES;
 
-/// How often rows are looked for whose job was discarded.
+/// Interval of the search for rows whose job was discarded.
 const DISCARDED: Duration = Duration::from_mins(1);
 
-/// The one list of notification's subscriptions, jobs and routes.
+/// Builds the service: its subscriptions, jobs and routes.
 pub fn build(config: Config) -> Service {
     let checked = config.check();
     let Config { chassis, mail, webhooks, retention: kept } = config;
@@ -45,7 +46,11 @@ pub fn build(config: Config) -> Service {
             let options = Options { concurrency: CONCURRENCY, ..Options::default() };
             Ok(worker.options(options).handle(sending).handle(delivering))
         })
-        .task("fail what has lost its job", kept.every.min(DISCARDED), discarded::settle)
+        .task(
+            "fail e-mails and deliveries without a job",
+            kept.every.min(DISCARDED),
+            discarded::settle,
+        )
         .task("prune e-mails and deliveries", kept.every, move |pool| {
             retention::prune(pool, kept.clone())
         })

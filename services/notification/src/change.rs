@@ -1,10 +1,10 @@
-//! A change that a request makes in one transaction, once for its `Idempotency-Key`.
+//! A change that a request makes in one transaction, at most once per `Idempotency-Key`.
 
 use chassis::{Answer, Caller, IdempotencyKey, Problem};
 use sqlx::{PgConnection, PgPool};
 
-/// Makes a change and keeps its answer for the key. Returns the answer of an earlier request of this key, if there was one. A
-/// change that is refused is rolled back, and its problem is not kept.
+/// Makes a change and stores its answer for the key. Returns the stored answer if an earlier
+/// request had this key. A change that is refused is rolled back, and its problem is not stored.
 pub(crate) async fn once(
     pool: &PgPool,
     caller: &Caller,

@@ -8,20 +8,21 @@ use lettre::message::Mailbox;
 
 use crate::webhook::Exceptions;
 
-/// More retries than that are a mistake; a delivery keeps its last twenty attempts.
+/// Maximum number of waits in `WEBHOOK_RETRIES`. A longer list is taken for a mistake, since a
+/// delivery keeps only its last twenty attempts.
 const MAX_RETRIES: usize = 30;
-/// How often what is too old is deleted.
+/// Interval at which expired data is deleted.
 const EVERY: Duration = Duration::from_mins(10);
 const DAY: Duration = Duration::from_hours(24);
 
-/// What the service is told at start, by flags or environment.
+/// Configuration, read at start from flags or the environment.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "notification", about = "Writes to the customers of completed orders")]
+#[command(name = "notification", about = "Sends e-mails to customers and delivers webhooks")]
 pub struct Config {
-    /// What every service is told.
+    /// Configuration that every service has.
     #[command(flatten)]
     pub chassis: chassis::Config,
-    /// Where e-mails go.
+    /// How e-mails are sent.
     #[command(flatten)]
     pub mail: Mail,
     /// How webhooks are delivered.
@@ -35,22 +36,23 @@ pub struct Config {
 /// How webhooks are delivered.
 #[derive(Args, Clone, Debug)]
 pub struct Webhooks {
-    /// Webhooks that may lead into a private network and need no TLS, `host:port,..`
+    /// Webhook hosts that may be in a private network and need no TLS, `host:port,..`
     #[arg(id = "webhook-allow", long = "webhook-allow", env = "WEBHOOK_ALLOW", default_value = "")]
     pub allow: Exceptions,
-    /// The wait before each retry of a delivery, with a jitter of a fifth, `5s,30s,..`; as many retries as waits
+    /// The wait before each retry of a delivery, with a jitter of a fifth, `5s,30s,..`; as many
+    /// retries as waits
     #[arg(
         id = "webhook-retries", long = "webhook-retries", env = "WEBHOOK_RETRIES", value_delimiter = ',',
         default_value = "5s,30s,2m,10m,30m,1h,2h,4h,8h,12h,1d", value_parser = humantime::parse_duration
     )]
     pub retries: Vec<Duration>,
-    /// A webhook at which nothing but failures happened for so long is disabled, as in `5d`
+    /// A webhook whose attempts have all failed for this long is disabled, as in `5d`
     #[arg(
         id = "webhook-disable-after", long = "webhook-disable-after", env = "WEBHOOK_DISABLE_AFTER", default_value = "5d",
         value_parser = humantime::parse_duration
     )]
     pub disable_after: Duration,
-    /// How long deliveries are signed with a replaced secret too, as in `1d`
+    /// How long deliveries are also signed with a replaced secret, as in `1d`
     #[arg(
         id = "webhook-rotation", long = "webhook-rotation", env = "WEBHOOK_ROTATION", default_value = "1d",
         value_parser = humantime::parse_duration
@@ -73,13 +75,13 @@ pub struct Retention {
         value_parser = humantime::parse_duration
     )]
     pub deliveries: Duration,
-    /// How often what is older is deleted.
+    /// Interval at which older data is deleted.
     #[arg(skip = EVERY)]
     pub every: Duration,
 }
 
 impl Config {
-    /// Checks what single values don't show.
+    /// Checks rules that concern several values.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let invalid = |name, why: &str| Err(ConfigError::Invalid(name, why.to_owned()));
         let Webhooks { retries, .. } = &self.webhooks;
@@ -97,17 +99,17 @@ impl Config {
     }
 }
 
-/// Where e-mails go, and whom they come from. Exactly one of the server and the folder is given.
+/// How e-mails are sent, and their sender. Exactly one of the server and the folder is set.
 #[derive(Args, Clone, Debug)]
 pub struct Mail {
     /// The mail server, `smtp://host:port` or `smtps://user:password@host`
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: Option<Secret>,
-    /// Instead of a server: a folder that gets each e-mail as a file
-    // Not clap's own parser of paths, which refuses a variable that is set to nothing.
+    /// A folder that receives each e-mail as a file, instead of a server
+    // clap's own path parser rejects an empty variable, which counts as unset here.
     #[arg(long, env = "MAIL_DIR", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub mail_dir: Option<PathBuf>,
-    /// The sender
+    /// The sender of e-mails
     #[arg(long, env = "MAIL_FROM", default_value = "Orderflow <no-reply@orderflow.example>")]
     pub mail_from: Mailbox,
 }

@@ -1,14 +1,17 @@
-//! Fails e-mails and deliveries whose job an operator has discarded; they would wait, and be kept, for ever.
+//! Fails e-mails and deliveries whose job an operator has discarded. Otherwise they would wait, and
+//! be kept, forever.
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// How many rows one statement looks at.
+/// Maximum number of rows that a statement reads.
 const CHUNK: i64 = 1_000;
-/// Names no operator: a worker of an earlier release removes a job that was restarted while it ran.
+/// The reason does not blame an operator, because a worker of an earlier release also removes a job
+/// that was restarted while it ran.
 const REASON: &str = "its job is gone: it was discarded, or ended by an earlier release";
 
-/// Those of the release before may have another id than their job, which then is found by its subject.
+/// E-mails of the previous release may have another id than their job, so the job is also looked up
+/// by its subject.
 const EMAILS: &str = "with chunk as materialized (
          select id from emails where sent_at is null and failed_at is null and id > $1 order by id limit $2
      ), lost as materialized (
@@ -22,7 +25,8 @@ const EMAILS: &str = "with chunk as materialized (
          update emails set failed_at = clock_timestamp(), last_error = $3 from lost where emails.id = lost.id)
      select id from chunk order by id desc limit 1";
 
-/// A delivery that was requested again since the query has another round, and a job that the query could not see.
+/// The round is compared because a delivery that was requested again meanwhile has a job that this
+/// query's snapshot does not contain.
 const DELIVERIES: &str = "with chunk as materialized (
          select id, round from deliveries where status = 'waiting' and id > $1 order by id limit $2
      ), lost as materialized (
@@ -37,8 +41,8 @@ const DELIVERIES: &str = "with chunk as materialized (
          update deliveries set status = 'failed', failed_reason = $3 from lost where deliveries.id = lost.id)
      select id from chunk order by id desc limit 1";
 
-/// Records a failure for rows whose job is gone. A row and its job are written together, and the row is settled before
-/// its job is removed or together with it, so a waiting row without a job has lost it.
+/// Fails rows whose job is gone. A row and its job are inserted together, and the row is settled
+/// before its job is removed or together with it, so a waiting row without a job was left behind.
 pub(crate) async fn settle(pool: PgPool) -> sqlx::Result<()> {
     for statement in [EMAILS, DELIVERIES] {
         let mut after = Some(Uuid::nil());

@@ -4,12 +4,12 @@ use pg::{AddressIn, address_pattern};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// How many rows one statement looks through.
+/// Maximum number of rows that a statement searches.
 const CHUNK: i64 = 2_000;
 
-/// How rows of one table that name an address are found and erased.
+/// Statements that find and erase the rows of a table that contain an address.
 struct Erasable {
-    /// Returns the last id of a chunk, and those of its rows that name the address.
+    /// Returns the last id of a chunk, and the ids of its rows that contain the address.
     find: &'static str,
     erase: &'static str,
 }
@@ -35,7 +35,7 @@ const DELIVERIES: Erasable = Erasable {
             from erased where deliveries.id = erased.id",
 };
 
-/// Erases what names an e-mail address, as a whole and in any case.
+/// Erases all data that contains an e-mail address, as a whole word and in any case.
 pub(crate) async fn erase(pool: PgPool, address: String) -> sqlx::Result<()> {
     let pattern = address_pattern(&address, AddressIn::Text);
     for rows in [EMAILS, DELIVERIES] {
@@ -48,7 +48,7 @@ pub(crate) async fn erase(pool: PgPool, address: String) -> sqlx::Result<()> {
                 .bind(&pattern)
                 .fetch_one(&mut *tx)
                 .await?;
-            // Jobs before rows, as in `retention`.
+            // Jobs are locked before rows, as in `retention`.
             jobs::lock(&mut tx, &named).await?;
             sqlx::query(rows.erase).bind(&named).execute(&mut *tx).await?;
             jobs::forget_failed(&mut tx, &named).await?;

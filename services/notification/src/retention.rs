@@ -1,4 +1,4 @@
-//! E-mails and deliveries are customers' data, and are not kept for ever.
+//! Deletes expired e-mails and deliveries, because they are customers' data.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,10 +9,10 @@ use crate::config::Retention;
 
 const PRUNED_AT_ONCE: i64 = 1_000;
 
-/// How rows of one table are found and deleted.
+/// Statements that find and delete the expired rows of a table.
 struct Prunable {
     select: &'static str,
-    /// Deletes what still may be, and returns the ids.
+    /// Deletes the rows that are still deletable, and returns their ids.
     delete: &'static str,
 }
 
@@ -36,8 +36,8 @@ const WEBHOOK_EVENTS: Prunable = Prunable {
     delete: "delete from webhook_events where id = any($1) returning id",
 };
 
-/// Deletes what is older than it is kept, but for what is still to be sent. Failed jobs about it go with it: their errors may
-/// quote an address.
+/// Deletes expired data, except e-mails and deliveries that are still waiting. Their failed jobs
+/// are deleted too, because an error may quote an address.
 pub(crate) async fn prune(pool: PgPool, retention: Retention) -> sqlx::Result<()> {
     in_chunks(&pool, &EMAILS, before(retention.emails)).await?;
     in_chunks(&pool, &DELIVERIES, before(retention.deliveries)).await?;
@@ -55,7 +55,8 @@ async fn in_chunks(pool: &PgPool, rows: &Prunable, before: Uuid) -> sqlx::Result
                 .bind(PRUNED_AT_ONCE)
                 .fetch_all(&mut *tx)
                 .await?;
-            // Jobs before rows, both by ascending id: the order of everything that locks both (see `jobs::lock`).
+            // Jobs are locked before rows, both by ascending id, as everywhere where both are
+            // locked (see `jobs::lock`).
             jobs::lock(&mut tx, &old).await?;
             let deleted: Vec<Uuid> =
                 sqlx::query_scalar(rows.delete).bind(&old).fetch_all(&mut *tx).await?;
@@ -69,7 +70,7 @@ async fn in_chunks(pool: &PgPool, rows: &Prunable, before: Uuid) -> sqlx::Result
     }
 }
 
-/// Returns an id below every UUIDv7 that is younger.
+/// Returns an id below that of every UUIDv7 younger than `age`.
 fn before(age: Duration) -> Uuid {
     let then =
         SystemTime::now().checked_sub(age).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
@@ -92,6 +93,6 @@ mod tests {
         let between = before(Duration::ZERO);
         std::thread::sleep(Duration::from_millis(3));
         assert!(earlier < between && between < Uuid::now_v7());
-        assert_eq!(before(Duration::MAX), Uuid::nil(), "kept for ever");
+        assert_eq!(before(Duration::MAX), Uuid::nil(), "nothing is old enough");
     }
 }

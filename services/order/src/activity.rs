@@ -1,9 +1,11 @@
-//! The activity log: a row for each request of a known caller, written after its response in batches. Rows that can't
-//! be written are lost, and counted as a failed deferred task. Nothing is stored about unknown callers.
+//! The activity log: one row for each request of an authenticated caller, written in batches after
+//! the response. A failed batch is not retried: its rows are lost and counted as a failed deferred
+//! task. Requests of unknown callers are not recorded.
 //!
-//! A row joins the batch when its response is made, and the batch is written after the response of the request that began
-//! it is sent. So a row may be written before its own response is sent, or although that can't be sent. If the response of
-//! the first is sent slowly, a later request takes over.
+//! A row joins the waiting batch when its response is created. The request that began the batch
+//! writes it once its own response is sent. A row may therefore be written before its own response
+//! is sent, or although sending it fails. If the first response is sent slowly, a later request
+//! writes the batch.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,20 +17,21 @@ use telemetry::query_span;
 use time::OffsetDateTime;
 use tracing::Instrument;
 
-/// How long the first row of a batch waits for others.
+/// How long a batch is collected after its first row.
 const GATHER: Duration = Duration::from_millis(200);
-/// How long a batch waits for the response of the request that has to write it.
+/// How long a batch waits for the response of the request that began it, before a later request
+/// writes it.
 const OVERDUE: Duration = Duration::from_secs(1);
-/// Maximum bytes of waiting rows; further ones are lost.
+/// Maximum bytes of waiting rows. Further rows are dropped.
 const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
 const PRUNED_AT_ONCE: u32 = 5_000;
 
-/// Clones share the rows that wait.
+/// The activity log. Clones share the waiting rows.
 #[derive(Clone)]
 pub(crate) struct ActivityLog {
     pool: PgPool,
     waiting: Arc<Mutex<Waiting>>,
-    /// Held while a batch is written, so that a slow database gets one at a time.
+    /// Held while a batch is written, so that a slow database receives one batch at a time.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -36,7 +39,7 @@ pub(crate) struct ActivityLog {
 struct Waiting {
     rows: Vec<Row>,
     bytes: usize,
-    /// The last request that has to write them, and since when. `None` if there are none.
+    /// The last request that took on writing the batch, and when. `None` if there is no batch.
     deferred: Option<(Turn, Instant)>,
     next: Turn,
 }
@@ -49,14 +52,14 @@ struct Row {
     tenant_id: Option<String>,
     method: &'static str,
     route: Option<String>,
-    /// Empty if no route matched: then it can be anything.
+    /// Empty if no route matched, because the path is then arbitrary text.
     path: String,
     status: i16,
     ms: f64,
     correlation_id: String,
 }
 
-/// The waiting rows exceed their limit.
+/// The waiting rows have reached [`MAX_WAITING_BYTES`].
 #[derive(Debug, thiserror::Error)]
 #[error("the activity log has no room for more rows")]
 struct Full;
@@ -66,8 +69,8 @@ impl ActivityLog {
         Self { pool, waiting: Arc::default(), writing: Arc::default() }
     }
 
-    /// Records a request. Its row joins the waiting batch; the first row of a batch defers the writing, and so does one that
-    /// finds the batch overdue.
+    /// Records a request. Its row joins the waiting batch. The first row of a batch defers the
+    /// writing, and so does a row that finds the batch overdue.
     pub(crate) fn note(&self, defer: &Defer, served: &CompletedRequest) {
         if !served.is_of_known_caller() {
             return;
@@ -76,7 +79,8 @@ impl ActivityLog {
         match added {
             Ok(None) => {}
             Ok(Some(turn)) => {
-                // However its task ends, the next row begins a new batch.
+                // Dropping the batch resets the state, so that the next row begins a new one
+                // however this task ends.
                 let batch = Batch { log: Some(self.clone()), turn };
                 defer.run("activity log", batch.write()).always();
             }
@@ -92,7 +96,7 @@ impl ActivityLog {
 }
 
 impl Waiting {
-    /// Adds a row. Returns a turn if its request is to write the batch.
+    /// Adds a row. Returns a turn if the caller has to write the batch.
     fn add(&mut self, row: Row, now: Instant) -> Result<Option<Turn>, Full> {
         let bytes = row.bytes();
         if self.bytes + bytes > MAX_WAITING_BYTES {
@@ -114,7 +118,7 @@ impl Waiting {
         std::mem::take(&mut self.rows)
     }
 
-    /// Drops the rows if the last one that had to write them gives up.
+    /// Drops the rows if no later request has taken on writing them.
     fn give_up(&mut self, turn: Turn) {
         if self.deferred.is_some_and(|(last, _)| last == turn) {
             self.take();
@@ -147,7 +151,8 @@ impl Row {
     }
 }
 
-/// The rows that wait, to be written by one task. Dropped without that, they are lost, unless another one is to write them.
+/// The waiting rows, to be written by one task. If it is dropped without writing, the rows are lost
+/// unless a later request has taken on writing them.
 struct Batch {
     log: Option<ActivityLog>,
     turn: Turn,
@@ -160,7 +165,7 @@ impl Batch {
         let _writing = log.writing.lock().await;
         self.log = None;
         let rows = log.waiting().take();
-        // Another one may have written them.
+        // A later request may have written the rows already.
         if rows.is_empty() { Ok(()) } else { write(&log.pool, rows).await }
     }
 }
@@ -193,7 +198,7 @@ async fn write(pool: &PgPool, rows: Vec<Row>) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Removes the rows that are older.
+/// Deletes rows older than `older_than`, in chunks.
 pub(crate) async fn prune(pool: PgPool, older_than: Duration) -> sqlx::Result<()> {
     pg::delete_in_chunks(&pool, PRUNED_AT_ONCE, |limit| {
         sqlx::query(

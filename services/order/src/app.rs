@@ -1,4 +1,4 @@
-//! What order is made of.
+//! Assembles the service.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::activity::{self, ActivityLog};
 use crate::downstream::Downstream;
 use crate::{Config, api};
 
-/// Builds the service: the one list of its events, tasks and routes. The binary and the tests call it alike.
+/// Builds the service: its events, tasks and routes. The binary and the tests both call it.
 pub fn build(config: Config) -> Service {
     let Config { chassis, downstream, activity_retention, cancellation } = config;
     Service::new("order", chassis)

@@ -5,31 +5,32 @@ use chassis::{ConfigError, Secret};
 use clap::{Args, Parser};
 use reqwest::Url;
 
-/// What the service is told at start, by flags or environment.
+/// Configuration, read at start from flags or the environment.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "order", about = "Takes orders over HTTP and says what became of them")]
 pub struct Config {
-    /// What every service is told.
+    /// Configuration that every service has.
     #[command(flatten)]
     pub chassis: chassis::Config,
-    /// Services called by HTTP.
+    /// Services that are called over HTTP.
     #[command(flatten)]
     pub downstream: Downstream,
     /// How long the activity log is kept, as in `7d`
     #[arg(long, env = "ACTIVITY_RETENTION", value_parser = humantime::parse_duration, default_value = "7d")]
     pub activity_retention: Duration,
-    /// Whether orders can be cancelled, `on` or `off`: `off` until every instance runs a release that reads cancelled orders
+    /// Whether orders can be cancelled, `on` or `off`; keep it `off` until every instance runs a
+    /// release that reads cancelled orders
     #[arg(long, env = "CANCELLATION", default_value = "on")]
     pub cancellation: Cancellation,
 }
 
-/// Whether `POST /orders/{id}/cancel` cancels. Cancelled orders are read and shown in any case.
+/// Whether `POST /orders/{id}/cancel` is enabled. Cancelled orders are read and shown in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Cancellation {
-    /// It does.
+    /// Orders can be cancelled.
     #[default]
     On,
-    /// It answers 409.
+    /// The route answers 409.
     Off,
 }
 
@@ -38,7 +39,7 @@ impl FromStr for Cancellation {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            // A variable that is set to nothing is not set.
+            // An empty variable counts as unset.
             "" | "on" => Ok(Self::On),
             "off" => Ok(Self::Off),
             _ => Err("it is neither on nor off"),
@@ -46,34 +47,34 @@ impl FromStr for Cancellation {
     }
 }
 
-/// Addresses of services called by HTTP, besides events: after the response, and with `ORDER_DIRECT` before it. A
-/// service without an address is not called.
+/// Addresses of services that are called over HTTP besides events: after the response, and before
+/// it for those in `ORDER_DIRECT`. A service without an address is not called.
 #[derive(Args, Clone, Debug, Default)]
 #[group(skip)]
 pub struct Downstream {
     /// Billing, `http://host:port`
     #[arg(long, env = "BILLING_URL", default_value = "")]
     pub billing_url: Address,
-    /// Notification; it also sends the acknowledgement of each new order
+    /// Notification, `http://host:port`; it also sends the acknowledgement of each new order
     #[arg(long, env = "NOTIFICATION_URL", default_value = "")]
     pub notification_url: Address,
-    /// Analytics; it also tracks each new order
+    /// Analytics, `http://host:port`; it also tracks each new order
     #[arg(long, env = "ANALYTICS_URL", default_value = "")]
     pub analytics_url: Address,
-    /// The third party that keeps the inventory
+    /// The third-party inventory, `http://host:port`
     #[arg(long, env = "INVENTORY_URL", default_value = "")]
     pub inventory_url: Address,
     /// Credential for calls to the other services; an entry of their `EVENT_SENDERS`
     #[arg(long, env = "SERVICE_KEY", hide_env_values = true)]
     pub service_key: Option<Secret>,
-    /// Services to call directly when an order is completed or cancelled, before the response,
-    /// `billing,notification,analytics`
+    /// Services to call directly when an order is completed or cancelled, before the response, as
+    /// in `billing,notification,analytics`
     #[arg(long, env = "ORDER_DIRECT", default_value = "")]
     pub direct: Direct,
 }
 
 impl Config {
-    /// Creates a configuration without downstream services and with all other defaults.
+    /// Creates a configuration with these common settings and defaults for all others.
     pub fn new(chassis: chassis::Config) -> Self {
         let activity_retention = Duration::from_hours(7 * 24);
         let (downstream, cancellation) = (Downstream::default(), Cancellation::default());
@@ -88,7 +89,7 @@ impl AsRef<chassis::Config> for Config {
 }
 
 impl Downstream {
-    /// Checks that each service to call has an address.
+    /// Checks that every service in `ORDER_DIRECT` has an address, and that calls have a key.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         for consumer in &self.direct.0 {
             if consumer.address(self).0.is_none() {
@@ -106,7 +107,7 @@ impl Downstream {
     }
 }
 
-/// Parses an address; an empty text is none.
+/// An optional address. An empty text means none.
 #[derive(Clone, Debug, Default)]
 pub struct Address(pub(crate) Option<Url>);
 
@@ -117,17 +118,18 @@ impl FromStr for Address {
         if text.is_empty() {
             return Ok(Self(None));
         }
-        // Plain HTTP, since the services share a private network. Use a proxy for other networks.
+        // Only plain HTTP is supported, because the services share a private network. Other
+        // networks need a proxy.
         let url = Url::parse(text).ok().filter(|url| url.scheme() == "http" && url.path() == "/");
         url.map(|url| Self(Some(url))).ok_or("it is not of the form http://host:port")
     }
 }
 
-/// Services to call directly, in this order.
+/// Services to call directly, in call order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Direct(pub(crate) Vec<Consumer>);
 
-/// A service that consumes what this one publishes.
+/// A service that consumes order events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Consumer {
     Billing,

@@ -1,6 +1,6 @@
-//! Deferred work about an order after its response. It is worth neither a retry nor a delay of the response. It is
-//! deferred after the commit and runs even if the response is an error, because the order exists even if a direct call
-//! failed.
+//! Work about an order that is deferred until after the response. It is not worth a retry, nor a
+//! delay of the response. It is deferred after the commit and runs even if the response is an
+//! error, because the order exists even if a direct call failed.
 
 use chassis::Caller;
 use defer::Defer;
@@ -11,7 +11,8 @@ use crate::order::Order;
 /// Defers the work about a new order. Its failures do not affect the order.
 pub(crate) fn placed(api: &Api, defer: &Defer, caller: &Caller, order: &Order) {
     let addresses = api.downstream.addresses();
-    // Each has its own label and limits, so that a dead target affects only its own tasks.
+    // Each task has its own label and limits, so that an unavailable target affects only its own
+    // tasks.
     if addresses.notification_url.0.is_some() {
         let (downstream, order, flow) = (api.downstream.clone(), order.clone(), caller.into());
         defer

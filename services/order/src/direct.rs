@@ -1,5 +1,5 @@
-//! Direct calls, kept for comparison and migration: a request that completes or cancels an order waits for the called
-//! services, and fails or is slow if one of them is.
+//! Direct calls, kept for comparison and migration: a request that completes or cancels an order
+//! waits for the called services, and is slow or fails if one of them is.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ pub(crate) enum Done {
     Cancelled,
 }
 
-/// Calls the services in `ORDER_DIRECT` one after the other. The order is already completed or cancelled, and its event
-/// is in the outbox as well; a consumer that receives both applies it once.
+/// Calls the services in `ORDER_DIRECT` one after the other. The order is already completed or
+/// cancelled, and its event is in the outbox as well. A consumer that receives both applies the
+/// event once.
 pub(crate) async fn tell(
     downstream: &Downstream,
     caller: &Caller,

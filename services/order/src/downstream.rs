@@ -1,4 +1,4 @@
-//! HTTP client for the other services and the third party.
+//! HTTP client for the other services and for third parties.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ pub(crate) enum CallError {
     Refused(&'static str, StatusCode),
 }
 
-/// How long an idle connection is kept: shorter than the other services keep it (`HTTP_KEEP_ALIVE`), so that a call
-/// never uses a connection that is being closed.
+/// How long an idle connection is kept: shorter than the other services keep it
+/// (`HTTP_KEEP_ALIVE`), so that a call never uses a connection that is being closed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Calls other services. Clones share the connections. Callers have to set time limits.
+/// Calls other services. Clones share the connections. Callers set the time limits.
 #[derive(Clone, Debug)]
 pub(crate) struct Downstream {
     client: Client,
@@ -47,7 +47,7 @@ impl From<&Caller> for FlowId {
 
 impl Downstream {
     pub(crate) fn new(addresses: config::Downstream) -> Self {
-        // Other services are never behind the HTTP proxy of the environment.
+        // Other services are never reached through the HTTP proxy of the environment.
         let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.pool_idle_timeout(IDLE);
         Self { client: client.build().unwrap_or_default(), addresses }
@@ -99,7 +99,8 @@ impl Downstream {
         call("inventory", request, flow).await
     }
 
-    /// Sends an event to a consumer in CloudEvents' binary mode. The consumer responds after its effect is committed.
+    /// Sends an event to a consumer in CloudEvents' binary mode. The consumer responds once the
+    /// event is processed and committed.
     pub(crate) async fn send(
         &self,
         consumer: config::Consumer,

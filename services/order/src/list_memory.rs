@@ -1,5 +1,5 @@
-//! Bounds the memory of lists while they are read, since a list may have some megabytes. While they are sent, lists
-//! count in the memory of responses.
+//! Bounds the memory of lists while they are read, since one list may have some megabytes. While
+//! lists are sent, their memory counts as memory of responses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,24 +10,25 @@ use chassis::{Limit, Problem};
 use envelope::TenantId;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-/// Maximum sum of the limits of lists that are read at once.
+/// Maximum number of rows of all lists that are read at once: four lists of the maximum `limit`,
+/// 100, each with the extra row that shows whether another page follows.
 const MAX_ROWS: usize = 404;
-/// Divisor of these rows for a tenant's share, so that one tenant's long lists leave room for others.
+/// Divisor of [`MAX_ROWS`] for the share of a tenant, so that its long lists leave room for others.
 const TENANT_PART: usize = 2;
-/// How long a request waits for its turn.
+/// How long a request waits for a permit.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bounds the memory of lists that are being read. Clones share it.
 #[derive(Clone)]
 pub(crate) struct ListMemory {
     rows: Arc<Semaphore>,
-    /// The share of each configured tenant.
+    /// Permits of each configured tenant.
     tenants: Arc<Mutex<HashMap<TenantId, Arc<Semaphore>>>>,
     patience: Duration,
 }
 
-/// Permission to read a list, until dropped. It does not wait for a client: a list is read completely before it is
-/// sent.
+/// Permit to read a list, held until it is dropped. It does not depend on the client's speed: a
+/// list is read completely before it is sent.
 pub(crate) struct Turn {
     _permits: [OwnedSemaphorePermit; 2],
 }
@@ -38,11 +39,11 @@ impl ListMemory {
         Self { rows, tenants: Arc::default(), patience: PATIENCE }
     }
 
-    /// Waits until a list of this length may be read. Fails with 503 if that takes too long.
+    /// Waits for the permits to read a list of this length. Fails with 503 after [`PATIENCE`].
     pub(crate) async fn turn(&self, tenant: &TenantId, limit: Limit) -> Result<Turn, Problem> {
         let rows = u32::try_from(limit.rows()).unwrap_or(u32::MAX);
         let acquired = async {
-            // The tenant's own permits first, because waiting for them takes none from others.
+            // The tenant's own permits first, because waiting for them blocks no other tenant.
             let own = self.of(tenant).acquire_many_owned(rows).await?;
             let shared = Arc::clone(&self.rows).acquire_many_owned(rows).await?;
             Ok::<_, AcquireError>(Turn { _permits: [own, shared] })

@@ -1,4 +1,4 @@
-//! Lists of a customer's orders, kept for some seconds as the bytes of the response.
+//! Cache of customers' order lists, as the bytes of their responses, for some seconds.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -12,20 +12,23 @@ use envelope::TenantId;
 
 use crate::order::Order;
 
-/// How long a list is served without asking the database. Another instance's change shows at the latest then.
+/// How long a list is served without a query. A change by another instance is visible after this
+/// time at the latest.
 const KEPT: Duration = Duration::from_secs(3);
-/// Bytes of all lists together. The oldest make room.
+/// Maximum bytes of all lists. The oldest are evicted.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes of one list. A longer one is not kept, since a few of them would leave no room for the others.
+/// Maximum bytes of one list. Longer lists are not cached, since a few of them would leave no room
+/// for others.
 const MAX_LIST_BYTES: usize = MAX_BYTES / 16;
-/// Customers whose lists are kept, or were within the last seconds. The oldest make room.
+/// Maximum number of customers with a cached list, expired ones included. The oldest are evicted.
 const MAX_CUSTOMERS: usize = 10_000;
-/// Customers share counters, so that those take no room of their own.
+/// Number of invalidation counters. Customers share them by hash, so that a counter takes no memory
+/// per customer.
 const COUNTERS: usize = 1024;
 
 type Customer = (TenantId, String);
 
-/// First pages, by customer. Clones share them.
+/// Cached first pages, by customer. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Lists {
     shared: Arc<Shared>,
@@ -34,11 +37,11 @@ pub(crate) struct Lists {
 struct Shared {
     kept: Mutex<Kept>,
     hasher: RandomState,
-    /// How often lists were forgotten.
+    /// Number of invalidations, by counter.
     forgotten: Vec<AtomicU64>,
 }
 
-/// A list that was about to be read. It is not kept if it was forgotten meanwhile.
+/// A list that is being read. It is not cached if it was invalidated meanwhile.
 pub(crate) struct Reading {
     customer: Customer,
     limit: Limit,
@@ -55,7 +58,7 @@ impl Lists {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Returns the list, or a token to [keep](Self::keep) it with once it has been read.
+    /// Returns the cached list, or a token to [store](Self::keep) it with once it has been read.
     pub(crate) fn get(
         &self,
         tenant: &TenantId,
@@ -68,18 +71,19 @@ impl Lists {
         list.ok_or(Reading { customer, limit, forgotten })
     }
 
-    /// Keeps a list that was read.
+    /// Stores a list that was read, unless it was invalidated meanwhile.
     pub(crate) fn keep(&self, reading: Reading, list: Bytes) {
         let Reading { customer, limit, forgotten } = reading;
         let mut kept = self.kept();
-        // Checked under the lock that `forget` takes after counting: either the count is seen here, or `forget` removes
-        // this list.
+        // Checked under the lock that `forget` takes after it has counted: either the count is seen
+        // here, or `forget` removes this list.
         if self.counter(&customer).load(Ordering::Acquire) == forgotten {
             kept.insert(customer, List { limit, since: Instant::now(), text: list });
         }
     }
 
-    /// Forgets the lists of the customers of these orders, whose next reader asks the database.
+    /// Invalidates the lists of the customers of these orders. The next request for one reads the
+    /// database.
     pub(crate) fn forget(&self, orders: &[&Order]) {
         for order in orders {
             self.forget_customer(&order.state.tenant_id, &order.state.customer_email);
@@ -108,18 +112,20 @@ struct List {
     text: Bytes,
 }
 
-/// Lists within the bounds.
+/// The cached lists, within the limits.
 #[derive(Default)]
 struct Kept {
     lists: HashMap<Customer, List>,
-    /// When each was kept, the oldest first. Lists that were forgotten or replaced since are still named here.
+    /// When each list was stored, the oldest first. Includes lists that were invalidated or
+    /// replaced since.
     ages: VecDeque<(Instant, Customer)>,
     bytes: usize,
 }
 
 impl Kept {
     fn get(&mut self, customer: &Customer, limit: Limit) -> Option<Bytes> {
-        // Lists that expired would keep their share of the memory until one is kept again.
+        // Expired lists are removed here too. Otherwise they would keep their memory until the next
+        // list is stored.
         self.make_room();
         let list = self.lists.get(customer)?;
         let is_current = list.limit == limit && list.since.elapsed() < KEPT;
@@ -143,7 +149,7 @@ impl Kept {
         }
     }
 
-    /// Returns `true` if the oldest list is to go: it expired, or there are too many.
+    /// Returns `true` if the oldest list has to be evicted: it has expired, or there are too many.
     fn is_over(&self) -> bool {
         let has_expired = |(since, _): &(Instant, Customer)| since.elapsed() >= KEPT;
         self.bytes > MAX_BYTES

@@ -1,4 +1,4 @@
-//! The service `order`. All that it has is listed in [`order::app`].
+//! The binary `order`. [`order::app`] assembles the service.
 
 use std::process::ExitCode;
 

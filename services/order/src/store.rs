@@ -1,5 +1,6 @@
-//! The table `orders`. Every change is one statement, alone or with others: it writes the order, the answer kept for its
-//! `Idempotency-Key` and the events, or none of them. One round trip, and no transaction that could stay open.
+//! The table `orders`. Changes are written by one statement, alone or in a batch: for each change
+//! it writes the order, the answer kept for its `Idempotency-Key` and the events, or nothing. This
+//! takes one round trip, and no transaction can stay open.
 
 use std::collections::HashMap;
 
@@ -19,24 +20,25 @@ use uuid::Uuid;
 
 use crate::order::Order;
 
-/// The next version of an order, or its first one, with all that is written with it.
+/// The next version of an order, or its first one, with everything that is written with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     /// The order after the change.
     pub(crate) order: Order,
-    /// `true` for an order that is placed, which has no version before this one.
+    /// `true` for a new order, which has no previous version.
     pub(crate) is_new: bool,
     pub(crate) events: Vec<Prepared>,
-    /// The response, which is stored for the key.
+    /// The response that is stored for the key.
     pub(crate) answer: Answer,
     pub(crate) key: Option<IdempotencyKey>,
 }
 
-/// What a change takes besides the texts that are counted, about: ids, times, headers.
+/// Approximate size of the columns of a change that are not counted: ids, times, headers.
 const SMALL_COLUMNS: usize = 512;
 
 impl Change {
-    /// Returns about how many bytes a statement takes for it. The order and the answer are as long as an event.
+    /// Returns the approximate number of bytes that the change takes in a statement. The order and
+    /// the answer are each about as long as an event.
     pub(crate) fn bytes(&self) -> usize {
         let lengths = self.events.iter().map(|event| event.data().len());
         let order = lengths.clone().max().unwrap_or_default();
@@ -45,38 +47,41 @@ impl Change {
     }
 }
 
-/// What a statement did with a change.
+/// Result of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Outcome {
-    /// It is written, with its events and its key.
+    /// The order, its events and its key are written.
     Written,
-    /// Another request changed the order meanwhile. Nothing is written.
+    /// Another request changed the order concurrently. Nothing is written.
     Overtaken,
-    /// Its key has an answer already. Nothing is written.
+    /// The key already has an answer. Nothing is written.
     KeyTaken,
 }
 
-/// How a statement meets locks of other transactions.
+/// How a statement treats locks of other transactions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Locks {
-    /// It waits, up to the session's limit.
+    /// Waits for them, up to the session's limit.
     Wait,
-    /// It leaves out changes of orders that are locked, and fails if a key is for longer than [`PATIENCE`].
+    /// Skips changes of locked orders. Fails if a key stays locked for longer than [`PATIENCE`].
     Pass,
 }
 
-/// How long a statement with many changes waits for a key that a transaction elsewhere has inserted and not committed.
+/// How long a batch waits for a key that another transaction has inserted and not committed.
 const PATIENCE: &str = "100ms";
 
-/// Writes changes of different orders, with different keys. `$locks` is how rows are locked that others have locked.
+/// Writes changes of different orders, with different keys. `$locks` is the locking clause for the
+/// order rows.
 ///
-/// Order rows are locked first and keys inserted next, both in a sorted order, so that two such statements can't wait for
-/// each other. Postgres evaluates a CTE when it is read; so `keyed` reads all of `locked` before it sorts, and inserts what
-/// is sorted. A key that is taken leaves out its own change only. The events are written after the orders: so who writes
-/// them holds the locks of the orders when they get their ids.
+/// Order rows are locked first and keys are inserted next, both in sorted order, so that two such
+/// statements can't deadlock. Postgres evaluates a CTE when it is read, so `keyed` reads all of
+/// `locked` before it sorts, and inserts the sorted rows. A key that is already used skips only its
+/// own change. Events are inserted after the orders, so the statement holds the locks of the orders
+/// when the events get their ids.
 ///
-/// An order is looked up by a lateral join, and changed by an upsert, because both use the primary key whatever the planner
-/// thinks of the size of the table. So does the subquery that tells an order that is locked from one that was changed.
+/// An order is looked up by a lateral join, and changed by an upsert, because both use the primary
+/// key whatever the planner's estimate of the size of the table. So does the subquery that
+/// distinguishes a locked order from a changed one.
 macro_rules! write_changes {
     ($locks:literal) => {
         concat!(
@@ -150,15 +155,16 @@ macro_rules! write_changes {
     };
 }
 
-/// What a statement says of one change.
+/// Result row of one change.
 #[derive(FromRow)]
 struct Found {
-    /// Of its order.
+    /// Id of the order.
     id: Uuid,
     written: bool,
-    /// The statement has the lock of the order, or the order is new.
+    /// `true` if the statement holds the lock of the order, or the order is new.
     free: bool,
-    /// The order has the version that was read, as far as the statement sees, and could not be locked.
+    /// `true` if the order has the expected version in the statement's snapshot, but could not be
+    /// locked.
     locked: bool,
 }
 
@@ -173,10 +179,11 @@ impl Found {
     }
 }
 
-/// Writes changes of different orders, with different keys, in one statement. Returns what became of each. `None` means that
-/// nothing is written because another transaction has locked the order, which happens with [`Locks::Pass`] only.
+/// Writes changes of different orders, with different keys, in one statement. Returns the outcome
+/// of each change. `None` means that nothing is written because another transaction has locked the
+/// order, which happens with [`Locks::Pass`] only.
 ///
-/// If it fails none is written, unless the connection was lost.
+/// If the statement fails, no change is written, unless the connection was lost.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     changes: &[&Change],
@@ -256,12 +263,12 @@ fn bind_events<'q>(query: Statement<'q>, changes: &[&'q Change]) -> Statement<'q
         .bind(events.payloads)
 }
 
-/// Keeps the answer of a request that changed nothing.
+/// Stores the answer of a request that changed nothing.
 pub(crate) async fn keep(pool: &PgPool, key: &IdempotencyRow<'_>) -> sqlx::Result<()> {
     key.keep(&mut *pool.acquire().await?).await
 }
 
-/// An order of this tenant.
+/// Returns an order of this tenant.
 pub(crate) async fn find(
     pool: &PgPool,
     tenant: &TenantId,
@@ -279,8 +286,8 @@ pub(crate) async fn find(
     Ok(row.map(|row| row.into_order(tenant)))
 }
 
-/// Passes at most `limit` orders of this tenant, or of one of its customers, with ids below one, newest first, to `write` one
-/// by one, so that no more than one is in memory.
+/// Passes at most `limit` orders of this tenant, or of one of its customers, with ids below
+/// `below`, newest first, to `write` one by one, so that only one is in memory.
 pub(crate) async fn list(
     pool: &PgPool,
     tenant: &TenantId,
@@ -289,7 +296,7 @@ pub(crate) async fn list(
     limit: i64,
     mut write: impl FnMut(&Order) -> serde_json::Result<()>,
 ) -> sqlx::Result<()> {
-    // Two statements, so that each page is a range of the index that fits it.
+    // Two statements, so that each page is one range of a matching index.
     let query = match customer_email {
         None => sqlx::query_as::<_, Row>(
             "select id, version, customer_email, currency, items, total, created_at, completed_at, cancelled_at
@@ -315,8 +322,9 @@ pub(crate) async fn list(
     reading.instrument(query_span("select orders")).await
 }
 
-/// A row, without its tenant, which was asked for, and its status, which follows from `completed_at` and
-/// `cancelled_at`: an order that was cancelled is cancelled, whichever release wrote it.
+/// A row without the tenant, which the query fixes, and without the status, which follows from
+/// `completed_at` and `cancelled_at`: an order with `cancelled_at` is cancelled, whichever release
+/// wrote it.
 #[derive(FromRow)]
 struct Row {
     id: Uuid,

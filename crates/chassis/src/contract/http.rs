@@ -12,7 +12,7 @@ const STATUSES: [&str; 15] = [
     "503", "504",
 ];
 
-const DESCRIPTION: &str = "Errors are problems (RFC 9457). A request that is sent again with the same \
+const DESCRIPTION: &str = "Errors are problems (RFC 9457). A repeated request with the same \
     `Idempotency-Key` takes effect once. Fields may be added to responses at any time.";
 
 /// Completes the document of a service's routes with everything that the layers around them add to
@@ -187,17 +187,17 @@ fn meaning(status: &str) -> &'static str {
     match status {
         "400" => "The request is malformed.",
         "401" => "The key is missing or unknown.",
-        "403" => "The credential does not grant the operation.",
+        "403" => "The credential does not permit the request.",
         "404" => "The resource does not exist, or belongs to another tenant.",
         "408" => "The body did not arrive in time.",
         "409" => "The request conflicts with the state, or with another request.",
-        "412" => "The resource has changed since it was read.",
+        "412" => "The resource was changed since the version in `If-Match`.",
         "413" => "The body is too large.",
         "415" => "The media type of the body is not supported.",
-        "422" => "The request is well-formed and breaks a rule.",
-        "428" => "The request must name the version that it changes.",
-        "429" => "The tenant exceeds one of its request limits.",
-        "503" => "The service, or its database, is temporarily unavailable.",
+        "422" => "The request is well-formed but violates a rule.",
+        "428" => "The request lacks `If-Match`, which names the version to change.",
+        "429" => "The tenant exceeds its rate limit.",
+        "503" => "The service or one that it depends on is unavailable.",
         "504" => "The request timed out and may still take effect.",
         _ => "The service failed.",
     }

@@ -49,11 +49,11 @@ struct StructuredEvent {
     data: (),
 }
 
-/// Accepts an event
+/// Receives an event
 ///
-/// One CloudEvent, in binary mode (attributes as `ce-` headers, data as the body) or in structured
-/// mode. It goes through the same inbox and handlers as an event from Kafka, so a duplicate has no
-/// effect.
+/// Receives one CloudEvent, in binary mode (its attributes as `ce-` headers, its data as the body)
+/// or in structured mode. The event passes through the same inbox and handlers as one from Kafka, so
+/// repeating the request has no effect.
 #[utoipa::path(
     post,
     path = "/events",
@@ -62,7 +62,7 @@ struct StructuredEvent {
     params(
         ("ce-specversion" = Option<String>, Header, description = "`1.0`; required in binary mode"),
         ("ce-id" = Option<String>, Header, description = "Required in binary mode"),
-        ("ce-source" = Option<String>, Header, description = "Required in binary mode; as the credential grants it"),
+        ("ce-source" = Option<String>, Header, description = "Required in binary mode; one of the sources that the credential permits"),
         ("ce-type" = Option<String>, Header, description = "Required in binary mode"),
         ("ce-subject" = Option<String>, Header),
         ("ce-sequence" = Option<String>, Header, description = "Version of the subject after this change"),
@@ -74,8 +74,8 @@ struct StructuredEvent {
     )),
     responses(
         (status = 200, description = "Every subscription that handles the type has processed the event", body = Taken),
-        (status = 403, description = "The credential does not grant this type and source"),
-        (status = 422, description = "No subscription handles the type, or one can't process the event"),
+        (status = 403, description = "The credential does not permit this type and source"),
+        (status = 422, description = "No subscription handles the type, or a subscription can't process the event"),
     ),
     security(("service" = [])),
 )]

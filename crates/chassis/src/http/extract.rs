@@ -51,7 +51,7 @@ pub struct Submission<T> {
     pub key: Option<IdempotencyKey>,
 }
 
-/// Describes the body of a `Submission<()>`: nothing, or an object without members.
+/// The body of a `Submission<()>`: empty, or an object without members.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}

@@ -75,8 +75,8 @@ impl IntoParams for IdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let schema = ObjectBuilder::new().schema_type(Type::String);
         let schema = schema.min_length(Some(1)).max_length(Some(MAX_KEY_BYTES));
-        let description = "Chosen by the caller. The request takes effect once, and is answered alike if it is sent \
-                           again within 24 hours.";
+        let description = "Chosen by the caller. A repeated request with the same key takes effect once and gets the \
+                           same response, within 24 hours.";
         let header =
             ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header);
         let header = header.required(Required::False).description(Some(description));

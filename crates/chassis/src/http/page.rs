@@ -145,7 +145,7 @@ pub struct PageQuery {
     #[serde(default)]
     #[param(inline)]
     pub limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(inline)]
     pub cursor: Option<Cursor>,
 }

@@ -1,5 +1,5 @@
-//! Which conditions hold, from what was polled. What was not answered holds nothing: a service that is down and lag that is
-//! unknown have alerts of their own.
+//! Evaluates the conditions of the rules on the polled data. Missing data fulfils no condition: an
+//! unavailable service and an unknown lag have alerts of their own.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,14 +11,14 @@ use crate::serve::{
     Arrivals, DEAD_LETTERED, DEFERRED_DROPPED, GROUP_LABEL, ServiceState, TASK_LABEL,
 };
 
-/// What was polled.
+/// The polled data.
 pub(crate) struct Observed<'a> {
     pub(crate) services: &'a [ServiceState],
-    /// `None` before the first measurement, and the reason if the last one failed.
+    /// `None` before the first measurement; the reason if the last one failed.
     pub(crate) lag: Option<Result<&'a Lag, &'a str>>,
 }
 
-/// Returns the conditions that hold.
+/// Returns the conditions that are fulfilled.
 pub(crate) fn conditions(
     observed: &Observed<'_>,
     arrivals: &mut Arrivals,
@@ -46,7 +46,7 @@ pub(crate) fn conditions(
     all
 }
 
-/// Adds a condition about a group if the value is above the rule's threshold.
+/// Adds a condition of a group if the value is above the rule's threshold.
 fn add(
     all: &mut Vec<Condition>,
     rule: &'static Rule,
@@ -59,7 +59,7 @@ fn add(
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // values of alerts
+#[allow(clippy::cast_precision_loss)] // Precision does not matter for the value of an alert.
 fn of_group(lag: &GroupLag, all: &mut Vec<Condition>) {
     let group = &lag.group;
     let subject = Subject {
@@ -100,13 +100,13 @@ fn why_unknown(lag: &GroupLag) -> String {
     match &lag.unknown {
         Some(why) => why.clone(),
         None if lag.missing_topics.is_empty() => {
-            "the first message that it has not consumed can't be read".to_owned()
+            "its oldest unconsumed message can't be read".to_owned()
         }
         None => format!("there is no topic {}", lag.missing_topics.join(", ")),
     }
 }
 
-#[allow(clippy::cast_precision_loss)] // values of alerts
+#[allow(clippy::cast_precision_loss)] // Precision does not matter for the value of an alert.
 fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
     let service = &state.service;
     let subject = Subject { service: service.clone(), ..Subject::default() };
@@ -115,7 +115,7 @@ fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
         add(all, &rule::SERVICE_DOWN, &subject, 1.0, summary);
     }
     let age = state.samples_of(OUTBOX_AGE).map(|it| it.value).reduce(f64::max).unwrap_or(0.0);
-    let summary = format!("an event waits in {service}'s outbox for {age:.0} s");
+    let summary = format!("an event has waited in {service}'s outbox for {age:.0} s");
     add(all, &rule::OUTBOX_AGE, &subject, age, summary);
     for (kind, failed) in state.failed_jobs.iter().flatten() {
         let subject = Subject { kind: kind.clone(), ..subject.clone() };
@@ -128,7 +128,7 @@ fn of_service(state: &ServiceState, all: &mut Vec<Condition>) {
             .map(|at| SystemTime::now().duration_since(at).unwrap_or(Duration::ZERO));
         if age.is_some_and(|age| age < NEW_FOR) {
             let subject = Subject { group: group.clone(), ..subject.clone() };
-            let summary = format!("{group} has dead letters for a reason that is new");
+            let summary = format!("{group} has dead letters for a new reason");
             add(all, &rule::NEW_FAILURE_REASON, &subject, 1.0, summary);
         }
     }
@@ -241,7 +241,7 @@ mod tests {
             let observed = Observed { services: &[billing], lag: None };
             names(conditions(&observed, &mut arrivals, now))
         };
-        assert_eq!(observe(7.0, 2.0, 60.0), [], "they were there before");
+        assert_eq!(observe(7.0, 2.0, 60.0), [], "earlier values count as no increase");
         let found = observe(8.0, 3.0, 61.0);
         assert_eq!(only(&found), ["OutboxAge", "DeadLettersArriving", "DeferredDropped"]);
         let mut down = state("order");

@@ -1,7 +1,9 @@
-//! Alerts for those without Prometheus: the same rules, evaluated here and sent as signed webhooks.
+//! Alerts for systems without Prometheus: the same rules, evaluated by `orderflow serve` and sent
+//! as signed webhooks.
 //!
-//! A rule has the name, the threshold and the times of its counterpart in `deploy/prometheus/rules.yml`, and a test
-//! compares them. The burn rates of the SLO need days of history, so only Prometheus has them.
+//! A rule has the name, the threshold and the times of its counterpart in
+//! `deploy/prometheus/rules.yml`, and a test compares them. Burn rates of the SLO need days of
+//! history, so only Prometheus evaluates those.
 
 mod conditions;
 mod post;

@@ -13,7 +13,7 @@ impl Change {
         }
     }
 
-    /// Returns the JSON that is sent. `group`, `service` and `kind` are there where the alert is about one.
+    /// Returns the JSON body. `group`, `service` and `kind` are present if the alert concerns one.
     pub(super) fn body(&self) -> Value {
         let (status, Active { condition, since }) = self.parts();
         let rule = condition.rule;

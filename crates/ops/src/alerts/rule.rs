@@ -2,18 +2,19 @@ use std::time::Duration;
 
 use crate::lag::LAG_THRESHOLD;
 
-/// A rule. It holds for each group, service or kind by itself.
+/// An alert rule, evaluated for each group, service or kind separately.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Rule {
-    /// Its name in Prometheus.
+    /// The rule's name in Prometheus.
     pub name: &'static str,
-    /// The value above which it fires.
+    /// The alert fires above this value.
     pub threshold: f64,
-    /// How long it has to hold before it fires.
+    /// How long the condition must hold before the alert fires.
     pub holds_for: Duration,
-    /// How long it goes on after it last held.
+    /// How long the alert keeps firing after the condition last held.
     pub keeps_firing_for: Duration,
-    /// What an operator does first, with `<group>` for the group that it is about; the runbook has the rest.
+    /// The first step for an operator, with `<group>` as a placeholder for the group. The runbook
+    /// has the rest.
     pub(super) what_to_do: &'static str,
 }
 
@@ -24,11 +25,11 @@ const fn rule(name: &'static str, threshold: f64, what_to_do: &'static str) -> R
     Rule { name, threshold, holds_for: HALF_MINUTE, keeps_firing_for: MINUTE, what_to_do }
 }
 
-#[allow(clippy::cast_precision_loss)] // a small number
+#[allow(clippy::cast_precision_loss)] // The number is small.
 pub(super) const LAG_HIGH: Rule = rule(
     "LagHigh",
     LAG_THRESHOLD as f64,
-    "orderflow lag: is the service running, and is it catching up? orderflow subscriptions: is it held up?",
+    "orderflow lag: is the service running, and is it catching up? orderflow subscriptions: is it stopped?",
 );
 pub(super) const LAG_SECONDS: Rule = rule(
     "LagSeconds",
@@ -43,12 +44,12 @@ pub(super) const STALLED: Rule = rule(
 pub(super) const NEAR_RETENTION: Rule = rule(
     "NearRetention",
     0.5,
-    "raise retention.ms of the topic now, then find out with orderflow lag why the group is behind",
+    "raise retention.ms of the topic now, then find the cause of the lag with orderflow lag",
 );
 pub(super) const MESSAGES_LOST: Rule = rule(
     "MessagesLost",
     0.0,
-    "raise retention.ms of the topic, then restore what was lost from the publisher's data",
+    "raise retention.ms of the topic, then restore the lost messages from the publisher's data",
 );
 pub(super) const DEAD_LETTERS_ARRIVING: Rule = rule(
     "DeadLettersArriving",
@@ -58,7 +59,7 @@ pub(super) const DEAD_LETTERS_ARRIVING: Rule = rule(
 pub(super) const NEW_FAILURE_REASON: Rule = rule(
     "NewFailureReason",
     0.0,
-    "orderflow dlq groups --group <group>: the newest reason is one that was not there before",
+    "orderflow dlq groups --group <group>: look at the newest reason",
 );
 pub(super) const OUTBOX_AGE: Rule = rule(
     "OutboxAge",
@@ -73,14 +74,14 @@ pub(super) const JOBS_FAILED: Rule = rule(
 pub(super) const DEFERRED_DROPPED: Rule = rule(
     "DeferredDropped",
     0.0,
-    "deferred work was given up: look at the service's log for what its tasks wait for",
+    "deferred tasks were dropped: find in the service's log what its tasks wait for",
 );
 pub(super) const SERVICE_DOWN: Rule =
     rule("ServiceDown", 0.0, "look at the service's /readyz and log; start it again");
 pub(super) const LAG_UNKNOWN: Rule = rule(
     "LagUnknown",
     0.0,
-    "orderflow lag says what can't be measured: Kafka, a partition without a leader, or a missing topic",
+    "orderflow lag shows what can't be measured: Kafka, a partition without a leader, or a missing topic",
 );
 
 /// All rules.
@@ -99,7 +100,8 @@ pub const RULES: [Rule; 12] = [
     LAG_UNKNOWN,
 ];
 
-/// How long a dead letter or a dropped task counts as arriving: the range of `increase()` in Prometheus' rules.
+/// How long a dead letter or a dropped task counts as arriving: the range of `increase()` in
+/// Prometheus's rules.
 pub const ARRIVING_FOR: Duration = Duration::from_mins(5);
 /// How long a reason counts as new.
 pub const NEW_FOR: Duration = Duration::from_mins(10);

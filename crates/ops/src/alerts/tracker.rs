@@ -1,12 +1,12 @@
-//! From conditions that hold at a moment to alerts that fire and resolve, as Prometheus does it: `for` and
-//! `keep_firing_for` keep one that comes and goes from doing so too.
+//! Turns the conditions of each evaluation into alerts that fire and resolve. Like `for` and
+//! `keep_firing_for` in Prometheus, delays keep an alert from flapping with its condition.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::rule::Rule;
 
-/// What an alert is about. Unused parts are empty.
+/// The object of an alert. Unused parts are empty.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub(crate) struct Subject {
     pub(crate) service: String,
@@ -16,40 +16,40 @@ pub(crate) struct Subject {
     pub(crate) kind: String,
 }
 
-/// A condition that holds.
+/// A condition that is fulfilled.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Condition {
     pub(crate) rule: &'static Rule,
     pub(crate) subject: Subject,
     pub(crate) value: f64,
-    /// A sentence with the value.
+    /// A sentence that contains the value.
     pub(crate) summary: String,
 }
 
 impl Condition {
-    /// Returns what an operator does first.
+    /// Returns the first step for an operator.
     pub(crate) fn what_to_do(&self) -> String {
         self.rule.what_to_do.replace("<group>", &self.subject.group)
     }
 }
 
-/// An alert that fires, or has just ceased to.
+/// An alert that is firing or was just resolved.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Active {
-    /// The last condition.
+    /// The condition as last observed.
     pub(crate) condition: Condition,
-    /// When the condition began to hold.
+    /// When the condition was first observed.
     pub(crate) since: SystemTime,
 }
 
-/// A change of an alert.
+/// A change of an alert's state.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Change {
     Firing(Active),
     Resolved(Active),
 }
 
-/// The alerts that are pending or fire.
+/// The pending and the firing alerts.
 #[derive(Default)]
 pub(crate) struct Tracker {
     alerts: BTreeMap<(&'static str, Subject), Tracked>,
@@ -58,13 +58,14 @@ pub(crate) struct Tracker {
 struct Tracked {
     active: Active,
     began: Instant,
-    /// When it last held.
+    /// When the condition was last observed.
     held: Instant,
     fires: bool,
 }
 
 impl Tracker {
-    /// Takes the conditions that hold now, and returns what has changed. One that is not among them does not hold.
+    /// Takes the conditions that are fulfilled now, and returns the changes. Any other condition is
+    /// not fulfilled.
     pub(crate) fn observe(&mut self, conditions: Vec<Condition>, now: Instant) -> Vec<Change> {
         for condition in conditions {
             let key = (condition.rule.name, condition.subject.clone());
@@ -88,7 +89,7 @@ impl Tracker {
         changes
     }
 
-    /// Returns the alerts that fire.
+    /// Returns the firing alerts.
     pub(crate) fn firing(&self) -> Vec<Active> {
         self.alerts.values().filter(|it| it.fires).map(|it| it.active.clone()).collect()
     }
@@ -120,7 +121,7 @@ mod tests {
         Condition { rule: &LAG_HIGH, subject, value: 10_001.0, summary: "behind".into() }
     }
 
-    /// Observes every 5 s whether the condition holds, and returns what changed at which second.
+    /// Observes a condition every 5 s. Returns the changes and the seconds at which they occurred.
     fn changes(holds: impl Fn(u64) -> bool, until: u64) -> Vec<(u64, &'static str)> {
         let (mut tracker, start) = (Tracker::default(), Instant::now());
         let mut changes = Vec::new();
@@ -142,9 +143,13 @@ mod tests {
 
     #[test]
     fn what_comes_and_goes_does_not_flap() {
-        assert_eq!(changes(|second| second % 30 < 25, 600), [], "never half a minute");
+        assert_eq!(
+            changes(|second| second % 30 < 25, 600),
+            [],
+            "the condition never holds for half a minute"
+        );
         let changed = changes(|second| second < 60 || second % 50 < 10, 600);
-        assert_eq!(changed, [(30, "firing")], "never a minute without");
+        assert_eq!(changed, [(30, "firing")], "the condition is never absent for a minute");
     }
 
     #[test]

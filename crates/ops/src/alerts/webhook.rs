@@ -1,4 +1,4 @@
-//! Sends alerts, signed as in Standard Webhooks.
+//! Sends alerts as webhooks, signed according to Standard Webhooks.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,16 +16,16 @@ use uuid::Uuid;
 use super::tracker::Change;
 use crate::error::Error;
 
-/// How long the receiver may take to answer.
+/// Time limit for the receiver's response.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The wait before the first retry, doubled up to the last.
+/// The wait before the first retry, and the maximum up to which it doubles.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_mins(1);
-/// How often a POST is tried: for about a quarter of an hour.
+/// Maximum number of attempts, which take about a quarter of an hour.
 const ATTEMPTS: u32 = 20;
-/// How many changes may wait for a receiver that does not answer.
+/// Maximum number of waiting changes while the receiver is unavailable.
 const QUEUE: usize = 1000;
-/// How long the last changes may take at shutdown.
+/// Time limit for the remaining changes at shutdown.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// The receiver of alerts.
@@ -35,7 +35,7 @@ pub(crate) struct Target {
     secret: String,
 }
 
-/// Why a POST failed.
+/// A POST failed.
 #[derive(Debug, thiserror::Error)]
 enum PostError {
     #[error("the receiver answered {0}")]
@@ -44,12 +44,12 @@ enum PostError {
     TimedOut,
     #[error("the receiver is unavailable")]
     Unavailable(#[source] hyper_util::client::legacy::Error),
-    #[error("the request can't be made")]
+    #[error("the request can't be created")]
     Request(#[from] axum::http::Error),
 }
 
 impl PostError {
-    /// Returns `true` if the receiver will refuse this alert again: the next ones must not wait for it.
+    /// Returns `true` if a retry can't succeed. The following alerts must not wait for this one.
     fn is_final(&self) -> bool {
         let for_now = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
         matches!(self, Self::Answered(status) if status.is_client_error() && !for_now.contains(status))
@@ -57,7 +57,7 @@ impl PostError {
 }
 
 impl Target {
-    /// Reads `ALERT_WEBHOOK` and `ALERT_WEBHOOK_SECRET`; `None` if neither is set.
+    /// Reads `ALERT_WEBHOOK` and `ALERT_WEBHOOK_SECRET`. Returns `None` if neither is set.
     pub(crate) fn read(url: &str, secret: &str) -> Result<Option<Self>, Error> {
         if url.is_empty() {
             return Ok(None);
@@ -78,14 +78,14 @@ impl Target {
     }
 }
 
-/// Sends changes of alerts, one after the other.
+/// Sends changes of alerts in order.
 pub(crate) struct Webhook {
     changes: mpsc::Sender<Change>,
     sending: tokio::task::JoinHandle<()>,
 }
 
 impl Webhook {
-    /// Starts to send. Without a target, changes are logged only.
+    /// Starts the sender. Without a target, changes are only logged.
     pub(crate) fn start(target: Option<Target>, shutdown: CancellationToken) -> Self {
         let (changes, waiting) = mpsc::channel(QUEUE);
         let sending = tokio::spawn(async move {
@@ -105,7 +105,7 @@ impl Webhook {
         }
     }
 
-    /// Sends what is queued, within a limit.
+    /// Sends the queued changes within a time limit.
     pub(crate) async fn drain(self) {
         drop(self.changes);
         if tokio::time::timeout(DRAIN, self.sending).await.is_err() {
@@ -162,7 +162,8 @@ impl Sender {
         }
     }
 
-    /// Tries until the receiver takes it. The id is the same in every attempt, so that it can be told from another one.
+    /// Sends a change, with retries. The id is the same in all attempts, so that the receiver
+    /// recognises duplicates.
     async fn deliver(&self, body: &str) {
         let id = format!("msg_{}", Uuid::now_v7().simple());
         let mut backoff = FIRST_BACKOFF;
@@ -182,7 +183,7 @@ impl Sender {
     async fn post(&self, id: &str, body: &str) -> Result<(), PostError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp = i64::try_from(now.as_secs()).unwrap_or_default();
-        // The secret was checked.
+        // Signing can't fail, because the secret was checked at the start.
         let signature = signature::sign(&self.target.secret, id, timestamp, body);
         let request = Request::post(self.target.url.clone())
             .header("content-type", "application/json")
@@ -193,7 +194,7 @@ impl Sender {
             .body(Full::from(body.to_owned()))?;
         let answer = tokio::time::timeout(ANSWER, self.client.request(request)).await;
         let answer = answer.map_err(|_| PostError::TimedOut)?.map_err(PostError::Unavailable)?;
-        // A redirect is not followed: the signature is for this receiver.
+        // Redirects are not followed, because the signature is meant for this receiver.
         match answer.status() {
             status if status.is_success() => Ok(()),
             status => Err(PostError::Answered(status)),
@@ -230,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Answers one connection after the other with these statuses, and returns what each sent.
+    /// Answers connections one after the other with these statuses, and returns the requests.
     async fn answering(
         statuses: &'static [&'static str],
     ) -> (String, tokio::task::JoinHandle<Vec<String>>) {

@@ -10,12 +10,12 @@ pub(crate) struct Act {
     pub(crate) service: String,
     pub(crate) at: String,
     pub(crate) by: String,
-    /// Such as `jobs.retry`.
+    /// Kind of the act, such as `jobs.retry`.
     #[serde(rename = "act")]
     pub(crate) kind: String,
     pub(crate) target: String,
     pub(crate) why: Option<String>,
-    /// `None` while it is being executed, and for ever if the service ended in between.
+    /// `None` while the act is being executed, and forever if the service crashed meanwhile.
     pub(crate) outcome: Option<String>,
 }
 

@@ -4,10 +4,10 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// A response as the service sent it, with its part known to this version.
+/// A response: the whole JSON, and the part that this version knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<T> {
-    /// The whole JSON, for machines.
+    /// The whole JSON, for `--json`.
     pub(crate) json: Value,
     known: T,
 }

@@ -2,7 +2,8 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Conditions that a dead letter must meet, all that are given. The names are those of the API's query.
+/// Conditions of dead letters; all that are given must hold. The names are those of the API's
+/// query.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Filter {
     /// The status of the letters
@@ -55,7 +56,7 @@ pub(crate) enum Status {
     Dead,
     /// Is part of a replay that has not ended
     Replaying,
-    /// Was replayed, or needed no replay any more
+    /// Was replayed, or needs no replay any more
     Resolved,
     /// Failed too many replays; replayed only with --force
     Parked,
@@ -94,19 +95,19 @@ impl Filter {
         conditions.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Returns `true` if every letter meets it.
+    /// Returns `true` if there are no conditions.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The letters that a request is about.
+/// The letters to change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Selection {
-    /// Exactly these.
+    /// These letters.
     Ids(Vec<Uuid>),
-    /// Those that meet the filter when the service reads it.
+    /// The letters that match the filter when the service evaluates it.
     Filter(Filter),
 }
 

@@ -8,7 +8,7 @@ use crate::error::Error;
 /// Maximum number of events to look up in the inbox per request.
 pub(crate) const EVENTS: usize = 200;
 
-/// A service's response. Members missing in an older or newer release have their defaults.
+/// A service's response. Members that another release does not have get their defaults.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct FlowPart {
     /// The service's clock, RFC 3339.
@@ -21,10 +21,10 @@ pub(crate) struct FlowPart {
     pub(crate) correlation_ids: Vec<String>,
     #[serde(default)]
     pub(crate) steps: Vec<Answer<Step>>,
-    /// Whether there are more steps than the answer has.
+    /// Whether the service has more steps than the response.
     #[serde(default)]
     pub(crate) truncated: bool,
-    /// How many steps the instance that answered has dropped since its start, of whatever flow.
+    /// Number of steps that the answering instance has dropped since its start, of all flows.
     #[serde(default)]
     pub(crate) lost: u64,
     #[serde(default)]
@@ -54,7 +54,7 @@ pub(crate) struct Step {
     /// The chain of causes, if it failed.
     pub(crate) error: Option<String>,
     pub(crate) outcome: Option<String>,
-    /// Attempts inside the step that failed.
+    /// Failed attempts within the step.
     pub(crate) attempts: Vec<FailedAttempt>,
     pub(crate) event_id: Option<String>,
     pub(crate) event_type: Option<String>,
@@ -68,7 +68,7 @@ pub(crate) struct Step {
     #[serde(deserialize_with = "text")]
     pub(crate) job_id: Option<String>,
     pub(crate) job_kind: Option<String>,
-    /// Which attempt of a job it is.
+    /// Number of the job's attempt.
     pub(crate) attempt: Option<u32>,
     /// HTTP status of the response.
     pub(crate) status: Option<u16>,
@@ -76,7 +76,7 @@ pub(crate) struct Step {
     pub(crate) letter_id: Option<String>,
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(crate) struct FailedAttempt {
@@ -98,7 +98,7 @@ pub(crate) struct Open {
     pub(crate) since: Option<String>,
     pub(crate) group: Option<String>,
     pub(crate) subject: Option<String>,
-    /// Attempts that failed.
+    /// Number of failed attempts.
     pub(crate) failures: Option<u64>,
     pub(crate) error: Option<String>,
     pub(crate) letter_id: Option<String>,
@@ -125,7 +125,7 @@ pub(crate) struct InboxRow {
     pub(crate) received_at: Option<String>,
 }
 
-/// Reads an id, which is a text or a number.
+/// Deserializes an id, which may be a text or a number.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -140,8 +140,8 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 }
 
 impl Client {
-    /// Returns the service's part of a flow, and the inbox rows of at most [`EVENTS`] events. `id` is a correlation id,
-    /// a subject or an event id.
+    /// Returns the service's part of a flow, and the inbox rows of at most [`EVENTS`] events. `id`
+    /// is a correlation id, a subject or an event id.
     pub(crate) async fn flow(&self, id: &str, events: &[String]) -> Result<FlowPart, Error> {
         let events = (!events.is_empty()).then(|| ("events", events.join(",")));
         self.get(&["flows", id], events.as_slice()).await

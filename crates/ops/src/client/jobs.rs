@@ -11,30 +11,30 @@ use super::listing::name_service;
 use super::{Answer, Client, Listed, Listing};
 use crate::error::Error;
 
-/// Conditions that a job must meet, all that are given. The names are those of the API's query.
+/// Conditions of jobs; all that are given must hold. The names are those of the API's query.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct JobFilter {
     /// The kind of the jobs, such as deliver-webhook
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<String>,
-    /// Where they stand
+    /// The state of the jobs
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<JobState>,
-    /// What they are about, such as an order id
+    /// The subject of the jobs, such as an order id
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<String>,
 }
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum JobState {
-    /// Waits for its time, its retry or a free place
+    /// Waits for its time, its retry or a free worker
     Waiting,
-    /// Is being run
+    /// Is running
     Running,
     /// Has failed for good and waits for an operator
     Failed,
@@ -62,19 +62,19 @@ impl JobFilter {
         conditions.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Returns `true` if every job meets it.
+    /// Returns `true` if there are no conditions.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// The jobs that a request is about.
+/// The jobs to change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum JobSelection {
-    /// Exactly these.
+    /// These jobs.
     Ids(Vec<Uuid>),
-    /// Those that meet the filter when the service reads it.
+    /// The jobs that match the filter when the service evaluates it.
     Filter(JobFilter),
 }
 
@@ -90,10 +90,10 @@ pub(crate) struct Job {
     pub(crate) correlation_id: Option<String>,
     pub(crate) unique_key: Option<String>,
     pub(crate) created_at: String,
-    /// When it is due, or while it runs, when its lease ends.
+    /// When the job is due; while it is running, when its lease ends.
     pub(crate) run_at: String,
     pub(crate) failed_at: Option<String>,
-    /// With all causes, a line each.
+    /// The error with all its causes, one per line.
     pub(crate) last_error: Option<String>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct JobDetails {
     #[serde(flatten)]
     pub(crate) job: Job,
     pub(crate) payload: Value,
-    /// The oldest first.
+    /// Errors of the attempts, oldest first.
     #[serde(default)]
     pub(crate) errors: Vec<JobError>,
 }
@@ -113,7 +113,7 @@ pub(crate) struct JobDetails {
 pub(crate) struct JobError {
     pub(crate) attempt: u64,
     pub(crate) at: String,
-    /// With all causes, a line each.
+    /// The error with all its causes, one per line.
     pub(crate) error: String,
 }
 
@@ -152,7 +152,7 @@ impl Client {
         self.get_named(&["jobs", &id.to_string()]).await
     }
 
-    /// Returns a job, and its payload as the service sent it: numbers are as they were enqueued.
+    /// Returns a job, and its payload as raw JSON, so that its numbers are not changed.
     pub(crate) async fn job_with_payload(
         &self,
         id: Uuid,
@@ -175,7 +175,7 @@ impl Client {
         })
     }
 
-    /// Retries or discards jobs; `act` is the API's word.
+    /// Retries or discards jobs. `act` is the name in the API.
     pub(crate) async fn change_jobs(
         &self,
         act: &str,

@@ -49,7 +49,7 @@ pub(crate) struct Letter {
     pub(crate) value: Option<Bytes>,
     #[serde(default)]
     pub(crate) headers: Vec<Header>,
-    /// A line for each.
+    /// The causes, one per line.
     #[serde(default)]
     pub(crate) causes: String,
     #[serde(default)]
@@ -72,16 +72,16 @@ pub(crate) struct Header {
     value: Option<Bytes>,
 }
 
-/// One attempt that failed.
+/// A failed attempt.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Attempt {
     pub(crate) at: String,
     pub(crate) exception: String,
     pub(crate) message: String,
-    /// The errors that caused it, a line for each.
+    /// The causes of the error, one per line.
     #[serde(default)]
     pub(crate) causes: String,
-    /// The replay that it was part of; `None` if it was the subscription's own.
+    /// The replay of which the attempt was part. `None` for an attempt of the subscription.
     pub(crate) replay: Option<Uuid>,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Edit {
     pub(crate) by: String,
     pub(crate) why: String,
     pub(crate) at: String,
-    /// The payload as it was consumed.
+    /// The payload before the edit.
     pub(crate) before: Option<Bytes>,
 }
 
@@ -144,7 +144,7 @@ pub(crate) struct LetterGroup {
     pub(crate) group: String,
     pub(crate) event_type: Option<String>,
     pub(crate) exception: String,
-    /// That of the newest letter.
+    /// The reason of the newest letter.
     pub(crate) reason: String,
     pub(crate) status: String,
     pub(crate) note: Option<String>,
@@ -225,7 +225,8 @@ impl Client {
         self.get(&["dead-letters", &id.to_string()], &[]).await
     }
 
-    /// Replaces the payload of a letter. The text of the JSON is sent as it is, so that no number is rounded.
+    /// Replaces the payload of a letter. The JSON is sent as raw text, so that no number is
+    /// rounded.
     pub(crate) async fn edit(
         &self,
         id: Uuid,
@@ -236,7 +237,7 @@ impl Client {
         self.change(Method::PUT, &path, &Payload { value, why }).await
     }
 
-    /// Sets the status of a group of letters; `status` is the API's word.
+    /// Sets the status of a group of letters. `status` is the name in the API.
     pub(crate) async fn set_letter_group(
         &self,
         fingerprint: &str,
@@ -247,7 +248,7 @@ impl Client {
         self.change(Method::PUT, &["dead-letters", "groups", fingerprint], &body).await
     }
 
-    /// Discards or restores letters; `act` is the API's word.
+    /// Discards or restores letters. `act` is the name in the API.
     pub(crate) async fn change_letters(
         &self,
         act: &str,

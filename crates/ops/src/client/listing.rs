@@ -10,18 +10,18 @@ use super::{Answer, Client};
 use crate::error::Error;
 use crate::moment::parse;
 
-/// The largest page that a service gives.
+/// Maximum page size of the services.
 const PAGE: usize = 1000;
 
 /// An item of a list.
 pub(crate) trait Listed: DeserializeOwned {
-    /// The member that holds the items.
+    /// Name of the member with the items.
     const PLURAL: &'static str;
 
-    /// Whether each item gets a member `service`, the name of the one that has it.
+    /// Whether each item gets a member `service` with the name of its service.
     const NAMES_SERVICE: bool = false;
 
-    /// Returns the time by which the list is sorted, RFC 3339.
+    /// Returns the time by which the list is sorted (RFC 3339).
     fn at(&self) -> &str;
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Listing<T> {
     path: String,
     query: Vec<(&'static str, String)>,
     page: usize,
-    /// Whether the API takes no limit, because the list is always short.
+    /// Whether the API has no limit for this list, because it is always short.
     is_whole: bool,
     next: Next,
     read: VecDeque<Answer<T>>,
@@ -71,17 +71,17 @@ impl<T: Listed> Listing<T> {
         }
     }
 
-    /// Asks for the list without a limit.
+    /// Requests the list without a limit.
     pub(super) fn unpaged(self) -> Self {
         Self { is_whole: true, ..self }
     }
 
-    /// Asks for pages of that size.
+    /// Requests pages of that size.
     pub(crate) fn of_page(self, page: usize) -> Self {
         Self { page, ..self }
     }
 
-    /// Reads one page. Returns its items, and whether there are no others.
+    /// Reads one page. Returns its items, and whether it is the last one.
     pub(crate) async fn page(mut self) -> Result<(Vec<Answer<T>>, bool), Error> {
         self.fill().await?;
         Ok((self.read.into(), matches!(self.next, Next::End)))
@@ -92,7 +92,8 @@ impl<T: Listed> Listing<T> {
         Self { next: cursor.map_or(Next::First, Next::At), ..self }
     }
 
-    /// Reads one page. Returns its items, and the cursor of the next page unless it is the last one.
+    /// Reads one page. Returns its items, and the cursor of the next page unless it is the last
+    /// one.
     pub(crate) async fn page_and_cursor(
         mut self,
     ) -> Result<(Vec<Answer<T>>, Option<String>), Error> {
@@ -104,7 +105,7 @@ impl<T: Listed> Listing<T> {
         Ok((self.read.into(), cursor))
     }
 
-    /// Reads a page if no item is at hand. Returns `false` at the end of the list.
+    /// Reads a page if no item is left. Returns `false` at the end of the list.
     async fn fill(&mut self) -> Result<bool, Error> {
         while self.read.is_empty() {
             let mut query = self.query.clone();
@@ -146,18 +147,18 @@ pub(crate) enum Order {
     AsListed,
 }
 
-/// Several lists as one. It holds one page of each.
+/// Several lists merged into one. Holds one page of each.
 pub(crate) struct Merged<T> {
     listings: Vec<Listing<T>>,
     order: Order,
-    /// Whether several services are asked, of which some may have no such list.
+    /// Whether there are several services, of which some may not have this list.
     several: bool,
     /// Services that did not answer, each with its error.
     pub(crate) unavailable: Vec<(String, Error)>,
 }
 
 impl<T: Listed> Merged<T> {
-    /// Merges lists, of which `shown` items are wanted at most.
+    /// Merges lists. At most `shown` items are needed.
     pub(crate) fn new(mut listings: Vec<Listing<T>>, shown: usize, order: Order) -> Self {
         for listing in &mut listings {
             listing.page = shown.clamp(1, PAGE);
@@ -169,8 +170,8 @@ impl<T: Listed> Merged<T> {
 
     /// Returns the next item, or `None` at the end.
     ///
-    /// An unavailable service is recorded, and the others are read; with several services, one without such a list is
-    /// skipped. Every other error is returned.
+    /// An unavailable service is recorded, and the others are read; with several services, one
+    /// without such a list is skipped. Every other error is returned.
     pub(crate) async fn next(&mut self) -> Result<Option<Answer<T>>, Error> {
         let mut at = 0;
         while at < self.listings.len() {
@@ -178,7 +179,7 @@ impl<T: Listed> Merged<T> {
                 Ok(true) if self.order == Order::AsListed => break,
                 Ok(true) => at += 1,
                 Ok(false) => _ = self.listings.remove(at),
-                // A service without subscriptions need not serve it.
+                // A service without subscriptions need not serve this list.
                 Err(error) if error.is_not_found() && self.several => {
                     self.listings.remove(at);
                 }
@@ -186,7 +187,7 @@ impl<T: Listed> Merged<T> {
                     let service = self.listings.remove(at).client.service;
                     self.listings.retain(|listing| listing.client.service != service);
                     self.unavailable.push((service, error));
-                    // Earlier ones may have been removed.
+                    // The index has to be found again, because earlier lists may have been removed.
                     at = 0;
                 }
                 Err(error) => return Err(error),
@@ -199,7 +200,7 @@ impl<T: Listed> Merged<T> {
         Ok(newest.and_then(|listing| listing.read.pop_front()))
     }
 
-    /// Counts the items that are left, `most` at most.
+    /// Counts the items that are left, up to `most`.
     pub(crate) async fn count(&mut self, most: u64) -> Result<u64, Error> {
         for listing in &mut self.listings {
             listing.page = PAGE;
@@ -211,7 +212,8 @@ impl<T: Listed> Merged<T> {
         Ok(counted)
     }
 
-    /// Returns the cursor after the items that were returned, if it is that of a single list read to a page's end.
+    /// Returns the cursor after the returned items, if it is known: for a single list, at the end
+    /// of a page.
     pub(crate) fn cursor(&self) -> Option<&str> {
         match &self.listings[..] {
             [Listing { next: Next::At(cursor), read, .. }] if read.is_empty() => Some(cursor),
@@ -219,7 +221,7 @@ impl<T: Listed> Merged<T> {
         }
     }
 
-    /// Returns `true` if there are no items but those that were returned.
+    /// Returns `true` if there are no more items.
     pub(crate) fn is_at_end(&self) -> bool {
         let is_at_end = |it: &Listing<T>| it.read.is_empty() && matches!(it.next, Next::End);
         self.listings.iter().all(is_at_end)

@@ -9,7 +9,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics(Vec<Sample>);
 
-/// A number with its name and labels.
+/// A sample with its name and labels.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
     name: String,
@@ -22,7 +22,7 @@ impl Sample {
         self.labels.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
-    /// Reads a line. Returns `None` for comments, and for what is no sample.
+    /// Parses a line. Returns `None` for comments and lines that are no sample.
     fn read(line: &str) -> Option<Self> {
         let line = line.trim();
         if line.starts_with('#') {
@@ -39,7 +39,7 @@ impl Sample {
     }
 }
 
-/// Reads `a="b",c="d"}`, and returns what follows.
+/// Parses `a="b",c="d"}`, and returns the rest of the line.
 fn read_labels(mut rest: &str) -> Option<(Vec<(String, String)>, &str)> {
     let mut labels = Vec::new();
     loop {
@@ -68,7 +68,7 @@ fn read_labels(mut rest: &str) -> Option<(Vec<(String, String)>, &str)> {
 }
 
 impl Metrics {
-    /// Reads the text format. Lines that can't be read are skipped.
+    /// Parses the text format. Lines that can't be parsed are skipped.
     pub(crate) fn read(text: &str) -> Self {
         Self(text.lines().filter_map(Sample::read).collect())
     }

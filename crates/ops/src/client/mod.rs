@@ -1,4 +1,4 @@
-//! A client of the services' admin API, with typed requests and responses. Does not print.
+//! Client for the services' admin API, with typed requests and responses.
 
 mod acts;
 mod answer;
@@ -41,11 +41,11 @@ use crate::error::Error;
 const READ: Duration = Duration::from_secs(10);
 /// Time limit of a change, for example of 100,000 letters selected by a filter.
 const CHANGE: Duration = Duration::from_mins(5);
-/// Maximum length of an unknown response in an error.
+/// Maximum length of an unexpected response that an error quotes.
 const SHOWN: usize = 300;
 
 static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    // Never through a proxy: admin ports are not published beyond the operator's network.
+    // Without a proxy, because admin ports are not published beyond the operator's network.
     reqwest::Client::builder().no_proxy().build().unwrap_or_default()
 });
 
@@ -79,7 +79,7 @@ impl Client {
         Self { service: service.into(), url, token }
     }
 
-    /// Returns a client of the same service that asks with another token.
+    /// Returns a client of the same service with another token.
     pub(crate) fn acting_with(&self, token: Token) -> Self {
         Self { token, ..self.clone() }
     }
@@ -118,7 +118,7 @@ impl Client {
 
     fn resource(&self, path: &[&str]) -> Url {
         let mut url = self.url.clone();
-        // It has segments: `services` takes no other URL.
+        // Every URL here has path segments, because `services` accepts no other.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
@@ -145,7 +145,7 @@ impl Client {
         Err(self.not_understood(&method, path, status, &text))
     }
 
-    /// Sends a request. Returns the status and the body, whatever they are.
+    /// Sends a request. Returns the status and the body.
     async fn exchange(
         &self,
         method: &Method,
@@ -167,7 +167,7 @@ impl Client {
         })
     }
 
-    /// Returns the error of an answer that is not the admin API's.
+    /// Returns the error for a response that is not one of the admin API.
     fn not_understood(&self, method: &Method, path: &[&str], status: u16, text: &str) -> Error {
         let answer = text[..text.floor_char_boundary(SHOWN)].to_owned();
         Error::Answer {

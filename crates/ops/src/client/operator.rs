@@ -10,12 +10,13 @@ struct Operator {
 }
 
 impl Client {
-    /// Returns the name of the operator of this client's token, or `None` if the service accepts the token without
-    /// returning a name. Fails with 401 if the token is unknown.
+    /// Returns the name of the operator of this client's token, or `None` if the service accepts
+    /// the token without returning a name. Fails with 401 if the token is unknown.
     pub(crate) async fn operator(&self) -> Result<Option<String>, Error> {
         match self.get::<Operator>(&["operator"], &[]).await {
             Ok(operator) => Ok(Some(operator.name)),
-            // An earlier release: the payload of a job is for operators only, also that of one that is not there.
+            // An earlier release does not have this route. It checks the token for the payload of
+            // any job, even of an unknown one.
             Err(error) if error.is_not_found() => match self.job(Uuid::nil()).await {
                 Ok(_) => Ok(None),
                 Err(error) if error.is_not_found() => Ok(None),

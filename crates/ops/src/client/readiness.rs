@@ -11,9 +11,9 @@ use crate::error::Error;
 pub(crate) struct Readiness {
     /// `ready`, `degraded` or `unready`.
     pub(crate) status: String,
-    /// `up`, or why it is not.
+    /// `up`, or the reason why it is not.
     pub(crate) database: String,
-    /// Why the service has not started, if that is known.
+    /// Why the service has not started, if known.
     pub(crate) starting: Option<String>,
     /// `up`, `away`, or `unknown` until it was probed.
     pub(crate) kafka: String,
@@ -23,17 +23,18 @@ pub(crate) struct Readiness {
 }
 
 impl Readiness {
-    /// Returns `true` if everything works. A degraded service serves requests with restrictions.
+    /// Returns `true` if everything works. A degraded service answers requests with restrictions.
     pub(crate) fn is_ready(&self) -> bool {
         self.status == "ready"
     }
 
-    /// Returns `true` if it serves its callers.
+    /// Returns `true` if the service answers requests.
     pub(crate) fn serves(&self) -> bool {
         self.status != "unready"
     }
 
-    /// Returns the problems of the service, except those of Kafka and of subscriptions, which are shown separately.
+    /// Returns the problems of the service, except those of Kafka and of subscriptions, which are
+    /// shown separately.
     pub(crate) fn troubles(&self) -> Vec<String> {
         let starting = self.starting.clone();
         let database = format!("database {}", self.database);

@@ -27,7 +27,7 @@ pub(crate) struct Replay {
     pub(crate) force: bool,
     pub(crate) by: String,
     pub(crate) why: Option<String>,
-    /// Why it paused by itself, for example.
+    /// A remark of the service, for example the reason of a pause.
     pub(crate) note: Option<String>,
     pub(crate) requested_at: String,
     pub(crate) started_at: Option<String>,
@@ -40,7 +40,7 @@ impl Replay {
         matches!(&*self.status, "done" | "cancelled" | "paused")
     }
 
-    /// Returns `true` if every letter was settled, and none failed or was held back.
+    /// Returns `true` if all letters were settled and none failed or was held.
     pub(crate) fn ended_well(&self) -> bool {
         self.status == "done" && self.outcomes.failed == 0 && self.outcomes.held == 0
     }
@@ -72,7 +72,7 @@ impl Outcomes {
 pub(crate) struct ReplayDetails {
     #[serde(flatten)]
     pub(crate) replay: Replay,
-    /// The most frequent ones first.
+    /// Reasons of failures, the most frequent first.
     #[serde(default)]
     pub(crate) failures: Vec<FailureReason>,
 }
@@ -90,7 +90,7 @@ pub(crate) struct ReplayedLetter {
     pub(crate) id: Uuid,
     pub(crate) event_id: Option<String>,
     pub(crate) subject: Option<String>,
-    /// `None` if it is not settled yet.
+    /// `None` until the letter is settled.
     pub(crate) outcome: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) settled_at: Option<String>,
@@ -108,7 +108,7 @@ impl Listed for ReplayedLetter {
     const PLURAL: &'static str = "letters";
 
     fn at(&self) -> &'static str {
-        "" // of one list only
+        "" // Only read from a single list.
     }
 }
 
@@ -156,7 +156,7 @@ impl Client {
         self.change(Method::POST, &["replays"], new).await
     }
 
-    /// Pauses, resumes or cancels a replay; `act` is the API's word.
+    /// Pauses, resumes or cancels a replay. `act` is the name in the API.
     pub(crate) async fn change_replay(
         &self,
         id: Uuid,

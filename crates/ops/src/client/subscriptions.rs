@@ -13,12 +13,12 @@ pub(crate) struct Subscription {
     #[serde(default)]
     pub(crate) service: String,
     pub(crate) group: String,
-    /// Of the instance that answered.
+    /// State of the instance that answered.
     pub(crate) state: String,
-    /// Names without the prefix.
+    /// The topics, without the prefix of their names.
     #[serde(default)]
     pub(crate) topics: Vec<String>,
-    /// The types that it handles.
+    /// The event types that it handles.
     #[serde(default)]
     pub(crate) event_types: Vec<String>,
     pub(crate) paused: Option<Pause>,
@@ -32,21 +32,21 @@ pub(crate) struct Subscription {
 const RUNNING: &str = "running";
 
 impl Subscription {
-    /// Returns `true` if it runs on all its live instances.
+    /// Returns `true` if all live instances are running.
     pub(crate) fn is_well(&self) -> bool {
         let states = self.instances.iter().map(|it| &it.state);
         states.chain([&self.state]).all(|it| it == RUNNING)
     }
 
-    /// Returns what stops it: the state of a live instance that does not run. An instance that only serves its API is
-    /// healthy.
+    /// Returns the state of a live instance that is not running. An instance that only serves its
+    /// API counts as running.
     pub(crate) fn trouble(&self) -> Option<&str> {
         let states = self.instances.iter().map(|it| &*it.state);
         let mut states = [&*self.state].into_iter().chain(states);
         states.find(|it| *it != RUNNING && !it.starts_with("gone") && !it.starts_with("off"))
     }
 
-    /// Returns the breakers that are open.
+    /// Returns the open breakers.
     pub(crate) fn open_breakers(&self) -> impl Iterator<Item = &Breaker> {
         self.breakers.iter().filter(|breaker| breaker.opened_at.is_some())
     }
@@ -65,9 +65,9 @@ pub(crate) struct Pause {
 pub(crate) struct Breaker {
     pub(crate) event_type: String,
     pub(crate) reason: String,
-    /// How many messages became dead letters.
+    /// Number of messages that became dead letters.
     pub(crate) letters: u64,
-    /// `None` if it only counts.
+    /// `None` while the breaker is closed and only counts.
     pub(crate) opened_at: Option<String>,
 }
 
@@ -84,7 +84,7 @@ impl Listed for Subscription {
     const NAMES_SERVICE: bool = true;
 
     fn at(&self) -> &'static str {
-        "" // listed as the services have them
+        "" // Subscriptions are not sorted by time.
     }
 }
 
@@ -99,7 +99,7 @@ impl Client {
         self.subscription_list().page().await.map(|(subscriptions, _)| subscriptions)
     }
 
-    /// Pauses, resumes or drops a subscription; `act` is the API's word. Returns the answer.
+    /// Pauses, resumes or drops a subscription. `act` is the name in the API.
     pub(crate) async fn change_subscription(
         &self,
         group: &str,

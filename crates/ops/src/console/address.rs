@@ -1,6 +1,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What stays as it is in every part of an address (RFC 3986, section 2.3), so that people can read it.
+/// Characters that need no escape in any part of an address (RFC 3986, section 2.3), so that
+/// addresses stay readable.
 const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Returns a path with a query.
@@ -10,7 +11,7 @@ pub(crate) fn address(path: &str, query: &[(&str, impl AsRef<str>)]) -> String {
     if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
 }
 
-/// Returns a text as a part of a path or a query.
+/// Escapes a text for a path or a query.
 pub(crate) fn escaped(text: &str) -> String {
     utf8_percent_encode(text, &ESCAPED).to_string()
 }

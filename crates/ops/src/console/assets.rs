@@ -1,4 +1,5 @@
-//! Style sheet, scripts and icon. The address of each holds a digest of its bytes, so that browsers may keep it for ever.
+//! Style sheet, scripts and icon. The address of each contains a digest of its bytes, so that
+//! browsers may cache it forever.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -20,7 +21,7 @@ struct Asset {
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What the build script takes from Swagger UI's release.
+/// Files that the build script takes from Swagger UI's release.
 macro_rules! swagger_ui {
     ($name:literal) => {
         include_bytes!(concat!(env!("OUT_DIR"), "/", $name))
@@ -38,7 +39,8 @@ static ASSETS: [Asset; 7] = [
         content_type: JAVASCRIPT,
         bytes: include_bytes!("../../web/console.js"),
     },
-    // One file: htmx starts when its own is read, and would not wait for an extension in another one.
+    // One file, because htmx starts when its script is read, and would not wait for an extension in
+    // another file.
     Asset {
         name: "htmx.js",
         content_type: JAVASCRIPT,
@@ -71,7 +73,7 @@ static ASSETS: [Asset; 7] = [
     },
 ];
 
-/// The digests of the assets, in their order.
+/// The digests of the assets, in the same order.
 static HASHES: LazyLock<[String; ASSETS.len()]> = LazyLock::new(|| ASSETS.each_ref().map(hash));
 
 fn hash(asset: &Asset) -> String {
@@ -82,7 +84,7 @@ fn hash(asset: &Asset) -> String {
     })
 }
 
-/// Returns the address of an asset. One that is unknown has an address that is not found.
+/// Returns the address of an asset. The address of an unknown asset is answered with 404.
 pub(super) fn address(name: &str) -> String {
     let at = ASSETS.iter().position(|asset| asset.name == name);
     let hash = at.map_or("unknown", |at| &*HASHES[at]);
@@ -101,7 +103,7 @@ async fn asset(Path((hash, name)): Path<(String, String)>) -> Response {
             let kept = (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
             ([(header::CONTENT_TYPE, asset.content_type), kept], asset.bytes).into_response()
         }
-        // A page of an earlier release asks for what it had.
+        // A page of an earlier release requests its own assets.
         None => (StatusCode::NOT_FOUND, "There is no such asset.\n").into_response(),
     }
 }

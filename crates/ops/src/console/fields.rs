@@ -4,12 +4,13 @@ use axum::response::Redirect;
 
 use super::PageError;
 
-/// The fields of a form or of an address, in their order. A name may be there several times, as those of selected rows are.
+/// The fields of a form or of an address, in their order. A name may occur several times, for
+/// example for selected rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// Returns the first value of a name, without the space around it. `None` if it is missing or blank.
+    /// Returns the first value of a name, trimmed. Returns `None` if it is missing or blank.
     pub(crate) fn one(&self, name: &str) -> Option<&str> {
         self.values(name).next()
     }
@@ -24,18 +25,20 @@ impl Fields {
         those.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Returns `true` if a checkbox of that name is checked.
+    /// Returns `true` if a checkbox with that name is checked.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.one(name).is_some()
     }
 
-    /// Returns the address that a change leads back to: the field `back` if it is a path of this server, else `otherwise`.
+    /// Returns the redirect after a change: to the field `back` if it is a path of this server,
+    /// else to `otherwise`.
     pub(crate) fn back(&self, otherwise: &str) -> Redirect {
         Redirect::to(self.one("back").filter(|path| is_local(path)).unwrap_or(otherwise))
     }
 }
 
-/// Returns `true` for a path of this server. Browsers take `//host` and `/\host` for another one.
+/// Returns `true` for a path of this server. Browsers treat `//host` and `/\host` as another
+/// server.
 pub(crate) fn is_local(path: &str) -> bool {
     let mut bytes = path.bytes();
     bytes.next() == Some(b'/')
@@ -43,7 +46,7 @@ pub(crate) fn is_local(path: &str) -> bool {
         && path.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Takes the fields of an address.
+/// Reads the fields of an address.
 impl<S: Send + Sync> FromRequestParts<S> for Fields {
     type Rejection = PageError;
 

@@ -1,4 +1,4 @@
-//! How templates write times, numbers and text of messages.
+//! Filters with which templates write times, numbers and text of messages.
 
 use std::fmt::Display;
 
@@ -9,32 +9,32 @@ use crate::lag::words::grouped;
 use crate::moment;
 use crate::plain::plain as escaped;
 
-/// Escapes control characters and those that reorder text. The template escapes HTML besides.
+/// Escapes control characters and characters that reorder text. The template also escapes HTML.
 #[askama::filter_fn]
 pub(crate) fn plain(text: impl Display, _: &dyn Values) -> Result<String> {
     Ok(escaped(&text.to_string()))
 }
 
-/// Escapes as [`plain`] does, but for line ends.
+/// Escapes like [`plain`], but keeps line ends.
 #[askama::filter_fn]
 pub(crate) fn lines(text: impl Display, _: &dyn Values) -> Result<String> {
     let lines: Vec<_> = text.to_string().split('\n').map(escaped).collect();
     Ok(lines.join("\n"))
 }
 
-/// Writes a time as people read it.
+/// Formats a time for people.
 #[askama::filter_fn]
 pub(crate) fn when(at: impl Display, _: &dyn Values) -> Result<String> {
     Ok(moment::when(&at.to_string()))
 }
 
-/// Writes how long ago a time was.
+/// Formats the time since a time.
 #[askama::filter_fn]
 pub(crate) fn ago(at: impl Display, _: &dyn Values) -> Result<String> {
     Ok(moment::ago(&at.to_string(), OffsetDateTime::now_utc()))
 }
 
-/// Writes a number with commas between thousands, as the command line does.
+/// Formats a number with commas between thousands, as on the command line.
 #[askama::filter_fn]
 pub(crate) fn number(number: impl Display, _: &dyn Values) -> Result<String> {
     let text = number.to_string();

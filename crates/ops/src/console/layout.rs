@@ -5,21 +5,21 @@ use super::{Said, assets};
 
 const NOT_LIVE: &str = "-";
 
-/// What the layout of every page shows.
+/// Data for the layout of every page.
 pub(crate) struct Page {
     pub(crate) title: String,
     pub(crate) area: Area,
-    /// The operator's name; `None` without sign-in.
+    /// The operator's name. `None` without sign-in.
     pub(crate) operator: Option<String>,
-    /// Whether somebody can sign out.
+    /// Whether there is a session to sign out of.
     pub(crate) is_signed_in: bool,
-    /// What the last action did.
+    /// Result of the last action.
     pub(crate) said: Option<Said>,
-    /// Up to which signal this page is fresh.
+    /// The last signal before this page was read.
     seen: String,
 }
 
-/// A part of the console, as the navigation has it.
+/// An area of the console in the navigation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Area {
     Overview,
@@ -29,11 +29,11 @@ pub(crate) enum Area {
     Jobs,
     History,
     Api,
-    /// Of no part: errors, sign-in.
+    /// No area, for errors and the sign-in.
     None,
 }
 
-/// A part in the navigation.
+/// A link in the navigation.
 pub(crate) struct Link {
     pub(crate) path: &'static str,
     pub(crate) title: &'static str,
@@ -64,7 +64,7 @@ impl Page {
         }
     }
 
-    /// Returns a page for somebody who has not signed in: it shows no navigation and is not live.
+    /// Returns a page before the sign-in: without navigation and signals.
     pub(super) fn outside(title: &str) -> Self {
         let title = title.to_owned();
         Self {
@@ -77,7 +77,7 @@ impl Page {
         }
     }
 
-    /// Returns a page with navigation that is not live, for errors.
+    /// Returns a page with navigation and without signals, for errors.
     pub(super) fn bare(title: &str) -> Self {
         Self { seen: NOT_LIVE.to_owned(), ..Self::outside(title) }
     }
@@ -90,7 +90,7 @@ impl Page {
         self.area == link.area
     }
 
-    /// Returns the address of the page's stream of signals, or nothing if it has none.
+    /// Returns the address of the page's stream of signals. Returns an empty text if it has none.
     pub(crate) fn live(&self) -> String {
         match &*self.seen {
             "" | NOT_LIVE => String::new(),
@@ -99,7 +99,7 @@ impl Page {
     }
 
     /// Returns the address of an asset, which changes with its bytes.
-    #[allow(clippy::unused_self)] // templates have the page at hand
+    #[allow(clippy::unused_self)] // Templates call it on the page.
     pub(crate) fn asset(&self, name: &str) -> impl fmt::Display + use<> {
         assets::address(name)
     }

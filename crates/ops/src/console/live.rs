@@ -1,4 +1,5 @@
-//! Signals to pages: which area has changed, and nothing else. A page then gets its parts again, with its own filters.
+//! Signals to pages, which contain only the area that has changed. A page then requests its parts
+//! again, with its own filters.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use uuid::Uuid;
 
 use super::{Console, Fields};
 
-/// How often a stream without signals says that it is there.
+/// Interval of the keep-alive of a stream without signals.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// What has changed.
+/// An area that has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Topic {
     Overview,
@@ -47,15 +48,16 @@ impl Topic {
     }
 }
 
-/// The signals of this process. The latest of each topic wins, so a flood of them costs a page no more than one.
+/// The signals of this process. Of each topic only the latest counts, so a page receives many
+/// signals as one.
 #[derive(Clone)]
 pub(crate) struct Live {
-    /// Differs from process to process.
+    /// Identifies the process.
     epoch: Uuid,
     signals: watch::Sender<Signals>,
 }
 
-/// The number of the last signal, and that of the last one of each topic.
+/// The number of the last signal, and the last number of each topic.
 #[derive(Clone, Copy, Default)]
 struct Signals {
     last: u64,
@@ -67,7 +69,7 @@ impl Live {
         Self { epoch: Uuid::now_v7(), signals: watch::Sender::new(Signals::default()) }
     }
 
-    /// Signals that something has changed. What changes anywhere changes the overview.
+    /// Signals changes. Every change also changes the overview.
     pub(crate) fn signal(&self, topics: &[Topic]) {
         if topics.is_empty() {
             return;
@@ -89,13 +91,15 @@ impl Live {
         format!("{}.{last}", self.epoch.simple())
     }
 
-    /// Returns the number of the signal that a mark names; `None` if it is of another process, whose signals are not known.
+    /// Returns the number of the signal in a mark. Returns `None` if the mark is of another
+    /// process, whose signals are unknown.
     fn number(&self, mark: &str) -> Option<u64> {
         let number = mark.split_once('.').filter(|(epoch, _)| epoch.parse() == Ok(self.epoch));
         number.and_then(|(_, number)| number.parse().ok())
     }
 
-    /// Returns the signals after the one that the mark names, until shutdown. A page of an earlier process gets all topics.
+    /// Returns the signals after the one in the mark, until shutdown. A page of an earlier process
+    /// receives all topics.
     fn events(
         &self,
         mark: &str,
@@ -135,7 +139,8 @@ impl Following {
             self.seen = signals.last;
         }
         let topic = self.pending.pop()?;
-        // With the mark of what came before, a stream that is cut between two topics repeats both.
+        // Only the last event has the mark, so a stream that is cut between two topics repeats
+        // both.
         let event = Event::default().event(topic.as_str()).data("");
         Some(if self.pending.is_empty() { event.id(self.live.mark(self.seen)) } else { event })
     }
@@ -164,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the events that are there now, without waiting.
+    /// Returns the events that are available, without waiting.
     fn ready(live: &Live, mark: &str) -> Vec<String> {
         let mut events = pin!(live.events(mark, CancellationToken::new()));
         let mut all = Vec::new();

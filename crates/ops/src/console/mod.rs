@@ -1,4 +1,4 @@
-//! The console: pages for the person on call, rendered here and refreshed by signal and pull.
+//! The console: pages for operators, rendered on the server and refreshed by signal.
 
 pub(crate) mod access;
 mod address;
@@ -7,7 +7,7 @@ mod assets;
 mod failures;
 mod fields;
 #[allow(unreachable_pub, clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps)]
-// what `filter_fn` makes
+// Code that `filter_fn` generates.
 mod filters;
 mod flow;
 mod history;
@@ -44,7 +44,7 @@ use self::said::Said;
 use crate::serve::Watched;
 use crate::services::Services;
 
-/// What every page needs.
+/// State that every page needs.
 #[derive(Clone)]
 pub(crate) struct Console {
     services: Arc<Services>,
@@ -53,7 +53,7 @@ pub(crate) struct Console {
     pub(crate) access: Arc<Access>,
     pub(crate) live: Live,
     pub(crate) shutdown: CancellationToken,
-    /// The page of traces.
+    /// Address of the trace viewer.
     traces: Arc<str>,
 }
 
@@ -70,26 +70,28 @@ impl Console {
         Self { services, kafka, polled, access, live, shutdown, traces: Arc::default() }
     }
 
-    /// Links traces to the page at that address.
+    /// Links traces to the viewer at that address.
     pub(crate) fn with_traces(mut self, address: &str) -> Self {
         self.traces = address.trim_end_matches('/').into();
         self
     }
 
-    /// Returns the address of a trace. `None` if it is no trace id, or the page of traces is none of the web.
+    /// Returns the address of a trace. Returns `None` if the id is invalid, or the viewer's address
+    /// is not HTTP.
     pub(crate) fn trace(&self, id: &str) -> Option<String> {
         let is_trace = id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit());
         let is_web = self.traces.starts_with("http://") || self.traces.starts_with("https://");
         (is_trace && is_web).then(|| format!("{}/trace/{id}", self.traces))
     }
 
-    /// Returns the services as the operator of a session may ask them, so that their acts name the operator.
+    /// Returns the services with the operator's token of a session, so that acts are recorded with
+    /// the operator's name.
     pub(crate) fn services(&self, session: &Session) -> Services {
         self.services.acting_with(session.token().clone())
     }
 
-    /// Returns what the layout of a page shows. It is made before a page reads anything: signals that come later than this
-    /// refresh the page.
+    /// Returns the data for the layout of a page. Call it before the page reads anything, so that
+    /// later signals refresh the page.
     pub(crate) fn page(&self, title: &str, area: Area, session: &Session) -> Page {
         Page::new(title, area, session, self.live.seen())
     }
@@ -101,7 +103,8 @@ impl FromRef<Console> for Watched {
     }
 }
 
-/// Returns the routes of all pages, behind sign-in, the check of the host and the rule against forged requests.
+/// Returns the routes of all pages, behind sign-in, the check of the host and the protection
+/// against forged requests.
 pub(crate) fn routes(console: &Console) -> Router<Console> {
     Router::new()
         .merge(overview::routes())

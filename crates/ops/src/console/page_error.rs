@@ -8,15 +8,15 @@ use super::filters;
 use super::layout::Page;
 use crate::error::{Error, with_cause};
 
-/// Why a page can't be shown, or a change was not made.
+/// A page can't be shown, or a change was not made.
 #[derive(Debug)]
 pub(crate) struct PageError {
     status: StatusCode,
-    /// What happened, in a sentence.
+    /// The error in a sentence.
     pub(crate) said: String,
-    /// What to do.
+    /// The next step for the operator.
     pub(crate) advice: Option<String>,
-    /// Whether a service did not know the token.
+    /// Whether a service rejected the token.
     wants_sign_in: bool,
 }
 
@@ -38,7 +38,7 @@ impl PageError {
         Self { advice: Some(advice.into()), ..Self::new(StatusCode::FORBIDDEN, said) }
     }
 
-    /// Returns the page, in the layout of the given one.
+    /// Returns the error in the layout of the given page.
     pub(crate) fn response(self, page: Page) -> Response {
         let status = self.status;
         let template = ErrorPage { page, error: self };
@@ -89,7 +89,7 @@ impl From<askama::Error> for PageError {
     }
 }
 
-/// For handlers that have no page at hand: the layout leads back to the overview.
+/// For handlers without a page. The layout links to the overview.
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         self.response(Page::bare("Something went wrong"))

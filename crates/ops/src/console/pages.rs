@@ -1,5 +1,5 @@
-//! Pages of one list that several services hold parts of. The cursor of a page says where each part is, so that an address
-//! leads to the same page in every tab and after a restart.
+//! Pages of a list whose parts are in several services. The cursor of a page contains the position
+//! in each part, so an address leads to the same page in every tab and after a restart.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::client::{Answer, Client, Listed, Listing};
 use crate::error::Error;
 use crate::moment::parse;
 
-/// How long a service may take: one that hangs must not hold up what the others have.
+/// Time limit of a service, so that one that hangs does not delay the others.
 const ANSWER: Duration = Duration::from_secs(4);
 
 /// An item of a list that has an identity.
@@ -28,12 +28,12 @@ type List<T> = Box<dyn Fn(&Client) -> Listing<T> + Send + Sync>;
 /// A part of the list.
 pub(crate) struct Source<T> {
     pub(crate) client: Client,
-    /// Tells it from other parts of the same service.
+    /// Distinguishes parts of the same service.
     pub(crate) part: &'static str,
     list: List<T>,
 }
 
-/// An item, and the service that has it.
+/// An item with its service.
 pub(crate) struct Of<T> {
     pub(crate) service: String,
     pub(crate) item: T,
@@ -48,16 +48,16 @@ pub(crate) struct Page<T> {
     pub(crate) silent: Vec<Silent>,
 }
 
-/// Where a page begins in one part.
+/// Position in one part, at which a page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     /// Service and part.
     #[serde(rename = "p")]
     part: String,
-    /// The service's own cursor; `None` at its beginning.
+    /// The service's own cursor. `None` at the beginning.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
-    /// The last item that was shown after that cursor, by id and time.
+    /// Id and time of the last item shown after that cursor.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     after: Option<(String, String)>,
 }
@@ -66,10 +66,10 @@ struct Place {
 struct Reading<T> {
     source: Source<T>,
     place: Place,
-    /// The last item that earlier pages have shown, until it is behind.
+    /// The last item that earlier pages have shown, until it is skipped.
     shown: Option<(String, String)>,
     items: VecDeque<(OffsetDateTime, Answer<T>)>,
-    /// Where its next page begins.
+    /// Cursor of its next page.
     next: Option<String>,
     is_read: bool,
     silent: Option<Silent>,
@@ -89,9 +89,10 @@ impl<T: Paged> Source<T> {
     }
 }
 
-/// Reads a page of at most so many items that `keep` accepts.
+/// Reads a page of at most `limit` items that `keep` accepts.
 ///
-/// A service that is unavailable is named in the page. Fails if the cursor is malformed or a service refuses the request.
+/// A service that is unavailable is named in the page. Fails if the cursor is malformed or a
+/// service refuses the request.
 pub(crate) async fn page<T: Paged>(
     sources: Vec<Source<T>>,
     cursor: Option<&str>,
@@ -147,13 +148,13 @@ fn begin<T: Paged>(
     Ok(readings.collect())
 }
 
-/// Returns the cursor after what was taken; `None` at the end.
+/// Returns the cursor after the read items. Returns `None` at the end.
 fn after<T>(readings: &[Reading<T>]) -> Option<String> {
     let goes_on =
         |it: &Reading<T>| !it.items.is_empty() || (it.silent.is_none() && it.next.is_some());
     let places = readings.iter().filter_map(|Reading { place, items, next, silent, .. }| {
         match (items.is_empty(), silent, next) {
-            // One that did not answer may do so when the next page is asked for.
+            // A service that did not answer may do so on the next page.
             (false, ..) | (true, Some(_), _) => Some(place.clone()),
             (true, None, Some(next)) => {
                 let (part, cursor) = (place.part.clone(), Some(next.clone()));
@@ -182,7 +183,7 @@ impl<T: Paged> Reading<T> {
             (self.source.list)(&self.source.client).of_page(size).starting_at(self.next.clone());
         let (items, next) = match tokio::time::timeout(ANSWER, listing.page_and_cursor()).await {
             Ok(Ok(page)) => page,
-            // A service without subscriptions need not serve it.
+            // A service without subscriptions need not serve this list.
             Ok(Err(error)) if error.is_not_found() && several => (Vec::new(), None),
             Ok(Err(error)) if error.is_unavailable() => {
                 let service = self.source.client.service.clone();
@@ -211,7 +212,8 @@ impl<T: Paged> Reading<T> {
         Ok(())
     }
 
-    /// Drops what earlier pages have shown. The last one of them may be gone meanwhile: then by its time.
+    /// Skips items that earlier pages have shown. If the last of them is gone, compares times
+    /// instead.
     fn skip_shown(&mut self) {
         let Some((id, at)) = &self.shown else { return };
         if let Some(position) = self.items.iter().position(|(_, it)| it.id() == *id) {

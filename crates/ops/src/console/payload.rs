@@ -1,9 +1,10 @@
-//! JSON as people read it, with every number as it was sent.
+//! Indents JSON without changing its numbers.
 
-/// How deep a payload is indented; deeper parts stay in their line.
+/// Maximum depth of indentation. Deeper parts stay on one line.
 const DEEPEST: usize = 40;
 
-/// Indents JSON without reading its numbers: `1.10` and 20-digit ids stay what they are. What is no JSON comes back as it is.
+/// Indents JSON without parsing its numbers, so that `1.10` and 20-digit ids are not changed. Other
+/// text is returned unchanged.
 pub(crate) fn pretty(text: &str) -> String {
     if serde_json::from_str::<serde::de::IgnoredAny>(text).is_err() {
         return text.to_owned();

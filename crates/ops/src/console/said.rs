@@ -1,14 +1,16 @@
-//! What an action did, shown once on the page that it leads back to. It travels in a sealed cookie: the server keeps nothing.
+//! The result of an action, shown once on the page that follows. It is stored in a sealed cookie,
+//! so the server keeps no state.
 
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::Fields;
 
-/// What a browser takes as a cookie, less its attributes, as bytes before they are sealed and written in base64.
+/// Maximum size of the result in bytes: a browser's limit for a cookie less its attributes, before
+/// sealing and base64.
 const MOST: usize = 2_800;
 
-/// What was done, and how to undo it.
+/// The result of an action, and its undo.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Said {
     pub(crate) text: String,
@@ -18,10 +20,10 @@ pub(crate) struct Said {
     pub(crate) undo: Option<Undo>,
 }
 
-/// A form that undoes it. The page shows it as a button.
+/// A form that undoes an action. The page shows it as a button.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Undo {
-    /// Where it is posted: a path of this server.
+    /// The path on this server to which it is posted.
     pub(crate) action: String,
     pub(crate) fields: Vec<(String, String)>,
 }
@@ -31,20 +33,20 @@ impl Said {
         Self { text: text.into(), is_bad: false, undo: None }
     }
 
-    /// Says that something was not done, or not all of it.
+    /// Creates the result of an action that failed, or was not done completely.
     pub(crate) fn bad(text: impl Into<String>) -> Self {
         Self { is_bad: true, ..Self::new(text) }
     }
 
-    /// Offers to undo it. A form that is too large for a cookie is not offered.
+    /// Adds the undo. A form that is too large for a cookie is left out.
     pub(crate) fn undo(self, action: &str, fields: Vec<(String, String)>) -> Self {
         let undo = Some(Undo { action: action.to_owned(), fields });
         let offering = Self { undo, ..self.clone() };
         if offering.encoded().len() <= MOST { offering } else { self }
     }
 
-    /// Leads back to the page that sent the form, else to `otherwise`. `access::require_session` makes the cookie of what the
-    /// response carries.
+    /// Redirects to the page that sent the form, else to `otherwise`. `access::require_session`
+    /// turns the result in the response into a cookie.
     pub(crate) fn back(mut self, fields: &Fields, otherwise: &str) -> Response {
         if self.encoded().len() > MOST {
             self.text.truncate(self.text.floor_char_boundary(1_000));

@@ -1,6 +1,6 @@
 use crate::error::{Error, with_cause};
 
-/// A service that did not answer, so that what it has is missing on the page.
+/// A service that did not answer, so that its data is missing on the page.
 pub(crate) struct Silent {
     pub(crate) service: String,
     pub(crate) why: String,

@@ -4,31 +4,31 @@ use std::time::Duration;
 use crate::lag::words::grouped;
 use crate::serve::TREND;
 
-/// The size of its drawing; a page scales it.
+/// Size of the drawing; a page scales it.
 pub(crate) const WIDTH: f64 = 120.0;
 pub(crate) const HEIGHT: f64 = 24.0;
-/// How many points are drawn at most: one for two pixels.
+/// Maximum number of points: one for two pixels.
 const MOST: usize = 60;
 
 /// A curve of the last quarter of an hour.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Spark {
-    /// The points of the curve as SVG has them.
+    /// Points of the curve for SVG.
     pub(crate) curve: String,
-    /// The area below.
+    /// The area below the curve.
     pub(crate) area: String,
-    /// The same in words.
+    /// Text alternative.
     pub(crate) label: String,
 }
 
 impl Spark {
-    /// Draws points, the oldest first. `None` if there are fewer than two.
+    /// Draws points, oldest first. Returns `None` if there are fewer than two.
     pub(crate) fn draw(points: &[(Duration, u64)]) -> Option<Self> {
         let [first, .., last] = points else { return None };
         let most = points.iter().map(|(_, value)| *value).max().unwrap_or(0);
         let (mut curve, mut end) = (String::new(), 0.0);
         for (ago, value) in thinned(points) {
-            #[allow(clippy::cast_precision_loss)] // a drawing
+            #[allow(clippy::cast_precision_loss)] // A drawing needs no precision.
             let y = HEIGHT - 1.0 - (HEIGHT - 2.0) * value as f64 / most.max(1) as f64;
             end = WIDTH * (1.0 - ago.as_secs_f64() / TREND.as_secs_f64());
             let _ = write!(curve, "{end:.1},{y:.1} ");
@@ -42,7 +42,7 @@ impl Spark {
     }
 }
 
-/// Returns fewer points: of each few the largest, so that no peak is missing.
+/// Reduces the points: keeps the largest of each few, so that no peak is lost.
 fn thinned(points: &[(Duration, u64)]) -> impl Iterator<Item = (Duration, u64)> {
     let few = points.len().div_ceil(MOST);
     let largest = |few: &[(Duration, u64)]| few.iter().copied().max_by_key(|(_, value)| *value);

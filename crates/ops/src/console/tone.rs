@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// How something is to be taken. It is shown as a colour beside words, never alone.
+/// Meaning of a state. It is shown as a colour beside words, never alone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Tone {
     #[default]
@@ -25,7 +25,7 @@ impl fmt::Display for Tone {
 impl askama::filters::HtmlSafe for Tone {}
 
 impl Tone {
-    /// Returns how the state of a subscription or an instance is to be taken.
+    /// Returns the tone of a subscription's or an instance's state.
     pub(crate) fn of_state(state: &str) -> Self {
         if state == "running" {
             Self::Good

@@ -7,7 +7,7 @@ use super::Context;
 use crate::client::{Filter, Merged, Status, Summary};
 use crate::error::Error;
 
-/// The letters that a command is about: by id, or by a filter.
+/// The letters of a command: by id, or by a filter.
 #[derive(Args)]
 pub(super) struct Selected {
     /// This letter; may be given more than once
@@ -23,16 +23,16 @@ impl Selected {
         if self.ids.is_empty() || self.filter.is_empty() {
             return Ok(());
         }
-        Err(Error::Refused("--id names letters one by one; leave out the filter".into()))
+        Err(Error::Refused("--id selects single letters; leave out the filter".into()))
     }
 }
 
 impl Context {
-    /// Fails if the group that was given is no subscription of its service. For a list that is empty.
+    /// Fails if the given group is no subscription of its service. Called if a list is empty.
     pub(super) async fn check_group(&self) -> Result<(), Error> {
         let Some(group) = &self.group else { return Ok(()) };
         let client = self.services.of_group(group)?;
-        // Without an answer nothing is known, and that the list is empty is true.
+        // Without a response the group can't be checked, so the empty list is shown.
         let Ok(subscriptions) = client.subscriptions().await else { return Ok(()) };
         if subscriptions.is_empty() || subscriptions.iter().any(|it| it.group == *group) {
             return Ok(());

@@ -16,13 +16,13 @@ use crate::{json, question};
 pub(super) struct Arguments {
     #[command(flatten)]
     selected: Selected,
-    /// All letters of the group that can be
+    /// All letters of the group that can be changed
     #[arg(long)]
     all: bool,
-    /// The reason, which is kept with your name
+    /// The reason, recorded with your name
     #[arg(long)]
     why: Option<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -72,11 +72,11 @@ fn check(context: &Context, selected: &Selected, all: bool, yes: bool) -> Result
     }
     if !is_any && all {
         return Err(Error::Refused(
-            "--all are all letters of the group; leave out --id and the filter".into(),
+            "--all selects all letters of the group; leave out --id and the filter".into(),
         ));
     }
     if context.json && !yes {
-        return Err(Error::Refused("with --json nothing is asked; give --yes".into()));
+        return Err(Error::Refused("--json does not ask; give --yes".into()));
     }
     Ok(())
 }

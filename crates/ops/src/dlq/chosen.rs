@@ -1,4 +1,4 @@
-//! The letters that a command is about, counted before anything is sent.
+//! Selects the letters of a command and counts them before anything is changed.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
@@ -10,22 +10,22 @@ use crate::client::{Client, Selection, Status, Summary};
 use crate::error::Error;
 use crate::plain::{count, plain};
 
-/// So many letters are shown one by one.
+/// Maximum number of letters to list one by one.
 const FEW: usize = 5;
-/// So many reasons are shown.
+/// Maximum number of reasons to list.
 const REASONS: usize = 10;
 
-/// Letters that a command can be about, if they are chosen by a filter.
+/// The letters that a filter may select for a command.
 pub(super) struct Eligible<'a> {
-    /// Their statuses, unless the filter names one.
+    /// Their statuses, unless the filter contains one.
     pub(super) statuses: &'a [Status],
-    /// Whether those are among them whose event the inbox has forgotten.
+    /// Whether letters are included whose event is older than the inbox's retention.
     pub(super) expired: bool,
-    /// How many at most, the oldest first.
+    /// Maximum number of letters, oldest first.
     pub(super) most: Option<usize>,
 }
 
-/// The chosen letters of one group.
+/// The selected letters of one group.
 pub(super) struct Chosen {
     pub(super) client: Client,
     pub(super) group: String,
@@ -45,9 +45,7 @@ impl Chosen {
         let Selected { ids, filter } = selected;
         if !ids.is_empty() {
             if most.is_some() {
-                return Err(Error::Refused(
-                    "--id names letters one by one; leave out --max".into(),
-                ));
+                return Err(Error::Refused("--id selects single letters; leave out --max".into()));
             }
             return Self::by_ids(context, ids.clone()).await;
         }
@@ -111,7 +109,7 @@ impl Chosen {
         Ok(Self { client, group, selection: Selection::Ids(ids), tally })
     }
 
-    /// Returns "12 dead letters of billing".
+    /// Returns a title such as "12 dead letters of billing".
     pub(super) fn title(&self) -> String {
         let letters = count(self.tally.letters, "dead letter", "dead letters");
         format!("{letters} of {}", plain(&self.group))
@@ -121,7 +119,7 @@ impl Chosen {
         self.tally.letters == 0
     }
 
-    /// Writes how many there are for each reason, and a few of them one by one.
+    /// Writes the number of letters for each reason, or a few letters one by one.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if self.is_empty() {
             return writeln!(out, "No dead letters in {} to choose from.", plain(&self.group));
@@ -131,7 +129,7 @@ impl Chosen {
     }
 }
 
-/// Letters, counted by fingerprint.
+/// Letters counted by fingerprint.
 #[derive(Default)]
 pub(super) struct Tally {
     letters: u64,
@@ -139,11 +137,11 @@ pub(super) struct Tally {
     few: Vec<Summary>,
 }
 
-/// Letters that failed for one reason.
+/// Letters with the same reason.
 struct Counted {
     letters: u64,
     event_type: Option<String>,
-    /// That of the first letter that was counted.
+    /// The reason of the first of these letters.
     reason: String,
 }
 

@@ -1,4 +1,5 @@
-//! `show --as curl`: an event for the direct feed of its service, in CloudEvents' binary mode for HTTP.
+//! `show --as curl`: an event for the direct feed of its service, in CloudEvents' binary mode for
+//! HTTP.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
@@ -6,15 +7,15 @@ use crate::client::{Bytes, Letter};
 use crate::error::Error;
 use crate::shell;
 
-/// Where the services of this repository listen in compose and with `make local`.
+/// Public ports of this repository's services, in compose and with `make local`.
 const LOCAL: [(&str, u16); 4] =
     [("order", 8081), ("billing", 8082), ("notification", 8083), ("analytics", 8084)];
 
-/// Characters that are escaped in the value of a header: all but printable ASCII, and space, quotes and the percent sign
-/// (CloudEvents' HTTP binding 1.0.2, section 3.1.3.2).
+/// Characters that are escaped in the value of a header: all except printable ASCII, and also
+/// space, quotes and the percent sign (CloudEvents' HTTP binding 1.0.2, section 3.1.3.2).
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// Returns the command. Fails if the letter has no payload, which is no event.
+/// Returns the command. Fails if the letter has no payload, because it is then no event.
 pub(super) fn command(letter: &Letter, service: &str) -> Result<String, Error> {
     let value = letter.value.as_ref().map(Bytes::as_slice).ok_or_else(|| {
         Error::Refused("the letter has no payload, so it is no event; try --as kcat".into())
@@ -36,7 +37,7 @@ pub(super) fn command(letter: &Letter, service: &str) -> Result<String, Error> {
     lines.push(format!("  curl -i -X POST \"{}/events\" \\", url(service)));
     lines.push("    -H \"Authorization: Bearer ${EVENTS_KEY:?a key of EVENT_SENDERS}\" \\".into());
     for header in headers {
-        // No header holds a NUL: values are escaped, and names come from JSON's text.
+        // No header contains a NUL: values are escaped, and names come from a JSON text.
         let header = shell::word(header.as_bytes()).unwrap_or_default();
         lines.push(format!("    -H {header} \\"));
     }
@@ -44,7 +45,7 @@ pub(super) fn command(letter: &Letter, service: &str) -> Result<String, Error> {
     Ok(lines.join("\n"))
 }
 
-/// Returns the content type of the record: structured mode stays what it is.
+/// Returns the content type of the record, so that structured mode is kept.
 fn content_type(letter: &Letter) -> String {
     let content_type = letter.header_bytes().filter(|(name, _)| *name == "content-type").last();
     let content_type = content_type.and_then(|(_, value)| std::str::from_utf8(value?).ok());
@@ -67,7 +68,7 @@ mod tests {
     use super::super::show::letter;
     use super::*;
 
-    /// Runs the command with a `curl` that prints its arguments and what it reads.
+    /// Runs the command with a `curl` that prints its arguments and its input.
     fn sent(command: &str) -> String {
         let script = format!("curl() {{ printf '<%s>' \"$@\"; cat; }}\n{command}");
         let mut bash = std::process::Command::new("bash");

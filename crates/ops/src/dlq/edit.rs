@@ -21,10 +21,10 @@ pub(super) struct Arguments {
     /// A file with the new payload; `-` is standard input
     #[arg(long, conflicts_with = "value")]
     file: Option<PathBuf>,
-    /// The reason, which is kept with your name and the old payload
+    /// The reason, recorded with your name and the old payload
     #[arg(long)]
     why: Option<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &mut Context, arguments: Arguments) -> Result<u
 async fn edit(context: &mut Context, arguments: Arguments) -> Result<u8, Error> {
     let Arguments { id, value, file, why, yes } = arguments;
     if context.json && !yes {
-        return Err(Error::Refused("with --json nothing is asked; give --yes".into()));
+        return Err(Error::Refused("--json does not ask; give --yes".into()));
     }
     let value = payload(value, file)?;
     let group = context.group.as_deref();
@@ -63,7 +63,7 @@ async fn edit(context: &mut Context, arguments: Arguments) -> Result<u8, Error> 
     Ok(0)
 }
 
-/// Returns the new payload as it was written: a number that no float can hold stays exact.
+/// Returns the new payload as raw JSON, so that no number is rounded.
 fn payload(value: Option<String>, file: Option<PathBuf>) -> Result<Box<RawValue>, Error> {
     let text = match (value, file) {
         (Some(value), _) => value,

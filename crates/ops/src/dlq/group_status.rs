@@ -14,12 +14,12 @@ use crate::json::Document;
 pub(super) struct Arguments {
     /// The fingerprint that `dlq groups` shows
     fingerprint: String,
-    /// A note for the others, kept with your name
+    /// A note for other operators, recorded with your name
     #[arg(long)]
     note: Option<String>,
 }
 
-/// Sets the status of a group; `status` is the API's word.
+/// Sets the status of a group. `status` is the name in the API.
 pub(super) async fn run(
     context: &mut Context,
     arguments: &Arguments,
@@ -29,7 +29,7 @@ pub(super) async fn run(
     set(context, arguments, status).await.during(step)
 }
 
-/// Several services may have letters of one fingerprint: it is set in each of them.
+/// Sets the status in each service, since several may have letters of one fingerprint.
 async fn set(context: &mut Context, arguments: &Arguments, status: &str) -> Result<u8, Error> {
     let Arguments { fingerprint, note } = arguments;
     let (mut groups, mut unavailable, mut unknown) = (Vec::new(), Vec::new(), None);
@@ -42,7 +42,7 @@ async fn set(context: &mut Context, arguments: &Arguments, status: &str) -> Resu
         }
     }
     if groups.is_empty() {
-        // One that does not answer may know it.
+        // A service that did not answer may know the group.
         let failed = unavailable.pop().map(|(_, error)| error).or(unknown);
         return Err(failed.unwrap_or_else(|| Error::Refused("there is no service to ask".into())));
     }

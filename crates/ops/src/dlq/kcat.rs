@@ -1,4 +1,5 @@
-//! `show --as kcat`: the record for its original topic, with key and headers (<https://github.com/edenhill/kcat>).
+//! `show --as kcat`: the record for its original topic, with key and headers
+//! (<https://github.com/edenhill/kcat>).
 
 use crate::client::{Bytes, Letter};
 use crate::error::Error;
@@ -6,13 +7,14 @@ use crate::foreign::ForeignLetter;
 use crate::plain::plain;
 use crate::shell;
 
-/// How large a record kcat takes without a setting.
+/// Maximum size of a record that kcat sends with default settings.
 const LARGE: usize = 900_000;
 
-/// A record to be produced.
+/// A record to produce.
 pub(super) struct Produced<'a> {
     topic: &'a str,
-    /// Of the original topic; with it the order per key stays, whatever the partitioner.
+    /// Partition of the original topic. Setting it keeps the order per key, whichever partitioner
+    /// is used.
     partition: Option<i64>,
     key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
@@ -30,7 +32,7 @@ impl<'a> Produced<'a> {
         }
     }
 
-    /// Fails if the letter does not tell its original topic.
+    /// Fails if the letter does not contain its original topic.
     pub(super) fn of_foreign(letter: &'a ForeignLetter) -> Result<Self, Error> {
         let topic = letter.origin.topic.as_deref().ok_or_else(|| {
             Error::Refused("no header of the letter tells its original topic".into())
@@ -46,8 +48,8 @@ impl<'a> Produced<'a> {
 
     /// Returns the command. Fails for an empty payload without a key, which kcat can't produce.
     ///
-    /// Key and value go through standard input, where they may hold any byte. A header is an argument, so one with a NUL is
-    /// left out, and named in a comment.
+    /// Key and value are passed through standard input, where they may contain any byte. A header
+    /// is an argument, so a header with a NUL is left out and named in a comment.
     pub(super) fn command(&self) -> Result<String, Error> {
         let (input, framing) = self.input()?;
         let mut lines = Vec::new();
@@ -81,7 +83,7 @@ impl<'a> Produced<'a> {
     /// Returns the input, and the options that tell kcat how key and value are separated.
     fn input(&self) -> Result<(Vec<u8>, String), Error> {
         let (key, value) = (self.key.unwrap_or_default(), self.value.unwrap_or_default());
-        // `-Z` makes both of them null if they are empty.
+        // `-Z` turns an empty key or value into null.
         let with_nulls = self.value.is_none();
         let is_lost = self.value.is_some_and(<[u8]>::is_empty) && self.key.is_none()
             || with_nulls && self.key.is_some_and(<[u8]>::is_empty);
@@ -106,7 +108,7 @@ impl<'a> Produced<'a> {
     }
 }
 
-/// Returns the option for a header; `None` if it can't be an argument.
+/// Returns the option for a header. Returns `None` if it can't be an argument.
 fn header(name: &str, value: Option<&[u8]>) -> Option<String> {
     if name.is_empty() || name.contains('=') {
         return None;
@@ -118,7 +120,7 @@ fn header(name: &str, value: Option<&[u8]>) -> Option<String> {
     shell::word(&option)
 }
 
-/// Returns a separator that occurs in none of them: this one, or one that it begins.
+/// Returns a separator that occurs in none of the texts and begins with `first`.
 fn absent_from(texts: &[&[u8]], first: &str) -> String {
     let occurs = |it: &str| {
         texts.iter().any(|text| text.windows(it.len()).any(|window| window == it.as_bytes()))
@@ -140,7 +142,7 @@ mod tests {
         Produced { topic: "order.completed", partition: Some(5), key, value, headers: Vec::new() }
     }
 
-    /// Runs the command with a `kcat` that prints its arguments and what it reads.
+    /// Runs the command with a `kcat` that prints its arguments and its input.
     fn sent(produced: &Produced<'_>) -> Vec<u8> {
         let command = produced.command().unwrap();
         assert!(!command.replace('\n', "").contains(char::is_control), "{command:?}");

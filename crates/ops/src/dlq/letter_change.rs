@@ -1,18 +1,18 @@
-//! Changes of letters, besides replays.
+//! Changes of letters other than replays.
 
 use crate::client::Status;
 
 /// A change of letters.
 pub(crate) struct LetterChange {
-    /// The API's word.
+    /// Name in the API.
     pub(crate) act: &'static str,
     pub(crate) question: &'static str,
     pub(crate) done: &'static str,
-    /// The act that takes it back.
+    /// The act that undoes it.
     pub(crate) undo: &'static str,
-    /// Statuses from which it is possible.
+    /// Statuses of the letters that it may change.
     pub(crate) from: &'static [Status],
-    /// Those that it leads to.
+    /// Statuses of the changed letters.
     pub(crate) to: &'static [Status],
 }
 

@@ -10,10 +10,10 @@ use crate::json;
 use crate::moment::when;
 use crate::plain::plain;
 
-/// Up to so many that are not shown are counted; each thousand takes a request.
+/// Maximum number of hidden letters to count. Each thousand takes a request.
 const COUNTED: u64 = 10_000;
 
-/// The statuses that wait for somebody or something.
+/// The statuses of open letters.
 pub(super) const OPEN: [Status; 3] = [Status::Dead, Status::Replaying, Status::Parked];
 
 #[derive(Args)]
@@ -70,7 +70,7 @@ async fn table(
     if shown == 0 {
         context.check_group().await?;
         let out = &mut context.out;
-        // Nothing is known of a service that did not answer.
+        // If a service did not answer, the list may be incomplete.
         if letters.unavailable.is_empty() {
             let matching = Filter { status: None, ..filter.clone() };
             let matching = if matching.is_empty() { "" } else { " that match" };
@@ -92,7 +92,7 @@ async fn table(
     Ok(())
 }
 
-/// Writes a letter, its id alone in the first line with its group and status.
+/// Writes a letter. The first line contains its id with group and status.
 pub(super) fn write_letter(out: &mut impl Write, letter: &Summary) -> io::Result<()> {
     let Summary { id, group, status, died_at, .. } = letter;
     let mut flags = String::new();
@@ -121,7 +121,7 @@ pub(super) fn write_letter(out: &mut impl Write, letter: &Summary) -> io::Result
 pub(super) fn in_vain(replays: u64) -> String {
     match replays {
         0 => String::new(),
-        1 => ", replayed once in vain".into(),
-        times => format!(", replayed {times} times in vain"),
+        1 => ", replayed once without success".into(),
+        times => format!(", replayed {times} times without success"),
     }
 }

@@ -1,4 +1,4 @@
-//! `orderflow dlq`: dead letters, and their replays and rehearsals. The services do the work.
+//! `orderflow dlq`: dead letters, their replays and rehearsals. The services do the work.
 
 mod arguments;
 mod change;
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// The consumer group
     #[arg(long, global = true)]
     group: Option<String>,
-    /// Print JSON, as the admin API has it
+    /// Print JSON, as in the admin API
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -50,7 +50,7 @@ enum Command {
     /// List the groups of dead letters that failed for the same reason
     #[command(after_help = "Example:\n  orderflow dlq groups --group billing")]
     Groups(groups::Arguments),
-    /// Mark a group of dead letters as acknowledged: somebody works on it
+    /// Mark a group of dead letters as acknowledged: an operator works on it
     #[command(
         after_help = "Example:\n  orderflow dlq acknowledge 3f2a9c1d --note 'the rates come back at noon'"
     )]
@@ -58,10 +58,10 @@ enum Command {
     /// Mark a group of dead letters as ignored: it needs no work
     #[command(after_help = "Example:\n  orderflow dlq ignore 3f2a9c1d --note 'test orders'")]
     Ignore(group_status::Arguments),
-    /// Take back what was said of a group of dead letters
+    /// Mark a group of dead letters as open again
     #[command(after_help = "Example:\n  orderflow dlq reopen 3f2a9c1d")]
     Reopen(group_status::Arguments),
-    /// List dead letters, the newest first: those that are open, unless --status says otherwise
+    /// List dead letters, newest first; by default those that are open
     #[command(after_help = "Example:\n  orderflow dlq list --group billing --type order.completed")]
     List(list::Arguments),
     /// Show a dead letter with its attempts, headers, key and payload, or a command that sends it
@@ -69,10 +69,11 @@ enum Command {
         after_help = "Example:\n  orderflow dlq show 01a20a9a-7779-774a-8232-46ea7c2ec2ec --as kcat"
     )]
     Show(show::Arguments),
-    /// Run the handlers on dead letters and roll back: say what a replay would do
+    /// Run the handlers on dead letters and roll back, to show what a replay would do
     #[command(after_help = "Example:\n  orderflow dlq rehearse --group billing --reason 'no rate'")]
     Rehearse(replay::RehearseArguments),
-    /// Let their group process dead letters again, and watch the outcomes; Ctrl-C stops watching only
+    /// Process dead letters again in their group, and watch the outcomes; Ctrl-C stops only the
+    /// watching
     #[command(
         after_help = "Example:\n  orderflow dlq replay --group billing --reason 'no rate' --why 'it is there'"
     )]
@@ -80,24 +81,24 @@ enum Command {
     /// List replays and rehearsals; show, watch, pause, resume or cancel one
     #[command(after_help = "Example:\n  orderflow dlq replays --group billing")]
     Replays(replays::Arguments),
-    /// Give up dead letters, until they are restored or pruned
+    /// Discard dead letters; they can be restored until they are pruned
     #[command(
         after_help = "Example:\n  orderflow dlq discard --group billing --tenant acme --why 'test orders'"
     )]
     Discard(change::Arguments),
-    /// Take back a discard
+    /// Restore discarded dead letters
     #[command(
         after_help = "Example:\n  orderflow dlq restore --group billing --all --why 'discarded by mistake'"
     )]
     Restore(change::Arguments),
-    /// Replace the payload of a dead letter; its schema is checked and the old payload is kept
+    /// Replace the payload of a dead letter; it must match the schema, and the old payload is kept
     #[command(
         after_help = "Example:\n  orderflow dlq edit 01a20a9a-7779-774a-8232-46ea7c2ec2ec --file payload.json"
     )]
     Edit(edit::Arguments),
 }
 
-/// What every command needs.
+/// State that all commands share.
 struct Context {
     services: Services,
     group: Option<String>,

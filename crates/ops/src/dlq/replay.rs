@@ -13,27 +13,27 @@ use crate::json as output;
 use crate::plain::{count, plain};
 use crate::question;
 
-/// What is replayed, and how.
+/// The letters to replay, and how.
 #[derive(Args)]
 pub(super) struct Request {
     #[command(flatten)]
     selected: Selected,
-    /// At most so many, the oldest first
+    /// Maximum number of letters, oldest first
     #[arg(long)]
     max: Option<usize>,
-    /// At most so many letters a second
+    /// Maximum number of letters a second
     #[arg(long)]
     rate: Option<f64>,
-    /// Begin with 1 letter, then 10, 100, ..; each step waits for the outcomes of the one before
+    /// Begin with 1 letter, then 10, 100, ..; each step waits for the outcomes of the previous one
     #[arg(long)]
     ramp: bool,
-    /// Pause after so many failures
+    /// Pause after this number of failures
     #[arg(long, value_name = "FAILURES")]
     stop_after: Option<u32>,
-    /// Also letters that are parked, or older than what the inbox remembers
+    /// Also replay letters that are parked, or older than the inbox's retention
     #[arg(long)]
     force: bool,
-    /// The reason, which is kept with your name
+    /// The reason, recorded with your name
     #[arg(long)]
     why: Option<String>,
 }
@@ -48,10 +48,10 @@ pub(super) struct RehearseArguments {
 pub(super) struct ReplayArguments {
     #[command(flatten)]
     request: Request,
-    /// Show what would be replayed, and replay nothing; `rehearse` says with which outcome
+    /// Show the letters without replaying them; `rehearse` shows the outcomes too
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -71,7 +71,7 @@ pub(super) async fn replay(
     ReplayArguments { mut request, dry_run, yes }: ReplayArguments,
 ) -> Result<u8, Failure> {
     if context.json && !yes && !dry_run {
-        let error = Error::Refused("with --json nothing is asked; give --yes".into());
+        let error = Error::Refused("--json does not ask; give --yes".into());
         return Err(error).during("replay");
     }
     let Some(chosen) = choose(context, &request).await.during("choose the dead letters")? else {
@@ -90,7 +90,7 @@ pub(super) async fn replay(
     run(context, chosen, request, false).await.during("replay")
 }
 
-/// Finds the letters and shows them. Returns `None` if there are none.
+/// Finds the letters and prints them. Returns `None` if there are none.
 async fn choose(context: &mut Context, request: &Request) -> Result<Option<Chosen>, Error> {
     let statuses: &[_] =
         if request.force { &[Status::Dead, Status::Parked] } else { &[Status::Dead] };
@@ -117,7 +117,7 @@ async fn run(
     let started = client.start_replay(&new).await.inspect_err(|error| {
         if matches!(error, Error::Unreachable { .. }) {
             complain(&format!(
-                "Whether it was started is unknown; see `orderflow dlq replays --group {}` before you try again.",
+                "It is unknown whether it was started; see `orderflow dlq replays --group {}` before you try again.",
                 plain(&new.group)
             ));
         }

@@ -32,22 +32,22 @@ enum Command {
         after_help = "Example:\n  orderflow dlq replays letters 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Letters(Letters),
-    /// Watch a replay until it ends; Ctrl-C stops watching only
+    /// Watch a replay until it ends; Ctrl-C stops only the watching
     #[command(
         after_help = "Example:\n  orderflow dlq replays watch 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Watch(One),
-    /// Stop a replay for now
+    /// Pause a replay
     #[command(
         after_help = "Example:\n  orderflow dlq replays pause 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Pause(Act),
-    /// Let a paused replay go on
+    /// Resume a paused replay
     #[command(
         after_help = "Example:\n  orderflow dlq replays resume 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
     Resume(Act),
-    /// End a replay; what was not settled stays dead
+    /// Cancel a replay; letters that are not settled stay dead
     #[command(
         after_help = "Example:\n  orderflow dlq replays cancel 01a20d3f-6ea4-7787-8145-34120562872d"
     )]
@@ -75,7 +75,7 @@ struct Letters {
 struct Act {
     /// The replay, as `replays` lists it
     id: Uuid,
-    /// The reason, which is kept with your name
+    /// The reason, recorded with your name
     #[arg(long)]
     why: Option<String>,
 }
@@ -223,7 +223,7 @@ fn write_replay(out: &mut impl Write, replay: &Replay) -> io::Result<()> {
     writeln!(out, "   letters      {}\n", text(replay))
 }
 
-/// Returns how fast it goes and what it includes, after commas.
+/// Returns the rate and the options of a replay, after commas.
 fn pace(replay: &Replay) -> String {
     let rate = replay.rate.map(|rate| format!(", {rate} a second"));
     let ramp = replay.ramp.then(|| ", with a ramp".to_owned());

@@ -1,4 +1,4 @@
-//! What a replay came to.
+//! The result of a replay.
 
 use std::io::{self, Write};
 
@@ -7,10 +7,11 @@ use crate::client::{Client, Merged, Order, Replay, ReplayDetails, ReplayedLetter
 use crate::error::Error;
 use crate::plain::{count, plain};
 
-/// Up to so many letters are listed one by one.
+/// Maximum number of letters to list one by one.
 const FEW: u64 = 20;
 
-/// Writes the outcomes and the reasons of failures. Returns the exit status: 1 if not all ended well.
+/// Writes the outcomes and the reasons of failures. Returns the exit status: 1 unless all ended
+/// well.
 pub(super) async fn write(
     out: &mut impl Write,
     client: &Client,
@@ -21,7 +22,7 @@ pub(super) async fn write(
         letters(out, client, replay).await?;
     }
     writeln!(out, "{}", summary(replay))?;
-    // They were written with their letters.
+    // Up to that number, the reasons were written with their letters.
     if replay.selected > FEW && !failures.is_empty() {
         writeln!(out, "\nReasons, the most frequent first:")?;
         let width = failures.iter().map(|it| it.letters.to_string().len()).max().unwrap_or(0);
@@ -30,7 +31,11 @@ pub(super) async fn write(
         }
     }
     if replay.selected > FEW && replay.rehearsal && !failures.is_empty() {
-        writeln!(out, "\nWhich: orderflow dlq replays letters {} --outcome failed", replay.id)?;
+        writeln!(
+            out,
+            "\nTo list them: orderflow dlq replays letters {} --outcome failed",
+            replay.id
+        )?;
     }
     if let Some(next) = next(replay) {
         writeln!(out, "\n{next}")?;
@@ -64,7 +69,7 @@ pub(super) fn write_letter(
     writeln!(out, "  {id}   {outcome}")
 }
 
-/// Returns what a replay came to, in a sentence.
+/// Returns the result of a replay in a sentence.
 pub(crate) fn summary(replay: &Replay) -> String {
     let Replay { selected, outcomes, rehearsal, status, note, .. } = replay;
     let outcomes_text = words::outcomes(outcomes, *rehearsal);
@@ -97,7 +102,7 @@ fn next(replay: &Replay) -> Option<String> {
     let Replay { id, group, status, outcomes, rehearsal, .. } = replay;
     if status == "paused" {
         return Some(format!(
-            "To go on: orderflow dlq replays resume {id} --why ..\n\
+            "To continue: orderflow dlq replays resume {id} --why ..\n\
              To end it: orderflow dlq replays cancel {id} --why .."
         ));
     }

@@ -14,7 +14,7 @@ use crate::plain::{plain, plain_bytes};
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The letter, as `list` shows it
+    /// Id of the letter, from `list`
     id: String,
     /// Print a command that sends the event: curl to the direct feed, kcat to the original topic
     #[arg(long = "as", value_name = "COMMAND")]
@@ -37,7 +37,7 @@ pub(super) async fn run(context: &mut Context, arguments: &Arguments) -> Result<
 async fn show(context: &mut Context, arguments: &Arguments) -> Result<(), Error> {
     let Arguments { id, as_command, topic } = arguments;
     if context.json && as_command.is_some() {
-        return Err(Error::Refused("--as prints a command; leave out --json".into()));
+        return Err(Error::Refused("--as prints a command, not JSON; leave out --json".into()));
     }
     if topic.is_given() {
         let letter = topic.find(id)?;
@@ -45,7 +45,7 @@ async fn show(context: &mut Context, arguments: &Arguments) -> Result<(), Error>
         match as_command {
             Some(As::Kcat) => writeln!(out, "{}", Produced::of_foreign(&letter)?.command()?)?,
             Some(As::Curl) => {
-                let why = "the direct feed is that of our services; with --topic use --as kcat";
+                let why = "only these services have a direct feed; with --topic use --as kcat";
                 return Err(Error::Refused(why.into()));
             }
             None if context.json => json::print(out, &topic::whole(&letter))?,
@@ -69,9 +69,7 @@ async fn show(context: &mut Context, arguments: &Arguments) -> Result<(), Error>
 
 fn letter_id(id: &str) -> Result<Uuid, Error> {
     id.parse().map_err(|_| {
-        Error::Refused(format!(
-            "{id} is no id of a dead letter, such as `orderflow dlq list` shows"
-        ))
+        Error::Refused(format!("{id} is no id of a dead letter; `orderflow dlq list` shows ids"))
     })
 }
 
@@ -123,7 +121,10 @@ fn write_facts(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
         writeln!(out, "open        {}", outcome.trim_start_matches(','))?;
     }
     if it.is_expired {
-        writeln!(out, "expired      the inbox has forgotten its event; only --force replays it")?;
+        writeln!(
+            out,
+            "expired      its event is older than the inbox's retention; only --force replays it"
+        )?;
     }
     for (name, value) in [
         ("event", &it.event_id),
@@ -182,7 +183,7 @@ mod tests {
         assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
         for part in [
             "01a20a9a-7779-774a-8232-46ea7c2ec2ec   billing   parked\n",
-            "died         2026-11-25 10:00:00 UTC, replayed 2 times in vain\n",
+            "died         2026-11-25 10:00:00 UTC, replayed 2 times without success\n",
             "open         last outcome failed\n",
             "record       order.completed/5/3\n",
             "reason       \\x1b[2Jno such customer\n",

@@ -1,4 +1,4 @@
-//! `--topic`: other people's dead letters, read from Kafka.
+//! `--topic`: dead letters of other systems, read from Kafka.
 
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
@@ -18,10 +18,10 @@ use crate::plain::{plain, plain_bytes};
 
 #[derive(Args)]
 pub(super) struct TopicArguments {
-    /// Read a Kafka topic instead: dead letters of Spring, Kafka Streams or Kafka Connect
+    /// Read dead letters of Spring, Kafka Streams or Kafka Connect from this Kafka topic
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
-    /// Kafka, for --topic
+    /// Addresses of Kafka's brokers, for --topic
     #[arg(long, env = "KAFKA_BROKERS", default_value = "127.0.0.1:9092")]
     brokers: String,
     #[command(flatten)]
@@ -50,7 +50,7 @@ impl TopicArguments {
             return Err(Error::Refused(why.into()));
         }
         let (settings, topic) = self.settings()?;
-        // One more tells that there are more.
+        // One more than shown, to find out whether there are more.
         let mut letters = foreign::newest(&settings, topic, limit.saturating_add(1))?;
         let is_complete = letters.len() <= limit;
         letters.truncate(limit);
@@ -74,7 +74,7 @@ impl TopicArguments {
         Ok(0)
     }
 
-    /// Returns the letter with that id: partition/offset.
+    /// Returns the letter with an id of the form partition/offset.
     pub(super) fn find(&self, id: &str) -> Result<ForeignLetter, Error> {
         let place = id.split_once('/').and_then(|(partition, offset)| {
             Some((partition.parse().ok()?, offset.parse().ok().filter(|offset| *offset >= 0)?))
@@ -92,7 +92,7 @@ impl TopicArguments {
 
 fn died_at(letter: &ForeignLetter) -> Option<String> {
     let millis = letter.record.timestamp.and_then(|millis| u64::try_from(millis).ok())?;
-    // The latest time that can be written is in the year 9999.
+    // The latest time that can be formatted is in the year 9999.
     let at = UNIX_EPOCH + Duration::from_millis(millis.min(253_402_300_799_000));
     Some(humantime::format_rfc3339_millis(at).to_string())
 }
@@ -111,7 +111,7 @@ fn write_letter(out: &mut impl Write, letter: &ForeignLetter) -> io::Result<()> 
     writeln!(out, "   reason       {}\n", or_none(&letter.death.message))
 }
 
-/// Returns where the record first lay.
+/// Returns the original place of the record.
 fn place(letter: &ForeignLetter) -> String {
     let number = |it: Option<i64>| it.map_or_else(|| "-".into(), |it| it.to_string());
     let topic = letter.origin.topic.as_deref().map_or_else(|| "-".into(), plain);
@@ -121,14 +121,14 @@ fn place(letter: &ForeignLetter) -> String {
 /// Writes everything about a letter.
 pub(super) fn write_whole(out: &mut impl Write, letter: &ForeignLetter) -> io::Result<()> {
     let ForeignLetter { framework, death, record, .. } = letter;
-    let by = framework.map_or("no framework that is known", |name| name);
+    let by = framework.map_or("an unknown framework", |name| name);
     writeln!(out, "{} in {}, written by {by}\n", letter.id(), plain(&record.topic))?;
     write_letter(out, letter)?;
     for (name, value) in &death.details {
         writeln!(out, "{name:<11} {}", plain(value))?;
     }
     for (at, line) in death.stacktrace.iter().flat_map(|it| it.lines()).enumerate() {
-        // The tab of `at ..` is an indentation, and anything else is shown as what it is.
+        // The tab before `at ..` is an indentation. Other control characters are escaped.
         let line =
             line.strip_prefix('\t').map_or_else(|| plain(line), |it| format!("  {}", plain(it)));
         writeln!(out, "{:<11} {line}", if at == 0 { "stack" } else { "" })?;
@@ -153,7 +153,7 @@ fn summary(letter: &ForeignLetter) -> Value {
     })
 }
 
-/// Returns everything about a letter, under the admin API's names where it has them.
+/// Returns the whole letter, with the admin API's names where they exist.
 pub(super) fn whole(letter: &ForeignLetter) -> Value {
     let bytes = |it: Option<&[u8]>| it.map(|it| Bytes::from(it.to_vec()));
     let headers = letter.own_headers();

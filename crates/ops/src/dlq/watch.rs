@@ -1,4 +1,4 @@
-//! Watches a replay that a service runs.
+//! Watches a replay, which runs in its service.
 
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
@@ -11,23 +11,23 @@ use crate::client::{Answer, Client, Replay, ReplayDetails};
 use crate::error::{Error, complain};
 use crate::plain::plain;
 
-/// How often the service is asked, once the first answers have come quickly.
+/// Interval of the requests. The first ones follow each other more quickly.
 const INTERVAL: Duration = Duration::from_secs(1);
 const FIRST: Duration = Duration::from_millis(50);
-/// How often a line is written where none can be rewritten.
+/// Interval of the lines if the output is no terminal.
 const LINE: Duration = Duration::from_secs(5);
 
 /// Why watching ended.
 pub(super) enum Watched {
     /// The replay is done, cancelled or paused.
     AtRest(Box<Answer<ReplayDetails>>),
-    /// The operator interrupted it. The replay goes on.
+    /// The operator stopped watching. The replay continues.
     Detached,
 }
 
-/// Shows the progress of a replay until it rests, or until it is interrupted.
+/// Shows the progress of a replay until it rests, or until the operator interrupts.
 ///
-/// A service that is unavailable meanwhile is asked again, and named once.
+/// A service that becomes unavailable is named once, and requests are repeated.
 pub(super) async fn watch<W: Write>(
     out: &mut W,
     client: &Client,
@@ -60,7 +60,7 @@ pub(super) async fn watch<W: Write>(
                 if !is_unavailable {
                     progress.interrupt()?;
                     complain(&format!(
-                        "{} does not answer; the replay is kept there and goes on with it. Asking again ..",
+                        "{} does not answer; the replay is stored there and continues when it is back. Retrying ..",
                         client.service
                     ));
                     is_unavailable = true;
@@ -78,28 +78,28 @@ pub(super) async fn watch<W: Write>(
 fn detached<W: Write>(progress: &mut Progress<'_, W>, id: Uuid) -> Result<Watched, Error> {
     progress.interrupt()?;
     complain(&format!(
-        "No longer watched; it goes on. To look again: orderflow dlq replays watch {id}\n\
+        "Stopped watching; the replay continues. To watch it again: orderflow dlq replays watch {id}\n\
          To end it: orderflow dlq replays cancel {id} --why .."
     ));
     Ok(Watched::Detached)
 }
 
-/// The line that shows how far a replay is.
+/// Writes the line with the progress of a replay.
 struct Progress<'a, W> {
     out: &'a mut W,
     style: Style,
-    /// When a line was last written.
+    /// When the last line was written.
     written: Option<Instant>,
-    /// Whether the cursor is in a line that will be rewritten.
+    /// Whether the current line will be rewritten.
     is_open: bool,
 }
 
 #[derive(Clone, Copy)]
 enum Style {
     Silent,
-    /// One line, rewritten.
+    /// One line that is rewritten.
     Line,
-    /// A line from time to time.
+    /// A new line from time to time.
     Lines,
 }
 
@@ -110,14 +110,14 @@ impl<'a, W: Write> Progress<'a, W> {
             false if io::stdout().is_terminal() => Style::Line,
             false => Style::Lines,
         };
-        // The start was shown just now.
+        // The start of the replay has just been printed.
         Self { out, style, written: Some(Instant::now()), is_open: false }
     }
 
     fn show(&mut self, replay: &Replay) -> io::Result<()> {
         match self.style {
             Style::Silent => return Ok(()),
-            // Without wrapping: what is in a second line could not be rewritten.
+            // Line wrapping is off, because a second line could not be rewritten.
             Style::Line => {
                 write!(self.out, "\r\x1b[K\x1b[?7l{}\x1b[?7h", text(replay))?;
                 self.is_open = true;
@@ -141,7 +141,7 @@ impl<'a, W: Write> Progress<'a, W> {
         self.interrupt()
     }
 
-    /// Ends the line, so that something else can be written.
+    /// Ends the line before other output.
     fn interrupt(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.is_open) {
             writeln!(self.out)?;
@@ -150,7 +150,7 @@ impl<'a, W: Write> Progress<'a, W> {
     }
 }
 
-/// Returns how far a replay is: "340 of 500: 320 processed, 20 duplicates".
+/// Returns the progress of a replay: "340 of 500: 320 processed, 20 duplicates".
 pub(super) fn text(replay: &Replay) -> String {
     let Replay { selected, outcomes, rehearsal, status, group, .. } = replay;
     if status == "queued" {

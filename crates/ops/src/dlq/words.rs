@@ -20,7 +20,7 @@ pub(crate) fn outcome(outcome: Option<&str>, reason: Option<&str>, rehearsal: bo
     }
 }
 
-/// Returns the outcomes that there are: "480 processed, 12 duplicates, 3 failed".
+/// Returns the outcomes that occurred: "480 processed, 12 duplicates, 3 failed".
 pub(crate) fn outcomes(outcomes: &Outcomes, rehearsal: bool) -> String {
     let Outcomes { processed, duplicate, superseded, ignored, failed, held } = *outcomes;
     let (processed_as, failed_as) =

@@ -1,15 +1,15 @@
 //! Finds the cause of each entry: first by event, then by trace and time.
 //!
-//! Spans carry no ids of their causes that reach every step, so that a job or an event is put under the step of its
-//! service and trace in which it began, or after which it began soonest.
+//! Not every step carries the span id of its cause. So a job or an event is put under a step of its
+//! service and trace: the one that was running when it began, or the last one before.
 
 use super::entry::{Period, Recorded, What};
 use super::sorting::Sorting;
 use super::time::At;
 use crate::client::Step;
 
-/// How much later than its effect a cause of the same trace may begin, in microseconds: an event's row is dated by the
-/// database's clock.
+/// How much later than its effect a cause of the same trace may begin, in microseconds. An event's
+/// row has the time of the database's clock.
 const TOLERATED: i64 = 1_000_000;
 
 /// A possible cause.
@@ -22,7 +22,7 @@ struct Cause {
     period: Period,
 }
 
-/// Known data of an effect.
+/// An effect whose cause is searched.
 struct Effect<'a> {
     service: &'a str,
     is_job: bool,
@@ -42,7 +42,8 @@ pub(crate) fn link(sorting: &mut Sorting) {
     }
 }
 
-/// Adds consumed events without a known publication. Events from requests need none.
+/// Adds events that were consumed but whose publication is not recorded. Events from requests need
+/// none.
 pub(crate) fn add_unpublished(sorting: &mut Sorting) {
     let requests = causes(sorting);
     let consumed = sorting.entries.iter().filter_map(|entry| {
@@ -107,7 +108,7 @@ fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
                 service: service?,
                 is_job: matches!(what, What::Job(_)),
                 step: what.steps().first().map(|it| &*it.step),
-                // A job is asked for when its row is written.
+                // A job is enqueued when its row is written.
                 at: what.rows().into_iter().filter_map(|it| it.since).chain(what.start()).min()?,
             };
             effect.cause(causes, at)
@@ -115,7 +116,8 @@ fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
     }
 }
 
-/// Returns the request with which an event came to the direct feed: it has no place in Kafka.
+/// Returns the request that posted an event to the direct feed. Such an event has no offset in
+/// Kafka.
 fn came_with(causes: &[Cause], service: &str, steps: &[Recorded]) -> Option<usize> {
     let step = steps.iter().find(|it| it.step.offset.is_none())?;
     let start = step.period?.start;
@@ -140,12 +142,12 @@ fn calling(causes: &[Cause], service: &str, request: &Recorded) -> Option<usize>
 }
 
 impl Effect<'_> {
-    /// Returns the cause of the same trace, else that of the same flow, in the same service: the one that was under way, else
-    /// the one that ended last before.
+    /// Returns the cause in the same service and trace, else in the same service and flow: the one
+    /// that was running, else the one that ended last before.
     fn cause(&self, causes: &[Cause], itself: usize) -> Option<usize> {
         let is_deferred = self.step.is_some_and(|it| it.kind == "deferred");
         let there = causes.iter().filter(|cause| {
-            // When a job was asked for is not known once it is done. Other jobs may have run just then.
+            // It is unknown when a finished job was enqueued. Other jobs may have run at that time.
             let can_cause = match &*cause.kind {
                 "deferred" => !is_deferred,
                 "job" => !self.is_job,
@@ -170,7 +172,7 @@ impl Effect<'_> {
 }
 
 impl Cause {
-    /// Returns 0 if it was under way at that time, else the microseconds between.
+    /// Returns 0 if the cause was running at that time, else the distance in microseconds.
     fn distance(&self, at: At) -> i64 {
         at.since(self.period.end).max(self.period.start.since(at)).max(0)
     }
@@ -180,7 +182,8 @@ fn is_same(one: Option<&String>, other: Option<&String>) -> bool {
     one.is_some() && one == other
 }
 
-/// Returns `true` if the first is the second, or follows from it: what a service answers may go round in a circle.
+/// Returns `true` if the first is the second or one of its effects. A service's answer may contain
+/// circular links.
 fn is_under(sorting: &Sorting, first: usize, second: usize) -> bool {
     let mut at = Some(first);
     while let Some(here) = at {

@@ -3,14 +3,15 @@
 use super::collect::Asked;
 use super::time::At;
 
-/// The difference beyond which a clock is named, and the times of its service are corrected, in microseconds.
+/// Differences above this are shown, and the times of the service are corrected, in microseconds.
 const TOLERATED: i64 = 250_000;
 
-/// Differences of the services' clocks from this machine's.
+/// Differences between the services' clocks and this machine's.
 pub(crate) struct Clocks {
-    /// If our clock differs from all others by the same, theirs count: how far ours is behind, in microseconds.
+    /// How far this machine's clock is behind, in microseconds, if it differs from all others by
+    /// the same. The services' clocks are then taken as correct.
     pub(crate) ours_is_behind: Option<i64>,
-    /// By how much each service's clock is ahead of the one that counts.
+    /// How far each service's clock is ahead of the correct one.
     pub(crate) ahead: Vec<i64>,
 }
 
@@ -36,19 +37,19 @@ impl Clocks {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clock {
     ahead: i64,
-    /// Half of the time that the request took.
+    /// Half of the time that the request took, which is the uncertainty.
     within: i64,
 }
 
 impl Clock {
-    /// Compares the service's time with ours just before and after it was asked.
+    /// Compares the service's time with this machine's just before and after the request.
     pub(crate) fn compare(before: At, theirs: At, after: At) -> Self {
         let ahead = theirs.since(At::between(before, after));
         Self { ahead, within: after.since(before).max(0) / 2 }
     }
 
-    /// Returns the microseconds by which the clock is ahead, or 0 if the difference is tolerated or can't be told from the
-    /// time that the request took.
+    /// Returns the microseconds by which the clock is ahead, or 0 if the difference is tolerated or
+    /// below the uncertainty.
     pub(crate) fn ahead(self) -> i64 {
         let differs = self.ahead.saturating_abs() > TOLERATED.saturating_add(self.within);
         if differs { self.ahead } else { 0 }

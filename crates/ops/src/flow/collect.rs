@@ -9,9 +9,9 @@ use super::time::At;
 use crate::client::{Answer, Client, EVENTS, FlowPart, Subscription};
 use crate::error::{Error, with_cause};
 
-/// The most correlation ids of one order that are followed.
+/// Maximum number of correlation ids of an order to follow.
 const IDS: usize = 20;
-/// The longest id that a service is asked about, in bytes.
+/// Maximum length of an id in a request, in bytes.
 const LONGEST: usize = 512;
 /// Maximum number of rounds. A round finds events that the next one looks up in the inboxes.
 const ROUNDS: usize = 4;
@@ -27,9 +27,9 @@ pub(crate) struct Asked {
     pub(crate) service: String,
     pub(crate) parts: Vec<FlowPart>,
     pub(crate) subscriptions: Vec<Subscription>,
-    /// Why it was not queried further, for example because it can't be reached.
+    /// The error that ended the queries to this service.
     pub(crate) error: Option<Error>,
-    /// Why its subscriptions are not known.
+    /// Why its subscriptions are unknown.
     pub(crate) without_subscriptions: Option<String>,
     pub(crate) clock: Clock,
     client: Client,
@@ -57,7 +57,8 @@ pub(crate) async fn collect(clients: &[Client], id: &str) -> Collected {
     Collected { correlation_ids, services }
 }
 
-/// Returns an id and the events to ask about for each request: every id once in the first round, and every event once.
+/// Returns an id and the events to look up for each request: every id once in the first round, and
+/// every event once.
 fn requests(ids: &[String], events: &[String], every_id: bool) -> Vec<(String, Vec<String>)> {
     let chunks: Vec<_> = events.chunks(EVENTS).collect();
     let requests = chunks.len().max(if every_id { ids.len() } else { 1 });
@@ -97,7 +98,7 @@ impl Asked {
         asked
     }
 
-    /// Asks for more, unless the service has failed to answer.
+    /// Sends further requests, unless the service has failed to answer.
     async fn again(&mut self, requests: &[(String, Vec<String>)]) {
         for (id, events) in requests {
             if self.error.is_some() {
@@ -118,7 +119,7 @@ impl Asked {
 
 #[cfg(test)]
 impl Asked {
-    /// Returns a service that was asked once.
+    /// Creates the state of a service after one response.
     pub(super) fn answered(
         client: Client,
         part: FlowPart,
@@ -151,11 +152,12 @@ fn correlation_ids(services: &[Asked]) -> Vec<String> {
 /// Returns `true` if services accept the id, which may come from any producer's event.
 pub(super) fn can_ask(id: &str) -> bool {
     let is_text = !id.trim().is_empty() && !id.contains(char::is_control);
-    // A dot is a step in a path.
+    // A dot is a relative path segment.
     is_text && id.len() <= LONGEST && !matches!(id, "." | "..")
 }
 
-/// Returns the events that were met so far, and can be asked about: a comma is between two.
+/// Returns the ids of the events found so far that can be sent in a query, whose separator is a
+/// comma.
 fn event_ids(services: &[Asked]) -> BTreeSet<String> {
     let parts = services.iter().flat_map(|it| &it.parts);
     let of_part = |part: &FlowPart| {

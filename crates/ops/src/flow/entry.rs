@@ -1,4 +1,4 @@
-//! Entries of a flow. Several steps and rows can belong to the same entry, such as the runs of a job.
+//! Entries of a flow. Several steps and rows may belong to one entry, such as the runs of a job.
 
 use super::time::At;
 use crate::client::{Answer, InboxRow, Open, Step};
@@ -6,7 +6,7 @@ use crate::client::{Answer, InboxRow, Open, Step};
 /// An entry of a flow, with its cause.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// `None` if it is not known which service published an event.
+    /// `None` if it is unknown which service published an event.
     pub(crate) service: Option<String>,
     pub(crate) what: What,
     /// Index of the cause.
@@ -15,18 +15,18 @@ pub(crate) struct Entry {
 
 #[derive(Debug)]
 pub(crate) enum What {
-    /// A request, a deferred task, or a kind that this version does not know.
+    /// A request, a deferred task, or a step of an unknown kind.
     Step(Recorded),
     Event(Event),
     Delivery(Delivery),
     Letter(Held),
     Replay(Replay),
     Job(Job),
-    /// Something open of a kind that this version does not know.
+    /// An open row of an unknown kind.
     Open(Held),
 }
 
-/// A step, with its times by one clock.
+/// A step, with its times by the flow's clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) step: Answer<Step>,
@@ -39,7 +39,7 @@ pub(crate) struct Period {
     pub(crate) end: At,
 }
 
-/// A row of something open, with its time by the same clock.
+/// An open row, with its time by the flow's clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) open: Answer<Open>,
@@ -50,13 +50,13 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 pub(crate) struct Event {
     pub(crate) id: String,
-    /// Its type.
+    /// Type of the event.
     pub(crate) kind: Option<String>,
-    /// It waited in the outbox.
+    /// Its waits in the outbox.
     pub(crate) waits: Vec<Recorded>,
-    /// More than one if the relay was killed before it knew that Kafka has the record.
+    /// Several publications if the relay was killed before it learned that Kafka has the record.
     pub(crate) published: Vec<Recorded>,
-    /// Its row in the outbox, if it is not published yet.
+    /// Its row in the outbox, until it is published.
     pub(crate) outbox: Option<Held>,
 }
 
@@ -67,19 +67,19 @@ pub(crate) struct Delivery {
     pub(crate) event_id: Option<String>,
     pub(crate) event_type: Option<String>,
     pub(crate) steps: Vec<Recorded>,
-    /// Attempts are under way.
+    /// Row of a message whose attempts are not finished.
     pub(crate) parked: Option<Held>,
     pub(crate) inbox: Option<InboxRow>,
     pub(crate) received: Option<At>,
-    /// It became a dead letter, whatever its current status.
+    /// Whether it became a dead letter, whatever its current status.
     pub(crate) has_letter: bool,
-    /// It was replayed, and then processed.
+    /// Whether a replay has processed it.
     pub(crate) was_replayed: bool,
-    /// Unknown, although the group handles its type.
+    /// Set if nothing is recorded although the group handles the type.
     pub(crate) expected: Option<Expected>,
 }
 
-/// An event that a group handles, and of which it has no record.
+/// An event that a group handles but has no record of.
 #[derive(Debug)]
 pub(crate) struct Expected {
     pub(crate) lag: Lag,
@@ -92,13 +92,13 @@ pub(crate) struct Expected {
 pub(crate) enum Lag {
     /// The event is not published yet.
     Unpublished,
-    /// This number of messages of the partition come first.
+    /// This number of messages of the partition precede it.
     Behind(i64),
-    /// The group has committed an offset after that of the event.
+    /// The group has committed a later offset.
     Passed,
-    /// The group has committed nothing in that partition.
+    /// The group has not committed an offset in that partition.
     NothingCommitted,
-    /// Unknown, for this reason.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
@@ -115,12 +115,12 @@ pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) kind: Option<String>,
     pub(crate) runs: Vec<Recorded>,
-    /// Its row, if it is not done.
+    /// Its row, until it is done.
     pub(crate) row: Option<Held>,
 }
 
 impl Delivery {
-    /// Returns `true` if the group has finished with the event.
+    /// Returns `true` if the group has settled the event.
     pub(crate) fn is_settled(&self) -> bool {
         let settles = |it: &Recorded| {
             let outcome = it.step.outcome.as_deref();
@@ -144,7 +144,7 @@ impl Replay {
 }
 
 impl What {
-    /// Returns the steps that it consists of.
+    /// Returns the entry's steps.
     pub(crate) fn steps(&self) -> Vec<&Recorded> {
         match self {
             Self::Step(step) => vec![step],
@@ -156,7 +156,7 @@ impl What {
         }
     }
 
-    /// Returns the rows that it consists of.
+    /// Returns the entry's rows.
     pub(crate) fn rows(&self) -> Vec<&Held> {
         match self {
             Self::Step(_) => Vec::new(),
@@ -168,7 +168,7 @@ impl What {
         }
     }
 
-    /// Returns when it began, as far as it is known.
+    /// Returns when it began, if known.
     pub(crate) fn start(&self) -> Option<At> {
         let steps = self.steps().into_iter().filter_map(|it| Some(it.period?.start)).min();
         let received = if let Self::Delivery(it) = self { it.received } else { None };

@@ -1,4 +1,4 @@
-//! Expected deliveries: events that a subscription handles and has no record of.
+//! Expected deliveries: events that a subscription handles but has no record of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,8 @@ use crate::lag::position::{Place, positions};
 /// The state of a healthy subscription.
 const RUNNING: &str = "running";
 
-/// Adds a delivery for each event and subscription that handles its type, unless something is known of it.
+/// Adds a delivery for each event and each subscription that handles its type, unless one is
+/// recorded.
 pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
     let events = sorting.entries.iter().filter_map(|entry| match &entry.what {
         What::Event(event) => Some((event.id.clone(), event.kind.clone()?, lag(event))),
@@ -56,7 +57,8 @@ fn place(event: &Event) -> Option<(Place, i64)> {
     places.next()
 }
 
-/// Queries Kafka for the positions of groups with expected deliveries, concurrently, each within 3 s.
+/// Queries Kafka for the positions of groups with expected deliveries, concurrently, each within 3
+/// s.
 pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
     let wanted = wanted(sorting, kafka);
     let mut places: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
@@ -94,7 +96,7 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
     }
 }
 
-/// Returns entry, group, place and offset of everything expected that Kafka can tell about.
+/// Returns entry, group, place and offset of the expected deliveries whose lag Kafka can answer.
 fn wanted(sorting: &Sorting, kafka: &Settings) -> Vec<(usize, String, Place, i64)> {
     let mut wanted = Vec::new();
     for (at, entry) in sorting.entries.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Findings: problems of a flow, and what it waits for.
+//! Findings: problems and open work of a flow.
 
 use serde::Serialize;
 
@@ -10,23 +10,23 @@ use crate::client::Open;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum State {
-    /// Everything that is expected has happened.
+    /// All expected steps have happened.
     Complete,
-    /// Work is waiting and will proceed by itself.
+    /// Work is waiting and will continue without an operator.
     Waiting,
-    /// Work failed and will not proceed by itself, or a service can't be reached.
+    /// Work has failed and needs an operator, or a service can't be reached.
     Failed,
     /// The id is unknown.
     Unknown,
 }
 
-/// A problem, or unfinished work. Texts are as sent by the services.
+/// A problem, or open work. Texts are as sent by the services.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Finding {
     /// A service can't be reached, or has no flows.
     Unreachable { service: String, why: String },
-    /// A service could not read everything.
+    /// A service could not read all its tables.
     Unavailable { service: String, why: String },
     /// A dead letter waits for an operator, or is being replayed.
     DeadLetter { service: String, group: String, letter_id: String, status: String },
@@ -34,22 +34,22 @@ pub(crate) enum Finding {
     FailedJob { service: String, job_id: String, job_kind: String },
     /// A request, a deferred task or a delivery failed without a later success.
     FailedStep { service: String, what: String },
-    /// A group has passed the event and has no record of it.
+    /// A group has committed an offset after the event, but has no record of it.
     Passed { service: String, group: String, event_type: String },
-    /// A group has not seen the event yet.
+    /// A group has not reached the event yet.
     Expected { service: String, group: String, event_type: String, behind: Option<i64> },
-    /// An event waits in the outbox.
+    /// An event is waiting in the outbox.
     Unpublished { service: String, event_type: String },
-    /// Attempts of a group are under way.
+    /// A group is retrying.
     Retrying { service: String, group: String, failures: u64 },
-    /// A job waits or runs.
+    /// A job is waiting or running.
     Job { service: String, job_id: String, job_kind: String },
-    /// A replay or rehearsal is queued, paused or under way.
+    /// A replay or rehearsal is queued, paused or running.
     Replay { service: String, replay_id: String, status: String },
 }
 
 impl Finding {
-    /// Returns `true` if it will not proceed by itself, or that is unknown.
+    /// Returns `true` if it needs an operator, or that is unknown.
     pub(crate) fn is_failure(&self) -> bool {
         matches!(
             self,
@@ -62,7 +62,7 @@ impl Finding {
         )
     }
 
-    /// Returns `true` if the flow is finished.
+    /// Returns `true` if it will not change by itself.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::FailedStep { .. } | Self::Passed { .. })
     }
@@ -73,7 +73,7 @@ impl Flow {
     pub(crate) fn state(&self) -> State {
         let findings = self.findings();
         if findings.iter().any(Finding::is_failure) {
-            // What does not answer may know it all.
+            // A service that does not answer may know the whole flow.
             return State::Failed;
         }
         match (self.is_empty(), findings.is_empty()) {
@@ -100,7 +100,7 @@ impl Flow {
 }
 
 impl Node {
-    /// Returns the findings of an entry, without those of its effects.
+    /// Returns the finding of an entry, without those of its effects.
     pub(crate) fn finding(&self) -> Option<Finding> {
         of_node(self)
     }
@@ -110,7 +110,7 @@ fn of_node(node: &Node) -> Option<Finding> {
     let service = node.service.clone().unwrap_or_default();
     match &node.what {
         What::Step(it) => {
-            // A request that the service refused is the caller's fault.
+            // A request that the service refused is no failure of the flow.
             let failed = it.step.status.map_or(it.step.error.is_some(), |status| status >= 500);
             let name = || it.step.name.clone().unwrap_or_else(|| it.step.kind.clone());
             failed.then(|| Finding::FailedStep { service, what: name() })
@@ -154,7 +154,7 @@ fn of_delivery(node: &Node, service: String) -> Option<Finding> {
     if let Some(expected) = &delivery.expected {
         let behind = match expected.lag {
             Lag::Passed => return Some(Finding::Passed { service, group, event_type }),
-            // Told of the event.
+            // The finding of the event covers this.
             Lag::Unpublished => return None,
             Lag::Behind(messages) => Some(messages),
             _ => None,
@@ -169,7 +169,7 @@ fn of_delivery(node: &Node, service: String) -> Option<Finding> {
         return Some(Finding::Retrying { service, group, failures });
     }
     let last = &delivery.steps.last()?.step;
-    // Without a letter or a row, nobody attempts it again: the caller of the direct feed may.
+    // Without a letter or a row, no attempt follows, except by the caller of the direct feed.
     if matches!(last.outcome.as_deref(), Some("dead-lettered" | "failed")) {
         return Some(Finding::FailedStep { service, what: format!("{group}: {event_type}") });
     }

@@ -1,4 +1,4 @@
-//! A flow as JSON, for `--json` and for programs. Steps and rows stand in it as the services sent them.
+//! A flow as JSON, for `--json`. Steps and rows are as sent by the services.
 
 use serde_json::{Value, json};
 

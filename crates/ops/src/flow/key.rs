@@ -1,4 +1,4 @@
-//! Tells the things of a flow apart from one look to the next.
+//! Keys that identify the entries of a flow across queries.
 
 use super::Node;
 use super::entry::What;
@@ -8,7 +8,7 @@ const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0100_0000_01b3;
 
 impl Node {
-    /// Returns what tells it apart.
+    /// Returns the key of the entry.
     pub(crate) fn key(&self) -> String {
         let service = self.service.as_deref().unwrap_or_default();
         match &self.what {
@@ -26,7 +26,7 @@ impl Node {
         }
     }
 
-    /// Returns a short form of the key for addresses: a key can hold anything that somebody published.
+    /// Returns a hash of the key for addresses, because a key may contain any published text.
     pub(crate) fn short_key(&self) -> String {
         let hash = self
             .key()

@@ -1,7 +1,7 @@
 //! A flow: the steps of one order across services, open work, and expected steps that are missing.
 //!
-//! [`Flow::collect`] queries every service and joins the responses into a tree of causes. The command and the console
-//! render it.
+//! [`Flow::collect`] queries every service and joins the responses into a tree of causes. The
+//! command and the console render it.
 
 mod causes;
 mod clock;
@@ -33,53 +33,55 @@ use crate::error::with_cause;
 /// A flow, joined from all services and Kafka.
 #[derive(Debug)]
 pub(crate) struct Flow {
-    /// What was asked for.
+    /// The requested id.
     pub(crate) id: String,
     pub(crate) correlation_ids: Vec<String>,
-    /// Its subjects, for example orders.
+    /// Its subjects, such as orders.
     pub(crate) subjects: Vec<String>,
     pub(crate) services: Vec<Service>,
-    /// If our clock differs from all others by the same: how far it is behind, in microseconds. No time is corrected then.
+    /// How far this machine's clock is behind, in microseconds, if it differs from all others by
+    /// the same. No time is corrected then.
     pub(crate) our_clock_is_behind: Option<i64>,
-    /// The trees, each with a root without a known cause, by time.
+    /// The trees, whose roots have no known cause, by time.
     pub(crate) roots: Vec<Node>,
 }
 
-/// How a service answered.
+/// The response of a service.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) name: String,
-    /// Why it did not answer, or not to the end.
+    /// Why it did not answer, or not all requests.
     pub(crate) unreachable: Option<String>,
-    /// What it could not read, each with its reason.
+    /// The parts that it could not read, each with the reason.
     pub(crate) unavailable: Vec<String>,
     /// `false` with `FLOW_STEPS=off`.
     pub(crate) is_recording: bool,
-    /// Whether it has more steps than it gave.
+    /// Whether it has more steps than the response.
     pub(crate) is_truncated: bool,
     /// Steps that it has dropped since its start.
     pub(crate) lost: u64,
-    /// By how many microseconds its times were corrected: its clock is that far ahead of ours.
+    /// How many microseconds its clock is ahead. Its times are corrected by that.
     pub(crate) clock_is_ahead: i64,
 }
 
 /// An entry of a flow, with its effects.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// `None` if it is not known which service published an event.
+    /// `None` if it is unknown which service published an event.
     pub(crate) service: Option<String>,
-    /// When it began, by our clock.
+    /// When it began, by this machine's clock.
     pub(crate) start: Option<At>,
     pub(crate) end: Option<At>,
     pub(crate) what: What,
-    /// In the order of time; what is expected comes last.
+    /// Sorted by time; expected entries come last.
     pub(crate) children: Vec<Node>,
 }
 
 impl Flow {
-    /// Collects the flow of a correlation id, a subject or an event id. Kafka is asked only if something is expected.
+    /// Collects the flow of a correlation id, a subject or an event id. Kafka is queried only if a
+    /// delivery is expected.
     ///
-    /// Fails if no service takes the id.
+    /// Fails if no service accepts the id.
     pub(crate) async fn collect(
         clients: &[Client],
         kafka: &Settings,
@@ -111,7 +113,7 @@ impl Flow {
         }
     }
 
-    /// Returns every node, causes before effects.
+    /// Returns all nodes, causes before effects.
     pub(crate) fn nodes(&self) -> Vec<&Node> {
         let mut nodes = Vec::new();
         let mut left: Vec<_> = self.roots.iter().rev().collect();
@@ -122,7 +124,7 @@ impl Flow {
         nodes
     }
 
-    /// Returns when the first thing began: of those that nothing has caused, if one of them has a time.
+    /// Returns the start of the flow: the earliest start of a root, if a root has one.
     pub(crate) fn start(&self) -> Option<At> {
         let of_roots = self.roots.iter().filter_map(|it| it.start).min();
         of_roots.or_else(|| self.nodes().into_iter().filter_map(|it| it.start).min())
@@ -134,7 +136,7 @@ impl Flow {
         Some(end.since(self.start()?).max(0))
     }
 
-    /// Returns the traces of what nothing has caused, the first ones first. A name that is no trace id is left out.
+    /// Returns the trace ids of the roots, by time. Invalid trace ids are left out.
     pub(crate) fn traces(&self) -> Vec<&str> {
         let is_trace = |it: &&str| it.len() == 32 && it.bytes().all(|it| it.is_ascii_hexdigit());
         let mut traces = Vec::new();
@@ -176,7 +178,7 @@ impl Service {
     }
 }
 
-/// Fails with the first service's problem if each of them refused the id.
+/// Fails with the first service's problem if all of them refused the id.
 fn refuse(collected: &mut Collected) -> Result<(), Error> {
     let refused = |it: &Asked| matches!(it.error, Some(Error::Problem { status: 400, .. }));
     if collected.services.iter().all(refused)

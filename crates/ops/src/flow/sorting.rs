@@ -1,4 +1,4 @@
-//! Sorts steps and rows by what they are about.
+//! Groups steps and rows into the entries that they belong to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +7,20 @@ use super::entry::{Delivery, Entry, Event, Held, Job, Period, Recorded, Replay, 
 use super::time::At;
 use crate::client::{Answer, InboxRow, Open, Step};
 
-/// Tells things of a flow apart.
+/// Key of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Event(String),
-    /// Event, or place in Kafka, and group.
+    /// Event, or its offset in Kafka, and group.
     Delivery(String, String),
     Letter(String, String),
-    /// Replay, and the event or letter.
+    /// Replay, and event or letter.
     Replay(String, String),
     /// Service and id.
     Job(String, String),
 }
 
-/// The things of a flow so far.
+/// The entries found so far.
 #[derive(Default)]
 pub(crate) struct Sorting {
     pub(crate) entries: Vec<Entry>,
@@ -29,7 +29,8 @@ pub(crate) struct Sorting {
     letters: BTreeMap<String, String>,
 }
 
-/// Sorts what all services answered. Steps that several answers have count once; of rows the last one holds.
+/// Sorts the responses of all services. A step that occurs in several responses counts once; of a
+/// row the last version counts.
 pub(crate) fn sort(services: &[Asked], ahead: &[i64]) -> Sorting {
     let mut sorting = Sorting::default();
     for (service, ahead) in services.iter().zip(ahead) {
@@ -61,7 +62,7 @@ pub(crate) fn sort(services: &[Asked], ahead: &[i64]) -> Sorting {
     sorting
 }
 
-/// The service that an answer came from, and how far its clock is ahead.
+/// The service of a response, and how far its clock is ahead.
 struct Of<'a> {
     service: &'a str,
     ahead: i64,
@@ -85,17 +86,18 @@ impl Of<'_> {
 }
 
 impl Sorting {
-    /// Returns the event with that id, `None` if nothing was read of its publication.
+    /// Returns the entry of the event with that id. Returns `None` if its publication is not
+    /// recorded.
     pub(crate) fn event(&self, id: &str) -> Option<usize> {
         self.keys.get(&Key::Event(id.to_owned())).copied()
     }
 
-    /// Returns the delivery of an event to a group.
+    /// Returns the entry of an event's delivery to a group.
     pub(crate) fn delivery(&self, event: &str, group: &str) -> Option<usize> {
         self.keys.get(&Key::Delivery(event.to_owned(), group.to_owned())).copied()
     }
 
-    /// Returns the entry of a dead letter of a service, and the event of it if that is known.
+    /// Returns the entry of a service's dead letter, and its event if that is known.
     pub(crate) fn letter(&self, service: Option<&str>, id: &str) -> (Option<usize>, Option<&str>) {
         let key = Key::Letter(service.unwrap_or_default().to_owned(), id.to_owned());
         (self.keys.get(&key).copied(), self.letters.get(id).map(|it| &**it))
@@ -106,7 +108,7 @@ impl Sorting {
         self.entries.len() - 1
     }
 
-    /// Returns the event with that id, new if nothing is known of its publication.
+    /// Returns the event with that id, and adds it if there is none.
     pub(crate) fn event_of(&mut self, id: &str, service: Option<&str>) -> &mut Event {
         let event = || What::Event(Event { id: id.to_owned(), ..Event::default() });
         match self.entry(Key::Event(id.to_owned()), service, event) {
@@ -115,7 +117,7 @@ impl Sorting {
         }
     }
 
-    /// Returns the delivery of an event to a group, new if nothing is known of it.
+    /// Returns the delivery of an event to a group, and adds it if there is none.
     pub(crate) fn delivery_of(&mut self, service: &str, event: &str, group: &str) -> &mut Delivery {
         let key = Key::Delivery(event.to_owned(), group.to_owned());
         let delivery =
@@ -232,7 +234,7 @@ impl Sorting {
     }
 }
 
-/// Puts the steps of a thing in the order of time.
+/// Sorts the steps of an entry by time.
 fn in_order(what: &mut What) {
     let sort = |steps: &mut Vec<Recorded>| steps.sort_by_key(|it| it.period.map(|it| it.start));
     match what {

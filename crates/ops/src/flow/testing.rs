@@ -1,4 +1,4 @@
-//! Flows for tests, from the answers of services.
+//! Builds flows from responses of services, for tests.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::collect::{Asked, Collected};
 use super::{At, Flow, Lag, What, sort};
 use crate::client::{Client, Token};
 
-/// What a service answers.
+/// The response of a service.
 pub(crate) struct Answered {
     service: String,
     steps: Vec<Value>,
@@ -46,7 +46,7 @@ impl Answered {
     }
 }
 
-/// Returns the flow `c-1`. Every group that something is expected of has this lag.
+/// Returns the flow `c-1`. All expected deliveries have this lag.
 pub(crate) fn flow(services: Vec<Answered>, lag: &Lag) -> Flow {
     let services: Vec<_> = services.into_iter().map(Answered::asked).collect();
     let clocks = Clocks::new(&services);
@@ -63,7 +63,7 @@ pub(crate) fn flow(services: Vec<Answered>, lag: &Lag) -> Flow {
     Flow::new("c-1", collected, &clocks, sorting)
 }
 
-/// Returns the time so many milliseconds after half past one.
+/// Returns a time in milliseconds after half past one.
 pub(crate) fn at(ms: i64) -> At {
     At::parse("2026-11-26T01:30:00Z").unwrap().plus(ms * 1000)
 }

@@ -1,4 +1,4 @@
-//! Points in time, as microseconds: hostile times and durations saturate.
+//! Points in time, in microseconds. Extreme times and durations saturate.
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
@@ -13,7 +13,7 @@ impl At {
         Self::of(OffsetDateTime::now_utc())
     }
 
-    /// Reads an RFC 3339 time. Returns `None` if it is none.
+    /// Parses a time (RFC 3339). Returns `None` if it is invalid.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         OffsetDateTime::parse(text, &Rfc3339).ok().map(Self::of)
     }
@@ -22,22 +22,23 @@ impl At {
         Self(i64::try_from(time.unix_timestamp_nanos() / 1000).unwrap_or_default())
     }
 
-    /// Returns the time so many microseconds later.
+    /// Returns the time after these microseconds.
     pub(crate) fn plus(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
 
-    /// Returns the microseconds since an earlier time; negative if it is later.
+    /// Returns the microseconds since an earlier time; negative if that is later.
     pub(crate) fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Returns the time between two.
+    /// Returns the middle of two times.
     pub(crate) fn between(one: Self, other: Self) -> Self {
         one.plus(other.since(one) / 2)
     }
 
-    /// Returns it as RFC 3339 with microseconds, or nothing if the year has more than four digits.
+    /// Formats the time (RFC 3339) with microseconds. Returns an empty text if the year has more
+    /// than four digits.
     pub(crate) fn to_rfc3339(self) -> String {
         let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).ok();
         time.and_then(|time| time.format(&Rfc3339).ok()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Grows a tree from things and their causes.
+//! Builds the tree of causes and effects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,11 @@ use super::entry::{Entry, What};
 use super::sorting::Sorting;
 use super::{Flow, Node};
 
-/// The depth from which what follows stands beside its cause: a flow may go on for ever, and no screen is so wide.
+/// Below this depth effects are shown beside their cause, because a flow may be deeper than a
+/// screen is wide.
 const DEPTH: usize = 10;
 
-/// Returns what nothing has caused, each with what followed from it.
+/// Returns the entries without a cause, each with its effects.
 pub(crate) fn grow(mut entries: Vec<Entry>) -> Vec<Node> {
     for at in 0..entries.len() {
         if let What::Replay(replay) = &entries[at].what
@@ -27,7 +28,7 @@ pub(crate) fn grow(mut entries: Vec<Entry>) -> Vec<Node> {
     branch(&mut entries, &children, None, 0)
 }
 
-/// Notes at the delivery that a replay of its dead letter has done what was to be done.
+/// Marks a delivery whose dead letter a replay has settled.
 fn mark_replayed(entries: &mut [Entry], replay: usize) {
     let mut at = entries[replay].parent;
     while let Some(here) = at {
@@ -58,7 +59,8 @@ fn branch(
         let (start, end) = (what.start(), what.end());
         nodes.push(Node { service, start, end, what, children: follows });
     }
-    // Stable: what has the same time stays as it was found. An event whose publication is not recorded goes by its effects.
+    // The sort is stable, so entries with the same time keep their order. An event whose
+    // publication is not recorded takes the time of its effects.
     nodes.sort_by_key(|node| {
         let effects = || node.children.iter().filter_map(|it| it.start).min();
         let start = node.start.or_else(effects);
@@ -67,7 +69,7 @@ fn branch(
     nodes
 }
 
-/// Returns the subjects that steps and rows name, except for those that are correlation ids.
+/// Returns the subjects of steps and rows, except those that are correlation ids.
 pub(crate) fn subjects(sorting: &Sorting, correlation_ids: &[String]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let of_entry = |entry: &Entry| {
@@ -80,7 +82,7 @@ pub(crate) fn subjects(sorting: &Sorting, correlation_ids: &[String]) -> Vec<Str
 }
 
 impl Flow {
-    /// Returns `true` if nothing is known of the id.
+    /// Returns `true` if nothing is recorded under the id.
     pub(crate) fn is_empty(&self) -> bool {
         self.roots.is_empty()
     }

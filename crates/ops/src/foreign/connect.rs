@@ -1,5 +1,5 @@
-//! Kafka Connect's sink connectors, if `errors.deadletterqueue.context.headers.enable` is set (KIP-298): `__connect.errors.*`,
-//! all of them text.
+//! Kafka Connect's sink connectors with `errors.deadletterqueue.context.headers.enable` (KIP-298).
+//! They write `__connect.errors.*`, all as text.
 
 use kafka::Record;
 
@@ -15,7 +15,7 @@ fn read(record: &Record) -> (Origin, Death) {
         topic: text("topic"),
         partition: number("partition"),
         offset: number("offset"),
-        // The group of a sink, unless its configuration says otherwise.
+        // The default group of a sink connector; its configuration may set another.
         group: text("connector.name").map(|connector| format!("connect-{connector}")),
     };
     let death = Death {

@@ -1,4 +1,4 @@
-//! Dead letters that other people's frameworks wrote to a Kafka topic. They are read, and never changed.
+//! Dead letters that other frameworks wrote to a Kafka topic. They are read, and never changed.
 
 mod connect;
 mod reading;
@@ -9,17 +9,17 @@ pub(crate) use reading::{at, newest};
 
 use kafka::Record;
 
-/// A dead letter on a topic, and what the headers say about it.
+/// A dead letter on a topic, with the data of its headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ForeignLetter {
-    /// The framework whose headers it has; `None` if it has those of none.
+    /// The framework whose headers it has. `None` if it has no known headers.
     pub(crate) framework: Option<&'static str>,
     pub(crate) origin: Origin,
     pub(crate) death: Death,
     pub(crate) record: Record,
 }
 
-/// Where the record first lay, as far as it is known.
+/// Original place of the record, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) topic: Option<String>,
@@ -28,20 +28,20 @@ pub(crate) struct Origin {
     pub(crate) group: Option<String>,
 }
 
-/// Why the record is dead, as far as it is known.
+/// Reason of the dead letter, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Death {
     pub(crate) exception: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) stacktrace: Option<String>,
-    /// What only this framework says, by name.
+    /// Data that only this framework provides, by name.
     pub(crate) details: Vec<(&'static str, String)>,
 }
 
 /// The headers of one framework.
 struct Framework {
     name: &'static str,
-    /// Beginnings of the names of its headers.
+    /// Prefixes of the names of its headers.
     prefixes: &'static [&'static str],
     read: fn(&Record) -> (Origin, Death),
 }
@@ -49,7 +49,7 @@ struct Framework {
 const FRAMEWORKS: [Framework; 3] = [spring::SPRING, streams::STREAMS, connect::CONNECT];
 
 impl ForeignLetter {
-    /// Reads the headers of a record, whichever framework wrote them.
+    /// Reads the headers of a record, of any known framework.
     pub(crate) fn read(record: Record) -> Self {
         let wrote = |it: &&Framework| record.headers.iter().any(|(name, _)| it.added(name));
         let framework = FRAMEWORKS.iter().find(wrote);
@@ -57,7 +57,7 @@ impl ForeignLetter {
         Self { framework: framework.map(|it| it.name), origin, death, record }
     }
 
-    /// Returns the id by which it is shown: partition and offset in its topic.
+    /// Returns the id shown to operators: partition and offset in its topic.
     pub(crate) fn id(&self) -> String {
         format!("{}/{}", self.record.partition, self.record.offset)
     }
@@ -75,18 +75,19 @@ impl Framework {
     }
 }
 
-/// Returns the text of the last header of that name, as Java's `lastHeader`. Bytes that are not UTF-8 stand as U+FFFD.
+/// Returns the text of the last header with that name, like Java's `lastHeader`. Bytes that are not
+/// UTF-8 become U+FFFD.
 fn last(record: &Record, name: &str) -> Option<String> {
     let (_, value) = record.headers.iter().rfind(|(key, _)| key == name)?;
     Some(String::from_utf8_lossy(value.as_deref()?).into_owned())
 }
 
-/// Returns the value of the first header of that name.
+/// Returns the value of the first header with that name.
 fn first<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
     record.headers.iter().find(|(key, _)| key == name)?.1.as_deref()
 }
 
-/// Returns the details that there are.
+/// Returns those of the details that are present.
 fn details(record: &Record, names: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     names.iter().filter_map(|(as_name, header)| Some((*as_name, last(record, header)?))).collect()
 }

@@ -1,4 +1,4 @@
-//! Reads records by an operator's hand: no group is joined, no offset committed, no topic created.
+//! Reads records of a topic without joining a group, committing an offset or creating a topic.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,13 +13,14 @@ use tokio::task::block_in_place;
 use super::ForeignLetter;
 use crate::error::Error;
 
-/// How long a topic may take to be read.
+/// Time limit for reading a topic.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How long Kafka may take to answer one request.
+/// Time limit of one request to Kafka.
 const ANSWER: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(100);
 
-/// Returns the newest letters of a topic, newest first, at most so many. Reads as many of each partition.
+/// Returns the newest letters of a topic, newest first, up to a number. Reads that number from each
+/// partition.
 pub(crate) fn newest(
     settings: &Settings,
     topic: &str,
@@ -39,7 +40,7 @@ pub(crate) fn newest(
     })
 }
 
-/// Returns the letter at that place, `None` if there is no record.
+/// Returns the letter at that offset. Returns `None` if there is no record.
 pub(crate) fn at(
     settings: &Settings,
     topic: &str,
@@ -89,7 +90,7 @@ fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i
     watermarks.map_err(Error::kafka(format!("find the ends of {topic}/{partition}")))
 }
 
-/// Reads each partition from an offset up to the one after the last. Not every offset has a record: the markers of
+/// Reads each partition from one offset up to another. Not every offset has a record: markers of
 /// transactions have offsets, and compaction removes records.
 fn read(
     consumer: &BaseConsumer,
@@ -99,7 +100,7 @@ fn read(
     let doing = format!("read {topic}");
     let ranges = ranges.iter().filter(|(_, start, end)| start < end);
     let ends: Vec<_> = ranges.clone().map(|(partition, _, end)| (*partition, *end)).collect();
-    // The consumer's drop waits for ever while a list is alive.
+    // Dropping the consumer blocks forever while a list is alive.
     {
         let mut list = TopicPartitionList::new();
         for (partition, start, _) in ranges {
@@ -131,7 +132,7 @@ fn read(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => _ = left.remove(&partition),
-            // The client goes on by itself.
+            // The client retries by itself.
             Some(Err(error)) => last_error = Some(error),
         }
     }

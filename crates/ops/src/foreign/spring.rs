@@ -1,7 +1,8 @@
 //! Spring for Apache Kafka. Its `DeadLetterPublishingRecoverer` writes `kafka_dlt-*`
-//! (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>), and
-//! `@RetryableTopic` the shorter names of `KafkaHeaders`: `kafka_original-*` and `kafka_exception-*`, with the consumer
-//! group under `kafka_dlt-original-consumer-group`. Numbers are big-endian.
+//! (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>),
+//! and `@RetryableTopic` the shorter names of `KafkaHeaders`: `kafka_original-*` and
+//! `kafka_exception-*`, with the consumer group under `kafka_dlt-original-consumer-group`. Numbers
+//! are big-endian.
 
 use kafka::Record;
 
@@ -20,12 +21,13 @@ pub(super) const SPRING: Framework = Framework {
 };
 
 fn read(record: &Record) -> (Origin, Death) {
-    // Each death adds the place of its own record, unless the recoverer is told not to: the first one is the origin.
+    // Each time that a record becomes a dead letter, the recoverer adds its place, unless it is
+    // told not to. So the first header is the origin.
     let original = |name: &str| {
         first(record, &format!("kafka_dlt-original-{name}"))
             .or_else(|| first(record, &format!("kafka_original-{name}")))
     };
-    // Of exceptions only the last one counts.
+    // Of the exceptions the last one counts.
     let exception = |name: &str| {
         let names = ["dlt-exception", "exception", "dlt-key-exception", "key-exception"];
         names.iter().find_map(|prefix| last(record, &format!("kafka_{prefix}-{name}")))
@@ -54,7 +56,7 @@ fn read(record: &Record) -> (Origin, Death) {
     (origin, death)
 }
 
-/// Reads a Java `int` or `long`; other producers that took over the names write text.
+/// Reads a Java `int` or `long`. Other producers with these names write text.
 fn number(value: &[u8]) -> Option<i64> {
     if let Ok(value) = value.try_into() {
         return Some(i32::from_be_bytes(value).into());

@@ -1,5 +1,5 @@
-//! Kafka Streams since 4.2 (KIP-1034): `__streams.errors.*`, all of them text. `exception` is Java's `toString()`, so class
-//! and message.
+//! Kafka Streams since 4.2 (KIP-1034). It writes `__streams.errors.*`, all as text. `exception` is
+//! the result of Java's `toString()`, so class and message.
 
 use kafka::Record;
 

@@ -16,18 +16,18 @@ use crate::{json as output, question};
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// These jobs
+    /// Ids of the jobs
     #[arg(value_name = "ID")]
     ids: Vec<Uuid>,
     #[command(flatten)]
     filter: JobFilter,
-    /// All jobs that can be
+    /// All jobs that can be changed
     #[arg(long)]
     all: bool,
-    /// The reason, which is kept with your name
+    /// The reason, recorded with your name
     #[arg(long)]
     why: Option<String>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -60,7 +60,7 @@ pub(super) async fn run(
     }
     let question = format!("{} {}?", change.question, chosen.title());
     if !question::agreed(&mut context.out, &question, yes).during(&*step)? {
-        writeln!(context.out, "Nothing was done.").during(step)?;
+        writeln!(context.out, "Nothing was changed.").during(step)?;
         return Ok(1);
     }
     let why = question::reason(&mut context.out, why).during(&*step)?;
@@ -76,9 +76,11 @@ fn check(
 ) -> Result<(), Error> {
     let why = match (ids.is_empty(), filter.is_empty(), all) {
         (true, true, false) => "give ids, a filter such as --kind, or --all",
-        (false, false, _) => "ids name jobs one by one; leave out the filter",
-        (false, _, true) | (_, false, true) => "--all are all jobs; leave out ids and the filter",
-        _ if context.json && !yes => "with --json nothing is asked; give --yes",
+        (false, false, _) => "ids select single jobs; leave out the filter",
+        (false, _, true) | (_, false, true) => {
+            "--all selects all jobs; leave out ids and the filter"
+        }
+        _ if context.json && !yes => "--json does not ask; give --yes",
         _ => return Ok(()),
     };
     Err(Error::Refused(why.into()))
@@ -90,14 +92,15 @@ fn check_state(filter: &JobFilter, change: &JobChange) -> Result<(), Error> {
     };
     let possible: Vec<_> = change.from.iter().map(|it| it.as_str()).collect();
     Err(Error::Refused(format!(
-        "--state {}: {} takes jobs that are {}",
+        "--state {}: {} applies to jobs that are {}",
         state.as_str(),
         change.act,
         possible.join(" or ")
     )))
 }
 
-/// Asks each service. One that refuses or fails is named, and the others are asked all the same.
+/// Sends the change to each service. A service that refuses or fails is named, and the others are
+/// called all the same.
 async fn send(
     context: &mut Context,
     parts: &[Part],

@@ -1,4 +1,4 @@
-//! The jobs that a command is about, counted before anything is sent.
+//! Selects the jobs of a command and counts them before anything is changed.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
@@ -11,18 +11,18 @@ use crate::error::Error;
 use crate::plain::{count, plain};
 use crate::services::first_to_know;
 
-/// So many jobs are shown one by one.
+/// Maximum number of jobs to list one by one.
 const FEW: usize = 5;
-/// So many reasons are shown.
+/// Maximum number of reasons to list.
 const REASONS: usize = 10;
 
-/// The chosen jobs of one service.
+/// The selected jobs of one service.
 pub(crate) struct Part {
     pub(crate) client: Client,
     pub(crate) selection: JobSelection,
 }
 
-/// The chosen jobs of all services.
+/// The selected jobs of all services.
 #[derive(Default)]
 pub(crate) struct Chosen {
     pub(crate) parts: Vec<Part>,
@@ -32,7 +32,8 @@ pub(crate) struct Chosen {
 }
 
 impl Chosen {
-    /// Finds the jobs that meet the filter and are in one of the states, unless the filter names one.
+    /// Finds the jobs that match the filter and are in one of the states, unless the filter
+    /// contains a state.
     pub(crate) async fn by_filter(
         clients: Vec<Client>,
         filter: &JobFilter,
@@ -58,7 +59,7 @@ impl Chosen {
         Ok(chosen)
     }
 
-    /// Finds each job. Fails if there is none of an id.
+    /// Finds each job. Fails if an id is unknown.
     pub(crate) async fn by_ids(clients: Vec<Client>, ids: &[Uuid]) -> Result<Self, Error> {
         let mut chosen = Self::default();
         let mut seen = HashSet::new();
@@ -81,16 +82,16 @@ impl Chosen {
         self.parts.is_empty()
     }
 
-    /// Returns "12 jobs of notification, billing".
+    /// Returns a title such as "12 jobs of notification, billing".
     pub(crate) fn title(&self) -> String {
         let services: Vec<_> = self.parts.iter().map(|it| plain(&it.client.service)).collect();
         format!("{} of {}", count(self.tally.jobs, "job", "jobs"), services.join(", "))
     }
 
-    /// Returns how many there are for each reason, or a few of them one by one.
+    /// Returns the number of jobs for each reason, or a few jobs one by one.
     pub(crate) fn reasons(&self) -> String {
         let mut text = Vec::new();
-        // A buffer takes everything.
+        // Writing to memory does not fail.
         let _ = self.tally.write(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -100,7 +101,7 @@ impl Chosen {
         self.parts.into_iter().map(|it| (it.client, it.selection))
     }
 
-    /// Writes how many there are for each reason, or a few of them one by one.
+    /// Writes the number of jobs for each reason, or a few jobs one by one.
     pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         if self.is_empty() {
             return writeln!(out, "There are no such jobs.");
@@ -110,19 +111,20 @@ impl Chosen {
     }
 }
 
-/// Jobs, counted by service, kind and the first line of their last error.
+/// Jobs counted by service, kind and the first line of their last error.
 #[derive(Default)]
 struct Tally {
     jobs: u64,
     reasons: BTreeMap<[String; 3], u64>,
-    /// What is counted together because there are too many reasons.
+    /// Jobs with further reasons.
     others: u64,
     few: Vec<Job>,
 }
 
 impl Tally {
     fn add(&mut self, job: &Job) {
-        /// Errors may name ids, so that each is a reason of its own.
+        /// Maximum number of different reasons. Errors may contain ids, so that each job has its
+        /// own reason.
         const KEPT: usize = 1_000;
         self.jobs += 1;
         if self.few.len() <= FEW {

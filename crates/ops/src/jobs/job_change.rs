@@ -1,16 +1,16 @@
-//! What can be done to jobs.
+//! Changes of jobs.
 
 use crate::client::JobState;
 
 /// A change of jobs.
 pub(crate) struct JobChange {
-    /// The API's word.
+    /// Name in the API.
     pub(crate) act: &'static str,
     pub(crate) question: &'static str,
     pub(crate) done: &'static str,
-    /// States from which it is possible.
+    /// States of the jobs that it may change.
     pub(crate) from: &'static [JobState],
-    /// Why some were left alone.
+    /// Why some jobs were skipped.
     pub(crate) skipped: &'static str,
 }
 
@@ -19,7 +19,7 @@ pub(crate) const RETRY: JobChange = JobChange {
     question: "Retry",
     done: "will be retried",
     from: &[JobState::Failed],
-    skipped: "left failed, since another one of its unique key waits or runs",
+    skipped: "left failed, since another job with its unique key is waiting or running",
 };
 
 pub(crate) const DISCARD: JobChange = JobChange {
@@ -27,11 +27,11 @@ pub(crate) const DISCARD: JobChange = JobChange {
     question: "Discard",
     done: "discarded",
     from: &[JobState::Failed, JobState::Waiting],
-    skipped: "left alone, since it runs",
+    skipped: "skipped, still running",
 };
 
 impl JobChange {
-    /// Returns the change of the API's word.
+    /// Returns the change with this name in the API.
     pub(crate) fn named(act: &str) -> Option<&'static Self> {
         [&RETRY, &DISCARD].into_iter().find(|change| change.act == act)
     }

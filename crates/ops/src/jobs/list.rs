@@ -13,7 +13,7 @@ use crate::moment::when;
 use crate::plain::{count, plain};
 use crate::style::{Tone, paint};
 
-/// Up to so many that are not shown are counted; each thousand takes a request.
+/// Maximum number of hidden jobs to count. Each thousand takes a request.
 const COUNTED: u64 = 10_000;
 
 #[derive(Args)]
@@ -58,7 +58,7 @@ async fn table(
     let state = filter.state.map(JobState::as_str).map(|it| format!("{it} ")).unwrap_or_default();
     let more = if shown == 0 { 0 } else { jobs.count(COUNTED).await? };
     match (shown, more) {
-        // Nothing is known of a service that did not answer.
+        // If a service did not answer, the list may be incomplete.
         (0, _) if !jobs.unavailable.is_empty() => {}
         (0, _) => writeln!(out, "There are no such jobs; completed jobs are not kept.")?,
         (shown, 0) => {
@@ -74,7 +74,7 @@ async fn table(
     Ok(())
 }
 
-/// Writes a job, its id alone in the first line with its service, kind and state.
+/// Writes a job. The first line contains its id with service, kind and state.
 pub(super) fn write_job(out: &mut impl Write, job: &Job) -> io::Result<()> {
     let Job { id, service, kind, state, attempts, .. } = job;
     let state = paint(tone(state), &plain(state));

@@ -1,4 +1,4 @@
-//! `orderflow jobs`: durable jobs that wait, run or have failed, in all services.
+//! `orderflow jobs`: waiting, running and failed durable jobs of all services.
 
 mod change;
 mod chosen;
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Only jobs of this service
     #[arg(long, global = true)]
     service: Option<String>,
-    /// Print JSON, as the admin API has it
+    /// Print JSON, as in the admin API
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -37,25 +37,25 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List jobs, the newest first; completed jobs are not kept
+    /// List jobs, newest first; completed jobs are not kept
     #[command(after_help = "Example:\n  orderflow jobs list --state failed --kind deliver-webhook")]
     List(list::Arguments),
     /// Show a job with its payload and the errors of its attempts
     #[command(after_help = "Example:\n  orderflow jobs show 01a20d3f-6ea4-7787-8145-34120562872d")]
     Show(show::Arguments),
-    /// Give failed jobs all their attempts again
+    /// Retry failed jobs, with all their attempts
     #[command(
         after_help = "Example:\n  orderflow jobs retry --kind deliver-webhook --why 'it is back'"
     )]
     Retry(change::Arguments),
-    /// Remove jobs that have failed or wait; those that run stay
+    /// Remove failed and waiting jobs; running ones are skipped
     #[command(
         after_help = "Example:\n  orderflow jobs discard --kind send-email --why 'no address'"
     )]
     Discard(change::Arguments),
 }
 
-/// What every command needs.
+/// State that all commands share.
 struct Context {
     services: Services,
     service: Option<String>,
@@ -64,13 +64,13 @@ struct Context {
 }
 
 impl Context {
-    /// Returns the service that was given, or all.
+    /// Returns the given service, or all.
     fn clients(&self) -> Result<Vec<Client>, Error> {
         self.services.named(self.service.as_deref())
     }
 }
 
-/// Returns the exit status: 1 if a service did not answer, or nothing was done.
+/// Returns the exit status: 1 if a service did not answer, or nothing was changed.
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { target, service, json, command } = arguments;
     let services = Services::new(&target).during("find the services")?;

@@ -16,7 +16,7 @@ use crate::services::first_to_know;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// The job, as `list` shows it
+    /// Id of the job, from `list`
     id: Uuid,
 }
 

@@ -1,9 +1,9 @@
-//! What a member of a group was assigned, in Kafka's own serialization (`ConsumerProtocolAssignment`): a version, then
-//! for each topic its name and partitions. Numbers are big-endian.
+//! Assignment of a group's member in Kafka's own serialization (`ConsumerProtocolAssignment`): a
+//! version, then for each topic its name and partitions. Numbers are big-endian.
 
 use std::collections::BTreeSet;
 
-/// Returns the topics of an assignment; as many as can be read, if it is none.
+/// Returns the topics of an assignment. Of an invalid one, returns those that can be read.
 pub(super) fn topics(assignment: &[u8]) -> BTreeSet<String> {
     let mut reader = Reader(assignment);
     let mut topics = BTreeSet::new();

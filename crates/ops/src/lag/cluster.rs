@@ -17,17 +17,17 @@ use super::partition_lag::{Ends, TopicPartition};
 /// The topics of the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    /// The partitions of each.
+    /// The partitions of each topic.
     pub(super) partitions: BTreeMap<String, Vec<i32>>,
-    /// Partitions without a leader or otherwise unreadable.
+    /// Partitions without a leader, or not readable for another reason.
     pub(super) leaderless: BTreeSet<TopicPartition>,
 }
 
-/// A group that the cluster lists.
+/// A group of the cluster.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) members: usize,
-    /// Assignments of its members.
+    /// Topics assigned to its members.
     pub(super) topics: BTreeSet<String>,
 }
 
@@ -40,9 +40,9 @@ pub(super) fn client(settings: &Settings, group: &str) -> Result<BaseConsumer, K
         .set("enable.partition.eof", "true")
         .set("auto.offset.reset", "earliest")
         .set("allow.auto.create.topics", "false")
-        // An open transaction blocks its readers, so messages behind it are lag.
+        // An open transaction blocks its readers, so messages behind it count as lag.
         .set("isolation.level", "read_uncommitted")
-        // Of each partition one record is read.
+        // Only one record of each partition is read.
         .set("fetch.wait.max.ms", "10")
         .set("fetch.message.max.bytes", "65536")
         .set("queued.min.messages", "1")
@@ -50,7 +50,7 @@ pub(super) fn client(settings: &Settings, group: &str) -> Result<BaseConsumer, K
     config.create()
 }
 
-/// Returns all topics. Those that may not be read are not among them.
+/// Returns all readable topics.
 pub(super) fn topics(client: &BaseConsumer, within: Duration) -> Result<Topics, KafkaError> {
     let metadata = client.fetch_metadata(None, within)?;
     let mut topics = Topics::default();
@@ -66,17 +66,18 @@ pub(super) fn topics(client: &BaseConsumer, within: Duration) -> Result<Topics, 
     Ok(topics)
 }
 
-/// Returns all groups of consumers, or the one of this name if it exists.
+/// Returns all consumer groups, or the one with this name if it exists.
 pub(super) fn groups(
     client: &BaseConsumer,
     only: Option<&str>,
     within: Duration,
 ) -> Result<BTreeMap<String, Listed>, KafkaError> {
     let list = client.fetch_group_list(only, within)?;
-    // Kafka Connect's workers and others share the mechanism and have no offsets. A group without members has no type.
+    // Kafka Connect's workers and others use the same mechanism and have no offsets. A group
+    // without members has no type.
     let consumers =
         list.groups().iter().filter(|it| ["consumer", ""].contains(&it.protocol_type()));
-    // A group that does not exist is answered as dead if it is asked for by name.
+    // Kafka reports a group that does not exist as dead if it is requested by name.
     let alive = consumers.filter(|it| it.state() != "Dead");
     let groups = alive.map(|group| {
         let assigned = group.members().iter().filter_map(GroupMemberInfo::assignment);
@@ -86,7 +87,8 @@ pub(super) fn groups(
     Ok(groups.collect())
 }
 
-/// Returns the ends of partitions that have a leader. Those that could not be asked are missing.
+/// Returns the ends of partitions that have a leader. Partitions that could not be queried are left
+/// out.
 pub(super) fn ends(
     client: &BaseConsumer,
     partitions: &BTreeSet<TopicPartition>,
@@ -95,7 +97,7 @@ pub(super) fn ends(
     if partitions.is_empty() {
         return Ok(HashMap::new());
     }
-    // The low one first, which may only grow.
+    // The low end first, because it only grows.
     let low = offsets(client, partitions, Offset::Beginning, within)?;
     let high = offsets(client, partitions, Offset::End, within)?;
     let both = low.into_iter().filter_map(|(at, low)| {
@@ -105,7 +107,8 @@ pub(super) fn ends(
     Ok(both.collect())
 }
 
-/// Asks all leaders at once. `ListOffsets` takes the two ends as times: -2 and -1, which are librdkafka's numbers too.
+/// Queries all leaders concurrently. `ListOffsets` encodes the two ends as the times -2 and -1,
+/// which are librdkafka's numbers too.
 fn offsets(
     client: &BaseConsumer,
     partitions: &BTreeSet<TopicPartition>,

@@ -13,7 +13,7 @@ use crate::error::{During, Error, Failure, complain};
 use crate::output::Output;
 use crate::services::{Services, Target};
 
-/// Interval of the two measurements for rates, since services commit once a second.
+/// Time between the two measurements for rates. Services commit once a second.
 const APART: Duration = Duration::from_secs(2);
 /// How long an apparently stalled group is observed, so that a slow one is not reported as stalled.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,10 +23,10 @@ const WATCHED_EVERY: Duration = Duration::from_secs(5);
 #[derive(Args)]
 #[command(after_help = "\
 Exit status, of the services' groups or the one of --group:
-  0  none is behind the threshold or stands still
-  1  one is over the threshold, stalled, without its topic or not measured, or
-     has lost messages
-  2  there is no such group
+  0  no group is over the threshold or stalled
+  1  a group is over the threshold, stalled, without its topic or not measured,
+     or has lost messages
+  2  the group does not exist
 
 Example:
   orderflow lag --group billing --threshold 100 && echo caught up")]
@@ -38,13 +38,13 @@ pub(crate) struct Arguments {
     /// Show this consumer group only
     #[arg(long)]
     group: Option<String>,
-    /// Fail if a group is more messages behind than this
+    /// Fail if a group is more than this number of messages behind
     #[arg(long, default_value_t = LAG_THRESHOLD)]
     threshold: u64,
     /// Measure every 5 s, until Ctrl-C
     #[arg(long)]
     watch: bool,
-    /// Print JSON; with --watch a document a line
+    /// Print JSON; with --watch one document per line
     #[arg(long)]
     json: bool,
 }
@@ -89,7 +89,7 @@ impl Command {
             }
             match self.meter.measure(&self.wanted).await {
                 Ok(lag) => status = self.show(&lag)?,
-                // It may answer next time.
+                // The next measurement may succeed.
                 Err(error @ Error::Kafka { .. }) => {
                     complain(&format!("Kafka does not answer: {error}"));
                     status = 1;
@@ -100,7 +100,7 @@ impl Command {
         Ok(status)
     }
 
-    /// Measures twice, and repeatedly while a group appears stalled.
+    /// Measures twice, and repeats while a group appears stalled.
     async fn show_first(&mut self) -> Result<u8, Error> {
         let first = self.meter.measure(&self.wanted).await?;
         if let (Some(group), true) = (&self.arguments.group, first.groups.is_empty()) {
@@ -120,7 +120,7 @@ impl Command {
         }
     }
 
-    /// Returns whether a group decides the exit status.
+    /// Returns whether a group affects the exit status.
     fn counts(&self, group: &GroupLag) -> bool {
         group.service.is_some() || self.arguments.group.is_some()
     }
@@ -131,7 +131,7 @@ impl Command {
             json::write(&mut self.out, lag, threshold)?;
         } else {
             if self.arguments.watch && stdout().is_terminal() {
-                // From the top, without a flicker: what is there is written over.
+                // Rewrites the screen from the top, which does not flicker.
                 write!(self.out, "\x1b[H\x1b[J")?;
             }
             if self.arguments.watch {

@@ -1,4 +1,4 @@
-//! Committed offsets. A client asks for those of one group only, its own.
+//! Committed offsets. A client can only query those of its own group.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::partition_lag::TopicPartition;
 
 /// Number of groups queried concurrently.
 const AT_ONCE: usize = 8;
-/// How many clients are kept for the next measurement. Each has threads and connections of its own.
+/// Number of clients to keep for the next measurement. Each has its own threads and connections.
 const KEPT: usize = 32;
 
 /// The offsets that a group has committed.
@@ -25,7 +25,8 @@ pub(super) type Committed = HashMap<TopicPartition, i64>;
 pub(super) struct Clients(HashMap<String, Arc<BaseConsumer>>);
 
 impl Clients {
-    /// Returns what each group has committed in these topics, or why that is unknown.
+    /// Returns the committed offsets of each group in these topics, or the reason why they are
+    /// unknown.
     ///
     /// Queries in the given order. Groups that exceed the time limit are unknown.
     pub(super) fn committed(
@@ -37,7 +38,8 @@ impl Clients {
     ) -> HashMap<String, Result<Committed, KafkaError>> {
         let mut answers = HashMap::new();
         for groups in groups.chunks(AT_ONCE) {
-            // A cluster may have more groups than can be asked; creating clients for them takes time, too.
+            // A cluster may have more groups than can be queried in time; creating their clients
+            // takes time too.
             if Instant::now() >= deadline {
                 break;
             }
@@ -73,7 +75,7 @@ impl Clients {
         Ok(client)
     }
 
-    /// Drops clients of groups that were just asked, if there are too many.
+    /// Drops clients of the groups just queried, if there are too many.
     fn forget(&mut self, groups: &[String]) {
         let too_many = self.0.len().saturating_sub(KEPT);
         for group in groups.iter().take(too_many) {

@@ -13,23 +13,23 @@ use super::group_lag::GroupLag;
 use super::partition_lag::{Ends, PartitionLag, TopicPartition};
 use super::subscribed::Wanted;
 
-/// A group, before the partitions are looked at.
+/// A group, before its partitions are evaluated.
 pub(super) struct Consumed {
-    /// On the cluster.
+    /// Its name on the cluster.
     pub(super) name: String,
     group: String,
     service: Option<String>,
     members: usize,
     committed: Result<Committed, String>,
-    /// Names on the cluster.
+    /// Topics, with their names on the cluster.
     pub(super) topics: BTreeSet<String>,
-    /// What precedes the names of topics.
+    /// Contains the prefix of the topics' names.
     settings: Settings,
 }
 
 impl Consumed {
-    /// Collects a group's topics: those it has committed on, those of its members, and those of its subscription, or if
-    /// that is unknown those that it had `before`.
+    /// Collects a group's topics: those with committed offsets, those of its members, and those of
+    /// its subscription, or if that is unknown the topics that it had `before`.
     pub(super) fn new(
         settings: &Settings,
         wanted: &Wanted,
@@ -68,7 +68,7 @@ impl Consumed {
         })
     }
 
-    /// Returns where it goes on in the partitions in which it is behind.
+    /// Returns its positions in the partitions in which it is behind.
     pub(super) fn places<'a>(
         &'a self,
         ends: &'a HashMap<TopicPartition, Ends>,
@@ -154,7 +154,8 @@ fn partition_lag(
     }
 }
 
-/// Returns how old a record is. One from the future, by a clock that is ahead, is new.
+/// Returns the age of a record. A record from the future, by a clock that is ahead, has the age
+/// zero.
 fn age(millis: i64, now: SystemTime) -> Option<Duration> {
     let at = UNIX_EPOCH.checked_add(Duration::from_millis(u64::try_from(millis).ok()?))?;
     Some(now.duration_since(at).unwrap_or_default())
@@ -192,6 +193,6 @@ mod tests {
         let marker = measured(Some(First::Nothing));
         assert_eq!((marker.messages, marker.age), (0, Some(Duration::ZERO)));
         let unread = measured(None);
-        assert_eq!((unread.messages, unread.age), (5, None), "no age rather than a wrong one");
+        assert_eq!((unread.messages, unread.age), (5, None), "an unknown age is not estimated");
     }
 }

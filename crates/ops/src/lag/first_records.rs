@@ -1,4 +1,4 @@
-//! The first record from an offset on.
+//! Finds the first record from an offset on.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use super::cluster;
 use super::partition_lag::TopicPartition;
 
 const POLL: Duration = Duration::from_millis(50);
-/// How many clients read side by side.
+/// Number of clients that read concurrently.
 const AT_ONCE: usize = 4;
 
 /// An offset of a partition.
 pub(super) type Place = (TopicPartition, i64);
 
-/// What there is from an offset on. Not every offset has a record: the markers of transactions have offsets, and compaction
-/// removes records.
+/// The first record from an offset on. Not every offset has a record: markers of transactions have
+/// offsets, and compaction removes records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum First {
     Record {
         offset: i64,
-        /// Milliseconds since 1970, UTC; `None` if it has no time.
+        /// Milliseconds since 1970, UTC. `None` if the record has no time.
         millis: Option<i64>,
     },
-    /// There is no record up to the end.
+    /// There is no record before the end.
     Nothing,
 }
 
@@ -37,7 +37,8 @@ struct Round<'a> {
     offsets: Vec<(i32, i64)>,
 }
 
-/// Returns the first record from each of these places on. Those that could not be read in time are missing.
+/// Returns the first record from each of these places on. Places that could not be read in time are
+/// left out.
 pub(super) fn first_records(
     settings: &Settings,
     places: &BTreeSet<Place>,
@@ -58,7 +59,8 @@ pub(super) fn first_records(
     found
 }
 
-/// Groups places by topic, because the client's `PartitionEOF` does not name it, so that each partition is there once.
+/// Groups places by topic, with each partition once, because the client's `PartitionEOF` does not
+/// contain the topic.
 fn rounds(places: &BTreeSet<Place>) -> Vec<Round<'_>> {
     let mut rounds: BTreeMap<(&str, usize), Vec<(i32, i64)>> = BTreeMap::new();
     let mut last: Option<(&TopicPartition, usize)> = None;
@@ -72,8 +74,9 @@ fn rounds(places: &BTreeSet<Place>) -> Vec<Round<'_>> {
 }
 
 impl Round<'_> {
-    /// Reads each partition once, with a client that is assigned partitions only once: librdkafka 2.12 aborts the process
-    /// if another assignment overtakes the start of the last one (`rd_kafka_assignment_partition_stopped`).
+    /// Reads each partition once, with a client that is assigned partitions only once: librdkafka
+    /// 2.12 aborts the process if another assignment overtakes the start of the previous one
+    /// (`rd_kafka_assignment_partition_stopped`).
     fn read(
         &self,
         settings: &Settings,
@@ -81,7 +84,7 @@ impl Round<'_> {
     ) -> Result<Vec<(Place, First)>, KafkaError> {
         let client = cluster::client(settings, &settings.prefixed("reader"))?;
         {
-            // The client's drop waits for ever while a list is alive.
+            // Dropping the client blocks forever while a list is alive.
             let mut list = TopicPartitionList::new();
             for (partition, offset) in &self.offsets {
                 list.add_partition_offset(self.topic, *partition, Offset::Offset(*offset))?;
@@ -97,7 +100,7 @@ impl Round<'_> {
                     (record.partition(), First::Record { offset: record.offset(), millis })
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => (partition, First::Nothing),
-                // The client goes on by itself.
+                // The client retries by itself.
                 None | Some(Err(_)) => continue,
             };
             if let Some(offset) = left.remove(&partition) {

@@ -7,30 +7,30 @@ use super::partition_lag::PartitionLag;
 #[derive(Clone, Debug)]
 pub(crate) struct Lag {
     pub(crate) at: SystemTime,
-    /// Those of the services first, by name.
+    /// Groups of the services first, then by name.
     pub(crate) groups: Vec<GroupLag>,
 }
 
-/// How far a group is behind.
+/// Lag of a group.
 #[derive(Clone, Debug)]
 pub(crate) struct GroupLag {
     /// Its name without the prefix.
     pub(crate) group: String,
     /// Its name on the cluster.
     pub(crate) name: String,
-    /// The service that it belongs to; `None` if it is not one of the services' groups.
+    /// The service that it belongs to. `None` for groups of other systems.
     pub(crate) service: Option<String>,
-    /// How many consumers have joined it.
+    /// Number of consumers that have joined it.
     pub(crate) members: usize,
-    /// By topic and partition.
+    /// Its partitions, by topic and number.
     pub(crate) partitions: Vec<PartitionLag>,
-    /// Topics that it consumes and that the cluster does not have. Names are without the prefix.
+    /// Topics that it consumes but that the cluster does not have. Names are without the prefix.
     pub(crate) missing_topics: Vec<String>,
-    /// Why it could not be measured, or not all of it.
+    /// Why it could not be measured, or not completely.
     pub(crate) unknown: Option<String>,
-    /// Messages a second; `None` after one measurement.
+    /// Messages a second. `None` after one measurement.
     pub(crate) rates: Option<Rates>,
-    /// How long a group that has members may make no progress.
+    /// How long a group with members may make no progress before it is stalled.
     pub(crate) patience: Duration,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Rates {
 /// When a group will have caught up.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum CatchUp {
-    /// It has.
+    /// It has caught up.
     Now,
     In(Duration),
     /// It is behind and does not consume faster than messages arrive.
@@ -52,19 +52,20 @@ pub(crate) enum CatchUp {
 }
 
 impl GroupLag {
-    /// Returns how many messages it is behind, or `None` if that could not be measured.
+    /// Returns the number of messages it is behind. Returns `None` if that could not be measured.
     pub(crate) fn messages(&self) -> Option<u64> {
         self.is_known().then(|| self.partitions.iter().map(|it| it.messages).sum())
     }
 
-    /// Returns the age of the oldest message that it has not consumed, or `None` if that could not be measured.
+    /// Returns the age of the oldest message that it has not consumed. Returns `None` if that could
+    /// not be measured.
     pub(crate) fn age(&self) -> Option<Duration> {
         let ages = self.partitions.iter().map(|it| it.age);
         let oldest = ages.collect::<Option<Vec<_>>>()?.into_iter().max();
         self.is_known().then(|| oldest.unwrap_or_default())
     }
 
-    /// Returns how many messages were deleted before it consumed them.
+    /// Returns the number of messages that were deleted before it consumed them.
     pub(crate) fn lost(&self) -> u64 {
         self.partitions.iter().map(|it| it.lost).sum()
     }
@@ -74,19 +75,20 @@ impl GroupLag {
         self.partitions.iter().filter_map(|it| it.share_of_retention).reduce(f64::max)
     }
 
-    /// Returns `true` if all of it was measured and each of its topics exists.
+    /// Returns `true` if it was measured completely and all its topics exist.
     pub(crate) fn is_known(&self) -> bool {
         self.unknown.is_none() && self.missing_topics.is_empty()
     }
 
-    /// Returns `true` if messages wait in a partition for longer than any retry takes, and it makes no progress there.
+    /// Returns `true` if messages have waited in a partition for longer than all retries take,
+    /// without progress there.
     pub(crate) fn is_stalled(&self) -> bool {
-        // Without members there will be none.
+        // A group without members makes no progress.
         let patience = if self.members == 0 { Duration::ZERO } else { self.patience };
         self.stands_still_for(patience)
     }
 
-    /// Returns `true` if it is not known to be stalled, and will be unless it makes progress soon.
+    /// Returns `true` if it is not known to be stalled, but will be unless it makes progress soon.
     pub(crate) fn may_be_stalled(&self) -> bool {
         !self.is_stalled() && self.stands_still_for(Duration::from_millis(1))
     }
@@ -98,14 +100,14 @@ impl GroupLag {
         })
     }
 
-    /// Returns when it will have caught up; `None` without rates.
+    /// Returns when it will have caught up. Returns `None` without rates.
     pub(crate) fn catch_up(&self) -> Option<CatchUp> {
         let messages = self.messages()?;
         if messages == 0 {
             return Some(CatchUp::Now);
         }
         let Rates { consumed, arrived } = self.rates?;
-        #[allow(clippy::cast_precision_loss)] // an estimate
+        #[allow(clippy::cast_precision_loss)] // The result is an estimate.
         let seconds = messages as f64 / (consumed - arrived);
         let is_catching_up = consumed > arrived;
         let after = is_catching_up.then(|| Duration::try_from_secs_f64(seconds).ok()).flatten();
@@ -118,7 +120,8 @@ pub(crate) mod tests {
     use super::super::partition_lag::{Ends, TopicPartition};
     use super::*;
 
-    /// Returns a group that is so many messages behind in one partition, the first of them so old.
+    /// Returns a group that is this number of messages behind in one partition, the oldest of this
+    /// age.
     pub(crate) fn behind(messages: u64, age: u64) -> GroupLag {
         let committed = 100;
         let high = committed + i64::try_from(messages).unwrap();
@@ -148,7 +151,7 @@ pub(crate) mod tests {
     #[test]
     fn a_group_is_stalled_if_it_makes_no_progress_for_longer_than_a_retry_takes() {
         let mut group = behind(5, 300);
-        assert!(!group.is_stalled(), "it was only just looked at");
+        assert!(!group.is_stalled(), "it was observed only once");
         group.partitions[0].unmoved = STALLED_AFTER;
         assert!(group.is_stalled());
         group.partitions[0].messages = 0;

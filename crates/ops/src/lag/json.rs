@@ -1,4 +1,4 @@
-//! Lag for machines.
+//! Lag as JSON.
 
 use std::io::Write;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::group_lag::{CatchUp, GroupLag, Lag};
 use super::partition_lag::PartitionLag;
 use crate::error::Error;
 
-/// Writes one document. What is unknown is null.
+/// Writes one document. Unknown values are null.
 pub(super) fn write(out: &mut impl Write, lag: &Lag, threshold: u64) -> Result<(), Error> {
     let groups: Vec<_> = lag.groups.iter().map(|it| group(it, threshold)).collect();
     let at = humantime::format_rfc3339_millis(lag.at).to_string();

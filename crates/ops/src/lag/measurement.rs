@@ -1,4 +1,4 @@
-//! One measurement of all groups after the other. Blocks.
+//! Measurements of all groups, one after the other. They block.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant, SystemTime};
@@ -17,32 +17,32 @@ use super::progress::Progress;
 use super::subscribed::Wanted;
 use crate::error::Error;
 
-/// How long Kafka may take to answer, and how long all groups may take.
+/// Time limit of a request to Kafka, and time limit for all groups.
 const ANSWER: Duration = Duration::from_secs(4);
 const GROUPS: Duration = Duration::from_secs(6);
-/// How long records may take to be read. Without their ages everything else is still known.
+/// Time limit for reading records. Without them only the ages are unknown.
 const RECORDS: Duration = Duration::from_secs(3);
-/// How long a measurement may take.
+/// Time limit of a measurement.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
-/// How long the settings of topics are believed.
+/// How long the settings of topics are cached.
 const RETENTION_KNOWN_FOR: Duration = Duration::from_mins(5);
 const RETENTION_ANSWER: Duration = Duration::from_secs(3);
 
-/// Measures, and keeps what the next measurement needs.
+/// Measures lag, and keeps data for the next measurement.
 pub(super) struct Measuring {
     settings: Settings,
     patience: Duration,
     client: Option<BaseConsumer>,
     clients: Clients,
-    /// The first records that were not consumed; they need not be read again.
+    /// The first records that are not consumed, so that they are not read again.
     firsts: HashMap<Place, First>,
     retention: Retention,
     progress: Progress,
-    /// The topics of each group before, by which one is known that was deleted.
+    /// The topics that each group had before, by which a deleted topic is recognised.
     topics_before: HashMap<String, BTreeSet<String>>,
 }
 
-/// How long topics keep records; `None` for ever.
+/// How long topics keep records. `None` means forever.
 #[derive(Default)]
 struct Retention {
     of: BTreeMap<String, Option<Duration>>,
@@ -63,7 +63,8 @@ impl Measuring {
         }
     }
 
-    /// Fails if Kafka does not answer. A group that can't be measured says so itself.
+    /// Measures all groups. Fails if Kafka does not answer. A group that can't be measured contains
+    /// the reason.
     pub(super) fn measure(&mut self, wanted: &Wanted, runtime: &Handle) -> Result<Lag, Error> {
         let client = match self.client.take() {
             Some(client) => client,
@@ -71,7 +72,7 @@ impl Measuring {
                 .map_err(Error::kafka("configure the Kafka client"))?,
         };
         let measured = self.with_client(&client, wanted, runtime);
-        // One that failed may be in the middle of something.
+        // A client that failed may have requests in progress, so it is not reused.
         self.client = measured.is_ok().then_some(client);
         measured
     }
@@ -102,7 +103,7 @@ impl Measuring {
         Ok(Lag { at, groups })
     }
 
-    /// Finds the groups, and what each of them has committed.
+    /// Finds the groups and their committed offsets.
     fn consumed(
         &mut self,
         client: &BaseConsumer,
@@ -119,8 +120,8 @@ impl Measuring {
             }
         }
         let mut names: Vec<_> = listed.keys().cloned().collect();
-        // Where there is no time for all, it is other people's groups that are unknown, and of those the ones of other
-        // prefixes first.
+        // If the time does not suffice for all, groups of other systems are left unknown, those
+        // with another prefix first.
         let prefix = self.settings.prefixed("");
         names.sort_by_key(|name| {
             let is_other_peoples = wanted.service_of(&self.settings, name).is_none();
@@ -139,7 +140,8 @@ impl Measuring {
         Ok(groups)
     }
 
-    /// Reads the first record that each group has not consumed, unless it is known. What can't be read stays unknown.
+    /// Reads the first record that each group has not consumed, unless it is known. If it can't be
+    /// read, it stays unknown.
     fn read_firsts(&mut self, groups: &[Consumed], ends: &HashMap<TopicPartition, Ends>) {
         let places: BTreeSet<_> = groups.iter().flat_map(|it| it.places(ends)).collect();
         // At an end there may be a record by now.
@@ -151,8 +153,8 @@ impl Measuring {
 }
 
 impl Retention {
-    /// Asks for the settings of the topics, if they are new or were asked for long ago. They are not needed for lag, and
-    /// take a right that not everybody has.
+    /// Reads the settings of topics that are new or whose settings are old. Lag does not need them,
+    /// and they require a right that not every user has.
     fn ask(
         &mut self,
         settings: &Settings,

@@ -10,18 +10,18 @@ use super::measurement::{LIMIT, Measuring};
 use super::subscribed::Wanted;
 use crate::error::Error;
 
-/// Measures lag. What is known after several measurements, rates and a group that stands still, it adds by itself.
+/// Measures lag. Adds what needs several measurements: rates, and groups without progress.
 pub(crate) struct Meter {
     settings: Settings,
     patience: Duration,
-    /// `None` while a measurement is under way.
+    /// `None` while a measurement is running.
     idle: Option<Measuring>,
-    /// A measurement that was given up: Kafka's client blocks, and can't be interrupted.
+    /// A measurement that exceeded its time limit. Kafka's client blocks and can't be interrupted.
     late: Option<JoinHandle<(Measuring, Result<Lag, Error>)>>,
 }
 
 impl Meter {
-    /// Creates a meter by which a group that has members is stalled after so long without progress.
+    /// Creates a meter for which a group with members is stalled after `patience` without progress.
     pub(crate) fn new(settings: Settings, patience: Duration) -> Self {
         let idle = Some(Measuring::new(settings.clone(), patience));
         Self { settings, patience, idle, late: None }
@@ -57,7 +57,7 @@ impl Meter {
 }
 
 impl Drop for Meter {
-    /// Kafka's clients wait for their threads; the caller must not.
+    /// Moves the drop to another thread, because Kafka's clients wait for their threads.
     fn drop(&mut self) {
         if let (Some(measuring), Ok(runtime)) = (self.idle.take(), Handle::try_current()) {
             runtime.spawn_blocking(move || drop(measuring));

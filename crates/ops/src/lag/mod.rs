@@ -1,4 +1,5 @@
-//! Lag of consumer groups, measured from Kafka alone, so that groups of stopped services are included.
+//! Lag of consumer groups, measured from Kafka alone, so that groups of stopped services are
+//! included.
 
 mod arguments;
 mod assignment;
@@ -37,14 +38,15 @@ use kafka::Settings;
 use crate::client::Client;
 use crate::error::Error;
 
-/// How many messages a group may be behind before `orderflow lag` fails and the alert `LagHigh` fires.
+/// Number of messages behind above which `orderflow lag` fails and the alert `LagHigh` fires.
 pub const LAG_THRESHOLD: u64 = 10_000;
 
-/// How long a group that is behind may make no progress before it is stalled: longer than a message takes that fails in
-/// each attempt and retry (`consumer::Options`), since the committed offset stays before it meanwhile.
+/// How long a group that is behind may make no progress before it is stalled: longer than all
+/// attempts and retries of a failing message take (`consumer::Options`), since the committed offset
+/// stays before it meanwhile.
 pub const STALLED_AFTER: Duration = Duration::from_mins(1);
 
-/// Measures the lag of all groups once: without rates. Fails if Kafka does not answer.
+/// Measures the lag of all groups once, so without rates. Fails if Kafka does not answer.
 pub(crate) async fn measure(settings: Settings, services: &[Client]) -> Result<Lag, Error> {
     let (subscribed, _) = subscribed::ask(services).await;
     let wanted = Wanted { subscribed, ..Wanted::of(services) };

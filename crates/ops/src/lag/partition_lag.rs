@@ -7,7 +7,7 @@ pub(crate) struct TopicPartition {
     pub(crate) partition: i32,
 }
 
-/// How far a group is behind in one partition.
+/// Lag of a group in one partition.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct PartitionLag {
     pub(crate) at: TopicPartition,
@@ -15,15 +15,16 @@ pub(crate) struct PartitionLag {
     pub(crate) committed: Option<i64>,
     /// The first offset that is kept, and the one after the last.
     pub(crate) ends: Ends,
-    /// Messages that were not consumed.
+    /// Number of messages that were not consumed.
     pub(crate) messages: u64,
-    /// Age of the first of them. Zero if there is none, `None` if it could not be read.
+    /// Age of the oldest of them. Zero if there are none, `None` if it could not be read.
     pub(crate) age: Option<Duration>,
-    /// Messages that were deleted before they were consumed.
+    /// Number of messages that were deleted before they were consumed.
     pub(crate) lost: u64,
-    /// Age of the first message as a share of the topic's retention; `None` if either is unknown.
+    /// Age of the oldest message as a share of the topic's retention. `None` if either is unknown.
     pub(crate) share_of_retention: Option<f64>,
-    /// How long the group has been seen here without progress; zero if it is not behind.
+    /// How long the group has been observed at this position without progress. Zero if it is not
+    /// behind.
     pub(crate) unmoved: Duration,
 }
 
@@ -36,20 +37,21 @@ pub(crate) struct Ends {
     pub(crate) high: i64,
 }
 
-/// Where a group goes on in a partition.
+/// Position of a group in a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Position {
     /// The next offset that it consumes.
     pub(crate) next: i64,
-    /// Messages that it missed.
+    /// Number of messages that it missed.
     pub(crate) lost: u64,
 }
 
 impl Ends {
-    /// Returns where a group goes on that has committed this offset.
+    /// Returns the position of a group that has committed this offset.
     ///
-    /// A new group starts at the earliest message, and so does one whose offset is out of range: because messages were
-    /// deleted before it came, or because the topic was created anew and is shorter now.
+    /// A new group starts at the earliest message. So does a group whose offset is out of range:
+    /// because messages were deleted before it consumed them, or because the topic was recreated
+    /// and is shorter now.
     pub(crate) fn position(self, committed: Option<i64>) -> Position {
         match committed {
             Some(committed) if (self.low..=self.high).contains(&committed) => {
@@ -76,8 +78,8 @@ mod tests {
         };
         assert_eq!(position(Some(15)), (15, 0));
         assert_eq!(position(Some(20)), (20, 0));
-        assert_eq!(position(None), (10, 0), "it never committed");
+        assert_eq!(position(None), (10, 0), "no committed offset");
         assert_eq!(position(Some(3)), (10, 7), "seven were deleted before they were consumed");
-        assert_eq!(position(Some(21)), (10, 0), "the topic was created anew");
+        assert_eq!(position(Some(21)), (10, 0), "the topic was recreated");
     }
 }

@@ -1,4 +1,4 @@
-//! Positions of a group in Kafka, asked from outside: the group is not joined, and may be dead.
+//! Positions of a group in Kafka, read without joining the group, which may have no members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,14 +9,14 @@ use kafka::rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::Error;
 
-/// How long Kafka may take to answer.
+/// Time limit of the request to Kafka.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// A partition of a topic, whose name is without `KAFKA_TOPIC_PREFIX`.
 pub(crate) type Place = (String, i32);
 
-/// Returns the committed offset of a group in each of these partitions, and leaves out those where it has committed
-/// none. Names are without `KAFKA_TOPIC_PREFIX`. Blocks for as long as Kafka takes to answer, 3 s at most.
+/// Returns the committed offsets of a group in these partitions, without those in which it has
+/// committed none. Names are without `KAFKA_TOPIC_PREFIX`. Blocks for at most 3 s.
 pub(crate) fn positions(
     settings: &Settings,
     group: &str,
@@ -26,7 +26,7 @@ pub(crate) fn positions(
     config.set("group.id", settings.prefixed(group)).set("enable.auto.commit", "false");
     let consumer: BaseConsumer =
         config.create().map_err(Error::kafka("configure the Kafka client"))?;
-    // The consumer's drop waits for ever while a list is alive: both lists end in here.
+    // Dropping the consumer blocks forever while a list is alive, so both lists end in this block.
     let mut asked = TopicPartitionList::new();
     for (topic, partition) in places {
         asked.add_partition(&settings.prefixed(topic), *partition);

@@ -1,4 +1,4 @@
-//! Results of several measurements: rates, and groups without progress.
+//! Combines several measurements: rates, and groups without progress.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use super::group_lag::{GroupLag, Rates};
 use super::partition_lag::TopicPartition;
 
-/// How far back rates are measured: services commit once a second, and in bursts.
+/// Time span of the rates. Services commit once a second, and in bursts.
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// A group on the cluster, and a partition.
 type Place = (String, TopicPartition);
 
-/// What was measured before.
+/// The previous measurements.
 #[derive(Default)]
 pub(super) struct Progress {
     samples: VecDeque<Sample>,
-    /// Where each group that is behind was first seen at its place, and when.
+    /// Where and when each group that is behind was first observed at its current position.
     standing: HashMap<Place, (i64, Instant)>,
 }
 
@@ -25,7 +25,7 @@ struct Sample {
     points: HashMap<Place, Point>,
 }
 
-/// Offsets: where a group goes on, and where the partition ends.
+/// Offsets: position of a group, and end of the partition.
 #[derive(Clone, Copy)]
 struct Point {
     next: i64,
@@ -33,7 +33,7 @@ struct Point {
 }
 
 impl Progress {
-    /// Adds to a measurement what it says together with the earlier ones.
+    /// Adds rates and the time without progress to a measurement, using the earlier ones.
     pub(super) fn complete(&mut self, groups: &mut [GroupLag], now: Instant) {
         let points = points(groups);
         self.forget(now);
@@ -55,7 +55,7 @@ impl Progress {
         self.samples.push_back(Sample { at: now, points });
     }
 
-    /// Forgets what is too old. Of older samples the newest one stays, so that there are two.
+    /// Removes old samples. The newest of the old ones is kept, so that there are two.
     fn forget(&mut self, now: Instant) {
         while self.samples.get(1).is_some_and(|it| now.duration_since(it.at) >= WINDOW) {
             self.samples.pop_front();
@@ -72,8 +72,8 @@ fn points(groups: &[GroupLag]) -> HashMap<Place, Point> {
     points.collect()
 }
 
-/// Returns the rates since a sample, of the partitions that are in both; `None` if there is none.
-#[allow(clippy::cast_precision_loss)] // rates
+/// Returns the rates since a sample, of the partitions in both. Returns `None` without a sample.
+#[allow(clippy::cast_precision_loss)] // Rates need no precision.
 fn rates(
     first: &Sample,
     group: &GroupLag,
@@ -86,7 +86,7 @@ fn rates(
     let moves = both.map(|(before, after)| (after.next - before.next, after.end - before.end));
     let sum = |all: (i64, i64), it: (i64, i64)| (all.0 + it.0, all.1 + it.1);
     let (consumed, arrived) = moves.reduce(sum).filter(|_| took > 0.0)?;
-    // A group that was reset, or a topic that was created anew, has gone back.
+    // The offset decreases if a group is reset or a topic is recreated.
     let rate = |messages: i64| messages.max(0) as f64 / took;
     Some(Rates { consumed: rate(consumed), arrived: rate(arrived) })
 }

@@ -2,12 +2,12 @@ use std::fmt;
 
 use super::group_lag::GroupLag;
 
-/// State of a group's lag; the worst one if several apply.
+/// State of a group's lag. If several apply, the worst.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
-    /// It has consumed everything, or little is left.
+    /// All messages are consumed, or few are left.
     Ok,
-    /// Messages wait, fewer than the threshold.
+    /// Messages are waiting, fewer than the threshold.
     Behind,
     OverThreshold,
     Stalled,
@@ -31,7 +31,7 @@ impl fmt::Display for State {
 }
 
 impl GroupLag {
-    /// Returns its state, by a threshold for messages.
+    /// Returns its state. `threshold` is a number of messages.
     pub(crate) fn state(&self, threshold: u64) -> State {
         if !self.missing_topics.is_empty() {
             return State::TopicGone;
@@ -46,7 +46,7 @@ impl GroupLag {
         }
     }
 
-    /// Returns `false` if an operator should look at it.
+    /// Returns `false` if an operator has to act.
     pub(crate) fn is_well(&self, threshold: u64) -> bool {
         matches!(self.state(threshold), State::Ok | State::Behind)
     }

@@ -5,10 +5,10 @@ use kafka::Settings;
 
 use crate::client::{Answer, Client};
 
-/// How long a service may take to list its subscriptions.
+/// Time limit for a service to list its subscriptions.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What a service has told about one of its subscriptions. Names are without the prefix.
+/// A subscription as listed by its service. Names are without the prefix.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Subscribed {
     pub(crate) service: String,
@@ -16,20 +16,20 @@ pub(crate) struct Subscribed {
     pub(crate) topics: Vec<String>,
 }
 
-/// The groups to be measured, besides those that the cluster lists.
+/// The groups to measure, in addition to those that the cluster lists.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Wanted {
-    /// Those that services have listed.
+    /// The subscriptions that services have listed.
     pub(crate) subscribed: Vec<Subscribed>,
-    /// Names of the services. A group is named after its service: `analytics`, `analytics.2`. So the groups of a service
-    /// that is down are known too.
+    /// Names of the services. Group names begin with the service's name: `analytics`,
+    /// `analytics.2`. So the groups of an unavailable service are known too.
     pub(crate) services: BTreeSet<String>,
-    /// Measures this group only, by its name without the prefix.
+    /// Restricts the measurement to this group, named without the prefix.
     pub(crate) only: Option<String>,
 }
 
 impl Wanted {
-    /// Returns what is known without asking any service.
+    /// Returns what is known without queries.
     pub(crate) fn of(services: &[Client]) -> Self {
         let services = services.iter().map(|client| client.service.clone()).collect();
         Self { services, ..Self::default() }
@@ -47,8 +47,8 @@ impl Wanted {
     }
 }
 
-/// Asks all services for their subscriptions, side by side. Returns what they listed, and those that did not, each with the
-/// reason.
+/// Queries the subscriptions of all services concurrently. Returns the subscriptions, and the
+/// services that did not answer, each with the reason.
 pub(crate) async fn ask(services: &[Client]) -> (Vec<Subscribed>, Vec<(String, String)>) {
     let asked: Vec<_> = services
         .iter()
@@ -74,7 +74,7 @@ async fn list(client: &Client) -> Result<Vec<Subscribed>, String> {
     let answer = answer.map_err(|_| format!("no answer within {ANSWER:?}"))?;
     let subscriptions = match answer {
         Ok(subscriptions) => subscriptions,
-        // A service that publishes only need not have any.
+        // A service that only publishes need not have subscriptions.
         Err(error) if error.is_not_found() => Vec::new(),
         Err(error) => return Err(error.to_string()),
     };

@@ -6,10 +6,10 @@ use super::group_lag::{CatchUp, GroupLag, Lag};
 use super::words::{details, duration, grouped, rate};
 use crate::plain::plain;
 
-/// How long a name may be for the row to fit.
+/// Maximum length of a name for the row to fit.
 const NAME: usize = 24;
 
-/// Writes a row for each group, and what is wrong with it below.
+/// Writes a row for each group, with its problems below.
 pub(super) fn write(out: &mut impl Write, lag: &Lag, threshold: u64) -> io::Result<()> {
     if lag.groups.is_empty() {
         return writeln!(out, "There are no consumer groups.");

@@ -1,11 +1,11 @@
-//! Lag in words and numbers, on the terminal and on pages.
+//! Texts and numbers of lag, for the terminal and for pages.
 
 use std::time::Duration;
 
 use super::group_lag::GroupLag;
 use crate::plain::{count, plain};
 
-/// Returns what a group's state leaves open, a sentence each.
+/// Returns a sentence for each detail that the state does not contain.
 pub(crate) fn details(group: &GroupLag) -> Vec<String> {
     let mut details = Vec::new();
     for topic in &group.missing_topics {
@@ -29,7 +29,7 @@ pub(crate) fn details(group: &GroupLag) -> Vec<String> {
     details
 }
 
-/// Returns a number with separators: 1,234,567.
+/// Formats a number with separators: 1,234,567.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -42,12 +42,12 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Returns messages a second.
+/// Formats messages a second.
 pub(crate) fn rate(messages: f64) -> String {
     if messages < 100.0 { format!("{messages:.1}/s") } else { format!("{messages:.0}/s") }
 }
 
-/// Returns the two largest units: 3m 2s.
+/// Formats a duration in its two largest units: 3m 2s.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);

@@ -1,4 +1,4 @@
-//! Increases of counters over the last minutes, as Prometheus' `increase()`.
+//! Increases of counters over the last minutes, like Prometheus's `increase()`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub(crate) struct Arrivals {
     counters: BTreeMap<Key, Counter>,
-    /// Services whose counters were taken before.
+    /// Services whose counters were read before.
     services: BTreeSet<String>,
 }
 
@@ -23,8 +23,8 @@ struct Counter {
 impl Arrivals {
     /// Takes the values of all counters of a service.
     ///
-    /// The first values are no increase. A counter that appears later has begun at 0, and one that is smaller than before is
-    /// that of a service that was restarted.
+    /// The first values are no increase. A counter that appears later started at 0. A counter that
+    /// is smaller than before was reset by a restart of the service.
     pub(crate) fn observe(&mut self, service: &str, totals: Vec<(Key, f64)>, now: Instant) {
         let is_first = self.services.insert(service.to_owned());
         for (key, total) in totals {
@@ -55,7 +55,7 @@ impl Arrivals {
 mod tests {
     use super::*;
 
-    /// Takes a value at a minute, and returns the increase of the last five.
+    /// Takes a value at a minute, and returns the increase of the last five minutes.
     fn increase(arrivals: &mut Arrivals, name: &'static str, total: f64, minutes: u64) -> f64 {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         let (key, now) =
@@ -63,7 +63,7 @@ mod tests {
         arrivals.observe("s", vec![(key.clone(), total)], now);
         let grown = arrivals.within(Duration::from_mins(5), now).into_iter();
         let grown = grown.filter(|(grown, _)| *grown == key).map(|(_, increase)| increase);
-        // `sum` of none would be -0.
+        // `sum` of no values would be -0.
         grown.fold(0.0, std::ops::Add::add)
     }
 

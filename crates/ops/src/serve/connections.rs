@@ -1,4 +1,5 @@
-//! The accept loop. axum's own has no limit on the time that a client may say nothing, nor on the number of connections.
+//! The accept loop. axum's own limits neither the time that a client may stay silent nor the number
+//! of connections.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,19 +22,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How long the headers of the first request of a connection may take.
+/// Time limit for the headers of the first request of a connection.
 const FIRST_HEADERS: Duration = Duration::from_secs(10);
-/// How long a request may take until its answer begins, its body included.
+/// Time limit of a request, including its body, until its response begins.
 const REQUEST: Duration = Duration::from_mins(2);
-/// How long a connection may be idle before the headers of its next request are complete: longer than common load
-/// balancers keep theirs.
+/// How long a connection may be idle before the headers of its next request are complete: longer
+/// than common load balancers keep theirs.
 const IDLE: Duration = Duration::from_secs(75);
-/// Maximum number of connections; further ones wait in the kernel's queue. Each page that is open has one.
+/// Maximum number of connections; further ones wait in the kernel's queue. Each open page holds
+/// one.
 const MAX_CONNECTIONS: usize = 768;
-/// Maximum size of a request's headers, the line with the path among them.
+/// Maximum size of a request's headers, including the request line.
 const MAX_HEADERS: usize = 64 * 1024;
 
-/// Serves until shutdown, then waits for the requests under way, within a limit.
+/// Serves until shutdown, then waits for requests in progress, within a time limit.
 pub(super) async fn serve<L: Listener>(
     mut listener: L,
     router: Router,
@@ -45,7 +47,7 @@ pub(super) async fn serve<L: Listener>(
     loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            // It logs what can't be accepted, and goes on.
+            // The listener logs errors and continues.
             (place, listener.accept().await)
         };
         let Some((Ok(place), (stream, _))) = shutdown.run_until_cancelled(next).await else {
@@ -63,7 +65,7 @@ pub(super) async fn serve<L: Listener>(
     }
 }
 
-/// Serves one connection until it ends, or says nothing for too long.
+/// Serves a connection until it ends, or stays silent for too long.
 fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
@@ -79,7 +81,8 @@ fn connection(
         })
     };
     let mut http = http1::Builder::new();
-    // hyper's limit runs from the end of one request to the end of the next one's headers.
+    // hyper's limit covers the time from the end of one request to the end of the next one's
+    // headers.
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS);
     let serving = graceful.watch(http.serve_connection(TokioIo::new(stream), answering));
     async move {
@@ -100,7 +103,8 @@ fn connection(
     }
 }
 
-/// Answers a request, or 408 if it takes too long: its body may come a byte a minute.
+/// Answers a request, or responds with 408 if it takes too long, because its body may arrive
+/// slowly.
 async fn answer(
     service: TowerToHyperService<Router>,
     request: Request<Incoming>,

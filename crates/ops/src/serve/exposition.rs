@@ -1,4 +1,5 @@
-//! `/metrics`. Series of what was not measured are absent, so that `absent()` and missing data are seen.
+//! `/metrics`. Series without a measurement are absent, so that `absent()` and missing data are
+//! visible.
 
 use std::time::UNIX_EPOCH;
 
@@ -9,7 +10,7 @@ use crate::alerts::Active;
 use crate::client::{OUTBOX_AGE, OUTBOX_DEPTH};
 use crate::lag::{GroupLag, Lag};
 
-/// Returns the metrics in Prometheus' text format 0.0.4.
+/// Returns the metrics in Prometheus's text format 0.0.4.
 pub(crate) fn render(
     services: Option<&[ServiceState]>,
     lag: Option<&Lag>,
@@ -33,7 +34,7 @@ struct Exposition {
 const PARTITION: [&str; 3] = ["consumergroup", "topic", "partition"];
 const GROUP: [&str; 1] = ["consumergroup"];
 
-#[allow(clippy::cast_precision_loss)] // samples are floating point
+#[allow(clippy::cast_precision_loss)] // Samples are floating point.
 impl Exposition {
     /// Creates a metric. It is not exported until it has a series.
     fn gauge(
@@ -107,7 +108,7 @@ impl Exposition {
         Ok(())
     }
 
-    /// As other exporters name them.
+    /// Adds the metrics of partitions, with the names that other exporters use.
     fn partitions(&self, lag: &Lag) -> Result<(), prometheus::Error> {
         let behind = self.gauge(
             "kafka_consumergroup_lag",
@@ -170,7 +171,7 @@ impl Exposition {
                 }
             }
             if let Some(jobs) = &state.failed_jobs {
-                // A kind of which none has failed is 0.
+                // A kind without failed jobs is 0.
                 for kind in
                     state.samples_of(JOBS_DEAD).map(|it| it.label(JOB_LABEL).unwrap_or_default())
                 {

@@ -1,4 +1,5 @@
-//! `orderflow serve`: polls services and Kafka, exports what it finds, and sends alerts.
+//! `orderflow serve`: polls services and Kafka, exports metrics, sends alerts and serves the
+//! console.
 
 mod arrivals;
 mod connections;
@@ -39,13 +40,13 @@ use crate::error::{During, Error, Failure};
 use crate::lag::KafkaArguments;
 use crate::services::{Services, Target};
 
-/// How long requests under way may take at shutdown.
+/// Time limit for requests in progress at shutdown.
 const DRAIN: Duration = Duration::from_secs(3);
 
 /// The arguments of `orderflow serve`.
 #[derive(Args)]
 #[command(after_help = "\
-Rules, thresholds and what to do about each alert: docs/operations.md.
+docs/operations.md lists the rules, thresholds and what to do for each alert.
 
 Example:
   export ALERT_WEBHOOK=https://alerts.example/in ALERT_WEBHOOK_SECRET=whsec_..
@@ -55,19 +56,20 @@ pub(crate) struct Arguments {
     target: Target,
     #[command(flatten)]
     kafka: KafkaArguments,
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, env = "CONSOLE_ADDR", default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
     #[command(flatten)]
     access: AccessArguments,
-    /// The page of traces, for links
+    /// Address of the trace viewer, for links
     #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
     jaeger: String,
-    /// Where alerts are sent, one POST when each fires and one when it resolves; without it they are logged
+    /// URL that receives alerts, one POST when an alert fires and one when it resolves; without it
+    /// alerts are only logged
     #[arg(long, env = "ALERT_WEBHOOK", default_value = "", hide_env_values = true)]
     #[arg(hide_default_value = true)]
     alert_webhook: String,
-    /// What they are signed with, as in Standard Webhooks: `whsec_..`
+    /// Secret that signs them, according to Standard Webhooks: `whsec_..`
     #[arg(long, env = "ALERT_WEBHOOK_SECRET", default_value = "", hide_env_values = true)]
     #[arg(hide_default_value = true)]
     alert_webhook_secret: String,

@@ -1,4 +1,5 @@
-//! Asks the services and Kafka every 5 s. Each has a task of its own: one that is slow does not delay the other.
+//! Polls the services and Kafka every 5 s, in separate tasks, so that a slow one does not delay the
+//! others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +15,10 @@ use crate::error::with_cause;
 use crate::lag::{Lag, Meter, STALLED_AFTER, Subscribed, Wanted};
 
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
-/// How long an answer stands for the present. A measurement that takes longer is none.
+/// Maximum age of polled data. Older data counts as missing.
 const FRESH_FOR: Duration = Duration::from_secs(30);
 
-/// Something that was asked for, and when the answer came.
+/// Polled data, and when it arrived.
 #[derive(Clone, Debug)]
 pub(crate) struct Polled<T> {
     answer: T,
@@ -29,18 +30,18 @@ impl<T> Polled<T> {
         Self { answer, at: Instant::now() }
     }
 
-    /// Returns the answer, unless it is too old.
+    /// Returns the data, unless it is too old.
     pub(crate) fn fresh(&self) -> Option<&T> {
         (self.at.elapsed() < FRESH_FOR).then_some(&self.answer)
     }
 }
 
-/// The states of all services; `None` before the first answers.
+/// The states of all services. `None` before the first responses.
 pub(crate) type Services = Option<Polled<Vec<ServiceState>>>;
-/// Lag, or why it was not measured; `None` before the first measurement.
+/// The lag, or the reason why it was not measured. `None` before the first measurement.
 pub(crate) type Measured = Option<Polled<Result<Lag, String>>>;
 
-/// Asks all services until all receivers are dropped.
+/// Polls all services until all receivers are dropped.
 pub(crate) async fn poll_services(clients: Vec<Client>, states: watch::Sender<Services>) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -90,7 +91,8 @@ pub(crate) async fn poll_lag(
     }
 }
 
-/// The subscriptions that each service last listed: one that is down has the groups that it had.
+/// The subscriptions that each service listed last, so that the groups of an unavailable service
+/// are known.
 #[derive(Default)]
 struct KnownSubscriptions(BTreeMap<String, Vec<Subscribed>>);
 

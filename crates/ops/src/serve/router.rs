@@ -1,4 +1,4 @@
-//! What port 8080 answers.
+//! Routes of `orderflow serve`.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -13,7 +13,7 @@ use super::trends::Trends;
 use crate::alerts::Active;
 use crate::console::{self, Console, access};
 
-/// What was polled last.
+/// The polled data.
 #[derive(Clone)]
 pub(crate) struct Watched {
     pub(crate) services: watch::Receiver<Services>,
@@ -24,7 +24,7 @@ pub(crate) struct Watched {
 
 #[cfg(test)]
 impl Watched {
-    /// Returns what was polled once, now.
+    /// Returns fixed data, as if it was polled now.
     pub(crate) fn fixed(
         services: Vec<super::ServiceState>,
         lag: Result<crate::lag::Lag, String>,
@@ -41,14 +41,15 @@ impl Watched {
     }
 }
 
-/// Returns the routes: those for programs, which have neither sign-in nor a check of the host, and the pages.
+/// Returns the routes: pages, and the routes for programs, which have neither sign-in nor a check
+/// of the host.
 pub(crate) fn router(console: Console) -> Router {
     let programs = Router::new().route("/healthz", get(healthz)).route("/metrics", get(metrics));
     let routes = programs.merge(console::routes(&console)).with_state(console);
     routes.layer(middleware::from_fn(access::policy))
 }
 
-/// Whether Kafka or a service answers is not the health of this process.
+/// Reports the health of this process, whether or not Kafka and the services answer.
 async fn healthz(State(watched): State<Watched>) -> Response {
     let polls = watched.services.borrow().as_ref().is_none_or(|it| it.fresh().is_some())
         && watched.lag.borrow().as_ref().is_none_or(|it| it.fresh().is_some());

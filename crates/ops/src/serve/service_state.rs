@@ -1,4 +1,4 @@
-//! What a service says about itself at one moment.
+//! State of a service, polled from its admin API.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
@@ -13,51 +13,51 @@ use crate::error::{Error, with_cause};
 use crate::lag::Subscribed;
 use crate::moment::rough;
 
-/// How long a service may take to answer one question.
+/// Time limit of one request to a service.
 const ANSWER: Duration = Duration::from_secs(4);
-/// How many reasons of dead letters are read: several pages.
+/// Maximum number of reasons of dead letters to read, which takes several pages.
 const MOST_REASONS: usize = 2_000;
-/// How many failed jobs of a service are counted: its largest page.
+/// Maximum number of failed jobs to count per service: its largest page.
 const MOST_JOBS: usize = 1_000;
 
-/// How many of the newest jobs and replays are looked at for changes.
+/// Number of the newest jobs and replays to check for changes.
 const NEWEST: usize = 50;
-/// How many of the last acts are kept: those of an hour, as a rule.
+/// Number of the last acts to keep, which usually cover an hour.
 const MOST_ACTS: usize = 50;
 
-/// The metrics of services that alerts need, by their names in the exposition.
+/// Metrics of services that alerts need, by their names in the exposition.
 pub(crate) const DEAD_LETTERED: &str = "consumer_dead_lettered_total";
 pub(crate) const DEFERRED_DROPPED: &str = "defer_dropped_total";
 pub(crate) const JOBS_DEAD: &str = "jobs_dead_total";
 
-/// The label of a consumer group in the services' metrics.
+/// Label of the consumer group in the services' metrics.
 pub(crate) const GROUP_LABEL: &str = "messaging_consumer_group_name";
-/// The labels of a kind of jobs and of a deferred task.
+/// Labels of the kind of jobs and of the deferred task.
 pub(crate) const JOB_LABEL: &str = "job_kind";
 pub(crate) const TASK_LABEL: &str = "defer_task";
 
-/// State of a service. What it did not answer is `None`.
+/// State of a service. Parts that it did not answer are `None`.
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceState {
     pub(crate) service: String,
-    /// Why it is not ready; `None` if it is.
+    /// Why it is not ready. `None` if it is ready.
     pub(crate) down: Option<String>,
-    /// What it says about itself, ready or not.
+    /// Its readiness report, whether ready or not.
     pub(crate) readiness: Option<Readiness>,
     pub(crate) subscribed: Option<Vec<Subscribed>>,
-    /// By group.
+    /// Dead letters by group.
     pub(crate) letters: Option<BTreeMap<String, Letters>>,
-    /// By kind.
+    /// Failed jobs by kind.
     pub(crate) failed_jobs: Option<BTreeMap<String, u64>>,
     pub(crate) metrics: Option<Metrics>,
     /// The subscriptions, with their states.
     pub(crate) subscriptions: Option<Vec<Answer<Subscription>>>,
-    /// What operators did last, newest first.
+    /// The last acts of operators, newest first.
     pub(crate) acts: Option<Vec<Answer<Act>>>,
     pub(crate) digests: Digests,
 }
 
-/// Digests of what was answered, by which a change is seen.
+/// Digests of the responses, by which changes are detected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Digests {
     pub(crate) overview: u64,
@@ -67,7 +67,7 @@ pub(crate) struct Digests {
     pub(crate) acts: u64,
 }
 
-/// Returns a digest of what a value shows.
+/// Returns a digest of a value's debug output.
 fn digest(value: &impl Debug) -> u64 {
     struct Into(DefaultHasher);
     impl Write for Into {
@@ -84,16 +84,16 @@ fn digest(value: &impl Debug) -> u64 {
 /// The dead letters of a group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Letters {
-    /// Letters by status, in the API's words.
+    /// Number of letters by status, with the names in the API.
     pub(crate) by_status: BTreeMap<&'static str, u64>,
-    /// When the newest reason was first met, or came back after it had been resolved.
+    /// When the newest reason first occurred, or occurred again after it was resolved.
     pub(crate) newest_reason: Option<SystemTime>,
-    /// By reason.
+    /// Groups by reason.
     pub(crate) groups: Vec<LetterGroup>,
 }
 
 impl ServiceState {
-    /// Asks a service everything side by side, each question within a limit.
+    /// Sends all requests to a service concurrently, each with a time limit.
     pub(crate) async fn ask(client: &Client) -> Self {
         let (ready, subscriptions, letters, jobs, metrics, replays, newest_jobs, acts) = tokio::join!(
             asked(async { client.readiness().await.map(Some) }),
@@ -145,7 +145,7 @@ impl ServiceState {
         }
     }
 
-    /// Returns what is wrong with the service in a word. `None` if it is ready.
+    /// Returns the problem of the service in a word. Returns `None` if it is ready.
     pub(crate) fn trouble(&self) -> Option<&str> {
         match (&self.down, &self.readiness) {
             (None, Some(it)) => (!it.is_ready()).then_some(&*it.status),
@@ -186,7 +186,7 @@ impl Letters {
     }
 }
 
-/// Returns what is shown of an outbox: the depth, and the age in its largest unit.
+/// Returns the displayed state of an outbox: its depth, and its age in the largest unit.
 fn outbox(metrics: Option<&Metrics>) -> Option<String> {
     let age = Duration::try_from_secs_f64(metrics?.largest(OUTBOX_AGE)?.max(0.0)).ok()?;
     Some(format!("{:?} {}", metrics?.largest(OUTBOX_DEPTH), rough(age)))
@@ -231,7 +231,8 @@ fn why_down(ready: Result<Option<Readiness>, String>) -> Option<String> {
     }
 }
 
-/// Returns the answer, or why there is none. A service that lacks the path has nothing of the kind.
+/// Returns the response, or the reason why there is none. A service without the path has an empty
+/// result.
 async fn asked<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
     match tokio::time::timeout(ANSWER, asking).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -245,7 +246,7 @@ async fn asked<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> Re
 pub(crate) mod testing {
     use super::*;
 
-    /// Returns a service that is ready and has told nothing else.
+    /// Returns a service that is ready and has no other data.
     pub(crate) fn state(service: &str) -> ServiceState {
         ServiceState {
             service: service.into(),

@@ -1,10 +1,10 @@
-//! Tells the pages what has changed since the last poll.
+//! Signals pages which data has changed since the last poll.
 
 use super::router::Watched;
 use super::service_state::Digests;
 use crate::console::{Live, Topic};
 
-/// Compares what is polled with what was, until nobody polls.
+/// Compares polled data with the previous data, until polling ends.
 pub(super) async fn send(mut watched: Watched, live: Live) {
     let (mut digests, mut firing) = (Vec::new(), Vec::new());
     loop {
@@ -33,7 +33,7 @@ pub(super) async fn send(mut watched: Watched, live: Live) {
     }
 }
 
-/// Returns the topics that have changed. Steps of flows are not polled: theirs may have.
+/// Returns the changed topics. Steps of flows are not polled, so their topic counts as changed.
 fn changed(before: &Vec<(String, Digests)>, now: &Vec<(String, Digests)>) -> Vec<Topic> {
     type Part = fn(&Digests) -> u64;
     let parts: [(Topic, Part); 5] = [
@@ -60,6 +60,10 @@ mod tests {
             |jobs, acts| vec![("billing".to_owned(), Digests { jobs, acts, ..Digests::default() })];
         assert_eq!(changed(&of(1, 1), &of(1, 1)), [Topic::Flow]);
         assert_eq!(changed(&of(1, 1), &of(2, 1)), [Topic::Jobs, Topic::Flow]);
-        assert_eq!(changed(&vec![], &of(0, 0)).len(), 6, "a service that answers is news");
+        assert_eq!(
+            changed(&vec![], &of(0, 0)).len(),
+            6,
+            "the first answer of a service is a change"
+        );
     }
 }

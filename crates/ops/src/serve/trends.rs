@@ -1,4 +1,4 @@
-//! How far each group was behind in the last minutes.
+//! Lag of each group over the last minutes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,15 +7,16 @@ use tokio::sync::watch;
 
 use super::poller::Measured;
 
-/// How far back trends go.
+/// Time span of the trends.
 pub(crate) const TREND: Duration = Duration::from_mins(15);
 
-/// The messages that groups were behind, by the groups' names on the cluster.
+/// Messages behind over time, by the groups' names on the cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trends(BTreeMap<String, VecDeque<(Instant, u64)>>);
 
 impl Trends {
-    /// Adds a measurement of all groups. A group that is gone is forgotten when its last point is too old.
+    /// Adds a measurement of all groups. A group that has disappeared is removed when its last
+    /// point is too old.
     pub(crate) fn add(&mut self, measured: impl IntoIterator<Item = (String, u64)>, now: Instant) {
         for (group, messages) in measured {
             self.0.entry(group).or_default().push_back((now, messages));
@@ -26,14 +27,14 @@ impl Trends {
         });
     }
 
-    /// Returns the points of a group, the oldest first: how long ago, and how many messages.
+    /// Returns the points of a group, oldest first: their age, and the number of messages.
     pub(crate) fn of(&self, group: &str, now: Instant) -> Vec<(Duration, u64)> {
         let points = self.0.get(group).into_iter().flatten();
         points.map(|(at, messages)| (now.saturating_duration_since(*at), *messages)).collect()
     }
 }
 
-/// Keeps the trends until nobody measures.
+/// Records trends until measuring ends.
 pub(super) async fn keep(mut lag: watch::Receiver<Measured>, trends: watch::Sender<Trends>) {
     while lag.changed().await.is_ok() {
         let measured = lag.borrow_and_update().clone();

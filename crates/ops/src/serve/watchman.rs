@@ -1,4 +1,4 @@
-//! Evaluates the rules every 5 s and sends what has changed.
+//! Evaluates the rules every 5 s and sends changes.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::arrivals::Arrivals;
 use super::poller::{EVERY, Measured, Services};
 use crate::alerts::{Active, Observed, Tracker, Webhook, conditions};
 
-/// Evaluates until shutdown. Returns the webhook, which may have something to send.
+/// Evaluates until shutdown. Returns the webhook, which may have changes left to send.
 pub(crate) async fn evaluate(
     services: watch::Receiver<Services>,
     lag: watch::Receiver<Measured>,

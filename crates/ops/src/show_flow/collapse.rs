@@ -1,4 +1,4 @@
-//! Counts what repeats, so that a flow of 500 steps fits a screen.
+//! Collapses repeated steps, so that a flow of 500 steps fits a screen.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use super::details::errors;
 use super::headline::{Place, headline, shape};
 use super::units::duration;
 
-/// As many that are alike are shown one by one.
+/// Up to this number, similar steps are shown one by one.
 const SHOWN: usize = 3;
 
-/// A node, and how many after it are like it and not shown.
+/// A node, and the number of similar nodes after it that are not shown.
 pub(crate) struct Shown<'a> {
     pub(crate) node: &'a Node,
     pub(crate) like: Vec<&'a Node>,
 }
 
-/// Returns what is shown of siblings: of more than three that are alike the first one.
+/// Returns the nodes to show. Of more than three similar siblings, shows the first one.
 pub(crate) fn collapse(siblings: &[Node], collapses: bool) -> Vec<Shown<'_>> {
     let mut shapes: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     if collapses && siblings.len() > SHOWN {
@@ -37,7 +37,7 @@ pub(crate) fn collapse(siblings: &[Node], collapses: bool) -> Vec<Shown<'_>> {
     shown.map(|(at, node)| Shown { node, like: like.remove(&at).unwrap_or_default() }).collect()
 }
 
-/// Returns the line for those that are not shown: how many they are, and how long they took.
+/// Returns the line for hidden nodes: their number, and how long they took.
 pub(crate) fn summary(like: &[&Node]) -> String {
     let took = like.iter().filter_map(|it| Some(it.end?.since(it.start?)));
     let range = took.clone().min().zip(took.max()).map(|(least, most)| {
@@ -47,7 +47,7 @@ pub(crate) fn summary(like: &[&Node]) -> String {
     format!("... and {} like it{}", like.len(), range.unwrap_or_default())
 }
 
-/// Returns the shape of a node and of all that followed from it.
+/// Returns the shape of a node and of all its effects.
 fn shape_of(node: &Node) -> String {
     let mut of_children: Vec<_> = node.children.iter().map(shape_of).collect();
     of_children.sort_unstable();

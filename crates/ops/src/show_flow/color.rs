@@ -1,14 +1,14 @@
-//! The colours of a flow that is shown as text.
+//! Colours of a flow in a terminal.
 
 use anstyle::{AnsiColor, Style};
 
 use crate::style;
 
-/// How a line is meant.
+/// Meaning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tone {
     Plain,
-    /// Waits, or is expected.
+    /// Waiting or expected.
     Waiting,
     Failed,
 }
@@ -31,7 +31,7 @@ impl Colors {
         }
     }
 
-    /// Returns text that stands back.
+    /// Returns dimmed text.
     pub(super) fn dim(self, text: &str) -> String {
         self.paint(Style::new().dimmed(), text)
     }

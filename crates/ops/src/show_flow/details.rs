@@ -1,4 +1,4 @@
-//! What is below a headline: errors, attempts, ids.
+//! Lines below a headline: errors, attempts, ids.
 
 use crate::client::Step;
 use crate::flow::{At, Delivery, Event, Held, Job, Node, Recorded, What};
@@ -7,7 +7,7 @@ use crate::plain::plain;
 use super::headline::outcome;
 use super::units::duration;
 
-/// Returns the lines below a headline; `cause` is the node above, and `all` adds ids.
+/// Returns the lines below a headline. `cause` is the node above, and `all` adds ids.
 pub(crate) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<String> {
     let mut details = match &node.what {
         What::Step(it) => it.step.error.iter().cloned().collect(),
@@ -30,7 +30,7 @@ pub(crate) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<Strin
     details.iter().map(|it| plain(it)).collect()
 }
 
-/// Returns the errors of a node, by which nodes are told apart.
+/// Returns the errors of a node, which distinguish it from similar nodes.
 pub(super) fn errors(node: &Node) -> Vec<String> {
     let steps = node.what.steps();
     let attempts =
@@ -79,7 +79,8 @@ fn attempts(step: &Step) -> Vec<String> {
     lines(failed)
 }
 
-/// Returns lines of attempts with number, time and error. An error that comes again is not repeated.
+/// Returns lines of attempts with number, time and error. An error that comes again is not
+/// repeated.
 fn lines(failed: impl Iterator<Item = (String, Option<i64>, String)>) -> Vec<String> {
     let mut last = None;
     let line = |(number, after, error): (String, Option<i64>, String)| {

@@ -1,4 +1,4 @@
-//! `--follow`: prints what is new, line by line, and rewrites nothing.
+//! `--follow`: prints new lines, and rewrites none.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,13 +14,13 @@ use crate::plain::plain;
 use super::headline::{Place, headline, shape};
 use super::{Context, exit_status, head, lines, sentences};
 
-/// How often the services are asked, and the most that it backs off to while nothing happens.
+/// Interval of the queries, and the maximum to which it grows while nothing changes.
 const INTERVAL: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long an id may take to become known: steps are written with a delay.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// Prints the flow, and then what happens in it, until nothing is open and everything expected has come.
+/// Prints the flow and then its changes, until nothing is open and nothing more is expected.
 pub(super) async fn follow(out: &mut impl Write, context: &Context) -> Result<u8, Failure> {
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut followed = Followed::default();
@@ -50,21 +50,21 @@ pub(super) async fn follow(out: &mut impl Write, context: &Context) -> Result<u8
     }
 }
 
-/// What was printed so far.
+/// The state of the output.
 #[derive(Default)]
 struct Followed {
-    /// The last line of each node.
+    /// The last line that was printed for each node.
     told: BTreeMap<String, String>,
-    /// Services that could not be reached when last asked.
+    /// Services that were unreachable in the last query.
     unreachable: Vec<String>,
     has_head: bool,
-    /// Whether everything was done when last looked at.
+    /// Whether the flow was finished in the last query.
     was_over: bool,
     status: u8,
 }
 
 impl Followed {
-    /// Prints what is new. Returns `false` if nothing is.
+    /// Prints changes. Returns `false` if there are none.
     fn show(&mut self, out: &mut impl Write, context: &Context, flow: &Flow) -> io::Result<bool> {
         self.status = exit_status(flow);
         if flow.is_empty() {
@@ -86,8 +86,8 @@ impl Followed {
         Ok(!new.is_empty())
     }
 
-    /// Returns `true` if a node has a line that was not printed, and notes it. How many messages come first changes all the
-    /// time and is no news.
+    /// Returns `true` if the line of a node has changed, and records it. The number of messages
+    /// ahead changes all the time and does not count as a change.
     fn is_new(&mut self, node: &Node) -> bool {
         let mut line = headline(node, Place::Alone);
         if matches!(node.finding(), Some(Finding::Expected { .. })) {
@@ -96,12 +96,13 @@ impl Followed {
         self.told.insert(node.key(), line.clone()).is_none_or(|told| told != line)
     }
 
-    /// Says once that a service can't be reached, and that it can again. The head has said it of the first look.
+    /// Prints once that a service can't be reached, and later that it answers again. Services that
+    /// were unreachable in the first query are in the head.
     fn name_unreachable(&mut self, flow: &Flow, is_told: bool) {
         let gone = flow.services.iter().filter(|it| it.unreachable.is_some());
         let gone: Vec<_> = gone.map(|it| it.name.clone()).collect();
         for name in gone.iter().filter(|it| !is_told && !self.unreachable.contains(it)) {
-            complain(&format!("{} can't be reached; asking again ..", plain(name)));
+            complain(&format!("{} can't be reached; retrying ..", plain(name)));
         }
         for name in self.unreachable.iter().filter(|it| !gone.contains(it)) {
             complain(&format!("{} answers again.", plain(name)));
@@ -109,7 +110,8 @@ impl Followed {
         self.unreachable = gone;
     }
 
-    /// Returns `true` if nothing more can come, for the second time in a row: steps are written with a delay.
+    /// Returns `true` if the flow was finished in two queries in a row, since steps are written
+    /// with a delay.
     fn is_over(&mut self, flow: &Flow) -> bool {
         let is_over = flow.state() != State::Unknown
             && !flow.is_empty()

@@ -1,4 +1,4 @@
-//! What stands above the tree.
+//! Lines above the tree.
 
 use std::io::{self, Write};
 
@@ -11,13 +11,13 @@ use super::color::Tone;
 use super::units::{duration, time};
 use super::wrap::wrap;
 
-/// The width of the names, and of everything.
+/// Width of the names, and of the screen.
 const NAME: usize = 9;
 const WIDTH: usize = 80;
-/// How many ids or traces are shown.
+/// Maximum number of ids or traces to show.
 const SHOWN: usize = 3;
 
-/// Writes what is known of the flow as a whole.
+/// Writes the data of the flow as a whole.
 pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io::Result<()> {
     let mut head = Vec::new();
     for (name, texts) in [("flow", &flow.correlation_ids), ("subject", &flow.subjects)] {
@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io:
     head.extend(notes(flow).into_iter().map(|(note, tone)| ("note", note, tone)));
     let mut last = "";
     for (name, text, tone) in head {
-        // A link is of use in one piece only.
+        // A link is not wrapped, because it can't be followed then.
         let parts = if name == "trace" { vec![text] } else { wrap(&text, WIDTH - NAME) };
         for part in parts {
             let shown = if name == last { "" } else { name };
@@ -45,7 +45,7 @@ pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io:
     Ok(())
 }
 
-/// Returns the first of the texts, and how many more there are.
+/// Returns the first texts, and the number of the others.
 fn some(texts: &[String]) -> impl Iterator<Item = String> {
     let more = texts.len().saturating_sub(SHOWN);
     let more = (more > 0).then(|| format!("and {more} more"));
@@ -63,13 +63,13 @@ pub(crate) fn state(flow: &Flow) -> (String, Tone) {
         State::Unknown => ("unknown".into(), Tone::Waiting),
         State::Failed => {
             let waiting = if waits == 0 { String::new() } else { format!(", {waiting}") };
-            let failed = count(failures, "thing is not well", "things are not well");
+            let failed = count(failures, "problem", "problems");
             (format!("{failed}{waiting}"), Tone::Failed)
         }
     }
 }
 
-/// Returns what makes the picture incomplete or its times doubtful.
+/// Returns notes on missing data and on doubtful times.
 pub(crate) fn notes(flow: &Flow) -> Vec<(String, Tone)> {
     let mut notes = Vec::new();
     if let Some(behind) = flow.our_clock_is_behind {
@@ -86,7 +86,7 @@ fn of_service(service: &Service) -> Vec<(String, Tone)> {
     let name = plain(&service.name);
     let mut notes = Vec::new();
     if let Some(why) = &service.unreachable {
-        let text = format!("{name} can't be reached, what it has is missing: {}", plain(why));
+        let text = format!("{name} can't be reached, its data is missing: {}", plain(why));
         notes.push((text, Tone::Failed));
     }
     for why in &service.unavailable {
@@ -103,11 +103,11 @@ fn of_service(service: &Service) -> Vec<(String, Tone)> {
         notes.push((format!("{name} records no steps (FLOW_STEPS=off)"), Tone::Plain));
     }
     if service.is_truncated {
-        notes.push((format!("{name} has more steps than it gave"), Tone::Plain));
+        notes.push((format!("{name} has more steps than shown"), Tone::Plain));
     }
     if service.lost > 0 {
         let lost = count(service.lost, "step", "steps");
-        let text = format!("{name} has lost {lost} since its start: some may be missing here");
+        let text = format!("{name} has lost {lost} since its start; some may be missing here");
         notes.push((text, Tone::Plain));
     }
     notes
@@ -118,9 +118,9 @@ fn apart(ahead: i64) -> String {
     if ahead < 0 { format!("{by} behind") } else { format!("{by} ahead of") }
 }
 
-/// Says on standard error that nothing is known of the id, and what to do.
+/// Prints to standard error that the id is unknown, and what to do.
 pub(super) fn print_unknown(flow: &Flow) {
-    complain(&format!("orderflow: nothing is known of {}", plain(&flow.id)));
+    complain(&format!("orderflow: unknown id {}", plain(&flow.id)));
     for service in &flow.services {
         for (note, _) in of_service(service) {
             complain(&format!("  {note}"));
@@ -130,7 +130,7 @@ pub(super) fn print_unknown(flow: &Flow) {
     let advice = if is_whole {
         "check the id; steps are kept a day, dead letters and jobs longer"
     } else {
-        "start what can't be reached, or check ORDERFLOW_SERVICES; then check the id"
+        "start the unreachable services, or check ORDERFLOW_SERVICES; then check the id"
     };
     complain(&format!("\nNext: {advice}"));
 }

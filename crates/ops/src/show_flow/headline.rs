@@ -1,4 +1,4 @@
-//! What a node is and what became of it, in one line.
+//! Headline of a node: what it is, and its outcome.
 
 use crate::client::Step;
 use crate::dlq::words;
@@ -7,16 +7,16 @@ use crate::plain::{count, plain};
 
 use super::units::number;
 
-/// Where a line stands.
+/// Place of a headline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Under its cause, which has the event's type.
+    /// In the tree under its cause, which shows the event's type.
     Tree,
-    /// By itself.
+    /// Alone, without its cause.
     Alone,
 }
 
-/// Returns what a node is and what became of it. No times are in it, so that nodes can be compared by it.
+/// Returns what a node is, and its outcome. Contains no times, so that nodes can be compared by it.
 pub(crate) fn headline(node: &Node, place: Place) -> String {
     let text = match &node.what {
         What::Step(it) => step(&it.step),
@@ -87,9 +87,9 @@ fn delivery(delivery: &Delivery, place: Place) -> String {
     format!("{name}{became}")
 }
 
-/// Returns what became of a message in one step.
+/// Returns the outcome of a message in one step.
 pub(crate) fn outcome(step: &Step) -> String {
-    // Of many attempts the last ones are kept.
+    // Only the last attempts are kept if there are many.
     let last = step.attempts.last().and_then(|it| usize::try_from(it.attempt?).ok());
     let failed = step.attempts.len().max(last.unwrap_or_default());
     let attempt = |number: usize| match number {
@@ -144,7 +144,7 @@ fn replay(replay: &Replay) -> String {
     let status = row.and_then(|it| it.status.as_deref());
     let became = match (replay.outcome(), status) {
         (None, Some(status @ ("queued" | "running" | "paused" | "cancelled"))) => status.to_owned(),
-        // The reason follows in a line of its own.
+        // The reason follows on its own line.
         (outcome, _) => words::outcome(outcome, None, is_rehearsal),
     };
     format!("{name}{by}: {became}")
@@ -183,7 +183,7 @@ fn job(job: &Job) -> String {
     }
 }
 
-/// Returns text with numbers and ids taken out: texts that are alike have the same shape.
+/// Returns the text without numbers and ids. Similar texts have the same shape.
 pub(super) fn shape(text: &str) -> String {
     let is_id = |word: &str| {
         word.len() >= 8

@@ -1,4 +1,4 @@
-//! The lines of a tree, in columns: time, service, what, and how long it took.
+//! Lines of a tree, in columns: time, service, headline, and duration.
 
 use std::io::{self, Write};
 
@@ -12,18 +12,18 @@ use super::headline::{Place, headline};
 use super::units::{duration, since};
 use super::wrap::wrap;
 
-/// The width of everything, of the times, and of the durations.
+/// Width of the screen, of the times, and of the durations.
 const WIDTH: usize = 80;
 const TIME: usize = 9;
 const TOOK: usize = 8;
-/// The most that a service's name takes.
+/// Maximum width of a service's name.
 const SERVICE: usize = 14;
 
-/// A line, before it is broken to the width.
+/// A line before it is wrapped.
 pub(super) struct Line {
     time: String,
     service: String,
-    /// Of the first row, and of those after it.
+    /// Guides of the first row, and of the following rows.
     guides: (String, String),
     text: String,
     took: String,
@@ -40,7 +40,7 @@ pub(super) fn of(flow: &Flow, collapses: bool) -> Vec<Line> {
     lines.done
 }
 
-/// Returns the line of one node that stands by itself.
+/// Returns the line of a single node, without its tree.
 pub(super) fn alone(flow: &Flow, node: &Node) -> Line {
     Lines { start: flow.start(), collapses: false, done: Vec::new() }.line(
         node,
@@ -49,7 +49,7 @@ pub(super) fn alone(flow: &Flow, node: &Node) -> Line {
     )
 }
 
-/// What precedes the lines of a node: its own, those below it, and those of its children.
+/// The guides before the lines of a node, the lines below it, and those of its children.
 #[derive(Clone, Default)]
 struct Guides {
     own: String,
@@ -104,7 +104,7 @@ impl Lines {
     }
 }
 
-/// Returns the tone of a node by itself, whatever followed from it.
+/// Returns the tone of a node, whatever its effects.
 pub(crate) fn tone(node: &Node) -> Tone {
     match node.finding() {
         Some(finding) if finding.is_failure() => Tone::Failed,
@@ -126,14 +126,14 @@ pub(crate) struct Row {
     pub(crate) service: String,
     pub(crate) guide: String,
     pub(crate) text: String,
-    /// What follows the text, up to and with how long it took.
+    /// The end of the row, with the duration.
     pub(crate) took: String,
     pub(crate) tone: Tone,
-    /// The step that it begins.
+    /// The step that begins in this row.
     pub(crate) step: Option<String>,
 }
 
-/// Writes lines in columns, which are those of the flow whichever lines there are.
+/// Writes lines in columns whose widths depend on the whole flow, not on these lines.
 pub(super) fn write(
     out: &mut impl Write,
     flow: &Flow,
@@ -148,7 +148,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// Breaks lines to rows.
+/// Wraps lines into rows.
 pub(super) fn rows(flow: &Flow, lines: &[Line]) -> Vec<Row> {
     let names = flow.services.iter().map(|it| plain(&it.name).chars().count());
     let service = names.max().unwrap_or_default().clamp(1, SERVICE);
@@ -163,7 +163,7 @@ impl Line {
         if name.chars().count() > service {
             name = name.chars().take(service - 1).chain(['.']).collect();
         }
-        // Where no duration stands, there is more room.
+        // Without a duration there is more room.
         let width = if took.is_empty() { width + 2 + TOOK } else { width };
         let (first, rest) = (guides.0.chars().count(), guides.1.chars().count());
         let room = width.saturating_sub(first.max(rest)).max(20);

@@ -1,4 +1,4 @@
-//! `orderflow flow`: a flow as a tree, as JSON, or line by line as it goes on.
+//! `orderflow flow`: shows a flow as a tree, as JSON, or line by line as it continues.
 
 mod collapse;
 mod color;
@@ -31,17 +31,17 @@ use crate::lag::KafkaArguments;
 use crate::output::Output;
 use crate::services::{Services, Target};
 
-/// What `--help` ends with.
+/// Text at the end of `--help`.
 const AFTER: &str = "\
-Times are relative to the start of the flow, in the order of causes. What
-repeats is counted; `--steps all` shows it.
+Times are relative to the start of the flow; effects follow their causes.
+Repeated steps are counted; `--steps all` shows them.
 
 Exit status:
   0  the flow is complete and well
-  1  something failed, is open or expected, or a service does not answer
-  2  nothing is known of the id, or the arguments are wrong
+  1  a step failed, is open or expected, or a service does not answer
+  2  the id is unknown, or the arguments are wrong
 
-Example: what became of an order, and what it waits for
+Example: the steps of an order, and what it waits for
   orderflow flow 9f3c1a52-0b7e-4d0e-9a43-6c1f7f1f2a11
   orderflow flow 9f3c1a52-0b7e-4d0e-9a43-6c1f7f1f2a11 --follow";
 
@@ -54,16 +54,16 @@ pub(crate) struct Arguments {
     /// Print the flow as one JSON document
     #[arg(long)]
     json: bool,
-    /// Go on printing what happens, until nothing is open and everything expected has come; Ctrl-C ends it
+    /// Print new steps until nothing is open and nothing more is expected; Ctrl-C ends it
     #[arg(long, conflicts_with = "json")]
     follow: bool,
-    /// Whether what repeats is counted, or each step is shown with its ids
+    /// Whether repeated steps are counted, or each step is shown with its ids
     #[arg(long, value_enum, default_value_t = Steps::Main)]
     steps: Steps,
-    /// The page of traces, for the link
+    /// Address of the trace viewer, for the link
     #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
     jaeger: String,
-    // Tells how far a group is that an event is expected at.
+    // Kafka is queried for the lag of groups at which an event is expected.
     #[command(flatten)]
     cluster: KafkaArguments,
     #[command(flatten)]
@@ -76,12 +76,12 @@ enum Steps {
     All,
 }
 
-/// What every way to show a flow needs.
+/// State that all forms of output share.
 struct Context {
     clients: Vec<Client>,
     kafka: Settings,
     id: String,
-    /// Whether what repeats is counted.
+    /// Whether repeated steps are counted.
     collapses: bool,
     jaeger: String,
     colors: Colors,
@@ -93,7 +93,7 @@ impl Context {
     }
 }
 
-/// Returns the exit status: 1 if the flow is not complete and well, 2 if nothing is known of the id.
+/// Returns the exit status: 1 if the flow is not complete and well, 2 if the id is unknown.
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { id, json, follow, steps, jaeger, cluster, target } = arguments;
     let context = Context {

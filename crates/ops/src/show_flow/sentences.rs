@@ -1,4 +1,4 @@
-//! What stands below the tree: each thing that is not well or not done, and what to do next.
+//! Sentences below the tree: each problem or open work, and what to do next.
 
 use std::io::{self, Write};
 
@@ -10,10 +10,10 @@ use super::units::number;
 use super::wrap::wrap;
 
 const WIDTH: usize = 80;
-/// How many things are named; the tree and `--json` have all.
+/// Maximum number of findings to show; the tree and `--json` contain all.
 const NAMED: usize = 8;
 
-/// Writes a sentence for each finding, those that differ by numbers once.
+/// Writes a sentence for each finding. Findings that differ only in numbers are written once.
 pub(super) fn write(out: &mut impl Write, flow: &Flow, colors: Colors) -> io::Result<()> {
     let mut sentences: Vec<(Tone, String)> = Vec::new();
     for finding in flow.findings() {
@@ -23,7 +23,7 @@ pub(super) fn write(out: &mut impl Write, flow: &Flow, colors: Colors) -> io::Re
             sentences.push((tone, sentence));
         }
     }
-    // What failed first, else as found.
+    // Failures first, else in the order of the findings.
     sentences.sort_by_key(|(tone, _)| std::cmp::Reverse(*tone));
     if !sentences.is_empty() {
         writeln!(out)?;
@@ -43,9 +43,7 @@ pub(super) fn write(out: &mut impl Write, flow: &Flow, colors: Colors) -> io::Re
 fn sentence(finding: &Finding) -> String {
     match finding {
         Finding::Unreachable { service, .. } => {
-            format!(
-                "{service} can't be reached: what it has is missing here; see `orderflow status`"
-            )
+            format!("{service} can't be reached: its data is missing here; see `orderflow status`")
         }
         Finding::Unavailable { service, why } => format!("{service} could not read its {why}"),
         Finding::DeadLetter { group, letter_id, status, .. } if status == "replaying" => {
@@ -58,7 +56,7 @@ fn sentence(finding: &Finding) -> String {
             format!("a job failed, {job_kind}: `orderflow jobs show {job_id}`")
         }
         Finding::FailedStep { service, what } => {
-            format!("{service}: {what} failed, and nothing has made up for it")
+            format!("{service}: {what} failed, and no later attempt succeeded")
         }
         Finding::Passed { group, event_type, .. } => format!(
             "{group} has passed {event_type} without a record of it: has it consumed this type all the time?"

@@ -1,9 +1,9 @@
-//! Times in words: short, and never negative.
+//! Formats times: short, and never negative.
 
 use crate::flow::At;
 use crate::lag::words::grouped;
 
-/// Returns a duration such as "12 ms" or "1.9 s", at most 8 wide.
+/// Formats a duration such as "12 ms" or "1.9 s", in at most 8 characters.
 pub(crate) fn duration(micros: i64) -> String {
     let (ms, micros) = (micros.max(0) / 1000, micros.max(0));
     let tenths = |unit: i64, name: &str| {
@@ -23,13 +23,13 @@ pub(crate) fn duration(micros: i64) -> String {
     }
 }
 
-/// Returns the time since a start: whole milliseconds, 0 if it is earlier.
+/// Formats the time since a start in whole milliseconds; 0 if it is earlier.
 pub(crate) fn since(at: At, start: At) -> String {
     let micros = at.since(start).max(0);
     if micros < 1000 { "0 ms".into() } else { duration(micros) }
 }
 
-/// Returns a time such as "2026-11-26 01:30:00.123 UTC".
+/// Formats a time such as "2026-11-26 01:30:00.123 UTC".
 pub(crate) fn time(at: At) -> String {
     let text = at.to_rfc3339();
     let Some((date, time)) = text.trim_end_matches('Z').split_once('T') else {
@@ -39,7 +39,7 @@ pub(crate) fn time(at: At) -> String {
     format!("{date} {seconds}.{:0<3} UTC", &fraction[..fraction.len().min(3)])
 }
 
-/// Returns a number with a comma after each three digits.
+/// Formats a number with a comma between thousands.
 pub(crate) fn number(number: i64) -> String {
     let text = grouped(number.unsigned_abs());
     if number < 0 { format!("-{text}") } else { text }

@@ -1,9 +1,10 @@
-//! Breaks text to a width.
+//! Wraps text.
 
-/// The most lines of one text; `--json` has the whole.
+/// Maximum number of lines of one text; `--json` contains the whole text.
 const LINES: usize = 6;
 
-/// Breaks text into lines of at most so many characters, between words where it can be. There is always one.
+/// Breaks text into lines of at most `width` characters, between words if possible. Returns at
+/// least one line.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(8);
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);

@@ -1,4 +1,4 @@
-//! The status for machines.
+//! The status as JSON.
 
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -8,7 +8,7 @@ use super::snapshot::{Part, ServiceStatus, Snapshot};
 use super::{failures, lag};
 use crate::client::{Answer, Metrics};
 
-/// Returns everything that is known: by area in words, and in numbers.
+/// Returns the whole status: each area in words, and the data.
 pub(super) fn of(snapshot: &Snapshot, lines: &[Line], is_well: bool) -> Value {
     let Snapshot { at, services, .. } = snapshot;
     let areas = lines.iter().map(|line| {

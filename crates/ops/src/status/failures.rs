@@ -9,10 +9,10 @@ use crate::client::{Answer, LetterGroup, Replay};
 use crate::plain::{count, plain};
 use crate::shell;
 
-/// How many kinds of failures are shown, the largest first.
+/// Maximum number of kinds of failures to show, the largest first.
 const SHOWN: usize = 3;
 
-/// Open dead letters, by kind of failure. Ignored ones are not problems.
+/// Returns the line of open dead letters, by kind of failure. Ignored groups are no problem.
 pub(super) fn letters(services: &[ServiceStatus]) -> Line {
     let groups = services.iter().filter_map(|it| it.letter_groups.as_ref().ok()).flatten();
     let mut groups: Vec<&Answer<LetterGroup>> =
@@ -33,7 +33,7 @@ pub(super) fn letters(services: &[ServiceStatus]) -> Line {
     line.without(&unknown, &unreachable).next(next)
 }
 
-/// Jobs that have failed for good, by kind.
+/// Returns the line of jobs that have failed for good, by kind.
 pub(super) fn jobs(services: &[ServiceStatus]) -> Line {
     let (unknown, unreachable) = unknown(services, |it| &it.failed_jobs);
     let kinds = failed_by_kind(services);
@@ -51,7 +51,7 @@ pub(super) fn jobs(services: &[ServiceStatus]) -> Line {
     line.without(&unknown, &unreachable).next(next)
 }
 
-/// Returns how many jobs have failed by service and kind, the most first.
+/// Returns the number of failed jobs by service and kind, the largest first.
 pub(super) fn failed_by_kind(services: &[ServiceStatus]) -> Vec<((String, String), u64)> {
     let mut kinds = BTreeMap::new();
     for (jobs, _) in services.iter().filter_map(|it| it.failed_jobs.as_ref().ok()) {
@@ -64,7 +64,7 @@ pub(super) fn failed_by_kind(services: &[ServiceStatus]) -> Vec<((String, String
     kinds
 }
 
-/// Replays and rehearsals that have not ended. One that has paused waits for an operator.
+/// Returns the line of unfinished replays and rehearsals. A paused one waits for an operator.
 pub(super) fn replays(services: &[ServiceStatus]) -> Line {
     let replays = services.iter().filter_map(|it| it.replays.as_ref().ok()).flatten();
     let replays: Vec<&Answer<Replay>> = replays.collect();
@@ -87,12 +87,12 @@ pub(super) fn replays(services: &[ServiceStatus]) -> Line {
     line.without(&unknown, &unreachable)
 }
 
-/// Returns a name that can be pasted into a shell, whatever it holds.
+/// Quotes a name for a shell.
 fn argument(name: &str) -> String {
     shell::word(name.as_bytes()).unwrap_or_else(|| "..".to_owned())
 }
 
-/// Returns the first few, and how many others there are.
+/// Returns the first few texts, and the number of the others.
 fn shown(all: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     let others = all.len().saturating_sub(SHOWN);
     let mut shown: Vec<_> = all.take(SHOWN).collect();

@@ -7,8 +7,8 @@ use super::snapshot::{ServiceStatus, Snapshot, unknown};
 use crate::lag::{GroupLag, LAG_THRESHOLD, Lag};
 use crate::plain::{count, plain};
 
-/// Returns the lag as Kafka has it, of services that are down too. Where Kafka does not answer, it is what the services have
-/// measured.
+/// Returns the line of the lag as measured from Kafka, which includes services that are down. If
+/// Kafka does not answer, shows the lag that the services have measured.
 pub(super) fn line(snapshot: &Snapshot) -> Line {
     let lag = by_group(snapshot);
     let behind = lag.iter().filter(|(_, messages)| **messages > LAG_THRESHOLD);
@@ -29,7 +29,7 @@ pub(super) fn line(snapshot: &Snapshot) -> Line {
         return line;
     }
     let (unknown, unreachable) = unknown(&snapshot.services, |it| &it.metrics);
-    line.says("as the services measure it").without(&unknown, &unreachable)
+    line.says("as measured by the services").without(&unknown, &unreachable)
 }
 
 fn worst(lag: &BTreeMap<String, u64>) -> String {
@@ -42,12 +42,12 @@ fn worst(lag: &BTreeMap<String, u64>) -> String {
     )
 }
 
-/// Returns the groups of the services, without foreign groups.
+/// Returns the groups of the services, without groups of other systems.
 fn ours(lag: &Lag) -> impl Iterator<Item = &GroupLag> {
     lag.groups.iter().filter(|group| group.service.is_some())
 }
 
-/// Returns what is wrong with a group, other than its number of messages.
+/// Returns the problem of a group, apart from its number of messages.
 fn trouble(group: &GroupLag) -> Option<String> {
     let why = if let Some(topic) = group.missing_topics.first() {
         format!("there is no topic {topic}")
@@ -74,7 +74,8 @@ fn by_services(services: &[ServiceStatus]) -> BTreeMap<String, u64> {
     for metrics in services.iter().filter_map(|it| it.metrics.as_ref().ok()) {
         for sample in metrics.samples("consumer_lag") {
             let group = sample.label("messaging_consumer_group_name").unwrap_or("-");
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a float saturates
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            // The conversion saturates.
             let messages = sample.value as u64;
             *lag.entry(group.to_owned()).or_default() += messages;
         }

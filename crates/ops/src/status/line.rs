@@ -2,20 +2,20 @@ use std::io::{self, Write};
 
 use crate::style::{Tone, paint};
 
-/// The width of a screen, in characters.
+/// Width of the screen, in characters.
 const COLUMNS: usize = 80;
-/// Where the text begins, after the mark and the area.
+/// Column at which the text begins, after the mark and the area.
 const INDENT: usize = 19;
 
 /// Status line of one area, such as the outbox.
 pub(super) struct Line {
-    /// `None` if it is neither well nor not.
+    /// `None` for a line that only informs.
     tone: Option<Tone>,
     pub(super) area: &'static str,
     pub(super) text: String,
-    /// A line each.
+    /// Further lines below the text.
     pub(super) details: Vec<String>,
-    /// What to do next.
+    /// The next step for an operator.
     pub(super) next: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Line {
         Self { details, ..self }
     }
 
-    /// Adds how it is known, to the text.
+    /// Adds to the text how the data was obtained.
     pub(super) fn says(mut self, how: &str) -> Self {
         self.text = format!("{}, {how}", self.text);
         self
@@ -51,8 +51,8 @@ impl Line {
         Self { next: Some(next.into()), ..self }
     }
 
-    /// Adds the services that could not say it. One that answers other questions makes the line a bad one; one that answers
-    /// none is not well in a line of its own.
+    /// Adds the services whose data is missing. A service that has answered other requests makes
+    /// the line a bad one. A service that has answered none has a bad line of its own.
     pub(super) fn without(mut self, unknown: &[(&str, &str)], unreachable: &[&str]) -> Self {
         for (service, why) in unknown {
             self.tone = Some(Tone::Bad);
@@ -89,7 +89,7 @@ impl Line {
     }
 }
 
-/// Returns as much of a text as fits on the line; `--json` has all of it.
+/// Shortens a text to the width of the line; `--json` has the whole text.
 fn clipped(text: &str) -> String {
     const ROOM: usize = COLUMNS - INDENT;
     if text.chars().count() <= ROOM {

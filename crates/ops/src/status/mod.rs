@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Returns the exit status: 1 if something is not well.
+/// Returns the exit status: 1 if there is a problem.
 pub(crate) async fn run(arguments: &Arguments) -> Result<u8, Failure> {
     show(arguments).await.during("show the status")
 }

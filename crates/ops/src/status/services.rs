@@ -1,4 +1,4 @@
-//! Status of the services, their dependencies, and the last acts.
+//! Status of the services, of their dependencies, and the last acts.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::client::{Act, Answer, Metrics, Outbox, Subscription};
 use crate::moment::{parse, rough, when};
 use crate::plain::{count, plain};
 
-/// Whether the services are ready.
+/// Returns the line of the services' readiness.
 pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
     let mut details = Vec::new();
     let mut ready = Vec::new();
@@ -35,14 +35,14 @@ pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
     }
     let text = format!("{} of {} ready", ready.len(), services.len());
     let next = if services.iter().all(ServiceStatus::is_reachable) {
-        "look at its log; `orderflow status --json` has the whole reason"
+        "look at its log; `orderflow status --json` shows the whole reason"
     } else {
         "check that it runs, and its admin port in ORDERFLOW_SERVICES"
     };
     Line::bad("services", text).details(details).next(next)
 }
 
-/// Whether the services reach Kafka.
+/// Returns the line of the services' connections to Kafka.
 pub(super) fn kafka(services: &[ServiceStatus]) -> Line {
     let known =
         services.iter().filter_map(|it| Some((&*it.name, &it.readiness.as_ref().ok()?.kafka)));
@@ -64,7 +64,7 @@ pub(super) fn kafka(services: &[ServiceStatus]) -> Line {
     Line::well("Kafka", "reachable").without(&[], &unreachable)
 }
 
-/// Waiting events in the outboxes.
+/// Returns the line of events that wait in the outboxes.
 pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
     let (mut waiting, mut oldest, mut details) = (0, Duration::ZERO, Vec::new());
     let (unknown, unreachable) = unknown(services, |it| &it.metrics);
@@ -90,12 +90,12 @@ pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
     } else {
         Line::bad("outbox", text)
             .details(details)
-            .next("its service's log says what Kafka refuses; nothing is lost meanwhile")
+            .next("its service's log shows what Kafka refuses; no event is lost")
     };
     line.without(&unknown, &unreachable)
 }
 
-/// Which subscriptions do not run.
+/// Returns the line of subscriptions that are not running.
 pub(super) fn subscriptions(services: &[ServiceStatus]) -> Line {
     let all = services.iter().filter_map(|it| it.subscriptions.as_ref().ok()).flatten();
     let all: Vec<&Answer<Subscription>> = all.collect();
@@ -114,7 +114,7 @@ pub(super) fn subscriptions(services: &[ServiceStatus]) -> Line {
     line.without(&unknown, &unreachable).next("orderflow subscriptions")
 }
 
-/// The last acts of operators.
+/// Returns the line of the operators' last acts.
 pub(super) fn acts(services: &[ServiceStatus]) -> Line {
     let acts = services.iter().filter_map(|it| it.acts.as_ref().ok()).flatten();
     let mut acts: Vec<&Answer<Act>> = acts.collect();

@@ -14,25 +14,25 @@ use crate::client::{
 use crate::error::{Error, with_cause};
 use crate::lag::{self, Lag};
 
-/// How long a service may take. It is asked everything at once, and so are all services.
+/// Time limit of a service. All requests to all services are sent concurrently.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many failed jobs of a service are counted.
+/// Maximum number of failed jobs to count per service.
 const JOBS: usize = 1_000;
-/// How many groups of letters of a service are looked at.
+/// Maximum number of groups of dead letters to read per service.
 const GROUPS: usize = 1_000;
-/// How many replays are looked at for those that have not ended. One group runs one at a time.
+/// Maximum number of replays to search for unfinished ones. A group runs one at a time.
 const REPLAYS: usize = 100;
-/// How many acts are shown.
+/// Number of acts to show.
 pub(super) const ACTS: usize = 3;
 
-/// A part of a service's report, or why it is missing.
+/// A part of a service's report, or the reason why it is missing.
 pub(super) type Part<T> = Result<T, String>;
 
-/// All reports at one time.
+/// The reports of all services.
 pub(super) struct Snapshot {
     pub(super) at: OffsetDateTime,
     pub(super) services: Vec<ServiceStatus>,
-    /// As Kafka has it.
+    /// The lag as measured from Kafka.
     pub(super) lag: Part<Lag>,
 }
 
@@ -43,16 +43,16 @@ pub(super) struct ServiceStatus {
     pub(super) metrics: Part<Metrics>,
     pub(super) subscriptions: Part<Vec<Answer<Subscription>>>,
     pub(super) letter_groups: Part<Vec<Answer<LetterGroup>>>,
-    /// Those that have failed, and whether those are all.
+    /// The failed jobs, and whether these are all.
     pub(super) failed_jobs: Part<(Vec<Answer<Job>>, bool)>,
-    /// Those that have not ended.
+    /// The unfinished replays.
     pub(super) replays: Part<Vec<Answer<Replay>>>,
-    /// The newest first.
+    /// The last acts, newest first.
     pub(super) acts: Part<Vec<Answer<Act>>>,
 }
 
 impl Snapshot {
-    /// Asks all services at once, and Kafka for the lag.
+    /// Queries all services and Kafka concurrently.
     pub(super) async fn take(clients: Vec<Client>, kafka: Settings) -> Self {
         let services = join_all(clients.iter().map(ServiceStatus::ask));
         let (services, lag) = tokio::join!(services, bounded(lag::measure(kafka, &clients)));
@@ -91,13 +91,13 @@ impl ServiceStatus {
         }
     }
 
-    /// Returns `true` if it answers at all.
+    /// Returns `true` if the service has answered any request.
     pub(super) fn is_reachable(&self) -> bool {
         self.readiness.is_ok()
     }
 }
 
-/// Returns an answer that comes in time, or why there is none.
+/// Returns the response if it arrives in time, else the reason why there is none.
 async fn bounded<T>(asking: impl Future<Output = Result<T, Error>>) -> Part<T> {
     match timeout(PATIENCE, asking).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -106,7 +106,8 @@ async fn bounded<T>(asking: impl Future<Output = Result<T, Error>>) -> Part<T> {
     }
 }
 
-/// Returns an empty list if there is no such list: a service without subscriptions need not serve it.
+/// Returns an empty list if the service has no such list: a service without subscriptions need not
+/// serve it.
 async fn or_none<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     match asking.await {
         Err(error) if error.is_not_found() => Ok(T::default()),
@@ -114,7 +115,8 @@ async fn or_none<T: Default>(asking: impl Future<Output = Result<T, Error>>) -> 
     }
 }
 
-/// Returns the services whose part failed though they answer, with the reason, and those that do not answer.
+/// Returns the services whose part is missing although they answer, with the reason, and those that
+/// do not answer.
 pub(super) fn unknown<'a, T>(
     services: &'a [ServiceStatus],
     part: impl Fn(&'a ServiceStatus) -> &'a Part<T>,

@@ -15,7 +15,7 @@ pub(super) struct Arguments {
     /// The consumer group
     #[arg(long)]
     group: String,
-    /// The reason, which is shown to everybody
+    /// The reason, which is shown to all operators
     #[arg(long)]
     why: Option<String>,
 }
@@ -45,8 +45,8 @@ async fn change(context: &mut Context, arguments: Arguments, act: &str) -> Resul
 
 fn done(act: &str, group: &str, answer: &Value) -> String {
     match act {
-        "pause" => format!("{group} is paused; its instances obey within a second"),
-        "resume" => format!("{group} goes on; its instances obey within a second"),
+        "pause" => format!("{group} is paused; its instances stop within a second"),
+        "resume" => format!("{group} is resumed; its instances continue within a second"),
         _ => {
             let rows = count(answer["rows"].as_u64().unwrap_or_default(), "row", "rows");
             format!("{rows} of {group} dropped")

@@ -64,7 +64,7 @@ fn write(out: &mut impl Write, subscription: &Subscription, now: OffsetDateTime)
     writeln!(out)
 }
 
-/// Returns how a state of the API is to be taken.
+/// Returns the tone of a subscription's state.
 pub(crate) fn tone(state: &str) -> Tone {
     if state == "running" {
         Tone::Well

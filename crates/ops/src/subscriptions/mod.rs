@@ -1,4 +1,4 @@
-//! `orderflow subscriptions`: what is consumed, by which instances, and what holds it up.
+//! `orderflow subscriptions`: subscriptions, their instances, and what stops them.
 
 mod change;
 mod list;
@@ -20,7 +20,7 @@ const EXAMPLES: &str = "Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: Target,
-    /// Print JSON, as the admin API has it
+    /// Print JSON, as in the admin API
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -37,26 +37,27 @@ enum Command {
         after_help = "Example:\n  orderflow subscriptions pause --group billing --why 'a migration runs'"
     )]
     Pause(change::Arguments),
-    /// Let a subscription go on that is paused, or whose circuit breaker is open
+    /// Resume a subscription that is paused, or whose circuit breaker is open
     #[command(
         after_help = "Example:\n  orderflow subscriptions resume --group billing --why 'it is done'"
     )]
     Resume(change::Arguments),
-    /// Drop the rows of a group that nobody runs any more, as of a generation that was replaced; what it has on Kafka stays
+    /// Drop the rows of a group that is not used any more, such as a replaced generation; its
+    /// offsets and topics in Kafka are kept
     #[command(
         after_help = "Example:\n  orderflow subscriptions drop --group analytics.basket --why 'replaced'"
     )]
     Drop(change::Arguments),
 }
 
-/// What every command needs.
+/// State that all commands share.
 struct Context {
     services: Services,
     json: bool,
     out: Output<std::io::StdoutLock<'static>>,
 }
 
-/// Returns the exit status: 1 if a subscription does not run, or a service does not answer.
+/// Returns the exit status: 1 if a subscription is not running, or a service does not answer.
 pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { target, json, command } = arguments;
     let services = Services::new(&target).during("find the services")?;

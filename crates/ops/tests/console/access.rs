@@ -1,11 +1,11 @@
-//! Who gets in, and from where.
+//! Access control: sign-in, hosts, TLS and forged requests.
 
 use sandbox::{Life, Process};
 
 use crate::house::{House, command};
 use browser::{Browser, PATIENCE};
 
-/// Starts a server that must refuse to start. Returns its exit status and what it says.
+/// Starts a server that must fail to start. Returns its exit status and its output.
 async fn start_refused(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = command();
     command.envs(settings.iter().copied());
@@ -54,7 +54,7 @@ async fn another_address_wants_a_token_which_the_services_know_and_leads_back() 
     let house = House::with(&address).await;
     let mut browser = Browser::start().await;
     browser.expect("403 (Forbidden)");
-    // Chromium says so of forms over http, which is what this test is about.
+    // Chromium warns about forms over HTTP, which this test uses.
     browser.expect("insecure connection");
     let url = |path: &str| format!("http://{own}:{}{path}", house.port);
     browser.goto(&url("/history?by=ada")).await;
@@ -70,7 +70,7 @@ async fn another_address_wants_a_token_which_the_services_know_and_leads_back() 
     assert_eq!(browser.run("return document.cookie").await, "", "scripts do not see the cookie");
     browser.press("Sign out").await;
     browser.shows("Operator's token").await;
-    // A program's token is checked, too.
+    // A program's token is checked too.
     for (token, page) in [("wrong", "/sign-in"), ("ada-token", "/history")] {
         let request = reqwest::Client::new().get(url("/history")).bearer_auth(token);
         assert_eq!(request.send().await.unwrap().url().path(), page, "{token}");
@@ -118,7 +118,7 @@ async fn a_form_of_another_site_is_refused() {
     browser.close().await;
 }
 
-/// Sends a request that no browser would send.
+/// Sends a request that no browser sends.
 async fn send(house: &House, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let http =
         reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();

@@ -1,4 +1,4 @@
-//! The contracts of the services, offline and under the policy of all pages.
+//! The services' contracts, without a network and under the content security policy of all pages.
 
 use browser::Browser;
 
@@ -17,7 +17,7 @@ async fn each_interface_opens_in_swagger_ui_and_nothing_in_it_breaks_the_policy(
         browser.goto(&house.url("/api")).await;
         browser.press(service).await;
         browser.shows(path).await;
-        // An operation opens: its schemas resolve, and its icons load.
+        // The operation can be opened, so its schemas resolve and its icons load.
         browser.click(".opblock-summary-control").await;
         browser.shows("Problem").await;
         let failed = "return document.querySelectorAll('.errors-wrapper').length";
@@ -31,7 +31,7 @@ async fn each_interface_opens_in_swagger_ui_and_nothing_in_it_breaks_the_policy(
 async fn topics_are_listed_with_who_publishes_and_who_consumes_them() {
     let house = House::start().await;
     let mut browser = Browser::start().await;
-    browser.expect("favicon.ico"); // of a page that is no HTML
+    browser.expect("favicon.ico"); // The page is no HTML.
     browser.goto(&house.url("/api")).await;
     browser.press("topics and messages").await;
     browser.shows("billing, notification").await;

@@ -1,4 +1,4 @@
-//! Failures in a browser: a failure appears by itself, is rehearsed, replayed and resolved.
+//! Failures in a browser: a failure appears without a reload, is rehearsed, replayed and resolved.
 
 use serde_json::{Value, json};
 
@@ -192,7 +192,7 @@ async fn a_pause_stops_the_progress_of_a_replay_too() {
     browser.press("Live").await;
     browser.shows("Paused").await;
     fake.known().progress = [replay_of("running", 30, &json!({ "processed": 2 }))].into();
-    // Longer than two of its questions.
+    // Longer than two intervals of the refresh.
     tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
     browser.shows("1 of 30 letters are settled.").await;
     browser.press("Paused").await;

@@ -1,4 +1,5 @@
-//! The page of a flow in a browser: it fills itself while something happens, and its steps open without a mouse.
+//! The page of a flow in a browser: it is refreshed while steps arrive, and its steps open with the
+//! keyboard.
 
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ async fn a_page_that_is_paused_asks_for_nothing() {
     browser.goto(&house.url("/flow?q=c-1")).await;
     browser.shows("under way").await;
     browser.click("#pause").await;
-    // What was asked for before the pause has come by then.
+    // Requests sent before the pause have been answered by then.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let before = services.known("order").requests.len();
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -17,7 +17,7 @@ pub(crate) struct House {
 }
 
 impl House {
-    /// Starts a server on loopback, where nobody has to sign in and acts are those of ada.
+    /// Starts a server on loopback, without sign-in; its acts are recorded as ada's.
     pub(crate) async fn start() -> Self {
         Self::with(&[("OPERATOR_TOKEN", "ada-token")]).await
     }
@@ -41,7 +41,7 @@ impl House {
         house
     }
 
-    /// Waits until it listens: by then its settings were read, and a request that comes early waits.
+    /// Waits until the server listens. By then it has read its settings, and early requests wait.
     async fn answers(&self) {
         let listens = async || tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.ok();
         eventually("serve listens", PATIENCE, listens).await;
@@ -61,7 +61,7 @@ impl House {
     }
 }
 
-/// Returns the command without settings of this machine.
+/// Returns the command without this machine's settings.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
     command.arg("serve");

@@ -1,4 +1,4 @@
-//! Pages that change by themselves.
+//! Pages that are refreshed by signals.
 
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ async fn more_tabs_than_a_browser_has_connections_are_answered_and_the_one_in_si
     let house = House::start().await;
     let browser = Browser::start().await;
     browser.goto(&house.url("/jobs")).await;
-    // Tabs in the background, as a click with the middle button opens them.
+    // Tabs in the background, as opened with the middle mouse button.
     for _ in 0..8 {
         browser.open_in_background(&house.url("/jobs")).await;
     }

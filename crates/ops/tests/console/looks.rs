@@ -1,10 +1,11 @@
-//! Every page: nothing that the policy forbids, nothing that axe finds, no sideways scrolling on a phone.
+//! Checks every page for violations of its policy, problems that axe finds, and sideways scrolling
+//! on a phone.
 
 use crate::house::House;
 use crate::service::{group_of, job_of};
 use browser::Browser;
 
-/// The pages of the skeleton. Failures and flows have tests of their own.
+/// The pages without tests of their own.
 const PAGES: [&str; 10] = [
     "/",
     "/lag",

@@ -1,16 +1,16 @@
-//! The console in a real browser: Debian's Chromium, driven by its own driver.
+//! The console in a real browser: Chromium, driven by chromedriver.
 
 #![allow(clippy::unwrap_used)]
 
 mod access;
-/// A service of which the commands' tests know letters and replays.
-#[allow(dead_code, unused_imports)] // those tests use the rest
+/// The service of the commands' tests, with letters and replays.
+#[allow(dead_code, unused_imports)] // Those tests use the rest.
 #[path = "../it/fake/mod.rs"]
 mod admin;
 mod contracts;
 mod failures;
-/// Services of which the tests of the command know flows.
-#[allow(dead_code)] // those tests use the rest
+/// The services of the command's tests, with flows.
+#[allow(dead_code)] // Those tests use the rest.
 #[path = "../flow/fake.rs"]
 mod fake;
 mod flow;

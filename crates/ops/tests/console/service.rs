@@ -1,4 +1,4 @@
-//! A service's admin API that keeps what operators do, so that pages change as they would.
+//! A fake admin API of a service that applies changes, so that pages change.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-/// What the service has.
+/// State of the service.
 #[derive(Default)]
 pub(crate) struct Known {
     pub(crate) jobs: Vec<Value>,
@@ -20,7 +20,8 @@ pub(crate) struct Known {
     pub(crate) groups: Vec<Value>,
     pub(crate) paused: Option<Value>,
     pub(crate) readiness: Option<Value>,
-    /// How often a list of jobs was asked for by a page. The poller asks for 50, and for failed ones.
+    /// Number of requests of pages for lists of jobs. The poller's requests have a limit of 50, or
+    /// are for failed jobs.
     pub(crate) job_lists: usize,
 }
 
@@ -66,7 +67,7 @@ fn problem(status: u16, detail: &str) -> Response {
 }
 
 /// Returns the operator's name.
-#[allow(clippy::result_large_err)] // an answer
+#[allow(clippy::result_large_err)] // The error is a response.
 fn operator_of(headers: &HeaderMap) -> Result<&'static str, Response> {
     match headers.get("authorization").and_then(|it| it.to_str().ok()) {
         Some("Bearer ada-token") => Ok("ada"),
@@ -144,7 +145,7 @@ async fn job(State(known): Shared, headers: HeaderMap, Path(id): Path<String>) -
         return problem(404, "there is no such job");
     };
     job["errors"] = json!([{ "attempt": 1, "at": "2026-11-25T10:00:00Z", "error": "503\ncaused by: <b>x</b>" }]);
-    // As text, since the number must not be read on its way.
+    // Inserted as text, so that the number is not parsed.
     let text = job.to_string();
     let payload =
         r#""payload":{"amount":12345678901234567890.10,"to":"<img src=x onerror=alert(1)>"}}"#;
@@ -185,7 +186,7 @@ async fn acts(State(known): Shared, Query(query): Query<BTreeMap<String, String>
     Json(json!({ "acts": acts, "next_cursor": null }))
 }
 
-/// A page of another site, which sends a form to the console.
+/// A page of another site, which posts a form to the console.
 async fn evil(Query(query): Query<BTreeMap<String, String>>) -> Html<String> {
     Html(format!(
         "<form method=post action='{}'><input name=why value=evil><button>Win a prize</button></form>",

@@ -8,10 +8,10 @@ async fn a_pause_can_be_undone_and_names_who_paused() {
     browser.goto(&house.url("/lag")).await;
     browser.enter("main input[name=why]", "the rates are wrong").await;
     browser.press("Pause").await;
-    browser.shows("billing is paused; its instances obey within a second.").await;
+    browser.shows("billing is paused; its instances stop within a second.").await;
     browser.shows("Paused by ada").await;
     browser.press("Undo").await;
-    browser.shows("billing goes on").await;
+    browser.shows("billing is resumed").await;
     assert!(house.service.known().paused.is_none());
     let whys: Vec<_> = house.service.known().acts.iter().map(|it| it["why"].clone()).collect();
     assert_eq!(whys, ["undo: the rates are wrong", "the rates are wrong"]);
@@ -28,7 +28,7 @@ async fn what_one_operator_does_appears_at_the_other_with_the_name() {
         browser.press("Sign in").await;
         browser.shows("Subscriptions").await;
     }
-    // What grace is typing stays while the page changes.
+    // Grace's typed text stays while the page is refreshed.
     grace.enter("main input[name=why]", "half a rea").await;
     ada.enter("main input[name=why]", "the rates are wrong").await;
     ada.press("Pause").await;

@@ -1,4 +1,4 @@
-//! A service's admin API, as far as `orderflow flow` uses it, with answers that a test writes.
+//! A fake admin API of a service for `orderflow flow`, with responses set by the test.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// What a service knows, of whatever id it is asked for.
+/// State of the service, for any requested id.
 #[derive(Clone)]
 pub(crate) struct Known {
     pub(crate) service: &'static str,
-    /// Ids by which it finds the flow; by all if empty.
+    /// Ids under which it finds the flow; if empty, any id.
     pub(crate) ids: Vec<&'static str>,
     pub(crate) correlation_ids: Vec<&'static str>,
     pub(crate) steps: Vec<Value>,
@@ -30,9 +30,9 @@ pub(crate) struct Known {
     pub(crate) subscriptions: Vec<(&'static str, &'static str, &'static str)>,
     /// How far its clock is ahead, in milliseconds.
     pub(crate) ahead_ms: i64,
-    /// Members that replace those of the answer.
+    /// Members that replace those of the response.
     pub(crate) instead: Value,
-    /// Answers this problem.
+    /// Responds with this problem.
     pub(crate) problem: Option<(u16, &'static str)>,
     /// Id and events of each request.
     pub(crate) requests: Vec<(String, Vec<String>)>,
@@ -86,7 +86,7 @@ impl Fake {
     }
 }
 
-/// Services, in the order of their names.
+/// Services, ordered by name.
 pub(crate) struct Services(pub(crate) Vec<Fake>);
 
 impl Services {
@@ -116,7 +116,7 @@ impl Services {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orderflow"));
         command.args(arguments);
         command.env("ORDERFLOW_SERVICES", self.named());
-        // Nobody listens there.
+        // Address on which no broker listens.
         command.env("KAFKA_BROKERS", "127.0.0.1:1").stdin(Stdio::null());
         for name in ["ADMIN_URL", "JAEGER_URL", "KAFKA_PROPERTIES", "KAFKA_TOPIC_PREFIX"] {
             command.env_remove(name);
@@ -129,7 +129,7 @@ impl Services {
     }
 }
 
-/// What a command printed, and its exit status.
+/// Output and exit status of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -138,7 +138,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Compares what was printed with a text that begins with a line break, and the exit status.
+    /// Asserts the exit status and the output. `text` begins with a line break.
     #[track_caller]
     pub(crate) fn is(&self, status: i32, text: &str) {
         let text = text.strip_prefix('\n').unwrap_or(text);

@@ -1,4 +1,4 @@
-//! `orderflow flow --follow` prints what is new, and nothing twice.
+//! `orderflow flow --follow` prints new lines, and no line twice.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;

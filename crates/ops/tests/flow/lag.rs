@@ -1,4 +1,4 @@
-//! `orderflow flow` tells from a real Kafka what an expected event waits for.
+//! `orderflow flow` shows from a real Kafka what an expected event waits for.
 
 use kafka::rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use kafka::rdkafka::{Offset, TopicPartitionList};
@@ -8,7 +8,7 @@ use sandbox::testing::TestSpace;
 use crate::fake::{Services, run};
 use crate::story::*;
 
-/// Commits an offset for a group that nobody runs.
+/// Commits an offset for a group without members.
 fn commit(settings: &Settings, group: &str, offset: i64) {
     let consumer: BaseConsumer = settings.consumer(group).create().unwrap();
     let mut list = TopicPartitionList::new();

@@ -1,4 +1,4 @@
-//! The command `orderflow flow`, from outside.
+//! The command `orderflow flow` as a black box.
 
 #![allow(clippy::unwrap_used)]
 

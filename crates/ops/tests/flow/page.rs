@@ -1,4 +1,4 @@
-//! The page `/flow` of `orderflow serve`: what services know, drawn and as text.
+//! The page `/flow` of `orderflow serve`: the flow as a picture and as text.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Console {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    /// Returns the page, which is there.
+    /// Returns the page, which must exist.
     async fn page(&self, path: &str) -> String {
         let (status, page) = self.answer(path).await.unwrap();
         assert_eq!(status, 200, "{page}");
@@ -165,10 +165,7 @@ async fn an_unknown_id_and_none_at_all_say_what_to_do() {
     services.known("order").correlation_ids.clear();
     let console = Console::start(&services).await;
     let page = console.page("flow?q=nobody").await;
-    assert!(
-        page.contains("Nothing is known of nobody") && page.contains("Check the id."),
-        "{page}"
-    );
+    assert!(page.contains("Unknown id nobody") && page.contains("Check the id."), "{page}");
     assert!(
         page.contains("data-poll=\"1\""),
         "an order that is placed now appears by itself: {page}"

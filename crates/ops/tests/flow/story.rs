@@ -1,4 +1,4 @@
-//! The flow of one order, in the words of the services.
+//! The flow of one order, as responses of the services.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::fake::Known;
 
-/// The trace of the request, and that of the task after it.
+/// Trace of the request, and trace of the task after it.
 pub(crate) const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const LATER: &str = "0af7651916cd43dd8448eb211c80319c";
 pub(crate) const LETTER: &str = "01a20a9a-7779-774a-8232-000000000007";
 pub(crate) const REHEARSAL: &str = "01a20a9b-7779-774a-8232-000000000008";
 pub(crate) const REPLAY: &str = "01a20a9c-7779-774a-8232-000000000009";
 
-/// Returns a time so many milliseconds after the order was placed, at half past one and 123 ms.
+/// Returns a time in milliseconds after the order was placed, at half past one and 123 ms.
 pub(crate) fn at(ms: i64) -> String {
     let at = UNIX_EPOCH + Duration::from_millis((1_795_656_600_123 + ms).unsigned_abs());
     humantime::format_rfc3339_micros(at).to_string()
@@ -109,14 +109,14 @@ pub(crate) fn analytics() -> Known {
     analytics
 }
 
-/// All services, after an order that went well.
+/// Returns all services, after an order without failures.
 pub(crate) fn well() -> Vec<Known> {
     vec![order(), billing(), notification(), analytics()]
 }
 
 const ERROR: &str = "issue the invoice: SQLSTATE 42P01: relation \"invoices\" does not exist";
 
-/// Returns billing after four attempts that failed, with its dead letter in that status.
+/// Returns billing after four failed attempts, with a dead letter of that status.
 pub(crate) fn failed(status: &str) -> Known {
     let mut billing = billing();
     let mut step = processed(11, 1820, "e-1", "order.completed", "billing", "dead-lettered");
@@ -153,7 +153,7 @@ pub(crate) fn resolved() -> Known {
     billing
 }
 
-/// Returns notification, which got the invoice after the replay.
+/// Returns notification, which received the invoice after the replay.
 pub(crate) fn notified_later() -> Known {
     let mut notification = notification();
     for (step, ms) in notification.steps.iter_mut().zip([90_060, 90_064]) {

@@ -1,4 +1,4 @@
-//! What `orderflow flow` prints of a flow that all services know.
+//! Output of `orderflow flow` for a flow that is known to all services.
 
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ async fn a_dead_letter_shows_its_attempts_and_says_what_to_do() {
 flow     c-1
 subject  s-1
 started  2026-11-26 01:30:00.123 UTC, took 1.8 s
-state    1 thing is not well
+state    1 problem
 trace    http://localhost:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736
 
      0 ms  order      POST /orders  201                                     6 ms
@@ -188,7 +188,7 @@ async fn what_is_open_is_told_from_the_tables_also_without_steps() {
         "
 flow     c-1
 started  2026-11-26 01:30:00.123 UTC, took 30 ms
-state    1 thing is not well, 2 things wait
+state    1 problem, 2 things wait
 
      0 ms  order         order.completed waits in the outbox
            billing       └ billing: expected, once it is published

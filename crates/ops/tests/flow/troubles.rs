@@ -1,4 +1,4 @@
-//! `orderflow flow` where services can't be reached, clocks differ, or nothing is known.
+//! `orderflow flow` with unreachable services, wrong clocks, or an unknown id.
 
 use serde_json::json;
 
@@ -19,7 +19,7 @@ async fn a_service_that_can_not_be_reached_is_named_above_and_below_and_the_rest
     let mut services = Services::start(well()).await;
     services.0[2].stop().await;
     let ran = services.run(&["c-1"]).await;
-    has(&ran, 1, &["billing: processed", "state    1 thing is not well"]);
+    has(&ran, 1, &["billing: processed", "state    1 problem"]);
     let named = "notification can't be reached";
     let lines: Vec<_> = ran.out.lines().collect();
     let tree = lines.iter().position(|line| line.is_empty()).unwrap();
@@ -58,7 +58,7 @@ async fn an_unknown_id_says_what_to_do_next() {
         &ran,
         2,
         &[
-            "orderflow: nothing is known of nobody\n",
+            "orderflow: unknown id nobody\n",
             "Next: check the id; steps are kept a day, dead letters and jobs longer",
         ],
     );
@@ -71,7 +71,7 @@ async fn an_id_that_nothing_is_known_of_may_be_known_where_nobody_answers() {
     let mut services = Services::start(vec![Known::new("order"), Known::new("billing")]).await;
     services.known("order").correlation_ids.clear();
     services.0[1].stop().await;
-    has(&services.run(&["c-1"]).await, 1, &["nothing is known of c-1", "billing can't be reached"]);
+    has(&services.run(&["c-1"]).await, 1, &["unknown id c-1", "billing can't be reached"]);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn times_of_a_clock_that_differs_are_corrected_and_never_negative() {
     for (step, ms) in known[1].steps.iter_mut().zip([2080, 2120, 2130]) {
         step["started_at"] = json!(at(ms - 5050));
     }
-    // Even what began before its cause, by a clock that seems right.
+    // Also if it began before its cause, by a clock whose difference is tolerated.
     known[2].steps[0]["started_at"] = json!(at(-200));
     let services = Services::start(known).await;
     let ran = services.run(&["c-1"]).await;
@@ -127,7 +127,7 @@ async fn what_makes_the_picture_incomplete_is_said() {
     let notes = [
         "order records no steps (FLOW_STEPS=off)",
         "billing has lost 12 steps since its start",
-        "notification has more steps than it gave",
+        "notification has more steps than shown",
     ];
     has(&services.run(&["c-1"]).await, 0, &notes);
 }

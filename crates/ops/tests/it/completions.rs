@@ -33,7 +33,7 @@ async fn colour_is_for_terminals_that_want_it() {
     assert!(!piped.out.contains('\u{1b}'), "{piped:?}");
     let command = |no_color: &str, term: &str| {
         let mut command = orderflow(&[("billing", fake.address)], &["subscriptions"]);
-        // Where CI runs it, nothing is different.
+        // Set in CI; it must make no difference.
         command.env("NO_COLOR", no_color).env("TERM", term).env("CI", "true");
         command
     };

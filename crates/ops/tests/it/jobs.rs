@@ -93,7 +93,7 @@ async fn jobs_are_retried_and_discarded_by_filter_or_id() {
     let body = json!({ "filter": { "kind": "deliver" }, "why": "it is back" });
     assert_eq!(fake.bodies("POST", "/jobs/retry"), [body]);
 
-    // Running ones are not counted, since they can't be.
+    // Running jobs are not counted, since they can't be discarded.
     let ran = fake.orderflow(&["jobs", "discard", "--kind", "send", "--why", "w", "--yes"]).await;
     check(&ran, 0, &["1 job of billing:", "7 jobs of billing discarded"]);
     let (one, two) = (id(1), id(2));
@@ -170,7 +170,7 @@ async fn what_is_unknown_or_contradicts_itself_is_named() {
         (&["retry", "--yes", "--why", "w"], "--all"),
         (&["retry", &one, "--kind", "x", "--yes"], "leave out the filter"),
         (&["discard", "--all", "--kind", "x", "--yes"], "leave out ids"),
-        (&["retry", "--state", "waiting", "--yes"], "retry takes jobs that are failed"),
+        (&["retry", "--state", "waiting", "--yes"], "retry applies to jobs that are failed"),
         (&["discard", "--state", "running", "--yes"], "failed or waiting"),
         (&["discard", "--all", "--json"], "give --yes"),
         (&["retry", "--all", "--yes"], "give --why"),
@@ -194,7 +194,7 @@ async fn the_token_can_come_from_a_file() {
     let with_file = |file: &std::path::Path, token: &str| {
         let mut command = orderflow(&[("billing", fake.address)], &["jobs", "show", &one]);
         command.env("OPERATOR_TOKEN_FILE", file).env("OPERATOR_TOKEN", token);
-        // A secret of another command, which this one does not need.
+        // A setting of another command, which this one must ignore.
         command.env("ALERT_WEBHOOK_SECRET_FILE", "/nowhere");
         run(command)
     };

@@ -1,4 +1,4 @@
-//! The command `orderflow`, from outside, against services that answer as a test wants.
+//! The command `orderflow` as a black box, with fake services whose responses the test sets.
 
 #![allow(clippy::unwrap_used)]
 

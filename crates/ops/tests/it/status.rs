@@ -38,7 +38,7 @@ async fn what_is_well_is_a_line_each_and_fits_on_a_screen() {
         "ok  Kafka          reachable\n",
         "ok  outbox         empty\n",
         "ok  subscriptions  3 running\n",
-        "ok  lag            at most 9 messages, of billing, as the services measure it\n",
+        "ok  lag            at most 9 messages, of billing, as measured by the services\n",
         "ok  dead letters   none open\n",
         "ok  jobs           none failed\n",
         "ok  replays        1 running\n",

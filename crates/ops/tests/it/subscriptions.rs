@@ -60,7 +60,9 @@ async fn json_has_what_the_api_has_and_a_missing_service_is_named() {
 #[tokio::test]
 async fn a_subscription_is_paused_resumed_and_dropped_with_a_reason() {
     let fake = with(vec![]).await;
-    for (act, says) in [("pause", "billing is paused"), ("resume", "goes on"), ("drop", "3 rows")] {
+    for (act, says) in
+        [("pause", "billing is paused"), ("resume", "billing is resumed"), ("drop", "3 rows")]
+    {
         let arguments = ["subscriptions", act, "--group", "billing"];
         check(&fake.orderflow(&arguments).await, 2, &["give --why"]);
         let arguments = [&arguments[..], &["--why", "a test"]].concat();

@@ -1,4 +1,4 @@
-//! A terminal of the test's own.
+//! A pseudo-terminal for one test.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::pty::openpty;
 
-/// Runs a command on a terminal where somebody types ahead. Returns the exit status and what the terminal shows.
+/// Runs a command on a terminal with typed-ahead input. Returns the exit status and the output.
 pub(crate) async fn on_a_terminal(
     mut command: Command,
     typed: &'static str,
@@ -19,7 +19,7 @@ pub(crate) async fn on_a_terminal(
         let mut master = File::from(terminal.master);
         master.write_all(typed.as_bytes()).unwrap();
         let mut shown = Vec::new();
-        // Linux fails with EIO once nobody has the other end.
+        // Linux fails with EIO once the other end is closed.
         let _ = master.read_to_end(&mut shown);
         (child.wait().unwrap().code(), String::from_utf8(shown).unwrap())
     };

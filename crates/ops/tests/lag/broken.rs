@@ -1,4 +1,4 @@
-//! What is wrong is named.
+//! Problems that `orderflow lag` reports.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Topics and groups of a test's own, and a service that lists its subscription.
+//! Topics and groups for one test, and a service that lists its subscription.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ pub(crate) struct House {
     service: SocketAddr,
 }
 
-/// What a command printed, and its exit status.
+/// Output and exit status of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -50,7 +50,7 @@ impl House {
         Self { space, settings, service }
     }
 
-    /// Creates `parcels` with one partition, and writes so many records, each of this age.
+    /// Creates `parcels` with one partition, and writes this number of records of this age.
     pub(crate) async fn parcels(count: usize, age: Duration) -> Self {
         let house = Self::new().await;
         let topic = TopicSpec::with_name("parcels".into()).partitions(1);
@@ -75,7 +75,7 @@ impl House {
         }
     }
 
-    /// Writes one record in a transaction: its marker has the next offset.
+    /// Writes one record in a transaction, whose marker takes the next offset.
     pub(crate) async fn send_in_transaction(&self) {
         let mut config = self.settings.producer();
         config.set("transactional.id", self.settings.prefixed("test"));
@@ -88,7 +88,7 @@ impl House {
         producer.commit_transaction(PATIENCE).unwrap();
     }
 
-    /// Commits an offset as a group that has no members afterwards.
+    /// Commits an offset for a group, which has no members afterwards.
     pub(crate) fn commit(&self, group: &str, offset: i64) {
         let consumer: BaseConsumer = self.settings.consumer(group).create().unwrap();
         let mut list = TopicPartitionList::new();
@@ -96,7 +96,7 @@ impl House {
         consumer.commit(&list, CommitMode::Sync).unwrap();
     }
 
-    /// Joins a group, and commits everything that there is.
+    /// Joins a group and commits all records.
     pub(crate) fn consume(&self, group: &str, count: usize) -> BaseConsumer {
         let mut config = self.settings.consumer(group);
         let consumer: BaseConsumer =

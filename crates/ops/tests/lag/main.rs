@@ -1,4 +1,4 @@
-//! `orderflow lag`, from outside, on a real Kafka.
+//! `orderflow lag` as a black box, on a real Kafka.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! What is measured when all is in order.
+//! Measurements without problems.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn a_dead_group_is_known_by_its_offsets_and_is_stalled_once_its_lag_is_old
     assert!(billing["seconds"].as_f64().unwrap() >= 600.0, "{billing}");
     assert_eq!((&billing["state"], &billing["is_stalled"]), (&json!("stalled"), &json!(true)));
     assert_eq!(billing["partitions"][0]["committed"], json!(2));
-    // As a table, also where its service does not list it: it is named after the service.
+    // As a table, and without the service's list: the group is found by its name.
     let mut command = house.command(&["--group", "billing"]);
     command.env("ORDERFLOW_SERVICES", "billing=http://127.0.0.1:1");
     let ran = crate::house::run(command).await;
@@ -59,7 +59,7 @@ async fn a_group_that_never_committed_counts_from_the_earliest_message() {
 async fn the_marker_of_a_transaction_is_no_lag() {
     let house = House::parcels(0, FRESH).await;
     house.send_in_transaction().await;
-    // Before the marker, where a consumer stops that knows of records only.
+    // The position before the marker, at which a consumer stops that counts records only.
     house.commit("billing", 1);
     let (status, billing) = house.billing(&[]).await;
     assert_eq!(billing["partitions"][0]["high"], json!(2), "{billing}");
@@ -93,7 +93,8 @@ async fn many_groups_at_many_offsets_are_measured_while_messages_arrive() {
         for _ in 0..4 {
             let runs = futures::future::join_all((0..3).map(|_| house.run(&["--json"]))).await;
             for ran in runs {
-                // An abort has no status. Where it takes long, their lag is old enough to be stalled.
+                // An aborted process has no exit status. On a slow machine the lag is old enough to
+                // be stalled.
                 assert!(matches!(ran.status, Some(0 | 1)), "{ran:?}");
                 let document: Value = serde_json::from_str(&ran.out).unwrap();
                 let groups = document["groups"].as_array().unwrap().iter();

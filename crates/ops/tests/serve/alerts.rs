@@ -1,4 +1,4 @@
-//! Alerts by webhook.
+//! Alerts as webhooks.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use crate::house::House;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// An alert fires after 30 s, and resolves a minute after its condition ceased.
+/// An alert fires after 30 s, and resolves a minute after its condition ended.
 const PATIENCE: Duration = Duration::from_secs(110);
 
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Receiver {
     }
 }
 
-/// Takes what is signed. The first request is refused.
+/// Accepts signed requests. The first request is refused.
 async fn receive(
     State(receiver): State<Arc<Receiver>>,
     headers: HeaderMap,
@@ -63,7 +63,7 @@ async fn an_alert_that_fires_and_resolves_is_one_signed_post_each() {
     let house = House::start(&[("ALERT_WEBHOOK", &url), ("ALERT_WEBHOOK_SECRET", SECRET)]).await;
     house.service.set_ready(false);
     let down = Instant::now();
-    // JobsFailed fires too, of a kind of which one has failed all along.
+    // JobsFailed fires too. One job of its kind has failed since the start.
     let fired = async || {
         (receiver.of("ServiceDown", "firing").first().cloned())
             .filter(|_| !receiver.of("JobsFailed", "firing").is_empty())
@@ -89,9 +89,9 @@ async fn an_alert_that_fires_and_resolves_is_one_signed_post_each() {
     assert!(up.elapsed() >= Duration::from_secs(55), "{:?}", up.elapsed());
     let (_, metrics) = house.get("metrics").await.unwrap();
     assert!(!metrics.contains(alert), "{metrics}");
-    assert_eq!(receiver.of("JobsFailed", "resolved"), [], "it goes on");
+    assert_eq!(receiver.of("JobsFailed", "resolved"), [], "the alert keeps firing");
 
-    // The one that was refused came again under its id.
+    // The refused request was repeated with its id.
     let requests = receiver.requests.lock().unwrap();
     assert_eq!(requests[0].0, requests[1].0);
     let ids: std::collections::BTreeSet<_> = requests.iter().map(|(id, _)| id).collect();

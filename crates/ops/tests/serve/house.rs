@@ -1,4 +1,4 @@
-//! `serve` as a process, with a service and a topic.
+//! `orderflow serve` as a process, with a service and a topic.
 
 use std::path::Path;
 use std::process::Command;
@@ -48,7 +48,7 @@ impl House {
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
-    /// Waits until `/metrics` has this line.
+    /// Waits until `/metrics` contains this line.
     pub(crate) async fn has(&self, line: &str) -> String {
         let found = async || {
             let (_, text) = self.get("metrics").await?;

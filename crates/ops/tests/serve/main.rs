@@ -1,4 +1,4 @@
-//! `orderflow serve`, from outside, on a real Kafka.
+//! `orderflow serve` as a black box, on a real Kafka.
 
 #![allow(clippy::unwrap_used)]
 

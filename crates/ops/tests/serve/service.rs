@@ -1,4 +1,4 @@
-//! A service's admin port, as far as `serve` polls it.
+//! A fake admin port of a service, with the routes that `serve` polls.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `egress`: the one way from the services' network to the third party's, in compose.
+//! `egress`: in compose, the only connection from the services' network to the third party's.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -10,16 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-/// How long it waits if the system has no more connections to give.
+/// How long it waits after the system has run out of connections.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Forwards TCP connections to one address. Connections go one way only: whoever listens there reaches nothing here.
+/// Forwards TCP connections to one address. Connections can only be opened in this direction.
 #[derive(Parser)]
 struct Arguments {
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, env = "EGRESS_ADDR", default_value = "127.0.0.1:8090")]
     addr: SocketAddr,
-    /// Where connections lead, `host:port`
+    /// Where to forward connections, `host:port`
     #[arg(long, env = "EGRESS_TO")]
     to: String,
 }
@@ -57,7 +57,8 @@ async fn forward(listener: TcpListener, to: &str) {
         };
         let to = to.to_owned();
         connections.spawn(async move {
-            // An end that can't be reached or breaks off ends the other one too, which is all that the caller has to know.
+            // If one end can't be reached or breaks off, the other is closed too. The caller needs
+            // no other information.
             if let Ok(mut to) = TcpStream::connect(to).await {
                 _ = copy_bidirectional(&mut from, &mut to).await;
             }

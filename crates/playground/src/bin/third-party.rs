@@ -1,4 +1,4 @@
-//! `third-party`: a stand-in for the outside world, in a process of its own.
+//! `third-party`: simulates external systems, in a separate process.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -7,10 +7,10 @@ use clap::Parser;
 use playground::ThirdParty;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// An inventory and receivers of webhooks, as slow and as broken as `PUT /behaviour` wants them.
+/// Simulates an inventory and webhook receivers, whose latency and failures `PUT /behaviour` sets.
 #[derive(Parser)]
 struct Arguments {
-    /// Where it listens
+    /// The address to listen on
     #[arg(long, env = "HTTP_ADDR", default_value = "127.0.0.1:8090")]
     addr: SocketAddr,
 }

@@ -1,5 +1,5 @@
-//! A stand-in for systems that are not ours: an inventory and receivers of webhooks, as slow and as broken as they are told
-//! to be. `server` runs it in this process, `process` as the program `third-party`.
+//! Simulates external systems: an inventory and webhook receivers with configurable latency and
+//! failures. `server` runs them in this process, `process` as the program `third-party`.
 
 mod process;
 mod server;

@@ -16,7 +16,7 @@ pub(crate) struct ThirdPartyProcess {
 impl ThirdPartyProcess {
     /// Starts it on this port, or on a free one, and waits until it answers.
     pub(crate) async fn start(launcher: &Launcher, port: Option<u16>) -> Result<Self, Error> {
-        // It has one port.
+        // It listens on one port only.
         let given = port.map(|port| Ports { http: port, admin: port });
         start_on(given, async |Ports { http: port, .. }| {
             let address = format!("127.0.0.1:{port}");
@@ -34,7 +34,7 @@ impl ThirdPartyProcess {
         self.process.stop(GRACE).await;
     }
 
-    /// Leaves it running, and returns the record by which a later process finds it.
+    /// Leaves it running. Returns a record with which a later process can find it.
     pub(crate) fn detach(self) -> Result<Record, Error> {
         let mut record = self.process.detach()?;
         record.port = Some(self.port);

@@ -1,5 +1,5 @@
-//! The outside world: an inventory and receivers of webhooks that are as slow and as broken as they are told to be, and
-//! that show what they received.
+//! An inventory and webhook receivers with configurable latency and failures, which show the
+//! requests that they received.
 
 use std::collections::{HashSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,30 +20,30 @@ use tokio::task::JoinHandle;
 
 use crate::error::Error;
 
-/// How many requests are remembered unless more are asked for.
+/// Number of requests to keep, unless another number is given.
 const REMEMBERED: usize = 1000;
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// A long answer is sent in pieces of this, and is never in memory whole.
+/// Size of the pieces in which a long response is sent, so that it is never in memory completely.
 const PIECE: usize = 64 * 1024;
 
-/// How it answers.
+/// Behaviour of the responses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Behaviour {
-    /// How long it takes.
+    /// Latency of the response.
     pub latency_ms: u64,
-    /// The share of requests, 0 to 1, that it answers with `status`.
+    /// Share of requests, 0 to 1, that are answered with `status`.
     pub failure_rate: f64,
-    /// The share of webhooks, 0 to 1, whose first try is answered with `status`; further tries of the same `webhook-id`
-    /// are not.
+    /// Share of webhooks, 0 to 1, whose first attempt is answered with `status`. Later attempts
+    /// with the same `webhook-id` are not.
     pub first_try_failure_rate: f64,
-    /// What a failure is answered with.
+    /// Status of a failure.
     pub status: u16,
-    /// It does not answer at all, until it behaves otherwise.
+    /// Sends no response until the behaviour changes.
     pub hang: bool,
-    /// It answers 302, with this as `Location`.
+    /// Answers 302 with this `Location`.
     pub redirect_to: Option<String>,
-    /// It answers with a body of so many bytes.
+    /// Answers with a body of this number of bytes.
     pub body_bytes: u64,
 }
 
@@ -61,35 +61,35 @@ impl Default for Behaviour {
     }
 }
 
-/// A request that it received.
+/// A received request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Received {
-    /// Which one it was, from 1.
+    /// Number of the request, from 1.
     pub number: u64,
-    /// When, UTC.
+    /// Time of the request, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// `POST`
+    /// Method, such as `POST`.
     pub method: String,
-    /// `/webhooks/shop`
+    /// Path, such as `/webhooks/shop`.
     pub path: String,
-    /// As they were sent, names in lower case.
+    /// Headers as sent, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// As text.
+    /// Body as text.
     pub body: String,
-    /// What it was answered; none: not yet, or the client went before.
+    /// Status of the response. `None` while there is none, or if the client disconnected first.
     pub status: Option<u16>,
 }
 
 impl Received {
-    /// The value of a header; empty if it was not sent.
+    /// Returns the value of a header. Returns an empty text if it was not sent.
     pub fn header(&self, name: &str) -> &str {
         let header = self.headers.iter().find(|header| header.0 == name);
         header.map_or("", |header| header.1.as_str())
     }
 }
 
-/// A third party that runs in this process, until it is dropped.
+/// A third party that runs in this process until it is dropped.
 #[derive(Debug)]
 pub struct ThirdParty {
     address: SocketAddr,
@@ -98,17 +98,18 @@ pub struct ThirdParty {
 }
 
 impl ThirdParty {
-    /// On a free port of loopback.
+    /// Starts on a free port of loopback.
     pub async fn start() -> Result<Self, Error> {
         Self::listen((Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    /// On an address.
+    /// Starts on an address.
     pub async fn listen(address: SocketAddr) -> Result<Self, Error> {
         Self::listen_and_remember(address, REMEMBERED).await
     }
 
-    /// Starts on a free port of loopback and remembers the last `requests` requests, for tests that count each.
+    /// Starts on a free port of loopback and keeps the last `requests` requests, for tests that
+    /// count all of them.
     pub async fn start_remembering(requests: usize) -> Result<Self, Error> {
         Self::listen_and_remember((Ipv4Addr::LOCALHOST, 0).into(), requests).await
     }
@@ -120,28 +121,29 @@ impl ThirdParty {
         let world = World::new(remembered);
         let router = routes(world.clone());
         let serving = tokio::spawn(async move {
-            // It ends when it is aborted, and before that accepts whatever comes.
+            // It accepts requests until it is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { address, world, serving })
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://host:port`
+    /// Returns its URL, `http://host:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Returns the last requests to inventory and webhooks, the newest last: a thousand, or as many as were asked for.
+    /// Returns the last requests to inventory and webhooks, oldest first: a thousand, or the number
+    /// given at the start.
     pub fn received(&self) -> Vec<Received> {
         self.world.received().iter().cloned().collect()
     }
 
-    /// From now on it behaves so.
+    /// Sets the behaviour from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.world.behave(behaviour);
     }
@@ -157,7 +159,8 @@ impl Drop for ThirdParty {
 struct World {
     remembered: usize,
     received: Arc<Mutex<VecDeque<Received>>>,
-    /// Webhooks that were tried since it behaves as it does, while that tells first tries from others.
+    /// Ids of webhooks that were tried under the current behaviour, if it treats first attempts
+    /// differently.
     tried: Arc<Mutex<HashSet<String>>>,
     behaviour: Arc<watch::Sender<Behaviour>>,
 }
@@ -181,10 +184,10 @@ impl World {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this is the first try of a webhook, and is to fail.
+    /// Returns whether this is the first attempt of a webhook, and has to fail.
     fn fails_first_try(&self, rate: f64, headers: &HeaderMap) -> bool {
         let id = headers.get("webhook-id").and_then(|id| id.to_str().ok());
-        // Ids are kept only while they matter: a third party may run for days.
+        // Ids are kept only while they are needed, because a third party may run for days.
         let (true, Some(id)) = (rate > 0.0, id) else { return false };
         self.tried().insert(id.to_owned()) && fastrand::f64() < rate
     }
@@ -215,7 +218,7 @@ impl World {
         }
     }
 
-    /// What it answers instead of what it should.
+    /// Returns the response of the configured misbehaviour, if there is one.
     async fn misbehave(&self, headers: &HeaderMap) -> Option<Response> {
         let mut behaviour = self.behaviour.subscribe();
         let _ = behaviour.wait_for(|behaviour| !behaviour.hang).await;
@@ -233,7 +236,7 @@ impl World {
     }
 }
 
-/// So many bytes, a piece at a time.
+/// Returns a body of this number of bytes, sent in pieces.
 fn long(bytes: u64) -> Body {
     let pieces = futures::stream::unfold(bytes, |left| async move {
         let size = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
@@ -293,7 +296,7 @@ async fn answer_to(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Which {
-    /// Only requests to paths that begin so.
+    /// Prefix of the paths to return.
     #[serde(default)]
     path: String,
 }

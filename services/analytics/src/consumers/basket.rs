@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 
 use crate::basket;
 
-/// Notes what a completed order holds.
+/// Records the basket of a completed order.
 pub(crate) struct BasketProjection {
     pub(crate) generation: i32,
 }
@@ -22,7 +22,7 @@ impl Handler for BasketProjection {
     }
 }
 
-/// Notes that the basket of a completed order counts no longer.
+/// Marks the basket of a completed order as cancelled.
 pub(crate) struct BasketCancellation {
     pub(crate) generation: i32,
 }

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::history;
 
-/// Notes an event in the history of its order.
+/// Records an event in the history of its order.
 pub(crate) struct HistoryProjection<E>(PhantomData<fn() -> E>);
 
 impl<E> HistoryProjection<E> {

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::store::{self, Known};
 
-/// Writes the order that an event carries into the projection.
+/// Writes the order in an event to the projection.
 pub(crate) struct OrderProjection<E>(PhantomData<fn() -> E>);
 
 impl<E> OrderProjection<E> {
@@ -33,17 +33,17 @@ fn known<E: Carries>(event: &Received<E>) -> Known<'_> {
     Known { order: data.order(), version, completed_at, cancelled_at }
 }
 
-/// An event that carries the whole order.
+/// An event that contains the whole order.
 pub(crate) trait Carries: Event {
     /// Returns the order.
     fn order(&self) -> &Order;
 
-    /// Returns when it was completed.
+    /// Returns when the order was completed.
     fn completed_at(&self) -> Option<OffsetDateTime> {
         None
     }
 
-    /// Returns when it was cancelled.
+    /// Returns when the order was cancelled.
     fn cancelled_at(&self) -> Option<OffsetDateTime> {
         None
     }

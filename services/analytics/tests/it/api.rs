@@ -136,7 +136,7 @@ async fn reports_that_take_long_leave_connections_to_everything_else() {
     let running = house.start().await;
     let mut outside = house.pool.begin().await.unwrap();
     sqlx::query("lock table orders in access exclusive mode").execute(&mut *outside).await.unwrap();
-    // More than there are connections.
+    // More requests than connections.
     let reports = (0..40).map(|_| text(&running, "/revenue", "demo-acme"));
     let reports = futures::future::join_all(reports);
     let meanwhile = async {

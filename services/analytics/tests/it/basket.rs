@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::house::{House, PATIENCE, get, story};
 
-/// Completed orders, each of what the schema's example holds, told twice.
+/// Sends completed orders with the items of the schema's example, each event twice.
 async fn sell(house: &House, orders: usize) {
     for _ in 0..orders {
         let completed = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z").completed;
@@ -47,7 +47,8 @@ async fn a_feature_that_is_new_gets_what_happened_before_it() {
 #[tokio::test]
 async fn an_order_has_one_basket_whatever_events_say() {
     let house = House::empty().await;
-    // Told under two ids, which the inbox can't see through; before the start, so that they share a batch.
+    // Sent under two ids, so the inbox does not recognise the duplicate. Sent before the start, so
+    // that both are in one batch.
     let completed = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z").completed;
     let mut again = completed.clone();
     again.envelope.id = EventId::generate();
@@ -90,7 +91,7 @@ async fn a_second_generation_reads_all_anew_beside_the_first_and_takes_over() {
     let before = until(&running, 4).await;
     running.shutdown().await;
 
-    // The first went wrong: what it wrote stays what people see until the second is right.
+    // The first generation has wrong numbers. They are served until the second has caught up.
     sqlx::query("update basket set quantity = 0").execute(&house.pool).await.unwrap();
     let running = house.start_with(|config| config.basket_generations = vec![1, 2]).await;
     eventually("the second has caught up", PATIENCE, async || {

@@ -1,4 +1,4 @@
-//! Events that come too late, in the flows that they belong to.
+//! Stale events in the flows that they belong to.
 
 use sandbox::testing::eventually;
 use serde_json::Value;

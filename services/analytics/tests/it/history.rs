@@ -13,7 +13,7 @@ async fn the_history_of_an_order_is_each_event_once_in_the_order_in_which_it_hap
         story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
     let invoiced = invoice(&completed);
     let credited = credit_note(&cancelled);
-    // The latest first, and each waited for, since topics are read side by side.
+    // The latest is sent first, and each is awaited, since topics are consumed concurrently.
     let events = [&credited, &cancelled, &invoiced, &completed, &updated, &created];
     for (n, event) in events.into_iter().enumerate() {
         house.send(event).await;
@@ -63,7 +63,7 @@ async fn a_history_is_paged_also_where_events_have_no_version_or_time() {
     let house = House::empty().await;
     let running = house.start().await;
     let order = order("acme", "EUR").order_id;
-    // Versions, times and ids come again; the event of another source and id only together are one row.
+    // Versions, times and ids repeat. Only source and id together identify a row.
     sqlx::query(
         "insert into history (order_id, tenant_id, version, event_type, source, event_id, correlation_id, at)
          select $1, 'acme', nullif(n / 4, 5), 't', '/s' || n % 2, (n / 2)::text, 'c',
@@ -109,7 +109,7 @@ async fn a_history_is_paged_also_where_events_have_no_version_or_time() {
 
 fn entry(event: &Encoded) -> Value {
     let envelope = &event.envelope;
-    // Postgres keeps microseconds.
+    // Postgres stores microseconds.
     let at = envelope.time.unwrap();
     let at = at.replace_nanosecond(at.microsecond() * 1000).unwrap();
     json!({
@@ -121,7 +121,7 @@ fn entry(event: &Encoded) -> Value {
     })
 }
 
-/// As billing says it of a completed order: under its version.
+/// Returns billing's event for a completed order, at the same version.
 fn invoice(completed: &Encoded) -> Encoded {
     let order = serde_json::from_slice::<events::OrderCompleted>(&completed.data).unwrap().order;
     let invoice = InvoiceIssued {
@@ -137,7 +137,7 @@ fn invoice(completed: &Encoded) -> Encoded {
     encoded(completed.envelope.version.unwrap(), invoice)
 }
 
-/// As billing says it of a cancelled order: under its version.
+/// Returns billing's event for a cancelled order, at the same version.
 fn credit_note(cancelled: &Encoded) -> Encoded {
     let order = serde_json::from_slice::<events::OrderCancelled>(&cancelled.data).unwrap().order;
     let credited = InvoiceCredited {

@@ -1,4 +1,4 @@
-//! An analytics service of the test's own, and what the test says to it and hears from it.
+//! An analytics service for one test, with helpers to send events to it and read its state.
 
 use std::ops::Deref;
 use std::sync::LazyLock;
@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 
 pub(crate) use testbed::PATIENCE;
 
-/// The document that requests and responses are checked against.
+/// The document that requests and responses are validated against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/analytics.json")));
 
@@ -34,7 +34,7 @@ impl Deref for House {
 }
 
 impl House {
-    /// The surroundings, without the service.
+    /// Creates the surroundings without a service.
     pub(crate) async fn empty() -> Self {
         Self { testbed: Testbed::new().await }
     }
@@ -43,7 +43,7 @@ impl House {
         self.start_with(|_| {}).await
     }
 
-    /// With whatever is not as it is by default.
+    /// Starts the service with a changed configuration.
     pub(crate) async fn start_with(&self, configure: impl FnOnce(&mut Config)) -> RunningService {
         let mut config = self.config();
         configure(&mut config);
@@ -57,13 +57,13 @@ impl House {
         ))
     }
 
-    /// Waits until the numbers' subscription has dealt with that many different events.
+    /// Waits until the subscription of the numbers has processed that many different events.
     pub(crate) async fn heard(&self, count: usize) {
         self.heard_by("analytics", count).await;
     }
 }
 
-/// Sends an event to the service itself.
+/// Posts an event to the service directly.
 pub(crate) async fn tell(running: &RunningService, event: &Encoded) {
     let request = reqwest::Client::new().post(format!("http://{}/events", running.http));
     let request = request.headers(chassis::binary_headers(&event.envelope)).bearer_auth("sender");
@@ -71,7 +71,7 @@ pub(crate) async fn tell(running: &RunningService, event: &Encoded) {
     assert_eq!(response.status(), 200, "{}", response.text().await.unwrap());
 }
 
-/// How many messages a group has dealt with, duplicates included.
+/// Returns the number of messages that a group has settled, duplicates included.
 pub(crate) async fn settled(running: &RunningService, group: &str) -> usize {
     let metrics = reqwest::get(format!("http://{}/metrics", running.admin)).await.unwrap();
     let (metrics, group) = (metrics.text().await.unwrap(), format!("name=\"{group}\""));
@@ -80,16 +80,17 @@ pub(crate) async fn settled(running: &RunningService, group: &str) -> usize {
     counts.map(|count| count.unwrap().parse::<usize>().unwrap()).sum()
 }
 
-/// What happens to one order.
+/// The events of one order.
 pub(crate) struct Story {
     pub(crate) created: Encoded,
     pub(crate) updated: Encoded,
     pub(crate) completed: Encoded,
-    /// What may happen next.
+    /// A possible next event.
     pub(crate) cancelled: Encoded,
 }
 
-/// An order that comes to `total` when it is completed, at this time, and came to less before.
+/// Returns the events of an order that is completed at this time with this total, after it had a
+/// smaller one.
 pub(crate) fn story(tenant: &str, currency: &str, total: i64, completed_at: &str) -> Story {
     let mut order = order(tenant, currency);
     order.total = total - 2;
@@ -103,13 +104,13 @@ pub(crate) fn story(tenant: &str, currency: &str, total: i64, completed_at: &str
     Story { created, updated, completed, cancelled }
 }
 
-/// An order that is cancelled, open or completed at a time.
+/// Returns the cancellation of an order that is open, or was completed at this time.
 pub(crate) fn cancelled(order: Order, completed_at: Option<OffsetDateTime>) -> OrderCancelled {
     let order = Order { status: OrderStatus::Cancelled, ..order };
     OrderCancelled { order, completed_at, cancelled_at: OffsetDateTime::now_utc() }
 }
 
-/// A new order.
+/// Returns a new order.
 pub(crate) fn order(tenant: &str, currency: &str) -> Order {
     let file = SCHEMAS.iter().find(|file| file.event_type == OrderCompleted::TYPE).unwrap();
     Order {

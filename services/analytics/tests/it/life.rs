@@ -1,4 +1,4 @@
-//! Orders to which anything may happen, as the order service keeps them and tells of them.
+//! Random histories of orders: their rows in the order service, and their events.
 
 use envelope::Encoded;
 use events::{Order, OrderCompleted, OrderCreated, OrderStatus, OrderUpdated};
@@ -7,14 +7,15 @@ use time::{Duration, OffsetDateTime, UtcOffset};
 
 use crate::house::{cancelled, encoded, order};
 
-/// What an order has come to: the row that the order service has of it.
+/// Final state of an order: its row in the order service.
 pub(crate) struct Row {
     pub(crate) order: Order,
     pub(crate) completed_at: Option<OffsetDateTime>,
     pub(crate) cancelled: bool,
 }
 
-/// An order changed up to four times, perhaps completed and perhaps cancelled, with all that was said of it.
+/// Returns an order that is changed up to four times, perhaps completed and perhaps cancelled, with
+/// all its events.
 pub(crate) fn life(random: &mut Rng) -> (Row, Vec<Encoded>) {
     let tenants = ["acme", "globex"];
     let currencies = ["EUR", "JPY", "USD"];
@@ -39,7 +40,7 @@ pub(crate) fn life(random: &mut Rng) -> (Row, Vec<Encoded>) {
     (Row { order, completed_at, cancelled: is_cancelled }, told)
 }
 
-/// Within four days, often near midnight, and told by a clock of anywhere.
+/// Returns a time within four days, often near midnight, in any time zone.
 fn time_of_completion(random: &mut Rng) -> OffsetDateTime {
     let midnight = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000 + random.i64(0..4));
     let of_day = [0, 1, random.i64(0..86_400_000), 86_399_999][random.usize(..4)];

@@ -1,4 +1,4 @@
-//! Analytics, by its production wiring, on real Kafka and Postgres.
+//! The analytics service in its production wiring, on real Kafka and Postgres.
 
 #![allow(clippy::unwrap_used)]
 

@@ -14,8 +14,8 @@ use crate::life::{Row, life};
 async fn duplicates_and_disorder_leave_the_same_numbers() {
     let house = House::empty().await;
     let running = house.start().await;
-    // Every order in which three events can come, each of them twice and all of them again at the end. They are
-    // sent one after the other and waited for, since topics are read side by side.
+    // Every order in which three events can arrive, each event twice, and all of them again at the
+    // end. They are sent one after the other and awaited, since topics are consumed concurrently.
     let orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
     let stories: Vec<Story> =
         orders.iter().map(|_| story("acme", "EUR", 1000, "2026-11-20T12:00:00Z")).collect();
@@ -36,7 +36,7 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
             house.send(event).await;
         }
     }
-    // Of two more, one is not completed, and one was never heard to be created.
+    // Of two more orders, one is not completed, and the creation of one is missing.
     let [open, gap] = ["2026-11-20T23:00:00Z", "2026-11-21T00:30:00+01:00"]
         .map(|at| story("acme", "EUR", 500, at));
     house.send(&open.created).await;
@@ -57,7 +57,8 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
 async fn a_cancelled_order_counts_as_such_wherever_its_cancellation_comes() {
     let house = House::empty().await;
     let running = house.start().await;
-    // A cancellation before, between and after what was there before it, each event twice; one order stays.
+    // A cancellation before, between and after the earlier events, each event twice. One order is
+    // not cancelled.
     let orders = [[3, 0, 2], [0, 3, 2], [2, 3, 0], [0, 2, 3], [3, 2, 0], [2, 0, 3]];
     let story = || story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
     let stories: Vec<Story> = orders.iter().map(|_| story()).collect();
@@ -112,7 +113,8 @@ async fn the_numbers_are_those_of_the_order_services_rows() {
     let mut random = Rng::with_seed(seed);
     let (rows, told): (Vec<Row>, Vec<_>) = (0..60).map(|_| life(&mut random)).unzip();
     let told: Vec<Encoded> = told.into_iter().flatten().collect();
-    // Everything once, and half as much again of anything; a key's events of one type come in no order either.
+    // All events once, and half as many again at random. Events of one type and key are not in
+    // order either.
     let again: Vec<_> = (0..told.len() / 2).map(|_| random.usize(..told.len())).collect();
     let mut deliveries: Vec<_> = (0..told.len()).chain(again).collect();
     random.shuffle(&mut deliveries);
@@ -126,7 +128,7 @@ async fn the_numbers_are_those_of_the_order_services_rows() {
             house.send(event).await;
         }
     }
-    eventually("everything to be dealt with", PATIENCE, async || {
+    eventually("all events are settled", PATIENCE, async || {
         (settled(&running, "analytics").await >= deliveries.len()).then_some(())
     })
     .await;

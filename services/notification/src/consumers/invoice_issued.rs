@@ -6,7 +6,7 @@ use crate::consumers::not_enqueued;
 use crate::email::{self, EmailText, Wanted};
 use crate::webhook;
 
-/// Writes the receipts of invoices.
+/// Sends customers the receipts of their invoices.
 pub(crate) struct WriteReceipt;
 
 impl Handler for WriteReceipt {

@@ -6,7 +6,8 @@ pub(crate) mod order_completed;
 use consumer::Failure;
 use jobs::EnqueueError;
 
-/// The database decides; what can't be written as a job never can.
+/// Classifies an error of the database as the database does. A job that can't be encoded fails for
+/// good.
 fn not_enqueued(error: EnqueueError) -> Failure {
     match error {
         EnqueueError::Database(error) => error.into(),

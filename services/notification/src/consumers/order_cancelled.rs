@@ -6,7 +6,7 @@ use crate::consumers::not_enqueued;
 use crate::email::{self, EmailText, Wanted};
 use crate::webhook;
 
-/// Tells customers that their orders were cancelled.
+/// Notifies customers that their orders were cancelled.
 pub(crate) struct WriteCancellation;
 
 impl Handler for WriteCancellation {

@@ -6,7 +6,7 @@ use crate::consumers::not_enqueued;
 use crate::email::{self, EmailText, Wanted};
 use crate::webhook;
 
-/// Writes the confirmations of completed orders.
+/// Sends customers the confirmations of completed orders.
 pub(crate) struct WriteConfirmation;
 
 impl Handler for WriteConfirmation {

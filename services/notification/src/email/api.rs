@@ -27,19 +27,19 @@ pub(crate) fn routes(parts: &Parts) -> OpenApiRouter {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
-    /// Only those of this order.
+    /// Returns only e-mails of this order.
     #[param(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
-    /// Only those of this kind.
+    /// Returns only e-mails of this kind.
     #[param(inline)]
     kind: Option<EmailKind>,
-    /// Only those that stand so.
+    /// Returns only e-mails with this status.
     #[param(inline)]
     status: Option<EmailStatus>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(inline)]
     cursor: Option<Cursor>,
 }
@@ -88,14 +88,14 @@ struct Acknowledgement {
 
 /// Acknowledges an order
 ///
-/// For the order service. Sent twice, it causes one e-mail.
+/// Called by the order service. Repeating the call sends no second e-mail.
 #[utoipa::path(
     post,
     path = "/acknowledgements",
     operation_id = "acknowledge",
     tag = "e-mails",
     request_body = Acknowledgement,
-    responses((status = 202, description = "The e-mail is on its way")),
+    responses((status = 202, description = "The e-mail is enqueued")),
     security(("service" = [])),
 )]
 async fn acknowledge(

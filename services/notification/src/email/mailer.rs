@@ -14,17 +14,18 @@ use tokio::time::timeout;
 use super::store::Unsent;
 use crate::config::Mail;
 
-/// Time limit for sending an e-mail: shorter than a drain and than the limit on idle transactions.
+/// Time limit for sending an e-mail: shorter than the drain at shutdown and than Postgres's limit
+/// on idle transactions.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why an e-mail was not sent.
+/// An e-mail was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error("{0:?} is no e-mail address")]
     Address(String, #[source] AddressError),
-    #[error("it makes no message")]
+    #[error("the e-mail can't be encoded as a message")]
     Message(#[source] lettre::error::Error),
-    // Says its cause itself.
+    // The message includes the cause, so it is not a source.
     #[error("the mail server: {0}")]
     Smtp(smtp::Error),
     #[error("the mail server took longer than {TIME_LIMIT:?}")]
@@ -38,8 +39,8 @@ impl SendError {
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Address(..) | Self::Message(_) => true,
-            // Replies about this e-mail (RFC 5321, 4.2.2). Other 5xx concern credentials, the protocol or the whole
-            // server, and may be repaired.
+            // Replies about this e-mail (RFC 5321, 4.2.2). Other 5xx replies concern credentials,
+            // the protocol or the server as a whole, and may be repaired.
             Self::Smtp(error) => {
                 let code = error.status().map(u16::from);
                 code.is_some_and(|code| matches!(code, 501 | 550..=559))
@@ -49,7 +50,7 @@ impl SendError {
     }
 }
 
-/// The way out.
+/// Where e-mails are sent.
 pub(crate) struct Mailer {
     from: Mailbox,
     target: Target,
@@ -61,9 +62,9 @@ enum Target {
 }
 
 impl Mailer {
-    /// Does not connect yet, since the mail server may be unavailable.
+    /// Creates a mailer. It does not connect yet, since the mail server may be unavailable.
     pub(crate) fn new(mail: Mail) -> Result<Self, ConfigError> {
-        // A variable that is set to nothing is not set.
+        // An empty variable counts as unset.
         let url = mail.smtp_url.filter(|url| !url.expose().is_empty());
         let folder = mail.mail_dir.filter(|folder| !folder.as_os_str().is_empty());
         let target = match (url, folder) {
@@ -83,7 +84,7 @@ impl Mailer {
         Ok(Self { from: mail.mail_from, target })
     }
 
-    /// Sends an e-mail. The same one is the same message each time.
+    /// Sends an e-mail. Each attempt sends the same message.
     pub(crate) async fn send(&self, email: &Unsent) -> Result<(), SendError> {
         let message = self.message(email)?;
         match &self.target {
@@ -112,14 +113,15 @@ impl Mailer {
     }
 }
 
-/// One bare address. The grammar has room for control characters in quotes, a header has none.
+/// Parses one bare address. Control characters are rejected: the grammar allows them in quotes, but
+/// headers do not.
 pub(crate) fn address(text: &str) -> Result<Address, SendError> {
     let plain =
         if text.contains(char::is_control) { Err(AddressError::InvalidInput) } else { Ok(text) };
     plain.and_then(str::parse).map_err(|error| SendError::Address(text.to_owned(), error))
 }
 
-/// What is wrong is said without the URL, which may hold a password.
+/// Parses the URL of a mail server. The error does not quote it, because it may hold a password.
 fn server(url: &str) -> Result<AsyncSmtpTransport<Tokio1Executor>, ConfigError> {
     let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|_| {
         let form = "it is not of the form smtp://host:port or smtps://user:password@host";

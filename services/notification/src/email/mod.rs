@@ -1,4 +1,4 @@
-//! E-mails to customers: what they say, the rows that record them, the job that sends them.
+//! E-mails to customers: their texts, the rows that record them, the job that sends them.
 
 mod api;
 mod mailer;

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::mailer::Mailer;
 use super::store;
 
-/// Maximum length of the error that is kept with an e-mail; the job has the whole error.
+/// Maximum length of the error that is stored with an e-mail. The job has the whole error.
 const ERROR_CHARS: usize = 1000;
 
-/// Sends an e-mail. The row in `emails` has its content.
+/// The job that sends an e-mail. Its content is in the row in `emails`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SendEmail {
     pub(crate) order_id: OrderId,
@@ -31,19 +31,19 @@ impl SendEmail {
 
 impl Job for SendEmail {
     const KIND: &'static str = "send-email";
-    /// Above the mailer's own limit, whose error says more.
+    /// Longer than the mailer's own limit, whose error is more specific.
     const TIME_LIMIT: Duration = Duration::from_secs(8);
 }
 
-/// Sends e-mails. One that was sent, and whose worker died before that was recorded, is sent again under the same
-/// `Message-ID`.
+/// Sends e-mails. If a worker dies after sending one and before recording that, the e-mail is sent
+/// again under the same `Message-ID`.
 pub(crate) struct Sending {
     pub(crate) pool: PgPool,
     pub(crate) mailer: Mailer,
 }
 
 impl Sending {
-    /// How many are sent side by side, of which a tenant has a quarter.
+    /// Maximum number of concurrent jobs. A tenant gets a quarter of them.
     pub(crate) const PLACES: usize = 32;
 }
 
@@ -80,7 +80,7 @@ impl Handler for Sending {
     }
 }
 
-/// An error with its causes, on one line: servers may say anything.
+/// Formats an error with its causes on one line, because servers may reply with any text.
 fn legible(failure: &Failure) -> String {
     let chain = failure.chain().replace("\ncaused by: ", ": ");
     chain.replace(char::is_control, " ").chars().take(ERROR_CHARS).collect()

@@ -16,10 +16,11 @@ use uuid::Uuid;
 use super::send_email::SendEmail;
 use super::text::{EmailKind, EmailText};
 
-/// Maximum length of a recipient: more than any address has (RFC 5321, 4.5.3.1). An event may say anything.
+/// Maximum length of a recipient, longer than any valid address (RFC 5321, 4.5.3.1). The schema of
+/// events does not limit it.
 const MAX_RECIPIENT_CHARS: usize = 320;
 
-/// An e-mail as a tenant sees it.
+/// An e-mail in the public API.
 #[derive(sqlx::FromRow, Serialize, ToSchema)]
 pub(crate) struct Email {
     pub(crate) id: Uuid,
@@ -39,7 +40,7 @@ pub(crate) struct Email {
     pub(crate) sent_at: Option<OffsetDateTime>,
 }
 
-/// An e-mail that is not sent yet.
+/// An e-mail that has not been sent.
 #[derive(sqlx::FromRow)]
 pub(crate) struct Unsent {
     pub(crate) order_id: Uuid,
@@ -51,7 +52,7 @@ pub(crate) struct Unsent {
     pub(crate) created_at: OffsetDateTime,
 }
 
-/// An e-mail to write.
+/// An e-mail to write to the table.
 pub(crate) struct Wanted<'a> {
     pub(crate) order_id: OrderId,
     pub(crate) tenant_id: &'a TenantId,
@@ -61,7 +62,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Creates it for an event.
+    /// Creates the e-mail for an event.
     pub(crate) fn by<E: OrderEvent>(event: &'a Received<E>, text: EmailText<'a>) -> Self {
         Self {
             order_id: event.data.order_id(),
@@ -73,14 +74,14 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Writes e-mails, each with a job that sends it, unless its order has one of that kind already.
+/// Inserts e-mails, each with its job, except those whose order has an e-mail of that kind already.
 pub(crate) async fn write(
     tx: &mut PgConnection,
     wanted: &[Wanted<'_>],
 ) -> Result<(), EnqueueError> {
     let texts = || wanted.iter().map(|wanted| &wanted.text);
     let written: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
-        // Sorted, as locks are to be.
+        // Sorted, so that concurrent transactions lock rows in the same order.
         "insert into emails (id, order_id, kind, tenant_id, recipient, subject, body, message_id)
          select * from unnest($8::uuid[], $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
                               $7::text[])
@@ -115,31 +116,32 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Cuts what is too long to be an address, and can't become one by that.
+/// Truncates a text that is too long to be an address. The truncated text is still too long for
+/// one.
 fn recipient(to: &str) -> String {
     to.chars().take(MAX_RECIPIENT_CHARS + 1).collect()
 }
 
-/// The `Message-ID` of an order's acknowledgement, which no event calls for.
+/// Returns the `Message-ID` of an order's acknowledgement, which has no event.
 pub(crate) fn acknowledgement_id(order: OrderId) -> String {
     format!("<acknowledgement-{order}@orderflow.example>")
 }
 
-/// The `Message-ID` of the e-mail that an event calls for: always the same. Ids of others are any text, which may
-/// not stand in a header, and unique only within their source.
+/// Returns the `Message-ID` of an event's e-mail: the same on each call. It is a hash, because an
+/// event's id may be any text, which a header can't hold, and is unique only within its source.
 fn message_id(envelope: &Envelope) -> String {
     let id = envelope.id.as_str();
     let plain = if let Ok(id) = Uuid::try_parse(id) {
         id.to_string()
     } else {
-        // No control character is in an id, so that the two can't run into each other.
+        // Ids contain no control characters, so the separator keeps the two parts apart.
         let digest = Sha256::digest(format!("{id}\0{}", envelope.source));
         digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     };
     format!("<{plain}@orderflow.example>")
 }
 
-/// An e-mail that was not sent yet; one that was given up is tried again.
+/// Returns an e-mail that has not been sent. One that failed for good is set back to waiting.
 pub(crate) async fn unsent(
     pool: &PgPool,
     order: OrderId,
@@ -156,7 +158,7 @@ pub(crate) async fn unsent(
     .await
 }
 
-/// Records an attempt that failed.
+/// Records a failed attempt.
 pub(crate) async fn tried(
     pool: &PgPool,
     order: OrderId,
@@ -187,7 +189,7 @@ pub(crate) async fn sent(tx: &mut PgConnection, order: OrderId, kind: &str) -> s
     Ok(())
 }
 
-/// Records that an e-mail has failed for good.
+/// Records that an e-mail failed for good.
 pub(crate) async fn given_up(
     tx: &mut PgConnection,
     order: OrderId,
@@ -204,7 +206,7 @@ pub(crate) async fn given_up(
     Ok(())
 }
 
-/// What a tenant asks for, all that is given.
+/// Conditions of a list of e-mails; all of them apply.
 #[derive(Default)]
 pub(crate) struct Filter {
     pub(crate) order_id: Option<OrderId>,
@@ -212,7 +214,7 @@ pub(crate) struct Filter {
     pub(crate) status: Option<EmailStatus>,
 }
 
-/// Whether an e-mail was sent.
+/// Status of an e-mail.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EmailStatus {
@@ -244,7 +246,7 @@ pub(crate) async fn list(
     }
     query.push(match filter.status {
         None => "",
-        // As the index has it.
+        // The conditions of the partial indexes.
         Some(EmailStatus::Waiting) => " and sent_at is null and failed_at is null",
         Some(EmailStatus::Failed) => " and sent_at is null and failed_at is not null",
         Some(EmailStatus::Sent) => " and sent_at is not null",

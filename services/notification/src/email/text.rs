@@ -11,11 +11,11 @@ use utoipa::ToSchema;
 pub(crate) const KINDS: [&str; 5] =
     ["acknowledgement", "confirmation", "receipt", "cancellation", "credit_note"];
 
-/// How many items a confirmation lists, and how much of the name of each.
+/// Maximum number of items that a confirmation lists, and maximum length of their names.
 const MAX_LISTED: usize = 200;
 const MAX_SKU_CHARS: usize = 100;
 
-/// A kind as a query names it.
+/// A kind of e-mail in a query.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 pub(crate) struct EmailKind(pub(crate) String);
@@ -31,17 +31,18 @@ impl TryFrom<String> for EmailKind {
     }
 }
 
-/// An e-mail for a recipient. Its subject contains no external text, since it becomes a header.
+/// Text of an e-mail for a recipient. The subject becomes a header, so it contains no external
+/// text.
 pub(crate) struct EmailText<'a> {
     pub(crate) kind: &'static str,
-    /// As the event says it; it is parsed when it is sent.
+    /// The address in the event. It is parsed when the e-mail is sent.
     pub(crate) to: &'a str,
     pub(crate) subject: String,
     pub(crate) body: String,
 }
 
 impl<'a> EmailText<'a> {
-    /// The order was placed.
+    /// Returns the text for a placed order.
     pub(crate) fn acknowledgement(order: OrderId, to: &'a str, currency: &str, total: i64) -> Self {
         Self {
             kind: "acknowledgement",
@@ -54,7 +55,7 @@ impl<'a> EmailText<'a> {
         }
     }
 
-    /// The order is complete.
+    /// Returns the text for a completed order.
     pub(crate) fn confirmation(order: &'a Order) -> Self {
         let mut body = format!("Thank you. Your order {} is complete.\n\n", order.order_id);
         for item in order.items.iter().take(MAX_LISTED) {
@@ -74,7 +75,7 @@ impl<'a> EmailText<'a> {
         }
     }
 
-    /// The order was cancelled.
+    /// Returns the text for a cancelled order.
     pub(crate) fn cancellation(event: &'a OrderCancelled) -> Self {
         let order = &event.order;
         let mut body = format!("Your order {} is cancelled.\n", order.order_id);
@@ -89,7 +90,7 @@ impl<'a> EmailText<'a> {
         }
     }
 
-    /// The order's invoice was credited.
+    /// Returns the text for a credited invoice.
     pub(crate) fn credit_note(note: &'a InvoiceCredited) -> Self {
         let InvoiceCredited { number, invoice_number, order_id, .. } = note;
         Self {
@@ -104,7 +105,7 @@ impl<'a> EmailText<'a> {
         }
     }
 
-    /// The order was invoiced.
+    /// Returns the text for an issued invoice.
     pub(crate) fn receipt(invoice: &'a InvoiceIssued) -> Self {
         let InvoiceIssued { number, order_id, .. } = invoice;
         Self {
@@ -120,16 +121,16 @@ impl<'a> EmailText<'a> {
     }
 }
 
-/// Minor units as people write them: `EUR 13.50`, `JPY 1350`.
+/// Formats an amount in minor units: `EUR 13.50`, `JPY 1350`.
 fn amount(minor: i64, currency: &str) -> String {
-    // Events are read tolerantly, so the code may be any text.
+    // Events are not validated again when they are read, so the code may be any text.
     let known = Currency::from_code(currency).filter(|known| known.code() == currency);
     let Some(digits) = known.and_then(Currency::exponent) else {
         return format!("{} {minor} in minor units", on_one_line(currency));
     };
     let digits = usize::from(digits);
     let sign = if minor < 0 { "-" } else { "" };
-    // At least one digit stays before the point.
+    // At least one digit precedes the point.
     let figures = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
     let (whole, fraction) = figures.split_at(figures.len() - digits);
     let point = if digits == 0 { "" } else { "." };

@@ -1,4 +1,5 @@
-//! Restricts webhooks to the public Internet, to prevent server-side request forgery into the service's network.
+//! Restricts webhooks to public Internet addresses, to prevent server-side request forgery into the
+//! private network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -6,7 +7,8 @@ use std::sync::Arc;
 
 use url::Url;
 
-/// Blocks that are not of the public Internet (IANA's registries of special-purpose addresses, RFC 6890).
+/// Blocks that are not on the public Internet (IANA's registries of special-purpose addresses, RFC
+/// 6890).
 const PRIVATE_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -25,7 +27,7 @@ const PRIVATE_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Blocks of the public Internet's own that lead elsewhere, or hold an IPv4 address.
+/// Blocks within the public Internet's range that are special, or embed an IPv4 address.
 const PRIVATE_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
@@ -44,7 +46,8 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
             let bits = u128::from(address);
             let within =
                 |(block, size): &(Ipv6Addr, u32)| (bits ^ u128::from(*block)) >> (128 - size) == 0;
-            // Only 2000::/3 is allocated; all other addresses are local, mapped, translated or unassigned.
+            // Only 2000::/3 is allocated. All other addresses are local, mapped, translated or
+            // unassigned.
             bits >> 125 == 1 && !PRIVATE_V6.iter().any(within)
         }
     }
@@ -70,18 +73,18 @@ impl FromStr for Exceptions {
     }
 }
 
-/// Why a URL is refused.
+/// A URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
-    /// One message for both cases, or tenants could find out which internal names exist.
+    /// One message for both cases. Otherwise tenants could find out which internal names exist.
     #[error("{0} can't be resolved, or is not on the public Internet")]
     NotPublic(String),
-    /// Only of hosts that the operator exempts.
+    /// Only for hosts that the operator has exempted.
     #[error("{0} can't be resolved")]
     Unresolved(String, #[source] std::io::Error),
 }
 
-/// Decides, when a webhook is registered and each time it is dialled.
+/// Checks the addresses of webhooks, at registration and before each connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     exceptions: Arc<Exceptions>,
@@ -102,7 +105,7 @@ impl Guard {
         public_addresses(&host).await.map(drop)
     }
 
-    /// Checks a host that is an address, which is never resolved.
+    /// Checks a host that is an IP address, which is never resolved.
     pub(crate) fn check_literal(&self, url: &Url) -> Result<(), Refused> {
         let (host, port) = place(url);
         match literal(&host) {
@@ -113,8 +116,8 @@ impl Guard {
         }
     }
 
-    /// Returns `true` if it is asked by TLS, without which everybody on the way reads customers' data, or is exempt: what the
-    /// operator exempts stands next door.
+    /// Returns `true` if the URL uses TLS or is exempt. Without TLS customers' data could be read
+    /// on the way; exempt hosts are in the operator's own network.
     pub(crate) fn permits_scheme(&self, url: &Url) -> bool {
         match url.scheme() {
             "https" => true,
@@ -123,7 +126,7 @@ impl Guard {
         }
     }
 
-    /// Returns whether it is exempt.
+    /// Returns whether the host and port of a URL are exempt.
     pub(crate) fn exempts(&self, url: &Url) -> bool {
         let (host, port) = place(url);
         self.is_exempt(&host, port)
@@ -143,7 +146,8 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The addresses of a name, if all of them are public: which of them is dialled is not known.
+/// Resolves a name. Fails unless all its addresses are public, because the connection may use any
+/// of them.
 pub(crate) async fn public_addresses(host: &str) -> Result<Vec<SocketAddr>, Refused> {
     let addresses = match addresses(host).await {
         Ok(addresses) => addresses,
@@ -159,7 +163,7 @@ pub(crate) async fn public_addresses(host: &str) -> Result<Vec<SocketAddr>, Refu
     Ok(addresses)
 }
 
-/// The addresses of a name.
+/// Resolves a name.
 pub(crate) async fn addresses(host: &str) -> Result<Vec<SocketAddr>, Refused> {
     let resolved = tokio::net::lookup_host((host, 0)).await;
     Ok(resolved.map_err(|error| Refused::Unresolved(host.to_owned(), error))?.collect())

@@ -14,14 +14,15 @@ use super::health;
 use super::target::{Answer, TargetError, Targets};
 use crate::config::Webhooks;
 
-/// Maximum length of an error that a tenant is shown.
+/// Maximum length of an error that is shown to a tenant.
 const ERROR_CHARS: usize = 500;
 
-/// Delivers an event to a webhook. The row in `deliveries` has the payload.
+/// The job that delivers an event to a webhook. The payload is in the row in `deliveries`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct DeliverWebhook {
     pub(crate) delivery: Uuid,
-    /// Which round of the delivery it makes. `None` in jobs of the release before: whichever the delivery is in.
+    /// The round of the delivery. `None` in jobs of the previous release, which stands for the
+    /// current round.
     #[serde(default)]
     pub(crate) round: Option<i32>,
 }
@@ -35,11 +36,11 @@ impl DeliverWebhook {
 
 impl Job for DeliverWebhook {
     const KIND: &'static str = "deliver-webhook";
-    /// Above the target's own limit, whose error says more.
+    /// Longer than the client's own limit, whose error is more specific.
     const TIME_LIMIT: Duration = Duration::from_secs(15);
 }
 
-/// Why a delivery failed.
+/// A delivery failed.
 #[derive(Debug, thiserror::Error)]
 enum DeliveryError {
     #[error("the target answered {0}")]
@@ -50,7 +51,7 @@ enum DeliveryError {
     Target(#[from] TargetError),
     #[error("the URL or the secret can't be used")]
     Unusable,
-    #[error("the target asked to be left alone, in the answer to another delivery")]
+    #[error("the target asked for a pause (Retry-After) in its response to another delivery")]
     Paused,
 }
 
@@ -62,7 +63,7 @@ impl DeliveryError {
         }
     }
 
-    /// Returns why the webhook is disabled, if this will not change by itself.
+    /// Returns the reason to disable the webhook, if the failure is permanent.
     fn disables(&self) -> Option<String> {
         match self {
             Self::Answered(StatusCode::GONE, _) => Some("the target answered 410 Gone".to_owned()),
@@ -81,7 +82,7 @@ impl DeliveryError {
     }
 }
 
-/// Delivers events, signed as in Standard Webhooks.
+/// Delivers events, signed according to Standard Webhooks.
 pub(crate) struct Delivering {
     pub(crate) pool: PgPool,
     pub(crate) targets: Targets,
@@ -89,8 +90,8 @@ pub(crate) struct Delivering {
 }
 
 impl Delivering {
-    /// How many are delivered side by side: of a tenant a quarter of them, of a webhook an eighth. A target that does not
-    /// answer holds its places for as long as the client waits.
+    /// Maximum number of concurrent jobs. A tenant gets a quarter of them and a webhook an eighth.
+    /// A target that does not respond occupies its places until the client times out.
     pub(crate) const PLACES: usize = 64;
 
     async fn post(&self, id: Uuid, told: &Undelivered, secret: &str) -> Result<u16, DeliveryError> {
@@ -109,8 +110,8 @@ impl Delivering {
         }
     }
 
-    /// Makes an attempt, and records it with what it says about the webhook: whoever sees the one sees the other, and an instance
-    /// that dies in between leaves neither.
+    /// Makes an attempt, and records it in one transaction with its effect on the webhook, so that
+    /// both become visible together, or neither if the instance dies.
     async fn attempt(
         &self,
         id: Uuid,
@@ -127,7 +128,7 @@ impl Delivering {
         };
         let attempt = Attempt { number, at, ms, status, error };
         let mut tx = self.pool.begin().await?;
-        // The webhook before its delivery, as everybody locks them.
+        // The webhook is locked before its delivery, as in all transactions.
         let disabled = self.judge(&mut tx, told.webhook_id, &outcome).await?;
         deliveries::attempted(&mut tx, id, told.round, attempt).await?;
         tx.commit().await?;
@@ -137,7 +138,8 @@ impl Delivering {
         Ok(Attempted { outcome, disabled })
     }
 
-    /// Records what an attempt says about the webhook. Returns `true` if that is disabled by now.
+    /// Records the effect of an attempt on the webhook. Returns `true` if the webhook is disabled
+    /// now.
     async fn judge(
         &self,
         tx: &mut PgConnection,
@@ -159,14 +161,14 @@ impl Delivering {
     }
 }
 
-/// What became of an attempt.
+/// Result of an attempt.
 struct Attempted {
     outcome: Result<u16, DeliveryError>,
-    /// The webhook is disabled by now.
+    /// Whether the webhook is disabled now.
     disabled: bool,
 }
 
-/// Returns the headers of this attempt. The id is the same in every attempt.
+/// Returns the headers of this attempt. The id is the same in all attempts of a delivery.
 fn signed<'a>(id: Uuid, body: &str, secrets: impl Iterator<Item = &'a str>) -> Option<HeaderMap> {
     let (id, timestamp) = (id.to_string(), OffsetDateTime::now_utc().unix_timestamp());
     let signature = sign_with_all(secrets, &id, timestamp, body)?;
@@ -203,7 +205,8 @@ impl Handler for Delivering {
         let Attempted { outcome, disabled } =
             self.attempt(id, &told, secret, context.attempt).await?;
         match outcome {
-            // It waits for the tenant, and no operator can do anything about it.
+            // The delivery waits for the tenant to enable the webhook, so the job must not fail,
+            // which would call for an operator.
             Err(_) if disabled => Ok(deliveries::hold(&self.pool, id, told.round).await?),
             Err(error) => Err(error.into_failure()),
             Ok(_) => Ok(()),
@@ -221,7 +224,7 @@ impl Handler for Delivering {
     }
 }
 
-/// Writes an error with its causes on one line.
+/// Formats an error with its causes on one line.
 fn legible(error: &DeliveryError) -> String {
     let chain = telemetry::error_chain(error).replace(char::is_control, " ");
     chain.chars().take(ERROR_CHARS).collect()

@@ -1,4 +1,4 @@
-//! The table `deliveries`: events that are delivered to webhooks, with their attempts.
+//! The table `deliveries`: events to deliver to webhooks, with their attempts.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,25 +20,25 @@ use uuid::Uuid;
 use super::deliver_webhook::DeliverWebhook;
 use super::redelivery::meta;
 
-/// Maximum size of a body. It is kept once for each webhook.
+/// Maximum size of a body. It is stored once per webhook.
 const MAX_BODY_BYTES: usize = 256 * 1024;
-/// How many bytes of deliveries a statement holds; the last event may exceed it by what is its own.
+/// Maximum bytes of deliveries in a statement. The last event may exceed it.
 const CHUNK_BYTES: usize = 512 * 1024;
-/// What a delivery takes besides its body, with its job.
+/// Approximate size of a delivery without its body, including its job.
 const ROW_BYTES: usize = 512;
-/// The shortest time until a delivery whose target wants to be left alone is looked at again.
+/// Minimum time until a paused delivery is looked at again.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// One attempt.
+/// An attempt of a delivery.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct Attempt {
-    /// Counts from 1, and anew after an operator's retry.
+    /// Counts from 1, and starts again after an operator's retry.
     #[serde(rename = "attempt")]
     pub(crate) number: u32,
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) at: OffsetDateTime,
     pub(crate) ms: u64,
-    /// Status of the response, if there was one.
+    /// Status of the response. `None` if there was none.
     pub(crate) status: Option<u16>,
     /// Error, if the attempt failed.
     pub(crate) error: Option<String>,
@@ -53,12 +53,13 @@ pub(crate) struct Undelivered {
     pub(crate) body: String,
     /// `None` if the webhook was deleted.
     pub(crate) secret: Option<String>,
-    /// Secrets that were replaced not long ago.
+    /// Replaced secrets that are still valid.
     pub(crate) replaced_secrets: Vec<String>,
     pub(crate) is_disabled: bool,
-    /// In how many seconds to look again, if its target wants to be left alone now: at most a fifth later than it asked for,
-    /// and not before half a minute to a minute. Of a target that asks for a second again and again, thousands of deliveries
-    /// would come due each second.
+    /// Seconds until the delivery is looked at again, if its webhook is paused: up to a fifth
+    /// longer than the target asked for, and at least half a minute to a minute. Without this
+    /// minimum, a target that asks for one second again and again would make thousands of
+    /// deliveries due each second.
     pub(crate) paused_for: Option<f64>,
 }
 
@@ -69,12 +70,12 @@ struct Subscribed {
     is_disabled: bool,
 }
 
-/// Deliveries that are written by one statement, in the order in which all transactions lock them.
+/// Deliveries that one statement inserts, in the order in which all transactions lock them.
 #[derive(Default)]
 struct Chunk {
-    /// One for each event.
+    /// One body for each event.
     bodies: Vec<String>,
-    /// For each delivery, the place of its body, counted from 1.
+    /// For each delivery, the index of its body, from 1.
     places: Vec<i32>,
     ids: Vec<Uuid>,
     webhooks: Vec<Uuid>,
@@ -83,12 +84,13 @@ struct Chunk {
     sources: Vec<String>,
     events: Vec<String>,
     statuses: Vec<&'static str>,
-    /// `None` if its webhook is disabled.
+    /// Metadata of the job. `None` if the webhook is disabled.
     metas: Vec<Option<Meta>>,
     bytes: usize,
 }
 
-/// Writes a delivery, with its job, for each event and webhook of its tenant, unless there is one already.
+/// Inserts a delivery, with its job, for each event and webhook of its tenant, unless it exists
+/// already.
 pub(crate) async fn write<E: OrderEvent>(
     tx: &mut PgConnection,
     events: &[Received<E>],
@@ -116,7 +118,7 @@ pub(crate) async fn write<E: OrderEvent>(
 }
 
 impl Chunk {
-    /// Adds the deliveries of an event, whose body is rendered and sent once.
+    /// Adds the deliveries of an event. Its body is rendered and sent once.
     fn add<E: OrderEvent>(&mut self, event: &Received<E>, subscribed: &[Subscribed]) {
         let (envelope, tenant) = (&event.envelope, event.data.tenant_id().as_str());
         let mut webhooks =
@@ -152,7 +154,8 @@ impl Chunk {
             return Ok(());
         }
         let written: HashSet<Uuid> = sqlx::query_scalar(
-            // The body is looked up after the sort, which would spill the repeated bodies to disk otherwise.
+            // The body is joined after the sort. Otherwise Postgres would sort the repeated bodies,
+            // and spill them to disk.
             "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, status, url, body,
                                      event_type)
              select id, webhook_id, tenant_id, order_id, source, event_id, status, url, ($1::text[])[place], $2
@@ -192,14 +195,15 @@ impl Chunk {
     }
 }
 
-/// Returns the delivery of a job if it is not made yet, and `None` if it was made, is held or cancelled, or is in another round
-/// than the job. A failed one waits again.
+/// Returns the delivery of a job. Returns `None` if it was delivered, held or cancelled, or is in
+/// another round than the job. Sets a failed delivery back to waiting.
 pub(crate) async fn undelivered(
     pool: &PgPool,
     job: &DeliverWebhook,
 ) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
-        // One that waits already is not written: while its target wants to be left alone it is looked at again and again.
+        // A waiting row is not updated, because the deliveries of a paused webhook are looked at
+        // repeatedly.
         "with revived as (
              update deliveries set status = 'waiting', failed_reason = null
              where id = $1 and round = coalesce($2, round)
@@ -242,8 +246,9 @@ pub(crate) async fn hold(pool: &PgPool, id: Uuid, round: i32) -> sqlx::Result<()
     Ok(())
 }
 
-/// Records an attempt, and keeps the last twenty. If the target accepted it, the delivery is made: recorded here, where that is
-/// known, and not when the job ends, which it may do without an attempt. A cancelled one stays cancelled.
+/// Records an attempt; the last twenty are kept. If the target accepted it, the delivery becomes
+/// `delivered` here and not when the job ends, because a job may end without an attempt. A
+/// cancelled delivery stays cancelled.
 pub(crate) async fn attempted(
     tx: &mut PgConnection,
     id: Uuid,
@@ -268,7 +273,7 @@ pub(crate) async fn attempted(
     Ok(())
 }
 
-/// Records that the delivery of a job has failed, unless another round has begun.
+/// Records that the delivery of a job failed for good, unless another round has begun.
 pub(crate) async fn fail(tx: &mut PgConnection, job: &DeliverWebhook) -> sqlx::Result<()> {
     sqlx::query(
         "update deliveries set status = 'failed'
@@ -281,8 +286,8 @@ pub(crate) async fn fail(tx: &mut PgConnection, job: &DeliverWebhook) -> sqlx::R
     Ok(())
 }
 
-/// Returns the body of a delivery. The data of an event that is too large for one is left out: it stands in what the tenant can
-/// read by the order's id.
+/// Returns the body of a delivery. Data that is too large is replaced by the order's id, with which
+/// the tenant can read it.
 fn body(event_type: &str, time: Option<&str>, data: &impl Serialize, order: OrderId) -> String {
     let whole = json!({ "type": event_type, "timestamp": time, "data": data }).to_string();
     if whole.len() <= MAX_BODY_BYTES {

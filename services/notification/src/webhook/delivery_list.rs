@@ -1,4 +1,4 @@
-//! Deliveries as their tenant sees them.
+//! Deliveries in the public API.
 
 use envelope::TenantId;
 use events::OrderId;
@@ -12,20 +12,20 @@ use uuid::Uuid;
 
 use super::deliveries::Attempt;
 
-/// A delivery as a tenant sees it.
+/// A delivery in the public API.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Delivery {
     /// The `webhook-id` of all its attempts.
     pub(super) id: Uuid,
     pub(super) webhook_id: Uuid,
-    /// `None` if it is a test.
+    /// `None` for a test.
     order_id: Option<Uuid>,
     #[serde(rename = "type")]
     event_type: String,
     url: String,
     status: String,
     attempts: Vec<Attempt>,
-    /// Why it has failed, if no attempt says so.
+    /// Why the delivery failed, if no attempt shows the reason.
     failed_reason: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
@@ -53,7 +53,7 @@ impl FromRow<'_, PgRow> for Delivery {
     }
 }
 
-/// Where a delivery stands.
+/// Status of a delivery.
 #[derive(Clone, Copy, Deserialize, ToSchema)]
 #[schema(as = DeliveryStatus)]
 #[serde(rename_all = "lowercase")]
@@ -65,7 +65,7 @@ pub(super) enum Status {
     Cancelled,
 }
 
-/// What a tenant asks for, all that is given.
+/// Conditions of a list of deliveries; all of them apply.
 #[derive(Default)]
 pub(super) struct Filter {
     pub(super) webhook_id: Option<Uuid>,
@@ -90,7 +90,8 @@ pub(super) async fn list(
     if let Some(order) = filter.order_id {
         query.push(" and order_id = ").push_bind(order.0);
     }
-    // As literals, from which Postgres sees that an index of what is not delivered will do.
+    // Literals instead of parameters, so that Postgres can use the partial index of undelivered
+    // rows.
     query.push(match filter.status {
         None => "",
         Some(Status::Waiting) => " and status = 'waiting'",

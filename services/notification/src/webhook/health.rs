@@ -1,4 +1,5 @@
-//! Tracks whether a webhook's target answers, and disables a webhook after days of failures.
+//! Tracks whether a webhook's target responds, pauses webhooks, and disables one after days of
+//! failures.
 
 use std::time::Duration;
 
@@ -8,15 +9,16 @@ use uuid::Uuid;
 
 use super::webhook_events::{self, Happened};
 
-/// How many deliveries one statement holds.
+/// Maximum number of deliveries that a statement updates.
 const CHUNK: i64 = 2_000;
-/// How many failed attempts it takes to disable a webhook, besides the time that they span. Within a tenth of that time they
-/// count as one: a webhook that was idle for days between two failures is not disabled, nor by a burst of orders.
+/// Number of failures after which a webhook may be disabled, in addition to the time that they must
+/// span. Failures within a tenth of that time count as one. So neither two failures with idle days
+/// in between nor a burst of orders disables a webhook.
 const MIN_FAILURES: i32 = 5;
-/// Longest pause for one response with `Retry-After`. The target may ask again.
+/// Maximum pause for one response with `Retry-After`. The target may ask for another.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
-/// Records an attempt that succeeded.
+/// Records a successful attempt.
 pub(super) async fn succeeded(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Result<()> {
     sqlx::query(
         "update webhooks set failing_since = null, failures = 0, failure_counted_at = null
@@ -28,7 +30,7 @@ pub(super) async fn succeeded(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Res
     Ok(())
 }
 
-/// Pauses a webhook for as long as its target asks.
+/// Pauses a webhook for as long as its target asks, up to [`MAX_PAUSE`].
 pub(super) async fn pause(
     tx: &mut PgConnection,
     webhook: Uuid,
@@ -44,14 +46,15 @@ pub(super) async fn pause(
     Ok(())
 }
 
-/// Records an attempt that failed, and disables the webhook if nothing but failures, enough of them, were recorded for `limit`.
-/// Returns `true` if it did: then [`hold_all`] is due once this is committed.
+/// Records a failed attempt. Disables the webhook if all attempts have failed for `limit`, and
+/// there were at least [`MIN_FAILURES`]. Returns `true` if it did: the caller then calls
+/// [`hold_all`] after the commit.
 pub(super) async fn failed(
     tx: &mut PgConnection,
     webhook: Uuid,
     limit: Duration,
 ) -> sqlx::Result<bool> {
-    // An instance of the release before resets failing_since alone.
+    // `failing_since` decides, because an instance of the previous release resets only that column.
     sqlx::query(
         "update webhooks
          set failures = case when failing_since is null then 1 else failures + 1 end,
@@ -67,7 +70,8 @@ pub(super) async fn failed(
     disable_after(tx, webhook, &reason, Some(limit)).await
 }
 
-/// Disables a webhook that can't be delivered to, whatever its attempts before. [`hold_all`] is due once this is committed.
+/// Disables a webhook after a permanent failure, whatever its earlier attempts. The caller calls
+/// [`hold_all`] after the commit.
 pub(super) async fn disable(
     tx: &mut PgConnection,
     webhook: Uuid,
@@ -77,9 +81,9 @@ pub(super) async fn disable(
     Ok(())
 }
 
-/// Disables a webhook, with an event that says why. With a limit only if its attempts have failed for as long: decided by the
-/// statement that disables it, so that an attempt that has succeeded elsewhere by then counts. Returns `true` if it was
-/// disabled.
+/// Disables a webhook and records an event with the reason. With a limit, disables it only if its
+/// attempts have failed for that long. The statement itself checks this, so that a success recorded
+/// by another instance counts. Returns `true` if it was disabled.
 async fn disable_after(
     tx: &mut PgConnection,
     webhook: Uuid,
@@ -105,8 +109,8 @@ async fn disable_after(
     Ok(true)
 }
 
-/// Holds the deliveries that wait for a webhook that was disabled. Their jobs find that when they are due, and end. `status <> 'delivered'` is implied, and
-/// named so that Postgres uses the partial index `deliveries_of_webhook_open`.
+/// Holds the waiting deliveries of a disabled webhook. Their jobs end when they are due. `status <>
+/// 'delivered'` is redundant, and lets Postgres use the partial index `deliveries_of_webhook_open`.
 pub(super) async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     loop {
         let held = sqlx::query(
@@ -126,7 +130,8 @@ pub(super) async fn hold_all(pool: &PgPool, webhook: Uuid) -> sqlx::Result<()> {
     }
 }
 
-/// Enables a webhook. Returns `false` if the tenant has no such webhook. What is held stays so until it is asked for.
+/// Enables a webhook. Returns `false` if the tenant has no such webhook. Held deliveries stay held
+/// until the tenant repeats them.
 pub(super) async fn enable(
     tx: &mut PgConnection,
     tenant: &TenantId,

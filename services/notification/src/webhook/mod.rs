@@ -1,4 +1,4 @@
-//! Webhooks of tenants: where they lead, the deliveries to them, the job that delivers.
+//! Webhooks of tenants: registrations, deliveries, and the job that delivers.
 
 mod addresses;
 mod api;

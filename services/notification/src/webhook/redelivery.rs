@@ -1,4 +1,4 @@
-//! Deliveries that a tenant asks for: again, or as a test.
+//! Deliveries at a tenant's request: repetitions and tests.
 
 use envelope::TenantId;
 use jobs::{EnqueueError, Meta};
@@ -12,17 +12,18 @@ use uuid::Uuid;
 
 use super::deliver_webhook::DeliverWebhook;
 
-/// How many deliveries one request repeats at most.
+/// Maximum number of deliveries that a request repeats.
 pub(super) const MAX_AT_ONCE: i64 = 10_000;
-/// How many deliveries one statement repeats.
+/// Maximum number of deliveries that a statement repeats.
 const CHUNK: usize = 500;
-/// Seed of the advisory locks of redeliveries ("redo"), so that other locks by a hash of the same text are other locks.
+/// Seed of the advisory locks of redeliveries ("redo"), which keeps them apart from other locks by
+/// a hash of the same text.
 const LOCK_SEED: i64 = 0x7265_646f;
-/// The type of a test delivery.
+/// Event type of a test delivery.
 const TEST: &str = "webhook.test";
 const SOURCE: &str = "/notification";
 
-/// States in which deliveries are repeated.
+/// States in which a delivery can be repeated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Repeatable {
@@ -32,7 +33,7 @@ pub(super) enum Repeatable {
 }
 
 impl Repeatable {
-    /// What is repeated if the tenant does not say.
+    /// The states to repeat by default.
     pub(super) const DEFAULT: [Self; 2] = [Self::Failed, Self::Held];
 
     fn name(self) -> &'static str {
@@ -44,7 +45,7 @@ impl Repeatable {
     }
 }
 
-/// A delivery that is made again.
+/// A repeated delivery.
 #[derive(sqlx::FromRow)]
 struct Again {
     id: Uuid,
@@ -54,14 +55,15 @@ struct Again {
     round: i32,
 }
 
-/// How many deliveries a request repeated, and where the rest begins.
+/// Number of deliveries that a request repeated, and where the rest begins.
 pub(super) struct Repeated {
     pub(super) count: i64,
-    /// The last one. `None` if there are no more.
+    /// Id of the last one. `None` if there are no more.
     pub(super) last: Option<Uuid>,
 }
 
-/// Delivers once more, whatever became of it. Returns `false` if the tenant has no such delivery, or its content was erased.
+/// Repeats a delivery in any state. Returns `false` if the tenant has no such delivery, or its
+/// content was erased.
 pub(super) async fn redeliver(
     tx: &mut PgConnection,
     tenant: &TenantId,
@@ -80,8 +82,8 @@ pub(super) async fn redeliver(
     Ok(begin_round(tx, &[id], &all).await? == 1)
 }
 
-/// Delivers what is in one of these states, was created since a moment and has an id above `after`, the oldest first, as
-/// many as one request may repeat.
+/// Repeats deliveries in these states that were created at `since` or later and have an id above
+/// `after`, oldest first, up to [`MAX_AT_ONCE`].
 pub(super) async fn redeliver_since(
     tx: &mut PgConnection,
     webhook: Uuid,
@@ -103,7 +105,8 @@ pub(super) async fn redeliver_since(
     .bind(MAX_AT_ONCE)
     .fetch_all(&mut *tx)
     .await?;
-    // All jobs before the first delivery: the second chunk's would be locked after the deliveries of the first.
+    // All jobs are locked before the first delivery. Otherwise the jobs of the second chunk would
+    // be locked after the deliveries of the first.
     jobs::lock(tx, &ids).await?;
     let mut count = 0;
     for chunk in ids.chunks(CHUNK) {
@@ -113,7 +116,7 @@ pub(super) async fn redeliver_since(
     Ok(Repeated { count, last: ids.last().copied().filter(|_| has_more) })
 }
 
-/// One request of a webhook waits for another: two that enqueue the same delivery would be one too many.
+/// Serialises the requests of a webhook. Two that enqueue the same delivery would conflict.
 async fn lock_webhook(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Result<()> {
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, $2))")
         .bind(webhook.to_string())
@@ -123,9 +126,9 @@ async fn lock_webhook(tx: &mut PgConnection, webhook: Uuid) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Begins the next round of those deliveries that are still in one of these states, and whose content was not erased. Jobs
-/// that are there still are restarted with the new round, and the others enqueued. The caller has locked the jobs
-/// ([`jobs::lock`]). Returns the number of deliveries.
+/// Begins the next round of the deliveries that are still in one of these states and whose content
+/// was not erased. Existing jobs are restarted with the new round, and missing ones are enqueued.
+/// The caller has locked the jobs ([`jobs::lock`]). Returns the number of deliveries.
 async fn begin_round(
     tx: &mut PgConnection,
     ids: &[Uuid],
@@ -164,12 +167,13 @@ impl Again {
     }
 }
 
-/// What every job of a delivery carries: the delivery's own id, and the places of its webhook and tenant.
+/// Returns the metadata of a delivery's job: the id of the delivery, the webhook as its lane, and
+/// the tenant.
 pub(super) fn meta(delivery: Uuid, webhook: Uuid, tenant: &str) -> Meta {
     Meta::new().id(delivery).lane(webhook.to_string()).tenant(tenant)
 }
 
-/// Writes a test delivery, and returns its id.
+/// Inserts a test delivery and returns its id.
 pub(super) async fn test(
     tx: &mut PgConnection,
     tenant: &TenantId,

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
-/// Maximum wait: a target that asks for more is retried after a day.
+/// Maximum wait. A target that asks for more is retried after a day.
 const MAX: Duration = Duration::from_hours(24);
 
-/// Returns the requested wait of a target that answered 429 or 503, or `None` without a valid `Retry-After`.
+/// Returns the requested wait if the target answered 429 or 503. Returns `None` without a valid
+/// `Retry-After`.
 pub(super) fn retry_after(status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
     if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         return None;
@@ -19,7 +20,7 @@ fn wait(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let wait = if is_number {
-        // More digits than a number has are more than a day too.
+        // A number that overflows is longer than a day too.
         value.parse().map_or(MAX, Duration::from_secs)
     } else {
         let at = httpdate::parse_http_date(value).ok()?;

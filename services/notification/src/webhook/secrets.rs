@@ -1,5 +1,5 @@
-//! Secrets of webhooks, and how they are replaced: for a while deliveries are signed with the old ones too, so that the
-//! receiver can take its time.
+//! Secrets of webhooks and their rotation: for a while deliveries are signed with the replaced
+//! secrets too, so that the receiver can switch at any time.
 
 use std::time::Duration;
 
@@ -7,18 +7,19 @@ use envelope::TenantId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// How many replaced secrets sign beside the current one. Each is a signature in a header.
+/// Maximum number of replaced secrets that sign beside the current one. Each adds a signature to a
+/// header.
 const MAX_REPLACED: i64 = 4;
 
-/// What came of a rotation.
+/// Result of a rotation.
 pub(super) enum Rotation {
     Rotated,
     UnknownWebhook,
-    /// So many were replaced within the time that they are valid.
+    /// [`MAX_REPLACED`] replaced secrets are still valid.
     TooMany,
 }
 
-/// Replaces the secret of a webhook. The one before signs for `valid_for` more.
+/// Replaces the secret of a webhook. The previous one stays valid for `valid_for`.
 pub(super) async fn rotate(
     tx: &mut PgConnection,
     tenant: &TenantId,

@@ -1,5 +1,5 @@
-//! The HTTP client for webhooks. It connects only to public addresses, and neither follows redirects nor uses a proxy,
-//! since both would bypass the check.
+//! The HTTP client for webhooks. It connects only to public addresses. It neither follows redirects
+//! nor uses a proxy, since both would bypass that check.
 
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -24,22 +24,23 @@ use super::retry_after::retry_after;
 /// Time limit of a request, including its response.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Maximum bytes of a response to read, so that the connection can be reused; after a longer one it is closed.
+/// Maximum bytes of a response that are read so that the connection can be reused. The connection
+/// is closed after a longer response.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why a request failed.
+/// A request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TargetError {
-    #[error("the target could not be asked")]
+    #[error("the request to the target failed")]
     Unreachable(#[source] Error),
     #[error("the target took longer than {TIME_LIMIT:?}")]
     TimedOut,
-    /// It was registered before this was the rule, or its exemption was taken back.
+    /// The webhook was registered before TLS was required, or its exemption was removed.
     #[error(
         "the URL does not begin with https://; delete the webhook and register it with https://"
     )]
     Insecure,
-    #[error("the target may not be asked")]
+    #[error("requests to the target are not allowed")]
     Refused(#[from] Refused),
     #[error("the target has no usable URL")]
     Url(#[source] axum::http::Error),
@@ -79,7 +80,7 @@ impl Targets {
         if !self.guard.permits_scheme(url) {
             return Err(TargetError::Insecure);
         }
-        // Not resolved, and so not looked at by the resolver.
+        // The resolver does not see a literal address, so it is checked here.
         self.guard.check_literal(url)?;
         let client = if self.guard.exempts(url) { &self.exempt } else { &self.public };
         let mut request = Request::post(url.as_str().parse::<Uri>().unwrap_or_default())
@@ -109,7 +110,7 @@ fn http_client(lookup: Lookup) -> HttpClient {
         Err(error) => unreachable!("ring has the default versions of TLS: {error}"),
     };
     let https = https.https_or_http().enable_http1().wrap_connector(http);
-    // With a timer, connections that are idle are closed.
+    // The timer closes idle connections.
     Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https)
 }
 
@@ -123,7 +124,8 @@ async fn read_some(mut answer: Incoming) {
     }
 }
 
-/// Resolves names for a connector, which connects to one of the checked addresses, so that nothing changes in between.
+/// Resolves names for a connector, which connects to one of the checked addresses. So the addresses
+/// can't change between check and connection.
 #[derive(Clone, Copy)]
 struct Lookup {
     public_only: bool,

@@ -1,4 +1,4 @@
-//! The table `webhook_events`: what happened to a webhook, for its tenant to read.
+//! The table `webhook_events`: events of a webhook, shown to its tenant.
 
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// What happened.
+/// Type of an event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Happened {
     Disabled,
@@ -24,7 +24,7 @@ impl Happened {
     }
 }
 
-/// An event as the tenant sees it.
+/// An event of a webhook.
 #[derive(Serialize, sqlx::FromRow, ToSchema)]
 pub(super) struct WebhookEvent {
     pub(super) id: Uuid,

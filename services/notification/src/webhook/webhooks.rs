@@ -1,4 +1,4 @@
-//! The table `webhooks`: URLs that tenants registered for events.
+//! The table `webhooks`: URLs that tenants have registered for events.
 
 use envelope::{Event, TenantId};
 use events::{InvoiceCredited, InvoiceIssued, OrderCancelled, OrderCompleted};
@@ -11,17 +11,18 @@ use uuid::Uuid;
 
 use super::addresses::{Guard, Refused};
 
-/// Each event of a tenant becomes a job for each of its webhooks, so their number is bounded.
+/// Maximum number of webhooks of a tenant, since each event becomes a job for each of them.
 const MAX_PER_TENANT: i64 = 20;
 const MAX_URL_BYTES: usize = 2048;
-/// Seed of the advisory locks of registrations ("hook"), so that other locks by a hash of the same text are other locks.
+/// Seed of the advisory locks of registrations ("hook"), which keeps them apart from other locks by
+/// a hash of the same text.
 const LOCK_SEED: i64 = 0x686f_6f6b;
 
 /// Event types that a webhook can subscribe to.
 pub(crate) const EVENTS: [&str; 4] =
     [OrderCompleted::TYPE, OrderCancelled::TYPE, InvoiceIssued::TYPE, InvoiceCredited::TYPE];
 
-/// A webhook, but for its secret.
+/// A webhook without its secret.
 #[derive(Serialize, sqlx::FromRow, ToSchema)]
 pub(crate) struct Webhook {
     pub(crate) id: Uuid,
@@ -32,10 +33,10 @@ pub(crate) struct Webhook {
     #[serde(with = "time::serde::rfc3339::option")]
     pub(crate) disabled_at: Option<OffsetDateTime>,
     pub(crate) disabled_reason: Option<String>,
-    /// Since when no attempt has succeeded. `None` if the last one did.
+    /// Time of the first failure since the last success. `None` if the last attempt succeeded.
     #[serde(with = "time::serde::rfc3339::option")]
     pub(crate) failing_since: Option<OffsetDateTime>,
-    /// Until when nothing is sent, because the target asked for it with `Retry-After`.
+    /// Deliveries are paused until then, because the target asked for it with `Retry-After`.
     #[serde(with = "time::serde::rfc3339::option")]
     pub(crate) paused_until: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339")]
@@ -49,7 +50,7 @@ macro_rules! columns {
     };
 }
 
-/// Why a URL is refused.
+/// A URL is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BadUrl {
     #[error("it is longer than {MAX_URL_BYTES} bytes")]
@@ -80,16 +81,17 @@ pub(crate) async fn check(text: &str, guard: &Guard) -> Result<Url, BadUrl> {
     Ok(url)
 }
 
-/// What came of a registration.
+/// Result of a registration.
 pub(crate) enum Registration {
     Registered(Webhook),
-    /// The tenant has a webhook of this URL.
+    /// The tenant has a webhook with this URL.
     Exists(Uuid),
-    /// The tenant has the maximum number already.
+    /// The tenant already has the maximum number.
     TooMany,
 }
 
-/// Inserts a webhook. One registration of a tenant waits for another, so that the rules hold however many come at once.
+/// Inserts a webhook. Registrations of a tenant are serialised, so that the limits hold for
+/// concurrent ones.
 pub(crate) async fn insert(
     tx: &mut PgConnection,
     tenant: &TenantId,
@@ -97,7 +99,8 @@ pub(crate) async fn insert(
     events: &[String],
     secret: &str,
 ) -> sqlx::Result<Registration> {
-    // A statement of its own: the next one sees what was committed while this one waited.
+    // A separate statement, so that the next one sees rows that were committed while this one
+    // waited.
     sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, $2))")
         .bind(tenant.as_str())
         .bind(LOCK_SEED)
@@ -166,7 +169,8 @@ pub(crate) async fn find(
     .await
 }
 
-/// Deletes a webhook. Returns `false` if the tenant has no such webhook. Deliveries that wait are cancelled.
+/// Deletes a webhook. Returns `false` if the tenant has no such webhook. Its waiting deliveries
+/// are cancelled when their jobs are due.
 pub(crate) async fn delete(pool: &PgPool, tenant: &TenantId, id: Uuid) -> sqlx::Result<bool> {
     let deleted = sqlx::query("delete from webhooks where id = $1 and tenant_id = $2")
         .bind(id)

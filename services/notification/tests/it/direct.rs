@@ -1,4 +1,4 @@
-//! Events that are sent to `POST /events`.
+//! Events that are posted to `POST /events`.
 
 use reqwest::Client;
 use serde_json::Value;

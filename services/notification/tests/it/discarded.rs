@@ -1,4 +1,4 @@
-//! Jobs that an operator discards: what becomes of the e-mails and deliveries that waited for them.
+//! Jobs that an operator discards, and their e-mails and deliveries.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::house::{House, PATIENCE, completed, deliveries, get, post, register, until_delivery};
 
-/// Two e-mails and two deliveries that wait for their retry. Nobody listens where the e-mails go.
+/// Starts a service with two e-mails and two deliveries that wait for their retry. No mail server
+/// is listening.
 async fn waiting() -> (House, ThirdParty, RunningService, [Encoded; 2]) {
     let third_party = ThirdParty::start().await.unwrap();
     let mut house = House::empty().await;
@@ -44,7 +45,7 @@ async fn discard(running: &RunningService, order: &str) {
 #[tokio::test]
 async fn what_waited_for_a_job_that_is_discarded_has_failed_and_may_be_repeated() {
     let (house, third_party, running, [lost, kept]) = waiting().await;
-    // Jobs of the release before have ids of their own.
+    // Jobs of the previous release have ids of their own.
     sqlx::query(
         "update job set id = gen_random_uuid(), run_at = now() + interval '1 hour' where subject = $1",
     )
@@ -71,7 +72,7 @@ async fn what_waited_for_a_job_that_is_discarded_has_failed_and_may_be_repeated(
     }
     assert_eq!(deliveries(&running, "status=waiting").await.len(), 1, "it has its job");
 
-    // Its tenant may repeat it.
+    // The tenant may repeat the delivery.
     third_party.behave(Behaviour::default());
     let path = format!("/deliveries/{}/redeliver", delivery["id"].as_str().unwrap());
     assert_eq!(post(&running, &path).await.0, 202);
@@ -95,6 +96,6 @@ async fn what_waited_for_a_job_that_is_discarded_is_kept_as_long_as_others() {
         let left = deliveries(&running, "limit=100").await;
         (left.is_empty() && emails["emails"] == json!([])).then_some(())
     };
-    eventually("what is old is gone", PATIENCE, gone).await;
+    eventually("expired rows are deleted", PATIENCE, gone).await;
     running.shutdown().await;
 }

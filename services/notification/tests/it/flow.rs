@@ -1,4 +1,4 @@
-//! Jobs as steps of the flow that asked for them.
+//! Jobs as steps of the flow that enqueued them.
 
 use chassis::RunningService;
 use sandbox::testing::eventually;

@@ -1,4 +1,4 @@
-//! A notification service of the test's own, and what the test says to it and hears from it.
+//! A notification service for one test, with helpers to send events to it and read its state.
 
 use std::ops::Deref;
 use std::sync::LazyLock;
@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 pub(crate) use testbed::PATIENCE;
 
-/// The document that requests and responses are checked against.
+/// The document that requests and responses are validated against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/notification.json")));
 
 pub(crate) struct House {
     testbed: Testbed,
-    /// What the service connects to.
+    /// The database that the service connects to.
     pub(crate) database_url: String,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) webhooks: Webhooks,
@@ -41,7 +41,7 @@ impl Deref for House {
     }
 }
 
-/// An e-mail as the service keeps it.
+/// A row of `emails`.
 #[derive(sqlx::FromRow, Clone, PartialEq, Debug)]
 pub(crate) struct Row {
     pub(crate) order_id: Uuid,
@@ -53,7 +53,7 @@ pub(crate) struct Row {
 }
 
 impl House {
-    /// The surroundings, without the service.
+    /// Creates the surroundings without a service.
     pub(crate) async fn empty() -> Self {
         let testbed = Testbed::new().await;
         let database_url = testbed.space.database_url().to_owned();
@@ -70,12 +70,12 @@ impl House {
         Self { testbed, database_url, folder, webhooks, retention }
     }
 
-    /// The service, writing its e-mails into the folder.
+    /// Starts the service, which writes its e-mails into the folder.
     pub(crate) async fn start(&self) -> RunningService {
         self.start_with(None).await
     }
 
-    /// The service, sending its e-mails to a mail server on this port.
+    /// Starts the service, which sends its e-mails to a mail server on this port.
     pub(crate) async fn start_smtp(&self, port: u16) -> RunningService {
         self.start_with(Some(format!("smtp://127.0.0.1:{port}"))).await
     }
@@ -102,10 +102,10 @@ impl House {
         )
         .fetch_all(&self.pool)
         .await
-        .unwrap_or_default() // the service may not have migrated yet
+        .unwrap_or_default() // The service may not have migrated yet.
     }
 
-    /// Waits until there are that many e-mails, and all are as they should be.
+    /// Waits until there are that many e-mails and all satisfy the condition.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -119,12 +119,12 @@ impl House {
         .await
     }
 
-    /// Waits until a statement of the service waits for a lock that the test has.
+    /// Waits until a statement of the service is blocked by a lock of the test.
     pub(crate) async fn until_waiting_for_a_lock(&self) {
         statements_wait_for_a_lock(&self.pool, 1, PATIENCE).await;
     }
 
-    /// Makes the ids of these tables two days older: an id has its time in it.
+    /// Makes the ids of these tables two days older, since an id contains its time.
     pub(crate) async fn two_days_later(&self, tables: &[&str]) {
         for table in tables {
             let later = format!(
@@ -135,7 +135,7 @@ impl House {
         }
     }
 
-    /// Keeps customers' data for a day, and looks often.
+    /// Keeps customers' data for a day, and deletes expired data often.
     pub(crate) fn keep_a_day(&mut self) {
         self.retention = Retention {
             emails: Duration::from_hours(24),
@@ -150,12 +150,12 @@ impl House {
     }
 }
 
-/// A completed order of a tenant, told at version 2.
+/// Returns `order.completed` of a tenant, at version 2.
 pub(crate) fn completed(tenant: &str) -> Encoded {
     completed_to(tenant, "ada@example.com")
 }
 
-/// The same, for this customer, who need not have an e-mail address that the schema takes.
+/// Returns `order.completed` for this customer, whose address need not match the schema.
 pub(crate) fn completed_to(tenant: &str, customer_email: &str) -> Encoded {
     let file = SCHEMAS.iter().find(|file| file.event_type == OrderCompleted::TYPE).unwrap();
     let mut data: OrderCompleted = serde_json::from_str(file.example).unwrap();
@@ -168,7 +168,7 @@ pub(crate) fn completed_to(tenant: &str, customer_email: &str) -> Encoded {
     encoded
 }
 
-/// The invoice of a completed order.
+/// Returns `invoice.issued` for a completed order.
 pub(crate) fn invoiced(completed: &Encoded) -> Encoded {
     let OrderCompleted { order, completed_at } = serde_json::from_slice(&completed.data).unwrap();
     let issued = InvoiceIssued {
@@ -184,7 +184,7 @@ pub(crate) fn invoiced(completed: &Encoded) -> Encoded {
     NewEvent::new("/billing", issued, cause()).version(2).encode().unwrap()
 }
 
-/// The cancellation of a completed order.
+/// Returns `order.cancelled` for a completed order.
 pub(crate) fn cancelled(completed: &Encoded) -> Encoded {
     let OrderCompleted { mut order, completed_at } =
         serde_json::from_slice(&completed.data).unwrap();
@@ -194,7 +194,7 @@ pub(crate) fn cancelled(completed: &Encoded) -> Encoded {
     NewEvent::new("/order", cancelled, cause()).version(3).encode().unwrap()
 }
 
-/// The credit note of an invoice.
+/// Returns `invoice.credited` for an invoice.
 pub(crate) fn credited(invoiced: &Encoded) -> Encoded {
     let invoice: InvoiceIssued = serde_json::from_slice(&invoiced.data).unwrap();
     let credited = InvoiceCredited {
@@ -245,14 +245,14 @@ pub(crate) async fn post(running: &RunningService, path: &str) -> (u16, Value) {
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
-/// Registers a URL for `acme` and returns the webhook with its secret.
+/// Registers a URL for `acme`. Returns the webhook with its secret.
 pub(crate) async fn register(running: &RunningService, url: &str) -> Value {
     let (status, webhook) = ask(running, Method::POST, "/webhooks", &json!({ "url": url })).await;
     assert_eq!(status, 201, "{webhook}");
     webhook
 }
 
-/// Waits, with retries that come now and not when they are due, until the order's deliveries of `acme` stand there.
+/// Waits until the order's deliveries of `acme` have this status. Makes retries due at once.
 pub(crate) async fn until_delivery(
     house: &House,
     running: &RunningService,

@@ -1,4 +1,4 @@
-//! One tenant's webhooks that never answer, beside another tenant's.
+//! Webhooks of one tenant that never respond do not delay those of another.
 
 use std::time::{Duration, Instant};
 
@@ -28,14 +28,14 @@ async fn webhooks_that_never_answer_delay_only_themselves() {
         house.send(&completed("acme")).await;
     }
     let asked = async || (hanging.received().len() >= HANGING).then_some(());
-    eventually("all of them hang", PATIENCE, asked).await;
+    eventually("a request to each hanging webhook", PATIENCE, asked).await;
 
     let mut delays = Vec::new();
     for n in 1..=20 {
         let began = Instant::now();
         house.send(&completed("globex")).await;
         let told = async || (healthy.received().len() == n).then_some(());
-        eventually("the healthy one is told", PATIENCE, told).await;
+        eventually("the deliveries to the healthy webhook", PATIENCE, told).await;
         delays.push(began.elapsed());
     }
     delays.sort_unstable();
@@ -45,6 +45,6 @@ async fn webhooks_that_never_answer_delay_only_themselves() {
     );
     assert!(slowest < Duration::from_secs(5), "{delays:?}");
     let of_acme = hanging.received().len();
-    assert!(of_acme < HANGING * ORDERS, "and the others still hang: {of_acme}");
+    assert!(of_acme < HANGING * ORDERS, "the other webhooks still hang: {of_acme}");
     running.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! `/jobs` on the admin port: what an operator sees of jobs, and does about many at once.
+//! `/jobs` on the admin port: listing jobs, and changing many at once.
 
 use chassis::RunningService;
 use reqwest::{Client, Method};
@@ -38,7 +38,8 @@ impl Admin<'_> {
     }
 }
 
-/// Writes jobs that have failed, of a kind that nobody here runs, so that they wait once they are retried. Oldest first.
+/// Inserts failed jobs of a kind without a handler, so that they stay waiting once they are
+/// retried. Returns their ids, oldest first.
 async fn failed(house: &House, count: u8) -> Vec<Uuid> {
     let mut ids = Vec::new();
     for number in 0..count {
@@ -72,7 +73,7 @@ async fn jobs_are_listed_page_by_page_and_changed_in_bulk_with_acts_that_say_so(
     assert_eq!(rest, newest_first[2..]);
     assert_eq!(admin.get("/jobs?kind=none").await, json!({ "jobs": [], "next_cursor": null }));
 
-    // Two have the same unique key, of which one may wait.
+    // Two jobs have the same unique key, so only one of them may wait.
     let all = json!({ "filter": { "kind": "print" }, "why": "the printer is back" });
     let retried = admin.post("/jobs/retry", &all).await;
     assert_eq!(retried, (200, json!({ "jobs": 4, "skipped": 1 })));
@@ -154,7 +155,7 @@ async fn a_change_that_stops_halfway_says_how_far_it_came() {
     .execute(&house.pool)
     .await
     .unwrap();
-    // The newest are changed first, in chunks of 1,000; this one is in the second chunk.
+    // Jobs are changed newest first, in chunks of 1,000. This one is in the second chunk.
     let mut tx = house.pool.begin().await.unwrap();
     let last = "select id from job where id = (select min(id::text)::uuid from job) for update";
     sqlx::query(last).execute(&mut *tx).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the deliveries of large orders cost.
+//! Bytes sent to Postgres for deliveries of large orders.
 
 use envelope::Encoded;
 use sandbox::testing::eventually;
@@ -12,7 +12,7 @@ const WEBHOOKS: usize = 20;
 const ORDERS: usize = 100;
 const ITEMS: usize = 200;
 
-/// A cancelled order of about 20 KB, whose e-mail is short.
+/// Returns a cancelled order of about 20 KB, whose e-mail is short.
 fn large() -> Encoded {
     let mut event = cancelled(&completed("acme"));
     let mut data: Value = serde_json::from_slice(&event.data).unwrap();
@@ -34,7 +34,7 @@ async fn the_body_of_an_event_is_sent_to_the_database_once_for_all_webhooks() {
         register(&running, &target.url(&n.to_string())).await;
     }
     running.shutdown().await;
-    // What is held has no jobs, which would send statements of their own.
+    // Held deliveries have no jobs, whose statements would be counted too.
     sqlx::query("update webhooks set status = 'disabled'").execute(&house.pool).await.unwrap();
     let orders: Vec<_> = (0..ORDERS).map(|_| large()).collect();
     let told: usize = orders.iter().map(|order| order.data.len()).sum();
@@ -56,7 +56,7 @@ async fn the_body_of_an_event_is_sent_to_the_database_once_for_all_webhooks() {
     assert!(sent < 2 * told, "{sent} bytes were sent for {told} bytes of orders");
     assert!(largest < 600_000, "{largest} bytes in one statement");
 
-    // Each has the body of its own event.
+    // Each delivery has the body of its own event.
     let bodies: Vec<(String, i64)> = sqlx::query_as(
         "select body, count(distinct url) from deliveries
          where order_id::text = body::json -> 'data' ->> 'order_id' group by body",

@@ -1,5 +1,5 @@
-//! Jobs are locked before the rows that they are about, by everything that locks both. The other way round two would wait for
-//! each other, until Postgres ends one of them.
+//! Jobs are locked before the rows that they belong to, everywhere where both are locked. The
+//! opposite order leads to deadlocks.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::house::{House, PATIENCE, ask, completed, deliveries, post, register};
 use crate::target::Target;
 
-/// A delivery that has failed for good, with its failed job.
+/// Starts a service with a delivery that has failed for good, and its failed job.
 async fn failed() -> (House, Target, RunningService) {
     let target = Target::start().await;
     let mut house = House::empty().await;
@@ -28,11 +28,11 @@ async fn failed() -> (House, Target, RunningService) {
     (house, target, running)
 }
 
-/// Does as a worker does that records how an attempt ended: locks the job and then, when `other` waits for that, the delivery.
-/// Returns what `other` does.
+/// Locks like a worker that records the end of an attempt: the job and then, once `other` waits for
+/// that, the delivery. Returns the result of `other`.
 async fn beside_a_worker<T>(house: &House, other: impl Future<Output = T>) -> T {
     let mut tx = house.pool.begin().await.unwrap();
-    // Shorter than Postgres takes to find a deadlock, of which it may end the other.
+    // Shorter than Postgres's `deadlock_timeout`, after which it may abort the other transaction.
     sqlx::query("set local lock_timeout = '500ms'").execute(&mut *tx).await.unwrap();
     sqlx::query("select from job for update").execute(&mut *tx).await.unwrap();
     let then = async {
@@ -91,7 +91,7 @@ async fn a_redelivery_waits_for_a_worker_and_a_worker_not_for_a_redelivery() {
 #[tokio::test]
 async fn a_redelivery_of_many_has_locked_no_delivery_when_it_waits_for_a_worker() {
     let (house, target, running) = failed().await;
-    // Before the one that has a job: that is the first of the second chunk.
+    // Inserted before the delivery that has a job, which is then the first of the second chunk.
     sqlx::query(
         "insert into deliveries (id, webhook_id, tenant_id, order_id, event_source, event_id, event_type, url, body,
                                  status)

@@ -1,4 +1,4 @@
-//! Notification, by its production wiring, on real Kafka and Postgres.
+//! The notification service in its production wiring, on real Kafka and Postgres.
 
 #![allow(clippy::unwrap_used)]
 

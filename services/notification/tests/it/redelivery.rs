@@ -1,4 +1,4 @@
-//! Deliveries that a tenant asks for again, at any moment.
+//! Deliveries that a tenant repeats, at any moment.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn asked(target: &Target, times: usize) {
     eventually(&format!("request {times}"), PATIENCE, asked).await;
 }
 
-/// The one delivery of an order.
+/// Returns the one delivery of an order.
 async fn delivery(running: &RunningService, event: &Encoded) -> Option<Value> {
     deliveries(running, &format!("order_id={}", event.subject())).await.first().cloned()
 }
@@ -67,7 +67,7 @@ async fn what_is_asked_for_again_during_an_attempt_is_sent_again_however_that_en
         redeliver(&running, &delivery(&running, &event).await.unwrap()).await;
         target.hesitates(false);
         if status == 410 {
-            // It says that the webhook is gone, so the tenant has to enable it.
+            // The 410 disabled the webhook, so the tenant has to enable it.
             has(&running, &event, "held").await;
             let id = webhook["id"].as_str().unwrap();
             assert_eq!(post(&running, &format!("/webhooks/{id}/enable")).await.0, 200);
@@ -77,7 +77,7 @@ async fn what_is_asked_for_again_during_an_attempt_is_sent_again_however_that_en
         asked(&target, 2).await;
         target.answers(200, None);
         if status == 500 {
-            // Its one retry: the round has all its attempts.
+            // Its one retry is left, because a round has all its attempts.
             until_delivery(&house, &running, event.subject(), "delivered").await;
         }
         let delivered = has(&running, &event, "delivered").await;
@@ -104,7 +104,7 @@ async fn what_is_asked_for_again_while_its_job_ends_without_an_attempt_is_sent()
         (delivery["attempts"] != json!([])).then_some(())
     };
     eventually("a first attempt", PATIENCE, failed_once).await;
-    // Another delivery says that the target is gone; the job of this one waits still.
+    // Another delivery is answered with 410, while the job of this one is waiting.
     target.answers(410, None);
     house.send(&completed("acme")).await;
     let held = has(&running, &event, "held").await;
@@ -112,7 +112,7 @@ async fn what_is_asked_for_again_while_its_job_ends_without_an_attempt_is_sent()
     assert_eq!(post(&running, &format!("/webhooks/{id}/enable")).await.0, 200);
     target.answers(200, None);
 
-    // The job comes due, finds its delivery held, and is about to end.
+    // The job is due, finds its delivery held, and is about to end.
     sqlx::raw_sql(
         "create function wait() returns trigger language plpgsql as
              $$ begin perform pg_advisory_xact_lock(17); return null; end $$;

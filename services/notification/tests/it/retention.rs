@@ -1,4 +1,4 @@
-//! Customers' data that is too old.
+//! Deletion of expired customers' data.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn what_is_too_old_is_deleted_and_what_is_still_to_be_sent_is_not() {
     house.webhooks.retries = vec![Duration::from_hours(1)];
     let running = house.start().await;
     register(&running, &format!("{}/webhooks/shop", third_party.url())).await;
-    // One that is sent and delivered, one that fails for good, one that waits for its retry.
+    // One is sent and delivered, one fails for good, one waits for its retry.
     let (old, failed, waits) =
         (completed("acme"), completed_to("acme", "nobody"), completed("acme"));
     house.send(&old).await;
@@ -49,7 +49,7 @@ async fn what_is_too_old_is_deleted_and_what_is_still_to_be_sent_is_not() {
         let orders: Vec<_> = left.iter().map(|it| it["order_id"].clone()).collect();
         (orders == [json!(younger.subject()), json!(waits.subject())]).then_some(())
     };
-    eventually("what is old is gone", PATIENCE, pruned).await;
+    eventually("expired rows are deleted", PATIENCE, pruned).await;
     house.until("the younger e-mail is left", 1, |row| row.sent).await;
     let jobs = reqwest::get(format!("http://{}/jobs?state=failed", running.admin)).await.unwrap();
     let jobs: Value = jobs.json().await.unwrap();

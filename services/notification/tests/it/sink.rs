@@ -1,4 +1,4 @@
-//! A mail server that keeps what it gets. Whom a message is for decides what it says.
+//! A mail server that records messages. The recipient determines its reply.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A message that was handed over whole.
+/// A message that was received completely.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) from: String,
@@ -30,7 +30,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Listens on a port of its own.
+    /// Listens on a free port.
     pub(crate) async fn start() -> (Self, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -43,7 +43,7 @@ impl Sink {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let sink = serving.clone();
-                // A client that hangs up is no concern of a server.
+                // An error only means that the client closed the connection.
                 tokio::spawn(async move { sink.talk(stream).await.ok() });
             }
         });
@@ -54,7 +54,7 @@ impl Sink {
         self.deliveries.lock().unwrap().clone()
     }
 
-    /// How often somebody tried to write to this address.
+    /// Returns the number of attempts to send to this address.
     pub(crate) fn tries(&self, to: &str) -> usize {
         self.tries.lock().unwrap().get(to).copied().unwrap_or_default()
     }

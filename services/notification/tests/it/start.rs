@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the program says when it is started like this, and ends.
+/// Returns the output of the program when it fails to start with these variables.
 fn says(variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_notification"));
     for name in ["SMTP_URL", "MAIL_DIR", "MAIL_FROM"] {
@@ -20,7 +20,7 @@ fn says(variables: &[(&str, &str)]) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // One that does start waits for its database.
+    // A program that does start waits for its database, and is killed.
     let began = Instant::now();
     while started.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
         sleep(Duration::from_millis(20));

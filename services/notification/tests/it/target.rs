@@ -1,4 +1,4 @@
-//! A webhook's receiver that answers as the test says.
+//! A webhook receiver that answers as the test specifies.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// A status, and what `retry-after` says.
+/// A status, and the value of `retry-after`.
 type Answer = (u16, Option<String>);
 
 #[derive(Clone, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Listens on a port of its own and accepts what it is told.
+    /// Listens on a free port and accepts every delivery.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -44,12 +44,12 @@ impl Target {
         *self.shared.answer.lock().unwrap() = Some((status, retry_after.map(str::to_owned)));
     }
 
-    /// Leaves requests unanswered for as long as it hesitates.
+    /// Leaves requests unanswered while `hesitates` is set.
     pub(crate) fn hesitates(&self, hesitates: bool) {
         self.shared.hesitates.send_replace(hesitates);
     }
 
-    /// The `webhook-id` of each request.
+    /// Returns the `webhook-id` of each request.
     pub(crate) fn ids(&self) -> Vec<String> {
         self.shared.ids.lock().unwrap().clone()
     }

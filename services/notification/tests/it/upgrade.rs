@@ -1,4 +1,4 @@
-//! A database of the release before.
+//! Upgrade of a database of the previous release.
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -16,7 +16,7 @@ async fn of_the_release_before(pool: &PgPool) {
 async fn webhooks_and_e_mails_of_the_release_before_are_kept_and_listed() {
     let house = House::empty().await;
     of_the_release_before(&house.pool).await;
-    // One URL registered twice, each with events of its own: both stay.
+    // One URL registered twice, each time for other events. Both registrations stay.
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
     for (id, event) in ids.iter().zip(["order.completed", "invoice.issued"]) {
         sqlx::query(
@@ -52,7 +52,8 @@ async fn webhooks_and_e_mails_of_the_release_before_are_kept_and_listed() {
     assert_eq!(subjects, ["1 days old", "2 days old", "3 days old"]);
     assert_eq!(deliveries(&running, "limit=1").await.len(), 0);
 
-    // An instance of that release still runs: what it writes has an id, and a second webhook of a URL is its own affair.
+    // An instance of the previous release is still running: the rows that it writes have ids, and
+    // it may register a URL twice.
     sqlx::query(
         "insert into emails (order_id, kind, tenant_id, recipient, subject, body, message_id)
          values (gen_random_uuid(), 'receipt', 'acme', 'ada@example.com', 'new', '', '<1@example.com>')",

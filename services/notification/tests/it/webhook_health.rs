@@ -1,4 +1,4 @@
-//! Targets that don't answer well: what becomes of their webhooks, and what their tenants do about it.
+//! Targets that fail: the state of their webhooks, and what their tenants can do.
 
 use std::time::{Duration, SystemTime};
 
@@ -76,7 +76,7 @@ async fn a_target_that_is_gone_is_disabled_at_once_and_what_waits_is_held() {
     assert_eq!(disabled["disabled_reason"], reason);
     assert_eq!(events(&running, &webhook).await, [("webhook.disabled".to_owned(), reason)]);
 
-    // What happens meanwhile is kept, and nobody is asked.
+    // Events meanwhile are held, and the target gets no request.
     let asked = target.ids().len();
     let third = completed("acme");
     house.send(&third).await;
@@ -95,7 +95,7 @@ async fn a_webhook_without_tls_of_an_earlier_release_is_disabled_and_not_asked()
     let before = house.start().await;
     let webhook = register(&before, &target.url("shop")).await;
     before.shutdown().await;
-    // As the earlier release had it: no rule, and so no exemption.
+    // As the previous release stored it: an http URL without an exemption.
     house.webhooks.allow = "".parse().unwrap();
     let running = house.start().await;
     let event = completed("acme");
@@ -184,7 +184,7 @@ async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between
     running.shutdown().await;
 }
 
-/// As if attempts had failed for six days, so many of them, and the last one a day ago.
+/// Makes the webhook look as if so many attempts had failed over six days, the last one a day ago.
 async fn has_failed_for_days(house: &House, failures: i32) {
     sqlx::query(
         "update webhooks set failing_since = now() - interval '6 days', failures = $1,
@@ -218,7 +218,7 @@ async fn a_success_elsewhere_wins_over_the_failure_that_would_disable_a_webhook(
     let (house, target, running) = started().await;
     let webhook = register(&running, &target.url("shop")).await;
     has_failed_for_days(&house, 9).await;
-    // Another instance is about to commit that an attempt of its own has succeeded.
+    // Another instance is about to commit a successful attempt of its own.
     let mut other = house.pool.begin().await.unwrap();
     sqlx::query(
         "update webhooks set failing_since = null, failures = 0, failure_counted_at = null",
@@ -236,7 +236,7 @@ async fn a_success_elsewhere_wins_over_the_failure_that_would_disable_a_webhook(
     running.shutdown().await;
 }
 
-/// Returns after how many seconds the job of an order's delivery is due, and its attempts.
+/// Returns the number of seconds until the job of an order's delivery is due, and its attempts.
 async fn due(house: &House, order: &str) -> Option<(f64, i32)> {
     sqlx::query_as(
         "select extract(epoch from run_at - now())::float8, attempts from job
@@ -266,18 +266,19 @@ async fn a_target_that_asks_for_time_gets_it_for_all_that_waits_for_it() {
         let until = shown(&running, &webhook).await["paused_until"].clone();
         let until = OffsetDateTime::parse(until.as_str().unwrap(), &Rfc3339).unwrap();
         let pause = (until - OffsetDateTime::now_utc()).as_seconds_f64();
-        assert!((3_400.0..=3_600.0).contains(&pause), "an hour at most: {pause} s");
+        assert!((3_400.0..=3_600.0).contains(&pause), "the pause is an hour at most: {pause} s");
 
-        // Another delivery is not sent, and has all its attempts afterwards. Another webhook is told.
+        // Another delivery is not sent, and keeps all its attempts. Another webhook gets its
+        // delivery.
         target.answers(200, None);
         house.send(&second).await;
         let (wait, attempts) = waits(&second).await;
         assert!((pause - 60.0..=1.2 * 3_600.0).contains(&wait) && attempts == 0, "{wait} s");
-        assert_eq!(target.ids().len(), 1, "it is left alone");
+        assert_eq!(target.ids().len(), 1, "the target gets no request while it is paused");
         register(&running, &target.url("other")).await;
         house.send(&completed("acme")).await;
         let told = async || (target.ids().len() == 2).then_some(());
-        eventually("the other webhook is told", PATIENCE, told).await;
+        eventually("the delivery to the other webhook", PATIENCE, told).await;
 
         sqlx::query("update webhooks set paused_until = now()").execute(&house.pool).await.unwrap();
         for event in [&first, &second] {
@@ -297,7 +298,7 @@ async fn what_waits_for_a_target_that_asks_for_seconds_is_looked_at_after_half_a
         .execute(&house.pool)
         .await
         .unwrap();
-    // A delivery that is looked at is not written.
+    // A paused delivery that is looked at is not written.
     sqlx::raw_sql(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'written'; end $$;
          create trigger refuse before update on deliveries for each row execute function refuse();",
@@ -319,12 +320,12 @@ async fn what_waits_for_a_target_that_asks_for_seconds_is_looked_at_after_half_a
         (waits.len() == 8).then_some(waits)
     })
     .await;
-    // Some seconds may have passed since.
+    // Some seconds may have passed meanwhile.
     assert!(waits.iter().all(|wait| (24.5..=60.0).contains(wait)), "{waits:?}");
     let spread =
         waits.iter().copied().fold(0.0, f64::max) - waits.iter().copied().fold(60.0, f64::min);
-    assert!(spread > 3.0, "they come due one after another: {waits:?}");
-    assert!(target.ids().is_empty(), "it is left alone");
+    assert!(spread > 3.0, "the deliveries are due at different times: {waits:?}");
+    assert!(target.ids().is_empty(), "the target gets no request while it is paused");
     running.shutdown().await;
 }
 
@@ -343,7 +344,7 @@ async fn the_schedule_is_configured() {
     let told = deliveries(&running, "status=failed").await;
     assert_eq!(told[0]["attempts"].as_array().unwrap().len(), 3);
 
-    // The tenant repeats it, and no operator has to.
+    // The tenant repeats the delivery without an operator.
     target.answers(204, None);
     let path = format!("/deliveries/{}/redeliver", told[0]["id"].as_str().unwrap());
     let (status, answer) = post(&running, &path).await;
@@ -355,7 +356,7 @@ async fn the_schedule_is_configured() {
     let shown = eventually("it is delivered", PATIENCE, delivered).await;
     assert_eq!(shown["order_id"], event.subject());
     assert_eq!(failed_jobs(&running).await, 0);
-    // Also what was delivered, and by several at once.
+    // A delivered one can be repeated too, and by concurrent requests.
     let client = reqwest::Client::new();
     let url = format!("http://{}{path}", running.http);
     let repeat = async |_: usize| {
@@ -363,7 +364,7 @@ async fn the_schedule_is_configured() {
     };
     assert_eq!(futures::future::join_all((0..8).map(repeat)).await, [202; 8]);
     let told_again = async || (target.ids().len() >= 5).then_some(());
-    eventually("it is told again", PATIENCE, told_again).await;
+    eventually("the repeated delivery", PATIENCE, told_again).await;
     let id = told[0]["id"].as_str().unwrap();
     assert!(target.ids().iter().all(|it| it == id), "one webhook-id");
     let foreign = get(&running, path.trim_end_matches("/redeliver"), "demo-globex").await;

@@ -1,4 +1,4 @@
-//! What a tenant does with its webhooks when all is well.
+//! Webhooks from the tenant's point of view, with targets that respond.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ async fn with_key(running: &RunningService, path: &str, key: &str, body: &Value)
     (response.status().as_u16(), response.json().await.unwrap_or_default())
 }
 
-/// Registers URLs for `acme`, all at once.
+/// Registers URLs for `acme`, concurrently.
 async fn register_at_once(running: &RunningService, urls: Vec<String>) -> Vec<(u16, Value)> {
     let client = Client::new();
     let register = async |url: String| {
@@ -61,7 +61,7 @@ async fn a_url_is_registered_once_however_often_it_is_sent() {
         assert_eq!(*status, 409);
         assert!(problem["detail"].as_str().unwrap().contains(id), "{problem}");
     }
-    // The same place, written otherwise, and another tenant.
+    // The same URL in another spelling is refused; another tenant may register it.
     let odd = json!({ "url": url.replace("http://", "HTTP://") });
     assert_eq!(ask(&running, Method::POST, "/webhooks", &odd).await.0, 409);
     let other = Client::new().post(format!("http://{}/webhooks", running.http));
@@ -112,7 +112,7 @@ async fn a_secret_is_replaced_and_the_one_before_signs_for_a_while() {
             let received = third_party.received();
             (received.len() == count).then(|| received.last().unwrap().clone())
         };
-        eventually("it is told", PATIENCE, received).await
+        eventually("the delivery", PATIENCE, received).await
     };
     let during = told(1).await;
     assert!(is_signed(&during, new) && is_signed(&during, old), "{during:?}");
@@ -123,7 +123,7 @@ async fn a_secret_is_replaced_and_the_one_before_signs_for_a_while() {
     let after = told(2).await;
     assert!(is_signed(&after, new) && !is_signed(&after, old), "{after:?}");
 
-    // Each of them signs, so their number is bounded.
+    // Each replaced secret adds a signature, so their number is limited.
     for _ in 0..4 {
         assert_eq!(post(&running, &path).await.0, 200);
     }
@@ -153,7 +153,7 @@ async fn a_test_delivery_arrives_signed_and_is_about_no_order() {
     running.shutdown().await;
 }
 
-/// Reads a list to its end by pages of two, and checks that none is read twice.
+/// Reads a list to its end in pages of two, and checks that no item is repeated.
 async fn paged(running: &RunningService, path: &str, plural: &str) -> Vec<Value> {
     let (mut rows, mut cursor) = (Vec::new(), String::new());
     loop {
@@ -209,7 +209,7 @@ async fn every_list_is_paged_and_filtered() {
     running.shutdown().await;
 }
 
-/// Two third parties: of the one and the other tenant.
+/// Starts two third parties, one for each tenant.
 pub(crate) async fn two() -> (House, ThirdParty, ThirdParty) {
     let (one, other) = (ThirdParty::start().await.unwrap(), ThirdParty::start().await.unwrap());
     let mut house = House::empty().await;

@@ -13,7 +13,7 @@ use crate::house::{
     until_delivery,
 };
 
-/// A service whose webhooks may lead to this third party.
+/// Starts a service that may deliver webhooks to this third party.
 pub(crate) async fn started() -> (House, ThirdParty, RunningService) {
     let third_party = ThirdParty::start().await.unwrap();
     let mut house = House::empty().await;
@@ -136,7 +136,10 @@ async fn a_target_that_fails_is_tried_four_times_and_then_waits_for_the_operator
     let list = client.get(format!("{admin}?state=failed")).send().await.unwrap();
     let jobs: Value = list.json().await.unwrap();
     assert_eq!(jobs["jobs"][0]["subject"], order);
-    assert!(!jobs.to_string().contains("503"), "errors may name a customer: {jobs}");
+    assert!(
+        !jobs.to_string().contains("503"),
+        "errors are not shown, because they may quote an address: {jobs}"
+    );
     let list = client.get(format!("{admin}?state=failed")).bearer_auth("operator");
     let jobs: Value = list.send().await.unwrap().json().await.unwrap();
     assert!(jobs["jobs"][0]["last_error"].as_str().unwrap().contains("503"), "{jobs}");
@@ -161,7 +164,7 @@ async fn a_target_that_fails_now_and_then_loses_nothing() {
     for _ in 0..ORDERS {
         house.send(&completed("acme")).await;
     }
-    eventually("all are told", PATIENCE, async || {
+    eventually("all deliveries", PATIENCE, async || {
         sqlx::query("update job set run_at = now() where failed_at is null and worker is null")
             .execute(&house.pool)
             .await

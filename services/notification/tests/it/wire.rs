@@ -1,4 +1,4 @@
-//! A proxy before Postgres that measures what a client sends.
+//! A proxy before Postgres that measures the traffic of a client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Code of a start-up message of protocol 3.0. Messages before it, such as a request for TLS, have no type either.
+/// Code of a start-up message of protocol 3.0. The messages before it, such as a request for TLS,
+/// have no type either.
 const START_UP: u32 = 196_608;
 
 #[derive(Clone, Default)]
@@ -17,7 +18,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Returns a meter, and the address of a proxy that leads to `url`.
+    /// Returns a meter, and the address of a proxy that forwards to `url`.
     pub(crate) async fn start(url: &str) -> (Self, String) {
         let mut proxied = url::Url::parse(url).unwrap();
         let server = format!("{}:{}", proxied.host_str().unwrap(), proxied.port().unwrap());
@@ -38,12 +39,12 @@ impl Wire {
         (wire, proxied.to_string())
     }
 
-    /// Bytes of all messages.
+    /// Returns the number of bytes of all messages.
     pub(crate) fn sent(&self) -> usize {
         self.sent.load(Ordering::SeqCst)
     }
 
-    /// Bytes of the largest message: a statement's parameters, for instance.
+    /// Returns the number of bytes of the largest message, for example of a statement's parameters.
     pub(crate) fn largest(&self) -> usize {
         self.largest.load(Ordering::SeqCst)
     }

@@ -9,7 +9,7 @@ async fn an_order_gets_its_confirmation_and_its_receipt() {
     let running = house.start().await;
     let completed = completed("acme");
     let issued = invoiced(&completed);
-    // The invoice first: they are of different topics, so either may come first.
+    // The invoice is sent first, since events of different topics may arrive in any order.
     house.send(&issued).await;
     house.send(&completed).await;
     house.until("both e-mails", 2, |row| row.sent).await;
@@ -45,7 +45,7 @@ async fn a_cancelled_order_gets_its_cancellation_and_its_credit_note_once_each()
     let completed = completed("acme");
     let credited = credited(&invoiced(&completed));
     let cancelled = cancelled(&completed);
-    // The credit note first: they are of different topics, so either may come first.
+    // The credit note is sent first, since events of different topics may arrive in any order.
     for event in [&credited, &cancelled] {
         let mut retold = event.clone();
         retold.envelope.id = EventId::generate();
@@ -90,7 +90,7 @@ async fn the_same_event_however_often_and_another_of_the_same_order_send_nothing
         for event in [event, event, event, &retold, &of_another_source] {
             house.send(event).await;
         }
-        // Same key, so it comes after all of those.
+        // The marker has the same key, so it is processed after those events.
         let mut marker = completed_to("acme", "marker@example.com");
         if event.envelope.event_type == "invoice.issued" {
             marker = invoiced(&marker);

@@ -1,4 +1,4 @@
-//! The bodies that the routes take and give.
+//! Bodies of the requests and responses.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub(super) struct NewOrder {
 }
 
 impl NewOrder {
-    /// Returns the order as requested, not checked yet.
+    /// Converts the body to an unchecked draft.
     pub(super) fn into_draft(self) -> Draft {
         let Self { customer_email, currency, items, complete: _ } = self;
         Draft { customer_email, currency, items: to_items(items) }
@@ -48,7 +48,7 @@ struct NewItem {
     #[schema(minimum = 1, maximum = 1_000_000)]
     #[serde(deserialize_with = "integer")]
     quantity: i64,
-    /// Price of one, in minor units of the currency.
+    /// Price of one unit, in minor units of the currency.
     #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     #[serde(deserialize_with = "minor_units")]
     unit_price: i64,
@@ -62,7 +62,7 @@ fn minor_units<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
     from.deserialize_i64(Integer("an integer in minor units, such as 1999 for 19.99"))
 }
 
-/// Reads an integer, and says what is expected in its place.
+/// Deserializes an integer. Its error names the expected value.
 struct Integer(&'static str);
 
 impl Visitor<'_> for Integer {
@@ -94,21 +94,21 @@ pub(super) struct OrderChange {
 }
 
 impl OrderChange {
-    /// Returns the change as requested, not checked yet.
+    /// Converts the body to an unchecked draft.
     pub(super) fn into_draft(self) -> DraftChange {
         let Self { customer_email, items } = self;
         DraftChange { customer_email, items: items.map(to_items) }
     }
 }
 
-/// Refuses `null`, which would neither leave a field as it is nor remove it.
+/// Rejects `null`: it could mean "unchanged" or "remove", and neither is offered.
 fn not_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
 
-/// An order as callers see it.
+/// An order.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Order)]
 pub(super) struct OrderBody<'a> {
@@ -116,7 +116,7 @@ pub(super) struct OrderBody<'a> {
     id: OrderId,
     #[schema(value_type = String)]
     tenant_id: &'a TenantId,
-    /// Grows with every change.
+    /// Incremented by every change.
     version: i64,
     #[schema(schema_with = status_schema)]
     status: OrderStatus,
@@ -134,14 +134,14 @@ pub(super) struct OrderBody<'a> {
     cancelled_at: Option<OffsetDateTime>,
 }
 
-/// Describes [`OrderStatus`], which knows nothing of HTTP.
+/// Returns the schema of [`OrderStatus`], a type of the domain, which does not derive one.
 fn status_schema() -> Object {
     let statuses = [OrderStatus::Open, OrderStatus::Completed, OrderStatus::Cancelled];
     let names = statuses.iter().filter_map(|it| serde_json::to_value(it).ok());
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
 }
 
-/// Creates the response that shows an order, with its `ETag`.
+/// Creates a response with the order and its `ETag`.
 pub(super) fn answer(status: StatusCode, order: &Order) -> Result<Answer, Problem> {
     let body = serde_json::to_value(OrderBody::of(order)).map_err(Problem::internal)?;
     Ok(Answer::new(status, body).header(&ETAG, super::etag(order)))

@@ -13,7 +13,8 @@ use crate::direct::{self, Done};
 
 /// Cancels an order
 ///
-/// Open or completed: billing credits the invoice of a completed one. A second time changes nothing and answers the same.
+/// Cancels an open or a completed order; billing credits the invoice of a completed one. Repeating
+/// the request changes nothing and returns the same response.
 #[utoipa::path(
     post,
     path = "/orders/{id}/cancel",
@@ -21,7 +22,7 @@ use crate::direct::{self, Done};
     tag = "orders",
     params(
         ("id" = Uuid, Path, description = "Id of the order"),
-        ("If-Match" = Option<String>, Header, description = "`ETag` of the version that was seen, or `*`"),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of the version to cancel, or `*`"),
         IdempotencyKey,
     ),
     request_body = Option<Empty>,
@@ -32,7 +33,7 @@ use crate::direct::{self, Done};
             body = OrderBody<'static>,
             headers(("ETag" = String, description = "Version of the order")),
         ),
-        (status = 502, description = "The order is cancelled, and a service that `ORDER_DIRECT` names was not told"),
+        (status = 502, description = "The order is cancelled, but the call of a service in `ORDER_DIRECT` failed"),
     ),
 )]
 pub(super) async fn cancel(

@@ -15,7 +15,7 @@ use crate::store;
 
 const BEGIN: &[u8] = b"{\"orders\":[";
 
-/// More than any address has (RFC 5321, 4.5.3.1.3).
+/// Longer than any valid address (RFC 5321, 4.5.3.1.3).
 const MAX_EMAIL_BYTES: usize = 320;
 
 #[derive(Deserialize, IntoParams)]
@@ -25,15 +25,15 @@ pub(super) struct ListQuery {
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(inline)]
     cursor: Option<Cursor>,
-    /// Only orders of this customer.
+    /// Returns only orders of this customer.
     #[param(max_length = 320)]
     customer_email: Option<String>,
 }
 
-/// Describes the response, which is written row by row.
+/// A page of orders.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "never made as a whole")]
 struct Orders {
@@ -64,7 +64,7 @@ pub(super) async fn list(
         );
         return Err(Problem::bad_request(rule));
     }
-    // Only the newest orders of one customer are cached: they are what is read again and again.
+    // Only the first page of a customer is cached, because it is the one that is read repeatedly.
     let (Some(customer), None) = (customer, cursor) else {
         return read(&api, &caller, customer, cursor, limit).await.map(response);
     };
@@ -83,8 +83,8 @@ fn response(text: Bytes) -> Response {
     ([(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// Reads a list within the memory that all lists share. Its text is written row by row: a tree of values would take several
-/// times as much.
+/// Reads a list within the memory limit that all lists share. The text is written row by row,
+/// because a tree of JSON values would take several times its size.
 async fn read(
     api: &Api,
     caller: &Caller,
@@ -94,7 +94,7 @@ async fn read(
 ) -> Result<Bytes, Problem> {
     let _turn = api.list_memory.turn(&caller.tenant, limit).await?;
     let mut text = BEGIN.to_vec();
-    // Where each order ends in the text.
+    // Offset in the text at which each order ends.
     let mut ends = Vec::new();
     let (pool, tenant) = (&api.parts.pool, &caller.tenant);
     let below = Cursor::below(cursor);
@@ -112,7 +112,7 @@ async fn read(
     text.extend(b"],\"next_cursor\":");
     serde_json::to_writer(&mut text, &next_cursor).map_err(Problem::internal)?;
     text.push(b'}');
-    // Grown by doubling, it may have as much again to spare.
+    // The buffer grows by doubling, so up to half of it may be unused.
     text.shrink_to_fit();
     Ok(text.into())
 }

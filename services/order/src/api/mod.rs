@@ -1,4 +1,4 @@
-//! The routes of the public API, and what they do.
+//! Routes of the public API and their handlers.
 
 mod body;
 mod cancel;
@@ -31,7 +31,7 @@ use crate::order::{Closed, Order, Violations};
 use crate::store::{Change, Outcome};
 use crate::{deferred, store};
 
-/// How often a change is attempted anew because another request changed the order meanwhile.
+/// Maximum number of attempts of a change when other requests change the order concurrently.
 const ATTEMPTS: usize = 5;
 
 /// State of the routes. Clones share it.
@@ -68,7 +68,7 @@ pub(crate) fn routes(
 
 /// Places an order
 ///
-/// With `complete` it is completed at once.
+/// With `complete` the order is completed at once.
 #[utoipa::path(
     post,
     path = "/orders",
@@ -86,7 +86,7 @@ pub(crate) fn routes(
                 ("Location" = String, description = "Path of the order"),
             ),
         ),
-        (status = 502, description = "The order is completed, and a service that `ORDER_DIRECT` names was not told"),
+        (status = 502, description = "The order is completed, but the call of a service in `ORDER_DIRECT` failed"),
     ),
 )]
 async fn place(
@@ -147,8 +147,8 @@ async fn update(
     let change = body.into_draft().check()?;
     for _ in 0..ATTEMPTS {
         let before = find(&api, &caller, id).await?;
-        // That the order is closed comes first: with the right version it could not be changed either
-        // (RFC 9110, 13.2.1).
+        // A closed order is reported before a stale version, because the request would fail with
+        // the right version too (RFC 9110, 13.2.1).
         let (order, updated) = before.clone().update(change.clone(), caller.cause())?;
         if_match.check(&etag(&before))?;
         let answer = answer(StatusCode::OK, &order)?;
@@ -167,7 +167,7 @@ async fn update(
 
 /// Completes an order
 ///
-/// A second time changes nothing and answers the same.
+/// Repeating the request changes nothing and returns the same response.
 #[utoipa::path(
     post,
     path = "/orders/{id}/complete",
@@ -175,7 +175,7 @@ async fn update(
     tag = "orders",
     params(
         ("id" = Uuid, Path, description = "Id of the order"),
-        ("If-Match" = Option<String>, Header, description = "`ETag` of the version that was seen, or `*`"),
+        ("If-Match" = Option<String>, Header, description = "`ETag` of the version to complete, or `*`"),
         IdempotencyKey,
     ),
     request_body = Option<Empty>,
@@ -186,7 +186,7 @@ async fn update(
             body = OrderBody<'static>,
             headers(("ETag" = String, description = "Version of the order")),
         ),
-        (status = 502, description = "The order is completed, and a service that `ORDER_DIRECT` names was not told"),
+        (status = 502, description = "The order is completed, but the call of a service in `ORDER_DIRECT` failed"),
     ),
 )]
 async fn complete(
@@ -231,7 +231,7 @@ async fn complete(
     tag = "orders",
     params(
         ("id" = Uuid, Path, description = "Id of the order"),
-        ("If-None-Match" = Option<String>, Header, description = "`ETag` of the version that the caller has"),
+        ("If-None-Match" = Option<String>, Header, description = "`ETag` of the caller's copy"),
     ),
     responses(
         (
@@ -242,7 +242,7 @@ async fn complete(
         ),
         (
             status = 304,
-            description = "The caller has this version",
+            description = "The caller's copy is current",
             headers(("ETag" = String, description = "Version of the order")),
         ),
     ),
@@ -260,20 +260,21 @@ async fn find(api: &Api, caller: &Caller, id: OrderId) -> Result<Order, Problem>
     order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
-/// What became of a change.
+/// Result of a change.
 enum Written {
-    /// It is written.
+    /// The change is written.
     Now(Box<Change>),
-    /// The same request was written before, and has had this answer.
+    /// An earlier request with the same key was answered with this.
     Earlier(Answer),
-    /// Another request changed the order meanwhile. Nothing is written.
+    /// Another request changed the order concurrently. Nothing is written.
     Overtaken,
 }
 
 async fn write(api: &Api, caller: &Caller, change: Change) -> Result<Written, Problem> {
     let change = Arc::new(change);
     let written = api.writer.write(Arc::clone(&change), caller.gone()).await;
-    // Before the response, so that its caller reads what it has written; also if it is not known whether it is written.
+    // Before the response is sent, so that the caller reads its own write; also after an error,
+    // which may leave the result unknown.
     api.lists.forget(&[&change.order]);
     match written? {
         Outcome::Written => Ok(Written::Now(Box::new(Arc::unwrap_or_clone(change)))),
@@ -295,7 +296,8 @@ async fn next_version(
     write(api, caller, change).await
 }
 
-/// Answers a request that changes nothing. Its key is used all the same, and must not be given to another request.
+/// Answers a request that changes nothing. Its key is stored all the same, so that another request
+/// can't use it.
 async fn unchanged(
     api: &Api,
     caller: &Caller,
@@ -311,8 +313,8 @@ async fn unchanged(
     }
 }
 
-/// Returns the answer to the same request, if it was sent before: then it, or a later one, has changed the
-/// order since.
+/// Returns the stored answer if this request was sent before: that request, or a later one, has
+/// since changed the order.
 async fn repeated(
     api: &Api,
     caller: &Caller,
@@ -329,24 +331,25 @@ fn etag(order: &Order) -> ETag {
     ETag::of_version(order.version)
 }
 
-/// Returns the answer that was stored for a key that is taken.
+/// Returns the answer stored for a key that is already used.
 async fn earlier(
     api: &Api,
     caller: &Caller,
     key: Option<&IdempotencyKey>,
 ) -> Result<Answer, Problem> {
     repeated(api, caller, key).await?.ok_or_else(|| {
-        // Pruned between the two statements.
+        // The key was pruned between the two statements.
         Problem::conflict("this Idempotency-Key has just expired; try again")
     })
 }
 
-/// Checks an event against its schema. A violation is our fault: the rules of orders are at least as strict.
+/// Checks an event against its schema. A violation is a bug in this service, because the rules for
+/// orders are at least as strict as the schema.
 fn prepare<E: Event>(message: NewEvent<E>) -> Result<Prepared, Problem> {
     outbox::prepare(message).map_err(Problem::internal)
 }
 
-/// Returns the time in the precision of Postgres, so that row and event have the same.
+/// Returns the current time in the precision of Postgres, so that the row and the event agree.
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().truncate_to_microsecond()
 }

@@ -3,16 +3,19 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::store::Change;
 
-/// What no two changes that are executed at the same time may have in common: the order, and the key.
+/// The locks of a change: its order and its key. Two changes that are executed at the same time
+/// have neither in common.
 ///
-/// They are hashes. If those of two changes are equal by chance, one waits for the other without need.
+/// Both are hashes. If the hashes of two changes collide, one change waits for the other
+/// needlessly.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     order: u64,
     key: Option<u64>,
 }
 
-/// The claims of changes that are executed, or left over from a statement and still to be executed alone.
+/// Claims of changes that are being executed, or were left out of a statement and wait to be
+/// executed alone.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
     hasher: RandomState,
@@ -20,7 +23,7 @@ pub(super) struct Claims {
 }
 
 impl Claim {
-    /// Returns whether the order or the key is another one's, too.
+    /// Returns whether the two claims have the order or the key in common.
     pub(super) fn meets(self, other: Self) -> bool {
         self.parts().any(|part| other.parts().any(|it| it == part))
     }
@@ -31,7 +34,7 @@ impl Claim {
 }
 
 impl Claims {
-    /// Returns what a change has to claim.
+    /// Returns the claim of a change.
     pub(super) fn of(&self, change: &Change) -> Claim {
         let state = &change.order.state;
         let hash_key = |key: &chassis::IdempotencyKey| {

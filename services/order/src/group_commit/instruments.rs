@@ -6,11 +6,11 @@ use telemetry::instruments::{Histogram, Meter, ObservableGauge};
 use super::lock;
 use super::queue::Queue;
 
-/// What is recorded of statements and of changes that wait for one.
+/// Metrics of statements and of changes that wait for one.
 pub(super) struct Instruments {
     batch: Histogram<u64>,
     wait: Histogram<f64>,
-    /// It is observed as long as it is kept.
+    /// Kept because dropping the gauge ends its observation.
     _waiting: ObservableGauge<u64>,
 }
 

@@ -1,12 +1,14 @@
-//! Group commit: changes of concurrent requests share a statement, and with it a round trip, a transaction and a commit.
+//! Group commit: changes of concurrent requests share a statement, and with it a round trip, a
+//! transaction and a commit.
 //!
-//! While statements are executed, further changes wait in the queue and make up the next one, so that a change that comes
-//! alone is written at once. No two statements that are executed at the same time have an order or a key in common, and none
-//! that is shared waits for a row that another transaction has locked: a change that meets one is written by a statement of
-//! its own, so that nobody else waits for it. So is each change of a statement that Postgres refuses.
+//! While statements are executed, further changes wait in the queue and form the next batch, so a
+//! change that meets no other is written at once. Concurrent statements have no order and no key in
+//! common. A shared statement waits for no row that another transaction has locked: such a change
+//! is written by a statement of its own, so that it delays no other change. The same holds for each
+//! change of a statement that Postgres rejects.
 //!
-//! A change is taken from the queue when there is a connection to send it on. Until then it can be withdrawn: after
-//! [`MAX_WAIT`], or when its caller is gone. What was withdrawn is not written.
+//! A change is taken from the queue when there is a connection to send it on. Until then it is
+//! withdrawn after [`MAX_WAIT`], or when its caller is gone. A withdrawn change is not written.
 
 mod claims;
 mod instruments;
@@ -29,24 +31,26 @@ use self::place::Place;
 use self::queue::Queue;
 use crate::store::{Change, Outcome};
 
-/// How long a change waits for its statement, as the pool has it for a connection.
+/// How long a change waits for its statement: as long as the pool waits for a connection.
 const MAX_WAIT: Duration = Duration::from_secs(5);
-/// Statements of single changes may wait for locks. Those of each kind take at most this part of the pool's connections.
+/// Divisor of the pool's connections for each kind of single changes, whose statements may wait for
+/// locks.
 const ALONE_PART: u32 = 4;
 
-/// What became of a change.
+/// Result of writing a change.
 pub(crate) type Written = Result<Outcome, WriteError>;
 
-/// Why a change is not written, or not known to be.
+/// The change is not written, or its outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// It was not sent.
+    /// The change was not sent, because the queue is full.
     #[error("too many changes wait for the database")]
     Full,
-    /// It was not sent.
+    /// The change was not sent, because its caller is gone.
     #[error("the caller hung up before the change was sent")]
     CallerLeft,
-    /// [`sqlx::Error::PoolTimedOut`] if it was not sent. Several changes may have the error of their statement.
+    /// [`sqlx::Error::PoolTimedOut`] if the change was not sent. Several changes may share the
+    /// error of their statement.
     #[error("the statement failed")]
     Database(#[source] Arc<sqlx::Error>),
 }
@@ -65,7 +69,7 @@ struct Shared {
 }
 
 impl Writer {
-    /// Creates a writer, which wakes the relay after its commits.
+    /// Creates a writer that wakes the relay after its commits.
     pub(crate) fn new(parts: &Parts) -> Self {
         let (pool, wake) = (parts.pool.clone(), parts.wake.clone());
         let alone = pool.options().get_max_connections() / ALONE_PART;
@@ -74,8 +78,9 @@ impl Writer {
         Self { shared: Arc::new(Shared { pool, wake, queue, instruments }) }
     }
 
-    /// Writes a change, with others that are written at the same time. Once it is sent to Postgres it is written although
-    /// this future is dropped or the caller is `gone`. Until then either withdraws it.
+    /// Writes a change, in one statement with other concurrent changes. Until it is sent to
+    /// Postgres, dropping this future or the end of `gone` withdraws it. After that it is written
+    /// in any case.
     pub(crate) async fn write(
         &self,
         change: Arc<Change>,
@@ -95,11 +100,11 @@ impl Shared {
         lock(&self.queue)
     }
 
-    /// Takes a change out of the queue. Returns `false` if it is not there: it was sent.
+    /// Removes a change from the queue. Returns `false` if it was sent already.
     fn withdraw(self: &Arc<Self>, ticket: queue::Ticket) -> bool {
         let withdrawn = self.queue().withdraw(ticket);
         if withdrawn {
-            // Others may have waited for its order or its key.
+            // Other changes may have waited for its order or its key.
             statement::begin(self);
         }
         withdrawn

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::queue::Ticket;
 use super::{MAX_WAIT, Shared, WriteError, Written};
 
-/// A change's place in the queue. Dropped, it withdraws the change.
+/// The place of a change in the queue. Dropping it withdraws the change.
 pub(super) struct Place {
     shared: Arc<Shared>,
     ticket: Ticket,
@@ -22,8 +22,8 @@ impl Place {
         Self { shared, ticket, outcome }
     }
 
-    /// Waits for the outcome. Withdraws the change if it is not sent in time, or when its caller is gone. The outcome of what
-    /// was sent is waited for: its statement has a time limit.
+    /// Waits for the outcome. Withdraws the change if it is not sent in time, or if its caller is
+    /// gone. Once it is sent, the outcome is awaited, since the statement has a time limit.
     pub(super) async fn wait(mut self, gone: impl Future<Output = ()>) -> Written {
         let mut gone = pin!(gone);
         let mut is_gone = false;
@@ -38,7 +38,8 @@ impl Place {
                     is_gone = true;
                     WriteError::CallerLeft
                 }
-                // Again and again: a statement may leave it out, and it waits for another one.
+                // Repeated, because a statement may leave the change out, which then waits for
+                // another statement.
                 () = tokio::time::sleep(MAX_WAIT) => {
                     WriteError::Database(Arc::new(sqlx::Error::PoolTimedOut))
                 }
@@ -52,7 +53,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // First: a statement that leaves the change out from now on sees that nobody waits.
+        // Closed first, so that a statement that leaves the change out from now on does not queue
+        // it again.
         self.outcome.close();
         self.shared.withdraw(self.ticket);
     }

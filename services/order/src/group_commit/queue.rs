@@ -9,31 +9,35 @@ use super::claims::{Claim, Claims};
 use super::{WriteError, Written};
 use crate::store::{Change, Locks};
 
-/// How many changes wait at most.
+/// Maximum number of waiting changes.
 const MAX_WAITING: usize = 1024;
-/// How many bytes they have at most.
+/// Maximum bytes of waiting changes.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
-/// How many changes wait at most that have an order or a key in common with one that is executed.
+/// Maximum number of waiting changes that have the order or the key of a new one, while that order
+/// or key is in use.
 const MAX_WAITING_FOR_ONE: usize = 32;
-/// How many shared statements are executed at once: the next one is prepared while the last one is committed.
+/// Maximum number of concurrent shared statements: one is prepared while the other is committed.
 const SHARED_AT_ONCE: usize = 2;
-/// How many changes share a statement.
+/// Maximum number of changes in a statement.
 const MAX_CHANGES: usize = 64;
-/// How many bytes of changes share a statement. A connection keeps buffers as large as its largest statement.
+/// Maximum bytes of changes in a statement. A connection keeps buffers as large as its largest
+/// statement.
 const MAX_BATCH_BYTES: usize = 512 * 1024;
 
-/// Number of a change, in the order of arrival.
+/// Number of a change, in order of arrival.
 pub(super) type Ticket = u64;
 
 /// How a change is executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// With others. It meets no lock that it would wait for.
+    /// In a statement with others, which does not wait for locks.
     Shared,
-    /// By itself, after a statement has left it out for a lock, which it waits for.
+    /// Alone, after a shared statement has left the change out because of a lock, for which this
+    /// one waits.
     LeftOut,
-    /// By itself, after Postgres has refused its statement, most likely for another change of that. Apart from those that
-    /// wait for locks, since it mostly meets none.
+    /// Alone, after Postgres has rejected its shared statement, most likely because of another
+    /// change in it. Queued separately from [`Self::LeftOut`], because it mostly meets no lock and
+    /// would wait behind those that do.
     Refused,
 }
 
@@ -55,31 +59,31 @@ pub(super) struct Waiting {
     pub(super) claim: Claim,
     bytes: usize,
     pub(super) since: Instant,
-    /// In which its caller waits.
+    /// The span in which the caller waits.
     pub(super) span: Span,
     told: oneshot::Sender<Written>,
 }
 
 impl Waiting {
-    /// Gives the outcome to the caller, who is then the only one to hold the change.
+    /// Sends the outcome to the caller, which is then the only holder of the change.
     pub(super) fn tell(self, written: Written) {
         drop(self.change);
-        _ = self.told.send(written); // The request has ended.
+        _ = self.told.send(written); // Fails if the request has ended.
     }
 }
 
-/// Changes that wait for one kind of statement, and how many of these are executed.
+/// The changes that wait for one kind of statement, and the number of statements being executed.
 #[derive(Default)]
 struct Line {
     waiting: BTreeMap<Ticket, Waiting>,
     running: usize,
 }
 
-/// The changes that wait.
+/// The queue of waiting changes.
 pub(super) struct Queue {
-    /// By [`Kind`]. Claims of what is to be executed alone are held.
+    /// Indexed by [`Kind`]. The claims of changes that are to be executed alone are held.
     lines: [Line; Kind::ALL.len()],
-    /// How many changes of each kind are executed alone at once.
+    /// Maximum number of changes of each kind that are executed alone at once.
     max_alone: usize,
     claims: Claims,
     bytes: usize,
@@ -87,18 +91,18 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Creates a queue, of which at most `max_alone` changes of each kind are executed alone at once.
+    /// Creates a queue that executes at most `max_alone` changes of each kind alone at once.
     pub(super) fn new(max_alone: usize) -> Self {
         let lines = Kind::ALL.map(|_| Line::default());
         Self { lines, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
     }
 
-    /// How many changes wait.
+    /// Returns the number of waiting changes.
     pub(super) fn len(&self) -> usize {
         self.lines.iter().map(|it| it.waiting.len()).sum()
     }
 
-    /// Adds a change, to be executed with others. Fails if too many wait.
+    /// Adds a change to be executed with others. Fails if too many are waiting.
     pub(super) fn push(
         &mut self,
         change: Arc<Change>,
@@ -120,13 +124,13 @@ impl Queue {
         Ok(ticket)
     }
 
-    /// Returns how many changes wait that have an order or a key in common with a claim.
+    /// Returns the number of waiting changes that have the order or the key of a claim.
     fn waiting_for(&self, claim: Claim) -> usize {
         let all = self.lines.iter().flat_map(|it| it.waiting.values());
         all.filter(|it| it.claim.meets(claim)).count()
     }
 
-    /// Removes a change. Returns `false` if it does not wait.
+    /// Removes a change. Returns `false` if it is not waiting.
     pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
         for kind in Kind::ALL {
             if let Some(waiting) = self.line(kind).waiting.remove(&ticket) {
@@ -137,7 +141,7 @@ impl Queue {
         false
     }
 
-    /// Gives up what a change has that waited for a statement of this kind, and is removed.
+    /// Releases the resources of a change that was removed from the queue of this kind.
     fn forget(&mut self, kind: Kind, waiting: &Waiting) {
         self.bytes -= waiting.bytes;
         if kind != Kind::Shared {
@@ -145,7 +149,7 @@ impl Queue {
         }
     }
 
-    /// Returns whether a statement is to begin, which is then counted until it [ends](Self::end).
+    /// Returns whether to begin a statement. If so, it is counted until [`Self::end`].
     pub(super) fn begin(&mut self, kind: Kind) -> bool {
         let (has_work, max) = match kind {
             Kind::Shared => {
@@ -160,12 +164,12 @@ impl Queue {
         begins
     }
 
-    /// Counts a statement no longer.
+    /// Uncounts a statement.
     pub(super) fn end(&mut self, kind: Kind) {
         self.line(kind).running -= 1;
     }
 
-    /// Takes the changes of a statement, whose claims are held from now on.
+    /// Takes the changes of a statement. Their claims are held from now on.
     pub(super) fn take(&mut self, kind: Kind) -> Vec<Waiting> {
         let tickets = match kind {
             Kind::Shared => self.claim_batch(),
@@ -180,7 +184,7 @@ impl Queue {
         taken
     }
 
-    /// Claims the changes that came first and may share a statement.
+    /// Claims the oldest changes that may share a statement.
     fn claim_batch(&mut self) -> Vec<Ticket> {
         let (mut tickets, mut bytes) = (Vec::new(), 0);
         for (ticket, waiting) in &self.lines[Kind::Shared as usize].waiting {
@@ -200,7 +204,8 @@ impl Queue {
         tickets
     }
 
-    /// Lets a change that a statement left out wait for one of its own. It keeps its claims, unless its caller is gone.
+    /// Queues a change that a statement left out, to be executed alone. It keeps its claims, unless
+    /// its caller is gone.
     pub(super) fn set_apart(&mut self, waiting: Waiting, kind: Kind) {
         if waiting.told.is_closed() {
             self.claims.release(waiting.claim);
@@ -210,7 +215,7 @@ impl Queue {
         }
     }
 
-    /// Removes all that wait for one kind of statement.
+    /// Removes all changes that wait for one kind of statement.
     pub(super) fn clear(&mut self, kind: Kind) -> Vec<Waiting> {
         let all = std::mem::take(&mut self.line(kind).waiting);
         let all: Vec<_> = all.into_values().collect();
@@ -220,7 +225,7 @@ impl Queue {
         all
     }
 
-    /// Gives up claims of changes that were executed.
+    /// Releases the claims of changes that were executed.
     pub(super) fn release(&mut self, claims: impl IntoIterator<Item = Claim>) {
         for claim in claims {
             self.claims.release(claim);

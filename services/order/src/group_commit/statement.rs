@@ -14,15 +14,15 @@ use super::queue::{Kind, Waiting};
 use super::{Shared, WriteError};
 use crate::store::{self, Change, Locks, Outcome};
 
-/// How long a statement waits for a connection. A pool that has to open one does not look at those that become idle meanwhile:
-/// the next attempt does.
+/// How long a statement waits for a connection. A pool that is opening a connection ignores those
+/// that become idle meanwhile; the next attempt uses them.
 const ACQUIRE: Duration = Duration::from_millis(500);
-/// How long a statement may take. Postgres cancels it after 10 s, unless it can't be reached.
+/// Time limit of a statement. Postgres cancels it after 10 s, unless Postgres is unreachable.
 const MAX_TIME: Duration = Duration::from_secs(12);
 
-/// Begins the statements that there is work for, unless enough are executed.
+/// Begins a statement of each kind for which changes wait, up to the limits.
 pub(super) fn begin(shared: &Arc<Shared>) {
-    // The runtime may have ended, when a statement is dropped.
+    // There is no runtime any more if a statement is dropped at its end.
     let Ok(runtime) = Handle::try_current() else { return };
     for kind in Kind::ALL {
         if shared.queue().begin(kind) {
@@ -33,13 +33,13 @@ pub(super) fn begin(shared: &Arc<Shared>) {
     }
 }
 
-/// The turn of one statement. However it ends, it is the next one's.
+/// A running statement. Its end, also by a panic, lets the next one begin.
 struct Turn {
     shared: Arc<Shared>,
     kind: Kind,
     /// Claims of the changes that it has taken.
     held: Vec<Claim>,
-    /// `false` in a runtime that is ending, which drops tasks that it is given.
+    /// `false` if the runtime is shutting down and drops the task before it runs.
     has_begun: bool,
 }
 
@@ -60,13 +60,13 @@ impl Turn {
         self.has_begun = true;
         match timeout(ACQUIRE, self.shared.pool.acquire()).await {
             Ok(Ok(connection)) => self.write(connection).await,
-            // Each change that waits has a time limit of its own, which began when it came.
+            // Each waiting change has its own time limit, counted from its arrival.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => {}
             Ok(Err(sqlx::Error::PoolClosed)) => {
                 let waiting = self.shared.queue().clear(self.kind);
                 tell_all(waiting, sqlx::Error::PoolClosed);
             }
-            // The next one may have a connection.
+            // Only this batch fails, since the next one may get a connection.
             Ok(Err(error)) => {
                 let batch = self.take();
                 tell_all(batch, error);
@@ -84,11 +84,11 @@ impl Turn {
     async fn write(&mut self, connection: PoolConnection<Postgres>) {
         let batch = self.take();
         if batch.is_empty() {
-            return; // They are withdrawn, or another statement has taken them.
+            return; // The changes were withdrawn, or another statement has taken them.
         }
         let waited = batch.iter().map(|it| it.since.elapsed());
         self.shared.instruments.sent(batch.len(), waited);
-        begin(&self.shared); // There may be more than it has taken.
+        begin(&self.shared); // More changes may be waiting than this statement has taken.
         let written = execute(connection, &batch, self.kind.locks()).await;
         self.shared.wake.wake();
         match written {
@@ -97,13 +97,13 @@ impl Turn {
                 let unknown = vec![None; batch.len()];
                 self.settle(batch, unknown, Kind::Refused);
             }
-            // None is written; or the connection is lost, and it is not known whether they are.
+            // No change is written; or the connection is lost, and the outcome is unknown.
             Err(error) => tell_all(batch, error),
         }
     }
 
-    /// Tells the outcomes. Changes without one are to be executed alone, as changes of this kind, and keep their claims until
-    /// then.
+    /// Reports the outcomes. Changes without one are queued to be executed alone, as changes of the
+    /// kind `alone`, and keep their claims until then.
     fn settle(&mut self, batch: Vec<Waiting>, outcomes: Vec<Option<Outcome>>, alone: Kind) {
         let mut settled = Vec::new();
         let mut queue = self.shared.queue();
@@ -123,7 +123,8 @@ impl Turn {
     }
 }
 
-/// Executes the statement of a batch. A connection on which no answer came is closed: it may be in the midst of anything.
+/// Executes the statement of a batch. A connection without a response is closed, because its state
+/// is unknown.
 async fn execute(
     mut connection: PoolConnection<Postgres>,
     batch: &[Waiting],
@@ -143,13 +144,14 @@ async fn execute(
     written
 }
 
-/// Returns whether a shared statement may have failed for one of its changes: Postgres has refused the contents, or a lock
-/// that one of them needs is not to be had. Then nothing is written, and the others deserve another try.
+/// Returns whether a shared statement may have failed because of one of its changes: Postgres has
+/// rejected the contents, or one of them needs a lock that could not be had. Then nothing is
+/// written, and the other changes are tried again.
 fn may_be_of_one(error: &sqlx::Error, changes: usize) -> bool {
     let Some(answer) = error.as_database_error() else { return false };
     let code = answer.code().unwrap_or_default();
     if code == "55P03" {
-        return true; // Alone it waits longer for the lock, also if it was alone before.
+        return true; // A statement of its own waits longer for the lock.
     }
     let refused = match pg::classify(error) {
         ErrorClass::Data | ErrorClass::Denied | ErrorClass::Other => true,

@@ -1,4 +1,4 @@
-//! An order and its changes.
+//! Orders and their changes.
 
 mod rules;
 
@@ -14,7 +14,7 @@ pub(crate) use self::rules::{Violation, Violations};
 /// CloudEvents `source` of the order events.
 const SOURCE: &str = "/order";
 
-/// An order as requested, not checked yet.
+/// A requested order, not checked yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) customer_email: String,
@@ -22,34 +22,34 @@ pub(crate) struct Draft {
     pub(crate) items: Vec<Item>,
 }
 
-/// A change as requested, not checked yet. `None` leaves a field as it is.
+/// A requested change, not checked yet. `None` leaves a field unchanged.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct DraftChange {
     pub(crate) customer_email: Option<String>,
     pub(crate) items: Option<Vec<Item>>,
 }
 
-/// A change that keeps to the rules.
+/// A valid change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Change {
     customer_email: Option<String>,
     lines: Option<Lines>,
 }
 
-/// An order that keeps to the rules.
+/// A valid order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
-    /// State that every event of the order carries.
+    /// The state that every event of the order carries.
     pub(crate) state: events::Order,
-    /// Counts the changes, from 1.
+    /// Number of changes, starting with 1 for the new order.
     pub(crate) version: i64,
-    /// Set if `state.status` is completed, or if it was before the order was cancelled.
+    /// Set if `state.status` is completed, or was completed before the order was cancelled.
     pub(crate) completed_at: Option<OffsetDateTime>,
     /// Set if `state.status` is cancelled.
     pub(crate) cancelled_at: Option<OffsetDateTime>,
 }
 
-/// Why an order can't be changed or completed.
+/// The order can't be changed or completed any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Closed {
     #[error("the order is completed and changes no more")]
@@ -59,7 +59,8 @@ pub(crate) enum Closed {
 }
 
 impl Draft {
-    /// Returns the first version of the order, and its event. Fails with every rule that the draft breaks.
+    /// Returns the first version of the order, and its event. Fails with every rule that the draft
+    /// violates.
     pub(crate) fn place(
         self,
         tenant_id: TenantId,
@@ -91,7 +92,7 @@ impl Draft {
 }
 
 impl DraftChange {
-    /// Returns the change. Fails with every rule that it breaks.
+    /// Returns the valid change. Fails with every rule that the draft violates.
     pub(crate) fn check(self) -> Result<Change, Violations> {
         let Self { customer_email, items } = self;
         let mut violations = Vec::new();
@@ -111,7 +112,7 @@ impl DraftChange {
 }
 
 impl Order {
-    /// Returns the next version, with the change, and its event. Fails unless the order is open.
+    /// Applies a change. Returns the next version and its event. Fails unless the order is open.
     pub(crate) fn update(
         mut self,
         change: Change,
@@ -130,7 +131,7 @@ impl Order {
         Ok((self, message))
     }
 
-    /// Returns the next version, completed, and its event. Fails unless the order is open.
+    /// Completes the order. Returns the next version and its event. Fails unless the order is open.
     pub(crate) fn complete(
         mut self,
         now: OffsetDateTime,
@@ -145,7 +146,8 @@ impl Order {
         Ok((self, message))
     }
 
-    /// Returns the next version, cancelled, and its event. Returns `None` if the order is cancelled already.
+    /// Cancels the order. Returns the next version and its event, or `None` if the order is already
+    /// cancelled.
     pub(crate) fn cancel(
         mut self,
         now: OffsetDateTime,

@@ -1,4 +1,4 @@
-//! The rules that orders keep to.
+//! Rules for orders.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -13,12 +13,12 @@ const ITEMS: RangeInclusive<usize> = 1..=100;
 const SKU_CHARS: RangeInclusive<usize> = 1..=64;
 const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
 const UNIT_PRICE: RangeInclusive<i64> = 1..=1_000_000_000_000;
-/// 2^53-1, so that every JSON reader keeps it whole (RFC 7493, 2.2).
+/// 2^53-1, the largest integer that every JSON parser reads exactly (RFC 7493, 2.2).
 pub(super) const MAX_TOTAL: i64 = (1 << 53) - 1;
-/// RFC 5321, 4.5.3.1.3: a path of 256 with its angle brackets.
+/// RFC 5321, 4.5.3.1.3: a path has at most 256 octets including its angle brackets.
 const MAX_EMAIL_BYTES: usize = 254;
 
-/// A rule that a request breaks. Names the field and what it must be.
+/// A violated rule. Its message names the field and the allowed values.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Violation {
     #[error("items must have {} to {} entries", ITEMS.start(), ITEMS.end())]
@@ -42,7 +42,7 @@ pub(crate) enum Violation {
     NothingToChange,
 }
 
-/// Every rule that a request breaks.
+/// Every rule that a request violates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Violations(pub(crate) Vec<Violation>);
 
@@ -57,7 +57,7 @@ impl fmt::Display for Violations {
 
 impl std::error::Error for Violations {}
 
-/// Lines that keep to the rules, with their sum.
+/// Valid lines, with their sum.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Lines {
     pub(super) items: Vec<Item>,
@@ -65,7 +65,8 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Checks lines and adds them up. Returns `None`, and adds what is wrong to `violations`, if they break a rule.
+    /// Checks the lines and adds them up. Returns `None`, and adds to `violations`, if they violate
+    /// a rule.
     pub(super) fn check(items: Vec<Item>, violations: &mut Vec<Violation>) -> Option<Self> {
         if !ITEMS.contains(&items.len()) {
             violations.push(Violation::Items);
@@ -108,7 +109,8 @@ fn is_sku(text: &str) -> bool {
 }
 
 pub(super) fn check_currency(code: &str, violations: &mut Vec<Violation>) {
-    // The crate's reading of a code is compared, so that it can't be more lenient than the schema.
+    // The parsed code is compared with the text, because the parser must not be more lenient than
+    // the schema.
     if Currency::from_code(code).is_none_or(|currency| currency.code() != code) {
         violations.push(Violation::Currency);
     }
@@ -125,7 +127,8 @@ pub(super) fn check_email(text: &str, violations: &mut Vec<Violation>) {
     }
 }
 
-/// What the events' schemas call `format: email`, which is stricter about the domain.
+/// Returns whether the text is `format: email` of the events' schemas, which is stricter about the
+/// domain.
 fn fits_schema_format(text: &str) -> bool {
     static FORMAT: LazyLock<Validator> = LazyLock::new(|| {
         jsonschema::draft202012::options()

@@ -12,21 +12,21 @@ use sqlx::types::Json;
 use telemetry::{LogFormat, Tracing};
 use tokio::runtime::{Builder, Runtime};
 
-/// The subscriber of this process, for tests that look at traces or flows.
+/// Installs the process's subscriber, for tests that read traces or flows.
 pub(crate) fn traced() {
     static TRACING: LazyLock<Tracing> =
         LazyLock::new(|| telemetry::init("order", LogFormat::Silent).unwrap());
     LazyLock::force(&TRACING);
 }
 
-/// The document that requests and responses are checked against.
+/// The document that requests and responses are validated against.
 pub(crate) static CONTRACT: LazyLock<OpenApi> =
     LazyLock::new(|| OpenApi::new(include_str!("../../../../schemas/http/order.json")));
 
-/// Nothing listens there.
+/// Address on which no server listens.
 const NO_KAFKA: &str = "127.0.0.1:1";
 
-/// A running service, and a look into its database.
+/// A running service and its database.
 pub(crate) struct App {
     pub(crate) pool: PgPool,
     client: Client,
@@ -43,7 +43,7 @@ pub(crate) struct Event {
     pub(crate) payload: Vec<u8>,
 }
 
-/// How many rows there are.
+/// Number of rows by table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rows {
     pub(crate) orders: i64,
@@ -51,7 +51,7 @@ pub(crate) struct Rows {
     pub(crate) events: i64,
 }
 
-/// An answer that was read.
+/// A response whose body was read.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -72,7 +72,7 @@ impl App {
         Self::with_kafka(space, NO_KAFKA).await
     }
 
-    /// With whatever is not as it is by default.
+    /// Starts the service with a changed configuration.
     pub(crate) async fn with(configure: impl FnOnce(&mut Config)) -> Self {
         Self::in_space_with(&TestSpace::new().await, configure).await
     }
@@ -84,7 +84,8 @@ impl App {
         Self::configured(space, NO_KAFKA, configure).await
     }
 
-    /// With another way to the database of the space. The test's own is the straight one.
+    /// Starts the service with another URL of the space's database. The test itself connects
+    /// directly.
     pub(crate) async fn behind(url: &str, space: &TestSpace) -> Self {
         Self::start_with(space, (url, NO_KAFKA), |_| {}).await
     }
@@ -105,8 +106,8 @@ impl App {
         let mut config =
             Config::new(chassis::Config::for_tests(url, brokers, space.topic_prefix()));
         configure(&mut config);
-        // A runtime of its own: its threads make races real, and a test need not wait until librdkafka has
-        // given up a broker that is away.
+        // A runtime of its own: its threads make races real, and the test does not wait until
+        // librdkafka gives up an unavailable broker.
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let starting = runtime.spawn(order::app::build(config).start());
         let running = starting.await.unwrap().unwrap();
@@ -118,13 +119,13 @@ impl App {
         }
     }
 
-    /// The same service, by connections of its own.
+    /// Returns the same service with a separate connection pool.
     pub(crate) fn another_client(&self) -> Self {
         let (pool, url) = (self.pool.clone(), self.url.clone());
         Self { pool, client: Client::new(), url, running: None }
     }
 
-    /// What the admin port answers.
+    /// Returns the admin port's response to a GET.
     pub(crate) async fn admin(&self, path: &str) -> Value {
         let (_, running) = self.running.as_ref().unwrap();
         let request = self.client.get(format!("http://{}{path}", running.admin));
@@ -133,7 +134,7 @@ impl App {
         answer.json()
     }
 
-    /// The value of a metric without labels, 0 if it is not there.
+    /// Returns the value of a metric without labels, or 0 if it is missing.
     pub(crate) async fn metric(&self, name: &str) -> i64 {
         let (_, running) = self.running.as_ref().unwrap();
         let metrics = self.client.get(format!("http://{}/metrics", running.admin)).send().await;
@@ -152,7 +153,7 @@ impl App {
         Answer::read(request.send().await.unwrap()).await.status
     }
 
-    /// A request of the tenant `acme`.
+    /// Creates a request of the tenant `acme`.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.request_as("demo-acme", method, path)
     }
@@ -173,12 +174,12 @@ impl App {
         self.request(Method::GET, path).answer().await
     }
 
-    /// A PATCH of the order with this id.
+    /// Creates a PATCH of the order with this id.
     pub(crate) fn patch(&self, id: &str) -> RequestBuilder {
         self.request(Method::PATCH, &format!("/orders/{id}"))
     }
 
-    /// Places the order and gives its id.
+    /// Places the order and returns its id.
     pub(crate) async fn place(&self, order: &Value) -> String {
         let answer = self.post("/orders").json(order).answer().await;
         assert_eq!(answer.status, 201, "{}", answer.text);
@@ -194,7 +195,7 @@ impl App {
         }
     }
 
-    /// What waits in the outbox, as the relay would publish it.
+    /// Returns the waiting events of the outbox, as the relay would publish them.
     pub(crate) async fn events(&self) -> Vec<Event> {
         sqlx::query_as("select topic, key, headers, payload from outbox order by id")
             .fetch_all(&self.pool)
@@ -247,7 +248,7 @@ impl Answer {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// That it is a problem of this status, and says this.
+    /// Asserts that the response is a problem with this status whose detail contains `says`.
     #[track_caller]
     pub(crate) fn assert_problem(&self, status: u16, says: &str) {
         assert_eq!(self.status, status, "{}", self.text);
@@ -260,14 +261,14 @@ impl Answer {
         assert!(detail.contains(says), "{says:?} in {detail:?}");
     }
 
-    /// The answer without what differs from request to request.
+    /// Removes the headers that differ from request to request.
     pub(crate) fn lasting(mut self) -> Self {
         self.headers.retain(|name, _| name != "date" && name != "x-correlation-id");
         self
     }
 }
 
-/// Sends and reads.
+/// Sends a request and reads the response.
 pub(crate) trait Ask {
     async fn answer(self) -> Answer;
 }
@@ -278,7 +279,7 @@ impl Ask for RequestBuilder {
     }
 }
 
-/// Two books and a pen.
+/// Returns an order of two books and a pen.
 pub(crate) fn an_order() -> Value {
     json!({
         "customer_email": "ada@example.com",
@@ -290,7 +291,7 @@ pub(crate) fn an_order() -> Value {
     })
 }
 
-/// [`an_order`] with other fields.
+/// Returns [`an_order`] with these fields changed.
 pub(crate) fn an_order_with(fields: Value) -> Value {
     let mut order = an_order();
     let Value::Object(fields) = fields else { panic!("{fields} is no object") };

@@ -32,7 +32,7 @@ async fn an_open_and_a_completed_order_are_cancelled_once() {
         let order = first.json();
         assert_eq!((&order["status"], &order["version"]), (&json!("cancelled"), &json!(version)));
         assert!(order["cancelled_at"].as_str() > order["created_at"].as_str());
-        // Everything else is as it was.
+        // All other fields are unchanged.
         let mut rest = order.clone();
         rest.as_object_mut().unwrap().remove("cancelled_at");
         rest["status"] = before["status"].clone();
@@ -102,10 +102,11 @@ async fn a_key_gets_the_answer_that_it_got_whatever_came_after() {
     };
     let cancelled = cancel().await;
     assert_eq!(cancelled.status, 200, "{}", cancelled.text);
-    // Neither that it is cancelled nor that its version is another one by now is an answer to the same request.
+    // A repeated request gets its first response, although the order has since been cancelled and
+    // has another version.
     assert_eq!(complete().await.lasting(), completed.lasting());
     assert_eq!(cancel().await.lasting(), cancelled.clone().lasting());
-    // A key that changed nothing is used all the same.
+    // A key is used up even by a request that changed nothing.
     assert_eq!(
         app.cancel_with(&id, "idempotency-key", "third").await.lasting(),
         cancelled.lasting()

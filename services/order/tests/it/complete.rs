@@ -42,7 +42,8 @@ async fn an_order_that_many_complete_at_once_is_completed_once() {
 async fn a_change_meanwhile_is_completed_too() {
     let app = App::start().await;
     let id = app.place(&an_order()).await;
-    // Somebody holds the order, so that the request has read version 1 when version 2 comes.
+    // The other transaction holds the order's lock, so the request has read version 1 when version
+    // 2 is committed.
     let mut other = app.pool.begin().await.unwrap();
     sqlx::query("update orders set version = 2, customer_email = 'grace@example.com'")
         .execute(&mut *other)
@@ -76,7 +77,7 @@ async fn a_version_that_the_caller_has_not_seen_is_not_completed() {
         || app.post(&path).header("if-match", "\"2\"").header("idempotency-key", "once").answer();
     let completed = with_key().await;
     assert_eq!((completed.status, completed.header("etag")), (200, "\"3\""), "{}", completed.text);
-    // Only the same request, sent again, may name the version that it has changed itself.
+    // Only a repetition with the same key may name the version that it has changed itself.
     assert_eq!(with_key().await.lasting(), completed.clone().lasting());
     complete("\"2\"").await.assert_problem(412, "\"3\"");
     for etag in ["\"3\"", "*"] {

@@ -1,4 +1,4 @@
-//! A database that refuses: callers are told to come back, and nothing is lost or done twice.
+//! An unavailable database: requests fail with 503, and no order is lost or written twice.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ async fn placed(app: &App) -> Answer {
     app.post("/orders").json(&an_order()).header("idempotency-key", "one").answer().await
 }
 
-/// Places one order, again and again until it is taken.
+/// Places one order, repeating the request until it succeeds.
 async fn is_placed_once(app: &App) {
     let taken = async || (placed(app).await.status == 201).then_some(());
     eventually("the order to be taken", PATIENCE, taken).await;

@@ -1,4 +1,4 @@
-//! What is done after the response.
+//! Work that is deferred until after the response.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ async fn an_order_that_is_refused_or_was_placed_before_tells_nobody() {
     let first = place().await;
     assert_eq!((first.status, place().await.lasting()), (201, first.lasting()));
     let last = app.place(&an_order_with(json!({ "currency": "USD" }))).await;
-    // What is told in the end is the last order's; what the others had to tell came before.
+    // The last order's tasks run after those of all earlier ones.
     for neighbour in &neighbours {
         let told = eventually("the last is told", PATIENCE, async || {
             let told = neighbour.told();
@@ -84,7 +84,7 @@ async fn neighbours_that_hang_cost_orders_nothing_and_hold_nothing_else_up() {
         let began = Instant::now();
         app.place(&an_order()).await;
         longest = longest.max(began.elapsed());
-        // The local task runs, though the others have not ended.
+        // The local task runs although the others have not ended.
         eventually("the list is fresh", PATIENCE, async || {
             let orders = app.get(list).await.json()["orders"].as_array().unwrap().len();
             (orders == count.min(20)).then_some(())
@@ -100,7 +100,8 @@ async fn who_has_written_reads_it() {
     let app = App::start().await;
     let list = "/orders?customer_email=ada@example.com";
     let newest = async |app: &App| app.get(list).await.json()["orders"][0].clone();
-    // On other connections than the writer's, which may be used again only after what was deferred.
+    // Uses other connections than the writer, whose connection is free only after the deferred
+    // work.
     let reader = app.another_client();
     for _ in 0..40 {
         newest(&reader).await;
@@ -122,7 +123,8 @@ async fn a_customers_list_is_cached_until_something_of_it_changes() {
     let id = app.place(&an_order()).await;
     let list = "/orders?customer_email=ada@example.com";
     let total = async || app.get(list).await.json()["orders"][0]["total"].clone();
-    // Behind the service's back: what is cached does not know. What the new order deferred may yet forget it, once.
+    // Changes the row without the service, so the cache is not invalidated. The new order's
+    // deferred task may still invalidate it once.
     let change = "update orders set total = total + 1";
     eventually("the list is cached", PATIENCE, async || {
         let before = total().await;
@@ -151,7 +153,7 @@ async fn a_customers_list_is_cached_until_something_of_it_changes() {
 async fn a_tenants_requests_leave_a_row_each_in_the_activity_log() {
     type Row = (Option<String>, String, Option<String>, i16, String);
     let app = App::start().await;
-    // Everybody can send these, as many as they like.
+    // Requests of unknown callers, of which there may be any number, are not recorded.
     app.anonymous(Method::GET, "/orders").answer().await;
     app.request_as("guess", Method::GET, "/orders").answer().await;
     app.anonymous(Method::GET, &format!("/{}", "x".repeat(10_000))).answer().await;
@@ -181,7 +183,7 @@ async fn a_tenants_requests_leave_a_row_each_in_the_activity_log() {
         [
             row("POST", Some("/orders"), 201, "/orders"),
             row("GET", Some("/orders/{id}"), 200, &path),
-            // Where there is nothing, the path may be anything.
+            // Without a resource, the path may be arbitrary text.
             row("GET", None, 404, ""),
             row("GET", Some("/orders/{id}"), 404, &bounded),
         ]
@@ -203,7 +205,7 @@ async fn the_activity_log_is_written_by_one_statement_at_a_time() {
                        and wait_event_type = 'Lock' and query like 'insert into activity%'";
         sqlx::query_scalar::<_, i64>(waiting).fetch_one(&app.pool).await.unwrap()
     };
-    // Three batches, were each written as soon as it has gathered.
+    // Three batches, if each were written once it is collected.
     for _ in 0..3 {
         app.get("/orders").await;
         tokio::time::sleep(Duration::from_millis(400)).await;

@@ -1,4 +1,4 @@
-//! `ORDER_DIRECT`: the way before events.
+//! `ORDER_DIRECT`: direct calls before the response.
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ async fn a_cancellation_is_told_like_a_completion() {
         (Neighbour::start(Does::Answer(200)).await, Neighbour::start(Does::Answer(500)).await);
     let app = calling("billing", &billing, &broken).await;
     let cancel = async |app: &App, id| app.post(&format!("/orders/{id}/cancel")).answer().await;
-    // Open or completed: the consumers decide what follows.
+    // Both open and completed orders are reported; the consumers decide what follows.
     let open = app.place(&an_order()).await;
     let completed = app.place(&an_order_with(json!({ "complete": true }))).await;
     for id in [&open, &completed] {

@@ -1,4 +1,4 @@
-//! What an order leaves behind on its way out of the service.
+//! Steps of an order's flow within the service.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn an_order_is_told_from_its_request_to_its_place_in_kafka() {
         }
     }
     assert!(all(&told, "steps", "publish").iter().all(|it| it["partition"].is_i64()));
-    // Requests come first, in the order of their begin.
+    // Requests come first, ordered by their begin.
     assert_eq!(told["steps"][0]["kind"], "request");
     let event = all(&told, "steps", "publish")[0]["event_id"].as_str().unwrap();
     let by_event = app.admin(&format!("/flows/{event}")).await;

@@ -1,4 +1,4 @@
-//! A way to Postgres that a test can close or freeze.
+//! A proxy before Postgres that a test can close or freeze.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 pub(crate) struct Gate {
     address: SocketAddr,
     server: String,
-    /// The URL of the database by way of the gate.
+    /// URL of the database through the gate.
     pub(crate) url: String,
-    /// How often it was frozen.
+    /// Number of freezes.
     frozen: Arc<watch::Sender<u32>>,
     open: Option<JoinSet<()>>,
 }
@@ -32,7 +32,7 @@ impl Gate {
         gate
     }
 
-    /// Refuses connections, and resets those that there are.
+    /// Refuses new connections and resets the open ones.
     pub(crate) async fn close(&mut self) {
         self.open.take().unwrap().shutdown().await;
     }
@@ -42,7 +42,8 @@ impl Gate {
         self.forward_from(listener);
     }
 
-    /// Lets connections that there are neither carry anything on nor end, as if their servers had stopped.
+    /// Freezes the open connections: they transfer nothing and do not end, as if the server had
+    /// stopped.
     pub(crate) fn freeze_connections(&self) {
         self.frozen.send_modify(|times| *times += 1);
     }

@@ -1,4 +1,4 @@
-//! Changes of concurrent requests share a statement, and nothing else.
+//! Changes of concurrent requests share a statement, and do not affect each other.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use crate::app::{Answer, App, Ask, Rows, an_order, an_order_with};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl App {
-    /// Makes each statement that inserts orders take long, so that requests that come meanwhile share the next one.
+    /// Slows down each statement that inserts orders, so that concurrent requests share the next
+    /// one.
     pub(crate) async fn with_slow_statements(self, seconds: &str) -> Self {
         let sql = format!(
             "create function slow() returns trigger language plpgsql as
@@ -22,7 +23,7 @@ impl App {
         self
     }
 
-    /// Whether a statement is slow now.
+    /// Returns whether a slow statement is running.
     pub(crate) async fn is_writing(&self) -> bool {
         let slow = "select exists (select from pg_stat_activity
                     where datname = current_database() and wait_event = 'PgSleep')";
@@ -33,7 +34,7 @@ impl App {
         self.post("/orders").json(&an_order()).header("idempotency-key", key).answer().await
     }
 
-    /// How many transactions wrote the orders that are there.
+    /// Returns the number of transactions that wrote the current orders.
     pub(crate) async fn transactions(&self) -> i64 {
         let count = "select count(distinct xmin::text) from orders";
         sqlx::query_scalar(count).fetch_one(&self.pool).await.unwrap()
@@ -78,7 +79,7 @@ async fn a_caller_who_waits_for_a_lock_is_waited_for_by_nobody() {
 
     let began = Instant::now();
     let complete = format!("/orders/{held}/complete");
-    // More than there are statements at once.
+    // More requests than there are concurrent statements.
     let waiting = join_all((0..4).map(|_| app.post(&complete).answer()));
     let twin = app.place_with("held");
     let others = async {
@@ -118,7 +119,7 @@ async fn a_key_that_is_taken_leaves_out_its_own_change_only() {
     let app = App::start().await;
     let first = app.place_with("k").await;
     let app = app.with_slow_statements("0.2").await;
-    // Twins of each other as well.
+    // Some requests share a key.
     let keys = (0..24).map(|n| if n % 3 == 0 { "k".to_owned() } else { format!("k{}", n / 2) });
     let keys: Vec<_> = keys.collect();
     let answers = join_all(keys.iter().map(|key| app.place_with(key))).await;

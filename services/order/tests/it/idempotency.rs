@@ -22,7 +22,7 @@ impl App {
         assert_eq!(self.operate("/erasures", &body).await, 200);
     }
 
-    /// Until a statement of the service waits for a lock that a test holds.
+    /// Waits until a statement of the service is blocked by a lock that the test holds.
     pub(crate) async fn waits_for_a_lock(&self) {
         sandbox::testing::statements_wait_for_a_lock(&self.pool, 1, Duration::from_secs(5)).await;
     }
@@ -64,12 +64,12 @@ async fn a_key_is_for_one_request() {
     let rows = app.rows().await;
     let other = an_order_with(json!({ "currency": "USD" }));
     app.place_as("demo-acme", "k", &other).await.assert_problem(422, "Idempotency-Key");
-    // Another path is another request.
+    // A request to another path is another request.
     app.complete_with(&id, "k").await.assert_problem(422, "Idempotency-Key");
     assert_eq!(app.rows().await, rows);
     assert_eq!(app.get(&format!("/orders/{id}")).await.json()["status"], json!("open"));
 
-    // Another tenant's keys are others.
+    // Keys of different tenants are independent.
     let globex = app.place_as("demo-globex", "k", &other).await;
     assert_eq!(globex.status, 201, "{}", globex.text);
     for odd in ["", &"x".repeat(256)] {
@@ -103,7 +103,7 @@ async fn completing_keeps_its_answer_too() {
     app.complete_with(&b, "k").await.assert_problem(422, "Idempotency-Key");
     assert_eq!(app.rows().await, rows);
 
-    // A key that changed nothing is used all the same.
+    // A key is used up even by a request that changed nothing.
     assert_eq!(app.complete_with(&a, "k2").await.lasting(), first.lasting());
     app.complete_with(&b, "k2").await.assert_problem(422, "Idempotency-Key");
     assert_eq!(app.rows().await, Rows { orders: 2, keys: 2, events: 3 });
@@ -148,7 +148,7 @@ async fn a_twin_waits_for_the_one_in_flight_but_not_for_ever() {
     assert!(began.elapsed() >= Duration::from_secs(4), "it waited {:?}", began.elapsed());
     assert_eq!(app.rows().await, Rows { orders: 0, keys: 0, events: 0 });
 
-    // One that comes to nothing makes way.
+    // A request that is rolled back frees its key.
     let order = an_order();
     let waiting = app.place_as("demo-acme", "k", &order);
     let ended = async {

@@ -1,5 +1,6 @@
-//! The service from outside: started by its production function, on a Postgres of its own. Kafka is away unless
-//! a test says otherwise, so that what is said stays in the outbox, where it can be looked at.
+//! The service as a black box, started by its production function on its own Postgres. Kafka is
+//! unavailable unless a test needs it, so that events stay in the outbox, where the test reads
+//! them.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 

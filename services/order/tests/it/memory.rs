@@ -1,4 +1,5 @@
-//! The memory of the process itself, under the lists of large orders (100 orders of 100 lines for each of 16 customers).
+//! Memory of the process under requests for lists of large orders (100 orders of 100 lines for each
+//! of 16 customers).
 
 use std::path::Path;
 use std::process::Command;
@@ -15,9 +16,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::app::an_order_with;
 
 const CUSTOMERS: usize = 16;
-/// What a container has (`SERVICE_MEMORY`), in KiB.
+/// Memory limit of a container (`SERVICE_MEMORY`), in KiB.
 const CONTAINER: u64 = 128 * 1024;
-/// An eighth of it, as the service takes in a container.
+/// An eighth of the container's memory, the share that the service takes.
 const HTTP_MEMORY: &str = "16777216";
 
 struct Order {
@@ -48,7 +49,7 @@ impl Order {
         Self { pid: process.pid(), _process: process, address, pool }
     }
 
-    /// Places one order of 100 lines, and copies it for all customers of both tenants.
+    /// Places one order of 100 lines and copies it for all customers of both tenants.
     async fn fill(&self) {
         let line = |n| json!({ "sku": format!("{n:0>64}"), "quantity": 1, "unit_price": 100 });
         let lines: Vec<Value> = (0..100).map(line).collect();
@@ -63,7 +64,7 @@ impl Order {
         sqlx::query(copy).bind(customers).execute(&self.pool).await.unwrap();
     }
 
-    /// Asks for the list of a customer and reads nothing of it.
+    /// Requests a customer's list and does not read the response.
     async fn ask(&self, key: &str, customer: usize) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -76,7 +77,7 @@ impl Order {
         stream
     }
 
-    /// Returns the most memory that the process has taken, in KiB.
+    /// Returns the peak memory of the process, in KiB.
     fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -96,7 +97,7 @@ async fn readers_of_long_lists_that_read_nothing_do_not_fill_the_process() {
             let key = if (round + customer) % 2 == 0 { "demo-acme" } else { "demo-globex" };
             unread.push(order.ask(key, customer).await);
         }
-        // Lists that are cached by now would cost nothing to read.
+        // A list that was cached meanwhile costs no memory to read.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     tokio::time::sleep(Duration::from_secs(6)).await;

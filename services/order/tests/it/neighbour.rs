@@ -1,4 +1,4 @@
-//! Somebody whom the service calls: it keeps what it was told, and answers as the test wants.
+//! A server that records requests and answers as the test specifies.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,14 +8,14 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::net::TcpListener;
 
-/// What a neighbour does.
+/// Behaviour of the server.
 #[derive(Clone, Copy)]
 pub(crate) enum Does {
     Answer(u16),
     Hang,
 }
 
-/// A request.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) what: String,

@@ -54,7 +54,7 @@ async fn what_is_said_fits_its_schema_and_tells_of_its_flow() {
         let traceparent = envelope.traceparent.unwrap();
         assert!(traceparent.starts_with(&format!("00-{trace}-")), "{traceparent}");
     }
-    // The event and the answer say the same of the order.
+    // The event and the response describe the same order.
     for (event, answer) in [(&events[0], &placed), (&events[2], &completed)] {
         let data = event.data();
         for field in ["tenant_id", "status", "customer_email", "currency", "items", "total"] {

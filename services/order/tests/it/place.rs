@@ -28,7 +28,7 @@ async fn an_order_is_placed() {
         }))
     );
     assert_eq!(app.rows().await, Rows { orders: 1, keys: 0, events: 1 });
-    // The row says the same as the answer did, to the microsecond.
+    // The stored row equals the response, to the microsecond.
     assert_eq!(app.get(&format!("/orders/{id}")).await.json(), order);
 }
 
@@ -45,7 +45,7 @@ async fn an_order_is_placed_and_completed_at_once() {
     assert_eq!(order["completed_at"], order["created_at"]);
     assert_eq!(app.get(answer.header("location")).await.json(), order);
 
-    // Both rows are of one transaction: one statement.
+    // Both rows were written by one transaction, in one statement.
     let transactions: i64 = sqlx::query_scalar(
         "select count(distinct xmin::text)
          from (select xmin from outbox union all select xmin from orders) written",
@@ -94,7 +94,7 @@ async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
         answer.assert_problem(422, says);
     }
 
-    // All at once.
+    // All violations in one request.
     let all =
         an_order_with(json!({ "customer_email": "", "currency": "", "items": item("", 0, 0) }));
     let answer = app.post("/orders").header("idempotency-key", "k").json(&all).answer().await;
@@ -128,7 +128,7 @@ async fn a_malformed_order_is_refused_and_nothing_is_written() {
         answer.assert_problem(422, says);
     }
 
-    // As callers get it wrong that reckon in euros.
+    // A common mistake: amounts in units instead of minor units.
     let [sound, wrong] = [json!(1), json!(19.99)]
         .map(|price| json!({ "sku": "a", "quantity": 1, "unit_price": price }));
     let answer = app.post("/orders").json(&items(&json!([sound, wrong]))).answer().await;
@@ -178,7 +178,8 @@ async fn the_correlation_id_is_the_callers_if_it_is_fit_to_be_one() {
         |id: &str| app.post("/orders").json(&an_order()).header("x-correlation-id", id).answer();
     let answer = with("checkout-7").await;
     assert_eq!((answer.status, answer.header("x-correlation-id")), (201, "checkout-7"));
-    // As some gateways make them, and worse: an id for tracing must not decide whether an order is taken.
+    // As some gateways send them, and worse. An id for tracing must not decide whether an order is
+    // accepted.
     let long = "x".repeat(129);
     let odd = ["5c1e7d90-8f0a#7", "|7f3c.1.", long.as_str(), "a b", "a\"b", ""];
     for odd in odd {

@@ -59,15 +59,15 @@ async fn orders_are_listed_newest_first_page_by_page() {
         seen.extend(orders.iter().map(|order| order["id"].as_str().unwrap().to_owned()));
         let Value::String(cursor) = &page["next_cursor"] else { break };
         path = format!("/orders?limit=2&cursor={cursor}");
-        // What is placed meanwhile is newer, and moves no page.
+        // Orders placed meanwhile are newer and do not shift the pages.
         app.place(&an_order()).await;
     }
     assert_eq!((seen, sizes), (ids.clone(), vec![2, 2, 1]));
 
-    // A page that is just full is the last one.
+    // A full page without further rows is the last one.
     let page = app.get("/orders?limit=7").await.json();
     assert_eq!((page["orders"].as_array().unwrap().len(), &page["next_cursor"]), (7, &json!(null)));
-    // Each as it is read alone.
+    // Each row equals the response for the single order.
     let alone = app.get(&format!("/orders/{}", ids[0])).await.json();
     assert!(page["orders"].as_array().unwrap().contains(&alone));
 }
@@ -85,7 +85,7 @@ async fn a_page_that_can_not_be_is_refused() {
         ("limit=99999999999".to_owned(), "limit"),
         ("cursor=".to_owned(), "cursor must be"),
         ("cursor=abc".to_owned(), "cursor must be"),
-        // The id as it is written elsewhere is no cursor, so that nobody comes to rely on it.
+        // An id is not a valid cursor, so that no client relies on the format.
         (format!("cursor={id}"), "cursor must be"),
         ("cursor=%00".to_owned(), "cursor must be"),
         ("page=2".to_owned(), "page"),
@@ -113,7 +113,7 @@ async fn a_tenant_sees_only_what_is_its_own() {
     complete.answer().await.assert_problem(404, "there is no order");
     let list = globex(Method::GET, "/orders").answer().await.json();
     assert_eq!(list, json!({ "orders": [], "next_cursor": null }));
-    // Nor by a cursor that it was not given: a cursor only says where to begin.
+    // A cursor of another tenant gives no access: it only marks a position.
     let cursor = format!("/orders?cursor={}", "f".repeat(32));
     assert_eq!(globex(Method::GET, &cursor).answer().await.json()["orders"], json!([]));
     assert_eq!(app.rows().await, Rows { orders: 1, keys: 0, events: 1 });

@@ -1,4 +1,4 @@
-//! Cancellation reaches a running system step by step: first a release that reads cancelled orders, then the switch.
+//! Rollout of cancellation: first a release that reads cancelled orders, then the switch.
 
 use order::Cancellation;
 use sandbox::testing::TestSpace;
@@ -23,7 +23,7 @@ async fn an_instance_that_does_not_cancel_yet_reads_what_another_one_cancelled()
     assert_eq!(cancelled.status, 200, "{}", cancelled.text);
     assert_eq!(off.get(&format!("/orders/{id}")).await.json(), cancelled.json());
     assert_eq!(off.get("/orders").await.json()["orders"][0], cancelled.json());
-    // It is what was asked for, whoever did it.
+    // The order is in the requested state, whichever instance cancelled it.
     assert_eq!(off.post(&cancel).answer().await.lasting(), cancelled.clone().lasting());
     let same = off.post(&cancel).header("idempotency-key", "k").answer().await;
     assert_eq!(same.lasting(), cancelled.lasting());
@@ -34,7 +34,8 @@ async fn an_instance_that_does_not_cancel_yet_reads_what_another_one_cancelled()
     assert_eq!(off.rows().await, Rows { orders: 1, keys: 1, events: 2 });
 }
 
-/// As the releases before cancellation write a change; they know two states, and derive them from `completed_at`.
+/// How releases before cancellation write a change: they know two states and derive them from
+/// `completed_at`.
 const UPDATE_BEFORE: &str = "
     update orders
     set version = $3, status = $4, customer_email = customer_email, items = items, total = total,
@@ -50,7 +51,7 @@ async fn a_release_from_before_cancellation_can_not_write_a_cancelled_order() {
         let written = sqlx::query(UPDATE_BEFORE).bind(id).bind("acme").bind(version).bind(status);
         written.execute(&app.pool).await.map(|done| done.rows_affected())
     };
-    // What it does to all others it still does.
+    // Changes of other orders still succeed.
     assert_eq!(write(&open, 2, "open").await.unwrap(), 1);
     for (id, version) in [(&open, 4), (&completed, 4)] {
         let cancelled = app.post(&format!("/orders/{id}/cancel")).answer().await;

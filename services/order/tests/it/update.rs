@@ -15,7 +15,7 @@ async fn an_open_order_is_changed() {
     assert_eq!((&order["total"], &order["version"]), (&json!(750), &json!(2)));
     assert_eq!((&order["items"], &order["customer_email"]), (&items, &json!("ada@example.com")));
 
-    // Any of a list; then whichever it is.
+    // Any ETag of a list; then `*`.
     let change = json!({ "customer_email": "grace@example.com" });
     let list = "\"1\", W/\"9\", \"2\"";
     let answer = app.patch(&id).header("if-match", list).json(&change).answer().await;
@@ -44,7 +44,7 @@ async fn a_change_must_say_which_version_it_changes() {
         let answer = app.patch(&id).header("if-match", malformed).json(&change).answer().await;
         answer.assert_problem(400, "If-Match must be");
     }
-    // Weak tags match nothing here (RFC 9110, 13.1.1).
+    // Weak ETags match nothing in `If-Match` (RFC 9110, 13.1.1).
     for stale in ["\"2\"", "\"0\"", "\"01\"", "W/\"1\"", "\"a\""] {
         let answer = app.patch(&id).header("if-match", stale).json(&change).answer().await;
         answer.assert_problem(412, "the ETag \"1\"");

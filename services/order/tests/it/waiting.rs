@@ -1,4 +1,4 @@
-//! Changes that can't be written now: what waits, for how long, and who else has to.
+//! Changes that can't be written yet: which of them wait, how long, and whether they delay others.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ impl App {
         eventually(&format!("{changes} changes that wait"), SOON, waiting).await;
     }
 
-    /// How many statements wait for a lock.
+    /// Returns the number of statements that wait for a lock.
     async fn locked(&self) -> i64 {
         let count = "select count(*) from pg_stat_activity
                      where datname = current_database() and wait_event_type = 'Lock'";
@@ -127,7 +127,7 @@ async fn a_change_whose_caller_hung_up_before_it_was_sent_is_not_written() {
     gate.close().await;
     let hang_up = Duration::from_millis(500);
     let order = an_order();
-    // Connections that were there fail at once.
+    // Idle connections of the pool fail at once.
     let waits = async || {
         let request = app.post("/orders").json(&order).timeout(hang_up);
         request.send().await.is_err_and(|error| error.is_timeout()).then_some(())
@@ -210,7 +210,7 @@ async fn a_request_that_is_sent_twice_at_once_holds_up_nobody_else() {
     assert_eq!(second.lasting(), first.lasting());
     assert!(strangers.iter().all(|it| it.status == 201), "{strangers:?}");
     assert_eq!(app.rows().await, Rows { orders: 41, keys: 1, events: 41 });
-    // One more may be executed before theirs.
+    // One more statement may be executed before theirs.
     assert!(took < Duration::from_secs(2), "{took:?}");
     let transactions = app.transactions().await;
     assert!(transactions <= 4, "{transactions} transactions");

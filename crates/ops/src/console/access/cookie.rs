@@ -1,4 +1,4 @@
-//! The cookies: the session, and what the last action did.
+//! The cookies: the session, and the result of the last action.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,15 +12,15 @@ use crate::console::Said;
 /// How long an operator stays signed in: a shift.
 const LIFE: Duration = Duration::from_hours(12);
 const SAID: &str = "orderflow-said";
-/// How long a page may take to show what an action did.
+/// How long the result of an action may wait for the page that shows it.
 const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 
-/// When browsers must send cookies over TLS only.
+/// When browsers send cookies over TLS only.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Secure {
     Always,
     Never,
-    /// If the proxy was reached over TLS, as it says in `X-Forwarded-Proto`.
+    /// If the browser reached the proxy over TLS, according to `X-Forwarded-Proto`.
     AsProxied,
 }
 
@@ -31,7 +31,7 @@ impl Secure {
             Self::Never => false,
             Self::AsProxied => {
                 let said = headers.get("x-forwarded-proto").and_then(|it| it.to_str().ok());
-                // Of several proxies the first is the one that the browser reached.
+                // With several proxies, the browser reached the first one.
                 let first = said.and_then(|it| it.split(',').next());
                 first.is_some_and(|it| it.trim().eq_ignore_ascii_case("https"))
             }
@@ -51,11 +51,11 @@ impl Cookies {
     }
 
     fn session_name(&self, headers: &HeaderMap) -> &'static str {
-        // The prefix makes browsers insist on `Secure` and this host.
+        // Browsers accept a cookie with this prefix only with `Secure` and for this host.
         if self.secure.applies(headers) { "__Host-orderflow" } else { "orderflow" }
     }
 
-    /// Returns the header that signs somebody in. `None` if the system has no randomness.
+    /// Returns the header that starts a session. Returns `None` if the system has no randomness.
     pub(super) fn sign_in(&self, headers: &HeaderMap, session: &Session) -> Option<String> {
         let until = (SystemTime::now() + LIFE).duration_since(UNIX_EPOCH).ok()?.as_secs();
         let name = session.name().unwrap_or_default();
@@ -65,12 +65,12 @@ impl Cookies {
         Some(self.header(headers, name, &value, LIFE))
     }
 
-    /// Returns the header that signs somebody out.
+    /// Returns the header that ends a session.
     pub(super) fn sign_out(&self, headers: &HeaderMap) -> String {
         self.header(headers, self.session_name(headers), "", Duration::ZERO)
     }
 
-    /// Returns the session of a request's cookie, if it is one of ours and not too old.
+    /// Returns the session of a request's cookie, if this server sealed it and it has not expired.
     pub(super) fn session(&self, headers: &HeaderMap) -> Option<Session> {
         let text = self.read(headers, self.session_name(headers))?;
         let mut parts = std::str::from_utf8(&text).ok()?.splitn(3, '\n');
@@ -80,18 +80,18 @@ impl Cookies {
         (SystemTime::now() < until).then(|| Session::signed_in(Token(token.to_owned()), name))
     }
 
-    /// Returns the header by which the next page says what an action did.
+    /// Returns the header that stores the result of an action for the next page.
     pub(super) fn say(&self, headers: &HeaderMap, said: &Said) -> Option<String> {
         let value = self.seal.close(SAID, &said.encoded())?;
         Some(self.header(headers, SAID, &value, SHOWN_WITHIN))
     }
 
-    /// Returns what the last action did, if this is the first page since.
+    /// Returns the result of the last action, if no page has shown it yet.
     pub(super) fn said(&self, headers: &HeaderMap) -> Option<Said> {
         Said::decoded(&self.read(headers, SAID)?)
     }
 
-    /// Returns the header by which it is not shown again.
+    /// Returns the header that removes the result, so that it is shown once.
     pub(super) fn forget(&self, headers: &HeaderMap) -> String {
         self.header(headers, SAID, "", Duration::ZERO)
     }
@@ -102,7 +102,7 @@ impl Cookies {
         format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
     }
 
-    /// Opens the first cookie of a name that this server has sealed.
+    /// Opens the first cookie of this name that this server has sealed.
     fn read(&self, headers: &HeaderMap, name: &str) -> Option<Vec<u8>> {
         let cookies = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
         let pairs = cookies.flat_map(|it| it.split(';')).filter_map(|it| it.trim().split_once('='));

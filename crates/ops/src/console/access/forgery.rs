@@ -1,25 +1,26 @@
-//! Which site made a browser send a request: the rule of Go 1.25's `http.CrossOriginProtection`.
+//! Detects requests that another site made a browser send, by the rule of Go 1.25's
+//! `http.CrossOriginProtection`.
 
 use axum::http::{HeaderMap, Uri, header};
 
-/// Where a request was made.
+/// Origin of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
-    /// On a page of this server, or by the user.
+    /// A page of this server, or the user.
     Own,
-    /// On a page of another site.
+    /// A page of another site.
     Foreign,
-    /// By a program that is no browser.
+    /// A program that is no browser.
     Unknown,
 }
 
-/// Returns where a request was made.
+/// Returns the origin of a request.
 pub(super) fn origin_of(headers: &HeaderMap) -> Origin {
     let header = |name| headers.get(name).map(|it| it.to_str().unwrap_or_default());
     match (header("sec-fetch-site"), header("origin")) {
         (Some("same-origin" | "none"), _) => Origin::Own,
         (Some(_), _) => Origin::Foreign,
-        // Browsers send `Sec-Fetch-Site` over TLS and to loopback only.
+        // Browsers send `Sec-Fetch-Site` only over TLS and to loopback.
         (None, Some(origin)) => {
             let authority = origin.parse::<Uri>().ok().and_then(|it| it.into_parts().authority);
             let is_own =

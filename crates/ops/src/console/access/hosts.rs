@@ -1,10 +1,11 @@
 use std::net::SocketAddr;
 
-/// The names that this server answers for. A page whose name was rebound to this address has another one.
+/// The host names that this server serves. A page that was rebound to this address by DNS has
+/// another host name.
 pub(super) struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// Reads the list; without one it is loopback and the address.
+    /// Parses the list. Without one, the hosts are loopback and the address.
     pub(super) fn read(list: &str, address: SocketAddr) -> Self {
         let listed = list.split(',').map(str::trim).filter(|name| !name.is_empty());
         let hosts: Vec<_> = listed.map(str::to_ascii_lowercase).collect();
@@ -17,7 +18,7 @@ impl Hosts {
         Self(hosts)
     }
 
-    /// Fails with the host if it is none of them. A port is compared where the list has one.
+    /// Fails with the host if it is not in the list. A port is compared if the entry has one.
     pub(super) fn check(&self, host: Option<&str>) -> Result<(), String> {
         let host = host.unwrap_or_default().to_ascii_lowercase();
         let name = match host.rsplit_once(':') {

@@ -1,8 +1,9 @@
 //! Access control of the console.
 //!
-//! A session is stateless: the cookie holds the operator's token, encrypted. So several instances of the console share
-//! sessions, a restart ends none as long as the key is the same, and each change is made with the operator's own token, which
-//! the service checks and names in its acts.
+//! A session is stateless: the cookie contains the operator's token, encrypted. So several
+//! instances of the console share sessions, and sessions outlive a restart as long as the key is
+//! the same. Each change is made with the operator's own token, which the service checks and whose
+//! name it records.
 
 mod arguments;
 mod cookie;
@@ -40,7 +41,7 @@ pub(super) use sign_in::routes;
 
 /// The rules of access.
 pub(crate) struct Access {
-    /// If absent, everyone who reaches the port has the rights of `own`.
+    /// If `false`, everyone who reaches the port has the rights of `own`.
     needs_sign_in: bool,
     hosts: Hosts,
     cookies: Cookies,
@@ -49,7 +50,8 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Reads the settings. Fails if the console would be open to others than this machine.
+    /// Reads the settings. Fails if clients on other machines could use the console without
+    /// protection.
     pub(crate) fn new(
         arguments: &AccessArguments,
         address: SocketAddr,
@@ -65,14 +67,15 @@ impl Access {
         })
     }
 
-    /// Returns the session of a request, or `None` if there is none and one is needed.
+    /// Returns the session of a request. Returns `None` if there is none but one is required.
     fn session(&self, request: &Request) -> Option<Session> {
         let headers = request.headers();
         let bearer = headers.get(header::AUTHORIZATION).and_then(|it| it.to_str().ok());
         if let Some(token) = bearer.and_then(session::bearer) {
             return Some(Session::of_bearer(token));
         }
-        // A program that is no browser has to say who asks: neither the cookie nor the server's own token speaks for it.
+        // A change by a program that is no browser needs its own token: the cookie and the server's
+        // own token do not count.
         if !request.method().is_safe() && origin_of(headers) == Origin::Unknown {
             return None;
         }
@@ -81,7 +84,7 @@ impl Access {
     }
 }
 
-/// Refuses a request for another host, and one that another site has made a browser send.
+/// Rejects requests for another host, and requests that another site made a browser send.
 pub(super) async fn guard(
     State(console): State<Console>,
     request: Request,
@@ -90,7 +93,7 @@ pub(super) async fn guard(
     let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
     if let Err(host) = console.access.hosts.check(host) {
         let said = format!(
-            "This server does not answer for the host {host}. Name it in CONSOLE_HOSTS if it should.\n"
+            "This server does not serve the host {host}. Add it to CONSOLE_HOSTS if it should.\n"
         );
         return (StatusCode::MISDIRECTED_REQUEST, crate::plain::plain(said.trim()) + "\n")
             .into_response();
@@ -102,21 +105,22 @@ pub(super) async fn guard(
     next.run(request).await
 }
 
-/// Takes the session of a request, or leads to the sign-in.
+/// Adds the session to a request, or redirects to the sign-in.
 pub(super) async fn require_session(
     State(console): State<Console>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let session = match console.access.session(&request) {
-        // A program's token, which no sign-in has checked.
+        // A program's token has not been checked by a sign-in.
         Some(program) if console.access.needs_sign_in && !program.is_signed_in() => {
             sign_in::check(&console, program.token().clone()).await.ok()
         }
         session => session,
     };
     let Some(session) = session else { return to_sign_in(&request) };
-    // The parts of a page come after it, and leave to the page what is shown once.
+    // The parts of a page are requested after it, and must not consume the result that the page
+    // shows once.
     let is_part = is_part(&request);
     let cookies = &console.access.cookies;
     let headers = request.headers().clone();
@@ -135,13 +139,13 @@ pub(super) async fn require_session(
     response
 }
 
-/// Returns `true` for a part of a page that is already shown, or its stream.
+/// Returns `true` for a request for a part of a page that is already shown, or for its stream.
 fn is_part(request: &Request) -> bool {
     request.headers().contains_key("hx-request")
 }
 
 fn to_sign_in(request: &Request) -> Response {
-    // A part of a page must not become the sign-in, and a program wants a status.
+    // A part of a page must not be replaced by the sign-in, and a program needs a status.
     if is_part(request) || request.method() != Method::GET {
         let said = "Sign in, or send an operator's token as Authorization: Bearer <token>.\n";
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], said)

@@ -13,20 +13,21 @@ macro_rules! content {
     };
 }
 
-/// What a browser may load and do: our own files, and nothing inline.
+/// Content security policy: only files of this server, and nothing inline.
 const CONTENT: &str = content!("'self'");
 
-/// The same for Swagger UI, whose style sheet has its icons inline.
+/// The same policy for Swagger UI, whose style sheet contains inline icons.
 pub(in crate::console) const INLINE_ICONS: &str = content!("'self' data:");
 
 const HEADERS: [(HeaderName, HeaderValue); 2] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // `no-referrer` would make browsers send `Origin: null` with forms, and where they send no `Sec-Fetch-Site`, that is all
-    // there is to tell a page of ours by.
+    // With `no-referrer`, browsers send `Origin: null` with forms. Without `Sec-Fetch-Site`,
+    // `Origin` is the only header that identifies the console's own pages.
     (header::REFERRER_POLICY, HeaderValue::from_static("same-origin")),
 ];
 
-/// Adds the policy to every answer that has none of its own. Pages are not stored, since they show payloads; assets say that they may be.
+/// Adds the policy to every response without one. Pages are not stored, since they show payloads;
+/// assets have their own header.
 pub(crate) async fn policy(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

@@ -6,21 +6,21 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::client::Token;
 
-/// Encrypts what a browser keeps for this server, so that nobody else can read, change or make it.
+/// Encrypts and authenticates data that a browser stores for this server.
 pub(super) struct Seal {
     key: LessSafeKey,
     random: SystemRandom,
 }
 
 impl Seal {
-    /// Derives the key from the secret, else from the server's own token. Without either it is random, and what was sealed
-    /// can't be opened after a restart.
+    /// Derives the key from the secret, or else from the server's own token. Without either the key
+    /// is random, and sealed data can't be opened after a restart.
     pub(super) fn new(secret: &str, own: &Token) -> Self {
         let random = SystemRandom::new();
         let mut drawn = [0; 32];
         let material = match (secret.trim(), &*own.0) {
             ("", "") => {
-                // Without randomness nothing could be encrypted either.
+                // Without randomness nothing can be encrypted either.
                 let _ = random.fill(&mut drawn);
                 tracing::info!("sessions end with this process, set CONSOLE_SECRET to keep them");
                 &drawn[..]
@@ -31,7 +31,8 @@ impl Seal {
         Self { key: key_of(material), random }
     }
 
-    /// Encrypts a text for a purpose; it opens for no other. `None` if the system has no randomness.
+    /// Encrypts a text for a purpose; it can't be opened for another one. Returns `None` if the
+    /// system has no randomness.
     pub(super) fn close(&self, purpose: &str, text: &[u8]) -> Option<String> {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
@@ -41,7 +42,7 @@ impl Seal {
         Some(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
     }
 
-    /// Returns the text. `None` if it was not sealed by this key for this purpose.
+    /// Returns the text. Returns `None` if it was not sealed with this key for this purpose.
     pub(super) fn open(&self, purpose: &str, value: &str) -> Option<Vec<u8>> {
         let bytes = URL_SAFE_NO_PAD.decode(value).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_LEN)?;

@@ -5,13 +5,13 @@ use axum::http::request::Parts;
 use crate::client::Token;
 use crate::console::Said;
 
-/// Who asks. The services check the token at every change.
+/// The operator of a request. The services check the token at every change.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
     token: Token,
     name: Option<String>,
     is_signed_in: bool,
-    /// What the last action did.
+    /// Result of the last action.
     said: Option<Said>,
 }
 
@@ -25,7 +25,7 @@ impl Session {
         Self { token: Token(token.to_owned()), name: None, is_signed_in: false, said: None }
     }
 
-    /// Returns the session of whoever is on this machine.
+    /// Returns the session without sign-in, which has the server's own token.
     pub(super) fn of_server(token: Token) -> Self {
         Self { token, name: None, is_signed_in: false, said: None }
     }
@@ -34,7 +34,7 @@ impl Session {
         &self.token
     }
 
-    /// Returns the operator's name, as far as the services told it at sign-in.
+    /// Returns the operator's name, if the services returned it at sign-in.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -52,7 +52,8 @@ impl Session {
     }
 }
 
-/// Returns the token of an `Authorization` header. The scheme has no case (RFC 9110, section 11.1).
+/// Parses the token of an `Authorization` header. The scheme is case-insensitive (RFC 9110, section
+/// 11.1).
 pub(super) fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     let token = token.trim();
@@ -63,7 +64,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Session {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        // `require_session` has put it there.
+        // `require_session` has inserted it.
         parts.extensions.get::<Self>().cloned().ok_or(StatusCode::UNAUTHORIZED)
     }
 }

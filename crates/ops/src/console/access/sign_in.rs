@@ -1,4 +1,4 @@
-//! Sign-in by an operator's token, which the services know.
+//! Sign-in with an operator's token, which the services check.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::console::filters;
 use crate::console::layout::Page;
 use crate::console::{Console, Fields, PageError};
 
-/// How long a wrong token takes to be refused.
+/// Delay before a wrong token is refused.
 const REFUSAL: Duration = Duration::from_millis(500);
-/// How long the services may take to say whose token it is.
+/// Time limit for the services to identify the token.
 const ANSWER: Duration = Duration::from_secs(5);
 
 pub(in crate::console) fn routes() -> Router<Console> {
@@ -68,17 +68,19 @@ async fn sign_in(
     };
     tracing::info!(operator = session.name(), "signed in");
     let cookie = console.access.cookies.sign_in(&headers, &session);
-    let cookie = cookie.ok_or_else(|| PageError::usage("This machine has no random numbers."))?;
+    let cookie = cookie.ok_or_else(|| PageError::usage("The system has no random numbers."))?;
     Ok(([(header::SET_COOKIE, cookie)], fields.back("/")).into_response())
 }
 
-/// Stateless sessions can't be revoked: the cookie goes, and the token is worth what the services say.
+/// Removes the cookie. Stateless sessions can't be revoked, so the token stays valid as long as the
+/// services accept it.
 async fn sign_out(State(console): State<Console>, headers: HeaderMap) -> Response {
     let cookie = console.access.cookies.sign_out(&headers);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
 }
 
-/// Asks all services whose token it is, and returns the session, or why there is none.
+/// Asks all services for the token's operator. Returns the session, or the reason why there is
+/// none.
 pub(super) async fn check(console: &Console, token: Token) -> Result<Session, String> {
     if token.0.is_empty() || token.0.contains(char::is_control) {
         return Err("Enter an operator's token.".to_owned());
@@ -96,7 +98,7 @@ pub(super) async fn check(console: &Console, token: Token) -> Result<Session, St
     }
     if names.is_empty() {
         return Err(if refused {
-            "No service knows this token. Services have theirs in OPERATOR_TOKENS.".to_owned()
+            "No service knows this token. The services' tokens are in OPERATOR_TOKENS.".to_owned()
         } else {
             "No service answers, so the token can't be checked. Try again when one does.".to_owned()
         });

@@ -1,4 +1,4 @@
-//! TLS for the console. Handshakes run side by side: a client that is slow holds up no other.
+//! TLS for the console. Handshakes run concurrently, so a slow client does not delay others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,12 +17,13 @@ use tokio_rustls::server::TlsStream;
 
 use crate::error::Error;
 
-/// How long a handshake may take.
+/// Time limit of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many connections may be ready that were not taken yet.
+/// Maximum number of accepted connections that wait to be served.
 const READY: usize = 16;
 
-/// Reads the certificate chain and the key. Fails naming the variable of the file that can't be used.
+/// Reads the certificate chain and the key. Fails with the name of the variable whose file can't be
+/// used.
 pub(super) fn acceptor(certificates: &Path, key: &Path) -> Result<TlsAcceptor, Error> {
     let refused = |variable: &str, path: &Path, why: &dyn std::fmt::Display| {
         Error::Refused(format!("{variable} {} can't be used: {why}", path.display()))
@@ -60,14 +61,14 @@ impl TlsListener {
     }
 }
 
-/// Accepts until nobody takes connections any more.
+/// Accepts connections until the listener is dropped.
 async fn accept(
     mut listener: TcpListener,
     tls: TlsAcceptor,
     ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
 ) {
     loop {
-        // axum's own logs what can't be accepted, and waits.
+        // axum's own listener logs errors, and waits after them.
         let (stream, from) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = ready.closed() => return,
@@ -88,7 +89,7 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.ready.recv().await {
             Some(accepted) => accepted,
-            // The task that accepts has ended with the runtime.
+            // The accepting task has ended with the runtime.
             None => std::future::pending().await,
         }
     }

@@ -1,4 +1,5 @@
-//! The contracts of this release, as they are committed: they are the same without a network, and if services are down.
+//! The committed contracts of this release, which are available without a network and while
+//! services are down.
 
 use askama::Template;
 use axum::extract::Path;
@@ -44,7 +45,7 @@ pub(super) fn services() -> Vec<&'static str> {
     CONTRACTS.iter().filter_map(|it| it.path.strip_prefix("http/")?.strip_suffix(".json")).collect()
 }
 
-/// `GET /api/schemas/{path}`: a contract as it is committed.
+/// `GET /api/schemas/{path}`: a contract as committed.
 pub(super) async fn file(Path(path): Path<String>) -> Result<Response, PageError> {
     let text = text(&path).ok_or_else(|| PageError::not_found("There is no such contract."))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
@@ -63,7 +64,7 @@ pub(super) async fn show(Path(service): Path<String>) -> Result<Response, PageEr
     let services = services();
     let service = services.iter().find(|it| **it == service).copied();
     let service = service.ok_or_else(|| PageError::not_found("There is no such service."))?;
-    // Swagger UI brings a style sheet and scripts of its own.
+    // Swagger UI has its own style sheet and scripts.
     let page = Page::outside(&format!("API of {service}"));
     let html = Html(Http { page, service, services }.render()?);
     Ok(([(header::CONTENT_SECURITY_POLICY, INLINE_ICONS)], html).into_response())

@@ -1,4 +1,5 @@
-//! The AsyncAPI document as a page: topics, who publishes and consumes them, and the fields of their messages.
+//! The AsyncAPI document as a page: topics, their publishers and consumers, and the fields of their
+//! messages.
 
 use askama::Template;
 use axum::extract::State;
@@ -53,7 +54,7 @@ pub(super) async fn show(
     let traits = &document["components"]["messageTraits"];
     let events = Events {
         page,
-        // Markdown, of which it has code alone.
+        // Markdown, but its only markup is code.
         description: text(&document["info"]["description"]).replace('`', ""),
         topics: topics.iter().map(|(name, channel)| topic(&document, name, channel)).collect(),
         headers: fields(&traits["CloudEvent"]["headers"]),
@@ -91,7 +92,7 @@ fn setting(kafka: &Value) -> String {
     const DAY: i64 = 24 * 60 * 60 * 1000;
     let kept = match kafka["topicConfiguration"]["retention.ms"].as_i64() {
         Some(milliseconds) if milliseconds >= 0 => format!("kept for {} days", milliseconds / DAY),
-        _ => "kept for ever".to_owned(),
+        _ => "kept forever".to_owned(),
     };
     format!("{} partitions, {kept}", kafka["partitions"])
 }

@@ -1,4 +1,5 @@
-//! The interfaces of the services: their contracts, and the admin API that this console and `orderflow` use.
+//! The interfaces of the services: their contracts, and the admin API that this console and
+//! `orderflow` use.
 
 mod contracts;
 mod events;

@@ -2,12 +2,12 @@
 pub(super) struct Operation {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
-    /// The names of the query or of the body.
+    /// The names of the parameters of the query or the body.
     pub(super) takes: &'static str,
     pub(super) does: &'static str,
-    /// Whether it wants an operator's token.
+    /// Whether it requires an operator's token.
     pub(super) for_operators: bool,
-    /// The same on the command line.
+    /// The equivalent command.
     pub(super) command: &'static str,
 }
 
@@ -40,17 +40,27 @@ pub(super) const OPERATIONS: [Operation; 28] = [
     read("/healthz", "", "Whether the process is alive"),
     read("/readyz", "", "Whether it is ready, and why not").by("orderflow status"),
     read("/metrics", "", "Metrics for Prometheus"),
-    read("/operator", "", "The name of the operator whose token it is").secret(),
+    read("/operator", "", "The name of the token's operator").secret(),
     read("/subscriptions", "", "Subscriptions with their state, breakers and instances")
         .by("orderflow subscriptions"),
-    change("POST", "/subscriptions/{group}/pause", "why", "Pauses it on all instances")
-        .by("orderflow subscriptions pause"),
-    change("POST", "/subscriptions/{group}/resume", "why", "Makes it go on; closes its breakers")
-        .by("orderflow subscriptions resume"),
+    change(
+        "POST",
+        "/subscriptions/{group}/pause",
+        "why",
+        "Pauses the subscription on all instances",
+    )
+    .by("orderflow subscriptions pause"),
+    change(
+        "POST",
+        "/subscriptions/{group}/resume",
+        "why",
+        "Resumes the subscription and closes its breakers",
+    )
+    .by("orderflow subscriptions resume"),
     read("/dead-letters", LETTERS, "Dead letters, newest first").by("orderflow dlq list"),
     read("/dead-letters/groups", "group limit cursor", "Dead letters by reason, with counts")
         .by("orderflow dlq groups"),
-    read("/dead-letters/{id}", "", "One with payload, headers and attempts")
+    read("/dead-letters/{id}", "", "A dead letter with payload, headers and attempts")
         .secret()
         .by("orderflow dlq show"),
     change(
@@ -62,8 +72,13 @@ pub(super) const OPERATIONS: [Operation; 28] = [
     .by("orderflow dlq groups"),
     change("POST", "/dead-letters/discard", "group, ids or filter, why", "Discards letters")
         .by("orderflow dlq discard"),
-    change("POST", "/dead-letters/restore", "group, ids or filter, why", "Takes that back")
-        .by("orderflow dlq restore"),
+    change(
+        "POST",
+        "/dead-letters/restore",
+        "group, ids or filter, why",
+        "Restores discarded letters",
+    )
+    .by("orderflow dlq restore"),
     change(
         "PUT",
         "/dead-letters/{id}/payload",
@@ -80,27 +95,26 @@ pub(super) const OPERATIONS: [Operation; 28] = [
     .by("orderflow dlq replay"),
     read("/replays", "group limit cursor", "Replays and rehearsals, newest first")
         .by("orderflow dlq replays"),
-    read("/replays/{id}", "", "One with its outcomes and reasons of failures")
+    read("/replays/{id}", "", "A replay with its outcomes and reasons of failures")
         .by("orderflow dlq replays show"),
     read("/replays/{id}/letters", "outcome limit cursor", "Its letters, each with its outcome"),
     change("POST", "/replays/{id}/pause", "why", "Pauses it").by("orderflow dlq replays pause"),
-    change("POST", "/replays/{id}/resume", "why", "Makes it go on")
-        .by("orderflow dlq replays resume"),
-    change("POST", "/replays/{id}/cancel", "why", "Ends it").by("orderflow dlq replays cancel"),
+    change("POST", "/replays/{id}/resume", "why", "Resumes it").by("orderflow dlq replays resume"),
+    change("POST", "/replays/{id}/cancel", "why", "Cancels it").by("orderflow dlq replays cancel"),
     read("/flows/{id}", "events", "Steps of a flow, by correlation id, subject or event id")
         .by("orderflow flow"),
     read("/jobs", "kind state subject limit cursor", "Jobs, newest first")
         .by("orderflow jobs list"),
-    read("/jobs/{id}", "", "One with payload and errors").secret().by("orderflow jobs show"),
+    read("/jobs/{id}", "", "A job with payload and errors").secret().by("orderflow jobs show"),
     change(
         "POST",
         "/jobs/retry",
         "ids or filter, why",
-        "Gives failed jobs all their attempts again",
+        "Retries failed jobs, with all their attempts",
     )
     .by("orderflow jobs retry"),
-    change("POST", "/jobs/discard", "ids or filter, why", "Removes jobs that have failed or wait")
+    change("POST", "/jobs/discard", "ids or filter, why", "Removes failed and waiting jobs")
         .by("orderflow jobs discard"),
-    read("/acts", "by limit cursor", "What operators did, newest first").by("orderflow acts"),
-    change("POST", "/erasures", "customer_email", "Erases what is kept of a customer"),
+    read("/acts", "by limit cursor", "Acts of operators, newest first").by("orderflow acts"),
+    change("POST", "/erasures", "customer_email", "Erases the data of a customer"),
 ];

@@ -1,4 +1,4 @@
-/// Returns the class of the badge of a status: of letters, groups and replays, and of outcomes.
+/// Returns the badge's class for a status of letters, groups and replays, or for an outcome.
 pub(crate) fn badge(status: impl AsRef<str>) -> &'static str {
     match status.as_ref() {
         "dead" | "open" | "regressed" | "failed" => "bad",

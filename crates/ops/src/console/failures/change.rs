@@ -1,4 +1,4 @@
-//! Discard and restore, with the way back.
+//! Discards and restores letters, with undo.
 
 use askama::Template;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::dlq::{DISCARD, LetterChange, RESTORE};
 use crate::error::Error;
 use crate::plain::{count, plain};
 
-/// So many letters are counted, the largest page of a service at a time.
+/// Maximum number of letters to count, a page of the service at a time.
 const COUNTED: usize = 10_000;
 const PAGE: usize = 1_000;
 const LETTERS: &str = "/failures?view=letters";
@@ -48,7 +48,7 @@ async fn run(
     }
 }
 
-/// What came of a request for a change.
+/// Result of a request for a change.
 enum Done<'a> {
     Changed(Said),
     Asks(Box<Confirm<'a>>),
@@ -82,10 +82,11 @@ async fn asked_or_done<'a>(
     Ok(Done::Changed(said.undo(&format!("/failures/{}", change.undo), undo)))
 }
 
-/// The longest reason that a service takes, in bytes.
+/// Maximum length of a reason in bytes, as in the services.
 const MAX_WHY: usize = 500;
 
-/// Returns the fields of the form that takes a change back. `None` if it would change other letters too.
+/// Returns the fields of the form that undoes a change. Returns `None` if the undo would change
+/// other letters too.
 async fn way_back(
     it: &Chosen,
     change: &LetterChange,
@@ -95,7 +96,8 @@ async fn way_back(
         return Ok(Some(vec![owned("letter", &checked)]));
     }
     let Some(filter) = it.filter() else { return Ok(None) };
-    // Of any status that the change leads to, whatever status its own filter had.
+    // Letters that already have a status to which the change leads, whatever the filter's own
+    // status.
     let changed_already = Filter { status: None, ..filter.clone() };
     if counted(&it.client, &it.group, &changed_already, change.to, 1).await? > 0 {
         return Ok(None);
@@ -108,7 +110,7 @@ async fn way_back(
     Ok(Some(fields))
 }
 
-/// Counts the letters that a filter matches and that have one of these statuses.
+/// Counts the letters that match a filter and have one of these statuses.
 async fn counted(
     client: &Client,
     group: &str,
@@ -135,7 +137,7 @@ async fn counted(
     Ok(counted)
 }
 
-/// The page that asks why, and before everything is changed that a filter matches.
+/// The page that asks for the reason, and for confirmation before all matching letters are changed.
 #[derive(Template)]
 #[template(path = "failures/confirm.html")]
 struct Confirm<'a> {
@@ -144,7 +146,7 @@ struct Confirm<'a> {
     letters: String,
     is_none: bool,
     act: &'static str,
-    /// The filter, if it is about everything that it matches.
+    /// The filter, if all matching letters are changed.
     query: Option<Query>,
     /// The selected letters.
     checked: Vec<String>,

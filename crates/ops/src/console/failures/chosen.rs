@@ -1,4 +1,4 @@
-//! The letters that an act is about: selected ones, or all that a filter matches.
+//! The letters of an act: selected ones, or all that match a filter.
 
 use uuid::Uuid;
 
@@ -16,13 +16,13 @@ pub(super) struct Chosen {
     pub(super) selection: Selection,
 }
 
-/// Whether a form is about all letters that its filter matches.
+/// Returns whether a form applies to all letters that match its filter.
 pub(super) fn is_all(fields: &Fields) -> bool {
     fields.one("scope") == Some("all")
 }
 
-/// Returns what a form is about: all that its filter matches in one subscription, or the letters whose rows are checked, for
-/// each of their subscriptions.
+/// Returns the letters of a form, by subscription: all that match its filter in one subscription,
+/// or those whose rows are checked.
 pub(super) fn chosen(services: &Services, fields: &Fields) -> Result<Vec<Chosen>, Error> {
     if is_all(fields) {
         return Ok(vec![matching(services, &Query::read(fields))?]);
@@ -40,7 +40,7 @@ pub(super) fn chosen(services: &Services, fields: &Fields) -> Result<Vec<Chosen>
     }
     if all.is_empty() {
         return Err(Error::Refused(
-            "Nothing is selected. Check the rows that it is about, then try again.".into(),
+            "Nothing is selected. Check the rows to change, then try again.".into(),
         ));
     }
     Ok(all)
@@ -49,7 +49,7 @@ pub(super) fn chosen(services: &Services, fields: &Fields) -> Result<Vec<Chosen>
 fn matching(services: &Services, query: &Query) -> Result<Chosen, Error> {
     let group = query.group().ok_or_else(|| {
         Error::Refused(
-            "Choose a subscription: one request is about the letters of one subscription.".into(),
+            "Choose a subscription: a request applies to the letters of one subscription.".into(),
         )
     })?;
     let client = services.of_group(group)?;
@@ -62,7 +62,8 @@ pub(crate) fn one_service(services: &Services, name: &str) -> Result<Client, Err
     clients.pop().ok_or_else(|| Error::Refused(format!("no service is called {name}")))
 }
 
-/// The value of a row's checkbox: `service/id/group`. Several letters of one subscription have a comma between their ids.
+/// The value of a row's checkbox: `service/id/group`. For several letters of one subscription, the
+/// ids are separated by commas.
 struct Checked<'a> {
     service: &'a str,
     ids: Vec<Uuid>,
@@ -85,7 +86,7 @@ impl<'a> Checked<'a> {
 }
 
 impl Chosen {
-    /// Returns the filter; `None` if letters were selected one by one.
+    /// Returns the filter. Returns `None` if letters were selected one by one.
     pub(super) fn filter(&self) -> Option<&Filter> {
         match &self.selection {
             Selection::Filter(filter) => Some(filter),
@@ -93,7 +94,8 @@ impl Chosen {
         }
     }
 
-    /// Returns the value of a checkbox for its letters; `None` if they were not selected one by one.
+    /// Returns the value of a checkbox for its letters. Returns `None` unless they were selected
+    /// one by one.
     pub(super) fn checked(&self) -> Option<String> {
         let Selection::Ids(ids) = &self.selection else { return None };
         let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();

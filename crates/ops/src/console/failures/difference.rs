@@ -1,25 +1,26 @@
-//! What an edit has changed, line by line.
+//! The difference that an edit makes, line by line.
 
-/// The lines around a change that are shown with it.
+/// Number of unchanged lines to show around a change.
 const AROUND: usize = 2;
-/// The most pairs of lines that are compared; more are shown as removed and added.
+/// Maximum number of pairs of lines to compare. Beyond it, all lines are shown as removed and
+/// added.
 const PAIRS: usize = 1_000_000;
 
-/// What became of a line.
+/// State of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Became {
     Same,
     Removed,
     Added,
-    /// Lines that are the same are left out here.
+    /// Unchanged lines are left out here.
     LeftOut,
 }
 
-/// A line, and what became of it.
+/// A line with its state.
 pub(crate) type Line<'a> = (Became, &'a str);
 
 impl Became {
-    /// Returns what is written before the line.
+    /// Returns the sign before the line.
     pub(crate) fn sign(self) -> &'static str {
         match self {
             Self::Same => "  ",
@@ -52,7 +53,7 @@ pub(crate) fn difference<'a>(before: &'a str, after: &'a str) -> Vec<Line<'a>> {
     shortened(&all)
 }
 
-/// Compares lines of which the first and the last differ.
+/// Compares lines. The first and the last lines differ.
 fn changed<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
     let removed = |lines: &[&'a str]| lines.iter().map(|it| (Became::Removed, *it)).collect();
     let added = |lines: &[&'a str]| lines.iter().map(|it| (Became::Added, *it)).collect();
@@ -76,7 +77,8 @@ fn changed<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
     [lines, removed(&old[at..]), added(&new[to..])].concat()
 }
 
-/// Returns how many lines two rests have in common at most, in their order, for each two places where they may begin.
+/// Returns the length of the longest common subsequence of the rests, for each pair of positions
+/// where they may begin.
 fn common(old: &[&str], new: &[&str]) -> Vec<Vec<u32>> {
     let mut common = vec![vec![0; new.len() + 1]; old.len() + 1];
     for at in (0..old.len()).rev() {
@@ -91,7 +93,7 @@ fn common(old: &[&str], new: &[&str]) -> Vec<Vec<u32>> {
     common
 }
 
-/// Leaves out lines that are the same and far from any change.
+/// Removes unchanged lines that are far from any change.
 fn shortened<'a>(lines: &[Line<'a>]) -> Vec<Line<'a>> {
     let is_near = |at: usize| {
         let (from, to) = (at.saturating_sub(AROUND), (at + AROUND + 1).min(lines.len()));

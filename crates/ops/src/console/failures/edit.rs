@@ -1,4 +1,4 @@
-//! The correction of a payload. What the operator saw must still be there: another one may have edited it meanwhile.
+//! Edits a payload. Fails if another operator has edited it since the page was read.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,8 @@ use crate::console::refusal::{not_started, refused};
 use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
 use crate::error::Error;
 
-/// The largest form: the 4 MiB that a service takes, of which a browser may write each byte as three, and the reason.
+/// Maximum size of the form: the 4 MiB that a service accepts, of which a browser may encode each
+/// byte as three, and the reason.
 const LARGEST: usize = 13 * 1024 * 1024;
 const STRUCTURED: &[u8] = b"application/cloudevents+json";
 
@@ -37,9 +38,9 @@ struct Form<'a> {
     /// The text in the field.
     text: &'a str,
     why: &'a str,
-    /// A digest of the payload that the text is a correction of.
+    /// A digest of the payload from which the text was made.
     seen: String,
-    /// What is wrong with the text.
+    /// Problems of the text.
     troubles: Vec<String>,
 }
 
@@ -94,7 +95,7 @@ async fn edit(
     };
     match client.edit(id, &value, why).await {
         Ok(_) => console.live.signal(&[Topic::Failures, Topic::History]),
-        // Violations of the schema, one after the other.
+        // Violations of the schema, separated by lines or semicolons.
         Err(Error::Problem { status: 422, detail, .. }) => {
             let troubles = detail.split(['\n', ';']).map(|it| it.trim().to_owned()).collect();
             return again(StatusCode::UNPROCESSABLE_ENTITY, troubles);
@@ -112,7 +113,7 @@ async fn edit(
     }
 }
 
-/// Returns the new payload as it was written, so that no number is rounded, and the reason.
+/// Returns the new payload as raw JSON, so that no number is rounded, and the reason.
 fn checked<'a>(
     fields: &'a Fields,
     letter: &Letter,
@@ -130,8 +131,9 @@ fn checked<'a>(
         .map_err(|error| unusable(format!("The payload is not JSON: {error}.")))?;
     let value = RawValue::from_string(compact(text))
         .map_err(|error| unusable(format!("The payload is not JSON: {error}.")))?;
-    let why =
-        fields.one("why").ok_or_else(|| unusable("Say why: it is kept with your name.".into()))?;
+    let why = fields
+        .one("why")
+        .ok_or_else(|| unusable("Give a reason: it is recorded with your name.".into()))?;
     Ok((value, why))
 }
 
@@ -139,7 +141,7 @@ fn checked<'a>(
 fn data_of(letter: &Letter) -> Result<String, PageError> {
     let value = letter.value.as_ref().map(Bytes::as_slice).unwrap_or_default();
     let text = std::str::from_utf8(value).map_err(|_| {
-        PageError::usage("The payload is binary, and no JSON can be made of it. Discard it, or let its producer send it again.")
+        PageError::usage("The payload is binary and can't be edited as JSON. Discard it, or let its producer send it again.")
     })?;
     let content_type = letter.header_bytes().find(|(name, _)| *name == "content-type");
     let is_structured = matches!(content_type, Some((_, Some(it))) if it.starts_with(STRUCTURED));

@@ -1,4 +1,4 @@
-//! Acknowledge, ignore or reopen a group, with a note.
+//! Acknowledges, ignores or reopens a group, with a note.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -12,7 +12,8 @@ use crate::plain::plain;
 
 const GROUPS: &str = "/failures";
 
-/// Sets the status of a group in its service. The note is replaced: the form has the present one in it.
+/// Sets the status of a group in its service. The note is replaced; the form contains the current
+/// one.
 pub(super) async fn set(
     State(console): State<Console>,
     session: Session,
@@ -39,7 +40,7 @@ async fn try_set(console: &Console, session: &Session, fields: &Fields) -> Resul
     console.live.signal(&[Topic::Failures, Topic::History]);
     let said = Said::new(format!("{}: {status}.", plain(&group.reason)));
     let Some(was) = fields.one("was") else { return Ok(said) };
-    // Resolved and regressed follow by themselves and can't be set: the operator's word was open.
+    // Resolved and regressed are set automatically, so the operator's status was open.
     let was = if matches!(was, "acknowledged" | "ignored") { was } else { "open" };
     let undo = [
         ("service", Some(service)),

@@ -1,4 +1,4 @@
-//! Groups of letters that failed for the same reason, of all services.
+//! Groups of letters of all services that failed for the same reason.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -39,7 +39,8 @@ impl View {
         query.address()
     }
 
-    /// Returns what tells a group from others in the ids of elements, which stay when the list is refreshed.
+    /// Returns a part for the ids of a group's elements, which stays the same when the list is
+    /// refreshed.
     fn anchor(group: &LetterGroup) -> String {
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let name = format!("{}-{}", group.group, group.fingerprint);
@@ -87,7 +88,8 @@ pub(super) async fn show(
     Ok(Html(view.render()?).into_response())
 }
 
-/// The service filters groups by their subscription only, and there are few: the rest is done here.
+/// Returns whether a group matches. The services filter groups by subscription only, and there are
+/// few groups.
 fn matches(query: &Query, group: &LetterGroup) -> bool {
     let state = match &*query.state {
         "any" => true,

@@ -1,4 +1,4 @@
-//! The page of one letter: failure, content, origin, and possible acts.
+//! The page of a letter: failure, content, origin, and possible acts.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -24,12 +24,12 @@ struct Shown {
     key: String,
     headers: Vec<Header>,
     payload: Payload,
-    /// The payload before it was edited.
+    /// The payload before the edit.
     before: Option<Payload>,
     trace: Option<String>,
 }
 
-/// A header of the record, with its control characters visible.
+/// A header of the record, with visible control characters.
 struct Header {
     name: String,
     value: String,
@@ -68,7 +68,7 @@ impl Shown {
         self.letter.summary.status == "discarded"
     }
 
-    /// Returns the address of what else happened in its name: by the correlation, or what else identifies it.
+    /// Returns the address of the letter's flow, by its correlation id or another id.
     fn flow(&self) -> Option<String> {
         let it = &self.letter.summary;
         let key = it.correlation_id.as_ref().or(it.event_id.as_ref()).or(it.subject.as_ref())?;
@@ -91,7 +91,8 @@ impl Shown {
         address("/replays", &[("group", &self.letter.summary.group)])
     }
 
-    /// Returns the causes of an error, a line each, without the error itself, which is the first of them.
+    /// Returns the causes of an error, one per line, without the error itself, which is the first
+    /// of them.
     fn causes<'a>(message: &'a str, causes: &'a str) -> impl Iterator<Item = &'a str> {
         let is_first = causes.lines().next() == Some(message);
         causes.lines().skip(usize::from(is_first)).filter(|line| !line.is_empty())
@@ -112,7 +113,7 @@ pub(crate) fn path(service: &str, id: Uuid) -> String {
     format!("/failures/letters/{}/{id}", escaped(service))
 }
 
-/// Returns the trace's id out of `00-<trace>-<span>-<flags>`.
+/// Returns the trace id of `00-<trace>-<span>-<flags>`.
 fn trace(letter: &Letter) -> Option<String> {
     let trace = letter.traceparent.as_deref()?.split('-').nth(1)?;
     let is_id = trace.len() == 32 && trace.bytes().all(|it| it.is_ascii_hexdigit());

@@ -1,4 +1,4 @@
-//! Letters one by one, with all filters of the API.
+//! The list of letters, with all filters of the API.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
@@ -53,17 +53,17 @@ impl View {
         Query { group, event_type, reason, fingerprint, ..Query::default() }.address()
     }
 
-    /// Whether letters that were given up are shown, and nothing else.
+    /// Returns whether only discarded letters are shown.
     fn is_discarded(&self) -> bool {
         self.query.status == "discarded"
     }
 
-    /// Whether some of the letters can be rehearsed and discarded.
+    /// Returns whether some of the letters can be rehearsed and discarded.
     fn is_open(&self) -> bool {
         matches!(&*self.query.status, "" | "any" | "dead" | "parked")
     }
 
-    /// Whether a filter is given that is not always in sight.
+    /// Returns whether a filter is set that is not always visible.
     fn is_detailed(&self) -> bool {
         let Query { fingerprint, tenant, subject, correlation_id, event_id, from, to, .. } =
             &self.query;

@@ -50,7 +50,8 @@ async fn failures(
     }
 }
 
-/// Returns the subscriptions that there are, for the choice in a form: as they were polled, and those of the page.
+/// Returns the subscriptions for the choice in a form: those that were polled, and those on the
+/// page.
 fn subscriptions<'a>(console: &Console, shown: impl Iterator<Item = &'a str>) -> Vec<String> {
     let polled = console.polled.services.borrow().clone();
     let states = polled.iter().filter_map(|it| it.fresh()).flatten();
@@ -61,7 +62,7 @@ fn subscriptions<'a>(console: &Console, shown: impl Iterator<Item = &'a str>) ->
     groups
 }
 
-/// Returns the services that a page asks: that of the subscription, or all.
+/// Returns the services to query: that of the subscription, or all.
 fn asked(services: &Services, query: &Query) -> Result<Vec<crate::client::Client>, PageError> {
     Ok(services.chosen(query.group())?)
 }

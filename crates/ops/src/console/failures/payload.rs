@@ -1,4 +1,5 @@
-//! A record's bytes as text for people. JSON is indented from its own text, so that no number is rounded.
+//! Shows a record's bytes as text. JSON is indented without parsing its numbers, so that none is
+//! rounded.
 
 use std::fmt::Write;
 
@@ -8,21 +9,21 @@ use crate::client::Bytes;
 use crate::console::payload::pretty;
 use crate::plain::{is_reordering, plain, plain_bytes};
 
-/// The most that is shown of a value, in bytes. Indentation can make a small document large.
+/// Maximum size of a shown value in bytes. Indentation can make a small document large.
 const MOST: usize = 512 * 1024;
 const MOST_INDENTED: usize = 2 * 1024 * 1024;
 
 /// A value of a record, ready to be shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Payload {
-    /// Control characters are visible, so that it has no other line ends than those of the indentation.
+    /// Control characters are escaped, so all line ends belong to the indentation.
     pub(crate) text: String,
     pub(crate) form: Form,
     pub(crate) bytes: usize,
     pub(crate) is_cut: bool,
 }
 
-/// What a value is.
+/// Format of a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Form {
     #[default]
@@ -52,7 +53,7 @@ impl Payload {
             return Self { text: shown, form: Form::Binary, bytes, is_cut: bytes > MOST / 4 };
         };
         if let Some(text) = indented(text) {
-            // No string of JSON holds a line end.
+            // A JSON string contains no line end.
             let lines: Vec<_> = text.split('\n').map(plain).collect();
             let text = lines.join("\n");
             return Self { text, form: Form::Json, bytes, is_cut: false };
@@ -67,14 +68,14 @@ impl Payload {
     }
 }
 
-/// Returns the text of a JSON document to edit: indented, with escapes for characters that can't be seen or reorder the text,
-/// and otherwise as it was written.
+/// Returns the text of a JSON document for editing: indented, with escapes for characters that are
+/// invisible or reorder the text, and otherwise unchanged.
 pub(crate) fn editable(text: &str) -> String {
     let Some(text) = indented(text) else { return text.to_owned() };
     let mut editable = String::with_capacity(text.len());
     for c in text.chars() {
         if (c.is_control() && c != '\n') || is_reordering(c) {
-            // They are in strings, and all of the basic plane.
+            // These characters are in strings, and all in the basic multilingual plane.
             _ = write!(editable, "\\u{:04x}", u32::from(c));
         } else {
             editable.push(c);
@@ -83,7 +84,8 @@ pub(crate) fn editable(text: &str) -> String {
     editable
 }
 
-/// Returns a valid JSON document without the space between its tokens. A browser sends a text with other line ends.
+/// Returns a valid JSON document without the space between its tokens, because a browser sends
+/// other line ends.
 pub(crate) fn compact(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.trim();
@@ -99,7 +101,8 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// Returns a JSON document with a line for each member. `None` if it is none, or if it would become too large.
+/// Returns a JSON document with one line per member. Returns `None` if it is invalid, or would
+/// become too large.
 fn indented(text: &str) -> Option<String> {
     if text.len() > MOST || !is_json(text) {
         return None;
@@ -107,7 +110,7 @@ fn indented(text: &str) -> Option<String> {
     Some(pretty(text)).filter(|text| text.len() <= MOST_INDENTED)
 }
 
-/// Returns where the token ends that begins a valid document's rest.
+/// Returns the end of the token at the beginning of a valid document's rest.
 fn token(rest: &str, first: char) -> usize {
     match first {
         '"' => {

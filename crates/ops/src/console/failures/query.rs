@@ -1,4 +1,4 @@
-//! What the address of `/failures` asks for: a view, a filter with the names of the API, and a page.
+//! The query of `/failures`: a view, a filter with the names of the API, and a page.
 
 use time::OffsetDateTime;
 
@@ -8,7 +8,8 @@ use crate::console::address::address;
 use crate::error::Error;
 use crate::moment;
 
-/// The query of `/failures`. An empty member is one that is not given: a form sends all of its fields.
+/// The query of `/failures`. An empty member counts as missing, because a form sends all of its
+/// fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query {
     pub(crate) view: String,
@@ -28,7 +29,7 @@ pub(crate) struct Query {
     pub(crate) cursor: String,
 }
 
-/// Names of letters' statuses: those that wait for somebody, each, and any.
+/// Names of the letters' statuses: open ones, each status, and any.
 pub(crate) const STATUSES: [(&str, &str); 7] = [
     ("", "open"),
     ("dead", "dead"),
@@ -39,7 +40,7 @@ pub(crate) const STATUSES: [(&str, &str); 7] = [
     ("any", "any"),
 ];
 
-/// Names of groups' statuses: those that need work, each, and any.
+/// Names of the groups' statuses: those that need work, each status, and any.
 pub(crate) const STATES: [(&str, &str); 7] = [
     ("", "need attention"),
     ("open", "open"),
@@ -51,7 +52,7 @@ pub(crate) const STATES: [(&str, &str); 7] = [
 ];
 
 impl Query {
-    /// Takes the members from an address or a form.
+    /// Reads the members from an address or a form.
     pub(crate) fn read(fields: &Fields) -> Self {
         let one = |name| fields.one(name).unwrap_or_default().to_owned();
         Self {
@@ -81,12 +82,12 @@ impl Query {
         Some(&*self.group).filter(|group| !group.is_empty())
     }
 
-    /// Returns the filter. Fails if a member can't be used; the text names it.
+    /// Returns the filter. Fails with the name of a member that can't be used.
     pub(crate) fn filter(&self) -> Result<Filter, Error> {
         self.filter_at(OffsetDateTime::now_utc())
     }
 
-    /// Returns the query with fixed times: `1h` means another hour tomorrow.
+    /// Returns the query with absolute times, because `1h` changes its meaning with time.
     pub(crate) fn fixed(&self) -> Result<Self, Error> {
         let Filter { from, to, .. } = self.filter()?;
         Ok(Self { from: from.unwrap_or_default(), to: to.unwrap_or_default(), ..self.clone() })
@@ -110,7 +111,7 @@ impl Query {
         })
     }
 
-    /// Returns the status that the API is asked for; `None` if it is asked for several or for all.
+    /// Returns the status to request from the API. Returns `None` for several or all statuses.
     fn one_status(&self) -> Result<Option<Status>, Error> {
         let all =
             [Status::Dead, Status::Replaying, Status::Parked, Status::Resolved, Status::Discarded];
@@ -124,7 +125,8 @@ impl Query {
         }
     }
 
-    /// Returns the filters of the lists that make up the page: a service lists letters of one status or of all.
+    /// Returns the filters of the lists that make up the page. A service lists letters of one
+    /// status or of all.
     pub(crate) fn filters(&self) -> Result<Vec<Filter>, Error> {
         let filter = self.filter()?;
         if !self.status.is_empty() {
@@ -134,12 +136,12 @@ impl Query {
         Ok(open.map(|status| Filter { status: Some(status), ..filter.clone() }).into())
     }
 
-    /// Returns `true` if letters are filtered by something other than their status.
+    /// Returns `true` if letters are filtered by more than their status.
     pub(crate) fn is_filtered(&self) -> bool {
         self.pairs().iter().any(|(name, _)| !matches!(*name, "view" | "state" | "status"))
     }
 
-    /// Returns the members that are given, without the page.
+    /// Returns the members that are set, except the page.
     pub(crate) fn pairs(&self) -> Vec<(&'static str, &str)> {
         let all = [
             ("view", &self.view),
@@ -192,7 +194,8 @@ impl Query {
     }
 }
 
-/// Reads a time of RFC 3339, one of a field of type `datetime-local` (UTC), or a duration before now such as `1h`.
+/// Parses a time (RFC 3339), the value of a field of type `datetime-local` (UTC), or a duration
+/// before now such as `1h`.
 fn time_of(name: &str, text: &str, now: OffsetDateTime) -> Result<String, Error> {
     let written = [text.to_owned(), format!("{text}Z"), format!("{text}:00Z")];
     if let Some(text) = written.into_iter().find(|text| moment::parse(text).is_some()) {

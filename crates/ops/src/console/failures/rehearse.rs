@@ -1,4 +1,5 @@
-//! A rehearsal: the handlers run and are rolled back, so that a replay's outcomes are known before it starts.
+//! Rehearsals: the handlers run and are rolled back, which shows the outcomes of a replay before it
+//! starts.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -12,7 +13,8 @@ use crate::console::refusal::not_started;
 use crate::console::{Console, Fields, Said, Session, Topic, replays};
 use crate::error::Error;
 
-/// Requests a rehearsal for each subscription of the chosen letters. Leads to it, or to the list if there are several.
+/// Requests a rehearsal for each subscription of the selected letters. Redirects to it, or to the
+/// list if there are several.
 pub(super) async fn rehearse(
     State(console): State<Console>,
     session: Session,
@@ -38,7 +40,7 @@ async fn request_all(
     let mut paths = Vec::new();
     for Chosen { client, group, selection } in chosen(&console.services(session), fields)? {
         let path = start(console, &client, group, selection).await?;
-        // The page holds the filter, so that the same letters can be replayed.
+        // The address contains the filter, so that the same letters can be replayed.
         paths.push(if is_all(fields) { address(&path, &query.filter_pairs()) } else { path });
     }
     Ok(paths)

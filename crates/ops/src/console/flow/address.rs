@@ -1,21 +1,21 @@
-//! The address of a flow's page: what is searched for, which step is open, and whether each step is shown.
+//! The address of a flow's page: the id, the open step, and whether each step is shown.
 
 use super::Fields;
 use crate::console::address::escaped;
 
-/// What the address of a page says.
+/// The parts of the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     /// A correlation id, a subject or an event id.
     pub(super) id: String,
-    /// The key of the step that is open.
+    /// The key of the open step.
     pub(super) step: Option<String>,
-    /// Whether what repeats is shown one by one.
+    /// Whether repeated steps are shown one by one.
     pub(super) shows_all: bool,
 }
 
 impl Address {
-    /// Returns `None` if nothing is searched for.
+    /// Returns `None` without an id.
     pub(super) fn of(fields: &Fields) -> Option<Self> {
         let id = fields.one("q")?.to_owned();
         let step = fields.one("step").map(ToOwned::to_owned);
@@ -34,12 +34,12 @@ impl Address {
         format!("{}{all}", of_id(&self.id))
     }
 
-    /// Returns the address of a step, up to its key.
+    /// Returns the address of a step without its key.
     pub(super) fn to_step(&self) -> String {
         format!("{}&step=", self.flow())
     }
 
-    /// Returns the address with each step shown, or with what repeats counted.
+    /// Returns the address with repeated steps shown one by one or counted: the other of the two.
     pub(super) fn turned(&self) -> String {
         Self { shows_all: !self.shows_all, ..self.clone() }.here()
     }

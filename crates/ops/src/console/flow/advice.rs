@@ -1,11 +1,11 @@
-//! Findings of a flow, each with the page on which an operator can act.
+//! Findings of a flow, each with a link to the page where an operator can act.
 
 use crate::console::address::escaped;
 use crate::flow::{Finding, Flow};
 use crate::plain::{count, plain};
 use crate::show_flow::number;
 
-/// How many findings are named; the picture and the text have all.
+/// Maximum number of findings to list; the picture and the text contain all.
 const NAMED: usize = 8;
 
 /// A sentence about a finding.
@@ -16,14 +16,14 @@ pub(super) struct Advice {
     pub(super) link: Option<Link>,
 }
 
-/// Where something can be done.
+/// A link to a page where an operator can act.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) path: String,
     pub(super) title: &'static str,
 }
 
-/// Returns a sentence for each finding, failures first, and how many more there are.
+/// Returns a sentence for each finding, failures first, and the number of the others.
 pub(super) fn advice(flow: &Flow) -> (Vec<Advice>, usize) {
     let mut all: Vec<Advice> = Vec::new();
     for finding in flow.findings() {
@@ -43,11 +43,11 @@ fn link(path: String, title: &'static str) -> Link {
     Link { path, title }
 }
 
-/// Returns what is said of a failure. `None` if it is something that waits.
+/// Returns the sentence of a failure. Returns `None` for open work.
 fn of_failure(finding: &Finding) -> Option<(String, Option<Link>)> {
     Some(match finding {
         Finding::Unreachable { service, .. } => (
-            format!("{} can't be reached: what it has is missing here.", plain(service)),
+            format!("{} can't be reached: its data is missing here.", plain(service)),
             Some(link("/".into(), "See the services")),
         ),
         Finding::Unavailable { service, why } => {
@@ -65,7 +65,7 @@ fn of_failure(finding: &Finding) -> Option<(String, Option<Link>)> {
             (format!("A job failed: {}.", plain(job_kind)), Some(link(path, "Retry or discard it")))
         }
         Finding::FailedStep { service, what } => {
-            let says = "failed, and nothing has made up for it";
+            let says = "failed, and no later attempt succeeded";
             (format!("{}: {} {says}.", plain(service), plain(what)), None)
         }
         Finding::Passed { group, event_type, .. } => {
@@ -81,7 +81,7 @@ fn of_failure(finding: &Finding) -> Option<(String, Option<Link>)> {
     })
 }
 
-/// Returns what is said of something that waits. `None` if it is a failure.
+/// Returns the sentence of open work. Returns `None` for a failure.
 fn of_wait(finding: &Finding) -> Option<(String, Option<Link>)> {
     Some(match finding {
         Finding::Expected { group, event_type, behind, .. } => {

@@ -1,4 +1,4 @@
-//! All details of one step.
+//! Details of a step.
 
 use serde_json::Value;
 
@@ -10,19 +10,19 @@ use crate::flow::{At, Flow, Held, Node, Recorded, What};
 use crate::plain::plain;
 use crate::show_flow::{Place, Tone, duration, headline, time, tone};
 
-/// A step that is open.
+/// The open step.
 pub(super) struct Details {
     pub(super) title: String,
     pub(super) tone: &'static str,
     pub(super) facts: Vec<Fact>,
     pub(super) attempts: Vec<Attempt>,
-    /// Why it failed, a line for each cause.
+    /// The errors, one per cause.
     pub(super) errors: Vec<String>,
-    /// As the service sent it.
+    /// The steps and rows as sent by the service.
     pub(super) json: Vec<String>,
 }
 
-/// Something that is known of a step.
+/// A fact about the step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fact {
     pub(super) name: &'static str,
@@ -30,17 +30,17 @@ pub(super) struct Fact {
     pub(super) link: Option<String>,
 }
 
-/// An attempt that failed.
+/// A failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     pub(super) number: String,
-    /// Since the first one.
+    /// Time since the first attempt.
     pub(super) after: String,
     pub(super) error: String,
 }
 
 impl Details {
-    /// Returns the step with that key, `None` if the flow has none.
+    /// Returns the step with that key. Returns `None` if the flow has none.
     pub(super) fn of(flow: &Flow, key: &str, console: &Console) -> Option<Self> {
         let node = flow.nodes().into_iter().find(|it| it.short_key() == key)?;
         let (steps, rows) = (node.what.steps(), node.what.rows());
@@ -71,7 +71,7 @@ pub(super) fn class(tone: Tone) -> &'static str {
     }
 }
 
-/// Returns JSON with its members in lines. Its text is escaped where it would reorder the line.
+/// Formats JSON with one line per member. Text is escaped if it would reorder the line.
 fn pretty(json: &Value) -> String {
     let text = serde_json::to_string_pretty(json).unwrap_or_default();
     text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
@@ -192,10 +192,10 @@ impl Facts<'_> {
     }
 }
 
-/// An attempt as it was recorded: its number, when it was, and its error.
+/// A recorded attempt: its number, time and error.
 type Failed = (Option<u32>, Option<At>, Option<String>);
 
-/// Returns the failed attempts inside the steps, and failed steps of jobs.
+/// Returns the failed attempts within the steps, and failed runs of jobs.
 fn attempts(node: &Node) -> Vec<Attempt> {
     let steps = node.what.steps();
     let inside = steps.iter().flat_map(|it| &it.step.attempts);
@@ -219,7 +219,7 @@ fn attempts(node: &Node) -> Vec<Attempt> {
     all.into_iter().enumerate().map(attempt).collect()
 }
 
-/// Returns the errors that no attempt has told.
+/// Returns the errors that are not in an attempt.
 fn errors(steps: &[&Recorded], rows: &[&Held]) -> Vec<String> {
     let of_steps =
         steps.iter().filter(|it| it.step.attempts.is_empty() && it.step.job_id.is_none());

@@ -24,7 +24,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/flow", get(show))
 }
 
-/// The page before something is searched for.
+/// The page with the search.
 #[derive(Template)]
 #[template(path = "flow/index.html")]
 struct Index {
@@ -32,7 +32,7 @@ struct Index {
     query: String,
 }
 
-/// The page of a flow, or of an id that nothing is known of.
+/// The page of a flow, or of an unknown id.
 #[derive(Template)]
 #[template(path = "flow/flow.html")]
 struct FlowPage {

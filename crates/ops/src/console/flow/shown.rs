@@ -1,4 +1,4 @@
-//! What the page of a flow shows.
+//! Data of a flow's page.
 
 use askama::Template;
 
@@ -12,31 +12,33 @@ use crate::flow::{At, Finding, Flow, State};
 use crate::plain::{count, plain};
 use crate::show_flow::{self, Tone, duration, notes, rows, state};
 
-/// How often the flow is read again, in seconds: while something goes on by itself, and while somebody must act.
+/// Interval of the refresh in seconds: while the flow continues by itself, and while it needs an
+/// operator.
 const OFTEN: u8 = 1;
 const SELDOM: u8 = 5;
-/// Steps are written with a delay: so long after the last one more can come, in microseconds.
+/// Time after the last step in which more may come, in microseconds, because steps are written with
+/// a delay.
 const SETTLES: i64 = 10_000_000;
-/// From how many steps on the flow is read again seldom.
+/// Number of steps from which the flow is refreshed seldom.
 const MANY: usize = 300;
-/// How many ids are shown.
+/// Maximum number of ids to show.
 const IDS: usize = 6;
 
-/// A flow as the page shows it.
+/// The data of the page.
 pub(super) struct Shown {
     /// Its address, and that without an open step.
     pub(super) here: String,
     pub(super) closed: String,
-    /// The address of a step, up to its key.
+    /// The address of a step without its key.
     pub(super) link: String,
-    /// The address with each step shown, or with what repeats counted.
+    /// The address with repeated steps shown one by one or counted: the other of the two.
     pub(super) turned: String,
     pub(super) shows_all: bool,
-    /// What to do if nothing is known of the id.
+    /// What to do if the id is unknown.
     pub(super) unknown: Option<&'static str>,
     pub(super) state: String,
     pub(super) state_class: &'static str,
-    /// What it is known by, each kind with its name.
+    /// Ids of the flow, by kind.
     pub(super) ids: Vec<(&'static str, Vec<Id>)>,
     pub(super) started: Option<(String, String)>,
     pub(super) took: String,
@@ -47,15 +49,15 @@ pub(super) struct Shown {
     pub(super) picture: Option<String>,
     pub(super) steps: String,
     pub(super) rows: Vec<Row>,
-    /// Whether steps are counted in the text.
+    /// Whether repeated steps are counted in the text.
     pub(super) is_collapsed: bool,
     pub(super) chosen: Option<String>,
     pub(super) details: Option<Details>,
-    /// In how many seconds it is read again, if more can come.
+    /// Interval of the refresh in seconds, if more steps may come.
     pub(super) poll: Option<u8>,
 }
 
-/// An id, and where it leads.
+/// An id, and its link.
 pub(super) struct Id {
     pub(super) text: String,
     pub(super) link: Option<String>,
@@ -76,7 +78,7 @@ impl Shown {
         address: &Address,
         console: &Console,
     ) -> Result<Self, PageError> {
-        // If all services agree on another time than this machine, it is the time of the flow.
+        // If all services agree on another time than this machine, the flow uses their time.
         let now = At::now().plus(flow.our_clock_is_behind.unwrap_or_default());
         let (text, tone) = state(flow);
         let (advice, more_advice) = advice(flow);
@@ -108,7 +110,7 @@ impl Shown {
             rows,
             chosen: address.step.clone(),
             details: address.step.as_ref().and_then(|key| Details::of(flow, key, console)),
-            // A page of megabytes is not sent every second.
+            // A large page is not sent every second.
             poll: poll(flow, now).map(|it| if told > MANY { SELDOM } else { it }),
         })
     }
@@ -123,7 +125,7 @@ fn unknown(flow: &Flow) -> &'static str {
         "Check the id. Steps are kept for a day, dead letters and jobs longer. An order that is placed now appears here \
          by itself."
     } else {
-        "Start what can't be reached, or check ORDERFLOW_SERVICES; then check the id."
+        "Start the unreachable services, or check ORDERFLOW_SERVICES; then check the id."
     }
 }
 
@@ -149,7 +151,8 @@ fn note_class(tone: Tone) -> &'static str {
     if tone == Tone::Failed { "bad" } else { "warn" }
 }
 
-/// Returns in how many seconds the flow is read again. What only a person can go on with is read seldom.
+/// Returns the interval of the refresh in seconds. It is long if the flow needs an operator to
+/// continue.
 fn poll(flow: &Flow, now: At) -> Option<u8> {
     let findings = flow.findings();
     let ended = flow.start().zip(flow.took()).map(|(start, took)| start.plus(took));

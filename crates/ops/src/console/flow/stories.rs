@@ -1,4 +1,5 @@
-//! Flows for tests: one that went well, one that failed and was replayed, one that waits, and many that are alike.
+//! Flows for tests: a complete one, a failed and replayed one, a waiting one, and one with many
+//! similar steps.
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::flow::{Flow, Lag};
 const LETTER: &str = "01a20a9a-7779-774a-8232-000000000007";
 const ERROR: &str = "issue the invoice: SQLSTATE 42P01: relation \"invoices\" does not exist";
 
-/// Returns a step; times are in microseconds after half past one.
+/// Returns a step. Times are in microseconds after half past one.
 pub(super) fn step(kind: &str, us: i64, took_us: u64, more: Value) -> Value {
     let mut step = json!({
         "kind": kind, "name": kind, "correlation_id": "c-1", "subject": "s-1", "duration_us": took_us,
@@ -73,7 +74,7 @@ fn analytics() -> Answered {
     service("analytics", steps).subscribed("analytics", COMPLETED.1, "running")
 }
 
-/// Everything went well.
+/// All services succeed.
 pub(super) fn well() -> Flow {
     let billing =
         service("billing", billing_steps(8_700)).subscribed("billing", COMPLETED.1, "running");
@@ -97,7 +98,7 @@ fn letter(status: &str) -> Value {
     })
 }
 
-/// Billing failed, and its dead letter waits for somebody.
+/// Billing failed, and its dead letter waits for an operator.
 pub(super) fn failed() -> Flow {
     let billing =
         service("billing", vec![failed_step()]).subscribed("billing", COMPLETED.1, "running");
@@ -127,7 +128,7 @@ pub(super) fn replayed() -> Flow {
     flow(vec![order(), billing, notification(90_060_000), analytics()], &Lag::Behind(0))
 }
 
-/// Analytics has a lag, and notification attempts again.
+/// Analytics has a lag, and notification is retrying.
 pub(super) fn waiting() -> Flow {
     let billing =
         service("billing", billing_steps(8_700)).subscribed("billing", COMPLETED.1, "running");
@@ -143,7 +144,7 @@ pub(super) fn waiting() -> Flow {
     flow(vec![order(), billing, notification.open(vec![parked]), analytics], &Lag::Behind(1204))
 }
 
-/// One request that published so many orders, each of which was invoiced.
+/// One request that published a number of orders, each of which was invoiced.
 pub(super) fn many(orders: i64) -> Flow {
     let mut order =
         vec![step("request", 0, 9_000, json!({ "name": "POST /orders/import", "status": 202 }))];
@@ -162,7 +163,7 @@ pub(super) fn many(orders: i64) -> Flow {
     flow(vec![service("order", order), billing], &Lag::Behind(0))
 }
 
-/// Everything that a publisher can write is hostile.
+/// All texts that a publisher can set are hostile.
 pub(super) fn hostile() -> Flow {
     let evil = "</text></svg><script>alert(1)</script>\"'&\u{1b}[2J\u{202e}";
     let event = (evil, "evil\" onload=\"alert(1)");

@@ -1,4 +1,4 @@
-//! What operators did: who, when, what, why, with what outcome.
+//! The history of operators' acts: who, when, what, why, with what outcome.
 
 use askama::Template;
 use axum::Router;
@@ -14,7 +14,7 @@ use crate::client::{Act, Merged, Order};
 use crate::moment::{parse, since};
 
 const HERE: &str = "/history";
-/// How many acts are shown.
+/// Maximum number of acts to show.
 const MOST: usize = 100;
 
 pub(super) fn routes() -> Router<Console> {
@@ -41,7 +41,7 @@ struct Query {
     /// The beginning of an act's kind.
     act: Option<String>,
     since: Option<String>,
-    /// Shows this many times as many.
+    /// Number of pages to show at once.
     pages: usize,
 }
 
@@ -95,7 +95,8 @@ async fn show(
     Ok(Html(template.render()?))
 }
 
-/// Returns the acts that are asked for, newest first, and whether there are others. The API knows no condition but the operator.
+/// Returns the requested acts, newest first, and whether there are more. The API filters by
+/// operator only.
 async fn acts(
     services: &crate::services::Services,
     query: &Query,
@@ -131,8 +132,8 @@ impl History {
         !self.query.to_query(1).is_empty()
     }
 
-    /// Returns the filter by an operator.
-    #[allow(clippy::unused_self)] // templates have the page at hand
+    /// Returns the address with the filter for an operator.
+    #[allow(clippy::unused_self)] // Templates call it on the page.
     fn of(&self, by: &str) -> String {
         address(HERE, &[("by", by.to_owned())])
     }

@@ -1,4 +1,4 @@
-//! Retry or discard of all jobs that meet a filter: first what it is about, then the change.
+//! Retries or discards all jobs that match a filter, after a confirmation.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -22,7 +22,7 @@ struct AllPage {
     back: String,
     query: JobQuery,
     title: String,
-    /// How many there are for each reason.
+    /// Number of jobs for each reason.
     reasons: String,
     silent: Vec<Silent>,
     is_empty: bool,

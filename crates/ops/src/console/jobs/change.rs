@@ -56,7 +56,8 @@ async fn change_selected(
     send(console, &parts, change, why).await
 }
 
-/// Asks each service. One that refuses or fails is named, and the others are asked all the same.
+/// Sends the change to each service. A service that refuses or fails is named, and the others are
+/// called all the same.
 pub(super) async fn send(
     console: &Console,
     parts: &[(Client, JobSelection)],

@@ -10,7 +10,7 @@ use crate::console::silent::Silent;
 use crate::console::tone::Tone;
 use crate::console::{Area, Console, Fields, Page, PageError, Session, filters};
 
-/// How many jobs a page shows.
+/// Number of jobs on a page.
 const PAGE: usize = 50;
 
 #[derive(Template)]
@@ -23,7 +23,7 @@ struct JobsPage {
     services: Vec<String>,
     jobs: Vec<JobRow>,
     silent: Vec<Silent>,
-    /// The address of the first page, on any other.
+    /// The address of the first page, on any other page.
     first: Option<String>,
     next: Option<String>,
 }
@@ -112,7 +112,7 @@ pub(super) async fn show(
 }
 
 impl JobsPage {
-    /// Returns the address of an act on all jobs that meet the filter.
+    /// Returns the address of an act on all jobs that match the filter.
     fn all(&self, act: &str) -> String {
         address(&format!("/jobs/all/{act}"), &self.query.to_query())
     }

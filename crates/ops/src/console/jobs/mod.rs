@@ -1,4 +1,4 @@
-//! Durable jobs: what failed and what waits, retry and discard.
+//! Durable jobs: list, details, retry and discard.
 
 mod all;
 mod change;
@@ -24,7 +24,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/jobs/{service}/{id}", get(details::show))
 }
 
-/// The filter in the address of the page, in the words of the API's query.
+/// The filter in the address of the page, with the names of the API's query.
 #[derive(Clone, Default)]
 struct JobQuery {
     service: Option<String>,
@@ -61,7 +61,7 @@ impl JobQuery {
         all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Returns the address of a page; `None` is the first.
+    /// Returns the address of a page. `None` means the first page.
     fn at(&self, cursor: Option<&str>) -> String {
         let cursor = cursor.map(|it| ("cursor", it.to_owned()));
         let all: Vec<_> = self.to_query().into_iter().chain(cursor).collect();

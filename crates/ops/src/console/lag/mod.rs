@@ -1,4 +1,4 @@
-//! How far each group is behind, and the subscriptions: what holds them up, pause and resume.
+//! Lag of the groups, and subscriptions: their state, pause and resume.
 
 mod row;
 mod subscription_card;
@@ -74,8 +74,8 @@ async fn change(
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
     let (said, opposite) = match &*act {
-        "pause" => ("is paused; its instances obey within a second", "resume"),
-        "resume" => ("goes on; its instances obey within a second", "pause"),
+        "pause" => ("is paused; its instances stop within a second", "resume"),
+        "resume" => ("is resumed; its instances continue within a second", "pause"),
         _ => return Err(PageError::not_found("A subscription can be paused and resumed.")),
     };
     let why = match send(&console, &session, (&service, &group, &act), &fields).await {
@@ -88,7 +88,7 @@ async fn change(
     Ok(Said::new(format!("{group} {said}.")).undo(&action, undo).back(&fields, HERE))
 }
 
-/// Asks the service for the change. Returns the reason that the operator gave.
+/// Sends the change to the service. Returns the reason that the operator gave.
 async fn send<'a>(
     console: &Console,
     session: &Session,

@@ -6,10 +6,10 @@ use crate::lag::words::{details, duration, grouped, rate};
 use crate::lag::{CatchUp, GroupLag, LAG_THRESHOLD, State};
 use crate::serve::Trends;
 
-/// How far a group is behind, in a row.
+/// Lag of a group, as a row.
 pub(crate) struct LagRow {
     pub(crate) group: String,
-    /// `None` if it is not one of the services' groups.
+    /// `None` for groups of other systems.
     pub(crate) service: Option<String>,
     pub(crate) behind: String,
     pub(crate) oldest: String,

@@ -3,9 +3,9 @@ use crate::console::address::escaped;
 use crate::console::tone::Tone;
 use crate::plain::count;
 
-/// A subscription, what holds it up, and its instances.
+/// A subscription, what stops it, and its instances.
 pub(super) struct SubscriptionCard {
-    /// Names its element.
+    /// Id of its element.
     pub(super) id: String,
     pub(super) service: String,
     pub(super) group: String,
@@ -15,7 +15,7 @@ pub(super) struct SubscriptionCard {
     pub(super) pause: Option<Pause>,
     pub(super) breakers: Vec<Breaker>,
     pub(super) instances: Vec<Instance>,
-    /// Where its forms are posted.
+    /// Address to which its forms are posted.
     pub(super) pause_action: String,
     pub(super) resume_action: String,
 }
@@ -39,7 +39,7 @@ pub(super) struct Instance {
     pub(super) seen_at: String,
 }
 
-/// Returns where a change of a subscription is posted.
+/// Returns the address to which a change of a subscription is posted.
 pub(super) fn action(service: &str, group: &str, act: &str) -> String {
     format!("/lag/{}/{}/{act}", escaped(service), escaped(group))
 }
@@ -68,7 +68,7 @@ impl SubscriptionCard {
             id: format!("subscription-{service}-{group}"),
             service: service.clone(),
             group: group.clone(),
-            // Who paused it, and why, has its own place.
+            // The operator and the reason of a pause are shown separately.
             state: if paused.is_some() { "paused".to_owned() } else { state.to_owned() },
             tone: Tone::of_state(state),
             events: event_types.join(", "),
@@ -84,7 +84,7 @@ impl SubscriptionCard {
         }
     }
 
-    /// Returns `true` if an operator can make it go on.
+    /// Returns `true` if an operator can resume it.
     pub(super) fn can_resume(&self) -> bool {
         self.pause.is_some() || !self.breakers.is_empty()
     }

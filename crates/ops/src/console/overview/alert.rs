@@ -3,13 +3,13 @@ use humantime::format_rfc3339_seconds;
 use crate::alerts::Active;
 use crate::console::address::escaped;
 
-/// An alert that fires.
+/// A firing alert.
 pub(super) struct AlertRow {
     pub(super) name: &'static str,
     pub(super) summary: String,
     pub(super) what_to_do: String,
     pub(super) since: String,
-    /// Where it is shown, and the title of that page.
+    /// Address and title of the page about it.
     pub(super) place: Option<(String, &'static str)>,
 }
 

@@ -5,19 +5,19 @@ use crate::console::address::escaped;
 use crate::moment::parse;
 use crate::serve::ServiceState;
 
-/// Something that has changed lately: an act, or a reason of failures that is new or has come back.
+/// A recent change: an act, or a reason of failures that is new or has come back.
 pub(super) struct Change {
     pub(super) moment: Option<OffsetDateTime>,
     pub(super) at: String,
     pub(super) what: String,
-    /// The reason that the operator gave, or that of the failures.
+    /// The operator's reason, or the reason of the failures.
     pub(super) why: String,
     pub(super) is_bad: bool,
     pub(super) path: String,
 }
 
 impl Change {
-    /// Returns what a service tells.
+    /// Returns the changes of a service.
     pub(super) fn of(state: &ServiceState) -> Vec<Self> {
         let acts = state.acts.iter().flatten().map(|it| Self::of_act(it));
         let groups = state.letters.iter().flat_map(|it| it.values()).flat_map(|it| &it.groups);

@@ -1,4 +1,4 @@
-//! Is everything all right? From what is polled, so the page costs the services nothing.
+//! The overview. It shows polled data, so the page sends no requests to the services.
 
 mod alert;
 mod change;
@@ -22,7 +22,7 @@ use super::lag::LagRow;
 use super::{Area, Console, Page, PageError, Session, filters};
 use crate::serve::{ServiceState, Watched};
 
-/// How far back changes are shown.
+/// Time span of the changes to show.
 const RECENT: Duration = Duration::from_hours(1);
 
 pub(super) fn routes() -> Router<Console> {
@@ -39,12 +39,12 @@ struct Overview {
     alerts: Vec<AlertRow>,
     services: Vec<ServiceRow>,
     lag: Vec<LagRow>,
-    /// Why there is no lag.
+    /// Why the lag is unknown.
     lag_unknown: Option<String>,
     changes: Vec<Change>,
 }
 
-/// What is not well, in a few words.
+/// The problems, in a few words.
 struct Verdict {
     troubles: Vec<String>,
 }
@@ -96,7 +96,7 @@ impl Verdict {
     }
 }
 
-/// Returns what has changed, the newest first.
+/// Returns the changes, newest first.
 fn changes(states: &[ServiceState]) -> Vec<Change> {
     const MOST: usize = 20;
     let since = OffsetDateTime::now_utc() - RECENT;

@@ -4,12 +4,12 @@ use crate::lag::words::grouped;
 use crate::moment::rough;
 use crate::serve::ServiceState;
 
-/// A service and what it says about itself.
+/// A service with its state.
 pub(super) struct ServiceRow {
     pub(super) service: String,
     pub(super) state: String,
     pub(super) tone: Tone,
-    /// Why it is not ready, or what is not as it should be.
+    /// Why it is not ready, or its problems.
     pub(super) why: String,
     pub(super) kafka: (String, Tone),
     pub(super) outbox: (String, Tone),

@@ -16,7 +16,7 @@ pub(super) struct Stat {
     pub(super) note: String,
     pub(super) path: &'static str,
     pub(super) tone: Tone,
-    /// What is not well, for the headline.
+    /// The problem, for the headline.
     pub(super) trouble: Option<String>,
 }
 
@@ -64,7 +64,7 @@ fn services(states: &[ServiceState]) -> Stat {
     }
 }
 
-/// Returns "unknown in billing", if the part of a service is missing.
+/// Returns "unknown in billing" if this part of a service is missing.
 fn unknown<T>(
     states: &[ServiceState],
     part: impl Fn(&ServiceState) -> &Option<T>,
@@ -149,7 +149,7 @@ fn subscriptions(states: &[ServiceState]) -> Stat {
             };
             stat.note(format!("{group}: {why}")).trouble(
                 tone,
-                format!("{group}{others}: {}", if paused { "paused" } else { "held up" }),
+                format!("{group}{others}: {}", if paused { "paused" } else { "stopped" }),
             )
         }
     }

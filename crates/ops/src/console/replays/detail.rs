@@ -1,4 +1,5 @@
-//! One replay or rehearsal: its progress, the outcome of each letter, and for a rehearsal the form that starts the replay.
+//! A replay or rehearsal: its progress, the outcome of each letter, and for a rehearsal the form
+//! that starts the replay.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -24,9 +25,9 @@ struct Detail {
     here: String,
     details: ReplayDetails,
     outcomes: Vec<Outcome>,
-    /// The filter by which the letters were chosen, if the address has it.
+    /// The filter with which the letters were selected, if the address contains it.
     query: Query,
-    /// The outcome of the letters that are listed.
+    /// The outcome of the listed letters.
     outcome: String,
     letters: Vec<Answer<ReplayedLetter>>,
     is_first: bool,
@@ -57,19 +58,19 @@ impl Detail {
         format!("{} of {selected} letters are settled.", outcomes.settled())
     }
 
-    /// Whether the rehearsed letters can be replayed from here.
+    /// Returns whether the rehearsed letters can be replayed from this page.
     fn can_start(&self) -> bool {
         let replay = &self.details.replay;
         replay.rehearsal && replay.status == "done" && replay.selected > 0
     }
 
-    /// Returns how many letters would end well.
+    /// Returns the number of letters that would end well.
     fn well(&self) -> u64 {
         let outcomes = &self.details.replay.outcomes;
         outcomes.settled() - outcomes.failed - outcomes.held
     }
 
-    /// Whether those that would end well are a choice of their own.
+    /// Returns whether the form offers to replay only those that would end well.
     fn has_choice(&self) -> bool {
         let well = self.well();
         well > 0 && well < self.details.replay.selected && well <= MOST_BY_ID

@@ -1,4 +1,4 @@
-//! Replays and rehearsals: what they came to, what they would come to, and how they go on.
+//! Replays and rehearsals: their outcomes, pause, resume and cancel.
 
 mod detail;
 mod list;

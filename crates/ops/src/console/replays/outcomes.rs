@@ -8,16 +8,16 @@ const WIDTH: u64 = 1_000;
 /// The letters with one outcome.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// The API's word; empty for those without an outcome yet.
+    /// The name in the API; empty for letters without an outcome.
     pub(super) name: &'static str,
     pub(super) words: &'static str,
     pub(super) letters: u64,
-    /// Where its part of the bar is.
+    /// Position of its part of the bar.
     pub(super) x: u64,
     pub(super) width: u64,
 }
 
-/// Returns the outcomes that letters had, in the order of the bar, and those that wait.
+/// Returns the outcomes that occurred, in the order of the bar, and the letters not settled yet.
 pub(super) fn outcomes(replay: &Replay) -> Vec<Outcome> {
     let Outcomes { processed, duplicate, superseded, ignored, failed, held } = replay.outcomes;
     let waiting = replay.selected.saturating_sub(replay.outcomes.settled());

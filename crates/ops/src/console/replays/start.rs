@@ -1,4 +1,4 @@
-//! Starts the replay of what was rehearsed.
+//! Starts the replay of a rehearsal's letters.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -13,13 +13,13 @@ use crate::console::{Console, Fields, Session, Topic};
 use crate::error::Error;
 use crate::moment;
 
-/// The most letters that are named one by one in a request: about 800 kB of it.
+/// Maximum number of letters in a request by id, which take about 800 kB.
 pub(super) const MOST_BY_ID: u64 = 20_000;
 const PAGE: usize = 1_000;
-/// The outcomes that end well.
+/// The outcomes that count as success.
 const WELL: [&str; 4] = ["processed", "duplicate", "superseded", "ignored"];
 
-/// Requests the replay of all rehearsed letters, or of those that would end well. Leads to it.
+/// Requests the replay of all rehearsed letters, or of those that would end well. Redirects to it.
 pub(super) async fn start(
     State(console): State<Console>,
     session: Session,
@@ -98,7 +98,7 @@ async fn selection(
         return Ok(Selection::Ids(ids(client, rehearsal, &WELL.map(Some)).await?));
     }
     let query = Query::read(fields);
-    // Exactly those that were rehearsed, as long as they can be named.
+    // Exactly the rehearsed letters, as long as they can be selected by id.
     if query.filter_pairs().is_empty() || rehearsal.selected <= MOST_BY_ID {
         return Ok(Selection::Ids(ids(client, rehearsal, &[None]).await?));
     }
@@ -106,7 +106,8 @@ async fn selection(
     Ok(Selection::Filter(Filter { to: Some(until(&filter, rehearsal)), ..filter }))
 }
 
-/// What died after the rehearsal was requested was not rehearsed, and is not replayed.
+/// Returns the time of the rehearsal's request. Letters that died later were not rehearsed, and are
+/// not replayed.
 fn until(filter: &Filter, rehearsal: &Replay) -> String {
     let requested = &rehearsal.requested_at;
     let to = filter.to.as_ref().filter(|to| moment::parse(to) < moment::parse(requested));

@@ -1,4 +1,5 @@
-//! What changes letters: each request to the service is the one that was meant, and the page stays where it was.
+//! Changes of letters: each request to the service is the intended one, and the page keeps its
+//! place.
 
 use serde_json::{Value, json};
 
@@ -83,14 +84,14 @@ async fn who_forgets_the_reason_is_asked_for_it_and_the_selection_stays() {
     assert_eq!(fake.bodies("POST", "/dead-letters/discard")[0]["ids"], json!([id(1), id(2)]));
 }
 
-/// An undo by the filter would restore what somebody had discarded before.
+/// An undo by the filter would restore letters that were discarded before.
 #[tokio::test]
 async fn there_is_no_undo_that_would_change_other_letters() {
     let mut known = known();
     known.letters.push(letter_of("billing", 50, "discarded"));
     let fake = Fake::start(known).await;
     let serve = Serve::of(&fake).await;
-    // A filter's own status says nothing of letters that had the other one before.
+    // The filter's status does not exclude letters that had the other status before.
     for (act, status, did) in [
         ("discard", None, "discarded"),
         ("discard", Some("dead"), "discarded"),
@@ -169,7 +170,7 @@ async fn a_service_that_is_down_is_named_and_the_page_stays() {
     let (location, page) =
         serve.operator().act("/failures/rehearse", &[("letter", &row(1)), ("back", HERE)]).await;
     assert_eq!(location, HERE);
-    has(&page, &["billing does not answer", "Whether it was started is unknown"]);
+    has(&page, &["billing does not answer", "It is unknown whether it was started"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Clients that hold connections and say nothing.
+//! Clients that keep connections open without requests.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,8 @@ async fn serve() -> (Fake, Serve) {
     (fake, serve)
 }
 
-/// Returns how long the server takes to close a connection, to which a byte of a header is sent every second.
+/// Returns how long the server takes to close a connection, on which one byte of a header is sent
+/// every second.
 async fn closed_after(mut stream: TcpStream, says_something: bool) -> Duration {
     let start = Instant::now();
     let mut byte = [0; 1];
@@ -88,7 +89,7 @@ async fn what_no_browser_sends_is_refused_and_the_server_goes_on() {
         ("\0\0\0\0\r\n\r\n".to_owned(), "400"),
     ] {
         let mut stream = TcpStream::connect(serve.address()).await.unwrap();
-        // The server may answer and close before it has read all.
+        // The server may answer and close before it has read everything.
         let _ = stream.write_all(request.as_bytes()).await;
         let mut answer = vec![0; 4096];
         let read = stream.read(&mut answer).await.unwrap_or_default();

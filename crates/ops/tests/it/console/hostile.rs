@@ -1,4 +1,4 @@
-//! Everything that a message or another service says is text on every page.
+//! Texts from messages and from other services are shown as text on every page.
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,8 @@ async fn hostile_text_stays_text_and_its_control_characters_are_visible() {
         for tag in ["<script>alert", "<img", "onerror=alert(1)>"] {
             assert!(!page.contains(tag), "{path} has {tag}: {page}");
         }
-        // A value of a field or an address may hold what was given; nothing else may.
+        // Values of fields and addresses may contain the original text; everything else must be
+        // escaped.
         let shown = without_values(&page);
         let control = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         let at = shown.find(control);
@@ -110,7 +111,7 @@ async fn hostile_text_stays_text_and_its_control_characters_are_visible() {
     assert!(!edit.contains("<script>alert") && !edit.contains("<img"), "{edit}");
 }
 
-/// Returns the page without the values of hidden fields, of fields and of links.
+/// Returns the page without the values of fields and links.
 fn without_values(page: &str) -> String {
     let mut kept = String::new();
     let mut rest = page;

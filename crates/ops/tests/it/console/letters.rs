@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::serve::{Serve, form, has, lacks, link};
 use crate::fake::{Fake, Known, id, letter_of};
 
-/// Returns letters, the newest first, one a second.
+/// Returns letters, newest first, one per second.
 fn letters(
     group: &str,
     statuses: &[&str],
@@ -95,7 +95,7 @@ async fn pages_of_several_services_have_no_gap_and_no_repetition() {
         let page = operator.page(&path).await;
         seen.extend(shown(&page));
         pages += 1;
-        // What was shown last dies again meanwhile, and newer ones come.
+        // Meanwhile the letter shown last dies again, and newer ones arrive.
         let last = seen.last().cloned();
         billing.known().letters.retain(|it| it["id"].as_str() != last.as_deref());
         billing
@@ -195,7 +195,7 @@ async fn a_letter_is_shown_with_all_that_is_known_of_it() {
             "href=\"/flow?q=c1\"",
             "4bf92f3577b34da6a3ce929d0e0e4736",
             "by ada: typo",
-            "replayed 2× in vain",
+            "replayed 2× without success",
             "expired",
             "/edit\">Edit the payload",
         ],

@@ -1,4 +1,5 @@
-//! The console's pages as `orderflow serve` sends them, with services that answer as a test wants.
+//! Pages of the console as `orderflow serve` sends them, with fake services whose responses the
+//! test sets.
 
 mod acts;
 mod connections;

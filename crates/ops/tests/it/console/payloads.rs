@@ -1,4 +1,4 @@
-//! The correction of a payload.
+//! Edits of a payload.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn letter() -> String {
     format!("/failures/letters/billing/{}", id(1))
 }
 
-/// Returns the body of the last request, which a JSON value would have rounded.
+/// Returns the raw body of the last request, because a JSON value would be rounded.
 fn put(fake: &Fake) -> Vec<serde_json::Value> {
     fake.bodies("PUT", &format!("/dead-letters/{}/payload", id(1)))
 }
@@ -59,7 +59,7 @@ async fn a_text_that_is_refused_stays_in_the_field() {
         [fields.clone(), more.to_vec()].concat()
     };
     for (value, why, says) in
-        [("{\"amount\": }", "w", "not JSON"), ("{\"amount\":2}", " ", "Say why")]
+        [("{\"amount\": }", "w", "not JSON"), ("{\"amount\":2}", " ", "Give a reason")]
     {
         let answer = operator.post(&edit, &borrowed(&with(value, why))).await;
         assert_eq!(answer.status, 422);

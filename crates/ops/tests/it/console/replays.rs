@@ -1,4 +1,4 @@
-//! Rehearse, then replay.
+//! Rehearsal, then replay.
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ async fn what_a_filter_matches_is_rehearsed_and_then_replayed_as_it_was_rehearse
     }
     let (location, _) = operator.act(&format!("{}/start", page_of()), &borrowed(&fields)).await;
     assert_eq!(location, page_of());
-    // Exactly what was rehearsed: the filter may match others by now.
+    // Exactly the rehearsed letters, because the filter may match others by now.
     let body = json!({
         "group": "billing", "ids": [id(0), id(1)], "rehearse": false, "rate": 2.5, "ramp": true, "stop_after": 3, "force": true,
         "why": "it is there",
@@ -121,7 +121,7 @@ async fn only_those_that_would_end_well_are_replayed_if_so_chosen() {
         "group": "billing", "ids": [id(0), id(1), id(3)], "rehearse": false, "ramp": false, "force": false, "why": "w",
     });
     assert_eq!(fake.bodies("POST", "/replays"), [body]);
-    // Without a filter, all are the letters of the rehearsal.
+    // Without a filter, "all" means the letters of the rehearsal.
     operator.act(&start, &[("which", "all"), ("why", "w")]).await;
     assert_eq!(fake.bodies("POST", "/replays")[1]["ids"], json!([id(0), id(1), id(2), id(3)]));
 }
@@ -184,7 +184,7 @@ async fn a_replay_is_paused_resumed_and_cancelled() {
         assert_eq!(fake.bodies("POST", &path), [json!({ "why": "the rates are wrong" })]);
     }
     let (_, page) = operator.act(&format!("{}/pause", page_of()), &[]).await;
-    has(&page, &["Say why"]);
+    has(&page, &["Give a reason"]);
     let (_, page) = operator.act(&format!("{}/explode", page_of()), &[("why", "w")]).await;
     has(&page, &["can be paused, resumed and cancelled"]);
 
@@ -241,7 +241,7 @@ async fn only_a_rehearsal_that_is_done_leads_to_a_replay() {
     for (name, value, says) in [
         ("rate", "fast", "Letters a second"),
         ("stop_after", "-1", "Pause after"),
-        ("x", "", "Say why"),
+        ("x", "", "Give a reason"),
     ] {
         let fields = [(name, value), ("group", "billing"), ("reason", "a b")];
         let (location, page) = operator.act(&start, &fields).await;

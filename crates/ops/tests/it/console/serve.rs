@@ -1,4 +1,4 @@
-//! `orderflow serve` as a process, and a browser without JavaScript.
+//! `orderflow serve` as a process, and a client like a browser without JavaScript.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(super) struct Serve {
     _logs: tempfile::TempDir,
 }
 
-/// What the server sent.
+/// The server's response.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -25,7 +25,7 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
-/// An operator with a token, and the cookie that tells what the last act did.
+/// An operator with a token, and the cookie with the result of the last act.
 pub(super) struct Operator<'a> {
     serve: &'a Serve,
     token: Option<&'static str>,
@@ -33,7 +33,7 @@ pub(super) struct Operator<'a> {
 }
 
 impl Serve {
-    /// Starts it with these services, and waits until it has asked them once.
+    /// Starts the server with these services, and waits until it has polled them once.
     pub(super) async fn start(services: &[(&str, SocketAddr)]) -> Self {
         let port = sandbox::port::free().unwrap();
         let mut command = orderflow(services, &["serve"]);
@@ -51,7 +51,7 @@ impl Serve {
         serve
     }
 
-    /// Starts it with this service as billing.
+    /// Starts the server with this service as billing.
     pub(super) async fn of(fake: &Fake) -> Self {
         Self::start(&[("billing", fake.address)]).await
     }
@@ -77,7 +77,7 @@ impl Operator<'_> {
         self.send(Method::GET, path, None).await
     }
 
-    /// Gets a page that there must be.
+    /// Returns a page, which must exist.
     pub(super) async fn page(&mut self, path: &str) -> String {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
@@ -92,7 +92,7 @@ impl Operator<'_> {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// Sends a form, and follows to where it leads.
+    /// Posts a form and follows the redirect.
     pub(super) async fn act(&mut self, path: &str, fields: &[(&str, &str)]) -> (String, String) {
         let answer = self.post(path, fields).await;
         assert_eq!(answer.status, 303, "{path}: {}", answer.body);
@@ -130,14 +130,14 @@ impl Answer {
     }
 }
 
-/// Fails unless the page has all of these.
+/// Fails unless the page contains all of these texts.
 pub(super) fn has(page: &str, parts: &[&str]) {
     for part in parts {
         assert!(page.contains(part), "{part} is not in {page}");
     }
 }
 
-/// Fails if the page has one of these.
+/// Fails if the page contains one of these texts.
 pub(super) fn lacks(page: &str, parts: &[&str]) {
     for part in parts {
         assert!(!page.contains(part), "{part} is in {page}");
@@ -152,7 +152,7 @@ pub(super) fn link(page: &str, text: &str) -> Option<String> {
     Some(unescaped(href))
 }
 
-/// Returns the fields of the form that posts to this path, which follow `after`.
+/// Returns the fields of the form after `after` that posts to this path.
 pub(super) fn form(page: &str, action: &str, after: &str) -> Vec<(String, String)> {
     let page = &page[page.find(after).unwrap_or_else(|| panic!("{after} is not in {page}"))..];
     let start =
@@ -166,7 +166,7 @@ pub(super) fn form(page: &str, action: &str, after: &str) -> Vec<(String, String
     inputs.map(|it| (value(it, "name").unwrap(), value(it, "value").unwrap())).collect()
 }
 
-/// Returns fields as a form takes them.
+/// Returns fields in the type that a form takes.
 pub(super) fn borrowed(fields: &[(String, String)]) -> Vec<(&str, &str)> {
     fields.iter().map(|(name, value)| (&**name, &**value)).collect()
 }

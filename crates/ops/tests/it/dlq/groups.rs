@@ -39,6 +39,6 @@ async fn an_unknown_group_and_a_service_that_does_not_answer_are_named() {
     let services = [("order", gone.address), ("billing", fake.address)];
     let ran = run(command(&services, &["ignore", "f1"])).await;
     check(&ran, 1, &["billing   order.completed   ignored", "order does not answer"]);
-    // The one that does not answer may know it.
+    // The service that does not answer may know the group.
     check(&run(command(&services, &["ignore", "f9"])).await, 1, &["order does not answer"]);
 }

@@ -1,4 +1,5 @@
-//! `orderflow dlq` lists, shows and changes letters, against a service that answers as a test wants.
+//! `orderflow dlq` lists, shows and changes letters of a fake service whose responses the test
+//! sets.
 
 use std::io::pipe;
 use std::process::Stdio;
@@ -183,7 +184,7 @@ async fn a_payload_can_not_control_the_terminal() {
     }
 }
 
-/// The detail of a problem may quote a payload, too.
+/// The detail of a problem may quote a payload too.
 #[tokio::test]
 async fn what_a_schema_refuses_is_told_and_numbers_are_not_rounded() {
     let fake = Fake::start(ten_letters()).await;
@@ -218,7 +219,7 @@ async fn letters_are_discarded_and_restored_by_filter_or_id() {
     let body = json!({ "group": "billing", "filter": { "subject": "s3" }, "why": "junk" });
     assert_eq!(fake.bodies("POST", "/dead-letters/discard"), [body]);
 
-    // None is discarded, so there is nothing to ask for.
+    // No letter is discarded, so there is no question.
     let restore = ["restore", "--group", "billing", "--all", "--why", "w", "--yes"];
     check(&fake.run(&restore).await, 0, &["No dead letters in billing to choose from."]);
     let (one, two) = (id(1), id(2));

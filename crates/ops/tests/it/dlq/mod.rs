@@ -1,4 +1,4 @@
-//! The command `orderflow dlq`, from outside.
+//! The command `orderflow dlq` as a black box.
 
 mod groups;
 mod letters;

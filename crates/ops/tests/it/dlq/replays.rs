@@ -1,4 +1,4 @@
-//! `orderflow dlq` rehearses and replays, against a service that answers as a test wants.
+//! `orderflow dlq` rehearses and replays letters of a fake service whose responses the test sets.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `orderflow dlq` on a terminal: questions, and progress in a line that is rewritten.
+//! `orderflow dlq` on a terminal: questions, and progress on a line that is rewritten.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! `orderflow dlq --topic` reads other people's dead letters from a real Kafka.
+//! `orderflow dlq --topic` reads dead letters of other systems from a real Kafka.
 
 use std::io::pipe;
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::fake::{Ran, ran};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Dead letters as Spring writes them, in one partition.
+/// Dead letters in Spring's format, in one partition.
 struct Letters {
     space: TestSpace,
     topic: String,
@@ -49,7 +49,7 @@ impl Letters {
         ran(self.command(arguments).output())
     }
 
-    /// Ends the topic with the marker of a transaction, which has an offset and is no record.
+    /// Ends the topic with a transaction's marker, which has an offset but is no record.
     async fn write_marker(&self) {
         let settings = Settings::new(self.space.kafka_brokers(), self.space.topic_prefix());
         let mut config = settings.producer();

@@ -1,4 +1,4 @@
-//! A service's admin API, as far as `orderflow` uses it, with answers that a test writes.
+//! A fake admin API of a service for `orderflow`, with responses set by the test.
 
 mod operations;
 
@@ -23,17 +23,17 @@ use tokio::task::JoinHandle;
 pub(crate) const TOKEN: &str = "secret";
 /// The token of a second operator.
 pub(crate) const OTHER_TOKEN: &str = "other";
-/// Nothing listens there.
+/// Address on which no broker listens.
 const NO_KAFKA: &str = "127.0.0.1:1";
 
-/// What the service knows, and what it was asked.
+/// State of the service, and the requests that it received.
 #[derive(Default)]
 pub(crate) struct Known {
     /// Newest first.
     pub(crate) letters: Vec<Value>,
     pub(crate) groups: Vec<Value>,
     pub(crate) replays: Vec<Value>,
-    /// Answers of `GET /replays/{id}`, one each time; the last one stays.
+    /// Responses of `GET /replays/{id}`, one per request; the last one stays.
     pub(crate) progress: VecDeque<Value>,
     pub(crate) replayed: Vec<Value>,
     /// Answers every change with this problem.
@@ -44,14 +44,14 @@ pub(crate) struct Known {
     pub(crate) jobs: Vec<Value>,
     /// Newest first.
     pub(crate) acts: Vec<Value>,
-    /// Instead of billing, which runs.
+    /// Replaces the default, a running billing.
     pub(crate) subscriptions: Option<Vec<Value>>,
     /// Status and body of `/readyz`, if it is not ready.
     pub(crate) readiness: Option<(u16, Value)>,
     pub(crate) metrics: &'static str,
-    /// Never answers but for `/readyz`.
+    /// Answers only `/readyz`.
     pub(crate) hangs: bool,
-    /// How many items a page has at most.
+    /// Maximum page size.
     pub(crate) page: Option<usize>,
     /// Method, path with query, and body of each request.
     pub(crate) requests: Vec<(String, String, Value)>,
@@ -78,7 +78,7 @@ impl Fake {
         self.known.lock().unwrap()
     }
 
-    /// Refuses connections, and cuts those that there are.
+    /// Refuses connections and closes the open ones.
     pub(crate) async fn stop(&mut self) {
         self.server.abort();
         let _ = (&mut self.server).await;
@@ -91,7 +91,7 @@ impl Fake {
         self.server = serve(socket.listen(64).unwrap(), self.known.clone());
     }
 
-    /// Returns the bodies of the requests with this method and beginning.
+    /// Returns the bodies of the requests with this method and prefix of the path.
     pub(crate) fn bodies(&self, method: &str, path: &str) -> Vec<Value> {
         let known = self.known();
         let requests = known.requests.iter();
@@ -130,7 +130,7 @@ pub(crate) fn orderflow(services: &[(&str, SocketAddr)], arguments: &[&str]) -> 
     command
 }
 
-/// What a command printed, and its exit status.
+/// Output and exit status of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -314,7 +314,7 @@ async fn change(
     }
 }
 
-/// Returns a letter that died that many minutes after ten o'clock.
+/// Returns a letter that died this number of minutes after ten o'clock.
 pub(crate) fn letter_of(group: &str, minute: u32, status: &str) -> Value {
     json!({
         "id": id(minute), "group": group, "event_id": format!("e{minute}"), "event_type": "order.completed",
@@ -352,7 +352,7 @@ pub(crate) fn replay_of(status: &str, selected: u64, outcomes: &Value) -> Value 
     })
 }
 
-/// Fails unless the command ended so, and printed each of these parts.
+/// Asserts the exit status, and that the output contains all of these texts.
 pub(crate) fn check(ran: &Ran, status: i32, parts: &[&str]) {
     assert_eq!(ran.status, Some(status), "{ran:?}");
     for part in parts {
@@ -360,7 +360,7 @@ pub(crate) fn check(ran: &Ran, status: i32, parts: &[&str]) {
     }
 }
 
-/// Waits until something holds.
+/// Waits until the condition holds.
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
     for _ in 0..500 {
         if holds() {

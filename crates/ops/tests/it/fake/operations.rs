@@ -40,7 +40,7 @@ async fn metrics(State(known): Shared) -> String {
 }
 
 async fn subscriptions(State(known): Shared, uri: Uri) -> Response {
-    // The API takes no query here.
+    // The API accepts no query here.
     if uri.query().is_some_and(|it| !it.is_empty()) {
         return problem(400, "unknown field");
     }
@@ -78,7 +78,7 @@ async fn acts(State(known): Shared, Query(conditions): Conditions) -> Response {
     page(&known, "acts", &acts, &conditions)
 }
 
-/// Returns a job that was enqueued that many minutes after ten o'clock.
+/// Returns a job that was enqueued this number of minutes after ten o'clock.
 pub(crate) fn job_of(minute: u32, kind: &str, state: &str) -> Value {
     json!({
         "id": super::id(minute), "kind": kind, "state": state, "attempts": 4, "subject": format!("s{minute}"),
@@ -88,7 +88,7 @@ pub(crate) fn job_of(minute: u32, kind: &str, state: &str) -> Value {
     })
 }
 
-/// Returns an act that was done that many minutes after ten o'clock.
+/// Returns an act that was done this number of minutes after ten o'clock.
 pub(crate) fn act_of(minute: u32, by: &str, act: &str) -> Value {
     json!({
         "id": minute, "at": format!("2026-11-25T10:{minute:02}:00Z"), "by": by, "act": act,

@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use telemetry::query_span;
 use tracing::Instrument;
 
-/// Writes a row for each order.
+/// Stores a row for each order.
 pub(crate) struct {{Projection}};
 
 impl Handler for {{Projection}} {
@@ -16,16 +16,17 @@ impl Handler for {{Projection}} {
     }
 }
 
-/// Returns what an order counts, in minor units of its currency.
+/// Returns the amount of an order, in minor units of its currency.
 fn amount(_event: &{{Event}}) -> i64 {
     0
 }
 
-/// Writes one row for each order, whatever is told of it again.
+/// Inserts one row for each order. Further events of an order change nothing.
 async fn write(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::Result<()> {
     let data = || events.iter().map(|event| &*event.data);
     sqlx::query(
-        // One statement for a whole batch; sorted, so that two transactions take their locks in the same order.
+        // One statement for the whole batch; sorted, so that concurrent transactions lock rows in the
+        // same order.
         "insert into {{name}} (order_id, tenant_id, currency, amount)
          select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
              as told (order_id, tenant_id, currency, amount)

@@ -1,6 +1,6 @@
--- A row for each order of which an {{event}} was heard.
+-- A row for each order with an {{event}}.
 create table {{name}} (
-    -- Behind the inbox: an order has one row, under however many ids it is told.
+    -- In addition to the inbox: an order has one row, even if its event arrives under several ids.
     order_id  uuid   primary key,
     tenant_id text   not null,
     currency  text   not null,
@@ -8,5 +8,5 @@ create table {{name}} (
     amount    bigint not null
 );
 
--- A tenant's rows, without touching the table.
+-- For queries of a tenant's rows by an index-only scan.
 create index {{name}}_of_tenant on {{name}} (tenant_id, currency) include (amount);

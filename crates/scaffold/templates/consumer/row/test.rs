@@ -12,7 +12,7 @@ type Row = (String, String, String, i64);
 #[tokio::test]
 async fn an_order_has_one_row_under_however_many_ids_it_is_told() {
     let house = House::empty().await;
-    // Before the service starts for the first time: a new group begins at the earliest event.
+    // Sent before the first start of the service: a new group begins at the earliest event.
     let orders = [event_of::<{{Event}}>("acme"), event_of::<{{Event}}>("globex")];
     for order in &orders {
         house.send(order).await;
@@ -34,7 +34,7 @@ async fn an_order_has_one_row_under_however_many_ids_it_is_told() {
     running.shutdown().await;
 }
 
-/// Returns the row of an order. Ids of orders made later sort later.
+/// Returns the row of an order. Ids of later orders sort later.
 fn row(order: &Encoded) -> Row {
     let data: Value = serde_json::from_slice(&order.data).unwrap();
     let text = |name: &str| data[name].as_str().unwrap().to_owned();

@@ -16,16 +16,18 @@ impl Handler for {{Projection}} {
     }
 }
 
-/// Returns what an order adds, in minor units of its currency.
+/// Returns the amount of an order, in minor units of its currency.
 fn amount(_event: &{{Event}}) -> i64 {
     0
 }
 
-/// Adds each order once: `distinct on` for what is told twice in one batch, `on conflict` for what was told before it.
+/// Adds each order once: `distinct on` removes duplicates within the batch, and `on conflict` those
+/// of earlier batches.
 async fn add(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::Result<()> {
     let data = || events.iter().map(|event| &*event.data);
     sqlx::query(
-        // One statement for a whole batch; sorted, so that two transactions take their locks in the same order.
+        // One statement for the whole batch; sorted, so that concurrent transactions lock rows in the
+        // same order.
         "with told as (
              select distinct on (order_id) *
              from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])

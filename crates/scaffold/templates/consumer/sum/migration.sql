@@ -1,4 +1,4 @@
--- What the orders of a tenant come to, in each currency, of which an {{event}} was heard.
+-- Number and sum of a tenant's orders with an {{event}}, by currency.
 create table {{name}} (
     tenant_id text   not null,
     currency  text   not null,
@@ -8,7 +8,7 @@ create table {{name}} (
     primary key (tenant_id, currency)
 );
 
--- The orders that are counted. Behind the inbox: an order adds once, under however many ids it is told.
+-- The counted orders. In addition to the inbox: an order counts once, even if its event arrives under several ids.
 create table {{name}}_order (
     order_id uuid primary key
 );

@@ -10,7 +10,8 @@ use crate::house::House;
 async fn an_order_adds_once_under_however_many_ids_it_is_told() {
     const ORDERS: usize = 20;
     let house = House::empty().await;
-    // Before the service starts for the first time: a new group begins at the earliest event, and many share a batch.
+    // Sent before the first start of the service: a new group begins at the earliest event, and
+    // events that are waiting share a batch.
     let orders: Vec<_> = (0..ORDERS).map(|_| event_of::<{{Event}}>("acme")).collect();
     for order in &orders {
         house.send(order).await;

@@ -1,4 +1,4 @@
-//! What a tenant's webhooks were told, and are told again.
+//! Routes of deliveries: listing, repeating and testing.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -22,18 +22,18 @@ use crate::change;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Only those of this webhook.
+    /// Returns only deliveries to this webhook.
     webhook_id: Option<Uuid>,
-    /// Only those of this order.
+    /// Returns only deliveries about this order.
     #[param(value_type = Option<Uuid>)]
     order_id: Option<OrderId>,
-    /// Only those that stand so.
+    /// Returns only deliveries with this status.
     #[param(inline)]
     status: Option<Status>,
     #[serde(default)]
     #[param(inline)]
     limit: Limit,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(inline)]
     cursor: Option<Cursor>,
 }
@@ -88,9 +88,9 @@ async fn delivery(api: &WebhookApi, caller: &Caller, id: Uuid) -> Result<Deliver
     found.ok_or_else(|| Problem::not_found(format!("there is no delivery {id}")))
 }
 
-/// Describes the response to a delivery that was asked for.
+/// A delivery that was enqueued.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "never made as a whole")]
+#[expect(dead_code, reason = "only describes the response")]
 struct Accepted {
     /// Id of the delivery.
     id: Uuid,
@@ -98,22 +98,22 @@ struct Accepted {
     status: String,
 }
 
-/// Describes the response to many deliveries that were asked for.
+/// The result of a repetition of many deliveries.
 #[derive(ToSchema)]
 #[schema(as = Redelivered)]
-#[expect(dead_code, reason = "never made as a whole")]
+#[expect(dead_code, reason = "only describes the response")]
 struct ManyAccepted {
-    /// Number of deliveries.
+    /// Number of deliveries that are repeated.
     redelivered: i64,
-    /// Whether to ask again, for the rest.
+    /// Whether there are more; repeat the request with `cursor`.
     has_more: bool,
-    /// The `cursor` of the request for the rest.
+    /// The `cursor` of the next request.
     next_cursor: Option<Cursor>,
 }
 
-/// Sends a test to a webhook
+/// Sends a test delivery
 ///
-/// A delivery of type `webhook.test`.
+/// The delivery has the type `webhook.test`.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/test",
@@ -121,7 +121,7 @@ struct ManyAccepted {
     tag = "webhooks",
     params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
     request_body = Option<Empty>,
-    responses((status = 202, description = "The delivery is on its way", body = Accepted, headers(("Location" = String, description = "Path of the delivery")))),
+    responses((status = 202, description = "The delivery is enqueued", body = Accepted, headers(("Location" = String, description = "Path of the delivery")))),
 )]
 pub(super) async fn test(
     State(api): State<WebhookApi>,
@@ -137,9 +137,9 @@ pub(super) async fn test(
     waking(&api, answer).await
 }
 
-/// Delivers once more
+/// Repeats a delivery
 ///
-/// Under the same `webhook-id`, also what was delivered.
+/// The delivery keeps its `webhook-id`. One that was delivered already is sent again.
 #[utoipa::path(
     post,
     path = "/deliveries/{id}/redeliver",
@@ -147,7 +147,7 @@ pub(super) async fn test(
     tag = "deliveries",
     params(("id" = Uuid, Path, description = "Id of the delivery"), IdempotencyKey),
     request_body = Option<Empty>,
-    responses((status = 202, description = "The delivery is on its way", body = Accepted, headers(("Location" = String, description = "Path of the delivery")))),
+    responses((status = 202, description = "The delivery is enqueued", body = Accepted, headers(("Location" = String, description = "Path of the delivery")))),
 )]
 pub(super) async fn redeliver(
     State(api): State<WebhookApi>,
@@ -161,7 +161,7 @@ pub(super) async fn redeliver(
         let again = redelivery::redeliver(tx, &caller.tenant, id).await;
         if !again.map_err(not_enqueued)? {
             return Err(Problem::conflict(
-                "what was delivered is erased, as its customer asked for it",
+                "the content of the delivery was erased at the customer's request",
             ));
         }
         Ok(accepted(id))
@@ -174,7 +174,7 @@ fn accepted(id: Uuid) -> Answer {
     answer.header(&header::LOCATION, format!("/deliveries/{id}"))
 }
 
-/// Wakes the workers once a change is committed.
+/// Wakes the workers after a change is committed.
 async fn waking(
     api: &WebhookApi,
     change: impl Future<Output = Result<Answer, Problem>>,
@@ -190,10 +190,10 @@ async fn waking(
 pub(super) struct Selection {
     #[serde(with = "time::serde::rfc3339")]
     since: OffsetDateTime,
-    /// States of what is delivered again. By default `failed` and `held`.
+    /// States of the deliveries to repeat. By default `failed` and `held`.
     #[schema(min_items = 1)]
     state: Option<Vec<Repeatable>>,
-    /// The `next_cursor` of the request before.
+    /// The `next_cursor` of the previous request.
     cursor: Option<Cursor>,
 }
 
@@ -201,15 +201,17 @@ impl Selection {
     fn states(&self) -> Result<&[Repeatable], Problem> {
         match self.state.as_deref() {
             None => Ok(&Repeatable::DEFAULT),
-            Some([]) => Err(Problem::unprocessable("state: give some of failed, held, delivered")),
+            Some([]) => {
+                Err(Problem::unprocessable("state: give at least one of failed, held, delivered"))
+            }
             Some(states) => Ok(states),
         }
     }
 }
 
-/// Delivers again what was created since a time
+/// Repeats the deliveries since a time
 ///
-/// By default what has failed or is held; `state` may add what was delivered.
+/// By default repeats those that have failed or are held; `state` may add delivered ones.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/redeliver",
@@ -217,7 +219,7 @@ impl Selection {
     tag = "webhooks",
     params(("id" = Uuid, Path, description = "Id of the webhook"), IdempotencyKey),
     request_body = Selection,
-    responses((status = 202, description = "The deliveries are on their way", body = ManyAccepted)),
+    responses((status = 202, description = "The deliveries are enqueued", body = ManyAccepted)),
 )]
 pub(super) async fn redeliver_since(
     State(api): State<WebhookApi>,

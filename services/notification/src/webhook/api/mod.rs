@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::addresses::Guard;
 use super::webhooks::{Webhook, find};
 
-/// What the routes need.
+/// State of the routes.
 #[derive(Clone)]
 pub(crate) struct WebhookApi {
     pub(crate) parts: Parts,
     pub(crate) guard: Guard,
-    /// How long a replaced secret signs.
+    /// How long a replaced secret keeps signing.
     pub(crate) rotation: Duration,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn routes(api: WebhookApi) -> OpenApiRouter {
         .with_state(api)
 }
 
-/// Returns a webhook of the caller, or 404.
+/// Returns a webhook of the caller. Fails with 404 if there is none.
 async fn webhook(
     connection: impl PgExecutor<'_>,
     caller: &Caller,
@@ -50,7 +50,8 @@ async fn webhook(
     find(connection, &caller.tenant, id).await?.ok_or_else(|| unknown(id))
 }
 
-/// Returns a webhook that takes deliveries, or 404 or 409.
+/// Returns a webhook of the caller. Fails with 404 if there is none, and with 409 if it is
+/// disabled.
 async fn enabled_webhook(
     connection: impl PgExecutor<'_>,
     caller: &Caller,

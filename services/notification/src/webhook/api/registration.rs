@@ -1,4 +1,4 @@
-//! Webhooks come and go.
+//! Routes that register and delete webhooks.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -22,7 +22,7 @@ pub(super) struct NewWebhook {
     events: Option<Vec<String>>,
 }
 
-/// The only response that shows the secret.
+/// A new webhook. This is the only response that shows its secret.
 #[derive(Serialize, ToSchema)]
 struct Registered {
     #[serde(flatten)]
@@ -46,7 +46,7 @@ pub(super) async fn register(
     Submission { body: new, key }: Submission<NewWebhook>,
 ) -> Result<Answer, Problem> {
     let pool = &api.parts.pool;
-    // Before the URL is checked: its name may not resolve any more.
+    // Looked up before the URL is checked, whose name may not resolve any more.
     if let Some(key) = &key
         && let Some(earlier) = key.earlier(pool, &caller.tenant).await?
     {
@@ -60,7 +60,7 @@ pub(super) async fn register(
         let webhook = match webhooks::insert(tx, &caller.tenant, &url, &events, &secret).await? {
             Registration::Registered(webhook) => webhook,
             Registration::Exists(id) => {
-                let detail = format!("url: it is that of webhook {id}; delete that one first");
+                let detail = format!("url: webhook {id} has this URL; delete that webhook first");
                 return Err(Problem::conflict(detail));
             }
             Registration::TooMany => {
@@ -74,26 +74,26 @@ pub(super) async fn register(
     .await
 }
 
-/// Returns the event types that are asked for, each once.
+/// Returns the requested event types without duplicates. Fails if one is unknown.
 fn known(events: Option<Vec<String>>) -> Result<Vec<String>, Problem> {
     let Some(mut events) = events else { return Ok(EVENTS.map(str::to_owned).to_vec()) };
     if events.is_empty() || events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
         let known = EVENTS.join(", ");
-        return Err(Problem::unprocessable(format!("events: give some of {known}")));
+        return Err(Problem::unprocessable(format!("events: give at least one of {known}")));
     }
     events.sort_unstable();
     events.dedup();
     Ok(events)
 }
 
-/// Removes a webhook
+/// Deletes a webhook
 #[utoipa::path(
     delete,
     path = "/webhooks/{id}",
     operation_id = "unregister_webhook",
     tag = "webhooks",
     params(("id" = Uuid, Path, description = "Id of the webhook")),
-    responses((status = 204, description = "It is gone")),
+    responses((status = 204, description = "The webhook is deleted")),
 )]
 pub(super) async fn unregister(
     State(api): State<WebhookApi>,

@@ -1,4 +1,4 @@
-//! How a tenant's webhooks fare, and what the tenant does about it.
+//! Routes that show the state of webhooks, enable them and replace their secrets.
 
 use axum::Json as Body;
 use axum::extract::State;
@@ -70,7 +70,7 @@ pub(super) struct Events {
     next_cursor: Option<Cursor>,
 }
 
-/// Lists what happened to a webhook
+/// Lists the events of a webhook
 #[utoipa::path(
     get,
     path = "/webhooks/{id}/events",
@@ -95,7 +95,7 @@ pub(super) async fn events(
 
 /// Enables a webhook
 ///
-/// What is held is delivered when it is asked for.
+/// Held deliveries stay held until they are repeated.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/enable",
@@ -120,9 +120,9 @@ pub(super) async fn enable(
     .await
 }
 
-/// Describes the response, which is the only one that shows the new secret.
+/// The new secret. This is the only response that shows it.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "never made as a whole")]
+#[expect(dead_code, reason = "only describes the response")]
 struct Rotated {
     id: Uuid,
     secret: String,
@@ -132,7 +132,7 @@ struct Rotated {
 
 /// Replaces the secret of a webhook
 ///
-/// Both secrets sign for a while.
+/// Deliveries are signed with both secrets until `previous_valid_until`.
 #[utoipa::path(
     post,
     path = "/webhooks/{id}/rotate-secret",
@@ -155,7 +155,7 @@ pub(super) async fn rotate_secret(
             secrets::Rotation::UnknownWebhook => return Err(unknown(id)),
             secrets::Rotation::TooMany => {
                 return Err(Problem::conflict(
-                    "the secret was replaced four times, and all of them sign still; try again later",
+                    "four replaced secrets are still in use; try again when one has expired",
                 ));
             }
         }

@@ -1,24 +1,24 @@
-//! The axis of time: to scale where something happens, with a break where long nothing does.
+//! The time axis. It is to scale where steps are close together, with breaks for long gaps.
 
 use super::text::width;
 use super::units::precise;
 use crate::flow::At;
 use crate::show_flow::duration;
 
-/// The room before and after what happens, and around a text.
+/// Space before and after the contents, and around a text.
 const PAD: f64 = 9.0;
 const BESIDE: f64 = 7.0;
-/// The width of a piece in which several things happen, besides what it gets by their number.
+/// Minimum width of a piece with several steps; their number adds to it.
 const SHORTEST: f64 = 96.0;
-/// The least that is left to a gap, on the average of a piece, before longer gaps are cut out of it.
+/// Minimum average width of a piece's gaps, below which longer gaps are cut out.
 const LEGIBLE: f64 = 18.0;
-/// How many times as long as the next shorter gap one must be.
+/// Factor between a gap to cut and the next shorter one.
 const JUMP: i64 = 3;
-/// How many pieces there are at most.
+/// Maximum number of pieces.
 const PIECES: usize = 9;
-/// The least distance of two ticks.
+/// Minimum distance of two ticks.
 const TICK: f64 = 64.0;
-/// The longest wait that is drawn to scale if it is one of few, in microseconds.
+/// Maximum wait that is drawn to scale if there are few, in microseconds.
 const SHORT: i64 = 1_000_000;
 
 /// An axis of time.
@@ -27,21 +27,21 @@ pub(super) struct Axis {
     pub(super) x1: f64,
 }
 
-/// A stretch of time that is drawn to scale.
+/// A time span that is drawn to scale.
 struct Piece {
     from: At,
     to: At,
     x0: f64,
     x1: f64,
-    /// The width of the break after it.
+    /// Width of the break after it.
     after: f64,
 }
 
-/// A piece before it has a place.
+/// A piece without a position.
 struct Span {
     from: At,
     to: At,
-    /// What it gets of the room that is left.
+    /// Its share of the remaining width.
     weight: f64,
     least: f64,
     after: f64,
@@ -55,7 +55,7 @@ impl Span {
     }
 }
 
-/// A stretch of time in which nothing happens.
+/// A time span without steps.
 #[derive(Debug)]
 pub(super) struct Break {
     pub(super) x0: f64,
@@ -67,16 +67,16 @@ pub(super) struct Break {
 #[derive(Debug)]
 pub(super) struct Tick {
     pub(super) x: f64,
-    /// Since the start of the axis, or since that of its piece.
+    /// Time since the start of the axis, or of the piece.
     pub(super) micros: i64,
     pub(super) begins_piece: bool,
-    /// The shortest time that can be told from another there.
+    /// The shortest distinguishable time there.
     pub(super) unit: i64,
 }
 
 impl Axis {
-    /// Lays out times in a width that grows if it must. `now` is the present if something goes on. `busy` are times in which
-    /// something runs: they are cut last.
+    /// Lays out times in a width, which grows if necessary. `now` is the present, if the flow
+    /// continues. `busy` are times in which a step runs: they are cut last.
     pub(super) fn new(
         mut times: Vec<At>,
         now: Option<At>,
@@ -108,7 +108,7 @@ impl Axis {
         for at in 0..spans.len() {
             let since = start.map_or(0, |start| spans[at].from.since(start));
             let text = width(&precise(since, 1_000)) + BESIDE;
-            // The present has a short name, and nothing comes after it.
+            // The present has a short label, and nothing follows it.
             let is_last = ends_now && at + 1 == spans.len() && at > 0;
             let single = if is_last { PAD * 2.0 } else { PAD + text };
             spans[at].least =
@@ -123,7 +123,7 @@ impl Axis {
         let (mut x, mut laid) = (x0, Vec::new());
         for Span { from, to, weight, least, after } in spans {
             let width = least + if total > 0.0 { room * weight / total } else { 0.0 };
-            // A single moment stands at the beginning of its piece.
+            // A single moment is placed at the beginning of its piece.
             let end = if from == to { x + PAD } else { x + width - PAD };
             laid.push(Piece { from, to, x0: x + PAD, x1: end, after });
             x += width + after;
@@ -131,7 +131,8 @@ impl Axis {
         Self { pieces: laid, x1: x.max(x1) }
     }
 
-    /// Returns where a time is. Times before the first and after the last are drawn at the edge.
+    /// Returns the position of a time. Times before the first and after the last are drawn at the
+    /// edge.
     pub(super) fn x(&self, at: At) -> f64 {
         let Some(last) = self.pieces.iter().rposition(|it| it.from <= at) else {
             return self.pieces.first().map_or(0.0, |it| it.x0);
@@ -171,7 +172,7 @@ impl Piece {
         };
         let steps = self.to.since(self.from) / step;
         let mut ticks: Vec<_> = (0..=steps).map(tick).collect();
-        // The text of its start ends, and that of the break begins there.
+        // Between the text of the piece's start and that of the break.
         let text = width(&precise(self.from.since(start), step));
         let (first, last) = (self.x0 + text + TICK / 3.0, self.x1 + PAD - TICK / 3.0);
         ticks.retain(|it| it.begins_piece || (first..=last).contains(&it.x));
@@ -196,7 +197,8 @@ impl Piece {
     }
 }
 
-/// Cuts the longest gaps out of a piece if what is between the others would not be legible. Returns one piece if nothing is cut.
+/// Cuts the longest gaps out of a piece if the rest would not be legible. Returns one piece if
+/// nothing is cut.
 fn cut<'a>(times: &'a [At], busy: &[(At, At)], room: f64) -> Vec<&'a [At]> {
     let gap = |it: &[At]| (weight(it[0], it[1], busy), it[1].since(it[0]));
     let mut gaps: Vec<(i64, i64)> = times.windows(2).map(gap).collect();
@@ -227,20 +229,20 @@ fn cut<'a>(times: &'a [At], busy: &[(At, At)], room: f64) -> Vec<&'a [At]> {
     pieces
 }
 
-/// Returns how long a gap is, and less if something runs in it.
+/// Returns the length of a gap, reduced if a step runs in it.
 fn weight(from: At, to: At, busy: &[(At, At)]) -> i64 {
     let runs = busy.iter().any(|(start, end)| *start <= from && *end >= to);
     to.since(from) / if runs { 4 } else { 1 }
 }
 
-/// Returns where a time is between two that have a place.
+/// Interpolates the position of a time between two positions.
 fn between(one: (At, f64), other: (At, f64), at: At) -> f64 {
     let whole = to_f64(other.0.since(one.0).max(1).unsigned_abs());
     let part = to_f64(at.since(one.0).max(0).unsigned_abs());
     one.1 + (other.1 - one.1) * (part / whole).min(1.0)
 }
 
-/// Returns a number of microseconds or things: more than 2^53 are no place on a screen.
+/// Converts a number of microseconds or items. Numbers above 2^53 do not fit on a screen.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn to_f64(number: u64) -> f64 {
     number as f64

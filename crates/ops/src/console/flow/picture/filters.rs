@@ -1,12 +1,12 @@
-//! How the template writes lengths.
+//! Filters with which the template writes lengths.
 
-#![allow(clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps, unreachable_pub)] // askama's code
+#![allow(clippy::inline_always, clippy::unused_self, clippy::unnecessary_wraps, unreachable_pub)] // Code that askama generates.
 
 use std::fmt::Display;
 
 use askama::{Result, Values};
 
-/// Writes a length in pixels, to a tenth.
+/// Formats a length in pixels, to a tenth.
 #[askama::filter_fn]
 pub(crate) fn px(length: impl Display, _: &dyn Values) -> Result<String> {
     let text = format!("{length:.1}");

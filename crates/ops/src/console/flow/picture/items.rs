@@ -1,4 +1,4 @@
-//! What is drawn of a flow: for each thing when it waited, ran and failed, and in which lane.
+//! Items of the picture: for each node its lane, and when it waited, ran and failed.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::label::Labels;
 use crate::flow::{At, Delivery, Event, Flow, Held, Job, Lag, Node, Recorded, Replay, What};
 use crate::show_flow::{Shown, Tone, collapse, summary, tone};
 
-/// Where a thing is drawn, in the order from top to bottom.
+/// A lane; the variants are in order from top to bottom.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lane {
     Service(String),
@@ -19,28 +19,28 @@ pub(super) enum Lane {
     Other,
 }
 
-/// A thing in a lane.
+/// An item in a lane.
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) lane: Lane,
-    /// The step that it opens; `None` for those that are counted.
+    /// Key of the step that it opens. `None` for counted ones.
     pub(super) step: Option<String>,
-    /// The item from which an arrow comes.
+    /// Index of the item from which its arrow comes.
     pub(super) cause: Option<usize>,
     pub(super) stretches: Vec<Stretch>,
     pub(super) marks: Vec<Mark>,
     pub(super) label: String,
-    /// The text of the label, its time and its service, for the tip and for those who can't see the picture.
+    /// The label, time and service, for the tooltip and for screen readers.
     pub(super) tip: String,
     pub(super) tone: Tone,
 }
 
-/// A stretch of time.
+/// A time span.
 #[derive(Debug)]
 pub(super) struct Stretch {
     pub(super) kind: Kind,
     pub(super) from: At,
-    /// `None` if it goes on.
+    /// `None` while it continues.
     pub(super) to: Option<At>,
 }
 
@@ -48,13 +48,13 @@ pub(super) struct Stretch {
 pub(super) enum Kind {
     Ran,
     Waited,
-    /// A dead letter that waits for somebody.
+    /// A dead letter that waits for an operator.
     Held,
-    /// Something that is expected and has not come.
+    /// An expected delivery that is missing.
     Missing,
 }
 
-/// A moment.
+/// A point in time.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     pub(super) sign: Sign,
@@ -65,20 +65,20 @@ pub(super) struct Mark {
 pub(super) enum Sign {
     /// A record in Kafka.
     Record,
-    /// An attempt that failed.
+    /// A failed attempt.
     Failure,
-    /// Something was settled.
+    /// A message or letter was settled.
     Done,
-    /// No attempt comes after that.
+    /// The last attempt failed.
     GaveUp,
     Rehearsal,
-    /// Of those that are counted.
+    /// An item that is only counted.
     Counted,
-    /// Nothing is recorded of it.
+    /// An event whose publication is not recorded.
     Unrecorded,
 }
 
-/// Returns the items of a flow, causes first. Things without a time are not among them.
+/// Returns the items of a flow, causes first, without those that have no time.
 pub(super) fn items(flow: &Flow, collapses: bool) -> Vec<Item> {
     let mut items = Items { labels: Labels::new(flow), collapses, done: Vec::new() };
     for shown in collapse(&flow.roots, collapses) {
@@ -93,7 +93,7 @@ struct Items {
     done: Vec<Item>,
 }
 
-/// What is drawn of a thing before it has a label.
+/// The shape of an item without its label.
 #[derive(Default)]
 struct Shape {
     stretches: Vec<Stretch>,
@@ -112,7 +112,7 @@ impl Items {
         }
     }
 
-    /// Returns the item from which arrows to effects go.
+    /// Returns the item from which the arrows to effects start.
     fn draw(&mut self, node: &Node, cause: Option<usize>, above: Option<&Node>) -> Option<usize> {
         let lane = lane(node);
         let shape = match &node.what {
@@ -146,7 +146,7 @@ impl Items {
             let ends = event.published.iter().filter_map(|it| Some(it.period?.end));
             kafka.marks.extend(ends.map(|at| Mark { sign: Sign::Record, at }));
             if event.published.is_empty() {
-                // It goes by its effects.
+                // It takes the time of its effects.
                 let at = node.children.iter().filter_map(|it| it.start).min();
                 kafka.marks.extend(at.map(|at| Mark { sign: Sign::Unrecorded, at }));
             }
@@ -181,7 +181,7 @@ impl Items {
         Some(self.done.len() - 1)
     }
 
-    /// Draws those that are like the last one, and what followed from them, as one row of marks in each lane.
+    /// Draws items similar to the last one, and their effects, as one row of marks in each lane.
     fn count(&mut self, like: &[&Node]) {
         let mut counted: BTreeMap<Lane, (Vec<Mark>, Tone)> = BTreeMap::new();
         let mut left: Vec<_> = like.iter().map(|it| (*it, it.start)).collect();
@@ -190,7 +190,7 @@ impl Items {
             let (marks, worst) = counted.entry(lane).or_insert((Vec::new(), Tone::Plain));
             marks.extend(at.map(|at| Mark { sign: Sign::Counted, at }));
             *worst = (*worst).max(tone(node));
-            // What is expected has no time; it goes by its cause.
+            // An expected delivery has no time and takes that of its cause.
             left.extend(node.children.iter().map(|it| (it, it.start.or(at))));
         }
         let first = like
@@ -223,7 +223,7 @@ impl Items {
 }
 
 impl Item {
-    /// Returns every time that it has, and whether it goes on.
+    /// Returns all its times, and whether it continues.
     pub(super) fn times(&self) -> impl Iterator<Item = At> {
         let ends = self.stretches.iter().flat_map(|it| [Some(it.from), it.to]).flatten();
         ends.chain(self.marks.iter().map(|it| it.at))
@@ -233,7 +233,7 @@ impl Item {
         self.stretches.iter().any(|it| it.to.is_none())
     }
 
-    /// Returns when something first happened: not when it began to wait.
+    /// Returns the first time that is not a wait.
     pub(super) fn happened(&self) -> Option<At> {
         let stretches = self.stretches.iter();
         let stretches = stretches.filter(|it| matches!(it.kind, Kind::Ran | Kind::Held));
@@ -263,7 +263,7 @@ fn run(it: &Recorded) -> Option<Stretch> {
     it.period.map(|it| Stretch { kind: Kind::Ran, from: it.start, to: Some(it.end) })
 }
 
-/// Returns a mark at the end of each that failed.
+/// Returns a mark at the end of each failed step.
 fn failures(steps: &[Recorded]) -> impl Iterator<Item = Mark> {
     let failed = steps.iter().filter(|it| it.step.error.is_some());
     failed.filter_map(|it| Some(Mark { sign: Sign::Failure, at: it.period?.end }))
@@ -317,11 +317,11 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
     shape
 }
 
-/// Returns the attempts of a step that failed. A step that failed at once has one, at its end.
+/// Returns the failed attempts of a step. A step that failed at once has one, at its end.
 fn attempts(it: &Recorded) -> impl Iterator<Item = Mark> {
     let started = it.step.started_at.as_deref().and_then(At::parse);
     let period = it.period;
-    // By the clock of the flow: they are as far from the start as they were by that of the service.
+    // Converts the time to the flow's clock: the distance from the start is the same in both.
     let by_our_clock = move |at: At| Some(period?.start.plus(at.since(started?)).min(period?.end));
     let marks = it.step.attempts.iter().filter_map(move |it| {
         let at = by_our_clock(At::parse(it.at.as_deref()?)?)?;
@@ -338,7 +338,7 @@ fn of_letter(row: &Held, node: &Node) -> Shape {
     if !matches!(status, Some("resolved" | "discarded")) {
         return Shape::from_iter([Stretch { kind: Kind::Held, from, to: None }]);
     }
-    // When it was closed stands nowhere; the last replay did it.
+    // The time of closing is not recorded; the last replay closed it.
     let to = node.children.iter().filter_map(|it| match &it.what {
         What::Replay(replay) if !replay.is_rehearsal() => it.end.or(it.start),
         _ => None,

@@ -1,4 +1,4 @@
-//! What stands beside a step of the picture, in few words: its lane says the rest.
+//! Labels beside the steps of the picture. They are short, because the lane contains the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use crate::flow::{At, Event, Flow, Node, What};
 use crate::plain::plain;
 use crate::show_flow::{Place, duration, headline};
 
-/// What labels need to know of the whole flow.
+/// Data of the whole flow that labels need.
 pub(super) struct Labels {
     start: Option<At>,
-    /// Groups that got events of several types.
+    /// Groups that received events of several types.
     mixed: BTreeSet<String>,
 }
 
@@ -27,7 +27,7 @@ impl Labels {
         Self { start: flow.start(), mixed: mixed.collect() }
     }
 
-    /// Returns the text beside a step, and the tip with all that the picture says of it.
+    /// Returns the label of a step, and its tooltip with all data.
     pub(super) fn of(&self, node: &Node, lane: &Lane) -> (String, String) {
         let took = node.start.zip(node.end).map(|(start, end)| duration(end.since(start)));
         let text = self.text(node, lane);

@@ -1,4 +1,4 @@
-//! Puts items into lanes, and into as many rows of a lane as they need to stand beside each other.
+//! Puts items into lanes, and into as many rows of a lane as are needed to avoid overlaps.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use super::text::width;
 use super::{AXIS, LEAST, MARK, NAMES, ROOM, ROW};
 use crate::flow::At;
 
-/// The room between two items of a row, and between an item and its text.
+/// Space between two items of a row, and between an item and its text.
 const APART: f64 = 10.0;
 const BESIDE: f64 = 6.0;
 
-/// Where everything is.
+/// The positions of all items.
 pub(super) struct Laid {
     pub(super) lanes: Vec<Lane>,
-    /// Of each item.
+    /// Position of each item.
     pub(super) places: Vec<Place>,
 }
 
@@ -25,18 +25,18 @@ pub(super) struct Lane {
     pub(super) height: f64,
 }
 
-/// Where an item is.
+/// Position of an item.
 pub(super) struct Place {
-    /// Everything of it, its text too.
+    /// Extent of the item with its text.
     pub(super) x0: f64,
     pub(super) x1: f64,
-    /// The middle of its row.
+    /// Middle of its row.
     pub(super) y: f64,
     pub(super) bars: Vec<Bar>,
     pub(super) marks: Vec<(Sign, f64)>,
-    /// Where its text begins and ends.
+    /// Extent of the text.
     pub(super) text: (f64, f64),
-    /// Whether the text is written up to that place.
+    /// Whether the text is on the left of the item.
     pub(super) is_left: bool,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Bar {
 }
 
 impl Place {
-    /// Returns where what is drawn begins and ends, without the text.
+    /// Returns the extent of the drawing without the text.
     pub(super) fn drawn(&self) -> (f64, f64) {
         let marks = || self.marks.iter().map(|it| it.1);
         let first = self.bars.iter().map(|it| it.x0).chain(marks()).fold(f64::MAX, f64::min);
@@ -70,7 +70,7 @@ pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
     });
     let (mut lanes, mut y) = (Vec::new(), AXIS);
     for (lane, mut members) in by_lane {
-        // What is counted stands below what is shown.
+        // Counted items are below the others.
         members.sort_by(|one, other| {
             let counted = (items[*one].step.is_none()).cmp(&items[*other].step.is_none());
             counted.then(places[*one].x0.total_cmp(&places[*other].x0))
@@ -93,7 +93,7 @@ pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
     Laid { lanes, places }
 }
 
-/// Returns the place of a kind of lanes. Those of one kind stand in the order in which something first happened there.
+/// Returns the order of a kind of lanes. Lanes of one kind are sorted by their first item.
 fn band(lane: &items::Lane) -> u8 {
     match lane {
         items::Lane::Service(_) => 0,
@@ -117,10 +117,10 @@ fn place(item: &Item, axis: &Axis, now: At) -> Place {
             Bar { kind: it.kind, x0, x1: x1.max(x0 + least) }
         })
         .collect();
-    // What ran covers what waited.
+    // Runs are drawn over waits.
     bars.sort_by_key(|it| it.kind != Kind::Waited);
     let mut marks: Vec<_> = item.marks.iter().map(|it| (it.sign, axis.x(it.at))).collect();
-    // One of those that stand in the same place.
+    // Marks at the same position are drawn once.
     marks.dedup_by(|one, other| one.0 == other.0 && (one.1 - other.1).abs() < 1.0);
     let mut place =
         Place { x0: 0.0, x1: 0.0, y: 0.0, bars, marks, text: (0.0, 0.0), is_left: false };
@@ -138,7 +138,7 @@ fn place(item: &Item, axis: &Axis, now: At) -> Place {
     place
 }
 
-/// Finds a place for the text of an item: inside if it is a box, else on the right, else on the left.
+/// Places the text of an item: inside if it is a box, else on the right, else on the left.
 fn write(place: &mut Place, text: &str, right: f64) {
     if text.is_empty() {
         return;
@@ -157,7 +157,7 @@ fn write(place: &mut Place, text: &str, right: f64) {
         place.is_left = true;
         place.x0 = place.text.1;
     } else {
-        // Over it, then: nothing else is in this row.
+        // Over the item, which then has a row of its own.
         place.text = (right - long, right);
         place.x0 = place.x0.min(right - long);
         place.x1 = right;

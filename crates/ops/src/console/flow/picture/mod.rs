@@ -1,4 +1,5 @@
-//! The picture of a flow: lanes over time. What is where is worked out here; the template draws it.
+//! The picture of a flow: lanes over time. This module computes the positions, and the template
+//! draws them.
 
 mod axis;
 mod filters;
@@ -22,14 +23,14 @@ use crate::flow::{At, Flow};
 use crate::plain::count;
 use crate::show_flow::{Tone, state};
 
-/// The width of the names of lanes, and of the picture unless it must be wider.
+/// Width of the lanes' names, and minimum width of the picture.
 const NAMES: f64 = 132.0;
 const WIDTH: f64 = 1120.0;
-/// The height of the axis, of a row, and of the room above and below the rows of a lane.
+/// Height of the axis, of a row, and of the space above and below the rows of a lane.
 const AXIS: f64 = 34.0;
 const ROW: f64 = 24.0;
 const ROOM: f64 = 7.0;
-/// The least width of what happened, and the half size of a mark.
+/// Minimum width of a time span, and half the size of a mark.
 const LEAST: f64 = 3.0;
 const MARK: f64 = 4.5;
 
@@ -44,13 +45,13 @@ pub(super) struct Picture {
     lanes: Vec<Row>,
     ticks: Vec<Tick>,
     breaks: Vec<Gap>,
-    /// Where the present is, if something goes on.
+    /// Position of the present, if the flow continues.
     now: Option<f64>,
     arrows: Vec<String>,
     steps: Vec<Drawn>,
-    /// Whether it needs more than the usual width.
+    /// Whether it is wider than usual.
     is_wide: bool,
-    /// The address of a step, up to its key.
+    /// The address of a step without its key.
     link: String,
     chosen: Option<String>,
 }
@@ -58,7 +59,7 @@ pub(super) struct Picture {
 /// A lane.
 struct Row {
     name: String,
-    /// What its name is the name of.
+    /// The kind of the lane's name.
     kind: &'static str,
     y: f64,
     height: f64,
@@ -71,7 +72,7 @@ struct Tick {
     class: &'static str,
 }
 
-/// Time that is left out.
+/// A break of the axis.
 struct Gap {
     x: f64,
     width: f64,
@@ -79,7 +80,7 @@ struct Gap {
     edges: String,
 }
 
-/// A step as it is drawn.
+/// A step with its position.
 struct Drawn {
     class: String,
     step: Option<String>,
@@ -87,7 +88,7 @@ struct Drawn {
     bars: Vec<Bar>,
     marks: Vec<Sketch>,
     label: Option<Beside>,
-    /// What can be clicked.
+    /// The clickable area.
     hit: (f64, f64, f64, f64),
 }
 
@@ -112,10 +113,10 @@ struct Beside {
 }
 
 impl Picture {
-    /// The width of the drawing of names. A mark at the beginning is beside it.
+    /// Width of the names' drawing. A mark at the beginning is beside it.
     const NAMED: f64 = NAMES - MARK;
 
-    /// Draws a flow as it was at a time. `link` is the address of a step, up to its key.
+    /// Draws a flow at a time. `link` is the address of a step without its key.
     pub(super) fn new(
         flow: &Flow,
         now: At,
@@ -152,12 +153,13 @@ impl Picture {
         self.steps.is_empty()
     }
 
-    /// Returns how wide the names are beside the picture, so that both have one scale at any width of the page.
+    /// Returns the width of the names relative to the picture, so that both have one scale at any
+    /// width of the page.
     fn named(&self) -> String {
         format!("{:.3}%", 100.0 * Self::NAMED / self.width)
     }
 
-    /// Returns the steps that can be opened, in the order of their place: from left to right.
+    /// Returns the steps that can be opened, from left to right.
     fn targets(&self) -> Vec<(&Drawn, &str)> {
         let mut targets: Vec<_> =
             self.steps.iter().filter_map(|it| Some((it, it.step.as_deref()?))).collect();
@@ -192,7 +194,7 @@ fn rows(laid: &Laid) -> Vec<Row> {
     laid.lanes.iter().enumerate().map(row).collect()
 }
 
-/// Returns the name of a lane and what it is the name of.
+/// Returns the name of a lane and its kind.
 fn named(lane: &Lane) -> (String, &'static str) {
     let (name, kind) = match lane {
         Lane::Service(name) => (name.as_str(), "requests, tasks"),
@@ -211,7 +213,7 @@ fn named(lane: &Lane) -> (String, &'static str) {
     (name, kind)
 }
 
-/// Returns the ticks, but for those where the present is written.
+/// Returns the ticks, except where the present is written.
 fn ticks(axis: &Axis, present: Option<f64>) -> Vec<Tick> {
     let tick = |it: axis::Tick| {
         let text = units::precise(it.micros, it.unit);
@@ -233,7 +235,7 @@ fn breaks(axis: &Axis, height: f64) -> Vec<Gap> {
     axis.breaks().into_iter().map(gap).collect()
 }
 
-/// Returns a torn edge from the axis to the bottom.
+/// Returns a jagged edge from the axis to the bottom.
 fn torn(x: f64, height: f64) -> String {
     let mut path = format!("M{x:.1} {AXIS:.1}");
     let mut y = AXIS;
@@ -305,7 +307,7 @@ fn sketch(sign: Sign, x: f64, y: f64) -> Sketch {
     Sketch { class, path }
 }
 
-/// Returns the arrows from causes to effects: down or up where the effect begins.
+/// Returns the arrows from causes to effects. They lead down or up at the beginning of the effect.
 fn arrows(items: &[Item], laid: &Laid) -> Vec<String> {
     let arrow = |(at, item): (usize, &Item)| {
         let (from, to) = (&laid.places[item.cause?], &laid.places[at]);
@@ -318,7 +320,7 @@ fn arrows(items: &[Item], laid: &Laid) -> Vec<String> {
         if (leaves - x).abs() < 0.5 {
             return Some(format!("M{x:.1} {:.1}V{end:.1}", from.y + down * 3.0));
         }
-        // Between the rows, where no text is.
+        // Between the rows, where there is no text.
         let between = from.y + down * ROW / 2.0;
         Some(format!("M{leaves:.1} {:.1}V{between:.1}H{x:.1}V{end:.1}", from.y + down * 3.0))
     };

@@ -6,7 +6,7 @@ use super::*;
 use crate::console::flow::stories::{failed, hostile, many, replayed, waiting, well};
 use crate::flow::testing::at;
 
-/// When the stories are looked at.
+/// The time at which the stories are drawn.
 const NOW_MS: i64 = 150_000;
 
 fn picture(flow: &Flow) -> Picture {
@@ -68,7 +68,7 @@ fn nothing_covers_anything_else() {
             }
         }
         let lanes = laid.lanes.windows(2).all(|it| (it[0].y + it[0].height - it[1].y).abs() < 0.01);
-        assert!(lanes, "lanes follow one another");
+        assert!(lanes, "lanes do not overlap");
     }
 }
 

@@ -1,11 +1,11 @@
-//! How wide text is, without a browser at hand.
+//! Width of text, estimated without a browser.
 
-/// The size of the text beside a step, in pixels.
+/// Size of the text beside a step, in pixels.
 pub(super) const SIZE: f64 = 11.5;
-/// The most characters beside a step; its details have all.
+/// Maximum number of characters beside a step; its details contain all.
 const LONGEST: usize = 52;
 
-/// Returns about how wide text is, and rather more: fonts differ.
+/// Returns the approximate width of a text, rather too large, because fonts differ.
 pub(super) fn width(text: &str) -> f64 {
     text.chars().map(|c| of(c) * SIZE).sum()
 }
@@ -21,7 +21,7 @@ fn of(c: char) -> f64 {
     }
 }
 
-/// Returns text that fits beside a step.
+/// Shortens a text to fit beside a step.
 pub(super) fn short(text: &str) -> String {
     if text.chars().count() <= LONGEST {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Times of the axis, as exact as the distance of its ticks.
+//! Times of the axis, with a precision that depends on the distance of its ticks.
 
 const MILLI: i64 = 1_000;
 const SECOND: i64 = 1_000_000;
@@ -6,7 +6,7 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Returns a time since the start, so exact that it can be told from one that is `unit` later.
+/// Formats a time since the start, precise enough to distinguish it from one that is `unit` later.
 pub(super) fn precise(micros: i64, unit: i64) -> String {
     let micros = micros.max(0);
     match micros {
@@ -28,7 +28,7 @@ pub(super) fn precise(micros: i64, unit: i64) -> String {
     }
 }
 
-/// Returns a number of a unit of time with as many digits as are of use, at most three.
+/// Formats a number of a time unit with as many digits as needed, at most three.
 fn decimal(micros: i64, of: i64, unit: i64, name: &str) -> String {
     let (mut digits, mut part) = (0_usize, of);
     while part > unit && digits < 3 {
