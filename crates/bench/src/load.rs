@@ -74,7 +74,7 @@ pub(crate) async fn produce(
     for event in events {
         let Encoded { envelope, data } = event;
         let mut headers = kafka::content_headers(envelope);
-        headers.push(("traceparent".into(), Some(TRACEPARENT.into())));
+        headers.push("traceparent", Some(TRACEPARENT.as_ref()));
         let record = FutureRecord::to(topic)
             .key(event.key())
             .payload(data)

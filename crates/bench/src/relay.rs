@@ -124,7 +124,7 @@ impl Stage {
     }
 
     /// The same records from memory, with the same settings.
-    async fn produce(&self) -> Fallible<f64> {
+    pub(crate) async fn produce(&self) -> Fallible<f64> {
         let before = load::records(&self.settings, OrderCompleted::TYPE)?;
         let producer: FutureProducer = self.settings.producer().create()?;
         let topic = self.settings.prefixed(OrderCompleted::TYPE);

@@ -484,7 +484,7 @@ mod tests {
             timestamp: None,
             key: None,
             value: Some(vec![0; 100]),
-            headers: Vec::new(),
+            headers: kafka::Headers::new(),
         }
     }
 

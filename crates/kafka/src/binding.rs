@@ -32,10 +32,9 @@ pub enum DecodeError {
 /// Returns the headers of an event: its attributes and the content type.
 pub fn content_headers(envelope: &Envelope) -> Headers {
     let attributes = envelope.attributes().into_iter();
-    let mut headers: Headers = attributes
-        .map(|(name, value)| (format!("ce_{name}"), Some(value.into_owned().into_bytes())))
-        .collect();
-    headers.push((CONTENT_TYPE.to_owned(), Some(JSON.as_bytes().to_vec())));
+    let mut headers: Headers =
+        attributes.map(|(name, value)| (format!("ce_{name}"), Some(value.into_owned()))).collect();
+    headers.push(CONTENT_TYPE, Some(JSON.as_bytes()));
     headers
 }
 

@@ -3,6 +3,7 @@
 mod binding;
 mod configs;
 mod dead_letter;
+mod headers;
 mod options;
 mod partitioner;
 mod protocol;
@@ -18,10 +19,11 @@ pub use dead_letter::{
     Coordinates, DeadLetter, LETTER_ID, Reason, dead_letter_topic, is_dead_letter_header,
 };
 pub use envelope::TopicSpec;
+pub use headers::{Headers, client_headers};
 pub use options::{ClientOptions, OptionsError};
 pub use partitioner::partition_of;
 pub use reading::{Part, ReadError, read_part, read_to_end};
-pub use record::{Headers, Record, client_headers};
+pub use record::Record;
 pub use record_limit::record_limits;
 pub use retention::{RetentionError, longest_kept, retention_of};
 pub use settings::{Settings, SettingsError};

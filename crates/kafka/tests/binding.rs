@@ -79,14 +79,13 @@ fn record(headers: Headers, value: Option<&[u8]>) -> Record {
 }
 
 fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    let (_, value) = headers.iter().find(|(key, _)| key == name)?;
-    value.as_deref().map(|value| std::str::from_utf8(value).unwrap())
+    headers.last(name).map(|value| std::str::from_utf8(value).unwrap())
 }
 
 fn to_http(headers: &Headers) -> HeaderMap {
     let pairs = headers.iter().map(|(name, value)| {
         let name: HeaderName = name.replace("ce_", "ce-").parse().unwrap();
-        (name, HeaderValue::from_bytes(value.as_deref().unwrap()).unwrap())
+        (name, HeaderValue::from_bytes(value.unwrap()).unwrap())
     });
     pairs.collect()
 }
@@ -94,7 +93,7 @@ fn to_http(headers: &Headers) -> HeaderMap {
 fn from_http(headers: &HeaderMap) -> Headers {
     let pairs = headers
         .iter()
-        .map(|(name, value)| (name.as_str().replace("ce-", "ce_"), Some(value.as_bytes().into())));
+        .map(|(name, value)| (name.as_str().replace("ce-", "ce_"), Some(value.as_bytes())));
     pairs.collect()
 }
 
@@ -102,7 +101,7 @@ fn from_http(headers: &HeaderMap) -> Headers {
 fn headers_are_what_the_specification_says() {
     let event = shipped();
     let headers = content_headers(&event.envelope);
-    for (name, value) in &headers {
+    for (name, value) in headers.iter() {
         assert!(name == "content-type" || name.starts_with("ce_"), "{name}");
         let attribute = name.strip_prefix("ce_").unwrap_or("datacontenttype");
         assert!(
@@ -211,7 +210,7 @@ fn what_the_sdk_writes_in_structured_mode_we_read() {
     for content_type in
         ["application/cloudevents+json", "Application/CloudEvents+JSON; charset=utf-8"]
     {
-        let headers = vec![("content-type".to_owned(), Some(content_type.as_bytes().to_vec()))];
+        let headers = [("content-type", Some(content_type))].into_iter().collect();
         let record = record(headers, Some(&value));
         let event = decode(&record).unwrap();
         assert_eq!(event.envelope.version, Some(7));
@@ -234,9 +233,8 @@ fn what_is_no_event_is_refused_with_the_reason() {
     let ours = shipped();
     let good = content_headers(&ours.envelope);
     let with = |name: &str, value: Option<&[u8]>| {
-        let mut headers = good.clone();
-        headers.retain(|(key, _)| key != name);
-        headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+        let others = good.iter().filter(|(key, _)| *key != name);
+        let headers = others.chain([(name, value)]).collect();
         decode(&record(headers, Some(b"{}"))).map(|_| ()).map_err(|error| {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             source.unwrap_or_else(|| error.to_string())
@@ -253,7 +251,10 @@ fn what_is_no_event_is_refused_with_the_reason() {
     assert!(refused("content-type", Some(b"application/cloudevents+json")).contains("data"));
     assert_eq!(with("content-type", Some(b"application/json; charset=utf-8")), Ok(()));
     assert!(matches!(decode(&record(good.clone(), None)), Err(DecodeError::NoValue)));
-    assert!(matches!(decode(&record(Vec::new(), Some(&[0xff, 0]))), Err(DecodeError::Binary(_))));
+    assert!(matches!(
+        decode(&record(Headers::new(), Some(&[0xff, 0]))),
+        Err(DecodeError::Binary(_))
+    ));
 }
 
 #[test]

@@ -68,8 +68,10 @@ pub fn prepare_for<E: Event>(
 ) -> Result<Prepared, PrepareError> {
     let Encoded { envelope, data } = event.encode()?;
     let headers: BTreeMap<String, String> = kafka::content_headers(&envelope)
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, String::from_utf8(value?).ok()?)))
+        .iter()
+        .filter_map(|(name, value)| {
+            Some((name.to_owned(), String::from_utf8(value?.to_owned()).ok()?))
+        })
         .collect();
     let key = envelope.partition_key.clone().unwrap_or_default();
     let of_headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();

@@ -401,7 +401,7 @@ impl Show<'_> {
         let noise = Record {
             key: None,
             value: Some(std::iter::repeat_with(|| fastrand::u8(..)).take(64).collect()),
-            headers: Vec::new(),
+            headers: kafka::Headers::new(),
             ..first.record.clone()
         };
         let lost = sender.send(COMPLETED, &noise).await?;

@@ -59,8 +59,8 @@ async fn main() -> Fallible<()> {
             "data": { "parcel": "P-17", "grams": grams },
         })
         .to_string();
-        let headers =
-            vec![("content-type".to_owned(), Some(b"application/cloudevents+json".to_vec()))];
+        let content_type = ("content-type", Some("application/cloudevents+json"));
+        let headers = [content_type].into_iter().collect();
         let record = FutureRecord::to(&topic)
             .key("P-17")
             .payload(&event)

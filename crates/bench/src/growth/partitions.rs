@@ -1,4 +1,4 @@
-//! The consumer and the relay with a topic of so many partitions.
+//! The consumer, the relay and a bare producer by the number of a topic's partitions.
 
 use consumer::Options;
 
@@ -23,23 +23,30 @@ pub(super) async fn measure(
             (format!("growth_partitions_{partitions}"), i32::try_from(partitions)?);
         let consumed = Stage::of(bench, &name, events, in_topic).await?;
         let published = relay::Stage::of(bench, &format!("{name}_relay"), events, in_topic).await?;
+        // The first record of a partition makes the broker create its log.
+        published.produce().await?;
         stages.push((partitions, consumed, published));
     }
     let options = Options { max_batch: 500, ..Options::default() };
-    let [mut consumed, mut published] = [(); 2].map(|()| PARTITIONS.map(|it| (it, Vec::new())));
+    let [mut consumed, mut published, mut produced] =
+        [(); 3].map(|()| PARTITIONS.map(|it| (it, Vec::new())));
     for round in 1..=size.rounds {
         for (at, (partitions, consumer, relay)) in stages.iter().enumerate() {
             let events = consumer.ours(round, options.clone(), InsertEffect).await?;
             let rows = relay.relay().await?;
-            let said =
-                format!("{partitions}: consumer {events:.0} events/s, relay {rows:.0} rows/s");
+            let bare = relay.produce().await?;
+            let said = format!(
+                "{partitions}: consumer {events:.0} events/s, relay {rows:.0} rows/s, bare producer {bare:.0} records/s"
+            );
             progress(&format!("{round}/{}: {said}", size.rounds));
             consumed[at].1.push(events);
             published[at].1.push(rows);
+            produced[at].1.push(bare);
         }
     }
     Ok(vec![
         Curve::new("partitions, consumer", "events/s", consumed.into()),
         Curve::new("partitions, relay", "rows/s", published.into()),
+        Curve::new("partitions, bare producer", "records/s", produced.into()),
     ])
 }

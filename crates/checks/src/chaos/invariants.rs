@@ -327,7 +327,7 @@ fn dead_letters_as_they_were(books: &Books) -> Objections {
 /// Returns the headers without those that dead-lettering and replaying add.
 fn own_headers(record: &Record) -> Headers {
     let own = |name: &str| !kafka::is_dead_letter_header(name);
-    record.headers.iter().filter(|(name, _)| own(name)).cloned().collect()
+    record.headers.iter().filter(|(name, _)| own(name)).collect()
 }
 
 /// Checks that every row has a copy on the topic, and the first copies are in the order of the

@@ -222,7 +222,7 @@ impl Copies {
                         offset = record.offset,
                         "dead letter too large for its topic, copied without its content"
                     );
-                    let stub = without_content(headers);
+                    let stub = without_content(&headers);
                     write(producer, &topic, None, &stub).await
                 }
                 written => written,
@@ -244,7 +244,7 @@ impl Copies {
             reason: Reason { exception, message: reason, stacktrace: causes },
         };
         let mut headers = letter.headers(&record);
-        headers.push((kafka::LETTER_ID.to_owned(), Some(id.to_string().into_bytes())));
+        headers.push(kafka::LETTER_ID, Some(id.to_string().as_bytes()));
         (record, headers)
     }
 }
@@ -268,6 +268,6 @@ fn is_too_large(error: &KafkaError) -> bool {
 }
 
 /// Keeps the headers with the record's position and the reason.
-fn without_content(headers: Headers) -> Headers {
-    headers.into_iter().filter(|(name, _)| kafka::is_dead_letter_header(name)).collect()
+fn without_content(headers: &Headers) -> Headers {
+    headers.iter().filter(|(name, _)| kafka::is_dead_letter_header(name)).collect()
 }

@@ -92,7 +92,7 @@ async fn insert(
         return Ok(0);
     }
     let headers = record.headers.iter().filter(|(name, _)| !kafka::is_dead_letter_header(name));
-    let headers = headers.cloned().collect();
+    let headers = headers.collect();
     let letter = NewLetter {
         group,
         origin,

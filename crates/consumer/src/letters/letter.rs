@@ -1,6 +1,5 @@
 //! Letters as shown to operators.
 
-use kafka::Headers;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -161,7 +160,7 @@ struct Row {
 
 impl From<Row> for Letter {
     fn from(row: Row) -> Self {
-        let headers: Headers = row.header_names.into_iter().zip(row.header_values).collect();
+        let headers = row.header_names.into_iter().zip(row.header_values);
         let header =
             |(name, value): (String, Option<Vec<u8>>)| Header { name, value: value.map(Bytes) };
         let edit = row.edited_at.map(|at| Edit {

@@ -101,7 +101,7 @@ impl StoredRecord {
 
 /// Names and values of headers, in their order.
 fn columns(headers: &Headers) -> (Vec<String>, Vec<Option<&[u8]>>) {
-    headers.iter().map(|(name, value)| (clean(name), value.as_deref())).unzip()
+    headers.iter().map(|(name, value)| (clean(name), value)).unzip()
 }
 
 /// Attributes of a record that may not be an event.

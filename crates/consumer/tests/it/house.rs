@@ -203,8 +203,9 @@ impl House {
     /// Publishes an event in the JSON format.
     pub(crate) async fn publish_structured(&self, topic: &str, event: &serde_json::Value) {
         let (topic, payload) = (self.settings.prefixed(topic), event.to_string());
-        let content_type = Some(b"application/cloudevents+json".to_vec());
-        let headers = kafka::client_headers(&vec![("content-type".to_owned(), content_type)]);
+        let content_type = Some("application/cloudevents+json");
+        let headers = [("content-type", content_type)].into_iter().collect();
+        let headers = kafka::client_headers(&headers);
         let record =
             FutureRecord::<str, str>::to(&topic).key("key").payload(&payload).headers(headers);
         self.producer.send(record, Timeout::Never).await.unwrap();

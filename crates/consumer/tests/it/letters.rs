@@ -154,7 +154,8 @@ async fn a_letter_keeps_every_attempt_and_is_copied_to_its_topic() {
     let copy = house.first("group.dlq").await;
     let said = DeadLetter::read(&copy).unwrap();
     assert_eq!((said.origin.offset, copy.value), (summary.offset, Some(event.data)));
-    assert_eq!(copy.headers.last().unwrap().1, Some(summary.id.to_string().into_bytes()));
+    let id = summary.id.to_string();
+    assert_eq!(copy.headers.last(kafka::LETTER_ID), Some(id.as_bytes()));
     assert_eq!(house.count("attempt").await, 0, "the row says it");
     running.end().await;
 }

@@ -64,7 +64,7 @@ impl ForeignLetter {
 
     /// Returns the headers that the record had before a framework added its own.
     pub(crate) fn own_headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
-        let headers = self.record.headers.iter().map(|(name, value)| (&**name, value.as_deref()));
+        let headers = self.record.headers.iter();
         headers.filter(|(name, _)| !FRAMEWORKS.iter().any(|it| it.added(name)))
     }
 }
@@ -78,13 +78,12 @@ impl Framework {
 /// Returns the text of the last header with that name, like Java's `lastHeader`. Bytes that are not
 /// UTF-8 become U+FFFD.
 fn last(record: &Record, name: &str) -> Option<String> {
-    let (_, value) = record.headers.iter().rfind(|(key, _)| key == name)?;
-    Some(String::from_utf8_lossy(value.as_deref()?).into_owned())
+    Some(String::from_utf8_lossy(record.headers.last(name)?).into_owned())
 }
 
 /// Returns the value of the first header with that name.
 fn first<'a>(record: &'a Record, name: &str) -> Option<&'a [u8]> {
-    record.headers.iter().find(|(key, _)| key == name)?.1.as_deref()
+    record.headers.iter().find(|(key, _)| *key == name)?.1
 }
 
 /// Returns those of the details that are present.

@@ -56,7 +56,7 @@ mod tests {
     fn an_exception_without_a_message_has_a_null_header() {
         let mut record =
             dead_record(&[("__streams.errors.exception", b"java.lang.NullPointerException")]);
-        record.headers.push(("__streams.errors.message".into(), None));
+        record.headers.push("__streams.errors.message", None);
         let (_, death) = read(&record);
         assert_eq!((death.message, death.stacktrace), (None, None));
     }

@@ -67,13 +67,8 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_next_order_gets_its_i
     let good = completed("acme");
     let key = good.subject().as_bytes().to_vec();
     let headers = kafka::content_headers(&good.envelope);
-    let mut odd: Headers = headers.clone();
-    odd.retain(|(name, _)| name != "ce_id");
-    odd.extend([
-        ("odd".to_owned(), None),
-        ("odd".to_owned(), Some(vec![0xff])),
-        (String::new(), Some(vec![])),
-    ]);
+    let odd: [(&str, Option<&[u8]>); 3] = [("odd", None), ("odd", Some(&[0xff])), ("", Some(b""))];
+    let odd: Headers = headers.iter().filter(|(name, _)| *name != "ce_id").chain(odd).collect();
     let mut unknown_major = good.envelope.clone();
     unknown_major.dataschema =
         Some("https://orderflow.example/schemas/order.completed/2.0.json".into());
@@ -106,7 +101,7 @@ async fn poison_goes_to_the_dead_letters_as_it_was_and_the_next_order_gets_its_i
         assert_eq!(record.key.as_ref(), Some(&key));
         // Kafka distinguishes an empty value from none, and so must the dead letter.
         assert_eq!(record.value, value);
-        assert_eq!(record.headers[..headers.len()], headers[..]);
+        assert!(record.headers.iter().take(headers.len()).eq(headers.iter()), "{record:?}");
         let letter = DeadLetter::read(record).unwrap();
         assert_eq!(letter.origin.topic, house.settings.prefixed("order.completed"));
         assert_eq!(letter.group, house.settings.prefixed("billing"));

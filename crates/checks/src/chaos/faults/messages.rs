@@ -57,7 +57,7 @@ impl Poison {
 /// Returns records that are malformed in every way.
 fn poisons(sound: &Record) -> Vec<Poison> {
     let noise = |length| (0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
-    let nothing = vec![("odd".into(), None), (String::new(), Some(vec![])), ("ce_id".into(), None)];
+    let nothing = [("odd", None), ("", Some("")), ("ce_id", None)].into_iter().collect();
     let stranger = br#"{"order_id":"no-uuid","status":"completed"}"#;
     let fresh = with(&sound.headers, "ce_source", "/poison");
     let fresh = with(&fresh, "ce_id", &Uuid::new_v4().to_string());
@@ -143,10 +143,8 @@ async fn sound_event(settings: &Settings) -> Result<Record, Error> {
 
 /// Returns the headers with one of them replaced.
 fn with(headers: &Headers, name: &str, value: &str) -> Headers {
-    let mut headers = headers.clone();
-    headers.retain(|(other, _)| other != name);
-    headers.push((name.to_owned(), Some(value.as_bytes().to_vec())));
-    headers
+    let others = headers.iter().filter(|(other, _)| *other != name);
+    others.chain([(name, Some(value.as_bytes()))]).collect()
 }
 
 pub(crate) async fn transient_failures(scene: &mut Scene) -> Struck {

@@ -64,16 +64,16 @@ impl Letters {
 }
 
 fn headers(number: u8) -> Headers {
-    let header = |name: &str, value: &[u8]| (name.to_owned(), Some(value.to_vec()));
-    vec![
-        header("trace", &[0xff]),
-        header("kafka_dlt-original-topic", b"orders"),
-        header("kafka_dlt-original-partition", &[0, 0, 0, 3]),
-        header("kafka_dlt-original-offset", &[0, 0, 0, 0, 0, 0, 0, number]),
-        header("kafka_dlt-original-consumer-group", b"invoices"),
-        header("kafka_dlt-exception-fqcn", b"org.x.ListenerExecutionFailedException"),
-        header("kafka_dlt-exception-message", format!("reason {number}").as_bytes()),
-    ]
+    let mut headers = Headers::new();
+    let mut add = |name: &str, value: &[u8]| headers.push(name, Some(value));
+    add("trace", &[0xff]);
+    add("kafka_dlt-original-topic", b"orders");
+    add("kafka_dlt-original-partition", &[0, 0, 0, 3]);
+    add("kafka_dlt-original-offset", &[0, 0, 0, 0, 0, 0, 0, number]);
+    add("kafka_dlt-original-consumer-group", b"invoices");
+    add("kafka_dlt-exception-fqcn", b"org.x.ListenerExecutionFailedException");
+    add("kafka_dlt-exception-message", format!("reason {number}").as_bytes());
+    headers
 }
 
 #[tokio::test]
