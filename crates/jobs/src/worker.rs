@@ -113,6 +113,8 @@ struct Loop<'a> {
     /// Kinds with possibly more due jobs than were claimed.
     hungry: HashSet<&'static str>,
     rounds: HashMap<&'static str, Round>,
+    /// The last claim could have been [a plain one](Queue::claim_plain): jobs without tenant and lane took all slots.
+    is_plain: bool,
     suspects: Suspects,
     /// Running jobs. Each returns its kind if its lane was limited. Aborted on drop.
     running: JoinSet<Option<&'static str>>,
@@ -155,7 +157,7 @@ impl<'a> Loop<'a> {
             in_contact_since: now,
         };
         let (hungry, rounds, running) = <_>::default();
-        Self { worker, queue, leases, hungry, rounds, suspects, running }
+        Self { worker, queue, leases, hungry, rounds, is_plain: false, suspects, running }
     }
 
     async fn run(mut self, shutdown: &CancellationToken) {
@@ -238,7 +240,15 @@ impl<'a> Loop<'a> {
 
     async fn claim(&mut self, asked: &Places, shutdown: &CancellationToken) -> sqlx::Result<()> {
         let from = std::time::Instant::now();
-        let claim = pg::within(STATEMENT, self.queue.claim(asked));
+        let is_plain = self.is_plain && asked.are_independent();
+        let claim = pg::within(STATEMENT, async {
+            if is_plain {
+                let jobs = self.queue.claim_plain(asked).await?;
+                Ok(Claim { jobs, cut: Vec::new() })
+            } else {
+                self.queue.claim(asked).await
+            }
+        });
         let too_late = async {
             shutdown.cancelled().await;
             sleep(GRACE).await;
@@ -247,12 +257,19 @@ impl<'a> Loop<'a> {
             claimed = claim => claimed?,
             () = too_late => return Ok(()),
         };
+        self.is_plain = asked.are_filled_by(&jobs);
         let all_taken = places(jobs.len()) >= asked.together;
         for (name, free) in asked.kinds.iter().zip(&asked.of_kind) {
             let taken = jobs.iter().filter(|job| job.kind == *name).count();
             let after = cut.iter().find(|(kind, _)| kind == name).map(|(_, lane)| lane.clone());
             if let Some(kind) = self.worker.kinds.get(name.as_str()) {
-                let may_have_more = self.rounds.entry(kind.name).or_default().go_on(taken, after);
+                let round = self.rounds.entry(kind.name).or_default();
+                if is_plain {
+                    // It looked at no lane, so the kind stays hungry.
+                    round.has_claimed |= taken > 0;
+                    continue;
+                }
+                let may_have_more = round.go_on(taken, after);
                 if !may_have_more && !all_taken && places(taken) < *free {
                     self.hungry.remove(kind.name);
                 }
