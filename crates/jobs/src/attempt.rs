@@ -17,6 +17,7 @@ use crate::handler::{Context, Kind, Task};
 use crate::instruments::Instruments;
 use crate::leases::Lease;
 use crate::queue::{Claimed, Ended, Queue, Then};
+use crate::removals::Removals;
 
 /// Time limit of a transaction that records a result: a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(10);
@@ -56,6 +57,7 @@ enum NotRecorded {
 
 pub(crate) struct Attempt {
     pub(crate) queue: Queue,
+    pub(crate) removals: Removals,
     pub(crate) instruments: Arc<Instruments>,
     pub(crate) steps: FlowSteps,
     pub(crate) kind: Kind,
@@ -134,7 +136,7 @@ impl Begun {
         };
         self.attempt.instruments.ran(kind.name, began.elapsed());
         match ended {
-            Ok(Ok(Ok(()))) => self.is_done().await,
+            Ok(Ok(Ok(()))) => self.is_done(lease).await,
             Ok(Ok(Err(failure))) => self.has_failed(failure).await,
             Ok(Err(panic)) => {
                 self.has_failed(Trouble::Panicked(said(panic.as_ref())).into()).await;
@@ -143,12 +145,17 @@ impl Begun {
         }
     }
 
-    async fn is_done(self: &Arc<Self>) {
-        match persist(|| Arc::clone(self).remove()).await {
-            Ok(Ended::Recorded) => {
-                Span::current().record("outcome", "succeeded");
-                tracing::debug!("a job is done");
+    async fn is_done(self: &Arc<Self>, lease: &Lease) {
+        let Attempt { removals, kind, job, .. } = &self.attempt;
+        if !kind.has_done_hook {
+            lease.give_up_slot();
+            if removals.remove(job.fence()).await {
+                return succeeded();
             }
+            lease.take_slot();
+        }
+        match persist(|| Arc::clone(self).remove()).await {
+            Ok(Ended::Recorded) => succeeded(),
             Ok(Ended::Restarted) => restarted(),
             Ok(Ended::Late) => late(),
             Err(not_recorded) => self.has_failed(not_recorded.into()).await,
@@ -247,6 +254,11 @@ impl Begun {
         tx.commit().await?;
         Ok(ended)
     }
+}
+
+fn succeeded() {
+    Span::current().record("outcome", "succeeded");
+    tracing::debug!("a job is done");
 }
 
 fn late() {

@@ -1,4 +1,7 @@
+use std::any::type_name;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -56,7 +59,8 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Maximum number of concurrent jobs of this kind in one worker. Choose it well below
     /// [`Options::concurrency`](crate::Options::concurrency), so that other kinds still run when this kind's target is
-    /// dead. A tenant has a quarter of the slots and a lane an eighth, at least one each.
+    /// dead. A tenant has a quarter of the slots and a lane an eighth, at least one each. As many jobs again may have
+    /// run and wait for their removal.
     const AT_ONCE: usize = 8;
 
     /// Returns the wait before each retry, to which a jitter of a fifth is applied. The default is [`Job::BACKOFF`];
@@ -75,7 +79,7 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Called in the transaction that removes the job after its success, to update the service's own row about it. An
     /// error fails the attempt, and the job runs again; if the database is unavailable, the transaction is retried
-    /// instead.
+    /// instead. Jobs of a handler without this hook are removed together with others that end at the same time.
     fn done(
         &self,
         tx: &mut PgConnection,
@@ -83,7 +87,7 @@ pub trait Handler: Send + Sync + 'static {
         context: &Context,
     ) -> impl Future<Output = sqlx::Result<()>> + Send {
         let _ = (tx, job, context);
-        async { Ok(()) }
+        NoHook
     }
 
     /// Called in the transaction that records the final failure of the job. It is not called for a payload that can't
@@ -100,6 +104,28 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
+/// The [`Handler::done`] of a handler without one.
+struct NoHook;
+
+impl Future for NoHook {
+    type Output = sqlx::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Returns `true` unless the handler has the default [`Handler::done`], whose future has a type of its own. Types that
+/// borrow have no `TypeId`, so their names are compared. A future that has a size may hold the transaction.
+fn has_done_hook<H: Handler>() -> bool {
+    fn is_hook<'a, H: Handler, F>(
+        _: impl FnOnce(&'a H, &'a mut PgConnection, &'a H::Job, &'a Context) -> F,
+    ) -> bool {
+        size_of::<F>() > 0 || type_name::<F>() != type_name::<NoHook>()
+    }
+    is_hook::<H, _>(H::done)
+}
+
 /// A type-erased kind of job.
 #[derive(Clone)]
 pub(crate) struct Kind {
@@ -107,6 +133,7 @@ pub(crate) struct Kind {
     pub(crate) backoff: Arc<[Duration]>,
     pub(crate) time_limit: Duration,
     pub(crate) at_once: usize,
+    pub(crate) has_done_hook: bool,
     decode: Decode,
 }
 
@@ -120,6 +147,7 @@ impl Kind {
             backoff: handler.backoff().into(),
             time_limit: H::Job::TIME_LIMIT,
             at_once: H::AT_ONCE.max(1),
+            has_done_hook: has_done_hook::<H>(),
             decode: Arc::new(move |payload| {
                 let job = serde_json::from_str(payload)?;
                 Ok(Arc::new(HandlerAndJob { handler: Arc::clone(&handler), job }))
@@ -218,6 +246,47 @@ mod tests {
         async fn run(&self, _: &Nothing, _: &Context) -> Result<(), Failure> {
             Ok(())
         }
+    }
+
+    struct WithHook;
+
+    impl Handler for WithHook {
+        type Job = Nothing;
+
+        async fn run(&self, _: &Nothing, _: &Context) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        async fn done(&self, _: &mut PgConnection, _: &Nothing, _: &Context) -> sqlx::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Hooks whose future holds nothing.
+    struct WithEmptyHook;
+
+    impl Handler for WithEmptyHook {
+        type Job = Nothing;
+
+        async fn run(&self, _: &Nothing, _: &Context) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn done(
+            &self,
+            _: &mut PgConnection,
+            _: &Nothing,
+            _: &Context,
+        ) -> impl Future<Output = sqlx::Result<()>> + Send {
+            std::future::poll_fn(|_| Poll::Ready(Ok(())))
+        }
+    }
+
+    #[test]
+    fn a_hook_is_told_from_the_default_one() {
+        assert!(!Kind::of(DoNothing).has_done_hook);
+        assert!(Kind::of(WithHook).has_done_hook);
+        assert!(Kind::of(WithEmptyHook).has_done_hook);
     }
 
     #[test]

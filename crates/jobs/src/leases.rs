@@ -2,15 +2,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::handler::Kind;
 use crate::places::Lane;
 
 /// The jobs that a worker has leased.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
     held: Arc<Mutex<HashMap<Uuid, Held>>>,
+    has_run: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -19,6 +22,8 @@ struct Held {
     lane: Lane,
     until: Instant,
     lost: CancellationToken,
+    /// It ran, and is only to be removed.
+    has_run: bool,
 }
 
 /// Occupies a slot until dropped.
@@ -40,7 +45,7 @@ impl Leases {
         lease: Duration,
     ) -> Lease {
         let lost = CancellationToken::new();
-        let held = Held { kind, lane, until: from + lease, lost: lost.clone() };
+        let held = Held { kind, lane, until: from + lease, lost: lost.clone(), has_run: false };
         self.lock().insert(id, held);
         Lease { id, lost, leases: self.clone() }
     }
@@ -49,12 +54,18 @@ impl Leases {
         self.lock().keys().copied().collect()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.lock().len()
+    /// Counts the occupied slots of a kind. Jobs that ran and are only to be removed occupy none, unless they are more
+    /// than may run at once.
+    pub(crate) fn count_of(&self, kind: &Kind) -> usize {
+        let held = self.lock();
+        let of_kind = held.values().filter(|it| it.kind == kind.name);
+        let (have_run, run): (Vec<_>, Vec<_>) = of_kind.partition(|it| it.has_run);
+        run.len() + have_run.len().saturating_sub(kind.at_once)
     }
 
-    pub(crate) fn count_of(&self, kind: &str) -> usize {
-        self.lock().values().filter(|held| held.kind == kind).count()
+    /// Waits until a job has run that is only to be removed.
+    pub(crate) async fn one_has_run(&self) {
+        self.has_run.notified().await;
     }
 
     /// Counts the jobs of limited lanes.
@@ -89,6 +100,21 @@ impl Leases {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Gives up the slot of a job that ran and is only to be removed. A job of a limited lane keeps it.
+    pub(crate) fn give_up_slot(&self) {
+        if let Some(held) = self.leases.lock().get_mut(&self.id) {
+            held.has_run = !held.lane.is_limited();
+        }
+        self.leases.has_run.notify_one();
+    }
+
+    /// Occupies a slot again, although there may be none: nothing more is claimed until there is.
+    pub(crate) fn take_slot(&self) {
+        self.leases.lock().entry(self.id).and_modify(|it| it.has_run = false);
     }
 }
 

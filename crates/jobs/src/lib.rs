@@ -17,6 +17,7 @@ mod pace;
 mod places;
 mod queue;
 mod records;
+mod removals;
 mod repair;
 mod suspects;
 mod wake;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::handler::Kind;
+use crate::queue::Claimed;
 
 /// A tenant and a lane of one kind. Empty texts mean none.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
@@ -75,6 +76,17 @@ impl Places {
         self.of_lane.push(places(kind.of_lane()));
         self.of_tenant.push(places(kind.of_tenant()));
         self.after.push(after);
+    }
+
+    /// Returns `true` if jobs without tenant and lane took all slots.
+    pub(crate) fn are_filled_by(&self, jobs: &[Claimed]) -> bool {
+        places(jobs.len()) == self.of_kind.iter().sum::<i64>()
+            && jobs.iter().all(|job| !job.lane().is_limited())
+    }
+
+    /// Returns `true` if each kind can have all its slots, whatever the others take.
+    pub(crate) fn are_independent(&self) -> bool {
+        self.of_kind.iter().sum::<i64>() <= self.together
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use telemetry::FlowSteps;
 use telemetry::instruments::Meter;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::pace::Pace;
 use crate::places::{Busy, Lane, Places, places};
 use crate::queue::{Claimed, Depth, Fence, Queue};
+use crate::removals::Removals;
 use crate::suspects::Suspect;
 use crate::wake::WorkerWaker;
 
@@ -27,6 +28,8 @@ const STATEMENT: Duration = Duration::from_secs(10);
 const BACKOFF: Duration = Duration::from_secs(1);
 /// Time limit of each final statement at shutdown.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a claim waits for another job to end.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often depth and age are measured.
 const MEASURE: Duration = Duration::from_secs(5);
 
@@ -109,10 +112,13 @@ impl std::fmt::Debug for Worker {
 struct Loop<'a> {
     worker: &'a Worker,
     queue: &'a Queue,
+    removals: Removals,
     leases: &'a Leases,
     /// Kinds with possibly more due jobs than were claimed.
     hungry: HashSet<&'static str>,
     rounds: HashMap<&'static str, Round>,
+    /// The last claim could have been [a plain one](Queue::claim_plain): jobs without tenant and lane took all slots.
+    is_plain: bool,
     suspects: Suspects,
     /// Running jobs. Each returns its kind if its lane was limited. Aborted on drop.
     running: JoinSet<Option<&'static str>>,
@@ -155,7 +161,8 @@ impl<'a> Loop<'a> {
             in_contact_since: now,
         };
         let (hungry, rounds, running) = <_>::default();
-        Self { worker, queue, leases, hungry, rounds, suspects, running }
+        let removals = Removals::new(queue.clone());
+        Self { worker, queue, removals, leases, hungry, rounds, is_plain: false, suspects, running }
     }
 
     async fn run(mut self, shutdown: &CancellationToken) {
@@ -181,11 +188,49 @@ impl<'a> Loop<'a> {
             tokio::select! {
                 () = self.worker.wake.woken() => self.hungry.extend(self.worker.kinds.keys()),
                 Some(ended) = self.running.join_next() => self.has_ended(ended),
+                () = self.leases.one_has_run() => {}
                 () = sleep_until(self.suspects.next_turn(next_poll)) => {}
                 () = shutdown.cancelled() => {}
             }
         }
         self.end().await;
+    }
+
+    /// Returns the slots to claim for. While fewer than half of the slots of the hungry kinds are free, it waits for
+    /// other jobs to end, until none does for a moment. Then it lets those end that are about to: a claim takes about as
+    /// long for many jobs as for one.
+    async fn gather(&mut self, shutdown: &CancellationToken) -> Places {
+        let mut before = None;
+        loop {
+            let places = self.places();
+            if places.kinds.is_empty() || shutdown.is_cancelled() {
+                return places;
+            }
+            if self.are_half(&places) {
+                let free = places.of_kind.iter().sum::<i64>();
+                if before.is_some_and(|before| free <= before) {
+                    return places;
+                }
+                before = Some(free);
+                yield_now().await;
+                while let Some(ended) = self.running.try_join_next() {
+                    self.has_ended(ended);
+                }
+                continue;
+            }
+            tokio::select! {
+                Some(ended) = self.running.join_next() => self.has_ended(ended),
+                () = self.leases.one_has_run() => {}
+                () = sleep(GATHER) => return places,
+            }
+        }
+    }
+
+    /// Returns `true` if at least half of the slots of the hungry kinds are free.
+    fn are_half(&self, free: &Places) -> bool {
+        let hungry = self.hungry.iter().filter_map(|name| self.worker.kinds.get(name));
+        let slots: usize = hungry.map(|kind| kind.at_once).sum();
+        free.of_kind.iter().sum::<i64>() * 2 >= places(slots.min(self.worker.options.concurrency))
     }
 
     /// Claims jobs for the free slots. Returns `false` if there is nothing to claim now.
@@ -207,7 +252,7 @@ impl<'a> Loop<'a> {
             ran?;
             self.acquit().await?;
         }
-        let places = self.places();
+        let places = self.gather(shutdown).await;
         if places.kinds.is_empty() {
             return Ok(false);
         }
@@ -222,11 +267,12 @@ impl<'a> Loop<'a> {
 
     /// Returns the slots for the hungry kinds.
     fn places(&self) -> Places {
-        let together = self.worker.options.concurrency.max(1).saturating_sub(self.leases.count());
+        let occupied = self.worker.kinds.values().map(|kind| self.leases.count_of(kind)).sum();
+        let together = self.worker.options.concurrency.max(1).saturating_sub(occupied);
         let busy = Busy::of(self.leases.of_lanes());
         let mut claimable = Places { together: places(together), busy, ..Places::default() };
         for kind in self.hungry.iter().filter_map(|name| self.worker.kinds.get(name)) {
-            let free = kind.at_once.saturating_sub(self.leases.count_of(kind.name)).min(together);
+            let free = kind.at_once.saturating_sub(self.leases.count_of(kind)).min(together);
             if free > 0 {
                 let round = self.rounds.get(kind.name);
                 let after = round.map_or_else(Lane::default, |round| round.after.clone());
@@ -238,7 +284,15 @@ impl<'a> Loop<'a> {
 
     async fn claim(&mut self, asked: &Places, shutdown: &CancellationToken) -> sqlx::Result<()> {
         let from = std::time::Instant::now();
-        let claim = pg::within(STATEMENT, self.queue.claim(asked));
+        let is_plain = self.is_plain && asked.are_independent();
+        let claim = pg::within(STATEMENT, async {
+            if is_plain {
+                let jobs = self.queue.claim_plain(asked).await?;
+                Ok(Claim { jobs, cut: Vec::new() })
+            } else {
+                self.queue.claim(asked).await
+            }
+        });
         let too_late = async {
             shutdown.cancelled().await;
             sleep(GRACE).await;
@@ -247,12 +301,19 @@ impl<'a> Loop<'a> {
             claimed = claim => claimed?,
             () = too_late => return Ok(()),
         };
+        self.is_plain = asked.are_filled_by(&jobs);
         let all_taken = places(jobs.len()) >= asked.together;
         for (name, free) in asked.kinds.iter().zip(&asked.of_kind) {
             let taken = jobs.iter().filter(|job| job.kind == *name).count();
             let after = cut.iter().find(|(kind, _)| kind == name).map(|(_, lane)| lane.clone());
             if let Some(kind) = self.worker.kinds.get(name.as_str()) {
-                let may_have_more = self.rounds.entry(kind.name).or_default().go_on(taken, after);
+                let round = self.rounds.entry(kind.name).or_default();
+                if is_plain {
+                    // It looked at no lane, so the kind stays hungry.
+                    round.has_claimed |= taken > 0;
+                    continue;
+                }
+                let may_have_more = round.go_on(taken, after);
                 if !may_have_more && !all_taken && places(taken) < *free {
                     self.hungry.remove(kind.name);
                 }
@@ -270,8 +331,8 @@ impl<'a> Loop<'a> {
         let limited = lane.is_limited().then_some(kind.name);
         let lease = self.leases.hold(job.id, (kind.name, lane), from, self.queue.lease);
         let (queue, instruments) = (self.queue.clone(), Arc::clone(&self.worker.instruments));
-        let steps = self.worker.steps.clone();
-        let attempt = Attempt { queue, instruments, steps, kind, job };
+        let (steps, removals) = (self.worker.steps.clone(), self.removals.clone());
+        let attempt = Attempt { queue, removals, instruments, steps, kind, job };
         self.running.spawn(async move {
             attempt.make(lease).await;
             limited

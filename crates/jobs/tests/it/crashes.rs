@@ -13,10 +13,10 @@ use uuid::Uuid;
 use crate::house::{House, PATIENCE, Refused, Script, Work, down};
 
 /// A worker with a runtime and a pool of its own, as if it were a process.
-struct Process(tokio::runtime::Runtime);
+pub(crate) struct Process(tokio::runtime::Runtime);
 
 impl Process {
-    fn start<H: Handler>(house: &House, handler: H) -> Self {
+    pub(crate) fn start<H: Handler>(house: &House, handler: H) -> Self {
         let threads = tokio::runtime::Builder::new_multi_thread();
         let runtime = { threads }.worker_threads(1).enable_all().build().unwrap();
         let (url, wake) = (house.url.clone(), jobs::WorkerWaker::default());
@@ -30,7 +30,7 @@ impl Process {
     }
 
     /// Nothing is given back, renewed or recorded any more.
-    fn kill(self) {
+    pub(crate) fn kill(self) {
         self.0.shutdown_background();
     }
 }
@@ -493,6 +493,7 @@ async fn a_job_that_was_restarted_in_an_attempt_has_all_its_attempts_if_its_work
     first.kill();
     let second = Process::start(&house, house.endless::<Work>());
     runs_as(&house, id, true).await;
+    house.seen.ran(2).await;
     assert_eq!(house.seen.attempts(), [4, 1], "and is a suspect");
     second.kill();
     let running = house.run(house.good::<Work>());

@@ -69,6 +69,11 @@ impl Seen {
         self.most.load(Ordering::SeqCst)
     }
 
+    /// How many run.
+    pub(crate) fn now(&self) -> usize {
+        self.now.load(Ordering::SeqCst)
+    }
+
     pub(crate) async fn ran(&self, times: usize) {
         let ran = async || (self.count() >= times).then_some(());
         eventually(&format!("{times} runs"), PATIENCE, ran).await;

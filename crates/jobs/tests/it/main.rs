@@ -10,5 +10,6 @@ mod house;
 mod lanes;
 mod locks;
 mod operator;
+mod removing;
 mod running;
 mod spans;
