@@ -1,6 +1,6 @@
 //! The polling thread of a consumer: polls records from librdkafka, passes them to lanes, stores offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ use crate::keeper::Orders;
 use crate::memory::Share;
 use crate::message::{Queued, key_hash};
 use crate::options::Options;
-use crate::partitions::{Partitions, TopicPartition};
+use crate::partitions::{Full, Load, Partitions, TopicPartition};
 use crate::scan::{Scan, ScanRequest};
 use crate::status::Status;
 use crate::subscription::Subscription;
@@ -36,7 +36,7 @@ const MEASURE_STOPPED: Duration = Duration::from_secs(5);
 const QUESTION: Duration = Duration::from_secs(1);
 
 /// How long to wait for room in the lanes before partitions pause. A pause is expensive: the client discards fetched
-/// messages. The polling thread does nothing else while it waits.
+/// messages, and takes half a second to fetch again. The polling thread does nothing else while it waits.
 const ROOM_WITHIN: Duration = Duration::from_millis(100);
 
 /// How long a seek may take.
@@ -155,8 +155,10 @@ pub(crate) struct Intake {
     lanes: Vec<UnboundedSender<Queued>>,
     options: Options,
     memory: Arc<Share>,
-    /// The lanes did not make room in time.
+    /// The lanes did not make room for more bytes in time.
     is_full: bool,
+    /// The partitions whose messages did not become fewer in time.
+    full: HashSet<TopicPartition>,
     instruments: Instruments,
     kafka: Settings,
     subscription: Arc<Subscription>,
@@ -208,6 +210,7 @@ impl Intake {
             options,
             memory,
             is_full: false,
+            full: HashSet::new(),
             instruments,
             kafka,
             subscription,
@@ -288,8 +291,9 @@ impl Intake {
             self.partitions.look_at(&record);
             self.pause_all()?;
         } else {
+            let partition = (record.topic.clone(), record.partition);
             self.dispatch(record);
-            self.await_room();
+            self.await_room(partition);
         }
         Ok(())
     }
@@ -460,20 +464,30 @@ impl Intake {
     }
 
     /// Waits for the lanes to free memory when the budget is used up.
-    fn await_room(&mut self) {
-        let held = self.partitions.bytes();
-        self.memory.hold(held);
+    fn await_room(&mut self, partition: TopicPartition) {
+        let Load { bytes, messages } = self.partitions.load(&partition);
+        self.memory.hold(bytes);
         let allowed = self.memory.allowed();
-        if held >= allowed {
+        if bytes >= allowed {
             self.is_full = !self.partitions.await_less(allowed / 4 * 3, ROOM_WITHIN);
+        }
+        let most = self.options.max_queued;
+        if messages >= most && !self.full.contains(&partition) {
+            let goal = most - most / 4;
+            if !self.partitions.await_fewer(&partition, goal, ROOM_WITHIN) {
+                self.full.insert(partition);
+            }
         }
     }
 
     fn relieve_pressure(&mut self) {
         self.memory.hold(self.partitions.bytes());
-        let is_full = std::mem::take(&mut self.is_full);
+        let full = Full {
+            is_full: std::mem::take(&mut self.is_full),
+            partitions: std::mem::take(&mut self.full),
+        };
         let (messages, bytes) = (self.options.max_queued, self.memory.allowed());
-        let pressure = self.partitions.pressure(messages, bytes, is_full);
+        let pressure = self.partitions.pressure(messages, bytes, &full);
         set_paused(&self.consumer, &pressure.pause, true);
         set_paused(&self.consumer, &pressure.resume, false);
     }

@@ -9,7 +9,7 @@ use crate::memory_limit;
 const CLIENTS: usize = 8;
 /// The default budget. In a container it is at most an eighth of the memory limit, since a message takes several times
 /// its record's bytes while it is processed.
-const USUAL: usize = 32 * 1024 * 1024;
+const USUAL: usize = 8 * 1024 * 1024;
 const OF_CONTAINER: usize = 8;
 /// A client with less could not fetch a record of the usual maximum size.
 const LEAST_FOR_CLIENT: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ struct Shared {
 }
 
 impl Default for MemoryBudget {
-    /// Creates a budget of 32 MiB, or of an eighth of the container's memory limit if that is less.
+    /// Creates a budget of 8 MiB, or of an eighth of the container's memory limit if that is less.
     fn default() -> Self {
         Self::new(memory_limit::bytes().map_or(USUAL, |limit| USUAL.min(limit / OF_CONTAINER)))
     }

@@ -1,6 +1,6 @@
 //! Messages in progress in each partition: which offset may be stored, and how many bytes are held.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,6 +102,22 @@ impl Ticket {
 pub(crate) struct Assignment<'a> {
     pub(crate) partition: &'a TopicPartition,
     pub(crate) epoch: u64,
+}
+
+/// What is held: bytes of all partitions, and messages of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) bytes: usize,
+    pub(crate) messages: usize,
+}
+
+/// Where waiting has not made room.
+#[derive(Debug, Default)]
+pub(crate) struct Full {
+    /// All partitions together hold too many bytes.
+    pub(crate) is_full: bool,
+    /// Partitions that hold too many messages.
+    pub(crate) partitions: HashSet<TopicPartition>,
 }
 
 /// Partitions to pause, and partitions to resume.
@@ -297,6 +313,29 @@ impl Partitions {
         self.lock().bytes()
     }
 
+    /// Returns what all partitions hold in bytes, and one of them in messages.
+    pub(crate) fn load(&self, key: &TopicPartition) -> Load {
+        let table = self.lock();
+        Load { bytes: table.bytes(), messages: table.messages(key) }
+    }
+
+    /// Waits for at most `within` until a partition holds fewer messages than that. Returns `false` after a timeout.
+    /// Does not wait for a partition that is paused or no longer assigned.
+    pub(crate) fn await_fewer(
+        &self,
+        key: &TopicPartition,
+        messages: usize,
+        within: Duration,
+    ) -> bool {
+        let is_more = |table: &mut Table| table.messages(key) >= messages;
+        let table = self.lock();
+        if table.assigned.get(key).is_none_or(|partition| partition.paused) {
+            return true;
+        }
+        let waited = self.idle.wait_timeout_while(table, within, is_more);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Waits for at most `within` until fewer than `bytes` bytes are held. Returns `false` after a timeout.
     pub(crate) fn await_less(&self, bytes: usize, within: Duration) -> bool {
         let is_more = |table: &mut Table| table.bytes() >= bytes;
@@ -343,22 +382,18 @@ impl Partitions {
         !running(&mut table)
     }
 
-    /// Returns the partitions to pause, because they hold too many messages or all together held too many bytes for so
-    /// long that `is_full`, and the partitions to resume, since they are below half of the limit.
-    pub(crate) fn pressure(
-        &self,
-        max_messages: usize,
-        max_bytes: usize,
-        is_full: bool,
-    ) -> Pressure {
+    /// Returns the partitions to pause, because for too long they held too many messages or all together too many
+    /// bytes, and the partitions to resume, since they are below half of the limit.
+    pub(crate) fn pressure(&self, max_messages: usize, max_bytes: usize, full: &Full) -> Pressure {
         let mut pressure = Pressure::default();
         let mut table = self.lock();
         let bytes = table.bytes();
-        let too_many_bytes = is_full && bytes >= max_bytes;
+        let too_many_bytes = full.is_full && bytes >= max_bytes;
         for (key, partition) in &mut table.assigned {
             let messages = partition.unfinished.len();
             // An empty partition pauses too, since its next fetch may return more.
-            if !partition.paused && (messages >= max_messages || too_many_bytes) {
+            let too_many = full.partitions.contains(key) && messages >= max_messages;
+            if !partition.paused && (too_many || too_many_bytes) {
                 partition.paused = true;
                 partition.read = None;
                 pressure.pause.push(key.clone());
@@ -385,6 +420,10 @@ impl Table {
 
     fn bytes(&self) -> usize {
         self.assigned.values().map(|partition| partition.bytes).sum()
+    }
+
+    fn messages(&self, key: &TopicPartition) -> usize {
+        self.assigned.get(key).map_or(0, |partition| partition.unfinished.len())
     }
 
     fn of(&mut self, ticket: &Ticket) -> Option<&mut Partition> {
@@ -632,13 +671,14 @@ mod tests {
         let tickets: Vec<_> =
             (0..4).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         let key = ("t".to_owned(), 0);
-        assert_eq!(partitions.pressure(4, usize::MAX, true).pause, std::slice::from_ref(&key));
-        assert_eq!(partitions.pressure(4, usize::MAX, true), Pressure::default());
+        let full = Full { is_full: true, partitions: HashSet::from([key.clone()]) };
+        assert_eq!(partitions.pressure(4, usize::MAX, &full).pause, std::slice::from_ref(&key));
+        assert_eq!(partitions.pressure(4, usize::MAX, &full), Pressure::default());
         finish(&partitions, &tickets[0]);
-        assert_eq!(partitions.pressure(4, usize::MAX, true), Pressure::default());
+        assert_eq!(partitions.pressure(4, usize::MAX, &full), Pressure::default());
         finish(&partitions, &tickets[1]);
-        assert_eq!(partitions.pressure(4, usize::MAX, true).resume, std::slice::from_ref(&key));
-        assert_eq!(partitions.pressure(4, 100, true).pause, [key], "bytes count as well");
+        assert_eq!(partitions.pressure(4, usize::MAX, &full).resume, std::slice::from_ref(&key));
+        assert_eq!(partitions.pressure(4, 100, &full).pause, [key], "bytes count as well");
     }
 
     #[test]
@@ -647,10 +687,11 @@ mod tests {
         let of = |partition| Record { partition, ..record(0) };
         let tickets: Vec<_> = (0..4).map(|it| partitions.enter(&of(it)).expect("new")).collect();
         let held = partitions.bytes();
-        assert_eq!(partitions.pressure(100, held + 1, true), Pressure::default());
-        assert_eq!(partitions.pressure(100, held, true).pause.len(), 4);
+        let full = Full { is_full: true, ..Full::default() };
+        assert_eq!(partitions.pressure(100, held + 1, &full), Pressure::default());
+        assert_eq!(partitions.pressure(100, held, &full).pause.len(), 4);
         tickets[..2].iter().for_each(|ticket| finish(&partitions, ticket));
-        assert_eq!(partitions.pressure(100, held, true).resume.len(), 4);
+        assert_eq!(partitions.pressure(100, held, &full).resume.len(), 4);
         tickets[2..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.bytes(), 0);
     }
@@ -660,12 +701,31 @@ mod tests {
         let partitions = Arc::new(Partitions::default());
         let ticket = partitions.enter(&record(0)).expect("new");
         let held = partitions.bytes();
-        assert_eq!(partitions.pressure(100, held, false), Pressure::default());
+        assert_eq!(partitions.pressure(100, held, &Full::default()), Pressure::default());
         assert!(!partitions.await_less(held, Duration::from_millis(1)), "nobody finishes it");
         std::thread::scope(|scope| {
             scope.spawn(|| finish(&partitions, &ticket));
             assert!(partitions.await_less(held, Duration::from_mins(1)));
         });
+    }
+
+    #[test]
+    fn messages_pause_a_partition_only_once_waiting_made_no_room() {
+        let partitions = Arc::new(Partitions::default());
+        let tickets: Vec<_> =
+            (0..4).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
+        let key = ("t".to_owned(), 0);
+        assert_eq!(partitions.load(&key).messages, 4);
+        assert_eq!(partitions.pressure(4, usize::MAX, &Full::default()), Pressure::default());
+        assert!(!partitions.await_fewer(&key, 4, Duration::from_millis(1)), "nobody finishes one");
+        std::thread::scope(|scope| {
+            scope.spawn(|| finish(&partitions, &tickets[0]));
+            assert!(partitions.await_fewer(&key, 4, Duration::from_mins(1)));
+        });
+        let full = Full { partitions: HashSet::from([key.clone()]), ..Full::default() };
+        assert_eq!(partitions.pressure(4, usize::MAX, &full), Pressure::default(), "one is done");
+        assert_eq!(partitions.pressure(3, usize::MAX, &full).pause, std::slice::from_ref(&key));
+        assert!(partitions.await_fewer(&key, 0, Duration::from_mins(1)), "it is paused");
     }
 
     #[test]
@@ -675,6 +735,9 @@ mod tests {
             (0..50).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         tickets[1..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.take_finished(), [], "the first one waits");
-        assert_eq!(partitions.pressure(4, 2_000, true), Pressure::default());
+        let key = ("t".to_owned(), 0);
+        let full = Full { is_full: true, partitions: HashSet::from([key.clone()]) };
+        assert_eq!(partitions.pressure(4, 2_000, &full), Pressure::default());
+        assert!(partitions.await_fewer(&key, 4, Duration::from_millis(1)));
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Memory for the messages of all subscriptions of the service, in bytes; by default 32 MiB, in
+    /// Memory for the messages of all subscriptions of the service, in bytes; by default 8 MiB, in
     /// a container at most an eighth of its limit
     #[arg(long = "consumer-memory-bytes", env = "CONSUMER_MEMORY_BYTES")]
     memory_bytes: Option<usize>,

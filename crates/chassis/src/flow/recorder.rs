@@ -11,13 +11,13 @@ use super::ring::Ring;
 use super::rows::Rows;
 use super::store::FlowStore;
 
-/// Interval of writes.
+/// Interval of writes, unless a whole batch waits.
 const EVERY: Duration = Duration::from_millis(250);
 /// Pause after a write, as a multiple of its duration: writing takes at most a fifth of the time.
 /// Steps that do not fit into memory meanwhile are lost.
 const REST: u32 = 4;
-/// Maximum number of steps per statement.
-const BATCH: usize = 4_000;
+/// Maximum number of steps per statement, which takes several times their memory.
+const BATCH: usize = 1_000;
 /// Time limit of a statement, since a connection can be lost silently.
 const STATEMENT: Duration = Duration::from_secs(5);
 /// Wait before the next attempt if the database is unavailable.
@@ -51,8 +51,13 @@ impl Recorder {
         }
         while !shutdown.is_cancelled() {
             let began = Instant::now();
-            let wait =
-                if self.write_some().await { EVERY.max(began.elapsed() * REST) } else { BACKOFF };
+            let wrote = self.write_some().await;
+            let rest = began.elapsed() * REST;
+            let wait = match wrote {
+                true if self.store.steps.waiting() >= BATCH => rest,
+                true => rest.max(EVERY),
+                false => BACKOFF,
+            };
             shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
         }
         let last = async { while self.store.steps.waiting() > 0 && self.write_some().await {} };
