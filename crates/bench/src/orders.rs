@@ -180,7 +180,8 @@ fn events() -> Fallible<[Prepared; 2]> {
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// The rows that the service's store writes, of one order and with the parameters written out. The ids ascend as UUIDv7 do.
+/// The rows that the service's store writes, of one order and with the parameters written out. The ids ascend as
+/// UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();

@@ -241,9 +241,9 @@ impl Attempts {
 
     async fn commit(&self, mut tx: Transaction<'_, Postgres>) -> sqlx::Result<()> {
         sabotage::may_die("consumer.before-commit");
-        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails. Both go in one
-        // round trip. `Transaction::commit` would take another one, so a second transaction is chained, which is rolled
-        // back together with the pool's own check when the connection returns.
+        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails. Both go in
+        // one round trip. `Transaction::commit` would take another one, so a second transaction is chained, which is
+        // rolled back together with the pool's own check when the connection returns.
         let committing = sqlx::raw_sql("select 1; commit and chain").execute(&mut *tx);
         committing.instrument(query_span("commit")).await?;
         drop(tx);

@@ -132,8 +132,8 @@ pub async fn flow_letters(
     .await
 }
 
-/// Returns the replays and rehearsals of letters, oldest first. Of more than 150, replays are kept before rehearsals, and
-/// later ones before earlier ones.
+/// Returns the replays and rehearsals of letters, oldest first. Of more than 150, replays are kept before
+/// rehearsals, and later ones before earlier ones.
 pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<FlowReplay>> {
     if letters.is_empty() {
         return Ok(Vec::new());

@@ -135,7 +135,8 @@ impl Meta {
 /// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit.
 ///
 /// ```no_run
-/// # async fn example<J: jobs::Job>(pool: sqlx::PgPool, receipt: J, wake: jobs::WorkerWaker) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example<J: jobs::Job>(pool: sqlx::PgPool, receipt: J, wake: jobs::WorkerWaker)
+/// # -> Result<(), Box<dyn std::error::Error>> {
 /// use jobs::{Enqueued, Meta};
 ///
 /// let mut tx = pool.begin().await?;

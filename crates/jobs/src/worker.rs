@@ -197,8 +197,8 @@ impl<'a> Loop<'a> {
     }
 
     /// Returns the slots to claim for. While fewer than half of the slots of the hungry kinds are free, it waits for
-    /// other jobs to end, until none does for a moment. Then it lets those end that are about to: a claim takes about as
-    /// long for many jobs as for one.
+    /// other jobs to end, until none does for a moment. Then it lets those end that are about to: a claim takes
+    /// about as long for many jobs as for one.
     async fn gather(&mut self, shutdown: &CancellationToken) -> Places {
         let mut before = None;
         loop {

@@ -93,7 +93,8 @@ pub fn prepare_for<E: Event>(
 /// Fails with the error of Postgres, after which the transaction can't commit.
 ///
 /// ```no_run
-/// # async fn example<E: envelope::Event>(pool: sqlx::PgPool, event: envelope::NewEvent<E>) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn example<E: envelope::Event>(pool: sqlx::PgPool, event: envelope::NewEvent<E>)
+/// # -> Result<(), Box<dyn std::error::Error>> {
 /// let event = outbox::prepare(event)?;
 /// let mut tx = pool.begin().await?;
 /// // Locks the row that the event is about until the transaction ends.

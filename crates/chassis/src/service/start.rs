@@ -29,8 +29,9 @@ use crate::http::{self, OnCompleted, RequestLayer, Senders, Tenants};
 /// Connections for operators and for the maintenance of all subscriptions, which is short and rare.
 const HOUSEKEEPING_CONNECTIONS: u32 = 3;
 const HOUSEKEEPING_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum number of flow steps in memory: those of a second at 1,000 orders a second, and at most 8 MB.
-const FLOW_STEPS: usize = 8_000;
+/// Maximum number of flow steps in memory: those of half a second at 1,000 orders a second, about
+/// 4 MB.
+const FLOW_STEPS: usize = 4_000;
 
 /// Why a service did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]

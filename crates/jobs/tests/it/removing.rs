@@ -40,8 +40,8 @@ fn gated(house: &House, gate: &Arc<Semaphore>) -> WithoutHook {
     }))
 }
 
-/// Removals, as Postgres sees them: `slow` jobs wait for an advisory lock, `poison` ones are refused, and the number of jobs
-/// of each statement is recorded.
+/// Removals, as Postgres sees them: `slow` jobs wait for an advisory lock, `poison` ones are refused, and the number
+/// of jobs of each statement is recorded.
 async fn watched(house: &House) -> PgPool {
     let pool = PgPool::connect(&house.url).await.unwrap();
     sqlx::raw_sql(
