@@ -104,14 +104,14 @@ pub(crate) struct Assignment<'a> {
     pub(crate) epoch: u64,
 }
 
-/// What is held: bytes of all partitions, and messages of one.
+/// Bytes held by all partitions, and messages held by one of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) bytes: usize,
     pub(crate) messages: usize,
 }
 
-/// Where waiting has not made room.
+/// Limits that are still exceeded after a wait.
 #[derive(Debug, Default)]
 pub(crate) struct Full {
     /// All partitions together hold too many bytes.

@@ -24,9 +24,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) id: Uuid,
-    /// Whether its completion was answered with 2xx, too.
+    /// `true` if its completion was answered with 2xx, too.
     pub(crate) completed: bool,
-    /// Whether its cancellation was answered with 2xx.
+    /// `true` if its cancellation was answered with 2xx.
     pub(crate) cancelled: bool,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Placed {
 struct Shared {
     port: AtomicU16,
     running: AtomicBool,
-    /// Whether a third of the orders is cancelled.
+    /// `true` if a third of the orders is cancelled.
     cancels: bool,
     placed: Mutex<Vec<Placed>>,
 }

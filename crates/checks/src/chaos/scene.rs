@@ -42,7 +42,7 @@ pub(crate) struct Scene {
     pub(crate) poison: HashSet<Place>,
     /// The deleted topic with its records.
     pub(crate) deleted: Option<DeletedTopic>,
-    /// Whether sound records may have become dead letters, too. They are replayed at the end.
+    /// `true` if valid records may be dead-lettered, too. They are replayed at the end.
     pub(crate) dead_by_chance: bool,
     /// Shutdown times of instances that were terminated during the fault. `None`: one did not end
     /// in time.

@@ -23,7 +23,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("RUST_LOG", "warn,outbox=info"),
 ];
 
-/// What a fault needs before the services start.
+/// Servers and proxies that a fault needs before the services start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Setup {
     /// Servers and services that reach them directly.

@@ -38,14 +38,14 @@ const QUICK_SESSION: (&str, &str) = ("KAFKA_PROPERTIES", "session.timeout.ms=600
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// Whether it is quick and part of `--short`.
+    /// `true` if it is part of `--short`.
     pub(crate) short: bool,
     pub(crate) setup: Setup,
     pub(crate) order: Environment,
     pub(crate) billing: Environment,
     /// Delay of billing's handlers from the first order on, in milliseconds.
     pub(crate) slow_billing: u64,
-    /// Whether a third of the orders is cancelled.
+    /// `true` if a third of the orders is cancelled.
     pub(crate) cancels: bool,
     /// How often it may interrupt notification between a send and its record, so that the send is
     /// repeated.
