@@ -12,6 +12,17 @@ use crate::axe;
 /// Time limit for something to appear: several polls of `orderflow serve`.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Returns nothing if the page fits its width, or else the elements that don't.
+const TOO_WIDE: &str = r#"
+    const page = document.documentElement, width = page.clientWidth;
+    if (page.scrollWidth <= width) return [];
+    const clips = it => it && it !== document.body && (getComputedStyle(it).overflowX !== 'visible' || clips(it.parentElement));
+    const wide = [...document.body.querySelectorAll('*')]
+        .filter(it => it.getBoundingClientRect().right > width + 0.5 && !clips(it.parentElement));
+    return [`${page.scrollWidth} of ${width} px`,
+        ...wide.slice(0, 20).map(it => `${it.tagName} .${it.className} ${it.getBoundingClientRect().left} to ${it.getBoundingClientRect().right}: ${it.textContent.slice(0, 40)}`)];
+"#;
+
 /// Records violations and errors of all pages of a tab.
 const WATCH: &str = r#"
 (() => {
@@ -222,9 +233,8 @@ impl Browser {
     /// script, which can only come from an unescaped text.
     pub async fn looks_well(&self, what: &str) {
         self.axe(what).await;
-        let fits =
-            "return document.documentElement.scrollWidth <= document.documentElement.clientWidth";
-        assert_eq!(self.run(fits).await, true, "{what} scrolls sideways");
+        let wide = self.run(TOO_WIDE).await;
+        assert_eq!(wide, json!([]), "{what} scrolls sideways, because of these elements");
         let injected = "return document.querySelectorAll('main img, main script').length";
         assert_eq!(self.run(injected).await, 0, "{what}: a text was not escaped");
     }
