@@ -13,6 +13,7 @@ use telemetry::{FlowSteps, query_span};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+use crate::chain::Chain;
 use crate::failure::Failure;
 use crate::faults::Faults;
 use crate::history;
@@ -43,14 +44,17 @@ const LOCK: Duration = Duration::from_secs(1);
 /// The same for messages with an earlier conflict: it most likely persists, and other messages wait for their turn.
 const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Returns the statements that begin the transaction of an attempt. The statement timeout is shorter than the handler's
-/// time limit, so that a slow statement is reported by the database and not blamed on the handler.
+/// Returns the statements that begin the transaction of an attempt.
 fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!("begin; {}", limits(lock, handler)))
+}
+
+/// Returns the statements that limit the transaction of an attempt. The statement timeout is shorter than the handler's
+/// time limit, so that a slow statement is reported by the database and not blamed on the handler.
+fn limits(lock: Duration, handler: Duration) -> String {
     let statement = handler.mul_f64(0.9).as_millis().max(1);
-    AssertSqlSafe(format!(
-        "begin; set local lock_timeout = {}; set local statement_timeout = {statement}",
-        lock.as_millis()
-    ))
+    let lock = lock.as_millis();
+    format!("set local lock_timeout = {lock}; set local statement_timeout = {statement}")
 }
 
 /// Counts the commits of a subscription. Clones share it.
@@ -89,8 +93,18 @@ impl Attempts {
         messages: &[&Message],
         bookkeeping: Bookkeeping<'_>,
     ) -> Result<Vec<Outcome>, Failure> {
+        self.make_in(messages, bookkeeping, &mut Chain::default()).await
+    }
+
+    /// Does the same in the next transaction of a chain. A failure ends the chain.
+    pub(crate) async fn make_in(
+        &self,
+        messages: &[&Message],
+        bookkeeping: Bookkeeping<'_>,
+        chain: &mut Chain,
+    ) -> Result<Vec<Outcome>, Failure> {
         let began = Instant::now();
-        let outcomes = self.guarded(self.transaction(messages, bookkeeping)).await;
+        let outcomes = self.guarded(self.transaction(messages, bookkeeping, chain)).await;
         self.instruments.attempted(began.elapsed());
         if outcomes.is_ok() && messages.len() > 1 {
             self.instruments.batch(messages.len());
@@ -102,7 +116,8 @@ impl Attempts {
     /// nothing is counted.
     pub(crate) async fn rehearse(&self, messages: &[&Message]) -> Result<Vec<Outcome>, Failure> {
         let rehearsing = async {
-            let (mut tx, admissions) = self.admit(messages, false).await.map_err(Failure::own)?;
+            let mut tx = self.begin(LOCK).await.map_err(Failure::own)?;
+            let admissions = self.admit(&mut tx, messages).await.map_err(Failure::own)?;
             self.handle(&mut tx, messages, &admissions).await?;
             check(&mut tx).await?;
             Ok(outcomes(&admissions))
@@ -117,8 +132,7 @@ impl Attempts {
         messages: &[&Message],
         holds: &CancellationToken,
     ) -> (Vec<Outcome>, Option<Failure>) {
-        let begun = self.pool.begin_with(begin(LOCK, self.handler_timeout)).await;
-        let mut tx = match begun {
+        let mut tx = match self.begin(LOCK).await {
             Ok(tx) => tx,
             Err(error) => return (Vec::new(), Some(Failure::own(error))),
         };
@@ -129,7 +143,7 @@ impl Attempts {
             }
             let message = std::slice::from_ref(message);
             let rehearsing = async {
-                let admissions = self.admit_in(&mut tx, message).await.map_err(Failure::own)?;
+                let admissions = self.admit(&mut tx, message).await.map_err(Failure::own)?;
                 self.handle(&mut tx, message, &admissions).await?;
                 check(&mut tx).await?;
                 Ok(outcomes(&admissions))
@@ -161,12 +175,24 @@ impl Attempts {
         &self,
         messages: &[&Message],
         bookkeeping: Bookkeeping<'_>,
+        chain: &mut Chain,
     ) -> Result<Vec<Outcome>, Failure> {
-        let (mut tx, admissions) = self
-            .admit(messages, bookkeeping.met_conflict)
-            .instrument(query_span("insert inbox"))
-            .await
-            .map_err(Failure::own)?;
+        if bookkeeping.met_conflict {
+            // The transaction that waits has the longer time limit.
+            chain.end();
+        }
+        let admitting = async {
+            let mut tx = match chain.take() {
+                Some(begun) => begun,
+                None => {
+                    self.begin(if bookkeeping.met_conflict { LOCK_AGAIN } else { LOCK }).await?
+                }
+            };
+            let admissions = self.admit(&mut tx, messages).await?;
+            Ok((tx, admissions))
+        };
+        let admitted = admitting.instrument(query_span("insert inbox")).await;
+        let (mut tx, admissions) = admitted.map_err(Failure::own)?;
         self.handle(&mut tx, messages, &admissions).await?;
         let outcomes = outcomes(&admissions);
         if let Some(replaying) = &bookkeeping.replaying
@@ -178,24 +204,17 @@ impl Attempts {
             let forgotten = history::forget(&mut *tx, &self.group, &bookkeeping.noted).await;
             forgotten.map_err(Failure::own)?;
         }
-        self.commit(tx).await.map_err(Failure::own)?;
+        self.commit(tx, chain).await.map_err(Failure::own)?;
         let gaps = admissions.iter().filter(|it| matches!(it, Admission::Admitted { gap: true }));
         self.instruments.gaps(gaps.count());
         Ok(outcomes)
     }
 
-    async fn admit(
-        &self,
-        messages: &[&Message],
-        met_conflict: bool,
-    ) -> sqlx::Result<(Transaction<'static, Postgres>, Vec<Admission>)> {
-        let lock = if met_conflict { LOCK_AGAIN } else { LOCK };
-        let mut tx = self.pool.begin_with(begin(lock, self.handler_timeout)).await?;
-        let admissions = self.admit_in(&mut tx, messages).await?;
-        Ok((tx, admissions))
+    async fn begin(&self, lock: Duration) -> sqlx::Result<Transaction<'static, Postgres>> {
+        self.pool.begin_with(begin(lock, self.handler_timeout)).await
     }
 
-    async fn admit_in(
+    async fn admit(
         &self,
         tx: &mut PgConnection,
         messages: &[&Message],
@@ -239,14 +258,27 @@ impl Attempts {
         tokio::time::timeout(limit, handled).await.map_err(elapsed)?
     }
 
-    async fn commit(&self, mut tx: Transaction<'_, Postgres>) -> sqlx::Result<()> {
+    /// Commits, and begins the next transaction in the same round trip.
+    async fn commit(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        chain: &mut Chain,
+    ) -> sqlx::Result<()> {
         sabotage::may_die("consumer.before-commit");
-        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails. Both go in
-        // one round trip. `Transaction::commit` would take another one, so a second transaction is chained, which is
-        // rolled back together with the pool's own check when the connection returns.
-        let committing = sqlx::raw_sql("select 1; commit and chain").execute(&mut *tx);
+        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails.
+        let mut commit = "select 1; commit and chain".to_owned();
+        if chain.continues {
+            commit = format!("{commit}; {}", limits(LOCK, self.handler_timeout));
+        }
+        let committing = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut *tx);
         committing.instrument(query_span("commit")).await?;
-        drop(tx);
+        if chain.continues {
+            chain.put(tx);
+        } else {
+            // Rolls the chained transaction back together with the pool's own check of the connection.
+            // `Transaction::commit` would take a round trip of its own.
+            drop(tx);
+        }
         sabotage::may_die("consumer.committed");
         self.commits.0.fetch_add(1, Ordering::Relaxed);
         (self.on_commit)();

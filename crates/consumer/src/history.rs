@@ -95,7 +95,8 @@ impl Histories {
         Ok(history)
     }
 
-    fn known(&self, of: Assignment<'_>) -> Option<Arc<History>> {
+    /// Returns the history of an assigned partition if it was read before.
+    pub(crate) fn known(&self, of: Assignment<'_>) -> Option<Arc<History>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let (epoch, history) = known.get(of.partition)?;
         (*epoch == of.epoch).then(|| Arc::clone(history))

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::vec;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinError, JoinSet};
@@ -14,6 +15,7 @@ use tokio::time::{Instant as TokioInstant, sleep_until};
 use crate::message::{Queued, Taken};
 use crate::partitions::Ticket;
 use crate::pipeline::{Next, Pipeline, Read};
+use crate::place::Place;
 
 /// Maximum bytes of records that share a transaction, plus one record. Decoded and bound to a statement they take
 /// several times as much.
@@ -30,6 +32,8 @@ pub(crate) struct Lane {
     parkings: u64,
     /// Running attempts at parked keys.
     attempts: JoinSet<(Key, Next)>,
+    /// Kept from one attempt to the next while messages wait.
+    place: Option<Place>,
 }
 
 type Key = Vec<u8>;
@@ -68,6 +72,7 @@ impl Lane {
             due: BTreeMap::new(),
             parkings: 0,
             attempts: JoinSet::new(),
+            place: None,
         }
     }
 
@@ -77,6 +82,9 @@ impl Lane {
         let mut arrived = Vec::new();
         let mut voided = self.pipeline.partitions.voided();
         loop {
+            if self.queue.is_empty() {
+                self.place = None;
+            }
             let due = self.due.keys().next().map(|(due, _)| TokioInstant::from_std(*due));
             tokio::select! {
                 biased;
@@ -98,39 +106,44 @@ impl Lane {
     }
 
     /// Attempts messages in order, sharing transactions where possible.
-    async fn take(&mut self, arrived: impl Iterator<Item = Queued>) {
+    async fn take(&mut self, mut arrived: vec::Drain<'_, Queued>) {
         let (mut together, mut bytes) = (Vec::new(), 0);
-        for queued in arrived {
+        while let Some(queued) = arrived.next() {
             let Some(queued) = self.unless_parked(queued) else { continue };
-            let taken = match self.pipeline.read(queued).await {
+            let taken = match self.pipeline.read(queued, &mut self.place).await {
                 Read::Taken(taken) => *taken,
                 Read::Revoked => continue,
                 Read::Shutdown => return,
             };
             if taken.is_passed_over() {
                 // It needs no attempt, so it need not wait for the messages before it.
-                self.settle_one(taken).await;
+                self.settle_one(taken, true).await;
             } else if self.pipeline.judge.must_be_alone(&taken) {
-                self.settle(std::mem::take(&mut together)).await;
-                self.settle_one(taken).await;
+                self.settle(std::mem::take(&mut together), true).await;
+                self.settle_one(taken, arrived.len() > 0).await;
             } else {
                 bytes += taken.record().size();
                 together.push(taken);
             }
             if bytes >= MAX_BATCH_BYTES {
-                self.settle(std::mem::take(&mut together)).await;
+                self.settle(std::mem::take(&mut together), arrived.len() > 0).await;
                 bytes = 0;
             }
         }
-        self.settle(together).await;
+        self.settle(together, false).await;
     }
 
-    async fn settle(&mut self, taken: Vec<Taken>) {
-        match self.pipeline.attempt(taken).await {
+    /// Attempts messages in one transaction. `continues` if others follow that have left the queue.
+    async fn settle(&mut self, taken: Vec<Taken>, continues: bool) {
+        if taken.is_empty() {
+            return;
+        }
+        match self.attempt_here(taken, continues).await {
             Next::Apart(each) => {
                 self.batch = (self.batch / 4).max(1);
-                for taken in each {
-                    self.settle_one(taken).await;
+                let mut each = each.into_iter();
+                while let Some(taken) = each.next() {
+                    self.settle_one(taken, continues || each.len() > 0).await;
                 }
             }
             Next::Aside(each) => {
@@ -147,12 +160,17 @@ impl Lane {
     }
 
     /// Attempts one message, unless an earlier message of its key has failed meanwhile.
-    async fn settle_one(&mut self, taken: Taken) {
+    async fn settle_one(&mut self, taken: Taken, continues: bool) {
         if let Some(taken) = self.unless_behind(taken)
-            && let Next::Park(first, wait) = self.pipeline.attempt(vec![taken]).await
+            && let Next::Park(first, wait) = self.attempt_here(vec![taken], continues).await
         {
             self.park(*first, wait);
         }
+    }
+
+    async fn attempt_here(&mut self, taken: Vec<Taken>, continues: bool) -> Next {
+        let continues = continues || !self.queue.is_empty();
+        self.pipeline.attempt(taken, &mut self.place, continues).await
     }
 
     fn unless_parked(&mut self, queued: Queued) -> Option<Queued> {
@@ -256,10 +274,10 @@ async fn attempt_first(pipeline: &Pipeline, first: First) -> Next {
     let _permit = places.acquire().await;
     let taken = match first {
         First::Read(taken) => *taken,
-        First::Unread(queued) => match pipeline.read(queued).await {
+        First::Unread(queued) => match pipeline.read(queued, &mut None).await {
             Read::Taken(taken) => *taken,
             Read::Revoked | Read::Shutdown => return Next::Nothing,
         },
     };
-    pipeline.attempt(vec![taken]).await
+    pipeline.attempt(vec![taken], &mut None, false).await
 }

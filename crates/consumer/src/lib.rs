@@ -2,6 +2,7 @@
 
 mod attempt;
 mod breaker;
+mod chain;
 mod consumer;
 mod database;
 mod dropping;
@@ -25,6 +26,7 @@ mod options;
 mod outcome;
 mod partitions;
 mod pipeline;
+mod place;
 mod probe;
 mod reader;
 mod retention;

@@ -15,6 +15,7 @@ use crate::letters::{Graveyard, LetterReason};
 use crate::message::{KeyHash, Queued, Taken};
 use crate::options::Options;
 use crate::partitions::{InProgress, Partitions};
+use crate::place::{Place, Places};
 use crate::reader::Reader;
 use crate::status::Status;
 use crate::verdict::{Judge, Verdict};
@@ -43,8 +44,7 @@ pub(crate) struct Pipeline {
     /// one for those with a known conflict. Otherwise the former would wait behind the latter.
     pub(crate) aside: Semaphore,
     pub(crate) aside_again: Semaphore,
-    /// Limit of all concurrent attempts, including those of parked keys: each uses a connection of the pool.
-    pub(crate) places: Semaphore,
+    pub(crate) places: Places,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -79,8 +79,12 @@ pub(crate) enum Tried {
 }
 
 impl Pipeline {
-    /// Decodes a record and reads its history. Waits while the database is unavailable.
-    pub(crate) async fn read(&self, queued: Queued) -> Read {
+    /// Decodes a record and reads its history. Waits while the database is unavailable. Leaves `place` before it uses
+    /// the database.
+    pub(crate) async fn read(&self, queued: Queued, place: &mut Option<Place>) -> Read {
+        if !self.reader.knows_history(&queued) {
+            *place = None;
+        }
         let mut shown = None;
         loop {
             // Reading the history claims the partition for this instance.
@@ -108,10 +112,19 @@ impl Pipeline {
     }
 
     /// Attempts messages whose partition is still assigned, and carries out the verdict. Returns what is left for the
-    /// lane. Waits while the database is unavailable.
-    pub(crate) async fn attempt(&self, mut taken: Vec<Taken>) -> Next {
+    /// lane. Waits while the database is unavailable. Keeps its place in `kept` if a further attempt `continues` with it
+    /// at once, unless others wait for one.
+    pub(crate) async fn attempt(
+        &self,
+        mut taken: Vec<Taken>,
+        kept: &mut Option<Place>,
+        continues: bool,
+    ) -> Next {
         let mut recovered = 0;
         loop {
+            if self.status.is_halted() {
+                *kept = None;
+            }
             tokio::select! {
                 // After a shutdown nothing starts: a later message of a key must not be processed without an earlier
                 // one.
@@ -119,11 +132,18 @@ impl Pipeline {
                 () = self.shutdown.cancelled() => return Next::Nothing,
                 () = self.status.not_halted() => {}
             }
-            // It is never closed.
-            let place = self.places.acquire().await;
+            let mut place = match kept.take() {
+                Some(place) => place,
+                None => self.places.take().await,
+            };
+            place.chain.continues = continues && !self.places.is_contended();
             let begun = self.begin(&mut taken);
-            let judged = self.judge.judge(&mut taken).await;
-            drop(place);
+            let judged = self.judge.judge(&mut taken, &mut place.chain).await;
+            if place.chain.has_next() {
+                *kept = Some(place);
+            } else {
+                drop(place);
+            }
             let failure = match judged {
                 Verdict::Unavailable(failure) => failure,
                 verdict => return self.carry_out(verdict, taken, begun).await,
@@ -206,10 +226,9 @@ impl Pipeline {
     /// Probes a message while the subscription is stopped. Returns `None` if its partition was revoked or the database
     /// is unavailable.
     pub(crate) async fn try_one(&self, queued: Queued) -> Option<Tried> {
-        let Read::Taken(taken) = self.read(queued).await else { return None };
+        let Read::Taken(taken) = self.read(queued, &mut None).await else { return None };
         let _begun = self.partitions.begin(taken.ticket())?;
-        // It is never closed.
-        let _place = self.places.acquire().await;
+        let _place = self.places.take().await;
         match self.judge.try_one(&taken).await {
             Ok(true) => Some(Tried::Succeeded),
             Ok(false) => Some(Tried::NotCalled(taken.key_hash())),

@@ -28,6 +28,11 @@ impl Reader {
         Self { subscription, histories, kafka, group, steps }
     }
 
+    /// Returns whether [`history`](Self::history) needs no database.
+    pub(crate) fn knows_history(&self, queued: &Queued) -> bool {
+        self.histories.known(queued.ticket.assignment()).is_some()
+    }
+
     /// Returns the history of the record's partition from before its assignment, starting at `position`.
     pub(crate) async fn history(
         &self,

@@ -23,6 +23,7 @@ use crate::letters::{Copies, Graveyard, Replayer};
 use crate::message::Queued;
 use crate::partitions::{Partitions, TopicPartition};
 use crate::pipeline::Pipeline;
+use crate::place::Places;
 use crate::probe;
 use crate::reader::Reader;
 use crate::retention::{self, NotChecked};
@@ -351,7 +352,7 @@ fn pipeline(
         graveyard,
         database: database(consumer, shutdown.clone()),
         breakers: Arc::clone(&orders.breakers),
-        places: Semaphore::new(options.lanes),
+        places: Places::new(options.lanes),
         aside: Semaphore::new((options.lanes / 4).max(1)),
         aside_again: Semaphore::new((options.lanes / 4).max(1)),
         partitions,

@@ -150,6 +150,11 @@ impl Status {
         }
     }
 
+    /// Returns whether a halt is reported.
+    pub(crate) fn is_halted(&self) -> bool {
+        !self.0.borrow().halts.is_empty()
+    }
+
     /// Returns when no halt is reported.
     pub(crate) async fn not_halted(&self) {
         // The sender lives in `self`, so this can't fail.

@@ -8,6 +8,7 @@ use kafka::Record;
 use tracing::Instrument;
 
 use crate::attempt::{Attempts, Bookkeeping};
+use crate::chain::Chain;
 use crate::failure::{Class, Failure};
 use crate::history::Histories;
 use crate::letters::LetterReason;
@@ -78,20 +79,20 @@ impl Judge {
     }
 
     /// Attempts one message, or several in one transaction.
-    pub(crate) async fn judge(&self, taken: &mut [Taken]) -> Verdict {
+    pub(crate) async fn judge(&self, taken: &mut [Taken], chain: &mut Chain) -> Verdict {
         match taken {
             [] => Verdict::Settled,
             [one] => {
                 let span = one.span.clone();
-                self.judge_one(one).instrument(span).await
+                self.judge_one(one, chain).instrument(span).await
             }
-            several => self.judge_several(several).await,
+            several => self.judge_several(several, chain).await,
         }
     }
 
-    async fn judge_several(&self, taken: &mut [Taken]) -> Verdict {
+    async fn judge_several(&self, taken: &mut [Taken], chain: &mut Chain) -> Verdict {
         let span = spans::of_batch(taken, &self.attempts.group);
-        match self.attempt(taken).instrument(span).await {
+        match self.attempt(taken, chain).instrument(span).await {
             Ok(_) => Verdict::Settled,
             Err(failure) if failure.class() == Class::Unavailable => {
                 self.attempts.instruments.unavailable();
@@ -114,7 +115,7 @@ impl Judge {
         }
     }
 
-    async fn judge_one(&self, taken: &mut Taken) -> Verdict {
+    async fn judge_one(&self, taken: &mut Taken, chain: &mut Chain) -> Verdict {
         let failure = match &taken.content {
             Content::Ignored => {
                 self.attempts.instruments.settled(Outcome::Ignored);
@@ -130,7 +131,7 @@ impl Judge {
                 let before = taken.history.of(taken.record().offset);
                 Failure::transient(HadAllAttempts(before.reason))
             }
-            Content::Event(_) => match self.attempt(std::slice::from_ref(taken)).await {
+            Content::Event(_) => match self.attempt(std::slice::from_ref(taken), chain).await {
                 Ok(_) => return Verdict::Settled,
                 Err(failure) => failure,
             },
@@ -158,7 +159,8 @@ impl Judge {
             return Ok(false);
         }
         let span = taken.span.clone();
-        let tried = self.attempt(std::slice::from_ref(taken)).instrument(span).await;
+        let mut chain = Chain::default();
+        let tried = self.attempt(std::slice::from_ref(taken), &mut chain).instrument(span).await;
         let outcomes = tried.inspect_err(|failure| log(failure, taken))?;
         Ok(outcomes == [Outcome::Processed])
     }
@@ -197,12 +199,16 @@ impl Judge {
 
     /// Executes one attempt. After a crash, messages are marked before their attempt, so that another crash identifies
     /// the suspects, each of which is then attempted alone.
-    async fn attempt(&self, taken: &[Taken]) -> Result<Vec<Outcome>, Failure> {
+    async fn attempt(&self, taken: &[Taken], chain: &mut Chain) -> Result<Vec<Outcome>, Failure> {
         // Evaluated once, because another lane may settle the last suspect meanwhile.
         let (cautious, calm): (Vec<_>, Vec<_>) =
             taken.iter().partition(|it| it.history.is_cautious());
         let cautious: Vec<&Record> = cautious.into_iter().map(Taken::record).collect();
         let failed_before = calm.into_iter().filter(|it| it.retries > 0).map(Taken::record);
+        if !cautious.is_empty() {
+            // Marking takes a connection of its own, and waits for other attempts.
+            chain.end();
+        }
         let (_exclusive, _shared);
         match (taken, &*cautious) {
             (_, []) => {}
@@ -223,7 +229,7 @@ impl Judge {
             met_conflict: taken.iter().any(|it| it.conflict.is_some()),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
-        let outcomes = self.attempts.make(&messages, bookkeeping).await?;
+        let outcomes = self.attempts.make_in(&messages, bookkeeping, chain).await?;
         for ((message, outcome), it) in messages.iter().zip(&outcomes).zip(taken) {
             self.attempts.settled(message, *outcome, it.retries);
         }

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod batches;
+mod chains;
 mod consuming;
 mod database;
 mod denied;
