@@ -18,16 +18,16 @@ fn run_with(program: &str, space: &TestSpace, database_url: &str) -> String {
         .env("KAFKA_TOPIC_PREFIX", space.topic_prefix())
         .output()
         .unwrap();
-    let (said, errors) =
+    let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program}: {said}{errors}");
-    said.into_owned()
+    assert!(output.status.success(), "{program}: {stdout}{stderr}");
+    stdout.into_owned()
 }
 
 #[tokio::test]
 async fn the_outbox_publishes_what_committed() {
-    let said = run(env!("CARGO_BIN_EXE_outbox")).await;
-    assert_eq!(said, "published: ParcelShipped { parcel: \"P-2\", grams: 500 }\n");
+    let output = run(env!("CARGO_BIN_EXE_outbox")).await;
+    assert_eq!(output, "published: ParcelShipped { parcel: \"P-2\", grams: 500 }\n");
 }
 
 #[tokio::test]
@@ -37,8 +37,8 @@ async fn the_consumer_weighs_each_event_once() {
 
 #[tokio::test]
 async fn the_client_does_not_wait_for_deferred_work() {
-    let said = run(env!("CARGO_BIN_EXE_defer")).await;
-    assert_eq!(said, "answered: HTTP/1.1 200 OK\ninventory told\n");
+    let output = run(env!("CARGO_BIN_EXE_defer")).await;
+    assert_eq!(output, "answered: HTTP/1.1 200 OK\ninventory told\n");
 }
 
 #[tokio::test]
@@ -46,6 +46,6 @@ async fn the_crates_work_in_another_system() {
     // It creates databases, which the owner of a single database may not.
     let server = std::env::var(POSTGRES_URL).unwrap();
     let space = TestSpace::new().await;
-    let said = run_with(env!("CARGO_BIN_EXE_lift"), &space, &server);
-    assert_eq!(said, "charged: P-17, 50 cents\n");
+    let output = run_with(env!("CARGO_BIN_EXE_lift"), &space, &server);
+    assert_eq!(output, "charged: P-17, 50 cents\n");
 }

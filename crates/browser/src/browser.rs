@@ -231,7 +231,7 @@ impl Browser {
 
     /// Fails if axe finds a problem, the page scrolls sideways, or its content has an image or a
     /// script, which can only come from an unescaped text.
-    pub async fn looks_well(&self, what: &str) {
+    pub async fn assert_well_formed(&self, what: &str) {
         self.axe(what).await;
         let wide = self.run(TOO_WIDE).await;
         assert_eq!(wide, json!([]), "{what} scrolls sideways, because of these elements");

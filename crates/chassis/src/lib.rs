@@ -2,7 +2,7 @@
 
 mod admin;
 mod config;
-mod contract;
+mod description;
 mod events;
 mod flow;
 mod http;
@@ -10,7 +10,7 @@ mod live_file;
 mod service;
 
 pub use self::config::{Config, ConfigError, Secret};
-pub use self::contract::{Contract, Subscribed};
+pub use self::description::{ServiceDescription, Subscribed};
 pub use self::events::binary_headers;
 pub use self::http::{
     Answer, BadCursor, Caller, CompletedRequest, Cursor, CursorKey, ETag, Empty, IdempotencyKey,

@@ -62,16 +62,16 @@ impl LiveFile {
         shutdown: CancellationToken,
         replace: impl Fn(&str) -> Result<usize, E>,
     ) {
-        let mut told = reload.0.subscribe();
+        let mut reloads = reload.0.subscribe();
         loop {
-            let is_told = tokio::select! {
+            let is_requested = tokio::select! {
                 () = shutdown.cancelled() => return,
-                told = told.changed() => told.is_ok(),
+                reloads = reloads.changed() => reloads.is_ok(),
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
             let text = tokio::fs::read_to_string(&self.path).await;
             let now = seen(&text);
-            if now == self.seen && !is_told {
+            if now == self.seen && !is_requested {
                 continue;
             }
             self.seen = now;

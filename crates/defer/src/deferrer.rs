@@ -163,7 +163,7 @@ impl Deferrer {
                 instruments.failed(label);
             }
             Ok(Err(panic)) => {
-                tracing::error!(panic = said(panic.as_ref()), "deferred task panicked");
+                tracing::error!(panic = panic_message(panic.as_ref()), "deferred task panicked");
                 Span::current().record("error", "it panicked");
                 instruments.failed(label);
             }
@@ -204,21 +204,21 @@ impl Label {
             return Err(Full);
         }
         let _counted = deferrer.shared.instruments.waiting(label);
-        let _waits = Waits(&self.waiting);
+        let _waits = WaitingGuard(&self.waiting);
         self.permits.acquire().await.map_err(|_| Full)
     }
 }
 
 /// Counts a waiting task until dropped.
-struct Waits<'a>(&'a AtomicUsize);
+struct WaitingGuard<'a>(&'a AtomicUsize);
 
-impl Drop for Waits<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn said(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("nothing")
 }

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::handler::{Context, Kind, Task};
 use crate::instruments::Instruments;
 use crate::leases::Lease;
-use crate::queue::{Claimed, Ended, Queue, Then};
+use crate::queue::{Claimed, Disposition, Ended, Queue};
 use crate::removals::Removals;
 
 /// Time limit of a transaction that records a result: a connection can be lost silently.
@@ -41,7 +41,7 @@ enum Trouble {
     HadAllAttempts,
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
@@ -65,7 +65,7 @@ pub(crate) struct Attempt {
 }
 
 /// A started attempt, whose payload was decoded or can't be.
-struct Begun {
+struct StartedAttempt {
     attempt: Attempt,
     context: Context,
     task: Option<Arc<dyn Task>>,
@@ -84,7 +84,7 @@ impl Attempt {
                 }
                 Err(trouble) => (None, Some(trouble)),
             };
-            let begun = Arc::new(Begun { attempt: self, context, task });
+            let begun = Arc::new(StartedAttempt { attempt: self, context, task });
             match refused {
                 Some(trouble) => begun.has_failed(Failure::permanent(trouble)).await,
                 None => begun.run(&lease).await,
@@ -119,12 +119,12 @@ impl Attempt {
         let kind = self.kind.name;
         match catch_unwind(AssertUnwindSafe(|| self.kind.decode(self.job.payload.get()))) {
             Ok(task) => task.map_err(|source| Trouble::Unreadable { kind, source }),
-            Err(panic) => Err(Trouble::Panicked(said(panic.as_ref()))),
+            Err(panic) => Err(Trouble::Panicked(panic_message(panic.as_ref()))),
         }
     }
 }
 
-impl Begun {
+impl StartedAttempt {
     async fn run(self: &Arc<Self>, lease: &Lease) {
         let Some(task) = &self.task else { return };
         let (kind, began) = (&self.attempt.kind, Instant::now());
@@ -139,7 +139,7 @@ impl Begun {
             Ok(Ok(Ok(()))) => self.is_done(lease).await,
             Ok(Ok(Err(failure))) => self.has_failed(failure).await,
             Ok(Err(panic)) => {
-                self.has_failed(Trouble::Panicked(said(panic.as_ref())).into()).await;
+                self.has_failed(Trouble::Panicked(panic_message(panic.as_ref())).into()).await;
             }
             Err(_) => self.has_failed(Trouble::TookTooLong(kind.time_limit).into()).await,
         }
@@ -164,28 +164,28 @@ impl Begun {
 
     async fn has_failed(self: &Arc<Self>, failure: Failure) {
         let Attempt { kind, instruments, .. } = &self.attempt;
-        let then = if let Some(wait) = failure.deferred_for() {
-            Then::Defer(wait)
+        let disposition = if let Some(wait) = failure.deferred_for() {
+            Disposition::Defer(wait)
         } else if self.is_blameless(&failure) {
-            Then::Postpone(POSTPONED)
+            Disposition::Postpone(POSTPONED)
         } else {
             let wait = kind.wait_after(self.context.attempt).filter(|_| !failure.is_permanent());
             let wait = wait.map(|wait| wait.max(failure.not_before().unwrap_or_default()));
             instruments.failed(kind.name);
-            wait.map_or(Then::Failed, Then::RetryAfter)
+            wait.map_or(Disposition::Failed, Disposition::RetryAfter)
         };
-        let then = Arc::new(then);
-        say(&failure, &then);
+        let disposition = Arc::new(disposition);
+        log_failure(&failure, &disposition);
         let failure = Arc::new(failure);
         let record = |hook_failed: Option<String>| {
-            let (failure, then) = (&failure, &then);
+            let (failure, disposition) = (&failure, &disposition);
             persist(move || {
                 let this = Arc::clone(self);
-                this.record(Arc::clone(failure), Arc::clone(then), hook_failed.clone())
+                this.record(Arc::clone(failure), Arc::clone(disposition), hook_failed.clone())
             })
         };
         let mut recorded = record(None).await;
-        if let (Err(error), Then::Failed) = (&recorded, &*then) {
+        if let (Err(error), Disposition::Failed) = (&recorded, &*disposition) {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 "failure hook of a job failed, recording the failure without it"
@@ -193,8 +193,8 @@ impl Begun {
             let why = telemetry::error_chain(error);
             recorded = record(Some(why)).await;
         }
-        match (recorded, &*then) {
-            (Ok(Ended::Recorded), Then::Failed) => instruments.dead(kind.name),
+        match (recorded, &*disposition) {
+            (Ok(Ended::Recorded), Disposition::Failed) => instruments.dead(kind.name),
             (Ok(Ended::Recorded), _) => {}
             (Ok(Ended::Restarted), _) => restarted(),
             (Ok(Ended::Late), _) => late(),
@@ -236,7 +236,7 @@ impl Begun {
     async fn record(
         self: Arc<Self>,
         failure: Arc<Failure>,
-        then: Arc<Then>,
+        disposition: Arc<Disposition>,
         hook_failed: Option<String>,
     ) -> sqlx::Result<Ended> {
         let Attempt { queue, job, .. } = &self.attempt;
@@ -245,9 +245,9 @@ impl Begun {
             chain = format!("{chain}\nand recorded without its hook, which failed: {why}");
         }
         let mut tx = queue.pool.begin().await?;
-        let ended = queue.fail(&mut tx, job, &chain, &then).await?;
-        if let (Ended::Recorded, Then::Failed, Some(task), None) =
-            (ended, &*then, &self.task, hook_failed)
+        let ended = queue.fail(&mut tx, job, &chain, &disposition).await?;
+        if let (Ended::Recorded, Disposition::Failed, Some(task), None) =
+            (ended, &*disposition, &self.task, hook_failed)
         {
             task.failed(&mut tx, &self.context, &failure).await?;
         }
@@ -301,33 +301,33 @@ fn is_worth_waiting(error: &sqlx::Error) -> bool {
     )
 }
 
-fn say(failure: &Failure, then: &Then) {
+fn log_failure(failure: &Failure, disposition: &Disposition) {
     let error = failure.error() as &(dyn std::error::Error + 'static);
-    let outcome = match then {
-        Then::RetryAfter(_) => "retry",
-        Then::Postpone(_) => "postponed",
-        Then::Defer(_) => "deferred",
-        Then::Failed => "failed",
+    let outcome = match disposition {
+        Disposition::RetryAfter(_) => "retry",
+        Disposition::Postpone(_) => "postponed",
+        Disposition::Defer(_) => "deferred",
+        Disposition::Failed => "failed",
     };
     let span = Span::current();
     span.record("outcome", outcome);
-    if !matches!(then, Then::Defer(_)) {
+    if !matches!(disposition, Disposition::Defer(_)) {
         span.record("error.type", failure.exception());
         span.record("otel.status_code", "ERROR");
         span.record("error", error);
     }
-    match then {
-        Then::RetryAfter(wait) => {
+    match disposition {
+        Disposition::RetryAfter(wait) => {
             tracing::warn!(error, retry_in = ?wait, "job attempt failed");
         }
-        Then::Postpone(wait) => tracing::warn!(
+        Disposition::Postpone(wait) => tracing::warn!(
             error,
             retry_in = ?wait,
             "job attempt failed, not counted: the database was unavailable or busy"
         ),
-        Then::Defer(wait) => {
+        Disposition::Defer(wait) => {
             tracing::debug!(reason = error, retry_in = ?wait, "job deferred");
         }
-        Then::Failed => tracing::error!(error, "job failed, waiting for an operator"),
+        Disposition::Failed => tracing::error!(error, "job failed, waiting for an operator"),
     }
 }

@@ -55,7 +55,7 @@ impl Change {
         let began = sqlx::query_scalar("select clock_timestamp()").fetch_one(pool).await?;
         let mut changed = Changed::default();
         match self.walk(pool, selection, began, &mut changed).await {
-            Ok(()) if changed.jobs == 0 => Err(JobsError::Conflict(self.why_none(changed))),
+            Ok(()) if changed.jobs == 0 => Err(JobsError::Conflict(self.refusal_reason(changed))),
             Ok(()) => Ok(changed),
             Err(source) if changed.jobs > 0 => {
                 Err(JobsError::Interrupted { changed: changed.jobs, source })
@@ -189,7 +189,7 @@ impl Change {
         Ok(counts)
     }
 
-    fn why_none(self, Changed { skipped, .. }: Changed) -> String {
+    fn refusal_reason(self, Changed { skipped, .. }: Changed) -> String {
         let why = match (self, skipped) {
             (Self::Retry, 0) => "none of these jobs has failed",
             (Self::Retry, _) => "of each of these jobs another one of its unique key waits or runs",

@@ -37,13 +37,13 @@ impl Pace {
 
     /// Records that the running jobs did not end in time. The next wait is longer, or a suspect would never run if
     /// targets always hang.
-    pub(crate) fn waited_in_vain(&mut self) {
+    pub(crate) fn lengthen_wait(&mut self) {
         self.wait = (self.wait * 2).min(self.window * LONGEST_WAIT);
     }
 
     /// Records that the running jobs ended. The next wait is halved, and not reset, since that would fail again if
     /// targets always hang.
-    pub(crate) fn waited_well(&mut self) {
+    pub(crate) fn shorten_wait(&mut self) {
         self.wait = (self.wait / 2).max(self.window / FIRST_WAIT);
     }
 
@@ -79,10 +79,10 @@ mod tests {
         for n in 0..1_000_u32 {
             let took = if n % 2 == 0 {
                 let took = pace.wait();
-                pace.waited_in_vain();
+                pace.lengthen_wait();
                 took
             } else {
-                pace.waited_well();
+                pace.shorten_wait();
                 pace.window(n % 7)
             };
             pace.held_up(now, now + took);
@@ -98,12 +98,12 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..6 {
             waits.push(pace.wait().as_secs());
-            pace.waited_in_vain();
+            pace.lengthen_wait();
         }
         assert_eq!(waits, [1, 2, 4, 8, 15, 15]);
         let mut waits = Vec::new();
         for _ in 0..5 {
-            pace.waited_well();
+            pace.shorten_wait();
             waits.push(pace.wait().as_millis());
         }
         assert_eq!(waits, [7_500, 3_750, 1_875, 1_000, 1_000]);

@@ -81,7 +81,7 @@ impl Claimed {
 }
 
 /// What happens to a job after a failed attempt.
-pub(crate) enum Then {
+pub(crate) enum Disposition {
     RetryAfter(Duration),
     /// Retry after this time; the attempt does not count.
     Postpone(Duration),
@@ -189,13 +189,13 @@ impl Queue {
         tx: &mut PgConnection,
         job: &Claimed,
         error: &str,
-        then: &Then,
+        disposition: &Disposition,
     ) -> sqlx::Result<Ended> {
-        let wait = match then {
-            Then::Postpone(wait) => return self.give_back(tx, job, *wait, true).await,
-            Then::Defer(wait) => return self.give_back(tx, job, *wait, false).await,
-            Then::RetryAfter(wait) => Some(wait.as_secs_f64()),
-            Then::Failed => None,
+        let wait = match disposition {
+            Disposition::Postpone(wait) => return self.give_back(tx, job, *wait, true).await,
+            Disposition::Defer(wait) => return self.give_back(tx, job, *wait, false).await,
+            Disposition::RetryAfter(wait) => Some(wait.as_secs_f64()),
+            Disposition::Failed => None,
         };
         let failed = sqlx::query(
             "update job

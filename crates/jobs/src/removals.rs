@@ -45,7 +45,7 @@ struct Waiting {
     job: Fence,
     /// Span of the attempt.
     span: Span,
-    told: oneshot::Sender<bool>,
+    outcome: oneshot::Sender<bool>,
 }
 
 impl Removals {
@@ -57,11 +57,11 @@ impl Removals {
     /// discarded, may belong to another worker, or the database did not answer. A removal that was sent takes place
     /// although this future is dropped.
     pub(crate) async fn remove(&self, job: Fence) -> bool {
-        let (told, mut removed) = oneshot::channel();
-        self.line().waiting.push(Waiting { job, span: Span::current(), told });
+        let (outcome, mut removed) = oneshot::channel();
+        self.line().waiting.push(Waiting { job, span: Span::current(), outcome });
         self.begin();
-        if let Ok(told) = timeout(MAX_WAIT, &mut removed).await {
-            return told.unwrap_or_default();
+        if let Ok(outcome) = timeout(MAX_WAIT, &mut removed).await {
+            return outcome.unwrap_or_default();
         }
         if self.withdraw(job.id) {
             return false;
@@ -127,7 +127,7 @@ impl Turn {
         };
         for waiting in batch {
             let is_removed = removed.contains(&waiting.job.id);
-            _ = waiting.told.send(is_removed); // The attempt may have been aborted.
+            _ = waiting.outcome.send(is_removed); // The attempt may have been aborted.
         }
     }
 

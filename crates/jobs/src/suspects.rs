@@ -82,7 +82,7 @@ impl Queue {
     }
 
     /// Clears a running suspect, if this is still its attempt.
-    pub(crate) async fn acquit(&self, job: &Fence) -> sqlx::Result<()> {
+    pub(crate) async fn clear_suspect(&self, job: &Fence) -> sqlx::Result<()> {
         sqlx::query(
             "update job set suspect = false where id = $1 and worker = $2 and attempts = $3",
         )

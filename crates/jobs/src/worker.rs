@@ -239,7 +239,7 @@ impl<'a> Loop<'a> {
         next_poll: &mut Instant,
         shutdown: &CancellationToken,
     ) -> sqlx::Result<bool> {
-        self.acquit().await?;
+        self.clear_suspect().await?;
         if Instant::now() >= *next_poll {
             self.hungry.extend(self.worker.kinds.keys());
             *next_poll = Instant::now() + self.worker.options.poll;
@@ -250,7 +250,7 @@ impl<'a> Loop<'a> {
             let ran = self.run_suspects(shutdown).await;
             self.suspects.pace.held_up(began, Instant::now());
             ran?;
-            self.acquit().await?;
+            self.clear_suspect().await?;
         }
         let places = self.gather(shutdown).await;
         if places.kinds.is_empty() {
@@ -357,10 +357,10 @@ impl<'a> Loop<'a> {
         let (wait, began) = (self.suspects.pace.wait(), Instant::now());
         if !self.is_idle_within(wait, shutdown).await {
             tracing::debug!(waited = ?wait, "other jobs run, postponing jobs that run alone");
-            self.suspects.pace.waited_in_vain();
+            self.suspects.pace.lengthen_wait();
             return Ok(());
         }
-        self.suspects.pace.waited_well();
+        self.suspects.pace.shorten_wait();
         let until = Instant::now() + self.suspects.pace.budget(began.elapsed());
         while self.run_suspect(shutdown).await? && Instant::now() < until {}
         Ok(())
@@ -386,9 +386,9 @@ impl<'a> Loop<'a> {
 
     /// Clears a suspect that ran alone for its window, before others start beside it, since any of them may then kill
     /// the worker.
-    async fn acquit(&mut self) -> sqlx::Result<()> {
+    async fn clear_suspect(&mut self) -> sqlx::Result<()> {
         if let Some(job) = &self.suspects.harmless {
-            pg::within(STATEMENT, self.queue.acquit(job)).await?;
+            pg::within(STATEMENT, self.queue.clear_suspect(job)).await?;
             self.suspects.harmless = None;
         }
         Ok(())

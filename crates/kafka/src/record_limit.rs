@@ -14,9 +14,9 @@ pub async fn record_limits(
     topics: &[String],
 ) -> Result<BTreeMap<String, usize>, KafkaError> {
     let configs = Configs::ask(settings, topics).await?;
-    let told = topics.iter().filter_map(|topic| {
+    let limits = topics.iter().filter_map(|topic| {
         let limit = configs.of(topic).ok()?.number("max.message.bytes")?;
         Some((topic.clone(), usize::try_from(limit).ok()?))
     });
-    Ok(told.collect())
+    Ok(limits.collect())
 }

@@ -62,10 +62,10 @@ pub async fn retention_of(
     topics: &[String],
 ) -> Result<BTreeMap<String, Option<Duration>>, KafkaError> {
     let configs = Configs::ask(settings, topics).await?;
-    let told = topics.iter().filter_map(|topic| {
+    let retentions = topics.iter().filter_map(|topic| {
         let kept = configs.of(topic).ok()?.number("retention.ms")?;
         // Negative is for ever.
         Some((topic.clone(), u64::try_from(kept).ok().map(Duration::from_millis)))
     });
-    Ok(told.collect())
+    Ok(retentions.collect())
 }

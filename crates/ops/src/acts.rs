@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::amount::Amount;
 use crate::client::{Act, Answer, Merged, Order};
-use crate::error::{During, Error, Failure, name_unavailable};
+use crate::error::{Error, Failure, StepContext, name_unavailable};
 use crate::json::Document;
 use crate::moment::{parse, since, when};
 use crate::output::Output;

@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::{Args, Command, ValueEnum};
 use clap_complete::{Shell as Target, generate};
 
-use crate::error::{During, Failure};
+use crate::error::{Failure, StepContext};
 use crate::output::Output;
 
 /// The arguments of `orderflow completions`.

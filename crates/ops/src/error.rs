@@ -159,11 +159,11 @@ pub(crate) fn complain(line: &str) {
 }
 
 /// Adds the step in which an error occurred.
-pub(crate) trait During<T> {
+pub(crate) trait StepContext<T> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure>;
 }
 
-impl<T, E: Into<Error>> During<T> for Result<T, E> {
+impl<T, E: Into<Error>> StepContext<T> for Result<T, E> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure> {
         self.map_err(|error| Failure::new(step, error))
     }

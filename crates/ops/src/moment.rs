@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn an_age_is_rough_and_never_negative() {
         let now = parse("2026-11-26T01:30:00Z").unwrap();
-        for (at, says) in [
+        for (at, expected) in [
             ("2026-11-26T01:29:58Z", "2 s ago"),
             ("2026-11-26T01:27:01Z", "2 min ago"),
             ("2026-11-25T20:29:00Z", "5 h ago"),
@@ -82,7 +82,7 @@ mod tests {
             ("2026-11-26T01:30:05Z", "just now"),
             ("\u{7}", "\\x07"),
         ] {
-            assert_eq!(ago(at, now), says);
+            assert_eq!(ago(at, now), expected);
         }
     }
 

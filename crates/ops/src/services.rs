@@ -171,7 +171,7 @@ impl Services {
         group: Option<&str>,
         ask: impl AsyncFn(&Client) -> Result<T, Error>,
     ) -> Result<(Client, T), Error> {
-        first_to_know(self.chosen(group)?, ask).await
+        first_answer(self.chosen(group)?, ask).await
     }
 }
 
@@ -179,7 +179,7 @@ impl Services {
 ///
 /// Fails with 404 if all of them answered so, else with the error of another service, which may
 /// have the answer.
-pub(crate) async fn first_to_know<T>(
+pub(crate) async fn first_answer<T>(
     clients: Vec<Client>,
     ask: impl AsyncFn(&Client) -> Result<T, Error>,
 ) -> Result<(Client, T), Error> {
@@ -233,11 +233,11 @@ mod tests {
 
     #[test]
     fn a_list_that_can_not_be_used_is_refused() {
-        for (list, says) in
+        for (list, expected) in
             [("parcel", "name=http"), ("a=b", "not a URL"), ("a=http://x,a=http://y", "twice")]
         {
             let error = services(list, LOCAL).err().unwrap().to_string();
-            assert!(error.contains(says), "{list}: {error}");
+            assert!(error.contains(expected), "{list}: {error}");
         }
     }
 }

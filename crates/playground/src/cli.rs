@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     Error, compare, demo,
-    failure::{During, Failure},
+    failure::{Failure, StepContext},
     load::{self, Load},
     local::Local,
 };

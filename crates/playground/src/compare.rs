@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use crate::{
     Error,
     deployment::{ACME, Deployment, Place, Setting},
-    failure::{During, Failure},
+    failure::{Failure, StepContext},
     http,
     report::{heading, line},
 };
@@ -29,12 +29,12 @@ const BROKEN: &str = "notification";
 
 /// How consumers receive orders.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum DeliveryMode {
     Direct,
     Events,
 }
 
-impl Way {
+impl DeliveryMode {
     fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct calls",
@@ -70,9 +70,9 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     let mut stop = pin!(stop);
     heading("Orderflow: direct calls and events, while notification is down, then slow");
     let mut all = Vec::new();
-    for way in [Way::Direct, Way::Events] {
-        line(&format!("{} a second, {ORDERS} orders a load, by {}", PER_SECOND, way.name()));
-        let settings = way.settings();
+    for mode in [DeliveryMode::Direct, DeliveryMode::Events] {
+        line(&format!("{} a second, {ORDERS} orders a load, by {}", PER_SECOND, mode.name()));
+        let settings = mode.settings();
         let mut deployment = tokio::select! {
             started = Deployment::start(Place::Temporary, &settings, console) => {
                 started.during("start the system")?
@@ -86,7 +86,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
         let ended = ended.map_err(|failure| failure.with_logs(deployment.log_tails()));
         deployment.stop().await;
         match ended? {
-            Ok(outcomes) => all.push((way, outcomes)),
+            Ok(outcomes) => all.push((mode, outcomes)),
             Err(signal) => return Ok(128 + signal),
         }
         line("");
@@ -173,18 +173,18 @@ async fn confirmed(
             sleep(Duration::from_millis(500)).await;
         }
     };
-    let said = |count: &usize| format!("{count} confirmations so far, of {wanted} orders");
-    step(console, "waiting for the effects", counting, said).await
+    let progress = |count: &usize| format!("{count} confirmations so far, of {wanted} orders");
+    step(console, "waiting for the effects", counting, progress).await
 }
 
-fn table(all: &[(Way, Vec<LoadResult>)]) {
+fn table(all: &[(DeliveryMode, Vec<LoadResult>)]) {
     line(&format!(
         "{:22} {:14} {:>10} {:>10} {:>10} {:>10} {:>10}",
         "", "by", "success", "p50", "p99", "complete", "confirmed"
     ));
     let outcomes = all.first().map_or(0, |(_, outcomes)| outcomes.len());
     for at in 0..outcomes {
-        for (way, outcomes) in all {
+        for (mode, outcomes) in all {
             let Some(it) = outcomes.get(at) else { continue };
             let percent = it.succeeded * 100 / ORDERS as usize;
             let time = |share: usize| {
@@ -194,7 +194,7 @@ fn table(all: &[(Way, Vec<LoadResult>)]) {
             line(&format!(
                 "{:22} {:14} {:>8} % {:>7.1} ms {:>7.1} ms {:>10} {:>10}",
                 it.what,
-                way.name(),
+                mode.name(),
                 percent,
                 time(50),
                 time(99),

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::{
     Error,
     deployment::{ACME, Deployment, GLOBEX, Place, Tenant},
-    failure::{During, Failure},
+    failure::{Failure, StepContext},
     http::{self, CreditNote, Invoice, Item, Order},
     records::{Group, Reader, Sender},
     report::{OnlyIfSlow, fields, heading, line, milliseconds, money, place},
@@ -231,20 +231,20 @@ impl Show<'_> {
     /// orders.
     async fn others_consumed(&self, flows: &[Flow]) -> Result<(), Error> {
         let slow = OnlyIfSlow::new(self.console);
-        let mut told = Vec::new();
+        let mut effects = Vec::new();
         for flow in flows {
             let sent = self.sent(flow, &WRITTEN_WHEN_COMPLETED);
             let sent = step(&slow, "waiting for e-mails", sent, |_| "sent".into());
-            told.push(("e-mails", sent.await?));
+            effects.push(("e-mails", sent.await?));
         }
         for tenant in [ACME, GLOBEX] {
             let of_tenant = flows.iter().filter(|flow| flow.tenant.name == tenant.name);
             let orders: Vec<_> = of_tenant.map(|flow| &flow.order).collect();
             let counted = self.counted(&tenant, &orders);
             let counted = step(&slow, "waiting for numbers", counted, |_| "counted".into());
-            told.push(("revenue", counted.await?));
+            effects.push(("revenue", counted.await?));
         }
-        fields(&told);
+        fields(&effects);
         Ok(())
     }
 
@@ -258,9 +258,9 @@ impl Show<'_> {
         };
         let until = format!("{} of the order {id} are sent", wanted.join(" and "));
         let emails = until_some(until, ask).await?;
-        let told =
+        let summaries =
             emails.iter().map(|email| format!("{} to {}", email.kind.replace('_', " "), email.to));
-        Ok(told.collect::<Vec<_>>().join(", "))
+        Ok(summaries.collect::<Vec<_>>().join(", "))
     }
 
     async fn counted(&self, tenant: &Tenant, orders: &[&Order]) -> Result<String, Error> {
@@ -358,17 +358,17 @@ impl Show<'_> {
             .map(|it| &it.order.id)
             .collect();
         let ask = async || {
-            let told = http::received(self.third_party_port, "/webhooks").await?;
+            let received = http::received(self.third_party_port, "/webhooks").await?;
             let all = orders.iter().all(|id| {
-                told.iter().filter(|it| it.status == Some(204) && it.body.contains(*id)).count()
+                received.iter().filter(|it| it.status == Some(204) && it.body.contains(*id)).count()
                     == 2
             });
-            Ok(all.then_some(told))
+            Ok(all.then_some(received))
         };
-        let told = until_some("the webhook has received each order".into(), ask).await?;
-        let Some(first) = told.first() else { return Ok(()) };
+        let received = until_some("the webhook has received each order".into(), ask).await?;
+        let Some(first) = received.first() else { return Ok(()) };
         fields(&[
-            ("requests", told.len().to_string()),
+            ("requests", received.len().to_string()),
             ("webhook-id", first.header("webhook-id").into()),
             ("webhook-signature", first.header("webhook-signature").into()),
         ]);

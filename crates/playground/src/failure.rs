@@ -41,11 +41,11 @@ impl Failure {
 }
 
 /// Adds the step in which an error occurred.
-pub(crate) trait During<T> {
+pub(crate) trait StepContext<T> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure>;
 }
 
-impl<T, E: Into<Error>> During<T> for Result<T, E> {
+impl<T, E: Into<Error>> StepContext<T> for Result<T, E> {
     fn during(self, step: impl Into<String>) -> Result<T, Failure> {
         self.map_err(|error| Failure {
             step: step.into(),

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     Error, admin,
     deployment::{ACME, SERVICES, Service},
-    failure::{During, Failure},
+    failure::{Failure, StepContext},
     http,
     report::{heading, line, milliseconds},
 };

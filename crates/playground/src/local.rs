@@ -16,7 +16,7 @@ use crate::{
         ACME, Deployment, GLOBEX, KAFKA_PORT, OPERATOR_TOKEN, OPS_PORT, Place, SERVICES,
         THIRD_PARTY_PORT, programs,
     },
-    failure::{During, Failure},
+    failure::{Failure, StepContext},
     instance::GRACE,
     ops::OPS,
     programs_folder,

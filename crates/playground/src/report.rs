@@ -57,12 +57,12 @@ impl<'a> OnlyIfSlow<'a> {
 impl Progress for OnlyIfSlow<'_> {
     fn started(&self, _: &str) {}
 
-    fn goes_on(&self, step: &str, so_far: Duration) {
+    fn report_running(&self, step: &str, so_far: Duration) {
         if so_far >= Duration::from_secs(1) {
             if !self.shown.swap(true, Ordering::Relaxed) {
                 self.console.started(step);
             }
-            self.console.goes_on(step, so_far);
+            self.console.report_running(step, so_far);
         }
     }
 

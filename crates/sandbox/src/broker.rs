@@ -12,7 +12,7 @@ use rdkafka::{
 };
 use tokio::net::TcpStream;
 
-use crate::{Error, Life, Process, error::Doing, port};
+use crate::{Error, Life, Process, error::OperationContext, port};
 
 /// Maximum time for a broker to end by itself.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
-use crate::{Error, error::Doing};
+use crate::{Error, error::OperationContext};
 
 /// Creates the role `name` with this password, and the database `name` that it owns and to which no
 /// other role may connect. Keeps what exists already, except for the password.

@@ -85,17 +85,17 @@ pub enum Error {
 }
 
 /// Adds the attempted operation to an error.
-pub(crate) trait Doing<T> {
+pub(crate) trait OperationContext<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
+impl<T> OperationContext<T> for io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Io { doing: what(), source })
     }
 }
 
-impl<T> Doing<T> for Result<T, sqlx::Error> {
+impl<T> OperationContext<T> for Result<T, sqlx::Error> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
         self.map_err(|source| Error::Database { doing: what(), source })
     }

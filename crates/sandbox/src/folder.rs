@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, error::Doing};
+use crate::{Error, error::OperationContext};
 
 /// A server's folder.
 #[derive(Debug)]

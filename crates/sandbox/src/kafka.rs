@@ -9,7 +9,7 @@ use futures::future::{join_all, try_join_all};
 use crate::{
     Broker, Data, Error, Life, Process, Progress, Record, ServerOptions, Tools,
     broker::Plan,
-    error::Doing,
+    error::OperationContext,
     folder::{Folder, TempFolder, make_whole},
     jars::{self, KAFKA_VERSION, kafka_jars},
     port, step,
@@ -68,8 +68,8 @@ impl Kafka {
     ) -> Result<Self, Error> {
         let jars = kafka_jars(tools, progress).await?;
         let name = format!("Kafka {KAFKA_VERSION}");
-        let said = |it: &Self| format!("{name} on {}", it.brokers());
-        step(progress, &name, Self::start_quietly(cluster, options, tools, jars), said).await
+        let address = |it: &Self| format!("{name} on {}", it.brokers());
+        step(progress, &name, Self::start_quietly(cluster, options, tools, jars), address).await
     }
 
     async fn start_quietly(
@@ -157,10 +157,10 @@ impl Kafka {
         let mut command = self.first().plan().java()?;
         command.arg(class).args(["--bootstrap-server", &self.brokers()]).args(arguments);
         let log = self.folder().join("tool.log");
-        let said = fs::metadata(&log).map_or(0, |log| log.len());
+        let length = fs::metadata(&log).map_or(0, |log| log.len());
         Process::spawn(class, command, &log, Life::WithParent)?.succeed().await?;
         let text = fs::read(&log).doing(|| format!("read {}", log.display()))?;
-        let from = usize::try_from(said).unwrap_or_default();
+        let from = usize::try_from(length).unwrap_or_default();
         Ok(String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned())
     }
 

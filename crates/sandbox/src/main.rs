@@ -65,8 +65,8 @@ async fn run(options: ServersOptions, words: &[OsString]) -> Result<u8, Error> {
     }
     command.env(testing::POSTGRES_URL, servers.postgres.url());
     command.env(testing::KAFKA_BROKERS, servers.kafka.brokers());
-    let mut told = None;
-    let ended = run_in_foreground(command, async { told = Some(stop.await) }).await;
+    let mut stopped = None;
+    let ended = run_in_foreground(command, async { stopped = Some(stop.await) }).await;
 
     // Printed first, since it may explain why the command failed.
     for process in [servers.postgres.process(), servers.kafka.process()] {
@@ -79,7 +79,7 @@ async fn run(options: ServersOptions, words: &[OsString]) -> Result<u8, Error> {
     }
     servers.stop().await;
     let status = ended.map_err(io(&format!("run {}", words[0].display())))?;
-    let code = told.or_else(|| status.signal().and_then(|signal| u8::try_from(signal).ok()));
+    let code = stopped.or_else(|| status.signal().and_then(|signal| u8::try_from(signal).ok()));
     Ok(match code {
         Some(signal) => 128 + signal,
         None => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1),

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     Error, Life, MissingTools, Process, Progress, Tools,
-    error::Doing,
+    error::OperationContext,
     folder::{fingerprint, make_whole},
     step,
 };

@@ -18,7 +18,7 @@ use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
 use crate::{
     Data, Error, Life, Process, Progress, Record, ServerOptions, Tools, database,
-    error::Doing,
+    error::OperationContext,
     folder::{Folder, TempFolder, fingerprint, make_whole},
     port,
     process::{EndSignals, Launch},
@@ -79,8 +79,8 @@ impl Postgres {
     ) -> Result<Self, Error> {
         let bin = tools.postgres_programs(progress).await?;
         let name = format!("Postgres {}", tools.postgres_version());
-        let said = |it: &Self| format!("{name} on 127.0.0.1:{}", it.port);
-        step(progress, &name, Self::start_quietly(options, bin), said).await
+        let address = |it: &Self| format!("{name} on 127.0.0.1:{}", it.port);
+        step(progress, &name, Self::start_quietly(options, bin), address).await
     }
 
     async fn start_quietly(options: ServerOptions, bin: PathBuf) -> Result<Self, Error> {

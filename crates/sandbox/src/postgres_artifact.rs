@@ -12,7 +12,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     Error, Progress, Tools,
-    error::Doing,
+    error::OperationContext,
     maven::{Artifact, cache},
 };
 

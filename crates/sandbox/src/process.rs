@@ -16,7 +16,7 @@ use nix::{
 
 use crate::{
     Error, Record,
-    error::Doing,
+    error::OperationContext,
     folder::Folder,
     process_table::{Identity, descendants},
 };

@@ -9,7 +9,7 @@ pub trait Progress: Send + Sync {
     /// Reports that `step` has started.
     fn started(&self, step: &str);
     /// Reports that `step` still runs, `so_far` after its start. Called a few times a second.
-    fn goes_on(&self, step: &str, so_far: Duration);
+    fn report_running(&self, step: &str, so_far: Duration);
     /// Reports that `step` succeeded after `took`, with a description of its result.
     fn finished(&self, step: &str, took: Duration, outcome: &str);
     /// Reports that `step` failed, or was cancelled, after `took`. The error of the step has the
@@ -35,7 +35,7 @@ pub async fn step<T, E>(
         tokio::select! {
             biased;
             result = &mut work => break result?,
-            _ = tick.tick() => progress.goes_on(name, running.start.elapsed()),
+            _ = tick.tick() => progress.report_running(name, running.start.elapsed()),
         }
     };
     running.done = true;
@@ -65,7 +65,7 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn started(&self, _: &str) {}
-    fn goes_on(&self, _: &str, _: Duration) {}
+    fn report_running(&self, _: &str, _: Duration) {}
     fn finished(&self, _: &str, _: Duration, _: &str) {}
     fn failed(&self, _: &str, _: Duration) {}
 }
@@ -134,7 +134,7 @@ impl Progress for Console {
         });
     }
 
-    fn goes_on(&self, step: &str, so_far: Duration) {
+    fn report_running(&self, step: &str, so_far: Duration) {
         self.update(|running| {
             let one = running.iter_mut().find(|one| one.step == step)?;
             one.so_far = so_far;

@@ -50,7 +50,7 @@ impl Tools {
         let maven = on_path("mvn");
         let mut missing = Vec::new();
         missing.extend(java.as_ref().err().cloned());
-        let fetches = things_to_fetch(postgres.as_ref().ok().map(|(_, programs)| programs));
+        let fetches = missing_downloads(postgres.as_ref().ok().map(|(_, programs)| programs));
         if maven.is_none() && !fetches.is_empty() {
             missing.push(missing_maven(&fetches.join(" and ")));
         }
@@ -141,7 +141,7 @@ fn missing_maven(to_fetch: &str) -> Missing {
     }
 }
 
-fn things_to_fetch(postgres: Option<&PostgresPrograms>) -> Vec<&'static str> {
+fn missing_downloads(postgres: Option<&PostgresPrograms>) -> Vec<&'static str> {
     let kafka = (!jars::folder().exists()).then_some("Kafka");
     let postgres = match postgres {
         Some(PostgresPrograms::Artifact(folder)) if !folder.exists() => Some("Postgres"),

@@ -1,5 +1,5 @@
 use crate::catalogue::{self, EventType};
-use crate::edit::{insert_before, insert_sorted, no_place};
+use crate::edit::{insert_before, insert_sorted, missing_anchor};
 use crate::format::formatted;
 use crate::name::{self, in_pascal_case};
 use crate::{Error, Tree};
@@ -176,13 +176,13 @@ fn permit(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
     let groups = lines
         .iter()
         .position(|it| it.starts_with("groups=("))
-        .ok_or_else(|| no_place(RIGHTS, "groups=("))?;
+        .ok_or_else(|| missing_anchor(RIGHTS, "groups=("))?;
     lines[groups] = lines[groups].replacen(')', &format!(" {})", wanted.group()), 1);
     let reads = format!("allow {} --operation Read", wanted.service);
     let reads = lines
         .iter()
         .position(|it| it.starts_with(&reads))
-        .ok_or_else(|| no_place(RIGHTS, &reads))?;
+        .ok_or_else(|| missing_anchor(RIGHTS, &reads))?;
     // The previous line contains the topics, one by one or as their publisher's list.
     let is_read = lines[reads - 1].split(' ').any(|word| {
         let list = word.strip_prefix("\"${").and_then(|it| it.strip_suffix("[@]}\""));

@@ -12,7 +12,7 @@ pub(crate) fn insert_sorted(
     match (after, alike().next()) {
         (Some((at, _)), _) => Ok(insert(text, at + 1, line)),
         (None, Some((at, _))) => Ok(insert(text, at, line)),
-        (None, None) => Err(no_place(path, begins)),
+        (None, None) => Err(missing_anchor(path, begins)),
     }
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn insert_before(
     lines: &str,
 ) -> Result<String, Error> {
     let at = text.lines().position(|it| it.trim_start().starts_with(begins));
-    at.map(|at| insert(text, at, lines)).ok_or_else(|| no_place(path, begins))
+    at.map(|at| insert(text, at, lines)).ok_or_else(|| missing_anchor(path, begins))
 }
 
 /// Inserts a line after the last line with this prefix.
@@ -35,7 +35,7 @@ pub(crate) fn insert_after_last(
     line: &str,
 ) -> Result<String, Error> {
     let at = text.lines().enumerate().filter(|(_, it)| it.starts_with(begins)).last();
-    at.map(|(at, _)| insert(text, at + 1, line)).ok_or_else(|| no_place(path, begins))
+    at.map(|(at, _)| insert(text, at + 1, line)).ok_or_else(|| missing_anchor(path, begins))
 }
 
 /// Inserts a name into a list in braces that begins with `begins`. rustfmt sorts it.
@@ -45,7 +45,7 @@ pub(crate) fn insert_name(
     begins: &str,
     name: &str,
 ) -> Result<String, Error> {
-    let at = text.find(begins).ok_or_else(|| no_place(path, begins))? + begins.len();
+    let at = text.find(begins).ok_or_else(|| missing_anchor(path, begins))? + begins.len();
     Ok(format!("{}{name}, {}", &text[..at], &text[at..]))
 }
 
@@ -55,7 +55,7 @@ fn insert(text: &str, at: usize, lines: &str) -> String {
     all.join("\n") + "\n"
 }
 
-pub(crate) fn no_place(path: &str, begins: &str) -> Error {
+pub(crate) fn missing_anchor(path: &str, begins: &str) -> Error {
     Error::NoPlace { path: path.to_owned(), line: format!("`{begins}..`") }
 }
 

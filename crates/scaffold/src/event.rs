@@ -1,5 +1,5 @@
 use crate::catalogue;
-use crate::edit::{insert_after_last, insert_before, insert_name, no_place};
+use crate::edit::{insert_after_last, insert_before, insert_name, missing_anchor};
 use crate::format::formatted;
 use crate::name::{self, in_pascal_case};
 use crate::{Error, Tree};
@@ -111,7 +111,7 @@ fn topics(path: &str, text: &str, rust: &str, topic: &str, service: &str) -> Res
     let begins = "pub fn all_topics() -> [TopicSpec; ";
     let count =
         text.split(begins).nth(1).and_then(|it| it.split(']').next()?.parse::<usize>().ok());
-    let count = count.ok_or_else(|| no_place(path, begins))?;
+    let count = count.ok_or_else(|| missing_anchor(path, begins))?;
     let text = text.replace(&format!("{begins}{count}]"), &format!("{begins}{}]", count + 1));
     insert_before(path, &text, "ORDER_CREATED,", &format!("        {topic},"))
 }
@@ -134,7 +134,7 @@ fn publish(tree: &mut Tree, wanted: &NewEvent, topic: &str) -> Result<(), Error>
     tree.set(path, formatted(text));
     let (text, list) = (tree.read(RIGHTS)?, format!("\n{}=(", wanted.service));
     if !text.contains(&list) {
-        return Err(no_place(RIGHTS, &list));
+        return Err(missing_anchor(RIGHTS, &list));
     }
     tree.set(RIGHTS, text.replacen(&list, &format!("{list}{} ", wanted.event), 1));
     Ok(())

@@ -181,7 +181,7 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
         "KIND=row",
     ];
     let mut tried = 0;
-    for (wrong, says) in [
+    for (wrong, expected) in [
         ("NAME=", "NAME is missing: make new-consumer"),
         ("EVENT=", "EVENT is missing: make new-consumer"),
         ("SERVICE=", "SERVICE is missing: make new-consumer"),
@@ -208,7 +208,7 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
         let output = run(folder.path(), &arguments);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong}: {error}");
-        assert!(error.starts_with(says), "{wrong}: {error}");
+        assert!(error.starts_with(expected), "{wrong}: {error}");
         assert_eq!(error.trim_end().lines().count(), 1, "{wrong}: {error}");
         assert!(output.stdout.is_empty());
         tried += 1;
@@ -256,7 +256,7 @@ fn an_event_type_is_entered_wherever_it_has_to_be() {
 fn what_is_no_new_event_is_named_in_one_sentence_and_nothing_is_written() {
     let folder = copy();
     let before = files(folder.path());
-    for (event, service, says) in [
+    for (event, service, expected) in [
         ("", "order", "EVENT is missing: make new-event"),
         ("order.shelved", "", "SERVICE is missing: make new-event"),
         ("order.completed", "order", "EVENT=order.completed is taken by schemas/order.completed"),
@@ -269,7 +269,7 @@ fn what_is_no_new_event_is_named_in_one_sentence_and_nothing_is_written() {
         let output = run(folder.path(), &["event", &event, &service]);
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{event} {service}: {error}");
-        assert!(error.starts_with(says), "{event} {service}: {error}");
+        assert!(error.starts_with(expected), "{event} {service}: {error}");
         assert_eq!(error.trim_end().lines().count(), 1, "{error}");
     }
     assert_eq!(files(folder.path()), before);

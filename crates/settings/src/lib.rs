@@ -135,7 +135,7 @@ mod tests {
 
     #[derive(Parser, Debug)]
     enum Tool {
-        Ask(Asking),
+        Ask(TestArguments),
         Serve {
             #[arg(long, env = "SETTINGS_TEST_SECRET", hide_env_values = true)]
             secret: Option<String>,
@@ -143,15 +143,15 @@ mod tests {
     }
 
     #[derive(Args, Debug)]
-    struct Asking {
+    struct TestArguments {
         #[arg(long, env = "SETTINGS_TEST_TOKEN", hide_env_values = true, global = true)]
         token: Option<String>,
         #[command(subcommand)]
-        about: Option<About>,
+        command: Option<TestCommand>,
     }
 
     #[derive(clap::Subcommand, Debug)]
-    enum About {
+    enum TestCommand {
         Jobs,
     }
 

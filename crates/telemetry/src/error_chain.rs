@@ -24,9 +24,9 @@ mod tests {
     #[test]
     fn each_cause_is_told_once() {
         let cause = || io::Error::other("connection refused");
-        let told = "the receipt was not sent: connection refused";
-        assert_eq!(error_chain(&NotSent::Plain(cause())), told);
-        let told = "the receipt was not sent, since connection refused";
-        assert_eq!(error_chain(&NotSent::Repeating(cause())), told);
+        let expected = "the receipt was not sent: connection refused";
+        assert_eq!(error_chain(&NotSent::Plain(cause())), expected);
+        let expected = "the receipt was not sent, since connection refused";
+        assert_eq!(error_chain(&NotSent::Repeating(cause())), expected);
     }
 }

@@ -251,9 +251,9 @@ mod tests {
     }
 
     /// Stores what a log line of an event would show.
-    struct Keep(Arc<Mutex<Vec<(&'static str, Value)>>>);
+    struct CapturingLayer(Arc<Mutex<Vec<(&'static str, Value)>>>);
 
-    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Keep {
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for CapturingLayer {
         fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
             let mut kept = self.0.lock().expect("no panic");
             for span in context.event_scope(event).into_iter().flatten() {
@@ -267,7 +267,8 @@ mod tests {
     #[test]
     fn a_span_that_follows_another_shows_what_that_one_does() {
         let kept = Arc::default();
-        let subscriber = Registry::default().with(SpanFields).with(Keep(Arc::clone(&kept)));
+        let subscriber =
+            Registry::default().with(SpanFields).with(CapturingLayer(Arc::clone(&kept)));
         tracing::subscriber::with_default(subscriber, || {
             let request = tracing::info_span!("request", correlation_id = "c-1", task = "none");
             let inner = tracing::info_span!(parent: &request, "inner", tenant_id = "acme");

@@ -22,10 +22,10 @@ pub fn event_of<E: Event>(tenant: &str) -> Encoded {
 
 /// Returns the same event with another id, which no inbox contains.
 #[must_use]
-pub fn retold(event: &Encoded) -> Encoded {
-    let mut retold = event.clone();
-    retold.envelope.id = EventId::generate();
-    retold
+pub fn with_new_id(event: &Encoded) -> Encoded {
+    let mut copy = event.clone();
+    copy.envelope.id = EventId::generate();
+    copy
 }
 
 /// Parses a time in RFC 3339.

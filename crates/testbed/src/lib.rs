@@ -4,6 +4,6 @@ mod event;
 mod surroundings;
 mod tracing;
 
-pub use event::{at, event_of, retold};
+pub use event::{at, event_of, with_new_id};
 pub use surroundings::{PATIENCE, Testbed};
 pub use tracing::traced;

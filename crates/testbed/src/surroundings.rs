@@ -92,16 +92,16 @@ impl Testbed {
     ///
     /// # Panics
     /// If that takes longer than [`PATIENCE`].
-    pub async fn heard_by(&self, group: &str, count: usize) {
+    pub async fn wait_until_consumed(&self, group: &str, count: usize) {
         let what = format!("{count} events in the inbox of {group}");
         eventually(&what, PATIENCE, async || {
-            let heard: i64 =
+            let consumed: i64 =
                 sqlx::query_scalar("select count(*) from inbox where subscription = $1")
                     .bind(group)
                     .fetch_one(&self.pool)
                     .await
                     .unwrap_or_default(); // the service may not have migrated yet
-            usize::try_from(heard).is_ok_and(|heard| heard >= count).then_some(())
+            usize::try_from(consumed).is_ok_and(|consumed| consumed >= count).then_some(())
         })
         .await;
     }

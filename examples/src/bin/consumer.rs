@@ -11,9 +11,9 @@ use telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
 /// Adds up the weights.
-struct Weigh;
+struct TotalWeight;
 
-impl Handler for Weigh {
+impl Handler for TotalWeight {
     type Event = ParcelShipped;
 
     async fn handle(
@@ -44,7 +44,7 @@ async fn main() -> Fallible<()> {
 
     let topic = TopicSpec::new(ParcelShipped::TYPE).partitions(2);
     // No other program creates the topic here, so the subscription owns it.
-    let subscription = Subscription::new("scales").each_once(Weigh).owns(topic);
+    let subscription = Subscription::new("scales").each_once(TotalWeight).owns(topic);
     let meter = Metrics::new("scales").meter("consumer");
     let shutdown = CancellationToken::new();
     let consumer = Consumer::new(subscription, pool.clone(), settings.clone(), &meter);

@@ -204,7 +204,7 @@ struct ServedGeneration(i32);
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct Most {
+struct BestSellersQuery {
     /// Maximum number of products.
     #[param(minimum = 1, maximum = 100, default = 10)]
     limit: Option<u32>,
@@ -220,16 +220,16 @@ struct BestSellers {
     get,
     path = "/best-sellers",
     tag = "reports",
-    params(Most),
+    params(BestSellersQuery),
     responses((status = 200, description = "Products, highest quantity first", body = BestSellers)),
 )]
 async fn best_sellers(
     State(pool): State<PgPool>,
     Extension(ServedGeneration(generation)): Extension<ServedGeneration>,
     caller: Caller,
-    Query(most): Query<Most>,
+    Query(query): Query<BestSellersQuery>,
 ) -> Result<Json<BestSellers>, Problem> {
-    let limit = most.limit.unwrap_or(10);
+    let limit = query.limit.unwrap_or(10);
     if !(1..=100).contains(&limit) {
         return Err(Problem::bad_request("limit must be 1 to 100"));
     }

@@ -22,7 +22,7 @@ pub(crate) enum Done {
 /// Calls the services in `ORDER_DIRECT` one after the other. The order is already completed or
 /// cancelled, and its event is in the outbox as well. A consumer that receives both applies the
 /// event once.
-pub(crate) async fn tell(
+pub(crate) async fn call_consumers(
     downstream: &Downstream,
     caller: &Caller,
     done: Done,

@@ -116,13 +116,13 @@ impl Downstream {
 
     async fn post(
         &self,
-        whom: &'static str,
+        service: &'static str,
         url: &Url,
         path: &str,
         body: &impl Serialize,
         flow: &FlowId,
     ) -> Result<(), CallError> {
-        call(whom, self.as_ourselves(self.client.post(at(url, path)).json(body)), flow).await
+        call(service, self.as_ourselves(self.client.post(at(url, path)).json(body)), flow).await
     }
 
     fn as_ourselves(&self, request: RequestBuilder) -> RequestBuilder {
@@ -137,14 +137,22 @@ fn at(url: &Url, path: &str) -> Url {
     url
 }
 
-async fn call(whom: &'static str, request: RequestBuilder, flow: &FlowId) -> Result<(), CallError> {
-    let span =
-        tracing::info_span!("call", otel.name = format!("POST {whom}"), otel.kind = "client", whom);
+async fn call(
+    service: &'static str,
+    request: RequestBuilder,
+    flow: &FlowId,
+) -> Result<(), CallError> {
+    let span = tracing::info_span!(
+        "call",
+        otel.name = format!("POST {service}"),
+        otel.kind = "client",
+        whom = service
+    );
     async {
-        let unreachable = |error| CallError::Unreachable(whom, error);
+        let unreachable = |error| CallError::Unreachable(service, error);
         let response = request.headers(flow_headers(flow)).send().await.map_err(unreachable)?;
         let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(CallError::Refused(whom, status)) }
+        if status.is_success() { Ok(()) } else { Err(CallError::Refused(service, status)) }
     }
     .instrument(span)
     .await

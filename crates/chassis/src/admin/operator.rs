@@ -186,14 +186,14 @@ mod tests {
 
     #[test]
     fn a_list_that_is_wrong_is_refused_without_its_tokens() {
-        for (list, says) in [
+        for (list, expected) in [
             ("ada=secret,secret", "entry 2"),
             ("=secret", "entry 1"),
             ("ada=", "entry 1"),
             ("ada=secret,ada=other", "ada is there twice"),
         ] {
             let error = Operators::read(list, None).expect_err(list).to_string();
-            assert!(error.contains(says) && !error.contains("secret"), "{list}: {error}");
+            assert!(error.contains(expected) && !error.contains("secret"), "{list}: {error}");
         }
         assert!(Operators::read("operator=one", Some("two")).is_err());
         assert!(Operators::read("ada=one,grace=one", None).is_err());

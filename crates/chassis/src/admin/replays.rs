@@ -16,7 +16,7 @@ use super::concealed::conceal;
 use super::letters::{letters_of, query_problem};
 use super::operator::Operator;
 use super::request::{
-    MAX_LETTERS_BODY, Text, Why, checked_why, default_limit, describe, letters as counted,
+    MAX_LETTERS_BODY, ReasonBody, Text, checked_why, default_limit, describe, letters as counted,
     selection,
 };
 use crate::http::{Json, Path, Problem, Query};
@@ -154,7 +154,7 @@ async fn pause(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Json(given): Json<Why>,
+    Json(given): Json<ReasonBody>,
 ) -> Result<Body<Replay>, Problem> {
     let act = act("replay.pause", id, &given)?;
     let pausing = async {
@@ -168,7 +168,7 @@ async fn resume(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Json(given): Json<Why>,
+    Json(given): Json<ReasonBody>,
 ) -> Result<Body<Replay>, Problem> {
     let act = act("replay.resume", id, &given)?;
     let resuming = async {
@@ -182,7 +182,7 @@ async fn cancel(
     State(admin): State<Admin>,
     operator: Operator,
     Path(id): Path<Uuid>,
-    Json(given): Json<Why>,
+    Json(given): Json<ReasonBody>,
 ) -> Result<Body<Replay>, Problem> {
     let act = act("replay.cancel", id, &given)?;
     let cancelling = async {
@@ -192,6 +192,6 @@ async fn cancel(
     admin.acts.record(&operator, act, cancelling).await
 }
 
-fn act<'a>(act: &'static str, id: Uuid, given: &'a Why) -> Result<NewAct<'a>, Problem> {
+fn act<'a>(act: &'static str, id: Uuid, given: &'a ReasonBody) -> Result<NewAct<'a>, Problem> {
     Ok(NewAct { act, target: id.to_string(), why: Some(given.checked()?) })
 }

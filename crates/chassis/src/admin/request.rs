@@ -55,11 +55,11 @@ impl TryFrom<String> for Text {
 /// Body of a request that consists of a reason.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Why {
+pub(super) struct ReasonBody {
     why: String,
 }
 
-impl Why {
+impl ReasonBody {
     /// Returns the field `why`, checked by [`checked_why`].
     pub(super) fn checked(&self) -> Result<&str, Problem> {
         checked_why("why", &self.why)

@@ -11,7 +11,7 @@ use super::Admin;
 use super::acts::NewAct;
 use super::concealed::conceal;
 use super::operator::Operator;
-use super::request::{Text, Why};
+use super::request::{ReasonBody, Text};
 use crate::http::{Json, Path, Problem};
 
 pub(super) fn routes() -> Router<Admin> {
@@ -77,7 +77,7 @@ async fn pause(
     State(admin): State<Admin>,
     operator: Operator,
     Path(group): Path<String>,
-    Json(given): Json<Why>,
+    Json(given): Json<ReasonBody>,
 ) -> Result<Body<Subscription>, Problem> {
     let (subscribed, why) = (find(&admin, &group)?, given.checked()?);
     let act = NewAct { act: "subscription.pause", target: group.clone(), why: Some(why) };
@@ -93,7 +93,7 @@ async fn resume(
     State(admin): State<Admin>,
     operator: Operator,
     Path(group): Path<String>,
-    Json(given): Json<Why>,
+    Json(given): Json<ReasonBody>,
 ) -> Result<Body<Subscription>, Problem> {
     let (subscribed, why) = (find(&admin, &group)?, given.checked()?);
     let act = NewAct { act: "subscription.resume", target: group.clone(), why: Some(why) };
@@ -118,7 +118,7 @@ async fn drop_group(
     State(admin): State<Admin>,
     operator: Operator,
     Path(group): Path<Text>,
-    Json(given): Json<Why>,
+    Json(given): Json<ReasonBody>,
 ) -> Result<Body<Dropped>, Problem> {
     let (group, why) = (group.as_str(), given.checked()?);
     let act = NewAct { act: "subscription.drop", target: group.to_owned(), why: Some(why) };

@@ -16,14 +16,14 @@ pub struct Caller {
     pub tenant: TenantId,
     /// Correlation id that the caller sent, or a new one.
     pub correlation_id: CorrelationId,
-    gone: Gone,
+    disconnect: DisconnectSignal,
 }
 
 /// Signals that the caller no longer waits for the response. Clones belong to the same request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Gone(CancellationToken);
+pub(super) struct DisconnectSignal(CancellationToken);
 
-impl Gone {
+impl DisconnectSignal {
     /// Returns a guard that gives the signal when it is dropped.
     pub(super) fn when_dropped(self) -> DropGuard {
         self.0.drop_guard()
@@ -33,18 +33,18 @@ impl Gone {
 impl Caller {
     /// Waits until the caller no longer waits for the response: the connection was closed, or the
     /// request timed out. The handler keeps running, but should not begin further work.
-    pub async fn gone(&self) {
-        self.gone.0.cancelled().await;
+    pub async fn disconnected(&self) {
+        self.disconnect.0.cancelled().await;
     }
 
     /// Returns the cause of the events that the request publishes.
     pub fn cause(&self) -> Cause {
-        cause_here(self.correlation_id.clone())
+        current_cause(self.correlation_id.clone())
     }
 }
 
 /// Returns the cause of what is created in the current span.
-pub(super) fn cause_here(correlation_id: CorrelationId) -> Cause {
+pub(super) fn current_cause(correlation_id: CorrelationId) -> Cause {
     let context = TraceContext::current();
     let (traceparent, tracestate) =
         context.map(|context| (context.traceparent, context.tracestate)).unzip();
@@ -76,8 +76,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             .ok_or_else(|| unknown_key("the API key is unknown", wanted))?;
         let correlation_id = parts.extensions.get::<CorrelationId>().cloned();
         let correlation_id = correlation_id.unwrap_or_else(CorrelationId::generate);
-        let gone = parts.extensions.get::<Gone>().cloned().unwrap_or_default();
-        Ok(Self { tenant, correlation_id, gone })
+        let disconnect = parts.extensions.get::<DisconnectSignal>().cloned().unwrap_or_default();
+        Ok(Self { tenant, correlation_id, disconnect })
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         Err((path, error)) if error.classify() == Category::Data => {
             let message = error.to_string();
             // The position in the text does not help callers whose library has written the text.
-            let message = message.rsplit_once(" at line ").map_or(&*message, |(said, _)| said);
+            let message = message.rsplit_once(" at line ").map_or(&*message, |(reason, _)| reason);
             Err(Problem::unprocessable(violation(&path, message)))
         }
         Err((_, error)) => Err(malformed(&error)),
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_by_its_path() {
-        for (body, says) in [
+        for (body, expected_detail) in [
             (
                 r#"{"items":[ITEM,{"weight":1.5,"count":1}]}"#,
                 "items[1].weight: invalid type: floating point `1.5`, expected an integer",
@@ -124,24 +124,24 @@ mod tests {
             ("7", "the body: invalid type: integer `7`, expected an object"),
         ] {
             let body = body.replace("ITEM", r#"{"weight":1,"count":1}"#);
-            let expected = (StatusCode::UNPROCESSABLE_ENTITY, says.to_owned());
+            let expected = (StatusCode::UNPROCESSABLE_ENTITY, expected_detail.to_owned());
             assert_eq!(refused(&body), expected, "{body}");
         }
-        for (body, path, says) in [
+        for (body, path, expected_detail) in [
             (r#"{"items":[{"weight":1,"count":1,"color":1}]}"#, "items[0]", "`color`"),
             (r#"{"items":[],"items":[]}"#, "items", "duplicate field"),
         ] {
             let (status, detail) = refused(body);
             assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-            assert!(detail.contains(path) && detail.contains(says), "{detail}");
+            assert!(detail.contains(path) && detail.contains(expected_detail), "{detail}");
         }
     }
 
     #[test]
     fn a_text_that_is_not_json_is_malformed() {
         for body in ["", "{", r#"{"items":[]"#, r#"{"items":[]} x"#, "\u{0}"] {
-            let (status, says) = refused(body);
-            assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {says}");
+            let (status, detail) = refused(body);
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{body}: {detail}");
         }
     }
 }

@@ -17,11 +17,11 @@ use super::memory::Held;
 /// Memory and the place in flight of a request, held until its response is sent. A response carries
 /// them to the connection as an extension.
 #[derive(Clone, Debug)]
-pub(super) struct UntilSent {
+pub(super) struct RequestResources {
     _occupied: Arc<(Option<Arc<Place>>, Held)>,
 }
 
-impl UntilSent {
+impl RequestResources {
     pub(super) fn new(place: Option<Arc<Place>>, memory: Held) -> Self {
         Self { _occupied: Arc::new((place, memory)) }
     }
@@ -37,7 +37,7 @@ struct State {
     open: usize,
     /// `true` from the beginning of a request until its response is flushed.
     is_busy: bool,
-    until_sent: Vec<UntilSent>,
+    resources: Vec<RequestResources>,
 }
 
 impl Exchange {
@@ -50,8 +50,8 @@ impl Exchange {
 
     /// Records that a response is being sent.
     pub(super) fn send(&self, mut response: Response) -> hyper::Response<SentBody> {
-        if let Some(until_sent) = response.extensions_mut().remove::<UntilSent>() {
-            self.state().until_sent.push(until_sent);
+        if let Some(resources) = response.extensions_mut().remove::<RequestResources>() {
+            self.state().resources.push(resources);
         }
         response.map(|body| SentBody { body, exchange: self.clone() })
     }
@@ -64,7 +64,7 @@ impl Exchange {
             return false;
         }
         state.is_busy = false;
-        let sent = std::mem::take(&mut state.until_sent);
+        let sent = std::mem::take(&mut state.resources);
         drop(state);
         drop(sent);
         true

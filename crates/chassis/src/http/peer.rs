@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use envelope::{Cause, CorrelationId};
 
-use super::caller::{bearer, cause_here, unknown_key};
+use super::caller::{bearer, current_cause, unknown_key};
 use super::identity::Identity;
 use super::keys::{Keys, Meaning};
 use super::problem::Problem;
@@ -59,7 +59,7 @@ pub struct Peer {
 impl Peer {
     /// Returns the cause of the events and jobs that the request creates.
     pub fn cause(&self) -> Cause {
-        cause_here(self.correlation_id.clone())
+        current_cause(self.correlation_id.clone())
     }
 
     /// Fails with 403 if the service's credential does not grant this act.

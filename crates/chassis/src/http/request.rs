@@ -16,10 +16,10 @@ use telemetry::instruments::{Histogram, Meter};
 use telemetry::{FlowSteps, KeyValue, TraceContext};
 use tracing::{Instrument, Span, field};
 
-use super::caller::Gone;
+use super::caller::DisconnectSignal;
 use super::content_tag;
 use super::etag::IfNoneMatch;
-use super::exchange::UntilSent;
+use super::exchange::RequestResources;
 use super::identity::Identity;
 use super::keys::Tenants;
 use super::limits::{Limiter, Place, TenantLimits};
@@ -310,13 +310,13 @@ impl Admitted {
         } else {
             self.memory.force(size.max(RESERVED));
         }
-        response.extensions_mut().insert(UntilSent::new(self.place, self.memory));
+        response.extensions_mut().insert(RequestResources::new(self.place, self.memory));
         response
     }
 }
 
 /// Runs the handler in a separate task, so that a closed connection does not cancel a change
-/// halfway. The handler can check `Caller::gone`. What the request `occupies` is kept until the
+/// halfway. The handler can check `Caller::disconnected`. What the request `occupies` is kept until the
 /// handler ends, too.
 async fn run(
     next: Next,
@@ -324,7 +324,7 @@ async fn run(
     occupies: (Option<Arc<Place>>, Option<HeldBody>),
     span: &Span,
 ) -> Response {
-    let gone = request.extensions().get::<Gone>().cloned();
+    let disconnect = request.extensions().get::<DisconnectSignal>().cloned();
     let handling = async move {
         let response = next.run(request).await;
         drop(occupies);
@@ -335,7 +335,7 @@ async fn run(
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Problem::internal(panic).into_response(),
         Err(_) => {
-            drop(gone.map(Gone::when_dropped));
+            drop(disconnect.map(DisconnectSignal::when_dropped));
             Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "Gateway timeout",
@@ -353,8 +353,8 @@ pub(crate) fn render(response: Response, correlation_id: &CorrelationId) -> Resp
     let mut response = match problem.or_else(|| Problem::of_bare_error(&response)) {
         Some(problem) => {
             let mut rendered = problem.render(correlation_id.as_str());
-            if let Some(until_sent) = response.extensions().get::<UntilSent>() {
-                rendered.extensions_mut().insert(until_sent.clone());
+            if let Some(resources) = response.extensions().get::<RequestResources>() {
+                rendered.extensions_mut().insert(resources.clone());
             }
             if let Some(allow) = response.headers().get(header::ALLOW) {
                 rendered.headers_mut().insert(header::ALLOW, allow.clone());

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::caller::Gone;
+use super::caller::DisconnectSignal;
 use super::exchange::Exchange;
 use super::keep_alive::timed;
 
@@ -96,13 +96,13 @@ pub(crate) async fn serve(
         let inner = TowerToHyperService::new(router.clone());
         let service = service_fn(move |mut request: hyper::Request<_>| {
             exchange.begin();
-            let gone = Gone::default();
-            request.extensions_mut().insert(gone.clone());
+            let disconnect = DisconnectSignal::default();
+            request.extensions_mut().insert(disconnect.clone());
             let (answering, exchange) = (inner.call(request), exchange.clone());
             async move {
                 // Dropped with this future, which ends when the connection is closed. The handler
                 // keeps running.
-                let _present = gone.when_dropped();
+                let _present = disconnect.when_dropped();
                 answering.await.map(|response| exchange.send(response))
             }
         });

@@ -36,12 +36,12 @@ pub(super) async fn ensure_topics(
                 );
             }
             Some(Ok(problems)) => {
-                let told: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                if *found.borrow() != told {
+                let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                if *found.borrow() != messages {
                     for problem in &problems {
                         tracing::warn!(topic = problem.topic, %problem, "topic problem");
                     }
-                    found.send_replace(told);
+                    found.send_replace(messages);
                 }
                 if !problems.iter().any(TopicProblem::is_missing) {
                     wait = WHILE_THERE;

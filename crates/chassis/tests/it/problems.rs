@@ -70,7 +70,7 @@ async fn the_scheme_of_a_key_has_no_case() {
 async fn a_request_that_can_not_be_read_is_answered_with_a_problem() {
     let house = House::start().await;
     let long = "x".repeat(17 * 1024);
-    for (text, status, says) in [
+    for (text, status, expected) in [
         ("what is this\r\n\r\n".to_owned(), "400", "HTTP/1.1"),
         ("GET / HTTP/1.1\r\nhost\r\n\r\n".to_owned(), "400", "header"),
         (format!("GET / HTTP/1.1\r\nhost: p\r\nx-long: {long}\r\n\r\n"), "431", "too large"),
@@ -92,7 +92,7 @@ async fn a_request_that_can_not_be_read_is_answered_with_a_problem() {
         assert!(head.contains("content-type: application/problem+json"), "{head}");
         let problem: Value = serde_json::from_str(body).unwrap();
         assert_eq!(problem["status"].to_string(), status);
-        assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(expected), "{problem}");
         let id = problem["correlation_id"].as_str().unwrap();
         assert!(head.contains(&format!("x-correlation-id: {id}")), "{head}");
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::mail::Tally;
-use super::receivers::Tries;
+use super::receivers::AttemptCounts;
 use super::scene::Scene;
 use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
 
@@ -98,7 +98,7 @@ pub(crate) struct Books {
     /// E-mails that the mail server accepted, by `Message-ID`.
     pub(crate) mails: HashMap<String, Tally>,
     /// Requests that the webhook target received, by `webhook-id`.
-    pub(crate) webhooks: HashMap<String, Tries>,
+    pub(crate) webhooks: HashMap<String, AttemptCounts>,
     /// Orders in analytics' database.
     pub(crate) counted: HashMap<Uuid, Counted>,
     /// Attempts whose outcome notification could not know.
@@ -131,10 +131,10 @@ impl Books {
         if let Some(deleted) = &scene.deleted {
             deleted.enter(&mut records, &mut committed);
         }
-        let lying = topics::read_all(&settings, DEAD_LETTERS)?;
-        let all = lying.len();
+        let stored = topics::read_all(&settings, DEAD_LETTERS)?;
+        let all = stored.len();
         let with_origin = |record| Some((topics::origin_of(&record)?, record));
-        let mut dead: Vec<_> = lying.into_iter().filter_map(with_origin).collect();
+        let mut dead: Vec<_> = stored.into_iter().filter_map(with_origin).collect();
         let unreadable_dead = all - dead.len();
         let copies = dead.iter().map(|(place, _)| place.clone()).collect();
         let mut order = scene.system.database("order").await?;

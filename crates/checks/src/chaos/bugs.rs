@@ -71,7 +71,11 @@ pub(crate) const BUGS: &[Bug] = &[
 
 /// Seeds one bug, or `all` in turn. Returns `true` if each was found; one that could not be seeded
 /// counts as missed.
-pub(crate) async fn hunt(tree: &PatchedTree, name: &str, baseline: &Path) -> Result<bool, Error> {
+pub(crate) async fn check_all(
+    tree: &PatchedTree,
+    name: &str,
+    baseline: &Path,
+) -> Result<bool, Error> {
     let bugs: Vec<_> = BUGS.iter().filter(|bug| name == "all" || bug.name == name).collect();
     if bugs.is_empty() {
         return Err("there is no such bug; --list shows them".into());

@@ -25,11 +25,11 @@ pub(crate) enum TreeError {
 }
 
 /// Adds the attempted operation to an I/O error.
-pub(crate) trait Doing<T> {
+pub(crate) trait OperationContext<T> {
     fn doing(self, what: &str, path: &Path) -> Result<T, TreeError>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
+impl<T> OperationContext<T> for io::Result<T> {
     fn doing(self, what: &str, path: &Path) -> Result<T, TreeError> {
         self.map_err(|source| TreeError::Io { doing: format!("{what} {}", path.display()), source })
     }

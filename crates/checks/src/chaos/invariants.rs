@@ -41,7 +41,7 @@ pub(crate) fn check(books: &Books, placed: &[Placed], scene: &Scene) -> Vec<(Nam
 
 /// Checks that every order that was answered with 2xx exists once, with the answered status.
 fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
-    let told = placed.iter().filter_map(|order| match books.orders.get(&order.id) {
+    let objections = placed.iter().filter_map(|order| match books.orders.get(&order.id) {
         None => Some(format!("the order {} was accepted and does not exist", order.id)),
         Some(row) if order.completed && !row.completed => {
             Some(format!("the order {} was completed and is open", order.id))
@@ -52,7 +52,7 @@ fn one_order_row(books: &Books, placed: &[Placed]) -> Objections {
         Some(_) => None,
     });
     let twice = books.placed_twice.iter().map(|sku| format!("the order of {sku} exists twice"));
-    told.chain(twice).collect()
+    objections.chain(twice).collect()
 }
 
 /// Returns the ids of the events that our own services published, by key.
@@ -89,10 +89,10 @@ fn one_event_id(books: &Books) -> Objections {
         let ids = ids_by_key(books, topic);
         let count = |order: &Uuid| ids.get(order).map_or(0, BTreeSet::len);
         let wrong = orders.into_iter().filter(|order| count(order) != 1);
-        let said = |order: &Uuid| {
+        let objection = |order: &Uuid| {
             format!("{order} ({}) has {} events {topic}", age_rank(books, order), count(order))
         };
-        wrong.map(said).collect::<Vec<_>>()
+        wrong.map(objection).collect::<Vec<_>>()
     };
     each.into_iter().flat_map(objections).collect()
 }
@@ -210,8 +210,9 @@ fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
             let row = order.and_then(|id| books.orders.get(&id));
             row.is_none_or(|row| sequence(record) > row.version)
         });
-        let said = |record: &Record| format!("{topic} {:?} was never committed", event_key(record));
-        objections.extend(early.map(said));
+        let objection =
+            |record: &Record| format!("{topic} {:?} was never committed", event_key(record));
+        objections.extend(early.map(objection));
     }
     for (topic, documents) in
         [(INVOICE_TOPIC, &books.invoices), (CREDIT_NOTE_TOPIC, &books.credit_notes)]
@@ -225,8 +226,8 @@ fn nothing_uncommitted(books: &Books, scene: &Scene) -> Objections {
             }
         }
     }
-    let heard = scene.never.iter().filter(|order| books.orders.contains_key(order));
-    objections.extend(heard.map(|order| format!("{order} was rolled back and exists")));
+    let published = scene.never.iter().filter(|order| books.orders.contains_key(order));
+    objections.extend(published.map(|order| format!("{order} was rolled back and exists")));
     objections
 }
 

@@ -62,7 +62,7 @@ impl Load {
     }
 
     /// Directs all further requests, retries included, to another instance.
-    pub(crate) fn turn_to(&self, port: u16) {
+    pub(crate) fn redirect_to(&self, port: u16) {
         self.shared.port.store(port, Ordering::SeqCst);
     }
 

@@ -82,7 +82,7 @@ pub async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let ended = match &arguments.bug {
-        Some(bug) => Box::pin(hunt(&arguments, bug)).await,
+        Some(bug) => Box::pin(check_bugs(&arguments, bug)).await,
         None => Box::pin(run(&arguments)).await,
     };
     match ended {
@@ -106,10 +106,10 @@ fn list() {
 }
 
 /// Returns `true` if each bug of this name was found.
-async fn hunt(arguments: &Arguments, bug: &str) -> Result<bool, Error> {
+async fn check_bugs(arguments: &Arguments, bug: &str) -> Result<bool, Error> {
     let tree = PatchedTree::new(Path::new("."), &arguments.patched)?;
     tree.reuse_dependencies(&arguments.programs)?;
-    bugs::hunt(&tree, bug, &arguments.baseline).await
+    bugs::check_all(&tree, bug, &arguments.baseline).await
 }
 
 /// Returns `true` if every invariant held.

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 
-use super::copied_tree::{CopiedTree, Doing, TreeError, run, succeeded};
+use super::copied_tree::{CopiedTree, OperationContext, TreeError, run, succeeded};
 
 /// Packages to build.
 const PACKAGES: [&str; 5] = [

@@ -93,12 +93,12 @@ impl Drop for Proxy {
 async fn accept(listener: TcpListener, port: u16, pace: Arc<Pace>) {
     // A client whose connection fails reconnects.
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(pass_on(client, port, Arc::clone(&pace)));
+        tokio::spawn(forward_both(client, port, Arc::clone(&pace)));
     }
 }
 
 /// Forwards both directions until both have ended.
-async fn pass_on(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Result<()> {
+async fn forward_both(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Result<()> {
     let broker = TcpStream::connect(("127.0.0.1", port)).await?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;

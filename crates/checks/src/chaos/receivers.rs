@@ -20,7 +20,7 @@ const FAILED_FIRST_TRIES: f64 = 0.05;
 
 /// Counts of requests with one `webhook-id`.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tries {
+pub(crate) struct AttemptCounts {
     /// Requests that were answered with 2xx.
     pub(crate) accepted: u32,
     /// Requests that were answered otherwise, or whose client disconnected before the answer.
@@ -83,8 +83,8 @@ impl Receivers {
     }
 
     /// Returns the counts of each `webhook-id`.
-    pub(crate) fn webhooks(&self) -> HashMap<String, Tries> {
-        let mut by_id: HashMap<_, Tries> = HashMap::new();
+    pub(crate) fn webhooks(&self) -> HashMap<String, AttemptCounts> {
+        let mut by_id: HashMap<_, AttemptCounts> = HashMap::new();
         for request in self.target.received() {
             let tries = by_id.entry(request.header("webhook-id").to_owned()).or_default();
             match request.status {

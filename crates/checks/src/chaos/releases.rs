@@ -9,7 +9,7 @@ use std::process::Command;
 use sandbox::Console;
 
 use super::Error;
-use super::copied_tree::{CopiedTree, Doing, TreeError, run, succeeded};
+use super::copied_tree::{CopiedTree, OperationContext, TreeError, run, succeeded};
 
 /// Commit of the earlier release: the last one before failures were classified by their cause and
 /// memory had a budget. This tree's migrations add tables and columns that it does not know.

@@ -91,13 +91,13 @@ fn every_webhook_delivered(books: &Books) -> Objections {
             ));
         }
     }
-    let mut told: HashMap<_, HashSet<&str>> = HashMap::new();
+    let mut event_types: HashMap<_, HashSet<&str>> = HashMap::new();
     for delivery in books.deliveries.values() {
-        told.entry(delivery.order).or_default().insert(&delivery.event_type);
+        event_types.entry(delivery.order).or_default().insert(&delivery.event_type);
     }
     let completed = books.orders.iter().filter(|(_, row)| row.completed && row.tenant == TENANT);
     for (order, row) in completed {
-        let of_order = told.get(order);
+        let of_order = event_types.get(order);
         let wanted =
             COMPLETED_EVENTS.iter().chain(CANCELLED_EVENTS.iter().filter(|_| row.cancelled));
         let missing = wanted.filter(|event| !of_order.is_some_and(|it| it.contains(*event)));

@@ -42,7 +42,7 @@ pub(crate) async fn caught_up(scene: &Scene) -> Option<Duration> {
 pub(crate) async fn others_caught_up(scene: &Scene) {
     let healed = scene.healed_at();
     while healed.elapsed() < HEAL + LATE {
-        if others_have_all(scene).await.unwrap_or(false) {
+        if others_have_consumed_all(scene).await.unwrap_or(false) {
             return;
         }
         sleep(Duration::from_millis(200)).await;
@@ -88,7 +88,7 @@ async fn jobs_left(scene: &Scene) -> Result<i64, Error> {
 }
 
 /// Compares numbers only; the invariants check each row.
-async fn others_have_all(scene: &Scene) -> Result<bool, Error> {
+async fn others_have_consumed_all(scene: &Scene) -> Result<bool, Error> {
     let count = async |service: &str, sql: &'static str| {
         let mut database = scene.system.database(service).await?;
         Ok::<i64, Error>(sqlx::query_scalar(sql).fetch_one(&mut database).await?)

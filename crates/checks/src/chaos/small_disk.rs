@@ -57,8 +57,8 @@ impl SmallDisk {
         let mounted =
             mount.args(["-t", "tmpfs", "-o", SIZE, "orderflow"]).arg(&disk.folder).output()?;
         if !mounted.status.success() {
-            let said = String::from_utf8_lossy(&mounted.stderr);
-            let reason = said.lines().next().unwrap_or_default();
+            let output = String::from_utf8_lossy(&mounted.stderr);
+            let reason = output.lines().next().unwrap_or_default();
             return Err(format!(
                 "needs root: this fault mounts a tmpfs for billing's database, which was refused ({reason})"
             )

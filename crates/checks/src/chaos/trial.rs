@@ -72,7 +72,7 @@ impl Trial<'_> {
             }
             Err(error) => row.enter("struck", &[error.to_string()]),
         }
-        settle_down(&scene, row).await?;
+        wait_for_recovery(&scene, row).await?;
         let books = Books::open(&scene).await?;
         let of_books = invariants::check(&books, &placed, &scene);
         let of_sends = sends::check(&books, self.fault.resends);
@@ -87,7 +87,7 @@ impl Trial<'_> {
 }
 
 /// Waits for the lag to disappear, and replays letters of sound records.
-async fn settle_down(scene: &Scene, row: &mut Row) -> Result<(), Error> {
+async fn wait_for_recovery(scene: &Scene, row: &mut Row) -> Result<(), Error> {
     let healed = settle::caught_up(scene).await;
     row.heal_seconds = healed.map(|took| took.as_secs_f64());
     let objection = match healed {

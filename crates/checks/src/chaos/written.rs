@@ -47,14 +47,14 @@ pub(crate) async fn write(tx: &mut PgConnection, orders: usize) -> Result<Vec<Uu
 }
 
 async fn write_of(tx: &mut PgConnection, orders: usize, lines: usize) -> Result<Vec<Uuid>, Error> {
-    let (mut ids, mut said) = (Vec::with_capacity(orders), Vec::with_capacity(2 * orders));
+    let (mut ids, mut prepared) = (Vec::with_capacity(orders), Vec::with_capacity(2 * orders));
     for _ in 0..orders {
         let open = open_order(lines)?;
         insert(tx, &open).await?;
         ids.push(open.order_id.0);
-        said.extend(events_of(open)?);
+        prepared.extend(events_of(open)?);
     }
-    outbox::append(tx, &said).await?;
+    outbox::append(tx, &prepared).await?;
     Ok(ids)
 }
 

@@ -59,7 +59,7 @@ async fn run(arguments: Arguments, console: &Console) -> Result<u8, Error> {
     let start = Instant::now();
     let text = fs::read_to_string(&page).map_err(Error::io(format!("read {}", page.display())))?;
     let blocks = page::parse(&text)?;
-    let stop = told_to_stop()?;
+    let stop = stop_signal()?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io("find the folder"));
     let place = Place::prepare(variant, &absolute(Path::new("."))?, &absolute(&folder)?)?;
     let shell = Shell::start(&place.root, &place.printed, &place.environment());
@@ -85,7 +85,7 @@ async fn run(arguments: Arguments, console: &Console) -> Result<u8, Error> {
 
 /// Resolves to the number of the first signal that asks this process to stop. Further signals are
 /// ignored.
-fn told_to_stop() -> Result<impl Future<Output = u8>, Error> {
+fn stop_signal() -> Result<impl Future<Output = u8>, Error> {
     let listen = || {
         let hangup = signal(SignalKind::hangup())?;
         Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, hangup))

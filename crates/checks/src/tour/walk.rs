@@ -23,12 +23,12 @@ pub(crate) struct Finding {
     /// Line of its block on the page.
     line: usize,
     title: String,
-    what: What,
+    kind: FindingKind,
     /// Last lines of its standard error.
     errors: String,
 }
 
-enum What {
+enum FindingKind {
     /// It printed something else.
     Differs(Difference),
     /// It ended with an exit status other than 0.
@@ -36,7 +36,7 @@ enum What {
     TooLate(Duration),
 }
 
-impl What {
+impl FindingKind {
     /// Returns `true` if the blocks after it can't be run.
     fn ends_the_tour(&self, mark: Mark) -> bool {
         // Blocks for one variant start and stop the system.
@@ -84,16 +84,16 @@ pub(crate) async fn walk(
         }
         let name = format!("{:>4}  {}", block.line, block.title());
         let limit = choice.variant.limit(block.mark);
-        let said = |ended: &Option<Finding>| match ended {
+        let outcome = |ended: &Option<Finding>| match ended {
             None => format!("{name}  ok"),
             Some(_) => format!("{name}  DIFFERS"),
         };
-        let found = step(console, &name, attempts(block, limit, shell, &mut ids), said).await?;
+        let found = step(console, &name, attempts(block, limit, shell, &mut ids), outcome).await?;
         report.run += 1;
         report.compared += usize::from(block.shown.is_some());
         if let Some(finding) = found {
             console.line(&finding.to_string());
-            let ends = finding.what.ends_the_tour(block.mark);
+            let ends = finding.kind.ends_the_tour(block.mark);
             report.findings.push(finding);
             if ends {
                 break;
@@ -115,24 +115,24 @@ async fn attempts(
     loop {
         let run = shell.run(block.line, &block.code, limit).await;
         let printed = run.map_err(Error::io(format!("run the block at line {}", block.line)))?;
-        let Some(what) = judge(block, &printed, limit, ids) else { return Ok(None) };
-        let is_over = start.elapsed() >= PATIENCE || matches!(what, What::TooLate(_));
+        let Some(kind) = judge(block, &printed, limit, ids) else { return Ok(None) };
+        let is_over = start.elapsed() >= PATIENCE || matches!(kind, FindingKind::TooLate(_));
         if is_over || !block.only_reads() {
             let errors = last_lines(&printed.errors);
-            return Ok(Some(Finding { line: block.line, title: block.title(), what, errors }));
+            return Ok(Some(Finding { line: block.line, title: block.title(), kind, errors }));
         }
         sleep(PAUSE).await;
     }
 }
 
-fn judge(block: &Block, printed: &Printed, limit: Duration, ids: &mut Ids) -> Option<What> {
+fn judge(block: &Block, printed: &Printed, limit: Duration, ids: &mut Ids) -> Option<FindingKind> {
     match printed.status {
-        None => Some(What::TooLate(limit)),
+        None => Some(FindingKind::TooLate(limit)),
         Some(0) => {
             let compared = block.shown.as_ref().map(|shown| compare(shown, &printed.output, ids));
-            compared?.err().map(What::Differs)
+            compared?.err().map(FindingKind::Differs)
         }
-        Some(status) => Some(What::Failed(status)),
+        Some(status) => Some(FindingKind::Failed(status)),
     }
 }
 
@@ -144,8 +144,8 @@ fn last_lines(text: &str) -> String {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\n  line {}: {}", self.line, self.title)?;
-        match &self.what {
-            What::Differs(Difference { line, expected, seen }) => {
+        match &self.kind {
+            FindingKind::Differs(Difference { line, expected, seen }) => {
                 write!(f, "\n    expected (line {line})  {expected}")?;
                 write!(
                     f,
@@ -153,8 +153,8 @@ impl fmt::Display for Finding {
                     seen.replace('\n', "\n                        ")
                 )?;
             }
-            What::Failed(status) => write!(f, "\n    ended with the exit status {status}")?,
-            What::TooLate(limit) => write!(f, "\n    did not end within {limit:?}")?,
+            FindingKind::Failed(status) => write!(f, "\n    ended with the exit status {status}")?,
+            FindingKind::TooLate(limit) => write!(f, "\n    did not end within {limit:?}")?,
         }
         if !self.errors.is_empty() {
             write!(

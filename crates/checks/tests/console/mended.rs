@@ -26,7 +26,7 @@ async fn what_breaks_appears_is_rehearsed_healed_replayed_and_resolved() {
     let (desk, wall) = (Browser::start().await, Browser::start().await);
     sign_in(&desk, &house, "ada-token").await;
     desk.shows("All is well").await;
-    desk.looks_well("the overview").await;
+    desk.assert_well_formed("the overview").await;
     desk.press("Failures").await;
     desk.shows("Nothing needs attention").await;
 
@@ -35,16 +35,16 @@ async fn what_breaks_appears_is_rehearsed_healed_replayed_and_resolved() {
     open_flow(&wall, &house, &order).await;
     wall.shows("dead-lettered after 4 attempts").await;
     desk.shows(REASON).await;
-    desk.looks_well("a group of failures").await;
+    desk.assert_well_formed("a group of failures").await;
     rehearse(&desk, REASON, "Of 1: 1 would fail. Nothing was changed.").await;
     desk.shows(&format!("would fail: {REASON}")).await;
-    desk.looks_well("a rehearsal that fails").await;
+    desk.assert_well_formed("a rehearsal that fails").await;
 
     house.fault("billing", Value::Null).await;
     desk.press("Failures").await;
     rehearse(&desk, REASON, "Of 1: 1 would be processed. Nothing was changed.").await;
     replay(&desk, "the rates are loaded again", "It ended well.").await;
-    desk.looks_well("a replay that ended well").await;
+    desk.assert_well_formed("a replay that ended well").await;
     house.invoiced(&order).await;
     desk.press("Failures").await;
     desk.shows("Nothing needs attention").await;
@@ -55,7 +55,7 @@ async fn what_breaks_appears_is_rehearsed_healed_replayed_and_resolved() {
 
     wall.shows("replay by ada: processed").await;
     wall.shows("complete").await;
-    wall.looks_well("a flow that was mended").await;
+    wall.assert_well_formed("a flow that was mended").await;
     assert_eq!(wall.run("return window.isSame").await, true, "the flow was not loaded again");
     desk.close().await;
     wall.close().await;

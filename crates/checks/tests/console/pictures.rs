@@ -40,7 +40,7 @@ async fn a_bad_quarter_of_an_hour() {
     hour.sell(4).await;
     hour.pause(&grace).await;
     hour.breaks("billing", "transient", NO_RATE, 5).await;
-    let mended = hour.mend(&ada).await;
+    let mended = hour.fix_failure(&ada).await;
     while start.elapsed() < LASTS {
         hour.sell(1).await;
     }
@@ -104,7 +104,7 @@ impl Hour<'_> {
 
     /// Rehearses a replay that fails, then sells while the failure is fixed. Returns one of its
     /// orders.
-    async fn mend(&self, browser: &Browser) -> Placed {
+    async fn fix_failure(&self, browser: &Browser) -> Placed {
         browser.goto(&self.house.url("/failures")).await;
         self.house.fault("billing", json!({ "kind": "transient", "reason": NO_RATE })).await;
         let order = self.shop.sell().await;

@@ -4,7 +4,7 @@ use crate::{committed, services};
 
 #[tokio::test]
 async fn the_http_interface_of_each_service_is_as_committed() {
-    for contract in services::all() {
-        committed::compare(&format!("http/{}.json", contract.service), &contract.http);
+    for description in services::all() {
+        committed::compare(&format!("http/{}.json", description.service), &description.http);
     }
 }

@@ -1,4 +1,4 @@
-use chassis::Contract;
+use chassis::ServiceDescription;
 use clap::Parser;
 
 /// The settings without which a service can't be built. It is not started.
@@ -15,11 +15,11 @@ fn configured<C: Parser>() -> C {
 }
 
 /// Returns the contracts of all services. Needs a Tokio runtime.
-pub(crate) fn all() -> [Contract; 4] {
+pub(crate) fn all() -> [ServiceDescription; 4] {
     [
-        order::app::build(configured()).contract().unwrap(),
-        billing::app::build(configured()).contract().unwrap(),
-        notification::app::build(configured()).contract().unwrap(),
-        analytics::app::build(configured()).contract().unwrap(),
+        order::app::build(configured()).describe().unwrap(),
+        billing::app::build(configured()).describe().unwrap(),
+        notification::app::build(configured()).describe().unwrap(),
+        analytics::app::build(configured()).describe().unwrap(),
     ]
 }

@@ -8,7 +8,7 @@ use crate::tree::{Tree, has_extension, text_of};
 /// name in the link.
 pub(crate) fn dead(document: &Document, tree: &Tree) -> Vec<Finding> {
     let links = document.links.iter().filter(|link| !is_elsewhere(&link.target));
-    let why = links.filter_map(|link| Some((link.line, why_dead(document, link, tree)?)));
+    let why = links.filter_map(|link| Some((link.line, dead_link_reason(document, link, tree)?)));
     why.map(|(line, what)| document.finding(line, what)).collect()
 }
 
@@ -19,7 +19,7 @@ fn is_elsewhere(target: &str) -> bool {
         || target.contains("::")
 }
 
-fn why_dead(document: &Document, link: &Link, tree: &Tree) -> Option<String> {
+fn dead_link_reason(document: &Document, link: &Link, tree: &Tree) -> Option<String> {
     let (path, anchor) = link.target.split_once('#').unwrap_or((&link.target, ""));
     let path = if path.is_empty() { document.path.clone() } else { resolve(document, path)? };
     if !tree.has(&path) {

@@ -44,9 +44,9 @@ async fn without_kafka_orders_are_taken_and_the_invoices_follow() {
         let (status, body) = House::ready(&house.order).await;
         (body["kafka"] == "away").then_some((status, body["status"].clone()))
     };
-    let said =
+    let readiness =
         eventually("readiness to report that Kafka is unavailable", PATIENCE, degraded).await;
-    assert_eq!(said, (200, "degraded".into()), "it stays in rotation");
+    assert_eq!(readiness, (200, "degraded".into()), "it stays in rotation");
 
     servers.kafka.start_again().await.unwrap();
     for order in &orders {

@@ -9,64 +9,64 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::house::{Gate, House, PATIENCE, request, said, send};
+use crate::house::{Gate, House, PATIENCE, request, send, words};
 
 #[tokio::test]
 async fn the_client_has_its_answer_while_the_task_still_waits_for_it() {
-    let ((said, mut heard), (gate, open)) = (said(), Gate::new());
+    let ((words, mut recorded), (gate, open)) = (words(), Gate::new());
     let house = House::new(move |defer| {
-        let (closed, said) = (gate.take(), said.clone());
+        let (closed, words) = (gate.take(), words.clone());
         defer.run("waits for the client", async move {
             closed.await.unwrap();
-            said.say("ran");
+            words.record("ran");
         });
         async { "answer".into_response() }
     });
     let house = house.await;
     assert_eq!(house.get().await, (200, "answer".into()));
     open.send(()).unwrap(); // If the response waited for the task, neither would ever end.
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }
 
 #[tokio::test]
 async fn answers_without_a_body_end_their_requests_too() {
-    let (said, mut heard) = said();
+    let (words, mut recorded) = words();
     let house = House::new(move |defer| {
-        defer.run("task", said.task("ran"));
+        defer.run("task", words.task("ran"));
         async { StatusCode::NO_CONTENT.into_response() }
     });
     let house = house.await;
     assert_eq!(request(&mut house.connect().await, "GET").await.0, 204);
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
     assert_eq!(request(&mut house.connect().await, "HEAD").await.0, 204);
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }
 
 #[tokio::test]
 async fn a_head_request_runs_what_a_get_would() {
-    let (said, mut heard) = said();
+    let (words, mut recorded) = words();
     let house = House::new(move |defer| {
-        defer.run("task", said.task("ran"));
+        defer.run("task", words.task("ran"));
         async { "a body that HEAD does not send".into_response() }
     });
     let house = house.await;
     assert_eq!(request(&mut house.connect().await, "HEAD").await.0, 200);
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }
 
 #[tokio::test]
 async fn a_connection_takes_its_next_request_while_tasks_of_the_last_one_run() {
-    let ((said, mut heard), (gate, open)) = (said(), Gate::new());
+    let ((words, mut recorded), (gate, open)) = (words(), Gate::new());
     let first = std::sync::Mutex::new(Some(gate));
     let house = House::new(move |defer| {
         if let Some(gate) = first.lock().unwrap().take() {
-            let (closed, said) = (gate.take(), said.clone());
+            let (closed, words) = (gate.take(), words.clone());
             defer.run("slow", async move {
                 closed.await.unwrap();
-                said.say("slow");
+                words.record("slow");
             });
         } else {
-            defer.run("quick", said.task("quick"));
+            defer.run("quick", words.task("quick"));
         }
         async { "answer".into_response() }
     });
@@ -74,9 +74,9 @@ async fn a_connection_takes_its_next_request_while_tasks_of_the_last_one_run() {
     let mut connection = house.connect().await;
     assert_eq!(request(&mut connection, "GET").await.0, 200);
     assert_eq!(request(&mut connection, "GET").await.0, 200);
-    assert_eq!(heard.next().await, "quick");
+    assert_eq!(recorded.next().await, "quick");
     open.send(()).unwrap();
-    assert_eq!(heard.next().await, "slow");
+    assert_eq!(recorded.next().await, "slow");
 }
 
 /// Returns a body that is streamed in pieces, as the test sends them.
@@ -90,11 +90,11 @@ fn in_pieces(pieces: tokio::sync::mpsc::UnboundedReceiver<&'static str>) -> Resp
 
 #[tokio::test]
 async fn a_body_that_streams_holds_tasks_until_its_end() {
-    let (said, mut heard) = said();
+    let (words, mut recorded) = words();
     let (pieces, to_send) = unbounded_channel();
     let to_send = std::sync::Mutex::new(Some(to_send));
     let house = House::new(move |defer| {
-        defer.run("task", said.task("ran"));
+        defer.run("task", words.task("ran"));
         let to_send = to_send.lock().unwrap().take().unwrap();
         async { in_pieces(to_send) }
     });
@@ -103,12 +103,12 @@ async fn a_body_that_streams_holds_tasks_until_its_end() {
     send(&mut connection, "GET").await;
     pieces.send("first").unwrap();
     read_until(&mut connection, "first").await;
-    assert!(heard.rest().is_empty(), "the body has not ended");
+    assert!(recorded.rest().is_empty(), "the body has not ended");
     pieces.send("last").unwrap();
     read_until(&mut connection, "last").await;
-    assert!(heard.rest().is_empty(), "the body has not ended");
+    assert!(recorded.rest().is_empty(), "the body has not ended");
     drop(pieces);
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }
 
 async fn read_until(connection: &mut tokio::net::TcpStream, wanted: &str) {
@@ -123,33 +123,33 @@ async fn read_until(connection: &mut tokio::net::TcpStream, wanted: &str) {
 
 #[tokio::test]
 async fn a_client_that_goes_before_the_answer_costs_no_task() {
-    let ((said, mut heard), (gate, open)) = (said(), Gate::new());
+    let ((words, mut recorded), (gate, open)) = (words(), Gate::new());
     let house = House::new(move |defer| {
-        let (closed, said) = (gate.take(), said.clone());
+        let (closed, words) = (gate.take(), words.clone());
         async move {
-            said.say("in the handler");
+            words.record("in the handler");
             closed.await.unwrap();
             // The client has disconnected before this point.
-            defer.run("task", said.task("ran"));
+            defer.run("task", words.task("ran"));
             "answer".into_response()
         }
     });
     let house = house.await;
     let mut connection = house.connect().await;
     send(&mut connection, "GET").await;
-    assert_eq!(heard.next().await, "in the handler");
+    assert_eq!(recorded.next().await, "in the handler");
     drop(connection);
     open.send(()).unwrap();
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }
 
 #[tokio::test]
 async fn a_client_that_goes_within_the_body_costs_no_task() {
-    let (said, mut heard) = said();
+    let (words, mut recorded) = words();
     let (pieces, to_send) = unbounded_channel();
     let to_send = std::sync::Mutex::new(Some(to_send));
     let house = House::new(move |defer| {
-        defer.run("task", said.task("ran"));
+        defer.run("task", words.task("ran"));
         let to_send = to_send.lock().unwrap().take().unwrap();
         async { in_pieces(to_send) }
     });
@@ -166,17 +166,17 @@ async fn a_client_that_goes_within_the_body_costs_no_task() {
         }
     };
     tokio::time::timeout(PATIENCE, sending).await.unwrap();
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }
 
 #[tokio::test]
 async fn it_is_the_same_over_http_2() {
-    let ((said, mut heard), (gate, open)) = (said(), Gate::new());
+    let ((words, mut recorded), (gate, open)) = (words(), Gate::new());
     let house = House::new(move |defer| {
-        let (closed, said) = (gate.take(), said.clone());
+        let (closed, words) = (gate.take(), words.clone());
         defer.run("waits for the client", async move {
             closed.await.unwrap();
-            said.say("ran");
+            words.record("ran");
         });
         async { "answer".into_response() }
     });
@@ -190,5 +190,5 @@ async fn it_is_the_same_over_http_2() {
     assert_eq!(answer.version(), axum::http::Version::HTTP_2);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "answer");
     open.send(()).unwrap();
-    assert_eq!(heard.next().await, "ran");
+    assert_eq!(recorded.next().await, "ran");
 }

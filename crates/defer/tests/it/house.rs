@@ -22,25 +22,25 @@ type Handle = dyn Fn(Defer) -> BoxFuture<'static, Response> + Send + Sync;
 
 /// Records the words of tasks, in order.
 #[derive(Clone)]
-pub(crate) struct Said {
-    words: UnboundedSender<&'static str>,
+pub(crate) struct Words {
+    sender: UnboundedSender<&'static str>,
 }
 
-impl Said {
-    pub(crate) fn say(&self, word: &'static str) {
-        self.words.send(word).unwrap();
+impl Words {
+    pub(crate) fn record(&self, word: &'static str) {
+        self.sender.send(word).unwrap();
     }
 
     /// Returns a task that only records a word.
     pub(crate) fn task(&self, word: &'static str) -> impl Future<Output = ()> + Send + 'static {
-        let said = self.clone();
-        async move { said.say(word) }
+        let words = self.clone();
+        async move { words.record(word) }
     }
 }
 
-pub(crate) struct Heard(UnboundedReceiver<&'static str>);
+pub(crate) struct RecordedWords(UnboundedReceiver<&'static str>);
 
-impl Heard {
+impl RecordedWords {
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::time::timeout(PATIENCE, self.0.recv()).await.expect("nothing was said").unwrap()
     }
@@ -51,9 +51,9 @@ impl Heard {
     }
 }
 
-pub(crate) fn said() -> (Said, Heard) {
-    let (words, heard) = unbounded_channel();
-    (Said { words }, Heard(heard))
+pub(crate) fn words() -> (Words, RecordedWords) {
+    let (sender, recorded) = unbounded_channel();
+    (Words { sender }, RecordedWords(recorded))
 }
 
 pub(crate) fn deferrer(options: Options) -> Deferrer {

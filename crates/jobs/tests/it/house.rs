@@ -92,14 +92,14 @@ impl<J: Job, const PLACES: usize> Handler for Script<J, PLACES> {
     const AT_ONCE: usize = PLACES;
 
     async fn run(&self, _: &J, context: &Context) -> Result<(), Failure> {
-        struct Leaving<'a>(&'a AtomicUsize);
-        impl Drop for Leaving<'_> {
+        struct CountGuard<'a>(&'a AtomicUsize);
+        impl Drop for CountGuard<'_> {
             fn drop(&mut self) {
                 self.0.fetch_sub(1, Ordering::SeqCst);
             }
         }
         let now = self.seen.now.fetch_add(1, Ordering::SeqCst) + 1;
-        let _leaving = Leaving(&self.seen.now);
+        let _count = CountGuard(&self.seen.now);
         self.seen.most.fetch_max(now, Ordering::SeqCst);
         self.seen.runs.lock().unwrap().push(context.clone());
         (self.act)(context.clone()).await

@@ -18,7 +18,7 @@ async fn the_second_is_free_while_the_first_is_waited_for(house: &House, ids: [U
 }
 
 /// Two jobs that run, the second of which lies before the first in the table.
-async fn two_that_run(house: &House) -> [Uuid; 2] {
+async fn two_running_jobs(house: &House) -> [Uuid; 2] {
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
     for id in [ids[1], ids[0]] {
         house.enqueue::<Work>(Meta::new().id(id)).await;
@@ -31,7 +31,7 @@ async fn two_that_run(house: &House) -> [Uuid; 2] {
 async fn leases_are_renewed_in_the_order_of_ids() {
     let house = House::new().await;
     let running = house.run(house.endless::<Work>());
-    let ids = two_that_run(&house).await;
+    let ids = two_running_jobs(&house).await;
     the_second_is_free_while_the_first_is_waited_for(&house, ids).await;
     running.end().await;
 }
@@ -42,6 +42,6 @@ async fn what_a_worker_has_is_given_back_in_the_order_of_ids() {
     house.options.lease = Duration::from_mins(1);
     house.options.drain = Duration::from_millis(50);
     let running = house.run(house.endless::<Work>());
-    let ids = two_that_run(&house).await;
+    let ids = two_running_jobs(&house).await;
     tokio::join!(running.end(), the_second_is_free_while_the_first_is_waited_for(&house, ids));
 }

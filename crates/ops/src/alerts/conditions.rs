@@ -91,12 +91,12 @@ fn of_group(lag: &GroupLag, all: &mut Vec<Condition>) {
     let summary = format!("{lost} messages were deleted before {group} consumed them");
     add(all, &rule::MESSAGES_LOST, &subject, lost as f64, summary);
     if lag.age().is_none() {
-        let summary = format!("the lag of {group} is unknown: {}", why_unknown(lag));
+        let summary = format!("the lag of {group} is unknown: {}", unknown_reason(lag));
         add(all, &rule::LAG_UNKNOWN, &subject, 1.0, summary);
     }
 }
 
-fn why_unknown(lag: &GroupLag) -> String {
+fn unknown_reason(lag: &GroupLag) -> String {
     match &lag.unknown {
         Some(why) => why.clone(),
         None if lag.missing_topics.is_empty() => {

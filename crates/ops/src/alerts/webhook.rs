@@ -220,14 +220,14 @@ mod tests {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         assert!(Target::read("", "").unwrap().is_none());
         assert!(Target::read("https://alerts.example/in", secret).unwrap().is_some());
-        for (url, secret, says) in [
+        for (url, secret, expected) in [
             ("alerts.example", secret, "ALERT_WEBHOOK is not"),
             ("ftp://x/", secret, "ALERT_WEBHOOK is not"),
             ("https://x/", "hunter2", "ALERT_WEBHOOK_SECRET"),
             ("https://x/", "", "ALERT_WEBHOOK_SECRET"),
         ] {
             let error = Target::read(url, secret).err().unwrap().to_string();
-            assert!(error.contains(says) && !error.contains("hunter2"), "{error}");
+            assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct FlowPart {
     #[serde(default)]
     pub(crate) now: String,
     /// `false` with `FLOW_STEPS=off`.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub(crate) recording: bool,
     #[serde(default)]
     pub(crate) correlation_ids: Vec<String>,
@@ -36,7 +36,7 @@ pub(crate) struct FlowPart {
     pub(crate) unavailable: Vec<String>,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 

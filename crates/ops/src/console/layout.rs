@@ -1,7 +1,7 @@
 use std::fmt;
 
 use super::access::Session;
-use super::{Said, assets};
+use super::{Notice, assets};
 
 const NOT_LIVE: &str = "-";
 
@@ -14,7 +14,7 @@ pub(crate) struct Page {
     /// Whether there is a session to sign out of.
     pub(crate) is_signed_in: bool,
     /// Result of the last action.
-    pub(crate) said: Option<Said>,
+    pub(crate) notice: Option<Notice>,
     /// The last signal before this page was read.
     seen: String,
 }
@@ -59,7 +59,7 @@ impl Page {
             area,
             operator: session.name().map(ToOwned::to_owned),
             is_signed_in: session.is_signed_in(),
-            said: session.said().cloned(),
+            notice: session.notice().cloned(),
             seen,
         }
     }
@@ -72,7 +72,7 @@ impl Page {
             area: Area::None,
             operator: None,
             is_signed_in: false,
-            said: None,
+            notice: None,
             seen: String::new(),
         }
     }

@@ -15,13 +15,13 @@ mod jobs;
 mod lag;
 mod layout;
 mod live;
+mod notice;
 mod overview;
 mod page_error;
 mod pages;
 mod payload;
 mod refusal;
 mod replays;
-mod said;
 mod silent;
 mod spark;
 mod tone;
@@ -39,8 +39,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::fields::Fields;
 use self::layout::{Area, Page};
+use self::notice::Notice;
 use self::page_error::PageError;
-use self::said::Said;
 use crate::serve::Watched;
 use crate::services::Services;
 

@@ -13,7 +13,7 @@ use crate::error::{Error, with_cause};
 pub(crate) struct PageError {
     status: StatusCode,
     /// The error in a sentence.
-    pub(crate) said: String,
+    pub(crate) message: String,
     /// The next step for the operator.
     pub(crate) advice: Option<String>,
     /// Whether a service rejected the token.
@@ -21,21 +21,21 @@ pub(crate) struct PageError {
 }
 
 impl PageError {
-    fn new(status: StatusCode, said: impl Into<String>) -> Self {
-        Self { status, said: said.into(), advice: None, wants_sign_in: false }
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), advice: None, wants_sign_in: false }
     }
 
     /// The request can't be used.
-    pub(crate) fn usage(said: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, said)
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    pub(crate) fn not_found(said: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, said)
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    pub(crate) fn forbidden(said: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { advice: Some(advice.into()), ..Self::new(StatusCode::FORBIDDEN, said) }
+    pub(crate) fn forbidden(message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..Self::new(StatusCode::FORBIDDEN, message) }
     }
 
     /// Returns the error in the layout of the given page.

@@ -150,7 +150,7 @@ fn begin<T: Paged>(
 
 /// Returns the cursor after the read items. Returns `None` at the end.
 fn after<T>(readings: &[Reading<T>]) -> Option<String> {
-    let goes_on =
+    let is_running =
         |it: &Reading<T>| !it.items.is_empty() || (it.silent.is_none() && it.next.is_some());
     let places = readings.iter().filter_map(|Reading { place, items, next, silent, .. }| {
         match (items.is_empty(), silent, next) {
@@ -164,7 +164,7 @@ fn after<T>(readings: &[Reading<T>]) -> Option<String> {
         }
     });
     let json = serde_json::to_vec(&places.collect::<Vec<_>>()).ok();
-    json.filter(|_| readings.iter().any(goes_on)).map(|json| URL_SAFE_NO_PAD.encode(json))
+    json.filter(|_| readings.iter().any(is_running)).map(|json| URL_SAFE_NO_PAD.encode(json))
 }
 
 impl<T: Paged> Reading<T> {

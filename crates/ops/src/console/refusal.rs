@@ -3,7 +3,7 @@
 
 use axum::response::Response;
 
-use crate::console::{Fields, Said};
+use crate::console::{Fields, Notice};
 use crate::error::{Error, with_cause};
 
 /// Leads back with the error and what to do. A detail may have one line per violation.
@@ -18,7 +18,7 @@ pub(crate) fn refused(error: &Error, fields: &Fields, otherwise: &str) -> Respon
     } else if let Some(advice) = error.advice() {
         text = format!("{text}\n{advice}");
     }
-    Said::bad(text).back(fields, otherwise)
+    Notice::bad(text).back(fields, otherwise)
 }
 
 /// Like [`refused`], for a request to start a replay. Without a response the replay may have
@@ -28,7 +28,7 @@ pub(crate) fn not_started(error: &Error, fields: &Fields, otherwise: &str) -> Re
         return refused(error, fields, otherwise);
     }
     let text = "It is unknown whether it was started: look at the replays before you try again.";
-    Said::bad(format!("{}\n{text}", with_cause(error))).back(fields, otherwise)
+    Notice::bad(format!("{}\n{text}", with_cause(error))).back(fields, otherwise)
 }
 
 /// Returns the operator's reason. Services refuse a change without one.

@@ -8,7 +8,7 @@ use super::Context;
 use super::arguments::Selected;
 use super::chosen::{Chosen, Eligible};
 use super::letter_change::LetterChange;
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::plain::{count, plain};
 use crate::{json, question};
 

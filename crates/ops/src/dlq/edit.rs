@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::client::Bytes;
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::plain::{plain, plain_bytes};
 use crate::{json, question};
 

@@ -7,7 +7,7 @@ use clap::Args;
 use super::Context;
 use super::groups::write_group;
 use crate::client::{Answer, LetterGroup};
-use crate::error::{During, Error, Failure, name_unavailable};
+use crate::error::{Error, Failure, StepContext, name_unavailable};
 use crate::json::Document;
 
 #[derive(Args)]

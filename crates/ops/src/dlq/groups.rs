@@ -5,7 +5,7 @@ use clap::Args;
 use super::Context;
 use crate::amount::Amount;
 use crate::client::{LetterGroup, Merged, Order};
-use crate::error::{During, Error, Failure, name_unavailable};
+use crate::error::{Error, Failure, StepContext, name_unavailable};
 use crate::json;
 use crate::moment::when;
 use crate::plain::plain;

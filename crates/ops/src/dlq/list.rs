@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Context, topic};
 use crate::amount::Amount;
 use crate::client::{Filter, Merged, Status, Summary};
-use crate::error::{During, Error, Failure, name_unavailable};
+use crate::error::{Error, Failure, StepContext, name_unavailable};
 use crate::json;
 use crate::moment::when;
 use crate::plain::plain;
@@ -102,7 +102,7 @@ pub(super) fn write_letter(out: &mut impl Write, letter: &Summary) -> io::Result
         }
     }
     writeln!(out, "{id}   {}   {}{flags}", plain(group), plain(status))?;
-    writeln!(out, "   died         {}{}", when(died_at), in_vain(letter.replays))?;
+    writeln!(out, "   died         {}{}", when(died_at), failed_replays(letter.replays))?;
     let event = [&letter.event_type, &letter.event_id].map(|it| it.as_deref().unwrap_or("-"));
     writeln!(out, "   event        {}", plain(&event.join(" ")))?;
     for (name, value) in [
@@ -118,7 +118,7 @@ pub(super) fn write_letter(out: &mut impl Write, letter: &Summary) -> io::Result
 }
 
 /// Returns the number of failed replays of a letter, after a comma.
-pub(super) fn in_vain(replays: u64) -> String {
+pub(super) fn failed_replays(replays: u64) -> String {
     match replays {
         0 => String::new(),
         1 => ", replayed once without success".into(),

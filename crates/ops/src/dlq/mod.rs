@@ -22,7 +22,7 @@ pub(crate) use letter_change::{DISCARD, LetterChange, RESTORE};
 
 use clap::{Args, Subcommand};
 
-use crate::error::{During, Failure};
+use crate::error::{Failure, StepContext};
 use crate::output::Output;
 use crate::services::{Services, Target};
 

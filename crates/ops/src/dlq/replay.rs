@@ -8,7 +8,7 @@ use super::chosen::{Chosen, Eligible};
 use super::watch::{Watched, watch};
 use super::{Context, report};
 use crate::client::{Answer, NewReplay, Replay, Status};
-use crate::error::{During, Error, Failure, complain};
+use crate::error::{Error, Failure, StepContext, complain};
 use crate::json as output;
 use crate::plain::{count, plain};
 use crate::question;

@@ -7,7 +7,7 @@ use super::watch::{Watched, text, watch};
 use super::{Context, report};
 use crate::amount::Amount;
 use crate::client::{Client, Merged, Order, Replay, ReplayDetails};
-use crate::error::{During, Error, Failure, name_unavailable};
+use crate::error::{Error, Failure, StepContext, name_unavailable};
 use crate::moment::when;
 use crate::plain::plain;
 use crate::{json, question};

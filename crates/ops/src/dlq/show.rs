@@ -4,10 +4,10 @@ use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
 use super::kcat::Produced;
-use super::list::in_vain;
+use super::list::failed_replays;
 use super::{Context, curl, topic};
 use crate::client::{Attempt, Bytes, Letter};
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::json;
 use crate::moment::when;
 use crate::plain::{plain, plain_bytes};
@@ -18,13 +18,13 @@ pub(super) struct Arguments {
     id: String,
     /// Print a command that sends the event: curl to the direct feed, kcat to the original topic
     #[arg(long = "as", value_name = "COMMAND")]
-    as_command: Option<As>,
+    as_command: Option<CommandFormat>,
     #[command(flatten)]
     topic: topic::TopicArguments,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum As {
+enum CommandFormat {
     Curl,
     Kcat,
 }
@@ -43,12 +43,14 @@ async fn show(context: &mut Context, arguments: &Arguments) -> Result<(), Error>
         let letter = topic.find(id)?;
         let out = &mut context.out;
         match as_command {
-            Some(As::Kcat) => writeln!(out, "{}", Produced::of_foreign(&letter)?.command()?)?,
-            Some(As::Curl) => {
+            Some(CommandFormat::Kcat) => {
+                writeln!(out, "{}", Produced::of_foreign(&letter)?.command()?)?;
+            }
+            Some(CommandFormat::Curl) => {
                 let why = "only these services have a direct feed; with --topic use --as kcat";
                 return Err(Error::Refused(why.into()));
             }
-            None if context.json => json::print(out, &topic::whole(&letter))?,
+            None if context.json => json::print(out, &topic::full_letter(&letter))?,
             None => topic::write_whole(out, &letter)?,
         }
         return Ok(());
@@ -59,8 +61,8 @@ async fn show(context: &mut Context, arguments: &Arguments) -> Result<(), Error>
         context.services.find(group, async |client| client.letter(id).await).await?;
     let out = &mut context.out;
     match as_command {
-        Some(As::Kcat) => writeln!(out, "{}", Produced::of_letter(&letter).command()?)?,
-        Some(As::Curl) => writeln!(out, "{}", curl::command(&letter, &client.service)?)?,
+        Some(CommandFormat::Kcat) => writeln!(out, "{}", Produced::of_letter(&letter).command()?)?,
+        Some(CommandFormat::Curl) => writeln!(out, "{}", curl::command(&letter, &client.service)?)?,
         None if context.json => json::print(out, &letter.json)?,
         None => write_whole(out, &letter)?,
     }
@@ -114,7 +116,7 @@ fn write_facts(out: &mut impl Write, letter: &Letter) -> io::Result<()> {
     let it = &letter.summary;
     let outcome = it.outcome.as_deref().map(|it| format!(", last outcome {}", plain(it)));
     writeln!(out, "{}   {}   {}\n", it.id, plain(&it.group), plain(&it.status))?;
-    writeln!(out, "died         {}{}", when(&it.died_at), in_vain(it.replays))?;
+    writeln!(out, "died         {}{}", when(&it.died_at), failed_replays(it.replays))?;
     if let Some(closed_at) = &it.closed_at {
         writeln!(out, "closed       {}{}", when(closed_at), outcome.unwrap_or_default())?;
     } else if let Some(outcome) = outcome {

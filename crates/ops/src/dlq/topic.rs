@@ -154,20 +154,20 @@ fn summary(letter: &ForeignLetter) -> Value {
 }
 
 /// Returns the whole letter, with the admin API's names where they exist.
-pub(super) fn whole(letter: &ForeignLetter) -> Value {
+pub(super) fn full_letter(letter: &ForeignLetter) -> Value {
     let bytes = |it: Option<&[u8]>| it.map(|it| Bytes::from(it.to_vec()));
     let headers = letter.own_headers();
     let headers: Vec<_> =
         headers.map(|(name, value)| json!({ "name": name, "value": bytes(value) })).collect();
-    let mut whole = summary(letter);
-    whole["key"] = json!(bytes(letter.record.key.as_deref()));
-    whole["value"] = json!(bytes(letter.record.value.as_deref()));
-    whole["headers"] = headers.into();
-    whole["causes"] = json!(letter.death.stacktrace);
+    let mut full_letter = summary(letter);
+    full_letter["key"] = json!(bytes(letter.record.key.as_deref()));
+    full_letter["value"] = json!(bytes(letter.record.value.as_deref()));
+    full_letter["headers"] = headers.into();
+    full_letter["causes"] = json!(letter.death.stacktrace);
     for (name, value) in &letter.death.details {
-        whole[format!("framework_{name}")] = json!(value);
+        full_letter[format!("framework_{name}")] = json!(value);
     }
-    whole
+    full_letter
 }
 
 #[cfg(test)]
@@ -198,9 +198,12 @@ mod tests {
 
     #[test]
     fn json_has_the_bytes() {
-        let whole = whole(&letter());
-        assert_eq!(whole["headers"], json!([{ "name": "trace", "value": { "base64": "/w==" } }]));
-        assert_eq!(whole["key"], json!({ "text": "key" }));
-        assert_eq!((&whole["id"], &whole["topic"]), (&json!("2/17"), &json!("orders")));
+        let full_letter = full_letter(&letter());
+        assert_eq!(
+            full_letter["headers"],
+            json!([{ "name": "trace", "value": { "base64": "/w==" } }])
+        );
+        assert_eq!(full_letter["key"], json!({ "text": "key" }));
+        assert_eq!((&full_letter["id"], &full_letter["topic"]), (&json!("2/17"), &json!("orders")));
     }
 }

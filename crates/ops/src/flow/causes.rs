@@ -3,9 +3,9 @@
 //! Not every step carries the span id of its cause. So a job or an event is put under a step of its
 //! service and trace: the one that was running when it began, or the last one before.
 
-use super::entry::{Period, Recorded, What};
+use super::entry::{Content, Period, Recorded};
 use super::sorting::Sorting;
-use super::time::At;
+use super::time::Timestamp;
 use crate::client::Step;
 
 /// How much later than its effect a cause of the same trace may begin, in microseconds. An event's
@@ -27,7 +27,7 @@ struct Effect<'a> {
     service: &'a str,
     is_job: bool,
     step: Option<&'a Step>,
-    at: At,
+    at: Timestamp,
 }
 
 /// Links every entry to its cause, if known.
@@ -47,10 +47,10 @@ pub(crate) fn link(sorting: &mut Sorting) {
 pub(crate) fn add_unpublished(sorting: &mut Sorting) {
     let requests = causes(sorting);
     let consumed = sorting.entries.iter().filter_map(|entry| {
-        let What::Delivery(delivery) = &entry.what else { return None };
+        let Content::Delivery(delivery) = &entry.content else { return None };
         let id = delivery.event_id.clone()?;
-        let came_with = came_with(&requests, entry.service.as_deref()?, &delivery.steps);
-        came_with.is_none().then(|| (id, delivery.event_type.clone()))
+        let request_of = request_of(&requests, entry.service.as_deref()?, &delivery.steps);
+        request_of.is_none().then(|| (id, delivery.event_type.clone()))
     });
     for (id, event_type) in consumed.collect::<Vec<_>>() {
         let event = sorting.event_of(&id, None);
@@ -62,10 +62,10 @@ fn causes(sorting: &Sorting) -> Vec<Cause> {
     let mut causes = Vec::new();
     for (at, entry) in sorting.entries.iter().enumerate() {
         let Some(service) = &entry.service else { continue };
-        if matches!(entry.what, What::Event(_)) {
+        if matches!(entry.content, Content::Event(_)) {
             continue;
         }
-        for it in entry.what.steps() {
+        for it in entry.content.steps() {
             let Some(period) = it.period else { continue };
             causes.push(Cause {
                 entry: at,
@@ -83,15 +83,15 @@ fn causes(sorting: &Sorting) -> Vec<Cause> {
 fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
     let entry = &sorting.entries[at];
     let service = entry.service.as_deref();
-    match &entry.what {
-        What::Delivery(it) => {
+    match &entry.content {
+        Content::Delivery(it) => {
             let event = it.event_id.as_ref().and_then(|id| sorting.event(id));
-            event.or_else(|| came_with(causes, service?, &it.steps))
+            event.or_else(|| request_of(causes, service?, &it.steps))
         }
-        What::Letter(row) => {
+        Content::Letter(row) => {
             sorting.delivery(row.open.event_id.as_deref()?, row.open.group.as_deref()?)
         }
-        What::Replay(replay) => {
+        Content::Replay(replay) => {
             let of_row = replay.row.as_ref().map(|it| (&it.open.letter_id, &it.open.group));
             let of_step = replay.steps.first().map(|it| (&it.step.letter_id, &it.step.group));
             let letter = [of_row, of_step].into_iter().flatten().find_map(|(id, _)| id.as_deref());
@@ -101,15 +101,20 @@ fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
             let event = event.or_else(|| replay.steps.first()?.step.event_id.as_deref());
             found.or_else(|| sorting.delivery(event?, group?))
         }
-        What::Step(it) if it.step.kind == "request" => calling(causes, service?, it),
-        What::Open(_) => None,
-        what => {
+        Content::Step(it) if it.step.kind == "request" => calling(causes, service?, it),
+        Content::Open(_) => None,
+        content => {
             let effect = Effect {
                 service: service?,
-                is_job: matches!(what, What::Job(_)),
-                step: what.steps().first().map(|it| &*it.step),
+                is_job: matches!(content, Content::Job(_)),
+                step: content.steps().first().map(|it| &*it.step),
                 // A job is enqueued when its row is written.
-                at: what.rows().into_iter().filter_map(|it| it.since).chain(what.start()).min()?,
+                at: content
+                    .rows()
+                    .into_iter()
+                    .filter_map(|it| it.since)
+                    .chain(content.start())
+                    .min()?,
             };
             effect.cause(causes, at)
         }
@@ -118,7 +123,7 @@ fn parent(sorting: &Sorting, causes: &[Cause], at: usize) -> Option<usize> {
 
 /// Returns the request that posted an event to the direct feed. Such an event has no offset in
 /// Kafka.
-fn came_with(causes: &[Cause], service: &str, steps: &[Recorded]) -> Option<usize> {
+fn request_of(causes: &[Cause], service: &str, steps: &[Recorded]) -> Option<usize> {
     let step = steps.iter().find(|it| it.step.offset.is_none())?;
     let start = step.period?.start;
     let found = causes.iter().find(|cause| {
@@ -173,7 +178,7 @@ impl Effect<'_> {
 
 impl Cause {
     /// Returns 0 if the cause was running at that time, else the distance in microseconds.
-    fn distance(&self, at: At) -> i64 {
+    fn distance(&self, at: Timestamp) -> i64 {
         at.since(self.period.end).max(self.period.start.since(at)).max(0)
     }
 }

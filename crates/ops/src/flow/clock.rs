@@ -1,7 +1,7 @@
 //! Clocks that differ between services.
 
 use super::collect::Asked;
-use super::time::At;
+use super::time::Timestamp;
 
 /// Differences above this are shown, and the times of the service are corrected, in microseconds.
 const TOLERATED: i64 = 250_000;
@@ -43,8 +43,8 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Compares the service's time with this machine's just before and after the request.
-    pub(crate) fn compare(before: At, theirs: At, after: At) -> Self {
-        let ahead = theirs.since(At::between(before, after));
+    pub(crate) fn compare(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Self {
+        let ahead = theirs.since(Timestamp::between(before, after));
         Self { ahead, within: after.since(before).max(0) / 2 }
     }
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn ahead(theirs_ms: i64, took_ms: i64) -> i64 {
-        let before = At::parse("2026-11-26T01:30:00Z").unwrap();
+        let before = Timestamp::parse("2026-11-26T01:30:00Z").unwrap();
         let after = before.plus(took_ms * 1000);
         Clock::compare(before, before.plus(theirs_ms * 1000), after).ahead() / 1000
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::clock::Clock;
-use super::time::At;
+use super::time::Timestamp;
 use crate::client::{Answer, Client, EVENTS, FlowPart, Subscription};
 use crate::error::{Error, with_cause};
 
@@ -43,15 +43,15 @@ pub(crate) async fn collect(clients: &[Client], id: &str) -> Collected {
     if asked_for.is_empty() {
         asked_for.push(id.to_owned());
     }
-    let (mut told, mut is_first) = (BTreeSet::new(), asked_for != [id]);
+    let (mut known, mut is_first) = (BTreeSet::new(), asked_for != [id]);
     for _ in 1..ROUNDS {
-        let new: Vec<_> = event_ids(&services).difference(&told).cloned().collect();
+        let new: Vec<_> = event_ids(&services).difference(&known).cloned().collect();
         if new.is_empty() && !is_first {
             break;
         }
         let requests = requests(&asked_for, &new, is_first);
         join_all(services.iter_mut().map(|service| service.again(&requests))).await;
-        told.extend(new);
+        known.extend(new);
         is_first = false;
     }
     Collected { correlation_ids, services }
@@ -71,8 +71,8 @@ fn requests(ids: &[String], events: &[String], every_id: bool) -> Vec<(String, V
 
 impl Asked {
     async fn first(client: &Client, id: &str) -> Self {
-        let before = At::now();
-        let answered = async { (client.flow(id, &[]).await, At::now()) };
+        let before = Timestamp::now();
+        let answered = async { (client.flow(id, &[]).await, Timestamp::now()) };
         let ((part, after), subscriptions) = futures::join!(answered, client.subscriptions());
         let mut asked = Self {
             service: client.service.clone(),
@@ -90,7 +90,7 @@ impl Asked {
             Err(error) => asked.without_subscriptions = Some(with_cause(&error)),
         }
         if let Ok(FlowPart { now, .. }) = &part
-            && let Some(theirs) = At::parse(now)
+            && let Some(theirs) = Timestamp::parse(now)
         {
             asked.clock = Clock::compare(before, theirs, after);
         }

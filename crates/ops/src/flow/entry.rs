@@ -1,6 +1,6 @@
 //! Entries of a flow. Several steps and rows may belong to one entry, such as the runs of a job.
 
-use super::time::At;
+use super::time::Timestamp;
 use crate::client::{Answer, InboxRow, Open, Step};
 
 /// An entry of a flow, with its cause.
@@ -8,13 +8,13 @@ use crate::client::{Answer, InboxRow, Open, Step};
 pub(crate) struct Entry {
     /// `None` if it is unknown which service published an event.
     pub(crate) service: Option<String>,
-    pub(crate) what: What,
+    pub(crate) content: Content,
     /// Index of the cause.
     pub(crate) parent: Option<usize>,
 }
 
 #[derive(Debug)]
-pub(crate) enum What {
+pub(crate) enum Content {
     /// A request, a deferred task, or a step of an unknown kind.
     Step(Recorded),
     Event(Event),
@@ -35,15 +35,15 @@ pub(crate) struct Recorded {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Period {
-    pub(crate) start: At,
-    pub(crate) end: At,
+    pub(crate) start: Timestamp,
+    pub(crate) end: Timestamp,
 }
 
 /// An open row, with its time by the flow's clock.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) open: Answer<Open>,
-    pub(crate) since: Option<At>,
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// An event, from its row in the outbox to its record in Kafka.
@@ -70,7 +70,7 @@ pub(crate) struct Delivery {
     /// Row of a message whose attempts are not finished.
     pub(crate) parked: Option<Held>,
     pub(crate) inbox: Option<InboxRow>,
-    pub(crate) received: Option<At>,
+    pub(crate) received: Option<Timestamp>,
     /// Whether it became a dead letter, whatever its current status.
     pub(crate) has_letter: bool,
     /// Whether a replay has processed it.
@@ -143,7 +143,7 @@ impl Replay {
     }
 }
 
-impl What {
+impl Content {
     /// Returns the entry's steps.
     pub(crate) fn steps(&self) -> Vec<&Recorded> {
         match self {
@@ -169,14 +169,14 @@ impl What {
     }
 
     /// Returns when it began, if known.
-    pub(crate) fn start(&self) -> Option<At> {
+    pub(crate) fn start(&self) -> Option<Timestamp> {
         let steps = self.steps().into_iter().filter_map(|it| Some(it.period?.start)).min();
         let received = if let Self::Delivery(it) = self { it.received } else { None };
         steps.or_else(|| self.rows().into_iter().filter_map(|it| it.since).min()).or(received)
     }
 
     /// Returns when the last of its steps ended.
-    pub(crate) fn end(&self) -> Option<At> {
+    pub(crate) fn end(&self) -> Option<Timestamp> {
         self.steps().into_iter().filter_map(|it| Some(it.period?.end)).max()
     }
 }

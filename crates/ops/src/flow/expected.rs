@@ -6,7 +6,7 @@ use futures::future::join_all;
 use kafka::Settings;
 
 use super::collect::Asked;
-use super::entry::{Event, Expected, Lag, What};
+use super::entry::{Content, Event, Expected, Lag};
 use super::sorting::Sorting;
 use crate::error::with_cause;
 use crate::lag::position::{Place, positions};
@@ -17,8 +17,8 @@ const RUNNING: &str = "running";
 /// Adds a delivery for each event and each subscription that handles its type, unless one is
 /// recorded.
 pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
-    let events = sorting.entries.iter().filter_map(|entry| match &entry.what {
-        What::Event(event) => Some((event.id.clone(), event.kind.clone()?, lag(event))),
+    let events = sorting.entries.iter().filter_map(|entry| match &entry.content {
+        Content::Event(event) => Some((event.id.clone(), event.kind.clone()?, lag(event))),
         _ => None,
     });
     for (id, event_type, lag) in events.collect::<Vec<_>>() {
@@ -88,7 +88,7 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
             }
             _ => Lag::Unknown("lag unknown".into()),
         };
-        if let What::Delivery(it) = &mut sorting.entries[entry].what
+        if let Content::Delivery(it) = &mut sorting.entries[entry].content
             && let Some(expected) = &mut it.expected
         {
             expected.lag = lag;
@@ -100,10 +100,10 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
 fn wanted(sorting: &Sorting, kafka: &Settings) -> Vec<(usize, String, Place, i64)> {
     let mut wanted = Vec::new();
     for (at, entry) in sorting.entries.iter().enumerate() {
-        let What::Delivery(delivery) = &entry.what else { continue };
+        let Content::Delivery(delivery) = &entry.content else { continue };
         let event = delivery.event_id.as_ref().and_then(|id| sorting.event(id));
         if let (Some(_), Some(event)) = (&delivery.expected, event)
-            && let What::Event(event) = &sorting.entries[event].what
+            && let Content::Event(event) = &sorting.entries[event].content
             && let Some(((topic, partition), offset)) = place(event)
         {
             let place = (kafka.unprefixed(&topic).to_owned(), partition);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::entry::{Lag, What};
+use super::entry::{Content, Lag};
 use super::{Flow, Node};
 use crate::client::Open;
 
@@ -108,32 +108,32 @@ impl Node {
 
 fn of_node(node: &Node) -> Option<Finding> {
     let service = node.service.clone().unwrap_or_default();
-    match &node.what {
-        What::Step(it) => {
+    match &node.content {
+        Content::Step(it) => {
             // A request that the service refused is no failure of the flow.
             let failed = it.step.status.map_or(it.step.error.is_some(), |status| status >= 500);
             let name = || it.step.name.clone().unwrap_or_else(|| it.step.kind.clone());
             failed.then(|| Finding::FailedStep { service, what: name() })
         }
-        What::Event(event) => {
+        Content::Event(event) => {
             let event_type = event.kind.clone().unwrap_or_default();
             event.outbox.as_ref().map(|_| Finding::Unpublished { service, event_type })
         }
-        What::Delivery(_) => of_delivery(node, service),
-        What::Letter(row) => {
+        Content::Delivery(_) => of_delivery(node, service),
+        Content::Letter(row) => {
             let Open { group, letter_id, status, .. } = (*row.open).clone();
             let status = status.unwrap_or_default();
             let is_closed = matches!(&*status, "resolved" | "discarded");
             let (group, letter_id) = (group.unwrap_or_default(), letter_id.unwrap_or_default());
             (!is_closed).then_some(Finding::DeadLetter { service, group, letter_id, status })
         }
-        What::Replay(replay) => {
+        Content::Replay(replay) => {
             let row = &replay.row.as_ref()?.open;
             let (replay_id, status) = (row.replay_id.clone()?, row.status.clone()?);
             let is_over = matches!(&*status, "done" | "cancelled") || replay.outcome().is_some();
             (!is_over).then_some(Finding::Replay { service, replay_id, status })
         }
-        What::Job(job) => {
+        Content::Job(job) => {
             let (job_id, job_kind) = (job.id.clone(), job.kind.clone().unwrap_or_default());
             match &job.row {
                 Some(row) if row.open.state.as_deref() == Some("failed") => {
@@ -143,12 +143,12 @@ fn of_node(node: &Node) -> Option<Finding> {
                 None => None,
             }
         }
-        What::Open(_) => None,
+        Content::Open(_) => None,
     }
 }
 
 fn of_delivery(node: &Node, service: String) -> Option<Finding> {
-    let What::Delivery(delivery) = &node.what else { return None };
+    let Content::Delivery(delivery) = &node.content else { return None };
     let group = delivery.group.clone();
     let event_type = delivery.event_type.clone().unwrap_or_default();
     if let Some(expected) = &delivery.expected {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::entry::{Held, Lag, Recorded, What};
+use super::entry::{Content, Held, Lag, Recorded};
 use super::{Flow, Node, Service};
 
 impl Flow {
@@ -45,17 +45,17 @@ impl Node {
             "service": self.service,
             "started_at": self.start,
             "ended_at": self.end,
-            "kind": self.what.kind(),
-            "steps": self.what.steps().into_iter().map(recorded).collect::<Vec<_>>(),
-            "open": self.what.rows().into_iter().map(held).collect::<Vec<_>>(),
+            "kind": self.content.kind(),
+            "steps": self.content.steps().into_iter().map(recorded).collect::<Vec<_>>(),
+            "open": self.content.rows().into_iter().map(held).collect::<Vec<_>>(),
             "children": children,
         });
-        match &self.what {
-            What::Event(event) => {
+        match &self.content {
+            Content::Event(event) => {
                 node["event_id"] = json!(event.id);
                 node["event_type"] = json!(event.kind);
             }
-            What::Delivery(delivery) => {
+            Content::Delivery(delivery) => {
                 node["event_id"] = json!(delivery.event_id);
                 node["event_type"] = json!(delivery.event_type);
                 node["group"] = json!(delivery.group);
@@ -65,18 +65,18 @@ impl Node {
                     node["expected"]["subscription"] = json!(expected.state);
                 }
             }
-            What::Job(job) => {
+            Content::Job(job) => {
                 node["job_id"] = json!(job.id);
                 node["job_kind"] = json!(job.kind);
             }
-            What::Replay(replay) => node["rehearsal"] = json!(replay.is_rehearsal()),
-            What::Step(_) | What::Letter(_) | What::Open(_) => {}
+            Content::Replay(replay) => node["rehearsal"] = json!(replay.is_rehearsal()),
+            Content::Step(_) | Content::Letter(_) | Content::Open(_) => {}
         }
         node
     }
 }
 
-impl What {
+impl Content {
     fn kind(&self) -> &'static str {
         match self {
             Self::Step(_) => "step",

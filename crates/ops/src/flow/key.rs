@@ -1,7 +1,7 @@
 //! Keys that identify the entries of a flow across queries.
 
 use super::Node;
-use super::entry::What;
+use super::entry::Content;
 
 /// The parameters of FNV-1a with 64 bits.
 const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -11,18 +11,18 @@ impl Node {
     /// Returns the key of the entry.
     pub(crate) fn key(&self) -> String {
         let service = self.service.as_deref().unwrap_or_default();
-        match &self.what {
-            What::Step(it) => format!("step {service} {}", it.step.json),
-            What::Event(it) => format!("event {}", it.id),
-            What::Delivery(it) => format!("delivery {:?} {}", it.event_id, it.group),
-            What::Letter(row) => format!("letter {service} {:?}", row.open.letter_id),
-            What::Replay(it) => {
+        match &self.content {
+            Content::Step(it) => format!("step {service} {}", it.step.json),
+            Content::Event(it) => format!("event {}", it.id),
+            Content::Delivery(it) => format!("delivery {:?} {}", it.event_id, it.group),
+            Content::Letter(row) => format!("letter {service} {:?}", row.open.letter_id),
+            Content::Replay(it) => {
                 let row = it.row.as_ref().map(|it| (&it.open.replay_id, &it.open.letter_id));
                 let step = it.steps.first().map(|it| (&it.step.replay_id, &it.step.event_id));
                 format!("replay {service} {:?}", row.or(step))
             }
-            What::Job(it) => format!("job {service} {}", it.id),
-            What::Open(row) => format!("open {service} {}", row.open.json),
+            Content::Job(it) => format!("job {service} {}", it.id),
+            Content::Open(row) => format!("open {service} {}", row.open.json),
         }
     }
 

@@ -17,9 +17,9 @@ pub(crate) mod testing;
 mod time;
 mod tree;
 
-pub(crate) use entry::{Delivery, Event, Expected, Held, Job, Lag, Recorded, Replay, What};
+pub(crate) use entry::{Content, Delivery, Event, Expected, Held, Job, Lag, Recorded, Replay};
 pub(crate) use finding::{Finding, State};
-pub(crate) use time::At;
+pub(crate) use time::Timestamp;
 
 use kafka::Settings;
 
@@ -70,9 +70,9 @@ pub(crate) struct Node {
     /// `None` if it is unknown which service published an event.
     pub(crate) service: Option<String>,
     /// When it began, by this machine's clock.
-    pub(crate) start: Option<At>,
-    pub(crate) end: Option<At>,
-    pub(crate) what: What,
+    pub(crate) start: Option<Timestamp>,
+    pub(crate) end: Option<Timestamp>,
+    pub(crate) content: Content,
     /// Sorted by time; expected entries come last.
     pub(crate) children: Vec<Node>,
 }
@@ -125,7 +125,7 @@ impl Flow {
     }
 
     /// Returns the start of the flow: the earliest start of a root, if a root has one.
-    pub(crate) fn start(&self) -> Option<At> {
+    pub(crate) fn start(&self) -> Option<Timestamp> {
         let of_roots = self.roots.iter().filter_map(|it| it.start).min();
         of_roots.or_else(|| self.nodes().into_iter().filter_map(|it| it.start).min())
     }
@@ -140,11 +140,11 @@ impl Flow {
     pub(crate) fn traces(&self) -> Vec<&str> {
         let is_trace = |it: &&str| it.len() == 32 && it.bytes().all(|it| it.is_ascii_hexdigit());
         let mut traces = Vec::new();
-        let of_roots = self.roots.iter().filter(|it| !matches!(it.what, What::Event(_)));
-        let steps = of_roots.flat_map(|it| it.what.steps());
+        let of_roots = self.roots.iter().filter(|it| !matches!(it.content, Content::Event(_)));
+        let steps = of_roots.flat_map(|it| it.content.steps());
         let mut all = steps.filter_map(|it| it.step.trace_id.as_deref()).collect::<Vec<_>>();
         if all.is_empty() {
-            let steps = self.nodes().into_iter().flat_map(|it| it.what.steps());
+            let steps = self.nodes().into_iter().flat_map(|it| it.content.steps());
             all = steps.filter_map(|it| it.step.trace_id.as_deref()).take(1).collect();
         }
         for trace in all.into_iter().filter(is_trace) {

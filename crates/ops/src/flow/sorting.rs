@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::Asked;
-use super::entry::{Delivery, Entry, Event, Held, Job, Period, Recorded, Replay, What};
-use super::time::At;
+use super::entry::{Content, Delivery, Entry, Event, Held, Job, Period, Recorded, Replay};
+use super::time::Timestamp;
 use crate::client::{Answer, InboxRow, Open, Step};
 
 /// Key of an entry.
@@ -57,7 +57,7 @@ pub(crate) fn sort(services: &[Asked], ahead: &[i64]) -> Sorting {
         }
     }
     for entry in &mut sorting.entries {
-        in_order(&mut entry.what);
+        in_order(&mut entry.content);
     }
     sorting
 }
@@ -69,8 +69,8 @@ struct Of<'a> {
 }
 
 impl Of<'_> {
-    fn at(&self, time: Option<&String>) -> Option<At> {
-        Some(At::parse(time?)?.plus(self.ahead.saturating_neg()))
+    fn at(&self, time: Option<&String>) -> Option<Timestamp> {
+        Some(Timestamp::parse(time?)?.plus(self.ahead.saturating_neg()))
     }
 
     fn recorded(&self, step: Answer<Step>) -> Recorded {
@@ -103,16 +103,16 @@ impl Sorting {
         (self.keys.get(&key).copied(), self.letters.get(id).map(|it| &**it))
     }
 
-    pub(crate) fn push(&mut self, service: Option<&str>, what: What) -> usize {
-        self.entries.push(Entry { service: service.map(ToOwned::to_owned), what, parent: None });
+    pub(crate) fn push(&mut self, service: Option<&str>, content: Content) -> usize {
+        self.entries.push(Entry { service: service.map(ToOwned::to_owned), content, parent: None });
         self.entries.len() - 1
     }
 
     /// Returns the event with that id, and adds it if there is none.
     pub(crate) fn event_of(&mut self, id: &str, service: Option<&str>) -> &mut Event {
-        let event = || What::Event(Event { id: id.to_owned(), ..Event::default() });
+        let event = || Content::Event(Event { id: id.to_owned(), ..Event::default() });
         match self.entry(Key::Event(id.to_owned()), service, event) {
-            What::Event(event) => event,
+            Content::Event(event) => event,
             _ => unreachable!("the key is that of an event"),
         }
     }
@@ -121,20 +121,25 @@ impl Sorting {
     pub(crate) fn delivery_of(&mut self, service: &str, event: &str, group: &str) -> &mut Delivery {
         let key = Key::Delivery(event.to_owned(), group.to_owned());
         let delivery =
-            || What::Delivery(Delivery { group: group.to_owned(), ..Delivery::default() });
+            || Content::Delivery(Delivery { group: group.to_owned(), ..Delivery::default() });
         match self.entry(key, Some(service), delivery) {
-            What::Delivery(delivery) => delivery,
+            Content::Delivery(delivery) => delivery,
             _ => unreachable!("the key is that of a delivery"),
         }
     }
 
-    fn entry(&mut self, key: Key, service: Option<&str>, new: impl FnOnce() -> What) -> &mut What {
+    fn entry(
+        &mut self,
+        key: Key,
+        service: Option<&str>,
+        new: impl FnOnce() -> Content,
+    ) -> &mut Content {
         let at = self.keys.get(&key).copied().unwrap_or_else(|| {
             let at = self.push(service, new());
             self.keys.insert(key, at);
             at
         });
-        &mut self.entries[at].what
+        &mut self.entries[at].content
     }
 
     fn step(&mut self, of: &Of<'_>, step: Answer<Step>) {
@@ -166,7 +171,7 @@ impl Sorting {
                 job.kind = job.kind.take().or(step.job_kind);
                 job.runs.push(recorded);
             }
-            _ => _ = self.push(Some(of.service), What::Step(recorded)),
+            _ => _ = self.push(Some(of.service), Content::Step(recorded)),
         }
     }
 
@@ -192,8 +197,8 @@ impl Sorting {
                     delivery.has_letter = true;
                 }
                 let key = Key::Letter(of.service.to_owned(), row.letter_id.unwrap_or_default());
-                let letter = self.entry(key, Some(of.service), || What::Letter(held.clone()));
-                *letter = What::Letter(held);
+                let letter = self.entry(key, Some(of.service), || Content::Letter(held.clone()));
+                *letter = Content::Letter(held);
             }
             ("job", _, _) if row.job_id.is_some() => {
                 let job = self.job_of(of, &row.job_id.unwrap_or_default());
@@ -205,23 +210,23 @@ impl Sorting {
                 let event = event.or_else(|| self.letters.get(&letter).cloned()).unwrap_or(letter);
                 self.replay_of(of, &row.replay_id.unwrap_or_default(), &event).row = Some(held);
             }
-            _ => _ = self.push(Some(of.service), What::Open(held)),
+            _ => _ = self.push(Some(of.service), Content::Open(held)),
         }
     }
 
     fn replay_of(&mut self, of: &Of<'_>, replay: &str, event: &str) -> &mut Replay {
         let key = Key::Replay(replay.to_owned(), event.to_owned());
-        match self.entry(key, Some(of.service), || What::Replay(Replay::default())) {
-            What::Replay(replay) => replay,
+        match self.entry(key, Some(of.service), || Content::Replay(Replay::default())) {
+            Content::Replay(replay) => replay,
             _ => unreachable!("the key is that of a replay"),
         }
     }
 
     fn job_of(&mut self, of: &Of<'_>, id: &str) -> &mut Job {
         let key = Key::Job(of.service.to_owned(), id.to_owned());
-        let job = || What::Job(Job { id: id.to_owned(), ..Job::default() });
+        let job = || Content::Job(Job { id: id.to_owned(), ..Job::default() });
         match self.entry(key, Some(of.service), job) {
-            What::Job(job) => job,
+            Content::Job(job) => job,
             _ => unreachable!("the key is that of a job"),
         }
     }
@@ -235,16 +240,16 @@ impl Sorting {
 }
 
 /// Sorts the steps of an entry by time.
-fn in_order(what: &mut What) {
+fn in_order(content: &mut Content) {
     let sort = |steps: &mut Vec<Recorded>| steps.sort_by_key(|it| it.period.map(|it| it.start));
-    match what {
-        What::Event(event) => {
+    match content {
+        Content::Event(event) => {
             sort(&mut event.waits);
             sort(&mut event.published);
         }
-        What::Delivery(delivery) => sort(&mut delivery.steps),
-        What::Replay(replay) => sort(&mut replay.steps),
-        What::Job(job) => sort(&mut job.runs),
-        What::Step(_) | What::Letter(_) | What::Open(_) => {}
+        Content::Delivery(delivery) => sort(&mut delivery.steps),
+        Content::Replay(replay) => sort(&mut replay.steps),
+        Content::Job(job) => sort(&mut job.runs),
+        Content::Step(_) | Content::Letter(_) | Content::Open(_) => {}
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::clock::{Clock, Clocks};
 use super::collect::{Asked, Collected};
-use super::{At, Flow, Lag, What, sort};
+use super::{Content, Flow, Lag, Timestamp, sort};
 use crate::client::{Client, Token};
 
 /// The response of a service.
@@ -52,7 +52,7 @@ pub(crate) fn flow(services: Vec<Answered>, lag: &Lag) -> Flow {
     let clocks = Clocks::new(&services);
     let mut sorting = sort(&services, &clocks);
     for entry in &mut sorting.entries {
-        if let What::Delivery(delivery) = &mut entry.what
+        if let Content::Delivery(delivery) = &mut entry.content
             && let Some(expected) = &mut delivery.expected
             && expected.lag != Lag::Unpublished
         {
@@ -64,6 +64,6 @@ pub(crate) fn flow(services: Vec<Answered>, lag: &Lag) -> Flow {
 }
 
 /// Returns a time in milliseconds after half past one.
-pub(crate) fn at(ms: i64) -> At {
-    At::parse("2026-11-26T01:30:00Z").unwrap().plus(ms * 1000)
+pub(crate) fn at(ms: i64) -> Timestamp {
+    Timestamp::parse("2026-11-26T01:30:00Z").unwrap().plus(ms * 1000)
 }

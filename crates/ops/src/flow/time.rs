@@ -6,9 +6,9 @@ use time::format_description::well_known::Rfc3339;
 
 /// A point in time, in microseconds since 1970, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct At(i64);
+pub(crate) struct Timestamp(i64);
 
-impl At {
+impl Timestamp {
     pub(crate) fn now() -> Self {
         Self::of(OffsetDateTime::now_utc())
     }
@@ -45,7 +45,7 @@ impl At {
     }
 }
 
-impl Serialize for At {
+impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.to_rfc3339())
     }
@@ -57,16 +57,16 @@ mod tests {
 
     #[test]
     fn hostile_times_saturate() {
-        let at = At::parse("9999-12-31T23:59:59.999999Z").unwrap();
-        assert_eq!(at.plus(i64::MAX).since(At(i64::MIN)), i64::MAX);
+        let at = Timestamp::parse("9999-12-31T23:59:59.999999Z").unwrap();
+        assert_eq!(at.plus(i64::MAX).since(Timestamp(i64::MIN)), i64::MAX);
         assert_eq!(at.plus(i64::MAX).to_rfc3339(), "");
-        assert_eq!(At::parse("yesterday"), None);
+        assert_eq!(Timestamp::parse("yesterday"), None);
     }
 
     #[test]
     fn zones_are_one_clock() {
         let (utc, west) = ("2026-11-26T01:30:00.000001Z", "2026-11-25T20:30:00-05:00");
-        assert_eq!(At::parse(utc).unwrap().since(At::parse(west).unwrap()), 1);
-        assert_eq!(At::parse(west).unwrap().to_rfc3339(), "2026-11-26T01:30:00Z");
+        assert_eq!(Timestamp::parse(utc).unwrap().since(Timestamp::parse(west).unwrap()), 1);
+        assert_eq!(Timestamp::parse(west).unwrap().to_rfc3339(), "2026-11-26T01:30:00Z");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::{Entry, What};
+use super::entry::{Content, Entry};
 use super::sorting::Sorting;
 use super::{Flow, Node};
 
@@ -13,7 +13,7 @@ const DEPTH: usize = 10;
 /// Returns the entries without a cause, each with its effects.
 pub(crate) fn grow(mut entries: Vec<Entry>) -> Vec<Node> {
     for at in 0..entries.len() {
-        if let What::Replay(replay) = &entries[at].what
+        if let Content::Replay(replay) = &entries[at].content
             && !replay.is_rehearsal()
             && matches!(replay.outcome(), Some("processed" | "duplicate" | "superseded"))
         {
@@ -32,7 +32,7 @@ pub(crate) fn grow(mut entries: Vec<Entry>) -> Vec<Node> {
 fn mark_replayed(entries: &mut [Entry], replay: usize) {
     let mut at = entries[replay].parent;
     while let Some(here) = at {
-        if let What::Delivery(delivery) = &mut entries[here].what {
+        if let Content::Delivery(delivery) = &mut entries[here].content {
             delivery.was_replayed = true;
             return;
         }
@@ -49,15 +49,15 @@ fn branch(
     let mut nodes = Vec::new();
     let mut left: Vec<_> = children.get(&of).into_iter().flatten().rev().copied().collect();
     while let Some(at) = left.pop() {
-        let Some(Entry { service, what, .. }) = entries[at].take() else { continue };
+        let Some(Entry { service, content, .. }) = entries[at].take() else { continue };
         let follows = if depth < DEPTH {
             branch(entries, children, Some(at), depth + 1)
         } else {
             left.extend(children.get(&Some(at)).into_iter().flatten().rev());
             Vec::new()
         };
-        let (start, end) = (what.start(), what.end());
-        nodes.push(Node { service, start, end, what, children: follows });
+        let (start, end) = (content.start(), content.end());
+        nodes.push(Node { service, start, end, content, children: follows });
     }
     // The sort is stable, so entries with the same time keep their order. An event whose
     // publication is not recorded takes the time of its effects.
@@ -73,8 +73,8 @@ fn branch(
 pub(crate) fn subjects(sorting: &Sorting, correlation_ids: &[String]) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let of_entry = |entry: &Entry| {
-        let steps = entry.what.steps().into_iter().filter_map(|it| it.step.subject.clone());
-        let rows = entry.what.rows().into_iter().filter_map(|it| it.open.subject.clone());
+        let steps = entry.content.steps().into_iter().filter_map(|it| it.step.subject.clone());
+        let rows = entry.content.rows().into_iter().filter_map(|it| it.open.subject.clone());
         steps.chain(rows).collect::<Vec<_>>()
     };
     let subjects = sorting.entries.iter().flat_map(of_entry);

@@ -10,7 +10,7 @@ use super::Context;
 use super::chosen::{Chosen, Part};
 use super::job_change::JobChange;
 use crate::client::JobFilter;
-use crate::error::{During, Error, Failure, name_unavailable};
+use crate::error::{Error, Failure, StepContext, name_unavailable};
 use crate::plain::{count, plain};
 use crate::{json as output, question};
 

@@ -9,7 +9,7 @@ use super::list::write_job;
 use crate::client::{Client, Job, JobFilter, JobSelection, JobState, Merged, Order};
 use crate::error::Error;
 use crate::plain::{count, plain};
-use crate::services::first_to_know;
+use crate::services::first_answer;
 
 /// Maximum number of jobs to list one by one.
 const FEW: usize = 5;
@@ -64,7 +64,7 @@ impl Chosen {
         let mut chosen = Self::default();
         let mut seen = HashSet::new();
         for id in ids.iter().copied().filter(|id| seen.insert(*id)) {
-            let found = first_to_know(clients.clone(), async |client| client.job(id).await).await;
+            let found = first_answer(clients.clone(), async |client| client.job(id).await).await;
             let (client, details) = found?;
             chosen.tally.add(&details.job);
             let part = chosen.parts.iter_mut().find(|part| part.client == client);

@@ -12,7 +12,7 @@ pub(crate) use job_change::JobChange;
 use clap::{Args, Subcommand};
 
 use crate::client::Client;
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::output::Output;
 use crate::services::{Services, Target};
 

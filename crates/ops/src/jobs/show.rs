@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::Context;
 use super::list::write_job;
 use crate::client::JobDetails;
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::json;
 use crate::moment::when;
 use crate::plain::plain;
-use crate::services::first_to_know;
+use crate::services::first_answer;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &mut Context, arguments: &Arguments) -> Result<
 }
 
 async fn show(context: &mut Context, id: Uuid) -> Result<(), Error> {
-    let (_, details) = first_to_know(context.clients()?, async |it| it.job(id).await).await?;
+    let (_, details) = first_answer(context.clients()?, async |it| it.job(id).await).await?;
     let out = &mut context.out;
     if context.json {
         return json::print(out, &details.json);

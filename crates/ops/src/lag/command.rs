@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::subscribed::{self, Wanted};
 use super::{GroupLag, KafkaArguments, LAG_THRESHOLD, Lag, Meter, json, table};
-use crate::error::{During, Error, Failure, complain};
+use crate::error::{Error, Failure, StepContext, complain};
 use crate::output::Output;
 use crate::services::{Services, Target};
 

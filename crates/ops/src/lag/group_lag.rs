@@ -85,15 +85,15 @@ impl GroupLag {
     pub(crate) fn is_stalled(&self) -> bool {
         // A group without members makes no progress.
         let patience = if self.members == 0 { Duration::ZERO } else { self.patience };
-        self.stands_still_for(patience)
+        self.is_unmoved_for(patience)
     }
 
     /// Returns `true` if it is not known to be stalled, but will be unless it makes progress soon.
     pub(crate) fn may_be_stalled(&self) -> bool {
-        !self.is_stalled() && self.stands_still_for(Duration::from_millis(1))
+        !self.is_stalled() && self.is_unmoved_for(Duration::from_millis(1))
     }
 
-    fn stands_still_for(&self, patience: Duration) -> bool {
+    fn is_unmoved_for(&self, patience: Duration) -> bool {
         self.partitions.iter().any(|it| {
             let is_old = it.age.is_none_or(|age| age >= STALLED_AFTER);
             it.messages > 0 && is_old && it.unmoved >= patience

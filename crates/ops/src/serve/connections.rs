@@ -86,7 +86,7 @@ fn connection(
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS);
     let serving = graceful.watch(http.serve_connection(TokioIo::new(stream), answering));
     async move {
-        let said_nothing = async {
+        let idle = async {
             tokio::time::sleep(FIRST_HEADERS).await;
             if asked.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
@@ -98,7 +98,7 @@ fn connection(
                     tracing::debug!(error = &error as &dyn std::error::Error, "connection failed");
                 }
             }
-            () = said_nothing => tracing::debug!("connection without a request closed"),
+            () = idle => tracing::debug!("connection without a request closed"),
         }
     }
 }

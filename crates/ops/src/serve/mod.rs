@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alerts::{self, Webhook};
 use crate::console::access::{AccessArguments, TlsListener};
 use crate::console::{Access, Console, Live};
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::lag::KafkaArguments;
 use crate::services::{Services, Target};
 

@@ -73,7 +73,7 @@ pub(crate) async fn poll_lag(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !measured.is_closed() {
         ticks.tick().await;
-        known.learn(&services.borrow());
+        known.update(&services.borrow());
         let wanted = Wanted { subscribed: known.all(), ..Wanted::of(&clients) };
         let lag = meter.measure(&Arc::new(wanted)).await;
         if lag.is_ok() != was_measured {
@@ -97,7 +97,7 @@ pub(crate) async fn poll_lag(
 struct KnownSubscriptions(BTreeMap<String, Vec<Subscribed>>);
 
 impl KnownSubscriptions {
-    fn learn(&mut self, services: &Services) {
+    fn update(&mut self, services: &Services) {
         for state in services.iter().flat_map(|it| &it.answer) {
             if let Some(subscribed) = &state.subscribed {
                 self.0.insert(state.service.clone(), subscribed.clone());

@@ -69,14 +69,14 @@ pub(crate) struct Digests {
 
 /// Returns a digest of a value's debug output.
 fn digest(value: &impl Debug) -> u64 {
-    struct Into(DefaultHasher);
-    impl Write for Into {
+    struct HashWriter(DefaultHasher);
+    impl Write for HashWriter {
         fn write_str(&mut self, text: &str) -> fmt::Result {
             self.0.write(text.as_bytes());
             Ok(())
         }
     }
-    let mut hasher = Into(DefaultHasher::new());
+    let mut hasher = HashWriter(DefaultHasher::new());
     let _ = write!(hasher, "{value:?}");
     hasher.0.finish()
 }
@@ -115,7 +115,7 @@ impl ServiceState {
             all.collect::<Vec<_>>()
         });
         let readiness = ready.as_ref().ok().cloned().flatten();
-        let down = why_down(ready);
+        let down = down_reason(ready);
         let digests = Digests {
             overview: digest(&(&down, &readiness, outbox(metrics.as_ref().ok()))),
             failures: digest(&(&letters, replays)),
@@ -223,7 +223,7 @@ async fn failed_jobs(client: &Client) -> Result<BTreeMap<String, u64>, Error> {
     Ok(kinds)
 }
 
-fn why_down(ready: Result<Option<Readiness>, String>) -> Option<String> {
+fn down_reason(ready: Result<Option<Readiness>, String>) -> Option<String> {
     match ready {
         Ok(None) => Some("it has no /readyz: is this URL its admin port?".to_owned()),
         Ok(Some(it)) => (!it.serves()).then(|| it.troubles().join("; ")),

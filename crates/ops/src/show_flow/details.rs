@@ -1,7 +1,7 @@
 //! Lines below a headline: errors, attempts, ids.
 
 use crate::client::Step;
-use crate::flow::{At, Delivery, Event, Held, Job, Node, Recorded, What};
+use crate::flow::{Content, Delivery, Event, Held, Job, Node, Recorded, Timestamp};
 use crate::plain::plain;
 
 use super::headline::outcome;
@@ -9,19 +9,19 @@ use super::units::duration;
 
 /// Returns the lines below a headline. `cause` is the node above, and `all` adds ids.
 pub(crate) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<String> {
-    let mut details = match &node.what {
-        What::Step(it) => it.step.error.iter().cloned().collect(),
-        What::Event(it) => of_event(it),
-        What::Delivery(it) => of_delivery(it),
-        What::Letter(row) => of_letter(row, cause),
-        What::Replay(replay) => {
+    let mut details = match &node.content {
+        Content::Step(it) => it.step.error.iter().cloned().collect(),
+        Content::Event(it) => of_event(it),
+        Content::Delivery(it) => of_delivery(it),
+        Content::Letter(row) => of_letter(row, cause),
+        Content::Replay(replay) => {
             let why = replay.row.as_ref().and_then(|it| it.open.why.as_ref());
             let reason = replay.row.as_ref().and_then(|it| it.open.reason.clone());
             let error = replay.steps.iter().rev().find_map(|it| it.step.error.clone()).or(reason);
             why.map(|why| format!("why: {why}")).into_iter().chain(error).collect()
         }
-        What::Job(job) => of_job(job),
-        What::Open(row) => row.open.error.iter().chain(&row.open.reason).cloned().collect(),
+        Content::Job(job) => of_job(job),
+        Content::Open(row) => row.open.error.iter().chain(&row.open.reason).cloned().collect(),
     };
     if all {
         details.extend(ids(node));
@@ -32,11 +32,11 @@ pub(crate) fn details(node: &Node, cause: Option<&Node>, all: bool) -> Vec<Strin
 
 /// Returns the errors of a node, which distinguish it from similar nodes.
 pub(super) fn errors(node: &Node) -> Vec<String> {
-    let steps = node.what.steps();
+    let steps = node.content.steps();
     let attempts =
         steps.iter().flat_map(|it| it.step.attempts.iter().filter_map(|it| it.error.clone()));
     let errors = steps.iter().filter_map(|it| it.step.error.clone());
-    let rows = node.what.rows();
+    let rows = node.content.rows();
     let rows =
         rows.iter().flat_map(|it| it.open.error.clone().into_iter().chain(it.open.reason.clone()));
     attempts.chain(errors).chain(rows).collect()
@@ -70,10 +70,10 @@ fn attempts(step: &Step) -> Vec<String> {
     if step.attempts.is_empty() {
         return step.error.iter().cloned().collect();
     }
-    let start = step.started_at.as_deref().and_then(At::parse);
+    let start = step.started_at.as_deref().and_then(Timestamp::parse);
     let failed = step.attempts.iter().enumerate().map(|(at, it)| {
         let number = it.attempt.map_or_else(|| (at + 1).to_string(), |number| number.to_string());
-        let after = it.at.as_deref().and_then(At::parse).zip(start);
+        let after = it.at.as_deref().and_then(Timestamp::parse).zip(start);
         (number, after.map(|(at, start)| at.since(start)), it.error.clone().unwrap_or_default())
     });
     lines(failed)
@@ -94,9 +94,12 @@ fn lines(failed: impl Iterator<Item = (String, Option<i64>, String)>) -> Vec<Str
 }
 
 fn of_letter(row: &Held, cause: Option<&Node>) -> Vec<String> {
-    let told = cause.map(errors).unwrap_or_default();
-    let reason =
-        row.open.reason.iter().filter(|reason| !told.iter().any(|it| it.contains(&***reason)));
+    let errors_of_cause = cause.map(errors).unwrap_or_default();
+    let reason = row
+        .open
+        .reason
+        .iter()
+        .filter(|reason| !errors_of_cause.iter().any(|it| it.contains(&***reason)));
     row.open.letter_id.iter().chain(reason).cloned().collect()
 }
 
@@ -123,17 +126,17 @@ fn of_job(job: &Job) -> Vec<String> {
 fn ids(node: &Node) -> Vec<String> {
     let of = |name: &str, id: Option<&String>| id.map(|id| format!("{name} {id}"));
     let first = |id: fn(&Step) -> Option<&String>| {
-        node.what.steps().into_iter().find_map(|it: &Recorded| id(&it.step)).cloned()
+        node.content.steps().into_iter().find_map(|it: &Recorded| id(&it.step)).cloned()
     };
-    let ids = match &node.what {
-        What::Event(event) => vec![of("event", Some(&event.id))],
-        What::Job(job) => vec![of("job", Some(&job.id))],
-        What::Step(_) => vec![of("trace", first(|it| it.trace_id.as_ref()).as_ref())],
-        What::Replay(replay) => {
+    let ids = match &node.content {
+        Content::Event(event) => vec![of("event", Some(&event.id))],
+        Content::Job(job) => vec![of("job", Some(&job.id))],
+        Content::Step(_) => vec![of("trace", first(|it| it.trace_id.as_ref()).as_ref())],
+        Content::Replay(replay) => {
             let row = replay.row.as_ref().and_then(|it| it.open.replay_id.clone());
             vec![of("replay", row.or_else(|| first(|it| it.replay_id.as_ref())).as_ref())]
         }
-        What::Delivery(_) | What::Letter(_) | What::Open(_) => Vec::new(),
+        Content::Delivery(_) | Content::Letter(_) | Content::Open(_) => Vec::new(),
     };
     ids.into_iter().flatten().collect()
 }

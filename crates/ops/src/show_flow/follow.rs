@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::error::{During, Failure, complain};
+use crate::error::{Failure, StepContext, complain};
 use crate::flow::{Finding, Flow, Node, State};
 use crate::plain::plain;
 
@@ -54,7 +54,7 @@ pub(super) async fn follow(out: &mut impl Write, context: &Context) -> Result<u8
 #[derive(Default)]
 struct Followed {
     /// The last line that was printed for each node.
-    told: BTreeMap<String, String>,
+    printed: BTreeMap<String, String>,
     /// Services that were unreachable in the last query.
     unreachable: Vec<String>,
     has_head: bool,
@@ -93,21 +93,21 @@ impl Followed {
         if matches!(node.finding(), Some(Finding::Expected { .. })) {
             line = shape(&line);
         }
-        self.told.insert(node.key(), line.clone()).is_none_or(|told| told != line)
+        self.printed.insert(node.key(), line.clone()).is_none_or(|printed| printed != line)
     }
 
     /// Prints once that a service can't be reached, and later that it answers again. Services that
     /// were unreachable in the first query are in the head.
-    fn name_unreachable(&mut self, flow: &Flow, is_told: bool) {
-        let gone = flow.services.iter().filter(|it| it.unreachable.is_some());
-        let gone: Vec<_> = gone.map(|it| it.name.clone()).collect();
-        for name in gone.iter().filter(|it| !is_told && !self.unreachable.contains(it)) {
+    fn name_unreachable(&mut self, flow: &Flow, is_first: bool) {
+        let unreachable = flow.services.iter().filter(|it| it.unreachable.is_some());
+        let unreachable: Vec<_> = unreachable.map(|it| it.name.clone()).collect();
+        for name in unreachable.iter().filter(|it| !is_first && !self.unreachable.contains(it)) {
             complain(&format!("{} can't be reached; retrying ..", plain(name)));
         }
-        for name in self.unreachable.iter().filter(|it| !gone.contains(it)) {
+        for name in self.unreachable.iter().filter(|it| !unreachable.contains(it)) {
             complain(&format!("{} answers again.", plain(name)));
         }
-        self.unreachable = gone;
+        self.unreachable = unreachable;
     }
 
     /// Returns `true` if the flow was finished in two queries in a row, since steps are written

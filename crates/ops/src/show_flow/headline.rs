@@ -2,7 +2,7 @@
 
 use crate::client::Step;
 use crate::dlq::words;
-use crate::flow::{Delivery, Event, Expected, Held, Job, Lag, Node, Replay, What};
+use crate::flow::{Content, Delivery, Event, Expected, Held, Job, Lag, Node, Replay};
 use crate::plain::{count, plain};
 
 use super::units::number;
@@ -18,14 +18,14 @@ pub(crate) enum Place {
 
 /// Returns what a node is, and its outcome. Contains no times, so that nodes can be compared by it.
 pub(crate) fn headline(node: &Node, place: Place) -> String {
-    let text = match &node.what {
-        What::Step(it) => step(&it.step),
-        What::Event(it) => event(it),
-        What::Delivery(it) => delivery(it, place),
-        What::Letter(row) => letter(row, place),
-        What::Replay(it) => replay(it),
-        What::Job(it) => job(it),
-        What::Open(row) => {
+    let text = match &node.content {
+        Content::Step(it) => step(&it.step),
+        Content::Event(it) => event(it),
+        Content::Delivery(it) => delivery(it, place),
+        Content::Letter(row) => letter(row, place),
+        Content::Replay(it) => replay(it),
+        Content::Job(it) => job(it),
+        Content::Open(row) => {
             format!("{}: {}", row.open.kind, row.open.status.as_deref().unwrap_or("open"))
         }
     };
@@ -70,7 +70,7 @@ fn delivery(delivery: &Delivery, place: Place) -> String {
         _ => format!("{group}: "),
     };
     if let Some(expected) = expected {
-        return format!("{name}{}", not_seen(expected));
+        return format!("{name}{}", expected_delivery(expected));
     }
     let became = if let Some(first) = steps.first() {
         outcome(&first.step)
@@ -109,7 +109,7 @@ pub(crate) fn outcome(step: &Step) -> String {
     }
 }
 
-fn not_seen(expected: &Expected) -> String {
+fn expected_delivery(expected: &Expected) -> String {
     let waits = match &expected.lag {
         Lag::Unpublished => "once it is published".to_owned(),
         Lag::Behind(0) => "it is the next message".into(),
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn every_lag_says_what_the_event_waits_for() {
         let text = |lag, state: Option<&str>| {
-            not_seen(&Expected { lag, state: state.map(ToOwned::to_owned) })
+            expected_delivery(&Expected { lag, state: state.map(ToOwned::to_owned) })
         };
         assert_eq!(text(Lag::Behind(1204), None), "expected, waits behind 1,204 messages");
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::flow::{At, Flow, Node};
+use crate::flow::{Flow, Node, Timestamp};
 use crate::plain::plain;
 
 use super::collapse::{Shown, collapse, summary};
@@ -57,7 +57,7 @@ struct Guides {
 }
 
 struct Lines {
-    start: Option<At>,
+    start: Option<Timestamp>,
     collapses: bool,
     done: Vec<Line>,
 }

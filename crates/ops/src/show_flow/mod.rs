@@ -25,7 +25,7 @@ use kafka::Settings;
 
 use self::color::Colors;
 use crate::client::Client;
-use crate::error::{During, Failure};
+use crate::error::{Failure, StepContext};
 use crate::flow::{Flow, State};
 use crate::lag::KafkaArguments;
 use crate::output::Output;

@@ -1,6 +1,6 @@
 //! Formats times: short, and never negative.
 
-use crate::flow::At;
+use crate::flow::Timestamp;
 use crate::lag::words::grouped;
 
 /// Formats a duration such as "12 ms" or "1.9 s", in at most 8 characters.
@@ -24,13 +24,13 @@ pub(crate) fn duration(micros: i64) -> String {
 }
 
 /// Formats the time since a start in whole milliseconds; 0 if it is earlier.
-pub(crate) fn since(at: At, start: At) -> String {
+pub(crate) fn since(at: Timestamp, start: Timestamp) -> String {
     let micros = at.since(start).max(0);
     if micros < 1000 { "0 ms".into() } else { duration(micros) }
 }
 
 /// Formats a time such as "2026-11-26 01:30:00.123 UTC".
-pub(crate) fn time(at: At) -> String {
+pub(crate) fn time(at: Timestamp) -> String {
     let text = at.to_rfc3339();
     let Some((date, time)) = text.trim_end_matches('Z').split_once('T') else {
         return "at an unknown time".into();
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn times_are_utc_with_milliseconds() {
-        let at = |text| time(At::parse(text).unwrap());
+        let at = |text| time(Timestamp::parse(text).unwrap());
         assert_eq!(at("2026-11-26T02:30:00.1+01:00"), "2026-11-26 01:30:00.100 UTC");
         assert_eq!(at("2026-11-26T01:30:00Z"), "2026-11-26 01:30:00.000 UTC");
         assert_eq!(at("2026-11-26T01:30:00.123456Z"), "2026-11-26 01:30:00.123 UTC");

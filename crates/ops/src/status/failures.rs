@@ -24,8 +24,8 @@ pub(super) fn letters(services: &[ServiceStatus]) -> Line {
     };
     let details = shown(groups.iter().map(|group| {
         let LetterGroup { group: name, open, reason, status, .. } = &***group;
-        let said = if status == "open" { String::new() } else { format!(" ({status})") };
-        plain(&format!("{name}: {open}{said}: {reason}"))
+        let note = if status == "open" { String::new() } else { format!(" ({status})") };
+        plain(&format!("{name}: {open}{note}: {reason}"))
     }));
     let open: u64 = groups.iter().map(|group| group.open).sum();
     let next = format!("orderflow dlq groups --group {}", argument(&worst.group));

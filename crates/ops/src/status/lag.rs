@@ -29,7 +29,7 @@ pub(super) fn line(snapshot: &Snapshot) -> Line {
         return line;
     }
     let (unknown, unreachable) = unknown(&snapshot.services, |it| &it.metrics);
-    line.says("as measured by the services").without(&unknown, &unreachable)
+    line.source("as measured by the services").without(&unknown, &unreachable)
 }
 
 fn worst(lag: &BTreeMap<String, u64>) -> String {

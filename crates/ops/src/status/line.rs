@@ -42,7 +42,7 @@ impl Line {
     }
 
     /// Adds to the text how the data was obtained.
-    pub(super) fn says(mut self, how: &str) -> Self {
+    pub(super) fn source(mut self, how: &str) -> Self {
         self.text = format!("{}, {how}", self.text);
         self
     }

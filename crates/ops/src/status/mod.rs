@@ -11,7 +11,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::json;
 use crate::lag::KafkaArguments;
 use crate::moment::compact;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::Context;
-use crate::error::{During, Error, Failure};
+use crate::error::{Error, Failure, StepContext};
 use crate::plain::{count, plain};
 use crate::{json, question};
 

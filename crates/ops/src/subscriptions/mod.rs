@@ -5,7 +5,7 @@ mod list;
 
 use clap::{Args, Subcommand};
 
-use crate::error::{During, Failure};
+use crate::error::{Failure, StepContext};
 use crate::output::Output;
 use crate::services::{Services, Target};
 

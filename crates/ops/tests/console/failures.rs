@@ -79,7 +79,7 @@ async fn failures_are_usable_in_light_and_dark_on_a_screen_and_on_a_phone_whatev
         for (at, path) in paths.iter().enumerate() {
             let what = format!("{path}, {scheme}, {width} px");
             browser.goto(&house.url(path)).await;
-            browser.looks_well(&what).await;
+            browser.assert_well_formed(&what).await;
             browser.picture(&format!("failures-{at}-{scheme}-{width}")).await;
         }
     }

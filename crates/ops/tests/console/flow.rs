@@ -116,11 +116,11 @@ async fn hostile_text_stays_text_on_a_screen_and_on_a_phone() {
                 ["/flow", "/flow?q=nobody%22%3E%3Cimg%3E", "/flow?q=c-1", "/flow?q=c-1&steps=all"]
             {
                 browser.goto(&house.url(path)).await;
-                browser.looks_well(&format!("{path}, {scheme}, {width} px")).await;
+                browser.assert_well_formed(&format!("{path}, {scheme}, {width} px")).await;
             }
             browser.run("document.querySelector('.tree a').click()").await;
             browser.shows("As the service sent it").await;
-            browser.looks_well(&format!("a step, {scheme}, {width} px")).await;
+            browser.assert_well_formed(&format!("a step, {scheme}, {width} px")).await;
         }
     }
     browser.close().await;

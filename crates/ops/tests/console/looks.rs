@@ -41,7 +41,7 @@ fn fill(house: &House) {
 async fn visit(browser: &Browser, house: &House, what: &str) {
     for path in PAGES {
         browser.goto(&house.url(path)).await;
-        browser.looks_well(&format!("{path}, {what}")).await;
+        browser.assert_well_formed(&format!("{path}, {what}")).await;
     }
 }
 

@@ -124,20 +124,20 @@ impl Services {
         command
     }
 
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> CommandOutput {
         run(self.command(arguments)).await
     }
 }
 
 /// Output and exit status of a command.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub(crate) status: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// Asserts the exit status and the output. `text` begins with a line break.
     #[track_caller]
     pub(crate) fn is(&self, status: i32, text: &str) {
@@ -153,9 +153,9 @@ impl Ran {
     }
 }
 
-pub(crate) async fn run(mut command: Command) -> Ran {
+pub(crate) async fn run(mut command: Command) -> CommandOutput {
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    Ran {
+    CommandOutput {
         status: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),

@@ -27,7 +27,7 @@ async fn an_expected_event_waits_behind_messages_or_was_passed() {
     let mut known = well();
     known[3].steps.clear();
     let services = Services::start(known).await;
-    for (committed, status, says) in [
+    for (committed, status, expected) in [
         (None, 1, "expected, the group has committed nothing here"),
         (Some(30), 1, "expected, waits behind 1,204 messages"),
         (Some(1234), 1, "expected, it is the next message"),
@@ -42,6 +42,6 @@ async fn an_expected_event_waits_behind_messages_or_was_passed() {
         let ran = run(command).await;
         assert_eq!(ran.status, Some(status), "{ran:?}");
         let words: Vec<_> = ran.out.split_whitespace().filter(|it| *it != "│").collect();
-        assert!(words.join(" ").contains(says), "{says}: {}", ran.out);
+        assert!(words.join(" ").contains(expected), "{expected}: {}", ran.out);
     }
 }

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::fake::{Known, Ran, Services};
+use crate::fake::{CommandOutput, Known, Services};
 use crate::story::*;
 
 #[track_caller]
-fn has(ran: &Ran, status: i32, parts: &[&str]) {
+fn has(ran: &CommandOutput, status: i32, parts: &[&str]) {
     let text = format!("{}{}", ran.out, ran.err);
     assert_eq!(ran.status, Some(status), "{text}");
     for part in parts {

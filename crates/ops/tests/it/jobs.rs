@@ -114,10 +114,10 @@ async fn jobs_are_retried_and_discarded_by_filter_or_id() {
 async fn only_services_that_have_such_jobs_are_asked_and_what_fails_is_named() {
     let (billing, order) = (with_jobs().await, with_jobs().await);
     let notification = Fake::start(Known::default()).await;
-    let mut gone = Fake::start(Known::default()).await;
-    gone.stop().await;
+    let mut stopped = Fake::start(Known::default()).await;
+    stopped.stop().await;
     let services = [
-        ("analytics", gone.address),
+        ("analytics", stopped.address),
         ("billing", billing.address),
         ("order", order.address),
         ("notification", notification.address),
@@ -161,7 +161,7 @@ async fn whatever_is_not_yes_sends_nothing() {
 async fn what_is_unknown_or_contradicts_itself_is_named() {
     let fake = with_jobs().await;
     let one = id(1);
-    for (arguments, says) in [
+    for (arguments, expected) in [
         (&["show", "7"][..], "invalid value '7'"),
         (&["show", &id(55)], "there is no such job"),
         (&["retry", &id(55), "--yes", "--why", "w"], "there is no such job"),
@@ -176,7 +176,7 @@ async fn what_is_unknown_or_contradicts_itself_is_named() {
         (&["retry", "--all", "--yes"], "give --why"),
     ] {
         let ran = fake.orderflow(&[&["jobs"], arguments].concat()).await;
-        check(&ran, 2, &[says]);
+        check(&ran, 2, &[expected]);
     }
     assert!(fake.bodies("POST", "/").is_empty());
     let mut command = orderflow(&[("billing", fake.address)], &["jobs", "show", &one]);

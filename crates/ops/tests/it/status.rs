@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fake::{
-    Fake, Known, Ran, act_of, check, group_of, job_of, letter_of, orderflow, replay_of, run,
+    CommandOutput, Fake, Known, act_of, check, group_of, job_of, letter_of, orderflow, replay_of,
+    run,
 };
 
 const METRICS: &str = "outbox_depth 0\noutbox_age_seconds 0\n\
@@ -17,7 +18,7 @@ fn well() -> Known {
     Known { metrics: METRICS, acts, ..Known::default() }
 }
 
-async fn status(known: Known) -> Ran {
+async fn status(known: Known) -> CommandOutput {
     Fake::start(known).await.orderflow(&["status"]).await
 }
 
@@ -64,7 +65,7 @@ async fn each_thing_that_is_not_well_says_so_and_what_to_do_next() {
     let group = group_of("billing", "f1", 12, "regressed");
     let stuck = replay_of("paused", 500, &json!({ "processed": 340 }));
     let failed = || vec![job_of(2, "deliver", "failed"), job_of(1, "deliver", "failed")];
-    for (known, says, next) in [
+    for (known, expected, next) in [
         (readiness(200, &away), "Kafka          unavailable for billing", "check the brokers"),
         (readiness(200, &away), "billing is degraded: see below", "log"),
         (readiness(503, &unready), "unready: database unavailable: refused", "log"),
@@ -97,7 +98,7 @@ async fn each_thing_that_is_not_well_says_so_and_what_to_do_next() {
         ),
     ] {
         let ran = status(known).await;
-        check(&ran, 1, &[says, "Not all is well."]);
+        check(&ran, 1, &[expected, "Not all is well."]);
         assert!(ran.out.contains(&format!("next: {next}")) || ran.out.contains(next), "{ran:?}");
         assert!(ran.out.contains("next: "), "{ran:?}");
     }
@@ -106,9 +107,9 @@ async fn each_thing_that_is_not_well_says_so_and_what_to_do_next() {
 #[tokio::test]
 async fn a_service_that_does_not_answer_is_named_once_with_its_reason() {
     let billing = Fake::start(well()).await;
-    let mut gone = Fake::start(Known::default()).await;
-    gone.stop().await;
-    let services = [("order", gone.address), ("billing", billing.address)];
+    let mut stopped = Fake::start(Known::default()).await;
+    stopped.stop().await;
+    let services = [("order", stopped.address), ("billing", billing.address)];
     let ran = run(orderflow(&services, &["status"])).await;
     check(&ran, 1, &["1 of 2 ready", "order: does not answer (", "ORDERFLOW_SERVICES"]);
     check(&ran, 1, &["?   subscriptions  1 running (unknown in order)\n"]);

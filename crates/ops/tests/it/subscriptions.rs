@@ -41,9 +41,9 @@ async fn what_holds_a_subscription_up_is_shown_and_is_not_well() {
 #[tokio::test]
 async fn json_has_what_the_api_has_and_a_missing_service_is_named() {
     let billing = with(vec![subscription("billing", "running")]).await;
-    let mut gone = with(vec![]).await;
-    gone.stop().await;
-    let services = [("order", gone.address), ("billing", billing.address)];
+    let mut stopped = with(vec![]).await;
+    stopped.stop().await;
+    let services = [("order", stopped.address), ("billing", billing.address)];
     let ran = run(orderflow(&services, &["subscriptions", "list", "--json"])).await;
     check(&ran, 1, &["order does not answer"]);
     let document: Value = serde_json::from_str(&ran.out).unwrap();
@@ -60,13 +60,13 @@ async fn json_has_what_the_api_has_and_a_missing_service_is_named() {
 #[tokio::test]
 async fn a_subscription_is_paused_resumed_and_dropped_with_a_reason() {
     let fake = with(vec![]).await;
-    for (act, says) in
+    for (act, expected) in
         [("pause", "billing is paused"), ("resume", "billing is resumed"), ("drop", "3 rows")]
     {
         let arguments = ["subscriptions", act, "--group", "billing"];
         check(&fake.orderflow(&arguments).await, 2, &["give --why"]);
         let arguments = [&arguments[..], &["--why", "a test"]].concat();
-        check(&fake.orderflow(&arguments).await, 0, &[says]);
+        check(&fake.orderflow(&arguments).await, 0, &[expected]);
         let path = format!("/subscriptions/billing/{act}");
         assert_eq!(fake.bodies("POST", &path), [json!({ "why": "a test" })]);
     }

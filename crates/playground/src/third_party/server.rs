@@ -93,7 +93,7 @@ impl Received {
 #[derive(Debug)]
 pub struct ThirdParty {
     address: SocketAddr,
-    world: World,
+    state: ServerState,
     serving: JoinHandle<()>,
 }
 
@@ -118,13 +118,13 @@ impl ThirdParty {
         let failed = |source| Error::Io { doing: format!("listen on {address}"), source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let world = World::new(remembered);
-        let router = routes(world.clone());
+        let state = ServerState::new(remembered);
+        let router = routes(state.clone());
         let serving = tokio::spawn(async move {
             // It accepts requests until it is aborted.
             let _ = axum::serve(listener, router).await;
         });
-        Ok(Self { address, world, serving })
+        Ok(Self { address, state, serving })
     }
 
     /// Returns its address.
@@ -140,12 +140,12 @@ impl ThirdParty {
     /// Returns the last requests to inventory and webhooks, oldest first: a thousand, or the number
     /// given at the start.
     pub fn received(&self) -> Vec<Received> {
-        self.world.received().iter().cloned().collect()
+        self.state.received().iter().cloned().collect()
     }
 
     /// Sets the behaviour from now on.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.world.behave(behaviour);
+        self.state.behave(behaviour);
     }
 }
 
@@ -156,7 +156,7 @@ impl Drop for ThirdParty {
 }
 
 #[derive(Clone, Debug)]
-struct World {
+struct ServerState {
     remembered: usize,
     received: Arc<Mutex<VecDeque<Received>>>,
     /// Ids of webhooks that were tried under the current behaviour, if it treats first attempts
@@ -165,7 +165,7 @@ struct World {
     behaviour: Arc<watch::Sender<Behaviour>>,
 }
 
-impl World {
+impl ServerState {
     fn new(remembered: usize) -> Self {
         let behaviour = Arc::new(watch::Sender::new(Behaviour::default()));
         Self { remembered, received: Arc::default(), tried: Arc::default(), behaviour }
@@ -246,7 +246,7 @@ fn long(bytes: u64) -> Body {
     Body::from_stream(pieces)
 }
 
-fn routes(world: World) -> Router {
+fn routes(state: ServerState) -> Router {
     Router::new()
         .route("/inventory", post(reserve))
         .route("/webhooks/{name}", post(receive))
@@ -254,74 +254,77 @@ fn routes(world: World) -> Router {
         .route("/behaviour", get(behaviour).put(behave))
         .route("/healthz", get(async || "alive\n"))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(world)
+        .with_state(state)
 }
 
 async fn reserve(
-    State(world): State<World>,
+    State(state): State<ServerState>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let answer = (StatusCode::OK, Json(serde_json::json!({ "reserved": true })));
-    answer_to(&world, &method, &uri, &headers, &body, answer.into_response()).await
+    answer_to(&state, &method, &uri, &headers, &body, answer.into_response()).await
 }
 
 async fn receive(
-    State(world): State<World>,
+    State(state): State<ServerState>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let answer = StatusCode::NO_CONTENT.into_response();
-    answer_to(&world, &method, &uri, &headers, &body, answer).await
+    answer_to(&state, &method, &uri, &headers, &body, answer).await
 }
 
 async fn answer_to(
-    world: &World,
+    state: &ServerState,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
     body: &[u8],
     sound: Response,
 ) -> Response {
-    let number = world.remember(method, uri, headers, body);
-    let answer = world.misbehave(headers).await.unwrap_or(sound);
-    world.answered(number, answer.status());
+    let number = state.remember(method, uri, headers, body);
+    let answer = state.misbehave(headers).await.unwrap_or(sound);
+    state.answered(number, answer.status());
     answer
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct ReceivedQuery {
     /// Prefix of the paths to return.
     #[serde(default)]
     path: String,
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct ReceivedList {
     received: Vec<Received>,
 }
 
-async fn show(State(world): State<World>, Query(which): Query<Which>) -> Json<Shown> {
-    let received = world.received();
-    let wanted = received.iter().filter(|it| it.path.starts_with(&which.path));
-    Json(Shown { received: wanted.cloned().collect() })
+async fn show(
+    State(state): State<ServerState>,
+    Query(query): Query<ReceivedQuery>,
+) -> Json<ReceivedList> {
+    let received = state.received();
+    let wanted = received.iter().filter(|it| it.path.starts_with(&query.path));
+    Json(ReceivedList { received: wanted.cloned().collect() })
 }
 
-async fn forget(State(world): State<World>) -> StatusCode {
-    world.received().clear();
+async fn forget(State(state): State<ServerState>) -> StatusCode {
+    state.received().clear();
     StatusCode::NO_CONTENT
 }
 
-async fn behaviour(State(world): State<World>) -> Json<Behaviour> {
-    Json(world.behaviour.borrow().clone())
+async fn behaviour(State(state): State<ServerState>) -> Json<Behaviour> {
+    Json(state.behaviour.borrow().clone())
 }
 
-async fn behave(State(world): State<World>, body: Bytes) -> Response {
+async fn behave(State(state): State<ServerState>, body: Bytes) -> Response {
     let is_share = |rate: f64| (0.0..=1.0).contains(&rate);
     match serde_json::from_slice::<Behaviour>(&body) {
         Ok(it) if !is_share(it.failure_rate) => {
@@ -331,7 +334,7 @@ async fn behave(State(world): State<World>, body: Bytes) -> Response {
             (StatusCode::BAD_REQUEST, "first_try_failure_rate must be 0 to 1\n").into_response()
         }
         Ok(behaviour) => {
-            world.behave(behaviour);
+            state.behave(behaviour);
             StatusCode::NO_CONTENT.into_response()
         }
         Err(error) => {

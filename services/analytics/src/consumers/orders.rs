@@ -17,7 +17,7 @@ impl<E> OrderProjection<E> {
     }
 }
 
-impl<E: Carries> Handler for OrderProjection<E> {
+impl<E: OrderSnapshot> Handler for OrderProjection<E> {
     type Event = E;
 
     async fn handle(&self, tx: &mut PgConnection, events: &[Received<E>]) -> Result<(), Failure> {
@@ -27,14 +27,14 @@ impl<E: Carries> Handler for OrderProjection<E> {
     }
 }
 
-fn known<E: Carries>(event: &Received<E>) -> Known<'_> {
+fn known<E: OrderSnapshot>(event: &Received<E>) -> Known<'_> {
     let (data, version) = (&event.data, event.envelope.version.unwrap_or_default());
     let (completed_at, cancelled_at) = (data.completed_at(), data.cancelled_at());
     Known { order: data.order(), version, completed_at, cancelled_at }
 }
 
 /// An event that contains the whole order.
-pub(crate) trait Carries: Event {
+pub(crate) trait OrderSnapshot: Event {
     /// Returns the order.
     fn order(&self) -> &Order;
 
@@ -49,19 +49,19 @@ pub(crate) trait Carries: Event {
     }
 }
 
-impl Carries for OrderCreated {
+impl OrderSnapshot for OrderCreated {
     fn order(&self) -> &Order {
         &self.0
     }
 }
 
-impl Carries for OrderUpdated {
+impl OrderSnapshot for OrderUpdated {
     fn order(&self) -> &Order {
         &self.0
     }
 }
 
-impl Carries for OrderCompleted {
+impl OrderSnapshot for OrderCompleted {
     fn order(&self) -> &Order {
         &self.order
     }
@@ -71,7 +71,7 @@ impl Carries for OrderCompleted {
     }
 }
 
-impl Carries for OrderCancelled {
+impl OrderSnapshot for OrderCancelled {
     fn order(&self) -> &Order {
         &self.order
     }

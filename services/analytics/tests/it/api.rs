@@ -18,7 +18,7 @@ async fn revenue_is_per_day_and_currency_of_the_tenant_alone() {
         house.send(&story(tenant, currency, total, at).completed).await;
     }
     house.send(&story("globex", "EUR", 1000, "2026-11-20T12:00:00Z").created).await;
-    house.heard(sales.len() + 1).await;
+    house.wait_for_numbers(sales.len() + 1).await;
 
     let row = |day: &str, currency: &str, orders: u8, total: u32| json!({"day": day, "currency": currency, "orders": orders, "total": total});
     let all = [

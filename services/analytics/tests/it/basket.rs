@@ -55,7 +55,7 @@ async fn an_order_has_one_basket_whatever_events_say() {
     house.send(&completed).await;
     house.send(&again).await;
     let running = house.start().await;
-    house.heard_by("analytics.basket", 2).await;
+    house.wait_until_consumed("analytics.basket", 2).await;
     let order: OrderCompleted = serde_json::from_slice(&completed.data).unwrap();
     let items: i64 = order.order.items.iter().map(|item| item.quantity).sum();
     let (_, baskets) = get(&running, "/baskets", "demo-acme").await;
@@ -75,7 +75,7 @@ async fn the_basket_of_a_cancelled_order_counts_no_longer_whichever_event_comes_
     for (n, event) in events.into_iter().enumerate() {
         house.send(event).await;
         house.send(event).await;
-        house.heard_by("analytics.basket", n + 2).await;
+        house.wait_until_consumed("analytics.basket", n + 2).await;
         let counted = get(&running, "/baskets", "demo-acme").await.1["orders"].clone();
         assert_eq!(counted, if n == 0 { 2 } else { 1 }, "after {n}");
     }

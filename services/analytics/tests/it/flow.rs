@@ -3,7 +3,7 @@
 use sandbox::testing::eventually;
 use serde_json::Value;
 
-use crate::house::{House, PATIENCE, story, tell};
+use crate::house::{House, PATIENCE, post_event, story};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_superseded_is_told_so() {
@@ -11,8 +11,8 @@ async fn what_is_superseded_is_told_so() {
     let house = House::empty().await;
     let running = house.start().await;
     let story = story("acme", "EUR", 1_000, "2026-11-20T10:00:00Z");
-    tell(&running, &story.completed).await;
-    tell(&running, &story.updated).await;
+    post_event(&running, &story.completed).await;
+    post_event(&running, &story.updated).await;
     let id = story.updated.envelope.id.as_str();
     let outcomes = eventually("the outcomes of both", PATIENCE, async || {
         let url = format!("http://{}/flows/{}", running.admin, story.updated.subject());

@@ -18,7 +18,7 @@ async fn the_history_of_an_order_is_each_event_once_in_the_order_in_which_it_hap
     for (n, event) in events.into_iter().enumerate() {
         house.send(event).await;
         house.send(event).await;
-        house.heard_by("analytics.history", n + 1).await;
+        house.wait_until_consumed("analytics.history", n + 1).await;
     }
 
     let path = format!("/orders/{}/history", created.subject());
@@ -41,7 +41,7 @@ async fn the_history_of_an_order_is_its_tenants_alone() {
     let running = house.start().await;
     let story = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
     house.send(&story.created).await;
-    house.heard_by("analytics.history", 1).await;
+    house.wait_until_consumed("analytics.history", 1).await;
     let own = format!("/orders/{}/history", story.created.subject());
     let unknown = format!("/orders/{}/history", order("acme", "EUR").order_id);
     for (path, key, status) in [

@@ -58,13 +58,13 @@ impl House {
     }
 
     /// Waits until the subscription of the numbers has processed that many different events.
-    pub(crate) async fn heard(&self, count: usize) {
-        self.heard_by("analytics", count).await;
+    pub(crate) async fn wait_for_numbers(&self, count: usize) {
+        self.wait_until_consumed("analytics", count).await;
     }
 }
 
 /// Posts an event to the service directly.
-pub(crate) async fn tell(running: &RunningService, event: &Encoded) {
+pub(crate) async fn post_event(running: &RunningService, event: &Encoded) {
     let request = reqwest::Client::new().post(format!("http://{}/events", running.http));
     let request = request.headers(chassis::binary_headers(&event.envelope)).bearer_auth("sender");
     let response = CONTRACT.send(request.body(event.data.clone())).await.unwrap();

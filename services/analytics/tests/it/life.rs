@@ -21,23 +21,23 @@ pub(crate) fn life(random: &mut Rng) -> (Row, Vec<Encoded>) {
     let currencies = ["EUR", "JPY", "USD"];
     let mut order = order(tenants[random.usize(..2)], currencies[random.usize(..3)]);
     order.total = random.i64(1..1_000_000);
-    let mut told = vec![encoded(1, OrderCreated(order.clone()))];
+    let mut events = vec![encoded(1, OrderCreated(order.clone()))];
     for version in 2..=random.i64(1..=5) {
         order.total = random.i64(1..1_000_000);
-        told.push(encoded(version, OrderUpdated(order.clone())));
+        events.push(encoded(version, OrderUpdated(order.clone())));
     }
     let completed_at = random.bool().then(|| time_of_completion(random));
     if let Some(completed_at) = completed_at {
         order.status = OrderStatus::Completed;
-        let version = i64::try_from(told.len()).unwrap() + 1;
-        told.push(encoded(version, OrderCompleted { order: order.clone(), completed_at }));
+        let version = i64::try_from(events.len()).unwrap() + 1;
+        events.push(encoded(version, OrderCompleted { order: order.clone(), completed_at }));
     }
     let is_cancelled = random.u8(..3) == 0;
     if is_cancelled {
-        let version = i64::try_from(told.len()).unwrap() + 1;
-        told.push(encoded(version, cancelled(order.clone(), completed_at)));
+        let version = i64::try_from(events.len()).unwrap() + 1;
+        events.push(encoded(version, cancelled(order.clone(), completed_at)));
     }
-    (Row { order, completed_at, cancelled: is_cancelled }, told)
+    (Row { order, completed_at, cancelled: is_cancelled }, events)
 }
 
 /// Returns a time within four days, often near midnight, in any time zone.

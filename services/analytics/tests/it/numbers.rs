@@ -7,7 +7,7 @@ use sandbox::testing::eventually;
 use serde_json::{Value, json};
 use time::UtcOffset;
 
-use crate::house::{House, PATIENCE, Story, cancelled, encoded, get, settled, story, tell};
+use crate::house::{House, PATIENCE, Story, cancelled, encoded, get, post_event, settled, story};
 use crate::life::{Row, life};
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
             house.send(event).await;
             house.send(event).await;
         }
-        house.heard(orders.len() * (turn + 1)).await;
+        house.wait_for_numbers(orders.len() * (turn + 1)).await;
     }
     for n in 0..orders.len() {
         for event in events(n) {
@@ -42,7 +42,7 @@ async fn duplicates_and_disorder_leave_the_same_numbers() {
     house.send(&open.created).await;
     house.send(&open.updated).await;
     house.send(&gap.completed).await;
-    house.heard(orders.len() * 3 + 3).await;
+    house.wait_for_numbers(orders.len() * 3 + 3).await;
 
     let revenue = json!({"revenue": [
         {"day": "2026-11-20", "currency": "EUR", "orders": 7, "total": 6500},
@@ -71,12 +71,12 @@ async fn a_cancelled_order_counts_as_such_wherever_its_cancellation_comes() {
             house.send(event).await;
             house.send(event).await;
         }
-        house.heard(orders.len() * (turn + 1) + 1).await;
+        house.wait_for_numbers(orders.len() * (turn + 1) + 1).await;
     }
     let open = crate::house::order("acme", "EUR");
     house.send(&encoded(1, OrderCreated(open.clone()))).await;
     house.send(&encoded(2, cancelled(open, None))).await;
-    house.heard(orders.len() * 3 + 3).await;
+    house.wait_for_numbers(orders.len() * 3 + 3).await;
 
     let revenue = json!({"revenue": [
         {"day": "2026-11-20", "currency": "EUR", "orders": 1, "total": 1000},
@@ -93,9 +93,9 @@ async fn an_open_order_counts_as_its_latest_version_says() {
     let running = house.start().await;
     let story = story("acme", "EUR", 1000, "2026-11-20T12:00:00Z");
     house.send(&story.updated).await;
-    house.heard(1).await;
+    house.wait_for_numbers(1).await;
     house.send(&story.created).await;
-    house.heard(2).await;
+    house.wait_for_numbers(2).await;
     let (total, version): (i64, i64) =
         sqlx::query_as("select total, version from orders").fetch_one(&house.pool).await.unwrap();
     assert_eq!((total, version), (999, 2));
@@ -111,19 +111,19 @@ async fn the_numbers_are_those_of_the_order_services_rows() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = Rng::with_seed(seed);
-    let (rows, told): (Vec<Row>, Vec<_>) = (0..60).map(|_| life(&mut random)).unzip();
-    let told: Vec<Encoded> = told.into_iter().flatten().collect();
+    let (rows, events): (Vec<Row>, Vec<_>) = (0..60).map(|_| life(&mut random)).unzip();
+    let events: Vec<Encoded> = events.into_iter().flatten().collect();
     // All events once, and half as many again at random. Events of one type and key are not in
     // order either.
-    let again: Vec<_> = (0..told.len() / 2).map(|_| random.usize(..told.len())).collect();
-    let mut deliveries: Vec<_> = (0..told.len()).chain(again).collect();
+    let again: Vec<_> = (0..events.len() / 2).map(|_| random.usize(..events.len())).collect();
+    let mut deliveries: Vec<_> = (0..events.len()).chain(again).collect();
     random.shuffle(&mut deliveries);
 
     let house = House::empty().await;
     let running = house.start().await;
-    for event in deliveries.iter().map(|n| &told[*n]) {
+    for event in deliveries.iter().map(|n| &events[*n]) {
         if random.u8(..10) == 0 {
-            tell(&running, event).await;
+            post_event(&running, event).await;
         } else {
             house.send(event).await;
         }

@@ -88,7 +88,7 @@ async fn a_cancellation_that_comes_first_issues_both_and_the_completion_adds_not
     assert_eq!(published::<InvoiceCredited>(&house, 1).await[0].2.invoice_id, issued.invoice_id);
 
     house.send(&event).await;
-    house.heard_by("billing", 1).await;
+    house.wait_until_consumed("billing", 1).await;
     let next = completed("acme");
     house.send(&next).await;
     let invoices = house.invoiced(2).await;
@@ -110,7 +110,7 @@ async fn an_order_that_was_cancelled_while_it_was_open_gets_neither() {
     for event in &open {
         house.send(event).await;
     }
-    house.heard_by("billing.credits", open.len()).await;
+    house.wait_until_consumed("billing.credits", open.len()).await;
     assert_eq!((house.invoices().await.len(), house.credit_notes().await), (1, vec![]));
     running.shutdown().await;
 }
@@ -143,9 +143,9 @@ async fn a_backlog_of_both_in_any_order_and_again_has_one_of_each_without_gaps()
     let running = [house.start().await, house.start().await];
     let invoices = house.invoiced(ORDERS).await;
     let notes = house.credited(credited).await;
-    house.heard_by("billing", ORDERS).await;
+    house.wait_until_consumed("billing", ORDERS).await;
     let retold = ORDERS / 2;
-    house.heard_by("billing.credits", credited + retold + ORDERS).await;
+    house.wait_until_consumed("billing.credits", credited + retold + ORDERS).await;
     assert_eq!(
         (house.invoices().await.len(), house.credit_notes().await.len()),
         (ORDERS, credited)
@@ -189,7 +189,7 @@ async fn a_completion_that_overlaps_the_cancellation_that_overtook_it_adds_nothi
     waits(2).await;
     tx.commit().await.unwrap();
     house.credited(1).await;
-    house.heard_by("billing", 2).await;
+    house.wait_until_consumed("billing", 2).await;
     house.send(&completed("acme")).await;
     let invoices = house.invoiced(3).await;
     assert!(gapless(invoices.iter().map(|invoice| invoice.2)), "{invoices:?}");
@@ -238,7 +238,7 @@ async fn an_event_that_contradicts_itself_or_names_anothers_order_credits_nothin
     let globex = envelope::TenantId::new("globex").unwrap();
     let foreign = cancelled_with(&event, |data| data.order.tenant_id = globex);
     house.send(&foreign).await;
-    house.heard_by("billing.credits", 1).await;
+    house.wait_until_consumed("billing.credits", 1).await;
     house.records("billing.credits.dlq", 1).await;
     assert_eq!(house.credit_notes().await, []);
     house.send(&cancelled(&event)).await;

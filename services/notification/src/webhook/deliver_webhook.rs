@@ -94,13 +94,18 @@ impl Delivering {
     /// A target that does not respond occupies its places until the client times out.
     pub(crate) const PLACES: usize = 64;
 
-    async fn post(&self, id: Uuid, told: &Undelivered, secret: &str) -> Result<u16, DeliveryError> {
-        let url = Url::parse(&told.url).map_err(|_| DeliveryError::Unusable)?;
+    async fn post(
+        &self,
+        id: Uuid,
+        delivery: &Undelivered,
+        secret: &str,
+    ) -> Result<u16, DeliveryError> {
+        let url = Url::parse(&delivery.url).map_err(|_| DeliveryError::Unusable)?;
         let secrets =
-            std::iter::once(secret).chain(told.replaced_secrets.iter().map(String::as_str));
-        let headers = signed(id, &told.body, secrets).ok_or(DeliveryError::Unusable)?;
+            std::iter::once(secret).chain(delivery.replaced_secrets.iter().map(String::as_str));
+        let headers = signed(id, &delivery.body, secrets).ok_or(DeliveryError::Unusable)?;
         let Answer { status, retry_after } =
-            self.targets.post(&url, headers, told.body.clone()).await?;
+            self.targets.post(&url, headers, delivery.body.clone()).await?;
         if status.is_success() {
             Ok(status.as_u16())
         } else if status.is_redirection() {
@@ -115,12 +120,12 @@ impl Delivering {
     async fn attempt(
         &self,
         id: Uuid,
-        told: &Undelivered,
+        delivery: &Undelivered,
         secret: &str,
         number: u32,
     ) -> sqlx::Result<Attempted> {
         let (at, began) = (OffsetDateTime::now_utc(), Instant::now());
-        let outcome = self.post(id, told, secret).await;
+        let outcome = self.post(id, delivery, secret).await;
         let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let (status, error) = match &outcome {
             Ok(status) => (Some(*status), None),
@@ -129,11 +134,11 @@ impl Delivering {
         let attempt = Attempt { number, at, ms, status, error };
         let mut tx = self.pool.begin().await?;
         // The webhook is locked before its delivery, as in all transactions.
-        let disabled = self.judge(&mut tx, told.webhook_id, &outcome).await?;
-        deliveries::attempted(&mut tx, id, told.round, attempt).await?;
+        let disabled = self.judge(&mut tx, delivery.webhook_id, &outcome).await?;
+        deliveries::attempted(&mut tx, id, delivery.round, attempt).await?;
         tx.commit().await?;
         if disabled {
-            health::hold_all(&self.pool, told.webhook_id).await?;
+            health::hold_all(&self.pool, delivery.webhook_id).await?;
         }
         Ok(Attempted { outcome, disabled })
     }
@@ -189,25 +194,25 @@ impl Handler for Delivering {
 
     async fn run(&self, job: &DeliverWebhook, context: &Context) -> Result<(), Failure> {
         let id = job.delivery;
-        let Some(told) = deliveries::undelivered(&self.pool, job).await? else {
+        let Some(delivery) = deliveries::undelivered(&self.pool, job).await? else {
             return Ok(());
         };
-        let Some(secret) = &told.secret else {
+        let Some(secret) = &delivery.secret else {
             return Ok(deliveries::cancel(&self.pool, id).await?);
         };
-        if told.is_disabled {
-            return Ok(deliveries::hold(&self.pool, id, told.round).await?);
+        if delivery.is_disabled {
+            return Ok(deliveries::hold(&self.pool, id, delivery.round).await?);
         }
-        if let Some(wait) = told.paused_for {
+        if let Some(wait) = delivery.paused_for {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or_default();
             return Err(Failure::deferred(DeliveryError::Paused, wait));
         }
         let Attempted { outcome, disabled } =
-            self.attempt(id, &told, secret, context.attempt).await?;
+            self.attempt(id, &delivery, secret, context.attempt).await?;
         match outcome {
             // The delivery waits for the tenant to enable the webhook, so the job must not fail,
             // which would call for an operator.
-            Err(_) if disabled => Ok(deliveries::hold(&self.pool, id, told.round).await?),
+            Err(_) if disabled => Ok(deliveries::hold(&self.pool, id, delivery.round).await?),
             Err(error) => Err(error.into_failure()),
             Ok(_) => Ok(()),
         }

@@ -184,8 +184,8 @@ impl Chunk {
         .await?
         .into_iter()
         .collect();
-        let told = self.ids.into_iter().zip(self.metas).filter(|(id, _)| written.contains(id));
-        let (jobs, metas): (Vec<_>, Vec<_>) = told
+        let inserted = self.ids.into_iter().zip(self.metas).filter(|(id, _)| written.contains(id));
+        let (jobs, metas): (Vec<_>, Vec<_>) = inserted
             .filter_map(|(delivery, meta)| Some((DeliverWebhook::first(delivery), meta?)))
             .unzip();
         if !jobs.is_empty() {

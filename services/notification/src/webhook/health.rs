@@ -7,7 +7,7 @@ use envelope::TenantId;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::webhook_events::{self, Happened};
+use super::webhook_events::{self, WebhookEventType};
 
 /// Maximum number of deliveries that a statement updates.
 const CHUNK: i64 = 2_000;
@@ -104,7 +104,7 @@ async fn disable_after(
     if disabled.rows_affected() == 0 {
         return Ok(false);
     }
-    webhook_events::insert(tx, webhook, Happened::Disabled, Some(reason)).await?;
+    webhook_events::insert(tx, webhook, WebhookEventType::Disabled, Some(reason)).await?;
     tracing::warn!(%webhook, reason, "disabled webhook");
     Ok(true)
 }
@@ -155,7 +155,7 @@ pub(super) async fn enable(
         .bind(webhook)
         .execute(&mut *tx)
         .await?;
-        webhook_events::insert(tx, webhook, Happened::Enabled, None).await?;
+        webhook_events::insert(tx, webhook, WebhookEventType::Enabled, None).await?;
     }
     Ok(true)
 }

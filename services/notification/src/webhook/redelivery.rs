@@ -47,7 +47,7 @@ impl Repeatable {
 
 /// A repeated delivery.
 #[derive(sqlx::FromRow)]
-struct Again {
+struct RedeliveryRow {
     id: Uuid,
     webhook_id: Uuid,
     tenant_id: String,
@@ -134,7 +134,7 @@ async fn begin_round(
     ids: &[Uuid],
     states: &[&str],
 ) -> Result<i64, EnqueueError> {
-    let again: Vec<Again> = sqlx::query_as(
+    let deliveries: Vec<RedeliveryRow> = sqlx::query_as(
         "with chosen as materialized (
              select id from deliveries where id = any($1) and status = any($2) and body <> '{}' order by id for update)
          update deliveries
@@ -146,17 +146,17 @@ async fn begin_round(
     .bind(states)
     .fetch_all(&mut *tx)
     .await?;
-    let jobs: Vec<_> = again.iter().map(|delivery| (delivery, delivery.job())).collect();
-    let there = jobs::restart(tx, jobs.iter().map(|(delivery, job)| (delivery.id, job))).await?;
-    let gone = jobs.iter().filter(|(delivery, _)| !there.contains(&delivery.id));
-    let gone: Vec<_> = gone.map(|(delivery, job)| (job, delivery.meta())).collect();
-    if !gone.is_empty() {
-        jobs::enqueue_all(tx, gone).await?;
+    let jobs: Vec<_> = deliveries.iter().map(|delivery| (delivery, delivery.job())).collect();
+    let existing = jobs::restart(tx, jobs.iter().map(|(delivery, job)| (delivery.id, job))).await?;
+    let missing = jobs.iter().filter(|(delivery, _)| !existing.contains(&delivery.id));
+    let missing: Vec<_> = missing.map(|(delivery, job)| (job, delivery.meta())).collect();
+    if !missing.is_empty() {
+        jobs::enqueue_all(tx, missing).await?;
     }
-    Ok(i64::try_from(again.len()).unwrap_or(MAX_AT_ONCE))
+    Ok(i64::try_from(deliveries.len()).unwrap_or(MAX_AT_ONCE))
 }
 
-impl Again {
+impl RedeliveryRow {
     fn job(&self) -> DeliverWebhook {
         DeliverWebhook { delivery: self.id, round: Some(self.round) }
     }

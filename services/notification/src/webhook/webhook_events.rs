@@ -8,13 +8,13 @@ use uuid::Uuid;
 
 /// Type of an event.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Happened {
+pub(super) enum WebhookEventType {
     Disabled,
     Enabled,
     SecretRotated,
 }
 
-impl Happened {
+impl WebhookEventType {
     fn name(self) -> &'static str {
         match self {
             Self::Disabled => "webhook.disabled",
@@ -38,7 +38,7 @@ pub(super) struct WebhookEvent {
 pub(super) async fn insert(
     tx: &mut PgConnection,
     webhook: Uuid,
-    happened: Happened,
+    event_type: WebhookEventType,
     detail: Option<&str>,
 ) -> sqlx::Result<()> {
     sqlx::query(
@@ -46,7 +46,7 @@ pub(super) async fn insert(
     )
     .bind(Uuid::now_v7())
     .bind(webhook)
-    .bind(happened.name())
+    .bind(event_type.name())
     .bind(detail)
     .execute(tx)
     .await?;

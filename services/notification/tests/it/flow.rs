@@ -37,12 +37,12 @@ async fn each_attempt_at_a_job_is_a_step_and_the_job_is_open_until_it_is_done() 
     assert_eq!(waiting["subject"], event.subject());
     assert!(waiting["error"].is_string() && waiting["due_at"].is_string(), "{waiting}");
 
-    let told = eventually("both attempts", PATIENCE, async || {
+    let flow = eventually("both attempts", PATIENCE, async || {
         let flow = flow(&running, "flow-17").await;
         (jobs(&flow, "steps").len() == 2).then_some(flow)
     })
     .await;
-    let attempts = jobs(&told, "steps");
+    let attempts = jobs(&flow, "steps");
     for (n, outcome) in [(1, "retry"), (2, "succeeded")] {
         let step = attempts[n - 1];
         assert_eq!((&step["attempt"], &step["outcome"]), (&json!(n), &json!(outcome)), "{step}");
@@ -53,7 +53,7 @@ async fn each_attempt_at_a_job_is_a_step_and_the_job_is_open_until_it_is_done() 
         assert_eq!(step["subject"], event.subject());
         assert_eq!(step["error"].is_string(), n == 1, "{step}");
     }
-    assert_eq!(jobs(&told, "open"), [] as [&Value; 0]);
+    assert_eq!(jobs(&flow, "open"), [] as [&Value; 0]);
     running.shutdown().await;
 }
 
@@ -75,12 +75,12 @@ async fn errors_are_an_operators_to_read_in_jobs_and_flows_alike() {
         of_jobs.chain(of_flow).filter(|it| !it.is_null()).collect::<Vec<_>>()
     };
     eventually("the error of a job, in its flow and as a step", PATIENCE, async || {
-        let told = errors("operator").await;
-        let is_told = |it: &Value| it.as_str().unwrap().contains("try later");
-        (told.len() == 3 && told.iter().all(is_told)).then_some(())
+        let found = errors("operator").await;
+        let is_whole = |it: &Value| it.as_str().unwrap().contains("try later");
+        (found.len() == 3 && found.iter().all(is_whole)).then_some(())
     })
     .await;
-    let told = errors("a stranger's").await;
-    assert_eq!(told, ["(the operator's token shows it)"; 3]);
+    let found = errors("a stranger's").await;
+    assert_eq!(found, ["(the operator's token shows it)"; 3]);
     running.shutdown().await;
 }

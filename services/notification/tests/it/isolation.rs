@@ -34,8 +34,8 @@ async fn webhooks_that_never_answer_delay_only_themselves() {
     for n in 1..=20 {
         let began = Instant::now();
         house.send(&completed("globex")).await;
-        let told = async || (healthy.received().len() == n).then_some(());
-        eventually("the deliveries to the healthy webhook", PATIENCE, told).await;
+        let delivered = async || (healthy.received().len() == n).then_some(());
+        eventually("the deliveries to the healthy webhook", PATIENCE, delivered).await;
         delays.push(began.elapsed());
     }
     delays.sort_unstable();

@@ -85,18 +85,17 @@ async fn jobs_are_listed_page_by_page_and_changed_in_bulk_with_acts_that_say_so(
     assert_eq!(admin.ids("kind=print").await.len(), 3);
 
     let acts = admin.get("/acts").await;
-    let said =
-        |at: usize| ["by", "act", "target", "why", "outcome"].map(|it| &acts["acts"][at][it]);
-    assert_eq!(said(0)[..2], ["operator", "jobs.discard"]);
+    let act = |at: usize| ["by", "act", "target", "why", "outcome"].map(|it| &acts["acts"][at][it]);
+    assert_eq!(act(0)[..2], ["operator", "jobs.discard"]);
     assert_eq!(
-        said(0)[2..],
+        act(0)[2..],
         [&json!(format!("{}, {}", ids[0], ids[3])), &json!("of a test"), &json!("2 jobs")]
     );
     assert_eq!(
-        said(2)[1..],
+        act(2)[1..],
         ["jobs.retry", r#"{"kind":"print"}"#, "the printer is back", "4 jobs, 1 skipped"]
     );
-    assert!(said(1)[4].as_str().unwrap().starts_with("refused: "), "{acts}");
+    assert!(act(1)[4].as_str().unwrap().starts_with("refused: "), "{acts}");
     assert!(running.shutdown().await);
 }
 
@@ -109,7 +108,7 @@ async fn what_is_wrong_with_a_request_is_named_and_nothing_is_changed() {
     let unknown = Uuid::now_v7();
     let chosen = |member: &str, value: Value| Some(json!({ member: value, "why": "a test" }));
     let both = Some(json!({ "ids": ids, "filter": {}, "why": "a test" }));
-    for (path, body, expected, says) in [
+    for (path, body, expected, message) in [
         ("/jobs?state=lost", None, 400, "lost"),
         ("/jobs?before=1", None, 400, "before"),
         ("/jobs?limit=0", None, 400, "limit"),
@@ -133,7 +132,7 @@ async fn what_is_wrong_with_a_request_is_named_and_nothing_is_changed() {
         let method = if body.is_some() { Method::POST } else { Method::GET };
         let (status, problem) = admin.ask(method, path, body.as_ref()).await;
         assert_eq!(status, expected, "{path} {body:?}: {problem}");
-        assert!(problem["detail"].as_str().unwrap().contains(says), "{says}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(message), "{message}: {problem}");
     }
     let url = format!("http://{}/jobs/discard", running.admin);
     let without_token = Client::new().post(url).json(&json!({ "ids": ids, "why": "w" }));

@@ -37,7 +37,7 @@ async fn the_body_of_an_event_is_sent_to_the_database_once_for_all_webhooks() {
     // Held deliveries have no jobs, whose statements would be counted too.
     sqlx::query("update webhooks set status = 'disabled'").execute(&house.pool).await.unwrap();
     let orders: Vec<_> = (0..ORDERS).map(|_| large()).collect();
-    let told: usize = orders.iter().map(|order| order.data.len()).sum();
+    let bytes: usize = orders.iter().map(|order| order.data.len()).sum();
     for order in &orders {
         house.send(order).await;
     }
@@ -52,8 +52,8 @@ async fn the_body_of_an_event_is_sent_to_the_database_once_for_all_webhooks() {
     };
     eventually("all deliveries are written", PATIENCE, written).await;
     let (sent, largest) = (wire.sent() - before, wire.largest());
-    println!("for {told} bytes of orders: {sent} bytes sent, {largest} at once");
-    assert!(sent < 2 * told, "{sent} bytes were sent for {told} bytes of orders");
+    println!("for {bytes} bytes of orders: {sent} bytes sent, {largest} at once");
+    assert!(sent < 2 * bytes, "{sent} bytes were sent for {bytes} bytes of orders");
     assert!(largest < 600_000, "{largest} bytes in one statement");
 
     // Each delivery has the body of its own event.

@@ -44,7 +44,7 @@ impl Sink {
             while let Ok((stream, _)) = listener.accept().await {
                 let sink = serving.clone();
                 // An error only means that the client closed the connection.
-                tokio::spawn(async move { sink.talk(stream).await.ok() });
+                tokio::spawn(async move { sink.receive(stream).await.ok() });
             }
         });
         sink
@@ -59,7 +59,7 @@ impl Sink {
         self.tries.lock().unwrap().get(to).copied().unwrap_or_default()
     }
 
-    async fn talk(&self, stream: TcpStream) -> std::io::Result<()> {
+    async fn receive(&self, stream: TcpStream) -> std::io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
         let (mut from, mut to) = (String::new(), Vec::new());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Returns the output of the program when it fails to start with these variables.
-fn says(variables: &[(&str, &str)]) -> String {
+fn start_error(variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_notification"));
     for name in ["SMTP_URL", "MAIL_DIR", "MAIL_FROM"] {
         command.env_remove(name);
@@ -40,8 +40,8 @@ fn without_one_way_for_its_e_mails_it_does_not_start_and_names_the_variable() {
         (&[("SMTP_URL", "mail.example.com")], "SMTP_URL can't be used"),
         (&[("MAIL_DIR", "/tmp"), ("MAIL_FROM", "nobody")], "MAIL_FROM"),
     ] {
-        let said = says(variables);
-        assert!(said.contains(named), "{variables:?}: {said}");
+        let error = start_error(variables);
+        assert!(error.contains(named), "{variables:?}: {error}");
     }
 }
 
@@ -56,7 +56,7 @@ fn a_schedule_or_a_retention_that_makes_no_sense_is_named() {
     ] {
         let variables = [variables, &[("MAIL_DIR", "/tmp")]].concat();
         let variables = &variables[..];
-        let said = says(variables);
-        assert!(said.contains(named), "{variables:?}: {said}");
+        let error = start_error(variables);
+        assert!(error.contains(named), "{variables:?}: {error}");
     }
 }

@@ -151,8 +151,8 @@ async fn a_disabled_webhook_is_enabled_and_told_what_it_missed() {
     let both = (202, json!({ "redelivered": 2, "has_more": false, "next_cursor": null }));
     assert_eq!(ask(&running, Method::POST, &again, &json!({ "since": since })).await, both);
     for event in &missed {
-        let told = until_delivery(&house, &running, event.subject(), "delivered").await;
-        let statuses: Vec<_> = told[0]["attempts"].as_array().unwrap().iter().collect();
+        let deliveries = until_delivery(&house, &running, event.subject(), "delivered").await;
+        let statuses: Vec<_> = deliveries[0]["attempts"].as_array().unwrap().iter().collect();
         assert!(statuses.last().unwrap()["status"] == 200, "{statuses:?}");
     }
     assert_eq!(ask(&running, Method::POST, &again, &json!({ "since": since })).await, none);
@@ -277,8 +277,8 @@ async fn a_target_that_asks_for_time_gets_it_for_all_that_waits_for_it() {
         assert_eq!(target.ids().len(), 1, "the target gets no request while it is paused");
         register(&running, &target.url("other")).await;
         house.send(&completed("acme")).await;
-        let told = async || (target.ids().len() == 2).then_some(());
-        eventually("the delivery to the other webhook", PATIENCE, told).await;
+        let delivered = async || (target.ids().len() == 2).then_some(());
+        eventually("the delivery to the other webhook", PATIENCE, delivered).await;
 
         sqlx::query("update webhooks set paused_until = now()").execute(&house.pool).await.unwrap();
         for event in [&first, &second] {
@@ -341,14 +341,14 @@ async fn the_schedule_is_configured() {
     house.send(&event).await;
     let failed = async || (failed_jobs(&running).await == 1).then_some(());
     eventually("it failed by itself", PATIENCE, failed).await;
-    let told = deliveries(&running, "status=failed").await;
-    assert_eq!(told[0]["attempts"].as_array().unwrap().len(), 3);
+    let failed = deliveries(&running, "status=failed").await;
+    assert_eq!(failed[0]["attempts"].as_array().unwrap().len(), 3);
 
     // The tenant repeats the delivery without an operator.
     target.answers(204, None);
-    let path = format!("/deliveries/{}/redeliver", told[0]["id"].as_str().unwrap());
+    let path = format!("/deliveries/{}/redeliver", failed[0]["id"].as_str().unwrap());
     let (status, answer) = post(&running, &path).await;
-    assert_eq!((status, &answer["id"]), (202, &told[0]["id"]), "{answer}");
+    assert_eq!((status, &answer["id"]), (202, &failed[0]["id"]), "{answer}");
     let delivered = async || {
         let (_, shown) = get(&running, path.trim_end_matches("/redeliver"), "demo-acme").await;
         (shown["status"] == "delivered").then_some(shown)
@@ -363,9 +363,9 @@ async fn the_schedule_is_configured() {
         client.post(&url).bearer_auth("demo-acme").send().await.unwrap().status().as_u16()
     };
     assert_eq!(futures::future::join_all((0..8).map(repeat)).await, [202; 8]);
-    let told_again = async || (target.ids().len() >= 5).then_some(());
-    eventually("the repeated delivery", PATIENCE, told_again).await;
-    let id = told[0]["id"].as_str().unwrap();
+    let redelivered = async || (target.ids().len() >= 5).then_some(());
+    eventually("the repeated delivery", PATIENCE, redelivered).await;
+    let id = failed[0]["id"].as_str().unwrap();
     assert!(target.ids().iter().all(|it| it == id), "one webhook-id");
     let foreign = get(&running, path.trim_end_matches("/redeliver"), "demo-globex").await;
     assert_eq!(foreign.0, 404);

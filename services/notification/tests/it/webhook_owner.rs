@@ -106,7 +106,7 @@ async fn a_secret_is_replaced_and_the_one_before_signs_for_a_while() {
     let (old, new) = (webhook["secret"].as_str().unwrap(), rotated["secret"].as_str().unwrap());
     assert_ne!(old, new);
 
-    let told = async |count: usize| {
+    let deliver = async |count: usize| {
         house.send(&completed("acme")).await;
         let received = async || {
             let received = third_party.received();
@@ -114,13 +114,13 @@ async fn a_secret_is_replaced_and_the_one_before_signs_for_a_while() {
         };
         eventually("the delivery", PATIENCE, received).await
     };
-    let during = told(1).await;
+    let during = deliver(1).await;
     assert!(is_signed(&during, new) && is_signed(&during, old), "{during:?}");
     sqlx::query("update webhook_secrets set valid_until = now()")
         .execute(&house.pool)
         .await
         .unwrap();
-    let after = told(2).await;
+    let after = deliver(2).await;
     assert!(is_signed(&after, new) && !is_signed(&after, old), "{after:?}");
 
     // Each replaced secret adds a signature, so their number is limited.
@@ -182,10 +182,10 @@ async fn every_list_is_paged_and_filtered() {
         house.send(event).await;
     }
     house.until("all e-mails", ORDERS + 1, |row| row.sent).await;
-    let told = async || {
+    let delivered = async || {
         (deliveries(&running, "status=delivered&limit=100").await.len() == 2 * ORDERS).then_some(())
     };
-    eventually("all deliveries", PATIENCE, told).await;
+    eventually("all deliveries", PATIENCE, delivered).await;
 
     let count = async |path: &str, plural: &str| paged(&running, path, plural).await.len();
     let (id, order) = (one["id"].as_str().unwrap(), orders[0].subject());

@@ -49,13 +49,13 @@ async fn a_tenants_events_are_told_signed_and_once_each() {
         house.send(event).await;
     }
     let order = completed.subject();
-    let told = eventually("both are delivered", PATIENCE, async || {
+    let delivered = eventually("both are delivered", PATIENCE, async || {
         let deliveries = of_order(&running, order).await;
         let all = deliveries.len() == 2 && deliveries.iter().all(|it| it["status"] == "delivered");
         all.then_some(deliveries)
     })
     .await;
-    assert_eq!(told[0]["attempts"][0]["status"], 204);
+    assert_eq!(delivered[0]["attempts"][0]["status"], 204);
     let received = third_party.received();
     assert_eq!(received.len(), 2, "each once, and none of another tenant: {received:?}");
     let types: Vec<_> = received
@@ -99,7 +99,7 @@ async fn a_webhook_is_told_of_cancellations_and_credit_notes_if_it_subscribed_to
         all.then_some(())
     })
     .await;
-    let told = |path: &str| {
+    let received_types = |path: &str| {
         let received = third_party.received();
         let received = received.iter().filter(|it| it.path.ends_with(path));
         let event_type = |body: &str| serde_json::from_str::<Value>(body).unwrap()["type"].clone();
@@ -107,8 +107,8 @@ async fn a_webhook_is_told_of_cancellations_and_credit_notes_if_it_subscribed_to
         types.sort_unstable();
         types
     };
-    assert_eq!(told("/some"), ["\"invoice.credited\"", "\"order.cancelled\""]);
-    assert_eq!(told("/others"), ["\"invoice.issued\"", "\"order.completed\""]);
+    assert_eq!(received_types("/some"), ["\"invoice.credited\"", "\"order.cancelled\""]);
+    assert_eq!(received_types("/others"), ["\"invoice.issued\"", "\"order.completed\""]);
     running.shutdown().await;
 }
 
@@ -169,12 +169,12 @@ async fn a_target_that_fails_now_and_then_loses_nothing() {
             .execute(&house.pool)
             .await
             .unwrap();
-        let told: i64 =
+        let delivered: i64 =
             sqlx::query_scalar("select count(*) from deliveries where status = 'delivered'")
                 .fetch_one(&house.pool)
                 .await
                 .unwrap();
-        (told == i64::try_from(ORDERS).unwrap()).then_some(())
+        (delivered == i64::try_from(ORDERS).unwrap()).then_some(())
     })
     .await;
     running.shutdown().await;

@@ -47,9 +47,9 @@ async fn a_cancelled_order_gets_its_cancellation_and_its_credit_note_once_each()
     let cancelled = cancelled(&completed);
     // The credit note is sent first, since events of different topics may arrive in any order.
     for event in [&credited, &cancelled] {
-        let mut retold = event.clone();
-        retold.envelope.id = EventId::generate();
-        for event in [event, &retold, event] {
+        let mut copy = event.clone();
+        copy.envelope.id = EventId::generate();
+        for event in [event, &copy, event] {
             house.send(event).await;
         }
     }
@@ -83,11 +83,11 @@ async fn the_same_event_however_often_and_another_of_the_same_order_send_nothing
     let running = house.start_smtp(port).await;
     let completed = completed("acme");
     for event in [&completed, &invoiced(&completed)] {
-        let mut retold = event.clone();
-        retold.envelope.id = EventId::generate();
+        let mut copy = event.clone();
+        copy.envelope.id = EventId::generate();
         let mut of_another_source = event.clone();
         of_another_source.envelope.source = "/elsewhere".into();
-        for event in [event, event, event, &retold, &of_another_source] {
+        for event in [event, event, event, &copy, &of_another_source] {
             house.send(event).await;
         }
         // The marker has the same key, so it is processed after those events.

@@ -56,7 +56,8 @@ pub(super) async fn cancel(
         match next_version(&api, &caller, order, event, key.as_ref()).await? {
             Written::Now(change) => {
                 if let [cancelled] = &*change.events {
-                    direct::tell(&api.downstream, &caller, Done::Cancelled, cancelled).await?;
+                    direct::call_consumers(&api.downstream, &caller, Done::Cancelled, cancelled)
+                        .await?;
                 }
                 return Ok(change.answer);
             }

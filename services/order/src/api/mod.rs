@@ -114,7 +114,7 @@ async fn place(
     };
     deferred::placed(&api, &defer, &caller, &change.order);
     if complete && let Some(completed) = change.events.last() {
-        direct::tell(&api.downstream, &caller, Done::Completed, completed).await?;
+        direct::call_consumers(&api.downstream, &caller, Done::Completed, completed).await?;
     }
     Ok(change.answer)
 }
@@ -212,7 +212,8 @@ async fn complete(
         match next_version(&api, &caller, order, event, key.as_ref()).await? {
             Written::Now(change) => {
                 if let [completed] = &*change.events {
-                    direct::tell(&api.downstream, &caller, Done::Completed, completed).await?;
+                    direct::call_consumers(&api.downstream, &caller, Done::Completed, completed)
+                        .await?;
                 }
                 return Ok(change.answer);
             }
@@ -272,7 +273,7 @@ enum Written {
 
 async fn write(api: &Api, caller: &Caller, change: Change) -> Result<Written, Problem> {
     let change = Arc::new(change);
-    let written = api.writer.write(Arc::clone(&change), caller.gone()).await;
+    let written = api.writer.write(Arc::clone(&change), caller.disconnected()).await;
     // Before the response is sent, so that the caller reads its own write; also after an error,
     // which may leave the result unknown.
     api.lists.forget(&[&change.order]);

@@ -79,19 +79,19 @@ impl Writer {
     }
 
     /// Writes a change, in one statement with other concurrent changes. Until it is sent to
-    /// Postgres, dropping this future or the end of `gone` withdraws it. After that it is written
+    /// Postgres, dropping this future or the end of `disconnected` withdraws it. After that it is written
     /// in any case.
     pub(crate) async fn write(
         &self,
         change: Arc<Change>,
-        gone: impl Future<Output = ()>,
+        disconnected: impl Future<Output = ()>,
     ) -> Written {
         let span = tracing::info_span!("wait for statement");
-        let (told, outcome) = oneshot::channel();
-        let ticket = self.shared.queue().push(change, told, span.clone())?;
+        let (sender, outcome) = oneshot::channel();
+        let ticket = self.shared.queue().push(change, sender, span.clone())?;
         let place = Place::new(Arc::clone(&self.shared), ticket, outcome);
         statement::begin(&self.shared);
-        place.wait(gone).instrument(span).await
+        place.wait(disconnected).instrument(span).await
     }
 }
 

@@ -24,18 +24,18 @@ impl Place {
 
     /// Waits for the outcome. Withdraws the change if it is not sent in time, or if its caller is
     /// gone. Once it is sent, the outcome is awaited, since the statement has a time limit.
-    pub(super) async fn wait(mut self, gone: impl Future<Output = ()>) -> Written {
-        let mut gone = pin!(gone);
-        let mut is_gone = false;
+    pub(super) async fn wait(mut self, disconnected: impl Future<Output = ()>) -> Written {
+        let mut disconnected = pin!(disconnected);
+        let mut is_disconnected = false;
         loop {
             let reason = tokio::select! {
                 biased;
-                told = &mut self.outcome => {
+                written = &mut self.outcome => {
                     let crashed = |_| WriteError::Database(Arc::new(sqlx::Error::WorkerCrashed));
-                    return told.map_err(crashed)?;
+                    return written.map_err(crashed)?;
                 }
-                () = &mut gone, if !is_gone => {
-                    is_gone = true;
+                () = &mut disconnected, if !is_disconnected => {
+                    is_disconnected = true;
                     WriteError::CallerLeft
                 }
                 // Repeated, because a statement may leave the change out, which then waits for

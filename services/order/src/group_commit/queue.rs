@@ -61,14 +61,14 @@ pub(super) struct Waiting {
     pub(super) since: Instant,
     /// The span in which the caller waits.
     pub(super) span: Span,
-    told: oneshot::Sender<Written>,
+    outcome: oneshot::Sender<Written>,
 }
 
 impl Waiting {
     /// Sends the outcome to the caller, which is then the only holder of the change.
-    pub(super) fn tell(self, written: Written) {
+    pub(super) fn settle(self, written: Written) {
         drop(self.change);
-        _ = self.told.send(written); // Fails if the request has ended.
+        _ = self.outcome.send(written); // Fails if the request has ended.
     }
 }
 
@@ -106,7 +106,7 @@ impl Queue {
     pub(super) fn push(
         &mut self,
         change: Arc<Change>,
-        told: oneshot::Sender<Written>,
+        outcome: oneshot::Sender<Written>,
         span: Span,
     ) -> Result<Ticket, WriteError> {
         let bytes = change.bytes();
@@ -117,7 +117,7 @@ impl Queue {
         if !self.claims.are_free(claim) && self.waiting_for(claim) >= MAX_WAITING_FOR_ONE {
             return Err(WriteError::Full);
         }
-        let waiting = Waiting { ticket, change, claim, bytes, since, span, told };
+        let waiting = Waiting { ticket, change, claim, bytes, since, span, outcome };
         self.next += 1;
         self.bytes += bytes;
         self.line(Kind::Shared).waiting.insert(ticket, waiting);
@@ -207,7 +207,7 @@ impl Queue {
     /// Queues a change that a statement left out, to be executed alone. It keeps its claims, unless
     /// its caller is gone.
     pub(super) fn set_apart(&mut self, waiting: Waiting, kind: Kind) {
-        if waiting.told.is_closed() {
+        if waiting.outcome.is_closed() {
             self.claims.release(waiting.claim);
         } else {
             self.bytes += waiting.bytes;
@@ -306,8 +306,8 @@ mod tests {
         let mut queue = Queue::new(1);
         let receivers: Vec<_> = [Kind::LeftOut, Kind::LeftOut, Kind::Refused]
             .map(|kind| {
-                let (told, receiver) = oneshot::channel();
-                queue.push(change(1), told, Span::none()).expect("room");
+                let (outcome, receiver) = oneshot::channel();
+                queue.push(change(1), outcome, Span::none()).expect("room");
                 let waiting = queue.take(Kind::Shared).remove(0);
                 queue.set_apart(waiting, kind);
                 receiver
@@ -340,8 +340,8 @@ mod tests {
     fn an_order_is_claimed_until_its_statement_alone_has_ended() {
         let mut queue = Queue::new(1);
         let (order, other) = (change(1), change(1));
-        let (told, _receiver) = oneshot::channel();
-        queue.push(Arc::clone(&order), told, Span::none()).expect("room");
+        let (outcome, _receiver) = oneshot::channel();
+        queue.push(Arc::clone(&order), outcome, Span::none()).expect("room");
         queue.add(&order).expect("room");
         let mut first = queue.take(Kind::Shared);
         assert_eq!(first.len(), 1);

@@ -118,7 +118,7 @@ impl Turn {
         }
         drop(queue);
         for (waiting, outcome) in settled {
-            waiting.tell(Ok(outcome));
+            waiting.settle(Ok(outcome));
         }
     }
 }
@@ -164,6 +164,6 @@ fn may_be_of_one(error: &sqlx::Error, changes: usize) -> bool {
 fn tell_all(batch: Vec<Waiting>, error: sqlx::Error) {
     let error = Arc::new(error);
     for waiting in batch {
-        waiting.tell(Err(WriteError::Database(Arc::clone(&error))));
+        waiting.settle(Err(WriteError::Database(Arc::clone(&error))));
     }
 }

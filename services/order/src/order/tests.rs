@@ -131,14 +131,14 @@ fn all_that_is_wrong_is_said_at_once() {
     .expect_err("refused");
     assert_eq!(violations.0.len(), 5);
     let text = violations.to_string();
-    for said in [
+    for expected in [
         "customer_email must be",
         "currency must be",
         "items[1].sku must be 1 to 64 characters",
         "items[1].quantity must be 1 to 1000000;",
         "items[1].unit_price must be 1 to 1000000000000",
     ] {
-        assert!(text.contains(said), "{said:?} in {text:?}");
+        assert!(text.contains(expected), "{expected:?} in {text:?}");
     }
 }
 

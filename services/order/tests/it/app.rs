@@ -248,9 +248,9 @@ impl Answer {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// Asserts that the response is a problem with this status whose detail contains `says`.
+    /// Asserts that the response is a problem with this status whose detail contains `message`.
     #[track_caller]
-    pub(crate) fn assert_problem(&self, status: u16, says: &str) {
+    pub(crate) fn assert_problem(&self, status: u16, message: &str) {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
@@ -258,7 +258,7 @@ impl Answer {
         assert_eq!(problem["title"].as_str().map(str::is_empty), Some(false));
         assert_eq!(problem["correlation_id"], json!(self.header("x-correlation-id")));
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(says), "{says:?} in {detail:?}");
+        assert!(detail.contains(message), "{message:?} in {detail:?}");
     }
 
     /// Removes the headers that differ from request to request.

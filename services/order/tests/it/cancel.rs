@@ -134,14 +134,14 @@ async fn an_order_that_many_complete_and_cancel_at_once_is_cancelled_in_the_end(
         assert_eq!(order["status"], "cancelled");
         let events = app.events().await;
         let of_order = events.iter().filter(|event| event.key == id);
-        let said: Vec<_> = of_order.map(|event| event.topic.as_str()).collect();
+        let published: Vec<_> = of_order.map(|event| event.topic.as_str()).collect();
         let completed = ["order.created", "order.completed", "order.cancelled"];
         let expected = if order.get("completed_at").is_some() {
             &completed[..]
         } else {
             &["order.created", "order.cancelled"]
         };
-        assert_eq!(said, expected);
+        assert_eq!(published, expected);
     }
 }
 

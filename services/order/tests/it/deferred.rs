@@ -8,12 +8,12 @@ use sandbox::testing::eventually;
 use serde_json::json;
 
 use crate::app::{App, Ask, an_order, an_order_with};
-use crate::neighbour::{Does, Neighbour};
+use crate::neighbour::{Behaviour, Neighbour};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn with_neighbours(does: Does) -> (App, [Neighbour; 3]) {
-    let start = || Neighbour::start(does);
+async fn with_neighbours(behaviour: Behaviour) -> (App, [Neighbour; 3]) {
+    let start = || Neighbour::start(behaviour);
     let neighbours = [start().await, start().await, start().await];
     let urls = neighbours.each_ref().map(|neighbour| neighbour.url.parse().unwrap());
     let app = App::with(|config: &mut Config| {
@@ -29,27 +29,27 @@ async fn with_neighbours(does: Does) -> (App, [Neighbour; 3]) {
 
 #[tokio::test]
 async fn a_new_order_is_acknowledged_tracked_and_synchronised() {
-    let (app, neighbours) = with_neighbours(Does::Answer(202)).await;
+    let (app, neighbours) = with_neighbours(Behaviour::Answer(202)).await;
     let request = app.post("/orders").json(&an_order()).header("x-correlation-id", "flow-9");
     let order = request.answer().await.json();
-    let told = eventually("all are told", PATIENCE, async || {
-        let told: Vec<_> = neighbours.iter().flat_map(Neighbour::told).collect();
-        (told.len() == 3).then_some(told)
+    let requests = eventually("all are told", PATIENCE, async || {
+        let requests: Vec<_> = neighbours.iter().flat_map(Neighbour::requests).collect();
+        (requests.len() == 3).then_some(requests)
     })
     .await;
-    let [acknowledgement, tracking, inventory] = told.try_into().unwrap();
-    assert_eq!(acknowledgement.what, "POST /acknowledgements");
+    let [acknowledgement, tracking, inventory] = requests.try_into().unwrap();
+    assert_eq!(acknowledgement.line, "POST /acknowledgements");
     let wanted = json!({ "order_id": order["id"], "tenant_id": "acme", "customer_email": "ada@example.com",
                          "currency": "EUR", "total": 2440 });
     assert_eq!(acknowledgement.body, wanted);
-    assert_eq!(tracking.what, "POST /track");
+    assert_eq!(tracking.line, "POST /track");
     let wanted = json!({ "event": "order_placed", "order_id": order["id"], "tenant_id": "acme",
                          "at": order["created_at"] });
     assert_eq!(tracking.body, wanted);
-    assert_eq!(inventory.what, "POST /inventory");
+    assert_eq!(inventory.line, "POST /inventory");
     assert_eq!(inventory.body["items"][0], json!({ "sku": "book", "quantity": 2 }));
-    for told in [&acknowledgement, &tracking, &inventory] {
-        assert_eq!(told.header("x-correlation-id"), "flow-9");
+    for request in [&acknowledgement, &tracking, &inventory] {
+        assert_eq!(request.header("x-correlation-id"), "flow-9");
     }
     assert_eq!(acknowledgement.header("authorization"), "Bearer order-key");
     assert_eq!(inventory.header("authorization"), "", "our key is not for strangers");
@@ -57,7 +57,7 @@ async fn a_new_order_is_acknowledged_tracked_and_synchronised() {
 
 #[tokio::test]
 async fn an_order_that_is_refused_or_was_placed_before_tells_nobody() {
-    let (app, neighbours) = with_neighbours(Does::Answer(202)).await;
+    let (app, neighbours) = with_neighbours(Behaviour::Answer(202)).await;
     let refused = app.post("/orders").json(&an_order_with(json!({ "items": [] }))).answer().await;
     assert_eq!(refused.status, 422);
     let place = || app.post("/orders").json(&an_order()).header("idempotency-key", "once").answer();
@@ -66,18 +66,21 @@ async fn an_order_that_is_refused_or_was_placed_before_tells_nobody() {
     let last = app.place(&an_order_with(json!({ "currency": "USD" }))).await;
     // The last order's tasks run after those of all earlier ones.
     for neighbour in &neighbours {
-        let told = eventually("the last is told", PATIENCE, async || {
-            let told = neighbour.told();
-            told.iter().any(|told| told.body["order_id"] == last.as_str()).then_some(told)
+        let requests = eventually("the last is told", PATIENCE, async || {
+            let requests = neighbour.requests();
+            requests
+                .iter()
+                .any(|request| request.body["order_id"] == last.as_str())
+                .then_some(requests)
         })
         .await;
-        assert_eq!(told.len(), 2, "the first order and the last: {told:?}");
+        assert_eq!(requests.len(), 2, "the first order and the last: {requests:?}");
     }
 }
 
 #[tokio::test]
 async fn neighbours_that_hang_cost_orders_nothing_and_hold_nothing_else_up() {
-    let (app, neighbours) = with_neighbours(Does::Hang).await;
+    let (app, neighbours) = with_neighbours(Behaviour::Hang).await;
     let list = "/orders?customer_email=ada@example.com";
     let mut longest = Duration::ZERO;
     for count in 1..=40 {
@@ -92,7 +95,7 @@ async fn neighbours_that_hang_cost_orders_nothing_and_hold_nothing_else_up() {
         .await;
     }
     assert!(longest < Duration::from_secs(2), "an order took {longest:?}");
-    assert!(neighbours.iter().all(|neighbour| neighbour.told().len() <= 40));
+    assert!(neighbours.iter().all(|neighbour| neighbour.requests().len() <= 40));
 }
 
 #[tokio::test]

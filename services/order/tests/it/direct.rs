@@ -7,7 +7,7 @@ use sandbox::testing::eventually;
 use serde_json::{Value, json};
 
 use crate::app::{App, Ask, an_order, an_order_with};
-use crate::neighbour::{Does, Neighbour};
+use crate::neighbour::{Behaviour, Neighbour};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,26 +24,32 @@ async fn calling(names: &str, billing: &Neighbour, analytics: &Neighbour) -> App
     .await
 }
 
-fn events(neighbour: &Neighbour) -> Vec<crate::neighbour::Told> {
-    neighbour.told().into_iter().filter(|told| told.what == "POST /events").collect()
+fn events(neighbour: &Neighbour) -> Vec<crate::neighbour::RecordedRequest> {
+    neighbour.requests().into_iter().filter(|request| request.line == "POST /events").collect()
 }
 
 #[tokio::test]
 async fn who_is_named_has_the_event_before_the_answer_comes() {
-    let (billing, analytics) =
-        (Neighbour::start(Does::Answer(200)).await, Neighbour::start(Does::Answer(200)).await);
+    let (billing, analytics) = (
+        Neighbour::start(Behaviour::Answer(200)).await,
+        Neighbour::start(Behaviour::Answer(200)).await,
+    );
     let app = calling("billing", &billing, &analytics).await;
     let id = app.place(&an_order()).await;
     assert!(events(&billing).is_empty(), "it is not complete");
     let answer = app.post(&format!("/orders/{id}/complete")).answer().await;
     assert_eq!(answer.status, 200);
-    let told = events(&billing);
-    assert_eq!(told.len(), 1);
+    let requests = events(&billing);
+    assert_eq!(requests.len(), 1);
     let waiting = app.events().await;
     let completed = waiting.iter().find(|event| event.topic == "order.completed").unwrap();
-    assert_eq!(told[0].header("ce-id"), completed.header("ce_id"), "the same event by both ways");
-    assert_eq!(told[0].header("authorization"), "Bearer order-key");
-    assert_eq!(told[0].body, serde_json::from_slice::<Value>(&completed.payload).unwrap());
+    assert_eq!(
+        requests[0].header("ce-id"),
+        completed.header("ce_id"),
+        "the same event by both ways"
+    );
+    assert_eq!(requests[0].header("authorization"), "Bearer order-key");
+    assert_eq!(requests[0].body, serde_json::from_slice::<Value>(&completed.payload).unwrap());
     assert!(events(&analytics).is_empty(), "who is not named hears of it by Kafka");
 
     app.post(&format!("/orders/{id}/complete")).answer().await;
@@ -55,9 +61,9 @@ async fn who_is_named_has_the_event_before_the_answer_comes() {
 
 #[tokio::test]
 async fn a_call_that_fails_or_is_slow_is_the_callers_problem_though_the_order_is_complete() {
-    let sound = Neighbour::start(Does::Answer(200)).await;
-    for (does, status) in [(Does::Answer(500), 502), (Does::Hang, 504)] {
-        let broken = Neighbour::start(does).await;
+    let sound = Neighbour::start(Behaviour::Answer(200)).await;
+    for (behaviour, status) in [(Behaviour::Answer(500), 502), (Behaviour::Hang, 504)] {
+        let broken = Neighbour::start(behaviour).await;
         let app = calling("analytics,billing", &sound, &broken).await;
         let id = app.place(&an_order()).await;
         let answer = app.post(&format!("/orders/{id}/complete")).answer().await;
@@ -71,8 +77,10 @@ async fn a_call_that_fails_or_is_slow_is_the_callers_problem_though_the_order_is
 
 #[tokio::test]
 async fn what_follows_an_order_is_done_though_a_direct_call_failed() {
-    let (broken, inventory) =
-        (Neighbour::start(Does::Answer(500)).await, Neighbour::start(Does::Answer(200)).await);
+    let (broken, inventory) = (
+        Neighbour::start(Behaviour::Answer(500)).await,
+        Neighbour::start(Behaviour::Answer(200)).await,
+    );
     let urls = [&broken, &inventory].map(|neighbour| neighbour.url.parse().unwrap());
     let app = App::with(|config: &mut Config| {
         [config.downstream.billing_url, config.downstream.inventory_url] = urls;
@@ -85,7 +93,7 @@ async fn what_follows_an_order_is_done_though_a_direct_call_failed() {
     let order = an_order_with(json!({ "complete": true }));
     assert_eq!(app.post("/orders").json(&order).answer().await.status, 502);
     eventually("the inventory is told", PATIENCE, async || {
-        (!inventory.told().is_empty()).then_some(())
+        (!inventory.requests().is_empty()).then_some(())
     })
     .await;
     eventually("the list has it", Duration::from_secs(2), async || {
@@ -97,8 +105,10 @@ async fn what_follows_an_order_is_done_though_a_direct_call_failed() {
 
 #[tokio::test]
 async fn a_cancellation_is_told_like_a_completion() {
-    let (billing, broken) =
-        (Neighbour::start(Does::Answer(200)).await, Neighbour::start(Does::Answer(500)).await);
+    let (billing, broken) = (
+        Neighbour::start(Behaviour::Answer(200)).await,
+        Neighbour::start(Behaviour::Answer(500)).await,
+    );
     let app = calling("billing", &billing, &broken).await;
     let cancel = async |app: &App, id| app.post(&format!("/orders/{id}/cancel")).answer().await;
     // Both open and completed orders are reported; the consumers decide what follows.
@@ -106,16 +116,20 @@ async fn a_cancellation_is_told_like_a_completion() {
     let completed = app.place(&an_order_with(json!({ "complete": true }))).await;
     for id in [&open, &completed] {
         assert_eq!(cancel(&app, id).await.status, 200);
-        let told = events(&billing).pop().unwrap();
-        assert_eq!(told.header("ce-type"), "order.cancelled");
+        let request = events(&billing).pop().unwrap();
+        assert_eq!(request.header("ce-type"), "order.cancelled");
         let waiting = app.events().await;
         let cancelled = waiting.iter().rfind(|event| event.topic == "order.cancelled").unwrap();
-        assert_eq!(told.header("ce-id"), cancelled.header("ce_id"), "the same event by both ways");
-        assert_eq!(told.body, serde_json::from_slice::<Value>(&cancelled.payload).unwrap());
+        assert_eq!(
+            request.header("ce-id"),
+            cancelled.header("ce_id"),
+            "the same event by both ways"
+        );
+        assert_eq!(request.body, serde_json::from_slice::<Value>(&cancelled.payload).unwrap());
     }
-    let told = events(&billing).len();
+    let count = events(&billing).len();
     assert_eq!(cancel(&app, &open).await.status, 200);
-    assert_eq!(events(&billing).len(), told, "nothing was cancelled the second time");
+    assert_eq!(events(&billing).len(), count, "nothing was cancelled the second time");
 
     let app = calling("analytics", &billing, &broken).await;
     let id = app.place(&an_order()).await;
@@ -127,7 +141,8 @@ async fn a_cancellation_is_told_like_a_completion() {
 
 #[tokio::test]
 async fn nobody_there_is_a_failure_too() {
-    let gone = Neighbour { url: "http://127.0.0.1:1".into(), ..Neighbour::start(Does::Hang).await };
+    let gone =
+        Neighbour { url: "http://127.0.0.1:1".into(), ..Neighbour::start(Behaviour::Hang).await };
     let app = calling("billing", &gone, &gone).await;
     let id = app.place(&an_order()).await;
     assert_eq!(app.post(&format!("/orders/{id}/complete")).answer().await.status, 502);

@@ -26,24 +26,24 @@ async fn an_order_is_told_from_its_request_to_its_place_in_kafka() {
     let space = TestSpace::new().await;
     let app = App::with_kafka(&space, space.kafka_brokers()).await;
     let order = place(&app, "flow-1").await;
-    let told = eventually("both publications and a task", PATIENCE, async || {
+    let flow = eventually("both publications and a task", PATIENCE, async || {
         let flow = app.admin(&format!("/flows/{order}")).await;
         let is_all = all(&flow, "steps", "publish").len() == 2
             && !all(&flow, "steps", "deferred").is_empty();
         is_all.then_some(flow)
     })
     .await;
-    assert_eq!(told["correlation_ids"], json!(["flow-1"]));
-    assert_eq!((&told["service"], &told["open"]), (&"order".into(), &json!([])));
+    assert_eq!(flow["correlation_ids"], json!(["flow-1"]));
+    assert_eq!((&flow["service"], &flow["open"]), (&"order".into(), &json!([])));
 
-    let request = all(&told, "steps", "request")[0];
+    let request = all(&flow, "steps", "request")[0];
     assert_eq!((&request["name"], &request["status"]), (&"POST /orders".into(), &201.into()));
-    let deferred = all(&told, "steps", "deferred");
+    let deferred = all(&flow, "steps", "deferred");
     let tasks: Vec<_> = deferred.iter().map(|it| it["task"].as_str().unwrap()).collect();
     assert!(tasks.contains(&"activity log"), "{tasks:?}");
     assert!(!tasks.contains(&"request metrics"), "too short for a step: {tasks:?}");
     for (kind, member) in [("outbox wait", "duration_us"), ("publish", "offset")] {
-        let steps = all(&told, "steps", kind);
+        let steps = all(&flow, "steps", kind);
         let types: Vec<_> = steps.iter().map(|it| it["event_type"].as_str().unwrap()).collect();
         assert!(
             types.contains(&"order.created") && types.contains(&"order.completed"),
@@ -55,10 +55,10 @@ async fn an_order_is_told_from_its_request_to_its_place_in_kafka() {
             assert_eq!(step["trace_id"], request["trace_id"]);
         }
     }
-    assert!(all(&told, "steps", "publish").iter().all(|it| it["partition"].is_i64()));
+    assert!(all(&flow, "steps", "publish").iter().all(|it| it["partition"].is_i64()));
     // Requests come first, ordered by their begin.
-    assert_eq!(told["steps"][0]["kind"], "request");
-    let event = all(&told, "steps", "publish")[0]["event_id"].as_str().unwrap();
+    assert_eq!(flow["steps"][0]["kind"], "request");
+    let event = all(&flow, "steps", "publish")[0]["event_id"].as_str().unwrap();
     let by_event = app.admin(&format!("/flows/{event}")).await;
     assert_eq!(by_event["correlation_ids"], json!(["flow-1"]));
 }
@@ -70,12 +70,12 @@ async fn what_waits_for_kafka_is_open() {
     let order = place(&app, "flow-2").await;
     place(&app, "flow-3").await;
     for id in ["flow-2", &order] {
-        let told = app.admin(&format!("/flows/{id}")).await;
-        let waiting = all(&told, "open", "outbox");
+        let flow = app.admin(&format!("/flows/{id}")).await;
+        let waiting = all(&flow, "open", "outbox");
         let types: Vec<_> = waiting.iter().map(|it| it["event_type"].as_str().unwrap()).collect();
-        assert_eq!(types, ["order.created", "order.completed"], "{told:#}");
+        assert_eq!(types, ["order.created", "order.completed"], "{flow:#}");
         assert!(waiting.iter().all(|it| it["since"].is_string() && it["event_id"].is_string()));
-        assert_eq!(told["correlation_ids"], json!(["flow-2"]));
+        assert_eq!(flow["correlation_ids"], json!(["flow-2"]));
     }
 }
 

@@ -10,20 +10,20 @@ use tokio::net::TcpListener;
 
 /// Behaviour of the server.
 #[derive(Clone, Copy)]
-pub(crate) enum Does {
+pub(crate) enum Behaviour {
     Answer(u16),
     Hang,
 }
 
 /// A recorded request.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
-    pub(crate) what: String,
+pub(crate) struct RecordedRequest {
+    pub(crate) line: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: serde_json::Value,
 }
 
-impl Told {
+impl RecordedRequest {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -31,27 +31,27 @@ impl Told {
 
 #[derive(Clone)]
 pub(crate) struct Neighbour {
-    pub(crate) told: Arc<Mutex<Vec<Told>>>,
-    pub(crate) does: Does,
+    pub(crate) requests: Arc<Mutex<Vec<RecordedRequest>>>,
+    pub(crate) behaviour: Behaviour,
     pub(crate) url: String,
 }
 
 impl Neighbour {
-    pub(crate) async fn start(does: Does) -> Self {
+    pub(crate) async fn start(behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let neighbour = Self { told: Arc::default(), does, url };
-        let router = Router::new().fallback(hear).with_state(neighbour.clone());
+        let neighbour = Self { requests: Arc::default(), behaviour, url };
+        let router = Router::new().fallback(record).with_state(neighbour.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         neighbour
     }
 
-    pub(crate) fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-async fn hear(
+async fn record(
     State(neighbour): State<Neighbour>,
     method: Method,
     uri: Uri,
@@ -59,10 +59,10 @@ async fn hear(
     body: Bytes,
 ) -> StatusCode {
     let body = serde_json::from_slice(&body).unwrap();
-    let what = format!("{method} {uri}");
-    neighbour.told.lock().unwrap().push(Told { what, headers, body });
-    match neighbour.does {
-        Does::Answer(status) => StatusCode::from_u16(status).unwrap(),
-        Does::Hang => std::future::pending().await,
+    let line = format!("{method} {uri}");
+    neighbour.requests.lock().unwrap().push(RecordedRequest { line, headers, body });
+    match neighbour.behaviour {
+        Behaviour::Answer(status) => StatusCode::from_u16(status).unwrap(),
+        Behaviour::Hang => std::future::pending().await,
     }
 }

@@ -55,8 +55,9 @@ async fn an_order_is_placed_and_completed_at_once() {
     .unwrap();
     assert_eq!(transactions, 1);
     let events = app.events().await;
-    let said: Vec<_> = events.iter().map(|event| (event.topic.as_str(), event.version())).collect();
-    assert_eq!(said, [("order.created", 1), ("order.completed", 2)]);
+    let published: Vec<_> =
+        events.iter().map(|event| (event.topic.as_str(), event.version())).collect();
+    assert_eq!(published, [("order.created", 1), ("order.completed", 2)]);
     assert_eq!(events[0].data()["status"], json!("open"));
     assert_eq!(events[1].data()["status"], json!("completed"));
     assert_eq!(events[1].data()["completed_at"], order["completed_at"]);
@@ -72,7 +73,7 @@ async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
     let app = App::start().await;
     let item = |sku: &str, quantity: i64, unit_price: i64| json!([{ "sku": sku, "quantity": quantity, "unit_price": unit_price }]);
     let many = |count| items(&json!(vec![item("a", 1, 1)[0].clone(); count]));
-    for (order, says) in [
+    for (order, message) in [
         (many(0), "items must have 1 to 100 entries"),
         (many(101), "items must have 1 to 100 entries"),
         (items(&item(" ", 1, 1)), "items[0].sku must be"),
@@ -91,15 +92,15 @@ async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
         (an_order_with(json!({ "customer_email": "a\0@example.com" })), "customer_email"),
     ] {
         let answer = app.post("/orders").json(&order).answer().await;
-        answer.assert_problem(422, says);
+        answer.assert_problem(422, message);
     }
 
     // All violations in one request.
     let all =
         an_order_with(json!({ "customer_email": "", "currency": "", "items": item("", 0, 0) }));
     let answer = app.post("/orders").header("idempotency-key", "k").json(&all).answer().await;
-    for says in ["customer_email", "currency", ".sku", ".quantity", ".unit_price"] {
-        answer.assert_problem(422, says);
+    for message in ["customer_email", "currency", ".sku", ".quantity", ".unit_price"] {
+        answer.assert_problem(422, message);
     }
 
     assert_eq!(app.rows().await, Rows { orders: 0, keys: 0, events: 0 });
@@ -108,7 +109,7 @@ async fn an_order_that_breaks_a_rule_is_refused_and_nothing_is_written() {
 #[tokio::test]
 async fn a_malformed_order_is_refused_and_nothing_is_written() {
     let app = App::start().await;
-    for (order, says) in [
+    for (order, message) in [
         (an_order_with(json!({ "discount": 5 })), "discount"),
         (items(&json!([{ "sku": "a", "quantity": 1, "unit_price": 1, "tax": 1 }])), "tax"),
         (items(&json!([{ "sku": "a", "quantity": 1.5, "unit_price": 1 }])), "1.5"),
@@ -125,7 +126,7 @@ async fn a_malformed_order_is_refused_and_nothing_is_written() {
         (json!(null), "null"),
     ] {
         let answer = app.post("/orders").json(&order).answer().await;
-        answer.assert_problem(422, says);
+        answer.assert_problem(422, message);
     }
 
     // A common mistake: amounts in units instead of minor units.

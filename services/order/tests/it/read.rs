@@ -76,7 +76,7 @@ async fn orders_are_listed_newest_first_page_by_page() {
 async fn a_page_that_can_not_be_is_refused() {
     let app = App::start().await;
     let id = app.place(&an_order()).await;
-    for (query, says) in [
+    for (query, message) in [
         ("limit=0".to_owned(), "limit must be 1 to 100"),
         ("customer_email=a%00b".to_owned(), "no control characters"),
         ("limit=101".to_owned(), "limit must be 1 to 100"),
@@ -90,7 +90,7 @@ async fn a_page_that_can_not_be_is_refused() {
         ("cursor=%00".to_owned(), "cursor must be"),
         ("page=2".to_owned(), "page"),
     ] {
-        app.get(&format!("/orders?{query}")).await.assert_problem(400, says);
+        app.get(&format!("/orders?{query}")).await.assert_problem(400, message);
     }
     assert_eq!(app.get("/orders?limit=1").await.status, 200);
     assert_eq!(app.get("/orders?limit=100").await.status, 200);

@@ -27,9 +27,10 @@ async fn an_open_order_is_changed() {
     assert_eq!(app.get(&format!("/orders/{id}")).await.json(), answer.json());
 
     let events = app.events().await;
-    let said: Vec<_> = events.iter().map(|event| (event.topic.as_str(), event.version())).collect();
+    let published: Vec<_> =
+        events.iter().map(|event| (event.topic.as_str(), event.version())).collect();
     let updated = "order.updated";
-    assert_eq!(said, [("order.created", 1), (updated, 2), (updated, 3), (updated, 4)]);
+    assert_eq!(published, [("order.created", 1), (updated, 2), (updated, 3), (updated, 4)]);
     assert_eq!(events[2].data()["customer_email"], json!("grace@example.com"));
     assert_eq!(events[2].data()["total"], json!(750));
 }
@@ -58,7 +59,7 @@ async fn a_bad_change_is_refused_and_nothing_is_written() {
     let app = App::start().await;
     let id = app.place(&an_order()).await;
     let no_items = json!([{ "sku": "", "quantity": 0, "unit_price": 0 }]);
-    for (change, status, says) in [
+    for (change, status, message) in [
         (json!({}), 422, "items or customer_email must be given"),
         (json!({ "items": [] }), 422, "items must have"),
         (json!({ "items": no_items, "customer_email": "ada" }), 422, "items[0].quantity"),
@@ -69,7 +70,7 @@ async fn a_bad_change_is_refused_and_nothing_is_written() {
         (json!({ "status": "completed" }), 422, "status"),
     ] {
         let answer = app.patch(&id).header("if-match", "\"1\"").json(&change).answer().await;
-        answer.assert_problem(status, says);
+        answer.assert_problem(status, message);
     }
     assert_eq!(app.rows().await, Rows { orders: 1, keys: 0, events: 1 });
     assert_eq!(app.get(&format!("/orders/{id}")).await.header("etag"), "\"1\"");

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::scene::{Scene, soon};
 
 /// Interval of probes while the breaker is open: short, so that one succeeds soon after the cause
@@ -17,7 +17,7 @@ const BEFORE: usize = 100;
 const AFTERWARDS: usize = 100;
 
 /// Makes every handler of billing fail until the breaker is open, and for a while longer.
-pub(crate) async fn opens_and_closes(scene: &mut Scene) -> Struck {
+pub(crate) async fn opens_and_closes(scene: &mut Scene) -> Evidence {
     scene.dead_by_chance = true;
     scene.orders(BEFORE).await?;
     scene.billing.set_fault(json!({ "kind": "transient" })).await?;

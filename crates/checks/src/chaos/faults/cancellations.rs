@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::topics;
@@ -13,7 +13,7 @@ const AFTERWARDS: usize = 50;
 /// Delay of each transaction of completions, by which most cancellations come first.
 const SLOW_MILLIS: u64 = 2_000;
 
-pub(crate) async fn overtake_completions(scene: &mut Scene) -> Struck {
+pub(crate) async fn overtake_completions(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.slow_billing(SLOW_MILLIS).await?;
     scene.orders(BEHIND).await?;

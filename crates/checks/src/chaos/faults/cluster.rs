@@ -7,7 +7,7 @@ use kafka::Settings;
 use sandbox::Broker;
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::waits::{Waits, p99_and_longest};
 use crate::chaos::{Error, cluster, settle, topics};
@@ -26,7 +26,7 @@ const TWO_DEAD: Duration = Duration::from_secs(20);
 /// How long a restarted broker is down.
 const DOWN: Duration = Duration::from_secs(2);
 
-pub(crate) async fn leader_killed(scene: &mut Scene) -> Struck {
+pub(crate) async fn leader_killed(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let settings = scene.system.kafka();
     let waits = Waits::watch(&settings)?;
@@ -62,7 +62,7 @@ async fn kill_ahead_of_others(scene: &mut Scene, dead: u16) -> Result<(), Error>
     Ok(())
 }
 
-pub(crate) async fn two_killed(scene: &mut Scene) -> Struck {
+pub(crate) async fn two_killed(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     for id in [1, 2] {
         broker(scene, id)?.process().kill_9().await;
@@ -80,7 +80,7 @@ pub(crate) async fn two_killed(scene: &mut Scene) -> Struck {
     Ok(format!("{meanwhile} orders were accepted, and {waiting} events waited for a second broker"))
 }
 
-pub(crate) async fn rolling_restart(scene: &mut Scene) -> Struck {
+pub(crate) async fn rolling_restart(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let settings = scene.system.kafka();
     let waits = Waits::watch(&settings)?;
@@ -98,7 +98,7 @@ pub(crate) async fn rolling_restart(scene: &mut Scene) -> Struck {
     Ok(format!("three restarts in {took:.0?}, {orders} orders were accepted; {waited}"))
 }
 
-pub(crate) async fn controller_killed(scene: &mut Scene) -> Struck {
+pub(crate) async fn controller_killed(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let settings = scene.system.kafka();
     let dead = scene.system.servers.kafka.controller().await?;

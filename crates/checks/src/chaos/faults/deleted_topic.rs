@@ -6,7 +6,7 @@ use std::time::Instant;
 use kafka::rdkafka::admin::{AdminClient, AdminOptions};
 use kafka::rdkafka::client::DefaultClientContext;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::books::event_key;
 use crate::chaos::deleted_topic::DeletedTopic;
@@ -19,7 +19,7 @@ const READERS: [&str; 3] = ["billing", "notification", "analytics"];
 const BEFORE: usize = 150;
 const AFTERWARDS: usize = 150;
 
-pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
+pub(crate) async fn recreated(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     all_consumed(scene).await?;
     let settings = scene.system.kafka();
@@ -37,13 +37,13 @@ pub(crate) async fn made_anew(scene: &mut Scene) -> Struck {
         return Err("the topic was not created again".into());
     }
     scene.orders(AFTERWARDS).await?;
-    let lying = topics::read_all(&settings, TOPIC)?;
-    if lying.iter().filter_map(event_key).any(|key| old.contains(&key)) {
+    let stored = topics::read_all(&settings, TOPIC)?;
+    if stored.iter().filter_map(event_key).any(|key| old.contains(&key)) {
         return Err("the topic has records that were deleted with it".into());
     }
-    let gone = old.len();
+    let lost = old.len();
     Ok(format!(
-        "{gone} events were deleted with the topic, which was created again after {missing:.1?}"
+        "{lost} events were deleted with the topic, which was created again after {missing:.1?}"
     ))
 }
 

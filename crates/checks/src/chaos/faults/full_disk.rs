@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Struck;
-use super::refusals::is_told;
+use super::Evidence;
+use super::refusals::readiness_contains;
 use crate::chaos::scene::{Scene, soon};
 
 const BEFORE: usize = 100;
@@ -20,18 +20,18 @@ pub(crate) const CONFLICT_LIMIT: (&str, &str) = ("CONSUMER_CONFLICT_LIMIT", "5s"
 /// Message of the operating system; Postgres reports it under SQLSTATE 53100.
 const REASON: &str = "No space left on device";
 
-pub(crate) async fn fills_up(scene: &mut Scene) -> Struck {
+pub(crate) async fn fills_up(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.system.disk()?.fill()?;
     // Allocated pages of the tables still have space for some rows.
     scene.orders(MEANWHILE).await?;
-    let told = soon(async || is_told(scene, REASON).await).await;
+    let is_reported = soon(async || readiness_contains(scene, REASON).await).await;
     sleep(LASTS).await;
-    let still_told = is_told(scene, REASON).await;
+    let is_still_reported = readiness_contains(scene, REASON).await;
     let readiness = scene.billing.readiness().await?;
     scene.system.disk()?.empty()?;
     scene.healed();
-    if !told || !still_told {
+    if !is_reported || !is_still_reported {
         return Err(format!("billing did not report {REASON:?}: {readiness}").into());
     }
     scene.orders(AFTERWARDS).await?;

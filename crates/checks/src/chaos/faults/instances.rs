@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join};
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::instance::Instance;
 use crate::chaos::scene::{Scene, soon};
@@ -19,14 +19,14 @@ const ALL_SHARDS: f64 = 16.0;
 /// Number of orders that are written at a time, five times in total.
 const FLOW: usize = 4_000;
 
-pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
+pub(crate) async fn relay_frozen(scene: &mut Scene) -> Evidence {
     scene.orders(50).await?;
     let other = scene.system.order(&[]).await?;
     let shares = async || other.metric("outbox_shards", "").await > 0.0;
     if !soon(shares).await {
         return Err("the other relay got no shards".into());
     }
-    scene.load.turn_to(other.http);
+    scene.load.redirect_to(other.http);
     scene.order.process.pause();
     let has_all = async || (other.metric("outbox_shards", "").await - ALL_SHARDS).abs() < 0.5;
     let took_over = soon(has_all).await;
@@ -42,7 +42,7 @@ pub(crate) async fn relay_frozen(scene: &mut Scene) -> Struck {
     Ok("the other relay took all 16 shards".into())
 }
 
-pub(crate) async fn billing_frozen(scene: &mut Scene) -> Struck {
+pub(crate) async fn billing_frozen(scene: &mut Scene) -> Evidence {
     let other = scene.system.billing(&[]).await?;
     members(scene, 2).await?;
     // Billing is frozen in the middle of transactions.
@@ -65,7 +65,7 @@ pub(crate) async fn billing_frozen(scene: &mut Scene) -> Struck {
     Ok(format!("the other instance processed {alone} messages alone"))
 }
 
-pub(crate) async fn billing_joins_and_leaves(scene: &mut Scene) -> Struck {
+pub(crate) async fn billing_joins_and_leaves(scene: &mut Scene) -> Evidence {
     scene.orders(100).await?;
     flow(scene).await?;
     let mut second = scene.system.billing(&[]).await?;

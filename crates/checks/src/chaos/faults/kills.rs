@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::faults::messages::{send_poison, send_sound};
 use crate::chaos::instance::Instance;
@@ -22,21 +22,21 @@ pub(crate) const DEADLY_EVENT: &str = "the one that kills";
 /// session to end.
 const SUPERVISED: Duration = Duration::from_mins(2);
 
-pub(crate) async fn billing_before_commit(scene: &mut Scene) -> Struck {
+pub(crate) async fn billing_before_commit(scene: &mut Scene) -> Evidence {
     billing_dies(scene).await
 }
 
-pub(crate) async fn billing_after_commit(scene: &mut Scene) -> Struck {
+pub(crate) async fn billing_after_commit(scene: &mut Scene) -> Evidence {
     billing_dies(scene).await
 }
 
-pub(crate) async fn billing_after_dead_letter(scene: &mut Scene) -> Struck {
+pub(crate) async fn billing_after_dead_letter(scene: &mut Scene) -> Evidence {
     scene.orders(20).await?;
     send_poison(scene).await?;
     billing_dies(scene).await
 }
 
-async fn billing_dies(scene: &mut Scene) -> Struck {
+async fn billing_dies(scene: &mut Scene) -> Evidence {
     let status = death_of(&mut scene.billing).await?;
     scene.billing.start_again().await?;
     scene.healed();
@@ -44,7 +44,7 @@ async fn billing_dies(scene: &mut Scene) -> Struck {
     Ok(format!("billing died: {status}"))
 }
 
-pub(crate) async fn relay_before_delete(scene: &mut Scene) -> Struck {
+pub(crate) async fn relay_before_delete(scene: &mut Scene) -> Evidence {
     let status = death_of(&mut scene.order).await?;
     scene.order.start_again().await?;
     scene.healed();
@@ -52,7 +52,7 @@ pub(crate) async fn relay_before_delete(scene: &mut Scene) -> Struck {
     Ok(format!("order died: {status}"))
 }
 
-pub(crate) async fn billing_under_load(scene: &mut Scene) -> Struck {
+pub(crate) async fn billing_under_load(scene: &mut Scene) -> Evidence {
     scene.orders(150).await?;
     let status = scene.billing.process.kill_9().await;
     sleep(Duration::from_secs(1)).await;
@@ -62,7 +62,7 @@ pub(crate) async fn billing_under_load(scene: &mut Scene) -> Struck {
     Ok(format!("billing died: {status}"))
 }
 
-pub(crate) async fn handler_aborts(scene: &mut Scene) -> Struck {
+pub(crate) async fn handler_aborts(scene: &mut Scene) -> Evidence {
     scene.orders(50).await?;
     let deadly = send_sound(scene, DEADLY_EVENT).await?;
     scene.poison.insert(deadly.clone());
@@ -96,7 +96,7 @@ async fn supervise_until_dead_letter(scene: &mut Scene, deadly: &Place) -> Resul
     Err(format!("billing died {deaths} times, and the message is not a dead letter").into())
 }
 
-pub(crate) async fn order_under_load(scene: &mut Scene) -> Struck {
+pub(crate) async fn order_under_load(scene: &mut Scene) -> Evidence {
     scene.orders(150).await?;
     let status = scene.order.process.kill_9().await;
     sleep(Duration::from_secs(1)).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::instance::Instance;
 use crate::chaos::scene::{Scene, soon};
@@ -32,7 +32,7 @@ const CAUGHT_UP: Duration = Duration::from_secs(45);
 /// budget, and 85 MiB without one.
 const PEAK: usize = 40 * MIB + 8 * BUDGET;
 
-pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Struck {
+pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let idle = peak_memory(&scene.billing)?;
     scene.endings.push(scene.billing.terminate().await);
@@ -43,8 +43,8 @@ pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Struck {
     if !soon(published).await {
         return Err("the backlog was not published".into());
     }
-    let lying = topics::read_all(&scene.system.kafka(), TOPIC)?;
-    let unread = lying.iter().filter(|record| {
+    let stored = topics::read_all(&scene.system.kafka(), TOPIC)?;
+    let unread = stored.iter().filter(|record| {
         let next = committed.get(&(record.topic.clone(), record.partition));
         next.is_none_or(|next| record.offset >= *next)
     });
@@ -53,17 +53,17 @@ pub(crate) async fn outgrows_memory(scene: &mut Scene) -> Struck {
     scene.healed();
     let took = caught_up(scene).await?;
     let peak = peak_memory(&scene.billing)?;
-    let told = format!(
+    let summary = format!(
         "a backlog of {} MiB was consumed in {took:.1?}, with a peak of {} MiB (before: {} MiB)",
         backlog / MIB,
         peak / MIB,
         idle / MIB
     );
     if backlog < TIMES * BUDGET || peak > PEAK {
-        return Err(told.into());
+        return Err(summary.into());
     }
     scene.orders(AFTERWARDS).await?;
-    Ok(told)
+    Ok(summary)
 }
 
 /// Waits until billing has almost no lag, while orders continue. Returns the time that took.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use super::cluster::{broker, start_again};
 use crate::chaos::cluster::Partition;
 use crate::chaos::scene::{Scene, soon};
@@ -23,7 +23,7 @@ const LASTS: Duration = Duration::from_secs(25);
 /// Maximum p99 of the waits for partitions that have a leader.
 const P99: Duration = Duration::from_secs(1);
 
-pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Struck {
+pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     leave_to_one(scene).await?;
     let settings = scene.system.kafka();
@@ -52,18 +52,22 @@ pub(crate) async fn partition_leaderless(scene: &mut Scene) -> Struck {
 
 /// Fails if no event waited for as long as the partition had no leader, or if other events waited
 /// for long.
-fn verdict(waits: &[Wait]) -> Struck {
+fn verdict(waits: &[Wait]) -> Evidence {
     let is_dead = |wait: &&Wait| wait.topic == TOPIC && wait.partition == PARTITION;
     let others = || waits.iter().filter(|wait| !is_dead(wait));
     let (dead, alive) = (waits.iter().filter(is_dead).count(), others().count());
     let (_, longest) = p99_and_longest(waits.iter().filter(is_dead));
     let (p99, worst) = p99_and_longest(others());
     let (p99_elsewhere, _) = p99_and_longest(others().filter(|wait| wait.topic != TOPIC));
-    let told = format!(
+    let summary = format!(
         "{dead} events waited up to {longest:.1?} for a leader, the p99 of {alive} others {p99:.1?} (of other \
          topics {p99_elsewhere:.1?}) and the last {worst:.1?}"
     );
-    if dead == 0 || alive == 0 || longest < P99 || p99 >= P99 { Err(told.into()) } else { Ok(told) }
+    if dead == 0 || alive == 0 || longest < P99 || p99 >= P99 {
+        Err(summary.into())
+    } else {
+        Ok(summary)
+    }
 }
 
 fn only_it_is_dead(partitions: &[Partition]) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use super::messages::send_poison;
 use super::refusals::execute;
 use crate::chaos::Error;
@@ -24,7 +24,7 @@ const REFUSED: Duration = Duration::from_secs(4);
 const RATE: f64 = 2_000.0;
 
 /// Messages whose dead letter can't be written wait; the others are processed.
-pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
+pub(crate) async fn not_written(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     execute(scene, "revoke insert on dead_letter from billing").await?;
     send_poison(scene).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn not_written(scene: &mut Scene) -> Struck {
 
 /// Lets two operators replay one half of the letters each at the same time, and kills billing
 /// during each replay.
-pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Struck {
+pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.dead_by_chance = true;
     scene.billing.set_fault(json!({ "kind": "permanent" })).await?;
@@ -126,7 +126,7 @@ async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
 
 /// Messages become dead letters while Kafka is unavailable, and an operator replays them before
 /// Kafka is back.
-pub(crate) async fn without_kafka(scene: &mut Scene) -> Struck {
+pub(crate) async fn without_kafka(scene: &mut Scene) -> Evidence {
     scene.dead_by_chance = true;
     // The letters can't be written yet, so that they arrive after Kafka has stopped, however slow
     // the machine is.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::settle;
@@ -19,7 +19,7 @@ const TOPIC: &str = "order.completed";
 /// Just below the maximum size of a record of the topic.
 const NEARLY_TOO_LARGE: usize = 1_040_000;
 
-pub(crate) async fn poison(scene: &mut Scene) -> Struck {
+pub(crate) async fn poison(scene: &mut Scene) -> Evidence {
     for _ in 0..3 {
         scene.orders(50).await?;
         send_poison(scene).await?;
@@ -102,15 +102,15 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     // The id of an event may be any text. Its order has its invoice already, or gets it from this
     // event.
     send_sound(scene, &format!("no uuid/{}", Uuid::new_v4())).await?;
-    lies_as_sent(&settings, &sent)
+    verify_stored(&settings, &sent)
 }
 
 /// Fails if a record is not in Kafka as it was sent. Poison that a client has made harmless would
 /// prove nothing.
-fn lies_as_sent(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Error> {
-    let lying = topics::read_all(settings, TOPIC)?;
+fn verify_stored(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Error> {
+    let stored = topics::read_all(settings, TOPIC)?;
     for (place, poison) in sent {
-        if !lying.iter().any(|record| place_of(record) == *place && poison.is(record)) {
+        if !stored.iter().any(|record| place_of(record) == *place && poison.is(record)) {
             return Err(format!("{} is not in Kafka as it was sent", poison.what).into());
         }
     }
@@ -147,7 +147,7 @@ fn with(headers: &Headers, name: &str, value: &str) -> Headers {
     others.chain([(name, Some(value.as_bytes()))]).collect()
 }
 
-pub(crate) async fn transient_failures(scene: &mut Scene) -> Struck {
+pub(crate) async fn transient_failures(scene: &mut Scene) -> Evidence {
     // One of a hundred messages fails four times in a row.
     scene.dead_by_chance = true;
     scene.billing.set_fault(json!({ "kind": "transient", "rate": 0.3 })).await?;
@@ -163,7 +163,7 @@ pub(crate) async fn transient_failures(scene: &mut Scene) -> Struck {
     Ok(format!("{retries} attempts were repeated"))
 }
 
-pub(crate) async fn handler_slow(scene: &mut Scene) -> Struck {
+pub(crate) async fn handler_slow(scene: &mut Scene) -> Evidence {
     scene.billing.set_fault(json!({ "kind": "slow", "rate": 0.05, "delay_ms": 8_000 })).await?;
     scene.orders(150).await?;
     let all = scene.billing.metric("messaging_process_duration_seconds_count", "").await;
@@ -185,7 +185,7 @@ pub(crate) async fn handler_slow(scene: &mut Scene) -> Struck {
     Ok("attempts took 8 s, and max.poll.interval.ms is 6 s".into())
 }
 
-pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Struck {
+pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Evidence {
     scene.orders(50).await?;
     limit_dead_letters(scene, "10").await?;
     send_poison(scene).await?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Struck;
+use super::Evidence;
 use super::instances::{CONSUMED, members};
 use crate::chaos::Error;
 use crate::chaos::instance::Instance;
@@ -16,7 +16,7 @@ const WRITTEN: usize = 300;
 /// Maximum time until an instance reads an event.
 const READS: Duration = Duration::from_secs(30);
 
-pub(crate) async fn rolled_back_and_forth(scene: &mut Scene) -> Struck {
+pub(crate) async fn rolled_back_and_forth(scene: &mut Scene) -> Evidence {
     // This tree's billing runs first, so that its migrations are applied before the earlier release
     // starts.
     flow(scene).await?;

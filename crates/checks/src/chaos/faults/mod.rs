@@ -27,7 +27,7 @@ use super::scene::Scene;
 use super::system::Setup;
 
 /// Evidence that the fault struck.
-pub(crate) type Struck = Result<String, Error>;
+pub(crate) type Evidence = Result<String, Error>;
 
 type Environment = &'static [(&'static str, &'static str)];
 
@@ -50,7 +50,7 @@ pub(crate) struct Fault {
     /// How often it may interrupt notification between a send and its record, so that the send is
     /// repeated.
     pub(crate) resends: u32,
-    pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Struck>,
+    pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Evidence>,
 }
 
 impl std::fmt::Debug for Fault {
@@ -209,7 +209,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault!(
         "topic-made-anew",
         "a topic that was consumed to its end is deleted, and created again by its owner",
-        deleted_topic::made_anew
+        deleted_topic::recreated
     ),
     fault!(
         "transaction-held-open",

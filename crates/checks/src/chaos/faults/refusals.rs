@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
 
@@ -17,39 +17,39 @@ const AFTERWARDS: usize = 50;
 const LASTS: Duration = Duration::from_secs(20);
 
 /// As after a failover that left the service connected to the old primary.
-pub(crate) async fn read_only(scene: &mut Scene) -> Struck {
+pub(crate) async fn read_only(scene: &mut Scene) -> Evidence {
     let refusal = Refusal {
         begin: "alter role billing set default_transaction_read_only = on",
         end: "alter role billing reset default_transaction_read_only",
-        says: "read-only transaction",
+        message: "read-only transaction",
     };
     refusal.strike(scene).await
 }
 
 /// As after a rotation of credentials that did not reach the service.
-pub(crate) async fn logins_refused(scene: &mut Scene) -> Struck {
+pub(crate) async fn logins_refused(scene: &mut Scene) -> Evidence {
     let refusal = Refusal {
         begin: "alter role billing nologin",
         end: "alter role billing login",
-        says: "not permitted to log in",
+        message: "not permitted to log in",
     };
     refusal.strike(scene).await
 }
 
-pub(crate) async fn connections_exhausted(scene: &mut Scene) -> Struck {
+pub(crate) async fn connections_exhausted(scene: &mut Scene) -> Evidence {
     let refusal = Refusal {
         begin: "alter role billing connection limit 0",
         end: "alter role billing connection limit -1",
-        says: "too many connections",
+        message: "too many connections",
     };
     refusal.strike(scene).await
 }
 
-pub(crate) async fn rights_revoked(scene: &mut Scene) -> Struck {
+pub(crate) async fn rights_revoked(scene: &mut Scene) -> Evidence {
     let refusal = Refusal {
         begin: "revoke insert on inbox, invoices from billing",
         end: "grant insert on inbox, invoices to billing",
-        says: "permission denied",
+        message: "permission denied",
     };
     refusal.strike(scene).await
 }
@@ -59,11 +59,11 @@ struct Refusal {
     begin: &'static str,
     end: &'static str,
     /// A text that billing's `/readyz` has to contain meanwhile.
-    says: &'static str,
+    message: &'static str,
 }
 
 impl Refusal {
-    async fn strike(&self, scene: &mut Scene) -> Struck {
+    async fn strike(&self, scene: &mut Scene) -> Evidence {
         scene.orders(BEFORE).await?;
         execute(scene, self.begin).await?;
         // Existing sessions keep the privileges that they started with.
@@ -73,22 +73,22 @@ impl Refusal {
         )
         .await?;
         scene.orders(MEANWHILE).await?;
-        let told = soon(async || is_told(scene, self.says).await).await;
+        let is_reported = soon(async || readiness_contains(scene, self.message).await).await;
         sleep(LASTS).await;
         execute(scene, self.end).await?;
         scene.healed();
-        if !told {
+        if !is_reported {
             let readiness = scene.billing.readiness().await?;
-            return Err(format!("billing did not report {:?}: {readiness}", self.says).into());
+            return Err(format!("billing did not report {:?}: {readiness}", self.message).into());
         }
         scene.orders(AFTERWARDS).await?;
-        Ok(format!("billing reported {:?} and waited", self.says))
+        Ok(format!("billing reported {:?} and waited", self.message))
     }
 }
 
 /// Returns `true` if billing's `/readyz` contains a text.
-pub(crate) async fn is_told(scene: &Scene, what: &str) -> bool {
-    scene.billing.readiness().await.is_ok_and(|readiness| readiness.to_string().contains(what))
+pub(crate) async fn readiness_contains(scene: &Scene, text: &str) -> bool {
+    scene.billing.readiness().await.is_ok_and(|readiness| readiness.to_string().contains(text))
 }
 
 pub(super) async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
@@ -98,17 +98,17 @@ pub(super) async fn execute(scene: &Scene, sql: &str) -> Result<(), Error> {
 }
 
 /// Locks the row that every invoice of a tenant needs, in another transaction.
-pub(crate) async fn counter_locked(scene: &mut Scene) -> Struck {
+pub(crate) async fn counter_locked(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let mut database = scene.system.database("billing").await?;
     let mut held = database.begin().await?;
     sqlx::query("select * from invoice_counter for update").execute(&mut *held).await?;
     scene.orders(MEANWHILE).await?;
-    let told = soon(async || is_told(scene, "parked").await).await;
+    let is_reported = soon(async || readiness_contains(scene, "parked").await).await;
     sleep(LASTS).await;
     held.rollback().await?;
     scene.healed();
-    if !told {
+    if !is_reported {
         return Err("billing did not report that keys are parked".into());
     }
     scene.orders(AFTERWARDS).await?;

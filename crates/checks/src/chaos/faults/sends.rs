@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::mail;
 use crate::chaos::scene::{Scene, soon};
@@ -14,7 +14,7 @@ const AFTERWARDS: usize = 50;
 /// Longer than notification waits for a mail server (5 s), shorter than for a webhook (10 s).
 const HANG: Duration = Duration::from_secs(7);
 
-pub(crate) async fn receivers_fail(scene: &mut Scene) -> Struck {
+pub(crate) async fn receivers_fail(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.receivers.refuse();
     scene.orders(BEFORE).await?;
@@ -35,7 +35,7 @@ pub(crate) async fn receivers_fail(scene: &mut Scene) -> Struck {
 
 /// Kills notification during sends of which none is accepted, so the next process has to send each
 /// of them.
-pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
+pub(crate) async fn killed_sending(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.receivers.hang();
     let both =
@@ -51,7 +51,7 @@ pub(crate) async fn killed_sending(scene: &mut Scene) -> Struck {
 
 /// Kills notification after its sends are accepted and before they are recorded, so they are
 /// repeated with the same `Message-ID`.
-pub(crate) async fn killed_after_sending(scene: &mut Scene) -> Struck {
+pub(crate) async fn killed_after_sending(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.receivers.mail.behave(mail::Behaviour::AcceptAndHang);
     let accepted = soon(async || scene.receivers.mail.waiting() > 0).await;

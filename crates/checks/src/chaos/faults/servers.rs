@@ -6,7 +6,7 @@ use sandbox::Shutdown;
 use sqlx::Connection;
 use tokio::time::{sleep, timeout};
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::scene::Scene;
 
@@ -16,23 +16,25 @@ const AFTERWARDS: usize = 50;
 /// 13 s.
 const ATTEMPTS: Duration = Duration::from_secs(25);
 
-pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Struck {
+pub(crate) async fn kafka_stopped(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     scene.system.servers.kafka.halt().await;
     let before = scene.load.taken();
     sleep(Duration::from_secs(30)).await;
     let meanwhile = scene.load.taken() - before;
-    let said = scene.order.readiness().await?;
+    let readiness = scene.order.readiness().await?;
     scene.system.servers.kafka.start_again().await?;
     scene.healed();
-    if said["kafka"] != "away" || meanwhile == 0 {
-        return Err(format!("order reports {said}, and {meanwhile} orders were accepted").into());
+    if readiness["kafka"] != "away" || meanwhile == 0 {
+        return Err(
+            format!("order reports {readiness}, and {meanwhile} orders were accepted").into()
+        );
     }
     scene.orders(AFTERWARDS).await?;
     Ok(format!("Kafka was unavailable, and {meanwhile} orders were accepted"))
 }
 
-pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Struck {
+pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Evidence {
     // Slow, so that messages are being processed when it stops.
     scene.slow_billing(100).await?;
     scene.orders(BEFORE).await?;
@@ -49,7 +51,7 @@ pub(crate) async fn postgres_restarted(scene: &mut Scene) -> Struck {
     Ok(format!("billing found its database unavailable {refused} times"))
 }
 
-pub(crate) async fn connections_cut(scene: &mut Scene) -> Struck {
+pub(crate) async fn connections_cut(scene: &mut Scene) -> Evidence {
     // Longer than a connection lives: no transaction can complete.
     scene.slow_billing(100).await?;
     scene.orders(BEFORE).await?;
@@ -82,7 +84,7 @@ async fn cut_connections(scene: &Scene) -> Result<i64, Error> {
     Ok(cut)
 }
 
-pub(crate) async fn postgres_frozen(scene: &mut Scene) -> Struck {
+pub(crate) async fn postgres_frozen(scene: &mut Scene) -> Evidence {
     scene.slow_billing(100).await?;
     scene.orders(BEFORE).await?;
     scene.system.servers.postgres.process().pause();

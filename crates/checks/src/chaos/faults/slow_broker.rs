@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::scene::Scene;
 
 const BEFORE: usize = 100;
@@ -14,7 +14,7 @@ const LASTS: Duration = Duration::from_secs(20);
 /// cores.
 const MEANWHILE: usize = 500;
 
-pub(crate) async fn answers_late(scene: &mut Scene) -> Struck {
+pub(crate) async fn answers_late(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let before = scene.load.taken();
     scene.system.proxy()?.set_slow(true);

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::load::Placed;
 use crate::chaos::scene::{Scene, soon};
@@ -23,7 +23,7 @@ const LASTS: Duration = Duration::from_secs(20);
 /// attempt.
 const NO_DELAY: Duration = Duration::from_secs(5);
 
-pub(crate) async fn kills_backend(scene: &mut Scene) -> Struck {
+pub(crate) async fn kills_backend(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
     let mut orders = scene.system.database("order").await?;
     let mut tx = orders.begin().await?;

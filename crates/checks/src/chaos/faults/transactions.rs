@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::Struck;
+use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::load::Placed;
 use crate::chaos::scene::{Scene, soon};
@@ -19,7 +19,7 @@ const HELD: Duration = Duration::from_mins(1);
 const WRITERS: usize = 8;
 const ORDERS_OF_EACH: usize = 25;
 
-pub(crate) async fn held_open(scene: &mut Scene) -> Struck {
+pub(crate) async fn held_open(scene: &mut Scene) -> Evidence {
     let mut database = scene.system.database("order").await?;
     let mut tx = database.begin().await?;
     let held = write_order(&mut tx).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn held_open(scene: &mut Scene) -> Struck {
     Ok(format!("200 later events were published while event {} was held", held.last_event))
 }
 
-pub(crate) async fn out_of_order(scene: &mut Scene) -> Struck {
+pub(crate) async fn out_of_order(scene: &mut Scene) -> Evidence {
     scene.orders(50).await?;
     let mut writers = Vec::new();
     for _ in 0..WRITERS {

@@ -60,8 +60,8 @@ fn items(drawing: &str) -> Vec<Item<'_>> {
         let column = text.chars().enumerate().filter(|(_, it)| BRANCHES.contains(it)).last();
         let column = column.map_or(0, |(column, _)| column);
         above.retain(|(other, _)| *other < column);
-        above.push((column, said(text)));
-        let path = above.iter().map(|(_, said)| said.clone()).collect();
+        above.push((column, stable_text(text)));
+        let path = above.iter().map(|(_, text)| text.clone()).collect();
         items.push(Item { line, text: text.trim(), path });
     }
     items
@@ -69,7 +69,7 @@ fn items(drawing: &str) -> Vec<Item<'_>> {
 
 /// Returns the text of a line without times and places. `superseded` counts as `processed`: whether
 /// an older event is skipped depends on which topic was faster.
-fn said(line: &str) -> String {
+fn stable_text(line: &str) -> String {
     let tokens = tokens(line);
     let lasting = tokens.iter().filter(|it| !matches!(it.kind, Some("duration" | "place")));
     let words = lasting.map(|it| it.kind.unwrap_or(it.text)).filter(|it| !it.contains(BRANCHES));

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use chassis::Contract;
+use chassis::ServiceDescription;
 use kafka::TopicSpec;
 use serde_json::{Value, json};
 
@@ -10,15 +10,15 @@ use super::{object, reference};
 pub(super) const DEAD_LETTER: &str = "dead-letter";
 
 /// Returns the channels: the topics of events, and the dead-letter topics of the groups.
-pub(super) fn all(contracts: &[Contract]) -> Value {
-    let topics = contracts.iter().flat_map(|it| {
+pub(super) fn all(descriptions: &[ServiceDescription]) -> Value {
+    let topics = descriptions.iter().flat_map(|it| {
         it.publishes.iter().map(move |topic| {
             let description =
                 format!("Owned by the {} service, which publishes to it.", it.service);
             (topic.name.to_string(), channel(topic, &description, &types_on(&topic.name)))
         })
     });
-    let dead = contracts.iter().flat_map(|it| &it.subscriptions).map(|subscription| {
+    let dead = descriptions.iter().flat_map(|it| &it.subscriptions).map(|subscription| {
         let topic = kafka::dead_letter_topic(&subscription.group);
         let description = format!(
             "Copies of the messages that the group `{}` could not process, byte for byte. Replays don't read it.",

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use chassis::Contract;
+use chassis::ServiceDescription;
 use serde_json::{Value, json};
 
 use super::channels::{DEAD_LETTER, types_on};
@@ -15,10 +15,10 @@ pub(super) fn traits() -> Value {
 
 /// Returns the messages: one for each event type that is published or consumed, and the dead
 /// letter.
-pub(super) fn all(contracts: &[Contract]) -> Value {
-    let published = contracts.iter().flat_map(|it| &it.publishes);
+pub(super) fn all(descriptions: &[ServiceDescription]) -> Value {
+    let published = descriptions.iter().flat_map(|it| &it.publishes);
     let published = published.flat_map(|topic| types_on(&topic.name));
-    let consumed = contracts.iter().flat_map(|it| &it.subscriptions);
+    let consumed = descriptions.iter().flat_map(|it| &it.subscriptions);
     let consumed = consumed.flat_map(|it| it.handles.iter().map(|(_, event_type)| *event_type));
     let mut all: BTreeMap<_, _> =
         published.chain(consumed).map(|it| (it.to_owned(), event(it))).collect();

@@ -4,7 +4,7 @@ mod channels;
 mod messages;
 mod operations;
 
-use chassis::Contract;
+use chassis::ServiceDescription;
 use serde_json::{Map, Value, json};
 
 use crate::{committed, services};
@@ -14,7 +14,7 @@ const DESCRIPTION: &str = "The events of Orderflow, as CloudEvents in binary mod
     the order's version from `ce_sequence`. Within a major version of a schema only optional fields are added.";
 
 /// Returns the AsyncAPI document of these services.
-pub(crate) fn document(contracts: &[Contract]) -> Value {
+pub(crate) fn document(descriptions: &[ServiceDescription]) -> Value {
     json!({
         "asyncapi": "3.1.0",
         "id": "https://orderflow.example/asyncapi.json",
@@ -32,10 +32,10 @@ pub(crate) fn document(contracts: &[Contract]) -> Value {
                 "description": "Set by `KAFKA_BROKERS`. `KAFKA_TOPIC_PREFIX` precedes the names of topics and groups.",
             }
         },
-        "channels": channels::all(contracts),
-        "operations": operations::all(contracts),
+        "channels": channels::all(descriptions),
+        "operations": operations::all(descriptions),
         "components": {
-            "messages": messages::all(contracts),
+            "messages": messages::all(descriptions),
             "messageTraits": messages::traits(),
         },
     })

@@ -1,22 +1,22 @@
 use std::collections::BTreeMap;
 
-use chassis::Contract;
+use chassis::ServiceDescription;
 use serde_json::{Value, json};
 
 use super::channels::{DEAD_LETTER, types_on};
 use super::{object, reference};
 
 /// Returns the operations: what each service publishes and consumes.
-pub(super) fn all(contracts: &[Contract]) -> Value {
+pub(super) fn all(descriptions: &[ServiceDescription]) -> Value {
     let mut all = BTreeMap::new();
-    for contract in contracts {
-        let service = contract.service;
-        for topic in &contract.publishes {
+    for description in descriptions {
+        let service = description.service;
+        for topic in &description.publishes {
             let summary = format!("The {service} service publishes through its outbox.");
             let send = operation("send", service, &topic.name, &types_on(&topic.name), &summary);
             all.insert(format!("{service}.send.{}", topic.name), send);
         }
-        for subscription in &contract.subscriptions {
+        for subscription in &description.subscriptions {
             let group = &subscription.group;
             let mut topics: BTreeMap<_, Vec<&str>> = BTreeMap::new();
             for (topic, event_type) in &subscription.handles {

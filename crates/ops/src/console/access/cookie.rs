@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, header};
 use super::Session;
 use super::seal::Seal;
 use crate::client::Token;
-use crate::console::Said;
+use crate::console::Notice;
 
 /// How long an operator stays signed in: a shift.
 const LIFE: Duration = Duration::from_hours(12);
-const SAID: &str = "orderflow-said";
+const NOTICE: &str = "orderflow-said";
 /// How long the result of an action may wait for the page that shows it.
 const SHOWN_WITHIN: Duration = Duration::from_mins(1);
 
@@ -30,9 +30,9 @@ impl Secure {
             Self::Always => true,
             Self::Never => false,
             Self::AsProxied => {
-                let said = headers.get("x-forwarded-proto").and_then(|it| it.to_str().ok());
+                let protocol = headers.get("x-forwarded-proto").and_then(|it| it.to_str().ok());
                 // With several proxies, the browser reached the first one.
-                let first = said.and_then(|it| it.split(',').next());
+                let first = protocol.and_then(|it| it.split(',').next());
                 first.is_some_and(|it| it.trim().eq_ignore_ascii_case("https"))
             }
         }
@@ -81,19 +81,19 @@ impl Cookies {
     }
 
     /// Returns the header that stores the result of an action for the next page.
-    pub(super) fn say(&self, headers: &HeaderMap, said: &Said) -> Option<String> {
-        let value = self.seal.close(SAID, &said.encoded())?;
-        Some(self.header(headers, SAID, &value, SHOWN_WITHIN))
+    pub(super) fn notice_cookie(&self, headers: &HeaderMap, notice: &Notice) -> Option<String> {
+        let value = self.seal.close(NOTICE, &notice.encoded())?;
+        Some(self.header(headers, NOTICE, &value, SHOWN_WITHIN))
     }
 
     /// Returns the result of the last action, if no page has shown it yet.
-    pub(super) fn said(&self, headers: &HeaderMap) -> Option<Said> {
-        Said::decoded(&self.read(headers, SAID)?)
+    pub(super) fn notice(&self, headers: &HeaderMap) -> Option<Notice> {
+        Notice::decoded(&self.read(headers, NOTICE)?)
     }
 
     /// Returns the header that removes the result, so that it is shown once.
     pub(super) fn forget(&self, headers: &HeaderMap) -> String {
-        self.header(headers, SAID, "", Duration::ZERO)
+        self.header(headers, NOTICE, "", Duration::ZERO)
     }
 
     fn header(&self, headers: &HeaderMap, name: &str, value: &str, life: Duration) -> String {
@@ -159,30 +159,31 @@ mod tests {
     #[test]
     fn a_notice_is_the_servers_own_and_opens_no_session() {
         let cookies = cookies("one", Secure::Never);
-        let said = Said::new("2 letters discarded");
-        let header = cookies.say(&none(), &said).unwrap();
-        assert_eq!(cookies.said(&sent(&header)), Some(said.clone()));
-        let forged = format!("{SAID}={}", String::from_utf8(said.encoded()).unwrap());
-        assert_eq!(cookies.said(&sent(&forged)), None);
+        let notice = Notice::new("2 letters discarded");
+        let header = cookies.notice_cookie(&none(), &notice).unwrap();
+        assert_eq!(cookies.notice(&sent(&header)), Some(notice.clone()));
+        let forged = format!("{NOTICE}={}", String::from_utf8(notice.encoded()).unwrap());
+        assert_eq!(cookies.notice(&sent(&forged)), None);
         let session = cookies.sign_in(&none(), &ada()).unwrap();
-        assert_eq!(cookies.said(&sent(&session.replacen("orderflow", SAID, 1))), None);
-        assert!(cookies.session(&sent(&header.replacen(SAID, "orderflow", 1))).is_none());
+        assert_eq!(cookies.notice(&sent(&session.replacen("orderflow", NOTICE, 1))), None);
+        assert!(cookies.session(&sent(&header.replacen(NOTICE, "orderflow", 1))).is_none());
     }
 
     #[test]
     fn behind_a_proxy_cookies_are_for_tls_if_the_browser_speaks_it() {
         let cookies = cookies("one", Secure::AsProxied);
         let proto = HeaderName::from_static("x-forwarded-proto");
-        let said = |value: &str| HeaderMap::from_iter([(proto.clone(), value.parse().unwrap())]);
+        let forwarded =
+            |value: &str| HeaderMap::from_iter([(proto.clone(), value.parse().unwrap())]);
         for value in ["https", "HTTPS, http"] {
-            let header = cookies.sign_in(&said(value), &ada()).unwrap();
+            let header = cookies.sign_in(&forwarded(value), &ada()).unwrap();
             assert!(header.starts_with("__Host-") && header.ends_with("; Secure"), "{value}");
             let mut headers = sent(&header);
             assert!(cookies.session(&headers).is_none(), "it comes over plain http");
-            headers.extend(said(value));
+            headers.extend(forwarded(value));
             assert!(cookies.session(&headers).is_some());
         }
-        for headers in [said("http"), said("http, https"), none()] {
+        for headers in [forwarded("http"), forwarded("http, https"), none()] {
             let header = cookies.sign_in(&headers, &ada()).unwrap();
             assert!(header.starts_with("orderflow=") && !header.contains("Secure"), "{header}");
         }

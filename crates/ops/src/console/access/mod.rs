@@ -32,7 +32,7 @@ use self::cookie::Cookies;
 use self::forgery::{Origin, origin_of};
 use self::hosts::Hosts;
 use self::seal::Seal;
-use super::{Console, PageError, Said};
+use super::{Console, Notice, PageError};
 use crate::client::Token;
 use crate::error::Error;
 use crate::services::Services;
@@ -92,10 +92,10 @@ pub(super) async fn guard(
 ) -> Response {
     let host = request.headers().get(header::HOST).and_then(|it| it.to_str().ok());
     if let Err(host) = console.access.hosts.check(host) {
-        let said = format!(
+        let message = format!(
             "This server does not serve the host {host}. Add it to CONSOLE_HOSTS if it should.\n"
         );
-        return (StatusCode::MISDIRECTED_REQUEST, crate::plain::plain(said.trim()) + "\n")
+        return (StatusCode::MISDIRECTED_REQUEST, crate::plain::plain(message.trim()) + "\n")
             .into_response();
     }
     if !request.method().is_safe() && origin_of(request.headers()) == Origin::Foreign {
@@ -125,13 +125,13 @@ pub(super) async fn require_session(
     let cookies = &console.access.cookies;
     let headers = request.headers().clone();
     let shows = !is_part && request.method() == Method::GET;
-    let said = shows.then(|| cookies.said(&headers)).flatten();
-    let is_said = said.is_some();
-    request.extensions_mut().insert(session.saying(said));
+    let notice = shows.then(|| cookies.notice(&headers)).flatten();
+    let had_notice = notice.is_some();
+    request.extensions_mut().insert(session.with_notice(notice));
     let mut response = next.run(request).await;
-    let cookie = match response.extensions_mut().remove::<Said>() {
-        Some(said) => cookies.say(&headers, &said),
-        None => is_said.then(|| cookies.forget(&headers)),
+    let cookie = match response.extensions_mut().remove::<Notice>() {
+        Some(notice) => cookies.notice_cookie(&headers, &notice),
+        None => had_notice.then(|| cookies.forget(&headers)),
     };
     if let Some(cookie) = cookie.and_then(|it| HeaderValue::try_from(it).ok()) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -147,8 +147,8 @@ fn is_part(request: &Request) -> bool {
 fn to_sign_in(request: &Request) -> Response {
     // A part of a page must not be replaced by the sign-in, and a program needs a status.
     if is_part(request) || request.method() != Method::GET {
-        let said = "Sign in, or send an operator's token as Authorization: Bearer <token>.\n";
-        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], said)
+        let message = "Sign in, or send an operator's token as Authorization: Bearer <token>.\n";
+        return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], message)
             .into_response();
     }
     let here = request.uri().path_and_query().map_or("/", |it| it.as_str());

@@ -3,7 +3,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 use crate::client::Token;
-use crate::console::Said;
+use crate::console::Notice;
 
 /// The operator of a request. The services check the token at every change.
 #[derive(Clone, Debug)]
@@ -12,22 +12,22 @@ pub(crate) struct Session {
     name: Option<String>,
     is_signed_in: bool,
     /// Result of the last action.
-    said: Option<Said>,
+    notice: Option<Notice>,
 }
 
 impl Session {
     pub(super) fn signed_in(token: Token, name: Option<String>) -> Self {
-        Self { token, name, is_signed_in: true, said: None }
+        Self { token, name, is_signed_in: true, notice: None }
     }
 
     /// Returns the session of a program that sent a token.
     pub(super) fn of_bearer(token: &str) -> Self {
-        Self { token: Token(token.to_owned()), name: None, is_signed_in: false, said: None }
+        Self { token: Token(token.to_owned()), name: None, is_signed_in: false, notice: None }
     }
 
     /// Returns the session without sign-in, which has the server's own token.
     pub(super) fn of_server(token: Token) -> Self {
-        Self { token, name: None, is_signed_in: false, said: None }
+        Self { token, name: None, is_signed_in: false, notice: None }
     }
 
     pub(crate) fn token(&self) -> &Token {
@@ -39,12 +39,12 @@ impl Session {
         self.name.as_deref()
     }
 
-    pub(super) fn saying(self, said: Option<Said>) -> Self {
-        Self { said, ..self }
+    pub(super) fn with_notice(self, notice: Option<Notice>) -> Self {
+        Self { notice, ..self }
     }
 
-    pub(crate) fn said(&self) -> Option<&Said> {
-        self.said.as_ref()
+    pub(crate) fn notice(&self) -> Option<&Notice> {
+        self.notice.as_ref()
     }
 
     pub(crate) fn is_signed_in(&self) -> bool {

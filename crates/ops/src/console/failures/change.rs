@@ -9,7 +9,7 @@ use super::query::Query;
 use crate::client::{Client, Filter, Selection, Status};
 use crate::console::fields::{Sent, is_local};
 use crate::console::refusal::{refused, why};
-use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
+use crate::console::{Area, Console, Fields, Notice, Page, PageError, Session, Topic, filters};
 use crate::dlq::{DISCARD, LetterChange, RESTORE};
 use crate::error::Error;
 use crate::plain::{count, plain};
@@ -41,8 +41,8 @@ async fn run(
     fields: &Fields,
     change: &LetterChange,
 ) -> Result<Response, PageError> {
-    match asked_or_done(console, session, fields, change).await {
-        Ok(Done::Changed(said)) => Ok(said.back(fields, LETTERS)),
+    match confirm_or_change(console, session, fields, change).await {
+        Ok(Done::Changed(notice)) => Ok(notice.back(fields, LETTERS)),
         Ok(Done::Asks(confirm)) => Ok(Html(confirm.render()?).into_response()),
         Err(error) => Ok(refused(&error, fields, LETTERS)),
     }
@@ -50,11 +50,11 @@ async fn run(
 
 /// Result of a request for a change.
 enum Done<'a> {
-    Changed(Said),
+    Changed(Notice),
     Asks(Box<Confirm<'a>>),
 }
 
-async fn asked_or_done<'a>(
+async fn confirm_or_change<'a>(
     console: &Console,
     session: &Session,
     fields: &'a Fields,
@@ -68,18 +68,18 @@ async fn asked_or_done<'a>(
     let why = why(fields)?;
     let (mut letters, mut undo) = (0, Some(Vec::new()));
     for it in &all {
-        let way_back = way_back(it, change).await?;
+        let undo_fields = undo_fields(it, change).await?;
         let Chosen { client, group, selection } = it;
         letters += client.change_letters(change.act, group, selection, why).await?.letters;
         console.live.signal(&[Topic::Failures, Topic::History]);
-        undo = undo.zip(way_back).map(|(all, more)| [all, more].concat());
+        undo = undo.zip(undo_fields).map(|(all, more)| [all, more].concat());
     }
-    let said = Said::new(format!("{} {}.", count(letters, "letter", "letters"), change.done));
-    let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(said)) };
+    let notice = Notice::new(format!("{} {}.", count(letters, "letter", "letters"), change.done));
+    let Some(mut undo) = undo.filter(|_| letters > 0) else { return Ok(Done::Changed(notice)) };
     let why = format!("undo: {why}");
     undo.push(("why".to_owned(), why[..why.floor_char_boundary(MAX_WHY)].to_owned()));
     undo.extend(fields.one("back").map(|back| ("back".to_owned(), back.to_owned())));
-    Ok(Done::Changed(said.undo(&format!("/failures/{}", change.undo), undo)))
+    Ok(Done::Changed(notice.undo(&format!("/failures/{}", change.undo), undo)))
 }
 
 /// Maximum length of a reason in bytes, as in the services.
@@ -87,7 +87,7 @@ const MAX_WHY: usize = 500;
 
 /// Returns the fields of the form that undoes a change. Returns `None` if the undo would change
 /// other letters too.
-async fn way_back(
+async fn undo_fields(
     it: &Chosen,
     change: &LetterChange,
 ) -> Result<Option<Vec<(String, String)>>, Error> {

@@ -8,7 +8,7 @@ const PAIRS: usize = 1_000_000;
 
 /// State of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Became {
+pub(crate) enum LineState {
     Same,
     Removed,
     Added,
@@ -17,9 +17,9 @@ pub(crate) enum Became {
 }
 
 /// A line with its state.
-pub(crate) type Line<'a> = (Became, &'a str);
+pub(crate) type Line<'a> = (LineState, &'a str);
 
-impl Became {
+impl LineState {
     /// Returns the sign before the line.
     pub(crate) fn sign(self) -> &'static str {
         match self {
@@ -47,7 +47,8 @@ pub(crate) fn difference<'a>(before: &'a str, after: &'a str) -> Vec<Line<'a>> {
     let (old_rest, new_rest) = (&old[first..], &new[first..]);
     let pairs = old_rest.iter().rev().zip(new_rest.iter().rev());
     let last = pairs.take_while(|(old, new)| old == new).count();
-    let same = |lines: &[&'a str]| lines.iter().map(|it| (Became::Same, *it)).collect::<Vec<_>>();
+    let same =
+        |lines: &[&'a str]| lines.iter().map(|it| (LineState::Same, *it)).collect::<Vec<_>>();
     let middle = changed(&old_rest[..old_rest.len() - last], &new_rest[..new_rest.len() - last]);
     let all = [same(&old[..first]), middle, same(&old[old.len() - last..])].concat();
     shortened(&all)
@@ -55,8 +56,8 @@ pub(crate) fn difference<'a>(before: &'a str, after: &'a str) -> Vec<Line<'a>> {
 
 /// Compares lines. The first and the last lines differ.
 fn changed<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
-    let removed = |lines: &[&'a str]| lines.iter().map(|it| (Became::Removed, *it)).collect();
-    let added = |lines: &[&'a str]| lines.iter().map(|it| (Became::Added, *it)).collect();
+    let removed = |lines: &[&'a str]| lines.iter().map(|it| (LineState::Removed, *it)).collect();
+    let added = |lines: &[&'a str]| lines.iter().map(|it| (LineState::Added, *it)).collect();
     if old.len().saturating_mul(new.len()) > PAIRS {
         return [removed(old), added(new)].concat::<Line<'a>>();
     }
@@ -64,13 +65,13 @@ fn changed<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
     let (mut lines, mut at, mut to) = (Vec::new(), 0, 0);
     while at < old.len() && to < new.len() {
         if old[at] == new[to] {
-            lines.push((Became::Same, old[at]));
+            lines.push((LineState::Same, old[at]));
             (at, to) = (at + 1, to + 1);
         } else if common[at + 1][to] >= common[at][to + 1] {
-            lines.push((Became::Removed, old[at]));
+            lines.push((LineState::Removed, old[at]));
             at += 1;
         } else {
-            lines.push((Became::Added, new[to]));
+            lines.push((LineState::Added, new[to]));
             to += 1;
         }
     }
@@ -97,14 +98,14 @@ fn common(old: &[&str], new: &[&str]) -> Vec<Vec<u32>> {
 fn shortened<'a>(lines: &[Line<'a>]) -> Vec<Line<'a>> {
     let is_near = |at: usize| {
         let (from, to) = (at.saturating_sub(AROUND), (at + AROUND + 1).min(lines.len()));
-        lines[from..to].iter().any(|(became, _)| *became != Became::Same)
+        lines[from..to].iter().any(|(state, _)| *state != LineState::Same)
     };
     let mut short: Vec<Line<'a>> = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         if is_near(at) {
             short.push(*line);
-        } else if short.last().is_none_or(|(became, _)| *became != Became::LeftOut) {
-            short.push((Became::LeftOut, ""));
+        } else if short.last().is_none_or(|(state, _)| *state != LineState::LeftOut) {
+            short.push((LineState::LeftOut, ""));
         }
     }
     short
@@ -116,7 +117,7 @@ mod tests {
 
     fn shown(before: &str, after: &str) -> Vec<String> {
         let lines = difference(before, after).into_iter();
-        lines.map(|(became, line)| format!("{}{line}", became.sign())).collect()
+        lines.map(|(state, line)| format!("{}{line}", state.sign())).collect()
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::rehearse;
 use crate::client::{Bytes, Letter, Selection};
 use crate::console::fields::Sent;
 use crate::console::refusal::{not_started, refused};
-use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
+use crate::console::{Area, Console, Fields, Notice, Page, PageError, Session, Topic, filters};
 use crate::error::Error;
 
 /// Maximum size of the form: the 4 MiB that a service accepts, of which a browser may encode each
@@ -103,8 +103,8 @@ async fn edit(
         Err(error) => return Ok(refused(&error, &fields, &path)),
     }
     if !fields.has("rehearse") {
-        let said = Said::new("The payload is replaced. Rehearse it before you replay it.");
-        return Ok(said.back(&fields, &path));
+        let notice = Notice::new("The payload is replaced. Rehearse it before you replay it.");
+        return Ok(notice.back(&fields, &path));
     }
     let group = letter.summary.group.clone();
     match rehearse::start(&console, &client, group, Selection::Ids(vec![id])).await {

@@ -6,7 +6,7 @@ use axum::response::Response;
 use super::chosen::one_service;
 use crate::console::fields::Sent;
 use crate::console::refusal::refused;
-use crate::console::{Console, Fields, Said, Session, Topic};
+use crate::console::{Console, Fields, Notice, Session, Topic};
 use crate::error::Error;
 use crate::plain::plain;
 
@@ -20,12 +20,12 @@ pub(super) async fn set(
     Sent(fields): Sent,
 ) -> Response {
     match try_set(&console, &session, &fields).await {
-        Ok(said) => said.back(&fields, GROUPS),
+        Ok(notice) => notice.back(&fields, GROUPS),
         Err(error) => refused(&error, &fields, GROUPS),
     }
 }
 
-async fn try_set(console: &Console, session: &Session, fields: &Fields) -> Result<Said, Error> {
+async fn try_set(console: &Console, session: &Session, fields: &Fields) -> Result<Notice, Error> {
     let needed = |name| {
         let missing = || Error::Refused(format!("The form has no {name}. Load the page again."));
         fields.one(name).ok_or_else(missing)
@@ -38,8 +38,8 @@ async fn try_set(console: &Console, session: &Session, fields: &Fields) -> Resul
     let client = one_service(&console.services(session), service)?;
     let group = client.set_letter_group(fingerprint, status, fields.one("note")).await?;
     console.live.signal(&[Topic::Failures, Topic::History]);
-    let said = Said::new(format!("{}: {status}.", plain(&group.reason)));
-    let Some(was) = fields.one("was") else { return Ok(said) };
+    let notice = Notice::new(format!("{}: {status}.", plain(&group.reason)));
+    let Some(was) = fields.one("was") else { return Ok(notice) };
     // Resolved and regressed are set automatically, so the operator's status was open.
     let was = if matches!(was, "acknowledged" | "ignored") { was } else { "open" };
     let undo = [
@@ -50,5 +50,5 @@ async fn try_set(console: &Console, session: &Session, fields: &Fields) -> Resul
         ("back", fields.one("back")),
     ];
     let undo = undo.into_iter().filter_map(|(name, value)| Some((name.into(), value?.into())));
-    Ok(said.undo("/failures/groups", undo.collect()))
+    Ok(notice.undo("/failures/groups", undo.collect()))
 }

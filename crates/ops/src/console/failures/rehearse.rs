@@ -10,7 +10,7 @@ use crate::client::{Client, NewReplay, Selection};
 use crate::console::address::address;
 use crate::console::fields::Sent;
 use crate::console::refusal::not_started;
-use crate::console::{Console, Fields, Said, Session, Topic, replays};
+use crate::console::{Console, Fields, Notice, Session, Topic, replays};
 use crate::error::Error;
 
 /// Requests a rehearsal for each subscription of the selected letters. Redirects to it, or to the
@@ -25,7 +25,7 @@ pub(super) async fn rehearse(
         Ok(paths) if paths.len() > 1 => {
             let text =
                 format!("{} rehearsals are requested, one for each subscription.", paths.len());
-            Said::new(text).back(&Fields::default(), "/replays")
+            Notice::new(text).back(&Fields::default(), "/replays")
         }
         Ok(paths) => Redirect::to(paths.first().map_or("/replays", |path| path)).into_response(),
     }

@@ -27,8 +27,8 @@ pub(super) struct Link {
 pub(super) fn advice(flow: &Flow) -> (Vec<Advice>, usize) {
     let mut all: Vec<Advice> = Vec::new();
     for finding in flow.findings() {
-        let said = of_failure(&finding).or_else(|| of_wait(&finding));
-        let Some((sentence, link)) = said else { continue };
+        let advice = of_failure(&finding).or_else(|| of_wait(&finding));
+        let Some((sentence, link)) = advice else { continue };
         if !all.iter().any(|it| it.sentence == sentence && it.link == link) {
             all.push(Advice { is_failure: finding.is_failure(), sentence, link });
         }
@@ -55,22 +55,22 @@ fn of_failure(finding: &Finding) -> Option<(String, Option<Link>)> {
         }
         Finding::DeadLetter { service, group, letter_id, status } => {
             let is_replayed = status == "replaying";
-            let says = if is_replayed { "replays a dead letter" } else { "has a dead letter" };
+            let text = if is_replayed { "replays a dead letter" } else { "has a dead letter" };
             let path = format!("/failures/letters/{}/{}", escaped(service), escaped(letter_id));
             let title = if is_replayed { "Watch it" } else { "Rehearse and replay it" };
-            (format!("{} {says}.", plain(group)), Some(link(path, title)))
+            (format!("{} {text}.", plain(group)), Some(link(path, title)))
         }
         Finding::FailedJob { service, job_id, job_kind } => {
             let path = format!("/jobs/{}/{}", escaped(service), escaped(job_id));
             (format!("A job failed: {}.", plain(job_kind)), Some(link(path, "Retry or discard it")))
         }
         Finding::FailedStep { service, what } => {
-            let says = "failed, and no later attempt succeeded";
-            (format!("{}: {} {says}.", plain(service), plain(what)), None)
+            let text = "failed, and no later attempt succeeded";
+            (format!("{}: {} {text}.", plain(service), plain(what)), None)
         }
         Finding::Passed { group, event_type, .. } => {
-            let says = "without a record of it. Has it consumed this type all the time?";
-            let sentence = format!("{} has passed {} {says}", plain(group), plain(event_type));
+            let text = "without a record of it. Has it consumed this type all the time?";
+            let sentence = format!("{} has passed {} {text}", plain(group), plain(event_type));
             (sentence, Some(link(of_group(group), "See the subscription")))
         }
         Finding::Expected { .. }
@@ -90,9 +90,9 @@ fn of_wait(finding: &Finding) -> Option<(String, Option<Link>)> {
                 1 => "; 1 message comes first".to_owned(),
                 it => format!("; {} messages come first", number(it)),
             });
-            let says = format!("{} has not seen {} yet", plain(group), plain(event_type));
+            let text = format!("{} has not seen {} yet", plain(group), plain(event_type));
             (
-                format!("{says}{}.", behind.unwrap_or_default()),
+                format!("{text}{}.", behind.unwrap_or_default()),
                 Some(link(of_group(group), "See its lag")),
             )
         }

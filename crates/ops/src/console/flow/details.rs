@@ -6,7 +6,7 @@ use super::address::of_id;
 use crate::client::Step;
 use crate::console::Console;
 use crate::console::address::escaped;
-use crate::flow::{At, Flow, Held, Node, Recorded, What};
+use crate::flow::{Content, Flow, Held, Node, Recorded, Timestamp};
 use crate::plain::plain;
 use crate::show_flow::{Place, Tone, duration, headline, time, tone};
 
@@ -43,7 +43,7 @@ impl Details {
     /// Returns the step with that key. Returns `None` if the flow has none.
     pub(super) fn of(flow: &Flow, key: &str, console: &Console) -> Option<Self> {
         let node = flow.nodes().into_iter().find(|it| it.short_key() == key)?;
-        let (steps, rows) = (node.what.steps(), node.what.rows());
+        let (steps, rows) = (node.content.steps(), node.content.rows());
         let mut facts = Facts { all: Vec::new(), node };
         facts.times(flow);
         facts.ids(console);
@@ -101,13 +101,13 @@ impl Facts<'_> {
         self.add("started", started, None);
         let took = node.start.zip(node.end).map(|(start, end)| duration(end.since(start)));
         self.add("took", took, None);
-        if let What::Event(event) = &node.what {
+        if let Content::Event(event) = &node.content {
             let waits = event.waits.iter().filter_map(|it| it.period);
             for wait in waits {
                 self.add("in the outbox", Some(duration(wait.end.since(wait.start))), None);
             }
         }
-        if let What::Delivery(delivery) = &node.what {
+        if let Content::Delivery(delivery) = &node.content {
             self.add(
                 "group",
                 Some(&delivery.group),
@@ -127,14 +127,14 @@ impl Facts<'_> {
     }
 
     fn ids(&mut self, console: &Console) {
-        let (event_id, event_type) = match &self.node.what {
-            What::Event(it) => (Some(&it.id), it.kind.as_ref()),
-            What::Delivery(it) => (it.event_id.as_ref(), it.event_type.as_ref()),
+        let (event_id, event_type) = match &self.node.content {
+            Content::Event(it) => (Some(&it.id), it.kind.as_ref()),
+            Content::Delivery(it) => (it.event_id.as_ref(), it.event_type.as_ref()),
             _ => (None, None),
         };
         self.add("event type", event_type, None);
         self.add("event", event_id, event_id.map(|it| of_id(it)));
-        for it in self.node.what.steps() {
+        for it in self.node.content.steps() {
             let step: &Step = &it.step;
             let place = step.topic.as_ref().zip(step.partition.zip(step.offset));
             let place = place.map(|(topic, (partition, offset))| {
@@ -193,17 +193,18 @@ impl Facts<'_> {
 }
 
 /// A recorded attempt: its number, time and error.
-type Failed = (Option<u32>, Option<At>, Option<String>);
+type Failed = (Option<u32>, Option<Timestamp>, Option<String>);
 
 /// Returns the failed attempts within the steps, and failed runs of jobs.
 fn attempts(node: &Node) -> Vec<Attempt> {
-    let steps = node.what.steps();
+    let steps = node.content.steps();
     let inside = steps.iter().flat_map(|it| &it.step.attempts);
     let inside = inside.map(|it| -> Failed {
-        (it.attempt, it.at.as_deref().and_then(At::parse), it.error.clone())
+        (it.attempt, it.at.as_deref().and_then(Timestamp::parse), it.error.clone())
     });
-    let runs =
-        steps.iter().filter(|it| matches!(node.what, What::Job(_)) && it.step.error.is_some());
+    let runs = steps
+        .iter()
+        .filter(|it| matches!(node.content, Content::Job(_)) && it.step.error.is_some());
     let runs =
         runs.map(|it| (it.step.attempt, it.period.map(|it| it.start), it.step.error.clone()));
     let all: Vec<_> = inside.chain(runs).collect();

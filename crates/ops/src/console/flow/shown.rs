@@ -8,7 +8,7 @@ use super::advice::{Advice, advice};
 use super::details::{Details, class};
 use super::picture::Picture;
 use crate::console::Console;
-use crate::flow::{At, Finding, Flow, State};
+use crate::flow::{Finding, Flow, State, Timestamp};
 use crate::plain::{count, plain};
 use crate::show_flow::{self, Tone, duration, notes, rows, state};
 
@@ -79,12 +79,12 @@ impl Shown {
         console: &Console,
     ) -> Result<Self, PageError> {
         // If all services agree on another time than this machine, the flow uses their time.
-        let now = At::now().plus(flow.our_clock_is_behind.unwrap_or_default());
+        let now = Timestamp::now().plus(flow.our_clock_is_behind.unwrap_or_default());
         let (text, tone) = state(flow);
         let (advice, more_advice) = advice(flow);
         let nodes = flow.nodes().len();
         let rows: Vec<_> = rows(flow, !address.shows_all).into_iter().map(Row::new).collect();
-        let told = rows.iter().filter(|it| it.step.is_some()).count();
+        let steps = rows.iter().filter(|it| it.step.is_some()).count();
         Ok(Self {
             here: address.here(),
             closed: address.flow(),
@@ -106,12 +106,12 @@ impl Shown {
             more_advice,
             picture: picture(flow, now, address)?,
             steps: count(nodes as u64, "step", "steps"),
-            is_collapsed: told < nodes,
+            is_collapsed: steps < nodes,
             rows,
             chosen: address.step.clone(),
             details: address.step.as_ref().and_then(|key| Details::of(flow, key, console)),
             // A large page is not sent every second.
-            poll: poll(flow, now).map(|it| if told > MANY { SELDOM } else { it }),
+            poll: poll(flow, now).map(|it| if steps > MANY { SELDOM } else { it }),
         })
     }
 
@@ -129,7 +129,7 @@ fn unknown(flow: &Flow) -> &'static str {
     }
 }
 
-fn picture(flow: &Flow, now: At, address: &Address) -> Result<Option<String>, PageError> {
+fn picture(flow: &Flow, now: Timestamp, address: &Address) -> Result<Option<String>, PageError> {
     let link = address.to_step();
     let picture = Picture::new(flow, now, !address.shows_all, &link, address.step.as_deref());
     if picture.is_empty() { Ok(None) } else { Ok(Some(picture.render()?)) }
@@ -153,13 +153,13 @@ fn note_class(tone: Tone) -> &'static str {
 
 /// Returns the interval of the refresh in seconds. It is long if the flow needs an operator to
 /// continue.
-fn poll(flow: &Flow, now: At) -> Option<u8> {
+fn poll(flow: &Flow, now: Timestamp) -> Option<u8> {
     let findings = flow.findings();
     let ended = flow.start().zip(flow.took()).map(|(start, took)| start.plus(took));
     let is_new = ended.is_none_or(|it| now.since(it) < SETTLES);
-    let goes_on = findings.iter().any(|it| !it.is_failure());
+    let is_running = findings.iter().any(|it| !it.is_failure());
     match flow.state() {
-        _ if goes_on || is_new => Some(OFTEN),
+        _ if is_running || is_new => Some(OFTEN),
         State::Unknown => Some(OFTEN),
         _ if findings.iter().all(Finding::is_final) => None,
         _ => Some(SELDOM),

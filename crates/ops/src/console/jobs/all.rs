@@ -10,7 +10,7 @@ use crate::console::address::address;
 use crate::console::fields::Sent;
 use crate::console::refusal::{refused, why};
 use crate::console::silent::Silent;
-use crate::console::{Area, Console, Fields, Page, PageError, Said, Session, filters};
+use crate::console::{Area, Console, Fields, Notice, Page, PageError, Session, filters};
 use crate::error::{Error, with_cause};
 use crate::jobs::{Chosen, JobChange};
 
@@ -59,8 +59,8 @@ async fn chosen(
     let query = JobQuery::of(fields)?;
     let from = change.from;
     if let Some(state) = query.filter.state.filter(|state| !from.contains(state)) {
-        let said = format!("Jobs that are {} can't be {}ed.", state.as_str(), change.act);
-        return Err(Error::Refused(said));
+        let message = format!("Jobs that are {} can't be {}ed.", state.as_str(), change.act);
+        return Err(Error::Refused(message));
     }
     let clients = console.services(session).named(query.service.as_deref())?;
     let chosen = Chosen::by_filter(clients, &query.filter, from).await?;
@@ -75,7 +75,7 @@ pub(super) async fn change(
 ) -> Result<Response, PageError> {
     let change = named(&act)?;
     Ok(match change_all(&console, &session, change, &fields).await {
-        Ok(said) => said.back(&fields, HERE),
+        Ok(notice) => notice.back(&fields, HERE),
         Err(error) => refused(&error, &fields, HERE),
     })
 }
@@ -85,16 +85,16 @@ async fn change_all(
     session: &Session,
     change: &JobChange,
     fields: &Fields,
-) -> Result<Said, Error> {
+) -> Result<Notice, Error> {
     let why = why(fields)?;
     let (_, chosen) = chosen(console, session, change, fields).await?;
     if let Some((_, error)) = chosen.unavailable.first() {
         let why = with_cause(error);
-        let said = format!("Nothing was changed: {why}. Try again, or one service by itself.");
-        return Ok(Said::bad(said));
+        let message = format!("Nothing was changed: {why}. Try again, or one service by itself.");
+        return Ok(Notice::bad(message));
     }
     if chosen.is_empty() {
-        return Ok(Said::new("There are no such jobs any more."));
+        return Ok(Notice::new("There are no such jobs any more."));
     }
     let parts: Vec<_> = chosen.into_parts().collect();
     send(console, &parts, change, why).await

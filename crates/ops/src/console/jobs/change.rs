@@ -6,7 +6,7 @@ use super::HERE;
 use crate::client::{Client, JobSelection};
 use crate::console::fields::Sent;
 use crate::console::refusal::{refused, why};
-use crate::console::{Console, Fields, PageError, Said, Session, Topic};
+use crate::console::{Console, Fields, Notice, PageError, Session, Topic};
 use crate::error::{Error, with_cause};
 use crate::jobs::JobChange;
 use crate::plain::count;
@@ -25,7 +25,7 @@ pub(super) async fn selected(
 ) -> Result<Response, PageError> {
     let change = named(&act)?;
     Ok(match change_selected(&console, &session, change, &fields).await {
-        Ok(said) => said.back(&fields, HERE),
+        Ok(notice) => notice.back(&fields, HERE),
         Err(error) => refused(&error, &fields, HERE),
     })
 }
@@ -35,7 +35,7 @@ async fn change_selected(
     session: &Session,
     change: &JobChange,
     fields: &Fields,
-) -> Result<Said, Error> {
+) -> Result<Notice, Error> {
     let why = why(fields)?;
     let services = console.services(session);
     let mut parts: Vec<(Client, JobSelection)> = Vec::new();
@@ -63,25 +63,25 @@ pub(super) async fn send(
     parts: &[(Client, JobSelection)],
     change: &JobChange,
     why: &str,
-) -> Result<Said, Error> {
-    let (mut said, mut is_bad) = (Vec::new(), false);
+) -> Result<Notice, Error> {
+    let (mut messages, mut is_bad) = (Vec::new(), false);
     for (client, selection) in parts {
         match client.change_jobs(change.act, selection, why).await {
             Ok(changed) => {
                 let jobs = count(changed.jobs, "job", "jobs");
-                said.push(format!("{jobs} of {} {}.", client.service, change.done));
+                messages.push(format!("{jobs} of {} {}.", client.service, change.done));
                 if changed.skipped > 0 {
-                    said.push(format!("{} {}.", changed.skipped, change.skipped));
+                    messages.push(format!("{} {}.", changed.skipped, change.skipped));
                 }
             }
             Err(error) if parts.len() == 1 => return Err(error),
             Err(error) => {
                 is_bad = true;
-                said.push(format!("{}: {}.", client.service, with_cause(&error)));
+                messages.push(format!("{}: {}.", client.service, with_cause(&error)));
             }
         }
     }
     console.live.signal(&[Topic::Jobs, Topic::History]);
-    let said = said.join(" ");
-    Ok(if is_bad { Said::bad(said) } else { Said::new(said) })
+    let messages = messages.join(" ");
+    Ok(if is_bad { Notice::bad(messages) } else { Notice::new(messages) })
 }

@@ -41,8 +41,8 @@ impl JobQuery {
             Some("waiting") => Some(JobState::Waiting),
             Some("running") => Some(JobState::Running),
             Some(other) => {
-                let said = format!("state: {other} is none of failed, waiting and running");
-                return Err(Error::Refused(said));
+                let message = format!("state: {other} is none of failed, waiting and running");
+                return Err(Error::Refused(message));
             }
         };
         let filter = JobFilter { kind: text("kind"), state, subject: text("subject") };

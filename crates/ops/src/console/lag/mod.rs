@@ -16,7 +16,7 @@ use super::failures::one_service;
 use super::fields::Sent;
 use super::refusal::{refused, why};
 use super::silent::Silent;
-use super::{Area, Console, Fields, Page, PageError, Said, Session, Topic, filters};
+use super::{Area, Console, Fields, Notice, Page, PageError, Session, Topic, filters};
 use crate::client::{Client, Merged, Order, Subscription};
 use crate::error::Error;
 
@@ -73,7 +73,7 @@ async fn change(
     Path((service, group, act)): Path<(String, String, String)>,
     Sent(fields): Sent,
 ) -> Result<Response, PageError> {
-    let (said, opposite) = match &*act {
+    let (state, opposite) = match &*act {
         "pause" => ("is paused; its instances stop within a second", "resume"),
         "resume" => ("is resumed; its instances continue within a second", "pause"),
         _ => return Err(PageError::not_found("A subscription can be paused and resumed.")),
@@ -85,7 +85,7 @@ async fn change(
     let back = fields.one("back").unwrap_or(HERE).to_owned();
     let undo = vec![("why".to_owned(), format!("undo: {why}")), ("back".to_owned(), back)];
     let action = subscription_card::action(&service, &group, opposite);
-    Ok(Said::new(format!("{group} {said}.")).undo(&action, undo).back(&fields, HERE))
+    Ok(Notice::new(format!("{group} {state}.")).undo(&action, undo).back(&fields, HERE))
 }
 
 /// Sends the change to the service. Returns the reason that the operator gave.

@@ -120,9 +120,10 @@ fn behind(is_measured: bool, lag: &[&GroupLag]) -> Stat {
         }
         _ => stat.note("every group"),
     };
-    let ill = lag.iter().filter(|it| !it.is_well(LAG_THRESHOLD));
-    let ill: Vec<_> = ill.map(|it| format!("{}: {}", it.group, it.state(LAG_THRESHOLD))).collect();
-    match &ill[..] {
+    let unhealthy = lag.iter().filter(|it| !it.is_well(LAG_THRESHOLD));
+    let unhealthy: Vec<_> =
+        unhealthy.map(|it| format!("{}: {}", it.group, it.state(LAG_THRESHOLD))).collect();
+    match &unhealthy[..] {
         [] => stat,
         [one] => stat.note(one).trouble(Tone::Bad, format!("the lag of {one}")),
         several => stat

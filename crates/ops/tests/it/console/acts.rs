@@ -131,7 +131,7 @@ async fn an_act_that_is_refused_leads_back_and_says_why() {
     let serve = Serve::of(&fake).await;
     let mut operator = serve.operator();
     let one = row(1);
-    for (path, fields, says) in [
+    for (path, fields, expected) in [
         ("/failures/rehearse", vec![], "Nothing is selected."),
         ("/failures/rehearse", vec![("letter", "billing/7/billing")], "has no letter"),
         ("/failures/rehearse", vec![("scope", "all")], "Choose a subscription"),
@@ -150,7 +150,7 @@ async fn an_act_that_is_refused_leads_back_and_says_why() {
         let fields = [fields, vec![("back", HERE)]].concat();
         let (location, page) = operator.act(path, &fields).await;
         assert_eq!(location, HERE, "{path}");
-        has(&page, &["class=\"notice bad\"", says]);
+        has(&page, &["class=\"notice bad\"", expected]);
     }
     fake.known().refuses = Some((409, "the dead letter <b>1</b>\u{1b} is resolved"));
     let (_, page) = operator.act("/failures/rehearse", &[("letter", &one), ("back", HERE)]).await;

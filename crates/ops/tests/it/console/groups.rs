@@ -14,10 +14,13 @@ async fn groups_of_all_services_are_merged_and_one_that_is_down_is_named() {
     (old["note"], old["by"]) = (json!("see #7"), json!("ada"));
     let billing = Fake::start(known(vec![group_of("billing", "f2", 12_000, "regressed")])).await;
     let analytics = Fake::start(known(vec![old])).await;
-    let mut gone = Fake::start(Known::default()).await;
-    gone.stop().await;
-    let services =
-        [("order", gone.address), ("billing", billing.address), ("analytics", analytics.address)];
+    let mut stopped = Fake::start(Known::default()).await;
+    stopped.stop().await;
+    let services = [
+        ("order", stopped.address),
+        ("billing", billing.address),
+        ("analytics", analytics.address),
+    ];
     let serve = Serve::start(&services).await;
     let page = serve.operator().page("/failures").await;
     has(

@@ -54,7 +54,7 @@ async fn every_filter_is_in_the_address_the_form_and_the_request() {
 async fn a_filter_that_can_not_be_used_is_named() {
     let fake = Fake::start(Known::default()).await;
     let serve = Serve::of(&fake).await;
-    for (query, says) in [
+    for (query, expected) in [
         ("status=dread", "status: "),
         ("from=soon", "from: "),
         ("cursor=7", "cursor: "),
@@ -62,7 +62,7 @@ async fn a_filter_that_can_not_be_used_is_named() {
     ] {
         let answer = serve.operator().get(&format!("/failures?view=letters&{query}")).await;
         assert_eq!(answer.status, 400, "{query}");
-        has(&answer.body, &[says]);
+        has(&answer.body, &[expected]);
     }
 }
 
@@ -115,12 +115,12 @@ async fn a_service_that_hangs_or_is_down_leaves_the_others_in_sight() {
     let known = |group| Known { letters: letters(group, &["dead"], 0..3), ..Known::default() };
     let billing = Fake::start(known("billing")).await;
     let hanging = Fake::start(Known { hangs: true, ..known("order") }).await;
-    let mut gone = Fake::start(known("analytics")).await;
-    gone.stop().await;
+    let mut stopped = Fake::start(known("analytics")).await;
+    stopped.stop().await;
     let serve = Serve::start(&[
         ("order", hanging.address),
         ("billing", billing.address),
-        ("analytics", gone.address),
+        ("analytics", stopped.address),
     ])
     .await;
     let began = Instant::now();

@@ -58,12 +58,12 @@ async fn a_text_that_is_refused_stays_in_the_field() {
         let more = [("value".to_owned(), value.to_owned()), ("why".to_owned(), why.to_owned())];
         [fields.clone(), more.to_vec()].concat()
     };
-    for (value, why, says) in
+    for (value, why, expected) in
         [("{\"amount\": }", "w", "not JSON"), ("{\"amount\":2}", " ", "Give a reason")]
     {
         let answer = operator.post(&edit, &borrowed(&with(value, why))).await;
         assert_eq!(answer.status, 422);
-        has(&answer.body, &[says, &value.replace('"', "&#34;")]);
+        has(&answer.body, &[expected, &value.replace('"', "&#34;")]);
     }
     assert!(put(&fake).is_empty());
     fake.known().refuses =

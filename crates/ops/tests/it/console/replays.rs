@@ -238,7 +238,7 @@ async fn only_a_rehearsal_that_is_done_leads_to_a_replay() {
     let (_, page) = operator.act(&start, &[("why", "w")]).await;
     has(&page, &["Only a rehearsal that is done", "All 30 ended well"]);
     fake.known().progress = [rehearsal_of("done", 30, &json!({ "failed": 30 }))].into();
-    for (name, value, says) in [
+    for (name, value, expected) in [
         ("rate", "fast", "Letters a second"),
         ("stop_after", "-1", "Pause after"),
         ("x", "", "Give a reason"),
@@ -246,7 +246,7 @@ async fn only_a_rehearsal_that_is_done_leads_to_a_replay() {
         let fields = [(name, value), ("group", "billing"), ("reason", "a b")];
         let (location, page) = operator.act(&start, &fields).await;
         assert_eq!(location, format!("{}?group=billing&reason=a%20b", page_of()));
-        has(&page, &[says, "None of them would end well"]);
+        has(&page, &[expected, "None of them would end well"]);
     }
     assert!(fake.bodies("POST", "/replays").is_empty());
 }

@@ -29,7 +29,7 @@ pub(super) struct Answer {
 pub(super) struct Operator<'a> {
     serve: &'a Serve,
     token: Option<&'static str>,
-    said: Option<String>,
+    notice_cookie: Option<String>,
 }
 
 impl Serve {
@@ -63,7 +63,7 @@ impl Serve {
 
     /// Returns an operator on this machine.
     pub(super) fn operator(&self) -> Operator<'_> {
-        Operator { serve: self, token: None, said: None }
+        Operator { serve: self, token: None, notice_cookie: None }
     }
 
     pub(super) fn operator_with(&self, token: &'static str) -> Operator<'_> {
@@ -107,8 +107,8 @@ impl Operator<'_> {
             Some(token) => request.bearer_auth(token),
             None => request.header("sec-fetch-site", "same-origin"),
         };
-        if let Some(said) = self.said.take() {
-            request = request.header("cookie", said);
+        if let Some(notice_cookie) = self.notice_cookie.take() {
+            request = request.header("cookie", notice_cookie);
         }
         if let Some(form) = form {
             request =
@@ -119,7 +119,7 @@ impl Operator<'_> {
         let (location, cookie) = (header("location"), header("set-cookie"));
         let status = answer.status().as_u16();
         let body = answer.text().await.unwrap();
-        self.said = cookie.as_ref().map(|it| it.split(';').next().unwrap().to_owned());
+        self.notice_cookie = cookie.as_ref().map(|it| it.split(';').next().unwrap().to_owned());
         Answer { status, location, cookie, body }
     }
 }

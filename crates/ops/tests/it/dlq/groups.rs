@@ -34,9 +34,9 @@ async fn what_is_said_of_a_group_is_said_in_every_service_that_has_it() {
 async fn an_unknown_group_and_a_service_that_does_not_answer_are_named() {
     let fake = with(vec![group_of("billing", "f1", 3, "open")]).await;
     check(&fake.run(&["ignore", "f9"]).await, 2, &["could not set the group f9", "Next: "]);
-    let mut gone = with(vec![]).await;
-    gone.stop().await;
-    let services = [("order", gone.address), ("billing", fake.address)];
+    let mut stopped = with(vec![]).await;
+    stopped.stop().await;
+    let services = [("order", stopped.address), ("billing", fake.address)];
     let ran = run(command(&services, &["ignore", "f1"])).await;
     check(&ran, 1, &["billing   order.completed   ignored", "order does not answer"]);
     // The service that does not answer may know the group.

@@ -75,10 +75,13 @@ async fn letters_of_all_services_are_merged_and_a_missing_one_is_named() {
     };
     let billing = Fake::start(known(&[7, 3, 1], "billing")).await;
     let analytics = Fake::start(known(&[8, 2], "analytics")).await;
-    let mut gone = Fake::start(Known::default()).await;
-    gone.stop().await;
-    let services =
-        [("order", gone.address), ("billing", billing.address), ("analytics", analytics.address)];
+    let mut stopped = Fake::start(Known::default()).await;
+    stopped.stop().await;
+    let services = [
+        ("order", stopped.address),
+        ("billing", billing.address),
+        ("analytics", analytics.address),
+    ];
     let ran = run(command(&services, &["list"])).await;
     check(&ran, 1, &["5 open."]);
     assert_eq!(ids_in(&ran.out), [id(8), id(7), id(3), id(2), id(1)]);
@@ -112,7 +115,7 @@ async fn a_service_without_the_list_is_passed_over_among_several() {
 #[tokio::test]
 async fn what_is_unknown_or_malformed_is_named() {
     let fake = Fake::start(ten_letters()).await;
-    for (arguments, says) in [
+    for (arguments, expected) in [
         (&["show", "order.completed/0/1"][..], "no id of a dead letter"),
         (&["show", "01a20a9a-0000-7000-8000-000000000000"], "unknown dead letter"),
         (&["list", "--status", "dread"], "invalid value 'dread'"),
@@ -137,7 +140,7 @@ async fn what_is_unknown_or_malformed_is_named() {
         (&["show", &id(1), "--json", "--as", "curl"], "leave out --json"),
     ] {
         let ran = fake.run(arguments).await;
-        check(&ran, 2, &[says]);
+        check(&ran, 2, &[expected]);
         assert_eq!(ran.out, "", "{arguments:?}");
     }
     let services = fake.command(&["list"]).env("ORDERFLOW_SERVICES", "billing").output();

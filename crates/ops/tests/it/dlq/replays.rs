@@ -56,12 +56,12 @@ async fn failures_are_told_with_their_reasons() {
     done["failures"] = json!([{ "reason": "no such\u{1b} customer", "letters": 3 }]);
     let fake = Fake::start(known([done])).await;
     let ran = fake.run(&REPLAY).await;
-    let says = [
+    let expected = [
         "26 of 30 ended well: 26 processed, 3 failed, 1 held back.",
         "   3   no such\\x1b customer\n",
         "4 letters are dead again",
     ];
-    check(&ran, 1, &says);
+    check(&ran, 1, &expected);
     let ran = fake.run(&[&REPLAY[..], &["--json"]].concat()).await;
     check(&ran, 1, &[]);
     let document: Value = serde_json::from_str(&ran.out).unwrap();
@@ -130,8 +130,8 @@ async fn a_paused_or_cancelled_replay_did_not_end_well() {
     let mut paused = replay_of("paused", 30, &json!({ "processed": 10, "failed": 3 }));
     paused["note"] = json!("3 failures");
     let fake = Fake::start(known([paused])).await;
-    let says = ["Replay paused (3 failures). 13 of 30 were settled", "replays resume"];
-    check(&fake.run(&REPLAY).await, 1, &says);
+    let expected = ["Replay paused (3 failures). 13 of 30 were settled", "replays resume"];
+    check(&fake.run(&REPLAY).await, 1, &expected);
     let cancelled = replay_of("cancelled", 30, &json!({}));
     fake.known().progress = [cancelled].into();
     check(&fake.run(&REPLAY).await, 1, &["Replay cancelled. 0 of 30 were settled."]);
@@ -144,8 +144,8 @@ async fn a_rehearsal_says_what_would_happen() {
     done["rehearsal"] = json!(true);
     let fake = Fake::start(known([done])).await;
     let ran = fake.run(&["rehearse", "--group", "billing"]).await;
-    let says = "Of 30: 20 would be processed, 5 duplicates, 2 superseded, 3 would fail. Nothing was changed.";
-    check(&ran, 1, &[says]);
+    let expected = "Of 30: 20 would be processed, 5 duplicates, 2 superseded, 3 would fail. Nothing was changed.";
+    check(&ran, 1, &[expected]);
     let bodies = fake.bodies("POST", "/replays");
     assert_eq!((&bodies[0]["rehearse"], bodies[0].get("why")), (&json!(true), None));
 }

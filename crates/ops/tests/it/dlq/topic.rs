@@ -9,7 +9,7 @@ use kafka::{Headers, Settings, TopicPolicy, TopicSpec, Topics, client_headers};
 use sandbox::testing::TestSpace;
 use serde_json::{Value, json};
 
-use crate::fake::{Ran, ran};
+use crate::fake::{CommandOutput, ran};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -45,7 +45,7 @@ impl Letters {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    fn run(&self, arguments: &[&str]) -> CommandOutput {
         ran(self.command(arguments).output())
     }
 
@@ -115,20 +115,20 @@ async fn the_marker_of_a_transaction_is_not_waited_for() {
 #[tokio::test]
 async fn what_is_no_topic_or_record_is_named() {
     let letters = Letters::write(1).await;
-    for (arguments, says) in [
+    for (arguments, expected) in [
         (&["show", "0/7"][..], "there is no record 0/7"),
         (&["show", "9/0"], "there is no record 9/0"),
         (&["show", "orders/0/0"], "partition/offset"),
     ] {
         let ran = letters.run(arguments);
         assert_eq!(ran.status, Some(2), "{ran:?}");
-        assert!(ran.err.contains(says), "{ran:?}");
+        assert!(ran.err.contains(expected), "{ran:?}");
     }
     let mut command = letters.command(&["list"]);
     let unknown = ran(command.arg("--topic=nowhere").output());
     assert_eq!(unknown.status, Some(2), "an option given twice: {unknown:?}");
-    let gone = Letters { topic: format!("{}x", letters.topic), ..letters };
-    let ran = gone.run(&["list"]);
+    let stopped = Letters { topic: format!("{}x", letters.topic), ..letters };
+    let ran = stopped.run(&["list"]);
     assert_eq!(ran.status, Some(2), "{ran:?}");
     assert!(ran.err.contains("there is no topic"), "{ran:?}");
 }

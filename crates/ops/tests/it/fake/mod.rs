@@ -105,12 +105,12 @@ impl Fake {
     }
 
     /// Runs the command to its end.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> CommandOutput {
         run(self.command(arguments)).await
     }
 
     /// Runs `orderflow` to its end, with this service as billing.
-    pub(crate) async fn orderflow(&self, arguments: &[&str]) -> Ran {
+    pub(crate) async fn orderflow(&self, arguments: &[&str]) -> CommandOutput {
         run(orderflow(&[("billing", self.address)], arguments)).await
     }
 }
@@ -132,19 +132,19 @@ pub(crate) fn orderflow(services: &[(&str, SocketAddr)], arguments: &[&str]) -> 
 
 /// Output and exit status of a command.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub(crate) status: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-pub(crate) async fn run(mut command: Command) -> Ran {
+pub(crate) async fn run(mut command: Command) -> CommandOutput {
     ran(tokio::task::spawn_blocking(move || command.output()).await.unwrap())
 }
 
-pub(crate) fn ran(output: io::Result<Output>) -> Ran {
+pub(crate) fn ran(output: io::Result<Output>) -> CommandOutput {
     let output = output.unwrap();
-    Ran {
+    CommandOutput {
         status: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
@@ -353,7 +353,7 @@ pub(crate) fn replay_of(status: &str, selected: u64, outcomes: &Value) -> Value 
 }
 
 /// Asserts the exit status, and that the output contains all of these texts.
-pub(crate) fn check(ran: &Ran, status: i32, parts: &[&str]) {
+pub(crate) fn check(ran: &CommandOutput, status: i32, parts: &[&str]) {
     assert_eq!(ran.status, Some(status), "{ran:?}");
     for part in parts {
         assert!(ran.out.contains(part) || ran.err.contains(part), "{part}: {ran:?}");

@@ -29,7 +29,7 @@ async fn write(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::R
         // same order.
         "insert into {{name}} (order_id, tenant_id, currency, amount)
          select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
-             as told (order_id, tenant_id, currency, amount)
+             as batch (order_id, tenant_id, currency, amount)
          order by order_id
          on conflict do nothing",
     )

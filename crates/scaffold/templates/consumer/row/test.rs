@@ -3,7 +3,7 @@
 use envelope::Encoded;
 use events::{{Event}};
 use serde_json::Value;
-use testbed::{event_of, retold};
+use testbed::{event_of, with_new_id};
 
 use crate::house::House;
 
@@ -17,12 +17,12 @@ async fn an_order_has_one_row_under_however_many_ids_it_is_told() {
     for order in &orders {
         house.send(order).await;
         house.send(order).await;
-        house.send(&retold(order)).await;
+        house.send(&with_new_id(order)).await;
     }
     let running = house.start().await;
-    house.heard_by("{{group}}", 4).await;
-    house.send(&retold(&orders[0])).await;
-    house.heard_by("{{group}}", 5).await;
+    house.wait_until_consumed("{{group}}", 4).await;
+    house.send(&with_new_id(&orders[0])).await;
+    house.wait_until_consumed("{{group}}", 5).await;
 
     let rows: Vec<Row> = sqlx::query_as(
         "select order_id::text, tenant_id, currency, amount from {{name}} order by order_id",

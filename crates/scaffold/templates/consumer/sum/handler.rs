@@ -28,17 +28,17 @@ async fn add(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::Res
     sqlx::query(
         // One statement for the whole batch; sorted, so that concurrent transactions lock rows in the
         // same order.
-        "with told as (
+        "with batch as (
              select distinct on (order_id) *
              from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
-                 as told (order_id, tenant_id, currency, amount)
+                 as batch (order_id, tenant_id, currency, amount)
              order by order_id
          ), fresh as (
-             insert into {{name}}_order (order_id) select order_id from told order by order_id
+             insert into {{name}}_order (order_id) select order_id from batch order by order_id
              on conflict do nothing returning order_id
          )
          insert into {{name}} as known (tenant_id, currency, orders, amount)
-         select tenant_id, currency, count(*), sum(amount)::bigint from told join fresh using (order_id)
+         select tenant_id, currency, count(*), sum(amount)::bigint from batch join fresh using (order_id)
          group by tenant_id, currency order by tenant_id, currency
          on conflict (tenant_id, currency) do update
              set orders = known.orders + excluded.orders, amount = known.amount + excluded.amount",

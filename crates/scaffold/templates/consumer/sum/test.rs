@@ -2,7 +2,7 @@
 
 use events::{{Event}};
 use serde_json::Value;
-use testbed::{event_of, retold};
+use testbed::{event_of, with_new_id};
 
 use crate::house::House;
 
@@ -16,13 +16,13 @@ async fn an_order_adds_once_under_however_many_ids_it_is_told() {
     for order in &orders {
         house.send(order).await;
         house.send(order).await;
-        house.send(&retold(order)).await;
+        house.send(&with_new_id(order)).await;
     }
     house.send(&event_of::<{{Event}}>("globex")).await;
     let running = house.start().await;
-    house.heard_by("{{group}}", 2 * ORDERS + 1).await;
-    house.send(&retold(&orders[0])).await;
-    house.heard_by("{{group}}", 2 * ORDERS + 2).await;
+    house.wait_until_consumed("{{group}}", 2 * ORDERS + 1).await;
+    house.send(&with_new_id(&orders[0])).await;
+    house.wait_until_consumed("{{group}}", 2 * ORDERS + 2).await;
 
     let sums: Vec<(String, i64, i64)> =
         sqlx::query_as("select tenant_id, orders, amount from {{name}} order by tenant_id")

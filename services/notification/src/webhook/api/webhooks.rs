@@ -14,7 +14,7 @@ use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::super::webhook_events::{self, Happened, WebhookEvent};
+use super::super::webhook_events::{self, WebhookEvent, WebhookEventType};
 use super::super::webhooks::{self, Webhook};
 use super::super::{health, secrets};
 use super::{WebhookApi, unknown, webhook};
@@ -159,7 +159,7 @@ pub(super) async fn rotate_secret(
                 ));
             }
         }
-        webhook_events::insert(tx, id, Happened::SecretRotated, None).await?;
+        webhook_events::insert(tx, id, WebhookEventType::SecretRotated, None).await?;
         let until = (OffsetDateTime::now_utc() + api.rotation).format(&Rfc3339).ok();
         let body = json!({ "id": id, "secret": secret, "previous_valid_until": until });
         Ok(Answer::new(StatusCode::OK, body))

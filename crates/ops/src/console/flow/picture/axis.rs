@@ -2,7 +2,7 @@
 
 use super::text::width;
 use super::units::precise;
-use crate::flow::At;
+use crate::flow::Timestamp;
 use crate::show_flow::duration;
 
 /// Space before and after the contents, and around a text.
@@ -29,8 +29,8 @@ pub(super) struct Axis {
 
 /// A time span that is drawn to scale.
 struct Piece {
-    from: At,
-    to: At,
+    from: Timestamp,
+    to: Timestamp,
     x0: f64,
     x1: f64,
     /// Width of the break after it.
@@ -39,8 +39,8 @@ struct Piece {
 
 /// A piece without a position.
 struct Span {
-    from: At,
-    to: At,
+    from: Timestamp,
+    to: Timestamp,
     /// Its share of the remaining width.
     weight: f64,
     least: f64,
@@ -48,7 +48,7 @@ struct Span {
 }
 
 impl Span {
-    fn new(times: &[At]) -> Option<Self> {
+    fn new(times: &[Timestamp]) -> Option<Self> {
         let (from, to) = (*times.first()?, *times.last()?);
         let weight = to_f64(times.len() as u64 - 1).sqrt();
         Some(Self { from, to, weight, least: 0.0, after: 0.0 })
@@ -78,15 +78,16 @@ impl Axis {
     /// Lays out times in a width, which grows if necessary. `now` is the present, if the flow
     /// continues. `busy` are times in which a step runs: they are cut last.
     pub(super) fn new(
-        mut times: Vec<At>,
-        now: Option<At>,
-        busy: &[(At, At)],
+        mut times: Vec<Timestamp>,
+        now: Option<Timestamp>,
+        busy: &[(Timestamp, Timestamp)],
         (x0, x1): (f64, f64),
     ) -> Self {
         times.extend(now);
         times.sort_unstable();
         times.dedup();
-        let mut pieces: Vec<&[At]> = if times.is_empty() { Vec::new() } else { vec![&times[..]] };
+        let mut pieces: Vec<&[Timestamp]> =
+            if times.is_empty() { Vec::new() } else { vec![&times[..]] };
         let mut done = Vec::new();
         while let Some(piece) = pieces.pop() {
             let cut = cut(piece, busy, x1 - x0);
@@ -102,7 +103,7 @@ impl Axis {
         Self::of(&done, now.is_some(), x0, x1)
     }
 
-    fn of(pieces: &[&[At]], ends_now: bool, x0: f64, x1: f64) -> Self {
+    fn of(pieces: &[&[Timestamp]], ends_now: bool, x0: f64, x1: f64) -> Self {
         let mut spans: Vec<_> = pieces.iter().filter_map(|it| Span::new(it)).collect();
         let start = spans.first().map(|it| it.from);
         for at in 0..spans.len() {
@@ -120,20 +121,20 @@ impl Axis {
         let used: f64 = spans.iter().map(|it| it.least + it.after).sum();
         let room = (x1 - x0 - used).max(0.0);
         let total: f64 = spans.iter().map(|it| it.weight).sum();
-        let (mut x, mut laid) = (x0, Vec::new());
+        let (mut x, mut layout) = (x0, Vec::new());
         for Span { from, to, weight, least, after } in spans {
             let width = least + if total > 0.0 { room * weight / total } else { 0.0 };
             // A single moment is placed at the beginning of its piece.
             let end = if from == to { x + PAD } else { x + width - PAD };
-            laid.push(Piece { from, to, x0: x + PAD, x1: end, after });
+            layout.push(Piece { from, to, x0: x + PAD, x1: end, after });
             x += width + after;
         }
-        Self { pieces: laid, x1: x.max(x1) }
+        Self { pieces: layout, x1: x.max(x1) }
     }
 
     /// Returns the position of a time. Times before the first and after the last are drawn at the
     /// edge.
-    pub(super) fn x(&self, at: At) -> f64 {
+    pub(super) fn x(&self, at: Timestamp) -> f64 {
         let Some(last) = self.pieces.iter().rposition(|it| it.from <= at) else {
             return self.pieces.first().map_or(0.0, |it| it.x0);
         };
@@ -162,7 +163,7 @@ impl Axis {
 }
 
 impl Piece {
-    fn ticks(&self, start: At) -> Vec<Tick> {
+    fn ticks(&self, start: Timestamp) -> Vec<Tick> {
         let step = self.step();
         let tick = |number: i64| {
             let since = step.saturating_mul(number);
@@ -199,8 +200,12 @@ impl Piece {
 
 /// Cuts the longest gaps out of a piece if the rest would not be legible. Returns one piece if
 /// nothing is cut.
-fn cut<'a>(times: &'a [At], busy: &[(At, At)], room: f64) -> Vec<&'a [At]> {
-    let gap = |it: &[At]| (weight(it[0], it[1], busy), it[1].since(it[0]));
+fn cut<'a>(
+    times: &'a [Timestamp],
+    busy: &[(Timestamp, Timestamp)],
+    room: f64,
+) -> Vec<&'a [Timestamp]> {
+    let gap = |it: &[Timestamp]| (weight(it[0], it[1], busy), it[1].since(it[0]));
     let mut gaps: Vec<(i64, i64)> = times.windows(2).map(gap).collect();
     gaps.sort_unstable();
     let mut after: f64 = gaps.iter().map(|it| to_f64(it.0.unsigned_abs())).sum();
@@ -230,13 +235,13 @@ fn cut<'a>(times: &'a [At], busy: &[(At, At)], room: f64) -> Vec<&'a [At]> {
 }
 
 /// Returns the length of a gap, reduced if a step runs in it.
-fn weight(from: At, to: At, busy: &[(At, At)]) -> i64 {
+fn weight(from: Timestamp, to: Timestamp, busy: &[(Timestamp, Timestamp)]) -> i64 {
     let runs = busy.iter().any(|(start, end)| *start <= from && *end >= to);
     to.since(from) / if runs { 4 } else { 1 }
 }
 
 /// Interpolates the position of a time between two positions.
-fn between(one: (At, f64), other: (At, f64), at: At) -> f64 {
+fn between(one: (Timestamp, f64), other: (Timestamp, f64), at: Timestamp) -> f64 {
     let whole = to_f64(other.0.since(one.0).max(1).unsigned_abs());
     let part = to_f64(at.since(one.0).max(0).unsigned_abs());
     one.1 + (other.1 - one.1) * (part / whole).min(1.0)
@@ -315,7 +320,7 @@ mod tests {
 
     #[test]
     fn hostile_times_have_a_place() {
-        let never = At::parse("9999-12-31T23:59:59Z").unwrap().plus(i64::MAX);
+        let never = Timestamp::parse("9999-12-31T23:59:59Z").unwrap().plus(i64::MAX);
         let axis = Axis::new(vec![at(0), at(1), never], None, &[(at(0), never)], (0.0, 900.0));
         assert!(axis.x(never) <= axis.x1 && axis.x(at(-5)) >= 0.0);
         assert!(axis.ticks().len() < 40);

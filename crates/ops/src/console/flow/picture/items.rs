@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::label::Labels;
-use crate::flow::{At, Delivery, Event, Flow, Held, Job, Lag, Node, Recorded, Replay, What};
+use crate::flow::{
+    Content, Delivery, Event, Flow, Held, Job, Lag, Node, Recorded, Replay, Timestamp,
+};
 use crate::show_flow::{Shown, Tone, collapse, summary, tone};
 
 /// A lane; the variants are in order from top to bottom.
@@ -27,7 +29,7 @@ pub(super) struct Item {
     pub(super) step: Option<String>,
     /// Index of the item from which its arrow comes.
     pub(super) cause: Option<usize>,
-    pub(super) stretches: Vec<Stretch>,
+    pub(super) intervals: Vec<Interval>,
     pub(super) marks: Vec<Mark>,
     pub(super) label: String,
     /// The label, time and service, for the tooltip and for screen readers.
@@ -37,11 +39,11 @@ pub(super) struct Item {
 
 /// A time span.
 #[derive(Debug)]
-pub(super) struct Stretch {
+pub(super) struct Interval {
     pub(super) kind: Kind,
-    pub(super) from: At,
+    pub(super) from: Timestamp,
     /// `None` while it continues.
-    pub(super) to: Option<At>,
+    pub(super) to: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +60,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     pub(super) sign: Sign,
-    pub(super) at: At,
+    pub(super) at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ struct Items {
 /// The shape of an item without its label.
 #[derive(Default)]
 struct Shape {
-    stretches: Vec<Stretch>,
+    intervals: Vec<Interval>,
     marks: Vec<Mark>,
 }
 
@@ -115,16 +117,16 @@ impl Items {
     /// Returns the item from which the arrows to effects start.
     fn draw(&mut self, node: &Node, cause: Option<usize>, above: Option<&Node>) -> Option<usize> {
         let lane = lane(node);
-        let shape = match &node.what {
-            What::Event(event) => return self.draw_event(node, event, cause),
-            What::Step(it) => run(it).into_iter().collect(),
-            What::Delivery(it) => of_delivery(it, above),
-            What::Letter(row) => of_letter(row, node),
-            What::Replay(it) => of_replay(it),
-            What::Job(it) => of_job(it),
-            What::Open(row) => row
+        let shape = match &node.content {
+            Content::Event(event) => return self.draw_event(node, event, cause),
+            Content::Step(it) => run(it).into_iter().collect(),
+            Content::Delivery(it) => of_delivery(it, above),
+            Content::Letter(row) => of_letter(row, node),
+            Content::Replay(it) => of_replay(it),
+            Content::Job(it) => of_job(it),
+            Content::Open(row) => row
                 .since
-                .map(|from| Stretch { kind: Kind::Waited, from, to: None })
+                .map(|from| Interval { kind: Kind::Waited, from, to: None })
                 .into_iter()
                 .collect(),
         };
@@ -135,10 +137,10 @@ impl Items {
         let mut outbox = Shape::default();
         let periods = event.waits.iter().filter_map(|it| it.period);
         let waits =
-            periods.map(|it| Stretch { kind: Kind::Waited, from: it.start, to: Some(it.end) });
-        outbox.stretches.extend(waits);
+            periods.map(|it| Interval { kind: Kind::Waited, from: it.start, to: Some(it.end) });
+        outbox.intervals.extend(waits);
         if let Some(from) = event.outbox.as_ref().and_then(|it| it.since) {
-            outbox.stretches.push(Stretch { kind: Kind::Waited, from, to: None });
+            outbox.intervals.push(Interval { kind: Kind::Waited, from, to: None });
             outbox.marks.extend(failures(&event.published));
         }
         let mut kafka = Shape::default();
@@ -162,8 +164,8 @@ impl Items {
         mut shape: Shape,
         cause: Option<usize>,
     ) -> Option<usize> {
-        shape.stretches.retain(|it| it.to.is_none_or(|to| to >= it.from));
-        if shape.stretches.is_empty() && shape.marks.is_empty() {
+        shape.intervals.retain(|it| it.to.is_none_or(|to| to >= it.from));
+        if shape.intervals.is_empty() && shape.marks.is_empty() {
             return None;
         }
         shape.marks.sort_by_key(|it| it.at);
@@ -172,7 +174,7 @@ impl Items {
             lane,
             step: Some(node.short_key()),
             cause,
-            stretches: shape.stretches,
+            intervals: shape.intervals,
             marks: shape.marks,
             label,
             tip,
@@ -186,7 +188,8 @@ impl Items {
         let mut counted: BTreeMap<Lane, (Vec<Mark>, Tone)> = BTreeMap::new();
         let mut left: Vec<_> = like.iter().map(|it| (*it, it.start)).collect();
         while let Some((node, at)) = left.pop() {
-            let lane = if matches!(node.what, What::Event(_)) { Lane::Kafka } else { lane(node) };
+            let lane =
+                if matches!(node.content, Content::Event(_)) { Lane::Kafka } else { lane(node) };
             let (marks, worst) = counted.entry(lane).or_insert((Vec::new(), Tone::Plain));
             marks.extend(at.map(|at| Mark { sign: Sign::Counted, at }));
             *worst = (*worst).max(tone(node));
@@ -195,7 +198,7 @@ impl Items {
         }
         let first = like
             .first()
-            .map(|it| if matches!(it.what, What::Event(_)) { Lane::Kafka } else { lane(it) });
+            .map(|it| if matches!(it.content, Content::Event(_)) { Lane::Kafka } else { lane(it) });
         for (lane, (mut marks, tone)) in counted {
             if marks.is_empty() {
                 continue;
@@ -212,7 +215,7 @@ impl Items {
                 lane,
                 step,
                 cause,
-                stretches: Vec::new(),
+                intervals: Vec::new(),
                 marks,
                 label,
                 tip,
@@ -224,43 +227,43 @@ impl Items {
 
 impl Item {
     /// Returns all its times, and whether it continues.
-    pub(super) fn times(&self) -> impl Iterator<Item = At> {
-        let ends = self.stretches.iter().flat_map(|it| [Some(it.from), it.to]).flatten();
+    pub(super) fn times(&self) -> impl Iterator<Item = Timestamp> {
+        let ends = self.intervals.iter().flat_map(|it| [Some(it.from), it.to]).flatten();
         ends.chain(self.marks.iter().map(|it| it.at))
     }
 
-    pub(super) fn goes_on(&self) -> bool {
-        self.stretches.iter().any(|it| it.to.is_none())
+    pub(super) fn is_open(&self) -> bool {
+        self.intervals.iter().any(|it| it.to.is_none())
     }
 
     /// Returns the first time that is not a wait.
-    pub(super) fn happened(&self) -> Option<At> {
-        let stretches = self.stretches.iter();
-        let stretches = stretches.filter(|it| matches!(it.kind, Kind::Ran | Kind::Held));
-        stretches.map(|it| it.from).chain(self.marks.iter().map(|it| it.at)).min()
+    pub(super) fn first_activity(&self) -> Option<Timestamp> {
+        let intervals = self.intervals.iter();
+        let intervals = intervals.filter(|it| matches!(it.kind, Kind::Ran | Kind::Held));
+        intervals.map(|it| it.from).chain(self.marks.iter().map(|it| it.at)).min()
     }
 }
 
-impl FromIterator<Stretch> for Shape {
-    fn from_iter<T: IntoIterator<Item = Stretch>>(stretches: T) -> Self {
-        Self { stretches: stretches.into_iter().collect(), marks: Vec::new() }
+impl FromIterator<Interval> for Shape {
+    fn from_iter<T: IntoIterator<Item = Interval>>(intervals: T) -> Self {
+        Self { intervals: intervals.into_iter().collect(), marks: Vec::new() }
     }
 }
 
 fn lane(node: &Node) -> Lane {
-    match &node.what {
-        What::Step(_) => Lane::Service(node.service.clone().unwrap_or_default()),
-        What::Event(_) => Lane::Outbox,
-        What::Delivery(it) => Lane::Group(it.group.clone()),
-        What::Letter(_) => Lane::Letters,
-        What::Replay(_) => Lane::Replays,
-        What::Job(_) => Lane::Jobs,
-        What::Open(_) => Lane::Other,
+    match &node.content {
+        Content::Step(_) => Lane::Service(node.service.clone().unwrap_or_default()),
+        Content::Event(_) => Lane::Outbox,
+        Content::Delivery(it) => Lane::Group(it.group.clone()),
+        Content::Letter(_) => Lane::Letters,
+        Content::Replay(_) => Lane::Replays,
+        Content::Job(_) => Lane::Jobs,
+        Content::Open(_) => Lane::Other,
     }
 }
 
-fn run(it: &Recorded) -> Option<Stretch> {
-    it.period.map(|it| Stretch { kind: Kind::Ran, from: it.start, to: Some(it.end) })
+fn run(it: &Recorded) -> Option<Interval> {
+    it.period.map(|it| Interval { kind: Kind::Ran, from: it.start, to: Some(it.end) })
 }
 
 /// Returns a mark at the end of each failed step.
@@ -271,26 +274,26 @@ fn failures(steps: &[Recorded]) -> impl Iterator<Item = Mark> {
 
 fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
     let mut shape = Shape::default();
-    let published = above.and_then(|it| match &it.what {
-        What::Event(event) => event.published.last()?.period.map(|it| it.end),
+    let published = above.and_then(|it| match &it.content {
+        Content::Event(event) => event.published.last()?.period.map(|it| it.end),
         _ => None,
     });
     if let Some(expected) = &delivery.expected {
         let since = published.or_else(|| above?.start);
         let is_over = expected.lag == Lag::Passed;
         let to = since.filter(|_| is_over);
-        shape.stretches.extend(since.map(|from| Stretch { kind: Kind::Missing, from, to }));
+        shape.intervals.extend(since.map(|from| Interval { kind: Kind::Missing, from, to }));
         shape.marks.extend(to.map(|at| Mark { sign: Sign::Unrecorded, at }));
         return shape;
     }
     let mut last = published;
     for it in &delivery.steps {
         let Some(period) = it.period else { continue };
-        let waited = last.map(|from| Stretch { kind: Kind::Waited, from, to: Some(period.start) });
-        shape.stretches.extend(waited);
+        let waited = last.map(|from| Interval { kind: Kind::Waited, from, to: Some(period.start) });
+        shape.intervals.extend(waited);
         let attempts: Vec<_> = attempts(it).collect();
         let kind = if attempts.is_empty() { Kind::Ran } else { Kind::Waited };
-        shape.stretches.push(Stretch { kind, from: period.start, to: Some(period.end) });
+        shape.intervals.push(Interval { kind, from: period.start, to: Some(period.end) });
         let end = match it.step.outcome.as_deref() {
             _ if attempts.is_empty() => None,
             Some("dead-lettered") => Some(Sign::GaveUp),
@@ -302,16 +305,16 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
     }
     if let Some(row) = &delivery.parked {
         let since = delivery.steps.last().and_then(|it| Some(it.period?.end)).or(row.since);
-        let goes_on = since.map(|from| Stretch { kind: Kind::Waited, from, to: None });
-        shape.stretches.extend(goes_on);
+        let is_open = since.map(|from| Interval { kind: Kind::Waited, from, to: None });
+        shape.intervals.extend(is_open);
         if delivery.steps.is_empty() {
             let waited = published.zip(row.since);
             let waited =
-                waited.map(|(from, to)| Stretch { kind: Kind::Waited, from, to: Some(to) });
-            shape.stretches.extend(waited);
+                waited.map(|(from, to)| Interval { kind: Kind::Waited, from, to: Some(to) });
+            shape.intervals.extend(waited);
             shape.marks.extend(row.since.map(|at| Mark { sign: Sign::Failure, at }));
         }
-    } else if shape.stretches.is_empty() {
+    } else if shape.intervals.is_empty() {
         shape.marks.extend(delivery.received.map(|at| Mark { sign: Sign::Done, at }));
     }
     shape
@@ -319,12 +322,13 @@ fn of_delivery(delivery: &Delivery, above: Option<&Node>) -> Shape {
 
 /// Returns the failed attempts of a step. A step that failed at once has one, at its end.
 fn attempts(it: &Recorded) -> impl Iterator<Item = Mark> {
-    let started = it.step.started_at.as_deref().and_then(At::parse);
+    let started = it.step.started_at.as_deref().and_then(Timestamp::parse);
     let period = it.period;
     // Converts the time to the flow's clock: the distance from the start is the same in both.
-    let by_our_clock = move |at: At| Some(period?.start.plus(at.since(started?)).min(period?.end));
+    let by_our_clock =
+        move |at: Timestamp| Some(period?.start.plus(at.since(started?)).min(period?.end));
     let marks = it.step.attempts.iter().filter_map(move |it| {
-        let at = by_our_clock(At::parse(it.at.as_deref()?)?)?;
+        let at = by_our_clock(Timestamp::parse(it.at.as_deref()?)?)?;
         Some(Mark { sign: Sign::Failure, at })
     });
     let is_bare = it.step.error.is_some() && it.step.attempts.is_empty();
@@ -336,16 +340,16 @@ fn of_letter(row: &Held, node: &Node) -> Shape {
     let Some(from) = row.since else { return Shape::default() };
     let status = row.open.status.as_deref();
     if !matches!(status, Some("resolved" | "discarded")) {
-        return Shape::from_iter([Stretch { kind: Kind::Held, from, to: None }]);
+        return Shape::from_iter([Interval { kind: Kind::Held, from, to: None }]);
     }
     // The time of closing is not recorded; the last replay closed it.
-    let to = node.children.iter().filter_map(|it| match &it.what {
-        What::Replay(replay) if !replay.is_rehearsal() => it.end.or(it.start),
+    let to = node.children.iter().filter_map(|it| match &it.content {
+        Content::Replay(replay) if !replay.is_rehearsal() => it.end.or(it.start),
         _ => None,
     });
-    let held = to.max().map(|to| Stretch { kind: Kind::Held, from, to: Some(to) });
+    let held = to.max().map(|to| Interval { kind: Kind::Held, from, to: Some(to) });
     let marks = if held.is_none() { vec![Mark { sign: Sign::Done, at: from }] } else { Vec::new() };
-    Shape { stretches: held.into_iter().collect(), marks }
+    Shape { intervals: held.into_iter().collect(), marks }
 }
 
 fn of_replay(replay: &Replay) -> Shape {
@@ -354,9 +358,9 @@ fn of_replay(replay: &Replay) -> Shape {
     let Some(since) = replay.row.as_ref().and_then(|it| it.since) else { return shape };
     let status = replay.row.as_ref().and_then(|it| it.open.status.as_deref());
     let is_over = matches!(status, Some("done" | "cancelled")) || replay.outcome().is_some();
-    let to = shape.stretches.iter().map(|it| it.from).min();
+    let to = shape.intervals.iter().map(|it| it.from).min();
     if to.is_some() || !is_over {
-        shape.stretches.push(Stretch { kind: Kind::Waited, from: since, to });
+        shape.intervals.push(Interval { kind: Kind::Waited, from: since, to });
     } else {
         let sign = match replay.outcome() {
             Some("failed") => Sign::Failure,
@@ -372,25 +376,25 @@ fn of_job(job: &Job) -> Shape {
     let mut shape: Shape = job.runs.iter().filter_map(run).collect();
     shape.marks.extend(failures(&job.runs));
     let periods: Vec<_> = job.runs.iter().filter_map(|it| it.period).collect();
-    let between = periods.windows(2).map(|it| Stretch {
+    let between = periods.windows(2).map(|it| Interval {
         kind: Kind::Waited,
         from: it[0].end,
         to: Some(it[1].start),
     });
-    shape.stretches.extend(between);
+    shape.intervals.extend(between);
     let Some(row) = &job.row else { return shape };
     let last = periods.last().map(|it| it.end);
-    let asked = row.since.zip(periods.first()).map(|(from, first)| Stretch {
+    let asked = row.since.zip(periods.first()).map(|(from, first)| Interval {
         kind: Kind::Waited,
         from,
         to: Some(first.start),
     });
-    shape.stretches.extend(asked);
+    shape.intervals.extend(asked);
     let kind = match row.open.state.as_deref() {
         Some("failed") => Kind::Held,
         Some("running") => Kind::Ran,
         _ => Kind::Waited,
     };
-    shape.stretches.extend(last.or(row.since).map(|from| Stretch { kind, from, to: None }));
+    shape.intervals.extend(last.or(row.since).map(|from| Interval { kind, from, to: None }));
     shape
 }

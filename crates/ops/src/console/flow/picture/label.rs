@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::items::Lane;
 use super::text::short;
-use crate::flow::{At, Event, Flow, Node, What};
+use crate::flow::{Content, Event, Flow, Node, Timestamp};
 use crate::plain::plain;
 use crate::show_flow::{Place, duration, headline};
 
 /// Data of the whole flow that labels need.
 pub(super) struct Labels {
-    start: Option<At>,
+    start: Option<Timestamp>,
     /// Groups that received events of several types.
     mixed: BTreeSet<String>,
 }
@@ -19,7 +19,7 @@ impl Labels {
     pub(super) fn new(flow: &Flow) -> Self {
         let mut types: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for node in flow.nodes() {
-            if let What::Delivery(it) = &node.what {
+            if let Content::Delivery(it) = &node.content {
                 types.entry(it.group.clone()).or_default().extend(it.event_type.clone());
             }
         }
@@ -31,8 +31,11 @@ impl Labels {
     pub(super) fn of(&self, node: &Node, lane: &Lane) -> (String, String) {
         let took = node.start.zip(node.end).map(|(start, end)| duration(end.since(start)));
         let text = self.text(node, lane);
-        let timed = match (&node.what, &took) {
-            (What::Step(_) | What::Delivery(_) | What::Job(_) | What::Replay(_), Some(took)) => {
+        let timed = match (&node.content, &took) {
+            (
+                Content::Step(_) | Content::Delivery(_) | Content::Job(_) | Content::Replay(_),
+                Some(took),
+            ) => {
                 format!("{text} · {took}")
             }
             _ => text,
@@ -47,10 +50,10 @@ impl Labels {
 
     fn text(&self, node: &Node, lane: &Lane) -> String {
         let whole = headline(node, Place::Alone);
-        match &node.what {
-            What::Event(event) if *lane == Lane::Outbox => of_outbox(event),
-            What::Event(event) => of_record(event),
-            What::Delivery(it) => {
+        match &node.content {
+            Content::Event(event) if *lane == Lane::Outbox => of_outbox(event),
+            Content::Event(event) => of_record(event),
+            Content::Delivery(it) => {
                 // The lane is the group, and most groups handle one type.
                 let text = headline(node, Place::Tree);
                 let text = text.strip_prefix(&format!("{}: ", plain(&it.group))).unwrap_or(&text);
@@ -62,9 +65,9 @@ impl Labels {
                     _ => text.to_owned(),
                 }
             }
-            What::Job(_) => whole.strip_prefix("job ").unwrap_or(&whole).to_owned(),
-            What::Letter(_) => whole.replace(": dead letter, ", ": "),
-            What::Step(_) | What::Replay(_) | What::Open(_) => whole,
+            Content::Job(_) => whole.strip_prefix("job ").unwrap_or(&whole).to_owned(),
+            Content::Letter(_) => whole.replace(": dead letter, ", ": "),
+            Content::Step(_) | Content::Replay(_) | Content::Open(_) => whole,
         }
     }
 }

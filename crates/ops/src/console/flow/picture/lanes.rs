@@ -6,14 +6,14 @@ use super::axis::Axis;
 use super::items::{self, Item, Kind, Sign};
 use super::text::width;
 use super::{AXIS, LEAST, MARK, NAMES, ROOM, ROW};
-use crate::flow::At;
+use crate::flow::Timestamp;
 
 /// Space between two items of a row, and between an item and its text.
 const APART: f64 = 10.0;
 const BESIDE: f64 = 6.0;
 
 /// The positions of all items.
-pub(super) struct Laid {
+pub(super) struct Layout {
     pub(super) lanes: Vec<Lane>,
     /// Position of each item.
     pub(super) places: Vec<Place>,
@@ -57,7 +57,7 @@ impl Place {
 }
 
 /// Lays out items.
-pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
+pub(super) fn lay_out(items: &[Item], axis: &Axis, now: Timestamp) -> Layout {
     let mut places: Vec<_> = items.iter().map(|it| place(it, axis, now)).collect();
     let mut by_lane: BTreeMap<&items::Lane, Vec<usize>> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {
@@ -65,8 +65,8 @@ pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
     }
     let mut by_lane: Vec<_> = by_lane.into_iter().collect();
     by_lane.sort_by_key(|(lane, members)| {
-        let happened = members.iter().filter_map(|at| items[*at].happened()).min();
-        (band(lane), happened.is_none(), happened)
+        let first_activity = members.iter().filter_map(|at| items[*at].first_activity()).min();
+        (band(lane), first_activity.is_none(), first_activity)
     });
     let (mut lanes, mut y) = (Vec::new(), AXIS);
     for (lane, mut members) in by_lane {
@@ -90,7 +90,7 @@ pub(super) fn lay(items: &[Item], axis: &Axis, now: At) -> Laid {
         lanes.push(Lane { of: lane.clone(), y, height });
         y += height;
     }
-    Laid { lanes, places }
+    Layout { lanes, places }
 }
 
 /// Returns the order of a kind of lanes. Lanes of one kind are sorted by their first item.
@@ -107,9 +107,9 @@ fn band(lane: &items::Lane) -> u8 {
     }
 }
 
-fn place(item: &Item, axis: &Axis, now: At) -> Place {
+fn place(item: &Item, axis: &Axis, now: Timestamp) -> Place {
     let mut bars: Vec<_> = item
-        .stretches
+        .intervals
         .iter()
         .map(|it| {
             let (x0, x1) = (axis.x(it.from), axis.x(it.to.unwrap_or(now).max(it.from)));

@@ -18,8 +18,8 @@ use askama::Template;
 
 use self::axis::Axis;
 use self::items::{Item, Kind, Lane, Sign, items};
-use self::lanes::{Laid, lay};
-use crate::flow::{At, Flow};
+use self::lanes::{Layout, lay_out};
+use crate::flow::{Flow, Timestamp};
 use crate::plain::count;
 use crate::show_flow::{Tone, state};
 
@@ -86,8 +86,8 @@ struct Drawn {
     step: Option<String>,
     tip: String,
     bars: Vec<Bar>,
-    marks: Vec<Sketch>,
-    label: Option<Beside>,
+    marks: Vec<MarkPath>,
+    label: Option<PlacedLabel>,
     /// The clickable area.
     hit: (f64, f64, f64, f64),
 }
@@ -100,12 +100,12 @@ struct Bar {
     height: f64,
 }
 
-struct Sketch {
+struct MarkPath {
     class: &'static str,
     path: String,
 }
 
-struct Beside {
+struct PlacedLabel {
     text: String,
     x: f64,
     y: f64,
@@ -119,19 +119,19 @@ impl Picture {
     /// Draws a flow at a time. `link` is the address of a step without its key.
     pub(super) fn new(
         flow: &Flow,
-        now: At,
+        now: Timestamp,
         collapses: bool,
         link: &str,
         chosen: Option<&str>,
     ) -> Self {
         let items = items(flow, collapses);
-        let goes_on = items.iter().any(Item::goes_on);
-        let axis = axis(&items, goes_on.then_some(now));
-        let present = goes_on.then(|| axis.x(now));
-        let laid = lay(&items, &axis, now);
-        let lanes = rows(&laid);
+        let is_open = items.iter().any(Item::is_open);
+        let axis = axis(&items, is_open.then_some(now));
+        let present = is_open.then(|| axis.x(now));
+        let layout = lay_out(&items, &axis, now);
+        let lanes = rows(&layout);
         let height = lanes.last().map_or(AXIS, |it| it.y + it.height);
-        let steps = items.iter().zip(&laid.places).map(|(item, place)| draw(item, place, chosen));
+        let steps = items.iter().zip(&layout.places).map(|(item, place)| draw(item, place, chosen));
         Self {
             title: format!("Flow of {}", crate::plain::plain(&flow.id)),
             description: description(flow, &items),
@@ -140,7 +140,7 @@ impl Picture {
             ticks: ticks(&axis, present),
             breaks: breaks(&axis, height),
             now: present,
-            arrows: arrows(&items, &laid),
+            arrows: arrows(&items, &layout),
             steps: steps.collect(),
             lanes,
             is_wide: axis.x1 > WIDTH + 0.5,
@@ -168,11 +168,11 @@ impl Picture {
     }
 }
 
-fn axis(items: &[Item], now: Option<At>) -> Axis {
+fn axis(items: &[Item], now: Option<Timestamp>) -> Axis {
     let times = items.iter().flat_map(Item::times).collect();
     let busy: Vec<_> = items
         .iter()
-        .flat_map(|it| &it.stretches)
+        .flat_map(|it| &it.intervals)
         .filter(|it| it.kind == Kind::Ran)
         .filter_map(|it| Some((it.from, it.to?)))
         .collect();
@@ -186,12 +186,12 @@ fn description(flow: &Flow, items: &[Item]) -> String {
     format!("{steps}{}, {state}. The text below says the same.", took.unwrap_or_default())
 }
 
-fn rows(laid: &Laid) -> Vec<Row> {
+fn rows(layout: &Layout) -> Vec<Row> {
     let row = |(at, lane): (usize, &lanes::Lane)| {
         let (name, kind) = named(&lane.of);
         Row { name, kind, y: lane.y, height: lane.height, is_odd: at % 2 == 1 }
     };
-    laid.lanes.iter().enumerate().map(row).collect()
+    layout.lanes.iter().enumerate().map(row).collect()
 }
 
 /// Returns the name of a lane and its kind.
@@ -255,7 +255,7 @@ fn draw(item: &Item, place: &lanes::Place, chosen: Option<&str>) -> Drawn {
         Tone::Failed => " failed",
     };
     let is_chosen = item.step.is_some() && item.step.as_deref() == chosen;
-    let label = (!item.label.is_empty()).then(|| Beside {
+    let label = (!item.label.is_empty()).then(|| PlacedLabel {
         text: item.label.clone(),
         x: place.text.0,
         y: place.y + 4.0,
@@ -266,7 +266,7 @@ fn draw(item: &Item, place: &lanes::Place, chosen: Option<&str>) -> Drawn {
         step: item.step.clone(),
         tip: item.tip.clone(),
         bars: place.bars.iter().map(|it| bar(it, place.y)).collect(),
-        marks: place.marks.iter().map(|(sign, x)| sketch(*sign, *x, place.y)).collect(),
+        marks: place.marks.iter().map(|(sign, x)| mark_path(*sign, *x, place.y)).collect(),
         label,
         hit: (place.x0, place.y - ROW / 2.0, place.x1 - place.x0, ROW),
     }
@@ -282,7 +282,7 @@ fn bar(bar: &lanes::Bar, middle: f64) -> Bar {
     Bar { class, x: bar.x0, y: middle - height / 2.0, width: bar.x1 - bar.x0, height }
 }
 
-fn sketch(sign: Sign, x: f64, y: f64) -> Sketch {
+fn mark_path(sign: Sign, x: f64, y: f64) -> MarkPath {
     let diamond = |size: f64| {
         format!("M{:.1} {y:.1}l{size} {size} {size} -{size} -{size} -{size}z", x - size)
     };
@@ -304,13 +304,13 @@ fn sketch(sign: Sign, x: f64, y: f64) -> Sketch {
         }
         Sign::Counted => ("counted", format!("M{x:.1} {:.1}v10", y - 5.0)),
     };
-    Sketch { class, path }
+    MarkPath { class, path }
 }
 
 /// Returns the arrows from causes to effects. They lead down or up at the beginning of the effect.
-fn arrows(items: &[Item], laid: &Laid) -> Vec<String> {
+fn arrows(items: &[Item], layout: &Layout) -> Vec<String> {
     let arrow = |(at, item): (usize, &Item)| {
-        let (from, to) = (&laid.places[item.cause?], &laid.places[at]);
+        let (from, to) = (&layout.places[item.cause?], &layout.places[at]);
         let begins = to.bars.iter().map(|it| it.x0).chain(to.marks.iter().map(|it| it.1));
         let x = begins.min_by(f64::total_cmp)?;
         let (first, last) = from.drawn();

@@ -1,7 +1,7 @@
 use askama::Template;
 
 use super::items::items;
-use super::lanes::{Laid, lay};
+use super::lanes::{Layout, lay_out};
 use super::*;
 use crate::console::flow::stories::{failed, hostile, many, replayed, waiting, well};
 use crate::flow::testing::at;
@@ -13,11 +13,11 @@ fn picture(flow: &Flow) -> Picture {
     Picture::new(flow, at(NOW_MS), true, "/flow?q=c-1&step=", None)
 }
 
-fn laid(flow: &Flow, collapses: bool) -> (Vec<Item>, Axis, Laid) {
+fn layout(flow: &Flow, collapses: bool) -> (Vec<Item>, Axis, Layout) {
     let items = items(flow, collapses);
-    let axis = axis(&items, items.iter().any(Item::goes_on).then_some(at(NOW_MS)));
-    let laid = lay(&items, &axis, at(NOW_MS));
-    (items, axis, laid)
+    let axis = axis(&items, items.iter().any(Item::is_open).then_some(at(NOW_MS)));
+    let layout = lay_out(&items, &axis, at(NOW_MS));
+    (items, axis, layout)
 }
 
 /// Compares a picture with the committed one. `UPDATE_GOLDEN=1` rewrites it.
@@ -58,16 +58,17 @@ fn nothing_covers_anything_else() {
         (many(70), false),
     ];
     for (flow, collapses) in flows {
-        let (items, axis, laid) = laid(&flow, collapses);
-        for (at, one) in laid.places.iter().enumerate() {
+        let (items, axis, layout) = layout(&flow, collapses);
+        for (at, one) in layout.places.iter().enumerate() {
             assert!(one.x0 >= NAMES - MARK && one.x1 <= axis.x1 + MARK, "{:?}", items[at]);
-            for (other_at, other) in laid.places.iter().enumerate().skip(at + 1) {
+            for (other_at, other) in layout.places.iter().enumerate().skip(at + 1) {
                 let is_beside = one.x1 <= other.x0 || other.x1 <= one.x0;
                 let is_in_another_row = (one.y - other.y).abs() >= ROW;
                 assert!(is_beside || is_in_another_row, "{:?} {:?}", items[at], items[other_at]);
             }
         }
-        let lanes = laid.lanes.windows(2).all(|it| (it[0].y + it[0].height - it[1].y).abs() < 0.01);
+        let lanes =
+            layout.lanes.windows(2).all(|it| (it[0].y + it[0].height - it[1].y).abs() < 0.01);
         assert!(lanes, "lanes do not overlap");
     }
 }
@@ -75,10 +76,10 @@ fn nothing_covers_anything_else() {
 #[test]
 fn effects_are_never_left_of_their_causes() {
     for flow in [well(), failed(), replayed(), waiting(), many(30)] {
-        let (items, _, laid) = laid(&flow, true);
+        let (items, _, layout) = layout(&flow, true);
         for (at, item) in items.iter().enumerate() {
             let Some(cause) = item.cause else { continue };
-            let (cause, effect) = (laid.places[cause].drawn().0, laid.places[at].drawn().0);
+            let (cause, effect) = (layout.places[cause].drawn().0, layout.places[at].drawn().0);
             assert!(effect >= cause - 0.01, "{item:?}");
         }
     }
@@ -103,13 +104,13 @@ fn lanes_stand_in_the_order_of_an_event_on_its_way() {
 
 #[test]
 fn failed_attempts_are_marks_and_the_time_between_is_a_wait() {
-    let (items, _, _) = laid(&failed(), true);
+    let (items, _, _) = layout(&failed(), true);
     let billing = items.iter().find(|it| it.lane == Lane::Group("billing".into())).unwrap();
     let failures = billing.marks.iter().filter(|it| it.sign == Sign::Failure).count();
     assert_eq!(failures, 4);
-    assert!(billing.stretches.iter().all(|it| it.kind == Kind::Waited), "{billing:?}");
+    assert!(billing.intervals.iter().all(|it| it.kind == Kind::Waited), "{billing:?}");
     let letter = items.iter().find(|it| it.lane == Lane::Letters).unwrap();
-    assert!(letter.goes_on() && letter.tone == Tone::Failed);
+    assert!(letter.is_open() && letter.tone == Tone::Failed);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::{Config, ConfigError};
 /// The interfaces of a service: its HTTP interface as an OpenAPI document, and the events that it
 /// publishes and consumes.
 #[derive(Clone, Debug)]
-pub struct Contract {
+pub struct ServiceDescription {
     /// Name of the service.
     pub service: &'static str,
     /// The public HTTP interface, an OpenAPI 3.1 document.
@@ -41,7 +41,7 @@ impl Service {
     /// Tokio runtime, as a connection pool does.
     ///
     /// Fails if the database's URL is missing or malformed.
-    pub fn contract(self) -> Result<Contract, ConfigError> {
+    pub fn describe(self) -> Result<ServiceDescription, ConfigError> {
         let parts = Parts::unconnected(&self.config)?;
         let routes = self.routes.into_iter().map(|build| build(&parts));
         let mut routes = routes.fold(OpenApiRouter::new(), OpenApiRouter::merge);
@@ -54,7 +54,12 @@ impl Service {
             routes = routes.merge(direct_feed::routes(Vec::new()));
         }
         let http = http::document(self.name, self.public_port, routes.to_openapi());
-        Ok(Contract { service: self.name, http, publishes: self.publishes, subscriptions })
+        Ok(ServiceDescription {
+            service: self.name,
+            http,
+            publishes: self.publishes,
+            subscriptions,
+        })
     }
 }
 

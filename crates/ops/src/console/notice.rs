@@ -12,7 +12,7 @@ const MOST: usize = 2_800;
 
 /// The result of an action, and its undo.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct Said {
+pub(crate) struct Notice {
     pub(crate) text: String,
     #[serde(default)]
     pub(crate) is_bad: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Undo {
     pub(crate) fields: Vec<(String, String)>,
 }
 
-impl Said {
+impl Notice {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), is_bad: false, undo: None }
     }
@@ -73,21 +73,22 @@ mod tests {
 
     #[test]
     fn the_next_page_shows_it_and_the_way_back_keeps_its_filters() {
-        let said = Said::new("2 letters discarded").undo("/undo", vec![("id".into(), "1".into())]);
+        let notice =
+            Notice::new("2 letters discarded").undo("/undo", vec![("id".into(), "1".into())]);
         let fields = Fields::from(vec![("back".to_owned(), "/failures?group=a".to_owned())]);
-        let response = said.clone().back(&fields, "/failures");
+        let response = notice.clone().back(&fields, "/failures");
         assert_eq!(response.headers()[header::LOCATION], "/failures?group=a");
-        assert_eq!(response.extensions().get(), Some(&said));
-        assert_eq!(Said::decoded(&said.encoded()), Some(said));
+        assert_eq!(response.extensions().get(), Some(&notice));
+        assert_eq!(Notice::decoded(&notice.encoded()), Some(notice));
     }
 
     #[test]
     fn what_is_too_large_for_a_cookie_is_shortened() {
         let many = vec![("id".to_owned(), "x".repeat(40)); 100];
-        let said = Said::bad("ü".repeat(5_000)).undo("/undo", many);
-        assert_eq!(said.undo, None);
-        let response = said.back(&Fields::default(), "/");
-        let shown: &Said = response.extensions().get().unwrap();
+        let notice = Notice::bad("ü".repeat(5_000)).undo("/undo", many);
+        assert_eq!(notice.undo, None);
+        let response = notice.back(&Fields::default(), "/");
+        let shown: &Notice = response.extensions().get().unwrap();
         assert_eq!(shown.text.chars().count(), 500);
     }
 }
