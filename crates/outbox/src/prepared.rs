@@ -1,7 +1,8 @@
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use envelope::{EncodeError, Encoded, Envelope, Event, NewEvent, TopicSpec};
+use envelope::{EncodeError, Encoded, Envelope, Event, NewEvent, SchemaError, TopicSpec};
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use telemetry::query_span;
@@ -39,8 +40,20 @@ pub struct Prepared {
     key: String,
     envelope: Envelope,
     shard: i16,
-    headers: BTreeMap<String, String>,
+    headers: Box<RawValue>,
     payload: Vec<u8>,
+}
+
+/// Serialises headers as an object of texts.
+struct JsonHeaders<'a>(&'a kafka::Headers);
+
+impl Serialize for JsonHeaders<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // All attributes are texts.
+        let texts = self.0.iter();
+        let texts = texts.filter_map(|(name, value)| Some((name, str::from_utf8(value?).ok()?)));
+        serializer.collect_map(texts)
+    }
 }
 
 impl Prepared {
@@ -67,19 +80,19 @@ pub fn prepare_for<E: Event>(
     event: NewEvent<E>,
 ) -> Result<Prepared, PrepareError> {
     let Encoded { envelope, data } = event.encode()?;
-    let headers: BTreeMap<String, String> = kafka::content_headers(&envelope)
-        .iter()
-        .filter_map(|(name, value)| {
-            Some((name.to_owned(), String::from_utf8(value?.to_owned()).ok()?))
-        })
-        .collect();
+    let headers = kafka::content_headers(&envelope);
     let key = envelope.partition_key.clone().unwrap_or_default();
-    let of_headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let lengths = headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len));
+    let of_headers: usize = lengths.sum();
     let size = data.len() + of_headers + key.len() + FRAMING;
     if size > topic.max_record_bytes {
         let (topic, limit) = (topic.name.clone().into_owned(), topic.max_record_bytes);
         return Err(PrepareError::TooLarge { size, topic, limit });
     }
+    let headers = to_raw_value(&JsonHeaders(&headers)).map_err(|error| {
+        let (event_type, reason) = (E::TYPE, error.to_string());
+        EncodeError::from(SchemaError::Unwritable { event_type, reason })
+    })?;
     let topic = topic.name.clone();
     Ok(Prepared { topic, shard: shard_of(&key), key, headers, payload: data, envelope })
 }
@@ -151,7 +164,7 @@ pub struct Columns<'a> {
     /// `text[]`
     pub keys: Vec<&'a str>,
     /// `json[]`
-    pub headers: Vec<Json<&'a BTreeMap<String, String>>>,
+    pub headers: Vec<Json<&'a RawValue>>,
     /// `bytea[]`
     pub payloads: Vec<&'a [u8]>,
 }
@@ -170,7 +183,7 @@ impl<'a> Columns<'a> {
             columns.shards.push(row.shard);
             columns.topics.push(&row.topic);
             columns.keys.push(&row.key);
-            columns.headers.push(Json(&row.headers));
+            columns.headers.push(Json(&*row.headers));
             columns.payloads.push(&row.payload);
         }
         columns
