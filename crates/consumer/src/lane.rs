@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use std::vec;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::coop::consume_budget;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant as TokioInstant, sleep_until};
 
@@ -109,6 +110,8 @@ impl Lane {
     async fn take(&mut self, mut arrived: vec::Drain<'_, Queued>) {
         let (mut together, mut bytes) = (Vec::new(), 0);
         while let Some(queued) = arrived.next() {
+            // Decoding never waits, and would keep other tasks, such as a lane that holds a lock, from the processor.
+            consume_budget().await;
             let Some(queued) = self.unless_parked(queued) else { continue };
             let taken = match self.pipeline.read(queued, &mut self.place).await {
                 Read::Taken(taken) => *taken,
