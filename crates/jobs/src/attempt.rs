@@ -208,9 +208,9 @@ impl StartedAttempt {
         }
     }
 
-    /// Returns whether the database failed or another transaction blocked the job. This is not the job's fault, unless
-    /// it lasts while the queue itself can be written. Recording waits for the database, so the duration counts from
-    /// then on.
+    /// Returns whether the database failed or another transaction blocked the job. This is not the
+    /// job's fault, unless it lasts while the queue itself can be written. Recording waits for the
+    /// database, so the duration counts from then on.
     fn is_blameless(&self, failure: &Failure) -> bool {
         let fault = pg::classify_chain(failure.error());
         !failure.is_permanent()
@@ -269,9 +269,10 @@ fn restarted() {
     tracing::info!("job restarted during its attempt, running it again");
 }
 
-/// Repeats a transaction while the database is unavailable or blocked, for as long as an attempt may be postponed: a
-/// hook whose statement ends its own session must not occupy a slot for ever. Runs in a separate task, because sqlx
-/// leaves a connection inside its transaction if cancelled while the transaction begins.
+/// Repeats a transaction while the database is unavailable or blocked, for as long as an attempt
+/// may be postponed: a hook whose statement ends its own session must not occupy a slot for ever.
+/// Runs in a separate task, because sqlx leaves a connection inside its transaction if cancelled
+/// while the transaction begins.
 async fn persist<F>(transaction: impl Fn() -> F) -> Result<Ended, NotRecorded>
 where
     F: Future<Output = sqlx::Result<Ended>> + Send + 'static,

@@ -1,5 +1,5 @@
-//! Bulk changes by operators, in chunks of one transaction each, so that no lock is held for long and no list of jobs
-//! is held in memory.
+//! Bulk changes by operators, in chunks of one transaction each, so that no lock is held for long
+//! and no list of jobs is held in memory.
 
 use sqlx::{FromRow, PgPool, Postgres, QueryBuilder};
 use time::OffsetDateTime;
@@ -17,13 +17,14 @@ const CHUNK: i64 = 1_000;
 pub struct Changed {
     /// Number of changed jobs.
     pub jobs: u64,
-    /// Number of skipped jobs: on retry, because another job with their unique key waits or runs; on discard, because
-    /// they are running.
+    /// Number of skipped jobs: on retry, because another job with their unique key waits or runs;
+    /// on discard, because they are running.
     pub skipped: u64,
 }
 
-/// Gives failed jobs all their attempts again, and keeps their earlier errors. Skips other jobs and jobs that fail
-/// again meanwhile. Of several failed jobs with one unique key the newest is retried.
+/// Gives failed jobs all their attempts again, and keeps their earlier errors. Skips other jobs and
+/// jobs that fail again meanwhile. Of several failed jobs with one unique key the newest is
+/// retried.
 pub async fn retry_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
     Change::Retry.make(pool, selection).await
 }

@@ -21,11 +21,12 @@ pub(crate) struct Claim {
 }
 
 impl Queue {
-    /// Claims due jobs and counts the attempt. Jobs without tenant and lane come first, oldest first. Then follow the
-    /// first job of each lane, the second of each, and so on, so that a lane with a long backlog has no advantage.
+    /// Claims due jobs and counts the attempt. Jobs without tenant and lane come first, oldest
+    /// first. Then follow the first job of each lane, the second of each, and so on, so that a lane
+    /// with a long backlog has no advantage.
     ///
-    /// The bounds of a lane are compared as rows of three columns, not column by column, because then no other index
-    /// has the order, whatever the (always outdated) statistics say.
+    /// The bounds of a lane are compared as rows of three columns, not column by column, because
+    /// then no other index has the order, whatever the (always outdated) statistics say.
     pub(crate) async fn claim(&self, places: &Places) -> sqlx::Result<Claim> {
         let rows = sqlx::query(include_str!("claim.sql"))
             .bind(&places.kinds)
@@ -50,9 +51,9 @@ impl Queue {
 }
 
 impl Queue {
-    /// Claims due jobs without tenant and lane, which [`claim`](Self::claim) claims first. This takes a fifth of its
-    /// time, most of which it is planned. The limit for all kinds together is not applied, so the kinds' own must not
-    /// exceed it.
+    /// Claims due jobs without tenant and lane, which [`claim`](Self::claim) claims first. This
+    /// takes a fifth of its time, most of which it is planned. The limit for all kinds together is
+    /// not applied, so the kinds' own must not exceed it.
     pub(crate) async fn claim_plain(&self, places: &Places) -> sqlx::Result<Vec<Claimed>> {
         sqlx::query_as(include_str!("claim_plain.sql"))
             .bind(&places.kinds)

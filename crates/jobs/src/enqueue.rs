@@ -69,8 +69,8 @@ impl Meta {
         Self::default()
     }
 
-    /// Sets the job's id, for example to the id of the service's own row about it, so that [`restart`](crate::restart)
-    /// finds the job. It must be unique among the jobs.
+    /// Sets the job's id, for example to the id of the service's own row about it, so that
+    /// [`restart`](crate::restart) finds the job. It must be unique among the jobs.
     pub fn id(mut self, id: Uuid) -> Self {
         self.id = Some(id);
         self
@@ -103,7 +103,8 @@ impl Meta {
         self
     }
 
-    /// Sets a unique key: at most one job of this kind and key waits or runs. Completed and failed jobs do not count.
+    /// Sets a unique key: at most one job of this kind and key waits or runs. Completed and failed
+    /// jobs do not count.
     pub fn unique(mut self, key: impl Into<String>) -> Self {
         self.unique_key = Some(key.into());
         self
@@ -115,8 +116,9 @@ impl Meta {
         self
     }
 
-    /// Sets the lane, which is the job's target, for example a webhook. All jobs of a kind and lane share an eighth of
-    /// the kind's slots, so that a dead target delays no other. Lanes are separate for each tenant.
+    /// Sets the lane, which is the job's target, for example a webhook. All jobs of a kind and lane
+    /// share an eighth of the kind's slots, so that a dead target delays no other. Lanes are
+    /// separate for each tenant.
     pub fn lane(mut self, lane: impl Into<String>) -> Self {
         self.lane.name = lane.into();
         self
@@ -130,7 +132,8 @@ impl Meta {
 }
 
 /// Enqueues a job in the caller's transaction: it runs if and only if that commits. Call
-/// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or the job waits for the next poll.
+/// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or the job waits for the next
+/// poll.
 ///
 /// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit.
 ///

@@ -5,7 +5,8 @@ pub enum JobsError {
     /// The database failed before anything was changed.
     #[error("the database did not do it")]
     Database(#[from] sqlx::Error),
-    /// The database failed after some of the jobs were changed. The same request changes the others.
+    /// The database failed after some of the jobs were changed. The same request changes the
+    /// others.
     #[error("the database failed after {changed} jobs were changed")]
     Interrupted {
         /// How many were changed.

@@ -17,7 +17,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Creates a failure without a retry, for a job that can never succeed, for example with an invalid address.
+    /// Creates a failure without a retry, for a job that can never succeed, for example with an
+    /// invalid address.
     pub fn permanent<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self { permanent: true, ..Self::from(error) }
     }
@@ -34,8 +35,8 @@ impl Failure {
         self
     }
 
-    /// Creates a result for a job that can't run now, for example because its target asked for a pause. The job runs
-    /// again after `wait`, and this attempt does not count.
+    /// Creates a result for a job that can't run now, for example because its target asked for a
+    /// pause. The job runs again after `wait`, and this attempt does not count.
     pub fn deferred<E: Error + Send + Sync + 'static>(why: E, wait: Duration) -> Self {
         Self { deferred: Some(wait), ..Self::from(why) }
     }

@@ -9,7 +9,8 @@ use crate::filter::State;
 
 /// Maximum number of jobs.
 const MAX_JOBS: i64 = 100;
-/// Maximum number of jobs searched for a correlation id. It has no index, which would cost time for every job.
+/// Maximum number of jobs searched for a correlation id. It has no index, which would cost time for
+/// every job.
 const SEARCHED: i64 = 20_000;
 
 /// A job of a flow that waits, runs or has failed.
@@ -30,7 +31,8 @@ pub struct FlowJob {
     pub state: State,
     /// Number of attempts, with the current one.
     pub attempts: i32,
-    /// When it is due, UTC. For a running job, the end of its lease; for a failed one, the time of the failure.
+    /// When it is due, UTC. For a running job, the end of its lease; for a failed one, the time of
+    /// the failure.
     #[serde(with = "time::serde::rfc3339")]
     pub due_at: OffsetDateTime,
     /// When it was enqueued, UTC.
@@ -41,8 +43,8 @@ pub struct FlowJob {
     pub error: Option<String>,
 }
 
-/// Returns the jobs of flows and those about the id, oldest first, at most 100. Jobs about `subjects` are found by
-/// index, others only among the newest 20,000.
+/// Returns the jobs of flows and those about the id, oldest first, at most 100. Jobs about
+/// `subjects` are found by index, others only among the newest 20,000.
 pub async fn of_flow(
     pool: &PgPool,
     id: &str,

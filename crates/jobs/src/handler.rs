@@ -58,28 +58,30 @@ pub trait Handler: Send + Sync + 'static {
     type Job: Job;
 
     /// Maximum number of concurrent jobs of this kind in one worker. Choose it well below
-    /// [`Options::concurrency`](crate::Options::concurrency), so that other kinds still run when this kind's target is
-    /// dead. A tenant has a quarter of the slots and a lane an eighth, at least one each. As many jobs again may have
-    /// run and wait for their removal.
+    /// [`Options::concurrency`](crate::Options::concurrency), so that other kinds still run when
+    /// this kind's target is dead. A tenant has a quarter of the slots and a lane an eighth, at
+    /// least one each. As many jobs again may have run and wait for their removal.
     const AT_ONCE: usize = 8;
 
-    /// Returns the wait before each retry, to which a jitter of a fifth is applied. The default is [`Job::BACKOFF`];
-    /// override it for configurable waits.
+    /// Returns the wait before each retry, to which a jitter of a fifth is applied. The default is
+    /// [`Job::BACKOFF`]; override it for configurable waits.
     fn backoff(&self) -> &[Duration] {
         Self::Job::BACKOFF
     }
 
-    /// Runs the job. It may run again after a success, if its worker dies before recording it. It is dropped at its
-    /// current await point when its time limit ends, the shutdown times out, or its lease is lost.
+    /// Runs the job. It may run again after a success, if its worker dies before recording it. It
+    /// is dropped at its current await point when its time limit ends, the shutdown times out, or
+    /// its lease is lost.
     fn run(
         &self,
         job: &Self::Job,
         context: &Context,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Called in the transaction that removes the job after its success, to update the service's own row about it. An
-    /// error fails the attempt, and the job runs again; if the database is unavailable, the transaction is retried
-    /// instead. Jobs of a handler without this hook are removed together with others that end at the same time.
+    /// Called in the transaction that removes the job after its success, to update the service's
+    /// own row about it. An error fails the attempt, and the job runs again; if the database is
+    /// unavailable, the transaction is retried instead. Jobs of a handler without this hook are
+    /// removed together with others that end at the same time.
     fn done(
         &self,
         tx: &mut PgConnection,
@@ -90,8 +92,8 @@ pub trait Handler: Send + Sync + 'static {
         NoHook
     }
 
-    /// Called in the transaction that records the final failure of the job. It is not called for a payload that can't
-    /// be decoded. If it fails, the failure is recorded without it, with a note.
+    /// Called in the transaction that records the final failure of the job. It is not called for a
+    /// payload that can't be decoded. If it fails, the failure is recorded without it, with a note.
     fn failed(
         &self,
         tx: &mut PgConnection,
@@ -115,8 +117,9 @@ impl Future for NoHook {
     }
 }
 
-/// Returns `true` unless the handler has the default [`Handler::done`], whose future has a type of its own. Types that
-/// borrow have no `TypeId`, so their names are compared. A future that has a size may hold the transaction.
+/// Returns `true` unless the handler has the default [`Handler::done`], whose future has a type of
+/// its own. Types that borrow have no `TypeId`, so their names are compared. A future that has a
+/// size may hold the transaction.
 fn has_done_hook<H: Handler>() -> bool {
     fn is_hook<'a, H: Handler, F>(
         _: impl FnOnce(&'a H, &'a mut PgConnection, &'a H::Job, &'a Context) -> F,

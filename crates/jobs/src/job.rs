@@ -3,13 +3,14 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A job's payload, as stored. During a deployment old and new instances read each other's rows, so add fields with a
-/// default, and never rename them.
+/// A job's payload, as stored. During a deployment old and new instances read each other's rows, so
+/// add fields with a default, and never rename them.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Name of the kind in the database: never change it while rows wait.
     const KIND: &'static str;
 
-    /// The wait before each retry, with a jitter of a fifth. The number of waits is the number of retries.
+    /// The wait before each retry, with a jitter of a fifth. The number of waits is the number of
+    /// retries.
     const BACKOFF: &'static [Duration] =
         &[Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(10)];
 

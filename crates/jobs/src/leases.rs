@@ -54,8 +54,8 @@ impl Leases {
         self.lock().keys().copied().collect()
     }
 
-    /// Counts the occupied slots of a kind. Jobs that ran and are only to be removed occupy none, unless they are more
-    /// than may run at once.
+    /// Counts the occupied slots of a kind. Jobs that ran and are only to be removed occupy none,
+    /// unless they are more than may run at once.
     pub(crate) fn count_of(&self, kind: &Kind) -> usize {
         let held = self.lock();
         let of_kind = held.values().filter(|it| it.kind == kind.name);
@@ -77,8 +77,8 @@ impl Leases {
         counts
     }
 
-    /// Applies a renewal that was sent at `from`: jobs `asked` for and not `renewed` belong to another worker, unless
-    /// they were claimed since.
+    /// Applies a renewal that was sent at `from`: jobs `asked` for and not `renewed` belong to
+    /// another worker, unless they were claimed since.
     pub(crate) fn renewed(&self, asked: &[Uuid], renewed: &[Uuid], from: Instant, lease: Duration) {
         let mut held = self.lock();
         for id in asked {
@@ -104,7 +104,8 @@ impl Leases {
 }
 
 impl Lease {
-    /// Gives up the slot of a job that ran and is only to be removed. A job of a limited lane keeps it.
+    /// Gives up the slot of a job that ran and is only to be removed. A job of a limited lane keeps
+    /// it.
     pub(crate) fn give_up_slot(&self) {
         if let Some(held) = self.leases.lock().get_mut(&self.id) {
             held.has_run = !held.lane.is_limited();

@@ -6,12 +6,13 @@ pub struct Options {
     /// Maximum number of concurrent jobs; at least one. Each kind has its own limit,
     /// [`Handler::AT_ONCE`](crate::Handler::AT_ONCE).
     pub concurrency: usize,
-    /// Duration of a lease. It is renewed after each third. A job whose worker was killed waits for this time.
+    /// Duration of a lease. It is renewed after each third. A job whose worker was killed waits for
+    /// this time.
     pub lease: Duration,
     /// Polling interval, for jobs that were enqueued without waking this worker.
     pub poll: Duration,
-    /// How long a job whose worker died runs alone, at most, so that it is blamed if this worker dies too. Other jobs
-    /// are delayed for at most a tenth of the time.
+    /// How long a job whose worker died runs alone, at most, so that it is blamed if this worker
+    /// dies too. Other jobs are delayed for at most a tenth of the time.
     pub alone: Duration,
     /// How long a shutdown waits for running jobs. Unfinished jobs are released.
     pub drain: Duration,

@@ -1,4 +1,5 @@
-//! When and for how long suspects may run alone, so that other jobs are delayed for at most a tenth of the time.
+//! When and for how long suspects may run alone, so that other jobs are delayed for at most a tenth
+//! of the time.
 
 use std::time::Duration;
 
@@ -35,26 +36,26 @@ impl Pace {
         self.wait
     }
 
-    /// Records that the running jobs did not end in time. The next wait is longer, or a suspect would never run if
-    /// targets always hang.
+    /// Records that the running jobs did not end in time. The next wait is longer, or a suspect
+    /// would never run if targets always hang.
     pub(crate) fn lengthen_wait(&mut self) {
         self.wait = (self.wait * 2).min(self.window * LONGEST_WAIT);
     }
 
-    /// Records that the running jobs ended. The next wait is halved, and not reset, since that would fail again if
-    /// targets always hang.
+    /// Records that the running jobs ended. The next wait is halved, and not reset, since that
+    /// would fail again if targets always hang.
     pub(crate) fn shorten_wait(&mut self) {
         self.wait = (self.wait / 2).max(self.window / FIRST_WAIT);
     }
 
-    /// Returns for how long suspects are started, one after another, once the running jobs have ended after a wait of
-    /// `waited`: a pause that took long to reach is used for as long.
+    /// Returns for how long suspects are started, one after another, once the running jobs have
+    /// ended after a wait of `waited`: a pause that took long to reach is used for as long.
     pub(crate) fn budget(&self, waited: Duration) -> Duration {
         self.window.max(waited)
     }
 
-    /// Returns how long a suspect runs alone. The window doubles each time it is suspected again, or a job that kills
-    /// its worker slowly would never be blamed.
+    /// Returns how long a suspect runs alone. The window doubles each time it is suspected again,
+    /// or a job that kills its worker slowly would never be blamed.
     pub(crate) fn window(&self, suspicions: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(suspicions.saturating_sub(1));
         self.window * doubled.min(LONGEST_WINDOW)

@@ -13,7 +13,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Returns `true` if its slots are limited. A job without tenant and lane has only the limit of its kind.
+    /// Returns `true` if its slots are limited. A job without tenant and lane has only the limit of
+    /// its kind.
     pub(crate) fn is_limited(&self) -> bool {
         *self != Self::default()
     }

@@ -1,5 +1,5 @@
-//! The worker's statements. Each statement that ends an attempt is fenced: it changes nothing if the job is no longer
-//! this worker's, or has a later attempt.
+//! The worker's statements. Each statement that ends an attempt is fenced: it changes nothing if
+//! the job is no longer this worker's, or has a later attempt.
 
 use std::time::Duration;
 
@@ -153,12 +153,13 @@ impl Queue {
         self.start_again(tx, job, None).await
     }
 
-    /// Removes completed jobs, and returns those that it has removed. It waits for no lock: what another transaction
-    /// has locked stays.
+    /// Removes completed jobs, and returns those that it has removed. It waits for no lock: what
+    /// another transaction has locked stays.
     ///
-    /// Subqueries hide the lengths of the arrays from the planner. Otherwise it plans the statement each time, which
-    /// takes three times as long as to execute it. The plan that is kept has to suit a table of any size: the lateral
-    /// join, and the attempts compared outside of it, make it look up each job by its index.
+    /// Subqueries hide the lengths of the arrays from the planner. Otherwise it plans the statement
+    /// each time, which takes three times as long as to execute it. The plan that is kept has to
+    /// suit a table of any size: the lateral join, and the attempts compared outside of it, make it
+    /// look up each job by its index.
     pub(crate) async fn remove_all(
         &self,
         connection: &mut PgConnection,
@@ -218,7 +219,8 @@ impl Queue {
         self.start_again(tx, job, Some(error)).await
     }
 
-    /// Resets the attempts of a job that was restarted while it ran. The error of a failed attempt is kept.
+    /// Resets the attempts of a job that was restarted while it ran. The error of a failed attempt
+    /// is kept.
     async fn start_again(
         &self,
         tx: &mut PgConnection,
@@ -242,8 +244,8 @@ impl Queue {
         Ok(if again.rows_affected() == 1 { Ended::Restarted } else { Ended::Late })
     }
 
-    /// Releases a job without counting its attempt. `blameless` records since when its attempts were not counted;
-    /// without it, nothing was attempted, and a suspect stays a suspect.
+    /// Releases a job without counting its attempt. `blameless` records since when its attempts
+    /// were not counted; without it, nothing was attempted, and a suspect stays a suspect.
     async fn give_back(
         &self,
         tx: &mut PgConnection,
@@ -269,7 +271,8 @@ impl Queue {
         Ok(if given_back.rows_affected() == 1 { Ended::Recorded } else { Ended::Late })
     }
 
-    /// Releases all jobs of this worker without counting their attempts. The attempts of a restarted job are reset.
+    /// Releases all jobs of this worker without counting their attempts. The attempts of a
+    /// restarted job are reset.
     pub(crate) async fn release(&self) -> sqlx::Result<u64> {
         let released = sqlx::query(
             "with held as materialized (select id from job where worker = $1 order by id for update)
@@ -283,8 +286,8 @@ impl Queue {
         Ok(released.rows_affected())
     }
 
-    /// Measures every waiting kind, also unknown ones. The query steps from kind to kind and counts up to a bound, so
-    /// it is as fast with a million rows as with none.
+    /// Measures every waiting kind, also unknown ones. The query steps from kind to kind and counts
+    /// up to a bound, so it is as fast with a million rows as with none.
     pub(crate) async fn measure(&self) -> sqlx::Result<Vec<Depth>> {
         sqlx::query_as(
             "with recursive waiting (kind) as (

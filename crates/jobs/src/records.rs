@@ -42,7 +42,8 @@ pub struct JobRecord {
     /// When it was enqueued.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it is due. For a running job, the end of its lease; for a failed one, the time of the failure.
+    /// When it is due. For a running job, the end of its lease; for a failed one, the time of the
+    /// failure.
     #[serde(with = "time::serde::rfc3339")]
     pub run_at: OffsetDateTime,
     /// When it failed for good.
@@ -60,7 +61,8 @@ pub struct JobDetails {
     pub record: JobRecord,
     /// Payload.
     pub payload: serde_json::Value,
-    /// Failed attempts, oldest first; at least the last twenty, including those before an operator's retry.
+    /// Failed attempts, oldest first; at least the last twenty, including those before an
+    /// operator's retry.
     pub errors: Vec<PastFailure>,
 }
 

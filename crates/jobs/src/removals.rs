@@ -1,8 +1,10 @@
-//! Removal of completed jobs whose handler has no hook: jobs that end while a statement is executed share the next one,
-//! and with it a round trip and a commit. A job that ends alone is removed at once.
+//! Removal of completed jobs whose handler has no hook: jobs that end while a statement is executed
+//! share the next one, and with it a round trip and a commit. A job that ends alone is removed at
+//! once.
 //!
-//! A shared statement waits for no row, so a job that another transaction has locked delays no other. What it does not
-//! remove, for whatever reason, is left to the attempt, which records its result in a transaction of its own.
+//! A shared statement waits for no row, so a job that another transaction has locked delays no
+//! other. What it does not remove, for whatever reason, is left to the attempt, which records its
+//! result in a transaction of its own.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -53,9 +55,9 @@ impl Removals {
         Self { queue, line: Arc::default() }
     }
 
-    /// Removes a job, and returns `true` if that is committed. Otherwise the job may have been locked, restarted or
-    /// discarded, may belong to another worker, or the database did not answer. A removal that was sent takes place
-    /// although this future is dropped.
+    /// Removes a job, and returns `true` if that is committed. Otherwise the job may have been
+    /// locked, restarted or discarded, may belong to another worker, or the database did not
+    /// answer. A removal that was sent takes place although this future is dropped.
     pub(crate) async fn remove(&self, job: Fence) -> bool {
         let (outcome, mut removed) = oneshot::channel();
         self.line().waiting.push(Waiting { job, span: Span::current(), outcome });
@@ -144,7 +146,8 @@ impl Turn {
         }
     }
 
-    /// Returns the removed jobs. After an error it is not known whether they are, and each attempt finds out by itself.
+    /// Returns the removed jobs. After an error it is not known whether they are, and each attempt
+    /// finds out by itself.
     async fn execute(
         &self,
         mut connection: PoolConnection<Postgres>,

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::enqueue::{EnqueueError, payload};
 use crate::job::Job;
 
-/// Gives a failed job all its attempts again, and keeps its earlier errors. Returns `false` if the job does not exist,
-/// has not failed, or another job with its unique key waits or runs.
+/// Gives a failed job all its attempts again, and keeps its earlier errors. Returns `false` if the
+/// job does not exist, has not failed, or another job with its unique key waits or runs.
 pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let retried = sqlx::query(
         "update job set failed_at = null, attempts = 0, suspicions = 0, run_at = now()
@@ -25,9 +25,10 @@ pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     }
 }
 
-/// Locks jobs in the caller's transaction, in any state. Call it before a change of both jobs and the service's own
-/// rows about them: a worker locks the job before the row when it records a result, so the reverse order could
-/// deadlock. Ids are locked in ascending order, here and wherever a statement locks several jobs.
+/// Locks jobs in the caller's transaction, in any state. Call it before a change of both jobs and
+/// the service's own rows about them: a worker locks the job before the row when it records a
+/// result, so the reverse order could deadlock. Ids are locked in ascending order, here and
+/// wherever a statement locks several jobs.
 pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query("select from job where id = any($1) order by id for update")
         .bind(ids)
@@ -36,13 +37,15 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Gives jobs a new payload and all their attempts again, in the caller's transaction. Failed and waiting jobs run at
-/// once. A running job runs again after its current attempt, whatever the result, and the hooks of that attempt are not
-/// called. A failed job is skipped if another job with its unique key waits or runs, as in [`retry`]; of several failed
-/// jobs with one key the newest is restarted.
+/// Gives jobs a new payload and all their attempts again, in the caller's transaction. Failed and
+/// waiting jobs run at once. A running job runs again after its current attempt, whatever the
+/// result, and the hooks of that attempt are not called. A failed job is skipped if another job
+/// with its unique key waits or runs, as in [`retry`]; of several failed jobs with one key the
+/// newest is restarted.
 ///
-/// Returns the ids of the restarted jobs. A completed job has no row and has to be enqueued again; for a skipped job,
-/// enqueuing with its key returns [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
+/// Returns the ids of the restarted jobs. A completed job has no row and has to be enqueued again;
+/// for a skipped job, enqueuing with its key returns
+/// [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
 pub async fn restart<'a, J: Job>(
     tx: &mut PgConnection,
     jobs: impl IntoIterator<Item = (Uuid, &'a J)>,
@@ -58,7 +61,8 @@ pub async fn restart<'a, J: Job>(
             savepoint.commit().await?;
             Ok(restarted)
         }
-        // A job with the same unique key was enqueued between query and change. The next query sees it.
+        // A job with the same unique key was enqueued between query and change. The next query sees
+        // it.
         Err(error) if is_twin(&error) => {
             savepoint.rollback().await?;
             Ok(restart_rows(tx, J::KIND, &ids, &payloads).await?)
@@ -100,16 +104,17 @@ async fn restart_rows(
     .await
 }
 
-/// Removes the failed ones of these jobs, in the transaction that removes their subject. Lock them first ([`lock`]).
+/// Removes the failed ones of these jobs, in the transaction that removes their subject. Lock them
+/// first ([`lock`]).
 pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     let forgotten = sqlx::query("delete from job where id = any($1) and failed_at is not null");
     forgotten.bind(ids).execute(tx).await?;
     Ok(())
 }
 
-/// Erases an e-mail address: removes failed jobs whose payload contains it, and blanks errors that do. The address is
-/// matched in upper and lower case, and only as a whole. Payloads of waiting jobs are left to the service, which knows
-/// their meaning.
+/// Erases an e-mail address: removes failed jobs whose payload contains it, and blanks errors that
+/// do. The address is matched in upper and lower case, and only as a whole. Payloads of waiting
+/// jobs are left to the service, which knows their meaning.
 pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
     let pattern = pg::address_pattern(address, pg::AddressIn::Text);
     for statement in [

@@ -1,7 +1,7 @@
-//! Suspects: jobs whose worker died. It is unknown which of its jobs killed the worker, so the attempt is not counted,
-//! and each of the jobs runs alone next. If the worker dies again, that attempt counts. If the job runs alone for its
-//! window without harm, it is no longer a suspect. A job restarted during the attempt gets all its attempts, and is
-//! still a suspect.
+//! Suspects: jobs whose worker died. It is unknown which of its jobs killed the worker, so the
+//! attempt is not counted, and each of the jobs runs alone next. If the worker dies again, that
+//! attempt counts. If the job runs alone for its window without harm, it is no longer a suspect. A
+//! job restarted during the attempt gets all its attempts, and is still a suspect.
 
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
@@ -16,10 +16,10 @@ pub(crate) struct Suspect {
 }
 
 impl Queue {
-    /// Recovers jobs of workers with expired leases, and returns `true` if suspects are due. `held` are the jobs that
-    /// this worker runs: it may have lost their leases while the database was unavailable, and did not die. With
-    /// `of_others`, jobs of other workers are recovered too, which requires that this worker could have seen their
-    /// renewals.
+    /// Recovers jobs of workers with expired leases, and returns `true` if suspects are due. `held`
+    /// are the jobs that this worker runs: it may have lost their leases while the database was
+    /// unavailable, and did not die. With `of_others`, jobs of other workers are recovered too,
+    /// which requires that this worker could have seen their renewals.
     pub(crate) async fn recover(
         &self,
         kinds: &[String],

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 pub struct WorkerWaker(Arc<Notify>);
 
 impl WorkerWaker {
-    /// Wakes the worker. Call it after a commit; it is cheap, and several calls have the effect of one.
+    /// Wakes the worker. Call it after a commit; it is cheap, and several calls have the effect of
+    /// one.
     pub fn wake(&self) {
         self.0.notify_one();
     }

@@ -44,7 +44,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Creates a worker. `pool` is the service's migrated database; `wake` is the waker used after enqueuing.
+    /// Creates a worker. `pool` is the service's migrated database; `wake` is the waker used after
+    /// enqueuing.
     pub fn new(pool: PgPool, wake: WorkerWaker, meter: &Meter) -> Self {
         Self {
             pool,
@@ -70,7 +71,8 @@ impl Worker {
         self
     }
 
-    /// Adds the handler of a kind of job. Kinds without a handler are left to instances that have one.
+    /// Adds the handler of a kind of job. Kinds without a handler are left to instances that have
+    /// one.
     ///
     /// # Panics
     /// Panics if the kind already has a handler, because one of them would never be called.
@@ -84,8 +86,8 @@ impl Worker {
         self
     }
 
-    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. Dropping the future has the effect
-    /// of a killed process.
+    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. Dropping the
+    /// future has the effect of a killed process.
     pub async fn run(self, shutdown: CancellationToken) {
         let queue = Queue::new(self.pool.clone(), self.options.lease);
         let leases = Leases::default();
@@ -117,7 +119,8 @@ struct Loop<'a> {
     /// Kinds with possibly more due jobs than were claimed.
     hungry: HashSet<&'static str>,
     rounds: HashMap<&'static str, Round>,
-    /// The last claim could have been [a plain one](Queue::claim_plain): jobs without tenant and lane took all slots.
+    /// The last claim could have been [a plain one](Queue::claim_plain): jobs without tenant and
+    /// lane took all slots.
     is_plain: bool,
     suspects: Suspects,
     /// Running jobs. Each returns its kind if its lane was limited. Aborted on drop.
@@ -196,9 +199,9 @@ impl<'a> Loop<'a> {
         self.end().await;
     }
 
-    /// Returns the slots to claim for. While fewer than half of the slots of the hungry kinds are free, it waits for
-    /// other jobs to end, until none does for a moment. Then it lets those end that are about to: a claim takes
-    /// about as long for many jobs as for one.
+    /// Returns the slots to claim for. While fewer than half of the slots of the hungry kinds are
+    /// free, it waits for other jobs to end, until none does for a moment. Then it lets those end
+    /// that are about to: a claim takes about as long for many jobs as for one.
     async fn gather(&mut self, shutdown: &CancellationToken) -> Places {
         let mut before = None;
         loop {
@@ -339,8 +342,8 @@ impl<'a> Loop<'a> {
         });
     }
 
-    /// Recovers jobs whose worker died. A worker that had no database connection for long could not have seen the
-    /// renewals of others.
+    /// Recovers jobs whose worker died. A worker that had no database connection for long could not
+    /// have seen the renewals of others.
     async fn recover(&mut self) -> sqlx::Result<()> {
         let of_others = self.suspects.in_contact_since.elapsed() >= self.queue.lease / 2;
         let held = self.leases.ids();
@@ -349,8 +352,8 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs suspects one after another while nothing else runs, until one does not end in its window or the time is
-    /// used up.
+    /// Runs suspects one after another while nothing else runs, until one does not end in its
+    /// window or the time is used up.
     async fn run_suspects(&mut self, shutdown: &CancellationToken) -> sqlx::Result<()> {
         // The next poll finds out whether there are more.
         self.suspects.are_due = false;
@@ -366,8 +369,8 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns `true` if it has
-    /// ended.
+    /// Runs one suspect while nothing else runs, and starts nothing else for its window. Returns
+    /// `true` if it has ended.
     async fn run_suspect(&mut self, shutdown: &CancellationToken) -> sqlx::Result<bool> {
         let from = std::time::Instant::now();
         let claim = self.queue.claim_suspect(&self.suspects.kinds);
@@ -384,8 +387,8 @@ impl<'a> Loop<'a> {
         Ok(has_ended)
     }
 
-    /// Clears a suspect that ran alone for its window, before others start beside it, since any of them may then kill
-    /// the worker.
+    /// Clears a suspect that ran alone for its window, before others start beside it, since any of
+    /// them may then kill the worker.
     async fn clear_suspect(&mut self) -> sqlx::Result<()> {
         if let Some(job) = &self.suspects.harmless {
             pg::within(STATEMENT, self.queue.clear_suspect(job)).await?;
@@ -408,7 +411,8 @@ impl<'a> Loop<'a> {
     async fn end(mut self) {
         let all = async { while self.running.join_next().await.is_some() {} };
         let drained = timeout(self.worker.options.drain, all).await.is_ok();
-        // A released job must have ended, or two workers would run it. A job that blocks its thread can't be ended.
+        // A released job must have ended, or two workers would run it. A job that blocks its thread
+        // can't be ended.
         if !drained && timeout(GRACE, self.running.shutdown()).await.is_err() {
             tracing::warn!("job does not end, another worker may run it meanwhile");
         }
@@ -423,8 +427,8 @@ impl<'a> Loop<'a> {
 }
 
 impl Round {
-    /// Records a claim of `taken` jobs that did not look beyond the lane `cut_after`. Returns `true` if lanes that were
-    /// not looked at may have more jobs although slots were left.
+    /// Records a claim of `taken` jobs that did not look beyond the lane `cut_after`. Returns
+    /// `true` if lanes that were not looked at may have more jobs although slots were left.
     fn go_on(&mut self, taken: usize, cut_after: Option<Lane>) -> bool {
         self.has_claimed |= taken > 0;
         let began_within = self.after.is_limited();

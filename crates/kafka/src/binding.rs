@@ -1,5 +1,5 @@
-//! CloudEvents' Kafka protocol binding. Written in the binary content mode: attributes are headers named
-//! `ce_<attribute>`, the data is the record's value. Read in both modes
+//! CloudEvents' Kafka protocol binding. Written in the binary content mode: attributes are headers
+//! named `ce_<attribute>`, the data is the record's value. Read in both modes
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 
 use std::borrow::Cow;
@@ -55,7 +55,8 @@ pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
     Ok(RawEvent { envelope, data: Cow::Borrowed(value?), ignored })
 }
 
-/// Returns whether a `content-type` denotes structured mode: the value is a whole event, not only its data.
+/// Returns whether a `content-type` denotes structured mode: the value is a whole event, not only
+/// its data.
 pub fn is_structured(content_type: &str) -> bool {
     media_type(content_type).eq_ignore_ascii_case(STRUCTURED)
 }

@@ -15,7 +15,8 @@ pub(crate) struct Configs(HashMap<String, Result<Config, RDKafkaErrorCode>>);
 pub(crate) struct Config(ConfigResource);
 
 impl Configs {
-    /// Requests the settings of these topics (names on the cluster). Fails if the cluster does not answer.
+    /// Requests the settings of these topics (names on the cluster). Fails if the cluster does not
+    /// answer.
     pub(crate) async fn ask(settings: &Settings, topics: &[String]) -> Result<Self, KafkaError> {
         let admin = Admin(Some(settings.client().create()?));
         let Some(client) = &admin.0 else { return Err(KafkaError::Canceled) };

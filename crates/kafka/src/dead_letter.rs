@@ -1,4 +1,5 @@
-//! Dead letters carry the original record and Spring Kafka's headers, so that tools for these can read them
+//! Dead letters carry the original record and Spring Kafka's headers, so that tools for these can
+//! read them
 //! (<https://docs.spring.io/spring-kafka/reference/kafka/annotation-error-handling.html#dead-letters>).
 
 use envelope::TopicSpec;
@@ -21,8 +22,8 @@ pub const LETTER_ID: &str = "kafka_dlt-letter-id";
 /// Maximum length of a text, so that a dead letter always fits into its topic.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
-/// Record limit of dead-letter topics: a dead letter has additional headers, and must hold a record of a topic with
-/// Kafka's default limit.
+/// Record limit of dead-letter topics: a dead letter has additional headers, and must hold a record
+/// of a topic with Kafka's default limit.
 const MAX_RECORD_BYTES: usize = 2 * 1024 * 1024;
 
 /// Returns the topic of a group's dead letters, which is kept for ever. The group owns it.
@@ -33,7 +34,8 @@ pub fn dead_letter_topic(group: &str) -> TopicSpec {
         .max_record_bytes(MAX_RECORD_BYTES)
 }
 
-/// Original position of a record. Together with the group it identifies a dead letter, also across replays.
+/// Original position of a record. Together with the group it identifies a dead letter, also across
+/// replays.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Coordinates {
     /// Name on the cluster, prefix included.
@@ -80,7 +82,8 @@ pub struct Reason {
     pub stacktrace: String,
 }
 
-/// The dead-letter headers of a record that a group could not process, as written to and read from `<group>.dlq`.
+/// The dead-letter headers of a record that a group could not process, as written to and read from
+/// `<group>.dlq`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadLetter {
     /// Original position.
@@ -92,8 +95,9 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Returns the headers of the dead letter: the record's own byte for byte, and Spring's. Spring's headers of an
-    /// earlier dead letter are replaced, so that replays do not accumulate them.
+    /// Returns the headers of the dead letter: the record's own byte for byte, and Spring's.
+    /// Spring's headers of an earlier dead letter are replaced, so that replays do not accumulate
+    /// them.
     pub fn headers(&self, record: &Record) -> Headers {
         let own = record.headers.iter().filter(|(name, _)| !is_dead_letter_header(name));
         let mut headers: Headers = own.collect();

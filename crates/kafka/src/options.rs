@@ -12,11 +12,13 @@ use rdkafka::error::KafkaError;
 use crate::Settings;
 use crate::protocol::Protocol;
 
-/// The protocol, credentials and certificates of the connections to the brokers, and further librdkafka properties.
+/// The protocol, credentials and certificates of the connections to the brokers, and further
+/// librdkafka properties.
 ///
-/// An empty value counts as not set. [`apply`](Self::apply) checks them together. With the feature `clap` they are
-/// arguments of a program, each named like its environment variable. Secrets hide their values, so that a program that
-/// parses them with `orderflow-settings` accepts `KAFKA_SASL_PASSWORD_FILE` and the like too.
+/// An empty value counts as not set. [`apply`](Self::apply) checks them together. With the feature
+/// `clap` they are arguments of a program, each named like its environment variable. Secrets hide
+/// their values, so that a program that parses them with `orderflow-settings` accepts
+/// `KAFKA_SASL_PASSWORD_FILE` and the like too.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(feature = "clap", group(skip), command(next_help_heading = "Kafka's security"))]
@@ -127,8 +129,9 @@ impl ClientOptions {
 
     /// Returns `settings` with these options. Does not connect.
     ///
-    /// Fails if the options contradict each other, a file can't be read, or librdkafka can't create a client with them,
-    /// for example because a property does not exist or TLS is not built in (the feature `tls`).
+    /// Fails if the options contradict each other, a file can't be read, or librdkafka can't create
+    /// a client with them, for example because a property does not exist or TLS is not built in
+    /// (the feature `tls`).
     pub fn apply(&self, settings: Settings) -> Result<Settings, OptionsError> {
         let properties = hidden(self.kafka_properties.as_ref()).unwrap_or_default();
         let form = || {
@@ -293,8 +296,8 @@ fn hidden(value: Option<&Hidden>) -> Option<&str> {
     given(value.map(|it| &it.0))
 }
 
-/// Fails if the properties choose another partitioner than the relay's own, since events of a key would be in two
-/// partitions.
+/// Fails if the properties choose another partitioner than the relay's own, since events of a key
+/// would be in two partitions.
 fn check_partitioner(settings: &Settings) -> Result<(), OptionsError> {
     match settings.producer().get("partitioner") {
         // They differ only for records without a key.

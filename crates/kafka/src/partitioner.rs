@@ -1,5 +1,6 @@
-/// Returns the partition of a key, as chosen by Java's default partitioner and librdkafka's `murmur2_random`, for
-/// producers that choose partitions themselves. `partitions` is the topic's number of partitions. Returns 0 if it is 0.
+/// Returns the partition of a key, as chosen by Java's default partitioner and librdkafka's
+/// `murmur2_random`, for producers that choose partitions themselves. `partitions` is the topic's
+/// number of partitions. Returns 0 if it is 0.
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     let positive = murmur2(key) & 0x7fff_ffff;
     let partitions = u32::try_from(partitions).unwrap_or(0).max(1);

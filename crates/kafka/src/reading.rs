@@ -38,11 +38,11 @@ impl ReadError {
     }
 }
 
-/// Reads the current content of a topic, by partition and offset. `topic` is the name on the cluster. Joins no group
-/// and commits nothing. Blocks the thread for up to `within`.
+/// Reads the current content of a topic, by partition and offset. `topic` is the name on the
+/// cluster. Joins no group and commits nothing. Blocks the thread for up to `within`.
 ///
-/// Stops at the end of each partition, even if the last offsets are not records, since transaction markers have offsets
-/// and compaction removes records. Records of open transactions are not read.
+/// Stops at the end of each partition, even if the last offsets are not records, since transaction
+/// markers have offsets and compaction removes records. Records of open transactions are not read.
 ///
 /// # Errors
 /// Fails if the topic does not exist, the cluster does not answer, or `within` has passed.
@@ -60,8 +60,9 @@ pub fn read_to_end(
 /// Records, and the next offset of each partition that was read.
 pub type Part = (Vec<Record>, Vec<(i32, i64)>);
 
-/// Reads a part of a topic: from the given offset of each partition, or its beginning, up to `max_bytes` of records or
-/// the end. Returns an empty part if there is nothing more. See [`read_to_end`].
+/// Reads a part of a topic: from the given offset of each partition, or its beginning, up to
+/// `max_bytes` of records or the end. Returns an empty part if there is nothing more. See
+/// [`read_to_end`].
 ///
 /// # Errors
 /// Fails if the topic does not exist, the cluster does not answer, or `within` has passed.

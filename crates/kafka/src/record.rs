@@ -42,7 +42,8 @@ impl Record {
         }
     }
 
-    /// Returns the last header of a name whose value is text. A later one wins, as in Java's `lastHeader`.
+    /// Returns the last header of a name whose value is text. A later one wins, as in Java's
+    /// `lastHeader`.
     pub fn text_header(&self, name: &str) -> Option<&str> {
         std::str::from_utf8(self.headers.last(name)?).ok()
     }

@@ -5,8 +5,8 @@ use rdkafka::error::KafkaError;
 use crate::Settings;
 use crate::configs::Configs;
 
-/// Returns the maximum bytes of a batch in each of these topics (names on the cluster): `max.message.bytes`. Topics
-/// whose limit the cluster does not reveal are missing.
+/// Returns the maximum bytes of a batch in each of these topics (names on the cluster):
+/// `max.message.bytes`. Topics whose limit the cluster does not reveal are missing.
 ///
 /// Fails if the cluster does not answer.
 pub async fn record_limits(

@@ -15,7 +15,8 @@ pub enum RetentionError {
     /// The cluster answered with an error.
     #[error("the cluster does not tell how long it keeps records")]
     NotAnswered(#[source] KafkaError),
-    /// The cluster did not reveal the retention, usually because the permission `DESCRIBE_CONFIGS` is missing.
+    /// The cluster did not reveal the retention, usually because the permission `DESCRIBE_CONFIGS`
+    /// is missing.
     #[error("the cluster does not tell how long {0} keeps its records: {1}")]
     Refused(String, RDKafkaErrorCode),
     /// The setting is missing in the answer.
@@ -23,9 +24,9 @@ pub enum RetentionError {
     Unknown(String, &'static str),
 }
 
-/// Returns the longest time for which a record of any of these topics (names on the cluster) can be read, or `None` for
-/// ever: `retention.ms` plus `segment.ms`, because a segment is deleted as a whole when its newest record is old
-/// enough.
+/// Returns the longest time for which a record of any of these topics (names on the cluster) can be
+/// read, or `None` for ever: `retention.ms` plus `segment.ms`, because a segment is deleted as a
+/// whole when its newest record is old enough.
 pub async fn longest_kept(
     settings: &Settings,
     topics: &[String],
@@ -52,8 +53,8 @@ pub async fn longest_kept(
     Ok(Some(longest))
 }
 
-/// Returns the minimum retention of each of these topics (names on the cluster), `None` for ever: `retention.ms`.
-/// Topics whose retention the cluster does not reveal are missing.
+/// Returns the minimum retention of each of these topics (names on the cluster), `None` for ever:
+/// `retention.ms`. Topics whose retention the cluster does not reveal are missing.
 ///
 /// # Errors
 /// Fails if the cluster does not answer.

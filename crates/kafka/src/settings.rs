@@ -35,8 +35,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Creates settings. `brokers` is `host:port,..`; `prefix` precedes every topic and group id, so that systems (and
-    /// tests) can share a cluster.
+    /// Creates settings. `brokers` is `host:port,..`; `prefix` precedes every topic and group id,
+    /// so that systems (and tests) can share a cluster.
     pub fn new(brokers: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self { brokers: brokers.into(), prefix: prefix.into(), properties: Vec::new() }
     }
@@ -47,8 +47,9 @@ impl Settings {
         self
     }
 
-    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`, which override those of this
-    /// crate. In a file each may have its own line, and lines that begin with `#` are comments.
+    /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`, which
+    /// override those of this crate. In a file each may have its own line, and lines that begin
+    /// with `#` are comments.
     pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
         let lines = properties.lines().filter(|line| !line.trim_start().starts_with('#'));
         let pairs = lines.flat_map(|line| line.split(',')).map(str::trim);
@@ -79,15 +80,16 @@ impl Settings {
         self.finish(config)
     }
 
-    /// Returns the configuration of a producer that never abandons a record: a record fails only if the broker refuses
-    /// it. The key determines the partition as in the Java clients.
+    /// Returns the configuration of a producer that never abandons a record: a record fails only if
+    /// the broker refuses it. The key determines the partition as in the Java clients.
     pub fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // With two requests in flight, librdkafka reports a refused first one as delivered when the second one is;
-            // and in a partition that is new to this producer, a broker accepts the second one.
+            // With two requests in flight, librdkafka reports a refused first one as delivered when
+            // the second one is; and in a partition that is new to this producer, a broker accepts
+            // the second one.
             .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", "0")
             .set("linger.ms", "0")
@@ -98,13 +100,14 @@ impl Settings {
         self.finish(config)
     }
 
-    /// Returns the configuration of a consumer that stores its offsets explicitly and rebalances cooperatively.
+    /// Returns the configuration of a consumer that stores its offsets explicitly and rebalances
+    /// cooperatively.
     pub fn consumer(&self, group: &str) -> ClientConfig {
         self.consumer_within(group, BUFFERED)
     }
 
-    /// Returns the same configuration with a buffer of about `bytes` for records that were not polled. The client holds
-    /// as much again in responses that it is receiving.
+    /// Returns the same configuration with a buffer of about `bytes` for records that were not
+    /// polled. The client holds as much again in responses that it is receiving.
     pub fn consumer_within(&self, group: &str, bytes: usize) -> ClientConfig {
         let mut config = self.client();
         config
@@ -122,8 +125,8 @@ impl Settings {
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "3000")
             .set("queued.max.messages.kbytes", (bytes / 1024).to_string())
-            // Limit of one response; a broker sends a larger record anyway. librdkafka requires at least its own
-            // message.max.bytes.
+            // Limit of one response; a broker sends a larger record anyway. librdkafka requires at
+            // least its own message.max.bytes.
             .set("fetch.max.bytes", bytes.max(self.message_max_bytes()).to_string())
             .set("fetch.queue.backoff.ms", "20")
             .set("fetch.wait.max.ms", "100")

@@ -124,8 +124,9 @@ pub struct Topics {
 
 /// Creates missing topics, if `policy` allows it, and returns the remaining problems.
 ///
-/// No permission to create topics is needed if all exist. A setting that can't be read because of a missing permission
-/// is not a problem by itself. Replication is the cluster's default. Existing topics are never changed.
+/// No permission to create topics is needed if all exist. A setting that can't be read because of a
+/// missing permission is not a problem by itself. Replication is the cluster's default. Existing
+/// topics are never changed.
 ///
 /// Fails with [`TopicsError`] if the cluster can't be reached. It may be dropped and called again.
 ///
@@ -186,12 +187,14 @@ enum Found {
     Partitions(i32),
 }
 
-/// Requests each topic by name, because a list of all topics may be long and needs further permissions.
+/// Requests each topic by name, because a list of all topics may be long and needs further
+/// permissions.
 async fn look(
     settings: &Settings,
     names: Vec<String>,
 ) -> Result<BTreeMap<String, Found>, KafkaError> {
-    // A consumer, because a producer's request creates the topic if the brokers create topics automatically.
+    // A consumer, because a producer's request creates the topic if the brokers create topics
+    // automatically.
     let mut config = settings.client();
     config.set("allow.auto.create.topics", "false");
     let client: BaseConsumer = config.create()?;

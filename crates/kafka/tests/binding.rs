@@ -1,6 +1,6 @@
-//! The CloudEvents binding against the specification, and against the SDK's event model and HTTP binding.
-//! Kafka's binding and HTTP's differ in the prefix alone (`ce_` and `ce-`) for values of printable ASCII,
-//! so one can be held against the other.
+//! The CloudEvents binding against the specification, and against the SDK's event model and HTTP
+//! binding. Kafka's binding and HTTP's differ in the prefix alone (`ce_` and `ce-`) for values of
+//! printable ASCII, so one can be held against the other.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
-//! A real broker that speaks TLS, authenticates by SCRAM and asks for certificates. Needs the feature `tls`.
+//! A real broker that speaks TLS, authenticates by SCRAM and asks for certificates. Needs the
+//! feature `tls`.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used)]
@@ -78,7 +79,8 @@ impl Secure {
     }
 }
 
-/// A CA, a certificate of it for the broker and one for a client, and a second CA that signed neither.
+/// A CA, a certificate of it for the broker and one for a client, and a second CA that signed
+/// neither.
 fn write_certificates(folder: &Path) {
     let authority = |name: &str| {
         let mut params = CertificateParams::new([]).unwrap();

@@ -1,4 +1,5 @@
-//! Several jobs are locked by ascending id, or two that lock the same ones would wait for each other.
+//! Several jobs are locked by ascending id, or two that lock the same ones would wait for each
+//! other.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use uuid::Uuid;
 
 use crate::house::{House, Work};
 
-/// Locks the first of two jobs, and checks that a worker which waits for it has not locked the second one meanwhile.
+/// Locks the first of two jobs, and checks that a worker which waits for it has not locked the
+/// second one meanwhile.
 async fn the_second_is_free_while_the_first_is_waited_for(house: &House, ids: [Uuid; 2]) {
     let mut tx = house.pool.begin().await.unwrap();
     jobs::lock(&mut tx, &ids[..1]).await.unwrap();

@@ -98,7 +98,8 @@ async fn a_job_that_is_restarted_while_it_runs_runs_again_with_its_new_payload_h
 
 type Note = (&'static str, String, u32);
 
-/// Waits in each attempt until it is let through, and fails in that of the payload that it was enqueued with.
+/// Waits in each attempt until it is let through, and fails in that of the payload that it was
+/// enqueued with.
 struct Gated {
     gate: Arc<Semaphore>,
     notes: Arc<Mutex<Vec<Note>>>,
