@@ -13,7 +13,7 @@ use crate::axe;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns nothing if the page fits its width, or else the elements that don't.
-const TOO_WIDE: &str = r#"
+const TOO_WIDE: &str = r"
     const page = document.documentElement, width = page.clientWidth;
     if (page.scrollWidth <= width) return [];
     const clips = it => it && it !== document.body && (getComputedStyle(it).overflowX !== 'visible' || clips(it.parentElement));
@@ -21,7 +21,7 @@ const TOO_WIDE: &str = r#"
         .filter(it => it.getBoundingClientRect().right > width + 0.5 && !clips(it.parentElement));
     return [`${page.scrollWidth} of ${width} px`,
         ...wide.slice(0, 20).map(it => `${it.tagName} .${it.className} ${it.getBoundingClientRect().left} to ${it.getBoundingClientRect().right}: ${it.textContent.slice(0, 40)}`)];
-"#;
+";
 
 /// Records violations and errors of all pages of a tab.
 const WATCH: &str = r#"

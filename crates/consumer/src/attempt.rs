@@ -44,17 +44,14 @@ const LOCK: Duration = Duration::from_secs(1);
 /// The same for messages with an earlier conflict: it most likely persists, and other messages wait for their turn.
 const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Returns the statements that begin the transaction of an attempt.
-fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!("begin; {}", limits(lock, handler)))
-}
-
-/// Returns the statements that limit the transaction of an attempt. The statement timeout is shorter than the handler's
+/// Returns the statements that begin the transaction of an attempt. The statement timeout is shorter than the handler's
 /// time limit, so that a slow statement is reported by the database and not blamed on the handler.
-fn limits(lock: Duration, handler: Duration) -> String {
+fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
     let statement = handler.mul_f64(0.9).as_millis().max(1);
-    let lock = lock.as_millis();
-    format!("set local lock_timeout = {lock}; set local statement_timeout = {statement}")
+    AssertSqlSafe(format!(
+        "begin; set local lock_timeout = {}; set local statement_timeout = {statement}",
+        lock.as_millis()
+    ))
 }
 
 /// Counts the commits of a subscription. Clones share it.
@@ -182,11 +179,13 @@ impl Attempts {
             chain.end();
         }
         let admitting = async {
-            let mut tx = match chain.take() {
-                Some(begun) => begun,
-                None => {
-                    self.begin(if bookkeeping.met_conflict { LOCK_AGAIN } else { LOCK }).await?
-                }
+            let mut tx = if let Some(begun) = chain.take() {
+                begun
+            } else {
+                let lock = if bookkeeping.met_conflict { LOCK_AGAIN } else { LOCK };
+                let begun = self.begin(lock).await?;
+                chain.start();
+                begun
             };
             let admissions = self.admit(&mut tx, messages).await?;
             Ok((tx, admissions))
@@ -258,21 +257,24 @@ impl Attempts {
         tokio::time::timeout(limit, handled).await.map_err(elapsed)?
     }
 
-    /// Commits, and begins the next transaction in the same round trip.
+    /// Commits, and begins the next transaction of the chain in the same round trip.
     async fn commit(
         &self,
         mut tx: Transaction<'static, Postgres>,
         chain: &mut Chain,
     ) -> sqlx::Result<()> {
         sabotage::may_die("consumer.before-commit");
-        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails.
+        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails. `and chain`
+        // fails if a handler has ended the transaction.
         let mut commit = "select 1; commit and chain".to_owned();
-        if chain.continues {
-            commit = format!("{commit}; {}", limits(LOCK, self.handler_timeout));
+        let goes_on = chain.goes_on();
+        if goes_on {
+            // The chained transaction would have the isolation and access mode that the handler has set.
+            commit = format!("{commit}; commit; {}", begin(LOCK, self.handler_timeout).0);
         }
         let committing = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut *tx);
         committing.instrument(query_span("commit")).await?;
-        if chain.continues {
+        if goes_on {
             chain.put(tx);
         } else {
             // Rolls the chained transaction back together with the pool's own check of the connection.

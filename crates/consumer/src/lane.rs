@@ -100,6 +100,7 @@ impl Lane {
                 },
             }
         }
+        self.place = None;
         // They end soon, because the shutdown cancels their waits.
         while self.attempts.join_next().await.is_some() {}
         let parked = i64::try_from(self.parked.len()).unwrap_or(i64::MAX);

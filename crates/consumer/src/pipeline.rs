@@ -122,28 +122,23 @@ impl Pipeline {
     ) -> Next {
         let mut recovered = 0;
         loop {
-            if self.status.is_halted() {
-                *kept = None;
-            }
             tokio::select! {
                 // After a shutdown nothing starts: a later message of a key must not be processed without an earlier
                 // one.
                 biased;
                 () = self.shutdown.cancelled() => return Next::Nothing,
                 () = self.status.not_halted() => {}
+                () = leave_and_wait(kept) => {}
             }
-            let mut place = match kept.take() {
-                Some(place) => place,
-                None => self.places.take().await,
+            let place = match kept.take() {
+                Some(place) => Some(place),
+                None => self.shutdown.run_until_cancelled(self.places.take()).await,
             };
-            place.chain.continues = continues && !self.places.is_contended();
+            let Some(mut place) = place else { return Next::Nothing };
+            place.chain.continues = continues;
             let begun = self.begin(&mut taken);
             let judged = self.judge.judge(&mut taken, &mut place.chain).await;
-            if place.chain.has_next() {
-                *kept = Some(place);
-            } else {
-                drop(place);
-            }
+            *kept = self.places.keep(place, &judged);
             let failure = match judged {
                 Verdict::Unavailable(failure) => failure,
                 verdict => return self.carry_out(verdict, taken, begun).await,
@@ -246,6 +241,12 @@ impl Pipeline {
         });
         begun
     }
+}
+
+/// Leaves a place and never returns: for a `select!` that waits for something else.
+async fn leave_and_wait(kept: &mut Option<Place>) {
+    *kept = None;
+    std::future::pending::<()>().await;
 }
 
 /// Postpones the dead letter of a message whose retries are used up.

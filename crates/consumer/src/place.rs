@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::chain::Chain;
+use crate::verdict::Verdict;
 
 /// Places of the concurrent attempts of a subscription, including those at parked keys.
 pub(crate) struct Places {
@@ -29,15 +30,27 @@ impl Places {
 
     /// Waits for a place, first come, first served.
     pub(crate) async fn take(&self) -> Place {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        // It fails only when the semaphore is closed, which it never is.
-        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+        let permits = Arc::clone(&self.permits);
+        let permit = if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            Some(permit)
+        } else {
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting(&self.waiting);
+            // It fails only when the semaphore is closed, which it never is.
+            permits.acquire_owned().await.ok()
+        };
         Place { chain: Chain::default(), _permit: permit }
     }
 
-    /// Returns whether an attempt waits for a place, so that none may be kept.
-    pub(crate) fn is_contended(&self) -> bool {
+    /// Returns the place if the next attempt can use its transaction at once and nobody waits for a place. Otherwise
+    /// leaves it.
+    pub(crate) fn keep(&self, place: Place, verdict: &Verdict) -> Option<Place> {
+        let has_settled = matches!(verdict, Verdict::Settled);
+        let continues = place.chain.continues && place.chain.has_begun();
+        (has_settled && continues && !self.is_contended()).then_some(place)
+    }
+
+    fn is_contended(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 }

@@ -150,11 +150,6 @@ impl Status {
         }
     }
 
-    /// Returns whether a halt is reported.
-    pub(crate) fn is_halted(&self) -> bool {
-        !self.0.borrow().halts.is_empty()
-    }
-
     /// Returns when no halt is reported.
     pub(crate) async fn not_halted(&self) {
         // The sender lives in `self`, so this can't fail.

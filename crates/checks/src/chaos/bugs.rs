@@ -113,6 +113,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::Path;
+    use std::process::Command;
 
     use super::*;
 
@@ -123,6 +124,20 @@ mod tests {
         let files: BTreeSet<_> = files.map(|name| name.into_string().unwrap()).collect();
         let named: BTreeSet<_> = BUGS.iter().map(|bug| format!("{}.patch", bug.name)).collect();
         assert_eq!(files, named);
+    }
+
+    /// Otherwise a change of the quoted code is noticed only by the next `make chaos-bugs`.
+    #[test]
+    fn each_patch_applies_to_the_code_as_it_is() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let folder = PatchedTree::patches(&root);
+        let applies = |bug: &&Bug| {
+            let patch = folder.join(format!("{}.patch", bug.name));
+            let mut git = Command::new("git");
+            git.args(["apply", "--check"]).arg(patch).current_dir(&root).status().unwrap().success()
+        };
+        let stale: Vec<_> = BUGS.iter().filter(|bug| !applies(bug)).map(|bug| bug.name).collect();
+        assert_eq!(stale, Vec::<&str>::new());
     }
 
     #[test]
