@@ -31,9 +31,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         let name = format!("backlog_{round}");
         let (ours, peak) = publish(bench, &name, size.of(BACKLOG), 1).await?;
         let theirs = stage.ours(round, options.clone(), InsertEffect).await?;
-        let said =
+        let summary =
             format!("{ours:.0} events/s, {peak:.0} MB at most; batches {theirs:.0} events/s");
-        report.round("backlog", round, size.rounds, &said);
+        report.round("backlog", round, size.rounds, &summary);
         rates.push(Round { ours, theirs });
         peaks.push(Round { ours: peak, theirs: BOUND_MEMORY });
     }

@@ -17,8 +17,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     for round in 1..=size.rounds {
         let ours = stage.ours(2 * round, many.clone(), InsertEffect).await?;
         let theirs = stage.ours(2 * round + 1, one.clone(), InsertEffect).await?;
-        let said = format!("{ours:.0} events/s, one by one {theirs:.0}");
-        report.round("batch", round, size.rounds, &said);
+        let summary = format!("{ours:.0} events/s, one by one {theirs:.0}");
+        report.round("batch", round, size.rounds, &summary);
         rounds.push(Round { ours, theirs });
     }
     Ok(vec![Row::rate("batch of 500, over one by one", "events/s", 5.0, rounds)])

@@ -30,10 +30,10 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         let ours = stage.ours(round, one_by_one, InsertEffect).await?;
         let with_inbox = stage.theirs(&format!("same-sql.{round}"), Sql::InboxAndEffect).await?;
         let without = stage.theirs(&format!("effect.{round}"), Sql::Effect).await?;
-        let said = format!(
+        let summary = format!(
             "{ours:.0} events/s, bare rdkafka {with_inbox:.0}, without an inbox {without:.0}"
         );
-        report.round("consumer", round, size.rounds, &said);
+        report.round("consumer", round, size.rounds, &summary);
         same_sql.push(Round { ours, theirs: with_inbox });
         effect_alone.push(Round { ours, theirs: without });
     }
@@ -140,7 +140,7 @@ impl Stage {
     }
 
     /// The same topic with another database.
-    pub(crate) async fn beside(&self, bench: &Bench, name: &str) -> Fallible<Self> {
+    pub(crate) async fn with_database(&self, bench: &Bench, name: &str) -> Fallible<Self> {
         let url = bench.database(name).await?;
         let (settings, events) = (self.settings.clone(), self.events);
         Ok(Self { pool: tables(&url).await?, settings, url, events })
@@ -173,7 +173,7 @@ impl Stage {
     }
 
     /// Events per second of the consumer, whose group goes on where it was.
-    pub(crate) async fn goes_on(
+    pub(crate) async fn ours_resumed(
         &self,
         options: Options,
         handler: impl Handler<Event = OrderCompleted>,
@@ -198,10 +198,10 @@ impl Stage {
         let consumer = Consumer::new(subscription, pool, settings, &meter).options(options);
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(consumer.run(shutdown.clone()));
-        let spanned = self.spanned().await;
+        let effect_span = self.effect_span().await;
         shutdown.cancel();
         running.await?;
-        spanned
+        effect_span
     }
 
     /// Events per second without any crate of ours.
@@ -231,10 +231,10 @@ impl Stage {
             }
             Fallible::Ok(())
         });
-        let spanned = self.spanned().await;
+        let effect_span = self.effect_span().await;
         stop.cancel();
         polling.await??;
-        let (began, ended) = spanned?;
+        let (began, ended) = effect_span?;
         Ok(count(self.events) / (ended - began))
     }
 
@@ -245,7 +245,7 @@ impl Stage {
 
     /// Waits until every event has had its effect, and only one. By the database's clock, in seconds: joining the group
     /// is not in it.
-    async fn spanned(&self) -> Fallible<(f64, f64)> {
+    async fn effect_span(&self) -> Fallible<(f64, f64)> {
         let deadline = Instant::now() + LIMIT;
         loop {
             let (effects, began, ended): (i64, Option<f64>, Option<f64>) = sqlx::query_as(

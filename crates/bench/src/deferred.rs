@@ -34,10 +34,10 @@ pub(crate) async fn measure(size: Size, report: &Report) -> Fallible<Vec<Row>> {
         let four = quantile(ask(port, "/four", CONNECTIONS, each).await?, 0.99);
         let none = quantile(ask(port, "/none", CONNECTIONS, each).await?, 0.99);
         costs.push(Round { ours: four, theirs: none });
-        let said = format!(
+        let summary = format!(
             "{ours:.0} ms, {theirs:.0} ms in line; p99 {four:.2} ms with four tasks, {none:.2} ms with none"
         );
-        report.round("deferred", round, size.rounds, &said);
+        report.round("deferred", round, size.rounds, &summary);
     }
     serving.abort();
     Ok(vec![

@@ -38,8 +38,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         let orders = place(order.http, size.seconds(SECONDS)).await?;
         let waits = orders.invoiced(&pool).await?;
         let ours = [0.5, 0.99].map(|part| quantile(waits.clone(), part));
-        let said = format!("p50 {:.1} ms, p99 {:.1} ms, {} orders", ours[0], ours[1], waits.len());
-        report.round("flow", round, size.rounds, &said);
+        let summary =
+            format!("p50 {:.1} ms, p99 {:.1} ms, {} orders", ours[0], ours[1], waits.len());
+        report.round("flow", round, size.rounds, &summary);
         p50.push(Round { ours: ours[0], theirs: BOUND_P50 });
         p99.push(Round { ours: ours[1], theirs: BOUND_P99 });
     }
@@ -75,8 +76,8 @@ pub(crate) async fn with_one_dead(
         p99(WARM_UP).await?;
         let alive = p99(size.seconds(SECONDS)).await?;
         analytics.kill_9().await;
-        let said = format!("p99 {dead:.1} ms with analytics dead, {alive:.1} ms with it alive");
-        report.round("dead consumer", round, size.rounds, &said);
+        let summary = format!("p99 {dead:.1} ms with analytics dead, {alive:.1} ms with it alive");
+        report.round("dead consumer", round, size.rounds, &summary);
         rounds.push(Round { ours: dead, theirs: alive });
     }
     billing.terminate().await;
@@ -96,15 +97,15 @@ struct Placed {
 /// Places orders at a steady rate, which can be more than the service takes. Returns how many.
 pub(crate) async fn place_at(port: u16, rate: u32, seconds: u64) -> Fallible<usize> {
     // As many connections as the rate needs if a response takes 32 ms.
-    Ok(placed(port, rate, 32, seconds).await?.0.len())
+    Ok(place_over(port, rate, 32, seconds).await?.0.len())
 }
 
 /// Places orders at a steady rate.
 async fn place(port: u16, seconds: u64) -> Fallible<Orders> {
-    placed(port, ORDERS_PER_SECOND, CONNECTIONS, seconds).await
+    place_over(port, ORDERS_PER_SECOND, CONNECTIONS, seconds).await
 }
 
-async fn placed(port: u16, rate: u32, connections: u32, seconds: u64) -> Fallible<Orders> {
+async fn place_over(port: u16, rate: u32, connections: u32, seconds: u64) -> Fallible<Orders> {
     let step = Duration::from_secs(1) / rate;
     let begin = TokioInstant::now() + step;
     let each = u32::try_from(seconds)? * rate / connections;

@@ -40,15 +40,15 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
             let theirs = off.run(seconds).await?.0;
             (on.run(seconds).await?.0, theirs)
         };
-        let (recorded, lost) = counted(&on.service).await;
-        let said = format!(
+        let (recorded, lost) = step_counts(&on.service).await;
+        let summary = format!(
             "{ours:.0} orders/s, off {theirs:.0}; so far {recorded:.0} steps written, {lost:.0} lost"
         );
-        report.round("flow steps, orders", round, size.rounds, &said);
+        report.round("flow steps, orders", round, size.rounds, &summary);
         orders.push(Round { ours, theirs });
     }
     off.service.terminate().await;
-    let kept = kept(on, size, report).await?;
+    let kept = kept_steps(on, size, report).await?;
     Ok(vec![
         Row::rate("orders, flow steps on, over off", "orders/s", 0.9, orders),
         Row::rate("backlog of billing, flow steps on, over off", "events/s", 0.9, backlog),
@@ -57,21 +57,21 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
 }
 
 /// Which part of the steps is written at a steady rate.
-async fn kept(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
+async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
     let mut kept = Vec::new();
     for round in 1..=size.rounds {
         sleep(WRITTEN).await;
-        let before = counted(&on.service).await;
+        let before = step_counts(&on.service).await;
         let began = Instant::now();
         let placed = flow::place_at(on.service.http, STEADY, size.seconds(STEADY_SECONDS)).await?;
         let reached = count(placed) / began.elapsed().as_secs_f64();
         sleep(WRITTEN).await;
-        let after = counted(&on.service).await;
+        let after = step_counts(&on.service).await;
         let (recorded, lost) = (after.0 - before.0, after.1 - before.1);
         let ours = 100.0 * recorded / (recorded + lost);
-        let said =
+        let summary =
             format!("{ours:.2} % of {:.0} steps kept, at {reached:.0} orders/s", recorded + lost);
-        report.round("flow steps kept", round, size.rounds, &said);
+        report.round("flow steps kept", round, size.rounds, &summary);
         kept.push(Round { ours, theirs: 100.0 });
     }
     on.service.terminate().await;
@@ -79,7 +79,7 @@ async fn kept(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Rou
 }
 
 /// How many steps were written and lost.
-async fn counted(service: &Instance) -> (f64, f64) {
+async fn step_counts(service: &Instance) -> (f64, f64) {
     let recorded = service.metric("flow_steps_recorded_total", "").await;
     (recorded, service.metric("flow_steps_lost_total", "").await)
 }
@@ -96,8 +96,8 @@ async fn backlogs(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Ro
             rates[usize::from(side == "off")] = rate;
         }
         let [ours, theirs] = rates;
-        let said = format!("{ours:.0} events/s, off {theirs:.0}");
-        report.round("flow steps, backlog", round, size.rounds, &said);
+        let summary = format!("{ours:.0} events/s, off {theirs:.0}");
+        report.round("flow steps, backlog", round, size.rounds, &summary);
         rounds.push(Round { ours, theirs });
     }
     Ok(rounds)

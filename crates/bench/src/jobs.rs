@@ -43,11 +43,11 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     for round in 1..=size.rounds {
         let number = size.of(JOBS);
         enqueue(&pool, number).await?;
-        let ours = worked(&pool, number).await?;
+        let ours = job_rate(&pool, number).await?;
         enqueue(&pool, number).await?;
         let theirs = drained(&pool, number).await?;
-        let said = format!("{ours:.0} jobs/s, bare deletes {theirs:.0}");
-        report.round("jobs", round, size.rounds, &said);
+        let summary = format!("{ours:.0} jobs/s, bare deletes {theirs:.0}");
+        report.round("jobs", round, size.rounds, &summary);
         rounds.push(Round { ours, theirs });
     }
     Ok(vec![Row::rate("jobs, over a bare queue", "jobs/s", NO_TARGET, rounds)])
@@ -61,7 +61,7 @@ async fn enqueue(pool: &PgPool, number: usize) -> Fallible<()> {
 }
 
 /// Jobs per second of a worker: claimed, run, recorded.
-async fn worked(pool: &PgPool, number: usize) -> Fallible<f64> {
+async fn job_rate(pool: &PgPool, number: usize) -> Fallible<f64> {
     let (wake, stop) = (WorkerWaker::default(), CancellationToken::new());
     let worker = Worker::new(pool.clone(), wake.clone(), &Metrics::new("bench").meter("jobs"));
     let began = Instant::now();

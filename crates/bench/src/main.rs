@@ -87,7 +87,7 @@ impl Size {
 fn main() -> ExitCode {
     // The subscriber reads it, and a line for each message would be measured too.
     if env::var_os("RUST_LOG").is_none() {
-        return again_with_fewer_lines();
+        return restart_with_fewer_lines();
     }
     let args = Args::parse();
     let ended = tokio::runtime::Builder::new_multi_thread()
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 }
 
 /// Setting a variable of one's own process is not safe; starting it anew with another one is.
-fn again_with_fewer_lines() -> ExitCode {
+fn restart_with_fewer_lines() -> ExitCode {
     let started = env::current_exe().map(|program| {
         Command::new(program).args(env::args_os().skip(1)).env("RUST_LOG", "warn").exec()
     });

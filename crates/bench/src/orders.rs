@@ -37,10 +37,10 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     for round in 1..=size.rounds {
         let (ours, published) = http.run(seconds).await?;
         let theirs = pgbench.run(seconds).await?;
-        let said = format!(
+        let summary = format!(
             "{ours:.0} orders/s ({published:.0} until the last event was published), pgbench {theirs:.0}"
         );
-        report.round("orders", round, size.rounds, &said);
+        report.round("orders", round, size.rounds, &summary);
         rounds.push(Round { ours, theirs });
     }
     http.service.terminate().await;
@@ -155,9 +155,9 @@ impl Pgbench {
             .args([&self.script, Path::new(&self.url)])
             .output()
             .await?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let stdout = String::from_utf8_lossy(&output.stdout);
         let number = |after: &str| {
-            let rest = said.split_once(after).map(|(_, rest)| rest.trim_start());
+            let rest = stdout.split_once(after).map(|(_, rest)| rest.trim_start());
             rest.and_then(|rest| rest.split([' ', '/', '\n']).next()?.parse::<f64>().ok())
         };
         let (Some(rate), Some(done)) =
@@ -203,7 +203,7 @@ fn statement(events: &[Prepared]) -> Fallible<String> {
             select null::text, null::text, null::bytea, null::smallint, null::json, null::json
             where null::text is not null and exists (select from written)
          ),
-         said as (
+         appended as (
             insert into outbox (shard, topic, key, headers, payload)
             select event.*
             from unnest(array[{}]::smallint[], array[{}]::text[], array[{}]::text[], array[{}]::json[],

@@ -27,8 +27,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         sleep(IDLE).await;
         let memory = memory(&order)?;
         order.terminate().await;
-        let said = format!("ready after {took:.0} ms, idle with {memory:.1} MB");
-        report.round("ready", round, size.rounds, &said);
+        let summary = format!("ready after {took:.0} ms, idle with {memory:.1} MB");
+        report.round("ready", round, size.rounds, &summary);
         ready.push(Round { ours: took, theirs: BOUND_READY });
         idle.push(Round { ours: memory, theirs: BOUND_IDLE });
     }

@@ -27,9 +27,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         let ours = stage.relay().await?;
         let drain = stage.drain().await?;
         let producer = stage.produce().await?;
-        let said =
+        let summary =
             format!("{ours:.0} rows/s, drain alone {drain:.0}, producer alone {producer:.0}");
-        report.round("relay", round, size.rounds, &said);
+        report.round("relay", round, size.rounds, &summary);
         rounds.push(Round { ours, theirs: drain.min(producer) });
     }
     Ok(vec![Row::rate("relay, over the slower half alone", "rows/s", 0.6, rounds)])

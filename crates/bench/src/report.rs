@@ -93,8 +93,8 @@ impl Report {
     }
 
     /// Says how a round went.
-    pub(crate) fn round(&self, row: &str, number: u32, of: u32, said: &str) {
-        self.console.line(&format!("  {row} {number}/{of}: {said}"));
+    pub(crate) fn round(&self, row: &str, number: u32, of: u32, summary: &str) {
+        self.console.line(&format!("  {row} {number}/{of}: {summary}"));
     }
 
     pub(crate) fn add(&mut self, name: &str, measured: Fallible<Vec<Row>>) {

@@ -243,7 +243,7 @@ impl Attempts {
         let handled = async {
             let event_types = admitted.iter().map(|message| &*message.envelope().event_type);
             self.faults.strike(event_types).await?;
-            for run in admitted.chunk_by(|one, next| one.goes_with(next)) {
+            for run in admitted.chunk_by(|one, next| one.has_same_handler(next)) {
                 for message in run {
                     sabotage::may_die_on(message.envelope().id.as_str());
                 }

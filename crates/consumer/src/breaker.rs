@@ -46,7 +46,7 @@ struct Count {
 
 /// Returned by [`Breakers::count`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Counted {
+pub(crate) enum CountResult {
     /// The message becomes a dead letter.
     Letter,
     /// The breaker is open: the message waits until it is closed.
@@ -75,9 +75,13 @@ impl Breakers {
 
     /// Counts a message whose retries are used up, before it becomes a dead letter. If the process dies in between, the
     /// message is counted twice, and the breaker opens one letter early.
-    pub(crate) async fn count(&self, taken: &Taken, failure: &Failure) -> sqlx::Result<Counted> {
+    pub(crate) async fn count(
+        &self,
+        taken: &Taken,
+        failure: &Failure,
+    ) -> sqlx::Result<CountResult> {
         let Some(envelope) = taken.envelope().filter(|_| self.is_on()) else {
-            return Ok(Counted::Letter);
+            return Ok(CountResult::Letter);
         };
         self.note_tried(taken.key_hash());
         let event_type = &*envelope.event_type;
@@ -100,7 +104,7 @@ impl Breakers {
         .bind(i32::try_from(self.letters).unwrap_or(i32::MAX))
         .fetch_optional(&self.pool);
         let Some(Count { open, letters, half_open }) = pg::within(STATEMENT, counted).await? else {
-            return Ok(Counted::Open);
+            return Ok(CountResult::Open);
         };
         if open {
             tracing::error!(
@@ -112,7 +116,7 @@ impl Breakers {
             );
             self.changed.notify_one();
         }
-        Ok(if half_open { Counted::Open } else { Counted::Letter })
+        Ok(if half_open { CountResult::Open } else { CountResult::Letter })
     }
 
     /// Removes letters from the count that precede the last success of their type.

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::status::{Held, Status};
+use crate::status::{Status, StatusGuard};
 
 /// The first wait; it doubles up to the longest.
 const FIRST: Duration = Duration::from_millis(100);
@@ -28,7 +28,7 @@ pub(crate) struct Database {
 
 /// Result of a probe: whether the database caused a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Probed {
+pub(crate) enum ProbeResult {
     /// A write succeeds at once: the database is available, so the message is at fault.
     Sound,
     /// Writes failed, and succeed again.
@@ -40,7 +40,7 @@ pub(crate) enum Probed {
 #[derive(Clone, Copy)]
 struct Probe {
     succeeded: Instant,
-    found: Probed,
+    found: ProbeResult,
 }
 
 impl Database {
@@ -56,17 +56,17 @@ impl Database {
 
     /// Repeats a write with growing waits until it succeeds, and reports the failure in the status meanwhile. `failed`
     /// is the time of the failure: the result of another lane's later probe is used.
-    pub(crate) async fn probe(&self, failed: Instant) -> Probed {
+    pub(crate) async fn probe(&self, failed: Instant) -> ProbeResult {
         let probing = self.probe_in_turn(failed);
-        self.shutdown.run_until_cancelled(probing).await.unwrap_or(Probed::Shutdown)
+        self.shutdown.run_until_cancelled(probing).await.unwrap_or(ProbeResult::Shutdown)
     }
 
-    async fn probe_in_turn(&self, failed: Instant) -> Probed {
+    async fn probe_in_turn(&self, failed: Instant) -> ProbeResult {
         let mut last = self.last.lock().await;
         if let Some(probe) = last.filter(|probe| probe.succeeded > failed) {
             return probe.found;
         }
-        let (mut waiting, mut wait) = (None::<Held>, FIRST);
+        let (mut waiting, mut wait) = (None::<StatusGuard>, FIRST);
         while let Err(error) = self.write().await {
             let why = error.to_string();
             if waiting.as_ref().is_none_or(|it| it.why() != why) {
@@ -81,8 +81,8 @@ impl Database {
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST);
         }
-        let found = if waiting.is_some() { Probed::Recovered } else { Probed::Sound };
-        if found == Probed::Recovered {
+        let found = if waiting.is_some() { ProbeResult::Recovered } else { ProbeResult::Sound };
+        if found == ProbeResult::Recovered {
             tracing::info!(subscription = self.subscription, "database available");
         }
         *last = Some(Probe { succeeded: Instant::now(), found });

@@ -32,8 +32,8 @@ pub(crate) fn shortened(digest: Sha256) -> String {
 pub(crate) fn fingerprint_of_text(exception: &str, message: &str) -> String {
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Told(String);
-    fingerprint(exception, &Told(message.to_owned()))
+    struct TextError(String);
+    fingerprint(exception, &TextError(message.to_owned()))
 }
 
 fn sqlstate(error: &(dyn Error + 'static)) -> Option<String> {
@@ -50,8 +50,8 @@ fn without_values(message: &str) -> String {
             kept.push_str("\"\"");
             end
         } else if is_in_word(first) {
-            let goes_on = |it| is_in_word(it) || it == '\'';
-            let end = rest.find(|it| !goes_on(it)).unwrap_or(rest.len());
+            let continues_word = |it| is_in_word(it) || it == '\'';
+            let end = rest.find(|it| !continues_word(it)).unwrap_or(rest.len());
             let word = &rest[..end];
             let has_digit = word.contains(|it: char| it.is_ascii_digit());
             kept.push_str(if has_digit { "#" } else { word });
@@ -83,10 +83,10 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Said(&'static str);
+    struct TestError(&'static str);
 
-    fn of(said: &'static str) -> String {
-        fingerprint("Said", &Said(said))
+    fn of(message: &'static str) -> String {
+        fingerprint("TestError", &TestError(message))
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
             kind,
             fingerprint(
                 "Other",
-                &Said("order 7 of \"acme\" was refused at 1T1:1:1Z: it's too large")
+                &TestError("order 7 of \"acme\" was refused at 1T1:1:1Z: it's too large")
             )
         );
         assert_eq!(kind.len(), 16);

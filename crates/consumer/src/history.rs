@@ -31,20 +31,20 @@ pub(crate) struct Histories {
 /// History of a partition before its assignment.
 #[derive(Debug, Default)]
 pub(crate) struct History {
-    attempts: HashMap<i64, Attempted>,
+    attempts: HashMap<i64, EarlierAttempts>,
     /// Offsets and times of records that are dead letters.
     dead: HashSet<(i64, i64)>,
     caution: AtomicUsize,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Attempted {
+pub(crate) struct EarlierAttempts {
     pub(crate) times: u32,
     pub(crate) reason: Option<String>,
 }
 
 impl History {
-    pub(crate) fn of(&self, offset: i64) -> Attempted {
+    pub(crate) fn of(&self, offset: i64) -> EarlierAttempts {
         self.attempts.get(&offset).cloned().unwrap_or_default()
     }
 
@@ -135,7 +135,7 @@ impl Histories {
         .fetch_all(&self.pool)
         .await?;
         let attempts = attempts.into_iter().map(|(offset, times, reason)| {
-            (offset, Attempted { times: u32::try_from(times).unwrap_or_default(), reason })
+            (offset, EarlierAttempts { times: u32::try_from(times).unwrap_or_default(), reason })
         });
         let attempts: HashMap<_, _> = attempts.collect();
         let caution = if was_killed_for_memory {

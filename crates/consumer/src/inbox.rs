@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::outcome::Outcome;
 use crate::subscription::Mode;
-use crate::versions::{Counted, raise};
+use crate::versions::{VersionScope, raise};
 
 /// Decision of the inbox about an event, after writing its row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,9 +32,9 @@ impl<'a> Candidate<'a> {
     }
 
     /// Returns the version to compare, if the latest wins.
-    fn counted(&self) -> Option<(Counted<'a>, i64)> {
+    fn counted(&self) -> Option<(VersionScope<'a>, i64)> {
         let (subject, version) = (self.envelope.subject.as_deref()?, self.envelope.version?);
-        let counted = Counted { source: self.counted_by, subject };
+        let counted = VersionScope { source: self.counted_by, subject };
         (self.mode == Mode::LatestWins).then_some((counted, version))
     }
 }

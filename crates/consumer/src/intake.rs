@@ -19,7 +19,7 @@ use crate::keeper::Orders;
 use crate::memory::Share;
 use crate::message::{Queued, key_hash};
 use crate::options::Options;
-use crate::partitions::{Full, Load, Partitions, TopicPartition};
+use crate::partitions::{ExceededLimits, Load, Partitions, TopicPartition};
 use crate::scan::{Scan, ScanRequest};
 use crate::status::Status;
 use crate::subscription::Subscription;
@@ -176,7 +176,7 @@ pub(crate) struct Intake {
 }
 
 /// Parameters of an intake, besides its client.
-pub(crate) struct Inlet {
+pub(crate) struct IntakeParameters {
     pub(crate) lanes: Vec<UnboundedSender<Queued>>,
     pub(crate) options: Options,
     pub(crate) memory: Arc<Share>,
@@ -192,9 +192,10 @@ impl Intake {
         group: &str,
         topics: &[String],
         context: Context,
-        inlet: Inlet,
+        inlet: IntakeParameters,
     ) -> KafkaResult<Self> {
-        let Inlet { lanes, options, memory, subscription, orders, status, scans } = inlet;
+        let IntakeParameters { lanes, options, memory, subscription, orders, status, scans } =
+            inlet;
         let partitions = Arc::clone(&context.partitions);
         let (kafka, instruments) = (context.kafka.clone(), context.instruments.clone());
         let mut config = kafka.consumer_within(group, memory.of_client());
@@ -243,7 +244,7 @@ impl Intake {
             // Before polling, because there may be an order to stop.
             if Instant::now() >= next_upkeep {
                 self.store_finished();
-                self.obey()?;
+                self.carry_out_orders()?;
                 if !self.stopped {
                     self.relieve_pressure();
                 }
@@ -314,10 +315,10 @@ impl Intake {
     }
 
     /// Carries out the order: stop, resume, or look for a message to probe.
-    fn obey(&mut self) -> KafkaResult<()> {
+    fn carry_out_orders(&mut self) -> KafkaResult<()> {
         match (self.stopped, self.orders.stop()) {
             (false, true) => self.stop()?,
-            (true, false) => self.go_on()?,
+            (true, false) => self.resume()?,
             (true, true) => {
                 self.pause_all()?;
                 self.measure_stopped();
@@ -347,7 +348,7 @@ impl Intake {
         Ok(())
     }
 
-    fn go_on(&mut self) -> KafkaResult<()> {
+    fn resume(&mut self) -> KafkaResult<()> {
         if let Some(scan) = self.scan.take() {
             // Tells the requester that there is no message to probe.
             self.seek_back(self.places_of(scan.event_type()))?;
@@ -482,7 +483,7 @@ impl Intake {
 
     fn relieve_pressure(&mut self) {
         self.memory.hold(self.partitions.bytes());
-        let full = Full {
+        let full = ExceededLimits {
             is_full: std::mem::take(&mut self.is_full),
             partitions: std::mem::take(&mut self.full),
         };

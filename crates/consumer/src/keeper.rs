@@ -14,7 +14,7 @@ use crate::consumer::Consumer;
 use crate::instruments::Instruments;
 use crate::memory_limit;
 use crate::standing::{Holds, holds};
-use crate::status::{Held, Status};
+use crate::status::{Status, StatusGuard};
 use crate::subscription::Subscription;
 
 /// How often the rows are read, so that changes take effect within a second.
@@ -71,7 +71,7 @@ struct Health {
     near_memory_limit: bool,
 }
 
-struct Said {
+struct Report {
     health: Health,
     at: Instant,
 }
@@ -87,9 +87,9 @@ pub(crate) struct Keeper {
     breakers: Arc<Breakers>,
     changed: Arc<Notify>,
     /// The last report of this instance, and its time.
-    said: Option<Said>,
+    last_report: Option<Report>,
     /// Reports in the status that the database is unavailable, also while there is no message.
-    waiting: Option<Held>,
+    waiting: Option<StatusGuard>,
 }
 
 impl Keeper {
@@ -106,7 +106,7 @@ impl Keeper {
             holds: watch::Sender::default(),
             breakers: Arc::new(Breakers::new(consumer, Arc::clone(&changed))),
             changed,
-            said: None,
+            last_report: None,
             waiting: None,
         }
     }
@@ -184,7 +184,7 @@ impl Keeper {
             *known = Some(holds);
             is_new
         });
-        self.say().await
+        self.report().await
     }
 
     /// Reads the shared state. Letters that precede a success of their type no longer count. Breakers of types that
@@ -205,14 +205,15 @@ impl Keeper {
     }
 
     /// Reports the state of this instance, if it has changed or a heartbeat is due.
-    async fn say(&mut self) -> sqlx::Result<()> {
+    async fn report(&mut self) -> sqlx::Result<()> {
         let mut state = self.status.state().to_string();
         state.truncate(state.floor_char_boundary(MAX_STATE));
         // Postgres stores no NUL in a text.
         state = state.replace('\0', "\u{fffd}");
         let health = Health { state, near_memory_limit: memory_limit::is_near() };
-        let is_known = |said: &Said| said.health == health && said.at.elapsed() < SEEN_EVERY;
-        if self.said.as_ref().is_some_and(is_known) {
+        let is_known =
+            |report: &Report| report.health == health && report.at.elapsed() < SEEN_EVERY;
+        if self.last_report.as_ref().is_some_and(is_known) {
             return Ok(());
         }
         sqlx::query(
@@ -228,7 +229,7 @@ impl Keeper {
         .bind(health.near_memory_limit)
         .execute(&self.pool)
         .await?;
-        self.said = Some(Said { health, at: Instant::now() });
+        self.last_report = Some(Report { health, at: Instant::now() });
         Ok(())
     }
 

@@ -48,12 +48,12 @@ struct Parked {
 }
 
 /// The first message of a parked key.
-enum First {
+enum FirstMessage {
     Read(Box<Taken>),
     Unread(Queued),
 }
 
-impl First {
+impl FirstMessage {
     /// Returns `true` if an earlier attempt at the message alone ended in a conflict.
     fn met_conflict(&self) -> bool {
         match self {
@@ -199,7 +199,7 @@ impl Lane {
     fn park(&mut self, first: Taken, wait: Duration) {
         let key = first.key();
         if !self.pipeline.partitions.has(first.ticket()) {
-            self.go_on(key);
+            self.continue_key(key);
             return;
         }
         self.parkings += 1;
@@ -225,7 +225,7 @@ impl Lane {
         }
         self.due.retain(|_, key| !headless.contains(key));
         for key in headless {
-            self.go_on(key);
+            self.continue_key(key);
         }
     }
 
@@ -236,10 +236,10 @@ impl Lane {
             return;
         };
         self.pipeline.instruments.retried();
-        self.attempt(key, First::Read(Box::new(first)));
+        self.attempt(key, FirstMessage::Read(Box::new(first)));
     }
 
-    fn attempt(&mut self, key: Key, first: First) {
+    fn attempt(&mut self, key: Key, first: FirstMessage) {
         let pipeline = Arc::clone(&self.pipeline);
         self.attempts.spawn(async move {
             let next = attempt_first(&pipeline, first).await;
@@ -257,28 +257,28 @@ impl Lane {
         };
         match next {
             Next::Park(first, wait) => self.park(*first, wait),
-            _ => self.go_on(key),
+            _ => self.continue_key(key),
         }
     }
 
     /// Continues with the later messages of a parked key, whose first message is settled or gone.
-    fn go_on(&mut self, key: Key) {
+    fn continue_key(&mut self, key: Key) {
         let behind = self.parked.get_mut(&key).and_then(|parked| parked.behind.pop_front());
         if let Some(next) = behind {
-            self.attempt(key, First::Unread(next));
+            self.attempt(key, FirstMessage::Unread(next));
         } else if self.parked.remove(&key).is_some() {
             self.pipeline.instruments.parked(-1);
         }
     }
 }
 
-async fn attempt_first(pipeline: &Pipeline, first: First) -> Next {
+async fn attempt_first(pipeline: &Pipeline, first: FirstMessage) -> Next {
     let places = if first.met_conflict() { &pipeline.aside_again } else { &pipeline.aside };
     // The semaphore is never closed.
     let _permit = places.acquire().await;
     let taken = match first {
-        First::Read(taken) => *taken,
-        First::Unread(queued) => match pipeline.read(queued, &mut None).await {
+        FirstMessage::Read(taken) => *taken,
+        FirstMessage::Unread(queued) => match pipeline.read(queued, &mut None).await {
             Read::Taken(taken) => *taken,
             Read::Revoked | Read::Shutdown => return Next::Nothing,
         },

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::handler::{Decoded, Erased};
 use crate::history::History;
 use crate::partitions::Ticket;
-use crate::status::Held;
+use crate::status::StatusGuard;
 use crate::subscription::{Mode, Route, Subscription};
 
 /// Identifies a key within the process.
@@ -108,7 +108,7 @@ pub(crate) struct Conflict {
     /// Number of the subscription's commits at that time.
     pub(crate) commits: u64,
     /// Reports it in the status, once it lasts.
-    pub(crate) shown: Option<Held>,
+    pub(crate) shown: Option<StatusGuard>,
 }
 
 impl Conflict {
@@ -196,7 +196,7 @@ impl Message {
     }
 
     /// Returns whether both have the same handler, so that one call can handle them.
-    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_handler(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.route, &other.route)
     }
 

@@ -54,7 +54,7 @@ struct Partition {
     /// The last report that the client had read everything: its offset, and the value of `next` at that time.
     read: Option<(i64, Option<i64>)>,
     /// Messages that are read again after a stop.
-    again: Option<Again>,
+    reread: Option<RereadRange>,
     bytes: usize,
     running: usize,
     paused: bool,
@@ -64,12 +64,12 @@ struct Partition {
 
 /// Offsets that are read again after a stop, and which of them were not finished.
 #[derive(Debug)]
-struct Again {
+struct RereadRange {
     until: i64,
     unfinished: BTreeSet<i64>,
 }
 
-impl Again {
+impl RereadRange {
     fn was_finished(&self, offset: i64) -> bool {
         offset < self.until && !self.unfinished.contains(&offset)
     }
@@ -113,7 +113,7 @@ pub(crate) struct Load {
 
 /// Limits that are still exceeded after a wait.
 #[derive(Debug, Default)]
-pub(crate) struct Full {
+pub(crate) struct ExceededLimits {
     /// All partitions together hold too many bytes.
     pub(crate) is_full: bool,
     /// Partitions that hold too many messages.
@@ -384,7 +384,12 @@ impl Partitions {
 
     /// Returns the partitions to pause, because for too long they held too many messages or all together too many
     /// bytes, and the partitions to resume, since they are below half of the limit.
-    pub(crate) fn pressure(&self, max_messages: usize, max_bytes: usize, full: &Full) -> Pressure {
+    pub(crate) fn pressure(
+        &self,
+        max_messages: usize,
+        max_bytes: usize,
+        full: &ExceededLimits,
+    ) -> Pressure {
         let mut pressure = Pressure::default();
         let mut table = self.lock();
         let bytes = table.bytes();
@@ -440,7 +445,7 @@ impl Partition {
             next: None,
             stored: None,
             read: None,
-            again: None,
+            reread: None,
             bytes: 0,
             running: 0,
             paused: false,
@@ -450,19 +455,19 @@ impl Partition {
 
     /// Creates an assignment that starts at the first unfinished message, and records which later ones are finished.
     fn to_be_read_again(&self) -> Self {
-        let again = self.next.map(|next| {
-            let before = self.again.iter().flat_map(|again| &again.unfinished);
+        let reread = self.next.map(|next| {
+            let before = self.reread.iter().flat_map(|it| &it.unfinished);
             let before = before.filter(|offset| **offset >= next).copied();
-            Again {
-                until: self.again.as_ref().map_or(next, |again| again.until.max(next)),
+            RereadRange {
+                until: self.reread.as_ref().map_or(next, |it| it.until.max(next)),
                 unfinished: self.unfinished.keys().copied().chain(before).collect(),
             }
         });
-        Self { next: self.position(), stored: self.stored, again, paused: true, ..Self::new() }
+        Self { next: self.position(), stored: self.stored, reread, paused: true, ..Self::new() }
     }
 
     fn was_finished(&self, offset: i64) -> bool {
-        self.again.as_ref().is_some_and(|again| again.was_finished(offset))
+        self.reread.as_ref().is_some_and(|it| it.was_finished(offset))
     }
 
     fn finish(&mut self, offset: i64) {
@@ -671,7 +676,7 @@ mod tests {
         let tickets: Vec<_> =
             (0..4).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         let key = ("t".to_owned(), 0);
-        let full = Full { is_full: true, partitions: HashSet::from([key.clone()]) };
+        let full = ExceededLimits { is_full: true, partitions: HashSet::from([key.clone()]) };
         assert_eq!(partitions.pressure(4, usize::MAX, &full).pause, std::slice::from_ref(&key));
         assert_eq!(partitions.pressure(4, usize::MAX, &full), Pressure::default());
         finish(&partitions, &tickets[0]);
@@ -687,7 +692,7 @@ mod tests {
         let of = |partition| Record { partition, ..record(0) };
         let tickets: Vec<_> = (0..4).map(|it| partitions.enter(&of(it)).expect("new")).collect();
         let held = partitions.bytes();
-        let full = Full { is_full: true, ..Full::default() };
+        let full = ExceededLimits { is_full: true, ..ExceededLimits::default() };
         assert_eq!(partitions.pressure(100, held + 1, &full), Pressure::default());
         assert_eq!(partitions.pressure(100, held, &full).pause.len(), 4);
         tickets[..2].iter().for_each(|ticket| finish(&partitions, ticket));
@@ -701,7 +706,7 @@ mod tests {
         let partitions = Arc::new(Partitions::default());
         let ticket = partitions.enter(&record(0)).expect("new");
         let held = partitions.bytes();
-        assert_eq!(partitions.pressure(100, held, &Full::default()), Pressure::default());
+        assert_eq!(partitions.pressure(100, held, &ExceededLimits::default()), Pressure::default());
         assert!(!partitions.await_less(held, Duration::from_millis(1)), "nobody finishes it");
         std::thread::scope(|scope| {
             scope.spawn(|| finish(&partitions, &ticket));
@@ -716,13 +721,19 @@ mod tests {
             (0..4).map(|offset| partitions.enter(&record(offset)).expect("new")).collect();
         let key = ("t".to_owned(), 0);
         assert_eq!(partitions.load(&key).messages, 4);
-        assert_eq!(partitions.pressure(4, usize::MAX, &Full::default()), Pressure::default());
+        assert_eq!(
+            partitions.pressure(4, usize::MAX, &ExceededLimits::default()),
+            Pressure::default()
+        );
         assert!(!partitions.await_fewer(&key, 4, Duration::from_millis(1)), "nobody finishes one");
         std::thread::scope(|scope| {
             scope.spawn(|| finish(&partitions, &tickets[0]));
             assert!(partitions.await_fewer(&key, 4, Duration::from_mins(1)));
         });
-        let full = Full { partitions: HashSet::from([key.clone()]), ..Full::default() };
+        let full = ExceededLimits {
+            partitions: HashSet::from([key.clone()]),
+            ..ExceededLimits::default()
+        };
         assert_eq!(partitions.pressure(4, usize::MAX, &full), Pressure::default(), "one is done");
         assert_eq!(partitions.pressure(3, usize::MAX, &full).pause, std::slice::from_ref(&key));
         assert!(partitions.await_fewer(&key, 0, Duration::from_mins(1)), "it is paused");
@@ -736,7 +747,7 @@ mod tests {
         tickets[1..].iter().for_each(|ticket| finish(&partitions, ticket));
         assert_eq!(partitions.take_finished(), [], "the first one waits");
         let key = ("t".to_owned(), 0);
-        let full = Full { is_full: true, partitions: HashSet::from([key.clone()]) };
+        let full = ExceededLimits { is_full: true, partitions: HashSet::from([key.clone()]) };
         assert_eq!(partitions.pressure(4, 2_000, &full), Pressure::default());
         assert!(partitions.await_fewer(&key, 4, Duration::from_millis(1)));
     }

@@ -7,8 +7,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::breaker::{Breakers, Counted};
-use crate::database::{Database, Probed};
+use crate::breaker::{Breakers, CountResult};
+use crate::database::{Database, ProbeResult};
 use crate::failure::Class;
 use crate::instruments::Instruments;
 use crate::letters::{Graveyard, LetterReason};
@@ -71,7 +71,7 @@ pub(crate) enum Read {
 }
 
 /// Result of [`Pipeline::try_one`].
-pub(crate) enum Tried {
+pub(crate) enum TryResult {
     Succeeded,
     /// Its handler was not called, because it is a duplicate or not an event. The probe is inconclusive.
     NotCalled(KeyHash),
@@ -103,7 +103,7 @@ impl Pipeline {
                     shown = Some(self.status.wait(error.to_string()));
                     let probed = self.probe().await;
                     let wait = self.shutdown.run_until_cancelled(sleep(READ_AGAIN));
-                    if probed == Probed::Shutdown || wait.await.is_none() {
+                    if probed == ProbeResult::Shutdown || wait.await.is_none() {
                         return Read::Shutdown;
                     }
                 }
@@ -147,9 +147,9 @@ impl Pipeline {
             drop(begun);
             match self.probe().await {
                 // These messages may cause the failure of the server: next time, others go first.
-                Probed::Recovered if recovered < RECOVERIES => recovered += 1,
-                Probed::Shutdown => return Next::Nothing,
-                Probed::Recovered | Probed::Sound => {
+                ProbeResult::Recovered if recovered < RECOVERIES => recovered += 1,
+                ProbeResult::Shutdown => return Next::Nothing,
+                ProbeResult::Recovered | ProbeResult::Sound => {
                     let begun = self.begin(&mut taken);
                     let verdict = match &mut *taken {
                         [one] => self.judge.judge_conflict(one, failure).await,
@@ -161,7 +161,7 @@ impl Pipeline {
         }
     }
 
-    async fn probe(&self) -> Probed {
+    async fn probe(&self) -> ProbeResult {
         // Boxed, since it is rare, and would make every attempt's future larger.
         Box::pin(self.database.probe(Instant::now())).await
     }
@@ -185,8 +185,8 @@ impl Pipeline {
             Verdict::Exhausted(failure) => {
                 let Some(letter) = taken.first() else { return Next::Nothing };
                 match self.breakers.count(letter, &failure).await {
-                    Ok(Counted::Letter) => self.bury(&(&failure).into(), taken, begun).await,
-                    Ok(Counted::Open) => withhold(taken),
+                    Ok(CountResult::Letter) => self.bury(&(&failure).into(), taken, begun).await,
+                    Ok(CountResult::Open) => withhold(taken),
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(
@@ -220,15 +220,15 @@ impl Pipeline {
 
     /// Probes a message while the subscription is stopped. Returns `None` if its partition was revoked or the database
     /// is unavailable.
-    pub(crate) async fn try_one(&self, queued: Queued) -> Option<Tried> {
+    pub(crate) async fn try_one(&self, queued: Queued) -> Option<TryResult> {
         let Read::Taken(taken) = self.read(queued, &mut None).await else { return None };
         let _begun = self.partitions.begin(taken.ticket())?;
         let _place = self.places.take().await;
         match self.judge.try_one(&taken).await {
-            Ok(true) => Some(Tried::Succeeded),
-            Ok(false) => Some(Tried::NotCalled(taken.key_hash())),
+            Ok(true) => Some(TryResult::Succeeded),
+            Ok(false) => Some(TryResult::NotCalled(taken.key_hash())),
             Err(failure) if failure.class() == Class::Unavailable => None,
-            Err(_) => Some(Tried::Failed(taken.key_hash())),
+            Err(_) => Some(TryResult::Failed(taken.key_hash())),
         }
     }
 

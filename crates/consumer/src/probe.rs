@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::breaker::Breakers;
 use crate::keeper::Orders;
 use crate::message::Queued;
-use crate::pipeline::{Pipeline, Tried};
+use crate::pipeline::{Pipeline, TryResult};
 use crate::scan::{Candidate, ScanRequest};
 
 /// Maximum number of inconclusive messages in a probe.
@@ -68,9 +68,9 @@ async fn probe(
             return Ok(());
         }
         match pipeline.try_one(queued).await {
-            Some(Tried::Succeeded) => return breakers.close(&event_type).await,
-            Some(Tried::NotCalled(key)) => breakers.note_tried(key),
-            Some(Tried::Failed(key)) => {
+            Some(TryResult::Succeeded) => return breakers.close(&event_type).await,
+            Some(TryResult::NotCalled(key)) => breakers.note_tried(key),
+            Some(TryResult::Failed(key)) => {
                 breakers.note_tried(key);
                 tracing::warn!(event_type, "probe failed, circuit breaker stays open");
                 return Ok(());

@@ -24,7 +24,7 @@ pub(crate) const FOUND_BY: &str = "retention";
 
 /// Why the check of the inbox's retention against that of the topics failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotChecked {
+pub(crate) enum RetentionCheckError {
     /// The inbox would forget events that can still be redelivered.
     #[error(
         "the topics keep events for {kept}, and with {allowance:?} in an outbox before that they may come later than the \
@@ -44,19 +44,21 @@ pub(crate) async fn check(
     options: &Options,
     kafka: &Settings,
     topics: &[String],
-) -> Result<(), NotChecked> {
+) -> Result<(), RetentionCheckError> {
     let Some(inbox) = options.inbox_retention else { return Ok(()) };
     let allowance = options.outbox_allowance;
     let kept = match kafka::longest_kept(kafka, topics).await {
         Ok(kept) => kept,
-        Err(error @ RetentionError::Unreachable(_)) => return Err(NotChecked::Unreachable(error)),
-        Err(error) => return Err(NotChecked::Unknown(error)),
+        Err(error @ RetentionError::Unreachable(_)) => {
+            return Err(RetentionCheckError::Unreachable(error));
+        }
+        Err(error) => return Err(RetentionCheckError::Unknown(error)),
     };
     if kept.is_some_and(|kept| kept.saturating_add(allowance) <= inbox) {
         return Ok(());
     }
     let kept = kept.map_or_else(|| "ever".to_owned(), |kept| format!("{kept:?}"));
-    Err(NotChecked::TooShort { kept, allowance, inbox })
+    Err(RetentionCheckError::TooShort { kept, allowance, inbox })
 }
 
 /// Asks again until the cluster reveals the retention, and then clears the problem. Ends `run` if the inbox would
@@ -77,8 +79,8 @@ pub(crate) async fn until_known(
                 status.set_problems(FOUND_BY, Vec::new());
                 return;
             }
-            Err(NotChecked::TooShort { .. }) => run.cancel(),
-            Err(NotChecked::Unknown(_) | NotChecked::Unreachable(_)) => {}
+            Err(RetentionCheckError::TooShort { .. }) => run.cancel(),
+            Err(RetentionCheckError::Unknown(_) | RetentionCheckError::Unreachable(_)) => {}
         }
         wait = (wait * 2).min(LAST_ASK_AGAIN);
     }

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::consumer::Consumer;
-use crate::database::{Database, Probed};
+use crate::database::{Database, ProbeResult};
 use crate::history::Histories;
-use crate::intake::{Context, Inlet, Intake};
+use crate::intake::{Context, Intake, IntakeParameters};
 use crate::keeper::{Keeper, Orders};
 use crate::lane::Lane;
 use crate::letters::{Copies, Graveyard, Replayer};
@@ -26,9 +26,9 @@ use crate::pipeline::Pipeline;
 use crate::place::Places;
 use crate::probe;
 use crate::reader::Reader;
-use crate::retention::{self, NotChecked};
-use crate::status::{Held, Status};
-use crate::topics::{Found, SubscribedTopics};
+use crate::retention::{self, RetentionCheckError};
+use crate::status::{Status, StatusGuard};
+use crate::topics::{SubscribedTopics, TopicCheck};
 use crate::verdict::Judge;
 
 /// Source of the problem in the status.
@@ -50,7 +50,7 @@ enum RunError {
     #[error("none of its topics can be read")]
     NoTopics,
     #[error("duplicates could not be told")]
-    Retention(#[from] NotChecked),
+    Retention(#[from] RetentionCheckError),
     #[error("the Kafka client failed")]
     Kafka(#[from] KafkaError),
     #[error("the polling thread could not be started")]
@@ -99,7 +99,7 @@ async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: 
         };
         // Held until the next run, or the status would be healthy between two runs.
         let problem = match &error {
-            RunError::Retention(too_short @ NotChecked::TooShort { .. }) => {
+            RunError::Retention(too_short @ RetentionCheckError::TooShort { .. }) => {
                 halted = Some(consumer.status.halt(too_short.to_string()));
                 None
             }
@@ -123,11 +123,11 @@ async fn restart_until_shutdown(consumer: &Consumer, orders: &Orders, shutdown: 
 async fn once(
     consumer: &Consumer,
     orders: &Orders,
-    halted: &mut Option<Held>,
+    halted: &mut Option<StatusGuard>,
     shutdown: &CancellationToken,
 ) -> Result<bool, RunError> {
     // After an outage of the database the consumer waits here, holding no messages.
-    if database(consumer, shutdown.clone()).probe(Instant::now()).await == Probed::Shutdown {
+    if database(consumer, shutdown.clone()).probe(Instant::now()).await == ProbeResult::Shutdown {
         return Ok(true);
     }
     if shutdown.run_until_cancelled(orders.known()).await.is_none() {
@@ -168,7 +168,7 @@ async fn once(
     };
     let (ask, scans) = mpsc::unbounded_channel();
     tasks.spawn(probe::probe_breakers(orders.clone(), pipeline, ask, run.clone()));
-    let inlet = Inlet {
+    let inlet = IntakeParameters {
         lanes,
         options,
         memory: Arc::clone(&consumer.memory),
@@ -257,7 +257,7 @@ fn spawn_lanes(
 async fn prepare(
     consumer: &Consumer,
     topics: &SubscribedTopics,
-) -> Result<(Found, bool), RunError> {
+) -> Result<(TopicCheck, bool), RunError> {
     let found = topics.ensure().await?;
     if found.readable.is_empty() {
         return Err(RunError::NoTopics);
@@ -270,7 +270,7 @@ async fn prepare(
 fn watch(
     consumer: &Consumer,
     topics: SubscribedTopics,
-    found: Found,
+    found: TopicCheck,
     retention_known: bool,
     run: &CancellationToken,
     tasks: &TaskTracker,
@@ -286,7 +286,7 @@ fn watch(
     }
     tasks.spawn(give_up_after_waiting(status.clone(), consumer.group(), run.clone()));
     if consumer.topic_policy != TopicPolicy::Off {
-        tasks.spawn(topics.look_again(found, run.clone()));
+        tasks.spawn(topics.recheck(found, run.clone()));
     }
 }
 
@@ -303,7 +303,7 @@ async fn is_retention_known(consumer: &Consumer, topics: &[String]) -> Result<bo
     let checked = retention::check(&consumer.options, &consumer.kafka, topics).await;
     let unknown = match checked {
         Ok(()) => Vec::new(),
-        Err(unknown @ NotChecked::Unknown(_)) => vec![unknown.to_string()],
+        Err(unknown @ RetentionCheckError::Unknown(_)) => vec![unknown.to_string()],
         Err(error) => return Err(error.into()),
     };
     let is_known = unknown.is_empty();

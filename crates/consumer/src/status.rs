@@ -101,23 +101,23 @@ impl Status {
     }
 
     /// Reports a halt until the guard is dropped.
-    pub(crate) fn halt(&self, why: impl Into<String>) -> Held {
+    pub(crate) fn halt(&self, why: impl Into<String>) -> StatusGuard {
         self.hold(Condition::Halted, why.into())
     }
 
     /// Reports a wait for the database until the guard is dropped.
-    pub(crate) fn wait(&self, why: impl Into<String>) -> Held {
+    pub(crate) fn wait(&self, why: impl Into<String>) -> StatusGuard {
         self.hold(Condition::Waiting, why.into())
     }
 
     /// Reports a parked key with its reason until the guard is dropped.
-    pub(crate) fn park(&self, why: impl Into<String>) -> Held {
+    pub(crate) fn park(&self, why: impl Into<String>) -> StatusGuard {
         self.hold(Condition::Parked, why.into())
     }
 
-    fn hold(&self, condition: Condition, why: String) -> Held {
+    fn hold(&self, condition: Condition, why: String) -> StatusGuard {
         self.0.send_modify(|it| *it.reasons(condition).entry(why.clone()).or_default() += 1);
-        Held { status: self.clone(), condition, why }
+        StatusGuard { status: self.clone(), condition, why }
     }
 
     /// Replaces the problems of a source. Returns whether they changed.
@@ -143,8 +143,8 @@ impl Status {
         loop {
             // The sender lives in `self`, so neither wait can fail.
             let _ = conditions.wait_for(is_waiting).await;
-            let goes_on = conditions.wait_for(|it| !is_waiting(it));
-            if tokio::time::timeout(long, goes_on).await.is_err() {
+            let ended = conditions.wait_for(|it| !is_waiting(it));
+            if tokio::time::timeout(long, ended).await.is_err() {
                 return;
             }
         }
@@ -177,13 +177,13 @@ impl Conditions {
 
 /// Guard that reports a state until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct StatusGuard {
     status: Status,
     condition: Condition,
     why: String,
 }
 
-impl Held {
+impl StatusGuard {
     /// Returns the reason of the state.
     pub(crate) fn why(&self) -> &str {
         &self.why
@@ -197,7 +197,7 @@ enum Condition {
     Parked,
 }
 
-impl Drop for Held {
+impl Drop for StatusGuard {
     fn drop(&mut self) {
         self.status.0.send_modify(|it| {
             let reasons = it.reasons(self.condition);
@@ -241,17 +241,17 @@ mod tests {
         assert!(!status.set_problems("topics", vec!["the topic t is missing".into()]), "no news");
         assert_eq!(status.state().to_string(), "troubled: the topic t is missing");
         let parked = [status.park("a lock"), status.park("a lock")];
-        let told = "troubled: the topic t is missing; 2 keys are parked: a lock";
-        assert_eq!(status.state().to_string(), told);
+        let expected = "troubled: the topic t is missing; 2 keys are parked: a lock";
+        assert_eq!(status.state().to_string(), expected);
         drop(parked);
         let waiting = status.wait("it is read-only");
-        let told = "waiting for the database: it is read-only";
-        assert_eq!(status.state().to_string(), told);
+        let expected = "waiting for the database: it is read-only";
+        assert_eq!(status.state().to_string(), expected);
         let (one, other) = (status.halt("no room"), status.halt("no room"));
         drop(one);
         assert_eq!(status.state().to_string(), "halted: no room");
         drop(other);
-        assert_eq!(status.state().to_string(), told);
+        assert_eq!(status.state().to_string(), expected);
         drop(waiting);
         assert!(status.set_problems("topics", Vec::new()));
         assert_eq!(status.state(), State::Running);

@@ -18,7 +18,7 @@ const WHILE_WELL: Duration = Duration::from_secs(15);
 const FOUND_BY: &str = "topics";
 
 /// Result of checking the topics.
-pub(crate) struct Found {
+pub(crate) struct TopicCheck {
     /// Readable topics, by their names on the cluster.
     pub(crate) readable: Vec<String>,
     /// `true` if there is no problem.
@@ -53,10 +53,10 @@ impl SubscribedTopics {
     }
 
     /// Creates missing topics if allowed, reports and logs problems, and returns the readable topics.
-    pub(crate) async fn ensure(&self) -> Result<Found, TopicsError> {
+    pub(crate) async fn ensure(&self) -> Result<TopicCheck, TopicsError> {
         let problems = kafka::ensure(&self.kafka, &self.topics, self.policy).await?;
-        let told = problems.iter().map(ToString::to_string).collect();
-        if self.status.set_problems(FOUND_BY, told) {
+        let descriptions = problems.iter().map(ToString::to_string).collect();
+        if self.status.set_problems(FOUND_BY, descriptions) {
             for problem in &problems {
                 tracing::warn!(group = self.group, topic = problem.topic, %problem, "topic problem");
             }
@@ -64,13 +64,13 @@ impl SubscribedTopics {
         let missing: Vec<_> = problems.iter().filter(|it| it.is_missing()).collect();
         let is_there = |name: &&String| missing.iter().all(|it: &&TopicProblem| it.topic != **name);
         let readable = self.read.iter().filter(is_there).map(|name| self.kafka.prefixed(name));
-        Ok(Found { readable: readable.collect(), all_well: problems.is_empty() })
+        Ok(TopicCheck { readable: readable.collect(), all_well: problems.is_empty() })
     }
 
     /// Checks periodically, since a topic can disappear. Ends `run` when more topics have become readable, so that the
     /// next run reads them too.
-    pub(crate) async fn look_again(self, found: Found, run: CancellationToken) {
-        let Found { readable, mut all_well } = found;
+    pub(crate) async fn recheck(self, found: TopicCheck, run: CancellationToken) {
+        let TopicCheck { readable, mut all_well } = found;
         let mut before = readable.len();
         loop {
             let wait = match (before < self.read.len(), all_well) {
@@ -83,7 +83,7 @@ impl SubscribedTopics {
             }
             let Some(found) = run.run_until_cancelled(self.ensure()).await else { return };
             match found {
-                Ok(Found { readable, .. }) if readable.len() > before => {
+                Ok(TopicCheck { readable, .. }) if readable.len() > before => {
                     tracing::info!(group = self.group, topics = ?readable, "reading more topics");
                     run.cancel();
                 }

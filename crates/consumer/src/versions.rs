@@ -6,13 +6,13 @@ use sqlx::PgConnection;
 
 /// Scope of a version: the source that counts it, and the subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct Counted<'a> {
+pub(crate) struct VersionScope<'a> {
     pub(crate) source: &'a str,
     pub(crate) subject: &'a str,
 }
 
 /// The version applied before, by scope.
-pub(crate) type Applied<'a> = HashMap<Counted<'a>, i64>;
+pub(crate) type Applied<'a> = HashMap<VersionScope<'a>, i64>;
 
 #[derive(sqlx::FromRow)]
 struct StoredVersion {
@@ -30,7 +30,7 @@ struct StoredVersion {
 pub(crate) async fn raise<'a>(
     tx: &mut PgConnection,
     subscription: &str,
-    given: &[(Counted<'a>, i64)],
+    given: &[(VersionScope<'a>, i64)],
 ) -> sqlx::Result<Applied<'a>> {
     let mut highest = BTreeMap::new();
     for (counted, version) in given {
@@ -57,7 +57,7 @@ pub(crate) async fn raise<'a>(
 async fn raise_once(
     tx: &mut PgConnection,
     subscription: &str,
-    highest: &BTreeMap<Counted<'_>, i64>,
+    highest: &BTreeMap<VersionScope<'_>, i64>,
 ) -> sqlx::Result<Vec<StoredVersion>> {
     let sources: Vec<_> = highest.keys().map(|counted| counted.source).collect();
     let subjects: Vec<_> = highest.keys().map(|counted| counted.subject).collect();

@@ -53,11 +53,11 @@ pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
 pub(crate) async fn ask_limits(settings: Settings, topics: Vec<String>) -> Limits {
     let limits = timeout(TIMEOUT, kafka::record_limits(&settings, &topics)).await;
     let limits = limits.ok().and_then(Result::ok).unwrap_or_default();
-    let told = topics.into_iter().map(|topic| {
+    let by_topic = topics.into_iter().map(|topic| {
         let limit = limits.get(&topic).copied();
         (topic, limit)
     });
-    told.collect()
+    by_topic.collect()
 }
 
 fn ask_about(client: &Client, topic: &str) -> TopicAnswer {

@@ -24,7 +24,7 @@ pub(crate) struct DepthGauge<'a> {
 
 /// Start of a measurement. Dead rows that an old snapshot keeps are scanned once, and not in every measurement.
 #[derive(Clone, Copy, Default, Debug)]
-struct Start {
+struct MeasurementStart {
     /// No event exists before this id.
     oldest: i64,
     /// The last assigned id, as of the last measurement.
@@ -32,7 +32,7 @@ struct Start {
     round: u32,
 }
 
-impl Start {
+impl MeasurementStart {
     /// Returns the start of the next measurement. A failed measurement does not change it.
     fn next(&mut self) -> i64 {
         let is_first = self.round.is_multiple_of(FROM_THE_START);
@@ -40,7 +40,7 @@ impl Start {
         if is_first { 0 } else { self.oldest }
     }
 
-    fn found(&mut self, measured: &Measured) {
+    fn found(&mut self, measured: &Measurement) {
         // If the outbox was empty, all ids assigned before the last measurement are gone.
         let gone = self.assigned.unwrap_or(self.oldest);
         self.oldest = measured.oldest.unwrap_or(gone);
@@ -49,7 +49,7 @@ impl Start {
 }
 
 #[derive(sqlx::FromRow)]
-struct Measured {
+struct Measurement {
     depth: i64,
     age: f64,
     oldest: Option<i64>,
@@ -65,7 +65,7 @@ impl DepthGauge<'_> {
     async fn measure_for_ever(&self) {
         let mut session = None;
         let mut is_failing = false;
-        let mut start = Start::default();
+        let mut start = MeasurementStart::default();
         loop {
             let measured = pg::within(LIMIT, self.measure(&mut session, &mut start)).await;
             if let Err(error) = &measured {
@@ -92,7 +92,7 @@ impl DepthGauge<'_> {
     async fn measure(
         &self,
         session: &mut Option<PgConnection>,
-        start: &mut Start,
+        start: &mut MeasurementStart,
     ) -> sqlx::Result<()> {
         let from = start.next();
         let session = match session {
@@ -107,7 +107,7 @@ impl DepthGauge<'_> {
 }
 
 /// Finds the oldest event from an id on, and counts the events from it on, so that earlier dead rows are scanned once.
-async fn measure(session: &mut PgConnection, from: i64) -> sqlx::Result<Measured> {
+async fn measure(session: &mut PgConnection, from: i64) -> sqlx::Result<Measurement> {
     sqlx::query_as(
         "select (select count(*) from (select from outbox where id >= first.id limit 100000) waiting) as depth,
                 coalesce(extract(epoch from clock_timestamp() - first.created_at), 0)::float8 as age,
@@ -148,7 +148,7 @@ mod tests {
         let instruments = Instruments::new(&Metrics::new("test").meter("outbox"));
         let gauge = DepthGauge { database: &database, instruments: &instruments };
         let mut session = Some(PgConnection::connect(space.database_url()).await.unwrap());
-        let mut start = Start::default();
+        let mut start = MeasurementStart::default();
         for _ in 0..7 {
             write(&pool).await;
         }

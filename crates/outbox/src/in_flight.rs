@@ -23,7 +23,7 @@ pub(crate) const OVERHEAD: usize = 1024;
 
 /// A record that was passed to the producer.
 #[derive(Debug)]
-pub(crate) struct Flying {
+pub(crate) struct InFlightRecord {
     pub(crate) topic: TopicId,
     pub(crate) partition: i32,
     pub(crate) key: Arc<str>,
@@ -53,7 +53,7 @@ enum State {
     Void,
 }
 
-impl Flying {
+impl InFlightRecord {
     pub(crate) fn new(
         topic: TopicId,
         partition: i32,
@@ -78,7 +78,7 @@ impl Flying {
 /// deleted.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    records: BTreeMap<i64, Flying>,
+    records: BTreeMap<i64, InFlightRecord>,
     /// Ids in their order.
     keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
     /// Number of void records by key.
@@ -114,7 +114,7 @@ impl InFlight {
     }
 
     /// Returns all records.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Flying> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &InFlightRecord> {
         self.records.values()
     }
 
@@ -171,7 +171,7 @@ impl InFlight {
         !held.is_alone && held.cost + cost <= self.allowance(room)
     }
 
-    pub(crate) fn insert(&mut self, id: i64, mut record: Flying, window: usize) {
+    pub(crate) fn insert(&mut self, id: i64, mut record: InFlightRecord, window: usize) {
         let load = self.partitions.entry((record.topic, record.partition)).or_default();
         record.is_alone = load.records == 0 && record.cost >= window;
         load.is_alone = record.is_alone;
@@ -211,7 +211,7 @@ impl InFlight {
     }
 
     /// Records that a record is not in Kafka. Its row and later rows of its key stay. Returns the record.
-    pub(crate) fn refuse(&mut self, id: i64) -> Option<Flying> {
+    pub(crate) fn refuse(&mut self, id: i64) -> Option<InFlightRecord> {
         let record = self.records.remove(&id)?;
         self.release(&Completed::of(&record));
         if record.is_void() {
@@ -274,7 +274,7 @@ pub(crate) struct Completed {
 }
 
 impl Completed {
-    fn of(record: &Flying) -> Self {
+    fn of(record: &InFlightRecord) -> Self {
         Self {
             topic: record.topic,
             partition: record.partition,
@@ -294,7 +294,7 @@ mod tests {
     const SILENT: Room = Room { window: WINDOW, is_live: false };
 
     fn put(flights: &mut InFlight, id: i64, partition: i32, key: &str, cost: usize) {
-        let record = Flying::new(TopicId::FIRST, partition, key, 0, cost, Span::none());
+        let record = InFlightRecord::new(TopicId::FIRST, partition, key, 0, cost, Span::none());
         flights.insert(id, record, WINDOW);
     }
 

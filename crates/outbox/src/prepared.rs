@@ -144,7 +144,7 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
 /// sqlx::query(
 ///     "with shipped as (update parcels set shipped = true where parcel = 'P-17' and not shipped returning parcel)
 ///      insert into outbox (shard, topic, key, headers, payload)
-///      select told.* from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[]) as told, shipped",
+///      select batch.* from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[]) as batch, shipped",
 /// )
 /// .bind(rows.shards)
 /// .bind(rows.topics)

@@ -117,16 +117,16 @@ impl Headers<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InTheirOrder)
+        deserializer.deserialize_map(HeadersVisitor)
     }
 }
 
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-struct InTheirOrder;
+struct HeadersVisitor;
 
-impl<'de> Visitor<'de> for InTheirOrder {
+impl<'de> Visitor<'de> for HeadersVisitor {
     type Value = Headers<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

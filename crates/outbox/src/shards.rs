@@ -39,7 +39,7 @@ pub(crate) struct Shards {
     owned: Vec<i16>,
     /// Newly taken shards, whose waiting rows are unknown.
     fresh: Vec<i16>,
-    leaving: Vec<Leaving>,
+    leaving: Vec<LeavingShard>,
     /// Time before which no shard with records in flight is given up.
     kept_until: Instant,
     /// Relays of the former class are there, and so its locks are taken as well.
@@ -60,7 +60,7 @@ pub(crate) enum ShardLoad {
 
 /// A shard to give up once no record of it is in flight. It is not read meanwhile.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Leaving {
+pub(crate) struct LeavingShard {
     pub(crate) shard: i16,
     since: Instant,
     /// Every row of it up to this id is gone, in flight or left aside.
@@ -148,7 +148,7 @@ impl Shards {
         &mut self,
         after: i64,
         load: impl Fn(i16) -> ShardLoad,
-    ) -> sqlx::Result<Vec<Leaving>> {
+    ) -> sqlx::Result<Vec<LeavingShard>> {
         let now = Instant::now();
         self.next_tick = now + TICK;
         let (relays, former) = self.count().await?;
@@ -158,7 +158,7 @@ impl Shards {
         while self.owned.len() + self.fresh.len() > fair_share
             && let Some(shard) = self.surplus(&load, now)
         {
-            self.leaving.push(Leaving { shard, since: now, after });
+            self.leaving.push(LeavingShard { shard, since: now, after });
         }
         let kept = self.leave(load, now).await?;
         self.take(fair_share).await?;
@@ -211,12 +211,12 @@ impl Shards {
                 if self.lock_former(shard).await? {
                     self.owned.push(shard);
                 } else {
-                    self.leaving.push(Leaving { shard, since, after });
+                    self.leaving.push(LeavingShard { shard, since, after });
                 }
             }
             // They are taken anew, if their locks can be had.
             let fresh = std::mem::take(&mut self.fresh).into_iter();
-            self.leaving.extend(fresh.map(|shard| Leaving { shard, since, after }));
+            self.leaving.extend(fresh.map(|shard| LeavingShard { shard, since, after }));
         } else if !is_there && was_there {
             self.execute("select pg_advisory_unlock_shared($1, $2)", FORMER_CLASS, MEMBER).await?;
             for shard in std::mem::take(&mut self.former) {
@@ -231,7 +231,7 @@ impl Shards {
         &mut self,
         load: impl Fn(i16) -> ShardLoad,
         now: Instant,
-    ) -> sqlx::Result<Vec<Leaving>> {
+    ) -> sqlx::Result<Vec<LeavingShard>> {
         let mut kept = Vec::new();
         for leaving in std::mem::take(&mut self.leaving) {
             let shard = leaving.shard;

@@ -90,7 +90,7 @@ pub(crate) struct Topic {
     pub(crate) partitions: Vec<Partition>,
     /// Maximum bytes of a batch, if the cluster reveals it.
     limit: Option<usize>,
-    is_limit_told: bool,
+    is_limit_reported: bool,
     pub(crate) pause: Option<PublishPause>,
     pub(crate) aside: Option<Aside>,
     /// Keys with a refused record.
@@ -140,7 +140,7 @@ impl Topic {
             is_exported: false,
             partitions: Vec::new(),
             limit: None,
-            is_limit_told: false,
+            is_limit_reported: false,
             pause: None,
             aside: None,
             keys: HashMap::new(),
@@ -305,7 +305,7 @@ impl Topic {
         }
         let mut window = Window::new();
         if let Some(limit) = self.limit {
-            window.set_limit(limit, self.is_limit_told);
+            window.set_limit(limit, self.is_limit_reported);
         }
         if self.pause.is_some() {
             window.probe();
@@ -324,12 +324,14 @@ impl Topic {
     }
 
     /// Records the batch limit, if the cluster reveals it.
-    pub(crate) fn set_limit(&mut self, told: Option<usize>) {
-        let Some(limit) = told.or(self.limit.is_none().then_some(Window::LIMIT)) else { return };
-        if self.limit != Some(limit) || self.is_limit_told != told.is_some() {
-            (self.limit, self.is_limit_told) = (Some(limit), told.is_some());
+    pub(crate) fn set_limit(&mut self, reported: Option<usize>) {
+        let Some(limit) = reported.or(self.limit.is_none().then_some(Window::LIMIT)) else {
+            return;
+        };
+        if self.limit != Some(limit) || self.is_limit_reported != reported.is_some() {
+            (self.limit, self.is_limit_reported) = (Some(limit), reported.is_some());
             for partition in &mut self.partitions {
-                partition.window.set_limit(limit, told.is_some());
+                partition.window.set_limit(limit, reported.is_some());
             }
         }
     }

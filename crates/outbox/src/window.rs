@@ -10,7 +10,7 @@ pub(crate) struct Window {
     /// The topic's limit, as far as known.
     ceiling: usize,
     /// `true` if the cluster revealed the limit, so that a refused batch has another cause than its size.
-    is_told: bool,
+    is_reported: bool,
     /// Bytes acknowledged since the limit was last raised.
     credit: usize,
 }
@@ -25,18 +25,18 @@ impl Window {
     /// Number of acknowledged bytes for which the limit rises by a byte.
     const RAISE: usize = 1024;
     /// The same for an unknown limit, where each growth may cause a refused batch.
-    const RAISE_UNTOLD: usize = 64 * 1024;
+    const RAISE_UNKNOWN: usize = 64 * 1024;
 
     /// Creates the window of an unknown topic.
     pub(crate) fn new() -> Self {
         let (bytes, limit) = (Self::START, Self::START);
-        Self { bytes, limit, ceiling: limit, is_told: false, credit: 0 }
+        Self { bytes, limit, ceiling: limit, is_reported: false, credit: 0 }
     }
 
     /// Sets the topic's batch limit.
-    pub(crate) fn set_limit(&mut self, limit: usize, is_told: bool) {
+    pub(crate) fn set_limit(&mut self, limit: usize, is_reported: bool) {
         self.limit = limit.clamp(Self::LEAST, Self::LIMIT);
-        (self.ceiling, self.is_told) = (self.limit, is_told);
+        (self.ceiling, self.is_reported) = (self.limit, is_reported);
         self.bytes = self.bytes.min(self.limit);
     }
 
@@ -59,7 +59,7 @@ impl Window {
     /// Slowly restores the limit that refused batches have narrowed.
     fn raise_limit(&mut self, bytes: usize) {
         if self.limit < self.ceiling {
-            let rate = if self.is_told { Self::RAISE } else { Self::RAISE_UNTOLD };
+            let rate = if self.is_reported { Self::RAISE } else { Self::RAISE_UNKNOWN };
             self.credit = self.credit.saturating_add(bytes);
             self.limit = self.limit.saturating_add(self.credit / rate).min(self.ceiling);
             self.credit %= rate;

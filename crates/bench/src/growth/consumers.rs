@@ -22,7 +22,7 @@ pub(super) async fn measure(
     let stage = Stage::new(bench, "growth_consumers", events).await?;
     let mut others = Vec::new();
     for number in 2..=4 {
-        others.push(stage.beside(bench, &format!("growth_consumers_{number}")).await?);
+        others.push(stage.with_database(bench, &format!("growth_consumers_{number}")).await?);
     }
     let mut measured = [1, 2, 4].map(|consumers| (consumers, Vec::new()));
     for round in 1..=size.rounds {

@@ -29,7 +29,7 @@ pub(super) async fn measure(
             if round > 1 {
                 stage.publish().await?;
             }
-            let rate = stage.goes_on(options.clone(), InsertEffect).await?;
+            let rate = stage.ours_resumed(options.clone(), InsertEffect).await?;
             progress(&format!("{round}/{}: {rows} rows: {rate:.0} events/s", size.rounds));
             rates.push(rate);
         }

@@ -68,7 +68,7 @@ pub(crate) async fn run(
         if !only.is_empty() && !only.contains(name) {
             continue;
         }
-        let progress = |said: &str| console.line(&format!("  {said}"));
+        let progress = |line: &str| console.line(&format!("  {line}"));
         match measure(*name, bench, size, &progress).await {
             Ok(measured) => curves.extend(measured),
             Err(error) => {

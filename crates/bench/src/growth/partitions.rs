@@ -35,10 +35,10 @@ pub(super) async fn measure(
             let events = consumer.ours(round, options.clone(), InsertEffect).await?;
             let rows = relay.relay().await?;
             let bare = relay.produce().await?;
-            let said = format!(
+            let summary = format!(
                 "{partitions}: consumer {events:.0} events/s, relay {rows:.0} rows/s, bare producer {bare:.0} records/s"
             );
-            progress(&format!("{round}/{}: {said}", size.rounds));
+            progress(&format!("{round}/{}: {summary}", size.rounds));
             consumed[at].1.push(events);
             published[at].1.push(rows);
             produced[at].1.push(bare);

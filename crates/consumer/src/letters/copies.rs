@@ -59,7 +59,7 @@ pub(crate) struct Copies {
 }
 
 #[derive(FromRow)]
-struct ToCopy {
+struct UncopiedLetter {
     #[sqlx(flatten)]
     record: StoredRecord,
     id: Uuid,
@@ -166,7 +166,7 @@ impl Copies {
                  from (select * from dead_letter where subscription = $1 and copied_at is null and seq <= $4 order by seq limit $2) oldest
              ) waiting where before <= $3 order by seq"
         );
-        let waiting: Vec<ToCopy> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+        let waiting: Vec<UncopiedLetter> = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .bind(&self.group)
             .bind(BATCH)
             .bind(BATCH_BYTES)
@@ -203,7 +203,7 @@ impl Copies {
     async fn send(
         &self,
         producer: &FutureProducer,
-        waiting: Vec<ToCopy>,
+        waiting: Vec<UncopiedLetter>,
     ) -> (Vec<i64>, Option<KafkaError>) {
         let topic = self.kafka.prefixed(&dead_letter_topic(&self.group).name);
         let (began, mut copied) = (Instant::now(), Vec::new());
@@ -235,8 +235,8 @@ impl Copies {
         (copied, None)
     }
 
-    fn with_headers(&self, letter: ToCopy) -> (Record, Headers) {
-        let ToCopy { record, id, exception, reason, causes } = letter;
+    fn with_headers(&self, letter: UncopiedLetter) -> (Record, Headers) {
+        let UncopiedLetter { record, id, exception, reason, causes } = letter;
         let record = record.into_record();
         let letter = DeadLetter {
             origin: Coordinates::of(&record),

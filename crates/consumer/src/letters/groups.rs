@@ -84,14 +84,14 @@ const COUNTED: &str = "select fingerprint, subscription,
            min(died_at) as first_at, max(died_at) as last_at, max(seq) as last
     from dead_letter where true";
 
-const TOLD: &str = "select counted.fingerprint, counted.subscription, letter.event_type, letter.exception, letter.reason,
+const LISTED: &str = "select counted.fingerprint, counted.subscription, letter.event_type, letter.exception, letter.reason,
            case when open = 0 then 'resolved'
-                when open_died_at > resolved_at and coalesce(said.set_at < open_died_at, true) then 'regressed'
-                else coalesce(said.status, 'open') end as status,
-           said.note, said.set_by as by, open, parked, replaying, resolved, discarded, first_at, last_at, last
+                when open_died_at > resolved_at and coalesce(triage.set_at < open_died_at, true) then 'regressed'
+                else coalesce(triage.status, 'open') end as status,
+           triage.note, triage.set_by as by, open, parked, replaying, resolved, discarded, first_at, last_at, last
     from counted
     join dead_letter letter on letter.seq = last
-    left join dead_letter_group said on said.fingerprint = counted.fingerprint
+    left join dead_letter_group triage on triage.fingerprint = counted.fingerprint
     order by last desc";
 
 /// Lists groups of letters, the group with the latest letter first. `limit` is 1 to 1,000.
@@ -112,7 +112,7 @@ pub async fn letter_groups(
     query.push(" group by fingerprint, subscription having max(seq) < ");
     query.push_bind(before);
     query.push(" order by max(seq) desc limit ").push_bind(limit + 1);
-    query.push(format!(") {TOLD}"));
+    query.push(format!(") {LISTED}"));
     let found = query.build_query_as().fetch_all(pool).await?;
     Ok(Page::of(found, limit, |it: &LetterGroup| it.last.to_string()))
 }
@@ -129,7 +129,7 @@ pub async fn set_letter_group(
     by: &str,
 ) -> Result<LetterGroup, LettersError> {
     let unknown = || LettersError::NotFound(format!("there are no dead letters {fingerprint}"));
-    let said = sqlx::query(
+    let stored = sqlx::query(
         "insert into dead_letter_group (fingerprint, status, note, set_by)
          select $1, $2, $3, $4 where exists (select 1 from dead_letter where fingerprint = $1)
          on conflict (fingerprint) do update
@@ -141,11 +141,11 @@ pub async fn set_letter_group(
     .bind(by)
     .execute(pool)
     .await?;
-    if said.rows_affected() == 0 {
+    if stored.rows_affected() == 0 {
         return Err(unknown());
     }
     let mut query = QueryBuilder::new(format!("with counted as ({COUNTED} and fingerprint = "));
     query.push_bind(fingerprint);
-    query.push(format!(" group by fingerprint, subscription) {TOLD}"));
+    query.push(format!(" group by fingerprint, subscription) {LISTED}"));
     query.build_query_as().fetch_optional(pool).await?.ok_or_else(unknown)
 }

@@ -18,7 +18,7 @@ const MAX_OF_KEY: usize = 5_000;
 
 /// A letter that is not settled.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Planned {
+pub(super) struct PlannedLetter {
     pub(super) letter: i64,
     pub(super) key: KeyHash,
     bytes: i64,
@@ -30,11 +30,11 @@ pub(super) struct Planned {
 
 /// The letters of a replay that are not settled, the next one last; 40 bytes each.
 pub(super) struct Plan {
-    left: Vec<Planned>,
+    left: Vec<PlannedLetter>,
     /// Keys with a failed letter: their later letters are held.
     pub(super) held: HashSet<KeyHash>,
     /// Letters that have expired since the request.
-    pub(super) expired: Vec<Planned>,
+    pub(super) expired: Vec<PlannedLetter>,
     whole_keys: bool,
 }
 
@@ -74,7 +74,7 @@ impl Plan {
                 continue;
             }
             let Item { letter, bytes, begun, alone, .. } = item;
-            let planned = Planned { letter, key, bytes, begun, alone };
+            let planned = PlannedLetter { letter, key, bytes, begun, alone };
             if item.is_expired { expired.push(planned) } else { left.push(planned) }
         }
         if rehearsal {
@@ -85,22 +85,23 @@ impl Plan {
 
     /// Takes the letters that were being attempted when a process ended, oldest first: each alone, or, in a rehearsal,
     /// all of a key together.
-    pub(super) fn take_begun(&mut self) -> Vec<Vec<Planned>> {
+    pub(super) fn take_begun(&mut self) -> Vec<Vec<PlannedLetter>> {
         let mut begun: Vec<_> = self.left.extract_if(.., |it| it.begun).collect();
         begun.reverse();
-        let together = |one: &Planned, next: &Planned| self.whole_keys && one.key == next.key;
+        let together =
+            |one: &PlannedLetter, next: &PlannedLetter| self.whole_keys && one.key == next.key;
         begun.chunk_by(together).map(<[_]>::to_vec).collect()
     }
 
     /// Takes up to `at_most` letters; in a rehearsal, all letters of a key together, regardless of their number.
-    pub(super) fn take(&mut self, at_most: usize) -> Vec<Planned> {
-        let (mut taken, mut bytes) = (Vec::<Planned>::new(), 0);
+    pub(super) fn take(&mut self, at_most: usize) -> Vec<PlannedLetter> {
+        let (mut taken, mut bytes) = (Vec::<PlannedLetter>::new(), 0);
         while let Some(next) = self.left.last() {
             let fits = taken.len() < MAX_OF_KEY && bytes < MAX_BYTES_OF_KEY;
             let is_same_key = taken.last().is_some_and(|it| it.key == next.key);
-            let goes_with = self.whole_keys && is_same_key && fits;
+            let completes_key = self.whole_keys && is_same_key && fits;
             let is_full = taken.len() >= at_most || bytes >= MAX_BYTES;
-            if is_full && !goes_with {
+            if is_full && !completes_key {
                 break;
             }
             bytes += next.bytes;
@@ -114,11 +115,11 @@ impl Plan {
 mod tests {
     use super::*;
 
-    fn planned(letter: i64, key: KeyHash, bytes: i64) -> Planned {
-        Planned { letter, key, bytes, begun: false, alone: false }
+    fn planned(letter: i64, key: KeyHash, bytes: i64) -> PlannedLetter {
+        PlannedLetter { letter, key, bytes, begun: false, alone: false }
     }
 
-    fn letters(taken: &[Planned]) -> Vec<i64> {
+    fn letters(taken: &[PlannedLetter]) -> Vec<i64> {
         taken.iter().map(|it| it.letter).collect()
     }
 

@@ -28,8 +28,8 @@ pub(crate) async fn prune(pool: &PgPool, group: &str, chunk: u32) -> sqlx::Resul
         "delete from dead_letter_replay where subscription = $1 and ended_at < clock_timestamp() - {KEPT}"
     );
     sqlx::query(sqlx::AssertSqlSafe(replays)).bind(group).execute(pool).await?;
-    let said = "delete from dead_letter_group said
-                where not exists (select 1 from dead_letter it where it.fingerprint = said.fingerprint)";
-    sqlx::query(said).execute(pool).await?;
+    let groups = "delete from dead_letter_group triage
+                where not exists (select 1 from dead_letter it where it.fingerprint = triage.fingerprint)";
+    sqlx::query(groups).execute(pool).await?;
     Ok(())
 }

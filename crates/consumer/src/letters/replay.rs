@@ -223,8 +223,11 @@ pub async fn replayed_letters(
 /// # Errors
 /// Fails if the id is unknown, the replay is in another state, or the database is unavailable.
 pub async fn pause_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
-    let steer =
-        Steer { to: "paused", from: &["queued", "running"], note: Some(format!("paused by {by}")) };
+    let steer = StatusChange {
+        to: "paused",
+        from: &["queued", "running"],
+        note: Some(format!("paused by {by}")),
+    };
     steer.carry_out(pool, id).await
 }
 
@@ -233,7 +236,7 @@ pub async fn pause_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, L
 /// # Errors
 /// Fails if the id is unknown, the replay is not paused, or the database is unavailable.
 pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
-    Steer { to: "queued", from: &["paused"], note: None }.carry_out(pool, id).await
+    StatusChange { to: "queued", from: &["paused"], note: None }.carry_out(pool, id).await
 }
 
 /// Cancels a replay. Letters that were replayed stay replayed; the others get their previous status. `by` is the
@@ -243,22 +246,22 @@ pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersErr
 /// Fails if the id is unknown, the replay has ended, or the database is unavailable.
 pub async fn cancel_replay(pool: &PgPool, id: Uuid, by: &str) -> Result<Replay, LettersError> {
     let from = &["queued", "running", "paused"];
-    Steer { to: "cancelled", from, note: Some(format!("cancelled by {by}")) }
+    StatusChange { to: "cancelled", from, note: Some(format!("cancelled by {by}")) }
         .carry_out(pool, id)
         .await
 }
 
-struct Steer {
+struct StatusChange {
     to: &'static str,
     from: &'static [&'static str],
     note: Option<String>,
 }
 
-impl Steer {
+impl StatusChange {
     async fn carry_out(self, pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
         let mut tx = bulk::begin(pool).await?;
         // Waits for a batch that is being committed. A batch that commits later finds that it must not.
-        let steered = sqlx::query(
+        let changed = sqlx::query(
             "update dead_letter_replay
              set status = $2, note = $4, leased_by = null, leased_until = null,
                  ended_at = case when $2 = 'cancelled' then clock_timestamp() end
@@ -270,7 +273,7 @@ impl Steer {
         .bind(self.note)
         .execute(&mut *tx)
         .await?;
-        if steered.rows_affected() == 0 {
+        if changed.rows_affected() == 0 {
             let status = find(&mut *tx, id).await?.status;
             return Err(LettersError::Conflict(format!("the replay is {status}")));
         }

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::run::{Ended, Run};
+use super::run::{Run, RunEnd};
 use super::settling::{self, Lease};
 use crate::attempt::Attempts;
 use crate::consumer::Consumer;
@@ -182,19 +182,19 @@ impl Replayer {
         }
     }
 
-    async fn work(&self, claimed: &Claimed, holds: &CancellationToken) -> sqlx::Result<Ended> {
+    async fn work(&self, claimed: &Claimed, holds: &CancellationToken) -> sqlx::Result<RunEnd> {
         if claimed.is_nobodys_fault {
             settling::unbegin(&self.pool, claimed.lease()).await?;
         }
         Box::pin(Run::new(self, claimed, holds).await?.run()).await
     }
 
-    async fn put_down(&self, claimed: &Claimed, ended: &Ended) -> sqlx::Result<()> {
+    async fn put_down(&self, claimed: &Claimed, ended: &RunEnd) -> sqlx::Result<()> {
         let (pool, lease) = (&self.pool, claimed.lease());
         match ended {
-            Ended::Done => settling::end(pool, lease).await,
-            Ended::Paused(why) => settling::pause(pool, lease, why).await,
-            Ended::Interrupted => settling::give_back(pool, lease).await,
+            RunEnd::Done => settling::end(pool, lease).await,
+            RunEnd::Paused(why) => settling::pause(pool, lease, why).await,
+            RunEnd::Interrupted => settling::give_back(pool, lease).await,
         }
     }
 

@@ -82,7 +82,7 @@ impl Letters {
             && selected < ids.len() as u64
         {
             // Dropping the transaction rolls it back.
-            return Err(why_not(&mut tx, id, ids).await?);
+            return Err(exclusion_error(&mut tx, id, ids).await?);
         }
         if selected == 0 {
             return Err(LettersError::Conflict(format!(
@@ -173,19 +173,19 @@ async fn select(
 }
 
 #[derive(sqlx::FromRow)]
-struct NotChosen {
+struct ExcludedLetter {
     id: Uuid,
     status: String,
     expires_at: Option<OffsetDateTime>,
 }
 
 /// Returns why one of the ids can't be part of the replay.
-async fn why_not(
+async fn exclusion_error(
     tx: &mut Transaction<'_, Postgres>,
     replay: Uuid,
     ids: &[Uuid],
 ) -> sqlx::Result<LettersError> {
-    let left_out: Option<NotChosen> = sqlx::query_as(
+    let left_out: Option<ExcludedLetter> = sqlx::query_as(
         "select id, status, expires_at from dead_letter
          where id = any($2) and seq not in (select letter from dead_letter_replay_item where replay = $1) limit 1",
     )
@@ -193,7 +193,7 @@ async fn why_not(
     .bind(ids)
     .fetch_optional(&mut **tx)
     .await?;
-    let Some(NotChosen { id, status, expires_at }) = left_out else {
+    let Some(ExcludedLetter { id, status, expires_at }) = left_out else {
         return Ok(LettersError::Unprocessable("ids: one is there twice".to_owned()));
     };
     let why = match &*status {

@@ -9,12 +9,12 @@ use tracing::{Instrument, Span};
 
 use super::burial::LetterReason;
 use super::pace::Pace;
-use super::plan::{Plan, Planned};
+use super::plan::{Plan, PlannedLetter};
 use super::record::{COLUMNS, StoredRecord};
 use super::replayer::{Claimed, Replayer};
 use super::settling::{self, NotRunning, Replaying};
 use crate::attempt::Bookkeeping;
-use crate::database::Probed;
+use crate::database::ProbeResult;
 use crate::failure::{Class, Failure};
 use crate::message::{Content, Message};
 use crate::options::Options;
@@ -31,7 +31,7 @@ struct EndedProcess;
 
 /// How a run ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Ended {
+pub(super) enum RunEnd {
     /// Nothing is left to attempt.
     Done,
     /// An operator has to look at it.
@@ -52,8 +52,8 @@ pub(super) struct Run<'a> {
 }
 
 /// A letter that was read.
-struct Opened {
-    planned: Planned,
+struct OpenedLetter {
+    planned: PlannedLetter,
     content: Content,
     record: Record,
     span: Span,
@@ -76,7 +76,7 @@ impl From<sqlx::Error> for Stop {
 }
 
 /// Fails with [`Stop::NotRunning`] unless `runs`.
-fn still(runs: bool) -> Result<(), Stop> {
+fn ensure_running(runs: bool) -> Result<(), Stop> {
     if runs { Ok(()) } else { Err(Stop::NotRunning) }
 }
 
@@ -91,42 +91,42 @@ impl<'a> Run<'a> {
         Ok(Self { replayer, claimed, holds, plan, pace, failed: 0 })
     }
 
-    pub(super) async fn run(mut self) -> sqlx::Result<Ended> {
-        match self.go().await {
+    pub(super) async fn run(mut self) -> sqlx::Result<RunEnd> {
+        match self.attempt_all().await {
             Ok(ended) => Ok(ended),
-            Err(Stop::NotRunning) => Ok(Ended::Interrupted),
-            Err(Stop::Pause(why)) => Ok(Ended::Paused(why)),
+            Err(Stop::NotRunning) => Ok(RunEnd::Interrupted),
+            Err(Stop::Pause(why)) => Ok(RunEnd::Paused(why)),
             Err(Stop::Failed(error)) => Err(error),
         }
     }
 
-    async fn go(&mut self) -> Result<Ended, Stop> {
+    async fn attempt_all(&mut self) -> Result<RunEnd, Stop> {
         self.hold_expired().await?;
         for suspects in self.plan.take_begun() {
-            self.is_to_go_on()?;
+            self.ensure_may_continue()?;
             self.attempt_suspects(suspects).await?;
         }
         loop {
             // Before the end, because the last letters may not have been attempted.
-            self.is_to_go_on()?;
+            self.ensure_may_continue()?;
             let taken = self.plan.take(self.pace.at_most());
             if taken.is_empty() {
-                return Ok(Ended::Done);
+                return Ok(RunEnd::Done);
             }
             if let Some(due) = self.pace.due(taken.len()) {
                 self.holds.run_until_cancelled(tokio::time::sleep_until(due)).await;
             }
-            still(!self.holds.is_cancelled())?;
+            ensure_running(!self.holds.is_cancelled())?;
             let (letters, before) = (taken.len(), self.failed);
             self.attempt(taken).await?;
             if let Some(why) = self.pace.done(letters, self.failed - before) {
-                return Ok(Ended::Paused(why));
+                return Ok(RunEnd::Paused(why));
             }
         }
     }
 
-    fn is_to_go_on(&self) -> Result<(), Stop> {
-        still(!self.holds.is_cancelled())?;
+    fn ensure_may_continue(&self) -> Result<(), Stop> {
+        ensure_running(!self.holds.is_cancelled())?;
         if self.has_failed_enough() {
             return Err(Stop::Pause(format!("{} failed again", self.failed)));
         }
@@ -141,7 +141,7 @@ impl<'a> Run<'a> {
         }
         let why = || Some("it has expired since: the inbox may have forgotten it".to_owned());
         let noted: Vec<_> = expired.iter().map(|it| (it.letter, "held", why())).collect();
-        still(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
+        ensure_running(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
     }
 
     fn has_failed_enough(&self) -> bool {
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
 
     /// Attempts a letter that was being attempted when a process ended: alone and once. A rehearsal includes all
     /// letters of its key.
-    async fn attempt_suspects(&mut self, suspects: Vec<Planned>) -> Result<(), Stop> {
+    async fn attempt_suspects(&mut self, suspects: Vec<PlannedLetter>) -> Result<(), Stop> {
         let Some(first) = suspects.first().copied() else { return Ok(()) };
         if self.plan.held.contains(&first.key) {
             return self.hold(&suspects).await;
@@ -167,13 +167,15 @@ impl<'a> Run<'a> {
         self.attempt_key(opened).await
     }
 
-    async fn begin(&self, letters: &[Planned], alone: bool) -> Result<(), Stop> {
+    async fn begin(&self, letters: &[PlannedLetter], alone: bool) -> Result<(), Stop> {
         let letters: Vec<_> = letters.iter().map(|it| it.letter).collect();
-        still(settling::begin(&self.replayer.pool, self.claimed.lease(), &letters, alone).await?)
+        ensure_running(
+            settling::begin(&self.replayer.pool, self.claimed.lease(), &letters, alone).await?,
+        )
     }
 
     /// Attempts letters together, and each by itself if that fails.
-    async fn attempt(&mut self, taken: Vec<Planned>) -> Result<(), Stop> {
+    async fn attempt(&mut self, taken: Vec<PlannedLetter>) -> Result<(), Stop> {
         let (held, free): (Vec<_>, Vec<_>) =
             taken.into_iter().partition(|it| self.plan.held.contains(&it.key));
         self.hold(&held).await?;
@@ -199,8 +201,8 @@ impl<'a> Run<'a> {
     }
 
     /// A replay attempts each letter alone, a rehearsal all letters of a key together.
-    fn in_turn(&self, opened: Vec<Opened>) -> Vec<(Planned, Vec<Opened>)> {
-        let mut turns = Vec::<(Planned, Vec<Opened>)>::new();
+    fn in_turn(&self, opened: Vec<OpenedLetter>) -> Vec<(PlannedLetter, Vec<OpenedLetter>)> {
+        let mut turns = Vec::<(PlannedLetter, Vec<OpenedLetter>)>::new();
         for it in opened {
             match turns.last_mut() {
                 Some((at, of_key)) if self.claimed.rehearsal && at.key == it.planned.key => {
@@ -212,7 +214,7 @@ impl<'a> Run<'a> {
         turns
     }
 
-    async fn attempt_key(&mut self, mut opened: Vec<Opened>) -> Result<(), Stop> {
+    async fn attempt_key(&mut self, mut opened: Vec<OpenedLetter>) -> Result<(), Stop> {
         if self.claimed.rehearsal {
             return self.rehearse_key(&opened).await;
         }
@@ -223,7 +225,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reads letters, in their order.
-    async fn open(&self, letters: &[Planned]) -> sqlx::Result<Vec<Opened>> {
+    async fn open(&self, letters: &[PlannedLetter]) -> sqlx::Result<Vec<OpenedLetter>> {
         let Replayer { pool, attempts, kafka, .. } = self.replayer;
         let seqs: Vec<_> = letters.iter().map(|it| it.letter).collect();
         let query = format!("select {COLUMNS} from dead_letter where seq = any($1)");
@@ -246,13 +248,13 @@ impl<'a> Run<'a> {
                 spans::of_replay(&record, envelope, topic, &attempts.group, &replayed)
             };
             let content = Content::read(decoded, topic, &attempts.subscription, &span);
-            Some(Opened { planned: *planned, content, record, span })
+            Some(OpenedLetter { planned: *planned, content, record, span })
         });
         Ok(opened.collect())
     }
 
     /// Returns `false` if each letter has to be attempted alone.
-    async fn attempt_together(&mut self, opened: &[Opened]) -> Result<bool, Stop> {
+    async fn attempt_together(&mut self, opened: &[OpenedLetter]) -> Result<bool, Stop> {
         let messages: Vec<_> = opened.iter().filter_map(message).collect();
         if messages.len() < opened.len() || self.replayer.attempts.faults.any() {
             return Ok(false);
@@ -266,7 +268,7 @@ impl<'a> Run<'a> {
 
     async fn make(
         &self,
-        opened: &[Opened],
+        opened: &[OpenedLetter],
         messages: &[&Message],
     ) -> Result<Vec<Outcome>, Failure> {
         let attempts = &self.replayer.attempts;
@@ -280,13 +282,13 @@ impl<'a> Run<'a> {
     }
 
     /// Records letters that did not fail. Replayed letters were already resolved, in the transaction of their effect.
-    async fn settled(&self, opened: &[Opened], outcomes: &[Outcome]) -> Result<(), Stop> {
+    async fn settled(&self, opened: &[OpenedLetter], outcomes: &[Outcome]) -> Result<(), Stop> {
         let Replayer { pool, attempts, .. } = self.replayer;
         if self.claimed.rehearsal {
             let noted = opened.iter().zip(outcomes);
             let noted: Vec<_> =
                 noted.map(|(it, outcome)| (it.planned.letter, outcome.as_str(), None)).collect();
-            return still(settling::note(pool, self.claimed.lease(), &noted).await?);
+            return ensure_running(settling::note(pool, self.claimed.lease(), &noted).await?);
         }
         for (message, outcome) in opened.iter().filter_map(message).zip(outcomes) {
             attempts.settled(message, *outcome, 0);
@@ -295,7 +297,7 @@ impl<'a> Run<'a> {
     }
 
     /// Attempts one letter until it is settled.
-    async fn attempt_alone(&mut self, opened: Opened) -> Result<(), Stop> {
+    async fn attempt_alone(&mut self, opened: OpenedLetter) -> Result<(), Stop> {
         let message = match &opened.content {
             Content::Unreadable(failure) => {
                 show(&opened.span, failure);
@@ -334,7 +336,7 @@ impl<'a> Run<'a> {
             Class::Permanent | Class::Transient => return Ok(false),
             Class::Unavailable => {
                 let probed = self.replayer.database.probe(Instant::now().into()).await;
-                still(probed != Probed::Shutdown)?;
+                ensure_running(probed != ProbeResult::Shutdown)?;
             }
             Class::Conflict => {}
         }
@@ -347,19 +349,19 @@ impl<'a> Run<'a> {
             return Ok(false);
         }
         let wait = tokio::time::sleep(Options::conflict_backoff(*conflicts));
-        still(self.holds.run_until_cancelled(wait).await.is_some())?;
+        ensure_running(self.holds.run_until_cancelled(wait).await.is_some())?;
         Ok(true)
     }
 
     /// Rehearses the letters of one key, in one transaction. After one that fails the later ones are held.
-    async fn rehearse_key(&mut self, opened: &[Opened]) -> Result<(), Stop> {
+    async fn rehearse_key(&mut self, opened: &[OpenedLetter]) -> Result<(), Stop> {
         let mut conflicts = 0;
         // Up to the first letter that is not an event.
         let messages: Vec<_> = opened.iter().map_while(message).collect();
         let (outcomes, failure) = loop {
             let rehearsing = self.replayer.attempts.rehearse_in_turn(&messages, self.holds);
             let (outcomes, failure) = rehearsing.await;
-            still(!self.holds.is_cancelled())?;
+            ensure_running(!self.holds.is_cancelled())?;
             match failure {
                 Some(failure) if self.is_to_be_tried_again(&failure, &mut conflicts).await? => {}
                 failure => break (outcomes, failure),
@@ -384,19 +386,19 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn ignore(&self, letter: Planned) -> Result<(), Stop> {
+    async fn ignore(&self, letter: PlannedLetter) -> Result<(), Stop> {
         let (pool, lease) = (&self.replayer.pool, self.claimed.lease());
         if self.claimed.rehearsal {
             let noted = [(letter.letter, Outcome::Ignored.as_str(), None)];
-            return still(settling::note(pool, lease, &noted).await?);
+            return ensure_running(settling::note(pool, lease, &noted).await?);
         }
         let mut tx = pool.begin().await?;
         let replaying = Replaying { lease, letters: &[letter.letter] };
-        still(settling::settle(&mut tx, &replaying, &[Outcome::Ignored]).await?)?;
+        ensure_running(settling::settle(&mut tx, &replaying, &[Outcome::Ignored]).await?)?;
         Ok(tx.commit().await?)
     }
 
-    async fn fail(&mut self, letter: Planned, failure: &Failure) -> Result<(), Stop> {
+    async fn fail(&mut self, letter: PlannedLetter, failure: &Failure) -> Result<(), Stop> {
         self.failed += 1;
         self.plan.held.insert(letter.key);
         let Replayer { pool, attempts, options, .. } = self.replayer;
@@ -408,19 +410,19 @@ impl<'a> Run<'a> {
             let (group, max) = (&attempts.group, options.max_replays);
             settling::fail(pool, lease, group, letter.letter, &why, max).await?
         };
-        still(noted)
+        ensure_running(noted)
     }
 
-    async fn hold(&self, letters: &[Planned]) -> Result<(), Stop> {
+    async fn hold(&self, letters: &[PlannedLetter]) -> Result<(), Stop> {
         if letters.is_empty() {
             return Ok(());
         }
         let noted: Vec<_> = letters.iter().map(|it| (it.letter, "held", None)).collect();
-        still(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
+        ensure_running(settling::note(&self.replayer.pool, self.claimed.lease(), &noted).await?)
     }
 }
 
-fn message(opened: &Opened) -> Option<&Message> {
+fn message(opened: &OpenedLetter) -> Option<&Message> {
     match &opened.content {
         Content::Event(message) => Some(message),
         Content::Ignored | Content::Unreadable(_) | Content::Buried => None,

@@ -71,17 +71,21 @@ pub(crate) async fn settle(
 }
 
 /// A letter, its outcome, and why it failed.
-pub(super) type Noted = (i64, &'static str, Option<String>);
+pub(super) type LetterOutcome = (i64, &'static str, Option<String>);
 
 /// Records outcomes in the replay only: for a rehearsal, or for held letters.
-pub(super) async fn note(pool: &PgPool, lease: Lease, noted: &[Noted]) -> sqlx::Result<bool> {
+pub(super) async fn note(
+    pool: &PgPool,
+    lease: Lease,
+    noted: &[LetterOutcome],
+) -> sqlx::Result<bool> {
     let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
     note_in(&mut tx, lease, noted).await?;
     tx.commit().await?;
     Ok(true)
 }
 
-async fn note_in(tx: &mut PgConnection, lease: Lease, noted: &[Noted]) -> sqlx::Result<()> {
+async fn note_in(tx: &mut PgConnection, lease: Lease, noted: &[LetterOutcome]) -> sqlx::Result<()> {
     let letters: Vec<_> = noted.iter().map(|it| it.0).collect();
     let outcomes: Vec<_> = noted.iter().map(|it| it.1).collect();
     let reasons: Vec<_> = noted.iter().map(|it| it.2.as_deref().map(cut)).collect();

@@ -13,7 +13,7 @@ use crate::house::{CUSTOMER, House, PATIENCE, Running, io};
 
 /// Counts its calls, and for the troublesome customer does what it is told to.
 #[derive(Clone)]
-struct Counted {
+struct CountCalls {
     calls: Arc<AtomicUsize>,
     trouble: Trouble,
 }
@@ -25,7 +25,7 @@ enum Trouble {
     Hang,
 }
 
-impl Counted {
+impl CountCalls {
     fn new(trouble: Trouble) -> Self {
         Self { calls: Arc::default(), trouble }
     }
@@ -36,7 +36,7 @@ impl Counted {
     }
 }
 
-impl Handler for Counted {
+impl Handler for CountCalls {
     type Event = ParcelPacked;
 
     async fn handle(
@@ -77,7 +77,7 @@ async fn notes(house: &House) -> i64 {
 #[tokio::test]
 async fn a_restart_gives_a_message_no_new_retries() {
     let house = House::new().await;
-    let handler = Counted::new(Trouble::Fail);
+    let handler = CountCalls::new(Trouble::Fail);
     let subscription = || Subscription::new("group").each_once(handler.clone());
     let slow = Options { first_backoff: Duration::from_secs(1), ..House::options() };
     let first = house.run_with(slow, subscription());
@@ -94,7 +94,7 @@ async fn a_restart_gives_a_message_no_new_retries() {
 
 /// Runs until the handler is called once more, and is gone then without having left its group or anything else in
 /// order.
-async fn killed_while_handling(house: &House, handler: &Counted, times: usize) {
+async fn killed_while_handling(house: &House, handler: &CountCalls, times: usize) {
     let running: Running =
         house.run_with(patient(), Subscription::new("group").each_once(handler.clone()));
     handler.called(times).await;
@@ -112,7 +112,7 @@ async fn killed_while_handling(house: &House, handler: &Counted, times: usize) {
 #[tokio::test]
 async fn a_message_that_kills_the_process_ends_in_the_dead_letters_and_its_neighbours_do_not() {
     let house = House::new().await;
-    let handler = Counted::new(Trouble::Hang);
+    let handler = CountCalls::new(Trouble::Hang);
     let deadly = ParcelId::new();
     let neighbours: Vec<_> = (0..20).map(|_| ParcelId::new()).collect();
     for parcel in &neighbours {
@@ -137,7 +137,7 @@ async fn a_message_that_kills_the_process_ends_in_the_dead_letters_and_its_neigh
 #[tokio::test]
 async fn a_process_that_is_killed_for_its_memory_blames_no_message() {
     let house = House::new().await;
-    let handler = Counted::new(Trouble::Hang);
+    let handler = CountCalls::new(Trouble::Hang);
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
     for times in 1..=6 {
@@ -159,7 +159,7 @@ async fn a_process_that_is_killed_for_its_memory_blames_no_message() {
 async fn a_schedule_of_minutes_holds_up_no_other_key() {
     let house = House::new().await;
     let patient = Options { first_backoff: Duration::from_mins(30), ..House::options() };
-    let handler = Counted::new(Trouble::Fail);
+    let handler = CountCalls::new(Trouble::Fail);
     let subscription = Subscription::new("group").each_once(handler.clone());
     let running = house.run_with(patient, subscription);
     for _ in 0..200 {

@@ -86,8 +86,8 @@ async fn what_is_unavailable_to_one_handler_parks_its_key_uncounted_and_says_so(
     let running = house.run(Subscription::new("group").each_once(handler));
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
-    let told = "troubled: 1 key is parked: made for the test";
-    let parked = async || (running.status.state().to_string() == told).then_some(());
+    let expected = "troubled: 1 key is parked: made for the test";
+    let parked = async || (running.status.state().to_string() == expected).then_some(());
     eventually("the state to say so", PATIENCE, parked).await;
     let other = ParcelId::new();
     house.send::<ParcelPacked>(other, 1, "a@example.com").await;
@@ -137,8 +137,8 @@ async fn a_handler_that_takes_too_long_is_rolled_back_and_retried() {
 
 #[tokio::test]
 async fn a_handler_that_swallows_an_error_of_the_database_has_failed() {
-    struct Swallows(Note<ParcelPacked>);
-    impl Handler for Swallows {
+    struct SwallowError(Note<ParcelPacked>);
+    impl Handler for SwallowError {
         type Event = ParcelPacked;
         async fn handle(
             &self,
@@ -153,7 +153,7 @@ async fn a_handler_that_swallows_an_error_of_the_database_has_failed() {
         }
     }
     let house = House::new().await;
-    let running = house.run(Subscription::new("group").each_once(Swallows(note())));
+    let running = house.run(Subscription::new("group").each_once(SwallowError(note())));
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
     house.has(parcel, &[1]).await;

@@ -36,9 +36,9 @@ impl House {
     }
 }
 
-async fn says(running: &Running, what: &str) {
-    let said = async || running.status.state().to_string().contains(what).then_some(());
-    eventually(&format!("the state to say {what:?}"), PATIENCE, said).await;
+async fn await_state(running: &Running, text: &str) {
+    let contains = async || running.status.state().to_string().contains(text).then_some(());
+    eventually(&format!("the state to say {text:?}"), PATIENCE, contains).await;
 }
 
 fn parcels<const N: usize>() -> [ParcelId; N] {
@@ -56,8 +56,8 @@ async fn a_database_that_turns_read_only_is_waited_for_and_costs_nobody_an_attem
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let waiting: [ParcelId; 30] = parcels();
     house.sends_to_each_of(&waiting, "a@example.com").await;
-    says(&running, "waiting for the database").await;
-    says(&running, "read-only transaction").await;
+    await_state(&running, "waiting for the database").await;
+    await_state(&running, "read-only transaction").await;
     // Longer than all retries would take.
     tokio::time::sleep(Duration::from_secs(1)).await;
     house.space.set_read_only(false).await;
@@ -79,7 +79,7 @@ async fn a_subscription_that_waits_for_long_leaves_its_group_and_comes_back() {
     house.send::<ParcelPacked>(second, 1, "a@example.com").await;
     let left = async || house.is_without_members("group").then_some(());
     eventually("the group to be left", PATIENCE * 2, left).await;
-    says(&running, "waiting for the database").await;
+    await_state(&running, "waiting for the database").await;
     house.space.set_read_only(false).await;
     house.has(second, &[1]).await;
     house.nobody_was_blamed().await;
@@ -96,7 +96,7 @@ async fn a_right_that_is_taken_away_and_given_back_costs_nobody_an_attempt() {
         house.space.as_superuser(&format!("revoke insert on {table} from {role}")).await;
         let waiting: [ParcelId; 5] = parcels();
         house.sends_to_each_of(&waiting, "a@example.com").await;
-        says(&running, "permission denied").await;
+        await_state(&running, "permission denied").await;
         house.space.as_superuser(&format!("grant insert on {table} to {role}")).await;
         for parcel in waiting {
             house.has(parcel, &[1]).await;
@@ -107,9 +107,9 @@ async fn a_right_that_is_taken_away_and_given_back_costs_nobody_an_attempt() {
 }
 
 /// Executes a statement before it does the rest, for parcels of the troublesome customer.
-struct Executes(&'static str);
+struct ExecuteStatement(&'static str);
 
-impl Handler for Executes {
+impl Handler for ExecuteStatement {
     type Event = ParcelPacked;
 
     async fn handle(
@@ -132,7 +132,7 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
     }
     // Longer than a statement waits for a lock.
     let options = Options { handler_timeout: Duration::from_secs(5), ..House::options() };
-    let guarded = Executes("update guard set count = count + 1");
+    let guarded = ExecuteStatement("update guard set count = count + 1");
     let running = house.run_with(options, Subscription::new("group").each_once(guarded));
     let mut other = PgConnection::connect_with(&house.pool.connect_options()).await.unwrap();
     let mut held = other.begin().await.unwrap();
@@ -140,7 +140,7 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
 
     let blocked: [ParcelId; 40] = parcels();
     house.sends_to_each_of(&blocked, CUSTOMER).await;
-    says(&running, "parked").await;
+    await_state(&running, "parked").await;
     for _ in 0..5 {
         let free = ParcelId::new();
         let sent = Instant::now();
@@ -149,7 +149,7 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
         // As long as one statement would wait for the lock.
         assert!(sent.elapsed() < Duration::from_secs(5), "it took {:?}", sent.elapsed());
     }
-    says(&running, "lock timeout").await;
+    await_state(&running, "lock timeout").await;
     held.rollback().await.unwrap();
     for parcel in blocked {
         house.has(parcel, &[1]).await;
@@ -162,11 +162,11 @@ async fn a_lock_that_another_transaction_holds_parks_the_keys_that_need_it_and_n
 async fn a_message_that_ends_its_session_is_found_once_others_succeed_for_long() {
     let house = House::new().await;
     let options = Options { conflict_limit: Duration::from_secs(1), ..House::options() };
-    let killing = Executes("select pg_terminate_backend(pg_backend_pid())");
+    let killing = ExecuteStatement("select pg_terminate_backend(pg_backend_pid())");
     let running = house.run_with(options, Subscription::new("group").each_once(killing));
     let killer = ParcelId::new();
     house.send::<ParcelPacked>(killer, 1, CUSTOMER).await;
-    says(&running, "1 key is parked").await;
+    await_state(&running, "1 key is parked").await;
     // Nothing else succeeds, so it may still be the database.
     tokio::time::sleep(Duration::from_secs(2)).await;
     house.nobody_was_blamed().await;
@@ -184,12 +184,12 @@ async fn a_message_that_ends_its_session_is_found_once_others_succeed_for_long()
 async fn a_server_that_is_out_of_room_for_some_rows_blames_no_message() {
     let house = House::new().await;
     let options = Options { conflict_limit: Duration::from_secs(1), ..House::options() };
-    let full = Executes("do $$ begin raise disk_full using message = 'no room'; end $$");
+    let full = ExecuteStatement("do $$ begin raise disk_full using message = 'no room'; end $$");
     let running = house.run_with(options, Subscription::new("group").each_once(full));
     let refused: [ParcelId; 2] = parcels();
     house.sends_to_each_of(&refused, CUSTOMER).await;
-    says(&running, "2 keys are parked: ").await;
-    says(&running, "no room").await;
+    await_state(&running, "2 keys are parked: ").await;
+    await_state(&running, "no room").await;
     // Others still find room in the pages that are there.
     for _ in 0..4 {
         house.processes_one().await;
@@ -205,10 +205,10 @@ async fn a_database_that_turns_read_only_is_told_without_any_message() {
     let running = house.run(Subscription::new("group").each_once(note::<ParcelPacked>()));
     house.processes_one().await;
     house.space.set_read_only(true).await;
-    says(&running, "waiting for the database: ").await;
-    says(&running, "read-only transaction").await;
+    await_state(&running, "waiting for the database: ").await;
+    await_state(&running, "read-only transaction").await;
     house.space.set_read_only(false).await;
-    says(&running, "running").await;
+    await_state(&running, "running").await;
     running.end().await;
 }
 
@@ -220,7 +220,7 @@ async fn what_a_handler_calls_unavailable_is_never_counted() {
     let running = house.run_with(options, Subscription::new("group").each_once(handler));
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, CUSTOMER).await;
-    says(&running, "1 key is parked").await;
+    await_state(&running, "1 key is parked").await;
     // Others succeed meanwhile.
     house.processes_one().await;
     house.has(parcel, &[1]).await;
@@ -231,10 +231,10 @@ async fn what_a_handler_calls_unavailable_is_never_counted() {
 #[tokio::test]
 async fn a_statement_that_takes_long_is_the_databases_fault() {
     let house = House::new().await;
-    let slow = Executes("select pg_sleep(5)");
+    let slow = ExecuteStatement("select pg_sleep(5)");
     let running = house.run(Subscription::new("group").each_once(slow));
     house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
-    says(&running, "statement timeout").await;
+    await_state(&running, "statement timeout").await;
     house.processes_one().await;
     house.nobody_was_blamed().await;
     running.end().await;

@@ -60,8 +60,8 @@ async fn a_group_that_has_finished_nothing_is_behind_by_all_there_is() {
     let subscription = Subscription::new("group").each_once(note::<ParcelPacked>());
     let running = house.run_with(patient, subscription);
     running.faults.set(Some(Fault { delay_ms: 20_000, ..Fault::new(FaultKind::Slow) }));
-    let told = async || (house.gauge("consumer_lag{", "parcel.packed") > 0.0).then_some(());
-    eventually("a lag", PATIENCE, told).await;
+    let is_measured = async || (house.gauge("consumer_lag{", "parcel.packed") > 0.0).then_some(());
+    eventually("a lag", PATIENCE, is_measured).await;
     let lag = house.gauge("consumer_lag{", "parcel.packed");
     assert!((lag - 20.0).abs() < 0.5, "{lag}");
     running.shutdown.cancel();

@@ -152,8 +152,8 @@ async fn a_letter_keeps_every_attempt_and_is_copied_to_its_topic() {
     assert_eq!(letter.value.unwrap().0, event.data);
 
     let copy = house.first("group.dlq").await;
-    let said = DeadLetter::read(&copy).unwrap();
-    assert_eq!((said.origin.offset, copy.value), (summary.offset, Some(event.data)));
+    let letter = DeadLetter::read(&copy).unwrap();
+    assert_eq!((letter.origin.offset, copy.value), (summary.offset, Some(event.data)));
     let id = summary.id.to_string();
     assert_eq!(copy.headers.last(kafka::LETTER_ID), Some(id.as_bytes()));
     assert_eq!(house.count("attempt").await, 0, "the row says it");
@@ -204,9 +204,9 @@ async fn a_replay_ends_in_the_effect_or_in_another_failure_and_says_so() {
     let failed = house.replay(&running.letters, one(letter)).await;
     assert_eq!(outcomes(&failed.replay), [0, 0, 0, 1, 0]);
     assert_eq!((&*failed.failures[0].reason, failed.failures[0].letters), ("made for the test", 1));
-    let again = house.letter(letter.id).await;
+    let replayed = house.letter(letter.id).await;
     assert_eq!(
-        (&*again.status, again.outcome.as_deref(), again.replays),
+        (&*replayed.status, replayed.outcome.as_deref(), replayed.replays),
         ("dead", Some("failed"), 1)
     );
 
@@ -797,15 +797,18 @@ async fn letters_of_one_kind_are_a_group_that_resolves_and_regresses() {
     let found = group().await;
     assert_eq!((&*found.status, found.open, found.resolved), ("open", 2, 0));
     let pool = &house.pool;
-    let said = consumer::set_letter_group(
+    let acknowledged = consumer::set_letter_group(
         pool,
         &found.fingerprint,
         GroupStatus::Acknowledged,
         Some("mine"),
         "ada",
     );
-    let said = said.await.unwrap();
-    assert_eq!((&*said.status, said.note.as_deref()), ("acknowledged", Some("mine")));
+    let acknowledged = acknowledged.await.unwrap();
+    assert_eq!(
+        (&*acknowledged.status, acknowledged.note.as_deref()),
+        ("acknowledged", Some("mine"))
+    );
     let unknown = consumer::set_letter_group(pool, "none", GroupStatus::Open, None, "ada").await;
     assert!(refused(unknown).contains("no dead letters"));
     let filter = LetterFilter { fingerprint: Some(found.fingerprint), ..LetterFilter::default() };

@@ -15,17 +15,17 @@ use crate::house::{CUSTOMER, House, PATIENCE, io, troubled};
 
 /// The spans that ended, of all tests of this process.
 #[derive(Clone, Debug, Default)]
-struct Ended(Arc<Mutex<Vec<SpanData>>>);
+struct EndedSpans(Arc<Mutex<Vec<SpanData>>>);
 
-static ENDED: LazyLock<Ended> = LazyLock::new(|| {
-    let ended = Ended::default();
+static ENDED: LazyLock<EndedSpans> = LazyLock::new(|| {
+    let ended = EndedSpans::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(ended.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     tracing_subscriber::registry().with(layer).init();
     ended
 });
 
-impl SpanExporter for Ended {
+impl SpanExporter for EndedSpans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.0.lock().unwrap().extend(batch);
         Ok(())

@@ -69,8 +69,8 @@ async fn a_pause_stops_all_instances_and_ends_with_it() {
 
     consumer::pause(&house.pool, "group", "ada", "the printer burns").await.unwrap();
     for running in [&one, &other] {
-        let told = State::Paused { by: "ada".into(), why: "the printer burns".into() };
-        let paused = async || (running.status.state() == told).then_some(());
+        let expected = State::Paused { by: "ada".into(), why: "the printer burns".into() };
+        let paused = async || (running.status.state() == expected).then_some(());
         // The rows are read twice a second.
         eventually("the pause to be obeyed", Duration::from_secs(2), paused).await;
     }
@@ -213,27 +213,27 @@ async fn a_success_in_between_sets_the_count_back() {
 #[tokio::test]
 async fn a_message_that_is_ill_itself_keeps_no_breaker_open() {
     let house = House::new().await;
-    let handler = IllForAWhile { ill: Arc::default() };
-    let ill = Arc::clone(&handler.ill);
-    ill.store(true, Ordering::Relaxed);
+    let handler = UnstableHandler { is_failing: Arc::default() };
+    let is_failing = Arc::clone(&handler.is_failing);
+    is_failing.store(true, Ordering::Relaxed);
     let running = house.run_with(sensitive(), Subscription::new("group").each_once(handler));
     // These go on failing when the others are well.
     for _ in 0..7 {
         house.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
     }
     becomes(&running, "breaker open").await;
-    ill.store(false, Ordering::Relaxed);
+    is_failing.store(false, Ordering::Relaxed);
     let parcel = ParcelId::new();
     house.send::<ParcelPacked>(parcel, 1, FINE).await;
     house.has(parcel, &[1]).await;
     running.end().await;
 }
 
-struct IllForAWhile {
-    ill: Arc<AtomicBool>,
+struct UnstableHandler {
+    is_failing: Arc<AtomicBool>,
 }
 
-impl Handler for IllForAWhile {
+impl Handler for UnstableHandler {
     type Event = ParcelPacked;
 
     async fn handle(
@@ -241,8 +241,8 @@ impl Handler for IllForAWhile {
         tx: &mut PgConnection,
         events: &[Received<ParcelPacked>],
     ) -> Result<(), Failure> {
-        let ill = |it: &Received<ParcelPacked>| it.data.parcel().email == CUSTOMER;
-        if self.ill.load(Ordering::Relaxed) || events.iter().any(ill) {
+        let fails = |it: &Received<ParcelPacked>| it.data.parcel().email == CUSTOMER;
+        if self.is_failing.load(Ordering::Relaxed) || events.iter().any(fails) {
             return Err(Failure::transient(io()));
         }
         note::<ParcelPacked>().handle(tx, events).await
@@ -309,15 +309,15 @@ async fn a_group_that_is_no_more_is_dropped_and_others_keep_their_rows() {
 #[tokio::test]
 async fn a_duplicate_closes_no_breaker() {
     let house = House::new().await;
-    let handler = IllForAWhile { ill: Arc::default() };
-    let ill = Arc::clone(&handler.ill);
+    let handler = UnstableHandler { is_failing: Arc::default() };
+    let is_failing = Arc::clone(&handler.is_failing);
     let running = house.run_with(sensitive(), Subscription::new("group").each_once(handler));
     let known = house.event::<ParcelPacked>(ParcelId::new(), 1, FINE);
     house.publish(ParcelPacked::TYPE, &known).await;
     let processed =
         async || (house.counter("consumer_settled_total", "processed") == 1).then_some(());
     eventually("it to be processed", PATIENCE, processed).await;
-    ill.store(true, Ordering::Relaxed);
+    is_failing.store(true, Ordering::Relaxed);
     for _ in 0..7 {
         house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
     }
@@ -328,7 +328,7 @@ async fn a_duplicate_closes_no_breaker() {
     }
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(house.letters(), 5);
-    ill.store(false, Ordering::Relaxed);
+    is_failing.store(false, Ordering::Relaxed);
     becomes(&running, "running").await;
     running.end().await;
 }

@@ -12,11 +12,11 @@ use crate::house::{House, PATIENCE, create, note};
 
 impl House {
     async fn troubled(&self, running: &crate::house::Running, expected: &str) {
-        let told = async || {
+        let troubled = async || {
             let state = running.status.state();
             matches!(&state, State::Troubled(_)).then_some(state.to_string())
         };
-        let state = eventually("a troubled state", PATIENCE, told).await;
+        let state = eventually("a troubled state", PATIENCE, troubled).await;
         assert!(state.contains(expected), "{state}");
     }
 

@@ -2,7 +2,7 @@ use std::time::{Instant, SystemTime};
 
 use super::completing::RefusedRecord;
 use super::{Scope, Session};
-use crate::in_flight::Flying;
+use crate::in_flight::InFlightRecord;
 use crate::row::Row;
 use crate::sender::SendError;
 use crate::topic::TopicId;
@@ -180,7 +180,7 @@ impl Session<'_> {
                     partition.retries.sent();
                 }
                 let window = if is_retry { 0 } else { partition.window.bytes() };
-                let record = Flying::new(id, number, row.key, row.shard, row.cost(), span);
+                let record = InFlightRecord::new(id, number, row.key, row.shard, row.cost(), span);
                 self.flights.insert(row.id, record, window);
                 Verdict::Sent
             }

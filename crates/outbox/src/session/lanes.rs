@@ -248,9 +248,9 @@ impl Session<'_> {
 }
 
 /// A scope, its topic, and the positions of its lanes.
-type Ready = (Scope, Arc<str>, Vec<(i16, i64)>);
+type ReadyScope = (Scope, Arc<str>, Vec<(i16, i64)>);
 
-fn ready_scopes(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Vec<Ready> {
+fn ready_scopes(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) -> Vec<ReadyScope> {
     let mut ready = Vec::new();
     let mut add = |scope, aside: &Aside| {
         ready.push((scope, Arc::clone(&topic.name), aside.lanes().collect()));

@@ -14,11 +14,11 @@ async fn the_lane_of_a_partition_does_not_overtake_an_event_that_commits_late() 
     let late = insert(&mut *writer, 0, &key_of(0, 0)).await;
     stage.insert(0, &key_of(0, 1)).await;
     let mut session = stage.session(2).await;
-    session.told(2, &[0]);
+    session.receive_metadata(2, &[0]);
     session.new_rows().await;
     writer.commit().await.unwrap();
     let next = stage.insert(0, &key_of(0, 0)).await;
-    session.told(2, &[]);
+    session.receive_metadata(2, &[]);
     session.left_rows().await;
     let under_way = session.under_way();
     assert!(under_way.contains(&late), "{under_way:?}");
@@ -29,7 +29,7 @@ async fn the_lane_of_a_partition_does_not_overtake_an_event_that_commits_late() 
 async fn the_lane_of_a_partition_that_was_cut_does_not_overtake_an_event_that_commits_late() {
     let stage = Stage::new().await;
     let mut session = stage.session(2).await;
-    session.told(2, &[0]);
+    session.receive_metadata(2, &[0]);
     let first = stage.insert(0, &key_of(0, 1)).await;
     session.new_rows().await;
     let mut writer = stage.pool.begin().await.unwrap();
@@ -37,7 +37,7 @@ async fn the_lane_of_a_partition_that_was_cut_does_not_overtake_an_event_that_co
     for _ in 0..30 {
         stage.insert(0, &key_of(0, 1)).await;
     }
-    session.told(2, &[]);
+    session.receive_metadata(2, &[]);
     session.left_rows().await;
     assert!(session.under_way().len() < 30, "there is no room for all of them");
     writer.commit().await.unwrap();
@@ -67,7 +67,7 @@ async fn an_event_that_is_left_to_its_topic_is_not_overtaken_by_the_lane_of_its_
     sqlx::query("delete from outbox where id = $1").bind(other).execute(&stage.pool).await.unwrap();
     let next = stage.insert(0, "K").await;
     sleep(PAUSES).await;
-    session.told(1, &[]);
+    session.receive_metadata(1, &[]);
     for _ in 0..5 {
         session.left_rows().await;
         let under_way = session.under_way();

@@ -58,7 +58,7 @@ impl Model<'_> {
             6 | 7 => self.read(false).await,
             8 | 9 => self.acknowledge(),
             10 => self.refuse(),
-            11 | 12 => self.tell(),
+            11 | 12 => self.receive_random_metadata(),
             13 => self.commit_late().await,
             _ => self.share().await,
         }
@@ -102,13 +102,13 @@ impl Model<'_> {
         if let Some((_, key)) = rows.first().copied() {
             let count = i32::try_from(self.partitions).unwrap();
             let without_leader = kafka::partition_of(name(key).as_bytes(), count);
-            self.session.told(self.partitions, &[without_leader]);
+            self.session.receive_metadata(self.partitions, &[without_leader]);
             self.read(true).await;
             rows.push((insert(&mut *writer, shard(key), &name(key)).await, key));
         }
         writer.commit().await.unwrap();
         self.committed.extend(rows);
-        self.session.told(self.partitions, &[]);
+        self.session.receive_metadata(self.partitions, &[]);
         self.session.expire_pauses();
         self.read(false).await;
     }
@@ -178,13 +178,13 @@ impl Model<'_> {
         self.session.ticked().await;
     }
 
-    /// The cluster answers, and time goes by.
-    fn tell(&mut self) {
+    /// Lets the cluster answer with random metadata, and time go by.
+    fn receive_random_metadata(&mut self) {
         if self.random.below(8) == 0 && self.session.flights.is_empty() {
             self.partitions += 1;
         }
         let leaderless = i32::try_from(self.random.below(2 * self.partitions)).unwrap();
-        self.session.told(self.partitions, &[leaderless]);
+        self.session.receive_metadata(self.partitions, &[leaderless]);
         self.session.expire_pauses();
     }
 
@@ -198,7 +198,7 @@ impl Model<'_> {
         for _ in 0..300 {
             self.session.horizon.look(self.session.shards.session()).await.unwrap().unwrap();
             self.session.ticked().await;
-            self.session.told(self.partitions, &[]);
+            self.session.receive_metadata(self.partitions, &[]);
             self.session.expire_pauses();
             self.read(true).await;
             self.read(false).await;

@@ -24,7 +24,7 @@ pub(crate) struct Searcher {
     session: Option<PgConnection>,
     pub(super) running: Option<Search>,
     /// Result of the latest search.
-    found: Option<Found>,
+    found: Option<SearchResult>,
     /// Time of the next search for overlooked rows.
     pub(super) next_sweep: Instant,
     is_failing: bool,
@@ -32,7 +32,7 @@ pub(crate) struct Searcher {
 
 /// A started search.
 pub(super) struct Search {
-    task: AbortOnDropHandle<Found>,
+    task: AbortOnDropHandle<SearchResult>,
     began: Instant,
     shards: Vec<i16>,
     /// `true` for newly taken shards, whose rows are unknown rather than overlooked.
@@ -45,7 +45,7 @@ pub(super) struct Search {
 
 /// Result of a search, with its connection if it can be reused.
 #[derive(Default)]
-struct Found {
+struct SearchResult {
     session: Option<PgConnection>,
     heads: Option<Vec<LaneHead>>,
 }
@@ -79,7 +79,7 @@ impl Searcher {
         }
     }
 
-    fn begin(&mut self, shards: Vec<i16>, except: Vec<i64>) -> AbortOnDropHandle<Found> {
+    fn begin(&mut self, shards: Vec<i16>, except: Vec<i64>) -> AbortOnDropHandle<SearchResult> {
         self.found = None;
         let (database, limit, session) = (self.database.clone(), self.limit, self.session.take());
         AbortOnDropHandle::new(tokio::spawn(async move {
@@ -89,7 +89,7 @@ impl Searcher {
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::debug!(error, "search of the outbox failed");
-                    Found::default()
+                    SearchResult::default()
                 }
             }
         }))
@@ -117,7 +117,7 @@ async fn search(
     session: Option<PgConnection>,
     shards: Vec<i16>,
     except: Vec<i64>,
-) -> sqlx::Result<Found> {
+) -> sqlx::Result<SearchResult> {
     let mut session = match session {
         Some(session) => session,
         None => scan::connect(&database, &[]).await?,
@@ -125,7 +125,7 @@ async fn search(
     let limit = format!("{}ms", limit.as_millis());
     pg::set_in_session(&mut session, &[("statement_timeout", limit)]).await?;
     let heads = scan::heads(&mut session, &shards, &except).await?;
-    Ok(Found { session: Some(session), heads: Some(heads) })
+    Ok(SearchResult { session: Some(session), heads: Some(heads) })
 }
 
 impl Session<'_> {

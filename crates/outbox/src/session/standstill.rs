@@ -61,14 +61,14 @@ async fn a_backlog_of_a_partition_is_not_put_before_its_live_siblings() {
     let stage = Stage::new().await;
     let mut session = stage.session(2).await;
     let topic = session.topic();
-    session.told(2, &[0]);
+    session.receive_metadata(2, &[0]);
     stage.insert_many(0, &key_of(0, 0), 5_000).await;
     for _ in 0..6 {
         session.new_rows().await;
     }
     session.prove_all().await;
     session.new_rows().await;
-    session.told(2, &[]);
+    session.receive_metadata(2, &[]);
     session.left_rows().await;
     session.leave_topic(topic);
     for id in session.under_way() {
@@ -89,15 +89,15 @@ async fn partitions_that_are_added_while_one_stands_still_hold_up_no_other() {
     let topic = session.topic();
     let stuck = stage.insert(0, &key_of(0, 0)).await;
     session.new_rows().await;
-    session.told(2, &[0]);
-    session.told(3, &[0]);
+    session.receive_metadata(2, &[0]);
+    session.receive_metadata(3, &[0]);
     let live = stage.insert(0, &key_of(1, 0)).await;
     session.new_rows().await;
     session.left_rows().await;
     assert_eq!(session.under_way(), [stuck, live]);
 
-    session.told(3, &[]);
-    session.told(3, &[0]); // it stands still while the new number waits for what is under way
+    session.receive_metadata(3, &[]);
+    session.receive_metadata(3, &[0]); // it stands still while the new number waits for what is under way
     let other = stage.insert(0, &key_of(1, 0)).await;
     for _ in 0..3 {
         session.left_rows().await;
@@ -105,12 +105,12 @@ async fn partitions_that_are_added_while_one_stands_still_hold_up_no_other() {
     }
     assert_eq!(session.under_way(), [stuck, live, other]);
 
-    session.told(3, &[]);
+    session.receive_metadata(3, &[]);
     for id in session.under_way() {
         session.acknowledge(id);
     }
     session.left_rows().await;
-    session.told(3, &[]);
+    session.receive_metadata(3, &[]);
     assert_eq!(session.topics.get(topic).count(), Some(3));
 }
 
@@ -122,7 +122,7 @@ async fn a_partition_that_stands_still_keeps_no_shard_from_being_read_while_anot
         stage.insert(shard, &key_of(0, 0)).await;
     }
     session.new_rows().await;
-    session.told(2, &[0]);
+    session.receive_metadata(2, &[0]);
     let _other = Shards::connect(&stage.options).await.unwrap();
     session.ticked().await;
     let mut live = Vec::new();

@@ -54,7 +54,7 @@ impl Stage {
         session.find_horizon().await.unwrap();
         session.ticked().await;
         session.topics.id(TOPIC);
-        session.told(partitions, &[]);
+        session.receive_metadata(partitions, &[]);
         session
     }
 
@@ -100,8 +100,8 @@ impl Session<'static> {
         self.topics.id(TOPIC)
     }
 
-    /// The cluster answers.
-    pub(super) fn told(&mut self, partitions: usize, without_leader: &[i32]) {
+    /// Passes an answer of the cluster to the session.
+    pub(super) fn receive_metadata(&mut self, partitions: usize, without_leader: &[i32]) {
         let without_leader = without_leader.to_vec();
         let answer = TopicAnswer::Exists { partitions, without_leader };
         self.take_answers(&[(TOPIC.to_owned(), answer)].into());
@@ -214,12 +214,12 @@ async fn a_record_that_its_topic_refuses_is_not_overtaken_by_what_was_left_to_it
         session.refuse_with(id, RDKafkaErrorCode::TopicAuthorizationFailed);
     }
     sleep(PAUSES).await;
-    session.told(1, &[]);
+    session.receive_metadata(1, &[]);
     session.left_rows().await;
     assert_eq!(session.under_way(), [first], "one is tried");
     session.refuse_with(first, RDKafkaErrorCode::TopicAuthorizationFailed);
     sleep(PAUSES).await;
-    session.told(1, &[]);
+    session.receive_metadata(1, &[]);
     session.tries_again(first, second).await;
     session.acknowledge(first);
     for _ in 0..3 {
@@ -251,7 +251,7 @@ async fn a_record_that_was_under_way_behind_a_refused_one_makes_no_scope_of_its_
     session.refuse_with(first, RDKafkaErrorCode::TopicAuthorizationFailed);
     session.refuse_with(second, RDKafkaErrorCode::NotEnoughReplicas);
     sleep(PAUSES).await;
-    session.told(1, &[]);
+    session.receive_metadata(1, &[]);
     session.tries_again(first, second).await;
 }
 
@@ -263,7 +263,7 @@ async fn an_event_that_commits_late_is_not_forgotten_by_the_page_that_leaves_it_
     let mut session = stage.session(2).await;
     let topic = session.topic();
     let next = stage.insert(0, &key_of(1, 1)).await;
-    session.told(2, &[1]);
+    session.receive_metadata(2, &[1]);
     session.new_rows().await;
     session.leave_topic(topic);
     writer.commit().await.unwrap();
@@ -272,7 +272,7 @@ async fn an_event_that_commits_late_is_not_forgotten_by_the_page_that_leaves_it_
     }
     session.new_rows().await;
     assert!(session.after >= next);
-    session.told(2, &[]);
+    session.receive_metadata(2, &[]);
     for _ in 0..3 {
         session.left_rows().await;
         session.new_rows().await;
@@ -319,7 +319,7 @@ async fn rows_of_a_shard_that_comes_back_are_read_again() {
     let stage = Stage::new().await;
     let mut session = stage.session(1).await;
     let row = stage.insert(15, "K").await;
-    session.told(1, &[0]);
+    session.receive_metadata(1, &[0]);
     session.new_rows().await;
     let mut other = Shards::connect(&stage.options).await.unwrap();
     session.ticked().await;
@@ -328,7 +328,7 @@ async fn rows_of_a_shard_that_comes_back_are_read_again() {
     while session.shards.owned().len() < 16 {
         session.ticked().await;
     }
-    session.told(1, &[]);
+    session.receive_metadata(1, &[]);
     session.new_rows().await;
     session.left_rows().await;
     assert_eq!(session.under_way(), [row]);
@@ -346,12 +346,12 @@ async fn a_partition_that_waits_for_long_does_not_fill_the_memory_with_ids() {
     .execute(&stage.pool)
     .await
     .unwrap();
-    session.told(1, &[0]);
+    session.receive_metadata(1, &[0]);
     for _ in 0..15 {
         session.new_rows().await;
     }
     assert!(session.passed.len() <= 10_000, "{}", session.passed.len());
-    session.told(1, &[]);
+    session.receive_metadata(1, &[]);
     session.left_rows().await;
     assert!(!session.under_way().is_empty(), "they are read once they can be sent");
 }
@@ -432,11 +432,11 @@ async fn after_an_outage_the_partitions_of_a_topic_are_read_together_again() {
         expected.push(stage.insert(number % 2, &key_of(0, 0)).await);
         stage.insert(number % 2, &key_of(1, 0)).await;
     }
-    session.told(2, &[0, 1]);
+    session.receive_metadata(2, &[0, 1]);
     session.new_rows().await;
     let topic = session.topic();
     assert!((0..2).all(|it| session.topics.get(topic).partition(it).unwrap().aside.is_some()));
-    session.told(2, &[]);
+    session.receive_metadata(2, &[]);
     let mut sent = Vec::new();
     while sent.len() < 60 {
         session.left_rows().await;
@@ -472,9 +472,9 @@ async fn a_partition_that_takes_records_again_does_not_hold_up_one_that_always_d
     for _ in 0..30 {
         stage.insert(0, &key_of(0, 0)).await;
     }
-    session.told(2, &[0]);
+    session.receive_metadata(2, &[0]);
     session.new_rows().await;
-    session.told(2, &[]);
+    session.receive_metadata(2, &[]);
     session.left_rows().await;
     let first = session.under_way()[0];
     session.acknowledge(first);
@@ -514,7 +514,7 @@ async fn the_limit_of_a_topic_is_not_asked_for_with_each_answer() {
     let stage = Stage::new().await;
     let mut session = stage.session(1).await;
     session.asking_limits.take().unwrap().abort();
-    session.told(1, &[0]);
+    session.receive_metadata(1, &[0]);
     assert!(session.asking_limits.is_none());
 }
 
@@ -539,7 +539,7 @@ async fn an_election_is_not_reported_and_a_partition_for_which_nothing_waits_nei
     let stage = Stage::new().await;
     let mut session = stage.session(1).await;
     let topic = session.topic();
-    session.told(1, &[0]);
+    session.receive_metadata(1, &[0]);
     let status = watch::Sender::default();
     let mut reporter = PauseReporter::new(status.clone());
     let mut report = |session: &Session<'_>| {

@@ -23,19 +23,19 @@ pub(crate) async fn issue(tx: &mut PgConnection, due: &[Due<'_>]) -> Result<(), 
     let drafts: Vec<_> = due.iter().map(|due| (InvoiceId::new(), due.order)).collect();
     let issued = store::issue(tx, &drafts).await?;
     let issued: HashMap<_, _> = issued.into_iter().map(|it| (it.id, it)).collect();
-    let told = drafts.iter().zip(due).filter_map(|((id, _), due)| {
+    let events = drafts.iter().zip(due).filter_map(|((id, _), due)| {
         // `None` if the order has an invoice already.
-        Some(tell(due, issued.get(&id.0)?))
+        Some(prepare_issued(due, issued.get(&id.0)?))
     });
     // An order without a valid invoice will never have one, so it becomes a dead letter for an
     // operator.
-    let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
-    outbox::append(tx, &told).await?;
+    let events = events.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
+    outbox::append(tx, &events).await?;
     Ok(())
 }
 
 /// Returns the event of an invoice.
-fn tell(due: &Due<'_>, issued: &Numbered) -> Result<Prepared, PrepareError> {
+fn prepare_issued(due: &Due<'_>, issued: &Numbered) -> Result<Prepared, PrepareError> {
     let order = due.order;
     let data = InvoiceIssued {
         invoice_id: InvoiceId(issued.id),
@@ -47,9 +47,9 @@ fn tell(due: &Due<'_>, issued: &Numbered) -> Result<Prepared, PrepareError> {
         total: order.total,
         issued_at: issued.issued_at,
     };
-    let mut told = NewEvent::new("/billing", data, due.cause.clone());
+    let mut event = NewEvent::new("/billing", data, due.cause.clone());
     if let Some(version) = due.version {
-        told = told.version(version);
+        event = event.version(version);
     }
-    outbox::prepare(told)
+    outbox::prepare(event)
 }

@@ -62,17 +62,20 @@ async fn credit(
         .collect();
     let credited = credit_notes::credit(tx, &drafts).await?;
     let credited: HashMap<_, _> = credited.into_iter().map(|it| (it.id, it)).collect();
-    let told = drafts.iter().zip(events).filter_map(|(draft, event)| {
+    let credits = drafts.iter().zip(events).filter_map(|(draft, event)| {
         // `None` if another event of the same cancellation was applied.
-        Some(tell(event, credited.get(&draft.id.0)?))
+        Some(prepare_credited(event, credited.get(&draft.id.0)?))
     });
-    let told = told.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
-    outbox::append(tx, &told).await?;
+    let credits = credits.collect::<Result<Vec<_>, _>>().map_err(Failure::permanent)?;
+    outbox::append(tx, &credits).await?;
     Ok(())
 }
 
 /// Returns the event of a credit note.
-fn tell(event: &Received<OrderCancelled>, credited: &Numbered) -> Result<Prepared, PrepareError> {
+fn prepare_credited(
+    event: &Received<OrderCancelled>,
+    credited: &Numbered,
+) -> Result<Prepared, PrepareError> {
     let order = &event.data.order;
     let data = InvoiceCredited {
         credit_note_id: CreditNoteId(credited.id),
@@ -86,9 +89,9 @@ fn tell(event: &Received<OrderCancelled>, credited: &Numbered) -> Result<Prepare
         total: credited.total,
         credited_at: credited.credited_at,
     };
-    let mut told = NewEvent::new("/billing", data, event.cause());
+    let mut credit = NewEvent::new("/billing", data, event.cause());
     if let Some(version) = event.envelope.version {
-        told = told.version(version);
+        credit = credit.version(version);
     }
-    outbox::prepare(told)
+    outbox::prepare(credit)
 }

@@ -18,17 +18,17 @@ async fn a_completed_order_gets_one_invoice_and_it_is_said() {
     assert_eq!(invoices[0].0.to_string(), event.subject());
     assert_eq!((invoices[0].1.as_str(), invoices[0].2), ("acme", 1));
 
-    let said = house.records("invoice.issued", 1).await.remove(0);
-    let said_event = kafka::decode(&said).unwrap();
-    let envelope = &said_event.envelope;
-    let issued: InvoiceIssued = envelope.read(&said_event.data).unwrap();
+    let record = house.records("invoice.issued", 1).await.remove(0);
+    let published = kafka::decode(&record).unwrap();
+    let envelope = &published.envelope;
+    let issued: InvoiceIssued = envelope.read(&published.data).unwrap();
     assert_eq!((issued.number, issued.total, issued.currency.as_str()), (1, 1350, "EUR"));
     assert_eq!(envelope.source, "/billing");
     assert_eq!(envelope.subject, event.envelope.subject);
     assert_eq!(envelope.version, Some(2), "the completed order's");
     assert_eq!(envelope.correlation_id.as_str(), "flow-17");
     assert_eq!(envelope.causation_id.as_ref(), Some(&event.envelope.id));
-    assert_eq!(said.key.as_deref(), Some(event.subject().as_bytes()));
+    assert_eq!(record.key.as_deref(), Some(event.subject().as_bytes()));
     running.shutdown().await;
 }
 
@@ -40,9 +40,9 @@ async fn the_same_event_however_often_and_another_of_the_same_order_change_nothi
     for _ in 0..5 {
         house.send(&event).await;
     }
-    let mut retold = event.clone();
-    retold.envelope.id = EventId::generate();
-    house.send(&retold).await;
+    let mut repeated = event.clone();
+    repeated.envelope.id = EventId::generate();
+    house.send(&repeated).await;
     let mut of_another_source = event.clone();
     of_another_source.envelope.source = "/elsewhere".into();
     house.send(&of_another_source).await;
@@ -191,29 +191,29 @@ async fn a_second_instance_goes_on_where_the_first_left_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_that_wait_are_invoiced_together_without_a_gap_in_the_numbers() {
     let house = House::empty().await;
-    let mut told = Vec::new();
+    let mut orders = Vec::new();
     for n in 0..120 {
         let event = completed(if n % 3 == 0 { "globex" } else { "acme" });
         // Some are published twice, as events with different ids.
         if n % 10 == 0 {
-            let mut again = event.clone();
-            again.envelope.id = EventId::generate();
-            house.send(&again).await;
+            let mut repeated = event.clone();
+            repeated.envelope.id = EventId::generate();
+            house.send(&repeated).await;
         }
         house.send(&event).await;
-        told.push(event);
+        orders.push(event);
     }
     let running = house.start().await;
-    let invoices = house.invoiced(told.len()).await;
+    let invoices = house.invoiced(orders.len()).await;
     for (tenant, orders) in [("acme", 80), ("globex", 40)] {
         let numbers =
             invoices.iter().filter(|(_, of, _)| of == tenant).map(|(_, _, number)| *number);
         assert_eq!(numbers.collect::<Vec<_>>(), (1..=orders).collect::<Vec<_>>(), "{tenant}");
     }
-    let issued = house.records("invoice.issued", told.len()).await;
+    let issued = house.records("invoice.issued", orders.len()).await;
     let of_orders: HashSet<_> =
         issued.iter().filter_map(|it| it.text_header("ce_subject")).collect();
-    assert_eq!((issued.len(), of_orders.len()), (told.len(), told.len()));
+    assert_eq!((issued.len(), of_orders.len()), (orders.len(), orders.len()));
     let batches = running_metric(&running, "consumer_batch_size_count").await;
     assert!(batches >= 1.0, "none were handled together");
     assert!(running.shutdown().await);

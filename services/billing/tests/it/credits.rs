@@ -125,16 +125,16 @@ async fn a_backlog_of_both_in_any_order_and_again_has_one_of_each_without_gaps()
         let event = completed(tenant);
         let cancelled = cancelled(&event);
         // Also repeated under another id, which the inbox does not recognise but the table does.
-        let mut retold = cancelled.clone();
-        retold.envelope.id = EventId::generate();
-        let said: &[&Encoded] = match n % 4 {
+        let mut repeated = cancelled.clone();
+        repeated.envelope.id = EventId::generate();
+        let events: &[&Encoded] = match n % 4 {
             0 => &[&event],
-            1 => &[&event, &cancelled, &retold, &event],
-            2 => &[&cancelled, &retold, &event],
+            1 => &[&event, &cancelled, &repeated, &event],
+            2 => &[&cancelled, &repeated, &event],
             _ => &[&cancelled, &event, &event, &cancelled],
         };
-        credited += usize::from(said.len() > 1);
-        for event in said {
+        credited += usize::from(events.len() > 1);
+        for event in events {
             house.send(event).await;
         }
         house.send(&cancelled_while_open(tenant)).await;
@@ -144,8 +144,8 @@ async fn a_backlog_of_both_in_any_order_and_again_has_one_of_each_without_gaps()
     let invoices = house.invoiced(ORDERS).await;
     let notes = house.credited(credited).await;
     house.wait_until_consumed("billing", ORDERS).await;
-    let retold = ORDERS / 2;
-    house.wait_until_consumed("billing.credits", credited + retold + ORDERS).await;
+    let repetitions = ORDERS / 2;
+    house.wait_until_consumed("billing.credits", credited + repetitions + ORDERS).await;
     assert_eq!(
         (house.invoices().await.len(), house.credit_notes().await.len()),
         (ORDERS, credited)

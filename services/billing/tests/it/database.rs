@@ -10,14 +10,14 @@ use serde_json::Value;
 use crate::house::{House, PATIENCE, completed};
 
 /// Polls `/readyz` until the field at a JSON pointer contains a text.
-async fn says(admin: SocketAddr, field: &str, what: &str) -> (StatusCode, Value) {
-    let said = async || {
+async fn await_readiness(admin: SocketAddr, field: &str, text: &str) -> (StatusCode, Value) {
+    let report = async || {
         let answer = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
         let (status, body) = (answer.status(), answer.json::<Value>().await.ok()?);
-        let text = body.pointer(field)?.to_string();
-        text.contains(what).then_some((status, body))
+        let value = body.pointer(field)?.to_string();
+        value.contains(text).then_some((status, body))
     };
-    eventually(&format!("{field} to say {what:?}"), PATIENCE, said).await
+    eventually(&format!("{field} to say {text:?}"), PATIENCE, report).await
 }
 
 #[tokio::test]
@@ -28,16 +28,16 @@ async fn it_waits_for_a_database_that_refuses_and_says_why() {
     house.space.set_read_only(true).await;
     let config = house.config().admin_on(admin);
     let starting = tokio::spawn(app::build(Config { chassis: config }).start());
-    let (status, _) = says(admin, "/starting", "read-only").await;
+    let (status, _) = await_readiness(admin, "/starting", "read-only").await;
     assert_eq!(status, 503);
     house.space.as_superuser(&format!("alter role {role} nologin")).await;
     house.space.set_read_only(false).await;
     house.space.end_sessions().await;
-    let (status, _) = says(admin, "/starting", "not permitted to log in").await;
+    let (status, _) = await_readiness(admin, "/starting", "not permitted to log in").await;
     assert_eq!(status, 503);
     house.space.as_superuser(&format!("alter role {role} login")).await;
     let running = starting.await.unwrap().unwrap();
-    let (status, report) = says(admin, "/status", "ready").await;
+    let (status, report) = await_readiness(admin, "/status", "ready").await;
     assert_eq!((status, &report["starting"]), (StatusCode::OK, &Value::Null));
     assert!(running.shutdown().await);
 }
@@ -56,11 +56,11 @@ async fn while_it_is_read_only_orders_wait_and_readiness_says_why() {
         house.send(&completed("acme")).await;
     }
     let (status, report) =
-        says(running.admin, "/subscriptions/billing", "waiting for the database").await;
+        await_readiness(running.admin, "/subscriptions/billing", "waiting for the database").await;
     assert_eq!((status, &report["status"]), (StatusCode::OK, &"degraded".into()));
     let why = report["subscriptions"]["billing"].as_str().unwrap();
     assert!(why.contains("read-only transaction"), "{why}");
-    says(running.admin, "/database", "read-only: it accepts no writes").await;
+    await_readiness(running.admin, "/database", "read-only: it accepts no writes").await;
     house.space.set_read_only(false).await;
     house.invoiced(31).await;
     assert!(running.shutdown().await);

@@ -48,10 +48,10 @@ async fn an_event_has_one_effect_by_whatever_ways_it_comes() {
     assert_eq!(outcome(&post_structured(&running, "sender", &event).await), (200, "duplicate"));
     house.send(&event).await;
 
-    let heard_first = completed("acme");
-    house.send(&heard_first).await;
+    let consumed_first = completed("acme");
+    house.send(&consumed_first).await;
     house.invoiced(2).await;
-    assert_eq!(outcome(&post(&running, "sender", &heard_first).await), (200, "duplicate"));
+    assert_eq!(outcome(&post(&running, "sender", &consumed_first).await), (200, "duplicate"));
 
     // The event that it causes is published as usual.
     let issued = house.records("invoice.issued", 2).await;
@@ -76,9 +76,9 @@ async fn a_service_says_only_what_its_credential_is_for() {
     let mut foreign = event.clone();
     foreign.envelope.event_type = "order.returned".into();
     assert_eq!(post(&running, "sender", &foreign).await.0, 403, "another type");
-    let mut unheard = event.clone();
-    unheard.envelope.event_type = "order.archived".into();
-    assert_eq!(post(&running, "sender", &unheard).await.0, 422, "no subscription handles it");
+    let mut unhandled = event.clone();
+    unhandled.envelope.event_type = "order.archived".into();
+    assert_eq!(post(&running, "sender", &unhandled).await.0, 422, "no subscription handles it");
     assert!(house.invoices().await.is_empty());
 }
 

@@ -91,7 +91,7 @@ async fn replay(running: &RunningService, letter: &Value, rehearse: bool) {
 }
 
 /// Asserts that a step has all attributes of the processed event.
-fn assert_is_told(step: &Value, event: &Encoded) {
+fn assert_describes(step: &Value, event: &Encoded) {
     for (member, value) in [
         ("name", "process order.completed"),
         ("group", "billing"),
@@ -136,7 +136,7 @@ async fn a_message_that_dies_and_is_replayed_is_told_from_its_first_attempt_to_i
     let step = all(&dead, "steps", "process")[0];
     assert_eq!(step["outcome"], "dead-lettered");
     assert_eq!((&step["partition"], &step["offset"]), (&partition.into(), &offset.into()));
-    assert_is_told(step, &event);
+    assert_describes(step, &event);
     assert_has_failed(step, [1, 2, 3, 4]);
     assert!(step["duration_us"].as_i64().unwrap() > 8_000_000, "it lasted until it was settled");
     let letter = all(&dead, "open", "dead letter")[0];
@@ -154,9 +154,9 @@ async fn a_message_that_dies_and_is_replayed_is_told_from_its_first_attempt_to_i
     .await;
     assert_eq!(outcomes(&resolved, "replay"), ["processed"], "the rehearsal is no step");
     let replays = all(&resolved, "open", "replay");
-    let told: Vec<_> = replays.iter().map(|it| (&it["rehearsal"], &it["outcome"])).collect();
+    let results: Vec<_> = replays.iter().map(|it| (&it["rehearsal"], &it["outcome"])).collect();
     let processed = Value::from("processed");
-    assert_eq!(told, [(&Value::Bool(true), &processed), (&Value::Bool(false), &processed)]);
+    assert_eq!(results, [(&Value::Bool(true), &processed), (&Value::Bool(false), &processed)]);
     assert_eq!((&replays[0]["by"], &replays[0]["why"]), (&"operator".into(), &"fixed".into()));
     let step = all(&resolved, "steps", "replay")[0];
     assert_eq!(step["replay_id"], replays[1]["replay_id"]);
@@ -187,11 +187,11 @@ async fn a_duplicate_is_a_step_by_whatever_way_it_comes() {
     let post = Client::new().post(url).headers(chassis::binary_headers(&event.envelope));
     let posted = post.bearer_auth("sender").body(event.data.clone()).send().await.unwrap();
     assert_eq!(posted.status(), 200);
-    let told = flow_with(&running, "flow-twice", |it| outcomes(it, "process").len() == 3).await;
-    let mut outcomes = outcomes(&told, "process");
+    let shown = flow_with(&running, "flow-twice", |it| outcomes(it, "process").len() == 3).await;
+    let mut outcomes = outcomes(&shown, "process");
     outcomes.sort_unstable();
     assert_eq!(outcomes, ["duplicate", "duplicate", "processed"]);
-    assert_eq!(entries(&told, "inbox").len(), 1);
+    assert_eq!(entries(&shown, "inbox").len(), 1);
     assert!(running.shutdown().await);
 }
 
@@ -203,8 +203,8 @@ async fn two_services_in_one_process_do_not_mix() {
     house.send(&event).await;
     other.send(&others).await;
     for (running, event) in [(&running, &event), (&beside, &others)] {
-        let told = flow_with(running, "flow-same", |it| outcomes(it, "process").len() == 1).await;
-        let ids = all(&told, "steps", "process");
+        let shown = flow_with(running, "flow-same", |it| outcomes(it, "process").len() == 1).await;
+        let ids = all(&shown, "steps", "process");
         assert_eq!(ids[0]["event_id"], event.envelope.id.as_str());
     }
     let instance = |flow: &Value| flow["steps"][0]["instance"].clone();
@@ -222,10 +222,10 @@ async fn with_steps_off_nothing_is_written_and_what_is_open_is_still_told() {
     let event = completed_in("flow-off");
     house.send(&event).await;
     let dead = |it: &Value| !all(it, "open", "dead letter").is_empty();
-    let told = flow_with(&running, event.subject(), dead).await;
-    assert_eq!((&told["recording"], &told["steps"]), (&false.into(), &json!([])));
-    assert_eq!(told["correlation_ids"], json!(["flow-off"]));
-    assert_eq!(told["service"], "billing");
+    let shown = flow_with(&running, event.subject(), dead).await;
+    assert_eq!((&shown["recording"], &shown["steps"]), (&false.into(), &json!([])));
+    assert_eq!(shown["correlation_ids"], json!(["flow-off"]));
+    assert_eq!(shown["service"], "billing");
     // Longer than steps wait to be written.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let rows: i64 =
@@ -246,9 +246,10 @@ async fn steps_outlast_a_database_that_is_unavailable() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(flow(&running, "flow-away").await["steps"], json!([]));
     house.space.set_read_only(false).await;
-    let told = flow_with(&running, "flow-away", |it| !all(it, "steps", "request").is_empty()).await;
-    assert_eq!(all(&told, "steps", "request")[0]["status"], status);
-    assert_eq!(told["lost"], 0);
+    let shown =
+        flow_with(&running, "flow-away", |it| !all(it, "steps", "request").is_empty()).await;
+    assert_eq!(all(&shown, "steps", "request")[0]["status"], status);
+    assert_eq!(shown["lost"], 0);
     assert!(running.shutdown().await);
 }
 
@@ -317,9 +318,9 @@ async fn an_erasure_reaches_the_steps_that_name_a_customer() {
     let body = json!({ "customer_email": "ada@example.com" });
     let (status, erased) = ask(&running, Method::POST, "/erasures", Some(&body)).await;
     assert_eq!((status, &erased["letters"]), (200, &1.into()));
-    let told = flow(&running, "flow-named").await;
-    assert_eq!(entries(&told, "steps"), [] as [&Value; 0]);
-    assert!(!told.to_string().to_lowercase().contains("ada@example.com"), "{told}");
+    let shown = flow(&running, "flow-named").await;
+    assert_eq!(entries(&shown, "steps"), [] as [&Value; 0]);
+    assert!(!shown.to_string().to_lowercase().contains("ada@example.com"), "{shown}");
     assert_eq!(outcomes(&flow(&running, "flow-unnamed").await, "process"), ["processed"]);
     assert!(running.shutdown().await);
 }
@@ -360,9 +361,9 @@ async fn the_parts_that_can_not_be_read_are_named_and_the_others_are_told() {
     house.send(&completed_in("flow-part")).await;
     flow_with(&running, "flow-part", |it| outcomes(it, "process").len() == 1).await;
     sqlx::query("alter table job rename to away").execute(&house.pool).await.unwrap();
-    let told = flow(&running, "flow-part").await;
-    assert_eq!(outcomes(&told, "process"), ["processed"]);
-    let unavailable = told["unavailable"].as_array().unwrap();
+    let shown = flow(&running, "flow-part").await;
+    assert_eq!(outcomes(&shown, "process"), ["processed"]);
+    let unavailable = shown["unavailable"].as_array().unwrap();
     assert_eq!(unavailable.len(), 1);
     assert!(unavailable[0].as_str().unwrap().starts_with("jobs: "), "{unavailable:?}");
 }

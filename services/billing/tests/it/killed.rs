@@ -50,8 +50,8 @@ async fn killed_with_minus_nine_in_between_each_order_still_has_one_invoice() {
     // The killed relay may have published some events twice, with the same id.
     let orders =
         |records: &[Record]| records.iter().map(|r| r.key.clone()).collect::<HashSet<_>>().len();
-    let said =
+    let issued =
         house.records_until("invoice.issued", move |records| orders(records) == ORDERS).await;
-    let ids: HashSet<_> = said.iter().map(|record| record.text_header("ce_id")).collect();
+    let ids: HashSet<_> = issued.iter().map(|record| record.text_header("ce_id")).collect();
     assert_eq!(ids.len(), ORDERS);
 }

@@ -233,7 +233,7 @@ async fn a_selection_that_is_malformed_unknown_or_empty_changes_nothing() {
     };
     let found = |filter: Value| json!({ "group": "billing", "filter": filter, "why": "a look" });
     for path in ["/dead-letters/discard", "/dead-letters/restore", "/replays"] {
-        for (body, expected, says) in [
+        for (body, expected, reason) in [
             (with("group", "other".into()), 404, "no subscription other; there are: billing"),
             (with("ids", json!([known, unknown])), 404, &*unknown.to_string()),
             (with("ids", vec![unknown.to_string(); 10_000].into()), 404, "no dead letter"),
@@ -254,8 +254,8 @@ async fn a_selection_that_is_malformed_unknown_or_empty_changes_nothing() {
         ] {
             let (status, problem) = admin.post(path, &body).await;
             let detail = problem["detail"].as_str().unwrap();
-            assert_eq!(status, expected, "{path}, {says}: {detail}");
-            assert!(detail.contains(says), "{path}, {says}: {detail}");
+            assert_eq!(status, expected, "{path}, {reason}: {detail}");
+            assert!(detail.contains(reason), "{path}, {reason}: {detail}");
         }
     }
     assert_eq!(admin.letters("").await, before);

@@ -47,8 +47,8 @@ async fn an_operator_pauses_and_resumes_and_is_named() {
     assert_eq!((&paused["paused"]["by"], &paused["paused"]["why"]), (&"grace".into(), &why["why"]));
     let state = async || {
         let subscription = list(&running).await;
-        let says = "paused by grace: wrong tax rates";
-        (subscription["state"] == says && subscription["instances"][0]["state"] == says)
+        let expected = "paused by grace: wrong tax rates";
+        (subscription["state"] == expected && subscription["instances"][0]["state"] == expected)
             .then_some(())
     };
     eventually("the pause to be obeyed", PATIENCE, state).await;
@@ -102,14 +102,14 @@ async fn the_reason_of_a_breaker_takes_the_operators_token() {
     .execute(&house.pool)
     .await
     .unwrap();
-    let reports = async |path: &str, says: &str| {
+    let reports = async |path: &str, expected: &str| {
         let text = async || {
             let url = format!("http://{}{path}", running.admin);
             let text = reqwest::get(url).await.unwrap().text().await.unwrap();
             assert!(!text.contains("ada@example.com"), "{text}");
-            text.contains(says).then_some(())
+            text.contains(expected).then_some(())
         };
-        eventually(says, PATIENCE, text).await;
+        eventually(expected, PATIENCE, text).await;
     };
     reports("/readyz", "\"breaker open: order.completed\"").await;
     reports("/subscriptions", "\"breaker open: order.completed\"").await;
