@@ -92,8 +92,8 @@ async fn a_restart_gives_a_message_no_new_retries() {
     assert_eq!(notes(&house).await, 0, "nothing is left of it");
 }
 
-/// Runs until the handler is called once more, and is gone then without having left its group or anything else in
-/// order.
+/// Runs until the handler is called once more, and is gone then without having left its group or
+/// anything else in order.
 async fn killed_while_handling(house: &House, handler: &CountCalls, times: usize) {
     let running: Running =
         house.run_with(patient(), Subscription::new("group").each_once(handler.clone()));

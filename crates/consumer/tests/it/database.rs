@@ -52,7 +52,8 @@ async fn a_database_that_turns_read_only_is_waited_for_and_costs_nobody_an_attem
     house.processes_one().await;
 
     house.space.set_read_only(true).await;
-    // By then the pool asks its sessions before it uses them, and connects anew: the attempt itself is refused.
+    // By then the pool asks its sessions before it uses them, and connects anew: the attempt itself
+    // is refused.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let waiting: [ParcelId; 30] = parcels();
     house.sends_to_each_of(&waiting, "a@example.com").await;

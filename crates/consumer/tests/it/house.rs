@@ -167,7 +167,8 @@ impl House {
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
 
-    /// Publishes an event to its own topic in a transaction, whose end is an offset that is no message.
+    /// Publishes an event to its own topic in a transaction, whose end is an offset that is no
+    /// message.
     pub(crate) async fn publish_in_transaction(&self, event: &Encoded) {
         let mut config = self.settings.producer();
         config.set("transactional.id", self.settings.prefixed("test")).set("acks", "all");
@@ -183,7 +184,8 @@ impl House {
         producer.commit_transaction(PATIENCE).unwrap();
     }
 
-    /// The sums of what a group has committed and of the ends of a topic's partitions, of those that hold something.
+    /// The sums of what a group has committed and of the ends of a topic's partitions, of those
+    /// that hold something.
     pub(crate) fn committed_and_end(&self, group: &str, topic: &str) -> (i64, i64) {
         let client: BaseConsumer = self.settings.consumer(group).create().unwrap();
         let topic = self.settings.prefixed(topic);

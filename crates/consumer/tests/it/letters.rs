@@ -69,7 +69,8 @@ impl House {
         self.replay(&running.letters, all()).await;
     }
 
-    /// Waits until somebody waits for an advisory lock in this mode, or a letter is copied without having waited.
+    /// Waits until somebody waits for an advisory lock in this mode, or a letter is copied without
+    /// having waited.
     async fn waits_for(&self, mode: &str) {
         let waits = async || {
             let waits = sqlx::query_scalar::<_, bool>(

@@ -1,4 +1,5 @@
-//! Topics belong to their publishers: a subscription waits for them, visibly, and consumes what there is.
+//! Topics belong to their publishers: a subscription waits for them, visibly, and consumes what
+//! there is.
 
 use consumer::{Consumer, State, Subscription};
 use envelope::Event;
