@@ -1,5 +1,6 @@
-//! A backlog of billing: completed orders that wait, until each has its invoice and that is published, beside the
-//! batch row, whose handler inserts one row and publishes nothing. And the memory that it takes at most.
+//! A backlog of billing: completed orders that wait, until each has its invoice and that is
+//! published, beside the batch row, whose handler inserts one row and publishes nothing. And the
+//! memory that it takes at most.
 
 use std::time::{Duration, Instant};
 
@@ -43,8 +44,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Events per second until the last `invoice.issued` is published by so many instances, and the most memory that the
-/// first took. `name` keeps their topics and their database apart from the others'.
+/// Events per second until the last `invoice.issued` is published by so many instances, and the
+/// most memory that the first took. `name` keeps their topics and their database apart from the
+/// others'.
 pub(crate) async fn publish(
     bench: &Bench,
     name: &str,
@@ -74,13 +76,14 @@ pub(crate) async fn publish(
     Ok((rate?, peak))
 }
 
-/// Waits until all invoices are issued and the outbox is empty. By the database's clock, from the first invoice on,
-/// so that joining the group is not measured.
+/// Waits until all invoices are issued and the outbox is empty. By the database's clock, from the
+/// first invoice on, so that joining the group is not measured.
 async fn drained(pool: &PgPool, events: usize) -> Fallible<f64> {
     let deadline = Instant::now() + LIMIT;
     let all = i64::try_from(events)?;
     loop {
-        // All are of one tenant, so its last number is how many there are. Counting them would be measured, too.
+        // All are of one tenant, so its last number is how many there are. Counting them would be
+        // measured, too.
         let seconds: Option<f64> = sqlx::query_scalar(
             "select extract(epoch from clock_timestamp() - (select min(issued_at) from invoices))::float8
              where (select last from invoice_counter) = $1 and not exists (select from outbox)",

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over one kept connection, with the least work that does it: it runs on the cores that it measures.
+//! HTTP/1.1 over one kept connection, with the least work that does it: it runs on the cores that
+//! it measures.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;

@@ -159,7 +159,8 @@ impl Stage {
         &self.pool
     }
 
-    /// Events per second of the consumer. A group of its own each time, so that it reads from the beginning.
+    /// Events per second of the consumer. A group of its own each time, so that it reads from the
+    /// beginning.
     pub(crate) async fn ours(
         &self,
         generation: u32,
@@ -243,8 +244,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until every event has had its effect, and only one. By the database's clock, in seconds: joining the group
-    /// is not in it.
+    /// Waits until every event has had its effect, and only one. By the database's clock, in
+    /// seconds: joining the group is not in it.
     async fn effect_span(&self) -> Fallible<(f64, f64)> {
         let deadline = Instant::now() + LIMIT;
         loop {

@@ -135,8 +135,8 @@ async fn place_over(port: u16, rate: u32, connections: u32, seconds: u64) -> Fal
 }
 
 impl Orders {
-    /// Waits for all invoices, then asks the database when it made each. Gives the milliseconds from the
-    /// response to that.
+    /// Waits for all invoices, then asks the database when it made each. Gives the milliseconds
+    /// from the response to that.
     async fn invoiced(&self, pool: &PgPool) -> Fallible<Vec<f64>> {
         let ids: Vec<Uuid> = self.0.keys().copied().collect();
         let deadline = Instant::now() + LIMIT;

@@ -33,7 +33,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     let seconds = size.seconds(SECONDS);
     let mut orders = Vec::new();
     for round in 1..=size.rounds {
-        // Each side is first in every other round, since what the one leaves behind slows the other.
+        // Each side is first in every other round, since what the one leaves behind slows the
+        // other.
         let (ours, theirs) = if round % 2 == 0 {
             (on.run(seconds).await?.0, off.run(seconds).await?.0)
         } else {

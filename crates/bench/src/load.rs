@@ -95,8 +95,8 @@ pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
     produce(&settings.producer().create()?, &topic, &encoded).await
 }
 
-/// Returns how many records a topic got so far. A broker may not lead a new topic's partition yet, so that is asked
-/// again.
+/// Returns how many records a topic got so far. A broker may not lead a new topic's partition yet,
+/// so that is asked again.
 pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> {
     let consumer: BaseConsumer = settings.client().create()?;
     let topic = settings.prefixed(event_type);

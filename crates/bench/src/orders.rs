@@ -26,7 +26,8 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let theirs = bench.database("orders_pgbench").await?;
-    // Started only to make the same tables for pgbench: its relay must not publish what that writes.
+    // Started only to make the same tables for pgbench: its relay must not publish what that
+    // writes.
     bench.service("order", &theirs, PREFIX).await?.terminate().await;
     let mut http = Http::start(bench, "orders_http", PREFIX, &[]).await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
@@ -180,8 +181,8 @@ fn events() -> Fallible<[Prepared; 2]> {
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// The rows that the service's store writes, of one order and with the parameters written out. The ids ascend as
-/// UUIDv7 do.
+/// The rows that the service's store writes, of one order and with the parameters written out. The
+/// ids ascend as UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();

@@ -1,4 +1,5 @@
-//! The relay beside the slower of its two halves, each alone: the SQL that drains the outbox, and a bare producer.
+//! The relay beside the slower of its two halves, each alone: the SQL that drains the outbox, and a
+//! bare producer.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -99,7 +100,8 @@ impl Stage {
         Ok(count(rows) / took.as_secs_f64())
     }
 
-    /// One statement that deletes rows and reads the next ones, on one connection, and nothing in between.
+    /// One statement that deletes rows and reads the next ones, on one connection, and nothing in
+    /// between.
     async fn drain(&self) -> Fallible<f64> {
         self.clear().await?;
         self.fill(&self.rows).await?;
@@ -149,7 +151,8 @@ impl Stage {
         commit(tx).await
     }
 
-    /// Ids go in their order, so when the last has gone all have; looking at one costs the relay nothing.
+    /// Ids go in their order, so when the last has gone all have; looking at one costs the relay
+    /// nothing.
     async fn until_deleted(&self, id: i64) -> Fallible<()> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {

@@ -108,7 +108,8 @@ impl Report {
         }
     }
 
-    /// Prints the table and writes the file. A row that could not be measured is a failure, a missed target is not.
+    /// Prints the table and writes the file. A row that could not be measured is a failure, a
+    /// missed target is not.
     pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
             "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",

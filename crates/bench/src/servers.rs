@@ -24,7 +24,8 @@ impl Bench {
         };
         let options = SystemOptions {
             servers: ServersOptions {
-                // What is temporary is not fsynced, but a commit is a good part of what is measured here.
+                // What is temporary is not fsynced, but a commit is a good part of what is measured
+                // here.
                 postgres_settings: settings([("fsync", fsync), ("full_page_writes", fsync)]),
                 ..ServersOptions::default()
             },
@@ -48,7 +49,8 @@ impl Bench {
         self.system.servers.kafka.folder().join("bench")
     }
 
-    /// Returns the settings of a Kafka client. Rows with different prefixes do not consume each other's events.
+    /// Returns the settings of a Kafka client. Rows with different prefixes do not consume each
+    /// other's events.
     pub(crate) fn settings(&self, prefix: &str) -> Settings {
         Settings::new(self.system.servers.kafka.brokers(), prefix)
     }
@@ -58,7 +60,8 @@ impl Bench {
         Ok(self.system.servers.postgres.create_database(name).await?)
     }
 
-    /// Starts a service with this prefix, as in production but for its log level, and waits until it is ready.
+    /// Starts a service with this prefix, as in production but for its log level, and waits until
+    /// it is ready.
     pub(crate) async fn service(&self, name: &str, url: &str, prefix: &str) -> Fallible<Instance> {
         self.service_with(name, url, prefix, &[]).await
     }

@@ -1,4 +1,5 @@
-//! One attempt: a transaction with the inbox rows of some messages and the effects of their handlers.
+//! One attempt: a transaction with the inbox rows of some messages and the effects of their
+//! handlers.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -41,11 +42,13 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked.
 const LOCK: Duration = Duration::from_secs(1);
-/// The same for messages with an earlier conflict: it most likely persists, and other messages wait for their turn.
+/// The same for messages with an earlier conflict: it most likely persists, and other messages wait
+/// for their turn.
 const LOCK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Returns the statements that begin the transaction of an attempt. The statement timeout is shorter than the handler's
-/// time limit, so that a slow statement is reported by the database and not blamed on the handler.
+/// Returns the statements that begin the transaction of an attempt. The statement timeout is
+/// shorter than the handler's time limit, so that a slow statement is reported by the database and
+/// not blamed on the handler.
 fn begin(lock: Duration, handler: Duration) -> AssertSqlSafe<String> {
     let statement = handler.mul_f64(0.9).as_millis().max(1);
     AssertSqlSafe(format!(
@@ -84,7 +87,8 @@ pub(crate) struct Bookkeeping<'a> {
 }
 
 impl Attempts {
-    /// Applies messages in order in one transaction. Returns the outcome of each, or fails and applies none.
+    /// Applies messages in order in one transaction. Returns the outcome of each, or fails and
+    /// applies none.
     pub(crate) async fn make(
         &self,
         messages: &[&Message],
@@ -109,8 +113,8 @@ impl Attempts {
         outcomes
     }
 
-    /// Returns the outcomes that an attempt would have. The transaction is rolled back, and no hook is called and
-    /// nothing is counted.
+    /// Returns the outcomes that an attempt would have. The transaction is rolled back, and no hook
+    /// is called and nothing is counted.
     pub(crate) async fn rehearse(&self, messages: &[&Message]) -> Result<Vec<Outcome>, Failure> {
         let rehearsing = async {
             let mut tx = self.begin(LOCK).await.map_err(Failure::own)?;
@@ -123,7 +127,8 @@ impl Attempts {
         self.guarded(rehearsing).await
     }
 
-    /// Rehearses attempts at messages one after the other, until the first failure or until `holds` is cancelled.
+    /// Rehearses attempts at messages one after the other, until the first failure or until `holds`
+    /// is cancelled.
     pub(crate) async fn rehearse_in_turn(
         &self,
         messages: &[&Message],
@@ -159,8 +164,8 @@ impl Attempts {
         attempt: impl Future<Output = Result<T, Failure>>,
     ) -> impl Future<Output = Result<T, Failure>> {
         let caught = AssertUnwindSafe(attempt).catch_unwind();
-        // Longer than the limits of all parts together: a silently lost connection must not block a lane. (Not an async
-        // fn, which would store the attempt's future twice.)
+        // Longer than the limits of all parts together: a silently lost connection must not block a
+        // lane. (Not an async fn, which would store the attempt's future twice.)
         tokio::time::timeout(self.handler_timeout * 2, caught).map(|ended| match ended {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(panic)) => Err(Failure::transient(Panicked(panic_message(panic.as_ref())))),
@@ -264,12 +269,13 @@ impl Attempts {
         chain: &mut Chain,
     ) -> sqlx::Result<()> {
         sabotage::may_die("consumer.before-commit");
-        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement fails. `and chain`
-        // fails if a handler has ended the transaction.
+        // If a handler swallowed an SQL error, the commit silently rolls back; any other statement
+        // fails. `and chain` fails if a handler has ended the transaction.
         let mut commit = "select 1; commit and chain".to_owned();
         let goes_on = chain.goes_on();
         if goes_on {
-            // The chained transaction would have the isolation and access mode that the handler has set.
+            // The chained transaction would have the isolation and access mode that the handler has
+            // set.
             commit = format!("{commit}; commit; {}", begin(LOCK, self.handler_timeout).0);
         }
         let committing = sqlx::raw_sql(AssertSqlSafe(commit)).execute(&mut *tx);
@@ -277,8 +283,8 @@ impl Attempts {
         if goes_on {
             chain.put(tx);
         } else {
-            // Rolls the chained transaction back together with the pool's own check of the connection.
-            // `Transaction::commit` would take a round trip of its own.
+            // Rolls the chained transaction back together with the pool's own check of the
+            // connection. `Transaction::commit` would take a round trip of its own.
             drop(tx);
         }
         sabotage::may_die("consumer.committed");
@@ -319,7 +325,8 @@ fn outcomes(admissions: &[Admission]) -> Vec<Outcome> {
     admissions.iter().map(outcome).collect()
 }
 
-/// Checks the deferred constraints, as a commit would. This also fails if a handler has swallowed an SQL error.
+/// Checks the deferred constraints, as a commit would. This also fails if a handler has swallowed
+/// an SQL error.
 async fn check(tx: &mut PgConnection) -> Result<(), Failure> {
     sqlx::query("set constraints all immediate").execute(&mut *tx).await?;
     sqlx::query("set constraints all deferred").execute(tx).await?;

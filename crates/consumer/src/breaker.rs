@@ -16,9 +16,9 @@ const STATEMENT: Duration = Duration::from_secs(5);
 /// Maximum length of a stored reason.
 const MAX_REASON: usize = 500;
 
-/// The circuit breakers of a subscription, one for each event type and kind of reason. Only messages that used up their
-/// retries count, because a permanent failure says nothing about other messages. A success of the type resets the
-/// count.
+/// The circuit breakers of a subscription, one for each event type and kind of reason. Only
+/// messages that used up their retries count, because a permanent failure says nothing about other
+/// messages. A success of the type resets the count.
 pub(crate) struct Breakers {
     pool: PgPool,
     subscription: String,
@@ -73,8 +73,8 @@ impl Breakers {
         self.letters > 0
     }
 
-    /// Counts a message whose retries are used up, before it becomes a dead letter. If the process dies in between, the
-    /// message is counted twice, and the breaker opens one letter early.
+    /// Counts a message whose retries are used up, before it becomes a dead letter. If the process
+    /// dies in between, the message is counted twice, and the breaker opens one letter early.
     pub(crate) async fn count(
         &self,
         taken: &Taken,
@@ -150,8 +150,9 @@ impl Breakers {
         Ok(())
     }
 
-    /// Claims the next probe for this instance, and returns the event type to probe. Returns `None` if no probe is due;
-    /// a probe is also due if other instances found no message of the type in their partitions.
+    /// Claims the next probe for this instance, and returns the event type to probe. Returns `None`
+    /// if no probe is due; a probe is also due if other instances found no message of the type in
+    /// their partitions.
     pub(crate) async fn claim_probe(&self) -> sqlx::Result<Option<String>> {
         sqlx::query_scalar(
             "with due as (
@@ -180,8 +181,9 @@ impl Breakers {
         .await
     }
 
-    /// Passes the probe to another instance, since this one has no message of the type. If no instance has one, the
-    /// subscription resumes, and the next failure opens the breaker again without a dead letter.
+    /// Passes the probe to another instance, since this one has no message of the type. If no
+    /// instance has one, the subscription resumes, and the next failure opens the breaker again
+    /// without a dead letter.
     pub(crate) async fn found_none(&self, event_type: &str) -> sqlx::Result<()> {
         sqlx::query(
             "with others as (

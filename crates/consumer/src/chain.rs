@@ -6,12 +6,12 @@ use sqlx::{Postgres, Transaction};
 
 /// Maximum age of a transaction that is used: `now()` must not be older in a handler.
 const FRESH: Duration = Duration::from_millis(100);
-/// How long a connection is kept. The pool replaces connections that are old, or older than the last refusal of the
-/// server, only when they return to it.
+/// How long a connection is kept. The pool replaces connections that are old, or older than the
+/// last refusal of the server, only when they return to it.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// Transactions of one connection, one after the other. The second needs no round trip to begin, and the pool does not
-/// check the connection in between.
+/// Transactions of one connection, one after the other. The second needs no round trip to begin,
+/// and the pool does not check the connection in between.
 #[derive(Default)]
 pub(crate) struct Chain {
     /// `true` if a further attempt follows at once.

@@ -21,7 +21,9 @@ use crate::subscription::Subscription;
 /// Runs a subscription: one instance of its consumer group.
 ///
 /// ```no_run
-/// # async fn example(subscription: consumer::Subscription, pool: sqlx::PgPool, meter: telemetry::instruments::Meter) {
+/// # use consumer::Subscription;
+/// # use telemetry::instruments::Meter;
+/// # async fn example(subscription: Subscription, pool: sqlx::PgPool, meter: Meter) {
 /// use consumer::{Consumer, Options};
 /// use tokio_util::sync::CancellationToken;
 ///
@@ -87,31 +89,32 @@ impl Consumer {
         self
     }
 
-    /// Sets how missing topics are handled. By default, those that the subscription owns are created.
+    /// Sets how missing topics are handled. By default, those that the subscription owns are
+    /// created.
     #[must_use]
     pub fn topic_policy(mut self, policy: TopicPolicy) -> Self {
         self.topic_policy = policy;
         self
     }
 
-    /// Sets the memory budget to share with the other subscriptions of the process. By default the consumer has its
-    /// own.
+    /// Sets the memory budget to share with the other subscriptions of the process. By default the
+    /// consumer has its own.
     #[must_use]
     pub fn memory(mut self, budget: &MemoryBudget) -> Self {
         self.memory = Arc::new(budget.join());
         self
     }
 
-    /// Sets a pool of the same database for everything except handlers: pruning, and the probe of the database. Without
-    /// it, a pool exhausted by handlers looks like an unavailable database.
+    /// Sets a pool of the same database for everything except handlers: pruning, and the probe of
+    /// the database. Without it, a pool exhausted by handlers looks like an unavailable database.
     #[must_use]
     pub fn housekeeping(mut self, pool: PgPool) -> Self {
         self.housekeeping = pool;
         self
     }
 
-    /// Sets a hook that is called after each commit of an effect, for example to wake the relay of the service's
-    /// outbox.
+    /// Sets a hook that is called after each commit of an effect, for example to wake the relay of
+    /// the service's outbox.
     #[must_use]
     pub fn on_commit(mut self, hook: impl Fn() + Send + Sync + 'static) -> Self {
         self.on_commit = Arc::new(hook);
@@ -150,8 +153,8 @@ impl Consumer {
         self.faults.clone()
     }
 
-    /// Returns a feed that passes events from requests through the same inbox to the same handlers, with the current
-    /// options and hook.
+    /// Returns a feed that passes events from requests through the same inbox to the same handlers,
+    /// with the current options and hook.
     pub fn feed(&self) -> Feed {
         Feed::new(self.attempts())
     }

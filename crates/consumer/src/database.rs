@@ -54,8 +54,9 @@ impl Database {
         Self { pool, subscription, instance, status, shutdown, last: Mutex::default() }
     }
 
-    /// Repeats a write with growing waits until it succeeds, and reports the failure in the status meanwhile. `failed`
-    /// is the time of the failure: the result of another lane's later probe is used.
+    /// Repeats a write with growing waits until it succeeds, and reports the failure in the status
+    /// meanwhile. `failed` is the time of the failure: the result of another lane's later probe is
+    /// used.
     pub(crate) async fn probe(&self, failed: Instant) -> ProbeResult {
         let probing = self.probe_in_turn(failed);
         self.shutdown.run_until_cancelled(probing).await.unwrap_or(ProbeResult::Shutdown)
@@ -75,7 +76,8 @@ impl Database {
                     subscription = self.subscription,
                     "database unavailable, retrying"
                 );
-                // Set the new reason before dropping the old one, or the status would be healthy in between.
+                // Set the new reason before dropping the old one, or the status would be healthy in
+                // between.
                 waiting = Some(self.status.wait(why));
             }
             sleep(wait).await;

@@ -2,7 +2,8 @@
 
 use sqlx::PgPool;
 
-/// Tables with rows of a subscription. The inbox comes last: while it has rows, `drop_group` can be repeated.
+/// Tables with rows of a subscription. The inbox comes last: while it has rows, `drop_group` can be
+/// repeated.
 const TABLES: [&str; 12] = [
     "dead_letter",
     "dead_letter_replay",
@@ -27,14 +28,16 @@ pub enum Dropped {
     Rows(u64),
 }
 
-/// Drops the rows of a consumer group (without the prefix) from the consumer's tables: inbox, versions, attempts, dead
-/// letters and replays. For a replaced generation; the service drops the tables of its handlers.
+/// Drops the rows of a consumer group (without the prefix) from the consumer's tables: inbox,
+/// versions, attempts, dead letters and replays. For a replaced generation; the service drops the
+/// tables of its handlers.
 ///
-/// If the group is started again afterwards, it handles the events on its topics again. Its data in Kafka (committed
-/// offsets, copies of dead letters) remains.
+/// If the group is started again afterwards, it handles the events on its topics again. Its data in
+/// Kafka (committed offsets, copies of dead letters) remains.
 ///
 /// # Errors
-/// Fails if the database is unavailable. Rows that were dropped before stay dropped, and the call can be repeated.
+/// Fails if the database is unavailable. Rows that were dropped before stay dropped, and the call
+/// can be repeated.
 pub async fn drop_group(pool: &PgPool, group: &str) -> sqlx::Result<Dropped> {
     let is_running: bool = sqlx::query_scalar(
         "select exists (

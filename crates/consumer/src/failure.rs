@@ -13,11 +13,12 @@ pub enum Class {
     Permanent,
     /// A later attempt may succeed: the message is retried, then becomes a dead letter.
     Transient,
-    /// Something blocks only this message, for example a lock: its key waits, and other keys continue. Attempts are
-    /// counted only if this lasts while others succeed (see
+    /// Something blocks only this message, for example a lock: its key waits, and other keys
+    /// continue. Attempts are counted only if this lasts while others succeed (see
     /// [`Options::conflict_limit`](crate::Options::conflict_limit)).
     Conflict,
-    /// A dependency of every message is unavailable: the subscription waits, and no attempt is counted.
+    /// A dependency of every message is unavailable: the subscription waits, and no attempt is
+    /// counted.
     Unavailable,
 }
 
@@ -95,7 +96,8 @@ impl Error for Failure {
 }
 
 impl Failure {
-    /// Creates a failure of a message that can never succeed: it can't be decoded, or a business rule forbids it.
+    /// Creates a failure of a message that can never succeed: it can't be decoded, or a business
+    /// rule forbids it.
     pub fn permanent<E: Error + Send + Sync + 'static>(error: E) -> Self {
         Self::new(Class::Permanent, error)
     }
@@ -124,8 +126,9 @@ impl Failure {
         self.class
     }
 
-    /// Classifies an error of the consumer's own statements, which are the same for every message: a missing permission
-    /// affects all messages, and a value that can't be stored is a permanent failure of its message.
+    /// Classifies an error of the consumer's own statements, which are the same for every message:
+    /// a missing permission affects all messages, and a value that can't be stored is a permanent
+    /// failure of its message.
     pub(crate) fn own(error: sqlx::Error) -> Self {
         let class = match pg::classify(&error) {
             ErrorClass::Unavailable | ErrorClass::Denied => Class::Unavailable,
@@ -145,8 +148,8 @@ impl Failure {
         self.origin == Origin::Refused
     }
 
-    /// Returns whether the message itself may be the cause if it keeps failing while others succeed: a conflict, a
-    /// refusal by the database, or a statement that ends its session.
+    /// Returns whether the message itself may be the cause if it keeps failing while others
+    /// succeed: a conflict, a refusal by the database, or a statement that ends its session.
     pub(crate) fn may_be_the_messages(&self) -> bool {
         self.class == Class::Conflict || matches!(self.origin, Origin::Refused | Origin::Lost)
     }
@@ -180,8 +183,8 @@ impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         let class = match pg::classify(&error) {
             ErrorClass::Unavailable => Class::Unavailable,
-            // A missing permission on one table blocks only the messages that need the table, and a row-level policy
-            // refuses single rows. Neither affects other messages.
+            // A missing permission on one table blocks only the messages that need the table, and a
+            // row-level policy refuses single rows. Neither affects other messages.
             ErrorClass::Conflict | ErrorClass::Denied => Class::Conflict,
             ErrorClass::Data | ErrorClass::Other => Class::Transient,
         };

@@ -40,7 +40,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Creates a fault that affects every attempt at every event type. `Slow` adds a delay of a second.
+    /// Creates a fault that affects every attempt at every event type. `Slow` adds a delay of a
+    /// second.
     pub fn new(kind: FaultKind) -> Self {
         Self { kind, rate: always(), delay_ms: a_second(), reason: None, event_type: None }
     }
@@ -77,7 +78,8 @@ impl Faults {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Fails or delays an attempt, if a fault is set for one of these types, with the probability of its rate.
+    /// Fails or delays an attempt, if a fault is set for one of these types, with the probability
+    /// of its rate.
     pub(crate) async fn strike(
         &self,
         mut event_types: impl Iterator<Item = &str>,

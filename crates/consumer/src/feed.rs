@@ -11,9 +11,9 @@ use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::spans;
 
-/// Applies events of a subscription that a caller passes directly. An event that also arrives through Kafka takes
-/// effect once, because both use the same inbox. Nothing is retried and nothing becomes a dead letter: the caller gets
-/// the result.
+/// Applies events of a subscription that a caller passes directly. An event that also arrives
+/// through Kafka takes effect once, because both use the same inbox. Nothing is retried and nothing
+/// becomes a dead letter: the caller gets the result.
 #[derive(Clone)]
 pub struct Feed {
     attempts: Arc<Attempts>,
@@ -42,8 +42,8 @@ impl Feed {
     /// Applies one event in one attempt.
     ///
     /// # Errors
-    /// Fails with [`Class::Permanent`](crate::Class::Permanent) if the event can never be applied. After any other
-    /// failure the caller may send it again.
+    /// Fails with [`Class::Permanent`](crate::Class::Permanent) if the event can never be applied.
+    /// After any other failure the caller may send it again.
     pub async fn take(&self, event: RawEvent<'_>) -> Result<Outcome, Failure> {
         let span = spans::of_request(&event.envelope, self.group(), &self.attempts.steps);
         let taking = async {

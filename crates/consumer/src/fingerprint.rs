@@ -6,8 +6,9 @@ use sha2::{Digest, Sha256};
 
 /// Returns a fingerprint of 16 hexadecimal digits.
 ///
-/// `exception` is the type of the error. In the messages of `error` and its sources, words with a digit and quoted
-/// texts are ignored, since they differ between messages that fail for the same reason.
+/// `exception` is the type of the error. In the messages of `error` and its sources, words with a
+/// digit and quoted texts are ignored, since they differ between messages that fail for the same
+/// reason.
 pub(crate) fn fingerprint(exception: &str, error: &(dyn Error + 'static)) -> String {
     let mut digest = Sha256::new();
     digest.update(exception);
@@ -22,7 +23,8 @@ pub(crate) fn fingerprint(exception: &str, error: &(dyn Error + 'static)) -> Str
     shortened(digest)
 }
 
-/// Returns the first eight bytes of a digest, in hexadecimal digits: enough for the failures of one system.
+/// Returns the first eight bytes of a digest, in hexadecimal digits: enough for the failures of one
+/// system.
 pub(crate) fn shortened(digest: Sha256) -> String {
     let first = digest.finalize().iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
     format!("{first:016x}")
@@ -65,7 +67,8 @@ fn without_values(message: &str) -> String {
     kept
 }
 
-/// Returns the end of the quotation that the text begins with. An apostrophe inside a word does not begin a quotation.
+/// Returns the end of the quotation that the text begins with. An apostrophe inside a word does not
+/// begin a quotation.
 fn quoted(text: &str, first: char) -> Option<usize> {
     if !matches!(first, '"' | '\'' | '`') {
         return None;

@@ -1,4 +1,5 @@
-//! Reads the rows of a flow from the consumer's tables: letters, replays, parked messages, inbox rows.
+//! Reads the rows of a flow from the consumer's tables: letters, replays, parked messages, inbox
+//! rows.
 
 use serde::Serialize;
 use sqlx::{FromRow, PgPool};
@@ -111,7 +112,8 @@ pub struct InboxEntry {
     pub received_at: OffsetDateTime,
 }
 
-/// Returns the dead letters of flows, and those whose event or subject has the id, oldest first, at most 100.
+/// Returns the dead letters of flows, and those whose event or subject has the id, oldest first, at
+/// most 100.
 pub async fn flow_letters(
     pool: &PgPool,
     id: &str,
@@ -132,8 +134,8 @@ pub async fn flow_letters(
     .await
 }
 
-/// Returns the replays and rehearsals of letters, oldest first. Of more than 150, replays are kept before
-/// rehearsals, and later ones before earlier ones.
+/// Returns the replays and rehearsals of letters, oldest first. Of more than 150, replays are kept
+/// before rehearsals, and later ones before earlier ones.
 pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<FlowReplay>> {
     if letters.is_empty() {
         return Ok(Vec::new());
@@ -175,8 +177,8 @@ pub async fn flow_parked(
 
 /// Returns which subscriptions have settled which of these events, from any source.
 ///
-/// The inbox is indexed by subscription, source and event. The query steps from source to source, of which there are
-/// few, so it is as fast with ten million rows as with none.
+/// The inbox is indexed by subscription, source and event. The query steps from source to source,
+/// of which there are few, so it is as fast with ten million rows as with none.
 pub async fn inbox_entries(pool: &PgPool, event_ids: &[String]) -> sqlx::Result<Vec<InboxEntry>> {
     if event_ids.is_empty() {
         return Ok(Vec::new());

@@ -23,8 +23,8 @@ pub struct Received<E> {
 }
 
 impl<E> Received<E> {
-    /// Returns the cause for events that the handler publishes: the same correlation id, this event's id, and the span
-    /// of its processing.
+    /// Returns the cause for events that the handler publishes: the same correlation id, this
+    /// event's id, and the span of its processing.
     pub fn cause(&self) -> Cause {
         let context = TraceContext::of(&self.span);
         let (traceparent, tracestate) =
@@ -76,9 +76,14 @@ impl<E: fmt::Debug> fmt::Debug for Received<E> {
 /// impl Handler for CountParcels {
 ///     type Event = ParcelShipped;
 ///
-///     async fn handle(&self, tx: &mut PgConnection, events: &[Received<ParcelShipped>]) -> Result<(), Failure> {
+///     async fn handle(
+///         &self,
+///         tx: &mut PgConnection,
+///         events: &[Received<ParcelShipped>],
+///     ) -> Result<(), Failure> {
 ///         let parcels: Vec<_> = events.iter().map(|event| event.data.parcel.as_str()).collect();
-///         sqlx::query("insert into parcels select * from unnest($1::text[])").bind(parcels).execute(tx).await?;
+///         let insert = sqlx::query("insert into parcels select * from unnest($1::text[])");
+///         insert.bind(parcels).execute(tx).await?;
 ///         Ok(())
 ///     }
 /// }
@@ -87,15 +92,16 @@ pub trait Handler: Send + Sync + 'static {
     /// The type.
     type Event: Event;
 
-    /// Applies events, in order, in the transaction that also records them in the inbox. Each event is passed once,
-    /// unless an attempt fails.
+    /// Applies events, in order, in the transaction that also records them in the inbox. Each event
+    /// is passed once, unless an attempt fails.
     ///
-    /// `events` has one or more events, of the same subject or of different ones. One statement for all events is
-    /// several times as fast as one for each. Lock rows that other transactions lock too in a sorted order. If an
-    /// attempt at several events fails, each is attempted again alone.
+    /// `events` has one or more events, of the same subject or of different ones. One statement for
+    /// all events is several times as fast as one for each. Lock rows that other transactions lock
+    /// too in a sorted order. If an attempt at several events fails, each is attempted again alone.
     ///
-    /// Do not cause effects outside the database, since they can't be rolled back: enqueue a job, or append an event.
-    /// An SQL error aborts the transaction, so return it, or run the statement in a savepoint.
+    /// Do not cause effects outside the database, since they can't be rolled back: enqueue a job,
+    /// or append an event. An SQL error aborts the transaction, so return it, or run the statement
+    /// in a savepoint.
     fn handle(
         &self,
         tx: &mut PgConnection,

@@ -1,5 +1,5 @@
-//! Stores attempts as rows, and marks messages before their attempts if the previous instance crashed, since one of its
-//! messages may have caused the crash.
+//! Stores attempts as rows, and marks messages before their attempts if the previous instance
+//! crashed, since one of its messages may have caused the crash.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,7 +80,8 @@ impl Histories {
         &self.instance
     }
 
-    /// Returns the history of an assigned partition, read once per assignment. Messages before `position` are finished.
+    /// Returns the history of an assigned partition, read once per assignment. Messages before
+    /// `position` are finished.
     pub(crate) async fn of(&self, of: Assignment<'_>, position: i64) -> sqlx::Result<Arc<History>> {
         if let Some(known) = self.known(of) {
             return Ok(known);
@@ -159,8 +160,8 @@ impl Histories {
         Ok(History { attempts, dead, caution: AtomicUsize::new(caution) })
     }
 
-    /// Returns the instance that had the partition and did not release it cleanly, and whether it was near its memory
-    /// limit.
+    /// Returns the instance that had the partition and did not release it cleanly, and whether it
+    /// was near its memory limit.
     async fn instance_before(
         &self,
         topic: &str,
@@ -204,8 +205,9 @@ impl Histories {
         self.suspects.write().await
     }
 
-    /// Records the number of attempts at a message and the reason of the last failure. `None` records the beginning of
-    /// an attempt. The stored number never decreases, since an instance that was frozen may know of fewer attempts.
+    /// Records the number of attempts at a message and the reason of the last failure. `None`
+    /// records the beginning of an attempt. The stored number never decreases, since an instance
+    /// that was frozen may know of fewer attempts.
     pub(crate) async fn note(
         &self,
         record: &Record,

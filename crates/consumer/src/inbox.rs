@@ -12,7 +12,8 @@ use crate::versions::{VersionScope, raise};
 /// Decision of the inbox about an event, after writing its row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Admission {
-    /// The handler has to be called. `gap` is `true` if earlier versions of the same subject are missing.
+    /// The handler has to be called. `gap` is `true` if earlier versions of the same subject are
+    /// missing.
     Admitted { gap: bool },
     /// The handler must not be called.
     Settled(Outcome),
@@ -39,9 +40,9 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Inserts events into the inbox, in order, in the transaction of their effects. Waits up to `lock_timeout` for another
-/// transaction that inserts the same event. Rows are locked in a sorted order, which prevents deadlocks between such
-/// transactions.
+/// Inserts events into the inbox, in order, in the transaction of their effects. Waits up to
+/// `lock_timeout` for another transaction that inserts the same event. Rows are locked in a sorted
+/// order, which prevents deadlocks between such transactions.
 pub(crate) async fn admit(
     tx: &mut PgConnection,
     subscription: &str,

@@ -25,7 +25,8 @@ pub(crate) struct Instruments {
 }
 
 impl Instruments {
-    /// Creates them, and exports each counter at 0: `increase()` misses the first event of a counter that begins at 1.
+    /// Creates them, and exports each counter at 0: `increase()` misses the first event of a
+    /// counter that begins at 1.
     pub(crate) fn new(meter: &Meter, group: &str) -> Self {
         let instruments = Self::uncounted(meter, group);
         let Self { dead_lettered, retries, gaps, unavailable, .. } = &instruments;

@@ -1,4 +1,5 @@
-//! The polling thread of a consumer: polls records from librdkafka, passes them to lanes, stores offsets.
+//! The polling thread of a consumer: polls records from librdkafka, passes them to lanes, stores
+//! offsets.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -31,12 +32,14 @@ const UPKEEP_EVERY: Duration = Duration::from_millis(20);
 /// Source of the problem in the status.
 const FOUND_BY: &str = "client";
 
-/// How often the lag is measured while the subscription is stopped, and the time limit of a measurement.
+/// How often the lag is measured while the subscription is stopped, and the time limit of a
+/// measurement.
 const MEASURE_STOPPED: Duration = Duration::from_secs(5);
 const QUESTION: Duration = Duration::from_secs(1);
 
-/// How long to wait for room in the lanes before partitions pause. A pause is expensive: the client discards fetched
-/// messages, and takes half a second to fetch again. The polling thread does nothing else while it waits.
+/// How long to wait for room in the lanes before partitions pause. A pause is expensive: the client
+/// discards fetched messages, and takes half a second to fetch again. The polling thread does
+/// nothing else while it waits.
 const ROOM_WITHIN: Duration = Duration::from_millis(100);
 
 /// How long a seek may take.
@@ -58,7 +61,8 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// The statistics contain the end of each partition and the offset committed before its assignment.
+    /// The statistics contain the end of each partition and the offset committed before its
+    /// assignment.
     fn stats(&self, statistics: Statistics) {
         // While the subscription is stopped nothing is fetched, and these figures do not change.
         if self.partitions.is_stopped() {
@@ -80,8 +84,8 @@ fn written(at: i64) -> Duration {
 }
 
 impl Context {
-    /// Returns the number of unfinished offsets of a partition, or `None` if it is not assigned to this instance or its
-    /// end is unknown.
+    /// Returns the number of unfinished offsets of a partition, or `None` if it is not assigned to
+    /// this instance or its end is unknown.
     fn lag(&self, topic: &str, partition: &StatisticsOfPartition) -> Option<u64> {
         let key = (topic.to_owned(), partition.partition);
         if !self.partitions.is_assigned(&key) {
@@ -225,8 +229,8 @@ impl Intake {
         })
     }
 
-    /// Polls until shutdown, on the calling thread. Then waits for running handlers, commits and leaves the group.
-    /// Returns `false` if a handler did not end in time.
+    /// Polls until shutdown, on the calling thread. Then waits for running handlers, commits and
+    /// leaves the group. Returns `false` if a handler did not end in time.
     pub(crate) fn run(mut self, shutdown: &CancellationToken) -> KafkaResult<bool> {
         let polled = self.poll_until(shutdown);
         let drained = self.partitions.close(self.options.drain_timeout);
@@ -334,8 +338,9 @@ impl Intake {
         Ok(())
     }
 
-    /// Drops the read messages and seeks back. The instance stays in the group, so that the lag is still measured and
-    /// no rebalance moves partitions to instances that must not consume them either.
+    /// Drops the read messages and seeks back. The instance stays in the group, so that the lag is
+    /// still measured and no rebalance moves partitions to instances that must not consume them
+    /// either.
     fn stop(&mut self) -> KafkaResult<()> {
         let places = self.partitions.stop(self.options.drain_timeout);
         let keys: Vec<_> = places.iter().map(|(key, _)| key.clone()).collect();
@@ -359,13 +364,15 @@ impl Intake {
         Ok(())
     }
 
-    /// Measures the lag while nothing is fetched, because the statistics contain the end of fetched partitions only.
+    /// Measures the lag while nothing is fetched, because the statistics contain the end of fetched
+    /// partitions only.
     fn measure_stopped(&mut self) {
         if self.measured.elapsed() < MEASURE_STOPPED {
             return;
         }
         self.measured = Instant::now();
-        // While the cluster does not answer, the figures stay unchanged; each request takes a second then.
+        // While the cluster does not answer, the figures stay unchanged; each request takes a
+        // second then.
         if let Err(error) = self.ask_for_lag() {
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "lag of a stopped subscription not measured");
@@ -452,7 +459,8 @@ impl Intake {
         topics.flat_map(|topic| self.partitions.positions(&topic)).collect()
     }
 
-    /// Seeks to the given offsets. A failure ends the run; the next run starts at the committed offsets.
+    /// Seeks to the given offsets. A failure ends the run; the next run starts at the committed
+    /// offsets.
     fn seek_back(&self, places: Vec<(TopicPartition, Option<i64>)>) -> KafkaResult<()> {
         for ((topic, partition), position) in places {
             // A partition that was revoked meanwhile can't be sought and need not be.
@@ -494,8 +502,8 @@ impl Intake {
     }
 }
 
-/// Returns whether the cluster refuses because of a missing permission or its configuration. Other errors are
-/// temporary.
+/// Returns whether the cluster refuses because of a missing permission or its configuration. Other
+/// errors are temporary.
 fn refuses(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
@@ -511,8 +519,8 @@ fn refuses(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Waits until every topic has metadata. A new topic may be unknown to some brokers; the group would form without it
-/// and not consume it until the next metadata refresh.
+/// Waits until every topic has metadata. A new topic may be unknown to some brokers; the group
+/// would form without it and not consume it until the next metadata refresh.
 fn await_topics(consumer: &BaseConsumer<Context>, topics: &[&str]) -> KafkaResult<()> {
     let deadline = Instant::now() + TOPICS_KNOWN_WITHIN;
     for topic in topics {

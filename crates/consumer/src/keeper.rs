@@ -1,4 +1,5 @@
-//! Reads the subscription's shared state (pause, breakers), and reports the state of this instance to the others.
+//! Reads the subscription's shared state (pause, breakers), and reports the state of this instance
+//! to the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -115,7 +116,8 @@ impl Keeper {
         Orders { holds: self.holds.subscribe(), breakers: Arc::clone(&self.breakers) }
     }
 
-    /// Runs until `ended` is cancelled. While the database is unavailable, the last known orders stay in force.
+    /// Runs until `ended` is cancelled. While the database is unavailable, the last known orders
+    /// stay in force.
     pub(crate) async fn run(mut self, ended: CancellationToken) {
         let changed = Arc::clone(&self.changed);
         loop {
@@ -140,7 +142,8 @@ impl Keeper {
         self.leave().await;
     }
 
-    /// Reports in the status why the rows can't be read or written. A refusal of the database affects every message.
+    /// Reports in the status why the rows can't be read or written. A refusal of the database
+    /// affects every message.
     async fn show(&mut self, error: sqlx::Error) {
         let error = pg::why_no_connection(&self.pool, error, CONNECT).await;
         let why = error.to_string();
@@ -150,7 +153,8 @@ impl Keeper {
         let is_news = if refuses {
             let is_news = self.waiting.as_ref().is_none_or(|it| it.why() != why);
             if is_news {
-                // Set the new reason before dropping the old one, or the status would be healthy in between.
+                // Set the new reason before dropping the old one, or the status would be healthy in
+                // between.
                 self.waiting = Some(self.status.wait(why));
             }
             is_news
@@ -187,8 +191,8 @@ impl Keeper {
         self.report().await
     }
 
-    /// Reads the shared state. Letters that precede a success of their type no longer count. Breakers of types that
-    /// only another release handles do not stop this one.
+    /// Reads the shared state. Letters that precede a success of their type no longer count.
+    /// Breakers of types that only another release handles do not stop this one.
     async fn read(&self, succeeded: &BTreeMap<&'static str, Instant>) -> sqlx::Result<Holds> {
         let mut holds = holds(&self.pool, &self.group).await?;
         let handled = self.subscription.event_types();

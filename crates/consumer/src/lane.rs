@@ -1,6 +1,6 @@
-//! A lane processes the messages of some keys in order: many in one transaction, or one after the other after a
-//! failure. A key whose message failed is parked together with its later messages. When its retry is due, it is
-//! attempted outside the lane, so that other keys continue.
+//! A lane processes the messages of some keys in order: many in one transaction, or one after the
+//! other after a failure. A key whose message failed is parked together with its later messages.
+//! When its retry is due, it is attempted outside the lane, so that other keys continue.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::resume_unwind;
@@ -18,8 +18,8 @@ use crate::partitions::Ticket;
 use crate::pipeline::{Next, Pipeline, Read};
 use crate::place::Place;
 
-/// Maximum bytes of records that share a transaction, plus one record. Decoded and bound to a statement they take
-/// several times as much.
+/// Maximum bytes of records that share a transaction, plus one record. Decoded and bound to a
+/// statement they take several times as much.
 const MAX_BATCH_BYTES: usize = 1280 * 1024;
 
 pub(crate) struct Lane {
@@ -111,7 +111,8 @@ impl Lane {
     async fn take(&mut self, mut arrived: vec::Drain<'_, Queued>) {
         let (mut together, mut bytes) = (Vec::new(), 0);
         while let Some(queued) = arrived.next() {
-            // Decoding never waits, and would keep other tasks, such as a lane that holds a lock, from the processor.
+            // Decoding never waits, and would keep other tasks, such as a lane that holds a lock,
+            // from the processor.
             consume_budget().await;
             let Some(queued) = self.unless_parked(queued) else { continue };
             let taken = match self.pipeline.read(queued, &mut self.place).await {
@@ -194,8 +195,8 @@ impl Lane {
         if self.parked.is_empty() { None } else { self.parked.get_mut(&key()) }
     }
 
-    /// Parks a key, or parks it again after an attempt. A message whose partition was released meanwhile is dropped: it
-    /// will be read again and would wait behind itself.
+    /// Parks a key, or parks it again after an attempt. A message whose partition was released
+    /// meanwhile is dropped: it will be read again and would wait behind itself.
     fn park(&mut self, first: Taken, wait: Duration) {
         let key = first.key();
         if !self.pipeline.partitions.has(first.ticket()) {
@@ -251,7 +252,8 @@ impl Lane {
     fn attempted(&mut self, attempted: Result<(Key, Next), JoinError>) {
         let (key, next) = match attempted {
             Ok(attempted) => attempted,
-            // Same as a panic in the lane: the run ends, and the next run receives the message again.
+            // Same as a panic in the lane: the run ends, and the next run receives the message
+            // again.
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             Err(_) => return,
         };

@@ -5,21 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::memory_limit;
 
-/// Divisor of the budget for messages that the Kafka clients have fetched and that were not polled: an eighth.
+/// Divisor of the budget for messages that the Kafka clients have fetched and that were not polled:
+/// an eighth.
 const CLIENTS: usize = 8;
-/// The default budget. In a container it is at most an eighth of the memory limit, since a message takes several times
-/// its record's bytes while it is processed.
+/// The default budget. In a container it is at most an eighth of the memory limit, since a message
+/// takes several times its record's bytes while it is processed.
 const USUAL: usize = 8 * 1024 * 1024;
 const OF_CONTAINER: usize = 8;
 /// A client with less could not fetch a record of the usual maximum size.
 const LEAST_FOR_CLIENT: usize = 1024 * 1024;
 
-/// Bounds the bytes of messages that the subscriptions of a process hold, regardless of the number of partitions: in
-/// the buffers of their Kafka clients, queued, parked, or being processed. Clones share it.
+/// Bounds the bytes of messages that the subscriptions of a process hold, regardless of the number
+/// of partitions: in the buffers of their Kafka clients, queued, parked, or being processed. Clones
+/// share it.
 ///
-/// An eighth is for the clients. Half of the rest is divided equally, so that no subscription starves; the other half
-/// is shared on demand. A subscription that has used up both stops reading until it holds less. An empty subscription
-/// accepts a record of any size.
+/// An eighth is for the clients. Half of the rest is divided equally, so that no subscription
+/// starves; the other half is shared on demand. A subscription that has used up both stops reading
+/// until it holds less. An empty subscription accepts a record of any size.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Shared>);
 
@@ -70,7 +72,8 @@ impl Share {
         self.held.store(bytes, Ordering::Relaxed);
     }
 
-    /// Returns how many bytes the subscription may hold at present, without the buffers of its client.
+    /// Returns how many bytes the subscription may hold at present, without the buffers of its
+    /// client.
     pub(crate) fn allowed(&self) -> usize {
         let members = self.budget.members();
         let all = self.budget.0.bytes - self.budget.0.bytes / CLIENTS;

@@ -18,8 +18,8 @@ pub fn bytes() -> Option<usize> {
     LIMIT.and_then(|limit| usize::try_from(limit).ok())
 }
 
-/// Returns whether the process is near its container's memory limit, so that its end is not blamed on a message.
-/// Returns `false` if the limit is unknown.
+/// Returns whether the process is near its container's memory limit, so that its end is not blamed
+/// on a message. Returns `false` if the limit is unknown.
 pub(crate) fn is_near() -> bool {
     // Called twice a second; without a limit nothing is read.
     LIMIT.is_some_and(|limit| {

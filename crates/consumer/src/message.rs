@@ -112,7 +112,8 @@ pub(crate) struct Conflict {
 }
 
 impl Conflict {
-    /// Creates a conflict that begins now. `commits` is the current number of the subscription's commits.
+    /// Creates a conflict that begins now. `commits` is the current number of the subscription's
+    /// commits.
     pub(crate) fn new(commits: u64) -> Self {
         Self { attempts: 0, since: Instant::now(), commits, shown: None }
     }

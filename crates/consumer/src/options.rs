@@ -7,33 +7,36 @@ const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
 /// Options of a consumer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
-    /// Number of keys processed in parallel, parked ones included; each needs a connection of the pool.
+    /// Number of keys processed in parallel, parked ones included; each needs a connection of the
+    /// pool.
     pub lanes: usize,
-    /// Maximum number of messages of a lane that share a transaction; 1 disables batches. If a batch fails, its
-    /// messages are attempted one by one.
+    /// Maximum number of messages of a lane that share a transaction; 1 disables batches. If a
+    /// batch fails, its messages are attempted one by one.
     pub max_batch: usize,
     /// Number of retries before a message becomes a dead letter.
     pub retries: u32,
-    /// The wait before the first retry; each further one is `backoff_factor` times as long, with a jitter of a fifth.
+    /// The wait before the first retry; each further one is `backoff_factor` times as long, with a
+    /// jitter of a fifth.
     pub first_backoff: Duration,
     /// See `first_backoff`.
     pub backoff_factor: u32,
-    /// How long a message may stay in conflict, for example with a lock, while other messages are committed. Its
-    /// attempts are not counted until then.
+    /// How long a message may stay in conflict, for example with a lock, while other messages are
+    /// committed. Its attempts are not counted until then.
     pub conflict_limit: Duration,
-    /// Number of messages of one type that use up their retries for the same reason, without a success of the type in
-    /// between, before the circuit breaker opens. Then nothing is consumed until a message of the type succeeds. 0
-    /// disables breakers.
+    /// Number of messages of one type that use up their retries for the same reason, without a
+    /// success of the type in between, before the circuit breaker opens. Then nothing is consumed
+    /// until a message of the type succeeds. 0 disables breakers.
     pub breaker_letters: u32,
     /// Interval of probes while a circuit breaker is open.
     pub breaker_probe: Duration,
-    /// Time limit of a handler. It must be below Postgres' `idle_in_transaction_session_timeout`, so that a slow
-    /// handler fails by this limit.
+    /// Time limit of a handler. It must be below Postgres' `idle_in_transaction_session_timeout`,
+    /// so that a slow handler fails by this limit.
     pub handler_timeout: Duration,
     /// Number of failed replays after which a dead letter is parked: only `force` replays it then.
     pub max_replays: u32,
-    /// How long an event's inbox row is kept; `None` keeps it for ever. It must be longer than the retention of the
-    /// topics plus `outbox_allowance`; the consumer asks the brokers before it consumes.
+    /// How long an event's inbox row is kept; `None` keeps it for ever. It must be longer than the
+    /// retention of the topics plus `outbox_allowance`; the consumer asks the brokers before it
+    /// consumes.
     pub inbox_retention: Option<Duration>,
     /// Maximum time that an event may wait in its publisher's outbox between two deliveries.
     pub outbox_allowance: Duration,
@@ -96,8 +99,8 @@ impl Options {
     }
 }
 
-/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor` up to `last`, with
-/// jitter of a fifth.
+/// Returns the `times`th wait, from 1, of a series that begins with `first` and grows by `factor`
+/// up to `last`, with jitter of a fifth.
 fn grown(first: Duration, factor: u32, times: u32, last: Duration) -> Duration {
     let factor = factor.saturating_pow(times.saturating_sub(1));
     first.saturating_mul(factor).min(last).mul_f64(0.8 + fastrand::f64() * 0.4)

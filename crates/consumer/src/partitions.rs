@@ -45,13 +45,15 @@ struct Table {
 struct Partition {
     /// Distinguishes this assignment from earlier ones of the same partition.
     epoch: u64,
-    /// Taken and unfinished messages, by offset. All messages before the first of them are finished.
+    /// Taken and unfinished messages, by offset. All messages before the first of them are
+    /// finished.
     unfinished: BTreeMap<i64, Unfinished>,
     /// The offset after the last taken message, if any.
     next: Option<i64>,
     /// The position that was last stored, or taken for storing.
     stored: Option<i64>,
-    /// The last report that the client had read everything: its offset, and the value of `next` at that time.
+    /// The last report that the client had read everything: its offset, and the value of `next` at
+    /// that time.
     read: Option<(i64, Option<i64>)>,
     /// Messages that are read again after a stop.
     reread: Option<RereadRange>,
@@ -153,15 +155,16 @@ impl Partitions {
         self.lock().assigned.contains_key(key)
     }
 
-    /// Takes a polled message. Returns `None` if it was finished before a stop, since a dead letter must not be
-    /// attempted again.
+    /// Takes a polled message. Returns `None` if it was finished before a stop, since a dead letter
+    /// must not be attempted again.
     pub(crate) fn enter(&self, record: &Record) -> Option<Ticket> {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
         let Record { offset, timestamp, .. } = *record;
         let entry = table.assigned.entry(partition.clone()).or_insert_with(Partition::new);
         if entry.next.is_some_and(|next| offset < next) {
-            // The topic was created again: messages in progress and finished ones belong to the old one.
+            // The topic was created again: messages in progress and finished ones belong to the old
+            // one.
             *entry = Partition { paused: entry.paused, revoked: entry.revoked, ..Partition::new() };
         }
         entry.stored.get_or_insert(offset);
@@ -175,11 +178,13 @@ impl Partitions {
         Some(Ticket { partition, epoch: entry.epoch, offset })
     }
 
-    /// Takes a report that the client has read a partition up to an offset and all its messages were polled. Offsets
-    /// after the last message are then not messages, but, for example, transaction markers.
+    /// Takes a report that the client has read a partition up to an offset and all its messages
+    /// were polled. Offsets after the last message are then not messages, but, for example,
+    /// transaction markers.
     ///
-    /// Reports are some seconds apart and contain figures up to a second old, and a pause discards messages that were
-    /// read and not polled. So a report counts only if the next one is equal, with no message in between.
+    /// Reports are some seconds apart and contain figures up to a second old, and a pause discards
+    /// messages that were read and not polled. So a report counts only if the next one is equal,
+    /// with no message in between.
     pub(crate) fn has_read(&self, key: &TopicPartition, end: i64) {
         let mut table = self.lock();
         let Some(partition) = table.assigned.get_mut(key).filter(|it| !it.paused) else { return };
@@ -191,8 +196,9 @@ impl Partitions {
         }
     }
 
-    /// Returns a ticket for a message of a scan, which can be attempted but is not recorded, so that it is read again.
-    /// Returns `None` if it was finished before the stop, or its partition was revoked.
+    /// Returns a ticket for a message of a scan, which can be attempted but is not recorded, so
+    /// that it is read again. Returns `None` if it was finished before the stop, or its partition
+    /// was revoked.
     pub(crate) fn look_at(&self, record: &Record) -> Option<Ticket> {
         let mut table = self.lock();
         let partition = (record.topic.clone(), record.partition);
@@ -202,8 +208,9 @@ impl Partitions {
         is_new.then_some(Ticket { partition, epoch: entry.epoch, offset: record.offset })
     }
 
-    /// Releases queued and parked messages of every partition, and running ones after `within`. They have to be read
-    /// again from the returned offsets; `None` if nothing was read. The partitions count as paused.
+    /// Releases queued and parked messages of every partition, and running ones after `within`.
+    /// They have to be read again from the returned offsets; `None` if nothing was read. The
+    /// partitions count as paused.
     pub(crate) fn stop(&self, within: Duration) -> Vec<(TopicPartition, Option<i64>)> {
         let mut table = self.lock();
         for partition in table.assigned.values_mut() {
@@ -231,8 +238,8 @@ impl Partitions {
         self.set_all_paused(true)
     }
 
-    /// Ends a stop, and returns the assigned partitions that were paused. Tickets of scanned messages become void,
-    /// since these are read again.
+    /// Ends a stop, and returns the assigned partitions that were paused. Tickets of scanned
+    /// messages become void, since these are read again.
     pub(crate) fn resume_all(&self) -> Vec<TopicPartition> {
         let mut table = self.lock();
         table.stopped = false;
@@ -272,7 +279,8 @@ impl Partitions {
         self.voided.subscribe()
     }
 
-    /// Returns the offset up to which all messages of an assigned partition are finished, or `None` if it is unknown.
+    /// Returns the offset up to which all messages of an assigned partition are finished, or `None`
+    /// if it is unknown.
     pub(crate) fn position(&self, key: &TopicPartition) -> Option<i64> {
         self.lock().assigned.get(key).and_then(Partition::position)
     }
@@ -282,8 +290,8 @@ impl Partitions {
         self.lock().of(ticket).is_some_and(|partition| !partition.revoked)
     }
 
-    /// Starts a message. Returns `None` if its partition was revoked or all partitions are being closed: the next owner
-    /// of the partition receives the message.
+    /// Starts a message. Returns `None` if its partition was revoked or all partitions are being
+    /// closed: the next owner of the partition receives the message.
     pub(crate) fn begin(self: &Arc<Self>, ticket: &Ticket) -> Option<InProgress> {
         let mut table = self.lock();
         if table.closed {
@@ -295,7 +303,8 @@ impl Partitions {
         Some(InProgress { partitions: Arc::clone(self), ticket, finished: false })
     }
 
-    /// Returns the offsets that may be stored now, each the last before the first unfinished message.
+    /// Returns the offsets that may be stored now, each the last before the first unfinished
+    /// message.
     pub(crate) fn take_finished(&self) -> Vec<(TopicPartition, i64)> {
         let mut table = self.lock();
         let finished = table.assigned.iter_mut();
@@ -319,8 +328,8 @@ impl Partitions {
         Load { bytes: table.bytes(), messages: table.messages(key) }
     }
 
-    /// Waits for at most `within` until a partition holds fewer messages than that. Returns `false` after a timeout.
-    /// Does not wait for a partition that is paused or no longer assigned.
+    /// Waits for at most `within` until a partition holds fewer messages than that. Returns `false`
+    /// after a timeout. Does not wait for a partition that is paused or no longer assigned.
     pub(crate) fn await_fewer(
         &self,
         key: &TopicPartition,
@@ -336,15 +345,16 @@ impl Partitions {
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Waits for at most `within` until fewer than `bytes` bytes are held. Returns `false` after a timeout.
+    /// Waits for at most `within` until fewer than `bytes` bytes are held. Returns `false` after a
+    /// timeout.
     pub(crate) fn await_less(&self, bytes: usize, within: Duration) -> bool {
         let is_more = |table: &mut Table| table.bytes() >= bytes;
         let waited = self.idle.wait_timeout_while(self.lock(), within, is_more);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// Releases partitions. Drops queued messages, and waits for running ones, together for at most `within`, or not at
-    /// all after `close`.
+    /// Releases partitions. Drops queued messages, and waits for running ones, together for at most
+    /// `within`, or not at all after `close`.
     pub(crate) fn revoke(&self, keys: Vec<TopicPartition>, within: Duration) -> Vec<Revoked> {
         let mut table = self.lock();
         for key in &keys {
@@ -372,7 +382,8 @@ impl Partitions {
         revoked
     }
 
-    /// Prevents new starts, and waits for running messages. Returns `false` if one still ran at the end.
+    /// Prevents new starts, and waits for running messages. Returns `false` if one still ran at the
+    /// end.
     pub(crate) fn close(&self, within: Duration) -> bool {
         let mut table = self.lock();
         table.closed = true;
@@ -382,8 +393,9 @@ impl Partitions {
         !running(&mut table)
     }
 
-    /// Returns the partitions to pause, because for too long they held too many messages or all together too many
-    /// bytes, and the partitions to resume, since they are below half of the limit.
+    /// Returns the partitions to pause, because for too long they held too many messages or all
+    /// together too many bytes, and the partitions to resume, since they are below half of the
+    /// limit.
     pub(crate) fn pressure(
         &self,
         max_messages: usize,
@@ -411,7 +423,8 @@ impl Partitions {
         pressure
     }
 
-    /// The table is consistent even if a thread panicked while holding it: every change is a few plain stores.
+    /// The table is consistent even if a thread panicked while holding it: every change is a few
+    /// plain stores.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -453,7 +466,8 @@ impl Partition {
         }
     }
 
-    /// Creates an assignment that starts at the first unfinished message, and records which later ones are finished.
+    /// Creates an assignment that starts at the first unfinished message, and records which later
+    /// ones are finished.
     fn to_be_read_again(&self) -> Self {
         let reread = self.next.map(|next| {
             let before = self.reread.iter().flat_map(|it| &it.unfinished);

@@ -1,4 +1,5 @@
-//! Processes messages of a lane: decode, attempt, carry out the verdict. All lanes of a consumer share it.
+//! Processes messages of a lane: decode, attempt, carry out the verdict. All lanes of a consumer
+//! share it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::verdict::{Judge, Verdict};
 /// Maximum number of immediate attempts after a recovery of the database.
 const RECOVERIES: u32 = 2;
 
-/// How long a message waits that can't become a dead letter now, because its subscription is stopped or the database is
-/// unavailable.
+/// How long a message waits that can't become a dead letter now, because its subscription is
+/// stopped or the database is unavailable.
 const WITHHELD: Duration = Duration::from_secs(1);
 
 /// The wait before the history of a partition is read again.
@@ -40,8 +41,9 @@ pub(crate) struct Pipeline {
     pub(crate) status: Status,
     pub(crate) options: Options,
     pub(crate) instruments: Instruments,
-    /// Limits of concurrent attempts at parked keys: one for keys whose first message had no conflict alone yet, and
-    /// one for those with a known conflict. Otherwise the former would wait behind the latter.
+    /// Limits of concurrent attempts at parked keys: one for keys whose first message had no
+    /// conflict alone yet, and one for those with a known conflict. Otherwise the former would wait
+    /// behind the latter.
     pub(crate) aside: Semaphore,
     pub(crate) aside_again: Semaphore,
     pub(crate) places: Places,
@@ -73,14 +75,15 @@ pub(crate) enum Read {
 /// Result of [`Pipeline::try_one`].
 pub(crate) enum TryResult {
     Succeeded,
-    /// Its handler was not called, because it is a duplicate or not an event. The probe is inconclusive.
+    /// Its handler was not called, because it is a duplicate or not an event. The probe is
+    /// inconclusive.
     NotCalled(KeyHash),
     Failed(KeyHash),
 }
 
 impl Pipeline {
-    /// Decodes a record and reads its history. Waits while the database is unavailable. Leaves `place` before it uses
-    /// the database.
+    /// Decodes a record and reads its history. Waits while the database is unavailable. Leaves
+    /// `place` before it uses the database.
     pub(crate) async fn read(&self, queued: Queued, place: &mut Option<Place>) -> Read {
         if !self.reader.knows_history(&queued) {
             *place = None;
@@ -111,9 +114,9 @@ impl Pipeline {
         }
     }
 
-    /// Attempts messages whose partition is still assigned, and carries out the verdict. Returns what is left for the
-    /// lane. Waits while the database is unavailable. Keeps its place in `kept` if a further attempt `continues` with it
-    /// at once, unless others wait for one.
+    /// Attempts messages whose partition is still assigned, and carries out the verdict. Returns
+    /// what is left for the lane. Waits while the database is unavailable. Keeps its place in
+    /// `kept` if a further attempt `continues` with it at once, unless others wait for one.
     pub(crate) async fn attempt(
         &self,
         mut taken: Vec<Taken>,
@@ -123,8 +126,8 @@ impl Pipeline {
         let mut recovered = 0;
         loop {
             tokio::select! {
-                // After a shutdown nothing starts: a later message of a key must not be processed without an earlier
-                // one.
+                // After a shutdown nothing starts: a later message of a key must not be processed
+                // without an earlier one.
                 biased;
                 () = self.shutdown.cancelled() => return Next::Nothing,
                 () = self.status.not_halted() => {}
@@ -201,8 +204,8 @@ impl Pipeline {
         }
     }
 
-    /// Dead-letters a message. If the letter can't be written, the message is attempted again, which probes the
-    /// database.
+    /// Dead-letters a message. If the letter can't be written, the message is attempted again,
+    /// which probes the database.
     async fn bury(&self, why: &LetterReason, taken: Vec<Taken>, begun: Vec<InProgress>) -> Next {
         let Some(letter) = taken.first() else { return Next::Nothing };
         match self.graveyard.bury(letter, why).await {
@@ -218,8 +221,8 @@ impl Pipeline {
         }
     }
 
-    /// Probes a message while the subscription is stopped. Returns `None` if its partition was revoked or the database
-    /// is unavailable.
+    /// Probes a message while the subscription is stopped. Returns `None` if its partition was
+    /// revoked or the database is unavailable.
     pub(crate) async fn try_one(&self, queued: Queued) -> Option<TryResult> {
         let Read::Taken(taken) = self.read(queued, &mut None).await else { return None };
         let _begun = self.partitions.begin(taken.ticket())?;

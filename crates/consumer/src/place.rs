@@ -14,7 +14,8 @@ pub(crate) struct Places {
     waiting: AtomicUsize,
 }
 
-/// Permit for one attempt after the other, with the transaction that the last one has begun for the next.
+/// Permit for one attempt after the other, with the transaction that the last one has begun for the
+/// next.
 pub(crate) struct Place {
     pub(crate) chain: Chain,
     _permit: Option<OwnedSemaphorePermit>,
@@ -42,8 +43,8 @@ impl Places {
         Place { chain: Chain::default(), _permit: permit }
     }
 
-    /// Returns the place if the next attempt can use its transaction at once and nobody waits for a place. Otherwise
-    /// leaves it.
+    /// Returns the place if the next attempt can use its transaction at once and nobody waits for a
+    /// place. Otherwise leaves it.
     pub(crate) fn keep(&self, place: Place, verdict: &Verdict) -> Option<Place> {
         let has_settled = matches!(verdict, Verdict::Settled);
         let continues = place.chain.continues && place.chain.has_begun();

@@ -33,7 +33,8 @@ impl Reader {
         self.histories.known(queued.ticket.assignment()).is_some()
     }
 
-    /// Returns the history of the record's partition from before its assignment, starting at `position`.
+    /// Returns the history of the record's partition from before its assignment, starting at
+    /// `position`.
     pub(crate) async fn history(
         &self,
         queued: &Queued,

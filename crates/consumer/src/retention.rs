@@ -31,7 +31,8 @@ pub(crate) enum RetentionCheckError {
          inbox remembers them ({inbox:?}): raise inbox_retention, or lower the topics' retention.ms"
     )]
     TooShort { kept: String, allowance: Duration, inbox: Duration },
-    /// The cluster does not reveal the retention. Most likely it is short enough, so messages are consumed.
+    /// The cluster does not reveal the retention. Most likely it is short enough, so messages are
+    /// consumed.
     #[error("it is not known whether the inbox remembers longer than the topics keep events: {0}")]
     Unknown(#[source] RetentionError),
     /// The cluster does not answer.
@@ -39,7 +40,8 @@ pub(crate) enum RetentionCheckError {
     Unreachable(#[source] RetentionError),
 }
 
-/// Checks that no event can be redelivered after its inbox row was pruned. `topics` are names on the cluster.
+/// Checks that no event can be redelivered after its inbox row was pruned. `topics` are names on
+/// the cluster.
 pub(crate) async fn check(
     options: &Options,
     kafka: &Settings,
@@ -61,8 +63,9 @@ pub(crate) async fn check(
     Err(RetentionCheckError::TooShort { kept, allowance, inbox })
 }
 
-/// Asks again until the cluster reveals the retention, and then clears the problem. Ends `run` if the inbox would
-/// forget too early, so that the next run halts. A new topic is not known to every broker at once.
+/// Asks again until the cluster reveals the retention, and then clears the problem. Ends `run` if
+/// the inbox would forget too early, so that the next run halts. A new topic is not known to every
+/// broker at once.
 pub(crate) async fn until_known(
     options: Options,
     kafka: Settings,
@@ -163,8 +166,8 @@ struct Chunk {
     until: Option<OffsetDateTime>,
 }
 
-/// Deletes from the oldest row on. Each chunk starts where the last one ended, because deleted rows stay in the index
-/// until they are vacuumed and would be scanned again.
+/// Deletes from the oldest row on. Each chunk starts where the last one ended, because deleted rows
+/// stay in the index until they are vacuumed and would be scanned again.
 async fn prune_inbox(pool: &PgPool, subscription: &str, seconds: f64) -> sqlx::Result<u64> {
     let (mut pruned, mut from) = (0, None);
     loop {

@@ -185,8 +185,8 @@ async fn once(
     if panicked.load(Ordering::Relaxed) { Err(RunError::LanePanicked) } else { drained }
 }
 
-/// Creates, uses and drops the client on one thread, because dropping it blocks. The thread is not the runtime's, which
-/// would wait for it at its end.
+/// Creates, uses and drops the client on one thread, because dropping it blocks. The thread is not
+/// the runtime's, which would wait for it at its end.
 fn on_a_thread(
     poll: impl FnOnce() -> KafkaResult<bool> + Send + 'static,
 ) -> Result<oneshot::Receiver<KafkaResult<bool>>, RunError> {
@@ -197,8 +197,8 @@ fn on_a_thread(
     Ok(polling)
 }
 
-/// Waits until the client is closed, with a limit: closed during a rebalance, it can wait for an internal thread that
-/// has ended. Then it is abandoned; it has left the group.
+/// Waits until the client is closed, with a limit: closed during a rebalance, it can wait for an
+/// internal thread that has ended. Then it is abandoned; it has left the group.
 async fn closed(
     polling: oneshot::Receiver<KafkaResult<bool>>,
     run: &CancellationToken,
@@ -290,7 +290,8 @@ fn watch(
     }
 }
 
-/// Ends `run` after a long outage of the database, so that queued messages do not stay in memory. They are read again.
+/// Ends `run` after a long outage of the database, so that queued messages do not stay in memory.
+/// They are read again.
 async fn give_up_after_waiting(status: Status, group: String, run: CancellationToken) {
     if run.run_until_cancelled(status.waited_for(WAITED_FOR)).await.is_some() {
         tracing::warn!(group, "database unavailable for long, consumer leaves its group");
@@ -298,7 +299,8 @@ async fn give_up_after_waiting(status: Status, group: String, run: CancellationT
     }
 }
 
-/// Returns `true` if the inbox keeps events longer than these topics, `false` if that is unknown. Fails if it does not.
+/// Returns `true` if the inbox keeps events longer than these topics, `false` if that is unknown.
+/// Fails if it does not.
 async fn is_retention_known(consumer: &Consumer, topics: &[String]) -> Result<bool, RunError> {
     let checked = retention::check(&consumer.options, &consumer.kafka, topics).await;
     let unknown = match checked {

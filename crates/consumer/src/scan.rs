@@ -32,7 +32,8 @@ pub(crate) enum Candidate {
     None,
 }
 
-/// A running scan. Only the first message of each key counts, since a later one must not overtake it.
+/// A running scan. Only the first message of each key counts, since a later one must not overtake
+/// it.
 pub(crate) struct Scan {
     request: ScanRequest,
     began: Instant,
@@ -84,7 +85,8 @@ impl Scan {
             || self.began.elapsed() > LIMIT
     }
 
-    /// Ends the scan with the record that `look_at` returned, if any. `queue` turns it into a message.
+    /// Ends the scan with the record that `look_at` returned, if any. `queue` turns it into a
+    /// message.
     pub(crate) fn end(self, found: Option<Record>, queue: impl Fn(Record) -> Option<Queued>) {
         let other = found.and_then(&queue).map(Candidate::Other);
         let tried = || self.second_choice.and_then(&queue).map(Candidate::Tried);

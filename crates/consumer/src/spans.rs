@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::message::Taken;
 
-/// Creates the span of a record: a child of the span in which its event was created, linked to the hop. `topic` is
-/// without the prefix.
+/// Creates the span of a record: a child of the span in which its event was created, linked to the
+/// hop. `topic` is without the prefix.
 pub(crate) fn of_record(
     record: &Record,
     envelope: Option<&Envelope>,
@@ -38,8 +38,8 @@ pub(crate) struct Replayed<'a> {
     pub(crate) steps: &'a FlowSteps,
 }
 
-/// Creates the span of a replayed dead letter: a new trace, linked to the span in which the event was created and to
-/// the hop.
+/// Creates the span of a replayed dead letter: a new trace, linked to the span in which the event
+/// was created and to the hop.
 pub(crate) fn of_replay(
     record: &Record,
     envelope: Option<&Envelope>,
@@ -125,8 +125,8 @@ pub(crate) fn of_batch(taken: &[Taken], group: &str) -> Span {
     span
 }
 
-/// Creates the span of an event from a request: a child of the request's span, linked to the span in which the event
-/// was created.
+/// Creates the span of an event from a request: a child of the request's span, linked to the span
+/// in which the event was created.
 pub(crate) fn of_request(envelope: &Envelope, group: &str, steps: &FlowSteps) -> Span {
     let span = steps.span(|| unlinked(envelope, group));
     if let Some(parent) = &envelope.traceparent {

@@ -1,5 +1,5 @@
-//! The shared state of a subscription's instances, as rows that each instance applies within a second: an operator's
-//! pause, open circuit breakers, and the instances.
+//! The shared state of a subscription's instances, as rows that each instance applies within a
+//! second: an operator's pause, open circuit breakers, and the instances.
 
 use serde::Serialize;
 use sqlx::PgPool;
@@ -19,8 +19,8 @@ pub struct Pause {
     pub since: OffsetDateTime,
 }
 
-/// A circuit breaker: counts messages of one type that used up their retries for the same reason, without a success of
-/// the type in between. While it is open, the subscription is stopped.
+/// A circuit breaker: counts messages of one type that used up their retries for the same reason,
+/// without a success of the type in between. While it is open, the subscription is stopped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, sqlx::FromRow)]
 #[non_exhaustive]
 pub struct Breaker {
@@ -53,7 +53,8 @@ impl Breaker {
 pub struct Instance {
     /// Id of the process; new at each start.
     pub id: String,
-    /// Its [`State`](crate::State) as text; begins with `gone` if its last heartbeat is older than 15 s.
+    /// Its [`State`](crate::State) as text; begins with `gone` if its last heartbeat is older than
+    /// 15 s.
     pub state: String,
     /// UTC.
     #[serde(with = "time::serde::rfc3339")]
@@ -94,8 +95,8 @@ pub async fn standing(pool: &PgPool, group: &str) -> sqlx::Result<Standing> {
     Ok(Standing { paused, breakers, instances })
 }
 
-/// Pauses a consumer group on all its instances within a second. They drop the messages in memory and read them again
-/// later. `by` is the operator's name. An existing pause gets the new reason.
+/// Pauses a consumer group on all its instances within a second. They drop the messages in memory
+/// and read them again later. `by` is the operator's name. An existing pause gets the new reason.
 ///
 /// # Errors
 /// Fails if the database is unavailable, or a text can't be stored.

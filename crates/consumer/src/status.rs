@@ -25,8 +25,9 @@ pub enum State {
         /// The reason that was given.
         why: String,
     },
-    /// Circuit breakers of these event types are open: nothing is consumed until a message of the type succeeds. Only
-    /// [`standing`](crate::standing) returns the reasons, since they may quote a payload.
+    /// Circuit breakers of these event types are open: nothing is consumed until a message of the
+    /// type succeeds. Only [`standing`](crate::standing) returns the reasons, since they may quote
+    /// a payload.
     BreakerOpen(Vec<String>),
     /// It has ended.
     Stopped,

@@ -61,7 +61,8 @@ pub struct Subscription {
     routes: BTreeMap<(&'static str, &'static str), Arc<Route>>,
     owned: Vec<TopicSpec>,
     ignores_unknown: bool,
-    /// Current sources of renamed publishers, and the sources under which their versions are stored.
+    /// Current sources of renamed publishers, and the sources under which their versions are
+    /// stored.
     renamed: HashMap<&'static str, &'static str>,
 }
 
@@ -78,12 +79,12 @@ impl Subscription {
         }
     }
 
-    /// Handles every event of a type once, also late ones, for effects that are independent of other events. The topic
-    /// has the name of the type.
+    /// Handles every event of a type once, also late ones, for effects that are independent of
+    /// other events. The topic has the name of the type.
     ///
     /// # Panics
-    /// Panics if the subscription already handles that type from that topic, because one of the handlers would never be
-    /// called. The next three methods do the same.
+    /// Panics if the subscription already handles that type from that topic, because one of the
+    /// handlers would never be called. The next three methods do the same.
     #[must_use]
     pub fn each_once<H: Handler>(self, handler: H) -> Self {
         self.each_once_from(H::Event::TYPE, handler)
@@ -95,9 +96,10 @@ impl Subscription {
         self.route(topic, Mode::EachOnce, handler)
     }
 
-    /// Handles only events that are newer than those applied to the same subject, for state that the latest event
-    /// describes completely. Versions are compared across all event types of the subscription, separately for each
-    /// source. An event without a version is dead-lettered. The topic has the name of the type.
+    /// Handles only events that are newer than those applied to the same subject, for state that
+    /// the latest event describes completely. Versions are compared across all event types of the
+    /// subscription, separately for each source. An event without a version is dead-lettered. The
+    /// topic has the name of the type.
     #[must_use]
     pub fn latest_wins<H: Handler>(self, handler: H) -> Self {
         self.latest_wins_from(H::Event::TYPE, handler)
@@ -109,23 +111,24 @@ impl Subscription {
         self.route(topic, Mode::LatestWins, handler)
     }
 
-    /// Skips events of types without a handler. By default they are dead-lettered, because on a topic of one type they
-    /// are a mistake.
+    /// Skips events of types without a handler. By default they are dead-lettered, because on a
+    /// topic of one type they are a mistake.
     #[must_use]
     pub fn ignore_unknown(mut self) -> Self {
         self.ignores_unknown = true;
         self
     }
 
-    /// Creates the topic if it is missing. The consumer waits for other topics, which belong to their publishers.
+    /// Creates the topic if it is missing. The consumer waits for other topics, which belong to
+    /// their publishers.
     #[must_use]
     pub fn owns(mut self, topic: TopicSpec) -> Self {
         self.owned.push(topic);
         self
     }
 
-    /// Continues the versions of a renamed publisher: events from the source `now` are compared with those from
-    /// `before`.
+    /// Continues the versions of a renamed publisher: events from the source `now` are compared
+    /// with those from `before`.
     #[must_use]
     pub fn source_alias(mut self, before: &'static str, now: &'static str) -> Self {
         // Under the old name, because the applied versions are stored under it.
@@ -133,8 +136,8 @@ impl Subscription {
         self
     }
 
-    /// Runs the same handlers again from the earliest message, with a separate group (`<name>.<generation>`) and
-    /// separate inbox rows.
+    /// Runs the same handlers again from the earliest message, with a separate group
+    /// (`<name>.<generation>`) and separate inbox rows.
     #[must_use]
     pub fn generation(mut self, generation: u32) -> Self {
         self.generation = generation;
@@ -168,7 +171,8 @@ impl Subscription {
         self.routes.keys().map(|(topic, _)| *topic).collect()
     }
 
-    /// Returns the event types that it handles, each with the topic that it reads them from, without the prefix.
+    /// Returns the event types that it handles, each with the topic that it reads them from,
+    /// without the prefix.
     pub fn handles(&self) -> BTreeSet<(&'static str, &'static str)> {
         self.routes.keys().copied().collect()
     }
@@ -195,7 +199,8 @@ impl Subscription {
         of_type.map(|(topic, _)| *topic).collect()
     }
 
-    /// Returns the event types with a success since the last call, and the time of the latest success.
+    /// Returns the event types with a success since the last call, and the time of the latest
+    /// success.
     pub(crate) fn take_succeeded(&self) -> BTreeMap<&'static str, Instant> {
         let all = self.routes.iter();
         let succeeded = all.filter_map(|((_, it), route)| Some((*it, route.succeeded.take()?)));

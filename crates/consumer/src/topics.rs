@@ -1,4 +1,5 @@
-//! The topics of a subscription: creates those that it owns, and waits for those of other publishers.
+//! The topics of a subscription: creates those that it owns, and waits for those of other
+//! publishers.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use crate::subscription::Subscription;
 const WHILE_MISSING: Duration = Duration::from_secs(1);
 /// Interval of checks while there is another problem.
 const WHILE_WRONG: Duration = Duration::from_secs(10);
-/// Interval of checks without problems. With `KAFKA_TOPICS=create` a deleted topic is created again within this time.
+/// Interval of checks without problems. With `KAFKA_TOPICS=create` a deleted topic is created again
+/// within this time.
 const WHILE_WELL: Duration = Duration::from_secs(15);
 /// Source of the problems in the status.
 const FOUND_BY: &str = "topics";
@@ -52,7 +54,8 @@ impl SubscribedTopics {
         Self { topics: Topics { owned, needed }, read, group, kafka, policy, status }
     }
 
-    /// Creates missing topics if allowed, reports and logs problems, and returns the readable topics.
+    /// Creates missing topics if allowed, reports and logs problems, and returns the readable
+    /// topics.
     pub(crate) async fn ensure(&self) -> Result<TopicCheck, TopicsError> {
         let problems = kafka::ensure(&self.kafka, &self.topics, self.policy).await?;
         let descriptions = problems.iter().map(ToString::to_string).collect();
@@ -67,8 +70,8 @@ impl SubscribedTopics {
         Ok(TopicCheck { readable: readable.collect(), all_well: problems.is_empty() })
     }
 
-    /// Checks periodically, since a topic can disappear. Ends `run` when more topics have become readable, so that the
-    /// next run reads them too.
+    /// Checks periodically, since a topic can disappear. Ends `run` when more topics have become
+    /// readable, so that the next run reads them too.
     pub(crate) async fn recheck(self, found: TopicCheck, run: CancellationToken) {
         let TopicCheck { readable, mut all_well } = found;
         let mut before = readable.len();

@@ -69,8 +69,8 @@ impl Judge {
         Self { attempts, histories, options, status, refusals: Refusals::default() }
     }
 
-    /// Returns whether a message must not share a transaction: it failed before, was being attempted when a process
-    /// died, is not an event, or a fault is injected.
+    /// Returns whether a message must not share a transaction: it failed before, was being
+    /// attempted when a process died, is not an event, or a fault is injected.
     pub(crate) fn must_be_alone(&self, taken: &Taken) -> bool {
         taken.retries > 0
             || taken.conflict.is_some()
@@ -126,7 +126,8 @@ impl Judge {
                 log(failure, taken);
                 return Verdict::DeadLetter(failure.into());
             }
-            // Its last attempt crashed the process, or the process ended before its dead letter was written.
+            // Its last attempt crashed the process, or the process ended before its dead letter was
+            // written.
             Content::Event(_) if taken.retries > self.options.retries => {
                 let before = taken.history.of(taken.record().offset);
                 Failure::transient(HadAllAttempts(before.reason))
@@ -152,8 +153,8 @@ impl Judge {
         }
     }
 
-    /// Probes a message without counting an attempt. Returns whether its handler succeeded; for duplicates and
-    /// non-events it is not called.
+    /// Probes a message without counting an attempt. Returns whether its handler succeeded; for
+    /// duplicates and non-events it is not called.
     pub(crate) async fn try_one(&self, taken: &Taken) -> Result<bool, Failure> {
         if !matches!(taken.content, Content::Event(_)) {
             return Ok(false);
@@ -165,9 +166,9 @@ impl Judge {
         Ok(outcomes == [Outcome::Processed])
     }
 
-    /// Judges a failure caused neither by the message nor by the whole database. It counts once it has lasted for
-    /// `conflict_limit` while other messages were committed, unless the database refuses messages of other keys as
-    /// well, or the handler reports an unavailable dependency.
+    /// Judges a failure caused neither by the message nor by the whole database. It counts once it
+    /// has lasted for `conflict_limit` while other messages were committed, unless the database
+    /// refuses messages of other keys as well, or the handler reports an unavailable dependency.
     pub(crate) async fn judge_conflict(&self, taken: &mut Taken, failure: Failure) -> Verdict {
         let commits = self.attempts.commits();
         let conflict = taken.conflict.get_or_insert_with(|| Conflict::new(commits));
@@ -197,8 +198,8 @@ impl Judge {
         Verdict::RetryIn(self.options.backoff(taken.retries))
     }
 
-    /// Executes one attempt. After a crash, messages are marked before their attempt, so that another crash identifies
-    /// the suspects, each of which is then attempted alone.
+    /// Executes one attempt. After a crash, messages are marked before their attempt, so that
+    /// another crash identifies the suspects, each of which is then attempted alone.
     async fn attempt(&self, taken: &[Taken], chain: &mut Chain) -> Result<Vec<Outcome>, Failure> {
         // Evaluated once, because another lane may settle the last suspect meanwhile.
         let (cautious, calm): (Vec<_>, Vec<_>) =

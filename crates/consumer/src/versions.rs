@@ -22,11 +22,12 @@ struct StoredVersion {
     raced: bool,
 }
 
-/// Raises the stored versions to the highest of those given. Returns the previous ones, 0 where there were none. Their
-/// rows stay locked until the transaction ends.
+/// Raises the stored versions to the highest of those given. Returns the previous ones, 0 where
+/// there were none. Their rows stay locked until the transaction ends.
 ///
-/// Existing rows are locked before they are raised, so that the previous version is correct. A missing row can't be
-/// locked: if another transaction inserts it at the same time, it is locked first and raised in a second round.
+/// Existing rows are locked before they are raised, so that the previous version is correct. A
+/// missing row can't be locked: if another transaction inserts it at the same time, it is locked
+/// first and raised in a second round.
 pub(crate) async fn raise<'a>(
     tx: &mut PgConnection,
     subscription: &str,

@@ -31,7 +31,8 @@ impl Cause {
 /// ```
 /// # use std::borrow::Cow;
 /// # use envelope::{Event, Schema};
-/// # static SHIPPED: Schema = Schema::new(r#"{ "$id": "https://example.com/parcel.shipped/1.0.json" }"#);
+/// # static SHIPPED: Schema =
+/// #     Schema::new(r#"{ "$id": "https://example.com/parcel.shipped/1.0.json" }"#);
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct ParcelShipped { parcel: String }
 /// # impl Event for ParcelShipped {

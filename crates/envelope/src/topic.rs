@@ -13,7 +13,7 @@ const MAX_RECORD_BYTES: usize = 1024 * 1024;
 /// use envelope::TopicSpec;
 ///
 /// const PARCELS: TopicSpec =
-///     TopicSpec::new("parcel.shipped").partitions(12).retention(Duration::from_secs(7 * 24 * 3600));
+///     TopicSpec::new("parcel.shipped").partitions(12).retention(Duration::from_hours(7 * 24));
 /// assert_eq!(PARCELS.name, "parcel.shipped");
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
-/// Rows of a topic, a partition or a key that can't be sent for now, so that the scan of new rows skips them. They are
-/// read by lane (a topic in a shard), starting at the first id left aside.
+/// Rows of a topic, a partition or a key that can't be sent for now, so that the scan of new rows
+/// skips them. They are read by lane (a topic in a shard), starting at the first id left aside.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Aside {
     after: BTreeMap<i16, i64>,
-    /// A record was refused: the records in flight behind it must complete first, so that all are sent again in order.
+    /// A record was refused: the records in flight behind it must complete first, so that all are
+    /// sent again in order.
     drains_first: bool,
 }
 
@@ -21,8 +22,9 @@ impl Aside {
         self.leave_behind(shard, id, i64::MAX);
     }
 
-    /// Leaves aside the rows of a shard from this id on, and rows with lower ids that become visible later: if the
-    /// shard had no lane yet, its lane begins after `wider`, the position of the wider scope that includes them.
+    /// Leaves aside the rows of a shard from this id on, and rows with lower ids that become
+    /// visible later: if the shard had no lane yet, its lane begins after `wider`, the position of
+    /// the wider scope that includes them.
     pub(crate) fn leave_behind(&mut self, shard: i16, id: i64, wider: i64) {
         let after = self.after.entry(shard).or_insert(wider);
         *after = (*after).min(id - 1);
@@ -69,7 +71,8 @@ impl Aside {
         self.after.get(&shard).is_some_and(|now| *now < after)
     }
 
-    /// Advances a lane that was read from `after` on, unless it was reopened. `None` means that it was read to its end.
+    /// Advances a lane that was read from `after` on, unless it was reopened. `None` means that it
+    /// was read to its end.
     pub(crate) fn advance(&mut self, shard: i16, after: i64, covered: Option<i64>) {
         if self.is_reopened(shard, after) {
             return;

@@ -31,7 +31,8 @@ pub(crate) enum TopicAnswer {
     Unavailable(KafkaError),
 }
 
-/// Requests the partitions of topics, through the client that will write to them, which caches their leaders.
+/// Requests the partitions of topics, through the client that will write to them, which caches
+/// their leaders.
 pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
     let asking = tokio::task::spawn_blocking(move || {
         let mut answers = BTreeMap::new();
@@ -49,7 +50,8 @@ pub(crate) async fn ask(client: Arc<Client>, topics: Vec<String>) -> Answers {
     asking.await.unwrap_or_default()
 }
 
-/// Requests the size limits of topics. Without an answer, or without permission, refusals reveal the limits.
+/// Requests the size limits of topics. Without an answer, or without permission, refusals reveal
+/// the limits.
 pub(crate) async fn ask_limits(settings: Settings, topics: Vec<String>) -> Limits {
     let limits = timeout(TIMEOUT, kafka::record_limits(&settings, &topics)).await;
     let limits = limits.ok().and_then(Result::ok).unwrap_or_default();

@@ -12,8 +12,8 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Statement timeout, on the server and in this process.
 const STATEMENT: (&str, &str) = ("statement_timeout", "4s");
 const LIMIT: Duration = Duration::from_secs(6);
-/// A measurement starts at the last known oldest event. Every so many measurements it starts at the first id, since ids
-/// become visible out of order.
+/// A measurement starts at the last known oldest event. Every so many measurements it starts at the
+/// first id, since ids become visible out of order.
 const FROM_THE_START: u32 = 12;
 
 /// Measures depth and age of an outbox on its own connection, independently of the relay.
@@ -22,7 +22,8 @@ pub(crate) struct DepthGauge<'a> {
     pub(crate) instruments: &'a Instruments,
 }
 
-/// Start of a measurement. Dead rows that an old snapshot keeps are scanned once, and not in every measurement.
+/// Start of a measurement. Dead rows that an old snapshot keeps are scanned once, and not in every
+/// measurement.
 #[derive(Clone, Copy, Default, Debug)]
 struct MeasurementStart {
     /// No event exists before this id.
@@ -106,7 +107,8 @@ impl DepthGauge<'_> {
     }
 }
 
-/// Finds the oldest event from an id on, and counts the events from it on, so that earlier dead rows are scanned once.
+/// Finds the oldest event from an id on, and counts the events from it on, so that earlier dead
+/// rows are scanned once.
 async fn measure(session: &mut PgConnection, from: i64) -> sqlx::Result<Measurement> {
     sqlx::query_as(
         "select (select count(*) from (select from outbox where id >= first.id limit 100000) waiting) as depth,

@@ -6,7 +6,8 @@ use time::OffsetDateTime;
 
 /// Maximum number of events.
 const MAX_EVENTS: i64 = 50;
-/// Maximum number of rows to search. The table holds only waiting events, and an index would cost time for every event.
+/// Maximum number of rows to search. The table holds only waiting events, and an index would cost
+/// time for every event.
 const SEARCHED: i64 = 20_000;
 
 /// An event of a flow that waits to be published.

@@ -9,15 +9,17 @@ const QUIET: Duration = Duration::from_millis(900);
 
 /// The id up to which no event can become visible any more.
 ///
-/// Ids are assigned before the commit, so they become visible out of order, and a scan that starts after the last seen
-/// id loses events. This horizon is proven: every writer holds a `RowExclusiveLock` on the outbox from before it gets
-/// an id until after its commit is visible. So once every transaction that held the lock has ended, all ids assigned by
-/// then are visible or never will be. Transactions that do not write to the outbox, for example a backup, do not delay
+/// Ids are assigned before the commit, so they become visible out of order, and a scan that starts
+/// after the last seen id loses events. This horizon is proven: every writer holds a
+/// `RowExclusiveLock` on the outbox from before it gets an id until after its commit is visible. So
+/// once every transaction that held the lock has ended, all ids assigned by then are visible or
+/// never will be. Transactions that do not write to the outbox, for example a backup, do not delay
 /// it.
 #[derive(Debug)]
 pub(crate) struct Horizon {
     proven: i64,
-    /// The last assigned id, as of the previous look: read before the writers of the next look are listed.
+    /// The last assigned id, as of the previous look: read before the writers of the next look are
+    /// listed.
     assigned: Option<i64>,
     candidate: Option<Candidate>,
     next_look: Instant,
@@ -30,7 +32,8 @@ struct Candidate {
     writers: Vec<String>,
 }
 
-/// The sequence of an outbox went back to a lower id: a restored backup, or `alter sequence .. restart`.
+/// The sequence of an outbox went back to a lower id: a restored backup, or `alter sequence ..
+/// restart`.
 #[derive(Debug, thiserror::Error)]
 #[error("the ids of the outbox begin anew")]
 pub(crate) struct Restarted;
@@ -44,7 +47,8 @@ impl Horizon {
         self.proven
     }
 
-    /// Returns the last id assigned before the latest look, or `None` without permission to read the sequence.
+    /// Returns the last id assigned before the latest look, or `None` without permission to read
+    /// the sequence.
     pub(crate) fn assigned(&self) -> Option<i64> {
         self.assigned
     }

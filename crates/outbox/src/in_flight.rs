@@ -11,12 +11,14 @@ pub(crate) const CAPACITY: usize = 16 * 1024 * 1024;
 const SHARE: usize = CAPACITY / 8;
 /// Reserve for partitions that acknowledge, regardless of how many others do not.
 const RESERVE: usize = CAPACITY / 4;
-/// A record of up to this size may be sent to any empty partition, to find out whether it acknowledges.
+/// A record of up to this size may be sent to any empty partition, to find out whether it
+/// acknowledges.
 const PROBE: usize = 64 * 1024;
-/// Divisor of the free bytes that a partition may hold: however many partitions stop acknowledging, they leave room for
-/// the next one.
+/// Divisor of the free bytes that a partition may hold: however many partitions stop acknowledging,
+/// they leave room for the next one.
 const SHARE_OF_FREE: usize = 16;
-/// Maximum cost of a record, so that even an oversized one that is not acknowledged leaves room for others.
+/// Maximum cost of a record, so that even an oversized one that is not acknowledged leaves room for
+/// others.
 pub(crate) const LARGEST_COST: usize = SHARE;
 /// Memory overhead of a record, in the relay and in the client.
 pub(crate) const OVERHEAD: usize = 1024;
@@ -29,7 +31,8 @@ pub(crate) struct InFlightRecord {
     pub(crate) key: Arc<str>,
     pub(crate) shard: i16,
     pub(crate) cost: usize,
-    /// `true` if no other record of its partition is in flight, so that a refusal concerns this record.
+    /// `true` if no other record of its partition is in flight, so that a refusal concerns this
+    /// record.
     pub(crate) is_alone: bool,
     /// Open until Kafka has answered.
     pub(crate) span: Span,
@@ -49,7 +52,8 @@ enum State {
     UnderWay,
     /// In Kafka, while an earlier record of its key is not confirmed.
     Delivered,
-    /// An earlier record of its key was refused: this record is published again after it, whatever Kafka answers.
+    /// An earlier record of its key was refused: this record is published again after it, whatever
+    /// Kafka answers.
     Void,
 }
 
@@ -74,8 +78,8 @@ impl InFlightRecord {
 
 /// The records in flight, by the id of their row: one map for all topics, bounded in bytes.
 ///
-/// Completions arrive in any order. For each key of a topic, only rows before its first unconfirmed record may be
-/// deleted.
+/// Completions arrive in any order. For each key of a topic, only rows before its first unconfirmed
+/// record may be deleted.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     records: BTreeMap<i64, InFlightRecord>,
@@ -150,8 +154,8 @@ impl InFlight {
         self.keys.contains_key(&key) || self.void.contains_key(&key)
     }
 
-    /// Returns the maximum bytes in flight of a partition: its window, bounded by an eighth of the capacity and by a
-    /// part of the free bytes.
+    /// Returns the maximum bytes in flight of a partition: its window, bounded by an eighth of the
+    /// capacity and by a part of the free bytes.
     pub(crate) fn allowance(&self, room: Room) -> usize {
         room.window.min(SHARE).min(self.free_to(room) / SHARE_OF_FREE)
     }
@@ -160,8 +164,9 @@ impl InFlight {
         if room.is_live { self.free() } else { self.free().saturating_sub(RESERVE) }
     }
 
-    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as much for others. A
-    /// record sent to find out whether a partition acknowledges leaves half of the reserve to partitions that do.
+    /// Returns whether a record fits. An empty partition takes a record of any size that leaves as
+    /// much for others. A record sent to find out whether a partition acknowledges leaves half of
+    /// the reserve to partitions that do.
     pub(crate) fn has_room(&self, topic: TopicId, partition: i32, cost: usize, room: Room) -> bool {
         let held = self.load(topic, partition);
         if held.records == 0 {
@@ -184,8 +189,8 @@ impl InFlight {
         self.records.insert(id, record);
     }
 
-    /// Records that Kafka has a record. Returns it, and appends the ids of the rows that may be deleted now to
-    /// `published`.
+    /// Records that Kafka has a record. Returns it, and appends the ids of the rows that may be
+    /// deleted now to `published`.
     pub(crate) fn deliver(&mut self, id: i64, published: &mut Vec<i64>) -> Option<Completed> {
         let record = self.records.get_mut(&id)?;
         let completed = Completed::of(record);
@@ -210,7 +215,8 @@ impl InFlight {
         Some(completed)
     }
 
-    /// Records that a record is not in Kafka. Its row and later rows of its key stay. Returns the record.
+    /// Records that a record is not in Kafka. Its row and later rows of its key stay. Returns the
+    /// record.
     pub(crate) fn refuse(&mut self, id: i64) -> Option<InFlightRecord> {
         let record = self.records.remove(&id)?;
         self.release(&Completed::of(&record));

@@ -47,7 +47,8 @@ impl Instruments {
         self.sent.add(events, &[destination(topic)]);
     }
 
-    /// Exports the counters of a topic at 0 before its first record, so that its first failure counts as an increase.
+    /// Exports the counters of a topic at 0 before its first record, so that its first failure
+    /// counts as an increase.
     pub(crate) fn export(&self, topic: &str) {
         for counter in [&self.sent, &self.failed] {
             counter.add(0, &[destination(topic)]);

@@ -5,7 +5,8 @@ const FIRST: Duration = Duration::from_millis(250);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// A pause with its reason and the time of the next attempt. It lasts until a record is acknowledged.
+/// A pause with its reason and the time of the next attempt. It lasts until a record is
+/// acknowledged.
 #[derive(Clone, Debug)]
 pub(crate) struct PublishPause {
     tries: u32,
@@ -15,8 +16,8 @@ pub(crate) struct PublishPause {
 }
 
 impl PublishPause {
-    /// Starts a pause, or prolongs it if this is the result of its latest attempt. Later records of the same batch do
-    /// not prolong it.
+    /// Starts a pause, or prolongs it if this is the result of its latest attempt. Later records of
+    /// the same batch do not prolong it.
     pub(crate) fn extend(pause: &mut Option<Self>, now: Instant, why: &str) {
         let (tries, since) = match pause {
             Some(pause) if now < pause.until => return,

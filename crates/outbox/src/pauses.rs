@@ -9,7 +9,8 @@ use crate::pause::PublishPause;
 use crate::status::PausedTopic;
 use crate::topic::{Topic, TopicId, Topics};
 
-/// Time without acknowledgement after which a partition is reported; longer than a slow broker takes.
+/// Time without acknowledgement after which a partition is reported; longer than a slow broker
+/// takes.
 const SILENT: Duration = Duration::from_secs(5);
 /// Duration after which a pause is reported; longer than the creation of a topic takes.
 const PAUSED: Duration = Duration::from_secs(2);
@@ -28,7 +29,8 @@ impl PauseReporter {
         Self { reported: BTreeMap::new(), status }
     }
 
-    /// Compares the current pauses with the reported ones. A new session does not know yet which pauses have ended.
+    /// Compares the current pauses with the reported ones. A new session does not know yet which
+    /// pauses have ended.
     pub(crate) fn report(
         &mut self,
         topics: &Topics,

@@ -8,8 +8,8 @@ use sqlx::types::Json;
 use telemetry::query_span;
 use tracing::Instrument;
 
-/// Number of shards of the keys, and so the maximum number of instances that share an outbox. Stored in the rows: never
-/// change it while rows wait.
+/// Number of shards of the keys, and so the maximum number of instances that share an outbox.
+/// Stored in the rows: never change it while rows wait.
 pub const SHARDS: i16 = 16;
 
 /// Maximum bytes of Kafka's framing and the hop's trace context, besides the event's own bytes.
@@ -68,8 +68,8 @@ impl Prepared {
     }
 }
 
-/// Validates an event against its schema and serialises it, for the topic named like its type. Call it before opening a
-/// transaction, so that an invalid event fails before anything is written.
+/// Validates an event against its schema and serialises it, for the topic named like its type. Call
+/// it before opening a transaction, so that an invalid event fails before anything is written.
 pub fn prepare<E: Event>(event: NewEvent<E>) -> Result<Prepared, PrepareError> {
     prepare_for(&TopicSpec::new(E::TYPE), event)
 }
@@ -100,8 +100,8 @@ pub fn prepare_for<E: Event>(
 /// Writes events in the caller's transaction: they are published if and only if it commits. Call
 /// [`RelayWaker::wake`](crate::RelayWaker::wake) after the commit, or they wait for the next poll.
 ///
-/// The caller must hold a lock on the subject of the events, so that events of one key get their ids in the order in
-/// which they become visible.
+/// The caller must hold a lock on the subject of the events, so that events of one key get their
+/// ids in the order in which they become visible.
 ///
 /// Fails with the error of Postgres, after which the transaction can't commit.
 ///
@@ -142,9 +142,14 @@ pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Resul
 /// let events = [event];
 /// let rows = outbox::Columns::of(&events);
 /// sqlx::query(
-///     "with shipped as (update parcels set shipped = true where parcel = 'P-17' and not shipped returning parcel)
+///     "with shipped as (
+///          update parcels set shipped = true where parcel = 'P-17' and not shipped
+///          returning parcel
+///      )
 ///      insert into outbox (shard, topic, key, headers, payload)
-///      select batch.* from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[]) as batch, shipped",
+///      select batch.*
+///      from unnest($1::smallint[], $2::text[], $3::text[], $4::json[], $5::bytea[]) as batch,
+///           shipped",
 /// )
 /// .bind(rows.shards)
 /// .bind(rows.topics)
@@ -190,8 +195,8 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Uses FNV-1a (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), because shards are stored, and std's
-/// hasher may change between releases.
+/// Uses FNV-1a (<https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>), because shards are
+/// stored, and std's hasher may change between releases.
 fn shard_of(key: &str) -> i16 {
     let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -5,8 +5,8 @@ use kafka::rdkafka::error::{KafkaError, RDKafkaErrorCode};
 pub(crate) enum Refusal {
     #[error(transparent)]
     Kafka(#[from] KafkaError),
-    /// librdkafka infers the delivery of a record from that of a later one, also of one that Kafka refused
-    /// (confluent-kafka-go#921). It has no offset then.
+    /// librdkafka infers the delivery of a record from that of a later one, also of one that Kafka
+    /// refused (confluent-kafka-go#921). It has no offset then.
     #[error("the client reports the record as delivered, without an offset")]
     Nowhere,
     #[error("the headers of the row can't be read")]

@@ -27,7 +27,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub struct RelayWaker(Arc<Notify>);
 
 impl RelayWaker {
-    /// Wakes the relay. Call it after a commit; it is cheap, and several calls have the effect of one.
+    /// Wakes the relay. Call it after a commit; it is cheap, and several calls have the effect of
+    /// one.
     pub fn wake(&self) {
         self.0.notify_one();
     }
@@ -37,7 +38,8 @@ impl RelayWaker {
     }
 }
 
-/// Publishes the outbox of one database. Every instance of a service runs one, and they share the shards.
+/// Publishes the outbox of one database. Every instance of a service runs one, and they share the
+/// shards.
 #[derive(Debug)]
 pub struct Relay {
     database: PgConnectOptions,
@@ -49,7 +51,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Creates a relay. `database` is the service's migrated database; `wake` is the waker that its writers use.
+    /// Creates a relay. `database` is the service's migrated database; `wake` is the waker that its
+    /// writers use.
     pub fn new(
         database: PgConnectOptions,
         kafka: Settings,
@@ -68,13 +71,14 @@ impl Relay {
         self
     }
 
-    /// Returns a handle to the topics that this relay can't publish to at present. The list is empty once the relay has
-    /// ended.
+    /// Returns a handle to the topics that this relay can't publish to at present. The list is
+    /// empty once the relay has ended.
     pub fn status(&self) -> RelayStatus {
         RelayStatus(self.status.subscribe())
     }
 
-    /// Runs until `shutdown` is cancelled. Waits while the database, Kafka or the shards are unavailable.
+    /// Runs until `shutdown` is cancelled. Waits while the database, Kafka or the shards are
+    /// unavailable.
     pub async fn run(self, shutdown: CancellationToken) {
         let depth = DepthGauge { database: &self.database, instruments: &self.instruments };
         tokio::join!(self.publish(&shutdown), depth.run(&shutdown));

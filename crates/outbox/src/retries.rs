@@ -3,14 +3,15 @@ use std::time::{Duration, Instant};
 
 /// Time limit for a partition to drain before the record of a refused key is sent.
 const EMPTIES: Duration = Duration::from_millis(300);
-/// Factor of the rest after an attempt: the partition serves its other keys for this multiple of the attempt's
-/// duration.
+/// Factor of the rest after an attempt: the partition serves its other keys for this multiple of
+/// the attempt's duration.
 const REST: u32 = 9;
 
 /// Retries of a partition's refused keys.
 ///
-/// Such a record is sent alone, so that a refusal concerns only this record, and the partition's other rows wait
-/// meanwhile. So there is one retry at a time, and all of them together take at most a tenth of the time.
+/// Such a record is sent alone, so that a refusal concerns only this record, and the partition's
+/// other rows wait meanwhile. So there is one retry at a time, and all of them together take at
+/// most a tenth of the time.
 #[derive(Debug, Default)]
 pub(crate) struct Retries {
     current: Option<Retry>,

@@ -13,8 +13,8 @@ const ROWS_OF_A_LANE: usize = 8;
 /// Maximum bytes of a statement, unless a single row is larger.
 const BYTES: usize = 1024 * 1024;
 
-/// Planner settings: the table's statistics are always wrong, since it is empty or holds a backlog. They force reads in
-/// the order of an index.
+/// Planner settings: the table's statistics are always wrong, since it is empty or holds a backlog.
+/// They force reads in the order of an index.
 const PLANS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -23,8 +23,8 @@ const PLANS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
-/// A statement that also deletes the published rows in `$1`. With none, it takes no write lock, because the table may
-/// be locked, for example to build an index.
+/// A statement that also deletes the published rows in `$1`. With none, it takes no write lock,
+/// because the table may be locked, for example to build an index.
 macro_rules! deleting {
     ($published:expr, $($sql:expr),*) => {
         if $published.is_empty() {
@@ -80,7 +80,8 @@ pub(crate) async fn connect(
     let mut session = options.connect().await?;
     let settings = settings.iter().chain(&PLANS).map(|(name, value)| (*name, (*value).to_owned()));
     pg::set_in_session(&mut session, &settings.collect::<Vec<_>>()).await?;
-    // Cancels the statement of a client that is gone. Servers on some platforms do not support this.
+    // Cancels the statement of a client that is gone. Servers on some platforms do not support
+    // this.
     let check = sqlx::raw_sql("set client_connection_check_interval = '1s'");
     match check.execute(&mut session).await {
         Ok(_) | Err(sqlx::Error::Database(_)) => Ok(session),
@@ -168,8 +169,8 @@ pub(crate) async fn lanes(
     LaneRows::of(read, &after, rows, budget)
 }
 
-/// Returns the first row of each lane of these shards, without those in `except`. The query jumps from lane to lane,
-/// regardless of the number of rows.
+/// Returns the first row of each lane of these shards, without those in `except`. The query jumps
+/// from lane to lane, regardless of the number of rows.
 pub(crate) async fn heads(
     session: &mut PgConnection,
     shards: &[i16],

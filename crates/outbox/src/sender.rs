@@ -36,7 +36,8 @@ impl Completion {
         Self { id, outcome: offset.map(|offset| Position { partition: 0, offset }) }
     }
 
-    /// Ends the record's span. Fails with the reason why the record is not confirmed to be in Kafka.
+    /// Ends the record's span. Fails with the reason why the record is not confirmed to be in
+    /// Kafka.
     pub(crate) fn outcome(self, span: &Span) -> Result<(), Refusal> {
         let refusal = match self.outcome {
             Ok(position) if position.offset >= 0 => {
@@ -56,8 +57,8 @@ impl Completion {
     }
 }
 
-/// Forwards completions to the relay, which bounds their number. The client's own futures would return a copy of each
-/// record, which the outbox does not need.
+/// Forwards completions to the relay, which bounds their number. The client's own futures would
+/// return a copy of each record, which the outbox does not need.
 pub(crate) struct Completions(UnboundedSender<Completion>);
 
 impl ClientContext for Completions {}

@@ -1,4 +1,5 @@
-//! The shards that this instance publishes: advisory locks of one session, which end with the session.
+//! The shards that this instance publishes: advisory locks of one session, which end with the
+//! session.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,8 +10,9 @@ use sqlx::{Connection, PgConnection};
 use crate::prepared::SHARDS;
 use crate::scan;
 
-/// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The class of later ones is
-/// this and the table's oid, so that two schemas of a database do not share locks. No oid is 0, so the two differ.
+/// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The
+/// class of later ones is this and the table's oid, so that two schemas of a database do not share
+/// locks. No oid is 0, so the two differ.
 const FORMER_CLASS: i32 = 0x6f75_7462;
 /// Second key of the lock that every relay shares, by which relays are counted.
 const MEMBER: i32 = -1;
@@ -20,8 +22,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long no shard with records in flight is given up, after one was not drained in time.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Limits on the server, and planner settings. Postgres ends a session that is silent for longer, with its locks, so
-/// that a frozen relay can't keep its shards.
+/// Limits on the server, and planner settings. Postgres ends a session that is silent for longer,
+/// with its locks, so that a frozen relay can't keep its shards.
 const SETTINGS: [(&str, &str); 4] = [
     ("idle_session_timeout", "5s"),
     ("statement_timeout", "10s"),
@@ -31,8 +33,8 @@ const SETTINGS: [(&str, &str); 4] = [
     ("synchronous_commit", "off"),
 ];
 
-/// A Postgres session and the shards that it has locked. All statements of a relay use it: when it is lost, so is the
-/// right to publish.
+/// A Postgres session and the shards that it has locked. All statements of a relay use it: when it
+/// is lost, so is the right to publish.
 pub(crate) struct Shards {
     session: PgConnection,
     class: i32,
@@ -104,7 +106,8 @@ impl Shards {
         &self.fresh
     }
 
-    /// Records that these shards were searched. Returns those that are still owned, which may be read from now on.
+    /// Records that these shards were searched. Returns those that are still owned, which may be
+    /// read from now on.
     pub(crate) fn admit(&mut self, shards: &[i16]) -> Vec<i16> {
         let admitted: Vec<_> = self.fresh.extract_if(.., |shard| shards.contains(shard)).collect();
         self.owned.extend(&admitted);
@@ -138,10 +141,11 @@ impl Shards {
         self.next_tick
     }
 
-    /// Takes or gives up shards to balance them among relays. Rows of owned shards up to `after` are accounted for.
+    /// Takes or gives up shards to balance them among relays. Rows of owned shards up to `after`
+    /// are accounted for.
     ///
-    /// A shard with records in flight is given up at the next tick if these have completed. A stuck shard is kept,
-    /// since no other relay may publish it. Returns the shards that are owned again.
+    /// A shard with records in flight is given up at the next tick if these have completed. A stuck
+    /// shard is kept, since no other relay may publish it. Returns the shards that are owned again.
     ///
     /// Fails if the session is lost, and with it the shards.
     pub(crate) async fn share(
@@ -196,8 +200,8 @@ impl Shards {
         .await
     }
 
-    /// Also holds the locks of the former class while such a relay runs: it then counts this relay, leaves it a share,
-    /// and does not publish its shards.
+    /// Also holds the locks of the former class while such a relay runs: it then counts this relay,
+    /// leaves it a share, and does not publish its shards.
     async fn adapt_to_former(
         &mut self,
         is_there: bool,

@@ -22,7 +22,8 @@ const LIVE: Duration = Duration::from_secs(5);
 const QUEUE_FULL: Duration = Duration::from_millis(50);
 /// Number of consecutively refused keys after which the topic is considered the cause.
 const REFUSED_KEYS: usize = 100;
-/// Maximum number of refused keys of a topic with their own pause. Further ones pause their partitions.
+/// Maximum number of refused keys of a topic with their own pause. Further ones pause their
+/// partitions.
 const MOST_KEYS: usize = 1_000;
 
 /// A topic, by its index in [`Topics`].
@@ -103,7 +104,8 @@ pub(crate) struct Topic {
     pub(crate) limit_asked: Option<Instant>,
     /// When its metadata was last requested.
     pub(crate) asked: Option<Instant>,
-    /// A new number of partitions, which applies once no record of the topic is in flight, because it moves keys.
+    /// A new number of partitions, which applies once no record of the topic is in flight, because
+    /// it moves keys.
     next_count: Option<usize>,
 }
 
@@ -258,7 +260,8 @@ impl Topic {
         }
     }
 
-    /// Returns whether a record is in flight to a partition that acknowledges nothing, perhaps for long.
+    /// Returns whether a record is in flight to a partition that acknowledges nothing, perhaps for
+    /// long.
     pub(crate) fn stands_still(&self, id: TopicId, flights: &InFlight, now: Instant) -> bool {
         (0..).zip(&self.partitions).any(|(number, partition)| {
             let under_way = flights.load(id, number).records;
@@ -271,7 +274,8 @@ impl Topic {
         self.next_count = None;
     }
 
-    /// Records the topic's number of partitions, and applies it at once if no record of the topic is in flight.
+    /// Records the topic's number of partitions, and applies it at once if no record of the topic
+    /// is in flight.
     pub(crate) fn set_count(&mut self, count: usize, now: Instant, is_under_way: bool) {
         if count == self.partitions.len() {
             self.next_count = None;
@@ -294,8 +298,8 @@ impl Topic {
         }
     }
 
-    /// Changes the number of partitions. Rows left aside for partitions move to the topic, since keys change
-    /// partitions.
+    /// Changes the number of partitions. Rows left aside for partitions move to the topic, since
+    /// keys change partitions.
     fn resize(&mut self, count: usize, now: Instant) {
         self.next_count = None;
         let left = self.partitions.drain(..).filter_map(|partition| partition.aside);
@@ -349,8 +353,8 @@ impl Topic {
         self.keys.len() < MOST_KEYS || self.keys.contains_key(key)
     }
 
-    /// Records a refusal of a key. Returns whether so many keys were refused without an acknowledgement in between that
-    /// the topic is the cause.
+    /// Records a refusal of a key. Returns whether so many keys were refused without an
+    /// acknowledgement in between that the topic is the cause.
     pub(crate) fn refuses_all_keys(&mut self, refused: &str) -> bool {
         self.refused_in_a_row.insert(refused.into());
         self.refused_in_a_row.len() > REFUSED_KEYS
@@ -408,7 +412,8 @@ impl Partition {
 }
 
 impl RefusedKey {
-    /// Returns whether a record may be sent: one at a time while it is unknown whether Kafka accepts any.
+    /// Returns whether a record may be sent: one at a time while it is unknown whether Kafka
+    /// accepts any.
     pub(crate) fn is_open(
         &self,
         now: Instant,

@@ -1,22 +1,24 @@
 /// Maximum bytes in flight of a partition.
 ///
-/// A broker refuses a whole batch that exceeds the topic's `max.message.bytes`, even one of small records. All records
-/// in flight may become one batch, so they never exceed that limit; a larger record is sent alone, and refused without
-/// others.
+/// A broker refuses a whole batch that exceeds the topic's `max.message.bytes`, even one of small
+/// records. All records in flight may become one batch, so they never exceed that limit; a larger
+/// record is sent alone, and refused without others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Window {
     bytes: usize,
     limit: usize,
     /// The topic's limit, as far as known.
     ceiling: usize,
-    /// `true` if the cluster revealed the limit, so that a refused batch has another cause than its size.
+    /// `true` if the cluster revealed the limit, so that a refused batch has another cause than its
+    /// size.
     is_reported: bool,
     /// Bytes acknowledged since the limit was last raised.
     credit: usize,
 }
 
 impl Window {
-    /// Initial window: less than any sensible limit of a topic. It does not grow until the limit was requested.
+    /// Initial window: less than any sensible limit of a topic. It does not grow until the limit
+    /// was requested.
     const START: usize = 16 * 1024;
     /// Limit of a topic with an unknown limit: less than the brokers' default, 1,048,588.
     pub(crate) const LIMIT: usize = 1_000_000;
@@ -66,8 +68,8 @@ impl Window {
         }
     }
 
-    /// Narrows the window after a refused batch of up to `held` bytes, and sends records one by one to find the refused
-    /// one. Later records of the same batch have no effect.
+    /// Narrows the window after a refused batch of up to `held` bytes, and sends records one by one
+    /// to find the refused one. Later records of the same batch have no effect.
     pub(crate) fn refused(&mut self, held: usize) {
         if self.bytes == 0 {
             return;

@@ -47,7 +47,8 @@ pub enum ErrorClass {
 /// ```
 /// use pg::{ErrorClass, classify};
 ///
-/// assert_eq!(classify(&sqlx::Error::PoolTimedOut), ErrorClass::Unavailable); // wait, and try again
+/// // Wait, and try again.
+/// assert_eq!(classify(&sqlx::Error::PoolTimedOut), ErrorClass::Unavailable);
 /// assert_eq!(classify(&sqlx::Error::RowNotFound), ErrorClass::Other);
 /// ```
 pub fn classify(error: &sqlx::Error) -> ErrorClass {

@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-/// Aborts the process (as after `kill -9`: nothing is flushed, dropped or logged) if `SABOTAGE_DIE` names this place:
-/// `SABOTAGE_DIE=<place>` at the first arrival, `SABOTAGE_DIE=<place>:<n>` at the n-th.
+/// Aborts the process (as after `kill -9`: nothing is flushed, dropped or logged) if `SABOTAGE_DIE`
+/// names this place: `SABOTAGE_DIE=<place>` at the first arrival, `SABOTAGE_DIE=<place>:<n>` at the
+/// n-th.
 #[inline]
 pub fn may_die(place: &str) {
     #[cfg(feature = "on")]
@@ -10,7 +11,8 @@ pub fn may_die(place: &str) {
     let _ = place;
 }
 
-/// Aborts the process in the same way, on every arrival, if `SABOTAGE_DIE_ON=<event id>` names this event.
+/// Aborts the process in the same way, on every arrival, if `SABOTAGE_DIE_ON=<event id>` names this
+/// event.
 #[inline]
 pub fn may_die_on(event_id: &str) {
     #[cfg(feature = "on")]

@@ -14,8 +14,8 @@ pub fn build(config: Config) -> Service {
         .ports(8082, 9182)
         .migrations(sqlx::migrate!("./migrations"))
         .publishes([INVOICE_ISSUED, INVOICE_CREDITED])
-        // Batches of one tenant take turns at its counter, so more lanes or larger batches only keep
-        // more decoded messages in memory (docs/benchmarks.md, "What was tried").
+        // Batches of one tenant take turns at its counter, so more lanes or larger batches only
+        // keep more decoded messages in memory (docs/benchmarks.md, "What was tried").
         .subscription_with(Options { lanes: 4, max_batch: 200, ..Options::default() }, |_| {
             Subscription::new("billing").each_once(IssueInvoice)
         })

@@ -1,5 +1,5 @@
-//! Consumers of one topic, each of a group and with a database of its own. They share two cores, so what should not
-//! grow is the cost of a delivery: the rate is of all deliveries.
+//! Consumers of one topic, each of a group and with a database of its own. They share two cores, so
+//! what should not grow is the cost of a delivery: the rate is of all deliveries.
 
 use consumer::{Options, Subscription};
 

@@ -1,4 +1,5 @@
-//! The consumer with an inbox of so many rows of its own subscription, whose ids are as random as those of events.
+//! The consumer with an inbox of so many rows of its own subscription, whose ids are as random as
+//! those of events.
 
 use consumer::Options;
 use sqlx::PgPool;

@@ -1,5 +1,5 @@
-//! One and two instances of `order` and of `billing`, on the same two cores: what should not grow is the cost of an
-//! order.
+//! One and two instances of `order` and of `billing`, on the same two cores: what should not grow
+//! is the cost of an order.
 
 use super::Curve;
 use crate::orders::Http;

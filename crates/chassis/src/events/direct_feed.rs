@@ -52,8 +52,8 @@ struct StructuredEvent {
 /// Receives an event
 ///
 /// Receives one CloudEvent, in binary mode (its attributes as `ce-` headers, its data as the body)
-/// or in structured mode. The event passes through the same inbox and handlers as one from Kafka, so
-/// repeating the request has no effect.
+/// or in structured mode. The event passes through the same inbox and handlers as one from Kafka,
+/// so repeating the request has no effect.
 #[utoipa::path(
     post,
     path = "/events",

@@ -112,7 +112,8 @@ impl Service {
     }
 
     /// Adds routes of the public API. Those of an `OpenApiRouter` are described in the service's
-    /// [`ServiceDescription`](crate::ServiceDescription); a plain [`axum::Router`] works, too, but is not described.
+    /// [`ServiceDescription`](crate::ServiceDescription); a plain [`axum::Router`] works, too, but
+    /// is not described.
     #[must_use]
     pub fn routes<R: Into<OpenApiRouter>>(
         mut self,

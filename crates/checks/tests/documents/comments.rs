@@ -2,7 +2,7 @@ use crate::Finding;
 use crate::tree::{Tree, has_extension, text_of};
 
 /// Maximum length of a comment line, with its indentation.
-const MAX_COLUMNS: usize = 120;
+const MAX_COLUMNS: usize = 100;
 
 /// Returns the comment lines of Rust sources that are too long.
 pub(crate) fn too_long(tree: &Tree) -> Vec<Finding> {

@@ -95,7 +95,7 @@ fn every_place_names_the_same_version_of_rust() {
 }
 
 #[test]
-fn no_comment_line_of_a_source_is_longer_than_120_columns() {
+fn no_comment_line_of_a_source_is_longer_than_100_columns() {
     assert_none(&comments::too_long(&Tree::read()));
 }
 
@@ -110,7 +110,7 @@ fn a_long_comment_line_is_found_unless_it_is_a_url() {
     let found = comments::too_long_in("lib.rs", &text);
     let lines: Vec<_> = found.iter().map(|it| it.line).collect();
     assert_eq!(lines, [2, 5]);
-    assert_eq!(found[0].to_string(), "lib.rs:2: the comment line has 127 columns, more than 120");
+    assert_eq!(found[0].to_string(), "lib.rs:2: the comment line has 127 columns, more than 100");
 }
 
 #[test]

@@ -98,8 +98,8 @@ pub(crate) struct Graveyard {
 }
 
 impl Graveyard {
-    /// Writes a dead letter with all attempts at its message, and deletes the attempts. An existing letter stays
-    /// unchanged.
+    /// Writes a dead letter with all attempts at its message, and deletes the attempts. An existing
+    /// letter stays unchanged.
     pub(crate) async fn bury(&self, taken: &Taken, why: &LetterReason) -> sqlx::Result<()> {
         let burying = async {
             let buried =
@@ -148,8 +148,8 @@ impl Graveyard {
     }
 }
 
-/// Returns the offsets and timestamps of a partition's records, from an offset on, that are dead letters. They may be
-/// redelivered if offsets before them are not finished.
+/// Returns the offsets and timestamps of a partition's records, from an offset on, that are dead
+/// letters. They may be redelivered if offsets before them are not finished.
 pub(crate) async fn dead_from(
     pool: &PgPool,
     group: &str,

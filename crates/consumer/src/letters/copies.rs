@@ -1,5 +1,5 @@
-//! Copies dead letters to `<group>.dlq` for other tools: in the order of the rows, at least once. While Kafka is
-//! unavailable, only the copies wait.
+//! Copies dead letters to `<group>.dlq` for other tools: in the order of the rows, at least once.
+//! While Kafka is unavailable, only the copies wait.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ const BATCH: i64 = 100;
 const BATCH_BYTES: i64 = 1024 * 1024;
 /// Time limit for copying within a transaction, below Postgres' limit on idle transactions.
 const BATCH_TIME: Duration = Duration::from_secs(5);
-/// How often the topic is searched for letters of instances of an earlier release, and the wait after a failure.
+/// How often the topic is searched for letters of instances of an earlier release, and the wait
+/// after a failure.
 const IMPORT_EVERY: Duration = Duration::from_mins(5);
 const IMPORT_AGAIN: Duration = Duration::from_secs(5);
 /// How often the table is polled for letters of other instances.
@@ -33,7 +34,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// First wait after a failure; it doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
-/// Class of the advisory lock that one instance holds while it copies: "DLQ" and a number of this crate.
+/// Class of the advisory lock that one instance holds while it copies: "DLQ" and a number of this
+/// crate.
 const LOCK_CLASS: i32 = 0x444c_5101;
 
 /// Why letters could not be copied.
@@ -126,7 +128,8 @@ impl Copies {
         }
     }
 
-    /// Imports new records of the topic. Returns the wait until the next import. Copying continues after a failure.
+    /// Imports new records of the topic. Returns the wait until the next import. Copying continues
+    /// after a failure.
     async fn import(&self) -> Duration {
         let importing = import::import(&self.pool, &self.kafka, &self.group, self.inbox_retention);
         match importing.await {
@@ -190,11 +193,12 @@ impl Copies {
         let mut config = self.kafka.producer();
         config
             .set("message.timeout.ms", WRITE_TIMEOUT)
-            // Duplicates have the same identity and do no harm, but an idempotent producer can fail fatally. One
-            // request in flight keeps the order.
+            // Duplicates have the same identity and do no harm, but an idempotent producer can fail
+            // fatally. One request in flight keeps the order.
             .set("enable.idempotence", "false")
             .set("max.in.flight.requests.per.connection", "1")
-            // Topic limits apply to compressed batches: a record that arrived compressed must fit again.
+            // Topic limits apply to compressed batches: a record that arrived compressed must fit
+            // again.
             .set("compression.type", "gzip");
         config.create()
     }

@@ -23,12 +23,13 @@ struct Edited {
 }
 
 impl Letters {
-    /// Replaces the data of a dead or parked letter, to be rehearsed and replayed. The consumed data is kept as well;
-    /// headers and key stay unchanged. `by` is the operator's name.
+    /// Replaces the data of a dead or parked letter, to be rehearsed and replayed. The consumed
+    /// data is kept as well; headers and key stay unchanged. `by` is the operator's name.
     ///
     /// # Errors
-    /// Fails and changes nothing if the letter is unknown or closed, its record is not an event that the subscription
-    /// handles, the data violates the event's schema, or the database is unavailable.
+    /// Fails and changes nothing if the letter is unknown or closed, its record is not an event
+    /// that the subscription handles, the data violates the event's schema, or the database is
+    /// unavailable.
     pub async fn edit(
         &self,
         id: Uuid,
@@ -96,8 +97,8 @@ impl Letters {
     }
 }
 
-/// In structured mode the data is the member `data` of the record's value, otherwise it is the whole value. The given
-/// text is kept unchanged, so that numbers stay exact.
+/// In structured mode the data is the member `data` of the record's value, otherwise it is the
+/// whole value. The given text is kept unchanged, so that numbers stay exact.
 fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> {
     let is_structured = record.text_header("content-type").is_some_and(kafka::is_structured);
     let whole = record.value.as_deref().filter(|_| is_structured);

@@ -16,15 +16,16 @@ const ELSEWHERE: [&str; 6] = [
     "update dead_letter set edited_why = 'erased' where edited_why ~* $1",
 ];
 
-/// Erases the content of letters that contain an e-mail address, for a customer's request of erasure. Open letters are
-/// discarded, since nothing is left to replay. Returns their number.
+/// Erases the content of letters that contain an e-mail address, for a customer's request of
+/// erasure. Open letters are discarded, since nothing is left to replay. Returns their number.
 ///
-/// The address is matched in upper and lower case, and only as a whole, not as a part of a longer address. JSON escapes
-/// (`\u0040`) and Base64 are not decoded. Copies on `<group>.dlq` remain, because records of a topic can only be
-/// deleted up to an offset.
+/// The address is matched in upper and lower case, and only as a whole, not as a part of a longer
+/// address. JSON escapes (`\u0040`) and Base64 are not decoded. Copies on `<group>.dlq` remain,
+/// because records of a topic can only be deleted up to an offset.
 ///
 /// # Errors
-/// Fails and erases nothing if a letter with the address is being replayed, or the database is unavailable.
+/// Fails and erases nothing if a letter with the address is being replayed, or the database is
+/// unavailable.
 pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersError> {
     if address.is_empty() {
         return Err(LettersError::Unprocessable(

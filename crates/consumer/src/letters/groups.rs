@@ -45,8 +45,8 @@ pub struct LetterGroup {
     pub exception: String,
     /// Message of the last failure.
     pub reason: String,
-    /// `open`, `acknowledged` or `ignored`, as set by an operator; `resolved` if no letter is open; `regressed` if a
-    /// letter died after another was resolved.
+    /// `open`, `acknowledged` or `ignored`, as set by an operator; `resolved` if no letter is open;
+    /// `regressed` if a letter died after another was resolved.
     pub status: String,
     /// An operator's note.
     pub note: Option<String>,

@@ -20,8 +20,8 @@ const MAX_TOPIC: usize = 249;
 /// Plausible timestamps, in milliseconds since 1970: up to the year 2100.
 const YEARS: Range<i64> = 0..4_102_444_800_000;
 
-/// Imports the records written to the topic since the last import. A letter with known coordinates stays unchanged; a
-/// letter that an earlier release has replayed successfully is resolved.
+/// Imports the records written to the topic since the last import. A letter with known coordinates
+/// stays unchanged; a letter that an earlier release has replayed successfully is resolved.
 pub(super) async fn import(
     pool: &PgPool,
     kafka: &Settings,
@@ -75,7 +75,8 @@ async fn note(tx: &mut PgConnection, group: &str, next: &[(i32, i64)]) -> sqlx::
     Ok(())
 }
 
-/// Returns the number of rows written. Records that are not dead letters of this group, or are known, are skipped.
+/// Returns the number of rows written. Records that are not dead letters of this group, or are
+/// known, are skipped.
 async fn insert(
     tx: &mut PgConnection,
     group: &str,

@@ -54,8 +54,8 @@ pub struct LetterSummary {
     pub fingerprint: String,
     /// See [`LetterStatus`](super::LetterStatus).
     pub status: String,
-    /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or `held` behind one of
-    /// the same key that failed.
+    /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or
+    /// `held` behind one of the same key that failed.
     pub outcome: Option<String>,
     /// How many replays failed.
     pub replays: i32,
@@ -182,7 +182,8 @@ impl From<Row> for Letter {
     }
 }
 
-/// Lists dead letters of a group, or of all groups in this database, newest first. `limit` is 1 to 1,000.
+/// Lists dead letters of a group, or of all groups in this database, newest first. `limit` is 1 to
+/// 1,000.
 ///
 /// # Errors
 /// Fails if the limit or the cursor is malformed, or the database is unavailable.

@@ -1,4 +1,5 @@
-//! Dead letters as rows: messages that a subscription could not process, kept until they are replayed or discarded.
+//! Dead letters as rows: messages that a subscription could not process, kept until they are
+//! replayed or discarded.
 
 mod bulk;
 mod burial;

@@ -1,18 +1,21 @@
-//! The order of letters. A number is drawn before its row commits, so of two concurrent letters the later one may
-//! become visible first. Code that reads rows by number first asks up to which number no row can appear any more.
+//! The order of letters. A number is drawn before its row commits, so of two concurrent letters the
+//! later one may become visible first. Code that reads rows by number first asks up to which number
+//! no row can appear any more.
 
 use sqlx::{Acquire, PgConnection};
 
-/// Class of the advisory lock that burials share until they commit: "DLQ" and a number of this crate.
+/// Class of the advisory lock that burials share until they commit: "DLQ" and a number of this
+/// crate.
 pub(super) const BURYING: i32 = 0x444c_5102;
 
-/// A `from` clause with one row, for the statement that writes a letter of the group `$2`. It takes the lock before a
-/// number is drawn.
+/// A `from` clause with one row, for the statement that writes a letter of the group `$2`. It takes
+/// the lock before a number is drawn.
 pub(super) const FROM_BURYING: &str =
     "from (select pg_advisory_xact_lock_shared($24, hashtext($2))) burying";
 
-/// Returns the number of a group's last uncopied letter, once all letters before it have committed or never will, or
-/// `None` if all are copied. Waits for current burials; new burials wait meanwhile.
+/// Returns the number of a group's last uncopied letter, once all letters before it have committed
+/// or never will, or `None` if all are copied. Waits for current burials; new burials wait
+/// meanwhile.
 pub(super) async fn last_to_copy(tx: &mut PgConnection, group: &str) -> sqlx::Result<Option<i64>> {
     let some =
         "select exists (select from dead_letter where subscription = $1 and copied_at is null)";

@@ -51,7 +51,8 @@ impl Pace {
         due
     }
 
-    /// Counts attempted letters. Returns the reason to pause, if this ends a step in which a letter failed.
+    /// Counts attempted letters. Returns the reason to pause, if this ends a step in which a letter
+    /// failed.
     pub(super) fn done(&mut self, letters: usize, failed: usize) -> Option<String> {
         let step = self.step.as_mut()?;
         step.left = step.left.saturating_sub(letters);

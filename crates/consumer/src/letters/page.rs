@@ -13,8 +13,8 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Creates a page from up to `limit + 1` items. A surplus item means that there is another page, which begins after
-    /// the last item of this one.
+    /// Creates a page from up to `limit + 1` items. A surplus item means that there is another
+    /// page, which begins after the last item of this one.
     pub(super) fn of(mut items: Vec<T>, limit: i64, cursor: impl Fn(&T) -> String) -> Self {
         let limit = usize::try_from(limit).unwrap_or_default();
         let is_last = items.len() <= limit;

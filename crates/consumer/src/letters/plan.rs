@@ -11,8 +11,8 @@ use crate::message::{KeyHash, hash_of_key};
 
 /// Maximum bytes of records held at once, plus one record.
 const MAX_BYTES: i64 = 640 * 1024;
-/// The same for the rehearsed letters of one key, and their maximum number. If a key has more, the later ones are
-/// rehearsed without the earlier ones.
+/// The same for the rehearsed letters of one key, and their maximum number. If a key has more, the
+/// later ones are rehearsed without the earlier ones.
 const MAX_BYTES_OF_KEY: i64 = 8 * 1024 * 1024;
 const MAX_OF_KEY: usize = 5_000;
 
@@ -52,7 +52,8 @@ struct Item {
 }
 
 impl Plan {
-    /// Reads the plan. A rehearsal is ordered by key, so that letters of one key share a transaction.
+    /// Reads the plan. A rehearsal is ordered by key, so that letters of one key share a
+    /// transaction.
     pub(super) async fn read(pool: &PgPool, replay: Uuid, rehearsal: bool) -> sqlx::Result<Self> {
         let mut tx = bulk::begin(pool).await?;
         let mut items = sqlx::query_as::<_, Item>(
@@ -83,8 +84,8 @@ impl Plan {
         Ok(Self { left, held, expired, whole_keys: rehearsal })
     }
 
-    /// Takes the letters that were being attempted when a process ended, oldest first: each alone, or, in a rehearsal,
-    /// all of a key together.
+    /// Takes the letters that were being attempted when a process ended, oldest first: each alone,
+    /// or, in a rehearsal, all of a key together.
     pub(super) fn take_begun(&mut self) -> Vec<Vec<PlannedLetter>> {
         let mut begun: Vec<_> = self.left.extract_if(.., |it| it.begun).collect();
         begun.reverse();
@@ -93,7 +94,8 @@ impl Plan {
         begun.chunk_by(together).map(<[_]>::to_vec).collect()
     }
 
-    /// Takes up to `at_most` letters; in a rehearsal, all letters of a key together, regardless of their number.
+    /// Takes up to `at_most` letters; in a rehearsal, all letters of a key together, regardless of
+    /// their number.
     pub(super) fn take(&mut self, at_most: usize) -> Vec<PlannedLetter> {
         let (mut taken, mut bytes) = (Vec::<PlannedLetter>::new(), 0);
         while let Some(next) = self.left.last() {

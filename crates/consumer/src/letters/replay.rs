@@ -130,7 +130,8 @@ pub struct ReplayedLetter {
     pub settled_at: Option<OffsetDateTime>,
 }
 
-/// Lists replays of a group, or of all groups in this database, newest first. `limit` is 1 to 1,000.
+/// Lists replays of a group, or of all groups in this database, newest first. `limit` is 1 to
+/// 1,000.
 ///
 /// # Errors
 /// Fails if the limit or the cursor is malformed, or the database is unavailable.
@@ -186,7 +187,8 @@ pub async fn replay(pool: &PgPool, id: Uuid) -> Result<ReplayDetails, LettersErr
 /// Lists the letters of a replay with their outcomes, oldest first. `limit` is 1 to 1,000.
 ///
 /// # Errors
-/// Fails if the id is unknown, the outcome, the limit or the cursor is malformed, or the database is unavailable.
+/// Fails if the id is unknown, the outcome, the limit or the cursor is malformed, or the database
+/// is unavailable.
 pub async fn replayed_letters(
     pool: &PgPool,
     id: Uuid,
@@ -218,7 +220,8 @@ pub async fn replayed_letters(
     Ok(Page::of(found, limit, |it: &ReplayedLetter| it.seq.to_string()))
 }
 
-/// Pauses a queued or running replay. Current attempts are rolled back. `by` is the operator's name.
+/// Pauses a queued or running replay. Current attempts are rolled back. `by` is the operator's
+/// name.
 ///
 /// # Errors
 /// Fails if the id is unknown, the replay is in another state, or the database is unavailable.
@@ -239,8 +242,8 @@ pub async fn resume_replay(pool: &PgPool, id: Uuid) -> Result<Replay, LettersErr
     StatusChange { to: "queued", from: &["paused"], note: None }.carry_out(pool, id).await
 }
 
-/// Cancels a replay. Letters that were replayed stay replayed; the others get their previous status. `by` is the
-/// operator's name.
+/// Cancels a replay. Letters that were replayed stay replayed; the others get their previous
+/// status. `by` is the operator's name.
 ///
 /// # Errors
 /// Fails if the id is unknown, the replay has ended, or the database is unavailable.
@@ -260,7 +263,8 @@ struct StatusChange {
 impl StatusChange {
     async fn carry_out(self, pool: &PgPool, id: Uuid) -> Result<Replay, LettersError> {
         let mut tx = bulk::begin(pool).await?;
-        // Waits for a batch that is being committed. A batch that commits later finds that it must not.
+        // Waits for a batch that is being committed. A batch that commits later finds that it must
+        // not.
         let changed = sqlx::query(
             "update dead_letter_replay
              set status = $2, note = $4, leased_by = null, leased_until = null,

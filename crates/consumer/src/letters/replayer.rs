@@ -18,13 +18,14 @@ use crate::options::Options;
 
 /// How often the table is polled for requests to other instances and expired leases.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Duration of a lease, in seconds, and the interval of its renewal. A killed instance is replaced when its lease
-/// expires.
+/// Duration of a lease, in seconds, and the interval of its renewal. A killed instance is replaced
+/// when its lease expires.
 const LEASE: f64 = 10.0;
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// Time limit for renewing a lease, which leaves time for a second try.
 const RENEW: Duration = Duration::from_secs(2);
-/// How long current attempts may take at shutdown before they are rolled back and their letters released.
+/// How long current attempts may take at shutdown before they are rolled back and their letters
+/// released.
 const GRACE: Duration = Duration::from_secs(2);
 /// Wait before the next claim after the database failed.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
@@ -198,8 +199,9 @@ impl Replayer {
         }
     }
 
-    /// Releases letters that are still being attempted some time after `holds` was cancelled, as at shutdown: the
-    /// process may be killed before they are done, for which they must not be blamed. Their late results are refused.
+    /// Releases letters that are still being attempted some time after `holds` was cancelled, as at
+    /// shutdown: the process may be killed before they are done, for which they must not be blamed.
+    /// Their late results are refused.
     async fn give_back_in_time(&self, lease: Lease, holds: &CancellationToken) {
         holds.cancelled().await;
         tokio::time::sleep(GRACE).await;
@@ -209,8 +211,8 @@ impl Replayer {
         }
     }
 
-    /// Records that the process did not crash during the started attempts, retrying until the database accepts it;
-    /// otherwise letters would be blamed.
+    /// Records that the process did not crash during the started attempts, retrying until the
+    /// database accepts it; otherwise letters would be blamed.
     async fn take_back(&self, lease: Lease) {
         loop {
             match settling::give_back(&self.pool, lease).await {

@@ -63,12 +63,12 @@ impl Letters {
         self.subscription.group()
     }
 
-    /// Requests a replay. An instance of the subscription runs it after all earlier requests. Its letters are
-    /// `replaying` until it ends, so that no other replay includes them.
+    /// Requests a replay. An instance of the subscription runs it after all earlier requests. Its
+    /// letters are `replaying` until it ends, so that no other replay includes them.
     ///
     /// # Errors
-    /// Fails if the rate or the limit is malformed, an id is unknown or can't be replayed, no letter is selected, or
-    /// the database is unavailable.
+    /// Fails if the rate or the limit is malformed, an id is unknown or can't be replayed, no
+    /// letter is selected, or the database is unavailable.
     pub async fn request(&self, new: NewReplay) -> Result<Replay, LettersError> {
         check(&new)?;
         let group = self.group();

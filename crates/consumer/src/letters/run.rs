@@ -149,8 +149,8 @@ impl<'a> Run<'a> {
         limit.is_some_and(|limit| self.failed >= limit)
     }
 
-    /// Attempts a letter that was being attempted when a process ended: alone and once. A rehearsal includes all
-    /// letters of its key.
+    /// Attempts a letter that was being attempted when a process ended: alone and once. A rehearsal
+    /// includes all letters of its key.
     async fn attempt_suspects(&mut self, suspects: Vec<PlannedLetter>) -> Result<(), Stop> {
         let Some(first) = suspects.first().copied() else { return Ok(()) };
         if self.plan.held.contains(&first.key) {
@@ -281,7 +281,8 @@ impl<'a> Run<'a> {
         attempts.make(messages, bookkeeping).await
     }
 
-    /// Records letters that did not fail. Replayed letters were already resolved, in the transaction of their effect.
+    /// Records letters that did not fail. Replayed letters were already resolved, in the
+    /// transaction of their effect.
     async fn settled(&self, opened: &[OpenedLetter], outcomes: &[Outcome]) -> Result<(), Stop> {
         let Replayer { pool, attempts, .. } = self.replayer;
         if self.claimed.rehearsal {
@@ -353,7 +354,8 @@ impl<'a> Run<'a> {
         Ok(true)
     }
 
-    /// Rehearses the letters of one key, in one transaction. After one that fails the later ones are held.
+    /// Rehearses the letters of one key, in one transaction. After one that fails the later ones
+    /// are held.
     async fn rehearse_key(&mut self, opened: &[OpenedLetter]) -> Result<(), Stop> {
         let mut conflicts = 0;
         // Up to the first letter that is not an event.

@@ -21,14 +21,16 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Begins a transaction that locks the replay. Returns `None` if it no longer runs under this lease.
+    /// Begins a transaction that locks the replay. Returns `None` if it no longer runs under this
+    /// lease.
     async fn begin(self, pool: &PgPool) -> sqlx::Result<Option<Transaction<'static, Postgres>>> {
         let mut tx = pool.begin().await?;
         let runs = self.hold(&mut tx).await?;
         Ok(runs.then_some(tx))
     }
 
-    /// Locks the replay until the transaction ends. Returns `false` if it no longer runs under this lease.
+    /// Locks the replay until the transaction ends. Returns `false` if it no longer runs under this
+    /// lease.
     pub(super) async fn hold(self, tx: &mut PgConnection) -> sqlx::Result<bool> {
         let runs = "select 1 from dead_letter_replay where id = $1 and fence = $2 and status = 'running' for share";
         let held = sqlx::query(runs).bind(self.replay).bind(self.fence).fetch_optional(tx).await?;
@@ -43,7 +45,8 @@ pub(crate) struct Replaying<'a> {
     pub(crate) letters: &'a [i64],
 }
 
-/// Marks letters as resolved, in the transaction of their effects. Returns `false` if the transaction must not commit.
+/// Marks letters as resolved, in the transaction of their effects. Returns `false` if the
+/// transaction must not commit.
 pub(crate) async fn settle(
     tx: &mut PgConnection,
     replaying: &Replaying<'_>,

@@ -13,7 +13,8 @@ pub(super) enum Verdict {
     Sent,
     /// It belongs to another scope, or was left aside for one.
     Passed,
-    /// It can't be sent for now and belongs to the scope being read: the lane is read again from here on.
+    /// It can't be sent for now and belongs to the scope being read: the lane is read again from
+    /// here on.
     Blocked,
 }
 
@@ -26,8 +27,9 @@ pub(super) enum Obstacle {
 }
 
 impl Session<'_> {
-    /// Sends a row, or leaves the scope that can't be sent aside, from this row on. So later rows of its key never
-    /// overtake it: they belong to the same scope, whose rows are read in the order of ids.
+    /// Sends a row, or leaves the scope that can't be sent aside, from this row on. So later rows
+    /// of its key never overtake it: they belong to the same scope, whose rows are read in the
+    /// order of ids.
     pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Verdict {
         let now = Instant::now();
         let id = self.topics.id(row.topic);
@@ -54,8 +56,8 @@ impl Session<'_> {
         }
     }
 
-    /// Returns whether a row is sent when this scope is read. A row belongs to the narrowest scope with rows left
-    /// aside, like all rows of its key, so that they are read in order.
+    /// Returns whether a row is sent when this scope is read. A row belongs to the narrowest scope
+    /// with rows left aside, like all rows of its key, so that they are read in order.
     fn is_of(&mut self, row: &Row<'_>, id: TopicId, number: i32, scope: &Scope) -> bool {
         let wider = self.stands_at(id, row.shard);
         let topic = self.topics.get_mut(id);
@@ -77,11 +79,12 @@ impl Session<'_> {
         true
     }
 
-    /// Returns the id up to which every row of a topic in a shard is gone, in flight, or left aside for a partition or
-    /// a key. It is never above the horizon, so rows that become visible later are above it.
+    /// Returns the id up to which every row of a topic in a shard is gone, in flight, or left aside
+    /// for a partition or a key. It is never above the horizon, so rows that become visible later
+    /// are above it.
     ///
-    /// Rows left aside for a partition begin there. Its other keys may have earlier events that are not visible yet;
-    /// events of one key become visible in order.
+    /// Rows left aside for a partition begin there. Its other keys may have earlier events that are
+    /// not visible yet; events of one key become visible in order.
     pub(super) fn stands_at(&self, topic: TopicId, shard: i16) -> i64 {
         let aside = self.topics.get(topic).aside.as_ref();
         let place = aside.and_then(|aside| aside.place(shard)).unwrap_or(self.after);
@@ -184,7 +187,8 @@ impl Session<'_> {
                 self.flights.insert(row.id, record, window);
                 Verdict::Sent
             }
-            // A full queue is not a refusal. The whole topic waits, so that no smaller record overtakes.
+            // A full queue is not a refusal. The whole topic waits, so that no smaller record
+            // overtakes.
             Err(SendError::Full) if !self.flights.is_empty() => {
                 topic.queue_is_full(Instant::now());
                 self.leave(row, id, number, scope, Obstacle::Topic)
@@ -209,8 +213,8 @@ fn unsent<'a>(row: &Row<'a>, topic: TopicId, partition: i32) -> RefusedRecord<'a
     RefusedRecord { topic, partition, shard, id, key, cost, is_alone, is_void }
 }
 
-/// Returns the result for a refused row, which was left aside for its key, partition or topic: a lane of that scope
-/// must not pass it.
+/// Returns the result for a refused row, which was left aside for its key, partition or topic: a
+/// lane of that scope must not pass it.
 fn after_refusal(scope: &Scope) -> Verdict {
     if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
 }

@@ -8,8 +8,8 @@ use crate::topic::TopicId;
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Session<'_> {
-    /// Requests metadata of topics that are unknown or outdated. Runs in the background, since the cluster may not
-    /// answer.
+    /// Requests metadata of topics that are unknown or outdated. Runs in the background, since the
+    /// cluster may not answer.
     pub(super) fn ask_cluster(&mut self, now: Instant) {
         if self.asking.is_some() || now < self.next_ask {
             return;
@@ -96,14 +96,15 @@ impl Session<'_> {
         topic.asked = Some(now);
         topic.set_leaders(without_leader, now);
         if topic.stands_still(id, &self.flights, now) {
-            // A new number of partitions applies only when nothing is in flight, and the topic would wait for this
-            // partition.
+            // A new number of partitions applies only when nothing is in flight, and the topic
+            // would wait for this partition.
             topic.keep_count();
             return;
         }
         let known = topic.partitions.len();
         if known != 0 && known != count {
-            // Keys move between partitions, so rows left aside for a partition are read as the topic's.
+            // Keys move between partitions, so rows left aside for a partition are read as the
+            // topic's.
             self.leave_topic(id);
         }
         let is_under_way = self.flights.of_topic(id) > 0;

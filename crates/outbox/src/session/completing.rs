@@ -88,7 +88,8 @@ impl Session<'_> {
         }
     }
 
-    /// Pauses the scope of a refusal and leaves it aside: the key of the record, its partition, or its topic.
+    /// Pauses the scope of a refusal and leaves it aside: the key of the record, its partition, or
+    /// its topic.
     pub(super) fn blame(&mut self, refusal: &Refusal, record: &RefusedRecord<'_>) {
         let (now, why) = (Instant::now(), refusal.why());
         let (id, number) = (record.topic, record.partition);
@@ -115,8 +116,8 @@ impl Session<'_> {
         }
     }
 
-    /// Leaves a key aside whose record Kafka refuses. Many such keys pause the topic if it accepts no record in
-    /// between, or else their partitions.
+    /// Leaves a key aside whose record Kafka refuses. Many such keys pause the topic if it accepts
+    /// no record in between, or else their partitions.
     pub(super) fn refuse_key(&mut self, record: &RefusedRecord<'_>, why: &str) {
         let now = Instant::now();
         let topic = self.topics.get_mut(record.topic);
@@ -137,8 +138,8 @@ impl Session<'_> {
         self.leave_refused(record, Obstacle::Key);
     }
 
-    /// Leaves a refused record aside for a scope and for its existing narrower scopes, which may have later rows of its
-    /// key that must not overtake it.
+    /// Leaves a refused record aside for a scope and for its existing narrower scopes, which may
+    /// have later rows of its key that must not overtake it.
     fn leave_refused(&mut self, record: &RefusedRecord<'_>, scope: Obstacle) {
         // A record in flight behind another refused one of its key is read again with that one.
         if record.is_void || !self.shards.holds(record.shard) {

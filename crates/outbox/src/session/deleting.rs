@@ -19,7 +19,8 @@ impl Session<'_> {
         self.published_since = None;
     }
 
-    /// Postpones the deletion of published rows, because another session has locked one of them or the table.
+    /// Postpones the deletion of published rows, because another session has locked one of them or
+    /// the table.
     pub(super) fn put_off_deletes(&mut self) {
         self.locked.append(&mut self.published);
         self.published_since = None;

@@ -2,14 +2,14 @@ use super::Session;
 use crate::aside::Aside;
 use crate::topic::TopicId;
 
-/// Maximum distance in ids between a partition's first row left aside and the rows of its siblings, whose new rows wait
-/// while these are read again.
+/// Maximum distance in ids between a partition's first row left aside and the rows of its siblings,
+/// whose new rows wait while these are read again.
 const NEAR: i64 = 2_000;
 
 impl Session<'_> {
-    /// Moves a partition's rows left aside to its topic, once the partition accepts records again, so that after an
-    /// outage all partitions are read together. Does nothing if that would put the backlog before the rows of siblings
-    /// that stayed live.
+    /// Moves a partition's rows left aside to its topic, once the partition accepts records again,
+    /// so that after an outage all partitions are read together. Does nothing if that would put the
+    /// backlog before the rows of siblings that stayed live.
     pub(super) fn fold(&mut self, id: TopicId, number: i32) {
         let topic = self.topics.get(id);
         let Some(partition) = topic.partition(number) else { return };
@@ -29,7 +29,8 @@ impl Session<'_> {
         }
     }
 
-    /// Returns whether a partition's rows left aside begin near the topic's other rows, in each shard.
+    /// Returns whether a partition's rows left aside begin near the topic's other rows, in each
+    /// shard.
     fn is_near(&self, id: TopicId, number: i32, left: &Aside) -> bool {
         left.lanes().all(|(shard, after)| after + NEAR >= self.siblings_stand_at(id, number, shard))
     }

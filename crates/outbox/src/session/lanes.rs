@@ -73,10 +73,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Advances lanes. A scope that was read to its end is no longer left aside: its rows count as new again.
+    /// Advances lanes. A scope that was read to its end is no longer left aside: its rows count as
+    /// new again.
     ///
-    /// Lanes of topics and partitions advance up to the horizon only. Above it, an event may become visible late,
-    /// together with a later one of its key.
+    /// Lanes of topics and partitions advance up to the horizon only. Above it, an event may become
+    /// visible late, together with a later one of its key.
     fn move_on(&mut self, lanes: &[PlannedLane], covered: &[Option<i64>], proven: i64) {
         let mut finished = BTreeMap::<TopicId, usize>::new();
         for (lane, covered) in lanes.iter().zip(covered) {
@@ -86,8 +87,8 @@ impl Session<'_> {
                     let is_reopened = aside.is_reopened(lane.shard, lane.after);
                     let is_finished = covered.is_none() && !is_reopened;
                     *finished.entry(*id).or_default() += usize::from(is_finished);
-                    // The scan of new rows does not return the topic's rows until all of its lanes are read to their
-                    // ends.
+                    // The scan of new rows does not return the topic's rows until all of its lanes
+                    // are read to their ends.
                     let covered = proven.min(covered.unwrap_or(i64::MAX));
                     aside.advance(lane.shard, lane.after, Some(covered));
                 }
@@ -117,7 +118,8 @@ impl Session<'_> {
         }
     }
 
-    /// Ends the pause of a scope without waiting rows and records in flight: the refused rows were deleted.
+    /// Ends the pause of a scope without waiting rows and records in flight: the refused rows were
+    /// deleted.
     fn end_pause(&mut self, scope: &Scope) {
         match scope {
             Scope::Topic(id) => {
@@ -182,8 +184,8 @@ impl Session<'_> {
             if starts.is_empty() {
                 continue;
             }
-            // Each lane comes first at times, or a large row could wait for ever for a partition that the others keep
-            // filled.
+            // Each lane comes first at times, or a large row could wait for ever for a partition
+            // that the others keep filled.
             let first = self.rotation % starts.len().max(1);
             starts.rotate_left(first);
             if !lanes.is_empty() && lanes.len() + starts.len() > LANES {
@@ -284,7 +286,8 @@ fn is_open(topic: &Topic, now: Instant) -> bool {
     topic.asked.is_some() && topic.count().is_some() && topic.is_open(now)
 }
 
-/// Returns whether half of each partition's allowance is free. Otherwise most of the rows read could not be sent.
+/// Returns whether half of each partition's allowance is free. Otherwise most of the rows read
+/// could not be sent.
 fn topic_is_ready(
     aside: &Aside,
     id: TopicId,

@@ -1,4 +1,5 @@
-//! Tests that events which commit after higher ids were read are not overtaken by later events of their keys.
+//! Tests that events which commit after higher ids were read are not overtaken by later events of
+//! their keys.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! One session of a relay: a connection to Postgres that holds the locks of its shards, and a producer. When the
-//! connection is lost, the records in flight are purged with the producer.
+//! One session of a relay: a connection to Postgres that holds the locks of its shards, and a
+//! producer. When the connection is lost, the records in flight are purged with the producer.
 
 mod admission;
 mod asking;
@@ -47,9 +47,11 @@ pub(crate) use searching::Searcher;
 const STATEMENT: Duration = Duration::from_secs(11);
 /// SQLSTATE of a lock timeout.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-/// Polling interval. Polling finds rows of other instances, and rows whose writer died after its commit.
+/// Polling interval. Polling finds rows of other instances, and rows whose writer died after its
+/// commit.
 const POLL: Duration = Duration::from_millis(100);
-/// Minimum interval of reads while records are in flight, so that each read returns more than one row.
+/// Minimum interval of reads while records are in flight, so that each read returns more than one
+/// row.
 const PACE: Duration = Duration::from_millis(2);
 /// How long published rows may wait for a read that also deletes them.
 const FLUSH: Duration = Duration::from_millis(5);
@@ -100,7 +102,8 @@ pub(crate) struct Session<'a> {
     locked: Vec<i64>,
     /// Acknowledged records to count.
     sent: BTreeMap<TopicId, u64>,
-    /// Every row of the owned shards up to this id is gone, in flight or left aside. Never above the horizon.
+    /// Every row of the owned shards up to this id is gone, in flight or left aside. Never above
+    /// the horizon.
     after: i64,
     /// Ids above `after` that were left aside, with their topics.
     passed: BTreeMap<i64, TopicId>,
@@ -250,7 +253,8 @@ impl<'a> Session<'a> {
     async fn wait(&mut self, wake: &RelayWaker, shutdown: &CancellationToken) {
         let now = Instant::now();
         let deadline = self.next_deadline(now);
-        // Events that are checked only here come first; under load the deadline and completions are always ready.
+        // Events that are checked only here come first; under load the deadline and completions are
+        // always ready.
         tokio::select! {
             biased;
             limits = finished(&mut self.asking_limits) => self.take_limits(&limits),

@@ -1,5 +1,5 @@
-//! Tests with random interleavings of commits and refusals, checked against a model: the events of a key are sent in
-//! order, and none is lost.
+//! Tests with random interleavings of commits and refusals, checked against a model: the events of
+//! a key are sent in order, and none is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -92,8 +92,8 @@ impl Model<'_> {
         }
     }
 
-    /// Events that were written long ago become visible, and a later one of their key with them, after others of their
-    /// partition were left aside. Those are read before the new rows are.
+    /// Events that were written long ago become visible, and a later one of their key with them,
+    /// after others of their partition were left aside. Those are read before the new rows are.
     async fn commit_late(&mut self) {
         if self.writing.is_empty() {
             return;
@@ -154,7 +154,8 @@ impl Model<'_> {
         }
     }
 
-    /// Kafka refuses all that is under way of a partition, for various reasons, one after the other.
+    /// Kafka refuses all that is under way of a partition, for various reasons, one after the
+    /// other.
     fn refuse(&mut self) {
         if self.doomed.is_empty() {
             self.doomed = self.of_some_partition().into_iter().collect();

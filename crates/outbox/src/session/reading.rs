@@ -10,12 +10,14 @@ use crate::row::Row;
 use crate::scan::{self, NewRows};
 use crate::topic::TopicId;
 
-/// Maximum wait for the horizon at the start. If a transaction holds it for longer, the scan starts at the first row.
+/// Maximum wait for the horizon at the start. If a transaction holds it for longer, the scan starts
+/// at the first row.
 const HORIZON: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Maximum number of rows that the scan of new rows skips one by one.
 const PASSED: usize = 10_000;
-/// Maximum number of locked published rows; beyond that nothing more is read, because the table is probably locked.
+/// Maximum number of locked published rows; beyond that nothing more is read, because the table is
+/// probably locked.
 const MOST_LOCKED: usize = 10_000;
 
 impl Session<'_> {
@@ -72,7 +74,8 @@ impl Session<'_> {
         let aside: Vec<_> = aside.map(|(_, topic)| topic.name.to_string()).collect();
         let mut known = self.known_above(self.after);
         known.extend(self.passed.keys());
-        // Taken before the statement, whose snapshot does not contain rows that become visible later.
+        // Taken before the statement, whose snapshot does not contain rows that become visible
+        // later.
         let proven = self.horizon.proven();
         let shards = self.shards.owned().to_vec();
         let wanted = NewRows {
@@ -113,7 +116,8 @@ impl Session<'_> {
         self.flights.above(after).chain(deleted).collect()
     }
 
-    /// Leaves the topic with the most skipped rows aside, if there are many, because each read has to exclude them all.
+    /// Leaves the topic with the most skipped rows aside, if there are many, because each read has
+    /// to exclude them all.
     fn bound_passed(&mut self) {
         if self.passed.len() <= PASSED {
             return;

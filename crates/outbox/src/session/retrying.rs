@@ -7,8 +7,8 @@ use crate::in_flight::InFlight;
 use crate::topic::{Topic, TopicId};
 
 impl Session<'_> {
-    /// Begins retries of refused keys whose pauses are over: one for each partition, of the key that has waited
-    /// longest.
+    /// Begins retries of refused keys whose pauses are over: one for each partition, of the key
+    /// that has waited longest.
     pub(super) fn begin_retries(&mut self, now: Instant) {
         for (id, topic) in self.topics.iter_mut() {
             end_retries(topic, now);
@@ -26,7 +26,8 @@ impl Session<'_> {
     }
 }
 
-/// Ends retries for which a partition did not drain in time, and those of keys without waiting rows.
+/// Ends retries for which a partition did not drain in time, and those of keys without waiting
+/// rows.
 pub(super) fn end_retries(topic: &mut Topic, now: Instant) {
     let keys = &topic.keys;
     for partition in &mut topic.partitions {
@@ -65,8 +66,8 @@ pub(super) fn retry_is_ready(id: TopicId, topic: &Topic, flights: &InFlight) -> 
     })
 }
 
-/// Returns whether a partition accepts a key's rows left aside: it is empty for the key's retry, or not reserved for
-/// another key's.
+/// Returns whether a partition accepts a key's rows left aside: it is empty for the key's retry, or
+/// not reserved for another key's.
 pub(super) fn partition_takes_key(
     id: TopicId,
     topic: &Topic,

@@ -9,7 +9,8 @@ use super::{Session, SessionError, unless_locked, within};
 use crate::scan::{self, LaneHead};
 use crate::topic::TopicId;
 
-/// Time limit of a search, on the server and in this process. It may scan dead rows that a backup's snapshot keeps.
+/// Time limit of a search, on the server and in this process. It may scan dead rows that a backup's
+/// snapshot keeps.
 const LIMIT: Duration = Duration::from_mins(5);
 const GRACE: Duration = Duration::from_secs(10);
 /// Minimum interval of searches for overlooked rows. Slow searches take at most a 50th of the time.
@@ -129,8 +130,8 @@ async fn search(
 }
 
 impl Session<'_> {
-    /// Starts a search of newly taken shards, or periodically for overlooked rows in the others, so that the
-    /// publication of a row never depends on the relay's memory.
+    /// Starts a search of newly taken shards, or periodically for overlooked rows in the others, so
+    /// that the publication of a row never depends on the relay's memory.
     pub(super) async fn begin_search(&mut self) -> Result<(), SessionError> {
         let began = Instant::now();
         let is_of_fresh = !self.shards.fresh().is_empty();
@@ -215,7 +216,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Ends the pauses of topics without waiting rows: the rows that could not be sent were deleted.
+    /// Ends the pauses of topics without waiting rows: the rows that could not be sent were
+    /// deleted.
     fn forget_topics_without(&mut self, search: &Search, heads: &[LaneHead]) {
         let is_searched = |shard| search.shards.contains(shard);
         if !self.shards.are_settled() || !self.shards.owned().iter().all(is_searched) {
@@ -234,8 +236,9 @@ impl Session<'_> {
         }
     }
 
-    /// Reads again from this id on: the shard's rows up to it are gone, in flight or left aside, and later ones were
-    /// skipped. The other shards are read again from there too, which does no harm.
+    /// Reads again from this id on: the shard's rows up to it are gone, in flight or left aside,
+    /// and later ones were skipped. The other shards are read again from there too, which does no
+    /// harm.
     pub(super) fn go_back(&mut self, shard: i16, after: i64) {
         for (_, topic) in self.topics.iter_mut() {
             if let Some(aside) = &mut topic.aside {

@@ -1,5 +1,5 @@
-//! Tests that nothing waits for a slow search of shards, as while a backup's snapshot keeps dead rows, and nothing is
-//! lost.
+//! Tests that nothing waits for a slow search of shards, as while a backup's snapshot keeps dead
+//! rows, and nothing is lost.
 
 use std::time::{Duration, Instant};
 

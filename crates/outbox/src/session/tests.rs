@@ -1,5 +1,5 @@
-//! Runs the parts of a session one after the other on a real database. Kafka is unreachable and its answers are
-//! simulated, so that each interleaving can be provoked.
+//! Runs the parts of a session one after the other on a real database. Kafka is unreachable and its
+//! answers are simulated, so that each interleaving can be provoked.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ use crate::pause::PublishPause;
 const TOPIC: &str = "parcel.shipped";
 /// Longer than the first pauses: 250 and 500 ms.
 pub(super) const PAUSES: Duration = Duration::from_millis(600);
-/// A key is retried for a tenth of the time at most: the slower this machine is, the longer it waits.
+/// A key is retried for a tenth of the time at most: the slower this machine is, the longer it
+/// waits.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Stage {

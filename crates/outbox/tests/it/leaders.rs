@@ -78,8 +78,8 @@ async fn large_records_that_a_dead_broker_keeps_leave_room_for_a_topic_that_is_a
     .await
     .unwrap();
     let (shutdown, relay) = house.relay();
-    // As many as it takes, two a second: each partition is found to be dead by the records that it does not
-    // acknowledge.
+    // As many as it takes, two a second: each partition is found to be dead by the records that it
+    // does not acknowledge.
     tokio::time::sleep(Duration::from_secs(20)).await;
     for number in 1..=20 {
         let began = Instant::now();

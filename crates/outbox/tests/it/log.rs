@@ -10,8 +10,8 @@ thread_local! {
 
 /// The log of this thread: of a test on one.
 ///
-/// One subscriber serves all threads. One per thread loses lines: `tracing` caches for all threads whether anybody
-/// listens to a call site, and other tests end and begin meanwhile.
+/// One subscriber serves all threads. One per thread loses lines: `tracing` caches for all threads
+/// whether anybody listens to a call site, and other tests end and begin meanwhile.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -79,8 +79,8 @@ impl Writer {
     }
 
     /// Writes a change, in one statement with other concurrent changes. Until it is sent to
-    /// Postgres, dropping this future or the end of `disconnected` withdraws it. After that it is written
-    /// in any case.
+    /// Postgres, dropping this future or the end of `disconnected` withdraws it. After that it is
+    /// written in any case.
     pub(crate) async fn write(
         &self,
         change: Arc<Change>,

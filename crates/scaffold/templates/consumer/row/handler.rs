@@ -25,8 +25,8 @@ fn amount(_event: &{{Event}}) -> i64 {
 async fn write(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::Result<()> {
     let data = || events.iter().map(|event| &*event.data);
     sqlx::query(
-        // One statement for the whole batch; sorted, so that concurrent transactions lock rows in the
-        // same order.
+        // One statement for the whole batch; sorted, so that concurrent transactions lock rows in
+        // the same order.
         "insert into {{name}} (order_id, tenant_id, currency, amount)
          select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
              as batch (order_id, tenant_id, currency, amount)

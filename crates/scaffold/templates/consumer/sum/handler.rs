@@ -26,8 +26,8 @@ fn amount(_event: &{{Event}}) -> i64 {
 async fn add(tx: &mut PgConnection, events: &[Received<{{Event}}>]) -> sqlx::Result<()> {
     let data = || events.iter().map(|event| &*event.data);
     sqlx::query(
-        // One statement for the whole batch; sorted, so that concurrent transactions lock rows in the
-        // same order.
+        // One statement for the whole batch; sorted, so that concurrent transactions lock rows in
+        // the same order.
         "with batch as (
              select distinct on (order_id) *
              from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[])
