@@ -170,14 +170,21 @@ impl From<&sqlx::Error> for Problem {
             .with_header(header::RETRY_AFTER, "1");
         }
         let why = match pg::classify(error) {
-            // A missing privilege has to be granted by an operator; callers can only try again.
-            ErrorClass::Unavailable | ErrorClass::Denied => {
+            ErrorClass::Unavailable => {
+                tracing::error!(error = error as &dyn Error, "database unavailable");
                 "the database is temporarily unavailable"
             }
-            ErrorClass::Conflict => "the request timed out or conflicted with another one",
+            // An operator has to grant the missing privilege; callers can only try again.
+            ErrorClass::Denied => {
+                tracing::error!(error = error as &dyn Error, "database denied a statement");
+                "the database is temporarily unavailable"
+            }
+            ErrorClass::Conflict => {
+                tracing::warn!(error = error as &dyn Error, "statement timed out or conflicted");
+                "the request timed out or conflicted with another one"
+            }
             ErrorClass::Data | ErrorClass::Other => return Self::internal_because(error),
         };
-        tracing::error!(error = error as &dyn Error, "database unavailable");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Service unavailable",

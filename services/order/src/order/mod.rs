@@ -52,9 +52,9 @@ pub(crate) struct Order {
 /// The order can't be changed or completed any more.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Closed {
-    #[error("the order is completed and changes no more")]
+    #[error("the order is completed and can only be cancelled")]
     Completed,
-    #[error("the order is cancelled and changes no more")]
+    #[error("the order is cancelled and can't be changed")]
     Cancelled,
 }
 

@@ -64,7 +64,7 @@ async fn a_cancelled_order_is_neither_completed_nor_changed_and_is_listed_as_suc
         app.post(&format!("/orders/{id}/complete")).answer().await.assert_problem(409, "cancelled");
         let change = json!({ "customer_email": "grace@example.com" });
         let changed = app.patch(&id).header("if-match", "*").json(&change).answer().await;
-        changed.assert_problem(409, "the order is cancelled and changes no more");
+        changed.assert_problem(409, "the order is cancelled and can't be changed");
         assert_eq!(app.rows().await, rows);
         for list in ["/orders?limit=1", "/orders?limit=1&customer_email=ada@example.com"] {
             assert_eq!(app.get(list).await.json()["orders"][0], cancelled, "{list}");
