@@ -1,7 +1,6 @@
 //! A lane with a backlog uses one connection, whose transactions follow each other without a pause.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use consumer::{Failure, Handler, Options, Received, Subscription};
@@ -12,7 +11,7 @@ use sqlx::PgConnection;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked};
-use crate::house::{CUSTOMER, House, PATIENCE, io, note};
+use crate::house::{CUSTOMER, House, Note, PATIENCE, io, troubled};
 
 const BACKLOG: usize = 200;
 
@@ -45,12 +44,25 @@ impl Handler for NoteSession {
     }
 }
 
-/// Fails once for the troublesome customer, and takes its time for others.
-struct FailOnce(AtomicBool);
+/// Takes its time for each message.
+struct Slow(Note<ParcelPacked>);
 
-/// The same, but others wait until the test lets them go on.
+impl Handler for Slow {
+    type Event = ParcelPacked;
+
+    async fn handle(
+        &self,
+        tx: &mut PgConnection,
+        events: &[Received<ParcelPacked>],
+    ) -> Result<(), Failure> {
+        tokio::time::sleep(WORK).await;
+        self.0.handle(tx, events).await
+    }
+}
+
+/// Ends a successful attempt only when the test lets it.
 struct Gated {
-    failed: AtomicBool,
+    handler: Note<ParcelPacked>,
     entered: Arc<Notify>,
     gate: Arc<Semaphore>,
 }
@@ -63,31 +75,16 @@ impl Handler for Gated {
         tx: &mut PgConnection,
         events: &[Received<ParcelPacked>],
     ) -> Result<(), Failure> {
-        let is_trouble = events.iter().any(|event| event.data.parcel().email == CUSTOMER);
-        if is_trouble && !self.failed.swap(true, Ordering::SeqCst) {
-            return Err(Failure::transient(io()));
-        }
+        self.handler.handle(tx, events).await?;
         self.entered.notify_one();
         self.gate.acquire().await.unwrap().forget();
-        note::<ParcelPacked>().handle(tx, events).await
+        Ok(())
     }
 }
 
-impl Handler for FailOnce {
-    type Event = ParcelPacked;
-
-    async fn handle(
-        &self,
-        tx: &mut PgConnection,
-        events: &[Received<ParcelPacked>],
-    ) -> Result<(), Failure> {
-        tokio::time::sleep(WORK).await;
-        let is_trouble = events.iter().any(|event| event.data.parcel().email == CUSTOMER);
-        if is_trouble && !self.0.swap(true, Ordering::SeqCst) {
-            return Err(Failure::transient(io()));
-        }
-        note::<ParcelPacked>().handle(tx, events).await
-    }
+/// Fails once for the troublesome customer.
+fn fails_once() -> Note<ParcelPacked> {
+    troubled(1, || Failure::transient(io()))
 }
 
 impl House {
@@ -124,8 +121,7 @@ async fn a_backlog_is_processed_on_one_session_which_is_returned_at_its_end() {
     house.sends_a_backlog().await;
     let running = house.run_with(one_lane(), Subscription::new("group").each_once(NoteSession));
     house.has_effects(BACKLOG).await;
-    // A connection is kept for a second, and a lane that was interrupted for longer than 100 ms
-    // begins anew.
+    // The lane returns its connection after a second, and after an interruption of 100 ms.
     let switches: i64 = sqlx::query_scalar(
         "select count(*) from (select version <> lag(version) over (order by id) as is_other from effect) as effects
          where is_other",
@@ -167,7 +163,7 @@ async fn an_sql_error_that_a_handler_ignored_fails_its_message_alone() {
 async fn a_parked_key_gets_its_turn_before_the_backlog_ends() {
     let house = House::new().await;
     let options = Options { first_backoff: Duration::from_millis(200), ..one_lane() };
-    let subscription = Subscription::new("group").each_once(FailOnce(AtomicBool::new(false)));
+    let subscription = Subscription::new("group").each_once(Slow(fails_once()));
     let running = house.run_with(options, subscription);
     let parked = ParcelId::new();
     house.sends_one(parked, CUSTOMER).await;
@@ -190,8 +186,7 @@ async fn a_parked_key_gets_its_turn_before_the_backlog_ends() {
 async fn a_shutdown_waits_for_no_lane_whose_place_a_parked_key_waits_for() {
     let house = House::new().await;
     let (entered, gate) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
-    let handler =
-        Gated { failed: AtomicBool::new(false), entered: entered.clone(), gate: gate.clone() };
+    let handler = Gated { handler: fails_once(), entered: entered.clone(), gate: gate.clone() };
     let options = Options { handler_timeout: Duration::from_secs(10), ..one_lane() };
     let running = house.run_with(options, Subscription::new("group").each_once(handler));
     house.sends_one(ParcelId::new(), CUSTOMER).await;
