@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use fantoccini::error::CmdError;
 use fantoccini::{Client, ClientBuilder, Locator};
 use sandbox::testing::eventually;
 use sandbox::{Life, Process};
@@ -187,38 +188,50 @@ impl Browser {
         eventually(what, PATIENCE, holds).await;
     }
 
-    /// Clicks the element that a selector finds.
+    /// Clicks the element that a selector finds, as soon as it is there.
     pub async fn click(&self, css: &str) {
-        self.client.find(Locator::Css(css)).await.unwrap().click().await.unwrap();
+        self.click_at(Locator::Css(css)).await;
     }
 
-    /// Clicks the button or link with this text.
+    /// Clicks the button or link with this text, as soon as it is there.
     pub async fn press(&self, text: &str) {
         let path = format!(
             "//button[normalize-space()='{text}' and not(@disabled)] | //a[normalize-space()='{text}']"
         );
-        self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
+        self.click_at(Locator::XPath(&path)).await;
     }
 
-    /// Clicks the button or the summary in the table row that also contains another text.
+    /// Clicks the button or the summary in the table row that also contains another text, as soon
+    /// as it is there.
     pub async fn press_in_row(&self, row: &str, text: &str) {
         let path = format!(
             "//tr[contains(., '{row}')]//*[self::button or self::summary][normalize-space()='{text}']"
         );
-        self.client.find(Locator::XPath(&path)).await.unwrap().click().await.unwrap();
+        self.click_at(Locator::XPath(&path)).await;
     }
 
-    /// Replaces the value of a field.
+    async fn click_at(&self, locator: Locator<'_>) {
+        let click = async || self.client.find(locator).await?.click().await;
+        eventually(&format!("{locator:?}"), PATIENCE, async || present(click().await)).await;
+    }
+
+    /// Replaces the value of a field, as soon as it is there.
     pub async fn enter(&self, css: &str, text: &str) {
-        let element = self.client.find(Locator::Css(css)).await.unwrap();
-        element.clear().await.unwrap();
-        element.send_keys(text).await.unwrap();
+        let enter = async || {
+            let element = self.client.find(Locator::Css(css)).await?;
+            element.clear().await?;
+            element.send_keys(text).await
+        };
+        eventually(css, PATIENCE, async || present(enter().await)).await;
     }
 
-    /// Returns path and query of the page.
-    pub async fn address(&self) -> String {
-        let url = self.client.current_url().await.unwrap();
-        url[url::Position::BeforePath..].to_owned()
+    /// Waits until the page has this path and query: a click returns before the next page is there.
+    pub async fn is_at(&self, address: &str) {
+        let is_there = async || {
+            let url = self.client.current_url().await.ok()?;
+            (&url[url::Position::BeforePath..] == address).then_some(())
+        };
+        eventually(&format!("the page {address}"), PATIENCE, is_there).await;
     }
 
     /// Takes a screenshot, and saves it in the folder named by `PICTURES`.
@@ -266,6 +279,15 @@ impl Browser {
         let troubles = self.troubles().await;
         assert!(troubles.is_empty(), "the browser had troubles: {troubles:#?}");
         self.client.clone().close().await.unwrap();
+    }
+}
+
+/// Returns what an act on an element returned, or nothing if the element is not there: the page
+/// before it is still shown, or has just been replaced.
+fn present<T>(outcome: Result<T, CmdError>) -> Option<T> {
+    match outcome {
+        Err(e) if e.is_no_such_element() || e.is_stale_element_reference() => None,
+        outcome => Some(outcome.unwrap()),
     }
 }
 

@@ -58,7 +58,7 @@ async fn another_address_wants_a_token_which_the_services_know_and_leads_back() 
     browser.expect("insecure connection");
     let url = |path: &str| format!("http://{own}:{}{path}", house.port);
     browser.goto(&url("/history?by=ada")).await;
-    assert_eq!(browser.address().await, "/sign-in?back=%2Fhistory%3Fby%3Dada");
+    browser.is_at("/sign-in?back=%2Fhistory%3Fby%3Dada").await;
     browser.enter("#token", "wrong").await;
     browser.press("Sign in").await;
     browser.shows("No service knows this token").await;
@@ -66,7 +66,7 @@ async fn another_address_wants_a_token_which_the_services_know_and_leads_back() 
     browser.press("Sign in").await;
     browser.shows("No such acts").await;
     browser.shows("ada").await;
-    assert_eq!(browser.address().await, "/history?by=ada");
+    browser.is_at("/history?by=ada").await;
     assert_eq!(browser.run("return document.cookie").await, "", "scripts do not see the cookie");
     browser.press("Sign out").await;
     browser.shows("Operator's token").await;

@@ -177,7 +177,7 @@ async fn a_refresh_leaves_selected_rows_and_what_is_typed() {
     assert_eq!(fake.bodies("POST", "/dead-letters/discard")[0]["ids"], json!([id(51), id(50)]));
     browser.press("Undo").await;
     browser.shows("7 letters restored.").await;
-    assert_eq!(browser.address().await, "/failures?view=letters");
+    browser.is_at("/failures?view=letters").await;
     browser.close().await;
 }
 

@@ -34,7 +34,7 @@ async fn a_flow_fills_itself_while_it_happens() {
     let field = browser.client.find(Locator::Css("header input[name=q]")).await.unwrap();
     field.send_keys(&Key::Enter.to_string()).await.unwrap();
     browser.shows("under way, 2 things wait").await;
-    assert_eq!(browser.address().await, "/flow?q=c-1");
+    browser.is_at("/flow?q=c-1").await;
     let missing = "document.querySelectorAll('.scroll .missing').length";
     assert_eq!(browser.run(&format!("return {missing}")).await, 2);
     browser.run("window.isSame = true").await;

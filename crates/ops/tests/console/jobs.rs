@@ -21,7 +21,7 @@ async fn selected_jobs_are_retried_and_the_filter_stays() {
     browser.enter("input[name=why]", "the mail server is back").await;
     browser.press("Retry").await;
     browser.shows("2 jobs of billing will be retried.").await;
-    assert_eq!(browser.address().await, "/jobs?state=failed&kind=send-email");
+    browser.is_at("/jobs?state=failed&kind=send-email").await;
     assert_eq!(failed(&house), 3);
     browser.goto(&house.url("/history")).await;
     browser.shows("the mail server is back").await;
@@ -44,7 +44,7 @@ async fn all_jobs_of_a_filter_are_shown_by_reason_before_they_are_discarded() {
     browser.enter("main input[name=why]", "test orders").await;
     browser.press("Discard them").await;
     browser.shows("70 jobs of billing discarded.").await;
-    assert_eq!(browser.address().await, "/jobs?kind=send-email");
+    browser.is_at("/jobs?kind=send-email").await;
     assert_eq!(failed(&house), 1);
     browser.close().await;
 }
@@ -74,12 +74,12 @@ async fn what_is_refused_leaves_the_page_and_its_filter_and_says_why() {
     browser.enter("#jobs-form input[name=why]", "test orders").await;
     browser.press("Discard").await;
     browser.shows("billing does not know your token. Sign in").await;
-    assert_eq!(browser.address().await, "/jobs?state=failed");
+    browser.is_at("/jobs?state=failed").await;
     browser.press("Retry all of these…").await;
     browser.enter("main input[name=why]", "it is back").await;
     browser.press("Retry them").await;
     browser.shows("billing does not know your token. Sign in").await;
-    assert_eq!(browser.address().await, "/jobs?state=failed");
+    browser.is_at("/jobs?state=failed").await;
     assert_eq!(failed(&house), 1);
     browser.close().await;
 }
@@ -113,6 +113,6 @@ async fn pages_of_several_services_follow_each_other() {
     let distinct: std::collections::HashSet<_> = ids.iter().map(ToString::to_string).collect();
     assert_eq!((ids.len(), distinct.len()), (80, 80));
     browser.press("Newest").await;
-    assert_eq!(browser.address().await, "/jobs");
+    browser.is_at("/jobs").await;
     browser.close().await;
 }

@@ -64,7 +64,7 @@ async fn a_page_outlives_a_restart_of_the_server_and_so_does_the_sign_in() {
     house.start_again().await;
     browser.shows("order-7").await;
     browser.shows("Live").await;
-    assert_eq!(browser.address().await, "/jobs?state=failed");
+    browser.is_at("/jobs?state=failed").await;
     browser.goto(&house.url("/")).await;
     browser.shows("Sign out").await;
     browser.close().await;
@@ -86,7 +86,7 @@ async fn a_session_that_has_ended_leads_to_the_sign_in_and_back() {
     house.stop().await;
     house.start_again().await;
     browser.shows("Operator's token").await;
-    assert_eq!(browser.address().await, "/sign-in?back=%2Fjobs%3Fstate%3Dfailed");
+    browser.is_at("/sign-in?back=%2Fjobs%3Fstate%3Dfailed").await;
     browser.close().await;
 }
 

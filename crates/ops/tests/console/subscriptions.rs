@@ -52,7 +52,7 @@ async fn without_a_token_nothing_is_changed_and_the_page_says_what_to_do() {
     browser.enter("main input[name=why]", "the rates are wrong").await;
     browser.press("Pause").await;
     browser.shows("billing does not know your token. Sign in").await;
-    assert_eq!(browser.address().await, "/lag");
+    browser.is_at("/lag").await;
     assert!(house.service.known().paused.is_none());
     browser.press("Sign in").await;
     browser.shows("Operator's token").await;
