@@ -21,6 +21,7 @@ mod system;
 mod third_party;
 
 pub use cli::main;
+pub use deployment::EVENT_SENDERS;
 pub use error::Error;
 pub use instance::Instance;
 pub use launcher::{Launch, Launcher, programs_folder};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use playground::{Instance, Launch, OpsProcess, System, SystemOptions, ThirdParty};
+use playground::{EVENT_SENDERS, Instance, Launch, OpsProcess, System, SystemOptions, ThirdParty};
 use sandbox::testing::eventually;
 use sandbox::{Silent, Tools};
 use serde_json::Value;
@@ -16,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// Settings of every service.
 const SETTINGS: [(&str, &str); 6] = [
     ("TENANTS", "demo-acme=acme,demo-globex=globex"),
-    ("EVENT_SENDERS", "demo-order=/order:order.completed"),
+    ("EVENT_SENDERS", EVENT_SENDERS),
     ("OPERATOR_TOKEN", "operator"),
     ("OPERATOR_TOKENS", "ada=ada-token,grace=grace-token"),
     ("FAULTS", "on"),

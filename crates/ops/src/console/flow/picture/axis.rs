@@ -108,7 +108,7 @@ impl Axis {
         let start = spans.first().map(|it| it.from);
         for at in 0..spans.len() {
             let since = start.map_or(0, |start| spans[at].from.since(start));
-            let text = width(&precise(since, 1_000)) + BESIDE;
+            let text = width(&precise(since, start_unit(since, 1))) + BESIDE;
             // The present has a short label, and nothing follows it.
             let is_last = ends_now && at + 1 == spans.len() && at > 0;
             let single = if is_last { PAD * 2.0 } else { PAD + text };
@@ -165,16 +165,20 @@ impl Axis {
 impl Piece {
     fn ticks(&self, start: Timestamp) -> Vec<Tick> {
         let step = self.step();
+        let before = self.from.since(start);
+        let unit = start_unit(before, step);
         let tick = |number: i64| {
             let since = step.saturating_mul(number);
             let x = between((self.from, self.x0), (self.to, self.x1), self.from.plus(since));
-            let micros = if number == 0 { self.from.since(start) } else { since };
-            Tick { x, micros, begins_piece: number == 0, unit: step }
+            if number == 0 {
+                return Tick { x, micros: before, begins_piece: true, unit };
+            }
+            Tick { x, micros: since, begins_piece: false, unit: step }
         };
         let steps = self.to.since(self.from) / step;
         let mut ticks: Vec<_> = (0..=steps).map(tick).collect();
         // Between the text of the piece's start and that of the break.
-        let text = width(&precise(self.from.since(start), step));
+        let text = width(&precise(before, unit));
         let (first, last) = (self.x0 + text + TICK / 3.0, self.x1 + PAD - TICK / 3.0);
         ticks.retain(|it| it.begins_piece || (first..=last).contains(&it.x));
         ticks
@@ -196,6 +200,12 @@ impl Piece {
             unit = unit.saturating_mul(10);
         }
     }
+}
+
+/// Returns the unit of a piece's start, whose ticks are `step` apart. Ticks are relative to the
+/// start, so that milliseconds suffice for a later one, and its text fits.
+fn start_unit(since: i64, step: i64) -> i64 {
+    if since < 10_000 { step } else { step.max(1_000) }
 }
 
 /// Cuts the longest gaps out of a piece if the rest would not be legible. Returns one piece if
@@ -286,6 +296,22 @@ mod tests {
         let mut times = vec![0, 2, 4, 5];
         times.extend((1..=5).map(|it| it * 30_000));
         assert_eq!(axis(&times).breaks().len(), 5);
+    }
+
+    #[test]
+    fn the_text_of_a_moment_ends_before_that_of_the_break_after_it() {
+        let micros =
+            [0, 2_000, 5_000, 7_000, 603_242, 2_494_117, 11_700_003, 25_757_041, 25_760_000];
+        let times = micros.iter().map(|it| at(0).plus(*it)).collect();
+        let axis = Axis::new(times, None, &[], (0.0, 600.0));
+        let moments = axis.ticks().into_iter().filter(|it| it.begins_piece).skip(1);
+        let mut seen = 0;
+        for (tick, gap) in moments.zip(axis.breaks().iter().skip(1)) {
+            let end = tick.x + width(&precise(tick.micros, tick.unit));
+            assert!(end <= gap.x0, "{tick:?} reaches {end}, into {gap:?}");
+            seen += 1;
+        }
+        assert!(seen >= 2, "{:?}", axis.breaks());
     }
 
     #[test]
