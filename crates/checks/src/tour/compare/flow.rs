@@ -28,11 +28,11 @@ pub(super) fn compare(page: &str, line: usize, output: &str) -> Result<(), Diffe
             None => missing.push(item),
         }
     }
-    let others: Vec<_> = seen.iter().map(|it| it.text).collect();
+    let others: Vec<_> = seen.iter().map(|it| it.text.as_str()).collect();
     let others = if others.is_empty() { "no other line".into() } else { others.join("\n") };
     match missing.first() {
         Some(item) => {
-            Err(Difference { line: line + item.line, expected: item.text.to_owned(), seen: others })
+            Err(Difference { line: line + item.line, expected: item.text.clone(), seen: others })
         }
         None if seen.is_empty() => Ok(()),
         None => Err(Difference {
@@ -43,35 +43,54 @@ pub(super) fn compare(page: &str, line: usize, output: &str) -> Result<(), Diffe
     }
 }
 
-/// A line of a drawing.
-struct Item<'a> {
+/// An item of a drawing, which takes one or more lines.
+struct Item {
     line: usize,
-    text: &'a str,
+    text: String,
     /// Text of the item after those of its ancestors, root first, all without times.
     path: Vec<String>,
 }
 
-fn items(drawing: &str) -> Vec<Item<'_>> {
+fn items(drawing: &str) -> Vec<Item> {
     // Column and text of each item that the next one may be a child of.
     let mut above: Vec<(usize, String)> = Vec::new();
     let mut items = Vec::new();
-    let lines = drawing.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    for (line, text) in lines {
+    for (line, text) in unwrapped(drawing) {
         let column = text.chars().enumerate().filter(|(_, it)| BRANCHES.contains(it)).last();
         let column = column.map_or(0, |(column, _)| column);
         above.retain(|(other, _)| *other < column);
-        above.push((column, stable_text(text)));
+        above.push((column, stable_text(&text)));
         let path = above.iter().map(|(_, text)| text.clone()).collect();
-        items.push(Item { line, text: text.trim(), path });
+        items.push(Item { line, text: text.trim().to_owned(), path });
     }
     items
 }
 
-/// Returns the text of a line without times and places. `superseded` counts as `processed`: whether
-/// an older event is skipped depends on which topic was faster.
-fn stable_text(line: &str) -> String {
-    let tokens = tokens(line);
+/// Returns each item's first line, with the lines that continue it, which have no branch.
+fn unwrapped(drawing: &str) -> Vec<(usize, String)> {
+    let mut items: Vec<(usize, String)> = Vec::new();
+    for (line, text) in drawing.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        let continues = text.contains('│') && !text.contains(['├', '└']);
+        match items.last_mut() {
+            Some((_, item)) if continues => {
+                *item += " ";
+                *item += text.replace('│', " ").trim();
+            }
+            _ => items.push((line, text.to_owned())),
+        }
+    }
+    items
+}
+
+/// Returns the text of an item without times and places. `superseded` and what explains it count as
+/// `processed`: whether an older event is skipped depends on which topic was faster.
+fn stable_text(item: &str) -> String {
+    let tokens = tokens(item);
     let lasting = tokens.iter().filter(|it| !matches!(it.kind, Some("duration" | "place")));
     let words = lasting.map(|it| it.kind.unwrap_or(it.text)).filter(|it| !it.contains(BRANCHES));
-    words.map(|it| if it == "superseded" { "processed" } else { it }).collect::<Vec<_>>().join(" ")
+    let words: Vec<_> = words.collect();
+    match words.iter().position(|it| it.starts_with("superseded")) {
+        Some(at) => [&words[..at], &["processed"][..]].concat().join(" "),
+        None => words.join(" "),
+    }
 }

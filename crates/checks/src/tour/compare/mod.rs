@@ -123,7 +123,8 @@ took     1.2 s
      4 ms  order         ├ deferred tracking                               55 ms
     73 ms  order         └ published order.completed 0@17                 127 ms
                            │ outbox wait 2 ms
-    90 ms  analytics       ├ analytics: superseded                         11 ms
+    90 ms  analytics       ├ analytics: superseded, a newer version        11 ms
+                           │   had been processed
    301 ms  billing         └ billing: processed                            61 ms
 ";
         assert_eq!(difference(FLOW, seen), None);
