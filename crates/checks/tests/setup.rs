@@ -105,6 +105,29 @@ fn postgres_is_installed_only_where_it_cant_be_fetched() {
 }
 
 #[test]
+fn a_package_that_the_system_names_otherwise_is_installed_by_its_name_there() {
+    let bare = Bare::new();
+    bare.has("apt-get", "");
+    bare.has("sudo", "[ \"$1\" = -n ] && shift; exec \"$@\"");
+    // Ubuntu's lists, which are fetched by the first `apt-get update`.
+    let ubuntu = "case $2 in chromium | chromium-driver | openjdk-17-jre-headless) exit 100; esac";
+    for lists_are_there in [true, false] {
+        fs::remove_file(bare.path("ran")).ok();
+        let fetched =
+            format!("grep -q 'apt-get update' '{}' || exit 100", bare.path("ran").display());
+        let ready = if lists_are_there { "" } else { &fetched };
+        bare.has("apt-cache", &format!("{ready}\n{ubuntu}"));
+        bare.setup("test", true);
+        let ran = bare.ran();
+        let install = ran.lines().find(|it| it.starts_with("apt-get install")).unwrap();
+        for package in ["chromium-browser", "chromium-chromedriver", "default-jre-headless"] {
+            assert!(install.contains(package), "{package} of {install}");
+        }
+        assert!(!install.contains("chromium-driver"), "{install}");
+    }
+}
+
+#[test]
 fn elsewhere_the_doctor_has_the_systems_own_command() {
     let bare = Bare::new();
     for (manager, command) in [("dnf", "dnf install -y"), ("pacman", "pacman -S --needed")] {
