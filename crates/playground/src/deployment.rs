@@ -56,8 +56,8 @@ pub(crate) const ACME: Tenant = Tenant { name: "acme", key: "demo-acme" };
 pub(crate) const GLOBEX: Tenant = Tenant { name: "globex", key: "demo-globex" };
 /// The credential with which the order service calls the others.
 const SERVICE_KEY: &str = "demo-order";
-/// Value of `EVENT_SENDERS`: the events that the order service may send with the credential to their
-/// `POST /events`, and its calls.
+/// Value of `EVENT_SENDERS`: the events that the order service may send with the credential to
+/// their `POST /events`, and its calls.
 pub const EVENT_SENDERS: &str = "demo-order=/order:order.created+order.updated+order.completed+order.cancelled+acknowledge+track";
 pub(crate) const OPERATOR_TOKEN: &str = "demo-operator";
 

@@ -45,6 +45,18 @@ fn no_link_is_dead() {
 }
 
 #[test]
+fn the_table_of_decisions_has_every_page() {
+    let tree = Tree::read();
+    let documents = tree.documents();
+    let pages = documents.iter().filter(|it| it.path.starts_with("docs/decisions/"));
+    let table = tree.document("ARCHITECTURE.md").unwrap();
+    let is_missing = |page: &str| !table.links.iter().any(|link| link.target == page);
+    let missing = pages.filter(|it| is_missing(&it.path));
+    let finding = |it: &&Document| it.finding(1, "ARCHITECTURE.md has no link to it".to_owned());
+    assert_none(&missing.map(finding).collect::<Vec<_>>());
+}
+
+#[test]
 fn every_file_that_a_document_names_exists() {
     let tree = Tree::read();
     let documents = tree.documents();
