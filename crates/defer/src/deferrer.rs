@@ -41,6 +41,27 @@ impl Default for Options {
 }
 
 /// Runs deferred tasks; create one per process. Clones share it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
+/// # let meter = NoopMeterProvider::new().meter("example");
+/// use std::time::Duration;
+///
+/// use defer::{Deferrer, Ended, Options};
+///
+/// let options = Options { time_limit: Duration::from_secs(1), ..Options::default() };
+/// let deferrer = Deferrer::new(options, &meter);
+///
+/// let scope = deferrer.scope(); // for one consumed message
+/// scope.defer().run("inventory sync", async { /* tell a third party */ });
+/// scope.end(Ended::Well); // starts the task
+///
+/// let drained = deferrer.drain(Duration::from_secs(3)).await; // at shutdown
+/// assert_eq!(drained.dropped, 0);
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Deferrer {
     shared: Arc<Shared>,

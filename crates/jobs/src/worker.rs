@@ -34,6 +34,23 @@ const GATHER: Duration = Duration::from_millis(1);
 const MEASURE: Duration = Duration::from_secs(5);
 
 /// Runs the jobs of one database. Every instance of a service runs one, and they share the jobs.
+///
+/// ```no_run
+/// # use telemetry::instruments::Meter;
+/// # async fn example<H: jobs::Handler>(pool: sqlx::PgPool, mailer: H, meter: Meter) {
+/// use jobs::{Options, Worker, WorkerWaker};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let (wake, shutdown) = (WorkerWaker::default(), CancellationToken::new());
+/// let worker = Worker::new(pool, wake.clone(), &meter)
+///     .options(Options { concurrency: 16, ..Options::default() })
+///     .handle(mailer);
+/// let running = tokio::spawn(worker.run(shutdown.clone()));
+/// wake.wake(); // after each commit that enqueued jobs
+/// shutdown.cancel(); // waits for running jobs, and releases those that do not end
+/// running.await.unwrap();
+/// # }
+/// ```
 pub struct Worker {
     pool: PgPool,
     wake: WorkerWaker,

@@ -40,6 +40,26 @@ impl RelayWaker {
 
 /// Publishes the outbox of one database. Every instance of a service runs one, and they share the
 /// shards.
+///
+/// ```no_run
+/// # use telemetry::instruments::Meter;
+/// # async fn example(database: sqlx::postgres::PgConnectOptions, meter: Meter) {
+/// use outbox::{Relay, RelayWaker};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let kafka = kafka::Settings::new("localhost:9092", "");
+/// let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
+/// let relay = Relay::new(database, kafka, wake.clone(), &meter);
+/// let status = relay.status();
+/// let running = tokio::spawn(relay.run(shutdown.clone()));
+/// wake.wake(); // after each commit that wrote to the outbox
+/// for topic in status.paused() {
+///     println!("{topic}"); // with Kafka's reason
+/// }
+/// shutdown.cancel(); // completes the records in flight, and releases the shards
+/// running.await.unwrap();
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Relay {
     database: PgConnectOptions,
