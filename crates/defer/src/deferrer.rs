@@ -19,13 +19,14 @@ use crate::task::Task;
 /// Options of deferred tasks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Time limit of a task.
+    /// Time limit of a task. Default 5 s.
     pub time_limit: Duration,
-    /// Maximum number of running tasks of a label; further ones wait.
+    /// Maximum number of running tasks of a label; further ones wait. Default 16.
     pub max_running: usize,
     /// Maximum number of waiting tasks of a label; further ones are dropped, counted and logged.
+    /// Default 256.
     pub max_waiting: usize,
-    /// Maximum number of passes in which tasks of a scope may defer further ones.
+    /// Maximum number of passes in which tasks of a scope may defer further ones. Default 4.
     pub max_passes: usize,
 }
 
