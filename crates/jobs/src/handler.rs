@@ -70,8 +70,10 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Runs the job. It may run again after a success, if its worker dies before recording it. It
-    /// is dropped at its current await point when its time limit ends, the shutdown times out, or
-    /// its lease is lost.
+    /// is dropped at its current await point when its time limit ends, the shutdown times out, its
+    /// lease is lost, or the future of [`Worker::run`](crate::Worker::run) is dropped. The end of
+    /// its time limit and a panic count as a retryable failure. In the other cases another attempt
+    /// follows, so make the effect idempotent.
     fn run(
         &self,
         job: &Self::Job,

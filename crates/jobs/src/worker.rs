@@ -103,8 +103,11 @@ impl Worker {
         self
     }
 
-    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. Dropping the
-    /// future has the effect of a killed process.
+    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. At shutdown it
+    /// waits for running jobs up to [`Options::drain`], then drops and releases the rest.
+    ///
+    /// Dropping the future has the effect of a killed process: running jobs are dropped at their
+    /// current await point without being released, and run again once their leases have expired.
     pub async fn run(self, shutdown: CancellationToken) {
         let queue = Queue::new(self.pool.clone(), self.options.lease);
         let leases = Leases::default();

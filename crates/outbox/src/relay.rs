@@ -98,7 +98,11 @@ impl Relay {
     }
 
     /// Runs until `shutdown` is cancelled. Waits while the database, Kafka or the shards are
-    /// unavailable.
+    /// unavailable. At shutdown it waits up to 2 s for the records in flight, deletes the rows of
+    /// the acknowledged ones, and releases the shards.
+    ///
+    /// Dropping the future has the effect of a killed process: no row is lost, but the relay that
+    /// takes the shards may publish records again whose rows were not deleted yet.
     pub async fn run(self, shutdown: CancellationToken) {
         let depth = DepthGauge { database: &self.database, instruments: &self.instruments };
         tokio::join!(self.publish(&shutdown), depth.run(&shutdown));
