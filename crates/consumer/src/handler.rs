@@ -102,6 +102,11 @@ pub trait Handler: Send + Sync + 'static {
     /// Do not cause effects outside the database, since they can't be rolled back: enqueue a job,
     /// or append an event. An SQL error aborts the transaction, so return it, or run the statement
     /// in a savepoint.
+    ///
+    /// The future is dropped at its current await point after
+    /// [`Options::handler_timeout`](crate::Options::handler_timeout), or with the future of
+    /// [`Feed::take`](crate::Feed::take). Its transaction rolls back then. The time-out and a panic
+    /// count as transient failures.
     fn handle(
         &self,
         tx: &mut PgConnection,

@@ -8,41 +8,44 @@ const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
     /// Number of keys processed in parallel, parked ones included; each needs a connection of the
-    /// pool.
+    /// pool. Default 8.
     pub lanes: usize,
     /// Maximum number of messages of a lane that share a transaction; 1 disables batches. If a
-    /// batch fails, its messages are attempted one by one.
+    /// batch fails, its messages are attempted one by one. Default 500.
     pub max_batch: usize,
-    /// Number of retries before a message becomes a dead letter.
+    /// Number of retries before a message becomes a dead letter. Default 3.
     pub retries: u32,
-    /// The wait before the first retry; each further one is `backoff_factor` times as long, with a
-    /// jitter of a fifth.
+    /// The wait before the first retry; each further one is `backoff_factor` times as long, up to
+    /// an hour, with a jitter of a fifth. Default 500 ms.
     pub first_backoff: Duration,
-    /// See `first_backoff`.
+    /// See `first_backoff`. Default 4.
     pub backoff_factor: u32,
     /// How long a message may stay in conflict, for example with a lock, while other messages are
-    /// committed. Its attempts are not counted until then.
+    /// committed. Its attempts are not counted until then. Default 15 min.
     pub conflict_limit: Duration,
     /// Number of messages of one type that use up their retries for the same reason, without a
     /// success of the type in between, before the circuit breaker opens. Then nothing is consumed
-    /// until a message of the type succeeds. 0 disables breakers.
+    /// until a message of the type succeeds. 0 disables breakers. Default 20.
     pub breaker_letters: u32,
-    /// Interval of probes while a circuit breaker is open.
+    /// Interval of probes while a circuit breaker is open. Default 30 s.
     pub breaker_probe: Duration,
     /// Time limit of a handler. It must be below Postgres' `idle_in_transaction_session_timeout`,
-    /// so that a slow handler fails by this limit.
+    /// so that a slow handler fails by this limit. Default 10 s.
     pub handler_timeout: Duration,
     /// Number of failed replays after which a dead letter is parked: only `force` replays it then.
+    /// Default 5.
     pub max_replays: u32,
     /// How long an event's inbox row is kept; `None` keeps it for ever. It must be longer than the
     /// retention of the topics plus `outbox_allowance`; the consumer asks the brokers before it
-    /// consumes.
+    /// consumes. Default 45 days.
     pub inbox_retention: Option<Duration>,
     /// Maximum time that an event may wait in its publisher's outbox between two deliveries.
+    /// Default 7 days.
     pub outbox_allowance: Duration,
     /// Maximum number of queued and parked messages of a partition; it pauses beyond that.
+    /// Default 2,000.
     pub max_queued: usize,
-    /// How long a revoked partition or a shutdown waits for running handlers.
+    /// How long a revoked partition or a shutdown waits for running handlers. Default 5 s.
     pub drain_timeout: Duration,
 }
 

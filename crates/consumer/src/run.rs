@@ -62,7 +62,15 @@ enum RunError {
 }
 
 impl Consumer {
-    /// Runs until `shutdown` is cancelled. Waits while Kafka or the database is unavailable.
+    /// Runs until `shutdown` is cancelled. Waits while Kafka or the database is unavailable. At
+    /// shutdown no further attempt begins. The consumer waits for running ones up to
+    /// [`Options::drain_timeout`](crate::Options::drain_timeout), stores the offsets and leaves its
+    /// group.
+    ///
+    /// Dropping the future starts the same shutdown in the background, on the runtime and on the
+    /// polling thread, but interrupts replays and never reports
+    /// [`State::Stopped`](crate::State::Stopped). If the runtime ends first, running transactions
+    /// roll back. Messages without a stored offset are redelivered.
     pub async fn run(self, shutdown: CancellationToken) {
         let (keeper, ended) = (Keeper::new(&self), CancellationToken::new());
         let orders = keeper.orders();

@@ -19,13 +19,14 @@ use crate::task::Task;
 /// Options of deferred tasks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// Time limit of a task.
+    /// Time limit of a task. Default 5 s.
     pub time_limit: Duration,
-    /// Maximum number of running tasks of a label; further ones wait.
+    /// Maximum number of running tasks of a label; further ones wait. Default 16.
     pub max_running: usize,
     /// Maximum number of waiting tasks of a label; further ones are dropped, counted and logged.
+    /// Default 256.
     pub max_waiting: usize,
-    /// Maximum number of passes in which tasks of a scope may defer further ones.
+    /// Maximum number of passes in which tasks of a scope may defer further ones. Default 4.
     pub max_passes: usize,
 }
 
@@ -41,6 +42,27 @@ impl Default for Options {
 }
 
 /// Runs deferred tasks; create one per process. Clones share it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// # use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
+/// # let meter = NoopMeterProvider::new().meter("example");
+/// use std::time::Duration;
+///
+/// use defer::{Deferrer, Ended, Options};
+///
+/// let options = Options { time_limit: Duration::from_secs(1), ..Options::default() };
+/// let deferrer = Deferrer::new(options, &meter);
+///
+/// let scope = deferrer.scope(); // for one consumed message
+/// scope.defer().run("inventory sync", async { /* tell a third party */ });
+/// scope.end(Ended::Well); // starts the task
+///
+/// let drained = deferrer.drain(Duration::from_secs(3)).await; // at shutdown
+/// assert_eq!(drained.dropped, 0);
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Deferrer {
     shared: Arc<Shared>,

@@ -13,6 +13,20 @@ use crate::scope::{Ended, Scope};
 
 /// Creates a scope for each request: its handlers defer tasks, which start when the response has
 /// been sent.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use defer::{Defer, DeferLayer, Deferrer};
+///
+/// async fn place_order(defer: Defer) -> &'static str {
+///     defer.run("inventory sync", async { /* tell a third party */ });
+///     "placed"
+/// }
+///
+/// fn app(deferrer: Deferrer) -> Router {
+///     Router::new().route("/orders", post(place_order)).layer(DeferLayer::new(deferrer))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DeferLayer {
     deferrer: Deferrer,

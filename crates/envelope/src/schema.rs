@@ -11,6 +11,22 @@ const MAX_VIOLATIONS: usize = 10;
 /// Its `$id` is the `dataschema` of its events, and ends with the version
 /// (`https://example.com/schemas/parcel.shipped/1.0.json`). Within a major only additions are
 /// allowed, so that a reader of one minor can read them all.
+///
+/// ```
+/// use envelope::Schema;
+/// use serde_json::json;
+///
+/// static SHIPPED: Schema = Schema::new(r#"{
+///     "$id": "https://example.com/schemas/parcel.shipped/1.0.json",
+///     "type": "object",
+///     "properties": { "grams": { "minimum": 1 } }
+/// }"#);
+///
+/// assert_eq!(SHIPPED.major(), Some(1));
+/// assert!(SHIPPED.check("parcel.shipped", &json!({ "grams": 400 })).is_ok());
+/// let error = SHIPPED.check("parcel.shipped", &json!({ "grams": 0 })).unwrap_err();
+/// assert!(error.to_string().contains("/grams: "));
+/// ```
 #[derive(Debug)]
 pub struct Schema {
     text: &'static str,

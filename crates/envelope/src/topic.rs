@@ -22,11 +22,11 @@ pub struct TopicSpec {
     /// Name, without the prefix of an installation.
     pub name: Cow<'static, str>,
     /// Number of partitions, which limits the instances of a consumer. Raising it later moves keys
-    /// to other partitions.
+    /// to other partitions. Default 6.
     pub partitions: i32,
-    /// Retention of records. `None` keeps them for ever.
+    /// Retention of records. `None` keeps them for ever. Default 30 days.
     pub retention: Option<Duration>,
-    /// Maximum size of a record, in bytes.
+    /// Maximum size of a record, in bytes. Default 1 MiB.
     pub max_record_bytes: usize,
 }
 

@@ -60,7 +60,7 @@ pub trait Handler: Send + Sync + 'static {
     /// Maximum number of concurrent jobs of this kind in one worker. Choose it well below
     /// [`Options::concurrency`](crate::Options::concurrency), so that other kinds still run when
     /// this kind's target is dead. A tenant has a quarter of the slots and a lane an eighth, at
-    /// least one each. As many jobs again may have run and wait for their removal.
+    /// least one each. As many jobs again may have run and wait for their removal. Default 8.
     const AT_ONCE: usize = 8;
 
     /// Returns the wait before each retry, to which a jitter of a fifth is applied. The default is
@@ -70,8 +70,10 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Runs the job. It may run again after a success, if its worker dies before recording it. It
-    /// is dropped at its current await point when its time limit ends, the shutdown times out, or
-    /// its lease is lost.
+    /// is dropped at its current await point when its time limit ends, the shutdown times out, its
+    /// lease is lost, or the future of [`Worker::run`](crate::Worker::run) is dropped. The end of
+    /// its time limit and a panic count as a retryable failure. In the other cases another attempt
+    /// follows, so make the effect idempotent.
     fn run(
         &self,
         job: &Self::Job,

@@ -10,10 +10,10 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KIND: &'static str;
 
     /// The wait before each retry, with a jitter of a fifth. The number of waits is the number of
-    /// retries.
+    /// retries. Default 10 s, 1 min and 10 min.
     const BACKOFF: &'static [Duration] =
         &[Duration::from_secs(10), Duration::from_mins(1), Duration::from_mins(10)];
 
-    /// Time limit of an attempt.
+    /// Time limit of an attempt. Default 30 s.
     const TIME_LIMIT: Duration = Duration::from_secs(30);
 }

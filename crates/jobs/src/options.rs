@@ -4,17 +4,17 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// Maximum number of concurrent jobs; at least one. Each kind has its own limit,
-    /// [`Handler::AT_ONCE`](crate::Handler::AT_ONCE).
+    /// [`Handler::AT_ONCE`](crate::Handler::AT_ONCE). Default 32.
     pub concurrency: usize,
     /// Duration of a lease. It is renewed after each third. A job whose worker was killed waits for
-    /// this time.
+    /// this time. Default 30 s.
     pub lease: Duration,
-    /// Polling interval, for jobs that were enqueued without waking this worker.
+    /// Polling interval, for jobs that were enqueued without waking this worker. Default 200 ms.
     pub poll: Duration,
     /// How long a job whose worker died runs alone, at most, so that it is blamed if this worker
-    /// dies too. Other jobs are delayed for at most a tenth of the time.
+    /// dies too. Other jobs are delayed for at most a tenth of the time. Default 3 s.
     pub alone: Duration,
-    /// How long a shutdown waits for running jobs. Unfinished jobs are released.
+    /// How long a shutdown waits for running jobs. Unfinished jobs are released. Default 5 s.
     pub drain: Duration,
 }
 

@@ -34,6 +34,23 @@ const GATHER: Duration = Duration::from_millis(1);
 const MEASURE: Duration = Duration::from_secs(5);
 
 /// Runs the jobs of one database. Every instance of a service runs one, and they share the jobs.
+///
+/// ```no_run
+/// # use telemetry::instruments::Meter;
+/// # async fn example<H: jobs::Handler>(pool: sqlx::PgPool, mailer: H, meter: Meter) {
+/// use jobs::{Options, Worker, WorkerWaker};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let (wake, shutdown) = (WorkerWaker::default(), CancellationToken::new());
+/// let worker = Worker::new(pool, wake.clone(), &meter)
+///     .options(Options { concurrency: 16, ..Options::default() })
+///     .handle(mailer);
+/// let running = tokio::spawn(worker.run(shutdown.clone()));
+/// wake.wake(); // after each commit that enqueued jobs
+/// shutdown.cancel(); // waits for running jobs, and releases those that do not end
+/// running.await.unwrap();
+/// # }
+/// ```
 pub struct Worker {
     pool: PgPool,
     wake: WorkerWaker,
@@ -86,8 +103,11 @@ impl Worker {
         self
     }
 
-    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. Dropping the
-    /// future has the effect of a killed process.
+    /// Runs until `shutdown` is cancelled. Waits while the database is unavailable. At shutdown it
+    /// waits for running jobs up to [`Options::drain`], then drops and releases the rest.
+    ///
+    /// Dropping the future has the effect of a killed process: running jobs are dropped at their
+    /// current await point without being released, and run again once their leases have expired.
     pub async fn run(self, shutdown: CancellationToken) {
         let queue = Queue::new(self.pool.clone(), self.options.lease);
         let leases = Leases::default();

@@ -70,6 +70,30 @@ impl Prepared {
 
 /// Validates an event against its schema and serialises it, for the topic named like its type. Call
 /// it before opening a transaction, so that an invalid event fails before anything is written.
+///
+/// Fails with [`PrepareError`] if the schema refuses the data, or if the record would exceed
+/// [`TopicSpec::max_record_bytes`].
+///
+/// ```
+/// # use std::borrow::Cow;
+/// # use envelope::{Event, Schema};
+/// # static SHIPPED: Schema =
+/// #     Schema::new(r#"{ "$id": "https://example.com/parcel.shipped/1.0.json" }"#);
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # struct ParcelShipped { parcel: String }
+/// # impl Event for ParcelShipped {
+/// #     const TYPE: &'static str = "parcel.shipped";
+/// #     const SCHEMA: &'static Schema = &SHIPPED;
+/// #     fn subject(&self) -> Cow<'_, str> { self.parcel.as_str().into() }
+/// # }
+/// use envelope::{Cause, CorrelationId, NewEvent};
+///
+/// let shipped = ParcelShipped { parcel: "P-17".into() };
+/// let cause = Cause::new(CorrelationId::new("flow-17")?);
+/// let prepared = outbox::prepare(NewEvent::new("/warehouse", shipped, cause).version(1))?;
+/// assert_eq!(prepared.data(), br#"{"parcel":"P-17"}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn prepare<E: Event>(event: NewEvent<E>) -> Result<Prepared, PrepareError> {
     prepare_for(&TopicSpec::new(E::TYPE), event)
 }

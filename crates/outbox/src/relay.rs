@@ -40,6 +40,26 @@ impl RelayWaker {
 
 /// Publishes the outbox of one database. Every instance of a service runs one, and they share the
 /// shards.
+///
+/// ```no_run
+/// # use telemetry::instruments::Meter;
+/// # async fn example(database: sqlx::postgres::PgConnectOptions, meter: Meter) {
+/// use outbox::{Relay, RelayWaker};
+/// use tokio_util::sync::CancellationToken;
+///
+/// let kafka = kafka::Settings::new("localhost:9092", "");
+/// let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
+/// let relay = Relay::new(database, kafka, wake.clone(), &meter);
+/// let status = relay.status();
+/// let running = tokio::spawn(relay.run(shutdown.clone()));
+/// wake.wake(); // after each commit that wrote to the outbox
+/// for topic in status.paused() {
+///     println!("{topic}"); // with Kafka's reason
+/// }
+/// shutdown.cancel(); // completes the records in flight, and releases the shards
+/// running.await.unwrap();
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Relay {
     database: PgConnectOptions,
@@ -78,7 +98,11 @@ impl Relay {
     }
 
     /// Runs until `shutdown` is cancelled. Waits while the database, Kafka or the shards are
-    /// unavailable.
+    /// unavailable. At shutdown it waits up to 2 s for the records in flight, deletes the rows of
+    /// the acknowledged ones, and releases the shards.
+    ///
+    /// Dropping the future has the effect of a killed process: no row is lost, but the relay that
+    /// takes the shards may publish records again whose rows were not deleted yet.
     pub async fn run(self, shutdown: CancellationToken) {
         let depth = DepthGauge { database: &self.database, instruments: &self.instruments };
         tokio::join!(self.publish(&shutdown), depth.run(&shutdown));

@@ -5,6 +5,14 @@ use sqlx::{AssertSqlSafe, PgPool};
 pub const DEFAULT_TABLE: &str = "_sqlx_migrations";
 
 /// The migrations of one crate or service, with the table that records them.
+///
+/// ```no_run
+/// # use sqlx::migrate::{MigrateError, Migrator};
+/// # async fn example(pool: sqlx::PgPool, migrator: Migrator) -> Result<(), MigrateError> {
+/// // `migrator` is `sqlx::migrate!("./migrations")`.
+/// pg::Migrations::new(migrator, "_billing_migrations").run(&pool).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Migrations {
     migrator: Migrator,

@@ -15,13 +15,13 @@ pub enum Data {
 /// Options of Postgres or Kafka. By default its data is temporary and its port a free one.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
-    /// Place of its data.
+    /// Place of its data. Default [`Data::Temporary`].
     pub data: Data,
-    /// Port on 127.0.0.1, or `None` for a free one.
+    /// Port on 127.0.0.1, or `None` (the default) for a free one.
     pub port: Option<u16>,
-    /// Log file, or `None` for one beside the data.
+    /// Log file, or `None` (the default) for one beside the data.
     pub log: Option<PathBuf>,
-    /// Whether it may be left running.
+    /// Whether it may be left running. Default [`Life::WithParent`].
     pub life: Life,
     /// Additional settings, which override those made here, by the server's own names:
     /// `("work_mem", "64MB")`, `("log.segment.bytes", "1048576")`.
@@ -31,22 +31,25 @@ pub struct ServerOptions {
 /// Options of both servers. By default their data is temporary and their ports are free ones.
 #[derive(Debug, Clone, Default)]
 pub struct ServersOptions {
-    /// Place of their data. Within a kept folder each server has its own.
+    /// Place of their data. Within a kept folder each server has its own. Default
+    /// [`Data::Temporary`].
     pub data: Data,
-    /// Postgres' port on 127.0.0.1, or `None` for a free one.
+    /// Postgres' port on 127.0.0.1, or `None` (the default) for a free one.
     pub postgres_port: Option<u16>,
-    /// Kafka's port on 127.0.0.1 (the first broker's in a cluster), or `None` for a free one.
+    /// Kafka's port on 127.0.0.1 (the first broker's in a cluster), or `None` (the default) for a
+    /// free one.
     pub kafka_port: Option<u16>,
     /// Whether Kafka is a cluster of three brokers
-    /// ([`Kafka::start_cluster`](crate::Kafka::start_cluster)) instead of one.
+    /// ([`Kafka::start_cluster`](crate::Kafka::start_cluster)) instead of one. Default `false`.
     pub kafka_cluster: bool,
     /// Settings of Postgres, as in [`ServerOptions::settings`].
     pub postgres_settings: Vec<(String, String)>,
     /// Settings of Kafka, as in [`ServerOptions::settings`].
     pub kafka_settings: Vec<(String, String)>,
-    /// Folder of `postgres.log` and `kafka.log`, or `None` for files beside their data.
+    /// Folder of `postgres.log` and `kafka.log`, or `None` (the default) for files beside their
+    /// data.
     pub logs: Option<PathBuf>,
-    /// Whether they may be left running.
+    /// Whether they may be left running. Default [`Life::WithParent`].
     pub life: Life,
 }
 

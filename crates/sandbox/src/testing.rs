@@ -15,6 +15,16 @@ pub const KAFKA_BROKERS: &str = "SANDBOX_KAFKA_BROKERS";
 
 /// Databases and topic names on the shared servers that only one test uses, so that tests can run
 /// concurrently. Nothing is removed before the servers stop.
+///
+/// ```no_run
+/// # async fn example() -> sqlx::Result<()> {
+/// use sandbox::testing::TestSpace;
+///
+/// let space = TestSpace::new().await;
+/// let pool = sqlx::PgPool::connect(space.database_url()).await?;
+/// let topic = format!("{}parcel.shipped", space.topic_prefix());
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct TestSpace {
     id: String,

@@ -10,6 +10,21 @@ use super::problem::Problem;
 
 /// The tenant of a request and the flow that the request belongs to. As an extractor it fails with
 /// 401 if the API key is missing or unknown.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use chassis::Caller;
+/// # async fn render(tenant: &str) -> String { tenant.to_owned() }
+///
+/// async fn report(caller: Caller) -> String {
+///     tokio::select! {
+///         report = render(caller.tenant.as_str()) => report,
+///         () = caller.disconnected() => String::new(), // no response can be sent
+///     }
+/// }
+///
+/// let routes: Router = Router::new().route("/report", get(report));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// Tenant whose data the request is about.

@@ -40,6 +40,41 @@ pub(super) type BuildTask =
     Box<dyn FnOnce(&Parts, CancellationToken) -> Result<Task, ConfigError> + Send>;
 
 /// A service before its start: the list of its parts.
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// use axum::{Json, Router, extract::State, routing::get};
+/// use chassis::{Caller, Config, Problem, Service};
+/// use sqlx::PgPool;
+///
+/// async fn charges(
+///     State(pool): State<PgPool>,
+///     caller: Caller,
+/// ) -> Result<Json<Vec<String>>, Problem> {
+///     let parcels = sqlx::query_scalar("select parcel from charges where tenant = $1")
+///         .bind(caller.tenant.as_str())
+///         .fetch_all(&pool)
+///         .await?;
+///     Ok(Json(parcels))
+/// }
+///
+/// fn build(config: Config) -> Service {
+///     Service::new("accounting", config)
+///         .ports(8082, 9182)
+///         .routes(|parts| {
+///             Router::new().route("/charges", get(charges)).with_state(parts.pool.clone())
+///         })
+///         .task("prune charges", Duration::from_secs(600), |pool| async move {
+///             sqlx::query("delete from charges where settled").execute(&pool).await.map(drop)
+///         })
+/// }
+///
+/// # async fn example(config: Config) -> Result<(), chassis::StartError> {
+/// let service = build(config).start().await?; // in a test; a binary calls `chassis::main`
+/// service.shutdown().await;
+/// # Ok(()) }
+/// ```
 pub struct Service {
     pub(crate) name: &'static str,
     pub(crate) config: Config,
