@@ -114,6 +114,9 @@ pub struct InboxEntry {
 
 /// Returns the dead letters of flows, and those whose event or subject has the id, oldest first, at
 /// most 100.
+///
+/// # Errors
+/// Fails if the database is unavailable.
 pub async fn flow_letters(
     pool: &PgPool,
     id: &str,
@@ -136,6 +139,9 @@ pub async fn flow_letters(
 
 /// Returns the replays and rehearsals of letters, oldest first. Of more than 150, replays are kept
 /// before rehearsals, and later ones before earlier ones.
+///
+/// # Errors
+/// Fails if the database is unavailable.
 pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<FlowReplay>> {
     if letters.is_empty() {
         return Ok(Vec::new());
@@ -157,6 +163,9 @@ pub async fn flow_replays(pool: &PgPool, letters: &[Uuid]) -> sqlx::Result<Vec<F
 }
 
 /// Returns the parked messages of flows, and those whose event or subject has the id, at most 50.
+///
+/// # Errors
+/// Fails if the database is unavailable.
 pub async fn flow_parked(
     pool: &PgPool,
     id: &str,
@@ -179,6 +188,9 @@ pub async fn flow_parked(
 ///
 /// The inbox is indexed by subscription, source and event. The query steps from source to source,
 /// of which there are few, so it is as fast with ten million rows as with none.
+///
+/// # Errors
+/// Fails if the database is unavailable.
 pub async fn inbox_entries(pool: &PgPool, event_ids: &[String]) -> sqlx::Result<Vec<InboxEntry>> {
     if event_ids.is_empty() {
         return Ok(Vec::new());

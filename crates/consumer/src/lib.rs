@@ -69,6 +69,9 @@ use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 
 /// Creates or updates the inbox in the service's own database.
+///
+/// # Errors
+/// Fails if the database is unavailable or an applied migration was edited.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
     pg::Migrations::new(sqlx::migrate!("./migrations"), "_consumer_migrations").run(pool).await
 }

@@ -77,6 +77,10 @@ pub struct OptionsError(String);
 
 impl Options {
     /// Checks the options against each other and against the database's limit on idle transactions.
+    ///
+    /// # Errors
+    /// Fails if `lanes`, `max_batch` or `max_queued` is 0, or if `handler_timeout` is not below
+    /// `idle_in_transaction`.
     pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
         let refuse = |what: String| Err(OptionsError(what));
         if [self.lanes, self.max_batch, self.max_queued].contains(&0) {

@@ -50,6 +50,9 @@ pub struct RawEvent<'a> {
 
 impl<'a> RawEvent<'a> {
     /// Reads a document of the JSON event format (`application/cloudevents+json`).
+    ///
+    /// Fails with [`StructuredError`] if the document is not a JSON object, its data is missing or
+    /// of another content type, or its attributes are not a valid envelope.
     pub fn from_json(document: &'a [u8]) -> Result<Self, StructuredError> {
         let mut members: HashMap<String, &'a RawValue> = serde_json::from_slice(document)?;
         let data = match (members.remove("data"), members.remove("data_base64")) {

@@ -123,6 +123,9 @@ impl<E: Event> NewEvent<E> {
 
     /// Validates the data against the schema of its type, and serialises it with a new id and the
     /// current time.
+    ///
+    /// Fails with [`EncodeError`] if the schema is invalid or refuses the data, or if the tenant,
+    /// the version or another attribute is invalid.
     pub fn encode(self) -> Result<Encoded, EncodeError> {
         let event_type = E::TYPE;
         let unwritable = |error: serde_json::Error| SchemaError::Unwritable {

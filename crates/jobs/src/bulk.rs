@@ -25,11 +25,17 @@ pub struct Changed {
 /// Gives failed jobs all their attempts again, and keeps their earlier errors. Skips other jobs and
 /// jobs that fail again meanwhile. Of several failed jobs with one unique key the newest is
 /// retried.
+///
+/// Fails with [`JobsError::NotFound`] if an id is unknown, and with [`JobsError::Conflict`] if no
+/// job could be changed. If the database fails after some jobs were changed, it fails with
+/// [`JobsError::Interrupted`]; the same call changes the others.
 pub async fn retry_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
     Change::Retry.make(pool, selection).await
 }
 
 /// Removes failed and waiting jobs. Skips running jobs and jobs enqueued meanwhile.
+///
+/// Fails like [`retry_all`].
 pub async fn discard_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
     Change::Discard.make(pool, selection).await
 }

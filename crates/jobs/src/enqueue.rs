@@ -161,6 +161,9 @@ pub async fn enqueue<J: Job>(
 }
 
 /// Enqueues many jobs in one statement. Returns the result of each, in order.
+///
+/// Fails with [`EnqueueError`], and enqueues none; after [`EnqueueError::Database`] the transaction
+/// can't commit.
 pub async fn enqueue_all<'a, J: Job>(
     tx: &mut PgConnection,
     jobs: impl IntoIterator<Item = (&'a J, Meta)>,

@@ -45,6 +45,8 @@ pub struct FlowJob {
 
 /// Returns the jobs of flows and those about the id, oldest first, at most 100. Jobs about
 /// `subjects` are found by index, others only among the newest 20,000.
+///
+/// Fails with the error of Postgres.
 pub async fn of_flow(
     pool: &PgPool,
     id: &str,

@@ -73,7 +73,7 @@ pub trait Handler: Send + Sync + 'static {
     /// is dropped at its current await point when its time limit ends, the shutdown times out, its
     /// lease is lost, or the future of [`Worker::run`](crate::Worker::run) is dropped. The end of
     /// its time limit and a panic count as a retryable failure. In the other cases another attempt
-    /// follows, so make the effect idempotent.
+    /// may follow. Make the effect idempotent.
     fn run(
         &self,
         job: &Self::Job,

@@ -94,6 +94,8 @@ const RECORD: &str = "id, kind, attempts, subject, correlation_id, unique_key, c
 /// Lists waiting, running and failed jobs, newest first. Completed jobs are not kept.
 ///
 /// A page begins after `cursor`, the `next_cursor` of the previous page.
+///
+/// Fails with the error of Postgres.
 pub async fn list(
     pool: &PgPool,
     filter: &Filter,
@@ -117,6 +119,8 @@ pub async fn list(
 }
 
 /// Returns a job with its payload and errors, or `None` if the id is unknown.
+///
+/// Fails with the error of Postgres.
 pub async fn find(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<JobDetails>> {
     let mut query = QueryBuilder::<Postgres>::new("select payload, errors, ");
     query.push(RECORD).push(" from job where id = ").push_bind(id);

@@ -10,6 +10,8 @@ use crate::job::Job;
 
 /// Gives a failed job all its attempts again, and keeps its earlier errors. Returns `false` if the
 /// job does not exist, has not failed, or another job with its unique key waits or runs.
+///
+/// Fails with the error of Postgres.
 pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let retried = sqlx::query(
         "update job set failed_at = null, attempts = 0, suspicions = 0, run_at = now()
@@ -29,6 +31,8 @@ pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
 /// the service's own rows about them: a worker locks the job before the row when it records a
 /// result, so the reverse order could deadlock. Ids are locked in ascending order, here and
 /// wherever a statement locks several jobs.
+///
+/// Fails with the error of Postgres, after which the transaction can't commit.
 pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query("select from job where id = any($1) order by id for update")
         .bind(ids)
@@ -46,6 +50,9 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
 /// Returns the ids of the restarted jobs. A completed job has no row and has to be enqueued again;
 /// for a skipped job, enqueuing with its key returns
 /// [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
+///
+/// Fails with [`EnqueueError`] if a payload can't be written or is too large, or if Postgres
+/// refuses, and restarts none.
 pub async fn restart<'a, J: Job>(
     tx: &mut PgConnection,
     jobs: impl IntoIterator<Item = (Uuid, &'a J)>,
@@ -106,6 +113,8 @@ async fn restart_rows(
 
 /// Removes the failed ones of these jobs, in the transaction that removes their subject. Lock them
 /// first ([`lock`]).
+///
+/// Fails with the error of Postgres, after which the transaction can't commit.
 pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     let forgotten = sqlx::query("delete from job where id = any($1) and failed_at is not null");
     forgotten.bind(ids).execute(tx).await?;
@@ -115,6 +124,8 @@ pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
 /// Erases an e-mail address: removes failed jobs whose payload contains it, and blanks errors that
 /// do. The address is matched in upper and lower case, and only as a whole. Payloads of waiting
 /// jobs are left to the service, which knows their meaning.
+///
+/// Fails with the error of Postgres. Failed jobs may have been removed already; call it again.
 pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
     let pattern = pg::address_pattern(address, pg::AddressIn::Text);
     for statement in [
@@ -127,6 +138,8 @@ pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
 }
 
 /// Removes a failed or waiting job. Returns `false` if it does not exist or is running.
+///
+/// Fails with the error of Postgres.
 pub async fn discard(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let discarded = sqlx::query("delete from job where id = $1 and worker is null");
     Ok(discarded.bind(id).execute(pool).await?.rows_affected() == 1)

@@ -39,6 +39,10 @@ pub fn content_headers(envelope: &Envelope) -> Headers {
 }
 
 /// Decodes the event in a record. Headers that are not attributes are ignored.
+///
+/// # Errors
+/// Fails if the record has no value, its content type is neither JSON nor the JSON event format, or
+/// its attributes are not a valid envelope.
 pub fn decode(record: &Record) -> Result<RawEvent<'_>, DecodeError> {
     let content_type = record.text_header(CONTENT_TYPE);
     let value = record.value.as_deref().ok_or(DecodeError::NoValue);

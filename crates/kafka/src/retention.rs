@@ -27,6 +27,10 @@ pub enum RetentionError {
 /// Returns the longest time for which a record of any of these topics (names on the cluster) can be
 /// read, or `None` for ever: `retention.ms` plus `segment.ms`, because a segment is deleted as a
 /// whole when its newest record is old enough.
+///
+/// # Errors
+/// Fails if the cluster can't be reached, answers with an error, or does not reveal the retention
+/// of one of the topics.
 pub async fn longest_kept(
     settings: &Settings,
     topics: &[String],

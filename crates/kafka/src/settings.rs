@@ -50,6 +50,9 @@ impl Settings {
     /// Adds librdkafka properties (TLS, SASL, tuning), `property=value,property=value`, which
     /// override those of this crate. In a file each may have its own line, and lines that begin
     /// with `#` are comments.
+    ///
+    /// # Errors
+    /// Fails if an entry has no `=`.
     pub fn with_properties(mut self, properties: &str) -> Result<Self, SettingsError> {
         let lines = properties.lines().filter(|line| !line.trim_start().starts_with('#'));
         let pairs = lines.flat_map(|line| line.split(',')).map(str::trim);

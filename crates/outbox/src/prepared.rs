@@ -99,6 +99,8 @@ pub fn prepare<E: Event>(event: NewEvent<E>) -> Result<Prepared, PrepareError> {
 }
 
 /// Does the same for a topic with another name or another record limit.
+///
+/// Fails like [`prepare`].
 pub fn prepare_for<E: Event>(
     topic: &TopicSpec,
     event: NewEvent<E>,

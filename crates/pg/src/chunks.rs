@@ -11,6 +11,8 @@ const BLOCKS: i64 = 1_024;
 
 /// Executes a maintenance statement when no other one of this process is running. It should be
 /// short, such as a chunk of a delete.
+///
+/// Fails with the error of the statement.
 pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     // The semaphore is never closed.
     let _turn = TURN.acquire().await;

@@ -16,6 +16,8 @@ const ROUNDS: usize = 8;
 /// Opens two connections, one of which holds a transaction. If meanwhile the other one is served by
 /// the same Postgres process, or by another one than before, sessions are shared. A single
 /// connection can't detect this, since an idle pooler assigns it the same session again.
+///
+/// Fails if it can't connect, or with the error of a statement.
 pub async fn keeps_sessions(database: &PgConnectOptions) -> sqlx::Result<bool> {
     let connect = || PgConnection::connect_with(database);
     let (mut one, mut other) = tokio::try_join!(connect(), connect())?;

@@ -28,6 +28,9 @@ impl fmt::Display for Holder {
 /// in that case try again with the next one.
 ///
 /// Never returns a port twice in one process, since the server for the first may not listen yet.
+///
+/// # Errors
+/// Fails if no port can be bound.
 pub fn free() -> io::Result<u16> {
     loop {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
