@@ -1,6 +1,6 @@
-//! A backlog of billing: completed orders that wait, until each has its invoice and that is
-//! published, beside the batch row, whose handler inserts one row and publishes nothing. And the
-//! memory that it takes at most.
+//! Row `backlog`: completed orders that wait for billing, until the last invoice is published.
+//! Compared with the row `batch`, whose handler inserts one row and publishes nothing. Also
+//! billing's peak memory.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use crate::servers::{self, Bench, peak_memory};
 use crate::{Fallible, Size, load};
 
 const BACKLOG: usize = 50_000;
-/// Events of the other side.
+/// Number of events of the other side.
 const BATCH: usize = 20_000;
 const PARTITIONS: i32 = 8;
-/// One side may take so long.
+/// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(3);
-/// In MB: a container of 128 has room for twice as much.
+/// Bound of the peak in MB: half of the container's 128.
 const BOUND_MEMORY: f64 = 64.0;
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -44,9 +44,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Events per second until the last `invoice.issued` is published by so many instances, and the
-/// most memory that the first took. `name` keeps their topics and their database apart from the
-/// others'.
+/// Returns the events per second until `instances` instances have published the last
+/// `invoice.issued`, and the first one's peak memory. `name` separates their topics and database
+/// from those of other measurements.
 pub(crate) async fn publish(
     bench: &Bench,
     name: &str,
@@ -76,8 +76,8 @@ pub(crate) async fn publish(
     Ok((rate?, peak))
 }
 
-/// Waits until all invoices are issued and the outbox is empty. By the database's clock, from the
-/// first invoice on, so that joining the group is not measured.
+/// Waits until all invoices are issued and the outbox is empty. Returns the time since the first
+/// invoice, by the database's clock, without the time to join the group.
 async fn drained(pool: &PgPool, events: usize) -> Fallible<f64> {
     let deadline = Instant::now() + LIMIT;
     let all = i64::try_from(events)?;

@@ -1,4 +1,4 @@
-//! Many messages in one transaction beside one by one, with the same handler.
+//! Row `batch`: many messages in one transaction, compared with one by one, same handler.
 
 use consumer::Options;
 

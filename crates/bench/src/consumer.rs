@@ -1,4 +1,4 @@
-//! The consumer beside bare rdkafka with the same effect.
+//! Row `consumer`: the consumer, compared with bare rdkafka and the same effect.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,9 @@ use crate::report::{NO_TARGET, Report, Round, Row, count};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size, load};
 
-/// Lanes of ours; partitions, workers and connections of theirs.
+/// Lanes of our side; partitions, workers and connections of the other.
 const SIDE_BY_SIDE: usize = 8;
-/// One side may take so long.
+/// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -45,16 +45,16 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// What a plain program does in its transaction.
+/// Statements of the baseline's transaction.
 #[derive(Clone, Copy)]
 enum Sql {
-    /// What ours does: a duplicate is known.
+    /// Inbox row and effect, as in the consumer.
     InboxAndEffect,
-    /// As if Kafka delivered once.
+    /// The effect only, as if Kafka delivered once.
     Effect,
 }
 
-/// The handler: one insert, for one event or for many.
+/// Handler with one insert, for one event or many.
 pub(crate) struct InsertEffect;
 
 impl Handler for InsertEffect {
@@ -81,7 +81,7 @@ impl Handler for InsertEffect {
     }
 }
 
-/// The statement of the inbox. False: a duplicate.
+/// Inserts the inbox row. Returns `false` for a duplicate.
 async fn enter(tx: &mut PgConnection, message: &OwnedMessage) -> Fallible<bool> {
     let (source, id) = (header(message, "ce_source")?, header(message, "ce_id")?);
     let entered = sqlx::query(
@@ -119,12 +119,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// `name` keeps it apart from other rows.
+    /// Publishes the events. `name` separates its topic and database from those of other rows.
     pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Fallible<Self> {
         Self::of(bench, name, events, i32::try_from(SIDE_BY_SIDE)?).await
     }
 
-    /// Does the same with so many partitions.
+    /// Does the same with a number of partitions.
     pub(crate) async fn of(
         bench: &Bench,
         name: &str,
@@ -139,14 +139,14 @@ impl Stage {
         Ok(stage)
     }
 
-    /// The same topic with another database.
+    /// Returns the same topic with another database.
     pub(crate) async fn with_database(&self, bench: &Bench, name: &str) -> Fallible<Self> {
         let url = bench.database(name).await?;
         let (settings, events) = (self.settings.clone(), self.events);
         Ok(Self { pool: tables(&url).await?, settings, url, events })
     }
 
-    /// Publishes as many events as it has, each with an id of its own.
+    /// Publishes the number of events that it is for, each with its own id.
     pub(crate) async fn publish(&self) -> Fallible<()> {
         load::publish(&self.settings, self.events).await
     }
@@ -159,8 +159,8 @@ impl Stage {
         &self.pool
     }
 
-    /// Events per second of the consumer. A group of its own each time, so that it reads from the
-    /// beginning.
+    /// Returns the events per second of the consumer. Each call uses a new group, which reads from
+    /// the beginning.
     pub(crate) async fn ours(
         &self,
         generation: u32,
@@ -173,7 +173,7 @@ impl Stage {
         self.timed(subscription.each_once(handler), options).await
     }
 
-    /// Events per second of the consumer, whose group goes on where it was.
+    /// Returns the events per second of the consumer, whose group continues from its offsets.
     pub(crate) async fn ours_resumed(
         &self,
         options: Options,
@@ -188,7 +188,7 @@ impl Stage {
         Ok(count(self.events) / (ended - began))
     }
 
-    /// When the consumer began its first transaction, and when it had the last event's effect.
+    /// Returns the start of the consumer's first transaction and the time of the last effect.
     pub(crate) async fn span(
         &self,
         subscription: Subscription,
@@ -205,7 +205,7 @@ impl Stage {
         effect_span
     }
 
-    /// Events per second without any crate of ours.
+    /// Returns the events per second of the baseline, which uses no crate of this workspace.
     async fn theirs(&self, group: &str, sql: Sql) -> Fallible<f64> {
         self.clear().await?;
         sqlx::raw_sql("truncate inbox").execute(&self.pool).await?;
@@ -244,8 +244,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until every event has had its effect, and only one. By the database's clock, in
-    /// seconds: joining the group is not in it.
+    /// Waits until every event has exactly one effect. Returns the start of the first transaction
+    /// and the time of the last effect, in seconds by the database's clock.
     async fn effect_span(&self) -> Fallible<(f64, f64)> {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -287,7 +287,7 @@ async fn tables(url: &str) -> Fallible<PgPool> {
     Ok(pool)
 }
 
-/// What a plain program does about each message.
+/// Handles a message as the baseline does.
 async fn work(
     mut connection: PgConnection,
     mut queue: UnboundedReceiver<OwnedMessage>,

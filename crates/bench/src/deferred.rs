@@ -1,4 +1,4 @@
-//! What deferring takes off a response, and what it costs one.
+//! Rows `deferred`: the time that deferring takes off a response, and the time it costs.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use crate::client::Client;
 use crate::report::{NO_TARGET, Report, Round, Row, quantile};
 use crate::{Fallible, Size};
 
-/// What a caller has to wait for, and what not.
+/// Work before the response, and work that can be deferred.
 const CORE: Duration = Duration::from_millis(80);
 const AFTER: Duration = Duration::from_millis(1_120);
-/// Requests of a round that wait, side by side.
+/// Concurrent requests of a round with work.
 const WAITING: usize = 16;
-/// Requests of a round that do nothing, on so many connections.
+/// Requests of a round without work, and their connections.
 const IDLE: usize = 8_000;
 const CONNECTIONS: usize = 8;
 
@@ -84,7 +84,7 @@ async fn serve() -> Fallible<(u16, JoinHandle<()>)> {
     Ok((port, serving))
 }
 
-/// Gives the milliseconds that each answer took.
+/// Returns the milliseconds of each response.
 async fn ask(port: u16, path: &str, connections: usize, each: usize) -> Fallible<Vec<f64>> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
     let mut asking = JoinSet::new();

@@ -1,4 +1,5 @@
-//! Measures the cost of flow steps, with `FLOW_STEPS=on` beside `off`, and how many are lost.
+//! Rows `flow-steps`: the cost of flow steps, `FLOW_STEPS=on` compared with `off`, and the share
+//! that is kept.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +13,15 @@ use crate::servers::{self, Bench};
 use crate::{Fallible, Size, flow, load};
 
 const SECONDS: u64 = 5;
-/// Events of a backlog.
+/// Number of events of a backlog.
 const BACKLOG: usize = 20_000;
-/// How many partitions they are in.
+/// Partitions of their topic.
 const PARTITIONS: i32 = 8;
 const STEADY: u32 = 1_000;
 const STEADY_SECONDS: u64 = 10;
-/// One side may take so long.
+/// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Longer than steps wait to be written.
+/// Wait that exceeds the interval of writes.
 const WRITTEN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -57,7 +58,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Which part of the steps is written at a steady rate.
+/// Measures the share of the steps that is written at a steady rate.
 async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
     let mut kept = Vec::new();
     for round in 1..=size.rounds {
@@ -79,7 +80,7 @@ async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<V
     Ok(kept)
 }
 
-/// How many steps were written and lost.
+/// Returns the number of steps written and lost.
 async fn step_counts(service: &Instance) -> (f64, f64) {
     let recorded = service.metric("flow_steps_recorded_total", "").await;
     (recorded, service.metric("flow_steps_lost_total", "").await)
@@ -104,7 +105,8 @@ async fn backlogs(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Ro
     Ok(rounds)
 }
 
-/// Events per second. `name` keeps its topics and its database apart from the others'.
+/// Returns the events per second. `name` separates its topics and database from those of other
+/// measurements.
 async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> Fallible<f64> {
     let prefix = format!("{name}-");
     let settings = bench.settings(&prefix);
@@ -120,7 +122,8 @@ async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> 
     rate
 }
 
-/// Waits for all invoices. By the database's clock, so that joining the group is not measured.
+/// Waits for all invoices. Returns the time since the first, by the database's clock, without the
+/// time to join the group.
 async fn invoiced(pool: &PgPool, events: usize) -> Fallible<f64> {
     let deadline = Instant::now() + LIMIT;
     loop {

@@ -1,4 +1,4 @@
-//! The events that are measured with, and how they get into Kafka.
+//! Events for the measurements, and their publication.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 
 use crate::Fallible;
 
-/// A trace context as the relay adds one, so that all records are as large.
+/// Trace context as the relay adds one, so that records have the same size.
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const ASK: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// An order of two lines.
+/// Returns an order of two lines.
 pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     let item = |sku: &str, quantity, unit_price| Item { sku: sku.into(), quantity, unit_price };
     Ok(Order {
@@ -33,19 +33,19 @@ pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     })
 }
 
-/// Its completion, not yet encoded.
+/// Returns the event of its completion.
 pub(crate) fn completed(order: Order) -> NewEvent<OrderCompleted> {
     message(2, OrderCompleted { order, completed_at: now() })
 }
 
-/// An event as the order service says it.
+/// Returns an event as the order service publishes it.
 pub(crate) fn message<E: Event>(version: i64, data: E) -> NewEvent<E> {
     let cause =
         Cause { traceparent: Some(TRACEPARENT.into()), ..Cause::new(CorrelationId::generate()) };
     NewEvent::new("/order", data, cause).version(version)
 }
 
-/// So many completions, each of an order of its own.
+/// Returns `count` `order.completed` events, each of a different order.
 pub(crate) fn completions(count: usize) -> Fallible<Vec<NewEvent<OrderCompleted>>> {
     (0..count).map(|_| Ok(completed(order(OrderStatus::Completed)?))).collect()
 }
@@ -54,7 +54,7 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().truncate_to_microsecond()
 }
 
-/// Makes the topic of the completions with so many partitions.
+/// Creates the topic of `order.completed` with a number of partitions.
 pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> {
     let owned = vec![events::ORDER_COMPLETED.partitions(partitions)];
     let topics = Topics { owned, ..Topics::default() };
@@ -64,7 +64,7 @@ pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> 
     }
 }
 
-/// Sends all without waiting in between, then waits for all.
+/// Sends all records, then waits for their delivery.
 pub(crate) async fn produce(
     producer: &FutureProducer,
     topic: &str,
@@ -87,7 +87,7 @@ pub(crate) async fn produce(
     Ok(())
 }
 
-/// Publishes so many completions, each of an order of its own.
+/// Publishes `count` `order.completed` events, each of a different order.
 pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
     let encoded = completions(count)?.into_iter().map(NewEvent::encode);
     let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
@@ -95,8 +95,7 @@ pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
     produce(&settings.producer().create()?, &topic, &encoded).await
 }
 
-/// Returns how many records a topic got so far. A broker may not lead a new topic's partition yet,
-/// so that is asked again.
+/// Returns the number of records of a topic. Retries while a new partition has no leader.
 pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> {
     let consumer: BaseConsumer = settings.client().create()?;
     let topic = settings.prefixed(event_type);

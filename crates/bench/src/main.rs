@@ -28,10 +28,10 @@ use telemetry::LogFormat;
 use crate::report::{Report, Row};
 use crate::servers::Bench;
 
-/// Whatever went wrong ends a row, and is printed; nobody tells one error from another.
+/// Result of a row. Errors are printed and not distinguished.
 pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// What is measured, in the order in which it is.
+/// Rows of the benchmark, in the order of execution.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Name {
     Consumer,
@@ -47,27 +47,27 @@ enum Name {
     Ready,
 }
 
-/// Measures each part beside what it could at best be, on the same servers, in the same run.
+/// Compares each part with the fastest possible implementation, on the same servers, in one run.
 #[derive(Parser)]
 struct Args {
-    /// Only these rows, with a comma between them
+    /// Measures these rows only, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<Name>,
-    /// Measure how cost grows instead: these, with a comma between them, or all
+    /// Measures how cost grows instead: these curves, separated by commas, or all
     #[arg(long, value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
     growth: Option<Vec<growth::Name>>,
-    /// How often each side is measured; the medians count
+    /// Number of rounds, whose medians count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// A tenth of the work, to see that it runs: the figures mean little
+    /// Does a tenth of the work, to check that it runs; the figures mean little
     #[arg(long)]
     quick: bool,
-    /// Postgres' fsync. Off, a commit costs next to nothing, and what the processor does shows
+    /// Sets Postgres' fsync; `off` leaves the processor's time
     #[arg(long, default_value = "on", value_parser = ["on", "off"])]
     fsync: String,
 }
 
-/// How much is done.
+/// Amount of work.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) rounds: u32,
@@ -101,7 +101,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Setting a variable of one's own process is not safe; starting it anew with another one is.
+/// Restarts the program with `RUST_LOG=warn`, since setting a variable of its own process is
+/// unsafe.
 fn restart_with_fewer_lines() -> ExitCode {
     let started = env::current_exe().map(|program| {
         Command::new(program).args(env::args_os().skip(1)).env("RUST_LOG", "warn").exec()

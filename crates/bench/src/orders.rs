@@ -1,4 +1,5 @@
-//! Orders over HTTP beside pgbench writing the same rows, one order a statement.
+//! Row `orders`: orders over HTTP, compared with pgbench writing the same rows, one order a
+//! statement.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,7 +22,7 @@ use crate::{Fallible, Size, load};
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
 const PREFIX: &str = "orders-";
-/// The relay may take so long for the rest.
+/// Time limit of the relay for the remaining rows.
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -48,19 +49,19 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
 }
 
-/// The service.
+/// The service `order`.
 pub(crate) struct Http<'a> {
     bench: &'a Bench,
     prefix: &'static str,
     pub(crate) service: Instance,
-    /// Further instances.
+    /// Additional instances.
     others: Vec<Instance>,
     url: String,
     pool: PgPool,
 }
 
 impl<'a> Http<'a> {
-    /// Starts it with a database and topics of its own.
+    /// Starts it with its own database and topics.
     pub(crate) async fn start(
         bench: &'a Bench,
         database: &str,
@@ -73,7 +74,7 @@ impl<'a> Http<'a> {
         Ok(Self { bench, prefix, service, others: Vec::new(), url, pool })
     }
 
-    /// Starts another instance beside it, of the same database.
+    /// Starts another instance on the same database.
     pub(crate) async fn join(&mut self) -> Fallible<()> {
         let other = self.bench.service("order", &self.url, self.prefix).await?;
         self.others.push(other);
@@ -87,7 +88,7 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// Orders per second accepted, and the same until all were published as well.
+    /// Returns the orders per second accepted, and those accepted and published.
     pub(crate) async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
         clear(&self.pool).await?;
         let settings = self.bench.settings(self.prefix);
@@ -146,7 +147,7 @@ impl Pgbench {
         Ok(Self { command: bench.postgres_program("pgbench")?, script, url, pool })
     }
 
-    /// Transactions per second.
+    /// Returns the transactions per second.
     async fn run(&self, seconds: u64) -> Fallible<f64> {
         clear(&self.pool).await?;
         let clients = CLIENTS.to_string();
@@ -174,15 +175,15 @@ impl Pgbench {
     }
 }
 
-/// What the service would publish.
+/// Returns the events that the service would publish.
 fn events() -> Fallible<[Prepared; 2]> {
     let created = OrderCreated(load::order(OrderStatus::Open)?);
     let completed = load::completed(load::order(OrderStatus::Completed)?);
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// The rows that the service's store writes, of one order and with the parameters written out. The
-/// ids ascend as UUIDv7 do.
+/// Returns the script that writes the rows of one order as the service's store does, with the
+/// parameters written out. The ids ascend as UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
@@ -221,7 +222,7 @@ fn statement(events: &[Prepared]) -> Fallible<String> {
     ))
 }
 
-/// A text that pgbench finds no variable in.
+/// Returns an SQL literal in which pgbench finds no variable.
 fn literal(text: &str) -> String {
     let text = text.replace('\\', r"\\").replace('\'', "''").replace(':', r"\x3a");
     format!("E'{text}'")

@@ -1,5 +1,5 @@
-//! The relay beside the slower of its two halves, each alone: the SQL that drains the outbox, and a
-//! bare producer.
+//! Row `relay`: the relay, compared with the slower of its two halves alone: the SQL that drains
+//! the outbox, and a bare producer.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     Ok(vec![Row::rate("relay, over the slower half alone", "rows/s", 0.6, rounds)])
 }
 
-/// The same events as rows to be and as records.
+/// The same events as rows and as records.
 pub(crate) struct Stage {
     settings: Settings,
     url: String,
@@ -46,7 +46,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// `name` keeps it apart from other rows.
+    /// Creates the topic and the database, whose names begin with `name`.
     pub(crate) async fn of(
         bench: &Bench,
         name: &str,
@@ -64,12 +64,13 @@ impl Stage {
         Ok(Self { settings, url, pool, rows, records })
     }
 
-    /// Rows per second, from the commit that shows them all to the deletion of the last.
+    /// Returns the rows per second, from the commit that makes them visible to the deletion of the
+    /// last.
     pub(crate) async fn relay(&self) -> Fallible<f64> {
         self.relay_times(1).await
     }
 
-    /// Does it with all rows so many times in the outbox.
+    /// Does the same with `times` copies of each row.
     pub(crate) async fn relay_times(&self, times: usize) -> Fallible<f64> {
         let before = self.clear().await?;
         let (wake, shutdown) = (RelayWaker::default(), CancellationToken::new());
@@ -100,8 +101,8 @@ impl Stage {
         Ok(count(rows) / took.as_secs_f64())
     }
 
-    /// One statement that deletes rows and reads the next ones, on one connection, and nothing in
-    /// between.
+    /// Returns the rows per second of the SQL alone: a statement that deletes rows and reads the
+    /// next ones, in a loop on one connection.
     async fn drain(&self) -> Fallible<f64> {
         self.clear().await?;
         self.fill(&self.rows).await?;
@@ -125,7 +126,7 @@ impl Stage {
         Ok(count(rows) / took.as_secs_f64())
     }
 
-    /// The same records from memory, with the same settings.
+    /// Returns the records per second of a producer with the same settings, from memory.
     pub(crate) async fn produce(&self) -> Fallible<f64> {
         let before = load::records(&self.settings, OrderCompleted::TYPE)?;
         let producer: FutureProducer = self.settings.producer().create()?;
@@ -138,21 +139,21 @@ impl Stage {
         Ok(count(self.records.len()) / took.as_secs_f64())
     }
 
-    /// An outbox as new. Gives how many records there are.
+    /// Empties the outbox. Returns the number of records.
     async fn clear(&self) -> Fallible<usize> {
         sqlx::raw_sql("truncate outbox").execute(&self.pool).await?;
         load::records(&self.settings, OrderCompleted::TYPE)
     }
 
-    /// Writes rows in one transaction. Gives the last one's id.
+    /// Writes rows in one transaction. Returns the id of the last.
     async fn fill(&self, rows: &[Prepared]) -> Fallible<i64> {
         let mut tx = self.pool.begin().await?;
         write(&mut tx, rows).await?;
         commit(tx).await
     }
 
-    /// Ids go in their order, so when the last has gone all have; looking at one costs the relay
-    /// nothing.
+    /// Waits until the last row is deleted, and with it all rows, which are deleted in the order of
+    /// their ids. A query for one row does not slow the relay.
     async fn until_deleted(&self, id: i64) -> Fallible<()> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
@@ -194,7 +195,7 @@ async fn write(tx: &mut PgConnection, rows: &[Prepared]) -> Fallible<()> {
     Ok(())
 }
 
-/// Gives the last row's id.
+/// Commits the rows. Returns the id of the last.
 async fn commit(mut tx: Transaction<'_, Postgres>) -> Fallible<i64> {
     let last = sqlx::query_scalar("select max(id) from outbox").fetch_one(&mut *tx).await?;
     tx.commit().await?;
@@ -204,7 +205,7 @@ async fn commit(mut tx: Transaction<'_, Postgres>) -> Fallible<i64> {
 /// A row as the relay reads it.
 type Selected = (i64, String, String, Json<BTreeMap<String, String>>, Vec<u8>, f64);
 
-/// The last rows go, the next ones come: the least that a relay asks for.
+/// Deletes the published rows and selects the next ones.
 async fn exchange(session: &mut PgConnection, published: &[i64]) -> Fallible<Vec<i64>> {
     let rows: Vec<Selected> = sqlx::query_as(
         "with gone as (delete from outbox where id = any($1))

@@ -1,4 +1,4 @@
-//! The rows: their progress, the table, and `target/bench.json`.
+//! Collects rows: prints their progress and the table, writes `target/bench.json`.
 
 use std::fs;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::Fallible;
 
 const FILE: &str = "target/bench.json";
-/// Of a row that is there to be read beside another one.
+/// Target of a row that only gives context.
 pub(crate) const NO_TARGET: f64 = 0.0;
 
 /// One round of both sides.
@@ -19,7 +19,7 @@ pub(crate) struct Round {
     pub(crate) theirs: f64,
 }
 
-/// What was measured: the medians, and their ratio, of which more is always better.
+/// Result of a row: the medians, and their ratio, of which more is always better.
 #[derive(Serialize)]
 pub(crate) struct Row {
     name: &'static str,
@@ -65,7 +65,7 @@ fn medians(rounds: &[Round]) -> (f64, f64) {
     (median(|round| round.ours), median(|round| round.theirs))
 }
 
-/// The smallest value that at least this part of all does not exceed.
+/// Returns a percentile: the smallest value that at least this share of the values does not exceed.
 pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (count(values.len()) * part).ceil();
@@ -75,7 +75,7 @@ pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// A count, to calculate with.
+/// Converts a count.
 pub(crate) fn count(of: usize) -> f64 {
     f64::from(u32::try_from(of).unwrap_or(u32::MAX))
 }
@@ -92,7 +92,7 @@ impl Report {
         Self { console, rows: Vec::new(), errors: Vec::new() }
     }
 
-    /// Says how a round went.
+    /// Prints the result of a round.
     pub(crate) fn round(&self, row: &str, number: u32, of: u32, summary: &str) {
         self.console.line(&format!("  {row} {number}/{of}: {summary}"));
     }
@@ -108,8 +108,8 @@ impl Report {
         }
     }
 
-    /// Prints the table and writes the file. A row that could not be measured is a failure, a
-    /// missed target is not.
+    /// Prints the table and writes the file. Fails if a row was not measured; a missed target is no
+    /// failure.
     pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
             "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",

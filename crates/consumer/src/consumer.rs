@@ -60,7 +60,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// `pool` is the service's own database, with the inbox migrated.
+    /// Creates the consumer of a subscription. `pool` is the service's own database, with the inbox
+    /// migrated.
     pub fn new(subscription: Subscription, pool: PgPool, kafka: Settings, meter: &Meter) -> Self {
         Self {
             instruments: Instruments::new(meter, &subscription.group()),

@@ -89,7 +89,7 @@ pub struct ParkedMessage {
     /// Id of its event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
-    /// How many attempts failed.
+    /// Number of failed attempts.
     pub failures: i32,
     /// When the last attempt began or ended, UTC.
     #[serde(with = "time::serde::rfc3339")]

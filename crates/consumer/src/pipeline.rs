@@ -50,7 +50,7 @@ pub(crate) struct Pipeline {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// What the lane does with messages after an attempt.
+/// Action of the lane for messages after an attempt.
 pub(crate) enum Next {
     /// Nothing: they are settled, or their partition was revoked.
     Nothing,

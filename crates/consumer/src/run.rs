@@ -42,7 +42,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a subscription keeps read messages while the database is unavailable.
 const WAITED_FOR: Duration = Duration::from_secs(20);
 
-/// What ends one run.
+/// Error that ends one run.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]

@@ -22,7 +22,7 @@ pub(crate) struct ScanRequest {
     pub(crate) found: oneshot::Sender<Candidate>,
 }
 
-/// What a scan found.
+/// Result of a scan.
 pub(crate) enum Candidate {
     /// A message of a key that was not tried yet.
     Other(Queued),

@@ -30,7 +30,7 @@ pub struct Breaker {
     pub fingerprint: String,
     /// Error of the first of the messages.
     pub reason: String,
-    /// How many messages became dead letters.
+    /// Number of messages that became dead letters.
     pub letters: i32,
     /// When the last of them did, UTC.
     #[serde(with = "time::serde::rfc3339")]
@@ -130,7 +130,7 @@ pub async fn resume(pool: &PgPool, group: &str) -> sqlx::Result<bool> {
     Ok(ended > 0)
 }
 
-/// What may stop a subscription.
+/// Reasons that stop a subscription.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Holds {
     pub(crate) paused: Option<Pause>,

@@ -24,7 +24,7 @@ const SHOWN_AFTER: u32 = 2;
 /// Window for recent refusals; a parked key is attempted several times within it.
 const LATELY: Duration = Duration::from_mins(1);
 
-/// What to do with the messages of an attempt.
+/// Action for the messages of an attempt.
 pub(crate) enum Verdict {
     /// They are settled: their offsets may be stored.
     Settled,

@@ -116,7 +116,7 @@ pub struct NoDeferLayer;
 
 impl IntoResponse for NoDeferLayer {
     fn into_response(self) -> Response {
-        tracing::error!("{self}");
+        tracing::error!(error = %self, "request failed");
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     }
 }

@@ -19,7 +19,7 @@ pub struct Context {
     pub id: Uuid,
     /// Number of this attempt, from 1. An operator's retry starts again from 1.
     pub attempt: u32,
-    /// What it is about.
+    /// Subject of the job, such as an order's id.
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,

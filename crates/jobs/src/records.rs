@@ -29,7 +29,7 @@ pub struct JobRecord {
     pub state: State,
     /// Number of attempts, with the current one; an operator's retry resets it.
     pub attempts: i32,
-    /// What it is about.
+    /// Subject of the job, such as an order's id.
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,

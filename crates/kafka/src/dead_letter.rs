@@ -76,7 +76,7 @@ impl Coordinates {
 pub struct Reason {
     /// The name of the error's type.
     pub exception: String,
-    /// What it says.
+    /// Message of the error.
     pub message: String,
     /// Its chain of sources, one per line.
     pub stacktrace: String,

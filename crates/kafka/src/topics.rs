@@ -67,9 +67,9 @@ pub enum TopicProblemKind {
     Setting {
         /// Name of the setting.
         name: &'static str,
-        /// What its owner wants.
+        /// Value of the specification.
         wanted: String,
-        /// What the cluster has.
+        /// Value on the cluster.
         found: String,
     },
 }

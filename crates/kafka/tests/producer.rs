@@ -1,6 +1,6 @@
-//! What a producer says of a record that a broker refused at first. The broker is librdkafka's own
-//! mock, which takes any sequence number, as a real one does in a partition that this producer has
-//! not written to yet.
+//! Tests of a producer's report about a record that a broker refused at first. The broker is
+//! librdkafka's own mock, which accepts any sequence number, as a real one does in a partition that
+//! this producer has not written to yet.
 
 #![allow(clippy::unwrap_used)]
 

@@ -303,7 +303,7 @@ impl Shards {
         if let Err(error) = self.session.close().await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "the relay's session ended badly"
+                "relay session not closed cleanly"
             );
         }
     }
@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    /// A relay that has searched what it took.
+    /// Helpers for a relay that has searched its new shards.
     impl Shards {
         async fn shared(&mut self, load: impl Fn(i16) -> ShardLoad) -> usize {
             self.share(7, load).await.unwrap();

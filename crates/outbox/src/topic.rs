@@ -353,7 +353,7 @@ impl Topic {
         self.keys.len() < MOST_KEYS || self.keys.contains_key(key)
     }
 
-    /// Records a refusal of a key. Returns whether so many keys were refused without an
+    /// Records a refusal of a key. Returns `true` if so many keys were refused without an
     /// acknowledgement in between that the topic is the cause.
     pub(crate) fn refuses_all_keys(&mut self, refused: &str) -> bool {
         self.refused_in_a_row.insert(refused.into());

@@ -1,5 +1,5 @@
-//! Consumers of one topic, each of a group and with a database of its own. They share two cores, so
-//! what should not grow is the cost of a delivery: the rate is of all deliveries.
+//! Curve `consumers`: consumers of one topic, each with a group and a database of its own. They
+//! share two cores, so the rate is that of all deliveries: the cost of one should not grow.
 
 use consumer::{Options, Subscription};
 
@@ -10,7 +10,7 @@ use crate::servers::Bench;
 use crate::{Fallible, Size};
 
 const EVENTS: usize = 20_000;
-/// A group each.
+/// The consumers' groups.
 const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
 
 pub(super) async fn measure(
@@ -35,7 +35,7 @@ pub(super) async fn measure(
     Ok(vec![Curve::new("consumers of a topic", "deliveries/s", measured.into())])
 }
 
-/// Deliveries per second, from the first transaction of any consumer to the last.
+/// Returns the deliveries per second, from the first transaction of any consumer to the last.
 async fn deliveries(
     first: &Stage,
     others: &[Stage],

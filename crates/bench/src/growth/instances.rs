@@ -1,5 +1,5 @@
-//! One and two instances of `order` and of `billing`, on the same two cores: what should not grow
-//! is the cost of an order.
+//! Curve `instances`: one and two instances of `order` and of `billing`, on the same two cores. The
+//! cost of an order should not grow.
 
 use super::Curve;
 use crate::orders::Http;

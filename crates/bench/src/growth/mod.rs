@@ -46,7 +46,7 @@ struct Point {
 }
 
 impl Curve {
-    /// `measured` has the rates of each size, a round after the other.
+    /// Creates a curve. `measured` has the rates of each size, one for each round.
     fn new(name: &'static str, unit: &'static str, measured: Vec<(u32, Vec<f64>)>) -> Self {
         let point = |(size, rounds): (u32, Vec<f64>)| {
             let median = quantile(rounds.clone(), 0.5);

@@ -1,4 +1,4 @@
-//! The consumer, the relay and a bare producer by the number of a topic's partitions.
+//! Curve `partitions`: the consumer, the relay and a bare producer by the number of partitions.
 
 use consumer::Options;
 

@@ -13,7 +13,7 @@ const MAX_WHY: usize = 500;
 const MAX_LIMIT: u32 = 1_000;
 /// Maximum size of a body that carries a letter's value, or ids of letters or jobs.
 pub(super) const MAX_LETTERS_BODY: usize = 4 * 1024 * 1024;
-/// How many ids the text of a selection shows.
+/// Number of ids that the text of a selection shows.
 const SHOWN_IDS: usize = 3;
 
 /// Returns the size of a page if the query does not set it.
@@ -24,7 +24,7 @@ pub(super) const fn default_limit() -> u32 {
 /// Fails with 400 if a page can't have this size.
 pub(super) fn check_limit(limit: u32) -> Result<(), Problem> {
     if limit == 0 || limit > MAX_LIMIT {
-        return Err(Problem::bad_request(format!("limit: 1 to {MAX_LIMIT}")));
+        return Err(Problem::bad_request(format!("limit must be 1 to {MAX_LIMIT}")));
     }
     Ok(())
 }
@@ -93,12 +93,12 @@ pub(super) fn choice<F>(
 ) -> Result<Choice<F>, Problem> {
     match (ids, filter) {
         (Some(ids), None) if ids.is_empty() => {
-            let why = format!("ids: nothing is chosen; list at least one {thing}");
+            let why = format!("ids must list at least one {thing}");
             Err(Problem::conflict(why))
         }
         (Some(ids), None) => Ok(Choice::Ids(ids)),
         (None, Some(filter)) => Ok(Choice::Filter(filter)),
-        _ => Err(Problem::unprocessable(format!("choose {thing}s by either ids or filter"))),
+        _ => Err(Problem::unprocessable(format!("give either ids or filter"))),
     }
 }
 

@@ -130,7 +130,7 @@ async fn drop_group(
         }
         match consumer::drop_group(&admin.pool, group).await? {
             consumer::Dropped::Running => Err(Problem::conflict(format!(
-                "an instance consumes as {group}, or did a moment ago; end it, wait a minute, and try again"
+                "an instance consumes as {group}, or did within the last minute; stop it, wait a minute, and try again"
             ))),
             consumer::Dropped::Rows(0) => Err(unknown(&admin, group)),
             consumer::Dropped::Rows(rows) => {

@@ -71,8 +71,8 @@ async fn run(service: Service) -> Result<(), StartError> {
             _ = hangup.recv() => running.reload(),
         }
     };
-    tracing::info!(signal, "draining");
+    tracing::info!(signal, "service draining");
     let drained = running.shutdown().await;
-    tracing::info!(drained, "ended");
+    tracing::info!(drained, "service stopped");
     signal.map(|_| ()).ok_or(StartError::Panicked)
 }

@@ -104,7 +104,7 @@ impl Service {
             start.running.intake.shutdown(),
         ));
         startup.send_replace(Startup::Done);
-        tracing::info!(http = %public.address, admin = %admin.address, "ready");
+        tracing::info!(http = %public.address, admin = %admin.address, "service ready");
         Ok(start.running)
     }
 }

@@ -50,17 +50,17 @@ pub struct LetterGroup {
     pub status: String,
     /// An operator's note.
     pub note: Option<String>,
-    /// Who wrote it.
+    /// Operator who wrote the note.
     pub by: Option<String>,
-    /// How many are open: dead, parked or being replayed.
+    /// Number of open letters: dead, parked or being replayed.
     pub open: i64,
-    /// How many are parked.
+    /// Number of parked letters.
     pub parked: i64,
-    /// How many are being replayed.
+    /// Number of letters being replayed.
     pub replaying: i64,
-    /// How many are resolved.
+    /// Number of resolved letters.
     pub resolved: i64,
-    /// How many are discarded.
+    /// Number of discarded letters.
     pub discarded: i64,
     /// When the first of them died, UTC.
     #[serde(with = "time::serde::rfc3339")]

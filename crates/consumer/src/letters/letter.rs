@@ -57,7 +57,7 @@ pub struct LetterSummary {
     /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or
     /// `held` behind one of the same key that failed.
     pub outcome: Option<String>,
-    /// How many replays failed.
+    /// Number of replays that failed.
     pub replays: i32,
     /// When it was dead-lettered, UTC.
     #[serde(with = "time::serde::rfc3339")]

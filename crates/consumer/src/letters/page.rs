@@ -27,7 +27,7 @@ impl<T> Page<T> {
 /// Returns how many items a page may hold.
 pub(super) fn limit(asked: u32) -> Result<i64, LettersError> {
     if asked == 0 || asked > MAX {
-        return Err(LettersError::Unprocessable(format!("limit: 1 to {MAX}")));
+        return Err(LettersError::Unprocessable(format!("limit must be 1 to {MAX}")));
     }
     Ok(i64::from(asked))
 }

@@ -57,7 +57,7 @@ pub struct Replay {
     pub rehearsal: bool,
     /// `queued`, `running`, `paused`, `cancelled` or `done`.
     pub status: String,
-    /// How many letters are part of it.
+    /// Number of its letters.
     pub selected: i64,
     /// Outcomes so far.
     #[sqlx(flatten)]
@@ -105,7 +105,7 @@ pub struct ReplayDetails {
 pub struct ReplayFailures {
     /// The reason.
     pub reason: String,
-    /// How many.
+    /// Number of letters.
     pub letters: i64,
 }
 

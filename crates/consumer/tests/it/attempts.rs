@@ -1,4 +1,4 @@
-//! What a restart does not make good.
+//! Tests of attempts, which are counted across restarts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What waits is taken many at a time, and nothing but the speed is to show it.
+//! Tests of batches: their effects equal those of single messages.
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use consumer::{Failure, Subscription};

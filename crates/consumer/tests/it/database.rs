@@ -1,4 +1,4 @@
-//! Whose fault it is: a database that refuses, another transaction in the way, or the message.
+//! Tests of the classification of failures: the database, another transaction, or the message.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use sandbox::{Kafka, ServerOptions, Silent, Tools};
 use crate::events::{ParcelId, ParcelPacked};
 use crate::house::{House, PATIENCE, create, note};
 
-/// Whoever asks may read, write and describe what is there.
+/// Allows every user to read, write and describe existing topics, and denies everything else.
 async fn deny_the_rest(kafka: &Kafka) {
     let allow = ["--add", "--force", "--allow-principal", "User:ANONYMOUS"];
     let operations = |of: &[&'static str]| {

@@ -6,7 +6,7 @@ use std::fmt;
 use envelope::{Event, Schema};
 use serde::{Deserialize, Serialize};
 
-/// What a parcel is known by.
+/// Id of a parcel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ParcelId(u128);
 

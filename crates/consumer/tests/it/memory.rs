@@ -1,4 +1,4 @@
-//! How much of a backlog is held at once.
+//! Tests of the memory budget.
 
 use consumer::{MemoryBudget, Subscription};
 

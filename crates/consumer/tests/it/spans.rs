@@ -1,4 +1,4 @@
-//! What a trace shows of a message.
+//! Tests of the spans of a message.
 
 use std::sync::{Arc, LazyLock, Mutex};
 

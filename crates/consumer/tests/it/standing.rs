@@ -1,4 +1,4 @@
-//! What all instances obey: an operator's pause, and circuit breakers.
+//! Tests of an operator's pause and of circuit breakers, which hold for all instances.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! What an operator does about many jobs at once.
+//! Tests of an operator's acts on many jobs.
 
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ impl Job for Brief {
 
 type Act = dyn Fn(Context) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync;
 
-/// Does what it is told, and notes what happens to it.
+/// Handler that runs a closure and records its calls.
 pub(crate) struct Script<J, const PLACES: usize = 8> {
     act: Box<Act>,
     seen: Seen,
@@ -81,7 +81,7 @@ impl Seen {
 }
 
 impl<J> Script<J> {
-    /// With so many places.
+    /// Returns the same script with `AT_ONCE` concurrent jobs.
     pub(crate) fn at_once<const AT_ONCE: usize>(self) -> Script<J, AT_ONCE> {
         Script { act: self.act, seen: self.seen, job: PhantomData }
     }

@@ -1,4 +1,4 @@
-//! What an operator sees and does.
+//! Tests of an operator's lists and acts.
 
 use std::sync::{Arc, Mutex};
 

@@ -60,7 +60,7 @@ pub(crate) struct Service {
     pub(crate) is_truncated: bool,
     /// Steps that it has dropped since its start.
     pub(crate) lost: u64,
-    /// How many microseconds its clock is ahead. Its times are corrected by that.
+    /// Microseconds by which its clock is ahead. Its times are corrected by that.
     pub(crate) clock_is_ahead: i64,
 }
 

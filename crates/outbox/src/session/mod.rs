@@ -62,7 +62,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// A new session first determines the current pauses before it reports the end of earlier ones.
 const SETTLES: Duration = Duration::from_secs(5);
 
-/// What ends a session.
+/// Error that ends a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error("the database is unavailable")]
@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
     fn report_shards(&self) {
         let owned = self.shards.owned();
         self.instruments.shards(owned.len());
-        tracing::info!(shards = ?owned, "relay publishes these shards");
+        tracing::info!(shards = ?owned, "relay shards assigned");
     }
 
     /// Waits for the next event or deadline.

@@ -141,7 +141,7 @@ impl Session<'static> {
         self.read_lanes(Instant::now()).await.unwrap();
     }
 
-    /// Reads what was left until `first` is under way, alone. What is behind it never is.
+    /// Reads rows again until only `first` is under way. Fails if `behind` ever is.
     async fn tries_again(&mut self, first: i64, behind: i64) {
         let deadline = Instant::now() + PATIENCE;
         while self.under_way() != [first] {
@@ -192,7 +192,7 @@ fn three_seconds_ago() -> Instant {
     Instant::now().checked_sub(Duration::from_secs(3)).unwrap()
 }
 
-/// Another relay takes its share. Returns how many shards it took.
+/// Lets another relay take its share. Returns the number of shards that it took.
 pub(super) async fn shared(other: &mut Shards) -> usize {
     other.share(0, |_| ShardLoad::Idle).await.unwrap();
     other.fresh().len()

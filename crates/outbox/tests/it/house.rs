@@ -196,7 +196,7 @@ pub(crate) fn first_deliveries(records: &[Record]) -> HashMap<Vec<u8>, Vec<i64>>
     by_key
 }
 
-/// An event with so many bytes, for the topic that takes little.
+/// Returns an event of `bytes` bytes, for the topic with a low limit.
 pub(crate) fn sized(parcel: &str, number: i64, bytes: usize) -> Prepared {
     let data = ParcelShipped { parcel: parcel.to_owned(), number, note: "x".repeat(bytes) };
     let event = NewEvent::new("/warehouse", data, Cause::new(CorrelationId::generate()));

@@ -237,7 +237,7 @@ async fn a_selection_that_is_malformed_unknown_or_empty_changes_nothing() {
             (with("group", "other".into()), 404, "no subscription other; there are: billing"),
             (with("ids", json!([known, unknown])), 404, &*unknown.to_string()),
             (with("ids", vec![unknown.to_string(); 10_000].into()), 404, "no dead letter"),
-            (with("ids", json!([])), 409, "nothing is chosen"),
+            (with("ids", json!([])), 409, "ids must list at least one"),
             (found(json!({ "tenant": "initech" })), 409, ""),
             (found(json!({ "colour": "red" })), 422, "colour"),
             (found(json!({ "status": "dying" })), 422, "filter.status"),
