@@ -270,7 +270,7 @@ impl Intake {
                     if code != trouble {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "Kafka client reports an error"
+                            "Kafka client error"
                         );
                         if code.is_some_and(refuses) {
                             self.status.set_problems(FOUND_BY, vec![error.to_string()]);

@@ -247,7 +247,7 @@ impl Keeper {
             .execute(&self.pool);
         if let Err(error) = pg::within(LEAVE, left).await {
             let error = &error as &dyn std::error::Error;
-            tracing::debug!(error, group = self.group, "instance is still listed");
+            tracing::debug!(error, group = self.group, "instance row not removed");
         }
     }
 }

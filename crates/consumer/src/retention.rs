@@ -101,7 +101,7 @@ pub(crate) async fn prune(
             shutdown.run_until_cancelled(prune_once(&pool, &subscription, options.inbox_retention));
         match pruned.await {
             Some(Ok(0)) | None => {}
-            Some(Ok(rows)) => tracing::info!(rows, subscription, "pruned inbox"),
+            Some(Ok(rows)) => tracing::info!(rows, subscription, "inbox pruned"),
             Some(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, subscription, "inbox not pruned");

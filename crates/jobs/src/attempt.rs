@@ -258,7 +258,7 @@ impl StartedAttempt {
 
 fn succeeded() {
     Span::current().record("outcome", "succeeded");
-    tracing::debug!("a job is done");
+    tracing::debug!("job completed");
 }
 
 fn late() {

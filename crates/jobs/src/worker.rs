@@ -359,7 +359,7 @@ impl<'a> Loop<'a> {
         self.suspects.are_due = false;
         let (wait, began) = (self.suspects.pace.wait(), Instant::now());
         if !self.is_idle_within(wait, shutdown).await {
-            tracing::debug!(waited = ?wait, "other jobs run, postponing jobs that run alone");
+            tracing::debug!(waited = ?wait, "suspect jobs postponed, other jobs are running");
             self.suspects.pace.lengthen_wait();
             return Ok(());
         }
@@ -378,7 +378,12 @@ impl<'a> Loop<'a> {
             return Ok(false);
         };
         let (window, fence) = (self.suspects.pace.window(suspicions), job.fence());
-        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running job alone, its worker died");
+        tracing::info!(
+            job.id = %fence.id,
+            job.kind = job.kind,
+            ?window,
+            "suspect job started alone, its worker died"
+        );
         self.start(job, from);
         let has_ended = self.is_idle_within(window, shutdown).await;
         if !has_ended && !shutdown.is_cancelled() {
@@ -414,7 +419,7 @@ impl<'a> Loop<'a> {
         // A released job must have ended, or two workers would run it. A job that blocks its thread
         // can't be ended.
         if !drained && timeout(GRACE, self.running.shutdown()).await.is_err() {
-            tracing::warn!("job does not end, another worker may run it meanwhile");
+            tracing::warn!("job still running at shutdown, another worker may run it");
         }
         match pg::within(GRACE, self.queue.release()).await {
             Ok(released) => tracing::info!(drained, released, "worker stopped"),
@@ -480,7 +485,7 @@ async fn measure(queue: &Queue, worker: &Worker) {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "jobs could not be counted");
+                tracing::debug!(error, "jobs not counted");
             }
         }
         sleep(MEASURE).await;

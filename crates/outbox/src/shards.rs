@@ -303,7 +303,7 @@ impl Shards {
         if let Err(error) = self.session.close().await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "the relay's session ended badly"
+                "relay session not closed cleanly"
             );
         }
     }

@@ -45,10 +45,7 @@ impl Metrics {
         match TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
             Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "metrics could not be rendered"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "metrics not rendered");
                 String::new()
             }
         }

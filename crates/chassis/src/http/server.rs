@@ -118,7 +118,10 @@ pub(crate) async fn serve(
     }
     drop(listener);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests still in flight {} s after the shutdown signal", DRAIN.as_secs());
+        tracing::warn!(
+            seconds = DRAIN.as_secs(),
+            "requests still in flight after the shutdown signal"
+        );
     }
 }
 

@@ -60,7 +60,7 @@ async fn run(service: Service) -> Result<(), StartError> {
     let running = tokio::select! {
         running = service.start() => running?,
         signal = &mut asked_to_end => {
-            tracing::info!(signal, "shut down before ready");
+            tracing::info!(signal, "service stopped before it was ready");
             return Ok(());
         }
     };
@@ -71,8 +71,8 @@ async fn run(service: Service) -> Result<(), StartError> {
             _ = hangup.recv() => running.reload(),
         }
     };
-    tracing::info!(signal, "draining");
+    tracing::info!(signal, "service draining");
     let drained = running.shutdown().await;
-    tracing::info!(drained, "ended");
+    tracing::info!(drained, "service stopped");
     signal.map(|_| ()).ok_or(StartError::Panicked)
 }

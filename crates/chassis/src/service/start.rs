@@ -104,7 +104,7 @@ impl Service {
             start.running.intake.shutdown(),
         ));
         startup.send_replace(Startup::Done);
-        tracing::info!(http = %public.address, admin = %admin.address, "ready");
+        tracing::info!(http = %public.address, admin = %admin.address, "service ready");
         Ok(start.running)
     }
 }
@@ -312,7 +312,7 @@ impl Start {
                 intake.spawn_vital("consumer", consumer.run(intake.shutdown()), panicked);
             }
         } else {
-            tracing::warn!("SUBSCRIBE=off: nothing is consumed from Kafka");
+            tracing::warn!("consumption disabled by SUBSCRIBE=off");
         }
         if let Some(worker) = work.worker {
             intake.spawn_vital("jobs", worker.run(intake.shutdown()), panicked);

@@ -189,7 +189,7 @@ fn log(taken: &Taken, LetterReason { reason, .. }: &LetterReason) {
             .and_then(|it| it.tenant_id.as_ref())
             .map(TenantId::as_str)
             .or_else(|| record.text_header("ce_tenantid")),
-        "dead-lettered message"
+        "message dead-lettered"
     );
     // After the log line, which would contain both fields twice.
     span.record("outcome", "dead-lettered");

@@ -61,7 +61,10 @@ pub(super) async fn serve<L: Listener>(
     }
     drop(listener);
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests still in flight {} s after the shutdown signal", drain.as_secs());
+        tracing::warn!(
+            seconds = drain.as_secs(),
+            "requests still in flight after the shutdown signal"
+        );
     }
 }
 

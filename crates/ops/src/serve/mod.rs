@@ -103,7 +103,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     let (watched, watching) = start(&services, kafka.clone(), receiver, &live, &shutdown);
     let console = Console::new(services, kafka, watched, access, live, shutdown.clone());
     let console = console.with_traces(&arguments.jaeger);
-    tracing::info!(address = %listener.local_addr().unwrap_or(address), "ready");
+    tracing::info!(address = %listener.local_addr().unwrap_or(address), "server ready");
     match tls {
         Some(tls) => serve(TlsListener::new(listener, tls), console, &shutdown).await,
         None => serve(listener, console, &shutdown).await,
@@ -112,7 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<u8, Failure> {
     if let Ok(webhook) = watching.await {
         webhook.drain().await;
     }
-    tracing::info!("ended");
+    tracing::info!("server stopped");
     tracing.shutdown(Duration::from_secs(1)).await;
     Ok(0)
 }
@@ -153,7 +153,7 @@ async fn serve<L: Listener<Addr = SocketAddr>>(
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "Ctrl-C",
         };
-        tracing::info!(signal = name, "draining");
+        tracing::info!(signal = name, "server draining");
         shutdown.cancel();
     };
     tokio::join!(connections::serve(listener, router::router(console), shutdown, DRAIN), stop);

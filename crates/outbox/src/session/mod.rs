@@ -246,7 +246,7 @@ impl<'a> Session<'a> {
     fn report_shards(&self) {
         let owned = self.shards.owned();
         self.instruments.shards(owned.len());
-        tracing::info!(shards = ?owned, "relay publishes these shards");
+        tracing::info!(shards = ?owned, "relay shards assigned");
     }
 
     /// Waits for the next event or deadline.

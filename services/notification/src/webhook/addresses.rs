@@ -153,7 +153,7 @@ pub(crate) async fn public_addresses(host: &str) -> Result<Vec<SocketAddr>, Refu
         Ok(addresses) => addresses,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::debug!(host, error, "refused the host of a webhook");
+            tracing::debug!(host, error, "webhook host refused");
             Vec::new()
         }
     };

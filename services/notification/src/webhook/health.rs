@@ -105,7 +105,7 @@ async fn disable_after(
         return Ok(false);
     }
     webhook_events::insert(tx, webhook, WebhookEventType::Disabled, Some(reason)).await?;
-    tracing::warn!(%webhook, reason, "disabled webhook");
+    tracing::warn!(%webhook, reason, "webhook disabled");
     Ok(true)
 }
 
