@@ -191,7 +191,7 @@ async fn track(
 ) -> Result<StatusCode, Problem> {
     peer.require("track")?;
     if tracked.event != ORDER_PLACED {
-        return Err(Problem::unprocessable(format!("event: only {ORDER_PLACED} is tracked")));
+        return Err(Problem::unprocessable(format!("event must be {ORDER_PLACED}")));
     }
     store::track(&pool, &tracked.event, &tracked.tenant_id, tracked.order_id, tracked.at).await?;
     Ok(StatusCode::ACCEPTED)

@@ -38,7 +38,9 @@ impl Erasure {
         if is_address && is_text && address.len() <= MAX_ADDRESS {
             return Ok(address);
         }
-        Err(Problem::unprocessable("customer_email: an e-mail address such as ada@example.com"))
+        Err(Problem::unprocessable(
+            "customer_email must be an e-mail address, such as ada@example.com",
+        ))
     }
 }
 

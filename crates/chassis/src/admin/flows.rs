@@ -242,7 +242,7 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
 
 fn not_an_id() -> Problem {
     Problem::bad_request(format!(
-        "id: a correlation id, an order id or an event id, 1 to {MAX_ID} bytes without control characters"
+        "id must be a correlation id, a subject or an event id of 1 to {MAX_ID} bytes, without control characters"
     ))
 }
 
@@ -250,16 +250,16 @@ fn not_an_id() -> Problem {
 fn checked_events(query: &[(String, String)]) -> Result<BTreeSet<String>, Problem> {
     if let Some((name, _)) = query.iter().find(|(name, _)| name != "events") {
         return Err(Problem::bad_request(format!(
-            "the query: unknown field {name:?}, expected events"
+            "the query has the unknown field {name}; only events is known"
         )));
     }
     let events = query.iter().flat_map(|(_, list)| list.split(',')).filter(|id| !id.is_empty());
     let events: BTreeSet<_> = events.map(str::to_owned).collect();
     if events.len() > MAX_EVENTS {
-        return Err(Problem::bad_request(format!("events: {MAX_EVENTS} ids at most")));
+        return Err(Problem::bad_request(format!("events must list at most {MAX_EVENTS} ids")));
     }
     if events.iter().any(|id| checked_id(id).is_err()) {
-        return Err(Problem::bad_request("events: event ids, separated by commas"));
+        return Err(Problem::bad_request("events must be event ids, separated by commas"));
     }
     Ok(events)
 }

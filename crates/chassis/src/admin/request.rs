@@ -24,7 +24,7 @@ pub(super) const fn default_limit() -> u32 {
 /// Fails with 400 if a page can't have this size.
 pub(super) fn check_limit(limit: u32) -> Result<(), Problem> {
     if limit == 0 || limit > MAX_LIMIT {
-        return Err(Problem::bad_request(format!("limit: 1 to {MAX_LIMIT}")));
+        return Err(Problem::bad_request(format!("limit must be 1 to {MAX_LIMIT}")));
     }
     Ok(())
 }
@@ -71,7 +71,7 @@ impl ReasonBody {
 pub(super) fn checked_why<'a>(field: &str, why: &'a str) -> Result<&'a str, Problem> {
     let why = why.trim();
     if why.is_empty() || why.len() > MAX_WHY || why.contains('\0') {
-        let rule = format!("{field}: must be 1 to {MAX_WHY} bytes of text");
+        let rule = format!("{field} must be 1 to {MAX_WHY} bytes of text");
         return Err(Problem::unprocessable(rule));
     }
     Ok(why)
@@ -93,12 +93,12 @@ pub(super) fn choice<F>(
 ) -> Result<Choice<F>, Problem> {
     match (ids, filter) {
         (Some(ids), None) if ids.is_empty() => {
-            let why = format!("ids: nothing is chosen; list at least one {thing}");
+            let why = format!("ids must list at least one {thing}");
             Err(Problem::conflict(why))
         }
         (Some(ids), None) => Ok(Choice::Ids(ids)),
         (None, Some(filter)) => Ok(Choice::Filter(filter)),
-        _ => Err(Problem::unprocessable(format!("choose {thing}s by either ids or filter"))),
+        _ => Err(Problem::unprocessable("give either ids or filter")),
     }
 }
 

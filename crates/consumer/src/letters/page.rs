@@ -27,7 +27,7 @@ impl<T> Page<T> {
 /// Returns how many items a page may hold.
 pub(super) fn limit(asked: u32) -> Result<i64, LettersError> {
     if asked == 0 || asked > MAX {
-        return Err(LettersError::Unprocessable(format!("limit: 1 to {MAX}")));
+        return Err(LettersError::Unprocessable(format!("limit must be 1 to {MAX}")));
     }
     Ok(i64::from(asked))
 }
@@ -38,5 +38,5 @@ pub(super) fn before(cursor: Option<&str>) -> Result<i64, LettersError> {
 }
 
 pub(super) fn malformed() -> LettersError {
-    LettersError::Unprocessable("cursor: take it from next_cursor of the page before".to_owned())
+    LettersError::Unprocessable("cursor must be the next_cursor of the previous page".to_owned())
 }

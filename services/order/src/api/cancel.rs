@@ -69,5 +69,5 @@ pub(super) async fn cancel(
 }
 
 fn switched_off() -> Problem {
-    Problem::conflict("cancellation is not switched on here yet (CANCELLATION=off)")
+    Problem::conflict("orders can't be cancelled, because CANCELLATION is off")
 }

@@ -356,7 +356,7 @@ fn now() -> OffsetDateTime {
 }
 
 fn overtaken() -> Problem {
-    Problem::conflict("the order is being changed by many at once; try again")
+    Problem::conflict("concurrent requests are changing the order; try again")
 }
 
 impl From<Violations> for Problem {

@@ -201,9 +201,9 @@ impl Selection {
     fn states(&self) -> Result<&[Repeatable], Problem> {
         match self.state.as_deref() {
             None => Ok(&Repeatable::DEFAULT),
-            Some([]) => {
-                Err(Problem::unprocessable("state: give at least one of failed, held, delivered"))
-            }
+            Some([]) => Err(Problem::unprocessable(
+                "state must list one or more of failed, held, delivered",
+            )),
             Some(states) => Ok(states),
         }
     }
