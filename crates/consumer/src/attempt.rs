@@ -312,7 +312,7 @@ impl Attempts {
             event_type = message.envelope().event_type,
             subscription = self.group,
             retry,
-            "settled message"
+            "message settled"
         );
     }
 }

@@ -219,7 +219,7 @@ async fn closed(
     tokio::select! {
         polled = polling => polled.map_err(|_| RunError::Panicked),
         () = hangs => {
-            tracing::error!(group = consumer.group(), "Kafka client does not close, abandoned");
+            tracing::error!(group = consumer.group(), "Kafka client not closed in time, abandoned");
             Ok(Ok(false))
         }
     }
@@ -302,7 +302,7 @@ fn watch(
 /// They are read again.
 async fn give_up_after_waiting(status: Status, group: String, run: CancellationToken) {
     if run.run_until_cancelled(status.waited_for(WAITED_FOR)).await.is_some() {
-        tracing::warn!(group, "database unavailable for long, consumer leaves its group");
+        tracing::warn!(group, "database unavailable for long, leaving the consumer group");
         run.cancel();
     }
 }

@@ -87,14 +87,14 @@ impl SubscribedTopics {
             let Some(found) = run.run_until_cancelled(self.ensure()).await else { return };
             match found {
                 Ok(TopicCheck { readable, .. }) if readable.len() > before => {
-                    tracing::info!(group = self.group, topics = ?readable, "reading more topics");
+                    tracing::info!(group = self.group, topics = ?readable, "topics added");
                     run.cancel();
                 }
                 Ok(found) => (before, all_well) = (found.readable.len(), found.all_well),
                 Err(error) => {
                     tracing::debug!(
                         error = &error as &dyn std::error::Error,
-                        "topic metadata not available"
+                        "topic metadata unavailable"
                     );
                 }
             }

@@ -102,7 +102,7 @@ impl Judge {
                 tracing::warn!(
                     error = &failure as &dyn std::error::Error,
                     messages = taken.len(),
-                    "batch failed, attempting each of its messages by itself"
+                    "batch failed, attempting its messages one by one"
                 );
                 if failure.class() != Class::Conflict {
                     return Verdict::Apart;

@@ -116,7 +116,7 @@ pub struct NoDeferLayer;
 
 impl IntoResponse for NoDeferLayer {
     fn into_response(self) -> Response {
-        tracing::error!(error = %self, "request failed");
+        tracing::error!("request failed, route has no DeferLayer");
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     }
 }

@@ -163,7 +163,7 @@ impl Turn {
         pg::within(STATEMENT, statement).await.unwrap_or_else(|error| {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
-                "jobs not removed together, removing each by itself"
+                "jobs not removed together, removing them one by one"
             );
             if error.as_database_error().is_none() {
                 // It may be in the midst of anything.

@@ -398,7 +398,12 @@ impl<'a> Loop<'a> {
             return Ok(false);
         };
         let (window, fence) = (self.suspects.pace.window(suspicions), job.fence());
-        tracing::info!(job.id = %fence.id, job.kind = job.kind, ?window, "running job alone, its worker died");
+        tracing::info!(
+            job.id = %fence.id,
+            job.kind = job.kind,
+            ?window,
+            "suspect job started alone, its worker died"
+        );
         self.start(job, from);
         let has_ended = self.is_idle_within(window, shutdown).await;
         if !has_ended && !shutdown.is_cancelled() {

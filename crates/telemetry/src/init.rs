@@ -40,7 +40,7 @@ impl Tracing {
         let flush = move || provider.shutdown_with_timeout(within);
         // The call blocks, and the exporter needs this runtime meanwhile.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(flush).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "spans were lost at shutdown");
+            tracing::warn!(error = &error as &dyn std::error::Error, "spans lost at shutdown");
         }
     }
 }

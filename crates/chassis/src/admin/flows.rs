@@ -242,7 +242,7 @@ fn checked_id(id: &str) -> Result<&str, Problem> {
 
 fn not_an_id() -> Problem {
     Problem::bad_request(format!(
-        "id must be a correlation id, a subject or an event id: 1 to {MAX_ID} bytes without control characters"
+        "id must be a correlation id, a subject or an event id of 1 to {MAX_ID} bytes, without control characters"
     ))
 }
 
@@ -250,7 +250,7 @@ fn not_an_id() -> Problem {
 fn checked_events(query: &[(String, String)]) -> Result<BTreeSet<String>, Problem> {
     if let Some((name, _)) = query.iter().find(|(name, _)| name != "events") {
         return Err(Problem::bad_request(format!(
-            "the query has the unknown field {name:?}; only events is known"
+            "the query has the unknown field {name}; only events is known"
         )));
     }
     let events = query.iter().flat_map(|(_, list)| list.split(',')).filter(|id| !id.is_empty());

@@ -41,7 +41,7 @@ pub(crate) enum OperatorsError {
     Entry(usize),
     #[error("the name {0} is there twice")]
     Twice(String),
-    #[error("operators must have different tokens; {0} and {1} have the same")]
+    #[error("operators must have different tokens: {0} and {1} have the same")]
     SameToken(String, String),
 }
 

@@ -71,7 +71,7 @@ impl ReasonBody {
 pub(super) fn checked_why<'a>(field: &str, why: &'a str) -> Result<&'a str, Problem> {
     let why = why.trim();
     if why.is_empty() || why.len() > MAX_WHY || why.contains('\0') {
-        let rule = format!("{field}: must be 1 to {MAX_WHY} bytes of text");
+        let rule = format!("{field} must be 1 to {MAX_WHY} bytes of text");
         return Err(Problem::unprocessable(rule));
     }
     Ok(why)
@@ -98,7 +98,7 @@ pub(super) fn choice<F>(
         }
         (Some(ids), None) => Ok(Choice::Ids(ids)),
         (None, Some(filter)) => Ok(Choice::Filter(filter)),
-        _ => Err(Problem::unprocessable(format!("give either ids or filter"))),
+        _ => Err(Problem::unprocessable("give either ids or filter")),
     }
 }
 

@@ -125,12 +125,12 @@ async fn drop_group(
     let dropping = async {
         if admin.subscriptions.iter().any(|it| it.group == group) {
             return Err(Problem::conflict(format!(
-                "this service consumes as {group}; start it without that subscription first"
+                "{group} is a subscription of this service; start the service without it first"
             )));
         }
         match consumer::drop_group(&admin.pool, group).await? {
             consumer::Dropped::Running => Err(Problem::conflict(format!(
-                "an instance consumes as {group}, or did within the last minute; stop it, wait a minute, and try again"
+                "an instance of {group} was seen within the last minute; stop it, wait a minute and try again"
             ))),
             consumer::Dropped::Rows(0) => Err(unknown(&admin, group)),
             consumer::Dropped::Rows(rows) => {

@@ -94,7 +94,11 @@ impl Problem {
             return None;
         }
         let title = status.canonical_reason().unwrap_or("Error");
-        Some(Self::new(status, title, "the service could not handle the request"))
+        Some(Self::new(
+            status,
+            title,
+            "the request failed; its correlation_id identifies it in the logs of the service",
+        ))
     }
 
     pub(crate) fn status(&self) -> StatusCode {

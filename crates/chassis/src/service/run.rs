@@ -60,7 +60,7 @@ async fn run(service: Service) -> Result<(), StartError> {
     let running = tokio::select! {
         running = service.start() => running?,
         signal = &mut asked_to_end => {
-            tracing::info!(signal, "shut down before ready");
+            tracing::info!(signal, "service stopped before it was ready");
             return Ok(());
         }
     };

@@ -77,7 +77,7 @@ impl RunningService {
         let left = DRAIN_INTAKE.saturating_sub(began.elapsed()).max(DRAIN_DEFERRED);
         let dropped = self.deferrer.drain(left).await.dropped;
         if dropped > 0 {
-            tracing::warn!(dropped, "deferred tasks were dropped since the start");
+            tracing::warn!(dropped, "deferred tasks dropped since the start");
         }
         self.outlet.cancel();
         let carry_out = async {

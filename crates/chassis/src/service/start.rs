@@ -312,7 +312,7 @@ impl Start {
                 intake.spawn_vital("consumer", consumer.run(intake.shutdown()), panicked);
             }
         } else {
-            tracing::warn!("SUBSCRIBE=off: nothing is consumed from Kafka");
+            tracing::warn!("consumption disabled by SUBSCRIBE=off");
         }
         if let Some(worker) = work.worker {
             intake.spawn_vital("jobs", worker.run(intake.shutdown()), panicked);

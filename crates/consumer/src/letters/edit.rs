@@ -46,11 +46,11 @@ impl Letters {
         let Edited { record, status, erased_at, .. } = found.ok_or_else(|| unknown(id))?;
         if !matches!(&*status, "dead" | "parked") {
             return Err(LettersError::Conflict(format!(
-                "it is {status}; only a dead or parked one can be edited"
+                "the letter is {status}; only a dead or parked letter can be edited"
             )));
         }
         if erased_at.is_some() {
-            return Err(LettersError::Conflict("its content was erased".to_owned()));
+            return Err(LettersError::Conflict("the content of the letter was erased".to_owned()));
         }
         let value = self.checked(&record.into_record(), data)?;
         let edited = sqlx::query(
@@ -66,7 +66,7 @@ impl Letters {
         .execute(&self.pool)
         .await?;
         if edited.rows_affected() == 0 {
-            let why = "it was replayed or discarded meanwhile".to_owned();
+            let why = "the letter was replayed or discarded meanwhile".to_owned();
             return Err(LettersError::Conflict(why));
         }
         letter(&self.pool, id).await
@@ -80,7 +80,7 @@ impl Letters {
         }
         let event = kafka::decode(record).map_err(|error| {
             LettersError::Conflict(format!(
-                "the record is no event, so that no schema tells what it may be: {error}"
+                "the record is not an event and has no schema to be checked against: {error}"
             ))
         })?;
         let event_type = &*event.envelope.event_type;

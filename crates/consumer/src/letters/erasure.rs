@@ -29,7 +29,7 @@ const ELSEWHERE: [&str; 6] = [
 pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersError> {
     if address.is_empty() {
         return Err(LettersError::Unprocessable(
-            "what is to be erased must not be empty".to_owned(),
+            "the address to erase must not be empty".to_owned(),
         ));
     }
     let mut tx = bulk::begin(pool).await?;
@@ -38,7 +38,7 @@ pub async fn erase_letters(pool: &PgPool, address: &str) -> Result<u64, LettersE
     let (erased, replaying) = erase(&mut tx, &text, &bytes).await?;
     if replaying > 0 {
         return Err(LettersError::Conflict(format!(
-            "{replaying} letters that name it are being replayed; erase when that is done, or cancel it"
+            "{replaying} letters with the address are being replayed; wait for the end of the replay, or cancel it"
         )));
     }
     for statement in ELSEWHERE {

@@ -38,5 +38,5 @@ pub(super) fn before(cursor: Option<&str>) -> Result<i64, LettersError> {
 }
 
 pub(super) fn malformed() -> LettersError {
-    LettersError::Unprocessable("cursor: take it from next_cursor of the page before".to_owned())
+    LettersError::Unprocessable("cursor must be the next_cursor of the previous page".to_owned())
 }

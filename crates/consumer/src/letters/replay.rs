@@ -200,7 +200,7 @@ pub async fn replayed_letters(
         ["processed", "duplicate", "superseded", "ignored", "failed", "held"];
     if outcome.is_some_and(|outcome| !OUTCOMES.contains(&outcome)) {
         let all = OUTCOMES.join(", ");
-        return Err(LettersError::Unprocessable(format!("outcome: one of {all}")));
+        return Err(LettersError::Unprocessable(format!("outcome must be one of {all}")));
     }
     let limit = self::limit(limit)?;
     let after = if cursor.is_some() { before(cursor)? } else { 0 };

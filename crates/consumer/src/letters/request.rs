@@ -107,13 +107,13 @@ impl std::fmt::Debug for Letters {
 fn check(new: &NewReplay) -> Result<(), LettersError> {
     let refuse = |what: &str| Err(LettersError::Unprocessable(what.to_owned()));
     if new.rate.is_some_and(|rate| !rate.is_finite() || rate < LEAST_RATE) {
-        return refuse("rate: letters a second, 0.001 at least");
+        return refuse("rate must be at least 0.001 letters a second");
     }
     if new.stop_after == Some(0) {
-        return refuse("stop_after: a number of failures, at least 1");
+        return refuse("stop_after must be at least 1 failure");
     }
     if matches!(&new.selection, Selection::Ids(ids) if ids.is_empty()) {
-        return refuse("ids: at least one");
+        return refuse("ids must list at least one letter");
     }
     Ok(())
 }
@@ -194,13 +194,11 @@ async fn exclusion_error(
     .fetch_optional(&mut **tx)
     .await?;
     let Some(ExcludedLetter { id, status, expires_at }) = left_out else {
-        return Ok(LettersError::Unprocessable("ids: one is there twice".to_owned()));
+        return Ok(LettersError::Unprocessable("ids must list each letter once".to_owned()));
     };
     let why = match &*status {
         "replaying" => "is being replayed".to_owned(),
-        "parked" => {
-            "is parked, since it was replayed in vain too often; force replays it".to_owned()
-        }
+        "parked" => "is parked, since its replays failed too often; force replays it".to_owned(),
         "dead" if expires_at.is_some() => {
             "has expired: the inbox may have forgotten whether it was processed; force replays it"
                 .to_owned()

@@ -208,7 +208,7 @@ impl Session<'_> {
         for head in heads.into_iter().filter(|head| existing.contains(&head.id)) {
             if !self.flights.contains(head.id) && !self.locked.contains(&head.id) {
                 let (topic, id) = (&*head.topic, head.id);
-                tracing::warn!(topic, id, "found events with ids below the read position");
+                tracing::warn!(topic, id, "events found below the read position");
                 let topic = self.topics.id(topic);
                 self.leave_topic(topic).leave(head.shard, id);
             }

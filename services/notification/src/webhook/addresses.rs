@@ -153,7 +153,7 @@ pub(crate) async fn public_addresses(host: &str) -> Result<Vec<SocketAddr>, Refu
         Ok(addresses) => addresses,
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::debug!(host, error, "host of a webhook refused");
+            tracing::debug!(host, error, "webhook host refused");
             Vec::new()
         }
     };

@@ -15,7 +15,7 @@ async fn an_instance_that_does_not_cancel_yet_reads_what_another_one_cancelled()
     let id = off.place(&an_order()).await;
     let cancel = format!("/orders/{id}/cancel");
     let refused = off.post(&cancel).header("idempotency-key", "k").answer().await;
-    refused.assert_problem(409, "orders can't be cancelled");
+    refused.assert_problem(409, "orders can't be cancelled, because CANCELLATION is off");
     assert_eq!(off.rows().await, Rows { orders: 1, keys: 0, events: 1 }, "nothing is written");
 
     let on = App::in_space_with(&space, switched(Cancellation::On)).await;

@@ -66,7 +66,7 @@ async fn sign_in(
             return Ok((StatusCode::FORBIDDEN, page).into_response());
         }
     };
-    tracing::info!(operator = session.name(), "signed in");
+    tracing::info!(operator = session.name(), "operator signed in");
     let cookie = console.access.cookies.sign_in(&headers, &session);
     let cookie = cookie.ok_or_else(|| PageError::usage("The system has no random numbers."))?;
     Ok(([(header::SET_COOKIE, cookie)], fields.back("/")).into_response())

@@ -202,7 +202,7 @@ impl Selection {
         match self.state.as_deref() {
             None => Ok(&Repeatable::DEFAULT),
             Some([]) => Err(Problem::unprocessable(
-                "state must contain at least one of failed, held, delivered",
+                "state must list one or more of failed, held, delivered",
             )),
             Some(states) => Ok(states),
         }

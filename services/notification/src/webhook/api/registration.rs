@@ -79,7 +79,7 @@ fn known(events: Option<Vec<String>>) -> Result<Vec<String>, Problem> {
     let Some(mut events) = events else { return Ok(EVENTS.map(str::to_owned).to_vec()) };
     if events.is_empty() || events.iter().any(|event| !EVENTS.contains(&event.as_str())) {
         let known = EVENTS.join(", ");
-        return Err(Problem::unprocessable(format!("events must contain at least one of {known}")));
+        return Err(Problem::unprocessable(format!("events must list one or more of {known}")));
     }
     events.sort_unstable();
     events.dedup();
