@@ -1,6 +1,6 @@
-//! A backlog of billing: completed orders that wait, until each has its invoice and that is
-//! published, beside the batch row, whose handler inserts one row and publishes nothing. And the
-//! memory that it takes at most.
+//! Measures a backlog of billing: completed orders in Kafka, until the invoice of each is
+//! published. Compares it with the row `batch`, whose handler inserts one row and publishes
+//! nothing, and measures billing's peak memory.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use crate::servers::{self, Bench, peak_memory};
 use crate::{Fallible, Size, load};
 
 const BACKLOG: usize = 50_000;
-/// Events of the other side.
+/// Number of events of the baseline.
 const BATCH: usize = 20_000;
 const PARTITIONS: i32 = 8;
-/// One side may take so long.
+/// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(3);
-/// In MB: a container of 128 has room for twice as much.
+/// Bound of the peak memory in MB: half of a service's container.
 const BOUND_MEMORY: f64 = 64.0;
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -44,9 +44,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Events per second until the last `invoice.issued` is published by so many instances, and the
-/// most memory that the first took. `name` keeps their topics and their database apart from the
-/// others'.
+/// Returns the events per second of some instances of billing, until the last `invoice.issued` is
+/// published, and the peak memory of the first one in MB. Each `name` has topics and a database of
+/// its own.
 pub(crate) async fn publish(
     bench: &Bench,
     name: &str,
@@ -76,14 +76,14 @@ pub(crate) async fn publish(
     Ok((rate?, peak))
 }
 
-/// Waits until all invoices are issued and the outbox is empty. By the database's clock, from the
-/// first invoice on, so that joining the group is not measured.
+/// Waits until all invoices are issued and the outbox is empty. Returns the events per second since
+/// the first invoice, by the database's clock, so that joining the group is not measured.
 async fn drained(pool: &PgPool, events: usize) -> Fallible<f64> {
     let deadline = Instant::now() + LIMIT;
     let all = i64::try_from(events)?;
     loop {
-        // All are of one tenant, so its last number is how many there are. Counting them would be
-        // measured, too.
+        // All invoices belong to one tenant, so its last number is their count. Counting the rows
+        // would be measured, too.
         let seconds: Option<f64> = sqlx::query_scalar(
             "select extract(epoch from clock_timestamp() - (select min(issued_at) from invoices))::float8
              where (select last from invoice_counter) = $1 and not exists (select from outbox)",

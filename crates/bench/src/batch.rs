@@ -1,4 +1,5 @@
-//! Many messages in one transaction beside one by one, with the same handler.
+//! Compares batches of up to 500 messages per transaction with one message per transaction, with
+//! the same handler.
 
 use consumer::Options;
 

@@ -1,12 +1,12 @@
-//! HTTP/1.1 over one kept connection, with the least work that does it: it runs on the cores that
-//! it measures.
+//! A minimal HTTP/1.1 client with one kept connection. It shares the cores with the measured
+//! service, so it must cost little.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::Fallible;
 
-/// A connection.
+/// A connection to a local port.
 pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -16,7 +16,7 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a whole request. Gives the status and the body.
+    /// Sends a request. Returns the status and the body of the response.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Fallible<(u16, Vec<u8>)> {
         self.0.write_all(request).await?;
         let mut line = String::new();
@@ -40,7 +40,7 @@ impl Client {
     }
 }
 
-/// The request that places an order and completes it.
+/// Returns the request that places and completes an order.
 pub(crate) fn order_request() -> Vec<u8> {
     let body = r#"{"customer_email":"buyer@bench.example","currency":"EUR","items":[{"sku":"book","quantity":2,"unit_price":1250},{"sku":"pen","quantity":5,"unit_price":150}],"complete":true}"#;
     let length = body.len();

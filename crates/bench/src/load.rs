@@ -1,4 +1,4 @@
-//! The events that are measured with, and how they get into Kafka.
+//! Creates the events of the benchmarks and publishes them to Kafka.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 
 use crate::Fallible;
 
-/// A trace context as the relay adds one, so that all records are as large.
+/// Trace context of all records. The relay adds one of the same size.
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const ASK: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// An order of two lines.
+/// Returns an order with two items.
 pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     let item = |sku: &str, quantity, unit_price| Item { sku: sku.into(), quantity, unit_price };
     Ok(Order {
@@ -33,19 +33,19 @@ pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     })
 }
 
-/// Its completion, not yet encoded.
+/// Returns the `order.completed` event of an order, not yet encoded.
 pub(crate) fn completed(order: Order) -> NewEvent<OrderCompleted> {
     message(2, OrderCompleted { order, completed_at: now() })
 }
 
-/// An event as the order service says it.
+/// Returns an event as the order service publishes it.
 pub(crate) fn message<E: Event>(version: i64, data: E) -> NewEvent<E> {
     let cause =
         Cause { traceparent: Some(TRACEPARENT.into()), ..Cause::new(CorrelationId::generate()) };
     NewEvent::new("/order", data, cause).version(version)
 }
 
-/// So many completions, each of an order of its own.
+/// Returns `count` `order.completed` events, each of a different order.
 pub(crate) fn completions(count: usize) -> Fallible<Vec<NewEvent<OrderCompleted>>> {
     (0..count).map(|_| Ok(completed(order(OrderStatus::Completed)?))).collect()
 }
@@ -54,7 +54,8 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().truncate_to_microsecond()
 }
 
-/// Makes the topic of the completions with so many partitions.
+/// Creates the topic of `order.completed`. Fails if the cluster can't create it, or has it with
+/// other settings.
 pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> {
     let owned = vec![events::ORDER_COMPLETED.partitions(partitions)];
     let topics = Topics { owned, ..Topics::default() };
@@ -64,7 +65,7 @@ pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> 
     }
 }
 
-/// Sends all without waiting in between, then waits for all.
+/// Publishes all events, and then waits for their acknowledgements.
 pub(crate) async fn produce(
     producer: &FutureProducer,
     topic: &str,
@@ -87,7 +88,7 @@ pub(crate) async fn produce(
     Ok(())
 }
 
-/// Publishes so many completions, each of an order of its own.
+/// Publishes `count` `order.completed` events, each of a different order.
 pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
     let encoded = completions(count)?.into_iter().map(NewEvent::encode);
     let encoded = encoded.collect::<Result<Vec<_>, _>>()?;
@@ -95,8 +96,8 @@ pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
     produce(&settings.producer().create()?, &topic, &encoded).await
 }
 
-/// Returns how many records a topic got so far. A broker may not lead a new topic's partition yet,
-/// so that is asked again.
+/// Returns the sum of a topic's end offsets. Retries for 10 s, because a new topic's partition may
+/// have no leader yet.
 pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> {
     let consumer: BaseConsumer = settings.client().create()?;
     let topic = settings.prefixed(event_type);

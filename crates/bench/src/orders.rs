@@ -1,4 +1,4 @@
-//! Orders over HTTP beside pgbench writing the same rows, one order a statement.
+//! Compares orders over HTTP with pgbench, which writes the same rows with one statement per order.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,13 +21,13 @@ use crate::{Fallible, Size, load};
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
 const PREFIX: &str = "orders-";
-/// The relay may take so long for the rest.
+/// Time limit of the relay for the remaining events.
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let theirs = bench.database("orders_pgbench").await?;
-    // Started only to make the same tables for pgbench: its relay must not publish what that
-    // writes.
+    // The service only creates the tables for pgbench. Its relay must not publish the rows that
+    // pgbench writes.
     bench.service("order", &theirs, PREFIX).await?.terminate().await;
     let mut http = Http::start(bench, "orders_http", PREFIX, &[]).await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
@@ -48,19 +48,19 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
 }
 
-/// The service.
+/// The order service, measured over HTTP.
 pub(crate) struct Http<'a> {
     bench: &'a Bench,
     prefix: &'static str,
     pub(crate) service: Instance,
-    /// Further instances.
+    /// Other instances on the same database.
     others: Vec<Instance>,
     url: String,
     pool: PgPool,
 }
 
 impl<'a> Http<'a> {
-    /// Starts it with a database and topics of its own.
+    /// Starts the service with a separate database and separate topics.
     pub(crate) async fn start(
         bench: &'a Bench,
         database: &str,
@@ -73,7 +73,7 @@ impl<'a> Http<'a> {
         Ok(Self { bench, prefix, service, others: Vec::new(), url, pool })
     }
 
-    /// Starts another instance beside it, of the same database.
+    /// Starts another instance on the same database.
     pub(crate) async fn join(&mut self) -> Fallible<()> {
         let other = self.bench.service("order", &self.url, self.prefix).await?;
         self.others.push(other);
@@ -87,7 +87,7 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// Orders per second accepted, and the same until all were published as well.
+    /// Returns the rate of accepted orders, and that of published ones, per second.
     pub(crate) async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
         clear(&self.pool).await?;
         let settings = self.bench.settings(self.prefix);
@@ -128,7 +128,7 @@ async fn post_until(port: u16, until: Instant) -> Fallible<usize> {
     Ok(accepted)
 }
 
-/// pgbench with a script.
+/// pgbench with a script that writes one order.
 struct Pgbench {
     command: PathBuf,
     script: PathBuf,
@@ -146,7 +146,7 @@ impl Pgbench {
         Ok(Self { command: bench.postgres_program("pgbench")?, script, url, pool })
     }
 
-    /// Transactions per second.
+    /// Returns the transactions per second. Fails if the number of orders differs from theirs.
     async fn run(&self, seconds: u64) -> Fallible<f64> {
         clear(&self.pool).await?;
         let clients = CLIENTS.to_string();
@@ -174,15 +174,15 @@ impl Pgbench {
     }
 }
 
-/// What the service would publish.
+/// Returns the events that the service publishes for a completed order.
 fn events() -> Fallible<[Prepared; 2]> {
     let created = OrderCreated(load::order(OrderStatus::Open)?);
     let completed = load::completed(load::order(OrderStatus::Completed)?);
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// The rows that the service's store writes, of one order and with the parameters written out. The
-/// ids ascend as UUIDv7 do.
+/// Returns the statement of the service's store for one order, with literals for the parameters.
+/// The ids ascend as UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
@@ -221,7 +221,7 @@ fn statement(events: &[Prepared]) -> Fallible<String> {
     ))
 }
 
-/// A text that pgbench finds no variable in.
+/// Returns an SQL literal in which pgbench finds no variable.
 fn literal(text: &str) -> String {
     let text = text.replace('\\', r"\\").replace('\'', "''").replace(':', r"\x3a");
     format!("E'{text}'")
@@ -230,7 +230,7 @@ fn literal(text: &str) -> String {
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::from(r"'\x");
     for byte in bytes {
-        // To a string it can't fail.
+        // Writing to a string can't fail.
         let _ = write!(text, "{byte:02x}");
     }
     text + "'"

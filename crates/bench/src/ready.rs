@@ -1,4 +1,4 @@
-//! From exec to ready, and the memory of a service that does nothing.
+//! Measures the time from exec to ready, and the memory of an idle service.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use crate::report::{Report, Round, Row};
 use crate::servers::{Bench, memory};
 use crate::{Fallible, Size};
 
-/// In milliseconds.
+/// Bound in milliseconds.
 const BOUND_READY: f64 = 100.0;
-/// In MB.
+/// Bound in MB.
 const BOUND_IDLE: f64 = 15.0;
-/// How long it does nothing before its memory is looked at.
+/// Idle time before the memory is measured.
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let database = bench.database("ready").await?;
-    // It creates the tables.
+    // The first start creates the tables.
     bench.service("order", &database, "ready-").await?.terminate().await;
     let (mut ready, mut idle) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {

@@ -1,5 +1,5 @@
-//! One and two instances of `order` and of `billing`, on the same two cores: what should not grow
-//! is the cost of an order.
+//! Measures one and two instances of `order` and of `billing`. They share the cores, so the curve
+//! shows the cost of an order.
 
 use super::Curve;
 use crate::orders::Http;

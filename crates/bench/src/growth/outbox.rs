@@ -1,11 +1,11 @@
-//! The relay with an outbox of so many rows, from the first to the last.
+//! Measures the relay by the number of rows in the outbox, until it is empty.
 
 use super::Curve;
 use crate::relay::Stage;
 use crate::servers::Bench;
 use crate::{Fallible, Size};
 
-/// Rows beside an empty outbox: as many as the row `relay` has.
+/// The smallest number of rows: that of the row `relay`.
 const FEW: usize = 20_000;
 
 pub(super) async fn measure(
