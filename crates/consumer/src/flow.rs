@@ -37,7 +37,7 @@ pub struct FlowLetter {
     pub outcome: Option<String>,
     /// Message of its last failure.
     pub reason: String,
-    /// How often it failed, replays included.
+    /// Number of failures, replays included.
     pub failures: i32,
     /// When it was dead-lettered, UTC.
     #[serde(with = "time::serde::rfc3339")]
@@ -89,7 +89,7 @@ pub struct ParkedMessage {
     /// Id of its event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
-    /// How many attempts failed.
+    /// Number of failed attempts.
     pub failures: i32,
     /// When the last attempt began or ended, UTC.
     #[serde(with = "time::serde::rfc3339")]

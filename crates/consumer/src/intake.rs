@@ -61,8 +61,8 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// The statistics contain the end of each partition and the offset committed before its
-    /// assignment.
+    /// Updates the metrics of lag and age. The statistics contain the end of each partition and the
+    /// offset committed before its assignment.
     fn stats(&self, statistics: Statistics) {
         // While the subscription is stopped nothing is fetched, and these figures do not change.
         if self.partitions.is_stopped() {

@@ -16,7 +16,7 @@ const SURPLUS: i64 = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Claim {
     pub(crate) jobs: Vec<Claimed>,
-    /// Kinds with further lanes, each with the last lane that was looked at.
+    /// Kinds with further lanes, each with the last lane that was read.
     pub(crate) cut: Vec<(String, Lane)>,
 }
 

@@ -24,7 +24,7 @@ pub struct FlowJob {
     pub job_id: Uuid,
     /// Kind.
     pub job_kind: String,
-    /// What it is about.
+    /// Subject of the job, such as an order's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Where it stands.

@@ -19,7 +19,7 @@ pub struct Context {
     pub id: Uuid,
     /// Number of this attempt, from 1. An operator's retry starts again from 1.
     pub attempt: u32,
-    /// What it is about.
+    /// Subject of the job, such as an order's id.
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,
@@ -78,10 +78,10 @@ pub trait Handler: Send + Sync + 'static {
         context: &Context,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Called in the transaction that removes the job after its success, to update the service's
-    /// own row about it. An error fails the attempt, and the job runs again; if the database is
-    /// unavailable, the transaction is retried instead. Jobs of a handler without this hook are
-    /// removed together with others that end at the same time.
+    /// Updates the service's own row about a job, in the transaction that removes the job after its
+    /// success. An error fails the attempt, and the job runs again; if the database is unavailable,
+    /// the transaction is retried instead. Jobs of a handler without this hook are removed together
+    /// with others that end at the same time.
     fn done(
         &self,
         tx: &mut PgConnection,
@@ -92,8 +92,9 @@ pub trait Handler: Send + Sync + 'static {
         NoHook
     }
 
-    /// Called in the transaction that records the final failure of the job. It is not called for a
-    /// payload that can't be decoded. If it fails, the failure is recorded without it, with a note.
+    /// Updates the service's own row about a job, in the transaction that records the job's final
+    /// failure. It is not called for a payload that can't be decoded. If it fails, the failure is
+    /// recorded without it, with a note.
     fn failed(
         &self,
         tx: &mut PgConnection,

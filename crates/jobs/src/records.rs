@@ -21,15 +21,15 @@ pub struct Page {
 /// A job without its payload, which may be confidential.
 #[derive(Clone, PartialEq, Debug, Serialize, FromRow)]
 pub struct JobRecord {
-    /// Its id.
+    /// Id of the job.
     pub id: Uuid,
-    /// Its kind.
+    /// Kind of the job.
     pub kind: String,
     /// Where it stands.
     pub state: State,
     /// Number of attempts, with the current one; an operator's retry resets it.
     pub attempts: i32,
-    /// What it is about.
+    /// Subject of the job, such as an order's id.
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,

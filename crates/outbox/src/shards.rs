@@ -136,7 +136,7 @@ impl Shards {
         leaving.map(|leaving| leaving.after)
     }
 
-    /// When [`Shards::share`] is due.
+    /// Returns the time at which [`Shards::share`] is due.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
@@ -200,8 +200,8 @@ impl Shards {
         .await
     }
 
-    /// Also holds the locks of the former class while such a relay runs: it then counts this relay,
-    /// leaves it a share, and does not publish its shards.
+    /// Acquires the locks of the former class, too, while such a relay runs. That relay then counts
+    /// this one, leaves it a share, and does not publish its shards.
     async fn adapt_to_former(
         &mut self,
         is_there: bool,
@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    /// A relay that has searched what it took.
+    /// Shards of a relay that has searched the shards that it took.
     impl Shards {
         async fn shared(&mut self, load: impl Fn(i16) -> ShardLoad) -> usize {
             self.share(7, load).await.unwrap();

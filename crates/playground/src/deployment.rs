@@ -56,7 +56,7 @@ pub(crate) const ACME: Tenant = Tenant { name: "acme", key: "demo-acme" };
 pub(crate) const GLOBEX: Tenant = Tenant { name: "globex", key: "demo-globex" };
 /// The credential with which the order service calls the others.
 const SERVICE_KEY: &str = "demo-order";
-/// What the credential permits the order service to send to their `POST /events`.
+/// Events that the order service may send to their `POST /events` with the credential.
 const EVENT_SENDERS: &str = "demo-order=/order:order.created+order.updated+order.completed+order.cancelled+acknowledge+track";
 pub(crate) const OPERATOR_TOKEN: &str = "demo-operator";
 

@@ -8,8 +8,8 @@ use super::memory::Payer;
 pub(super) const SMALL: usize = 16 * 1024;
 /// Divisor: a payer may hold a fourth of the bytes.
 const SHARE: usize = 4;
-/// Divisor: a sixteenth is reserved for small holds. Those of a payer may take as much beside its
-/// large hold.
+/// Divisor: a sixteenth is reserved for small holds. Those of a payer may take as much in addition
+/// to its large hold.
 const FOR_SMALL: usize = 16;
 
 /// Bytes that payers hold, and the rule by which they may hold more.

@@ -15,7 +15,7 @@ pub enum GroupStatus {
     Open,
     /// An operator works on it.
     Acknowledged,
-    /// It needs no work.
+    /// The group needs no work.
     Ignored,
 }
 
@@ -39,7 +39,7 @@ pub struct LetterGroup {
     #[serde(rename = "group")]
     #[sqlx(rename = "subscription")]
     pub group: String,
-    /// Type of their events.
+    /// Type of the letters' events.
     pub event_type: Option<String>,
     /// Type of the error.
     pub exception: String,
@@ -50,17 +50,17 @@ pub struct LetterGroup {
     pub status: String,
     /// An operator's note.
     pub note: Option<String>,
-    /// Who wrote it.
+    /// Operator who wrote the note.
     pub by: Option<String>,
-    /// How many are open: dead, parked or being replayed.
+    /// Number of open letters: dead, parked or being replayed.
     pub open: i64,
-    /// How many are parked.
+    /// Number of parked letters.
     pub parked: i64,
-    /// How many are being replayed.
+    /// Number of letters that are being replayed.
     pub replaying: i64,
-    /// How many are resolved.
+    /// Number of resolved letters.
     pub resolved: i64,
-    /// How many are discarded.
+    /// Number of discarded letters.
     pub discarded: i64,
     /// When the first of them died, UTC.
     #[serde(with = "time::serde::rfc3339")]

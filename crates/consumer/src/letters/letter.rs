@@ -54,10 +54,10 @@ pub struct LetterSummary {
     pub fingerprint: String,
     /// See [`LetterStatus`](super::LetterStatus).
     pub status: String,
-    /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or
-    /// `held` behind one of the same key that failed.
+    /// Outcome of the last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or
+    /// `held` because a letter of the same key failed.
     pub outcome: Option<String>,
-    /// How many replays failed.
+    /// Number of failed replays.
     pub replays: i32,
     /// When it was dead-lettered, UTC.
     #[serde(with = "time::serde::rfc3339")]
@@ -65,11 +65,11 @@ pub struct LetterSummary {
     /// When it was resolved or discarded, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub closed_at: Option<OffsetDateTime>,
-    /// The inbox may no longer have its event, so only `force` replays it.
+    /// `true` if the inbox may no longer have the event, so that only `force` replays the letter.
     pub is_expired: bool,
-    /// Its value was changed by an operator.
+    /// `true` if an operator changed the value.
     pub is_edited: bool,
-    /// Its content was erased.
+    /// `true` if the content was erased.
     pub is_erased: bool,
 }
 

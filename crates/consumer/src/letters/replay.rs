@@ -29,17 +29,17 @@ const FROM: &str =
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct ReplayOutcomes {
-    /// Their handler applied them.
+    /// Letters that the handler applied.
     pub processed: i64,
-    /// They were duplicates.
+    /// Letters that were duplicates.
     pub duplicate: i64,
-    /// A newer version had been applied.
+    /// Letters with an older version than the applied one.
     pub superseded: i64,
-    /// They are of a type that the subscription ignores.
+    /// Letters of a type that the subscription ignores.
     pub ignored: i64,
-    /// They failed again.
+    /// Letters that failed again.
     pub failed: i64,
-    /// They were not attempted, because an earlier letter of their key failed.
+    /// Letters that were not attempted, because an earlier letter of their key failed.
     pub held: i64,
 }
 
@@ -47,7 +47,7 @@ pub struct ReplayOutcomes {
 #[derive(Clone, PartialEq, Debug, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct Replay {
-    /// Id.
+    /// Id of the replay.
     pub id: Uuid,
     /// The consumer group, without the prefix.
     #[serde(rename = "group")]
@@ -57,7 +57,7 @@ pub struct Replay {
     pub rehearsal: bool,
     /// `queued`, `running`, `paused`, `cancelled` or `done`.
     pub status: String,
-    /// How many letters are part of it.
+    /// Number of letters in the replay.
     pub selected: i64,
     /// Outcomes so far.
     #[sqlx(flatten)]
@@ -103,9 +103,9 @@ pub struct ReplayDetails {
 /// Letters of a replay that failed for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
 pub struct ReplayFailures {
-    /// The reason.
+    /// Reason of the failures.
     pub reason: String,
-    /// How many.
+    /// Number of letters.
     pub letters: i64,
 }
 

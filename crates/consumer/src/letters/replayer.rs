@@ -201,7 +201,7 @@ impl Replayer {
 
     /// Releases letters that are still being attempted some time after `holds` was cancelled, as at
     /// shutdown: the process may be killed before they are done, for which they must not be blamed.
-    /// Their late results are refused.
+    /// Late results of these letters are refused.
     async fn give_back_in_time(&self, lease: Lease, holds: &CancellationToken) {
         holds.cancelled().await;
         tokio::time::sleep(GRACE).await;

@@ -26,7 +26,7 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 const CHUNK_BYTES: usize = 512 * 1024;
 /// Approximate size of a delivery without its body, including its job.
 const ROW_BYTES: usize = 512;
-/// Minimum time until a paused delivery is looked at again.
+/// Minimum time until a paused delivery is checked again.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// An attempt of a delivery.
@@ -56,10 +56,10 @@ pub(crate) struct Undelivered {
     /// Replaced secrets that are still valid.
     pub(crate) replaced_secrets: Vec<String>,
     pub(crate) is_disabled: bool,
-    /// Seconds until the delivery is looked at again, if its webhook is paused: up to a fifth
-    /// longer than the target asked for, and at least half a minute to a minute. Without this
-    /// minimum, a target that asks for one second again and again would make thousands of
-    /// deliveries due each second.
+    /// Seconds until the delivery is checked again, if its webhook is paused: up to a fifth longer
+    /// than the target asked for, and at least half a minute to a minute. Without this minimum, a
+    /// target that asks for one second again and again would make thousands of deliveries due each
+    /// second.
     pub(crate) paused_for: Option<f64>,
 }
 
@@ -202,7 +202,7 @@ pub(crate) async fn undelivered(
     job: &DeliverWebhook,
 ) -> sqlx::Result<Option<Undelivered>> {
     sqlx::query_as(
-        // A waiting row is not updated, because the deliveries of a paused webhook are looked at
+        // A waiting row is not updated, because the deliveries of a paused webhook are checked
         // repeatedly.
         "with revived as (
              update deliveries set status = 'waiting', failed_reason = null
