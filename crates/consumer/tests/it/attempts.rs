@@ -1,4 +1,4 @@
-//! What a restart does not make good.
+//! Tests of attempts that a restart of the consumer interrupts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use crate::house::{CUSTOMER, House, PATIENCE, Running, io};
 
-/// Counts its calls, and for the troublesome customer does what it is told to.
+/// Counts its calls, and fails or hangs for [`CUSTOMER`].
 #[derive(Clone)]
 struct CountCalls {
     calls: Arc<AtomicUsize>,
@@ -21,7 +21,7 @@ struct CountCalls {
 #[derive(Clone, Copy)]
 enum Trouble {
     Fail,
-    /// As one that is killed: nothing comes of it, and nothing is said.
+    /// Never ends, like an attempt whose process is killed.
     Hang,
 }
 
@@ -66,7 +66,7 @@ fn patient() -> Options {
     Options { handler_timeout: PATIENCE, ..House::options() }
 }
 
-/// Of both tables.
+/// Returns the number of rows of both tables of attempts.
 async fn notes(house: &House) -> i64 {
     sqlx::query_scalar("select (select count(*) from attempt) + (select count(*) from consuming)")
         .fetch_one(&house.pool)

@@ -1,4 +1,4 @@
-//! What a message comes to.
+//! Tests of the outcomes of messages.
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use consumer::{Failure, Fault, FaultKind, Handler, Received, State, Subscription};

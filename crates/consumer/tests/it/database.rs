@@ -1,4 +1,5 @@
-//! Whose fault it is: a database that refuses, another transaction in the way, or the message.
+//! Tests of the classification of failures: the database refuses, another transaction holds a lock,
+//! or the message is invalid.
 
 use std::time::{Duration, Instant};
 

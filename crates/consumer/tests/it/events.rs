@@ -1,4 +1,4 @@
-//! Event types of the tests' own.
+//! Event types of the tests.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use envelope::{Event, Schema};
 use serde::{Deserialize, Serialize};
 
-/// What a parcel is known by.
+/// Id of a parcel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ParcelId(u128);
 

@@ -1,4 +1,4 @@
-//! How much of a backlog is held at once.
+//! Tests of the memory that a backlog takes.
 
 use consumer::{MemoryBudget, Subscription};
 

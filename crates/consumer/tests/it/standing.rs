@@ -1,4 +1,4 @@
-//! What all instances obey: an operator's pause, and circuit breakers.
+//! Tests of orders for all instances: an operator's pause, and circuit breakers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
 use crate::house::{CUSTOMER, House, PATIENCE, Running, io, note, troubled};
 
-/// How long an instance may go on after a stop was ordered.
+/// Maximum time in which an instance has to stop after an order.
 const OBEYED_WITHIN: Duration = Duration::from_secs(1);
 
 const FINE: &str = "a@example.com";
@@ -27,7 +27,7 @@ impl House {
         consumer::standing(&self.pool, "group").await.unwrap()
     }
 
-    /// Waits until a group has so many members, and has not rebalanced for a while.
+    /// Waits until a group has this number of members, and has not rebalanced for a while.
     async fn is_joined_by(&self, group: &str, members: usize) {
         let client: BaseConsumer = self.settings.client().create().unwrap();
         let mut stable = 0;

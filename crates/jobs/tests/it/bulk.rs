@@ -1,4 +1,4 @@
-//! What an operator does about many jobs at once.
+//! Tests of an operator's changes of many jobs at once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Workers that die or freeze, and a database that does.
+//! Tests with workers, and a database, that die or freeze.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::house::{House, PATIENCE, Refused, Script, Work, down};
 
-/// A worker with a runtime and a pool of its own, as if it were a process.
+/// A worker with a separate runtime and pool, like a process.
 pub(crate) struct Process(tokio::runtime::Runtime);
 
 impl Process {
@@ -29,7 +29,7 @@ impl Process {
         Self(runtime)
     }
 
-    /// Nothing is given back, renewed or recorded any more.
+    /// Ends the worker, which then releases, renews and records nothing any more.
     pub(crate) fn kill(self) {
         self.0.shutdown_background();
     }

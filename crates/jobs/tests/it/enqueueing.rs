@@ -1,4 +1,4 @@
-//! What is asked for, and by whom.
+//! Tests of enqueueing.
 
 use std::time::Duration;
 

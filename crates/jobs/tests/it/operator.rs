@@ -1,4 +1,4 @@
-//! What an operator sees and does.
+//! Tests of an operator's reads and changes of single jobs.
 
 use std::sync::{Arc, Mutex};
 

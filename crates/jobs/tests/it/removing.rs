@@ -1,4 +1,4 @@
-//! Jobs whose handler has no hook, which are removed together.
+//! Tests of jobs whose handler has no hook, which are removed together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn gated(house: &House, gate: &Arc<Semaphore>) -> WithoutHook {
     }))
 }
 
-/// Removals, as Postgres sees them: `slow` jobs wait for an advisory lock, `poison` ones are
+/// Installs a trigger for removals: `slow` jobs wait for an advisory lock, `poison` ones are
 /// refused, and the number of jobs of each statement is recorded.
 async fn watched(house: &House) -> PgPool {
     let pool = PgPool::connect(&house.url).await.unwrap();

@@ -184,7 +184,7 @@ async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between
     running.shutdown().await;
 }
 
-/// Makes the webhook look as if so many attempts had failed over six days, the last one a day ago.
+/// Changes the webhook as if `failures` attempts had failed over six days, the last one a day ago.
 async fn has_failed_for_days(house: &House, failures: i32) {
     sqlx::query(
         "update webhooks set failing_since = now() - interval '6 days', failures = $1,
