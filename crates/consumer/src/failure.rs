@@ -121,7 +121,7 @@ impl Failure {
         }
     }
 
-    /// Returns what the failure means for the message.
+    /// Returns the effect of the failure on the message.
     pub fn class(&self) -> Class {
         self.class
     }

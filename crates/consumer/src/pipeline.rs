@@ -115,7 +115,7 @@ impl Pipeline {
     }
 
     /// Attempts messages whose partition is still assigned, and carries out the verdict. Returns
-    /// what is left for the lane. Waits while the database is unavailable. Keeps its place in
+    /// the next step of the lane. Waits while the database is unavailable. Keeps its place in
     /// `kept` if a further attempt `continues` with it at once, unless others wait for one.
     pub(crate) async fn attempt(
         &self,

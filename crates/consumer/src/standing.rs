@@ -14,7 +14,7 @@ pub struct Pause {
     pub paused_by: String,
     /// The reason that was given.
     pub why: String,
-    /// When, UTC.
+    /// Start of the pause, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
 }
@@ -32,10 +32,10 @@ pub struct Breaker {
     pub reason: String,
     /// Number of messages that became dead letters.
     pub letters: i32,
-    /// When the last of them did, UTC.
+    /// Time of the last dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub last_at: OffsetDateTime,
-    /// When it opened, UTC. `None` while it is closed and only counts.
+    /// Time at which it opened, UTC. `None` while it is closed and only counts.
     #[serde(with = "time::serde::rfc3339::option")]
     pub opened_at: Option<OffsetDateTime>,
 }

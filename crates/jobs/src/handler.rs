@@ -23,7 +23,7 @@ pub struct Context {
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,
-    /// When it was enqueued.
+    /// Time of the enqueueing.
     pub enqueued_at: OffsetDateTime,
 }
 

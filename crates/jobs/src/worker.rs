@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a claim waits for another job to end.
 const GATHER: Duration = Duration::from_millis(1);
-/// How often depth and age are measured.
+/// Interval of the measurements of depth and age.
 const MEASURE: Duration = Duration::from_secs(5);
 
 /// Runs the jobs of one database. Every instance of a service runs one, and they share the jobs.

@@ -1,6 +1,6 @@
 use clap::Args;
 
-/// How many items a list shows.
+/// Number of items in a list.
 #[derive(Args)]
 pub(crate) struct Amount {
     /// Maximum number of items to show

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::instruments::Instruments;
 
-/// How often depth and age are measured.
+/// Interval of the measurements of depth and age.
 const EVERY: Duration = Duration::from_secs(5);
 /// Statement timeout, on the server and in this process.
 const STATEMENT: (&str, &str) = ("statement_timeout", "4s");

@@ -10,14 +10,14 @@ use sqlx::{Connection, PgConnection};
 use crate::prepared::SHARDS;
 use crate::scan;
 
-/// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The
-/// class of later ones is this and the table's oid, so that two schemas of a database do not share
-/// locks. No oid is 0, so the two differ.
+/// "outb": the class of the advisory locks of relays up to version 0.1, for every table. The class
+/// of later ones is this and the table's oid, so that two schemas of a database do not share locks.
+/// No oid is 0, so the two differ.
 const FORMER_CLASS: i32 = 0x6f75_7462;
 /// Second key of the lock that every relay shares, by which relays are counted.
 const MEMBER: i32 = -1;
 
-/// How often ownership is confirmed and balanced.
+/// Interval at which ownership is confirmed and balanced.
 const TICK: Duration = Duration::from_secs(1);
 /// How long no shard with records in flight is given up, after one was not drained in time.
 const KEPT: Duration = Duration::from_secs(30);

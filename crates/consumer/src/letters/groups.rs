@@ -62,10 +62,10 @@ pub struct LetterGroup {
     pub resolved: i64,
     /// Number of discarded letters.
     pub discarded: i64,
-    /// When the first of them died, UTC.
+    /// Time of the first dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub first_at: OffsetDateTime,
-    /// When the last of them died, UTC.
+    /// Time of the last dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub last_at: OffsetDateTime,
     #[serde(skip)]

@@ -59,10 +59,10 @@ pub struct LetterSummary {
     pub outcome: Option<String>,
     /// Number of failed replays.
     pub replays: i32,
-    /// When it was dead-lettered, UTC.
+    /// Time of the dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub died_at: OffsetDateTime,
-    /// When it was resolved or discarded, UTC.
+    /// Time of the resolution or the discarding, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub closed_at: Option<OffsetDateTime>,
     /// `true` if the inbox may no longer have the event, so that only `force` replays the letter.
@@ -112,10 +112,10 @@ pub struct Edit {
     pub by: String,
     /// The reason that was given.
     pub why: String,
-    /// When, UTC.
+    /// Time of the change, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The value that was consumed.
+    /// Consumed value.
     pub before: Option<Bytes>,
 }
 

@@ -76,15 +76,15 @@ pub struct Replay {
     pub by: String,
     /// The reason that was given.
     pub why: Option<String>,
-    /// Why it is paused or cancelled.
+    /// Reason of the pause or the cancellation.
     pub note: Option<String>,
-    /// When it was requested, UTC.
+    /// Time of the request, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub requested_at: OffsetDateTime,
-    /// When it first started, UTC.
+    /// Time of the first start, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
-    /// When it ended or was cancelled, UTC.
+    /// Time of the end or the cancellation, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
 }
@@ -123,9 +123,9 @@ pub struct ReplayedLetter {
     pub subject: Option<String>,
     /// Outcome. `None` while pending.
     pub outcome: Option<String>,
-    /// Why it failed.
+    /// Reason of the failure.
     pub reason: Option<String>,
-    /// When, UTC.
+    /// Time at which the outcome was recorded, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub settled_at: Option<OffsetDateTime>,
 }

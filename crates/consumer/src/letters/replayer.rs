@@ -16,7 +16,7 @@ use crate::database::Database;
 use crate::history::Histories;
 use crate::options::Options;
 
-/// How often the table is polled for requests to other instances and expired leases.
+/// Interval of the polls of the table for requests to other instances and expired leases.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Duration of a lease, in seconds, and the interval of its renewal. A killed instance is replaced
 /// when its lease expires.

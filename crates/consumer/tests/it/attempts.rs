@@ -92,14 +92,14 @@ async fn a_restart_gives_a_message_no_new_retries() {
     assert_eq!(notes(&house).await, 0, "nothing is left of it");
 }
 
-/// Runs until the handler is called once more, and is gone then without having left its group or
-/// anything else in order.
+/// Runs until the handler is called once more, and then ends like a killed process, without leaving
+/// its group.
 async fn killed_while_handling(house: &House, handler: &CountCalls, times: usize) {
     let running: Running =
         house.run_with(patient(), Subscription::new("group").each_once(handler.clone()));
     handler.called(times).await;
     running.task.abort();
-    // A process that is gone has no connection either.
+    // A killed process has no connection either.
     sqlx::query(
         "select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and state = 'idle in transaction'",

@@ -165,7 +165,7 @@ async fn versions_are_counted_for_each_source_and_a_renamed_one_counts_on() {
         event.envelope.partition_key = Some("one after the other".into());
         house.publish("parcel.packed", &event).await;
     };
-    // What was applied when versions knew no source.
+    // A version that was applied when versions had no source.
     sqlx::query(
         "insert into inbox_version (subscription, subject, version) values ('group', $1, 5)",
     )
@@ -173,7 +173,7 @@ async fn versions_are_counted_for_each_source_and_a_renamed_one_counts_on() {
     .execute(&house.pool)
     .await
     .unwrap();
-    // And what was applied while the publisher had its old name.
+    // A version that was applied while the publisher had its old name.
     sqlx::query(
         "insert into applied_version (subscription, source, subject, version)
          values ('group', '/depot', $1, 6)",

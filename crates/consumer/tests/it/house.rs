@@ -303,7 +303,7 @@ impl<E: ParcelEvent> Handler for Note<E> {
         let trouble = if let [_alone] = events {
             self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
         } else {
-            // What is trouble alone is trouble in a batch, without being counted.
+            // A message that would fail alone also fails its batch, which does not count.
             self.times.load(Ordering::SeqCst) > 0
         };
         if trouble { Err((self.trouble)()) } else { Ok(()) }

@@ -63,7 +63,7 @@ impl House {
         self.replay_is(replay.id, &["done"]).await
     }
 
-    /// Replays whatever is dead.
+    /// Replays all dead letters.
     pub(crate) async fn replay_all(&self, running: &Running) {
         self.letters_of(1).await;
         self.replay(&running.letters, all()).await;

@@ -145,7 +145,7 @@ async fn a_breaker_opens_and_closes_by_itself() {
         house.send::<ParcelPacked>(parcel, 1, FINE).await;
     }
     becomes(&running, "breaker open: parcel.packed").await;
-    // Some probes fail meanwhile, which costs nobody an attempt.
+    // Some probes fail meanwhile. They count as no attempt.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(house.letters(), 5);
     let breakers = house.standing().await.breakers;
@@ -322,7 +322,7 @@ async fn a_duplicate_closes_no_breaker() {
         house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
     }
     becomes(&running, "breaker open").await;
-    // It is the first of a key that has not failed, and nobody handles it.
+    // It is the first message of a key that has not failed, and has no handler.
     for _ in 0..5 {
         house.publish(ParcelPacked::TYPE, &known).await;
     }

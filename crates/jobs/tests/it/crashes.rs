@@ -345,8 +345,7 @@ async fn the_late_success_of_a_worker_that_was_frozen_is_ignored() {
     let house = House::new().await;
     let (thaw, frozen) = mpsc::channel::<()>();
     let frozen = std::sync::Mutex::new(frozen);
-    // It blocks the only thread of its process, so nothing else of that goes on: no sign of life
-    // either.
+    // The job blocks the only thread of its process, so that its lease is not renewed either.
     let freezing = house.script::<Work, _>(move |_| {
         let _ = frozen.lock().unwrap().recv();
         async { Ok(()) }

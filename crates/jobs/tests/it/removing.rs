@@ -186,8 +186,8 @@ async fn a_job_whose_worker_dies_before_it_is_removed_runs_again() {
     house.seen.ran(3).await;
     statements_wait_for_a_lock(&pool, 1, PATIENCE).await;
     killed.kill();
-    // Postgres does not notice, and would remove the jobs: what it has not committed is lost with
-    // it.
+    // Postgres does not notice the kill, and would remove the jobs. Its uncommitted statement ends
+    // with the connection.
     let ended = async || {
         let ended: i64 = sqlx::query_scalar(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity

@@ -298,7 +298,7 @@ async fn what_waits_for_a_target_that_asks_for_seconds_is_looked_at_after_half_a
         .execute(&house.pool)
         .await
         .unwrap();
-    // A paused delivery that is looked at is not written.
+    // A paused delivery is checked without being written.
     sqlx::raw_sql(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'written'; end $$;
          create trigger refuse before update on deliveries for each row execute function refuse();",
