@@ -1,6 +1,6 @@
-//! Row `backlog`: completed orders that wait for billing, until the last invoice is published.
-//! Compared with the row `batch`, whose handler inserts one row and publishes nothing. Also
-//! billing's peak memory.
+//! Measures a backlog of billing: completed orders in Kafka, until the invoice of each is
+//! published. Compares it with the row `batch`, whose handler inserts one row and publishes
+//! nothing, and measures billing's peak memory.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use crate::servers::{self, Bench, peak_memory};
 use crate::{Fallible, Size, load};
 
 const BACKLOG: usize = 50_000;
-/// Number of events of the other side.
+/// Number of events of the baseline.
 const BATCH: usize = 20_000;
 const PARTITIONS: i32 = 8;
 /// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(3);
-/// Bound of the peak in MB: half of the container's 128.
+/// Bound of the peak memory in MB: half of a service's container.
 const BOUND_MEMORY: f64 = 64.0;
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -44,9 +44,9 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Returns the events per second until `instances` instances have published the last
-/// `invoice.issued`, and the first one's peak memory. `name` separates their topics and database
-/// from those of other measurements.
+/// Returns the events per second of some instances of billing, until the last `invoice.issued` is
+/// published, and the peak memory of the first one in MB. Each `name` has topics and a database of
+/// its own.
 pub(crate) async fn publish(
     bench: &Bench,
     name: &str,
@@ -76,14 +76,14 @@ pub(crate) async fn publish(
     Ok((rate?, peak))
 }
 
-/// Waits until all invoices are issued and the outbox is empty. Returns the time since the first
-/// invoice, by the database's clock, without the time to join the group.
+/// Waits until all invoices are issued and the outbox is empty. Returns the events per second since
+/// the first invoice, by the database's clock, so that joining the group is not measured.
 async fn drained(pool: &PgPool, events: usize) -> Fallible<f64> {
     let deadline = Instant::now() + LIMIT;
     let all = i64::try_from(events)?;
     loop {
-        // All are of one tenant, so its last number is how many there are. Counting them would be
-        // measured, too.
+        // All invoices belong to one tenant, so its last number is their count. Counting the rows
+        // would be measured, too.
         let seconds: Option<f64> = sqlx::query_scalar(
             "select extract(epoch from clock_timestamp() - (select min(issued_at) from invoices))::float8
              where (select last from invoice_counter) = $1 and not exists (select from outbox)",

@@ -1,4 +1,5 @@
-//! Row `batch`: many messages in one transaction, compared with one by one, same handler.
+//! Compares batches of up to 500 messages per transaction with one message per transaction, with
+//! the same handler.
 
 use consumer::Options;
 

@@ -1,11 +1,12 @@
-//! A minimal HTTP/1.1 client over one kept connection, since it runs on the cores that it measures.
+//! A minimal HTTP/1.1 client with one kept connection. It shares the cores with the measured
+//! service, so it must cost little.
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::Fallible;
 
-/// A kept connection.
+/// A connection to a local port.
 pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -15,7 +16,7 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a request. Returns the status and the body.
+    /// Sends a request. Returns the status and the body of the response.
     pub(crate) async fn send(&mut self, request: &[u8]) -> Fallible<(u16, Vec<u8>)> {
         self.0.write_all(request).await?;
         let mut line = String::new();

@@ -1,4 +1,4 @@
-//! Row `consumer`: the consumer, compared with bare rdkafka and the same effect.
+//! Compares the consumer with bare rdkafka that has the same effect.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::report::{NO_TARGET, Report, Round, Row, count};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size, load};
 
-/// Lanes of our side; partitions, workers and connections of the other.
+/// Number of partitions, and of workers and connections of the baseline.
 const SIDE_BY_SIDE: usize = 8;
 /// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -48,13 +48,13 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
 /// Statements of the baseline's transaction.
 #[derive(Clone, Copy)]
 enum Sql {
-    /// Inbox row and effect, as in the consumer.
+    /// Inserts an inbox row as the consumer does, to detect duplicates.
     InboxAndEffect,
-    /// The effect only, as if Kafka delivered once.
+    /// Inserts only the effect, as if Kafka delivered each message once.
     Effect,
 }
 
-/// Handler with one insert, for one event or many.
+/// Handler that inserts the effects of one or many events with one statement.
 pub(crate) struct InsertEffect;
 
 impl Handler for InsertEffect {
@@ -110,7 +110,7 @@ async fn insert(tx: &mut PgConnection, event: &OrderCompleted) -> sqlx::Result<(
     Ok(())
 }
 
-/// A topic full of events, and a database for their effects.
+/// A topic with events, and a database for their effects.
 pub(crate) struct Stage {
     settings: Settings,
     url: String,
@@ -119,12 +119,13 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Publishes the events. `name` separates its topic and database from those of other rows.
+    /// Creates the database and the topic, and publishes the events. Each `name` has a database and
+    /// a topic of its own.
     pub(crate) async fn new(bench: &Bench, name: &str, events: usize) -> Fallible<Self> {
         Self::of(bench, name, events, i32::try_from(SIDE_BY_SIDE)?).await
     }
 
-    /// Does the same with a number of partitions.
+    /// Does the same with another number of partitions.
     pub(crate) async fn of(
         bench: &Bench,
         name: &str,
@@ -146,7 +147,7 @@ impl Stage {
         Ok(Self { pool: tables(&url).await?, settings, url, events })
     }
 
-    /// Publishes the number of events that it is for, each with its own id.
+    /// Publishes the number of events again, with new ids.
     pub(crate) async fn publish(&self) -> Fallible<()> {
         load::publish(&self.settings, self.events).await
     }
@@ -159,8 +160,8 @@ impl Stage {
         &self.pool
     }
 
-    /// Returns the events per second of the consumer. Each call uses a new group, which reads from
-    /// the beginning.
+    /// Returns the consumer's rate in events per second. Each `generation` is a new group, so that
+    /// it reads from the beginning.
     pub(crate) async fn ours(
         &self,
         generation: u32,
@@ -173,7 +174,7 @@ impl Stage {
         self.timed(subscription.each_once(handler), options).await
     }
 
-    /// Returns the events per second of the consumer, whose group continues from its offsets.
+    /// Returns the consumer's rate in events per second, from the committed offsets of its group.
     pub(crate) async fn ours_resumed(
         &self,
         options: Options,
@@ -188,7 +189,7 @@ impl Stage {
         Ok(count(self.events) / (ended - began))
     }
 
-    /// Returns the start of the consumer's first transaction and the time of the last effect.
+    /// Returns the times of the consumer's first transaction and of the last effect, in seconds.
     pub(crate) async fn span(
         &self,
         subscription: Subscription,
@@ -205,7 +206,7 @@ impl Stage {
         effect_span
     }
 
-    /// Returns the events per second of the baseline, which uses no crate of this workspace.
+    /// Returns the baseline's rate in events per second, without the workspace's consumer.
     async fn theirs(&self, group: &str, sql: Sql) -> Fallible<f64> {
         self.clear().await?;
         sqlx::raw_sql("truncate inbox").execute(&self.pool).await?;
@@ -244,8 +245,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until every event has exactly one effect. Returns the start of the first transaction
-    /// and the time of the last effect, in seconds by the database's clock.
+    /// Waits until every event has had exactly one effect. Returns the times of the first
+    /// transaction and of the last effect in seconds, by the database's clock, so that joining the
+    /// group is not measured.
     async fn effect_span(&self) -> Fallible<(f64, f64)> {
         let deadline = Instant::now() + LIMIT;
         loop {
@@ -273,7 +275,7 @@ impl Stage {
 async fn tables(url: &str) -> Fallible<PgPool> {
     let pool = servers::pool(url).await?;
     consumer::migrate(&pool).await?;
-    // `began` is the start of its transaction, so that also the first one's time counts.
+    // `began` is the start of the transaction, so that the duration of the first one counts, too.
     sqlx::raw_sql(
         "create table effects (
              order_id uuid primary key,
@@ -287,7 +289,7 @@ async fn tables(url: &str) -> Fallible<PgPool> {
     Ok(pool)
 }
 
-/// Handles a message as the baseline does.
+/// Processes messages as a program without the consumer does: one transaction each.
 async fn work(
     mut connection: PgConnection,
     mut queue: UnboundedReceiver<OwnedMessage>,

@@ -1,4 +1,4 @@
-//! Rows `deferred`: the time that deferring takes off a response, and the time it costs.
+//! Measures how much earlier a response is with deferred work, and the cost of deferring.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,15 @@ use crate::client::Client;
 use crate::report::{NO_TARGET, Report, Round, Row, quantile};
 use crate::{Fallible, Size};
 
-/// Work before the response, and work that can be deferred.
+/// Duration of the work before the response.
 const CORE: Duration = Duration::from_millis(80);
+/// Duration of the work that can be deferred.
 const AFTER: Duration = Duration::from_millis(1_120);
-/// Concurrent requests of a round with work.
+/// Number of concurrent requests of a round with [`CORE`] and [`AFTER`].
 const WAITING: usize = 16;
-/// Requests of a round without work, and their connections.
+/// Number of requests of a round without work.
 const IDLE: usize = 8_000;
+/// Number of connections of these requests.
 const CONNECTIONS: usize = 8;
 
 pub(crate) async fn measure(size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -47,7 +49,7 @@ pub(crate) async fn measure(size: Size, report: &Report) -> Fallible<Vec<Row>> {
 }
 
 async fn serve() -> Fallible<(u16, JoinHandle<()>)> {
-    // As many as wait here would be too many for a service's own limits.
+    // The limit of a service is too low for the deferred tasks of a round.
     let options = Options { max_running: 4 * IDLE, ..Options::default() };
     let deferrer = Deferrer::new(options, &Metrics::new("bench").meter("defer"));
     let routes = Router::new()
@@ -78,13 +80,13 @@ async fn serve() -> Fallible<(u16, JoinHandle<()>)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let port = listener.local_addr()?.port();
     let serving = tokio::spawn(async move {
-        // It ends when it is aborted.
+        // Serving ends by the abort of the task.
         let _ = axum::serve(listener, routes).await;
     });
     Ok((port, serving))
 }
 
-/// Returns the milliseconds of each response.
+/// Returns the duration of each response in milliseconds.
 async fn ask(port: u16, path: &str, connections: usize, each: usize) -> Fallible<Vec<f64>> {
     let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n");
     let mut asking = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Row `flow`: from an order's response to its invoice, through the real services, at a steady
+//! Measures the time from an order's response to its invoice, with the real services, at a steady
 //! rate.
 
 use std::collections::HashMap;
@@ -17,13 +17,13 @@ use crate::servers::{self, Bench};
 use crate::{Fallible, Size};
 
 const ORDERS_PER_SECOND: u32 = 100;
-/// Connections, used in turns, so that a slow response delays no other order.
+/// Number of connections, which take turns, so that a slow response delays no other order.
 const CONNECTIONS: u32 = 10;
 const SECONDS: u64 = 10;
 const WARM_UP: u64 = 2;
 const BOUND_P50: f64 = 4.0;
 const BOUND_P99: f64 = 10.0;
-/// Time limit of the first invoice, which waits until billing has joined its group.
+/// Time limit of the invoices. The first one waits until billing has joined its group.
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -73,7 +73,7 @@ pub(crate) async fn with_one_dead(
     for round in 1..=size.rounds {
         let dead = p99(size.seconds(SECONDS)).await?;
         let mut analytics = bench.service("analytics", &numbers, "dead-").await?;
-        // Until it has caught up with what it missed.
+        // During these orders, analytics catches up with the events that it missed.
         p99(WARM_UP).await?;
         let alive = p99(size.seconds(SECONDS)).await?;
         analytics.kill_9().await;
@@ -83,11 +83,11 @@ pub(crate) async fn with_one_dead(
     }
     billing.terminate().await;
     order.terminate().await;
-    // At most a tenth more.
+    // The target allows a tenth more.
     Ok(vec![Row::less("p99 with one consumer dead, over alive", "ms", 0.91, rounds)])
 }
 
-/// Arrival of each order's response.
+/// Times of the responses, by order id.
 struct Orders(HashMap<Uuid, SystemTime>);
 
 #[derive(Deserialize)]
@@ -95,9 +95,10 @@ struct Placed {
     id: Uuid,
 }
 
-/// Places orders at a steady rate, which can exceed the service's. Returns their number.
+/// Places orders at a steady rate, which may exceed the capacity of the service. Returns their
+/// number.
 pub(crate) async fn place_at(port: u16, rate: u32, seconds: u64) -> Fallible<usize> {
-    // As many connections as the rate needs if a response takes 32 ms.
+    // 32 connections reach 1,000 orders/s if a response takes 32 ms.
     Ok(place_over(port, rate, 32, seconds).await?.0.len())
 }
 
@@ -136,8 +137,8 @@ async fn place_over(port: u16, rate: u32, connections: u32, seconds: u64) -> Fal
 }
 
 impl Orders {
-    /// Waits for all invoices. Returns the milliseconds from each response to the `issued_at` of
-    /// its invoice.
+    /// Waits for all invoices. Returns the milliseconds from each order's response to the
+    /// `issued_at` of its invoice.
     async fn invoiced(&self, pool: &PgPool) -> Fallible<Vec<f64>> {
         let ids: Vec<Uuid> = self.0.keys().copied().collect();
         let deadline = Instant::now() + LIMIT;

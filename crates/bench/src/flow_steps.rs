@@ -1,5 +1,5 @@
-//! Rows `flow-steps`: the cost of flow steps, `FLOW_STEPS=on` compared with `off`, and the share
-//! that is kept.
+//! Measures the cost of flow steps by comparing `FLOW_STEPS=on` with `off`, and the part of lost
+//! steps.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::{Fallible, Size, flow, load};
 const SECONDS: u64 = 5;
 /// Number of events of a backlog.
 const BACKLOG: usize = 20_000;
-/// Partitions of their topic.
+/// Number of partitions of a backlog.
 const PARTITIONS: i32 = 8;
 const STEADY: u32 = 1_000;
 const STEADY_SECONDS: u64 = 10;
 /// Time limit of one side.
 const LIMIT: Duration = Duration::from_mins(2);
-/// Wait that exceeds the interval of writes.
+/// Wait before steps are counted: longer than the delay of their writing.
 const WRITTEN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -34,8 +34,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     let seconds = size.seconds(SECONDS);
     let mut orders = Vec::new();
     for round in 1..=size.rounds {
-        // Each side is first in every other round, since what the one leaves behind slows the
-        // other.
+        // The sides take turns in being first, since the first one slows the second one by its
+        // unfinished work.
         let (ours, theirs) = if round % 2 == 0 {
             (on.run(seconds).await?.0, off.run(seconds).await?.0)
         } else {
@@ -58,7 +58,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     ])
 }
 
-/// Measures the share of the steps that is written at a steady rate.
+/// Measures the part of the steps that is written while orders arrive at a steady rate, in percent.
 async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
     let mut kept = Vec::new();
     for round in 1..=size.rounds {
@@ -80,13 +80,13 @@ async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<V
     Ok(kept)
 }
 
-/// Returns the number of steps written and lost.
+/// Returns the numbers of written and of lost steps since the start of the service.
 async fn step_counts(service: &Instance) -> (f64, f64) {
     let recorded = service.metric("flow_steps_recorded_total", "").await;
     (recorded, service.metric("flow_steps_lost_total", "").await)
 }
 
-/// A backlog of completed orders that billing invoices.
+/// Measures how fast billing invoices a backlog of completed orders.
 async fn backlogs(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Round>> {
     let events = size.of(BACKLOG);
     let mut rounds = Vec::new();
@@ -105,8 +105,7 @@ async fn backlogs(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Ro
     Ok(rounds)
 }
 
-/// Returns the events per second. `name` separates its topics and database from those of other
-/// measurements.
+/// Returns billing's rate in events per second. Each `name` has topics and a database of its own.
 async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> Fallible<f64> {
     let prefix = format!("{name}-");
     let settings = bench.settings(&prefix);
@@ -122,8 +121,8 @@ async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> 
     rate
 }
 
-/// Waits for all invoices. Returns the time since the first, by the database's clock, without the
-/// time to join the group.
+/// Waits for all invoices. Returns the events per second since the first invoice, by the database's
+/// clock, so that joining the group is not measured.
 async fn invoiced(pool: &PgPool, events: usize) -> Fallible<f64> {
     let deadline = Instant::now() + LIMIT;
     loop {

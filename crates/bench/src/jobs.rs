@@ -1,4 +1,4 @@
-//! Row `jobs`: durable jobs, compared with a bare queue in Postgres.
+//! Compares durable jobs with a bare queue in Postgres.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::servers::{self, Bench};
 use crate::{Fallible, Size};
 
 const JOBS: usize = 4_000;
-/// Connections of the bare queue, as many as jobs of a kind run at once.
+/// Number of concurrent jobs of the worker, and of connections of the baseline.
 const SIDE_BY_SIDE: usize = 8;
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -60,7 +60,7 @@ async fn enqueue(pool: &PgPool, number: usize) -> Fallible<()> {
     Ok(())
 }
 
-/// Returns the jobs per second that a worker claims, runs and records.
+/// Returns the jobs per second of a worker that claims, runs and removes them.
 async fn job_rate(pool: &PgPool, number: usize) -> Fallible<f64> {
     let (wake, stop) = (WorkerWaker::default(), CancellationToken::new());
     let worker = Worker::new(pool.clone(), wake.clone(), &Metrics::new("bench").meter("jobs"));
@@ -79,7 +79,7 @@ async fn job_rate(pool: &PgPool, number: usize) -> Fallible<f64> {
     Ok(rate)
 }
 
-/// Returns the jobs per second of a minimal queue: lock one, delete it, commit.
+/// Returns the jobs per second of the minimum that a queue does: lock a job, delete it, commit.
 async fn drained(pool: &PgPool, number: usize) -> Fallible<f64> {
     let began = Instant::now();
     let mut deleting = JoinSet::new();

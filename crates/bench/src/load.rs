@@ -1,4 +1,4 @@
-//! Events for the measurements, and their publication.
+//! Creates the events of the benchmarks and publishes them to Kafka.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 
 use crate::Fallible;
 
-/// Trace context as the relay adds one, so that records have the same size.
+/// Trace context of all records. The relay adds one of the same size.
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const ASK: Duration = Duration::from_secs(10);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Returns an order of two lines.
+/// Returns an order with two items.
 pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     let item = |sku: &str, quantity, unit_price| Item { sku: sku.into(), quantity, unit_price };
     Ok(Order {
@@ -33,7 +33,7 @@ pub(crate) fn order(status: OrderStatus) -> Fallible<Order> {
     })
 }
 
-/// Returns the event of its completion.
+/// Returns the `order.completed` event of an order, not yet encoded.
 pub(crate) fn completed(order: Order) -> NewEvent<OrderCompleted> {
     message(2, OrderCompleted { order, completed_at: now() })
 }
@@ -54,7 +54,8 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().truncate_to_microsecond()
 }
 
-/// Creates the topic of `order.completed` with a number of partitions.
+/// Creates the topic of `order.completed`. Fails if the cluster can't create it, or has it with
+/// other settings.
 pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> {
     let owned = vec![events::ORDER_COMPLETED.partitions(partitions)];
     let topics = Topics { owned, ..Topics::default() };
@@ -64,7 +65,7 @@ pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> 
     }
 }
 
-/// Sends all records, then waits for their delivery.
+/// Publishes all events, and then waits for their acknowledgements.
 pub(crate) async fn produce(
     producer: &FutureProducer,
     topic: &str,
@@ -95,7 +96,8 @@ pub(crate) async fn publish(settings: &Settings, count: usize) -> Fallible<()> {
     produce(&settings.producer().create()?, &topic, &encoded).await
 }
 
-/// Returns the number of records of a topic. Retries while a new partition has no leader.
+/// Returns the sum of a topic's end offsets. Retries for 10 s, because a new topic's partition may
+/// have no leader yet.
 pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> {
     let consumer: BaseConsumer = settings.client().create()?;
     let topic = settings.prefixed(event_type);

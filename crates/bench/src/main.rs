@@ -47,22 +47,22 @@ enum Name {
     Ready,
 }
 
-/// Compares each part with the fastest possible implementation, on the same servers, in one run.
+/// Compares each part with the fastest possible implementation
 #[derive(Parser)]
 struct Args {
-    /// Measures these rows only, separated by commas
+    /// Measures only these rows, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<Name>,
     /// Measures how cost grows instead: these curves, separated by commas, or all
     #[arg(long, value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
     growth: Option<Vec<growth::Name>>,
-    /// Number of rounds, whose medians count
+    /// Number of measurements of each side; the medians count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Does a tenth of the work, to check that it runs; the figures mean little
+    /// Does a tenth of the work, as a test of the program; the results are not meaningful
     #[arg(long)]
     quick: bool,
-    /// Sets Postgres' fsync; `off` leaves the processor's time
+    /// Sets Postgres' fsync; `off` leaves the processor time
     #[arg(long, default_value = "on", value_parser = ["on", "off"])]
     fsync: String,
 }
@@ -75,17 +75,19 @@ pub(crate) struct Size {
 }
 
 impl Size {
+    /// Returns `full`, or a tenth of it with `--quick`.
     pub(crate) fn of(self, full: usize) -> usize {
         if self.quick { full / 10 } else { full }
     }
 
+    /// Returns `full`, or a fifth of it and at least 1 with `--quick`.
     pub(crate) fn seconds(self, full: u64) -> u64 {
         if self.quick { (full / 5).max(1) } else { full }
     }
 }
 
 fn main() -> ExitCode {
-    // The subscriber reads it, and a line for each message would be measured too.
+    // Without the variable, a log line per message would be measured, too.
     if env::var_os("RUST_LOG").is_none() {
         return restart_with_fewer_lines();
     }
@@ -101,8 +103,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Restarts the program with `RUST_LOG=warn`, since setting a variable of its own process is
-/// unsafe.
+/// Restarts the program with `RUST_LOG=warn`, since setting a variable of the own process is
+/// unsafe. Returns only if that fails.
 fn restart_with_fewer_lines() -> ExitCode {
     let started = env::current_exe().map(|program| {
         Command::new(program).args(env::args_os().skip(1)).env("RUST_LOG", "warn").exec()
@@ -113,11 +115,11 @@ fn restart_with_fewer_lines() -> ExitCode {
 }
 
 async fn until_ctrl_c(args: &Args) -> Fallible<ExitCode> {
-    // As a service has it, without an exporter.
+    // Tracing as in a service, without an exporter.
     telemetry::init("bench", LogFormat::fitting_stdout())?;
     tokio::select! {
         ended = run(args) => ended,
-        // Dropped, the servers and services end.
+        // Dropping the future ends the servers and services.
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     }
 }

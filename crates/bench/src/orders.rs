@@ -1,5 +1,4 @@
-//! Row `orders`: orders over HTTP, compared with pgbench writing the same rows, one order a
-//! statement.
+//! Compares orders over HTTP with pgbench, which writes the same rows with one statement per order.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -22,13 +21,13 @@ use crate::{Fallible, Size, load};
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
 const PREFIX: &str = "orders-";
-/// Time limit of the relay for the remaining rows.
+/// Time limit of the relay for the remaining events.
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let theirs = bench.database("orders_pgbench").await?;
-    // Started only to make the same tables for pgbench: its relay must not publish what that
-    // writes.
+    // The service only creates the tables for pgbench. Its relay must not publish the rows that
+    // pgbench writes.
     bench.service("order", &theirs, PREFIX).await?.terminate().await;
     let mut http = Http::start(bench, "orders_http", PREFIX, &[]).await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
@@ -49,19 +48,19 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
 }
 
-/// The service `order`.
+/// The order service, measured over HTTP.
 pub(crate) struct Http<'a> {
     bench: &'a Bench,
     prefix: &'static str,
     pub(crate) service: Instance,
-    /// Additional instances.
+    /// Other instances on the same database.
     others: Vec<Instance>,
     url: String,
     pool: PgPool,
 }
 
 impl<'a> Http<'a> {
-    /// Starts it with its own database and topics.
+    /// Starts the service with a separate database and separate topics.
     pub(crate) async fn start(
         bench: &'a Bench,
         database: &str,
@@ -88,7 +87,7 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// Returns the orders per second accepted, and those accepted and published.
+    /// Returns the rate of accepted orders, and that of published ones, per second.
     pub(crate) async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
         clear(&self.pool).await?;
         let settings = self.bench.settings(self.prefix);
@@ -129,7 +128,7 @@ async fn post_until(port: u16, until: Instant) -> Fallible<usize> {
     Ok(accepted)
 }
 
-/// pgbench with a script.
+/// pgbench with a script that writes one order.
 struct Pgbench {
     command: PathBuf,
     script: PathBuf,
@@ -147,7 +146,7 @@ impl Pgbench {
         Ok(Self { command: bench.postgres_program("pgbench")?, script, url, pool })
     }
 
-    /// Returns the transactions per second.
+    /// Returns the transactions per second. Fails if the number of orders differs from theirs.
     async fn run(&self, seconds: u64) -> Fallible<f64> {
         clear(&self.pool).await?;
         let clients = CLIENTS.to_string();
@@ -175,15 +174,15 @@ impl Pgbench {
     }
 }
 
-/// Returns the events that the service would publish.
+/// Returns the events that the service publishes for a completed order.
 fn events() -> Fallible<[Prepared; 2]> {
     let created = OrderCreated(load::order(OrderStatus::Open)?);
     let completed = load::completed(load::order(OrderStatus::Completed)?);
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// Returns the script that writes the rows of one order as the service's store does, with the
-/// parameters written out. The ids ascend as UUIDv7 do.
+/// Returns the statement of the service's store for one order, with literals for the parameters.
+/// The ids ascend as UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();
@@ -231,7 +230,7 @@ fn literal(text: &str) -> String {
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::from(r"'\x");
     for byte in bytes {
-        // To a string it can't fail.
+        // Writing to a string can't fail.
         let _ = write!(text, "{byte:02x}");
     }
     text + "'"

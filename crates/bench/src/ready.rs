@@ -1,4 +1,4 @@
-//! Row `ready`: the time from exec to ready, and the memory of an idle service.
+//! Measures the time from exec to ready, and the memory of an idle service.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use crate::{Fallible, Size};
 const BOUND_READY: f64 = 100.0;
 /// Bound in MB.
 const BOUND_IDLE: f64 = 15.0;
-/// Idle time before the memory is read.
+/// Idle time before the memory is measured.
 const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let database = bench.database("ready").await?;
-    // It creates the tables.
+    // The first start creates the tables.
     bench.service("order", &database, "ready-").await?.terminate().await;
     let (mut ready, mut idle) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {

@@ -1,5 +1,5 @@
-//! Row `relay`: the relay, compared with the slower of its two halves alone: the SQL that drains
-//! the outbox, and a bare producer.
+//! Compares the relay with the slower of its two halves, each alone: the SQL that drains the
+//! outbox, and a bare producer.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     Ok(vec![Row::rate("relay, over the slower half alone", "rows/s", 0.6, rounds)])
 }
 
-/// The same events as rows and as records.
+/// The same events as rows of the outbox and as records of Kafka.
 pub(crate) struct Stage {
     settings: Settings,
     url: String,
@@ -46,7 +46,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Creates the topic and the database, whose names begin with `name`.
+    /// Creates the database, the topic and the events. Each `name` has a database and a topic of
+    /// its own.
     pub(crate) async fn of(
         bench: &Bench,
         name: &str,
@@ -64,8 +65,8 @@ impl Stage {
         Ok(Self { settings, url, pool, rows, records })
     }
 
-    /// Returns the rows per second, from the commit that makes them visible to the deletion of the
-    /// last.
+    /// Returns the relay's rate in rows per second, from the commit of all rows to the deletion of
+    /// the last one.
     pub(crate) async fn relay(&self) -> Fallible<f64> {
         self.relay_times(1).await
     }
@@ -78,10 +79,10 @@ impl Stage {
         let relay = Relay::new(database, self.settings.clone(), wake.clone(), &meter);
         let running = tokio::spawn(relay.run(shutdown.clone()));
         let measured = async {
-            // One row first, so that its session and its producer are there.
+            // Publishing one row first connects the relay's session and its producer.
             self.fill(&self.rows[..1]).await?;
             self.until_gone().await?;
-            // They are visible by one commit.
+            // One commit makes all rows visible at once.
             let mut tx = self.pool.begin().await?;
             for _ in 0..times {
                 write(&mut tx, &self.rows).await?;
@@ -101,8 +102,8 @@ impl Stage {
         Ok(count(rows) / took.as_secs_f64())
     }
 
-    /// Returns the rows per second of the SQL alone: a statement that deletes rows and reads the
-    /// next ones, in a loop on one connection.
+    /// Returns the rate of the relay's SQL alone in rows per second: one statement that deletes
+    /// rows and reads the next ones, repeated on one connection.
     async fn drain(&self) -> Fallible<f64> {
         self.clear().await?;
         self.fill(&self.rows).await?;
@@ -126,7 +127,7 @@ impl Stage {
         Ok(count(rows) / took.as_secs_f64())
     }
 
-    /// Returns the records per second of a producer with the same settings, from memory.
+    /// Returns the rate of a producer with the relay's settings in records per second.
     pub(crate) async fn produce(&self) -> Fallible<f64> {
         let before = load::records(&self.settings, OrderCompleted::TYPE)?;
         let producer: FutureProducer = self.settings.producer().create()?;
@@ -139,21 +140,21 @@ impl Stage {
         Ok(count(self.records.len()) / took.as_secs_f64())
     }
 
-    /// Empties the outbox. Returns the number of records.
+    /// Empties the outbox. Returns the number of records in the topic.
     async fn clear(&self) -> Fallible<usize> {
         sqlx::raw_sql("truncate outbox").execute(&self.pool).await?;
         load::records(&self.settings, OrderCompleted::TYPE)
     }
 
-    /// Writes rows in one transaction. Returns the id of the last.
+    /// Writes rows in one transaction. Returns the last row's id.
     async fn fill(&self, rows: &[Prepared]) -> Fallible<i64> {
         let mut tx = self.pool.begin().await?;
         write(&mut tx, rows).await?;
         commit(tx).await
     }
 
-    /// Waits until the last row is deleted, and with it all rows, which are deleted in the order of
-    /// their ids. A query for one row does not slow the relay.
+    /// Waits until the outbox is empty. Polls the last row, which is usually deleted last, because
+    /// counting all rows would slow the relay.
     async fn until_deleted(&self, id: i64) -> Fallible<()> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
@@ -195,7 +196,7 @@ async fn write(tx: &mut PgConnection, rows: &[Prepared]) -> Fallible<()> {
     Ok(())
 }
 
-/// Commits the rows. Returns the id of the last.
+/// Commits, and returns the last row's id.
 async fn commit(mut tx: Transaction<'_, Postgres>) -> Fallible<i64> {
     let last = sqlx::query_scalar("select max(id) from outbox").fetch_one(&mut *tx).await?;
     tx.commit().await?;
@@ -205,7 +206,7 @@ async fn commit(mut tx: Transaction<'_, Postgres>) -> Fallible<i64> {
 /// A row as the relay reads it.
 type Selected = (i64, String, String, Json<BTreeMap<String, String>>, Vec<u8>, f64);
 
-/// Deletes the published rows and selects the next ones.
+/// Deletes the published rows and selects the next ones: the minimum that a relay needs.
 async fn exchange(session: &mut PgConnection, published: &[i64]) -> Fallible<Vec<i64>> {
     let rows: Vec<Selected> = sqlx::query_as(
         "with gone as (delete from outbox where id = any($1))

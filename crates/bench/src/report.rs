@@ -1,4 +1,4 @@
-//! Collects rows: prints their progress and the table, writes `target/bench.json`.
+//! Reports progress, and prints and writes the results to `target/bench.json`.
 
 use std::fs;
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ const FILE: &str = "target/bench.json";
 /// Target of a row that only gives context.
 pub(crate) const NO_TARGET: f64 = 0.0;
 
-/// One round of both sides.
+/// Results of both sides in one round.
 #[derive(Clone, Copy, Serialize)]
 pub(crate) struct Round {
     pub(crate) ours: f64,
     pub(crate) theirs: f64,
 }
 
-/// Result of a row: the medians, and their ratio, of which more is always better.
+/// Result of a row: the medians of both sides, and their ratio. A higher ratio is always better.
 #[derive(Serialize)]
 pub(crate) struct Row {
     name: &'static str,
@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// More is better.
+    /// Creates a row of which a higher value is better.
     pub(crate) fn rate(
         name: &'static str,
         unit: &'static str,
@@ -43,7 +43,7 @@ impl Row {
         Self { name, ours, theirs, unit, ratio: ours / theirs, target, rounds }
     }
 
-    /// Less is better.
+    /// Creates a row of which a lower value is better.
     pub(crate) fn less(
         name: &'static str,
         unit: &'static str,
@@ -54,7 +54,7 @@ impl Row {
         Self { name, ours, theirs, unit, ratio: theirs / ours, target, rounds }
     }
 
-    /// Less is better, and theirs is the bound.
+    /// Creates a row of milliseconds, in which `theirs` is the upper bound.
     pub(crate) fn time(name: &'static str, rounds: Vec<Round>) -> Self {
         Self::less(name, "ms", 1.0, rounds)
     }
@@ -65,17 +65,17 @@ fn medians(rounds: &[Round]) -> (f64, f64) {
     (median(|round| round.ours), median(|round| round.theirs))
 }
 
-/// Returns a percentile: the smallest value that at least this share of the values does not exceed.
+/// Returns the smallest value that at least this part of the values does not exceed.
 pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let rank = (count(values.len()) * part).ceil();
-    // Positive and small.
+    // The rank is positive and small.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rank = rank as usize;
     values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// Converts a count.
+/// Converts a count to a float.
 pub(crate) fn count(of: usize) -> f64 {
     f64::from(u32::try_from(of).unwrap_or(u32::MAX))
 }
@@ -108,8 +108,8 @@ impl Report {
         }
     }
 
-    /// Prints the table and writes the file. Fails if a row was not measured; a missed target is no
-    /// failure.
+    /// Prints the table and writes the file. Returns a failure if a row could not be measured. A
+    /// missed target is no failure.
     pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
             "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",

@@ -1,4 +1,4 @@
-//! Postgres, Kafka and the services, as child processes.
+//! Runs Postgres, Kafka and the services as child processes.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use sqlx::postgres::PgPoolOptions;
 
 use crate::Fallible;
 
-/// The servers of one run.
+/// The servers of one run of the benchmark.
 pub(crate) struct Bench {
     system: System,
     tools: Tools,
@@ -24,8 +24,8 @@ impl Bench {
         };
         let options = SystemOptions {
             servers: ServersOptions {
-                // What is temporary is not fsynced, but a commit is a good part of what is measured
-                // here.
+                // Temporary servers run without fsync by default, but commits are a large part of
+                // the measured time.
                 postgres_settings: settings([("fsync", fsync), ("full_page_writes", fsync)]),
                 ..ServersOptions::default()
             },
@@ -55,18 +55,17 @@ impl Bench {
         Settings::new(self.system.servers.kafka.brokers(), prefix)
     }
 
-    /// Creates a database, and returns its URL.
+    /// Creates a database. Returns its URL.
     pub(crate) async fn database(&self, name: &str) -> Fallible<String> {
         Ok(self.system.servers.postgres.create_database(name).await?)
     }
 
-    /// Starts a service with this prefix, as in production but for its log level, and waits until
-    /// it is ready.
+    /// Starts a service with a topic prefix and log level `warn`, and waits until it is ready.
     pub(crate) async fn service(&self, name: &str, url: &str, prefix: &str) -> Fallible<Instance> {
         self.service_with(name, url, prefix, &[]).await
     }
 
-    /// Does the same with further settings.
+    /// Does the same with additional settings.
     pub(crate) async fn service_with(
         &self,
         name: &str,
@@ -80,18 +79,18 @@ impl Bench {
     }
 }
 
-/// Connects a pool like a service's: no ping before each use.
+/// Connects a pool that, as a service's, sends no ping before each use.
 pub(crate) async fn pool(url: &str) -> Fallible<PgPool> {
     let options = PgPoolOptions::new().max_connections(16).test_before_acquire(false);
     Ok(options.connect(url).await?)
 }
 
-/// Returns the most memory that a service has taken since its start, in MB.
+/// Returns the peak memory of a service since its start, in MB.
 pub(crate) fn peak_memory(service: &Instance) -> Fallible<f64> {
     memory_line(service, "VmHWM:")
 }
 
-/// Returns the memory that a service takes, in MB.
+/// Returns the resident memory of a service, in MB.
 pub(crate) fn memory(service: &Instance) -> Fallible<f64> {
     memory_line(service, "VmRSS:")
 }

@@ -54,7 +54,7 @@ pub(crate) enum CountResult {
 }
 
 impl Breakers {
-    /// `changed` wakes the task that reads the standing.
+    /// Creates the breakers of a consumer. `changed` wakes the task that reads the standing.
     pub(crate) fn new(consumer: &Consumer, changed: Arc<Notify>) -> Self {
         Self {
             pool: consumer.housekeeping.clone(),

@@ -60,8 +60,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Creates the consumer of a subscription. `pool` is the service's own database, with the inbox
-    /// migrated.
+    /// Creates a consumer. `pool` is the service's own database, with the inbox migrated.
     pub fn new(subscription: Subscription, pool: PgPool, kafka: Settings, meter: &Meter) -> Self {
         Self {
             instruments: Instruments::new(meter, &subscription.group()),

@@ -6,7 +6,7 @@ use pg::ErrorClass;
 
 use crate::fingerprint::fingerprint;
 
-/// What a failure means for the message.
+/// Effect of a failure on the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
     /// Every attempt will fail: the message becomes a dead letter at once.
@@ -121,7 +121,7 @@ impl Failure {
         }
     }
 
-    /// Returns what the failure means for the message.
+    /// Returns the effect of the failure on the message.
     pub fn class(&self) -> Class {
         self.class
     }

@@ -23,7 +23,7 @@ pub enum FaultKind {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// What.
+    /// Kind of the fault.
     pub kind: FaultKind,
     /// Share of affected attempts, 0 to 1.
     #[serde(default = "always")]

@@ -37,9 +37,9 @@ pub struct FlowLetter {
     pub outcome: Option<String>,
     /// Message of its last failure.
     pub reason: String,
-    /// How often it failed, replays included.
+    /// Number of failures, replays included.
     pub failures: i32,
-    /// When it was dead-lettered, UTC.
+    /// Time of the dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
 }
@@ -61,7 +61,7 @@ pub struct FlowReplay {
     /// The reason that was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// When it was requested, UTC.
+    /// Time of the request, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// Id of the letter.
@@ -91,7 +91,7 @@ pub struct ParkedMessage {
     pub event_id: Option<String>,
     /// Number of failed attempts.
     pub failures: i32,
-    /// When the last attempt began or ended, UTC.
+    /// Start or end of the last attempt, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// Message of its last failure. `None` if no attempt is known to have ended.
@@ -107,7 +107,7 @@ pub struct InboxEntry {
     pub group: String,
     /// Id of the event.
     pub event_id: String,
-    /// When its effect was committed, UTC.
+    /// Time of the commit of the effect, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub received_at: OffsetDateTime,
 }

@@ -14,11 +14,11 @@ use crate::failure::Failure;
 
 /// An event as passed to a handler. Cheap to clone.
 pub struct Received<E> {
-    /// Its attributes.
+    /// Attributes of the event.
     pub envelope: Arc<Envelope>,
-    /// Its data.
+    /// Data of the event.
     pub data: Arc<E>,
-    /// The span in which it is processed.
+    /// Span in which the event is processed.
     span: Span,
 }
 

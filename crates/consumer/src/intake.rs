@@ -32,8 +32,8 @@ const UPKEEP_EVERY: Duration = Duration::from_millis(20);
 /// Source of the problem in the status.
 const FOUND_BY: &str = "client";
 
-/// How often the lag is measured while the subscription is stopped, and the time limit of a
-/// measurement.
+/// Interval of the measurements of the lag while the subscription is stopped, and the time limit of
+/// a measurement.
 const MEASURE_STOPPED: Duration = Duration::from_secs(5);
 const QUESTION: Duration = Duration::from_secs(1);
 
@@ -45,7 +45,7 @@ const ROOM_WITHIN: Duration = Duration::from_millis(100);
 /// How long a seek may take.
 const SEEK: Duration = Duration::from_secs(5);
 
-/// How often the lag is measured.
+/// Interval of the measurements of the lag.
 const LAG_EVERY_MS: &str = "5000";
 /// Maximum wait for the topics' metadata; then the group is joined anyway.
 const TOPICS_KNOWN_WITHIN: Duration = Duration::from_secs(5);
@@ -61,8 +61,8 @@ pub(crate) struct Context {
 }
 
 impl ClientContext for Context {
-    /// The statistics contain the end of each partition and the offset committed before its
-    /// assignment.
+    /// Updates the metrics of lag and age. The statistics contain the end of each partition and the
+    /// offset committed before its assignment.
     fn stats(&self, statistics: Statistics) {
         // While the subscription is stopped nothing is fetched, and these figures do not change.
         if self.partitions.is_stopped() {
@@ -170,12 +170,12 @@ pub(crate) struct Intake {
     status: Status,
     /// `true` while a pause or an open circuit breaker stops it.
     stopped: bool,
-    /// When it last stopped.
+    /// Time of the last stop.
     stopped_since: Instant,
     scans: UnboundedReceiver<ScanRequest>,
     /// The current scan.
     scan: Option<Scan>,
-    /// When the lag was last measured without the statistics.
+    /// Time of the last measurement of the lag without the statistics.
     measured: Instant,
 }
 

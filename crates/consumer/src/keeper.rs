@@ -18,7 +18,7 @@ use crate::standing::{Holds, holds};
 use crate::status::{Status, StatusGuard};
 use crate::subscription::Subscription;
 
-/// How often the rows are read, so that changes take effect within a second.
+/// Interval of the reads of the rows, so that changes take effect within a second.
 const READ_EVERY: Duration = Duration::from_millis(500);
 /// Heartbeat interval of an instance whose state does not change.
 const SEEN_EVERY: Duration = Duration::from_secs(5);

@@ -40,7 +40,7 @@ impl Default for MemoryBudget {
 }
 
 impl MemoryBudget {
-    /// Creates a budget of `bytes` bytes.
+    /// Creates a budget of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Arc::new(Shared { bytes, held: Mutex::default() }))
     }

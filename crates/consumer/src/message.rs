@@ -125,7 +125,7 @@ pub(crate) enum Content {
     Event(Message),
     /// An event of a type that the subscription ignores.
     Ignored,
-    /// It was dead-lettered before, and was redelivered because an earlier message is not finished.
+    /// A message that was dead-lettered before, redelivered because an earlier one is not finished.
     Buried,
     /// Not an event, or an event without a handler: a permanent failure.
     Unreadable(Failure),

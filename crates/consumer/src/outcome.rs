@@ -1,13 +1,13 @@
 /// Outcome of a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The handler applied it.
+    /// The handler applied the message.
     Processed,
-    /// It had been processed before.
+    /// The message had been processed before.
     Duplicate,
     /// A newer version had been applied before.
     Superseded,
-    /// Its type has no handler, and the subscription ignores such types.
+    /// The type has no handler, and the subscription ignores such types.
     Ignored,
 }
 

@@ -116,7 +116,7 @@ pub(crate) struct Load {
 /// Limits that are still exceeded after a wait.
 #[derive(Debug, Default)]
 pub(crate) struct ExceededLimits {
-    /// All partitions together hold too many bytes.
+    /// `true` if all partitions together hold too many bytes.
     pub(crate) is_full: bool,
     /// Partitions that hold too many messages.
     pub(crate) partitions: HashSet<TopicPartition>,
@@ -135,9 +135,9 @@ pub(crate) struct Revoked {
     pub(crate) partition: TopicPartition,
     /// The last offset to store, if it moved.
     pub(crate) finished: Option<i64>,
-    /// It was paused, and must be resumed if it is assigned again.
+    /// `true` if the partition was paused. It must be resumed if it is assigned again.
     pub(crate) paused: bool,
-    /// No message of it is running.
+    /// `true` if no message of the partition is running.
     pub(crate) drained: bool,
 }
 
@@ -209,8 +209,8 @@ impl Partitions {
     }
 
     /// Releases queued and parked messages of every partition, and running ones after `within`.
-    /// They have to be read again from the returned offsets; `None` if nothing was read. The
-    /// partitions count as paused.
+    /// Returns the offsets from which the partitions have to be read again, or `None` for a
+    /// partition of which nothing was read. The partitions count as paused.
     pub(crate) fn stop(&self, within: Duration) -> Vec<(TopicPartition, Option<i64>)> {
         let mut table = self.lock();
         for partition in table.assigned.values_mut() {
@@ -423,8 +423,8 @@ impl Partitions {
         pressure
     }
 
-    /// The table is consistent even if a thread panicked while holding it: every change is a few
-    /// plain stores.
+    /// Locks the table. It is consistent even if a thread panicked while holding it: every change
+    /// is a few plain stores.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

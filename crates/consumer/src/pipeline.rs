@@ -50,32 +50,32 @@ pub(crate) struct Pipeline {
     pub(crate) shutdown: CancellationToken,
 }
 
-/// Action of the lane for messages after an attempt.
+/// Next step of the lane for messages after an attempt.
 pub(crate) enum Next {
-    /// Nothing: they are settled, or their partition was revoked.
+    /// No step: the messages are settled, or their partition was revoked.
     Nothing,
-    /// Attempt each alone.
+    /// Attempts each message alone.
     Apart(Vec<Taken>),
-    /// Attempt each alone, outside the lane.
+    /// Attempts each message alone, outside the lane.
     Aside(Vec<Taken>),
-    /// Retry it after this time; other keys continue.
+    /// Retries the message after this time; other keys continue.
     Park(Box<Taken>, Duration),
 }
 
 /// Result of decoding a record.
 pub(crate) enum Read {
-    /// It was decoded, with the number of earlier attempts.
+    /// The decoded message, with the number of earlier attempts.
     Taken(Box<Taken>),
-    /// Its partition was revoked.
+    /// The partition was revoked.
     Revoked,
-    /// Interrupted by shutdown.
+    /// Shutdown interrupted the decoding.
     Shutdown,
 }
 
 /// Result of [`Pipeline::try_one`].
 pub(crate) enum TryResult {
     Succeeded,
-    /// Its handler was not called, because it is a duplicate or not an event. The probe is
+    /// The handler was not called, because the message is a duplicate or not an event. The probe is
     /// inconclusive.
     NotCalled(KeyHash),
     Failed(KeyHash),
@@ -115,7 +115,7 @@ impl Pipeline {
     }
 
     /// Attempts messages whose partition is still assigned, and carries out the verdict. Returns
-    /// what is left for the lane. Waits while the database is unavailable. Keeps its place in
+    /// the next step of the lane. Waits while the database is unavailable. Keeps its place in
     /// `kept` if a further attempt `continues` with it at once, unless others wait for one.
     pub(crate) async fn attempt(
         &self,

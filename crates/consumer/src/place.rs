@@ -43,8 +43,8 @@ impl Places {
         Place { chain: Chain::default(), _permit: permit }
     }
 
-    /// Returns the place if the next attempt can use its transaction at once and nobody waits for a
-    /// place. Otherwise leaves it.
+    /// Returns the place if the next attempt can use its transaction at once and no other attempt
+    /// waits for a place. Otherwise leaves it.
     pub(crate) fn keep(&self, place: Place, verdict: &Verdict) -> Option<Place> {
         let has_settled = matches!(verdict, Verdict::Settled);
         let continues = place.chain.continues && place.chain.has_begun();

@@ -16,7 +16,7 @@ use crate::scan::{Candidate, ScanRequest};
 /// Maximum number of inconclusive messages in a probe.
 const MAX_NOT_CALLED: usize = 20;
 
-/// How often it is checked whether a probe is due, on any instance.
+/// Interval at which each instance checks whether a probe is due.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs until shutdown. `scans` sends requests to the polling thread, which finds the messages.

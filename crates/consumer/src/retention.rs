@@ -11,7 +11,7 @@ use crate::letters;
 use crate::options::Options;
 use crate::status::Status;
 
-/// How often the inbox is pruned, and the rows per statement.
+/// Interval of the prunings of the inbox, and the number of rows per statement.
 const EVERY: Duration = Duration::from_mins(10);
 const CHUNK: u32 = 5_000;
 
@@ -89,7 +89,8 @@ pub(crate) async fn until_known(
     }
 }
 
-/// Periodically prunes old inbox rows, and rows of gone instances and old breakers, until shutdown.
+/// Prunes old inbox rows, and rows of ended instances and old breakers, periodically until
+/// shutdown.
 pub(crate) async fn prune(
     pool: PgPool,
     subscription: String,

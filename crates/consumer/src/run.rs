@@ -42,7 +42,7 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a subscription keeps read messages while the database is unavailable.
 const WAITED_FOR: Duration = Duration::from_secs(20);
 
-/// Error that ends one run.
+/// Reason of the end of a run.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     #[error(transparent)]
@@ -299,7 +299,7 @@ fn watch(
 }
 
 /// Ends `run` after a long outage of the database, so that queued messages do not stay in memory.
-/// They are read again.
+/// The next run reads them again.
 async fn give_up_after_waiting(status: Status, group: String, run: CancellationToken) {
     if run.run_until_cancelled(status.waited_for(WAITED_FOR)).await.is_some() {
         tracing::warn!(group, "database unavailable for long, leaving the consumer group");

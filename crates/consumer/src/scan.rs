@@ -26,9 +26,9 @@ pub(crate) struct ScanRequest {
 pub(crate) enum Candidate {
     /// A message of a key that was not tried yet.
     Other(Queued),
-    /// There is only a message of a key that was tried.
+    /// A message of a key that was tried; there is no other one.
     Tried(Queued),
-    /// There is no message of the type.
+    /// No message of the type.
     None,
 }
 

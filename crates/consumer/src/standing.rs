@@ -14,7 +14,7 @@ pub struct Pause {
     pub paused_by: String,
     /// The reason that was given.
     pub why: String,
-    /// When, UTC.
+    /// Start of the pause, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
 }
@@ -32,10 +32,10 @@ pub struct Breaker {
     pub reason: String,
     /// Number of messages that became dead letters.
     pub letters: i32,
-    /// When the last of them did, UTC.
+    /// Time of the last dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub last_at: OffsetDateTime,
-    /// When it opened, UTC. `None` while it is closed and only counts.
+    /// Time at which it opened, UTC. `None` while it is closed and only counts.
     #[serde(with = "time::serde::rfc3339::option")]
     pub opened_at: Option<OffsetDateTime>,
 }
@@ -53,13 +53,13 @@ impl Breaker {
 pub struct Instance {
     /// Id of the process; new at each start.
     pub id: String,
-    /// Its [`State`](crate::State) as text; begins with `gone` if its last heartbeat is older than
-    /// 15 s.
+    /// [`State`](crate::State) of the subscription as text; begins with `gone` if the last
+    /// heartbeat is older than 15 s.
     pub state: String,
-    /// UTC.
+    /// Start of the process, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub started_at: OffsetDateTime,
-    /// Its last heartbeat, UTC. A running instance sends one at least every 5 s.
+    /// Last heartbeat, UTC. A running instance sends one at least every 5 s.
     #[serde(with = "time::serde::rfc3339")]
     pub seen_at: OffsetDateTime,
 }
@@ -130,7 +130,7 @@ pub async fn resume(pool: &PgPool, group: &str) -> sqlx::Result<bool> {
     Ok(ended > 0)
 }
 
-/// Reasons that stop a subscription.
+/// Reasons to stop a subscription.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Holds {
     pub(crate) paused: Option<Pause>,

@@ -10,15 +10,15 @@ use crate::standing::Holds;
 /// Health of a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
-    /// It consumes, or has no messages.
+    /// The subscription consumes, or has no messages.
     Running,
-    /// It consumes with problems, each a sentence, for example a missing topic.
+    /// The subscription consumes with problems, each a sentence, for example a missing topic.
     Troubled(Vec<String>),
     /// The database is unavailable, and messages wait, for this reason.
     Waiting(String),
-    /// Nothing is consumed, so that nothing is lost, for this reason.
+    /// Consumption has stopped for this reason, so that no message is lost.
     Halted(String),
-    /// An operator has paused it on all its instances.
+    /// An operator has paused the subscription on all instances.
     Paused {
         /// Name of the operator.
         by: String,
@@ -29,7 +29,7 @@ pub enum State {
     /// type succeeds. Only [`standing`](crate::standing) returns the reasons, since they may quote
     /// a payload.
     BreakerOpen(Vec<String>),
-    /// It has ended.
+    /// The consumer has ended.
     Stopped,
 }
 

@@ -6,7 +6,7 @@ use envelope::{Envelope, Event, TopicSpec};
 
 use crate::handler::{Erased, Handler};
 
-/// Which events of a subject are applied.
+/// Selection of the events of a subject that are applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
     /// Every event, in any order.
@@ -34,7 +34,7 @@ impl LastSuccess {
     }
 }
 
-/// How one event type is handled.
+/// Handler of one event type, and its mode.
 pub(crate) struct Route {
     pub(crate) mode: Mode,
     pub(crate) handler: Box<dyn Erased>,
@@ -57,7 +57,7 @@ pub(crate) struct Route {
 pub struct Subscription {
     name: &'static str,
     generation: u32,
-    /// By topic and type.
+    /// Routes by topic and type.
     routes: BTreeMap<(&'static str, &'static str), Arc<Route>>,
     owned: Vec<TopicSpec>,
     ignores_unknown: bool,

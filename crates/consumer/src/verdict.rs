@@ -24,19 +24,19 @@ const SHOWN_AFTER: u32 = 2;
 /// Window for recent refusals; a parked key is attempted several times within it.
 const LATELY: Duration = Duration::from_mins(1);
 
-/// Action for the messages of an attempt.
+/// Decision about the messages of an attempt.
 pub(crate) enum Verdict {
-    /// They are settled: their offsets may be stored.
+    /// The messages are settled: their offsets may be stored.
     Settled,
-    /// Attempt each alone.
+    /// Attempts each message alone.
     Apart,
-    /// Attempt each alone outside the lane, since one of them is in conflict.
+    /// Attempts each message alone outside the lane, since one of them is in conflict.
     Aside,
-    /// Retry the message after this time.
+    /// Retries the message after this time.
     RetryIn(Duration),
     /// The database may be unavailable; a write has to show it.
     Unavailable(Failure),
-    /// Write the message to the dead letters.
+    /// Writes the message to the dead letters.
     DeadLetter(LetterReason),
     /// The same after its last retry, unless the circuit breaker opens.
     Exhausted(Failure),

@@ -21,7 +21,7 @@ const UPPER_BOUNDS: [&str; 6] =
 pub struct Break {
     /// JSON Pointer into the schemas.
     pub path: String,
-    /// What changed, and which side it breaks.
+    /// Description of the change, and the side that it breaks.
     pub change: String,
 }
 

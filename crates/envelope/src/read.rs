@@ -4,7 +4,7 @@ use crate::{Envelope, Event, TenantId};
 /// Why data can't be read as an event of the requested type.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It is an event of another type.
+    /// The event is of another type.
     #[error("the type is {given}, not {expected}")]
     Type {
         /// Type of the envelope.
@@ -12,7 +12,7 @@ pub enum ReadError {
         /// Type of the reader.
         expected: &'static str,
     },
-    /// Its schema has another major version than the reader's.
+    /// The schema has another major version than the reader's.
     #[error("the dataschema {given:?} is not of major {expected}")]
     Major {
         /// Schema of the envelope.

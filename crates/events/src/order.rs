@@ -10,11 +10,11 @@ use crate::OrderId;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// It can be changed.
+    /// The order can be changed.
     Open,
-    /// It can't be changed any more, but cancelled.
+    /// The order can't be changed any more, but cancelled.
     Completed,
-    /// It can't be changed any more.
+    /// The order can't be changed any more.
     Cancelled,
 }
 

@@ -221,7 +221,8 @@ impl StartedAttempt {
             && self.attempt.job.postponed_for() < POSTPONED_FOR
     }
 
-    /// The fence comes first: it locks the row, so the hook runs only for an attempt that counts.
+    /// Removes the job, then calls the hook in the same transaction. The removal checks the fence
+    /// and locks the row, so the hook runs only for an attempt that counts.
     async fn remove(self: Arc<Self>) -> sqlx::Result<Ended> {
         let Attempt { queue, job, .. } = &self.attempt;
         let mut tx = queue.pool.begin().await?;

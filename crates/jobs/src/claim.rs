@@ -26,7 +26,7 @@ impl Queue {
     /// with a long backlog has no advantage.
     ///
     /// The bounds of a lane are compared as rows of three columns, not column by column, because
-    /// then no other index has the order, whatever the (always outdated) statistics say.
+    /// then no other index has the order, regardless of the (always outdated) statistics.
     pub(crate) async fn claim(&self, places: &Places) -> sqlx::Result<Claim> {
         let rows = sqlx::query(include_str!("claim.sql"))
             .bind(&places.kinds)

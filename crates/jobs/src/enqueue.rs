@@ -21,22 +21,22 @@ const MAX_LANE_BYTES: usize = 256;
 /// A job could not be enqueued.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// It can't be written as JSON.
+    /// The job can't be written as JSON.
     #[error("the job can't be written as JSON")]
     Encode(#[from] serde_json::Error),
-    /// See [`MAX_PAYLOAD_BYTES`].
+    /// The payload is larger than [`MAX_PAYLOAD_BYTES`].
     #[error("the job takes {size} bytes, and {MAX_PAYLOAD_BYTES} is the limit")]
     TooLarge {
-        /// Of its payload.
+        /// Size of the payload in bytes.
         size: usize,
     },
     /// The name of its tenant or lane is too long.
     #[error("a tenant or lane takes at most {MAX_LANE_BYTES} bytes, and {size} were given")]
     LaneTooLong {
-        /// Of the longer one.
+        /// Size of the longer name in bytes.
         size: usize,
     },
-    /// Postgres refused.
+    /// The statement failed.
     #[error("the job could not be written")]
     Database(#[from] sqlx::Error),
 }
@@ -44,7 +44,7 @@ pub enum EnqueueError {
 /// Result of enqueuing a job.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Enqueued {
-    /// It runs if the transaction commits.
+    /// The job was written, and runs if the transaction commits.
     New(Uuid),
     /// A job of the same kind and unique key is waiting or running; nothing was written.
     Duplicate,

@@ -9,7 +9,7 @@ pub enum JobsError {
     /// others.
     #[error("the database failed after {changed} jobs were changed")]
     Interrupted {
-        /// Number of jobs that were changed.
+        /// Number of changed jobs.
         changed: u64,
         /// The failure.
         source: sqlx::Error,

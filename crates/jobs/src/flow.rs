@@ -27,15 +27,15 @@ pub struct FlowJob {
     /// Subject of the job, such as an order's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Where it stands.
+    /// State of the job.
     pub state: State,
     /// Number of attempts, with the current one.
     pub attempts: i32,
-    /// When it is due, UTC. For a running job, the end of its lease; for a failed one, the time of
-    /// the failure.
+    /// Time at which the job is due, UTC. For a running job, the end of its lease; for a failed
+    /// one, the time of the failure.
     #[serde(with = "time::serde::rfc3339")]
     pub due_at: OffsetDateTime,
-    /// When it was enqueued, UTC.
+    /// Time of the enqueueing, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
     /// Error of its last attempt.

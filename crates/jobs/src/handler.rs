@@ -23,7 +23,7 @@ pub struct Context {
     pub subject: Option<String>,
     /// The flow that it belongs to.
     pub correlation_id: Option<String>,
-    /// When it was enqueued.
+    /// Time of the enqueueing.
     pub enqueued_at: OffsetDateTime,
 }
 
@@ -80,10 +80,10 @@ pub trait Handler: Send + Sync + 'static {
         context: &Context,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Called in the transaction that removes the job after its success, to update the service's
-    /// own row about it. An error fails the attempt, and the job runs again; if the database is
-    /// unavailable, the transaction is retried instead. Jobs of a handler without this hook are
-    /// removed together with others that end at the same time.
+    /// Updates the service's own row about a job, in the transaction that removes the job after its
+    /// success. An error fails the attempt, and the job runs again; if the database is unavailable,
+    /// the transaction is retried instead. Jobs of a handler without this hook are removed together
+    /// with others that end at the same time.
     fn done(
         &self,
         tx: &mut PgConnection,
@@ -94,8 +94,9 @@ pub trait Handler: Send + Sync + 'static {
         NoHook
     }
 
-    /// Called in the transaction that records the final failure of the job. It is not called for a
-    /// payload that can't be decoded. If it fails, the failure is recorded without it, with a note.
+    /// Updates the service's own row about a job, in the transaction that records the job's final
+    /// failure. It is not called for a payload that can't be decoded. If it fails, the failure is
+    /// recorded without it, with a note.
     fn failed(
         &self,
         tx: &mut PgConnection,

@@ -22,7 +22,7 @@ struct Held {
     lane: Lane,
     until: Instant,
     lost: CancellationToken,
-    /// It ran, and is only to be removed.
+    /// `true` if the job has run and only has to be removed.
     has_run: bool,
 }
 

@@ -85,7 +85,7 @@ impl Places {
             && jobs.iter().all(|job| !job.lane().is_limited())
     }
 
-    /// Returns `true` if each kind can have all its slots, whatever the others take.
+    /// Returns `true` if each kind can have all its slots, regardless of the others.
     pub(crate) fn are_independent(&self) -> bool {
         self.of_kind.iter().sum::<i64>() <= self.together
     }

@@ -80,12 +80,12 @@ impl Claimed {
     }
 }
 
-/// What happens to a job after a failed attempt.
+/// State change of a job after a failed attempt.
 pub(crate) enum Disposition {
     RetryAfter(Duration),
-    /// Retry after this time; the attempt does not count.
+    /// Retries after this time; the attempt does not count.
     Postpone(Duration),
-    /// Run it after this time: the handler deferred it.
+    /// Runs the job after this time, since the handler deferred it.
     Defer(Duration),
     Failed,
 }

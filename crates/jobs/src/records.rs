@@ -21,11 +21,11 @@ pub struct Page {
 /// A job without its payload, which may be confidential.
 #[derive(Clone, PartialEq, Debug, Serialize, FromRow)]
 pub struct JobRecord {
-    /// Its id.
+    /// Id of the job.
     pub id: Uuid,
-    /// Its kind.
+    /// Kind of the job.
     pub kind: String,
-    /// Where it stands.
+    /// State of the job.
     pub state: State,
     /// Number of attempts, with the current one; an operator's retry resets it.
     pub attempts: i32,
@@ -39,14 +39,14 @@ pub struct JobRecord {
     pub lane: Option<String>,
     /// See [`Meta::unique`](crate::Meta::unique).
     pub unique_key: Option<String>,
-    /// When it was enqueued.
+    /// Time of the enqueueing.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When it is due. For a running job, the end of its lease; for a failed one, the time of the
-    /// failure.
+    /// Time at which the job is due. For a running job, the end of its lease; for a failed one, the
+    /// time of the failure.
     #[serde(with = "time::serde::rfc3339")]
     pub run_at: OffsetDateTime,
-    /// When it failed for good.
+    /// Time of the final failure.
     #[serde(with = "time::serde::rfc3339::option")]
     pub failed_at: Option<OffsetDateTime>,
     /// Error of its last attempt, with all sources.
@@ -71,7 +71,7 @@ pub struct JobDetails {
 pub struct PastFailure {
     /// Number of the attempt.
     pub attempt: u32,
-    /// When it ended.
+    /// End of the attempt.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     /// Error, with all sources.

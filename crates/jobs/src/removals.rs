@@ -3,8 +3,8 @@
 //! once.
 //!
 //! A shared statement waits for no row, so a job that another transaction has locked delays no
-//! other. What it does not remove, for whatever reason, is left to the attempt, which records its
-//! result in a transaction of its own.
+//! other. A job that it does not remove, for any reason, is left to its attempt, which records the
+//! result in a separate transaction.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

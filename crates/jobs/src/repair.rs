@@ -42,7 +42,7 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
 }
 
 /// Gives jobs a new payload and all their attempts again, in the caller's transaction. Failed and
-/// waiting jobs run at once. A running job runs again after its current attempt, whatever the
+/// waiting jobs run at once. A running job runs again after its current attempt, regardless of the
 /// result, and the hooks of that attempt are not called. A failed job is skipped if another job
 /// with its unique key waits or runs, as in [`retry`]; of several failed jobs with one key the
 /// newest is restarted.

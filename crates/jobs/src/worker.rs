@@ -30,7 +30,7 @@ const BACKOFF: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(1);
 /// How long a claim waits for another job to end.
 const GATHER: Duration = Duration::from_millis(1);
-/// How often depth and age are measured.
+/// Interval of the measurements of depth and age.
 const MEASURE: Duration = Duration::from_secs(5);
 
 /// Runs the jobs of one database. Every instance of a service runs one, and they share the jobs.
@@ -283,7 +283,7 @@ impl<'a> Loop<'a> {
         Ok(true)
     }
 
-    /// A full lane may have more jobs.
+    /// Marks the kind of an ended job as hungry, if any: a full lane may have more jobs.
     fn has_ended(&mut self, ended: Result<Option<&'static str>, JoinError>) {
         self.hungry.extend(ended.ok().flatten());
     }
@@ -332,7 +332,7 @@ impl<'a> Loop<'a> {
             if let Some(kind) = self.worker.kinds.get(name.as_str()) {
                 let round = self.rounds.entry(kind.name).or_default();
                 if is_plain {
-                    // It looked at no lane, so the kind stays hungry.
+                    // The claim read no lane, so the kind stays hungry.
                     round.has_claimed |= taken > 0;
                     continue;
                 }
@@ -412,8 +412,8 @@ impl<'a> Loop<'a> {
         Ok(has_ended)
     }
 
-    /// Clears a suspect that ran alone for its window, before others start beside it, since any of
-    /// them may then kill the worker.
+    /// Clears a suspect that ran alone for its window, before others start, since any of them may
+    /// then kill the worker.
     async fn clear_suspect(&mut self) -> sqlx::Result<()> {
         if let Some(job) = &self.suspects.harmless {
             pg::within(STATEMENT, self.queue.clear_suspect(job)).await?;
@@ -452,8 +452,8 @@ impl<'a> Loop<'a> {
 }
 
 impl Round {
-    /// Records a claim of `taken` jobs that did not look beyond the lane `cut_after`. Returns
-    /// `true` if lanes that were not looked at may have more jobs although slots were left.
+    /// Records a claim of `taken` jobs that read no lane after `cut_after`. Returns `true` if lanes
+    /// that were not read may have more jobs although slots were left.
     fn go_on(&mut self, taken: usize, cut_after: Option<Lane>) -> bool {
         self.has_claimed |= taken > 0;
         let began_within = self.after.is_limited();

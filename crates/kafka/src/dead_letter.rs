@@ -74,11 +74,11 @@ impl Coordinates {
 /// Why a record was dead-lettered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reason {
-    /// The name of the error's type.
+    /// Name of the error's type.
     pub exception: String,
     /// Message of the error.
     pub message: String,
-    /// Its chain of sources, one per line.
+    /// Chain of the error's sources, one per line.
     pub stacktrace: String,
 }
 

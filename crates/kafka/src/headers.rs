@@ -22,7 +22,7 @@ pub struct Headers {
     places: Vec<Place>,
 }
 
-/// Where the parts of a header end. It begins where the header before it ends.
+/// Ends of the parts of a header. It begins at the end of the previous header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     name_end: usize,

@@ -3,7 +3,7 @@ use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::Headers;
 
-/// What an allocator adds to each allocation: its header, and rounding up.
+/// Overhead of an allocation in bytes: the allocator's header, and rounding up.
 const ALLOCATION: usize = 16;
 
 /// An owned record. The topic is the name on the cluster.

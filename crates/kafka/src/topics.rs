@@ -55,11 +55,12 @@ pub struct TopicProblem {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TopicProblemKind {
-    /// It does not exist, and its owner has to create it.
+    /// The topic does not exist, and its owner has to create it.
     Missing,
-    /// It does not exist, belongs to this process, and `KAFKA_TOPICS` does not allow its creation.
+    /// The topic does not exist, belongs to this process, and `KAFKA_TOPICS` does not allow its
+    /// creation.
     NotCreated,
-    /// It does not exist, and the cluster refuses to create it.
+    /// The topic does not exist, and the cluster refuses to create it.
     Refused(RDKafkaErrorCode),
     /// The cluster does not allow this process to describe it, or its name is invalid.
     Unreadable(RDKafkaErrorCode),

@@ -270,7 +270,7 @@ fn another_type_or_an_unknown_major_is_not_readable() {
     assert!(read(&envelope).is_ok());
 }
 
-/// A consumer that goes by the one would write what belongs to the other.
+/// A consumer that trusts only one of them would write data of another tenant or subject.
 #[test]
 fn an_envelope_that_names_another_tenant_or_subject_than_its_data_is_refused() {
     let Encoded { envelope, data } = shipped();

@@ -1,6 +1,6 @@
-//! Tests of a producer's report about a record that a broker refused at first. The broker is
-//! librdkafka's own mock, which accepts any sequence number, as a real one does in a partition that
-//! this producer has not written to yet.
+//! Tests of a producer whose record a broker refused at first. The broker is librdkafka's own mock,
+//! which accepts any sequence number, as a real one does in a partition that this producer has not
+//! written to yet.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn send(producer: &FutureProducer, partition: i32, payload: &str) -> DeliveryFut
     producer.send_result(record).unwrap()
 }
 
-/// A topic is in the metadata a little before its leader takes records.
+/// A topic is in the metadata shortly before its leader accepts records.
 #[test]
 fn a_record_that_a_new_leader_refuses_is_not_taken_for_delivered_with_the_next_one() {
     let cluster = MockCluster::new(1).unwrap();

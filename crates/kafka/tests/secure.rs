@@ -79,7 +79,7 @@ impl Secure {
     }
 }
 
-/// A CA, a certificate of it for the broker and one for a client, and a second CA that signed
+/// Writes a CA, its certificates for the broker and for a client, and a second CA that signed
 /// neither.
 fn write_certificates(folder: &Path) {
     let authority = |name: &str| {

@@ -1,6 +1,6 @@
 use clap::Args;
 
-/// Number of items that a list shows.
+/// Number of items in a list.
 #[derive(Args)]
 pub(crate) struct Amount {
     /// Maximum number of items to show

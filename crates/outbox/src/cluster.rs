@@ -25,7 +25,7 @@ pub(crate) enum TopicAnswer {
         partitions: usize,
         without_leader: Vec<i32>,
     },
-    /// It can't be written, for this reason.
+    /// The topic can't be written, for this reason.
     Refused(RDKafkaErrorCode),
     /// The cluster did not answer.
     Unavailable(KafkaError),

@@ -7,12 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::instruments::Instruments;
 
-/// How often depth and age are measured.
+/// Interval of the measurements of depth and age.
 const EVERY: Duration = Duration::from_secs(5);
 /// Statement timeout, on the server and in this process.
 const STATEMENT: (&str, &str) = ("statement_timeout", "4s");
 const LIMIT: Duration = Duration::from_secs(6);
-/// A measurement starts at the last known oldest event. Every so many measurements it starts at the
+/// A measurement starts at the last known oldest event. Every twelfth measurement starts at the
 /// first id, since ids become visible out of order.
 const FROM_THE_START: u32 = 12;
 

@@ -25,7 +25,7 @@ pub struct WaitingEvent {
     pub event_type: Option<String>,
     /// Topic, without the prefix.
     pub topic: String,
-    /// When it was written, UTC.
+    /// Time of the insertion, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub since: OffsetDateTime,
 }

@@ -52,8 +52,8 @@ enum State {
     UnderWay,
     /// In Kafka, while an earlier record of its key is not confirmed.
     Delivered,
-    /// An earlier record of its key was refused: this record is published again after it, whatever
-    /// Kafka answers.
+    /// An earlier record of its key was refused: this record is published again after it,
+    /// regardless of Kafka's answer.
     Void,
 }
 

@@ -18,10 +18,10 @@ const FRAMING: usize = 1024;
 /// An event that can't be published.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    /// Its schema refuses it.
+    /// The event violates its schema.
     #[error("the event does not fit its schema")]
     Encode(#[from] EncodeError),
-    /// Kafka would refuse the record after the commit, when the caller can no longer be told.
+    /// Kafka would refuse the record after the commit, when the caller no longer gets an error.
     #[error("the event takes {size} bytes, and the topic {topic} takes {limit}")]
     TooLarge {
         /// Data and headers, in bytes.

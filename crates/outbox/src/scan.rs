@@ -14,7 +14,7 @@ const ROWS_OF_A_LANE: usize = 8;
 const BYTES: usize = 1024 * 1024;
 
 /// Planner settings: the table's statistics are always wrong, since it is empty or holds a backlog.
-/// They force reads in the order of an index.
+/// The settings force reads in the order of an index.
 const PLANS: [(&str, &str); 5] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -35,7 +35,7 @@ macro_rules! deleting {
     };
 }
 
-/// Which new rows to read.
+/// Selection of the new rows to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewRows<'a> {
     /// Published rows to delete.

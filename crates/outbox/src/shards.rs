@@ -10,14 +10,14 @@ use sqlx::{Connection, PgConnection};
 use crate::prepared::SHARDS;
 use crate::scan;
 
-/// "outb": the class of the advisory locks of relays up to version 0.1, whatever the table. The
-/// class of later ones is this and the table's oid, so that two schemas of a database do not share
-/// locks. No oid is 0, so the two differ.
+/// "outb": the class of the advisory locks of relays up to version 0.1, for every table. The class
+/// of later ones is this and the table's oid, so that two schemas of a database do not share locks.
+/// No oid is 0, so the two differ.
 const FORMER_CLASS: i32 = 0x6f75_7462;
 /// Second key of the lock that every relay shares, by which relays are counted.
 const MEMBER: i32 = -1;
 
-/// How often ownership is confirmed and balanced.
+/// Interval at which ownership is confirmed and balanced.
 const TICK: Duration = Duration::from_secs(1);
 /// How long no shard with records in flight is given up, after one was not drained in time.
 const KEPT: Duration = Duration::from_secs(30);
@@ -136,7 +136,7 @@ impl Shards {
         leaving.map(|leaving| leaving.after)
     }
 
-    /// When [`Shards::share`] is due.
+    /// Returns the time at which [`Shards::share`] is due.
     pub(crate) fn next_tick(&self) -> Instant {
         self.next_tick
     }
@@ -200,8 +200,8 @@ impl Shards {
         .await
     }
 
-    /// Also holds the locks of the former class while such a relay runs: it then counts this relay,
-    /// leaves it a share, and does not publish its shards.
+    /// Acquires the locks of the former class, too, while such a relay runs. That relay then counts
+    /// this one, leaves it a share, and does not publish its shards.
     async fn adapt_to_former(
         &mut self,
         is_there: bool,
@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    /// Helpers for a relay that has searched its new shards.
+    /// Shards of a relay that has searched the shards that it took.
     impl Shards {
         async fn shared(&mut self, load: impl Fn(i16) -> ShardLoad) -> usize {
             self.share(7, load).await.unwrap();

@@ -85,7 +85,7 @@ pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
     /// With the prefix.
     pub(crate) on_cluster: Arc<str>,
-    /// Its metrics are exported.
+    /// `true` if the topic's metrics are exported.
     is_exported: bool,
     /// Empty while their number is unknown.
     pub(crate) partitions: Vec<Partition>,
@@ -353,8 +353,8 @@ impl Topic {
         self.keys.len() < MOST_KEYS || self.keys.contains_key(key)
     }
 
-    /// Records a refusal of a key. Returns `true` if so many keys were refused without an
-    /// acknowledgement in between that the topic is the cause.
+    /// Records a refusal of a key. Returns `true` if more than `REFUSED_KEYS` keys were refused
+    /// without an acknowledgement in between, because then the topic is the cause.
     pub(crate) fn refuses_all_keys(&mut self, refused: &str) -> bool {
         self.refused_in_a_row.insert(refused.into());
         self.refused_in_a_row.len() > REFUSED_KEYS

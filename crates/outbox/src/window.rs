@@ -83,7 +83,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// Returns the window of a topic whose record limit the cluster does not tell.
+    /// Returns the window of a topic whose limit the cluster does not report.
     fn with_limit(limit: usize) -> Window {
         let mut window = Window::new();
         window.set_limit(limit, false);

@@ -1,4 +1,4 @@
-//! The memory of a relay, in a process of its own.
+//! Tests of the memory of a relay, in a separate process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
-/// The largest resident size of this process so far, in bytes.
+/// Returns the peak resident size of this process, in bytes.
 fn peak() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();

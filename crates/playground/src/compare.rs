@@ -59,7 +59,7 @@ struct LoadResult {
     succeeded: usize,
     /// Response times, the shortest first.
     times: Vec<Duration>,
-    /// Number of completed orders, whatever the response was.
+    /// Number of completed orders, regardless of the response.
     complete: usize,
     /// Number of orders that have a confirmation in the end.
     confirmed: usize,

@@ -8,8 +8,8 @@ use std::{env, ffi::OsStr, process::Command};
 const INHERITED: [&str; 9] =
     ["HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "RUST_BACKTRACE", "TMPDIR", "TZ", "USER"];
 
-/// Removes from the command's environment what a service must not inherit. Variables are removed by
-/// name, since [`Process::spawn`](sandbox::Process::spawn) ignores `env_clear`.
+/// Removes the variables from the command's environment that a service must not inherit. Variables
+/// are removed by name, since [`Process::spawn`](sandbox::Process::spawn) ignores `env_clear`.
 pub(crate) fn scrub(command: &mut Command) {
     for (name, _) in env::vars_os().filter(|(name, _)| !is_inherited(name)) {
         command.env_remove(name);

@@ -9,7 +9,7 @@ use std::{
 use sandbox::{Console, Progress};
 
 /// Writes a line to standard output. Ignores a closed output, because the process still has to stop
-/// what it started.
+/// its child processes.
 pub(crate) fn line(text: &str) {
     let mut out = stdout();
     let _ = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush());

@@ -20,7 +20,8 @@ pub struct SystemOptions {
 }
 
 impl SystemOptions {
-    /// Temporary servers on free ports, programs in this folder, no database and no settings.
+    /// Returns options for temporary servers on free ports, programs in this folder, no database
+    /// and no settings.
     pub fn new(programs: impl Into<PathBuf>) -> Self {
         Self {
             programs: programs.into(),

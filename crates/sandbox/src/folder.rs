@@ -44,7 +44,7 @@ impl TempFolder {
     pub(crate) fn new(parent: &Path, prefix: &str) -> io::Result<Self> {
         sweep(parent, prefix);
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-        // The user of Postgres has to pass through it, whatever the umask is.
+        // The user of Postgres has to pass through it, regardless of the umask.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711))?;
         // Locked before it has the name that a sweep looks for.
         let unnamed = folder.path().join(".owner.new");
@@ -81,7 +81,7 @@ fn sweep(parent: &Path, prefix: &str) {
 }
 
 /// Creates the folder `target` completely or not at all, even if it is interrupted or done
-/// concurrently: `make` creates a path beside it, which is then renamed.
+/// concurrently: `make` creates a path next to it, which is then renamed.
 pub(crate) async fn make_whole<F, Fut>(target: &Path, make: F) -> Result<(), Error>
 where
     F: FnOnce(PathBuf) -> Fut,

@@ -19,8 +19,8 @@ pub(crate) fn folder() -> PathBuf {
     cache().join(KAFKA.folder_name())
 }
 
-/// Returns the file beside it for the archive of Kafka's classes, which only the same build of Java
-/// can read.
+/// Returns the file next to it for the archive of Kafka's classes, which only the same build of
+/// Java can read.
 pub(crate) fn archive(tools: &Tools) -> PathBuf {
     cache().join(format!("{}-java-{}.jsa", KAFKA.folder_name(), tools.java_build))
 }

@@ -62,8 +62,8 @@ impl Artifact {
         let maven = tools.maven.as_ref().ok_or_else(|| MissingTools::maven(self.name))?;
         let pom = new.with_file_name("pom.xml");
         fs::write(&pom, self.pom).doing(|| format!("write {}", pom.display()))?;
-        // Postgres' user has to read what root fetches, whatever umask root has, and only root may
-        // write it.
+        // Postgres' user has to read the files that root fetches, regardless of root's umask, and
+        // only root may write it.
         let mut command = Command::new("sh");
         command.args(["-c", r#"umask 022; exec "$0" "$@""#]).arg(maven);
         command.args(["-q", "-B", "-f"]).arg(&pom).args(self.arguments);

@@ -7,7 +7,7 @@ use crate::{Error, Tree};
 /// Rights and topics of a Kafka on which services may not create anything.
 const RIGHTS: &str = "deploy/secure/init-kafka";
 
-/// What the handler stores.
+/// Data that the handler stores.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// A row for each order.
@@ -25,7 +25,7 @@ pub struct Consumer {
     pub event: String,
     /// The service to which it is added.
     pub service: String,
-    /// What it stores.
+    /// Data that the handler stores.
     pub kind: Kind,
 }
 

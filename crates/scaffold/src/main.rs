@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use scaffold::{Consumer, Error, NewEvent, Request, Tree};
 
-/// The exit status is 0 if all files were written, and 2 if none was.
+/// Writes the requested files. The exit status is 0 if all were written, and 2 if none was.
 fn main() -> ExitCode {
     let written = scaffold::read(env::args().skip(1)).and_then(|request| write(&request));
     match written {

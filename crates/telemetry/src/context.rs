@@ -68,7 +68,7 @@ impl TraceContext {
         }
     }
 
-    /// Records a wait that is over as a span, which is a child of this context. Does nothing if the
+    /// Records a completed wait as a span, which is a child of this context. Does nothing if the
     /// context is invalid or spans are not exported.
     pub fn record_wait(
         &self,

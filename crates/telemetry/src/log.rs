@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// Stores what a log line of an event would show.
+    /// Stores the contents of an event's log line.
     struct CapturingLayer(Arc<Mutex<Vec<(&'static str, Value)>>>);
 
     impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for CapturingLayer {

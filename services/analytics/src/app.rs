@@ -11,7 +11,7 @@ use crate::consumers::history::HistoryProjection;
 use crate::consumers::orders::OrderProjection;
 use crate::{Config, api};
 
-/// Number of lanes for the subscriptions other than the numbers.
+/// Number of lanes of the secondary subscriptions.
 const SECONDARY_LANES: usize = 2;
 
 /// Builds the service: its subscriptions and routes.
@@ -51,9 +51,8 @@ pub fn build(config: Config) -> Service {
         .routes(move |parts| api::routes(parts.pool.clone(), served.into()))
 }
 
-/// Returns options for the subscriptions other than the numbers. All lanes and routes of the
-/// service share its connections, so one that catches up with weeks of history must leave
-/// connections to the others.
+/// Returns options of the secondary subscriptions. All lanes and routes of the service share its
+/// connections, so one that catches up with weeks of history must leave connections to the others.
 fn secondary(lanes: usize) -> Options {
     Options { lanes, ..Options::default() }
 }

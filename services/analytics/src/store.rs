@@ -152,7 +152,7 @@ pub(crate) async fn revenue(
     revenue.collect()
 }
 
-/// A tenant's funnel.
+/// Returns a tenant's funnel.
 pub(crate) async fn funnel(pool: &PgPool, tenant: &TenantId) -> sqlx::Result<Funnel> {
     sqlx::query_as(
         "select (select count(*) from tracked where tenant_id = $1 and event = $2) as placed,

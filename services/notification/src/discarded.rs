@@ -41,8 +41,9 @@ const DELIVERIES: &str = "with chunk as materialized (
          update deliveries set status = 'failed', failed_reason = $3 from lost where deliveries.id = lost.id)
      select id from chunk order by id desc limit 1";
 
-/// Fails rows whose job is gone. A row and its job are inserted together, and the row is settled
-/// before its job is removed or together with it, so a waiting row without a job was left behind.
+/// Fails rows whose job does not exist any more. A row and its job are inserted together, and the
+/// row is settled before its job is removed or together with it, so a waiting row without a job was
+/// left behind.
 pub(crate) async fn settle(pool: PgPool) -> sqlx::Result<()> {
     for statement in [EMAILS, DELIVERIES] {
         let mut after = Some(Uuid::nil());

@@ -80,7 +80,7 @@ const PATIENCE: &str = "100ms";
 /// when the events get their ids.
 ///
 /// An order is looked up by a lateral join, and changed by an upsert, because both use the primary
-/// key whatever the planner's estimate of the size of the table. So does the subquery that
+/// key regardless of the planner's estimate of the size of the table. So does the subquery that
 /// distinguishes a locked order from a changed one.
 macro_rules! write_changes {
     ($locks:literal) => {

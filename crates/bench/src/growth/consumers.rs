@@ -1,5 +1,5 @@
-//! Curve `consumers`: consumers of one topic, each with a group and a database of its own. They
-//! share two cores, so the rate is that of all deliveries: the cost of one should not grow.
+//! Measures several consumers of one topic, each with its own group and database. They share the
+//! cores, so the curve shows the cost of a delivery: the rate counts the deliveries of all.
 
 use consumer::{Options, Subscription};
 
@@ -10,7 +10,7 @@ use crate::servers::Bench;
 use crate::{Fallible, Size};
 
 const EVENTS: usize = 20_000;
-/// The consumers' groups.
+/// Names of the groups.
 const NAMES: [&str; 4] = ["first", "second", "third", "fourth"];
 
 pub(super) async fn measure(
@@ -35,14 +35,15 @@ pub(super) async fn measure(
     Ok(vec![Curve::new("consumers of a topic", "deliveries/s", measured.into())])
 }
 
-/// Returns the deliveries per second, from the first transaction of any consumer to the last.
+/// Returns the deliveries per second, from the first transaction of any consumer to the last
+/// effect.
 async fn deliveries(
     first: &Stage,
     others: &[Stage],
     consumers: usize,
     round: u32,
 ) -> Fallible<f64> {
-    // A group has not been there before: so many rounds are not measured.
+    // Each combination has a new group, as long as `consumers` is less than 10.
     let generation = 10 * round + u32::try_from(consumers)?;
     let options = Options { max_batch: 500, ..Options::default() };
     let stages = std::iter::once(first).chain(others).zip(NAMES).take(consumers);

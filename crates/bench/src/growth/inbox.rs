@@ -1,5 +1,4 @@
-//! Curve `inbox`: the consumer by the number of its inbox rows, whose ids are as random as those
-//! of events.
+//! Measures the consumer by the number of inbox rows of its subscription. Their ids are random.
 
 use consumer::Options;
 use sqlx::PgPool;
@@ -26,7 +25,7 @@ pub(super) async fn measure(
     let options = Options { max_batch: 500, ..Options::default() };
     for round in 1..=size.rounds {
         for (rows, stage, rates) in &mut measured {
-            // The group goes on where it was, since the rows are its own.
+            // The inbox rows belong to one group, so each round continues at its committed offsets.
             if round > 1 {
                 stage.publish().await?;
             }
@@ -39,7 +38,7 @@ pub(super) async fn measure(
     Ok(vec![Curve::new("rows in the inbox", "events/s", measured)])
 }
 
-/// Fills the inbox, then creates its indexes, which takes a tenth of the time of the other order.
+/// Writes inbox rows. Creates the indexes afterwards, which takes a tenth of the time.
 async fn fill(pool: &PgPool, rows: i64) -> Fallible<()> {
     let mut tx = pool.begin().await?;
     sqlx::raw_sql(

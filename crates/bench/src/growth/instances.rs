@@ -1,5 +1,5 @@
-//! Curve `instances`: one and two instances of `order` and of `billing`, on the same two cores. The
-//! cost of an order should not grow.
+//! Measures one and two instances of `order` and of `billing`. They share the cores, so the curve
+//! shows the cost of an order.
 
 use super::Curve;
 use crate::orders::Http;

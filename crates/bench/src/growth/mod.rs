@@ -1,4 +1,4 @@
-//! How cost grows: the same work with more consumers, instances, rows or partitions.
+//! Measures how cost grows: the same work with more consumers, instances, rows or partitions.
 
 mod consumers;
 mod inbox;
@@ -29,7 +29,7 @@ pub(crate) enum Name {
     Partitions,
 }
 
-/// A rate at each size. More is better.
+/// The rates at several sizes. A higher rate is better.
 #[derive(Serialize)]
 struct Curve {
     name: &'static str,
@@ -37,7 +37,7 @@ struct Curve {
     points: Vec<Point>,
 }
 
-/// A rate at one size, with that of each round.
+/// The median rate at one size, and the rate of each round.
 #[derive(Serialize)]
 struct Point {
     size: u32,
@@ -46,7 +46,7 @@ struct Point {
 }
 
 impl Curve {
-    /// Creates a curve. `measured` has the rates of each size, one for each round.
+    /// Creates a curve from the sizes, each with the rates of its rounds.
     fn new(name: &'static str, unit: &'static str, measured: Vec<(u32, Vec<f64>)>) -> Self {
         let point = |(size, rounds): (u32, Vec<f64>)| {
             let median = quantile(rounds.clone(), 0.5);

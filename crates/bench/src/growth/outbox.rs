@@ -1,11 +1,11 @@
-//! Curve `outbox`: the relay by the number of rows in the outbox.
+//! Measures the relay by the number of rows in the outbox, until it is empty.
 
 use super::Curve;
 use crate::relay::Stage;
 use crate::servers::Bench;
 use crate::{Fallible, Size};
 
-/// Rows of the smallest size, as many as in the row `relay`.
+/// The smallest number of rows: that of the row `relay`.
 const FEW: usize = 20_000;
 
 pub(super) async fn measure(

@@ -1,4 +1,4 @@
-//! Curve `partitions`: the consumer, the relay and a bare producer by the number of partitions.
+//! Measures the consumer, the relay and a bare producer by the number of a topic's partitions.
 
 use consumer::Options;
 
@@ -23,7 +23,7 @@ pub(super) async fn measure(
             (format!("growth_partitions_{partitions}"), i32::try_from(partitions)?);
         let consumed = Stage::of(bench, &name, events, in_topic).await?;
         let published = relay::Stage::of(bench, &format!("{name}_relay"), events, in_topic).await?;
-        // The first record of a partition makes the broker create its log.
+        // The broker creates a partition's log for its first record.
         published.produce().await?;
         stages.push((partitions, consumed, published));
     }

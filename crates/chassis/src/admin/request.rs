@@ -13,7 +13,7 @@ const MAX_WHY: usize = 500;
 const MAX_LIMIT: u32 = 1_000;
 /// Maximum size of a body that carries a letter's value, or ids of letters or jobs.
 pub(super) const MAX_LETTERS_BODY: usize = 4 * 1024 * 1024;
-/// Number of ids that the text of a selection shows.
+/// Number of ids in the text of a selection.
 const SHOWN_IDS: usize = 3;
 
 /// Returns the size of a page if the query does not set it.

@@ -88,7 +88,7 @@ impl Sleep for WaitForHead {}
 impl Future for WaitForHead {
     type Output = ();
 
-    /// hyper polls this after each read that did not complete the head.
+    /// Polls the time limits. hyper calls this after each read that did not complete the head.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if !self.has_begun {
             let first_byte = *self.first_byte.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,7 +58,7 @@ pub(super) fn digest(key: &str) -> KeyDigest {
 /// API keys and their values. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys<T> {
-    /// By digest, so that the time of a look-up reveals nothing about a key.
+    /// Values by digest, so that the time of a look-up reveals nothing about a key.
     meanings: Arc<RwLock<Digests<T>>>,
     file: Option<LiveFile>,
 }

@@ -36,7 +36,7 @@ macro_rules! shorthands {
 }
 
 impl Problem {
-    /// Creates a problem. `detail` says what the caller can do about it.
+    /// Creates a problem. `detail` tells the caller how to avoid it.
     pub fn new(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Self {
         Self { status, title, detail: detail.into(), header: None }
     }

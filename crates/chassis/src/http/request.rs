@@ -316,8 +316,8 @@ impl Admitted {
 }
 
 /// Runs the handler in a separate task, so that a closed connection does not cancel a change
-/// halfway. The handler can check `Caller::disconnected`. What the request `occupies` is kept until
-/// the handler ends, too.
+/// halfway. The handler can check `Caller::disconnected`. The shares that the request `occupies`
+/// are also kept until the handler ends.
 async fn run(
     next: Next,
     request: Request,

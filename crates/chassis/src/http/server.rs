@@ -34,8 +34,8 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// delayed acknowledgement: with 16 and 32 KiB, lists of 4 MiB were sent at 2 MB/s instead of 1,000
 /// and more.
 const SEND_BUFFER: u32 = 64 * 1024;
-/// Maximum memory of a connection beside the counted bytes: an unfinished head and the kernel's
-/// buffer of a response.
+/// Maximum memory of a connection in addition to the counted bytes: an unfinished head and the
+/// kernel's buffer of a response.
 const CONNECTION_BYTES: usize = MAX_HEAD_BYTES + 2 * SEND_BUFFER as usize;
 /// Divisor: connections may occupy half of a container's memory.
 const OF_CONTAINER: usize = 2;

@@ -1,4 +1,4 @@
-//! How long connections live, on the public port and on the admin port.
+//! Tests of the lifetime of connections, on the public port and on the admin port.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Invariants of the books, which hold whatever fault occurred. Each check returns its violations.
+//! Invariants of the books, which hold after every fault. Each check returns its violations.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

@@ -65,8 +65,8 @@ struct Arguments {
     /// The folder of the copy of the tree that `--bug` patches, and of its builds
     #[arg(long, default_value = "target/chaos-bugs")]
     patched: PathBuf,
-    /// The folder of an earlier release and of its builds, for the fault that runs it beside this
-    /// tree
+    /// The folder of an earlier release and of its builds, for the fault that runs it together with
+    /// this tree
     #[arg(long, default_value = "target/chaos-baseline")]
     baseline: PathBuf,
     /// The file of the report

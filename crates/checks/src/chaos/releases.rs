@@ -1,4 +1,4 @@
-//! Billing of an earlier release, built from this repository, to run beside this tree's.
+//! Billing of an earlier release, built from this repository, to run together with this tree's.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use super::copied_tree::{CopiedTree, OperationContext, TreeError, run, succeeded
 
 /// Commit of the earlier release: the last one before failures were classified by their cause and
 /// memory had a budget. This tree's migrations add tables and columns that it does not know.
-/// Replace it with a later release once it need no longer run beside this tree.
+/// Replace it with a later release once it need no longer run together with this tree.
 const BASELINE: &str = "48f0431cdcd1970cf64638a527a5c1cb62343227";
 /// Packages of it to build.
 const PACKAGES: [&str; 2] = ["orderflow-billing", "orderflow-sabotage"];

@@ -58,8 +58,8 @@ fn one_send_per_message_id(books: &Books, resends: u32) -> Objections {
     sent_again("e-mail", times, resends, books.unclear.emails)
 }
 
-/// Returns what was accepted more than `1 + resends` times, unless unclear attempts explain all of
-/// it.
+/// Returns the items that were accepted more than `1 + resends` times, unless unclear attempts
+/// explain all of it.
 fn sent_again<'a>(
     what: &str,
     times: impl Iterator<Item = (&'a String, u32)>,

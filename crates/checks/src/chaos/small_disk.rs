@@ -28,7 +28,7 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one beside the server's folder, and moves a database without connections to it.
+    /// Mounts a disk next to the server's folder, and moves a database without connections to it.
     pub(crate) async fn holding(server: &Postgres, database: &str) -> Result<Self, Error> {
         let parent = server.folder().parent().ok_or("Postgres has no folder")?;
         remove_abandoned(parent);

@@ -29,9 +29,9 @@ pub(crate) struct Finding {
 }
 
 enum FindingKind {
-    /// It printed something else.
+    /// The command printed something else.
     Differs(Difference),
-    /// It ended with an exit status other than 0.
+    /// The command ended with an exit status other than 0.
     Failed(i32),
     TooLate(Duration),
 }

@@ -42,7 +42,7 @@ impl Commands {
         wrong.collect()
     }
 
-    /// Returns what is wrong with the command at the start of these words, if it is one of this
+    /// Returns the problem of the command at the start of these words, if it is one of this
     /// repository.
     fn wrong(&self, words: &[&str], tree: &Tree) -> Option<String> {
         match words {

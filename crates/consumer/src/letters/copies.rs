@@ -25,11 +25,11 @@ const BATCH: i64 = 100;
 const BATCH_BYTES: i64 = 1024 * 1024;
 /// Time limit for copying within a transaction, below Postgres' limit on idle transactions.
 const BATCH_TIME: Duration = Duration::from_secs(5);
-/// How often the topic is searched for letters of instances of an earlier release, and the wait
-/// after a failure.
+/// Interval of the searches of the topic for letters of instances of an earlier release, and the
+/// wait after a failure.
 const IMPORT_EVERY: Duration = Duration::from_mins(5);
 const IMPORT_AGAIN: Duration = Duration::from_secs(5);
-/// How often the table is polled for letters of other instances.
+/// Interval of the polls of the table for letters of other instances.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// First wait after a failure; it doubles up to the last.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);

@@ -97,8 +97,9 @@ impl Letters {
     }
 }
 
-/// In structured mode the data is the member `data` of the record's value, otherwise it is the
-/// whole value. The given text is kept unchanged, so that numbers stay exact.
+/// Returns the record's value with other data: in structured mode the data is the member `data` of
+/// the value, otherwise it is the whole value. The given text is kept unchanged, so that numbers
+/// stay exact.
 fn in_its_mode(record: &Record, data: &RawValue) -> serde_json::Result<Vec<u8>> {
     let is_structured = record.text_header("content-type").is_some_and(kafka::is_structured);
     let whole = record.value.as_deref().filter(|_| is_structured);

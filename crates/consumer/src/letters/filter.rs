@@ -7,15 +7,15 @@ use uuid::Uuid;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LetterStatus {
-    /// It waits for an operator.
+    /// The letter waits for an operator.
     Dead,
-    /// It is part of a replay that has not ended.
+    /// The letter is part of a replay that has not ended.
     Replaying,
-    /// A replay processed it.
+    /// A replay processed the letter.
     Resolved,
-    /// Its replays failed `max_replays` times, so only `force` replays it.
+    /// Replays failed `max_replays` times, so only `force` replays the letter.
     Parked,
-    /// An operator has discarded it.
+    /// An operator has discarded the letter.
     Discarded,
 }
 

@@ -15,7 +15,7 @@ pub enum GroupStatus {
     Open,
     /// An operator works on it.
     Acknowledged,
-    /// It needs no work.
+    /// The group needs no work.
     Ignored,
 }
 
@@ -39,7 +39,7 @@ pub struct LetterGroup {
     #[serde(rename = "group")]
     #[sqlx(rename = "subscription")]
     pub group: String,
-    /// Type of their events.
+    /// Type of the letters' events.
     pub event_type: Option<String>,
     /// Type of the error.
     pub exception: String,
@@ -56,16 +56,16 @@ pub struct LetterGroup {
     pub open: i64,
     /// Number of parked letters.
     pub parked: i64,
-    /// Number of letters being replayed.
+    /// Number of letters that are being replayed.
     pub replaying: i64,
     /// Number of resolved letters.
     pub resolved: i64,
     /// Number of discarded letters.
     pub discarded: i64,
-    /// When the first of them died, UTC.
+    /// Time of the first dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub first_at: OffsetDateTime,
-    /// When the last of them died, UTC.
+    /// Time of the last dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub last_at: OffsetDateTime,
     #[serde(skip)]

@@ -54,22 +54,22 @@ pub struct LetterSummary {
     pub fingerprint: String,
     /// See [`LetterStatus`](super::LetterStatus).
     pub status: String,
-    /// Outcome of its last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or
-    /// `held` behind one of the same key that failed.
+    /// Outcome of the last replay: `processed`, `duplicate`, `superseded`, `ignored`, `failed`, or
+    /// `held` because a letter of the same key failed.
     pub outcome: Option<String>,
-    /// Number of replays that failed.
+    /// Number of failed replays.
     pub replays: i32,
-    /// When it was dead-lettered, UTC.
+    /// Time of the dead-lettering, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub died_at: OffsetDateTime,
-    /// When it was resolved or discarded, UTC.
+    /// Time of the resolution or the discarding, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub closed_at: Option<OffsetDateTime>,
-    /// The inbox may no longer have its event, so only `force` replays it.
+    /// `true` if the inbox may no longer have the event, so that only `force` replays the letter.
     pub is_expired: bool,
-    /// Its value was changed by an operator.
+    /// `true` if an operator changed the value.
     pub is_edited: bool,
-    /// Its content was erased.
+    /// `true` if the content was erased.
     pub is_erased: bool,
 }
 
@@ -112,10 +112,10 @@ pub struct Edit {
     pub by: String,
     /// The reason that was given.
     pub why: String,
-    /// When, UTC.
+    /// Time of the change, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The value that was consumed.
+    /// Consumed value.
     pub before: Option<Bytes>,
 }
 

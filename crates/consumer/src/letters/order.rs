@@ -22,7 +22,7 @@ pub(super) async fn last_to_copy(tx: &mut PgConnection, group: &str) -> sqlx::Re
     if !sqlx::query_scalar(some).bind(group).fetch_one(&mut *tx).await? {
         return Ok(None);
     }
-    // Rolled back to, it releases the lock, and the transaction goes on.
+    // A rollback to the savepoint releases the lock, and the transaction continues.
     let mut savepoint = tx.begin().await?;
     // Burials that begin meanwhile wait as long.
     sqlx::raw_sql("set local lock_timeout = '500ms'").execute(&mut *savepoint).await?;

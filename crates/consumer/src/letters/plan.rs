@@ -22,9 +22,9 @@ pub(super) struct PlannedLetter {
     pub(super) letter: i64,
     pub(super) key: KeyHash,
     bytes: i64,
-    /// It was being attempted when a process ended.
+    /// `true` if the letter was being attempted when a process ended.
     pub(super) begun: bool,
-    /// It was attempted alone then.
+    /// `true` if the letter was attempted alone at that time.
     pub(super) alone: bool,
 }
 

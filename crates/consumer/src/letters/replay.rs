@@ -29,17 +29,17 @@ const FROM: &str =
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct ReplayOutcomes {
-    /// Their handler applied them.
+    /// Letters that the handler applied.
     pub processed: i64,
-    /// They were duplicates.
+    /// Letters that were duplicates.
     pub duplicate: i64,
-    /// A newer version had been applied.
+    /// Letters with an older version than the applied one.
     pub superseded: i64,
-    /// They are of a type that the subscription ignores.
+    /// Letters of a type that the subscription ignores.
     pub ignored: i64,
-    /// They failed again.
+    /// Letters that failed again.
     pub failed: i64,
-    /// They were not attempted, because an earlier letter of their key failed.
+    /// Letters that were not attempted, because an earlier letter of their key failed.
     pub held: i64,
 }
 
@@ -47,7 +47,7 @@ pub struct ReplayOutcomes {
 #[derive(Clone, PartialEq, Debug, Serialize, FromRow)]
 #[non_exhaustive]
 pub struct Replay {
-    /// Id.
+    /// Id of the replay.
     pub id: Uuid,
     /// The consumer group, without the prefix.
     #[serde(rename = "group")]
@@ -57,7 +57,7 @@ pub struct Replay {
     pub rehearsal: bool,
     /// `queued`, `running`, `paused`, `cancelled` or `done`.
     pub status: String,
-    /// Number of its letters.
+    /// Number of letters in the replay.
     pub selected: i64,
     /// Outcomes so far.
     #[sqlx(flatten)]
@@ -76,15 +76,15 @@ pub struct Replay {
     pub by: String,
     /// The reason that was given.
     pub why: Option<String>,
-    /// Why it is paused or cancelled.
+    /// Reason of the pause or the cancellation.
     pub note: Option<String>,
-    /// When it was requested, UTC.
+    /// Time of the request, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub requested_at: OffsetDateTime,
-    /// When it first started, UTC.
+    /// Time of the first start, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub started_at: Option<OffsetDateTime>,
-    /// When it ended or was cancelled, UTC.
+    /// Time of the end or the cancellation, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub ended_at: Option<OffsetDateTime>,
 }
@@ -103,7 +103,7 @@ pub struct ReplayDetails {
 /// Letters of a replay that failed for one reason.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, FromRow)]
 pub struct ReplayFailures {
-    /// The reason.
+    /// Reason of the failures.
     pub reason: String,
     /// Number of letters.
     pub letters: i64,
@@ -123,9 +123,9 @@ pub struct ReplayedLetter {
     pub subject: Option<String>,
     /// Outcome. `None` while pending.
     pub outcome: Option<String>,
-    /// Why it failed.
+    /// Reason of the failure.
     pub reason: Option<String>,
-    /// When, UTC.
+    /// Time at which the outcome was recorded, UTC.
     #[serde(with = "time::serde::rfc3339::option")]
     pub settled_at: Option<OffsetDateTime>,
 }

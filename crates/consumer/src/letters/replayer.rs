@@ -16,7 +16,7 @@ use crate::database::Database;
 use crate::history::Histories;
 use crate::options::Options;
 
-/// How often the table is polled for requests to other instances and expired leases.
+/// Interval of the polls of the table for requests to other instances and expired leases.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Duration of a lease, in seconds, and the interval of its renewal. A killed instance is replaced
 /// when its lease expires.
@@ -201,7 +201,7 @@ impl Replayer {
 
     /// Releases letters that are still being attempted some time after `holds` was cancelled, as at
     /// shutdown: the process may be killed before they are done, for which they must not be blamed.
-    /// Their late results are refused.
+    /// Late results of these letters are refused.
     async fn give_back_in_time(&self, lease: Lease, holds: &CancellationToken) {
         holds.cancelled().await;
         tokio::time::sleep(GRACE).await;

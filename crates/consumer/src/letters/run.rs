@@ -29,12 +29,12 @@ const CONFLICTS: u32 = 5;
 #[error("the process ended while this letter was replayed, alone")]
 struct EndedProcess;
 
-/// How a run ended.
+/// End of a run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum RunEnd {
-    /// Nothing is left to attempt.
+    /// All letters were attempted.
     Done,
-    /// An operator has to look at it.
+    /// The replay waits for an operator, for this reason.
     Paused(String),
     /// Shutdown, or the lease was lost.
     Interrupted,
@@ -63,7 +63,7 @@ struct OpenedLetter {
 enum Stop {
     /// The lease was lost, or the replay was paused or cancelled.
     NotRunning,
-    /// An operator has to look at it.
+    /// The replay pauses and waits for an operator, for this reason.
     Pause(String),
     /// The database failed.
     Failed(sqlx::Error),
@@ -200,7 +200,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A replay attempts each letter alone, a rehearsal all letters of a key together.
+    /// Returns the letters of each attempt: a replay attempts each letter alone, a rehearsal all
+    /// letters of a key together.
     fn in_turn(&self, opened: Vec<OpenedLetter>) -> Vec<(PlannedLetter, Vec<OpenedLetter>)> {
         let mut turns = Vec::<(PlannedLetter, Vec<OpenedLetter>)>::new();
         for it in opened {

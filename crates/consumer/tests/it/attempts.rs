@@ -1,4 +1,4 @@
-//! Tests of attempts, which are counted across restarts.
+//! Tests of attempts that a restart of the consumer interrupts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 use crate::house::{CUSTOMER, House, PATIENCE, Running, io};
 
-/// Counts its calls, and for the troublesome customer does what it is told to.
+/// Counts its calls, and fails or hangs for [`CUSTOMER`].
 #[derive(Clone)]
 struct CountCalls {
     calls: Arc<AtomicUsize>,
@@ -21,7 +21,7 @@ struct CountCalls {
 #[derive(Clone, Copy)]
 enum Trouble {
     Fail,
-    /// As one that is killed: nothing comes of it, and nothing is said.
+    /// Never ends, like an attempt whose process is killed.
     Hang,
 }
 
@@ -66,7 +66,7 @@ fn patient() -> Options {
     Options { handler_timeout: PATIENCE, ..House::options() }
 }
 
-/// Of both tables.
+/// Returns the number of rows of both tables of attempts.
 async fn notes(house: &House) -> i64 {
     sqlx::query_scalar("select (select count(*) from attempt) + (select count(*) from consuming)")
         .fetch_one(&house.pool)
@@ -92,14 +92,14 @@ async fn a_restart_gives_a_message_no_new_retries() {
     assert_eq!(notes(&house).await, 0, "nothing is left of it");
 }
 
-/// Runs until the handler is called once more, and is gone then without having left its group or
-/// anything else in order.
+/// Runs until the handler is called once more, and then ends like a killed process, without leaving
+/// its group.
 async fn killed_while_handling(house: &House, handler: &CountCalls, times: usize) {
     let running: Running =
         house.run_with(patient(), Subscription::new("group").each_once(handler.clone()));
     handler.called(times).await;
     running.task.abort();
-    // A process that is gone has no connection either.
+    // A killed process has no connection either.
     sqlx::query(
         "select pg_terminate_backend(pid) from pg_stat_activity
          where datname = current_database() and state = 'idle in transaction'",

@@ -1,4 +1,4 @@
-//! Tests of batches: their effects equal those of single messages.
+//! Tests of batches: they have the same effects as single messages.
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use consumer::{Failure, Subscription};
@@ -20,7 +20,7 @@ impl House {
         eventually(&format!("{count} messages to be settled"), PATIENCE, settled).await;
     }
 
-    /// How many messages shared their transaction with others.
+    /// Returns the number of messages that were handled in batches.
     fn batched(&self) -> u64 {
         self.counter("consumer_batch_size_sum", "")
     }

@@ -1,4 +1,4 @@
-//! Tests of the outcomes of a message.
+//! Tests of the outcomes of messages.
 
 use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use consumer::{Failure, Fault, FaultKind, Handler, Received, State, Subscription};

@@ -1,4 +1,5 @@
-//! Tests of the classification of failures: the database, another transaction, or the message.
+//! Tests of the classification of failures: the database refuses, another transaction holds a lock,
+//! or the message is invalid.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A cluster that lets nobody create topics or ask for their settings.
+//! Tests with a cluster that denies the creation of topics and the reading of their settings.
 
 use consumer::{State, Subscription};
 use kafka::{Settings, dead_letter_topic};
@@ -8,7 +8,7 @@ use sandbox::{Kafka, ServerOptions, Silent, Tools};
 use crate::events::{ParcelId, ParcelPacked};
 use crate::house::{House, PATIENCE, create, note};
 
-/// Allows every user to read, write and describe existing topics, and denies everything else.
+/// Allows all clients to read, write and describe topics, which denies other operations on them.
 async fn deny_the_rest(kafka: &Kafka) {
     let allow = ["--add", "--force", "--allow-principal", "User:ANONYMOUS"];
     let operations = |of: &[&'static str]| {

@@ -1,4 +1,4 @@
-//! Event types of the tests' own.
+//! Event types of the tests.
 
 use std::borrow::Cow;
 use std::fmt;

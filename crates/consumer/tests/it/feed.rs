@@ -1,4 +1,4 @@
-//! Events that do not come by Kafka, at the same time as others.
+//! Tests of events that arrive by a feed and by Kafka concurrently.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Events of other producers: what is required of them, and what is not.
+//! Tests of events of other producers: required and optional attributes.
 
 use consumer::Subscription;
 use envelope::{CorrelationId, Encoded, TenantId};
@@ -10,7 +10,7 @@ use crate::events::{ParcelId, ParcelPacked, ParcelShipped};
 use crate::house::{House, PATIENCE, create, note};
 
 impl House {
-    /// Waits until the group has so many dead letters, and returns why each died.
+    /// Waits until the group has `count` dead letters, and returns their reasons.
     async fn reasons(&self, count: u64) -> Vec<String> {
         let dead =
             async || (self.counter("consumer_dead_lettered_total", "group") == count).then_some(());
@@ -82,7 +82,7 @@ async fn an_event_in_structured_mode_has_its_effect() {
     running.end().await;
 }
 
-/// The shortest form of the reason, which a list shows, has to tell what to repair.
+/// The shortest form of the reason, which lists show, has to name the missing attribute.
 #[tokio::test]
 async fn the_reason_of_what_is_no_event_names_what_is_missing() {
     let house = House::new().await;
@@ -165,7 +165,7 @@ async fn versions_are_counted_for_each_source_and_a_renamed_one_counts_on() {
         event.envelope.partition_key = Some("one after the other".into());
         house.publish("parcel.packed", &event).await;
     };
-    // What was applied when versions knew no source.
+    // A version that was applied when versions had no source.
     sqlx::query(
         "insert into inbox_version (subscription, subject, version) values ('group', $1, 5)",
     )
@@ -173,7 +173,7 @@ async fn versions_are_counted_for_each_source_and_a_renamed_one_counts_on() {
     .execute(&house.pool)
     .await
     .unwrap();
-    // And what was applied while the publisher had its old name.
+    // A version that was applied while the publisher had its old name.
     sqlx::query(
         "insert into applied_version (subscription, source, subject, version)
          values ('group', '/depot', $1, 6)",

@@ -1,4 +1,4 @@
-//! A consumer of the test's own, on real Postgres and Kafka.
+//! A separate consumer for each test, on real Postgres and Kafka.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use crate::events::{Parcel, ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What goes wrong in a handler, for parcels of that customer.
+/// Customer whose parcels fail in the handlers of the tests.
 pub(crate) const CUSTOMER: &str = "trouble@example.com";
 
 pub(crate) struct House {
@@ -32,7 +32,7 @@ pub(crate) struct House {
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) producer: FutureProducer,
-    /// Where its events are created.
+    /// Trace context in which the events are created.
     pub(crate) traceparent: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl House {
         Self::on(|space| Settings::new(space.kafka_brokers(), space.topic_prefix())).await
     }
 
-    /// With another Kafka than the one that the tests share.
+    /// Creates a house with another Kafka than the shared one.
     pub(crate) async fn on(kafka: impl FnOnce(&TestSpace) -> Settings) -> Self {
         let space = TestSpace::new().await;
         let pool =
@@ -80,7 +80,7 @@ impl House {
         self.run_with(Self::options(), subscription)
     }
 
-    /// Impatient.
+    /// Returns options with short times.
     pub(crate) fn options() -> Options {
         Options {
             first_backoff: Duration::from_millis(50),
@@ -119,7 +119,7 @@ impl House {
         self.send_times::<E>(1, parcel, version, email).await;
     }
 
-    /// Sends one event so many times.
+    /// Sends one event `times` times.
     pub(crate) async fn send_times<E: ParcelEvent>(
         &self,
         times: usize,
@@ -184,8 +184,8 @@ impl House {
         producer.commit_transaction(PATIENCE).unwrap();
     }
 
-    /// The sums of what a group has committed and of the ends of a topic's partitions, of those
-    /// that hold something.
+    /// Returns the sum of a group's committed offsets and that of the end offsets of a topic's
+    /// partitions.
     pub(crate) fn committed_and_end(&self, group: &str, topic: &str) -> (i64, i64) {
         let client: BaseConsumer = self.settings.consumer(group).create().unwrap();
         let topic = self.settings.prefixed(topic);
@@ -213,12 +213,12 @@ impl House {
         self.producer.send(record, Timeout::Never).await.unwrap();
     }
 
-    /// The first record of a topic.
+    /// Returns the first record of a topic.
     pub(crate) async fn first(&self, topic: &str) -> Record {
         self.read(topic, 1).await.remove(0)
     }
 
-    /// The first so many records of a topic.
+    /// Returns the first `count` records of a topic.
     pub(crate) async fn read(&self, topic: &str, count: usize) -> Vec<Record> {
         let reader: BaseConsumer = self.settings.consumer("reader").create().unwrap();
         reader.subscribe(&[&self.settings.prefixed(topic)]).unwrap();
@@ -246,14 +246,14 @@ impl House {
         eventually(&format!("effects {versions:?}"), PATIENCE, has).await;
     }
 
-    /// Sends a parcel and waits for its effect: the consumer runs.
+    /// Sends a parcel and waits for its effect, which proves that the consumer runs.
     pub(crate) async fn processes_one(&self) {
         let parcel = ParcelId::new();
         self.send::<ParcelPacked>(parcel, 1, "a@example.com").await;
         self.has(parcel, &[1]).await;
     }
 
-    /// The sum of a counter over its labels that match.
+    /// Returns the sum of a counter over the matching labels.
     pub(crate) fn counter(&self, name: &str, label: &str) -> u64 {
         let text = self.metrics.render();
         let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
@@ -269,7 +269,7 @@ impl Running {
     }
 }
 
-/// Writes what it got, and fails the first so many times for parcels of the troublesome customer.
+/// Handler that writes each event, and fails the first `times` times for parcels of [`CUSTOMER`].
 pub(crate) struct Note<E> {
     pub(crate) trouble: fn() -> Failure,
     pub(crate) times: Arc<AtomicUsize>,
@@ -303,7 +303,7 @@ impl<E: ParcelEvent> Handler for Note<E> {
         let trouble = if let [_alone] = events {
             self.times.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok()
         } else {
-            // What is trouble alone is trouble in a batch, without being counted.
+            // A message that would fail alone also fails its batch, which does not count.
             self.times.load(Ordering::SeqCst) > 0
         };
         if trouble { Err((self.trouble)()) } else { Ok(()) }

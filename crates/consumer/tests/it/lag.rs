@@ -1,4 +1,4 @@
-//! How far a subscription is behind.
+//! Tests of a subscription's lag.
 
 use envelope::Event;
 

@@ -1,4 +1,4 @@
-//! Dead letters as rows, replays and rehearsals.
+//! Tests of dead letters as rows, of replays and of rehearsals.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,13 +25,13 @@ const GROUP: &str = "group";
 const FINE: &str = "a@example.com";
 
 impl House {
-    /// Runs a consumer of the usual group whose handler fails for good so many times.
+    /// Runs a consumer of [`GROUP`] whose handler fails permanently `times` times.
     fn run_troubled(&self, times: usize) -> Running {
         let handler = troubled::<ParcelPacked>(times, || Failure::permanent(io()));
         self.run(Subscription::new(GROUP).each_once(handler))
     }
 
-    /// Waits until the group has so many letters, and returns them, the first that died first.
+    /// Waits until the group has `count` letters, and returns them in the order of their deaths.
     async fn letters_of(&self, count: usize) -> Vec<LetterSummary> {
         let filter = LetterFilter::default();
         let all = async || {
@@ -63,7 +63,7 @@ impl House {
         self.replay_is(replay.id, &["done"]).await
     }
 
-    /// Replays whatever is dead.
+    /// Replays all dead letters.
     pub(crate) async fn replay_all(&self, running: &Running) {
         self.letters_of(1).await;
         self.replay(&running.letters, all()).await;
@@ -88,7 +88,7 @@ impl House {
         sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(&self.pool).await.unwrap()
     }
 
-    /// Sends parcels that all become dead letters, each of a key of its own.
+    /// Sends parcels that all become dead letters, each with a different key.
     async fn send_dead(&self, count: usize) -> Vec<LetterSummary> {
         for _ in 0..count {
             self.send::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER).await;
@@ -127,7 +127,7 @@ fn raw(data: &serde_json::Value) -> Box<RawValue> {
     RawValue::from_string(data.to_string()).unwrap()
 }
 
-/// Why it was refused.
+/// Returns the reason of a refusal.
 fn refused<T: std::fmt::Debug>(result: Result<T, LettersError>) -> String {
     match result.unwrap_err() {
         LettersError::Database(error) => panic!("{error}"),

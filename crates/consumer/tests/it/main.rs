@@ -1,4 +1,4 @@
-//! The consumer, on real Postgres and Kafka.
+//! Tests of the consumer, on real Postgres and Kafka.
 
 #![allow(clippy::unwrap_used)]
 

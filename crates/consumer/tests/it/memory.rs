@@ -1,4 +1,4 @@
-//! Tests of the memory budget.
+//! Tests of the memory that a backlog takes.
 
 use consumer::{MemoryBudget, Subscription};
 

@@ -1,4 +1,4 @@
-//! How long the inbox remembers.
+//! Tests of the inbox's retention.
 
 use std::time::Duration;
 

@@ -32,13 +32,13 @@ impl SpanExporter for EndedSpans {
     }
 }
 
-/// The span of that name that belongs to the trace.
+/// Waits for the span of that name in the trace, and returns it.
 async fn span_of(trace: &str, name: &str) -> SpanData {
     let of_trace = |context: &SpanContext| context.trace_id().to_string() == trace;
     ended(name, |span| of_trace(&span.span_context)).await
 }
 
-/// The span of that name that links to a trace.
+/// Waits for the span of that name that links to a trace, and returns it.
 async fn span_linked_to(trace: &str, name: &str) -> SpanData {
     let of_trace = |context: &SpanContext| context.trace_id().to_string() == trace;
     ended(name, |span| span.links.iter().any(|link| of_trace(&link.span_context))).await

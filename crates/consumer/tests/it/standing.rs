@@ -1,4 +1,4 @@
-//! Tests of an operator's pause and of circuit breakers, which hold for all instances.
+//! Tests of orders for all instances: an operator's pause, and circuit breakers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use sqlx::PgConnection;
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked, ParcelShipped};
 use crate::house::{CUSTOMER, House, PATIENCE, Running, io, note, troubled};
 
-/// How long an instance may go on after a stop was ordered.
+/// Maximum time in which an instance has to stop after an order.
 const OBEYED_WITHIN: Duration = Duration::from_secs(1);
 
 const FINE: &str = "a@example.com";
@@ -27,7 +27,7 @@ impl House {
         consumer::standing(&self.pool, "group").await.unwrap()
     }
 
-    /// Waits until a group has so many members, and has not rebalanced for a while.
+    /// Waits until a group has this number of members, and has not rebalanced for a while.
     async fn is_joined_by(&self, group: &str, members: usize) {
         let client: BaseConsumer = self.settings.client().create().unwrap();
         let mut stable = 0;
@@ -145,7 +145,7 @@ async fn a_breaker_opens_and_closes_by_itself() {
         house.send::<ParcelPacked>(parcel, 1, FINE).await;
     }
     becomes(&running, "breaker open: parcel.packed").await;
-    // Some probes fail meanwhile, which costs nobody an attempt.
+    // Some probes fail meanwhile. They count as no attempt.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(house.letters(), 5);
     let breakers = house.standing().await.breakers;
@@ -322,7 +322,7 @@ async fn a_duplicate_closes_no_breaker() {
         house.send::<ParcelPacked>(ParcelId::new(), 1, FINE).await;
     }
     becomes(&running, "breaker open").await;
-    // It is the first of a key that has not failed, and nobody handles it.
+    // It is the first message of a key that has not failed, and has no handler.
     for _ in 0..5 {
         house.publish(ParcelPacked::TYPE, &known).await;
     }

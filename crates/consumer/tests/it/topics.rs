@@ -107,7 +107,7 @@ async fn a_topic_that_is_deleted_is_named_and_consumed_again_when_its_publisher_
     running.end().await;
 }
 
-/// `off` is for clusters that let nobody ask.
+/// `off` is for clusters that deny the reading of topics' settings.
 #[tokio::test]
 async fn with_off_nothing_is_asked_and_what_is_there_is_consumed() {
     let house = House::new().await;

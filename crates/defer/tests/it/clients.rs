@@ -159,7 +159,7 @@ async fn a_client_that_goes_within_the_body_costs_no_task() {
     pieces.send("first").unwrap();
     read_until(&mut connection, "first").await;
     drop(connection);
-    // Nobody reads what is sent from now on; the server notices that by sending.
+    // No client reads the response from now on; the server notices that by sending.
     let sending = async {
         while pieces.send("more").is_ok() {
             tokio::task::yield_now().await;

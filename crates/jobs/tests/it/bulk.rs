@@ -1,4 +1,4 @@
-//! Tests of an operator's acts on many jobs.
+//! Tests of an operator's changes of many jobs at once.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Workers that die or freeze, and a database that does.
+//! Tests with workers, and a database, that die or freeze.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::house::{House, PATIENCE, Refused, Script, Work, down};
 
-/// A worker with a runtime and a pool of its own, as if it were a process.
+/// A worker with a separate runtime and pool, like a process.
 pub(crate) struct Process(tokio::runtime::Runtime);
 
 impl Process {
@@ -29,7 +29,7 @@ impl Process {
         Self(runtime)
     }
 
-    /// Nothing is given back, renewed or recorded any more.
+    /// Ends the worker, which then releases, renews and records nothing any more.
     pub(crate) fn kill(self) {
         self.0.shutdown_background();
     }
@@ -345,8 +345,7 @@ async fn the_late_success_of_a_worker_that_was_frozen_is_ignored() {
     let house = House::new().await;
     let (thaw, frozen) = mpsc::channel::<()>();
     let frozen = std::sync::Mutex::new(frozen);
-    // It blocks the only thread of its process, so nothing else of that goes on: no sign of life
-    // either.
+    // The job blocks the only thread of its process, so that its lease is not renewed either.
     let freezing = house.script::<Work, _>(move |_| {
         let _ = frozen.lock().unwrap().recv();
         async { Ok(()) }

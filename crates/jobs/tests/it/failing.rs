@@ -1,4 +1,4 @@
-//! Attempts that fail.
+//! Tests of failing attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -220,7 +220,7 @@ async fn an_unknown_kind_is_left_to_who_knows_it() {
     running.end().await;
 }
 
-/// Its hooks do not fit the database.
+/// Handler whose hooks fail with a database error.
 struct BadHooks {
     run: fn() -> Result<(), Failure>,
 }

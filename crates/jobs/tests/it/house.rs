@@ -1,4 +1,4 @@
-//! A database of the test's own, and jobs that do as the test says.
+//! A separate database for each test, and handlers that the test defines.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,14 +41,14 @@ impl Job for Brief {
 
 type Act = dyn Fn(Context) -> BoxFuture<'static, Result<(), Failure>> + Send + Sync;
 
-/// Handler that runs a closure and records its calls.
+/// Handler that calls a closure of the test, and records its runs.
 pub(crate) struct Script<J, const PLACES: usize = 8> {
     act: Box<Act>,
     seen: Seen,
     job: PhantomData<fn() -> J>,
 }
 
-/// The attempts that were run, by all workers.
+/// Attempts of all workers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) runs: Arc<Mutex<Vec<Context>>>,
@@ -69,7 +69,7 @@ impl Seen {
         self.most.load(Ordering::SeqCst)
     }
 
-    /// How many run.
+    /// Returns the number of running attempts.
     pub(crate) fn now(&self) -> usize {
         self.now.load(Ordering::SeqCst)
     }
@@ -81,7 +81,7 @@ impl Seen {
 }
 
 impl<J> Script<J> {
-    /// Returns the same script with `AT_ONCE` concurrent jobs.
+    /// Sets the number of jobs that run at once.
     pub(crate) fn at_once<const AT_ONCE: usize>(self) -> Script<J, AT_ONCE> {
         Script { act: self.act, seen: self.seen, job: PhantomData }
     }
@@ -146,7 +146,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// As a deployment does.
+    /// Shuts the worker down, and waits for its end.
     pub(crate) async fn end(self) {
         self.shutdown.cancel();
         self.task.await.unwrap();
@@ -187,19 +187,19 @@ impl House {
         }
     }
 
-    /// Ends well.
+    /// Returns a handler that succeeds.
     pub(crate) fn good<J: Job>(&self) -> Script<J> {
         self.script(|_| async { Ok(()) })
     }
 
-    /// Fails so often.
+    /// Returns a handler that fails `times` times.
     pub(crate) fn failing<J: Job>(&self, times: u32) -> Script<J> {
         self.script(move |context| async move {
             if context.attempt <= times { Err(Refused(down()).into()) } else { Ok(()) }
         })
     }
 
-    /// Never ends.
+    /// Returns a handler that never ends.
     pub(crate) fn endless<J: Job>(&self) -> Script<J> {
         self.script(|_| std::future::pending())
     }
@@ -224,7 +224,7 @@ impl House {
         }
     }
 
-    /// What the hooks wrote about it.
+    /// Returns the rows that the hooks wrote about a job.
     pub(crate) async fn effects(&self, id: Uuid) -> Vec<(String, i32)> {
         sqlx::query_as("select what, attempt from effect where job = $1 order by attempt")
             .bind(id)

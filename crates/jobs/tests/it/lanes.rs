@@ -1,4 +1,4 @@
-//! Jobs of a target that does not answer, beside those of others.
+//! Tests of lanes: jobs of a target that does not answer do not delay those of others.
 
 use std::time::{Duration, Instant};
 

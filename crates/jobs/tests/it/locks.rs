@@ -1,5 +1,5 @@
-//! Several jobs are locked by ascending id, or two that lock the same ones would wait for each
-//! other.
+//! Tests of the order of locks: several jobs are locked by ascending id, since two transactions
+//! that lock the same jobs would otherwise deadlock.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn the_second_is_free_while_the_first_is_waited_for(house: &House, ids: [U
     tx.commit().await.unwrap();
 }
 
-/// Two jobs that run, the second of which lies before the first in the table.
+/// Starts two jobs, the second of which is before the first in the table.
 async fn two_running_jobs(house: &House) -> [Uuid; 2] {
     let ids = [Uuid::now_v7(), Uuid::now_v7()];
     for id in [ids[1], ids[0]] {

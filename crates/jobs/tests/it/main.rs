@@ -1,4 +1,4 @@
-//! Jobs, on real Postgres.
+//! Tests of jobs, on real Postgres.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Tests of an operator's lists and acts.
+//! Tests of an operator's reads and changes of single jobs.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! Jobs whose handler has no hook, which are removed together.
+//! Tests of jobs whose handler has no hook, which are removed together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ fn gated(house: &House, gate: &Arc<Semaphore>) -> WithoutHook {
     }))
 }
 
-/// Removals, as Postgres sees them: `slow` jobs wait for an advisory lock, `poison` ones are
+/// Installs a trigger for removals: `slow` jobs wait for an advisory lock, `poison` ones are
 /// refused, and the number of jobs of each statement is recorded.
 async fn watched(house: &House) -> PgPool {
     let pool = PgPool::connect(&house.url).await.unwrap();
@@ -186,8 +186,8 @@ async fn a_job_whose_worker_dies_before_it_is_removed_runs_again() {
     house.seen.ran(3).await;
     statements_wait_for_a_lock(&pool, 1, PATIENCE).await;
     killed.kill();
-    // Postgres does not notice, and would remove the jobs: what it has not committed is lost with
-    // it.
+    // Postgres does not notice the kill, and would remove the jobs. Its uncommitted statement ends
+    // with the connection.
     let ended = async || {
         let ended: i64 = sqlx::query_scalar(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity

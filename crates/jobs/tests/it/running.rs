@@ -1,4 +1,4 @@
-//! Jobs that run, and workers that end.
+//! Tests of running jobs, and of workers that end.
 
 use std::collections::HashSet;
 use std::sync::Arc;

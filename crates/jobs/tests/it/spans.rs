@@ -1,4 +1,4 @@
-//! What a trace shows of a job.
+//! Tests of the spans of a job.
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -33,7 +33,7 @@ impl SpanExporter for Ended {
     }
 }
 
-/// The ended span of that name in that trace.
+/// Waits for the ended span of that name in that trace, and returns it.
 async fn span_of(trace: &str, name: &str) -> SpanData {
     let found = async || {
         let ended = ENDED.0.lock().unwrap();

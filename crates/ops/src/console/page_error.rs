@@ -25,7 +25,7 @@ impl PageError {
         Self { status, message: message.into(), advice: None, wants_sign_in: false }
     }
 
-    /// The request can't be used.
+    /// Creates a 400: the request is malformed.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }

@@ -21,8 +21,8 @@ pub(crate) fn refused(error: &Error, fields: &Fields, otherwise: &str) -> Respon
     Notice::bad(text).back(fields, otherwise)
 }
 
-/// Like [`refused`], for a request to start a replay. Without a response the replay may have
-/// started.
+/// Does the same as [`refused`] for a request to start a replay. Without a response the replay may
+/// have started.
 pub(crate) fn not_started(error: &Error, fields: &Fields, otherwise: &str) -> Response {
     if !matches!(error, Error::Unreachable { .. }) {
         return refused(error, fields, otherwise);

@@ -71,7 +71,7 @@ pub(crate) struct Delivery {
     pub(crate) parked: Option<Held>,
     pub(crate) inbox: Option<InboxRow>,
     pub(crate) received: Option<Timestamp>,
-    /// Whether it became a dead letter, whatever its current status.
+    /// Whether it became a dead letter, regardless of its current status.
     pub(crate) has_letter: bool,
     /// Whether a replay has processed it.
     pub(crate) was_replayed: bool,

@@ -29,7 +29,7 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Returns what is known without queries.
+    /// Returns the values that are known without queries.
     pub(crate) fn of(services: &[Client]) -> Self {
         let services = services.iter().map(|client| client.service.clone()).collect();
         Self { services, ..Self::default() }

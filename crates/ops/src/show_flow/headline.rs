@@ -1,4 +1,4 @@
-//! Headline of a node: what it is, and its outcome.
+//! Headline of a node: its kind and its outcome.
 
 use crate::client::Step;
 use crate::dlq::words;
@@ -16,7 +16,8 @@ pub(crate) enum Place {
     Alone,
 }
 
-/// Returns what a node is, and its outcome. Contains no times, so that nodes can be compared by it.
+/// Returns the kind of a node and its outcome. Contains no times, so that nodes can be compared by
+/// it.
 pub(crate) fn headline(node: &Node, place: Place) -> String {
     let text = match &node.content {
         Content::Step(it) => step(&it.step),

@@ -104,7 +104,7 @@ impl Lines {
     }
 }
 
-/// Returns the tone of a node, whatever its effects.
+/// Returns the tone of a node, regardless of its effects.
 pub(crate) fn tone(node: &Node) -> Tone {
     match node.finding() {
         Some(finding) if finding.is_failure() => Tone::Failed,

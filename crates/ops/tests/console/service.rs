@@ -186,7 +186,7 @@ async fn acts(State(known): Shared, Query(query): Query<BTreeMap<String, String>
     Json(json!({ "acts": acts, "next_cursor": null }))
 }
 
-/// A page of another site, which posts a form to the console.
+/// Returns a page of another site, which posts a form to the console.
 async fn evil(Query(query): Query<BTreeMap<String, String>>) -> Html<String> {
     Html(format!(
         "<form method=post action='{}'><input name=why value=evil><button>Win a prize</button></form>",

@@ -11,10 +11,10 @@ use crate::topic::TopicId;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Sent,
-    /// It belongs to another scope, or was left aside for one.
+    /// The row belongs to another scope, or was left aside for one.
     Passed,
-    /// It can't be sent for now and belongs to the scope being read: the lane is read again from
-    /// here on.
+    /// The row can't be sent for now and belongs to the scope being read: the lane is read again
+    /// from here on.
     Blocked,
 }
 

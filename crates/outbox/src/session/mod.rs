@@ -62,7 +62,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// A new session first determines the current pauses before it reports the end of earlier ones.
 const SETTLES: Duration = Duration::from_secs(5);
 
-/// Error that ends a session.
+/// Reason of the end of a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     #[error("the database is unavailable")]
@@ -73,7 +73,7 @@ pub(crate) enum SessionError {
     Restarted(#[from] Restarted),
 }
 
-/// Which rows a statement reads.
+/// Rows that a statement reads.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Scope {
     /// New rows of all topics.

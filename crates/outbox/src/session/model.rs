@@ -12,7 +12,7 @@ use super::{Session, Shards};
 
 const KEYS: usize = 8;
 const STEPS: usize = 250;
-/// Of a record, of a partition, of a topic.
+/// Refusals of a record, of a partition and of a topic.
 const CODES: [RDKafkaErrorCode; 3] = [
     RDKafkaErrorCode::InvalidRecord,
     RDKafkaErrorCode::NotEnoughReplicas,
@@ -134,7 +134,7 @@ impl Model<'_> {
         }
     }
 
-    /// The records of some partition that are under way, in the order of their keys.
+    /// Returns the records in flight of a random partition, in the order of their ids.
     fn of_some_partition(&mut self) -> Vec<i64> {
         let count = i32::try_from(self.partitions).unwrap();
         let chosen = i32::try_from(self.random.below(self.partitions)).unwrap();
@@ -154,8 +154,7 @@ impl Model<'_> {
         }
     }
 
-    /// Kafka refuses all that is under way of a partition, for various reasons, one after the
-    /// other.
+    /// Refuses records in flight of one partition, one after the other, for various reasons.
     fn refuse(&mut self) {
         if self.doomed.is_empty() {
             self.doomed = self.of_some_partition().into_iter().collect();
@@ -170,7 +169,7 @@ impl Model<'_> {
         }
     }
 
-    /// Another relay comes and goes.
+    /// Starts and stops another relay.
     async fn share(&mut self) {
         let mut other = Shards::connect(&self.stage.options).await.unwrap();
         self.session.ticked().await;

@@ -27,7 +27,7 @@ async fn backup(stage: &Stage) -> Transaction<'static, Postgres> {
 }
 
 impl Session<'static> {
-    /// Another relay has half of the shards, and ends.
+    /// Starts another relay, which takes half of the shards, and stops it.
     async fn other_relay_comes_and_goes(&mut self, stage: &Stage) {
         let mut other = Shards::connect(&stage.options).await.unwrap();
         self.ticked().await;

@@ -38,7 +38,7 @@ impl Stage {
         Self { pool, options: space.database_url().parse().unwrap(), _space: space }
     }
 
-    /// Begins a session that owns all shards and knows that the topic has so many partitions.
+    /// Begins a session that owns all shards and knows the number of the topic's partitions.
     pub(super) async fn session(&self, partitions: usize) -> Session<'static> {
         self.session_with(partitions, "").await
     }
@@ -116,7 +116,7 @@ impl Session<'static> {
         self.complete(Completion::of_test(id, Err(KafkaError::MessageProduction(code))));
     }
 
-    /// Kafka refuses a record that is under way alone.
+    /// Refuses a record that is in flight alone.
     pub(super) fn refuse_alone(&mut self, topic: TopicId, row: i64, key: &str) {
         let (partition, shard, cost) = (0, 0, 1024);
         let (is_alone, is_void) = (true, false);
@@ -126,7 +126,7 @@ impl Session<'static> {
         self.passed.insert(row, topic);
     }
 
-    /// Proves that all ids that were given are visible.
+    /// Proves that all assigned ids are visible.
     pub(super) async fn prove_all(&mut self) {
         for _ in 0..3 {
             self.horizon.look(self.shards.session()).await.unwrap().unwrap();
@@ -141,7 +141,7 @@ impl Session<'static> {
         self.read_lanes(Instant::now()).await.unwrap();
     }
 
-    /// Reads rows again until only `first` is under way. Fails if `behind` ever is.
+    /// Reads the rows left aside until `first` is in flight, alone. `behind` must not overtake it.
     async fn tries_again(&mut self, first: i64, behind: i64) {
         let deadline = Instant::now() + PATIENCE;
         while self.under_way() != [first] {
@@ -166,13 +166,13 @@ impl Session<'static> {
         }
     }
 
-    /// Searches for what was overlooked.
+    /// Searches for overlooked rows.
     pub(super) async fn sweep(&mut self) {
         self.searcher.next_sweep = Instant::now();
         self.ticked().await;
     }
 
-    /// All pauses are over.
+    /// Ends all pauses.
     pub(super) fn expire_pauses(&mut self) {
         for (_, topic) in self.topics.iter_mut() {
             topic.partitions.iter_mut().for_each(|it| it.retries.rested());
@@ -198,7 +198,7 @@ pub(super) async fn shared(other: &mut Shards) -> usize {
     other.fresh().len()
 }
 
-/// A key of this partition of two.
+/// Returns a key of this partition, of a topic with two partitions.
 pub(super) fn key_of(partition: i32, number: usize) -> String {
     let keys = (0..).map(|number| format!("K-{number}"));
     let mut keys = keys.filter(|key| kafka::partition_of(key.as_bytes(), 2) == partition);

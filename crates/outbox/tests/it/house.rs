@@ -61,7 +61,7 @@ impl House {
         Self { space, pool, settings, wake: RelayWaker::default(), metrics }
     }
 
-    /// The same Kafka with another database.
+    /// Returns a house with the same Kafka and another database.
     pub(crate) fn beside(&self, pool: PgPool) -> Self {
         let (space, settings) = (Arc::clone(&self.space), self.settings.clone());
         Self { space, pool, settings, wake: RelayWaker::default(), metrics: Metrics::new("test") }
@@ -80,7 +80,7 @@ impl House {
         (shutdown.clone(), tokio::spawn(relay.run(shutdown)), status)
     }
 
-    /// Inserts many rows, each of a key of its own, spread over these shards.
+    /// Inserts many rows, each with a different key, spread over these shards.
     pub(crate) async fn fill(&self, topic: &str, rows: i32, shards: i16) {
         sqlx::query(
             "insert into outbox (shard, topic, key, headers, payload)
@@ -94,7 +94,7 @@ impl House {
         .unwrap();
     }
 
-    /// How many entries of the table's indexes its scans have read.
+    /// Returns the number of index entries that scans of the table have read.
     pub(crate) async fn index_entries_read(&self) -> i64 {
         sqlx::query_scalar(
             "select sum(idx_tup_read)::int8 from pg_stat_user_indexes where relname = 'outbox'",
@@ -126,7 +126,7 @@ impl House {
         eventually("an empty outbox", PATIENCE, empty).await;
     }
 
-    /// How many shards each relay holds.
+    /// Returns the number of shards of each relay.
     pub(crate) async fn shards(&self) -> Vec<i64> {
         sqlx::query_scalar(
             "select count(*) from pg_locks where locktype = 'advisory' and objid::int8 < 4294967295
@@ -143,7 +143,7 @@ impl House {
         eventually(&format!("shares of {wanted:?}"), PATIENCE, share).await;
     }
 
-    /// All records of the topic, in the order of each partition.
+    /// Returns all records of the topic, in the order of each partition.
     pub(crate) fn published(&self) -> Vec<Record> {
         self.published_to(&TOPIC)
     }
@@ -183,7 +183,7 @@ pub(crate) fn number(record: &Record) -> i64 {
     event.envelope.read::<ParcelShipped>(&event.data).unwrap().number
 }
 
-/// The numbers of each key, in the order in which each was first published.
+/// Returns the numbers of each key, in the order of their first publication.
 pub(crate) fn first_deliveries(records: &[Record]) -> HashMap<Vec<u8>, Vec<i64>> {
     let mut by_key: HashMap<_, Vec<i64>> = HashMap::new();
     for record in records {
@@ -196,7 +196,7 @@ pub(crate) fn first_deliveries(records: &[Record]) -> HashMap<Vec<u8>, Vec<i64>>
     by_key
 }
 
-/// Returns an event of `bytes` bytes, for the topic with a low limit.
+/// Returns an event with `bytes` bytes of text, without the limit of its topic.
 pub(crate) fn sized(parcel: &str, number: i64, bytes: usize) -> Prepared {
     let data = ParcelShipped { parcel: parcel.to_owned(), number, note: "x".repeat(bytes) };
     let event = NewEvent::new("/warehouse", data, Cause::new(CorrelationId::generate()));
@@ -204,7 +204,7 @@ pub(crate) fn sized(parcel: &str, number: i64, bytes: usize) -> Prepared {
     outbox::prepare_for(&takes_all, event.version(number)).unwrap()
 }
 
-/// The numbers of each key in the order of their records, repeated ones included.
+/// Returns the numbers of each key in the order of their records, repeated ones included.
 pub(crate) fn all_deliveries(records: &[Record]) -> HashMap<Vec<u8>, Vec<i64>> {
     let mut by_key: HashMap<_, Vec<i64>> = HashMap::new();
     for record in records {

@@ -1,4 +1,5 @@
-//! A partition without a leader can't be had of one broker, so the broker is librdkafka's own mock.
+//! Tests with partitions without a leader. A single real broker can't have them, so the broker is
+//! librdkafka's own mock.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The relay, on real Postgres and Kafka.
+//! Tests of the relay, on real Postgres and Kafka.
 
 #![allow(clippy::unwrap_used)]
 

@@ -7,8 +7,8 @@ use sandbox::testing::eventually;
 use crate::house::*;
 use crate::log::Log;
 
-/// The longest wait of 99 of 100 events of a live topic, from the commit to the deletion of the
-/// row.
+/// Returns the second longest wait of 100 events of a live topic, from the commit to the deletion
+/// of the row.
 async fn slowest_but_one(house: &House) -> Duration {
     let mut waits = Vec::new();
     for number in 0..100 {

@@ -3,7 +3,7 @@ use sandbox::testing::eventually;
 
 use crate::house::*;
 
-/// Ten events of each of 40 keys, of which one is larger than the topic takes: the fifth of the
+/// Writes ten events of each of 40 keys. One is larger than the topic allows: the fifth of the
 /// first key.
 async fn write_one_that_is_too_large(house: &House) {
     for number in 1..=10 {

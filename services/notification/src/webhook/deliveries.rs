@@ -56,10 +56,10 @@ pub(crate) struct Undelivered {
     /// Replaced secrets that are still valid.
     pub(crate) replaced_secrets: Vec<String>,
     pub(crate) is_disabled: bool,
-    /// Seconds until the delivery is checked again, if its webhook is paused: up to a fifth
-    /// longer than the target asked for, and at least half a minute to a minute. Without this
-    /// minimum, a target that asks for one second again and again would make thousands of
-    /// deliveries due each second.
+    /// Seconds until the delivery is checked again, if its webhook is paused: up to a fifth longer
+    /// than the target asked for, and at least half a minute to a minute. Without this minimum, a
+    /// target that asks for one second again and again would make thousands of deliveries due each
+    /// second.
     pub(crate) paused_for: Option<f64>,
 }
 

@@ -70,8 +70,8 @@ pub(super) async fn failed(
     disable_after(tx, webhook, &reason, Some(limit)).await
 }
 
-/// Disables a webhook after a permanent failure, whatever its earlier attempts. The caller calls
-/// [`hold_all`] after the commit.
+/// Disables a webhook after a permanent failure, regardless of its earlier attempts. The caller
+/// calls [`hold_all`] after the commit.
 pub(super) async fn disable(
     tx: &mut PgConnection,
     webhook: Uuid,

@@ -7,8 +7,8 @@ use envelope::TenantId;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Maximum number of replaced secrets that sign beside the current one. Each adds a signature to a
-/// header.
+/// Maximum number of replaced secrets that sign in addition to the current one. Each adds a
+/// signature to a header.
 const MAX_REPLACED: i64 = 4;
 
 /// Result of a rotation.

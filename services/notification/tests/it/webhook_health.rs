@@ -184,7 +184,7 @@ async fn days_of_nothing_but_failures_disable_a_webhook_and_a_success_in_between
     running.shutdown().await;
 }
 
-/// Makes the webhook look as if so many attempts had failed over six days, the last one a day ago.
+/// Changes the webhook as if `failures` attempts had failed over six days, the last one a day ago.
 async fn has_failed_for_days(house: &House, failures: i32) {
     sqlx::query(
         "update webhooks set failing_since = now() - interval '6 days', failures = $1,
@@ -298,7 +298,7 @@ async fn what_waits_for_a_target_that_asks_for_seconds_is_looked_at_after_half_a
         .execute(&house.pool)
         .await
         .unwrap();
-    // A paused delivery that is looked at is not written.
+    // A paused delivery is checked without being written.
     sqlx::raw_sql(
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'written'; end $$;
          create trigger refuse before update on deliveries for each row execute function refuse();",

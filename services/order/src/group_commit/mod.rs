@@ -8,7 +8,8 @@
 //! change of a statement that Postgres rejects.
 //!
 //! A change is taken from the queue when there is a connection to send it on. Until then it is
-//! withdrawn after [`MAX_WAIT`], or when its caller is gone. A withdrawn change is not written.
+//! withdrawn after [`MAX_WAIT`], or when its caller has disconnected. A withdrawn change is not
+//! written.
 
 mod claims;
 mod instruments;
@@ -46,7 +47,7 @@ pub(crate) enum WriteError {
     /// The change was not sent, because the queue is full.
     #[error("too many changes wait for the database")]
     Full,
-    /// The change was not sent, because its caller is gone.
+    /// The change was not sent, because its caller has disconnected.
     #[error("the caller hung up before the change was sent")]
     CallerLeft,
     /// [`sqlx::Error::PoolTimedOut`] if the change was not sent. Several changes may share the

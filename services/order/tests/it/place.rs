@@ -63,7 +63,7 @@ async fn an_order_is_placed_and_completed_at_once() {
     assert_eq!(events[1].data()["completed_at"], order["completed_at"]);
 }
 
-/// Every request that must be refused, with what the problem must say.
+/// Returns an order with these items.
 fn items(items: &Value) -> Value {
     an_order_with(json!({ "items": items }))
 }

@@ -34,7 +34,7 @@ async fn an_instance_that_does_not_cancel_yet_reads_what_another_one_cancelled()
     assert_eq!(off.rows().await, Rows { orders: 1, keys: 1, events: 2 });
 }
 
-/// How releases before cancellation write a change: they know two states and derive them from
+/// Statement of the releases before cancellation, which know two states and derive them from
 /// `completed_at`.
 const UPDATE_BEFORE: &str = "
     update orders

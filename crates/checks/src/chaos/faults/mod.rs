@@ -47,8 +47,8 @@ pub(crate) struct Fault {
     pub(crate) slow_billing: u64,
     /// `true` if a third of the orders is cancelled.
     pub(crate) cancels: bool,
-    /// How often it may interrupt notification between a send and its record, so that the send is
-    /// repeated.
+    /// Maximum number of interruptions of notification between a send and its record, after which
+    /// the send is repeated.
     pub(crate) resends: u32,
     pub(crate) apply: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Evidence>,
 }

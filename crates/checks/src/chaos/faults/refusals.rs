@@ -16,7 +16,8 @@ const AFTERWARDS: usize = 50;
 /// 13 s.
 const LASTS: Duration = Duration::from_secs(20);
 
-/// As after a failover that left the service connected to the old primary.
+/// Makes the database read-only, as after a failover that left the service connected to the old
+/// primary.
 pub(crate) async fn read_only(scene: &mut Scene) -> Evidence {
     let refusal = Refusal {
         begin: "alter role billing set default_transaction_read_only = on",
@@ -26,7 +27,7 @@ pub(crate) async fn read_only(scene: &mut Scene) -> Evidence {
     refusal.strike(scene).await
 }
 
-/// As after a rotation of credentials that did not reach the service.
+/// Refuses logins, as after a rotation of credentials that did not reach the service.
 pub(crate) async fn logins_refused(scene: &mut Scene) -> Evidence {
     let refusal = Refusal {
         begin: "alter role billing nologin",

@@ -96,7 +96,7 @@ async fn undo_fields(
         return Ok(Some(vec![owned("letter", &checked)]));
     }
     let Some(filter) = it.filter() else { return Ok(None) };
-    // Letters that already have a status to which the change leads, whatever the filter's own
+    // Letters that already have a status to which the change leads, regardless of the filter's
     // status.
     let changed_already = Filter { status: None, ..filter.clone() };
     if counted(&it.client, &it.group, &changed_already, change.to, 1).await? > 0 {
