@@ -49,7 +49,7 @@ impl Instruments {
         Self {
             group: KeyValue::new("messaging.consumer.group.name", group.to_owned()),
             consumed: counter("messaging.client.consumed.messages", "Messages read from Kafka"),
-            settled: counter("consumer.settled", "Messages dealt with, by outcome"),
+            settled: counter("consumer.settled", "Settled messages, by outcome"),
             dead_lettered: counter(
                 "consumer.dead_lettered",
                 "Messages put into the dead-letter topic",
@@ -87,12 +87,12 @@ impl Instruments {
                 .build(),
             lag: meter
                 .u64_gauge("consumer.lag")
-                .with_description("Messages of the assigned partitions that are not dealt with")
+                .with_description("Unfinished messages of the assigned partitions")
                 .build(),
             age: meter
                 .f64_gauge("consumer.lag.age")
                 .with_unit("s")
-                .with_description("Age of the oldest message that was read and is not dealt with")
+                .with_description("Age of the oldest unfinished message that was read")
                 .build(),
         }
     }

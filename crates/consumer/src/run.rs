@@ -49,7 +49,7 @@ enum RunError {
     Topics(#[from] TopicsError),
     #[error("none of its topics can be read")]
     NoTopics,
-    #[error("duplicates could not be told")]
+    #[error("the check of the inbox's retention failed")]
     Retention(#[from] RetentionCheckError),
     #[error("the Kafka client failed")]
     Kafka(#[from] KafkaError),

@@ -34,7 +34,7 @@ impl Instruments {
             duration: meter
                 .f64_histogram("defer.duration")
                 .with_unit("s")
-                .with_description("How long deferred tasks ran")
+                .with_description("Duration of deferred tasks")
                 .with_boundaries(vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0])
                 .build(),
             waiting: level("defer.waiting", "Deferred tasks that wait for others of their label"),

@@ -49,7 +49,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// Why a result was not recorded: a hook failed, or the table could not be written.
 #[derive(Debug, thiserror::Error)]
 enum NotRecorded {
-    #[error("what came of the job could not be recorded")]
+    #[error("the result of the job could not be recorded")]
     Database(#[from] sqlx::Error),
     #[error("the hook panicked")]
     Panicked(#[from] JoinError),

@@ -3,7 +3,7 @@
 #[non_exhaustive]
 pub enum JobsError {
     /// The database failed before anything was changed.
-    #[error("the database did not do it")]
+    #[error("the database failed")]
     Database(#[from] sqlx::Error),
     /// The database failed after some of the jobs were changed. The same request changes the
     /// others.

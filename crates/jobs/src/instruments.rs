@@ -22,9 +22,9 @@ impl Instruments {
             meter.u64_counter(name).with_description(what).build()
         };
         Self {
-            run: counter("jobs.run", "Attempts at jobs, whatever came of them"),
+            run: counter("jobs.run", "Attempts at jobs, with any result"),
             failed: counter("jobs.failed", "Attempts that failed"),
-            dead: counter("jobs.dead", "Jobs that failed for good, and wait for an operator"),
+            dead: counter("jobs.dead", "Jobs that failed finally, and wait for an operator"),
             duration: meter
                 .f64_histogram("jobs.duration")
                 .with_unit("s")
@@ -35,12 +35,12 @@ impl Instruments {
                 .build(),
             waiting: meter
                 .u64_gauge("jobs.waiting")
-                .with_description("Jobs that are not done and have not failed for good, counted up to 10,000 a kind")
+                .with_description("Waiting and running jobs, counted up to 10,000 a kind")
                 .build(),
             age: meter
                 .f64_gauge("jobs.age")
                 .with_unit("s")
-                .with_description("How long the oldest job that is due has been")
+                .with_description("Delay of the oldest job that is due")
                 .build(),
         }
     }

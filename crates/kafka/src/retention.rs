@@ -10,17 +10,17 @@ use crate::configs::{Configs, is_unreachable};
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The cluster did not answer.
-    #[error("the cluster could not be asked how long it keeps records")]
+    #[error("the retention of the topics could not be read")]
     Unreachable(#[source] KafkaError),
     /// The cluster answered with an error.
-    #[error("the cluster does not tell how long it keeps records")]
+    #[error("the cluster does not report the retention of the topics")]
     NotAnswered(#[source] KafkaError),
     /// The cluster did not reveal the retention, usually because the permission `DESCRIBE_CONFIGS`
     /// is missing.
-    #[error("the cluster does not tell how long {0} keeps its records: {1}")]
+    #[error("the cluster does not report the retention of {0}: {1}")]
     Refused(String, RDKafkaErrorCode),
     /// The setting is missing in the answer.
-    #[error("the cluster does not tell {1} of {0}")]
+    #[error("the cluster does not report {1} of {0}")]
     Unknown(String, &'static str),
 }
 

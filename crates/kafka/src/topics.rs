@@ -111,7 +111,7 @@ impl fmt::Display for TopicProblem {
 
 /// The cluster did not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the cluster could not be asked for its topics")]
+#[error("the topics of the cluster could not be read")]
 pub struct TopicsError(#[from] KafkaError);
 
 /// Topics of a process.

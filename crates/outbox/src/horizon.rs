@@ -35,7 +35,7 @@ struct Candidate {
 /// The sequence of an outbox went back to a lower id: a restored backup, or `alter sequence ..
 /// restart`.
 #[derive(Debug, thiserror::Error)]
-#[error("the ids of the outbox begin anew")]
+#[error("the ids of the outbox have restarted")]
 pub(crate) struct Restarted;
 
 impl Horizon {

@@ -30,7 +30,7 @@ impl Instruments {
             age: meter
                 .f64_gauge("outbox.age")
                 .with_unit("s")
-                .with_description("Age of the oldest event that waits")
+                .with_description("Age of the oldest waiting event")
                 .build(),
             shards: meter
                 .u64_gauge("outbox.shards")

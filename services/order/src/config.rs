@@ -7,7 +7,7 @@ use reqwest::Url;
 
 /// Configuration, read at start from flags or the environment.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "order", about = "Takes orders over HTTP and says what became of them")]
+#[command(name = "order", about = "Takes orders over HTTP and publishes their events")]
 pub struct Config {
     /// Configuration that every service has.
     #[command(flatten)]

@@ -39,7 +39,7 @@ pub(crate) enum OperatorsError {
     Empty,
     #[error("entry {0} is not of the form name=token")]
     Entry(usize),
-    #[error("the name {0} is there twice")]
+    #[error("the name {0} is listed twice")]
     Twice(String),
     #[error("operators must have different tokens: {0} and {1} have the same")]
     SameToken(String, String),
@@ -190,7 +190,7 @@ mod tests {
             ("ada=secret,secret", "entry 2"),
             ("=secret", "entry 1"),
             ("ada=", "entry 1"),
-            ("ada=secret,ada=other", "ada is there twice"),
+            ("ada=secret,ada=other", "ada is listed twice"),
         ] {
             let error = Operators::read(list, None).expect_err(list).to_string();
             assert!(error.contains(expected) && !error.contains("secret"), "{list}: {error}");

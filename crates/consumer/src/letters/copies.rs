@@ -43,7 +43,7 @@ const LOCK_CLASS: i32 = 0x444c_5101;
 pub(super) enum CopyError {
     #[error("the database is unavailable")]
     Database(#[from] sqlx::Error),
-    #[error("Kafka does not take it")]
+    #[error("Kafka refused the copy")]
     Kafka(#[from] KafkaError),
     #[error("the dead letters of an earlier release could not be read")]
     Import(#[from] kafka::ReadError),

@@ -3,7 +3,7 @@
 #[non_exhaustive]
 pub enum LettersError {
     /// The database is unavailable.
-    #[error("the database did not do it")]
+    #[error("the database failed")]
     Database(#[from] sqlx::Error),
     /// There is no such letter, group or replay.
     #[error("{0}")]

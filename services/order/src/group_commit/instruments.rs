@@ -30,7 +30,7 @@ impl Instruments {
             wait: meter
                 .f64_histogram("order.changes.wait")
                 .with_unit("s")
-                .with_description("How long a change of an order waits until its statement is sent")
+                .with_description("Time until the statement of an order's change is sent")
                 .with_boundaries(vec![0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0])
                 .build(),
             _waiting: waiting,

@@ -48,7 +48,7 @@ pub(crate) enum WriteError {
     #[error("too many changes wait for the database")]
     Full,
     /// The change was not sent, because its caller has disconnected.
-    #[error("the caller hung up before the change was sent")]
+    #[error("the caller disconnected before the change was sent")]
     CallerLeft,
     /// [`sqlx::Error::PoolTimedOut`] if the change was not sent. Several changes may share the
     /// error of their statement.
