@@ -108,8 +108,8 @@ impl Report {
         }
     }
 
-    /// Prints the table and writes the file. Returns a failure if a row could not be measured. A
-    /// missed target is no failure.
+    /// Prints the table and writes the file. Returns a failure if a row was not measured. A missed
+    /// target does not change the exit status.
     pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
             "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",

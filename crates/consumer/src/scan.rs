@@ -26,7 +26,7 @@ pub(crate) struct ScanRequest {
 pub(crate) enum Candidate {
     /// A message of a key that was not tried yet.
     Other(Queued),
-    /// A message of a key that was tried; there is no other one.
+    /// A message of a key that was tried, because no other key has a message of the type.
     Tried(Queued),
     /// No message of the type.
     None,

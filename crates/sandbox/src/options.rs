@@ -21,7 +21,7 @@ pub struct ServerOptions {
     pub port: Option<u16>,
     /// Log file, or `None` (the default) for one beside the data.
     pub log: Option<PathBuf>,
-    /// Whether it may be left running. Default [`Life::WithParent`].
+    /// Lifetime of the server. Default [`Life::WithParent`].
     pub life: Life,
     /// Additional settings, which override those made here, by the server's own names:
     /// `("work_mem", "64MB")`, `("log.segment.bytes", "1048576")`.
@@ -49,7 +49,7 @@ pub struct ServersOptions {
     /// Folder of `postgres.log` and `kafka.log`, or `None` (the default) for files beside their
     /// data.
     pub logs: Option<PathBuf>,
-    /// Whether they may be left running. Default [`Life::WithParent`].
+    /// Lifetime of both servers. Default [`Life::WithParent`].
     pub life: Life,
 }
 

@@ -71,9 +71,9 @@ pub(crate) struct Delivery {
     pub(crate) parked: Option<Held>,
     pub(crate) inbox: Option<InboxRow>,
     pub(crate) received: Option<Timestamp>,
-    /// Whether it became a dead letter, regardless of its current status.
+    /// `true` if the event became a dead letter, also if the letter is no longer open.
     pub(crate) has_letter: bool,
-    /// Whether a replay has processed it.
+    /// `true` if a replay has processed the event.
     pub(crate) was_replayed: bool,
     /// Set if nothing is recorded although the group handles the type.
     pub(crate) expected: Option<Expected>,

@@ -73,8 +73,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Advances lanes. A scope that was read to its end is no longer left aside: its rows count as
-    /// new again.
+    /// Advances lanes. Once a scope was read to its end, its lanes are removed, and the scan of new
+    /// rows returns its rows again.
     ///
     /// Lanes of topics and partitions advance up to the horizon only. Above it, an event may become
     /// visible late, together with a later one of its key.
