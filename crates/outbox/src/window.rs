@@ -35,11 +35,14 @@ impl Window {
         Self { bytes, limit, ceiling: limit, is_reported: false, credit: 0 }
     }
 
-    /// Sets the topic's batch limit.
+    /// Sets the topic's batch limit. If the cluster reported it, a window that was never narrowed
+    /// opens at once, since no batch within the limit is refused for its size.
     pub(crate) fn set_limit(&mut self, limit: usize, is_reported: bool) {
+        let is_narrowed = self.bytes < Self::START.min(self.limit) || self.limit < self.ceiling;
         self.limit = limit.clamp(Self::LEAST, Self::LIMIT);
         (self.ceiling, self.is_reported) = (self.limit, is_reported);
-        self.bytes = self.bytes.min(self.limit);
+        let opens = is_reported && !is_narrowed;
+        self.bytes = if opens { self.limit } else { self.bytes.min(self.limit) };
     }
 
     /// Returns the maximum bytes in flight. One record is always allowed.
@@ -102,6 +105,17 @@ mod tests {
         let mut unknown = Window::new();
         unknown.acknowledged(1 << 30);
         assert_eq!(unknown.bytes(), 16 * 1024, "until the topic's limit is known");
+    }
+
+    #[test]
+    fn a_limit_that_the_cluster_reports_opens_a_window_that_no_refusal_has_narrowed() {
+        let mut window = Window::new();
+        window.set_limit(500_000, true);
+        assert_eq!(window.bytes(), 500_000);
+        let mut refused = with_limit(Window::LIMIT);
+        refused.refused(10_000);
+        refused.set_limit(500_000, true);
+        assert_eq!(refused.bytes(), 0, "one record at a time, until one is acknowledged");
     }
 
     #[test]

@@ -31,7 +31,10 @@ impl Session<'_> {
         self.begin_retries(now);
         let lanes = self.plan(now);
         let Some(lowest) = lanes.iter().map(|lane| lane.after).min() else {
-            self.next_lanes = now + IN_VAIN;
+            // Usually no lane is ready, and the next completion may change that.
+            if self.has_lanes(now) {
+                self.next_lanes = now + IN_VAIN;
+            }
             return Ok(());
         };
         let known = self.known_above(lowest);
