@@ -1,6 +1,7 @@
 //! Flow steps in the service's own table: written in the background, kept for a day, found by any
 //! id of a flow.
 
+mod budget;
 mod instruments;
 mod recorder;
 mod ring;

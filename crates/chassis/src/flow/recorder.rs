@@ -4,19 +4,17 @@ use pg::ErrorClass;
 use sqlx::PgPool;
 use telemetry::FlowStep;
 use telemetry::instruments::Meter;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
+use super::budget::WriteBudget;
 use super::instruments::Instruments;
 use super::ring::Ring;
 use super::rows::Rows;
 use super::store::FlowStore;
 
-/// Interval of writes. With a full batch each time it allows some 9,000 steps a second, those of
-/// 1,100 orders.
+/// Interval of writes while less than a batch waits.
 const EVERY: Duration = Duration::from_millis(100);
-/// Pause after a write, as a multiple of its duration: writing takes at most a fifth of the time.
-/// Steps that do not fit into memory meanwhile are lost.
-const REST: u32 = 4;
 /// Maximum number of steps per statement, which takes several times their memory.
 const BATCH: usize = 1_000;
 /// Time limit of a statement, since a connection can be lost silently.
@@ -33,6 +31,8 @@ pub(crate) struct Recorder {
     store: FlowStore,
     ring: Ring,
     instruments: Instruments,
+    /// Steps that do not fit into memory until the next write are lost.
+    budget: WriteBudget,
     /// `true` after a logged failure.
     is_failing: bool,
 }
@@ -41,7 +41,8 @@ impl Recorder {
     /// Creates the recorder of a store whose table takes about `max_bytes`.
     pub(crate) fn new(store: FlowStore, max_bytes: u64, meter: &Meter) -> Self {
         let instruments = Instruments::new(meter, store.steps.clone());
-        Self { store, ring: Ring::new(max_bytes), instruments, is_failing: false }
+        let budget = WriteBudget::new(Instant::now());
+        Self { store, ring: Ring::new(max_bytes), instruments, budget, is_failing: false }
     }
 
     /// Writes steps until `shutdown` is cancelled, then the remaining ones. Cancel it once all
@@ -52,9 +53,12 @@ impl Recorder {
         }
         while !shutdown.is_cancelled() {
             let began = Instant::now();
-            let wait =
-                if self.write_some().await { EVERY.max(began.elapsed() * REST) } else { BACKOFF };
-            shutdown.run_until_cancelled(tokio::time::sleep(wait)).await;
+            let next = if self.write_some().await {
+                self.next_write(began)
+            } else {
+                Instant::now() + BACKOFF
+            };
+            shutdown.run_until_cancelled(sleep_until(next.into())).await;
         }
         let last = async { while self.store.steps.waiting() > 0 && self.write_some().await {} };
         let written = tokio::time::timeout(LAST, last).await.is_ok();
@@ -62,6 +66,13 @@ impl Recorder {
         if !written || left > 0 {
             tracing::warn!(left, "flow steps lost at shutdown");
         }
+    }
+
+    /// Returns the time of the next write after the one that began then and has just ended.
+    fn next_write(&mut self, began: Instant) -> Instant {
+        let allowed = self.budget.spend(began, Instant::now());
+        let is_batch_full = self.store.steps.waiting() >= BATCH;
+        if is_batch_full { allowed } else { allowed.max(began + EVERY) }
     }
 
     /// Prunes steps recorded before `FLOW_STEPS=off`. The counters are exported while this runs.
