@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::admission::Verdict;
 use super::retrying::{end_retries, partition_takes_key, retry_is_ready};
-use super::{Scope, Session, SessionError, unless_locked, within};
+use super::{PACE, Scope, Session, SessionError, unless_locked, within};
 use crate::aside::Aside;
 use crate::in_flight::InFlight;
 use crate::row::Row;
@@ -70,9 +70,7 @@ impl Session<'_> {
             }
         }
         self.move_on(&lanes, &page.covered, proven);
-        if !has_sent {
-            self.next_lanes = Instant::now() + IN_VAIN;
-        }
+        self.next_lanes = if has_sent { now + PACE } else { Instant::now() + IN_VAIN };
         Ok(())
     }
 

@@ -15,6 +15,8 @@ use telemetry::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Application name of relays on the server.
+const RELAY: &str = "relay";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const TOPIC: TopicSpec = TopicSpec::new(ParcelShipped::TYPE);
 /// A topic that takes little.
@@ -73,7 +75,7 @@ impl House {
     }
 
     pub(crate) fn relay_with_status(&self) -> (CancellationToken, JoinHandle<()>, RelayStatus) {
-        let database = (*self.pool.connect_options()).clone();
+        let database = (*self.pool.connect_options()).clone().application_name(RELAY);
         let meter = self.metrics.meter("outbox");
         let relay = Relay::new(database, self.settings.clone(), self.wake.clone(), &meter);
         let (status, shutdown) = (relay.status(), CancellationToken::new());
@@ -95,6 +97,18 @@ impl House {
     }
 
     /// Returns the number of index entries that scans of the table have read.
+    /// Waits until the server has ended the sessions of all relays, and so counted what they read.
+    pub(crate) async fn sessions_ended(&self) {
+        let ended = async || {
+            let there = "select exists (select from pg_stat_activity
+                where application_name = $1 and datname = current_database())";
+            let there: bool =
+                sqlx::query_scalar(there).bind(RELAY).fetch_one(&self.pool).await.unwrap();
+            (!there).then_some(())
+        };
+        eventually("the relay's sessions to end", PATIENCE, ended).await;
+    }
+
     pub(crate) async fn index_entries_read(&self) -> i64 {
         sqlx::query_scalar(
             "select sum(idx_tup_read)::int8 from pg_stat_user_indexes where relname = 'outbox'",
