@@ -6,6 +6,7 @@ use kafka::Settings;
 use kafka::rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use kafka::rdkafka::client::DefaultClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
+use kafka::rdkafka::error::RDKafkaErrorCode;
 use kafka::rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use tokio::task::block_in_place;
 
@@ -66,8 +67,14 @@ pub(crate) fn is_in_sync(settings: &Settings) -> bool {
 pub(crate) async fn create_topic(settings: &Settings) -> Result<(), Error> {
     let admin: AdminClient<DefaultClientContext> = settings.client().create()?;
     let topic = NewTopic::new(TOPIC_OF_PROOF, 1, TopicReplication::Fixed(-1));
-    for created in admin.create_topics([&topic], &AdminOptions::new()).await? {
-        created.map_err(|(_, code)| code)?;
+    // A request to a controller that dies is never answered.
+    let options = AdminOptions::new().request_timeout(Some(ASK));
+    for created in admin.create_topics([&topic], &options).await? {
+        match created {
+            // An earlier attempt created it, whose answer was lost with its broker.
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(code.into()),
+        }
     }
     Ok(())
 }
