@@ -71,7 +71,7 @@ pub(crate) struct Delivery {
     pub(crate) parked: Option<Held>,
     pub(crate) inbox: Option<InboxRow>,
     pub(crate) received: Option<Timestamp>,
-    /// `true` if the event became a dead letter, also if the letter is no longer open.
+    /// `true` if the event became a dead letter, even if it was replayed or discarded since.
     pub(crate) has_letter: bool,
     /// `true` if a replay has processed the event.
     pub(crate) was_replayed: bool,
