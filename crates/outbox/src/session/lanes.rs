@@ -31,8 +31,8 @@ impl Session<'_> {
         self.begin_retries(now);
         let lanes = self.plan(now);
         let Some(lowest) = lanes.iter().map(|lane| lane.after).min() else {
-            // If no lane is ready, the next completion may make one ready, and is not delayed. If one
-            // is, it can't be read for now, for example while its topic is being resized.
+            // If no lane is ready, the next completion may make one ready, and is not delayed. A
+            // ready one can't be read for now, for example while its topic is being resized.
             if self.has_lanes(now) {
                 self.next_lanes = now + IN_VAIN;
             }
