@@ -204,9 +204,13 @@ pub async fn inbox_entries(pool: &PgPool, event_ids: &[String]) -> sqlx::Result<
                    where (inbox.subscription, inbox.source) > (origin.subscription, origin.source)
                    order by subscription, source limit 1) next
            ), known as materialized (select * from origin limit $2)
-           select subscription as "group", event_id, received_at
-           from known cross join unnest($1::text[]) asked (event_id) join inbox using (subscription, source, event_id)
-           order by received_at"#,
+           select known.subscription as "group", asked.event_id, entry.received_at
+           from known cross join unnest($1::text[]) asked (event_id) cross join lateral (
+               select received_at from inbox
+               where inbox.subscription = known.subscription and inbox.source = known.source
+                 and inbox.event_id = asked.event_id
+               limit 1) entry
+           order by entry.received_at"#,
     )
     .bind(event_ids)
     .bind(MAX_SOURCES)

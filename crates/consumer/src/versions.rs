@@ -64,14 +64,23 @@ async fn raise_once(
     let subjects: Vec<_> = highest.keys().map(|counted| counted.subject).collect();
     let versions: Vec<_> = highest.values().copied().collect();
     sqlx::query_as(
+        // Looks up each version in a subquery of its own, so that it uses the primary key even if
+        // the plan was made while the tables were empty. A join might read all versions of the
+        // subscription each time, until the tables are analysed.
         "with wanted as (
-             select wanted.source, wanted.subject, wanted.version, coalesce(known.version, 0) as floor
+             select source, subject, version,
+                    coalesce((select known.version from inbox_version as known
+                              where known.subscription = $1 and known.subject = wanted.subject), 0) as floor
              from unnest($2::text[], $3::text[], $4::bigint[]) as wanted (source, subject, version)
-             left join inbox_version known on known.subscription = $1 and known.subject = wanted.subject
          ), before as (
-             select source, subject, version from applied_version
-             where subscription = $1 and (source, subject) in (select source, subject from wanted)
-             order by source, subject for update
+             select applied.source, applied.subject, applied.version
+             from (select source, subject from wanted order by source, subject) as wanted
+             cross join lateral (
+                 select source, subject, version from applied_version as applied
+                 where applied.subscription = $1 and applied.source = wanted.source
+                   and applied.subject = wanted.subject
+                 for update
+             ) as applied
          ), written as (
              insert into applied_version as applied (subscription, source, subject, version)
              select $1, source, subject, greatest(wanted.version, floor)

@@ -77,14 +77,18 @@ impl TestSpace {
     /// # Panics
     /// If Postgres refuses.
     pub async fn as_superuser(&self, sql: &str) {
+        let mut connection = self.superuser().await;
+        let executed = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
+        executed.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    async fn superuser(&self) -> PgConnection {
         let options = self.admin.clone().database(&self.database_name());
         // Works in a database that is read-only by default, too.
         let options = options.options([("default_transaction_read_only", "off")]);
-        let mut connection = PgConnection::connect_with(&options).await.unwrap_or_else(|error| {
+        PgConnection::connect_with(&options).await.unwrap_or_else(|error| {
             panic!("no connection as superuser: {error}");
-        });
-        let executed = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
-        executed.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        })
     }
 
     /// Makes its first database read-only, like a demoted primary, or writable again. Sessions are
@@ -112,6 +116,30 @@ impl TestSpace {
              where datname = current_database() and pid <> pg_backend_pid()",
         )
         .await;
+    }
+
+    /// Ends the sessions of its first database, and returns how many rows and index entries all
+    /// scans of this table have read. A session reports what it read at its end at the latest.
+    ///
+    /// # Panics
+    /// If Postgres refuses, or the sessions do not end within 10 s.
+    pub async fn entries_read(&self, table: &str) -> i64 {
+        self.end_sessions().await;
+        let mut connection = self.superuser().await;
+        let ended = async || {
+            let others = "select count(*) from pg_stat_activity
+                          where datname = current_database() and pid <> pg_backend_pid()";
+            let others: i64 =
+                sqlx::query_scalar(others).fetch_one(&mut connection).await.expect("an answer");
+            (others == 0).then_some(())
+        };
+        eventually("the sessions to end", Duration::from_secs(10), ended).await;
+        let read = "select (it.seq_tup_read + coalesce(sum(by_index.idx_tup_read), 0))::int8
+                    from pg_stat_user_tables as it
+                    left join pg_stat_user_indexes as by_index using (relid)
+                    where it.relname = $1 group by it.relid, it.seq_tup_read";
+        let read = sqlx::query_scalar(read).bind(table).fetch_one(&mut connection).await;
+        read.expect("the statistics of the table")
     }
 
     /// Returns the name of its first database, and of the role that owns it.

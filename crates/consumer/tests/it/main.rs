@@ -14,6 +14,7 @@ mod foreign;
 mod house;
 mod lag;
 mod letters;
+mod lookups;
 mod memory;
 mod retention;
 mod spans;
