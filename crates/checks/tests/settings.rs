@@ -160,7 +160,7 @@ fn option(variable: &str) -> Option<String> {
     let options = consumer::Options::default();
     let duration = |duration: Duration| {
         let days = duration.as_secs() / 86_400;
-        let is_whole = duration == Duration::from_hours(24 * days);
+        let is_whole = days > 0 && duration == Duration::from_hours(24 * days);
         if is_whole { format!("{days}d") } else { humantime::format_duration(duration).to_string() }
     };
     Some(match variable {
@@ -175,6 +175,7 @@ fn option(variable: &str) -> Option<String> {
         "CONSUMER_HANDLER_TIMEOUT" => duration(options.handler_timeout),
         "CONSUMER_MAX_REPLAYS" => options.max_replays.to_string(),
         "CONSUMER_MAX_QUEUED" => options.max_queued.to_string(),
+        "CONSUMER_FETCH_WAIT" => duration(options.fetch_wait),
         "CONSUMER_DRAIN_TIMEOUT" => duration(options.drain_timeout),
         "INBOX_RETENTION" => options.inbox_retention.map_or("forever".into(), duration),
         "OUTBOX_ALLOWANCE" => duration(options.outbox_allowance),

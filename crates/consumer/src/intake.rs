@@ -11,7 +11,7 @@ use kafka::rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::statistics::{Partition as StatisticsOfPartition, Statistics};
 use kafka::rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use kafka::{Record, Settings};
+use kafka::{Fetch, Record, Settings};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 
@@ -202,7 +202,8 @@ impl Intake {
             inlet;
         let partitions = Arc::clone(&context.partitions);
         let (kafka, instruments) = (context.kafka.clone(), context.instruments.clone());
-        let mut config = kafka.consumer_within(group, memory.of_client());
+        let fetch = Fetch { buffer: memory.of_client(), wait: options.fetch_wait };
+        let mut config = kafka.consumer_with(group, fetch);
         config.set("statistics.interval.ms", LAG_EVERY_MS);
         let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();

@@ -4,6 +4,9 @@ use std::time::Duration;
 const FIRST_CONFLICT_BACKOFF: Duration = Duration::from_millis(250);
 const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
 
+/// Maximum of [`Options::fetch_wait`], far below the client's time limit of a request.
+const LONGEST_FETCH_WAIT: Duration = Duration::from_secs(5);
+
 /// Options of a consumer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Options {
@@ -45,6 +48,10 @@ pub struct Options {
     /// Maximum number of queued and parked messages of a partition; it pauses beyond that.
     /// Default 2,000.
     pub max_queued: usize,
+    /// How long a broker collects messages, up to 64 KiB, before it sends them. They arrive that
+    /// much later, and share transactions. For subscriptions that nobody waits for; at most 5 s.
+    /// Default 0: a message is sent at once.
+    pub fetch_wait: Duration,
     /// How long a revoked partition or a shutdown waits for running handlers. Default 5 s.
     pub drain_timeout: Duration,
 }
@@ -65,6 +72,7 @@ impl Default for Options {
             inbox_retention: Some(Duration::from_hours(45 * 24)),
             outbox_allowance: Duration::from_hours(7 * 24),
             max_queued: 2_000,
+            fetch_wait: Duration::ZERO,
             drain_timeout: Duration::from_secs(5),
         }
     }
@@ -79,12 +87,18 @@ impl Options {
     /// Checks the options against each other and against the database's limit on idle transactions.
     ///
     /// # Errors
-    /// Fails if `lanes`, `max_batch` or `max_queued` is 0, or if `handler_timeout` is not below
-    /// `idle_in_transaction`.
+    /// Fails if `lanes`, `max_batch` or `max_queued` is 0, if `fetch_wait` is longer than 5 s, or
+    /// if `handler_timeout` is not below `idle_in_transaction`.
     pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
         let refuse = |what: String| Err(OptionsError(what));
         if [self.lanes, self.max_batch, self.max_queued].contains(&0) {
             return refuse("lanes, max_batch and max_queued must be at least 1".to_owned());
+        }
+        if self.fetch_wait > LONGEST_FETCH_WAIT {
+            return refuse(format!(
+                "fetch_wait ({:?}) must be at most {LONGEST_FETCH_WAIT:?}",
+                self.fetch_wait
+            ));
         }
         if self.handler_timeout >= idle_in_transaction {
             return refuse(format!(
@@ -125,6 +139,15 @@ mod tests {
             assert!((base * 0.8..=base * 1.2).contains(&millis), "retry {retry}: {millis} ms");
         }
         assert!(options.backoff(u32::MAX) <= Duration::from_hours(2), "no overflow");
+    }
+
+    #[test]
+    fn a_fetch_must_end_before_the_client_gives_up() {
+        let waiting = |fetch_wait| Options { fetch_wait, ..Options::default() };
+        let limit = Duration::from_secs(15);
+        assert_eq!(waiting(Duration::from_secs(5)).check(limit), Ok(()));
+        let error = waiting(Duration::from_mins(2)).check(limit).expect_err("refused");
+        assert!(error.to_string().contains("fetch_wait (120s) must be at most 5s"), "{error}");
     }
 
     #[test]

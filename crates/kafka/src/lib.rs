@@ -26,7 +26,7 @@ pub use reading::{Part, ReadError, read_part, read_to_end};
 pub use record::Record;
 pub use record_limit::record_limits;
 pub use retention::{RetentionError, longest_kept, retention_of};
-pub use settings::{Settings, SettingsError};
+pub use settings::{Fetch, Settings, SettingsError};
 pub use topics::{TopicPolicy, TopicProblem, TopicProblemKind, Topics, TopicsError, ensure};
 
 /// The client that the crates above build on; one version for all.

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
@@ -8,8 +9,27 @@ const LARGEST_RECORD: &str = "100000000";
 const FETCHED_AT_ONCE: usize = 2 * 1024 * 1024;
 /// librdkafka's default.
 const CLIENTS_MESSAGE_MAX_BYTES: usize = 1_000_000;
-/// Default buffer of a consumer.
-const BUFFERED: usize = 8 * 1024 * 1024;
+/// Bytes that end a broker's wait for more records.
+const ENOUGH: usize = 64 * 1024;
+/// How long a broker holds a fetch to which it has nothing to answer.
+const LONG_POLL: Duration = Duration::from_millis(100);
+
+/// How a consumer fetches records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fetch {
+    /// About how many bytes of records are kept that were not polled; 8 MiB by default. The client
+    /// holds as much again in responses that it is receiving.
+    pub buffer: usize,
+    /// How long a broker collects records, up to 64 KiB, before it answers. Zero, the default: it
+    /// answers as soon as there is one.
+    pub wait: Duration,
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self { buffer: 8 * 1024 * 1024, wait: Duration::ZERO }
+    }
+}
 
 /// Properties that are not `key=value` pairs.
 #[derive(Debug, thiserror::Error)]
@@ -106,12 +126,13 @@ impl Settings {
     /// Returns the configuration of a consumer that stores its offsets explicitly and rebalances
     /// cooperatively.
     pub fn consumer(&self, group: &str) -> ClientConfig {
-        self.consumer_within(group, BUFFERED)
+        self.consumer_with(group, Fetch::default())
     }
 
-    /// Returns the same configuration with a buffer of about `bytes` for records that were not
-    /// polled. The client holds as much again in responses that it is receiving.
-    pub fn consumer_within(&self, group: &str, bytes: usize) -> ClientConfig {
+    /// Returns the same configuration, with another way to fetch.
+    pub fn consumer_with(&self, group: &str, fetch: Fetch) -> ClientConfig {
+        let Fetch { buffer, wait } = fetch;
+        let (enough, wait) = if wait.is_zero() { (1, LONG_POLL) } else { (ENOUGH, wait) };
         let mut config = self.client();
         config
             .set("group.id", self.prefixed(group))
@@ -127,13 +148,14 @@ impl Settings {
             // How long a dead instance's partitions wait for another instance.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "3000")
-            .set("queued.max.messages.kbytes", (bytes / 1024).to_string())
+            .set("queued.max.messages.kbytes", (buffer / 1024).to_string())
             // Limit of one response; a broker sends a larger record anyway. librdkafka requires at
             // least its own message.max.bytes.
-            .set("fetch.max.bytes", bytes.max(self.message_max_bytes()).to_string())
+            .set("fetch.max.bytes", buffer.max(self.message_max_bytes()).to_string())
             .set("fetch.queue.backoff.ms", "20")
-            .set("fetch.wait.max.ms", "100")
-            .set("fetch.message.max.bytes", bytes.min(FETCHED_AT_ONCE).to_string());
+            .set("fetch.min.bytes", enough.min(buffer).to_string())
+            .set("fetch.wait.max.ms", wait.as_millis().to_string())
+            .set("fetch.message.max.bytes", buffer.min(FETCHED_AT_ONCE).to_string());
         self.finish(config)
     }
 
@@ -178,8 +200,22 @@ mod tests {
         assert_eq!(producer.get("linger.ms"), Some("5"));
         assert_eq!(settings.consumer("accounting").get("group.id"), Some("t-accounting"));
         let settings = Settings::new("b", "").with_properties("message.max.bytes=5000000");
-        let consumer = settings.expect("pairs").consumer_within("accounting", 1024 * 1024);
+        let fetch = Fetch { buffer: 1024 * 1024, ..Fetch::default() };
+        let consumer = settings.expect("pairs").consumer_with("accounting", fetch);
         assert_eq!(consumer.get("fetch.max.bytes"), Some("5000000"));
+    }
+
+    #[test]
+    fn a_broker_answers_the_first_record_unless_it_is_told_to_wait() {
+        let settings = Settings::new("b", "");
+        let fetched = |wait: u64| {
+            let fetch = Fetch { wait: Duration::from_millis(wait), ..Fetch::default() };
+            let config = settings.consumer_with("accounting", fetch);
+            ["fetch.min.bytes", "fetch.wait.max.ms"]
+                .map(|name| config.get(name).map(ToOwned::to_owned).unwrap_or_default())
+        };
+        assert_eq!(fetched(0), ["1", "100"]);
+        assert_eq!(fetched(50), ["65536", "50"]);
     }
 
     #[test]

@@ -49,6 +49,10 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
+    /// Time that a broker collects messages before it sends them, as in `100ms`; `analytics` has
+    /// `100ms`
+    #[arg(long = "consumer-fetch-wait", env = "CONSUMER_FETCH_WAIT", value_parser = humantime::parse_duration)]
+    fetch_wait: Option<Duration>,
     /// Memory for the messages of all subscriptions of the service, in bytes; by default 8 MiB, in
     /// a container at most an eighth of its limit
     #[arg(long = "consumer-memory-bytes", env = "CONSUMER_MEMORY_BYTES")]
@@ -92,6 +96,7 @@ impl Consuming {
             handler_timeout: None,
             max_replays: None,
             max_queued: None,
+            fetch_wait: None,
             memory_bytes: None,
             drain_timeout: None,
             inbox_retention: None,
@@ -128,6 +133,7 @@ impl Consuming {
             handler_timeout: self.handler_timeout.unwrap_or(options.handler_timeout),
             max_replays: self.max_replays.unwrap_or(options.max_replays),
             max_queued: self.max_queued.unwrap_or(options.max_queued),
+            fetch_wait: self.fetch_wait.unwrap_or(options.fetch_wait),
             drain_timeout: self.drain_timeout.unwrap_or(options.drain_timeout),
             inbox_retention: self.inbox_retention.map_or(options.inbox_retention, |it| it.0),
             outbox_allowance: self.outbox_allowance.unwrap_or(options.outbox_allowance),
