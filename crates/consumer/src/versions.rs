@@ -66,12 +66,14 @@ async fn raise_once(
     sqlx::query_as(
         // Looks up each version in a subquery of its own, so that it uses the primary key even if
         // the plan was made while the tables were empty. A join might read all versions of the
-        // subscription each time, until the tables are analysed.
+        // subscription each time, until the tables are analysed. Subqueries also hide the lengths
+        // of the arrays from the planner, which otherwise plans the statement for each message.
         "with wanted as (
              select source, subject, version,
                     coalesce((select known.version from inbox_version as known
                               where known.subscription = $1 and known.subject = wanted.subject), 0) as floor
-             from unnest($2::text[], $3::text[], $4::bigint[]) as wanted (source, subject, version)
+             from unnest((select $2::text[]), (select $3::text[]), (select $4::bigint[]))
+                 as wanted (source, subject, version)
          ), before as (
              select applied.source, applied.subject, applied.version
              from (select source, subject from wanted order by source, subject) as wanted

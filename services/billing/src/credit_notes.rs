@@ -68,7 +68,7 @@ pub(crate) async fn credit(
     sqlx::query_as(
         // As in `store::issue`, subqueries use the indexes whatever the planner knows of tables.
         "with draft as (
-             select * from unnest($1::uuid[], $2::uuid[], $3::text[])
+             select * from unnest((select $1::uuid[]), (select $2::uuid[]), (select $3::text[]))
                  with ordinality as draft (id, order_id, tenant_id, place)
          ), fresh as (
              select distinct on (order_id)

@@ -72,9 +72,11 @@ pub(crate) async fn issue(
     sqlx::query_as(
         // Counters are locked in the order of their tenants, so that two transactions can't wait
         // for each other. The subquery uses the index even if the plan was made while the table was
-        // empty; an anti-join might read the whole table each time, until it is analysed.
+        // empty; an anti-join might read the whole table each time, until it is analysed. Those of
+        // the arrays hide their lengths, so that Postgres keeps the plan.
         "with draft as (
-             select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+             select * from unnest((select $1::uuid[]), (select $2::uuid[]), (select $3::text[]), (select $4::text[]),
+                                  (select $5::text[]), (select $6::bigint[]))
                  with ordinality as draft (id, order_id, tenant_id, customer_email, currency, total, place)
          ), fresh as (
              select distinct on (order_id) * from draft
