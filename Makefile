@@ -69,7 +69,7 @@ $(SCHEMATHESIS)/bin/schemathesis: crates/checks/schemathesis/requirements.txt
 chaos: build-chaos ## Run the fault suite: inject faults, and check that no event is lost or takes effect twice
 	@exec $(CHAOS) $(FAULTS)
 
-chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and check that the fault suite detects each
+chaos-bugs: build-chaos ## Patch bugs into a copy of the tree, and check that a fault or a test detects each
 	@exec $(CHAOS) --patched $(TARGET)/chaos-bugs --bug all
 
 lift: ## Build and run another system from the packaged core crates, outside this repository

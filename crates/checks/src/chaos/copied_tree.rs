@@ -5,12 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, Output};
 
+use super::bugs::Test;
+
 /// Why a copy of the sources could not be built.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TreeError {
     #[error("the bug {bug}: its patch does not apply\n{reason}")]
     NotApplied { bug: String, reason: String },
-    #[error("the bug {bug}: the services do not build with its patch\n{reason}")]
+    #[error("the bug {bug}: what shows it does not build with its patch\n{reason}")]
     NotBuilt { bug: String, reason: String },
     #[error(
         "the commit {commit} is not in this repository: a shallow clone has it after `git fetch --unshallow`\n{reason}"
@@ -77,6 +79,18 @@ impl CopiedTree {
         cargo.args(["build", "--quiet", "--features", "orderflow-sabotage/on"]);
         cargo.args(packages.iter().flat_map(|package| ["-p", package]));
         succeeded(&run("cargo", &mut cargo).map_err(|error| error.to_string())?)
+    }
+
+    /// Returns the command that builds and runs the target of a test.
+    pub(crate) fn test(&self, test: &Test) -> Command {
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.build);
+        cargo.args(["test", "-p", test.package]);
+        match test.target {
+            "lib" => cargo.arg("--lib"),
+            target => cargo.args(["--test", target]),
+        };
+        cargo
     }
 }
 

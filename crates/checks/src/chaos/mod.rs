@@ -51,8 +51,8 @@ struct Arguments {
     /// Apply only a few quick faults, which do not need services with failure points
     #[arg(long)]
     short: bool,
-    /// Patch a bug into a copy of the tree (`all`: each in turn), build it, and check that the
-    /// suite finds it
+    /// Patch a bug into a copy of the tree (`all`: each in turn), build it, and check that a fault
+    /// or a test finds it
     #[arg(long)]
     bug: Option<String>,
     /// List the faults and the bugs
@@ -101,7 +101,7 @@ fn list() {
         println!("{:<32} {}{short}", fault.name, fault.what);
     }
     for bug in BUGS {
-        println!("--bug {:<26} {} turns {} red", bug.name, bug.fault, bug.invariant);
+        println!("--bug {:<26} {}", bug.name, bug.proof);
     }
 }
 

@@ -7,6 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 
+use sandbox::{Servers, testing};
+
+use super::bugs::Test;
 use super::copied_tree::{CopiedTree, OperationContext, TreeError, run, succeeded};
 
 /// Packages to build.
@@ -17,6 +20,19 @@ const PACKAGES: [&str; 5] = [
     "orderflow-analytics",
     "orderflow-sabotage",
 ];
+
+/// Maximum number of characters of a panic's message.
+const LONGEST_MESSAGE: usize = 120;
+
+/// How a test ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TestRun {
+    /// It failed, with the beginning of its panic's first line.
+    Failed(String),
+    Passed,
+    /// There is no test of this name.
+    NotRun,
+}
 
 /// A copy of the work tree. It is kept between bugs, so that only the files of a patch are rebuilt.
 #[derive(Debug)]
@@ -51,13 +67,35 @@ impl PatchedTree {
     /// Makes the copy equal to the work tree except for a bug, and builds the services with failure
     /// points.
     pub(crate) fn build(&self, bug: &str) -> Result<(), TreeError> {
-        self.sync()?;
-        let patch = Self::patches(&self.root).join(format!("{bug}.patch"));
-        self.apply(&patch)
-            .map_err(|reason| TreeError::NotApplied { bug: bug.to_owned(), reason })?;
+        self.seed(bug)?;
         self.tree
             .build(&PACKAGES)
             .map_err(|reason| TreeError::NotBuilt { bug: bug.to_owned(), reason })
+    }
+
+    /// Makes the copy equal to the work tree except for a bug, and builds a test.
+    pub(crate) fn build_test(&self, bug: &str, test: &Test) -> Result<(), TreeError> {
+        self.seed(bug)?;
+        let mut cargo = self.tree.test(test);
+        let built = run("cargo", cargo.args(["--quiet", "--no-run"]))?;
+        succeeded(&built).map_err(|reason| TreeError::NotBuilt { bug: bug.to_owned(), reason })
+    }
+
+    /// Runs the test that [`PatchedTree::build_test`] has built.
+    pub(crate) fn run_test(&self, test: &Test, servers: &Servers) -> Result<TestRun, TreeError> {
+        let mut cargo = self.tree.test(test);
+        cargo.args(["--", test.name]).env("RUST_BACKTRACE", "0");
+        cargo.env(testing::POSTGRES_URL, servers.postgres.url());
+        cargo.env(testing::KAFKA_BROKERS, servers.kafka.brokers());
+        let output = run("cargo", &mut cargo)?;
+        Ok(outcome(&String::from_utf8_lossy(&output.stdout), test.name))
+    }
+
+    /// Makes the copy equal to the work tree except for a bug.
+    fn seed(&self, bug: &str) -> Result<(), TreeError> {
+        self.sync()?;
+        let patch = Self::patches(&self.root).join(format!("{bug}.patch"));
+        self.apply(&patch).map_err(|reason| TreeError::NotApplied { bug: bug.to_owned(), reason })
     }
 
     /// Copies changed files from the work tree, which undoes the last patch, and removes files that
@@ -115,9 +153,33 @@ impl PatchedTree {
     }
 }
 
+/// Reads the outcome of a test from the output of its target.
+fn outcome(output: &str, name: &str) -> TestRun {
+    let ended = |line: &&str| {
+        let test = line.strip_prefix("test ").and_then(|line| line.split_once(" ... "));
+        test.is_some_and(|(path, _)| path.rsplit("::").next() == Some(name))
+    };
+    let Some(line) = output.lines().find(ended) else { return TestRun::NotRun };
+    if !line.ends_with("FAILED") {
+        return TestRun::Passed;
+    }
+    // The message follows the line that names the thread and the place.
+    let panic = output.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+    TestRun::Failed(panic.unwrap_or_default().chars().take(LONGEST_MESSAGE).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_outcome_is_that_of_the_test_with_exactly_this_name() {
+        let output = "test late::it_works_twice ... ok\ntest late::it_works ... FAILED\n\n\
+            thread 'late::it_works' panicked at a.rs:1:1:\n2 rows instead of 1\n";
+        assert_eq!(outcome(output, "it_works"), TestRun::Failed("2 rows instead of 1".to_owned()));
+        assert_eq!(outcome(output, "it_works_twice"), TestRun::Passed);
+        assert_eq!(outcome(output, "works"), TestRun::NotRun);
+    }
 
     const PATCH: &str = "What the bug is.\n
 diff --git a/a/b.txt b/a/b.txt
