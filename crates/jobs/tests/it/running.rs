@@ -1,11 +1,13 @@
 //! Tests of running jobs, and of workers that end.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::{Meta, Options, State};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::house::{Brief, House, Work};
 
@@ -86,7 +88,11 @@ async fn a_shutdown_waits_for_what_runs() {
     let running = house.run(script);
     let id = house.enqueue::<Work>(Meta::new()).await;
     begun.notified().await;
-    let ((), ()) = tokio::join!(running.end(), async { go.notify_one() });
+    let mut ending = pin!(running.end());
+    let ended = timeout(Duration::from_millis(300), &mut ending).await;
+    assert!(ended.is_err(), "the worker ended before its job");
+    go.notify_one();
+    ending.await;
     assert_eq!(house.effects(id).await, [("done".to_owned(), 1)]);
 }
 
