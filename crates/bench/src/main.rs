@@ -144,7 +144,15 @@ async fn run(args: &Args) -> Fallible<ExitCode> {
 }
 
 async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
-    let measured: Fallible<Vec<Row>> = match name {
+    let measured = match bench.settle().await {
+        Ok(()) => rows(name, bench, size, report).await,
+        Err(error) => Err(error),
+    };
+    report.add(&format!("{name:?}").to_lowercase(), measured);
+}
+
+async fn rows(name: Name, bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
+    match name {
         Name::Consumer => consumer::measure(bench, size, report).await,
         Name::Batch => batch::measure(bench, size, report).await,
         Name::Backlog => backlog::measure(bench, size, report).await,
@@ -156,6 +164,5 @@ async fn measure(name: Name, bench: &Bench, size: Size, report: &mut Report) {
         Name::Deferred => deferred::measure(size, report).await,
         Name::Jobs => jobs::measure(bench, size, report).await,
         Name::Ready => ready::measure(bench, size, report).await,
-    };
-    report.add(&format!("{name:?}").to_lowercase(), measured);
+    }
 }

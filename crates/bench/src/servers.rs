@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use kafka::Settings;
 use playground::{Instance, Launch, System, SystemOptions, programs_folder};
 use sandbox::{Console, MissingTools, ServersOptions, Tools};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 use crate::Fallible;
 
@@ -37,6 +37,15 @@ impl Bench {
 
     pub(crate) async fn stop(self) {
         self.system.stop().await;
+    }
+
+    /// Writes to the disk what earlier rows have left in memory. Otherwise a row is measured while
+    /// Postgres and the system write it, and its commits wait for them.
+    pub(crate) async fn settle(&self) -> Fallible<()> {
+        let url = format!("{}/postgres", self.system.servers.postgres.url());
+        PgConnection::connect(&url).await?.execute("checkpoint").await?;
+        let synced = tokio::process::Command::new("sync").status().await?;
+        if synced.success() { Ok(()) } else { Err("sync failed".into()) }
     }
 
     /// Returns the path of a program that comes with Postgres. Fails if it is not installed.
