@@ -19,7 +19,9 @@ pub(crate) struct Round {
     pub(crate) theirs: f64,
 }
 
-/// Result of a row: the medians of both sides, and their ratio. A higher ratio is always better.
+/// Result of a row: the medians of both sides, and the median of the ratios of the rounds, in which
+/// both sides follow each other. The ratio of the medians would compare rounds of different times,
+/// and a shared machine changes its speed meanwhile. A higher ratio is always better.
 #[derive(Serialize)]
 pub(crate) struct Row {
     name: &'static str,
@@ -27,6 +29,8 @@ pub(crate) struct Row {
     theirs: f64,
     unit: &'static str,
     ratio: f64,
+    /// The lowest and the highest ratio of a round.
+    spread: (f64, f64),
     target: f64,
     rounds: Vec<Round>,
 }
@@ -39,8 +43,7 @@ impl Row {
         target: f64,
         rounds: Vec<Round>,
     ) -> Self {
-        let (ours, theirs) = medians(&rounds);
-        Self { name, ours, theirs, unit, ratio: ours / theirs, target, rounds }
+        Self::compared(name, unit, target, rounds, |round| round.ours / round.theirs)
     }
 
     /// Creates a row of which a lower value is better.
@@ -50,19 +53,27 @@ impl Row {
         target: f64,
         rounds: Vec<Round>,
     ) -> Self {
-        let (ours, theirs) = medians(&rounds);
-        Self { name, ours, theirs, unit, ratio: theirs / ours, target, rounds }
+        Self::compared(name, unit, target, rounds, |round| round.theirs / round.ours)
     }
 
     /// Creates a row of milliseconds, in which `theirs` is the upper bound.
     pub(crate) fn time(name: &'static str, rounds: Vec<Round>) -> Self {
         Self::less(name, "ms", 1.0, rounds)
     }
-}
 
-fn medians(rounds: &[Round]) -> (f64, f64) {
-    let median = |side: fn(&Round) -> f64| quantile(rounds.iter().map(side).collect(), 0.5);
-    (median(|round| round.ours), median(|round| round.theirs))
+    fn compared(
+        name: &'static str,
+        unit: &'static str,
+        target: f64,
+        rounds: Vec<Round>,
+        ratio: fn(&Round) -> f64,
+    ) -> Self {
+        let median = |of: fn(&Round) -> f64| quantile(rounds.iter().map(of).collect(), 0.5);
+        let (ours, theirs) = (median(|round| round.ours), median(|round| round.theirs));
+        let ratios = || rounds.iter().map(ratio);
+        let spread = (ratios().fold(f64::MAX, f64::min), ratios().fold(f64::MIN, f64::max));
+        Self { name, ours, theirs, unit, ratio: median(ratio), spread, target, rounds }
+    }
 }
 
 /// Returns the smallest value that at least this part of the values does not exceed.
@@ -112,14 +123,15 @@ impl Report {
     /// target does not change the exit status.
     pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
-            "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>7}",
-            "", "ours", "theirs", "unit", "ratio", "target"
+            "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>15} {:>7}",
+            "", "ours", "theirs", "unit", "ratio", "by round", "target"
         );
-        for Row { name, ours, theirs, unit, ratio, target, .. } in &self.rows {
+        for Row { name, ours, theirs, unit, ratio, spread, target, .. } in &self.rows {
             let met = if ratio >= target { "" } else { "  missed" };
             let digits = usize::from(*unit == "ms");
+            let spread = format!("{:.2} to {:.2}", spread.0, spread.1);
             println!(
-                "{name:<44} {ours:>9.digits$} {theirs:>9.digits$}  {unit:<8} {ratio:>6.2} {target:>7.2}{met}"
+                "{name:<44} {ours:>9.digits$} {theirs:>9.digits$}  {unit:<8} {ratio:>6.2} {spread:>15} {target:>7.2}{met}"
             );
         }
         for error in &self.errors {
