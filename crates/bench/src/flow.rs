@@ -92,8 +92,8 @@ pub(crate) async fn with_one_dead(
     ])
 }
 
-/// Waits until every subscription of analytics has seen each invoiced order. It was killed without
-/// a goodbye, so its group waits for it until its session ends.
+/// Waits until every subscription of analytics has seen each invoiced order. It was killed, so it
+/// did not leave its groups, and a new instance gets no partitions until its session has expired.
 async fn caught_up(statistics: &PgPool, invoices: &PgPool) -> Fallible<()> {
     let deadline = Instant::now() + LIMIT;
     loop {

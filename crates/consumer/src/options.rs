@@ -1,11 +1,13 @@
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// The wait after the first attempt that ended in a conflict; it doubles up to the last.
 const FIRST_CONFLICT_BACKOFF: Duration = Duration::from_millis(250);
 const LAST_CONFLICT_BACKOFF: Duration = Duration::from_secs(15);
 
-/// Maximum of [`Options::fetch_wait`], far below the client's time limit of a request.
-const LONGEST_FETCH_WAIT: Duration = Duration::from_secs(5);
+/// Limits of [`Options::fetch_wait`]. With less than a millisecond the client would fetch without a
+/// pause. The maximum is far below the client's time limit of a request.
+const FETCH_WAIT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(5);
 
 /// Options of a consumer.
 #[derive(Clone, PartialEq, Debug)]
@@ -48,9 +50,10 @@ pub struct Options {
     /// Maximum number of queued and parked messages of a partition; it pauses beyond that.
     /// Default 2,000.
     pub max_queued: usize,
-    /// How long a broker collects messages, up to 64 KiB, before it sends them. They arrive that
-    /// much later, and share transactions. For subscriptions that nobody waits for; at most 5 s.
-    /// Default 0: a message is sent at once.
+    /// How long a broker collects messages, up to 64 KiB, before it sends them. They arrive up to
+    /// that much later, and share transactions. For subscriptions whose effects no caller waits
+    /// for. From 10 ms to 5 s: an idle subscription fetches once in this time from each broker.
+    /// Default 0: a message is sent at once, and an idle subscription fetches every 100 ms.
     pub fetch_wait: Duration,
     /// How long a revoked partition or a shutdown waits for running handlers. Default 5 s.
     pub drain_timeout: Duration,
@@ -87,17 +90,19 @@ impl Options {
     /// Checks the options against each other and against the database's limit on idle transactions.
     ///
     /// # Errors
-    /// Fails if `lanes`, `max_batch` or `max_queued` is 0, if `fetch_wait` is longer than 5 s, or
-    /// if `handler_timeout` is not below `idle_in_transaction`.
+    /// Fails if `lanes`, `max_batch` or `max_queued` is 0, if `fetch_wait` is outside of its
+    /// limits, or if `handler_timeout` is not below `idle_in_transaction`.
     pub fn check(&self, idle_in_transaction: Duration) -> Result<(), OptionsError> {
         let refuse = |what: String| Err(OptionsError(what));
         if [self.lanes, self.max_batch, self.max_queued].contains(&0) {
             return refuse("lanes, max_batch and max_queued must be at least 1".to_owned());
         }
-        if self.fetch_wait > LONGEST_FETCH_WAIT {
+        if !self.fetch_wait.is_zero() && !FETCH_WAIT.contains(&self.fetch_wait) {
             return refuse(format!(
-                "fetch_wait ({:?}) must be at most {LONGEST_FETCH_WAIT:?}",
-                self.fetch_wait
+                "fetch_wait ({:?}) must be 0 or {:?} to {:?}",
+                self.fetch_wait,
+                FETCH_WAIT.start(),
+                FETCH_WAIT.end()
             ));
         }
         if self.handler_timeout >= idle_in_transaction {
@@ -142,12 +147,18 @@ mod tests {
     }
 
     #[test]
-    fn a_fetch_must_end_before_the_client_gives_up() {
-        let waiting = |fetch_wait| Options { fetch_wait, ..Options::default() };
-        let limit = Duration::from_secs(15);
-        assert_eq!(waiting(Duration::from_secs(5)).check(limit), Ok(()));
-        let error = waiting(Duration::from_mins(2)).check(limit).expect_err("refused");
-        assert!(error.to_string().contains("fetch_wait (120s) must be at most 5s"), "{error}");
+    fn a_fetch_neither_ends_at_once_nor_after_the_client_has_given_up() {
+        let check = |fetch_wait| {
+            let options = Options { fetch_wait, ..Options::default() };
+            options.check(Duration::from_secs(15))
+        };
+        for wait in [Duration::ZERO, Duration::from_millis(10), Duration::from_secs(5)] {
+            assert_eq!(check(wait), Ok(()));
+        }
+        for wait in [Duration::from_micros(500), Duration::from_mins(2)] {
+            let error = check(wait).expect_err("refused").to_string();
+            assert!(error.contains("must be 0 or 10ms to 5s"), "{error}");
+        }
     }
 
     #[test]

@@ -81,10 +81,11 @@ pub(crate) async fn credit(
              where (select true from credit_notes where credit_notes.order_id = draft.order_id) is null
              order by order_id, place
          ), counter as (
-             update invoice_counter as counter set last_credit_note = last_credit_note + more.count
-             from (select tenant_id, count(*) from fresh group by tenant_id) as more
-             where counter.tenant_id = more.tenant_id
-             returning counter.tenant_id, last_credit_note as last
+             insert into invoice_counter as counter (tenant_id, last, last_credit_note)
+             select tenant_id, 0, count(*) from fresh group by tenant_id order by tenant_id
+             on conflict (tenant_id) do update
+                 set last_credit_note = counter.last_credit_note + excluded.last_credit_note
+             returning tenant_id, last_credit_note as last
          )
          insert into credit_notes (id, order_id, invoice_id, invoice_number, tenant_id, number, customer_email,
                                    currency, total)

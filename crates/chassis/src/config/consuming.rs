@@ -49,8 +49,7 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Time that a broker collects messages before it sends them, as in `100ms`; `analytics` has
-    /// `100ms`
+    /// Time that a broker collects messages before it sends them, as in `100ms`
     #[arg(long = "consumer-fetch-wait", env = "CONSUMER_FETCH_WAIT", value_parser = humantime::parse_duration)]
     fetch_wait: Option<Duration>,
     /// Memory for the messages of all subscriptions of the service, in bytes; by default 8 MiB, in

@@ -268,12 +268,12 @@ async fn fails_in_test(
     block_in_place(|| tree.build_test(bug, test))?;
     let tools = Tools::find()?;
     let servers = Servers::start(ServersOptions::default(), &tools, &Console::new()).await?;
-    let run = block_in_place(|| tree.run_test(test, &servers));
+    let run = tree.run_test(test, &servers).await;
     servers.stop().await;
     Ok(match run? {
         TestRun::Failed(why) => (true, why),
         TestRun::Passed => (false, "the test passed".to_owned()),
-        TestRun::NotRun => (false, format!("{} has no such test", test.package)),
+        TestRun::Unclear(why) => (false, format!("no result of the test: {why}")),
     })
 }
 

@@ -5,9 +5,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf, absolute};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use sandbox::{Servers, testing};
+use tokio::time::timeout;
 
 use super::bugs::Test;
 use super::copied_tree::{CopiedTree, OperationContext, TreeError, run, succeeded};
@@ -21,6 +23,8 @@ const PACKAGES: [&str; 5] = [
     "orderflow-sabotage",
 ];
 
+/// Time limit of a test, several times what the slowest one takes in vain.
+const TEST_LIMIT: Duration = Duration::from_mins(5);
 /// Maximum number of characters of a panic's message.
 const LONGEST_MESSAGE: usize = 120;
 
@@ -30,8 +34,8 @@ pub(crate) enum TestRun {
     /// It failed, with the beginning of its panic's first line.
     Failed(String),
     Passed,
-    /// There is no test of this name.
-    NotRun,
+    /// There is no test of this name, or it did not end, for this reason.
+    Unclear(String),
 }
 
 /// A copy of the work tree. It is kept between bugs, so that only the files of a patch are rebuilt.
@@ -81,14 +85,31 @@ impl PatchedTree {
         succeeded(&built).map_err(|reason| TreeError::NotBuilt { bug: bug.to_owned(), reason })
     }
 
-    /// Runs the test that [`PatchedTree::build_test`] has built.
-    pub(crate) fn run_test(&self, test: &Test, servers: &Servers) -> Result<TestRun, TreeError> {
-        let mut cargo = self.tree.test(test);
+    /// Runs the test that [`PatchedTree::build_test`] has built, for at most [`TEST_LIMIT`].
+    pub(crate) async fn run_test(
+        &self,
+        test: &Test,
+        servers: &Servers,
+    ) -> Result<TestRun, TreeError> {
+        let mut cargo = tokio::process::Command::from(self.tree.test(test));
         cargo.args(["--", test.name]).env("RUST_BACKTRACE", "0");
         cargo.env(testing::POSTGRES_URL, servers.postgres.url());
         cargo.env(testing::KAFKA_BROKERS, servers.kafka.brokers());
-        let output = run("cargo", &mut cargo)?;
-        Ok(outcome(&String::from_utf8_lossy(&output.stdout), test.name))
+        // A group of its own, so that the test ends with cargo.
+        cargo.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let running = cargo.spawn().doing("start", Path::new("cargo"))?;
+        let group = running.id().map(|id| format!("-{id}"));
+        let Ok(output) = timeout(TEST_LIMIT, running.wait_with_output()).await else {
+            if let Some(group) = group {
+                run("kill", Command::new("kill").args(["-KILL", "--", &group]))?;
+            }
+            return Ok(TestRun::Unclear(format!("it did not end within {TEST_LIMIT:?}")));
+        };
+        let output = output.doing("wait for", Path::new("cargo"))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let last = errors.lines().last().unwrap_or_default();
+        let why = format!("{}: {last}", output.status);
+        Ok(outcome(&String::from_utf8_lossy(&output.stdout), test.name, why))
     }
 
     /// Makes the copy equal to the work tree except for a bug.
@@ -153,19 +174,28 @@ impl PatchedTree {
     }
 }
 
-/// Reads the outcome of a test from the output of its target.
-fn outcome(output: &str, name: &str) -> TestRun {
-    let ended = |line: &&str| {
-        let test = line.strip_prefix("test ").and_then(|line| line.split_once(" ... "));
-        test.is_some_and(|(path, _)| path.rsplit("::").next() == Some(name))
+/// Reads the outcome of a test from the output of its target. `why` is the reason if there is none.
+fn outcome(output: &str, name: &str, why: String) -> TestRun {
+    let ended = |line: &str| {
+        let (path, ended) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        (path.rsplit("::").next() == Some(name)).then(|| ended.to_owned())
     };
-    let Some(line) = output.lines().find(ended) else { return TestRun::NotRun };
-    if !line.ends_with("FAILED") {
-        return TestRun::Passed;
+    match output.lines().find_map(ended).as_deref() {
+        Some("ok") => TestRun::Passed,
+        Some("FAILED") => TestRun::Failed(panic_message(output, name)),
+        _ => TestRun::Unclear(why),
     }
+}
+
+/// Returns the beginning of the message with which a test's thread panicked, or another thread if
+/// it did not.
+fn panic_message(output: &str, name: &str) -> String {
+    let panicked = |line: &&str| line.contains("panicked at");
+    let own = |line: &&str| panicked(line) && line.contains(&format!("{name}'"));
     // The message follows the line that names the thread and the place.
-    let panic = output.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
-    TestRun::Failed(panic.unwrap_or_default().chars().take(LONGEST_MESSAGE).collect())
+    let after = |found: &dyn Fn(&&str) -> bool| output.lines().skip_while(|it| !found(it)).nth(1);
+    let message = after(&own).or_else(|| after(&panicked)).unwrap_or_default();
+    message.chars().take(LONGEST_MESSAGE).collect()
 }
 
 #[cfg(test)]
@@ -176,9 +206,10 @@ mod tests {
     fn the_outcome_is_that_of_the_test_with_exactly_this_name() {
         let output = "test late::it_works_twice ... ok\ntest late::it_works ... FAILED\n\n\
             thread 'late::it_works' panicked at a.rs:1:1:\n2 rows instead of 1\n";
-        assert_eq!(outcome(output, "it_works"), TestRun::Failed("2 rows instead of 1".to_owned()));
-        assert_eq!(outcome(output, "it_works_twice"), TestRun::Passed);
-        assert_eq!(outcome(output, "works"), TestRun::NotRun);
+        let of = |name| outcome(output, name, "status 101".to_owned());
+        assert_eq!(of("it_works"), TestRun::Failed("2 rows instead of 1".to_owned()));
+        assert_eq!(of("it_works_twice"), TestRun::Passed);
+        assert_eq!(of("works"), TestRun::Unclear("status 101".to_owned()));
     }
 
     const PATCH: &str = "What the bug is.\n
