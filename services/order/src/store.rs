@@ -82,8 +82,8 @@ const PATIENCE: &str = "100ms";
 /// An order is looked up by a lateral join, and changed by an upsert, because both use the primary
 /// key regardless of the planner's estimate of the size of the table. So does the subquery that
 /// distinguishes a locked order from a changed one. The subqueries around the arrays hide their
-/// lengths from the planner: it would expect fewer rows than in a plan that it keeps, and plan the
-/// statement anew for each lone order, which takes twice as long as its execution.
+/// lengths from the planner. Otherwise it plans each execution with a single order separately,
+/// which takes twice as long as to execute it.
 macro_rules! write_changes {
     ($locks:literal) => {
         concat!(

@@ -21,7 +21,7 @@ pub(crate) struct Bug {
     pub(crate) proof: Proof,
 }
 
-/// What must turn red.
+/// The check that must fail with the bug.
 #[derive(Debug)]
 pub(crate) enum Proof {
     /// An invariant of the fault suite, under a fault.
@@ -250,8 +250,8 @@ async fn fails(
     baseline: &Path,
 ) -> Result<(bool, String), Error> {
     block_in_place(|| tree.build(bug))?;
-    let found = FAULTS.iter().find(|known| known.name == fault);
-    let fault = found.ok_or_else(|| format!("there is no fault {fault}"))?;
+    let known = FAULTS.iter().find(|known| known.name == fault);
+    let fault = known.ok_or_else(|| format!("unknown fault {fault}"))?;
     let row = Trial { fault, programs: &tree.programs(), baseline }.run().await;
     // A trial that failed, or a fault that did not strike, proves nothing.
     let sound = ["struck", "trial_completed"];

@@ -34,7 +34,7 @@ pub(crate) enum TestRun {
     /// It failed, with the beginning of its panic's first line.
     Failed(String),
     Passed,
-    /// There is no test of this name, or it did not end, for this reason.
+    /// The test does not exist, or its process did not report a result. Contains the reason.
     Unclear(String),
 }
 

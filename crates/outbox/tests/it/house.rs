@@ -96,7 +96,6 @@ impl House {
         .unwrap();
     }
 
-    /// Returns the number of index entries that scans of the table have read.
     /// Waits until the server has ended the sessions of all relays, and so counted what they read.
     pub(crate) async fn sessions_ended(&self) {
         let ended = async || {
@@ -109,6 +108,8 @@ impl House {
         eventually("the relay's sessions to end", PATIENCE, ended).await;
     }
 
+    /// Returns the number of index entries that scans of the table have read. Unlike
+    /// `TestSpace::entries_read`, it leaves the sessions that the tests hold open.
     pub(crate) async fn index_entries_read(&self) -> i64 {
         sqlx::query_scalar(
             "select sum(idx_tup_read)::int8 from pg_stat_user_indexes where relname = 'outbox'",
