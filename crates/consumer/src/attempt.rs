@@ -42,9 +42,22 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// Maximum wait for a lock. A longer wait is a conflict, and the messages are parked.
 const LOCK: Duration = Duration::from_secs(1);
-/// The same for messages with an earlier conflict: it most likely persists, and other messages wait
-/// for their turn.
+/// The same for a message whose batch had a conflict. Most likely another message of the batch
+/// needs the lock, and each of them waits for those before it.
+const LOCK_ALONE: Duration = Duration::from_millis(50);
+/// The same for messages with an earlier conflict alone: it most likely persists, and other
+/// messages wait for their turn.
 const LOCK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Returns the maximum wait for a lock. `conflicts` is `None` if no earlier attempt ended in a
+/// conflict, otherwise the number of those at the message alone.
+fn lock_wait(conflicts: Option<u32>) -> Duration {
+    match conflicts {
+        None => LOCK,
+        Some(0) => LOCK_ALONE,
+        Some(_) => LOCK_AGAIN,
+    }
+}
 
 /// Returns the statements that begin the transaction of an attempt. The statement timeout is
 /// shorter than the handler's time limit, so that a slow statement is reported by the database and
@@ -82,8 +95,8 @@ pub(crate) struct Bookkeeping<'a> {
     pub(crate) noted: Vec<&'a Record>,
     /// The dead letters of the messages, if this is a replay.
     pub(crate) replaying: Option<Replaying<'a>>,
-    /// `true` if an earlier attempt at one of the messages ended in a conflict.
-    pub(crate) met_conflict: bool,
+    /// Number of attempts at the message alone that ended in a conflict, if any attempt did.
+    pub(crate) conflicts: Option<u32>,
 }
 
 impl Attempts {
@@ -179,7 +192,7 @@ impl Attempts {
         bookkeeping: Bookkeeping<'_>,
         chain: &mut Chain,
     ) -> Result<Vec<Outcome>, Failure> {
-        if bookkeeping.met_conflict {
+        if bookkeeping.conflicts.is_some() {
             // The transaction that waits has the longer time limit.
             chain.end();
         }
@@ -187,8 +200,7 @@ impl Attempts {
             let mut tx = if let Some(begun) = chain.take() {
                 begun
             } else {
-                let lock = if bookkeeping.met_conflict { LOCK_AGAIN } else { LOCK };
-                let begun = self.begin(lock).await?;
+                let begun = self.begin(lock_wait(bookkeeping.conflicts)).await?;
                 chain.start();
                 begun
             };

@@ -227,7 +227,11 @@ impl Judge {
         let bookkeeping = Bookkeeping {
             noted: cautious.iter().copied().chain(failed_before).collect(),
             replaying: None,
-            met_conflict: taken.iter().any(|it| it.conflict.is_some()),
+            conflicts: taken
+                .iter()
+                .filter_map(|it| it.conflict.as_ref())
+                .map(|it| it.attempts)
+                .max(),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
         let outcomes = self.attempts.make_in(&messages, bookkeeping, chain).await?;
