@@ -1,4 +1,7 @@
 //! Writes the results of a replay's letters, under its lease.
+//!
+//! The letters of a replay exist from its request on. An upsert changes them, because it finds each
+//! by its key whatever the planner expects.
 
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -57,13 +60,20 @@ pub(crate) async fn settle(
     }
     let outcomes: Vec<_> = outcomes.iter().map(|it| it.as_str()).collect();
     sqlx::query(
+        // The subquery finds each letter by its key. A join was planned for the one letter that
+        // statistics expected to be replayed, and compared all that were with all of the batch.
         "with settled as (select * from unnest($2::bigint[], $3::text[]) settled (letter, outcome)),
               items as (
-                  update dead_letter_replay_item item set outcome = settled.outcome, settled_at = clock_timestamp()
-                  from settled where item.replay = $1 and item.letter = settled.letter and item.outcome is null)
+                  insert into dead_letter_replay_item as item (replay, letter, was, outcome, settled_at)
+                  select $1, letter, '', outcome, clock_timestamp() from settled
+                  on conflict (replay, letter) do update
+                  set outcome = excluded.outcome, settled_at = excluded.settled_at where item.outcome is null),
+              found as materialized (
+                  select seq, settled.outcome from settled cross join lateral (
+                      select seq from dead_letter where seq = settled.letter and status = 'replaying' for update) it)
          update dead_letter it
-         set status = 'resolved', outcome = settled.outcome, closed_at = clock_timestamp()
-         from settled where it.seq = settled.letter and it.status = 'replaying'",
+         set status = 'resolved', outcome = found.outcome, closed_at = clock_timestamp()
+         from found where it.seq = found.seq",
     )
     .bind(replaying.lease.replay)
     .bind(replaying.letters)
@@ -93,10 +103,11 @@ async fn note_in(tx: &mut PgConnection, lease: Lease, noted: &[LetterOutcome]) -
     let outcomes: Vec<_> = noted.iter().map(|it| it.1).collect();
     let reasons: Vec<_> = noted.iter().map(|it| it.2.as_deref().map(cut)).collect();
     sqlx::query(
-        "update dead_letter_replay_item item
-         set outcome = noted.outcome, reason = noted.reason, settled_at = clock_timestamp()
+        "insert into dead_letter_replay_item (replay, letter, was, outcome, reason, settled_at)
+         select $1, letter, '', outcome, reason, clock_timestamp()
          from unnest($2::bigint[], $3::text[], $4::text[]) noted (letter, outcome, reason)
-         where item.replay = $1 and item.letter = noted.letter",
+         on conflict (replay, letter) do update
+         set outcome = excluded.outcome, reason = excluded.reason, settled_at = excluded.settled_at",
     )
     .bind(lease.replay)
     .bind(letters)
@@ -152,10 +163,12 @@ pub(super) async fn begin(
     alone: bool,
 ) -> sqlx::Result<bool> {
     let begun = sqlx::query(
-        "update dead_letter_replay_item item set begun = true, alone = $4
+        "insert into dead_letter_replay_item (replay, letter, was, begun, alone)
+         select it.id, letter, '', true, $4
          from (select id from dead_letter_replay
                where id = $1 and fence = $2 and status = 'running' for share) it
-         where item.replay = it.id and item.letter = any($3)",
+         cross join unnest($3::bigint[]) begun (letter)
+         on conflict (replay, letter) do update set begun = true, alone = excluded.alone",
     )
     .bind(lease.replay)
     .bind(lease.fence)

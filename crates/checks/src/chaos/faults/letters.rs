@@ -56,11 +56,13 @@ pub(crate) async fn replayed_under_kills(scene: &mut Scene) -> Evidence {
     let (ada, grace) =
         tokio::join!(request(&scene.billing, ADA, &first), request(&scene.billing, GRACE, &second));
     let (ada, grace) = (ada?.ok_or("nothing for one")?, grace?.ok_or("nothing for the other")?);
-    // Ids increase with time, and replays run in the order of their ids.
-    for id in [(&ada).min(&grace), (&ada).max(&grace)] {
-        under_way(scene, id).await?;
+    // Replays run one after the other, the one that is known first before the other.
+    let mut waiting = vec![&*ada, &*grace];
+    while !waiting.is_empty() {
+        let begun = under_way(scene, &waiting).await?;
         scene.billing.kill_9().await;
         scene.billing.start_again().await?;
+        waiting.remove(begun);
     }
     let mut processed = 0;
     for (id, by) in [(&ada, "ada"), (&grace, "grace")] {
@@ -107,21 +109,24 @@ async fn split(scene: &Scene) -> Result<(Value, Value), Error> {
     Ok((json!({ "to": middle }), json!({ "from": middle })))
 }
 
-/// Waits until a replay has processed some letters and is still running.
-async fn under_way(scene: &Scene, id: &str) -> Result<(), Error> {
-    let has_begun = async || {
+/// Waits until one of these replays has processed some letters and is still running, and returns
+/// its place among them.
+async fn under_way(scene: &Scene, ids: &[&str]) -> Result<usize, Error> {
+    let has_begun = async |id: &str| {
         let replay = replay(&scene.billing, id).await.unwrap_or_default();
         replay["outcomes"]["processed"].as_i64() > Some(0) && replay["status"] == "running"
     };
     // The second replay waits for the first.
     let deadline = Instant::now() + DYING;
-    while !has_begun().await {
-        if Instant::now() > deadline {
-            return Err(format!("the replay {id} never ran").into());
+    while Instant::now() < deadline {
+        for (place, id) in ids.iter().enumerate() {
+            if has_begun(id).await {
+                return Ok(place);
+            }
         }
         sleep(Duration::from_millis(20)).await;
     }
-    Ok(())
+    Err(format!("none of the replays {} was seen to run", ids.join(", ")).into())
 }
 
 /// Messages become dead letters while Kafka is unavailable, and an operator replays them before
