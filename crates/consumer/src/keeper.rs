@@ -72,7 +72,7 @@ struct Health {
     near_memory_limit: bool,
 }
 
-struct Report {
+struct ReportedHealth {
     health: Health,
     at: Instant,
 }
@@ -88,7 +88,7 @@ pub(crate) struct Keeper {
     breakers: Arc<Breakers>,
     changed: Arc<Notify>,
     /// The last report of this instance, and its time.
-    last_report: Option<Report>,
+    last_report: Option<ReportedHealth>,
     /// Reports in the status that the database is unavailable, also while there is no message.
     waiting: Option<StatusGuard>,
 }
@@ -216,7 +216,7 @@ impl Keeper {
         state = state.replace('\0', "\u{fffd}");
         let health = Health { state, near_memory_limit: memory_limit::is_near() };
         let is_known =
-            |report: &Report| report.health == health && report.at.elapsed() < SEEN_EVERY;
+            |report: &ReportedHealth| report.health == health && report.at.elapsed() < SEEN_EVERY;
         if self.last_report.as_ref().is_some_and(is_known) {
             return Ok(());
         }
@@ -233,7 +233,7 @@ impl Keeper {
         .bind(health.near_memory_limit)
         .execute(&self.pool)
         .await?;
-        self.last_report = Some(Report { health, at: Instant::now() });
+        self.last_report = Some(ReportedHealth { health, at: Instant::now() });
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Place {
 }
 
 /// Counts a waiting attempt until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+struct WaitCount<'a>(&'a AtomicUsize);
 
 impl Places {
     pub(crate) fn new(places: usize) -> Self {
@@ -36,7 +36,7 @@ impl Places {
             Some(permit)
         } else {
             self.waiting.fetch_add(1, Ordering::Relaxed);
-            let _waiting = Waiting(&self.waiting);
+            let _waiting = WaitCount(&self.waiting);
             // It fails only when the semaphore is closed, which it never is.
             permits.acquire_owned().await.ok()
         };
@@ -56,7 +56,7 @@ impl Places {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -67,11 +67,11 @@ impl Task {
 /// Waiting tasks.
 #[derive(Default)]
 pub(crate) struct Tasks {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Backlog>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Backlog {
     tasks: Vec<Task>,
     next_id: u64,
     /// `true` if no more tasks are accepted.
@@ -134,12 +134,12 @@ impl Tasks {
         waiting.is_over
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl Backlog {
     fn forget(&mut self, name: &str) {
         self.tasks.retain(|task| task.name.as_deref() != Some(name));
     }

@@ -30,18 +30,18 @@ pub struct Changed {
 /// job could be changed. If the database fails after some jobs were changed, it fails with
 /// [`JobsError::Interrupted`]; the same call changes the others.
 pub async fn retry_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
-    Change::Retry.make(pool, selection).await
+    BulkChange::Retry.make(pool, selection).await
 }
 
 /// Removes failed and waiting jobs. Skips running jobs and jobs enqueued meanwhile.
 ///
 /// Fails like [`retry_all`].
 pub async fn discard_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
-    Change::Discard.make(pool, selection).await
+    BulkChange::Discard.make(pool, selection).await
 }
 
 #[derive(Clone, Copy)]
-enum Change {
+enum BulkChange {
     Retry,
     Discard,
 }
@@ -53,7 +53,7 @@ struct Counts {
     changed: i64,
 }
 
-impl Change {
+impl BulkChange {
     async fn make(self, pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
         if let Selection::Ids(ids) = selection {
             all_known(pool, ids).await?;

@@ -12,12 +12,12 @@ use crate::places::Lane;
 /// The jobs that a worker has leased.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
-    held: Arc<Mutex<HashMap<Uuid, Held>>>,
+    held: Arc<Mutex<HashMap<Uuid, HeldLease>>>,
     has_run: Arc<Notify>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldLease {
     kind: &'static str,
     lane: Lane,
     until: Instant,
@@ -45,7 +45,8 @@ impl Leases {
         lease: Duration,
     ) -> Lease {
         let lost = CancellationToken::new();
-        let held = Held { kind, lane, until: from + lease, lost: lost.clone(), has_run: false };
+        let held =
+            HeldLease { kind, lane, until: from + lease, lost: lost.clone(), has_run: false };
         self.lock().insert(id, held);
         Lease { id, lost, leases: self.clone() }
     }
@@ -98,7 +99,7 @@ impl Leases {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, HeldLease>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

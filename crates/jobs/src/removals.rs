@@ -32,18 +32,18 @@ const STATEMENT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub(crate) struct Removals {
     queue: Queue,
-    line: Arc<Mutex<Line>>,
+    pending: Arc<Mutex<RemovalQueue>>,
 }
 
 /// The jobs that wait. At most one statement is executed at a time.
 #[derive(Debug, Default)]
-struct Line {
-    waiting: Vec<Waiting>,
+struct RemovalQueue {
+    waiting: Vec<WaitingJob>,
     is_executing: bool,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingJob {
     job: Fence,
     /// Span of the attempt.
     span: Span,
@@ -52,7 +52,7 @@ struct Waiting {
 
 impl Removals {
     pub(crate) fn new(queue: Queue) -> Self {
-        Self { queue, line: Arc::default() }
+        Self { queue, pending: Arc::default() }
     }
 
     /// Removes a job, and returns `true` if that is committed. Otherwise the job may have been
@@ -60,7 +60,7 @@ impl Removals {
     /// answer. A removal that was sent takes place although this future is dropped.
     pub(crate) async fn remove(&self, job: Fence) -> bool {
         let (outcome, mut removed) = oneshot::channel();
-        self.line().waiting.push(Waiting { job, span: Span::current(), outcome });
+        self.pending().waiting.push(WaitingJob { job, span: Span::current(), outcome });
         self.begin();
         if let Ok(outcome) = timeout(MAX_WAIT, &mut removed).await {
             return outcome.unwrap_or_default();
@@ -72,56 +72,56 @@ impl Removals {
         removed.await.unwrap_or_default()
     }
 
-    /// Takes a job out of the line. Returns `false` if it is not there: it was sent.
+    /// Takes a job out of the queue. Returns `false` if it is not there: it was sent.
     fn withdraw(&self, id: Uuid) -> bool {
-        let mut line = self.line();
-        let before = line.waiting.len();
-        line.waiting.retain(|waiting| waiting.job.id != id);
-        line.waiting.len() < before
+        let mut queue = self.pending();
+        let before = queue.waiting.len();
+        queue.waiting.retain(|waiting| waiting.job.id != id);
+        queue.waiting.len() < before
     }
 
     /// Begins a statement if jobs wait and none is executed.
     fn begin(&self) {
         // The runtime may have ended, when a statement is dropped.
         let Ok(runtime) = Handle::try_current() else { return };
-        let mut line = self.line();
-        if line.is_executing || line.waiting.is_empty() {
+        let mut queue = self.pending();
+        if queue.is_executing || queue.waiting.is_empty() {
             return;
         }
-        line.is_executing = true;
-        drop(line);
+        queue.is_executing = true;
+        drop(queue);
         // Not in the task of an attempt, which may be aborted.
-        runtime.spawn(Turn { removals: self.clone(), has_begun: false }.run());
+        runtime.spawn(RunningStatement { removals: self.clone(), has_begun: false }.run());
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, RemovalQueue> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The turn of one statement. However it ends, it is the next one's.
-struct Turn {
+/// The one running statement. However it ends, the next one may begin.
+struct RunningStatement {
     removals: Removals,
     /// `false` in a runtime that is ending, which drops tasks that it is given.
     has_begun: bool,
 }
 
-impl Drop for Turn {
+impl Drop for RunningStatement {
     fn drop(&mut self) {
-        self.removals.line().is_executing = false;
+        self.removals.pending().is_executing = false;
         if self.has_begun {
             self.removals.begin();
         }
     }
 }
 
-impl Turn {
+impl RunningStatement {
     async fn run(mut self) {
         self.has_begun = true;
         let connection = timeout(ACQUIRE, self.removals.queue.pool.acquire()).await;
         self.let_others_join().await;
         // Not before, so that jobs which end meanwhile share the statement.
-        let batch = std::mem::take(&mut self.removals.line().waiting);
+        let batch = std::mem::take(&mut self.removals.pending().waiting);
         let removed = match connection {
             Ok(Ok(connection)) if !batch.is_empty() => self.execute(connection, &batch).await,
             // Each attempt waits for a connection of its own, and reports the error.
@@ -137,7 +137,7 @@ impl Turn {
     async fn let_others_join(&self) {
         let mut before = 0;
         loop {
-            let waiting = self.removals.line().waiting.len();
+            let waiting = self.removals.pending().waiting.len();
             if waiting <= before {
                 return;
             }
@@ -151,7 +151,7 @@ impl Turn {
     async fn execute(
         &self,
         mut connection: PoolConnection<Postgres>,
-        batch: &[Waiting],
+        batch: &[WaitingJob],
     ) -> Vec<Uuid> {
         let span = query_span("delete jobs");
         span.record("db.operation.batch.size", batch.len());

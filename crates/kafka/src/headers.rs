@@ -19,18 +19,18 @@ use rdkafka::message::{BorrowedHeaders, Header, Headers as _, OwnedHeaders};
 pub struct Headers {
     /// Names and values, each name before its value.
     bytes: Vec<u8>,
-    places: Vec<Place>,
+    ends: Vec<HeaderEnds>,
 }
 
 /// Ends of the parts of a header. It begins at the end of the previous header.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct HeaderEnds {
     name_end: usize,
     /// `None` if the value is null.
     value_end: Option<usize>,
 }
 
-impl Place {
+impl HeaderEnds {
     fn end(self) -> usize {
         self.value_end.unwrap_or(self.name_end)
     }
@@ -50,12 +50,12 @@ impl Headers {
             self.bytes.extend_from_slice(value);
             self.bytes.len()
         });
-        self.places.push(Place { name_end, value_end });
+        self.ends.push(HeaderEnds { name_end, value_end });
     }
 
     /// Returns names and values, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, Option<&[u8]>)> + Clone {
-        (0..self.places.len()).map(|index| self.at(index))
+        (0..self.ends.len()).map(|index| self.at(index))
     }
 
     /// Returns the value of the last header of a name, as Java's `lastHeader`. Returns `None` if
@@ -71,17 +71,17 @@ impl Headers {
 
     /// Returns the number of headers.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.ends.len()
     }
 
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.ends.is_empty()
     }
 
     fn at(&self, index: usize) -> (&str, Option<&[u8]>) {
-        let start = index.checked_sub(1).map_or(0, |before| self.places[before].end());
-        let Place { name_end, value_end } = self.places[index];
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before].end());
+        let HeaderEnds { name_end, value_end } = self.ends[index];
         // Names are only written by `push`, from text.
         let name = std::str::from_utf8(&self.bytes[start..name_end]).unwrap_or_default();
         (name, value_end.map(|end| &self.bytes[name_end..end]))
@@ -89,7 +89,7 @@ impl Headers {
 
     /// Returns the size of their allocations, in bytes.
     pub(crate) fn size(&self) -> usize {
-        self.bytes.capacity() + self.places.capacity() * size_of::<Place>()
+        self.bytes.capacity() + self.ends.capacity() * size_of::<HeaderEnds>()
     }
 
     /// Copies headers out of the client's memory. The client panics on a name that is not UTF-8,
@@ -103,7 +103,7 @@ impl Headers {
             |(name, value): (&str, Option<&[u8]>)| name.len() + value.map_or(0, <[u8]>::len);
         let bytes = (0..headers.count()).map(|index| length(get(index))).sum();
         let mut copied =
-            Self { bytes: Vec::with_capacity(bytes), places: Vec::with_capacity(headers.count()) };
+            Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(headers.count()) };
         for (name, value) in (0..headers.count()).map(get) {
             copied.push(name, value);
         }
@@ -166,6 +166,6 @@ mod tests {
         let copied = Headers::copy(client.as_borrowed());
         let expected: Headers = [("ce_id", Some(b"1")), ("ce_type", None)].into_iter().collect();
         assert_eq!(copied, expected);
-        assert_eq!(copied.size(), "ce_id1ce_type".len() + 2 * size_of::<Place>());
+        assert_eq!(copied.size(), "ce_id1ce_type".len() + 2 * size_of::<HeaderEnds>());
     }
 }

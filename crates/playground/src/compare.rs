@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::{
     Error,
-    deployment::{ACME, Deployment, Place, Setting},
+    deployment::{ACME, Deployment, Location, Setting},
     failure::{Failure, StepContext},
     http,
     report::{heading, line},
@@ -74,7 +74,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
         line(&format!("{} a second, {ORDERS} orders a load, by {}", PER_SECOND, mode.name()));
         let settings = mode.settings();
         let mut deployment = tokio::select! {
-            started = Deployment::start(Place::Temporary, &settings, console) => {
+            started = Deployment::start(Location::Temporary, &settings, console) => {
                 started.during("start the system")?
             }
             signal = &mut stop => return Ok(128 + signal),

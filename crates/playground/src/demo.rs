@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::{
     Error,
-    deployment::{ACME, Deployment, GLOBEX, Place, Tenant},
+    deployment::{ACME, Deployment, GLOBEX, Location, Tenant},
     failure::{Failure, StepContext},
     http::{self, CreditNote, Invoice, Item, Order},
     records::{Group, Reader, Sender},
@@ -51,7 +51,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
     let mut stop = pin!(stop);
     heading("Orderflow: three orders become three invoices");
     let mut deployment = tokio::select! {
-        started = Deployment::start(Place::Temporary, &[], console) => started.during("start the system")?,
+        started = Deployment::start(Location::Temporary, &[], console) => started.during("start the system")?,
         signal = &mut stop => return Ok(interrupted(signal)),
     };
     let ended = tokio::select! {

@@ -65,7 +65,7 @@ pub(crate) const OPERATOR_TOKEN: &str = "demo-operator";
 pub(crate) type Setting = (Option<&'static str>, &'static str, String);
 
 /// Where the deployment runs.
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// On free ports and in temporary folders. It ends with this process.
     Temporary,
     /// On fixed ports, except Postgres, whose port is given. Data is in this folder, logs in its
@@ -73,7 +73,7 @@ pub(crate) enum Place {
     Local { folder: PathBuf, postgres_port: u16 },
 }
 
-impl Place {
+impl Location {
     fn servers(self) -> ServersOptions {
         match self {
             Self::Temporary => ServersOptions::default(),
@@ -104,16 +104,16 @@ impl Deployment {
     /// Starts everything, with these settings in addition to the usual ones, and waits until it is
     /// ready.
     pub(crate) async fn start(
-        place: Place,
+        location: Location,
         settings: &[Setting],
         console: &Console,
     ) -> Result<Self, Error> {
         let folder = programs_folder()?;
         programs(&folder)?;
         let tools = Tools::find().map_err(sandbox::Error::from)?;
-        let fixed_ports = matches!(place, Place::Local { .. });
+        let fixed_ports = matches!(location, Location::Local { .. });
         let options = SystemOptions {
-            servers: place.servers(),
+            servers: location.servers(),
             databases: SERVICES.iter().map(|service| service.name.to_owned()).collect(),
             settings: usual_settings(),
             ..SystemOptions::new(folder)

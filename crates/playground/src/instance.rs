@@ -16,7 +16,7 @@ const FAULT_SET_WITHIN: Duration = Duration::from_secs(10);
 
 /// The configuration of an instance, used for each start.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct InstanceConfig {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) settings: Vec<(String, String)>,
@@ -39,14 +39,14 @@ pub struct Instance {
     pub admin: u16,
     /// Its process, to be paused, resumed or killed.
     pub process: Process,
-    plan: Plan,
+    config: InstanceConfig,
 }
 
 impl Instance {
-    pub(crate) async fn start(mut plan: Plan) -> Result<Self, Error> {
-        let first_settings = std::mem::take(&mut plan.first_settings);
-        let process = launch(&plan, &first_settings).await?;
-        Ok(Self { http: plan.ports.http, admin: plan.ports.admin, process, plan })
+    pub(crate) async fn start(mut config: InstanceConfig) -> Result<Self, Error> {
+        let first_settings = std::mem::take(&mut config.first_settings);
+        let process = launch(&config, &first_settings).await?;
+        Ok(Self { http: config.ports.http, admin: config.ports.admin, process, config })
     }
 
     /// Starts it again on the same ports after it has ended, and waits until it is ready.
@@ -54,7 +54,7 @@ impl Instance {
     /// # Errors
     /// [`Error::Sandbox`] if it ends instead or does not become ready.
     pub async fn start_again(&mut self) -> Result<(), Error> {
-        self.process = launch(&self.plan, &[]).await?;
+        self.process = launch(&self.config, &[]).await?;
         Ok(())
     }
 
@@ -78,7 +78,7 @@ impl Instance {
 
     /// Returns the path of its log.
     pub fn log(&self) -> &Path {
-        &self.plan.log
+        &self.config.log
     }
 
     /// Returns the body of `GET /readyz`.
@@ -108,7 +108,7 @@ impl Instance {
     /// # Errors
     /// [`Error::Http`] if the admin port refuses it or does not answer for 10 s.
     pub async fn set_fault(&self, fault: Value) -> Result<(), Error> {
-        let body = json!({ "subscription": self.plan.name, "fault": fault });
+        let body = json!({ "subscription": self.config.name, "fault": fault });
         let token = self.setting("OPERATOR_TOKEN").unwrap_or_default();
         let deadline = Instant::now() + FAULT_SET_WITHIN;
         loop {
@@ -132,22 +132,25 @@ impl Instance {
     }
 
     fn setting(&self, name: &str) -> Option<&str> {
-        let mut settings = self.plan.settings.iter().rev();
+        let mut settings = self.config.settings.iter().rev();
         settings.find(|setting| setting.0 == name).map(|setting| setting.1.as_str())
     }
 
     fn failed(&self, request: &str) -> impl FnOnce(reqwest::Error) -> Error {
-        let (service, request) = (self.plan.name.clone(), request.to_owned());
+        let (service, request) = (self.config.name.clone(), request.to_owned());
         |source| Error::Http { service, request, source }
     }
 }
 
-async fn launch(plan: &Plan, first_settings: &[(String, String)]) -> Result<Process, Error> {
-    let mut command = Command::new(&plan.program);
+async fn launch(
+    config: &InstanceConfig,
+    first_settings: &[(String, String)],
+) -> Result<Process, Error> {
+    let mut command = Command::new(&config.program);
     environment::scrub(&mut command);
-    let settings = plan.settings.iter().chain(first_settings);
+    let settings = config.settings.iter().chain(first_settings);
     command.envs(settings.map(|(name, value)| (name, value)));
-    let mut process = Process::spawn(&plan.name, command, &plan.log, plan.life)?;
-    process.until_ready(async || admin::readiness(plan.ports.admin).await.is_ready()).await?;
+    let mut process = Process::spawn(&config.name, command, &config.log, config.life)?;
+    process.until_ready(async || admin::readiness(config.ports.admin).await.is_ready()).await?;
     Ok(process)
 }

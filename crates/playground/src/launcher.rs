@@ -7,7 +7,7 @@ use std::{
 
 use sandbox::{Life, Process};
 
-use crate::{Error, Instance, Ports, environment, instance::Plan, ports::start_on};
+use crate::{Error, Instance, Ports, environment, instance::InstanceConfig, ports::start_on};
 
 /// Starts instances of services as child processes, all with the same Kafka, folder of programs and
 /// folder of logs.
@@ -88,7 +88,7 @@ impl Launcher {
     pub async fn start(&self, launch: Launch) -> Result<Instance, Error> {
         let program = self.program(&launch.name)?;
         start_on(launch.ports, async |ports| {
-            Instance::start(self.plan(&launch, &program, ports)).await
+            Instance::start(self.config(&launch, &program, ports)).await
         })
         .await
     }
@@ -125,7 +125,7 @@ impl Launcher {
         self.logs.join(format!("{name}.log"))
     }
 
-    fn plan(&self, launch: &Launch, program: &Path, ports: Ports) -> Plan {
+    fn config(&self, launch: &Launch, program: &Path, ports: Ports) -> InstanceConfig {
         let database_url =
             launch.database_url.as_ref().or_else(|| self.databases.get(&launch.name));
         let mail = self.logs.with_file_name("mail");
@@ -138,7 +138,7 @@ impl Launcher {
             ("MAIL_DIR", mail.display().to_string()),
         ];
         let own = own.map(|(name, value)| (name.to_owned(), value)).into_iter();
-        Plan {
+        InstanceConfig {
             name: launch.name.clone(),
             program: program.to_owned(),
             settings: own.chain(self.settings.clone()).chain(launch.settings.clone()).collect(),

@@ -13,7 +13,7 @@ use crate::{
     Error, Ports,
     admin::readiness,
     deployment::{
-        ACME, Deployment, GLOBEX, KAFKA_PORT, OPERATOR_TOKEN, OPS_PORT, Place, SERVICES,
+        ACME, Deployment, GLOBEX, KAFKA_PORT, Location, OPERATOR_TOKEN, OPS_PORT, SERVICES,
         THIRD_PARTY_PORT, programs,
     },
     failure::{Failure, StepContext},
@@ -72,8 +72,8 @@ impl Local {
         let mut stop = pin!(stop);
         let up = async {
             let postgres_port = choose_ports(console)?;
-            let place = Place::Local { folder: self.folder.clone(), postgres_port };
-            Deployment::start(place, &[], console).await
+            let location = Location::Local { folder: self.folder.clone(), postgres_port };
+            Deployment::start(location, &[], console).await
         };
         let deployment = tokio::select! {
             started = up => started.during("start the system")?,

@@ -23,12 +23,12 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 pub struct Broker {
     process: Process,
     port: u16,
-    plan: Plan,
+    plan: BrokerConfig,
 }
 
 /// Settings that all starts of a node share.
 #[derive(Debug, Clone)]
-pub(crate) struct Plan {
+pub(crate) struct BrokerConfig {
     /// Number of the node, from 1.
     pub(crate) id: u16,
     pub(crate) java: PathBuf,
@@ -49,7 +49,11 @@ pub(crate) struct Plan {
 }
 
 impl Broker {
-    pub(crate) async fn start(plan: Plan, wanted: Option<u16>, data: &Path) -> Result<Self, Error> {
+    pub(crate) async fn start(
+        plan: BrokerConfig,
+        wanted: Option<u16>,
+        data: &Path,
+    ) -> Result<Self, Error> {
         let (port, process) =
             port::start_on(wanted, async |port| plan.launch(port, data).await).await?;
         Ok(Self { process, port, plan })
@@ -85,7 +89,7 @@ impl Broker {
         self.process.stop(GRACE).await
     }
 
-    pub(crate) fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &BrokerConfig {
         &self.plan
     }
 
@@ -101,7 +105,7 @@ impl Broker {
     }
 }
 
-impl Plan {
+impl BrokerConfig {
     pub(crate) fn recorded(&self) -> PathBuf {
         self.folder.join("classes.jsa")
     }

@@ -8,7 +8,7 @@ use futures::future::{join_all, try_join_all};
 
 use crate::{
     Broker, Data, Error, Life, Process, Progress, Record, ServerOptions, Tools,
-    broker::Plan,
+    broker::BrokerConfig,
     error::OperationContext,
     folder::{Folder, TempFolder, make_whole},
     jars::{self, KAFKA_VERSION, kafka_jars},
@@ -87,7 +87,7 @@ impl Kafka {
         let folder = folder.doing(|| "make a folder for Kafka".into())?;
         let path = folder.path().to_owned();
         let archive = jars::archive(tools);
-        let alone = Plan {
+        let alone = BrokerConfig {
             id: 1,
             records: folder.is_temporary() && !archive.exists(),
             archive,
@@ -241,7 +241,7 @@ impl Kafka {
     }
 }
 
-impl Plan {
+impl BrokerConfig {
     /// Returns the plan of one of three nodes, with its own folder within that of a single node.
     fn of_cluster(&self, id: u16, controllers: [u16; 3]) -> Self {
         Self {
@@ -268,7 +268,7 @@ fn data_of(folder: &Folder) -> PathBuf {
     folder.path().join("data")
 }
 
-async fn format(plans: &[Plan], data: &Path) -> Result<(), Error> {
+async fn format(plans: &[BrokerConfig], data: &Path) -> Result<(), Error> {
     let cluster_id = cluster_id();
     let formatted = plans.iter().map(async |plan| plan.format(&plan.data(data), &cluster_id).await);
     try_join_all(formatted).await?;

@@ -47,13 +47,13 @@ pub struct Postgres {
     // The fields are dropped in this order: first the process, then its folder.
     process: Process,
     port: u16,
-    plan: Plan,
+    plan: ServerConfig,
     folder: Folder,
 }
 
 /// Settings that all starts of the server share.
 #[derive(Debug)]
-struct Plan {
+struct ServerConfig {
     bin: PathBuf,
     user: Option<(u32, u32)>,
     folder: PathBuf,
@@ -87,7 +87,7 @@ impl Postgres {
         let user = server_user()?;
         let folder = choose_folder(&options.data, user)?;
         let path = folder.path().to_owned();
-        let plan = Plan {
+        let plan = ServerConfig {
             bin,
             user,
             log: options.log.unwrap_or_else(|| path.join("postgres.log")),
@@ -211,7 +211,7 @@ impl Postgres {
     }
 }
 
-impl Plan {
+impl ServerConfig {
     fn data(&self) -> PathBuf {
         self.folder.join("data")
     }

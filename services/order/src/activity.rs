@@ -30,22 +30,22 @@ const PRUNED_AT_ONCE: u32 = 5_000;
 #[derive(Clone)]
 pub(crate) struct ActivityLog {
     pool: PgPool,
-    waiting: Arc<Mutex<Waiting>>,
+    waiting: Arc<Mutex<WaitingRows>>,
     /// Held while a batch is written, so that a slow database receives one batch at a time.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingRows {
     rows: Vec<Row>,
     bytes: usize,
     /// The last request that took on writing the batch, and when. `None` if there is no batch.
-    deferred: Option<(Turn, Instant)>,
-    next: Turn,
+    deferred: Option<(WriteNumber, Instant)>,
+    next: WriteNumber,
 }
 
 /// Number of a request that writes a batch.
-type Turn = u64;
+type WriteNumber = u64;
 
 struct Row {
     at: OffsetDateTime,
@@ -78,10 +78,10 @@ impl ActivityLog {
         let added = self.waiting().add(Row::of(served), Instant::now());
         match added {
             Ok(None) => {}
-            Ok(Some(turn)) => {
+            Ok(Some(write)) => {
                 // Dropping the batch resets the state, so that the next row begins a new one
                 // however this task ends.
-                let batch = Batch { log: Some(self.clone()), turn };
+                let batch = Batch { log: Some(self.clone()), write };
                 defer.run("activity log", batch.write()).always();
             }
             Err(full) => {
@@ -90,14 +90,14 @@ impl ActivityLog {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingRows> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
-    /// Adds a row. Returns a turn if the caller has to write the batch.
-    fn add(&mut self, row: Row, now: Instant) -> Result<Option<Turn>, Full> {
+impl WaitingRows {
+    /// Adds a row. Returns the number of a write if the caller has to write the batch.
+    fn add(&mut self, row: Row, now: Instant) -> Result<Option<WriteNumber>, Full> {
         let bytes = row.bytes();
         if self.bytes + bytes > MAX_WAITING_BYTES {
             return Err(Full);
@@ -119,8 +119,8 @@ impl Waiting {
     }
 
     /// Drops the rows if no later request has taken on writing them.
-    fn give_up(&mut self, turn: Turn) {
-        if self.deferred.is_some_and(|(last, _)| last == turn) {
+    fn give_up(&mut self, write: WriteNumber) {
+        if self.deferred.is_some_and(|(last, _)| last == write) {
             self.take();
         }
     }
@@ -155,7 +155,7 @@ impl Row {
 /// unless a later request has taken on writing them.
 struct Batch {
     log: Option<ActivityLog>,
-    turn: Turn,
+    write: WriteNumber,
 }
 
 impl Batch {
@@ -173,7 +173,7 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         if let Some(log) = &self.log {
-            log.waiting().give_up(self.turn);
+            log.waiting().give_up(self.write);
         }
     }
 }
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn rows_that_wait_are_bounded_in_bytes() {
-        let (mut waiting, now) = (Waiting::default(), Instant::now());
+        let (mut waiting, now) = (WaitingRows::default(), Instant::now());
         assert_eq!(waiting.add(row("/orders"), now).expect("room"), Some(1));
         let added = (0..20_000).filter(|_| waiting.add(row(&"x".repeat(800)), now).is_ok()).count();
         assert!((4_000..5_300).contains(&added), "{added}");
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_overdue_is_taken_over_by_a_later_request() {
-        let (mut waiting, began) = (Waiting::default(), Instant::now());
-        let add = |waiting: &mut Waiting, ms| {
+        let (mut waiting, began) = (WaitingRows::default(), Instant::now());
+        let add = |waiting: &mut WaitingRows, ms| {
             waiting.add(row("/orders"), began + Duration::from_millis(ms)).expect("room")
         };
         assert_eq!(add(&mut waiting, 0), Some(1));

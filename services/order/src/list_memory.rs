@@ -29,7 +29,7 @@ pub(crate) struct ListMemory {
 
 /// Permit to read a list, held until it is dropped. It does not depend on the client's speed: a
 /// list is read completely before it is sent.
-pub(crate) struct Turn {
+pub(crate) struct ReadPermit {
     _permits: [OwnedSemaphorePermit; 2],
 }
 
@@ -40,13 +40,17 @@ impl ListMemory {
     }
 
     /// Waits for the permits to read a list of this length. Fails with 503 after [`PATIENCE`].
-    pub(crate) async fn turn(&self, tenant: &TenantId, limit: Limit) -> Result<Turn, Problem> {
+    pub(crate) async fn read_permit(
+        &self,
+        tenant: &TenantId,
+        limit: Limit,
+    ) -> Result<ReadPermit, Problem> {
         let rows = u32::try_from(limit.rows()).unwrap_or(u32::MAX);
         let acquired = async {
             // The tenant's own permits first, because waiting for them blocks no other tenant.
             let own = self.of(tenant).acquire_many_owned(rows).await?;
             let shared = Arc::clone(&self.rows).acquire_many_owned(rows).await?;
-            Ok::<_, AcquireError>(Turn { _permits: [own, shared] })
+            Ok::<_, AcquireError>(ReadPermit { _permits: [own, shared] })
         };
         let acquired = tokio::time::timeout(self.patience, acquired).await;
         acquired.ok().and_then(Result::ok).ok_or_else(busy)
@@ -81,14 +85,14 @@ mod tests {
     async fn long_lists_are_read_a_few_at_once() {
         let memory = impatient();
         let limit = Limit::try_from(100).expect("a limit");
-        let mut turns = Vec::new();
+        let mut permits = Vec::new();
         for name in ["acme", "globex", "initech"] {
-            while let Ok(turn) = memory.turn(&tenant(name), limit).await {
-                turns.push(turn);
+            while let Ok(permit) = memory.read_permit(&tenant(name), limit).await {
+                permits.push(permit);
             }
         }
-        assert_eq!(turns.len(), 4);
-        turns.pop();
-        assert!(memory.turn(&tenant("initech"), limit).await.is_ok());
+        assert_eq!(permits.len(), 4);
+        permits.pop();
+        assert!(memory.read_permit(&tenant("initech"), limit).await.is_ok());
     }
 }

@@ -49,7 +49,7 @@ impl Change {
 
 /// Result of a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum ChangeOutcome {
     /// The order, its events and its key are written.
     Written,
     /// Another request changed the order concurrently. Nothing is written.
@@ -174,12 +174,12 @@ struct Found {
 }
 
 impl Found {
-    fn outcome(&self, locks: Locks) -> Option<Outcome> {
+    fn outcome(&self, locks: Locks) -> Option<ChangeOutcome> {
         match self {
-            Self { written: true, .. } => Some(Outcome::Written),
-            Self { free: true, .. } => Some(Outcome::KeyTaken),
+            Self { written: true, .. } => Some(ChangeOutcome::Written),
+            Self { free: true, .. } => Some(ChangeOutcome::KeyTaken),
             Self { locked: true, .. } if locks == Locks::Pass => None,
-            _ => Some(Outcome::Overtaken),
+            _ => Some(ChangeOutcome::Overtaken),
         }
     }
 }
@@ -193,7 +193,7 @@ pub(crate) async fn write(
     connection: &mut PgConnection,
     changes: &[&Change],
     locks: Locks,
-) -> sqlx::Result<Vec<Option<Outcome>>> {
+) -> sqlx::Result<Vec<Option<ChangeOutcome>>> {
     let found = statement(changes, locks).fetch_all(connection).await?;
     let found: HashMap<_, _> = found.iter().map(|found| (found.id, found.outcome(locks))).collect();
     let outcome = |change: &&Change| found.get(&change.order.state.order_id.0).copied().flatten();

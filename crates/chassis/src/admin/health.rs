@@ -64,15 +64,15 @@ enum Access {
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Verdict {
+enum Readiness {
     Ready,
     Degraded,
     Unready,
 }
 
 #[derive(Serialize)]
-pub(super) struct Report {
-    status: Verdict,
+pub(super) struct HealthReport {
+    status: Readiness,
     /// `up`, or why it is not.
     database: String,
     /// Why the service has not started, if that is known.
@@ -101,7 +101,7 @@ impl Health {
     }
 
     /// Probes the database, and returns the status code and body of `/readyz`.
-    pub(super) async fn report(&self) -> (StatusCode, Report) {
+    pub(super) async fn report(&self) -> (StatusCode, HealthReport) {
         let database = self.ask_database().await;
         let unavailable = database.is_err();
         let read_only = matches!(database, Ok(Access::ReadOnly));
@@ -121,18 +121,18 @@ impl Health {
             || !outbox.is_empty()
             || subscriptions.iter().any(|(_, state)| *state != State::Running);
         let serves = !unavailable && startup == Startup::Done;
-        let verdict = match (serves, troubled) {
-            (false, _) => Verdict::Unready,
-            (true, true) => Verdict::Degraded,
-            (true, false) => Verdict::Ready,
+        let readiness = match (serves, troubled) {
+            (false, _) => Readiness::Unready,
+            (true, true) => Readiness::Degraded,
+            (true, false) => Readiness::Ready,
         };
-        let code = if verdict == Verdict::Unready {
+        let code = if readiness == Readiness::Unready {
             StatusCode::SERVICE_UNAVAILABLE
         } else {
             StatusCode::OK
         };
-        let report = Report {
-            status: verdict,
+        let report = HealthReport {
+            status: readiness,
             database: match database {
                 Ok(Access::Writable) => "up".to_owned(),
                 Ok(Access::ReadOnly) => "read-only: it accepts no writes".to_owned(),

@@ -154,12 +154,12 @@ struct Chosen {
 }
 
 /// Jobs to retry or discard, and the reason.
-struct Change {
+struct JobsRequest {
     selection: Selection,
     why: String,
 }
 
-impl Change {
+impl JobsRequest {
     fn checked(chosen: Chosen) -> Result<Self, Problem> {
         let why = checked_why("why", &chosen.why)?.to_owned();
         let selection = match choice(chosen.ids, chosen.filter, "job")? {
@@ -200,7 +200,7 @@ async fn retry_all(
     operator: Operator,
     Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
 ) -> Result<Body<ChangedJobs>, Problem> {
-    let change = Change::checked(chosen)?;
+    let change = JobsRequest::checked(chosen)?;
     let retrying = async {
         let retried = ::jobs::retry_all(&admin.pool, &change.selection).await;
         admin.jobs.wake();
@@ -214,7 +214,7 @@ async fn discard_all(
     operator: Operator,
     Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
 ) -> Result<Body<ChangedJobs>, Problem> {
-    let change = Change::checked(chosen)?;
+    let change = JobsRequest::checked(chosen)?;
     let discarding =
         async { Ok(ChangedJobs::of(::jobs::discard_all(&admin.pool, &change.selection).await?)) };
     admin.acts.record(&operator, change.act("jobs.discard"), discarding).await

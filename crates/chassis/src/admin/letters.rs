@@ -244,13 +244,13 @@ struct Chosen {
 }
 
 /// Letters of a group to discard or restore, and the reason.
-struct Change {
+struct LettersRequest {
     group: String,
     selection: Selection,
     why: String,
 }
 
-impl Change {
+impl LettersRequest {
     async fn checked(admin: &Admin, chosen: Chosen) -> Result<Self, Problem> {
         let why = checked_why("why", &chosen.why)?.to_owned();
         let selection = selection(chosen.ids, chosen.filter)?;
@@ -276,9 +276,9 @@ async fn discard(
     operator: Operator,
     Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
 ) -> Result<Body<Changed>, Problem> {
-    let change = Change::checked(&admin, chosen).await?;
+    let change = LettersRequest::checked(&admin, chosen).await?;
     let discarding = async {
-        let Change { group, selection, .. } = &change;
+        let LettersRequest { group, selection, .. } = &change;
         let letters = consumer::discard_letters(&admin.pool, group, selection).await?;
         Ok((Body(Changed { letters }), request::letters(letters)))
     };
@@ -290,9 +290,9 @@ async fn restore(
     operator: Operator,
     Json(chosen): Json<Chosen, MAX_LETTERS_BODY>,
 ) -> Result<Body<Changed>, Problem> {
-    let change = Change::checked(&admin, chosen).await?;
+    let change = LettersRequest::checked(&admin, chosen).await?;
     let restoring = async {
-        let Change { group, selection, .. } = &change;
+        let LettersRequest { group, selection, .. } = &change;
         let letters = consumer::restore_letters(&admin.pool, group, selection).await?;
         Ok((Body(Changed { letters }), request::letters(letters)))
     };

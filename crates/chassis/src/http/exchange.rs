@@ -1,4 +1,4 @@
-//! Tracks the requests of a connection until their responses are sent. Memory and the place in
+//! Tracks the requests of a connection until their responses are sent. Memory and the slot in
 //! flight of a request are released when the kernel has the last byte of its response. The end of a
 //! body comes earlier: hyper has buffered it then.
 
@@ -11,19 +11,19 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
-use super::limits::Place;
-use super::memory::Held;
+use super::limits::RequestSlot;
+use super::memory::HeldBytes;
 
-/// Memory and the place in flight of a request, held until its response is sent. A response carries
+/// Memory and the slot in flight of a request, held until its response is sent. A response carries
 /// them to the connection as an extension.
 #[derive(Clone, Debug)]
 pub(super) struct RequestResources {
-    _occupied: Arc<(Option<Arc<Place>>, Held)>,
+    _occupied: Arc<(Option<Arc<RequestSlot>>, HeldBytes)>,
 }
 
 impl RequestResources {
-    pub(super) fn new(place: Option<Arc<Place>>, memory: Held) -> Self {
-        Self { _occupied: Arc::new((place, memory)) }
+    pub(super) fn new(slot: Option<Arc<RequestSlot>>, memory: HeldBytes) -> Self {
+        Self { _occupied: Arc::new((slot, memory)) }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Limiter {
 
 /// A slot of a request in flight. Dropping it frees the slot.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(super) struct RequestSlot {
     _in_flight: Option<OwnedSemaphorePermit>,
 }
 
@@ -62,15 +62,15 @@ impl Limiter {
     }
 
     /// Admits a request of a tenant. Fails with 429 and `Retry-After` above the tenant's limits.
-    pub(super) fn admit(&self, tenant: &TenantId) -> Result<Place, Problem> {
+    pub(super) fn admit(&self, tenant: &TenantId) -> Result<RequestSlot, Problem> {
         if self.limits == TenantLimits::default() {
-            return Ok(Place::default());
+            return Ok(RequestSlot::default());
         }
         let counts = self.of(tenant);
         let in_flight = match &counts.in_flight {
             Some(places) => {
-                let place = Arc::clone(places).try_acquire_owned();
-                Some(place.map_err(|_| self.too_many_in_flight())?)
+                let slot = Arc::clone(places).try_acquire_owned();
+                Some(slot.map_err(|_| self.too_many_in_flight())?)
             }
             None => None,
         };
@@ -79,7 +79,7 @@ impl Limiter {
             // Rounded up to whole seconds, so that a retry is never too early.
             return Err(self.too_fast(wait.as_secs() + 1));
         }
-        Ok(Place { _in_flight: in_flight })
+        Ok(RequestSlot { _in_flight: in_flight })
     }
 
     fn of(&self, tenant: &TenantId) -> Arc<Counts> {
@@ -134,7 +134,7 @@ mod tests {
         assert!(fast.admit(&globex).is_ok());
 
         let wide = limiter(0, 0, 2);
-        let places = [wide.admit(&acme).expect("a place"), wide.admit(&acme).expect("a place")];
+        let places = [wide.admit(&acme).expect("a slot"), wide.admit(&acme).expect("a slot")];
         assert_eq!(wide.admit(&acme).expect_err("full").status(), StatusCode::TOO_MANY_REQUESTS);
         assert!(wide.admit(&globex).is_ok());
         drop(places);

@@ -81,8 +81,8 @@ impl ByteBudget {
     }
 
     /// Creates a hold of zero bytes.
-    pub(super) fn hold(&self, payer: Payer) -> Held {
-        Held { budget: self.clone(), payer, bytes: 0 }
+    pub(super) fn hold(&self, payer: Payer) -> HeldBytes {
+        HeldBytes { budget: self.clone(), payer, bytes: 0 }
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -92,13 +92,13 @@ impl ByteBudget {
 
 /// Bytes that a payer holds, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldBytes {
     budget: ByteBudget,
     payer: Payer,
     bytes: usize,
 }
 
-impl Held {
+impl HeldBytes {
     /// Holds `bytes` more. Fails at once with [`NoRoom`] if the payer may not hold them.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), NoRoom> {
         if bytes == 0 {
@@ -169,21 +169,21 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldBytes {
     fn drop(&mut self) {
         self.shrink(0);
     }
 }
 
 /// Bytes that wait for room, until this is dropped.
-struct Waiting<'a> {
+struct WaitingBytes<'a> {
     budget: &'a ByteBudget,
     payer: Payer,
     bytes: usize,
 }
 
 impl ByteBudget {
-    fn wait_with(&self, payer: Payer, bytes: usize) -> Result<Waiting<'_>, NoRoom> {
+    fn wait_with(&self, payer: Payer, bytes: usize) -> Result<WaitingBytes<'_>, NoRoom> {
         let mut used = self.used();
         let bytes = bytes.min(used.waiting.largest());
         if !used.waiting.admits(&payer, 0, bytes) {
@@ -191,11 +191,11 @@ impl ByteBudget {
         }
         used.waiting.set(&payer, 0, bytes);
         drop(used);
-        Ok(Waiting { budget: self, payer, bytes })
+        Ok(WaitingBytes { budget: self, payer, bytes })
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingBytes<'_> {
     fn drop(&mut self) {
         self.budget.used().waiting.set(&self.payer, self.bytes, 0);
     }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     /// Holds as many pieces of a size as fit.
-    fn fill(budget: &ByteBudget, name: &str, piece: usize) -> Vec<Held> {
+    fn fill(budget: &ByteBudget, name: &str, piece: usize) -> Vec<HeldBytes> {
         let next = || {
             let mut held = budget.hold(payer(name));
             held.add(piece).is_ok().then_some(held)

@@ -7,10 +7,10 @@ use axum::extract::Request;
 use axum::{BoxError, Error};
 use hyper::body::{Frame, SizeHint};
 
-use super::memory::{Held, NoRoom};
+use super::memory::{HeldBytes, NoRoom};
 
 /// The hold on the bytes of a body that have arrived. Clones share it.
-pub(super) type HeldBody = Arc<Mutex<Held>>;
+pub(super) type HeldBody = Arc<Mutex<HeldBytes>>;
 
 /// Body of a request whose bytes are counted as they arrive. An announced length costs nothing.
 struct MeteredBody {
@@ -21,7 +21,7 @@ struct MeteredBody {
 /// Counts the body of a request against a budget. Reading it fails with [`NoRoom`] if no room is
 /// left. The bytes stay counted until the returned hold is dropped, since a handler keeps them,
 /// too.
-pub(super) fn meter(request: Request, held: Held) -> (Request, Option<HeldBody>) {
+pub(super) fn meter(request: Request, held: HeldBytes) -> (Request, Option<HeldBody>) {
     if request.body().is_end_stream() {
         return (request, None);
     }

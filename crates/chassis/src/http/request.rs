@@ -22,8 +22,8 @@ use super::etag::IfNoneMatch;
 use super::exchange::RequestResources;
 use super::identity::Identity;
 use super::keys::Tenants;
-use super::limits::{Limiter, Place, TenantLimits};
-use super::memory::{ByteBudget, Held, Payer};
+use super::limits::{Limiter, RequestSlot, TenantLimits};
+use super::memory::{ByteBudget, HeldBytes, Payer};
 use super::metered::{HeldBody, meter};
 use super::method::{OTHER, in_span_name, known_method};
 use super::peer::Senders;
@@ -267,25 +267,25 @@ async fn serve(State(layer): State<RequestLayer>, mut request: Request, next: Ne
 /// A request that may be handled.
 struct Admitted {
     payer: Payer,
-    place: Option<Arc<Place>>,
-    memory: Held,
+    slot: Option<Arc<RequestSlot>>,
+    memory: HeldBytes,
 }
 
 impl RequestLayer {
     /// Admits a request within the limits of its tenant and the memory of responses. Waits up to 5
     /// s for memory.
     async fn admit(&self, identity: &Identity) -> Result<Admitted, Problem> {
-        let place = identity.tenant.as_ref().map(|tenant| self.limiter.admit(tenant));
-        let place = place.transpose()?.map(Arc::new);
+        let slot = identity.tenant.as_ref().map(|tenant| self.limiter.admit(tenant));
+        let slot = slot.transpose()?.map(Arc::new);
         let payer = Payer::of(identity);
         let mut memory = self.responses.hold(payer.clone());
         memory.resize(RESERVED).await?;
-        Ok(Admitted { payer, place, memory })
+        Ok(Admitted { payer, slot, memory })
     }
 }
 
 impl Admitted {
-    /// Handles the request. Its memory and place in flight stay occupied until the response is
+    /// Handles the request. Its memory and slot in flight stay occupied until the response is
     /// sent.
     async fn answer(
         mut self,
@@ -297,7 +297,7 @@ impl Admitted {
         let known = IfNoneMatch::of(&request);
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         let (request, body) = meter(request, layer.bodies.hold(self.payer));
-        let mut response = run(next, request, (self.place.clone(), body), span).await;
+        let mut response = run(next, request, (self.slot.clone(), body), span).await;
         if is_read {
             response = known.answer(content_tag::tag(response).await);
         }
@@ -310,7 +310,7 @@ impl Admitted {
         } else {
             self.memory.force(size.max(RESERVED));
         }
-        response.extensions_mut().insert(RequestResources::new(self.place, self.memory));
+        response.extensions_mut().insert(RequestResources::new(self.slot, self.memory));
         response
     }
 }
@@ -321,7 +321,7 @@ impl Admitted {
 async fn run(
     next: Next,
     request: Request,
-    occupies: (Option<Arc<Place>>, Option<HeldBody>),
+    occupies: (Option<Arc<RequestSlot>>, Option<HeldBody>),
     span: &Span,
 ) -> Response {
     let disconnect = request.extensions().get::<DisconnectSignal>().cloned();

@@ -10,7 +10,7 @@ use super::Error;
 use super::mail::Tally;
 use super::receivers::AttemptCounts;
 use super::scene::Scene;
-use super::topics::{self, DEAD_LETTERS, Place, READ_BY_BILLING};
+use super::topics::{self, DEAD_LETTERS, READ_BY_BILLING, RecordPosition};
 
 /// Topics of the events of an order.
 pub(crate) const ORDER_TOPICS: [&str; 4] =
@@ -109,11 +109,11 @@ pub(crate) struct Books {
     pub(crate) records: HashMap<&'static str, Vec<Record>>,
     /// Billing's dead letters, both the rows and their copies on the topic, each with the place of
     /// the original record.
-    pub(crate) dead: Vec<(Place, Record)>,
+    pub(crate) dead: Vec<(RecordPosition, Record)>,
     /// The rows, in insertion order.
     pub(crate) letters: Vec<Letter>,
     /// Original places of the records of the dead-letter topic, in their order.
-    pub(crate) copies: Vec<Place>,
+    pub(crate) copies: Vec<RecordPosition>,
     /// Number of records of the dead-letter topic that do not name their original place.
     pub(crate) unreadable_dead: usize,
     /// Committed offsets of billing's group, by topic and partition.
@@ -142,7 +142,7 @@ impl Books {
         let mut notification = scene.system.database("notification").await?;
         let mut analytics = scene.system.database("analytics").await?;
         let letters = letters(&mut billing).await?;
-        dead.extend(letters.iter().map(|it| (it.place(), it.record())));
+        dead.extend(letters.iter().map(|it| (it.position(), it.record())));
         let books = Self {
             orders: orders(&mut order).await?,
             placed_twice: placed_twice(&mut order).await?,
@@ -181,7 +181,7 @@ impl Books {
     }
 
     /// Returns the original places of the dead letters.
-    pub(crate) fn places_of_dead(&self) -> HashSet<&Place> {
+    pub(crate) fn positions_of_dead(&self) -> HashSet<&RecordPosition> {
         self.dead.iter().map(|(place, _)| place).collect()
     }
 
@@ -207,7 +207,7 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn position(&self) -> RecordPosition {
         (self.topic.clone(), self.partition, self.offset)
     }
 

@@ -11,7 +11,7 @@ use super::books::{
 };
 use super::load::Placed;
 use super::scene::Scene;
-use super::topics::place_of;
+use super::topics::position_of;
 
 /// Name of an invariant in the report.
 pub(crate) type Name = &'static str;
@@ -253,11 +253,11 @@ pub(crate) struct Account {
 impl Account {
     /// Sorts each record into one outcome. One without an outcome is lost.
     pub(crate) fn of(books: &Books) -> Self {
-        let dead = books.places_of_dead();
+        let dead = books.positions_of_dead();
         let mut seen = HashSet::new();
         let mut account = Self::default();
         for record in books.for_billing() {
-            let place = place_of(record);
+            let place = position_of(record);
             let key = event_key(record).filter(|key| books.inbox.contains(key));
             let next = books.committed.get(&(place.0.clone(), place.1)).copied().unwrap_or(0);
             match key {
@@ -295,7 +295,7 @@ fn every_record_accounted(books: &Books) -> Objections {
     let phantoms = books.inbox.difference(&on_topics);
     objections
         .extend(phantoms.map(|key| format!("{key:?} was processed and was never on a topic")));
-    let places: HashSet<_> = books.for_billing().map(place_of).collect();
+    let places: HashSet<_> = books.for_billing().map(position_of).collect();
     let strange = books.dead.iter().filter(|(place, _)| !places.contains(place));
     objections.extend(
         strange.map(|(place, _)| format!("the dead letter of {place:?} has no original record")),
@@ -307,7 +307,7 @@ fn every_record_accounted(books: &Books) -> Objections {
 /// byte.
 fn dead_letters_as_they_were(books: &Books) -> Objections {
     let originals: HashMap<_, _> =
-        books.for_billing().map(|record| (place_of(record), record)).collect();
+        books.for_billing().map(|record| (position_of(record), record)).collect();
     let mut objections = Objections::new();
     if books.unreadable_dead > 0 {
         objections.push(format!("{} dead letters do not name their origin", books.unreadable_dead));
@@ -334,7 +334,7 @@ fn own_headers(record: &Record) -> Headers {
 /// Checks that every row has a copy on the topic, and the first copies are in the order of the
 /// rows.
 fn dead_letters_copied(books: &Books) -> Objections {
-    let rows: Vec<_> = books.letters.iter().map(Letter::place).collect();
+    let rows: Vec<_> = books.letters.iter().map(Letter::position).collect();
     let (known, mut seen) = (rows.iter().collect::<HashSet<_>>(), HashSet::new());
     let first = books.copies.iter().filter(|place| seen.insert(*place) && known.contains(place));
     let first: Vec<_> = first.collect();
@@ -351,7 +351,7 @@ fn dead_letters_copied(books: &Books) -> Objections {
 /// or parked.
 fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
     let expected = |letter: &Letter| {
-        let is_poison = scene.poison.contains(&letter.place());
+        let is_poison = scene.poison.contains(&letter.position());
         if is_poison {
             ["dead", "parked"].contains(&&*letter.status)
         } else {
@@ -360,14 +360,14 @@ fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
     };
     let wrong = books.letters.iter().filter(|letter| !expected(letter));
     wrong
-        .map(|letter| format!("the dead letter of {:?} is {}", letter.place(), letter.status))
+        .map(|letter| format!("the dead letter of {:?} is {}", letter.position(), letter.status))
         .collect()
 }
 
 /// Checks that every poisonous record is a dead letter, and unless the fault may kill sound
 /// records, no other record is.
 fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
-    let dead = books.places_of_dead();
+    let dead = books.positions_of_dead();
     let missing = scene.poison.iter().filter(|place| !dead.contains(place));
     let mut objections: Objections =
         missing.map(|place| format!("the poison {place:?} is not a dead letter")).collect();

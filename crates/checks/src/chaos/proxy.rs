@@ -41,20 +41,20 @@ impl Entrance {
 
     /// Forwards connections to a port from now on.
     pub(crate) fn lead_to(self, port: u16) -> Proxy {
-        let pace = Arc::new(Pace::default());
-        let accepting = tokio::spawn(accept(self.listener, port, Arc::clone(&pace)));
-        Proxy { pace, accepting }
+        let delays = Arc::new(Delays::default());
+        let accepting = tokio::spawn(accept(self.listener, port, Arc::clone(&delays)));
+        Proxy { delays, accepting }
     }
 }
 
 /// Whether answers are delayed, and how many were.
 #[derive(Debug, Default)]
-struct Pace {
+struct Delays {
     slow: AtomicBool,
     delayed: AtomicUsize,
 }
 
-impl Pace {
+impl Delays {
     /// Returns the time at which the data just read has to be forwarded.
     fn due(&self) -> Instant {
         if !self.slow.load(Ordering::SeqCst) {
@@ -68,19 +68,19 @@ impl Pace {
 /// The proxy. It accepts no more connections when dropped.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    pace: Arc<Pace>,
+    delays: Arc<Delays>,
     accepting: JoinHandle<()>,
 }
 
 impl Proxy {
     /// Starts or stops delaying answers.
     pub(crate) fn set_slow(&self, slow: bool) {
-        self.pace.slow.store(slow, Ordering::SeqCst);
+        self.delays.slow.store(slow, Ordering::SeqCst);
     }
 
     /// Returns the number of delayed answers, or parts of large ones.
     pub(crate) fn delayed(&self) -> usize {
-        self.pace.delayed.load(Ordering::SeqCst)
+        self.delays.delayed.load(Ordering::SeqCst)
     }
 }
 
@@ -90,15 +90,15 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, port: u16, pace: Arc<Pace>) {
+async fn accept(listener: TcpListener, port: u16, delays: Arc<Delays>) {
     // A client whose connection fails reconnects.
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(forward_both(client, port, Arc::clone(&pace)));
+        tokio::spawn(forward_both(client, port, Arc::clone(&delays)));
     }
 }
 
 /// Forwards both directions until both have ended.
-async fn forward_both(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Result<()> {
+async fn forward_both(client: TcpStream, port: u16, delays: Arc<Delays>) -> io::Result<()> {
     let broker = TcpStream::connect(("127.0.0.1", port)).await?;
     client.set_nodelay(true)?;
     broker.set_nodelay(true)?;
@@ -109,7 +109,7 @@ async fn forward_both(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Resu
         to_broker.shutdown().await
     };
     let (sender, receiver) = mpsc::channel(WAITING);
-    tokio::try_join!(ask, read(answers, sender, &pace), write(receiver, to_client))?;
+    tokio::try_join!(ask, read(answers, sender, &delays), write(receiver, to_client))?;
     Ok(())
 }
 
@@ -117,12 +117,12 @@ async fn forward_both(client: TcpStream, port: u16, pace: Arc<Pace>) -> io::Resu
 async fn read(
     mut answers: OwnedReadHalf,
     sender: mpsc::Sender<(Instant, Vec<u8>)>,
-    pace: &Pace,
+    delays: &Delays,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let length = answers.read(&mut buffer).await?;
-        let part = (pace.due(), buffer[..length].to_vec());
+        let part = (delays.due(), buffer[..length].to_vec());
         if length == 0 || sender.send(part).await.is_err() {
             return Ok(());
         }

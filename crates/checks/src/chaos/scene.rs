@@ -16,7 +16,7 @@ use super::instance::Instance;
 use super::load::{Load, Placed};
 use super::receivers::Receivers;
 use super::system::System;
-use super::topics::{self, Place};
+use super::topics::{self, RecordPosition};
 
 /// Time limit of things that have to happen soon.
 const SOON: Duration = Duration::from_secs(30);
@@ -38,8 +38,8 @@ pub(crate) struct Scene {
     pub(crate) written: Vec<Placed>,
     /// Orders whose transaction was rolled back: no event of them may exist.
     pub(crate) never: Vec<Uuid>,
-    /// Places of records that must become dead letters.
-    pub(crate) poison: HashSet<Place>,
+    /// Positions of records that must become dead letters.
+    pub(crate) poison: HashSet<RecordPosition>,
     /// The deleted topic with its records.
     pub(crate) deleted: Option<DeletedTopic>,
     /// `true` if valid records may be dead-lettered, too. They are replayed at the end.

@@ -28,14 +28,14 @@ pub(crate) const READ_BY_BILLING: [&str; 1] = ["order.completed"];
 pub(crate) const DEAD_LETTERS: &str = "billing.dlq";
 
 /// Topic, partition and offset of a record.
-pub(crate) type Place = (String, i32, i64);
+pub(crate) type RecordPosition = (String, i32, i64);
 
-pub(crate) fn place_of(record: &Record) -> Place {
+pub(crate) fn position_of(record: &Record) -> RecordPosition {
     (record.topic.clone(), record.partition, record.offset)
 }
 
 /// Returns the original place of a dead letter, or `None` if its headers do not name it.
-pub(crate) fn origin_of(dead: &Record) -> Option<Place> {
+pub(crate) fn origin_of(dead: &Record) -> Option<RecordPosition> {
     let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(dead)?;
     Some((topic, partition, offset))
 }
@@ -200,7 +200,7 @@ impl Writer {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &Headers,
-    ) -> Result<Place, Error> {
+    ) -> Result<RecordPosition, Error> {
         let mut record = FutureRecord::<[u8], [u8]>::to(topic).headers(client_headers(headers));
         record.key = key;
         record.payload = value;

@@ -3,9 +3,9 @@
 mod compare;
 mod error;
 mod page;
-mod place;
 mod shell;
 mod walk;
+mod work_folder;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use sandbox::Console;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::error::Error;
-use self::place::{Place, Variant};
 use self::shell::Shell;
 use self::walk::{Choice, Report, walk};
+use self::work_folder::{Variant, WorkFolder};
 
 /// Runs every command of a page and compares what it prints with what the page shows
 #[derive(Parser)]
@@ -61,8 +61,9 @@ async fn run(arguments: Arguments, console: &Console) -> Result<u8, Error> {
     let blocks = page::parse(&text)?;
     let stop = stop_signal()?;
     let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io("find the folder"));
-    let place = Place::prepare(variant, &absolute(Path::new("."))?, &absolute(&folder)?)?;
-    let shell = Shell::start(&place.root, &place.printed, &place.environment());
+    let work_folder =
+        WorkFolder::prepare(variant, &absolute(Path::new("."))?, &absolute(&folder)?)?;
+    let shell = Shell::start(&work_folder.root, &work_folder.printed, &work_folder.environment());
     let mut shell = shell.map_err(Error::io("start bash"))?;
 
     let (choice, mut report) = (Choice { variant, extra }, Report::default());
@@ -74,12 +75,12 @@ async fn run(arguments: Arguments, console: &Console) -> Result<u8, Error> {
         console.line("\nSignal received, stopping the system");
     }
     shell.end().await;
-    place.clear()?;
+    work_folder.clear()?;
     if let Some(signal) = walked? {
         console.line("Stopped before the end. Nothing is left running.");
         return Ok(128 + signal);
     }
-    console.line(&report.summary(start.elapsed(), &place.printed));
+    console.line(&report.summary(start.elapsed(), &work_folder.printed));
     Ok(u8::from(!report.findings.is_empty()))
 }
 

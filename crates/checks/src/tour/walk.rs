@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use super::Error;
 use super::compare::{Difference, Ids, compare};
 use super::page::{Block, Mark};
-use super::place::Variant;
 use super::shell::{Printed, Shell};
+use super::work_folder::Variant;
 
 /// How long a command that only reads is repeated until it prints what the page shows: on a busy
 /// machine, the effects of an order take longer than the page waits.

@@ -16,7 +16,7 @@ pub async fn discard_letters(
     group: &str,
     selection: &Selection,
 ) -> Result<u64, LettersError> {
-    let change = Change {
+    let change = StatusChange {
         set: "discarded_as = status, status = 'discarded', closed_at = clock_timestamp()",
         from: &["dead", "parked"],
         nothing: "none of these letters is dead or parked",
@@ -33,7 +33,7 @@ pub async fn restore_letters(
     group: &str,
     selection: &Selection,
 ) -> Result<u64, LettersError> {
-    let change = Change {
+    let change = StatusChange {
         set: "status = coalesce(discarded_as, 'dead'), closed_at = null",
         from: &["discarded"],
         nothing: "none of these letters is discarded",
@@ -41,13 +41,13 @@ pub async fn restore_letters(
     change.make(pool, group, selection).await
 }
 
-struct Change {
+struct StatusChange {
     set: &'static str,
     from: &'static [&'static str],
     nothing: &'static str,
 }
 
-impl Change {
+impl StatusChange {
     async fn make(
         &self,
         pool: &PgPool,

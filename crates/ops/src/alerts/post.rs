@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::tracker::{Active, Change};
+use super::tracker::{Active, AlertChange};
 
-impl Change {
+impl AlertChange {
     /// Returns `firing` or `resolved`, and the alert.
     pub(crate) fn parts(&self) -> (&'static str, &Active) {
         match self {

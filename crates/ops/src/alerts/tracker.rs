@@ -44,7 +44,7 @@ pub(crate) struct Active {
 
 /// A change of an alert's state.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Change {
+pub(crate) enum AlertChange {
     Firing(Active),
     Resolved(Active),
 }
@@ -66,7 +66,7 @@ struct Tracked {
 impl Tracker {
     /// Takes the conditions that are fulfilled now, and returns the changes. Any other condition is
     /// not fulfilled.
-    pub(crate) fn observe(&mut self, conditions: Vec<Condition>, now: Instant) -> Vec<Change> {
+    pub(crate) fn observe(&mut self, conditions: Vec<Condition>, now: Instant) -> Vec<AlertChange> {
         for condition in conditions {
             let key = (condition.rule.name, condition.subject.clone());
             let since = SystemTime::now();
@@ -96,16 +96,16 @@ impl Tracker {
 }
 
 impl Tracked {
-    fn step(&mut self, now: Instant) -> Option<Change> {
+    fn step(&mut self, now: Instant) -> Option<AlertChange> {
         let rule = self.active.condition.rule;
         let after = |start: Instant, wait: Duration| now.saturating_duration_since(start) >= wait;
         if !self.fires && self.held == now && after(self.began, rule.holds_for) {
             self.fires = true;
-            return Some(Change::Firing(self.active.clone()));
+            return Some(AlertChange::Firing(self.active.clone()));
         }
         if self.fires && self.held != now && after(self.held, rule.keeps_firing_for) {
             self.fires = false;
-            return Some(Change::Resolved(self.active.clone()));
+            return Some(AlertChange::Resolved(self.active.clone()));
         }
         None
     }
@@ -128,7 +128,8 @@ mod tests {
         for second in (0..=until).step_by(5) {
             let holding = holds(second).then(|| condition("billing")).into_iter().collect();
             for change in tracker.observe(holding, start + Duration::from_secs(second)) {
-                let kind = if matches!(change, Change::Firing(_)) { "firing" } else { "resolved" };
+                let kind =
+                    if matches!(change, AlertChange::Firing(_)) { "firing" } else { "resolved" };
                 changes.push((second, kind));
             }
         }
@@ -159,7 +160,7 @@ mod tests {
         let both = vec![condition("billing"), condition("analytics")];
         let changed = tracker.observe(both, start + LAG_HIGH.holds_for);
         assert!(
-            matches!(&changed[..], [Change::Firing(it)] if it.condition.subject.group == "billing")
+            matches!(&changed[..], [AlertChange::Firing(it)] if it.condition.subject.group == "billing")
         );
         assert_eq!(tracker.firing().len(), 1);
     }

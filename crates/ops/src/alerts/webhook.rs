@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::tracker::Change;
+use super::tracker::AlertChange;
 use crate::error::Error;
 
 /// Time limit for the receiver's response.
@@ -80,7 +80,7 @@ impl Target {
 
 /// Sends changes of alerts in order.
 pub(crate) struct Webhook {
-    changes: mpsc::Sender<Change>,
+    changes: mpsc::Sender<AlertChange>,
     sending: tokio::task::JoinHandle<()>,
 }
 
@@ -98,7 +98,7 @@ impl Webhook {
     }
 
     /// Logs a change and queues it.
-    pub(crate) fn send(&self, change: Change) {
+    pub(crate) fn send(&self, change: AlertChange) {
         log(&change);
         if self.changes.try_send(change).is_err() {
             tracing::error!("alert dropped, too many wait for ALERT_WEBHOOK");
@@ -114,24 +114,24 @@ impl Webhook {
     }
 }
 
-fn log(change: &Change) {
+fn log(change: &AlertChange) {
     let (_, active) = change.parts();
     let condition = &active.condition;
     let (alert, subject) = (condition.rule.name, &condition.subject);
     let (service, group, kind) = (&*subject.service, &*subject.group, &*subject.kind);
     let (value, summary) = (condition.value, &*condition.summary);
     match change {
-        Change::Firing(_) => {
+        AlertChange::Firing(_) => {
             let what_to_do = condition.what_to_do();
             tracing::warn!(alert, service, group, kind, value, summary, what_to_do, "alert firing");
         }
-        Change::Resolved(_) => {
+        AlertChange::Resolved(_) => {
             tracing::info!(alert, service, group, kind, "alert resolved");
         }
     }
 }
 
-async fn log_all(mut waiting: mpsc::Receiver<Change>) {
+async fn log_all(mut waiting: mpsc::Receiver<AlertChange>) {
     while waiting.recv().await.is_some() {}
 }
 
@@ -156,7 +156,7 @@ impl Sender {
         Self { target, client, shutdown }
     }
 
-    async fn send_all(&self, mut waiting: mpsc::Receiver<Change>) {
+    async fn send_all(&self, mut waiting: mpsc::Receiver<AlertChange>) {
         while let Some(change) = waiting.recv().await {
             self.deliver(&change.body().to_string()).await;
         }

@@ -135,7 +135,7 @@ impl Listed for Job {
 }
 
 #[derive(Serialize)]
-struct Change<'a> {
+struct JobsRequest<'a> {
     #[serde(flatten)]
     selection: &'a JobSelection,
     why: &'a str,
@@ -182,7 +182,7 @@ impl Client {
         selection: &JobSelection,
         why: &str,
     ) -> Result<ChangedJobs, Error> {
-        self.change(Method::POST, &["jobs", act], &Change { selection, why }).await
+        self.change(Method::POST, &["jobs", act], &JobsRequest { selection, why }).await
     }
 }
 
@@ -201,7 +201,8 @@ mod tests {
         let query = filter.query().into_iter();
         let query = query.map(|(name, value)| (name.to_owned(), value.into())).collect();
         assert_eq!(body, Value::Object(query));
-        let change = Change { selection: &JobSelection::Filter(JobFilter::default()), why: "w" };
+        let change =
+            JobsRequest { selection: &JobSelection::Filter(JobFilter::default()), why: "w" };
         assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"filter":{},"why":"w"}"#);
     }
 }

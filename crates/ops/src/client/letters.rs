@@ -186,7 +186,7 @@ pub(crate) struct Changed {
 }
 
 #[derive(Serialize)]
-struct Change<'a> {
+struct LettersRequest<'a> {
     group: &'a str,
     #[serde(flatten)]
     selection: &'a Selection,
@@ -256,7 +256,7 @@ impl Client {
         selection: &Selection,
         why: &str,
     ) -> Result<Answer<Changed>, Error> {
-        let body = Change { group, selection, why };
+        let body = LettersRequest { group, selection, why };
         self.change(Method::POST, &["dead-letters", act], &body).await
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Page<T> {
 
 /// Position in one part, at which a page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Place {
+struct PartCursor {
     /// Service and part.
     #[serde(rename = "p")]
     part: String,
@@ -65,7 +65,7 @@ struct Place {
 /// A part that is being read.
 struct Reading<T> {
     source: Source<T>,
-    place: Place,
+    place: PartCursor,
     /// The last item that earlier pages have shown, until it is skipped.
     shown: Option<(String, String)>,
     items: VecDeque<(OffsetDateTime, Answer<T>)>,
@@ -128,7 +128,7 @@ fn begin<T: Paged>(
     cursor: Option<&str>,
 ) -> Result<Vec<Reading<T>>, Error> {
     let malformed = || Error::Refused("cursor: take it from a page's own links".into());
-    let places: Option<Vec<Place>> = match cursor {
+    let places: Option<Vec<PartCursor>> = match cursor {
         None => None,
         Some(text) => {
             let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed())?;
@@ -138,7 +138,7 @@ fn begin<T: Paged>(
     let readings = sources.into_iter().filter_map(|source| {
         let part = source.name();
         let place = match &places {
-            None => Place { part, ..Place::default() },
+            None => PartCursor { part, ..PartCursor::default() },
             Some(places) => places.iter().find(|it| it.part == part)?.clone(),
         };
         let (next, shown) = (place.cursor.clone(), place.after.clone());
@@ -158,7 +158,7 @@ fn after<T>(readings: &[Reading<T>]) -> Option<String> {
             (false, ..) | (true, Some(_), _) => Some(place.clone()),
             (true, None, Some(next)) => {
                 let (part, cursor) = (place.part.clone(), Some(next.clone()));
-                Some(Place { part, cursor, after: None })
+                Some(PartCursor { part, cursor, after: None })
             }
             (true, None, None) => None,
         }

@@ -19,11 +19,11 @@ pub(crate) enum Content {
     Step(Recorded),
     Event(Event),
     Delivery(Delivery),
-    Letter(Held),
+    Letter(OpenRow),
     Replay(Replay),
     Job(Job),
     /// An open row of an unknown kind.
-    Open(Held),
+    Open(OpenRow),
 }
 
 /// A step, with its times by the flow's clock.
@@ -41,7 +41,7 @@ pub(crate) struct Period {
 
 /// An open row, with its time by the flow's clock.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
+pub(crate) struct OpenRow {
     pub(crate) open: Answer<Open>,
     pub(crate) since: Option<Timestamp>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Event {
     /// Several publications if the relay was killed before it learned that Kafka has the record.
     pub(crate) published: Vec<Recorded>,
     /// Its row in the outbox, until it is published.
-    pub(crate) outbox: Option<Held>,
+    pub(crate) outbox: Option<OpenRow>,
 }
 
 /// An event in one consumer group.
@@ -68,7 +68,7 @@ pub(crate) struct Delivery {
     pub(crate) event_type: Option<String>,
     pub(crate) steps: Vec<Recorded>,
     /// Row of a message whose attempts are not finished.
-    pub(crate) parked: Option<Held>,
+    pub(crate) parked: Option<OpenRow>,
     pub(crate) inbox: Option<InboxRow>,
     pub(crate) received: Option<Timestamp>,
     /// `true` if the event became a dead letter, even if it was replayed or discarded since.
@@ -106,7 +106,7 @@ pub(crate) enum Lag {
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub(crate) steps: Vec<Recorded>,
-    pub(crate) row: Option<Held>,
+    pub(crate) row: Option<OpenRow>,
 }
 
 /// A durable job with its runs.
@@ -116,7 +116,7 @@ pub(crate) struct Job {
     pub(crate) kind: Option<String>,
     pub(crate) runs: Vec<Recorded>,
     /// Its row, until it is done.
-    pub(crate) row: Option<Held>,
+    pub(crate) row: Option<OpenRow>,
 }
 
 impl Delivery {
@@ -157,7 +157,7 @@ impl Content {
     }
 
     /// Returns the entry's rows.
-    pub(crate) fn rows(&self) -> Vec<&Held> {
+    pub(crate) fn rows(&self) -> Vec<&OpenRow> {
         match self {
             Self::Step(_) => Vec::new(),
             Self::Event(event) => event.outbox.iter().collect(),

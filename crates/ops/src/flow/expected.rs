@@ -9,7 +9,7 @@ use super::collect::Asked;
 use super::entry::{Content, Event, Expected, Lag};
 use super::sorting::Sorting;
 use crate::error::with_cause;
-use crate::lag::position::{Place, positions};
+use crate::lag::position::{PlainPartition, positions};
 
 /// The state of a healthy subscription.
 const RUNNING: &str = "running";
@@ -48,7 +48,7 @@ fn lag(event: &Event) -> Lag {
 }
 
 /// Returns the position of the last record of an event.
-fn place(event: &Event) -> Option<(Place, i64)> {
+fn place(event: &Event) -> Option<(PlainPartition, i64)> {
     let published = event.published.iter().rev();
     let mut places = published.filter_map(|it| {
         let step = &it.step;
@@ -61,7 +61,7 @@ fn place(event: &Event) -> Option<(Place, i64)> {
 /// s.
 pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
     let wanted = wanted(sorting, kafka);
-    let mut places: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
+    let mut places: BTreeMap<String, BTreeSet<PlainPartition>> = BTreeMap::new();
     for (_, group, place, _) in &wanted {
         places.entry(group.clone()).or_default().insert(place.clone());
     }
@@ -97,7 +97,7 @@ pub(crate) async fn locate(sorting: &mut Sorting, kafka: &Settings) {
 }
 
 /// Returns entry, group, place and offset of the expected deliveries whose lag Kafka can answer.
-fn wanted(sorting: &Sorting, kafka: &Settings) -> Vec<(usize, String, Place, i64)> {
+fn wanted(sorting: &Sorting, kafka: &Settings) -> Vec<(usize, String, PlainPartition, i64)> {
     let mut wanted = Vec::new();
     for (at, entry) in sorting.entries.iter().enumerate() {
         let Content::Delivery(delivery) = &entry.content else { continue };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::entry::{Content, Held, Lag, Recorded};
+use super::entry::{Content, Lag, OpenRow, Recorded};
 use super::{Flow, Node, Service};
 
 impl Flow {
@@ -94,7 +94,7 @@ fn recorded(step: &Recorded) -> &Value {
     &step.step.json
 }
 
-fn held(row: &Held) -> &Value {
+fn held(row: &OpenRow) -> &Value {
     &row.open.json
 }
 

@@ -17,7 +17,7 @@ pub(crate) mod testing;
 mod time;
 mod tree;
 
-pub(crate) use entry::{Content, Delivery, Event, Expected, Held, Job, Lag, Recorded, Replay};
+pub(crate) use entry::{Content, Delivery, Event, Expected, Job, Lag, OpenRow, Recorded, Replay};
 pub(crate) use finding::{Finding, State};
 pub(crate) use time::Timestamp;
 

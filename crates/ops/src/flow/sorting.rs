@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::Asked;
-use super::entry::{Content, Delivery, Entry, Event, Held, Job, Period, Recorded, Replay};
+use super::entry::{Content, Delivery, Entry, Event, Job, OpenRow, Period, Recorded, Replay};
 use super::time::Timestamp;
 use crate::client::{Answer, InboxRow, Open, Step};
 
@@ -80,8 +80,8 @@ impl Of<'_> {
         Recorded { step, period }
     }
 
-    fn held(&self, open: Answer<Open>) -> Held {
-        Held { since: self.at(open.since.as_ref()), open }
+    fn held(&self, open: Answer<Open>) -> OpenRow {
+        OpenRow { since: self.at(open.since.as_ref()), open }
     }
 }
 

@@ -8,7 +8,7 @@ use kafka::rdkafka::error::KafkaError;
 
 use super::cluster::{Listed, Topics};
 use super::committed::Committed;
-use super::first_records::{First, Place};
+use super::first_records::{First, PartitionOffset};
 use super::group_lag::GroupLag;
 use super::partition_lag::{Ends, PartitionLag, TopicPartition};
 use super::subscribed::Wanted;
@@ -72,7 +72,7 @@ impl Consumed {
     pub(super) fn places<'a>(
         &'a self,
         ends: &'a HashMap<TopicPartition, Ends>,
-    ) -> impl Iterator<Item = Place> + 'a {
+    ) -> impl Iterator<Item = PartitionOffset> + 'a {
         let committed = self.committed.as_ref().ok();
         let all = committed.into_iter().flat_map(move |committed| {
             let ours = ends.iter().filter(|(at, _)| self.topics.contains(&at.topic));
@@ -86,7 +86,7 @@ impl Consumed {
         &self,
         topics: &Topics,
         ends: &HashMap<TopicPartition, Ends>,
-        firsts: &HashMap<Place, First>,
+        firsts: &HashMap<PartitionOffset, First>,
         retention: &BTreeMap<String, Option<Duration>>,
         now: SystemTime,
         patience: Duration,
@@ -127,7 +127,7 @@ fn partition_lag(
     at: TopicPartition,
     committed: &Committed,
     ends: Ends,
-    firsts: &HashMap<Place, First>,
+    firsts: &HashMap<PartitionOffset, First>,
     kept: Option<Duration>,
     now: SystemTime,
 ) -> PartitionLag {

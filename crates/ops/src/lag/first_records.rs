@@ -16,7 +16,7 @@ const POLL: Duration = Duration::from_millis(50);
 const AT_ONCE: usize = 4;
 
 /// An offset of a partition.
-pub(super) type Place = (TopicPartition, i64);
+pub(super) type PartitionOffset = (TopicPartition, i64);
 
 /// The first record from an offset on. Not every offset has a record: markers of transactions have
 /// offsets, and compaction removes records.
@@ -41,9 +41,9 @@ struct Round<'a> {
 /// left out.
 pub(super) fn first_records(
     settings: &Settings,
-    places: &BTreeSet<Place>,
+    places: &BTreeSet<PartitionOffset>,
     deadline: Instant,
-) -> HashMap<Place, First> {
+) -> HashMap<PartitionOffset, First> {
     let mut found = HashMap::new();
     for rounds in rounds(places).chunks(AT_ONCE) {
         std::thread::scope(|scope| {
@@ -61,7 +61,7 @@ pub(super) fn first_records(
 
 /// Groups places by topic, with each partition once, because the client's `PartitionEOF` does not
 /// contain the topic.
-fn rounds(places: &BTreeSet<Place>) -> Vec<Round<'_>> {
+fn rounds(places: &BTreeSet<PartitionOffset>) -> Vec<Round<'_>> {
     let mut rounds: BTreeMap<(&str, usize), Vec<(i32, i64)>> = BTreeMap::new();
     let mut last: Option<(&TopicPartition, usize)> = None;
     for (at, offset) in places {
@@ -81,7 +81,7 @@ impl Round<'_> {
         &self,
         settings: &Settings,
         deadline: Instant,
-    ) -> Result<Vec<(Place, First)>, KafkaError> {
+    ) -> Result<Vec<(PartitionOffset, First)>, KafkaError> {
         let client = cluster::client(settings, &settings.prefixed("reader"))?;
         {
             // Dropping the client blocks forever while a list is alive.

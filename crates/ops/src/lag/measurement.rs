@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::cluster::{self, Topics};
 use super::committed::Clients;
 use super::consumed::Consumed;
-use super::first_records::{First, Place, first_records};
+use super::first_records::{First, PartitionOffset, first_records};
 use super::group_lag::{GroupLag, Lag};
 use super::partition_lag::{Ends, TopicPartition};
 use super::progress::Progress;
@@ -35,7 +35,7 @@ pub(super) struct Measuring {
     client: Option<BaseConsumer>,
     clients: Clients,
     /// The first records that are not consumed, so that they are not read again.
-    firsts: HashMap<Place, First>,
+    firsts: HashMap<PartitionOffset, First>,
     retention: Retention,
     progress: Progress,
     /// The topics that each group had before, by which a deleted topic is recognised.

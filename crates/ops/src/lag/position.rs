@@ -13,15 +13,15 @@ use crate::error::Error;
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// A partition of a topic, whose name is without `KAFKA_TOPIC_PREFIX`.
-pub(crate) type Place = (String, i32);
+pub(crate) type PlainPartition = (String, i32);
 
 /// Returns the committed offsets of a group in these partitions, without those in which it has
 /// committed none. Names are without `KAFKA_TOPIC_PREFIX`. Blocks for at most 3 s.
 pub(crate) fn positions(
     settings: &Settings,
     group: &str,
-    places: &BTreeSet<Place>,
-) -> Result<BTreeMap<Place, i64>, Error> {
+    places: &BTreeSet<PlainPartition>,
+) -> Result<BTreeMap<PlainPartition, i64>, Error> {
     let mut config = settings.client();
     config.set("group.id", settings.prefixed(group)).set("enable.auto.commit", "false");
     let consumer: BaseConsumer =

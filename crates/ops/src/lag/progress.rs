@@ -10,19 +10,19 @@ use super::partition_lag::TopicPartition;
 const WINDOW: Duration = Duration::from_secs(30);
 
 /// A group on the cluster, and a partition.
-type Place = (String, TopicPartition);
+type GroupPartition = (String, TopicPartition);
 
 /// The previous measurements.
 #[derive(Default)]
 pub(super) struct Progress {
     samples: VecDeque<Sample>,
     /// Where and when each group that is behind was first observed at its current position.
-    standing: HashMap<Place, (i64, Instant)>,
+    standing: HashMap<GroupPartition, (i64, Instant)>,
 }
 
 struct Sample {
     at: Instant,
-    points: HashMap<Place, Point>,
+    points: HashMap<GroupPartition, Point>,
 }
 
 /// Offsets: position of a group, and end of the partition.
@@ -63,7 +63,7 @@ impl Progress {
     }
 }
 
-fn points(groups: &[GroupLag]) -> HashMap<Place, Point> {
+fn points(groups: &[GroupLag]) -> HashMap<GroupPartition, Point> {
     let all = groups.iter().flat_map(|group| group.partitions.iter().map(move |it| (group, it)));
     let points = all.map(|(group, it)| {
         let point = Point { next: it.ends.position(it.committed).next, end: it.ends.high };
@@ -77,7 +77,7 @@ fn points(groups: &[GroupLag]) -> HashMap<Place, Point> {
 fn rates(
     first: &Sample,
     group: &GroupLag,
-    points: &HashMap<Place, Point>,
+    points: &HashMap<GroupPartition, Point>,
     now: Instant,
 ) -> Option<Rates> {
     let took = now.saturating_duration_since(first.at).as_secs_f64();

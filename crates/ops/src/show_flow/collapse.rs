@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::flow::Node;
 
 use super::details::errors;
-use super::headline::{Place, headline, shape};
+use super::headline::{Layout, headline, shape};
 use super::units::duration;
 
 /// Up to this number, similar steps are shown one by one.
@@ -56,7 +56,7 @@ fn shape_of(node: &Node) -> String {
     format!(
         "{:?} {} {errors:?} [{}]",
         node.service,
-        shape(&headline(node, Place::Tree)),
+        shape(&headline(node, Layout::Tree)),
         of_children.join("; ")
     )
 }

@@ -1,7 +1,7 @@
 //! Lines below a headline: errors, attempts, ids.
 
 use crate::client::Step;
-use crate::flow::{Content, Delivery, Event, Held, Job, Node, Recorded, Timestamp};
+use crate::flow::{Content, Delivery, Event, Job, Node, OpenRow, Recorded, Timestamp};
 use crate::plain::plain;
 
 use super::headline::outcome;
@@ -93,7 +93,7 @@ fn lines(failed: impl Iterator<Item = (String, Option<i64>, String)>) -> Vec<Str
     failed.map(line).collect()
 }
 
-fn of_letter(row: &Held, cause: Option<&Node>) -> Vec<String> {
+fn of_letter(row: &OpenRow, cause: Option<&Node>) -> Vec<String> {
     let errors_of_cause = cause.map(errors).unwrap_or_default();
     let reason = row
         .open

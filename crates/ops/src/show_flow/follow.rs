@@ -11,7 +11,7 @@ use crate::error::{Failure, StepContext, complain};
 use crate::flow::{Finding, Flow, Node, State};
 use crate::plain::plain;
 
-use super::headline::{Place, headline, shape};
+use super::headline::{Layout, headline, shape};
 use super::{Context, exit_status, head, lines, sentences};
 
 /// Interval of the queries, and the maximum to which it grows while nothing changes.
@@ -89,7 +89,7 @@ impl Followed {
     /// Returns `true` if the line of a node has changed, and records it. The number of messages
     /// ahead changes all the time and does not count as a change.
     fn is_new(&mut self, node: &Node) -> bool {
-        let mut line = headline(node, Place::Alone);
+        let mut line = headline(node, Layout::Alone);
         if matches!(node.finding(), Some(Finding::Expected { .. })) {
             line = shape(&line);
         }

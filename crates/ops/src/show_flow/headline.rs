@@ -2,14 +2,14 @@
 
 use crate::client::Step;
 use crate::dlq::words;
-use crate::flow::{Content, Delivery, Event, Expected, Held, Job, Lag, Node, Replay};
+use crate::flow::{Content, Delivery, Event, Expected, Job, Lag, Node, OpenRow, Replay};
 use crate::plain::{count, plain};
 
 use super::units::number;
 
-/// Place of a headline.
+/// Layout of a headline.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Layout {
     /// In the tree under its cause, which shows the event's type.
     Tree,
     /// Alone, without its cause.
@@ -18,12 +18,12 @@ pub(crate) enum Place {
 
 /// Returns the kind of a node and its outcome. Contains no times, so that nodes can be compared by
 /// it.
-pub(crate) fn headline(node: &Node, place: Place) -> String {
+pub(crate) fn headline(node: &Node, layout: Layout) -> String {
     let text = match &node.content {
         Content::Step(it) => step(&it.step),
         Content::Event(it) => event(it),
-        Content::Delivery(it) => delivery(it, place),
-        Content::Letter(row) => letter(row, place),
+        Content::Delivery(it) => delivery(it, layout),
+        Content::Letter(row) => letter(row, layout),
         Content::Replay(it) => replay(it),
         Content::Job(it) => job(it),
         Content::Open(row) => {
@@ -64,10 +64,10 @@ fn event(event: &Event) -> String {
     format!("published {name}{topic}{at}{times}")
 }
 
-fn delivery(delivery: &Delivery, place: Place) -> String {
+fn delivery(delivery: &Delivery, layout: Layout) -> String {
     let Delivery { group, event_type, steps, parked, inbox, expected, has_letter, .. } = delivery;
-    let name = match (place, event_type) {
-        (Place::Alone, Some(event_type)) => format!("{group}: {event_type} "),
+    let name = match (layout, event_type) {
+        (Layout::Alone, Some(event_type)) => format!("{group}: {event_type} "),
         _ => format!("{group}: "),
     };
     if let Some(expected) = expected {
@@ -124,15 +124,15 @@ fn expected_delivery(expected: &Expected) -> String {
     format!("expected, {waits}{state}")
 }
 
-fn letter(row: &Held, place: Place) -> String {
+fn letter(row: &OpenRow, layout: Layout) -> String {
     let status = row.open.status.as_deref().unwrap_or("of an unknown status");
     let status = match status {
         "dead" => "open",
         "replaying" => "being replayed",
         status => status,
     };
-    match (place, &row.open.group) {
-        (Place::Alone, Some(group)) => format!("{group}: dead letter, {status}"),
+    match (layout, &row.open.group) {
+        (Layout::Alone, Some(group)) => format!("{group}: dead letter, {status}"),
         _ => format!("dead letter, {status}"),
     }
 }

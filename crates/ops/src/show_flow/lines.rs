@@ -8,7 +8,7 @@ use crate::plain::plain;
 use super::collapse::{Shown, collapse, summary};
 use super::color::{Colors, Tone};
 use super::details::details;
-use super::headline::{Place, headline};
+use super::headline::{Layout, headline};
 use super::units::{duration, since};
 use super::wrap::wrap;
 
@@ -45,7 +45,7 @@ pub(super) fn alone(flow: &Flow, node: &Node) -> Line {
     Lines { start: flow.start(), collapses: false, done: Vec::new() }.line(
         node,
         (String::new(), String::new()),
-        Place::Alone,
+        Layout::Alone,
     )
 }
 
@@ -68,7 +68,7 @@ impl Lines {
         let children = collapse(&node.children, self.collapses);
         let below = if children.is_empty() { "  " } else { "│ " };
         let below = format!("{}{below}", guides.below);
-        let line = self.line(node, (guides.own.clone(), below.clone()), Place::Tree);
+        let line = self.line(node, (guides.own.clone(), below.clone()), Layout::Tree);
         self.done.push(line);
         for text in details(node, cause, !self.collapses) {
             let guides = (below.clone(), format!("{below}  "));
@@ -89,14 +89,14 @@ impl Lines {
         }
     }
 
-    fn line(&self, node: &Node, guides: (String, String), place: Place) -> Line {
+    fn line(&self, node: &Node, guides: (String, String), layout: Layout) -> Line {
         let time = node.start.zip(self.start).map(|(at, start)| since(at, start));
         let took = node.start.zip(node.end).map(|(start, end)| duration(end.since(start)));
         Line {
             time: time.unwrap_or_default(),
             service: node.service.as_deref().map(plain).unwrap_or_default(),
             guides,
-            text: headline(node, place),
+            text: headline(node, layout),
             took: took.unwrap_or_default(),
             tone: tone(node),
             step: Some(node.short_key()),

@@ -14,7 +14,7 @@ mod wrap;
 pub(crate) use collapse::{Shown, collapse, summary};
 pub(crate) use color::Tone;
 pub(crate) use head::{notes, state};
-pub(crate) use headline::{Place, headline};
+pub(crate) use headline::{Layout, headline};
 pub(crate) use lines::{Row, tone};
 pub(crate) use units::{duration, number, time};
 

@@ -3,16 +3,16 @@
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use super::line::Line;
+use super::line::StatusLine;
 use super::snapshot::{Part, ServiceStatus, Snapshot};
 use super::{failures, lag};
 use crate::client::{Answer, Metrics};
 
 /// Returns the whole status: each area in words, and the data.
-pub(super) fn of(snapshot: &Snapshot, lines: &[Line], is_well: bool) -> Value {
+pub(super) fn of(snapshot: &Snapshot, lines: &[StatusLine], is_well: bool) -> Value {
     let Snapshot { at, services, .. } = snapshot;
     let areas = lines.iter().map(|line| {
-        let Line { area, text, details, next, .. } = line;
+        let StatusLine { area, text, details, next, .. } = line;
         let is_well = line.is_well();
         json!({ "area": area, "is_well": is_well, "text": text, "details": details, "next": next })
     });

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::line::Line;
+use super::line::StatusLine;
 use super::snapshot::{ServiceStatus, unknown};
 use crate::client::{Answer, LetterGroup, Replay};
 use crate::plain::{count, plain};
@@ -13,14 +13,14 @@ use crate::shell;
 const SHOWN: usize = 3;
 
 /// Returns the line of open dead letters, by kind of failure. Ignored groups are no problem.
-pub(super) fn letters(services: &[ServiceStatus]) -> Line {
+pub(super) fn letters(services: &[ServiceStatus]) -> StatusLine {
     let groups = services.iter().filter_map(|it| it.letter_groups.as_ref().ok()).flatten();
     let mut groups: Vec<&Answer<LetterGroup>> =
         groups.filter(|group| group.status != "ignored").collect();
     groups.sort_by_key(|group| Reverse(group.open));
     let (unknown, unreachable) = unknown(services, |it| &it.letter_groups);
     let Some(worst) = groups.first() else {
-        return Line::well("dead letters", "none open").without(&unknown, &unreachable);
+        return StatusLine::well("dead letters", "none open").without(&unknown, &unreachable);
     };
     let details = shown(groups.iter().map(|group| {
         let LetterGroup { group: name, open, reason, status, .. } = &***group;
@@ -29,16 +29,16 @@ pub(super) fn letters(services: &[ServiceStatus]) -> Line {
     }));
     let open: u64 = groups.iter().map(|group| group.open).sum();
     let next = format!("orderflow dlq groups --group {}", argument(&worst.group));
-    let line = Line::bad("dead letters", format!("{open} open")).details(details);
+    let line = StatusLine::bad("dead letters", format!("{open} open")).details(details);
     line.without(&unknown, &unreachable).next(next)
 }
 
 /// Returns the line of jobs that have failed for good, by kind.
-pub(super) fn jobs(services: &[ServiceStatus]) -> Line {
+pub(super) fn jobs(services: &[ServiceStatus]) -> StatusLine {
     let (unknown, unreachable) = unknown(services, |it| &it.failed_jobs);
     let kinds = failed_by_kind(services);
     let Some(((service, _), _)) = kinds.first() else {
-        return Line::well("jobs", "none failed").without(&unknown, &unreachable);
+        return StatusLine::well("jobs", "none failed").without(&unknown, &unreachable);
     };
     let at_least = services.iter().any(|it| matches!(&it.failed_jobs, Ok((_, false))));
     let failed: u64 = kinds.iter().map(|(_, jobs)| jobs).sum();
@@ -47,7 +47,7 @@ pub(super) fn jobs(services: &[ServiceStatus]) -> Line {
         kinds.iter().map(|((service, kind), jobs)| plain(&format!("{service}: {jobs} {kind}"))),
     );
     let next = format!("orderflow jobs list --state failed --service {}", argument(service));
-    let line = Line::bad("jobs", format!("{at_least}{failed} failed")).details(details);
+    let line = StatusLine::bad("jobs", format!("{at_least}{failed} failed")).details(details);
     line.without(&unknown, &unreachable).next(next)
 }
 
@@ -65,7 +65,7 @@ pub(super) fn failed_by_kind(services: &[ServiceStatus]) -> Vec<((String, String
 }
 
 /// Returns the line of unfinished replays and rehearsals. A paused one waits for an operator.
-pub(super) fn replays(services: &[ServiceStatus]) -> Line {
+pub(super) fn replays(services: &[ServiceStatus]) -> StatusLine {
     let replays = services.iter().filter_map(|it| it.replays.as_ref().ok()).flatten();
     let replays: Vec<&Answer<Replay>> = replays.collect();
     let (unknown, unreachable) = unknown(services, |it| &it.replays);
@@ -76,12 +76,14 @@ pub(super) fn replays(services: &[ServiceStatus]) -> Line {
     }));
     let paused = replays.iter().find(|replay| replay.status == "paused");
     let line = match (paused, replays.len()) {
-        (_, 0) => Line::well("replays", "none running"),
-        (None, running) => Line::well("replays", format!("{running} running")).details(details),
+        (_, 0) => StatusLine::well("replays", "none running"),
+        (None, running) => {
+            StatusLine::well("replays", format!("{running} running")).details(details)
+        }
         (Some(paused), _) => {
             let text = format!("{} not ended", count(replays.len() as u64, "replay", "replays"));
             let next = format!("orderflow dlq replays show {}", paused.id);
-            Line::bad("replays", text).details(details).next(next)
+            StatusLine::bad("replays", text).details(details).next(next)
         }
     };
     line.without(&unknown, &unreachable)

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::line::Line;
+use super::line::StatusLine;
 use super::snapshot::{ServiceStatus, Snapshot, unknown};
 use crate::lag::{GroupLag, LAG_THRESHOLD, Lag};
 use crate::plain::{count, plain};
 
 /// Returns the line of the lag as measured from Kafka, which includes services that are down. If
 /// Kafka does not answer, shows the lag that the services have measured.
-pub(super) fn line(snapshot: &Snapshot) -> Line {
+pub(super) fn line(snapshot: &Snapshot) -> StatusLine {
     let lag = by_group(snapshot);
     let behind = lag.iter().filter(|(_, messages)| **messages > LAG_THRESHOLD);
     let mut details: Vec<_> = behind
@@ -19,9 +19,9 @@ pub(super) fn line(snapshot: &Snapshot) -> Line {
         .collect();
     details.extend(snapshot.lag.iter().flat_map(|lag| ours(lag).filter_map(trouble)));
     let line = if details.is_empty() {
-        Line::well("lag", worst(&lag))
+        StatusLine::well("lag", worst(&lag))
     } else {
-        Line::bad("lag", count(details.len() as u64, "group is", "groups are") + " not well")
+        StatusLine::bad("lag", count(details.len() as u64, "group is", "groups are") + " not well")
             .details(details)
             .next("orderflow lag")
     };

@@ -8,7 +8,7 @@ const COLUMNS: usize = 80;
 const INDENT: usize = 19;
 
 /// Status line of one area, such as the outbox.
-pub(super) struct Line {
+pub(super) struct StatusLine {
     /// `None` for a line that only informs.
     tone: Option<Tone>,
     pub(super) area: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Line {
     pub(super) next: Option<String>,
 }
 
-impl Line {
+impl StatusLine {
     pub(super) fn well(area: &'static str, text: impl Into<String>) -> Self {
         Self::new(Some(Tone::Well), area, text)
     }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn a_line_fits_on_the_screen_and_what_to_do_next_is_whole() {
         let next = format!("orderflow {}", "x".repeat(90));
-        let line = Line::bad("dead letters", "é".repeat(200)).details(vec!["d".repeat(61)]);
+        let line = StatusLine::bad("dead letters", "é".repeat(200)).details(vec!["d".repeat(61)]);
         let line = line.next(next.clone()).without(&[("billing", "HTTP 503")], &[]);
         let mut text = Vec::new();
         line.write(&mut text).unwrap();
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_is_unknown_of_a_service_that_is_gone_is_neither_well_nor_a_second_failure() {
-        let line = Line::well("jobs", "none failed").without(&[], &["order", "billing"]);
+        let line = StatusLine::well("jobs", "none failed").without(&[], &["order", "billing"]);
         let mut text = Vec::new();
         line.write(&mut text).unwrap();
         let shown = "?   jobs           none failed (unknown in order, billing)\n";

@@ -17,7 +17,7 @@ use crate::lag::KafkaArguments;
 use crate::moment::compact;
 use crate::output::Output;
 use crate::services::{Services, Target};
-use line::Line;
+use line::StatusLine;
 use snapshot::{ServiceStatus, Snapshot};
 
 /// The arguments of `orderflow status`.
@@ -42,7 +42,7 @@ async fn show(arguments: &Arguments) -> Result<u8, Error> {
     let services = Services::new(&arguments.target)?;
     let snapshot = Snapshot::take(services.all(), arguments.kafka.settings()?).await;
     let lines = lines(&snapshot);
-    let is_well = lines.iter().all(Line::is_well);
+    let is_well = lines.iter().all(StatusLine::is_well);
     let mut out = Output::stdout();
     if arguments.json {
         json::print(&mut out, &document::of(&snapshot, &lines, is_well))?;
@@ -55,10 +55,10 @@ async fn show(arguments: &Arguments) -> Result<u8, Error> {
     Ok(u8::from(!is_well))
 }
 
-fn lines(snapshot: &Snapshot) -> Vec<Line> {
+fn lines(snapshot: &Snapshot) -> Vec<StatusLine> {
     let services = &snapshot.services;
     if !services.iter().any(ServiceStatus::is_reachable) {
-        let rest = Line::note("the rest", "unknown: no service answers");
+        let rest = StatusLine::note("the rest", "unknown: no service answers");
         return vec![services::readiness(services), rest];
     }
     let mut lines = vec![

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::line::Line;
+use super::line::StatusLine;
 use super::snapshot::{ACTS, ServiceStatus, unknown};
 use crate::client::{Act, Answer, Metrics, Outbox, Subscription};
 use crate::moment::{parse, rough, when};
 use crate::plain::{count, plain};
 
 /// Returns the line of the services' readiness.
-pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
+pub(super) fn readiness(services: &[ServiceStatus]) -> StatusLine {
     let mut details = Vec::new();
     let mut ready = Vec::new();
     for service in services {
@@ -31,7 +31,7 @@ pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
     }
     if details.is_empty() {
         let verb = if ready.len() == 1 { "is" } else { "are" };
-        return Line::well("services", format!("{} {verb} ready", ready.join(", ")));
+        return StatusLine::well("services", format!("{} {verb} ready", ready.join(", ")));
     }
     let text = format!("{} of {} ready", ready.len(), services.len());
     let next = if services.iter().all(ServiceStatus::is_reachable) {
@@ -39,11 +39,11 @@ pub(super) fn readiness(services: &[ServiceStatus]) -> Line {
     } else {
         "check that it runs, and its admin port in ORDERFLOW_SERVICES"
     };
-    Line::bad("services", text).details(details).next(next)
+    StatusLine::bad("services", text).details(details).next(next)
 }
 
 /// Returns the line of the services' connections to Kafka.
-pub(super) fn kafka(services: &[ServiceStatus]) -> Line {
+pub(super) fn kafka(services: &[ServiceStatus]) -> StatusLine {
     let known =
         services.iter().filter_map(|it| Some((&*it.name, &it.readiness.as_ref().ok()?.kafka)));
     let known: Vec<_> = known.collect();
@@ -55,17 +55,17 @@ pub(super) fn kafka(services: &[ServiceStatus]) -> Line {
     let (_, unreachable) = unknown(services, |it| &it.readiness);
     if !away.is_empty() {
         let text = format!("unavailable for {}; events wait in the outbox", away.join(", "));
-        let line = Line::bad("Kafka", text).without(&[], &unreachable);
+        let line = StatusLine::bad("Kafka", text).without(&[], &unreachable);
         return line.next("check the brokers and the services' KAFKA_BROKERS");
     }
     if up.is_empty() {
-        return Line::note("Kafka", "not probed yet").without(&[], &unreachable);
+        return StatusLine::note("Kafka", "not probed yet").without(&[], &unreachable);
     }
-    Line::well("Kafka", "reachable").without(&[], &unreachable)
+    StatusLine::well("Kafka", "reachable").without(&[], &unreachable)
 }
 
 /// Returns the line of events that wait in the outboxes.
-pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
+pub(super) fn outbox(services: &[ServiceStatus]) -> StatusLine {
     let (mut waiting, mut oldest, mut details) = (0, Duration::ZERO, Vec::new());
     let (unknown, unreachable) = unknown(services, |it| &it.metrics);
     for service in services {
@@ -86,9 +86,9 @@ pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
         _ => format!("{waiting} events wait, the oldest for {}", rough(oldest)),
     };
     let line = if details.is_empty() {
-        Line::well("outbox", text)
+        StatusLine::well("outbox", text)
     } else {
-        Line::bad("outbox", text)
+        StatusLine::bad("outbox", text)
             .details(details)
             .next("its service's log shows what Kafka refuses; no event is lost")
     };
@@ -96,7 +96,7 @@ pub(super) fn outbox(services: &[ServiceStatus]) -> Line {
 }
 
 /// Returns the line of subscriptions that are not running.
-pub(super) fn subscriptions(services: &[ServiceStatus]) -> Line {
+pub(super) fn subscriptions(services: &[ServiceStatus]) -> StatusLine {
     let all = services.iter().filter_map(|it| it.subscriptions.as_ref().ok()).flatten();
     let all: Vec<&Answer<Subscription>> = all.collect();
     let held_up: Vec<_> = all
@@ -106,16 +106,16 @@ pub(super) fn subscriptions(services: &[ServiceStatus]) -> Line {
     let (unknown, unreachable) = unknown(services, |it| &it.subscriptions);
     let running = all.len() - held_up.len();
     if held_up.is_empty() {
-        let line = Line::well("subscriptions", format!("{running} running"));
+        let line = StatusLine::well("subscriptions", format!("{running} running"));
         return line.without(&unknown, &unreachable);
     }
     let text = format!("{running} of {} running", all.len());
-    let line = Line::bad("subscriptions", text).details(held_up);
+    let line = StatusLine::bad("subscriptions", text).details(held_up);
     line.without(&unknown, &unreachable).next("orderflow subscriptions")
 }
 
 /// Returns the line of the operators' last acts.
-pub(super) fn acts(services: &[ServiceStatus]) -> Line {
+pub(super) fn acts(services: &[ServiceStatus]) -> StatusLine {
     let acts = services.iter().filter_map(|it| it.acts.as_ref().ok()).flatten();
     let mut acts: Vec<&Answer<Act>> = acts.collect();
     acts.sort_by_key(|act| std::cmp::Reverse(parse(&act.at)));
@@ -128,5 +128,5 @@ pub(super) fn acts(services: &[ServiceStatus]) -> Line {
         .collect();
     let (unknown, unreachable) = unknown(services, |it| &it.acts);
     let text = if details.is_empty() { "none" } else { "`orderflow acts` has all, with reasons" };
-    Line::note("last acts", text).details(details).without(&unknown, &unreachable)
+    StatusLine::note("last acts", text).details(details).without(&unknown, &unreachable)
 }

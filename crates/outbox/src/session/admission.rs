@@ -9,7 +9,7 @@ use crate::topic::TopicId;
 
 /// Result of offering a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum Offered {
     Sent,
     /// The row belongs to another scope, or was left aside for one.
     Passed,
@@ -30,7 +30,7 @@ impl Session<'_> {
     /// Sends a row, or leaves the scope that can't be sent aside, from this row on. So later rows
     /// of its key never overtake it: they belong to the same scope, whose rows are read in the
     /// order of ids.
-    pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Verdict {
+    pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Offered {
         let now = Instant::now();
         let id = self.topics.id(row.topic);
         let topic = self.topics.get_mut(id);
@@ -41,14 +41,14 @@ impl Session<'_> {
             && let Some(aside) = &mut topic.aside
         {
             aside.leave(row.shard, row.id);
-            return Verdict::Passed;
+            return Offered::Passed;
         }
         let (Some(count), Some(_)) = (topic.count(), topic.asked) else {
             return self.leave(row, id, 0, scope, Obstacle::Topic);
         };
         let partition = kafka::partition_of(row.key.as_bytes(), count);
         if !self.is_of(row, id, partition, scope) {
-            return Verdict::Passed;
+            return Offered::Passed;
         }
         match self.obstacle(row, id, partition, scope, now) {
             Some(obstacle) => self.leave(row, id, partition, scope, obstacle),
@@ -143,13 +143,13 @@ impl Session<'_> {
         number: i32,
         scope: &Scope,
         obstacle: Obstacle,
-    ) -> Verdict {
+    ) -> Offered {
         match (scope, obstacle) {
             (Scope::New, Obstacle::Topic) => self.leave_topic(id).leave(row.shard, row.id),
             (Scope::New | Scope::Topic(_), Obstacle::Partition) => {
                 let wider = self.stands_at(id, row.shard);
                 let Some(partition) = self.topics.get_mut(id).partition_mut(number) else {
-                    return Verdict::Blocked;
+                    return Offered::Blocked;
                 };
                 let aside = partition.aside.get_or_insert_default();
                 aside.leave_behind(row.shard, row.id, wider);
@@ -158,9 +158,9 @@ impl Session<'_> {
                 let refused = self.topics.get_mut(id).keys.entry(row.key.into()).or_default();
                 refused.aside.get_or_insert_default().leave(row.shard, row.id);
             }
-            _ => return Verdict::Blocked,
+            _ => return Offered::Blocked,
         }
-        Verdict::Passed
+        Offered::Passed
     }
 
     fn send(
@@ -170,12 +170,12 @@ impl Session<'_> {
         number: i32,
         scope: &Scope,
         selected: SystemTime,
-    ) -> Verdict {
+    ) -> Offered {
         let topic = self.topics.get_mut(id);
         let is_retry = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
         match self.sender.send(row, &topic.on_cluster, number, selected) {
             Ok(span) => {
-                let Some(partition) = topic.partition_mut(number) else { return Verdict::Blocked };
+                let Some(partition) = topic.partition_mut(number) else { return Offered::Blocked };
                 if self.flights.load(id, number).records == 0 {
                     partition.sent_first(Instant::now());
                 }
@@ -185,7 +185,7 @@ impl Session<'_> {
                 let window = if is_retry { 0 } else { partition.window.bytes() };
                 let record = InFlightRecord::new(id, number, row.key, row.shard, row.cost(), span);
                 self.flights.insert(row.id, record, window);
-                Verdict::Sent
+                Offered::Sent
             }
             // A full queue is not a refusal. The whole topic waits, so that no smaller record
             // overtakes.
@@ -215,6 +215,6 @@ fn unsent<'a>(row: &Row<'a>, topic: TopicId, partition: i32) -> RefusedRecord<'a
 
 /// Returns the result for a refused row, which was left aside for its key, partition or topic: a
 /// lane of that scope must not pass it.
-fn after_refusal(scope: &Scope) -> Verdict {
-    if *scope == Scope::New { Verdict::Passed } else { Verdict::Blocked }
+fn after_refusal(scope: &Scope) -> Offered {
+    if *scope == Scope::New { Offered::Passed } else { Offered::Blocked }
 }

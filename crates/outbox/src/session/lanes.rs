@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::admission::Verdict;
+use super::admission::Offered;
 use super::retrying::{end_retries, partition_takes_key, retry_is_ready};
 use super::{PACE, Scope, Session, SessionError, unless_locked, within};
 use crate::aside::Aside;
@@ -62,9 +62,9 @@ impl Session<'_> {
                 continue;
             }
             match self.offer(&row, &lanes[place].scope, selected) {
-                Verdict::Sent => has_sent = true,
-                Verdict::Passed => {}
-                Verdict::Blocked => {
+                Offered::Sent => has_sent = true,
+                Offered::Passed => {}
+                Offered::Blocked => {
                     blocked[place] = true;
                     page.covered[place] = Some(row.id - 1);
                 }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
 
-use super::admission::Verdict;
+use super::admission::Offered;
 use super::{PACE, POLL, Scope, Session, SessionError, WORTHWHILE, unless_locked, within};
 use crate::aside::Aside;
 use crate::row::Row;
@@ -96,7 +96,7 @@ impl Session<'_> {
         for row in &page.rows {
             let row = Row::of(row)?;
             self.seen = self.seen.max(row.id);
-            if self.offer(&row, &Scope::New, selected) != Verdict::Sent {
+            if self.offer(&row, &Scope::New, selected) != Offered::Sent {
                 let topic = self.topics.id(row.topic);
                 self.passed.insert(row.id, topic);
             }

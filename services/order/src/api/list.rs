@@ -92,7 +92,7 @@ async fn read(
     cursor: Option<Cursor>,
     limit: Limit,
 ) -> Result<Bytes, Problem> {
-    let _turn = api.list_memory.turn(&caller.tenant, limit).await?;
+    let _permit = api.list_memory.read_permit(&caller.tenant, limit).await?;
     let mut text = BEGIN.to_vec();
     // Offset in the text at which each order ends.
     let mut ends = Vec::new();

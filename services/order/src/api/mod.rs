@@ -28,7 +28,7 @@ use crate::group_commit::Writer;
 use crate::list_memory::ListMemory;
 use crate::lists::Lists;
 use crate::order::{Closed, Order, Violations};
-use crate::store::{Change, Outcome};
+use crate::store::{Change, ChangeOutcome};
 use crate::{deferred, store};
 
 /// Maximum number of attempts of a change when other requests change the order concurrently.
@@ -278,9 +278,11 @@ async fn write(api: &Api, caller: &Caller, change: Change) -> Result<Written, Pr
     // which may leave the result unknown.
     api.lists.forget(&[&change.order]);
     match written? {
-        Outcome::Written => Ok(Written::Now(Box::new(Arc::unwrap_or_clone(change)))),
-        Outcome::KeyTaken => earlier(api, caller, change.key.as_ref()).await.map(Written::Earlier),
-        Outcome::Overtaken => Ok(Written::Overtaken),
+        ChangeOutcome::Written => Ok(Written::Now(Box::new(Arc::unwrap_or_clone(change)))),
+        ChangeOutcome::KeyTaken => {
+            earlier(api, caller, change.key.as_ref()).await.map(Written::Earlier)
+        }
+        ChangeOutcome::Overtaken => Ok(Written::Overtaken),
     }
 }
 

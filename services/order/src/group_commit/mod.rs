@@ -13,8 +13,8 @@
 
 mod claims;
 mod instruments;
-mod place;
 mod queue;
+mod queue_entry;
 mod statement;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,9 +28,9 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use self::instruments::Instruments;
-use self::place::Place;
 use self::queue::Queue;
-use crate::store::{Change, Outcome};
+use self::queue_entry::QueueEntry;
+use crate::store::{Change, ChangeOutcome};
 
 /// How long a change waits for its statement: as long as the pool waits for a connection.
 const MAX_WAIT: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 const ALONE_PART: u32 = 4;
 
 /// Result of writing a change.
-pub(crate) type Written = Result<Outcome, WriteError>;
+pub(crate) type Written = Result<ChangeOutcome, WriteError>;
 
 /// The change is not written, or its outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -90,9 +90,9 @@ impl Writer {
         let span = tracing::info_span!("wait for statement");
         let (sender, outcome) = oneshot::channel();
         let ticket = self.shared.queue().push(change, sender, span.clone())?;
-        let place = Place::new(Arc::clone(&self.shared), ticket, outcome);
+        let entry = QueueEntry::new(Arc::clone(&self.shared), ticket, outcome);
         statement::begin(&self.shared);
-        place.wait(disconnected).instrument(span).await
+        entry.wait(disconnected).instrument(span).await
     }
 }
 

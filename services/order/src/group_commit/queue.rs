@@ -53,7 +53,7 @@ impl Kind {
 }
 
 /// A change that waits or is executed.
-pub(super) struct Waiting {
+pub(super) struct WaitingChange {
     ticket: Ticket,
     pub(super) change: Arc<Change>,
     pub(super) claim: Claim,
@@ -64,7 +64,7 @@ pub(super) struct Waiting {
     outcome: oneshot::Sender<Written>,
 }
 
-impl Waiting {
+impl WaitingChange {
     /// Sends the outcome to the caller, which is then the only holder of the change.
     pub(super) fn settle(self, written: Written) {
         drop(self.change);
@@ -74,15 +74,15 @@ impl Waiting {
 
 /// The changes that wait for one kind of statement, and the number of statements being executed.
 #[derive(Default)]
-struct Line {
-    waiting: BTreeMap<Ticket, Waiting>,
+struct QueueOfKind {
+    waiting: BTreeMap<Ticket, WaitingChange>,
     running: usize,
 }
 
 /// The queue of waiting changes.
 pub(super) struct Queue {
     /// Indexed by [`Kind`]. The claims of changes that are to be executed alone are held.
-    lines: [Line; Kind::ALL.len()],
+    queues: [QueueOfKind; Kind::ALL.len()],
     /// Maximum number of changes of each kind that are executed alone at once.
     max_alone: usize,
     claims: Claims,
@@ -93,13 +93,13 @@ pub(super) struct Queue {
 impl Queue {
     /// Creates a queue that executes at most `max_alone` changes of each kind alone at once.
     pub(super) fn new(max_alone: usize) -> Self {
-        let lines = Kind::ALL.map(|_| Line::default());
-        Self { lines, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
+        let queues = Kind::ALL.map(|_| QueueOfKind::default());
+        Self { queues, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
     }
 
     /// Returns the number of waiting changes.
     pub(super) fn len(&self) -> usize {
-        self.lines.iter().map(|it| it.waiting.len()).sum()
+        self.queues.iter().map(|it| it.waiting.len()).sum()
     }
 
     /// Adds a change to be executed with others. Fails if too many are waiting.
@@ -117,23 +117,23 @@ impl Queue {
         if !self.claims.are_free(claim) && self.waiting_for(claim) >= MAX_WAITING_FOR_ONE {
             return Err(WriteError::Full);
         }
-        let waiting = Waiting { ticket, change, claim, bytes, since, span, outcome };
+        let waiting = WaitingChange { ticket, change, claim, bytes, since, span, outcome };
         self.next += 1;
         self.bytes += bytes;
-        self.line(Kind::Shared).waiting.insert(ticket, waiting);
+        self.of_kind(Kind::Shared).waiting.insert(ticket, waiting);
         Ok(ticket)
     }
 
     /// Returns the number of waiting changes that have the order or the key of a claim.
     fn waiting_for(&self, claim: Claim) -> usize {
-        let all = self.lines.iter().flat_map(|it| it.waiting.values());
+        let all = self.queues.iter().flat_map(|it| it.waiting.values());
         all.filter(|it| it.claim.meets(claim)).count()
     }
 
     /// Removes a change. Returns `false` if it is not waiting.
     pub(super) fn withdraw(&mut self, ticket: Ticket) -> bool {
         for kind in Kind::ALL {
-            if let Some(waiting) = self.line(kind).waiting.remove(&ticket) {
+            if let Some(waiting) = self.of_kind(kind).waiting.remove(&ticket) {
                 self.forget(kind, &waiting);
                 return true;
             }
@@ -142,7 +142,7 @@ impl Queue {
     }
 
     /// Releases the resources of a change that was removed from the queue of this kind.
-    fn forget(&mut self, kind: Kind, waiting: &Waiting) {
+    fn forget(&mut self, kind: Kind, waiting: &WaitingChange) {
         self.bytes -= waiting.bytes;
         if kind != Kind::Shared {
             self.claims.release(waiting.claim);
@@ -153,12 +153,14 @@ impl Queue {
     pub(super) fn begin(&mut self, kind: Kind) -> bool {
         let (has_work, max) = match kind {
             Kind::Shared => {
-                let mut waiting = self.lines[kind as usize].waiting.values();
+                let mut waiting = self.queues[kind as usize].waiting.values();
                 (waiting.any(|it| self.claims.are_free(it.claim)), SHARED_AT_ONCE)
             }
-            Kind::LeftOut | Kind::Refused => (!self.line(kind).waiting.is_empty(), self.max_alone),
+            Kind::LeftOut | Kind::Refused => {
+                (!self.of_kind(kind).waiting.is_empty(), self.max_alone)
+            }
         };
-        let line = self.line(kind);
+        let line = self.of_kind(kind);
         let begins = has_work && line.running < max;
         line.running += usize::from(begins);
         begins
@@ -166,18 +168,18 @@ impl Queue {
 
     /// Uncounts a statement.
     pub(super) fn end(&mut self, kind: Kind) {
-        self.line(kind).running -= 1;
+        self.of_kind(kind).running -= 1;
     }
 
     /// Takes the changes of a statement. Their claims are held from now on.
-    pub(super) fn take(&mut self, kind: Kind) -> Vec<Waiting> {
+    pub(super) fn take(&mut self, kind: Kind) -> Vec<WaitingChange> {
         let tickets = match kind {
             Kind::Shared => self.claim_batch(),
             Kind::LeftOut | Kind::Refused => {
-                self.line(kind).waiting.keys().copied().take(1).collect()
+                self.of_kind(kind).waiting.keys().copied().take(1).collect()
             }
         };
-        let line = self.line(kind);
+        let line = self.of_kind(kind);
         let taken = tickets.iter().filter_map(|ticket| line.waiting.remove(ticket));
         let taken: Vec<_> = taken.collect();
         self.bytes -= taken.iter().map(|it| it.bytes).sum::<usize>();
@@ -187,7 +189,7 @@ impl Queue {
     /// Claims the oldest changes that may share a statement.
     fn claim_batch(&mut self) -> Vec<Ticket> {
         let (mut tickets, mut bytes) = (Vec::new(), 0);
-        for (ticket, waiting) in &self.lines[Kind::Shared as usize].waiting {
+        for (ticket, waiting) in &self.queues[Kind::Shared as usize].waiting {
             if !self.claims.are_free(waiting.claim) {
                 continue;
             }
@@ -206,18 +208,18 @@ impl Queue {
 
     /// Queues a change that a statement left out, to be executed alone. It keeps its claims, unless
     /// its caller is gone.
-    pub(super) fn set_apart(&mut self, waiting: Waiting, kind: Kind) {
+    pub(super) fn set_apart(&mut self, waiting: WaitingChange, kind: Kind) {
         if waiting.outcome.is_closed() {
             self.claims.release(waiting.claim);
         } else {
             self.bytes += waiting.bytes;
-            self.line(kind).waiting.insert(waiting.ticket, waiting);
+            self.of_kind(kind).waiting.insert(waiting.ticket, waiting);
         }
     }
 
     /// Removes all changes that wait for one kind of statement.
-    pub(super) fn clear(&mut self, kind: Kind) -> Vec<Waiting> {
-        let all = std::mem::take(&mut self.line(kind).waiting);
+    pub(super) fn clear(&mut self, kind: Kind) -> Vec<WaitingChange> {
+        let all = std::mem::take(&mut self.of_kind(kind).waiting);
         let all: Vec<_> = all.into_values().collect();
         for waiting in &all {
             self.forget(kind, waiting);
@@ -232,8 +234,8 @@ impl Queue {
         }
     }
 
-    fn line(&mut self, kind: Kind) -> &mut Line {
-        &mut self.lines[kind as usize]
+    fn of_kind(&mut self, kind: Kind) -> &mut QueueOfKind {
+        &mut self.queues[kind as usize]
     }
 }
 

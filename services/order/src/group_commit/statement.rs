@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::claims::Claim;
-use super::queue::{Kind, Waiting};
+use super::queue::{Kind, WaitingChange};
 use super::{Shared, WriteError};
-use crate::store::{self, Change, Locks, Outcome};
+use crate::store::{self, Change, ChangeOutcome, Locks};
 
 /// How long a statement waits for a connection. A pool that is opening a connection ignores those
 /// that become idle meanwhile; the next attempt uses them.
@@ -27,14 +27,14 @@ pub(super) fn begin(shared: &Arc<Shared>) {
     for kind in Kind::ALL {
         if shared.queue().begin(kind) {
             let shared = Arc::clone(shared);
-            let turn = Turn { shared, kind, held: Vec::new(), has_begun: false };
-            runtime.spawn(turn.run());
+            let statement = RunningStatement { shared, kind, held: Vec::new(), has_begun: false };
+            runtime.spawn(statement.run());
         }
     }
 }
 
 /// A running statement. Its end, also by a panic, lets the next one begin.
-struct Turn {
+struct RunningStatement {
     shared: Arc<Shared>,
     kind: Kind,
     /// Claims of the changes that it has taken.
@@ -43,7 +43,7 @@ struct Turn {
     has_begun: bool,
 }
 
-impl Drop for Turn {
+impl Drop for RunningStatement {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.release(self.held.drain(..));
@@ -55,7 +55,7 @@ impl Drop for Turn {
     }
 }
 
-impl Turn {
+impl RunningStatement {
     async fn run(mut self) {
         self.has_begun = true;
         match timeout(ACQUIRE, self.shared.pool.acquire()).await {
@@ -75,7 +75,7 @@ impl Turn {
     }
 
     /// Takes the changes of the statement, and their claims.
-    fn take(&mut self) -> Vec<Waiting> {
+    fn take(&mut self) -> Vec<WaitingChange> {
         let batch = self.shared.queue().take(self.kind);
         self.held.extend(batch.iter().map(|it| it.claim));
         batch
@@ -104,7 +104,12 @@ impl Turn {
 
     /// Reports the outcomes. Changes without one are queued to be executed alone, as changes of the
     /// kind `alone`, and keep their claims until then.
-    fn settle(&mut self, batch: Vec<Waiting>, outcomes: Vec<Option<Outcome>>, alone: Kind) {
+    fn settle(
+        &mut self,
+        batch: Vec<WaitingChange>,
+        outcomes: Vec<Option<ChangeOutcome>>,
+        alone: Kind,
+    ) {
         let mut settled = Vec::new();
         let mut queue = self.shared.queue();
         self.held.clear();
@@ -127,9 +132,9 @@ impl Turn {
 /// is unknown.
 async fn execute(
     mut connection: PoolConnection<Postgres>,
-    batch: &[Waiting],
+    batch: &[WaitingChange],
     locks: Locks,
-) -> sqlx::Result<Vec<Option<Outcome>>> {
+) -> sqlx::Result<Vec<Option<ChangeOutcome>>> {
     let span = query_span("write orders");
     span.record("db.operation.batch.size", batch.len());
     for waiting in batch {
@@ -161,7 +166,7 @@ fn may_be_of_one(error: &sqlx::Error, changes: usize) -> bool {
     refused && changes > 1
 }
 
-fn tell_all(batch: Vec<Waiting>, error: sqlx::Error) {
+fn tell_all(batch: Vec<WaitingChange>, error: sqlx::Error) {
     let error = Arc::new(error);
     for waiting in batch {
         waiting.settle(Err(WriteError::Database(Arc::clone(&error))));

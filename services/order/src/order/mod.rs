@@ -31,7 +31,7 @@ pub(crate) struct DraftChange {
 
 /// A valid change.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Change {
+pub(crate) struct ValidChange {
     customer_email: Option<String>,
     lines: Option<Lines>,
 }
@@ -93,7 +93,7 @@ impl Draft {
 
 impl DraftChange {
     /// Returns the valid change. Fails with every rule that the draft violates.
-    pub(crate) fn check(self) -> Result<Change, Violations> {
+    pub(crate) fn check(self) -> Result<ValidChange, Violations> {
         let Self { customer_email, items } = self;
         let mut violations = Vec::new();
         if customer_email.is_none() && items.is_none() {
@@ -104,7 +104,7 @@ impl DraftChange {
         }
         let lines = items.and_then(|items| Lines::check(items, &mut violations));
         if violations.is_empty() {
-            Ok(Change { customer_email, lines })
+            Ok(ValidChange { customer_email, lines })
         } else {
             Err(Violations(violations))
         }
@@ -115,7 +115,7 @@ impl Order {
     /// Applies a change. Returns the next version and its event. Fails unless the order is open.
     pub(crate) fn update(
         mut self,
-        change: Change,
+        change: ValidChange,
         cause: Cause,
     ) -> Result<(Self, NewEvent<OrderUpdated>), Closed> {
         self.still_open()?;

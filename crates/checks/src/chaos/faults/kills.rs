@@ -10,7 +10,7 @@ use crate::chaos::Error;
 use crate::chaos::faults::messages::{send_poison, send_sound};
 use crate::chaos::instance::Instance;
 use crate::chaos::scene::Scene;
-use crate::chaos::topics::{self, DEAD_LETTERS, Place};
+use crate::chaos::topics::{self, DEAD_LETTERS, RecordPosition};
 
 /// Maximum time until the process reaches its failure point.
 const DEATH: Duration = Duration::from_secs(45);
@@ -79,7 +79,10 @@ pub(crate) async fn handler_aborts(scene: &mut Scene) -> Evidence {
 }
 
 /// Restarts billing whenever it dies. Returns the number of deaths.
-async fn supervise_until_dead_letter(scene: &mut Scene, deadly: &Place) -> Result<u32, Error> {
+async fn supervise_until_dead_letter(
+    scene: &mut Scene,
+    deadly: &RecordPosition,
+) -> Result<u32, Error> {
     let (began, settings) = (Instant::now(), scene.system.kafka());
     let mut deaths = 0;
     while began.elapsed() < SUPERVISED {

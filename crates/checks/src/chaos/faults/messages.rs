@@ -13,7 +13,7 @@ use super::Evidence;
 use crate::chaos::Error;
 use crate::chaos::scene::{Scene, soon};
 use crate::chaos::settle;
-use crate::chaos::topics::{self, DEAD_LETTERS, Place, Writer, place_of};
+use crate::chaos::topics::{self, DEAD_LETTERS, RecordPosition, Writer, position_of};
 
 const TOPIC: &str = "order.completed";
 /// Just below the maximum size of a record of the topic.
@@ -107,10 +107,10 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
 
 /// Fails if a record is not in Kafka as it was sent. Poison that a client has made harmless would
 /// prove nothing.
-fn verify_stored(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Error> {
+fn verify_stored(settings: &Settings, sent: &[(RecordPosition, Poison)]) -> Result<(), Error> {
     let stored = topics::read_all(settings, TOPIC)?;
     for (place, poison) in sent {
-        if !stored.iter().any(|record| place_of(record) == *place && poison.is(record)) {
+        if !stored.iter().any(|record| position_of(record) == *place && poison.is(record)) {
             return Err(format!("{} is not in Kafka as it was sent", poison.what).into());
         }
     }
@@ -119,7 +119,7 @@ fn verify_stored(settings: &Settings, sent: &[(Place, Poison)]) -> Result<(), Er
 
 /// Repeats the completion of an order, from another source and with the given id. Returns its
 /// place.
-pub(crate) async fn send_sound(scene: &Scene, id: &str) -> Result<Place, Error> {
+pub(crate) async fn send_sound(scene: &Scene, id: &str) -> Result<RecordPosition, Error> {
     let settings = scene.system.kafka();
     let Record { key, value, headers, .. } = sound_event(&settings).await?;
     let headers = with(&with(&headers, "ce_source", "/poison"), "ce_id", id);

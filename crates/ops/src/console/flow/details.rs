@@ -6,9 +6,9 @@ use super::address::of_id;
 use crate::client::Step;
 use crate::console::Console;
 use crate::console::address::escaped;
-use crate::flow::{Content, Flow, Held, Node, Recorded, Timestamp};
+use crate::flow::{Content, Flow, Node, OpenRow, Recorded, Timestamp};
 use crate::plain::plain;
-use crate::show_flow::{Place, Tone, duration, headline, time, tone};
+use crate::show_flow::{Layout, Tone, duration, headline, time, tone};
 
 /// The open step.
 pub(super) struct Details {
@@ -52,7 +52,7 @@ impl Details {
         }
         let json = steps.iter().map(|it| &it.step.json).chain(rows.iter().map(|it| &it.open.json));
         Some(Self {
-            title: headline(node, Place::Alone),
+            title: headline(node, Layout::Alone),
             tone: class(tone(node)),
             facts: facts.all,
             attempts: attempts(node),
@@ -158,7 +158,7 @@ impl Facts<'_> {
         }
     }
 
-    fn row(&mut self, row: &Held) {
+    fn row(&mut self, row: &OpenRow) {
         let open = &row.open;
         self.add("status", open.status.as_ref().or(open.state.as_ref()), None);
         self.add("since", row.since.map(time), None);
@@ -221,7 +221,7 @@ fn attempts(node: &Node) -> Vec<Attempt> {
 }
 
 /// Returns the errors that are not in an attempt.
-fn errors(steps: &[&Recorded], rows: &[&Held]) -> Vec<String> {
+fn errors(steps: &[&Recorded], rows: &[&OpenRow]) -> Vec<String> {
     let of_steps =
         steps.iter().filter(|it| it.step.attempts.is_empty() && it.step.job_id.is_none());
     let of_steps = of_steps.filter_map(|it| it.step.error.as_ref());

@@ -6,7 +6,7 @@ use crate::moment::parse;
 use crate::serve::ServiceState;
 
 /// A recent change: an act, or a reason of failures that is new or has come back.
-pub(super) struct Change {
+pub(super) struct RecentChange {
     pub(super) moment: Option<OffsetDateTime>,
     pub(super) at: String,
     pub(super) what: String,
@@ -16,7 +16,7 @@ pub(super) struct Change {
     pub(super) path: String,
 }
 
-impl Change {
+impl RecentChange {
     /// Returns the changes of a service.
     pub(super) fn of(state: &ServiceState) -> Vec<Self> {
         let acts = state.acts.iter().flatten().map(|it| Self::of_act(it));

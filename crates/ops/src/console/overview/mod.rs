@@ -15,7 +15,7 @@ use axum::routing::get;
 use time::OffsetDateTime;
 
 use self::alert::AlertRow;
-use self::change::Change;
+use self::change::RecentChange;
 use self::service_row::ServiceRow;
 use self::stat::Stat;
 use super::lag::LagRow;
@@ -34,18 +34,18 @@ pub(super) fn routes() -> Router<Console> {
 struct Overview {
     page: Page,
     is_polled: bool,
-    verdict: Verdict,
+    verdict: Troubles,
     stats: Vec<Stat>,
     alerts: Vec<AlertRow>,
     services: Vec<ServiceRow>,
     lag: Vec<LagRow>,
     /// Why the lag is unknown.
     lag_unknown: Option<String>,
-    changes: Vec<Change>,
+    changes: Vec<RecentChange>,
 }
 
 /// The problems, in a few words.
-struct Verdict {
+struct Troubles {
     troubles: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl Overview {
         let ours: Vec<_> = groups.filter(|it| it.service.is_some()).collect();
         let figures = stat::all(states, measured.as_ref().is_some_and(Result::is_ok), &ours);
         let alerts: Vec<_> = polled.alerts.borrow().iter().map(AlertRow::of).collect();
-        let verdict = Verdict::of(&figures, alerts.len());
+        let verdict = Troubles::of(&figures, alerts.len());
         Self {
             page,
             is_polled,
@@ -86,7 +86,7 @@ impl Overview {
     }
 }
 
-impl Verdict {
+impl Troubles {
     fn of(stats: &[Stat], alerts: usize) -> Self {
         let mut troubles: Vec<_> = stats.iter().filter_map(|it| it.trouble.clone()).collect();
         if troubles.is_empty() && alerts > 0 {
@@ -97,10 +97,10 @@ impl Verdict {
 }
 
 /// Returns the changes, newest first.
-fn changes(states: &[ServiceState]) -> Vec<Change> {
+fn changes(states: &[ServiceState]) -> Vec<RecentChange> {
     const MOST: usize = 20;
     let since = OffsetDateTime::now_utc() - RECENT;
-    let mut changes: Vec<_> = states.iter().flat_map(Change::of).collect();
+    let mut changes: Vec<_> = states.iter().flat_map(RecentChange::of).collect();
     changes.retain(|it| it.moment.is_some_and(|at| at >= since));
     changes.sort_by_key(|it| std::cmp::Reverse(it.moment));
     changes.truncate(MOST);

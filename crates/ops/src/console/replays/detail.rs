@@ -6,7 +6,7 @@ use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse, Response};
 use uuid::Uuid;
 
-use super::outcomes::{Outcome, outcomes};
+use super::outcomes::{OutcomeShare, outcomes};
 use super::start::MOST_BY_ID;
 use crate::client::{Answer, Replay, ReplayDetails, ReplayedLetter};
 use crate::console::address::address;
@@ -24,7 +24,7 @@ struct Detail {
     path: String,
     here: String,
     details: ReplayDetails,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<OutcomeShare>,
     /// The filter with which the letters were selected, if the address contains it.
     query: Query,
     /// The outcome of the listed letters.

@@ -7,7 +7,7 @@ const WIDTH: u64 = 1_000;
 
 /// The letters with one outcome.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(super) struct OutcomeShare {
     /// The name in the API; empty for letters without an outcome.
     pub(super) name: &'static str,
     pub(super) words: &'static str,
@@ -18,7 +18,7 @@ pub(super) struct Outcome {
 }
 
 /// Returns the outcomes that occurred, in the order of the bar, and the letters not settled yet.
-pub(super) fn outcomes(replay: &Replay) -> Vec<Outcome> {
+pub(super) fn outcomes(replay: &Replay) -> Vec<OutcomeShare> {
     let Outcomes { processed, duplicate, superseded, ignored, failed, held } = replay.outcomes;
     let waiting = replay.selected.saturating_sub(replay.outcomes.settled());
     let words = |real, rehearsed| if replay.rehearsal { rehearsed } else { real };
@@ -39,7 +39,7 @@ pub(super) fn outcomes(replay: &Replay) -> Vec<Outcome> {
         }
         let x = before * WIDTH / total;
         before += letters;
-        parts.push(Outcome { name, words, letters, x, width: before * WIDTH / total - x });
+        parts.push(OutcomeShare { name, words, letters, x, width: before * WIDTH / total - x });
     }
     parts
 }

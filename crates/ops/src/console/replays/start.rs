@@ -49,7 +49,7 @@ async fn request(
         let text = "Only a rehearsal that is done can be followed by its replay.";
         return Err(Error::Refused(text.into()));
     }
-    let Pace { rate, stop_after } = Pace::read(fields)?;
+    let Limits { rate, stop_after } = Limits::read(fields)?;
     let why = why(fields)?.to_owned();
     let new = NewReplay {
         selection: selection(&client, &rehearsal, fields).await?,
@@ -66,12 +66,12 @@ async fn request(
     Ok(started.id)
 }
 
-struct Pace {
+struct Limits {
     rate: Option<f64>,
     stop_after: Option<u32>,
 }
 
-impl Pace {
+impl Limits {
     fn read(fields: &Fields) -> Result<Self, Error> {
         let refused = |text: &str| Error::Refused(text.to_owned());
         let rate = fields.one("rate").map(str::parse::<f64>).transpose();

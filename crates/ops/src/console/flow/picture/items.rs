@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::label::Labels;
 use crate::flow::{
-    Content, Delivery, Event, Flow, Held, Job, Lag, Node, Recorded, Replay, Timestamp,
+    Content, Delivery, Event, Flow, Job, Lag, Node, OpenRow, Recorded, Replay, Timestamp,
 };
 use crate::show_flow::{Shown, Tone, collapse, summary, tone};
 
@@ -336,7 +336,7 @@ fn attempts(it: &Recorded) -> impl Iterator<Item = Mark> {
     marks.chain(bare)
 }
 
-fn of_letter(row: &Held, node: &Node) -> Shape {
+fn of_letter(row: &OpenRow, node: &Node) -> Shape {
     let Some(from) = row.since else { return Shape::default() };
     let status = row.open.status.as_deref();
     if !matches!(status, Some("resolved" | "discarded")) {

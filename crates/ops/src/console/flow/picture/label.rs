@@ -6,7 +6,7 @@ use super::items::Lane;
 use super::text::short;
 use crate::flow::{Content, Event, Flow, Node, Timestamp};
 use crate::plain::plain;
-use crate::show_flow::{Place, duration, headline};
+use crate::show_flow::{Layout, duration, headline};
 
 /// Data of the whole flow that labels need.
 pub(super) struct Labels {
@@ -41,7 +41,7 @@ impl Labels {
             _ => text,
         };
         let service = node.service.as_deref().map(plain);
-        let whole = headline(node, Place::Alone);
+        let whole = headline(node, Layout::Alone);
         let since = node.start.zip(self.start).map(|(at, start)| duration(at.since(start)));
         let (at, took) = (since.map(|it| format!("at {it}")), took.map(|it| format!("took {it}")));
         let tip: Vec<_> = [service, Some(whole), at, took].into_iter().flatten().collect();
@@ -49,13 +49,13 @@ impl Labels {
     }
 
     fn text(&self, node: &Node, lane: &Lane) -> String {
-        let whole = headline(node, Place::Alone);
+        let whole = headline(node, Layout::Alone);
         match &node.content {
             Content::Event(event) if *lane == Lane::Outbox => of_outbox(event),
             Content::Event(event) => of_record(event),
             Content::Delivery(it) => {
                 // The lane is the group, and most groups handle one type.
-                let text = headline(node, Place::Tree);
+                let text = headline(node, Layout::Tree);
                 let text = text.strip_prefix(&format!("{}: ", plain(&it.group))).unwrap_or(&text);
                 let text = text.strip_prefix("expected, ").unwrap_or(text);
                 match &it.event_type {

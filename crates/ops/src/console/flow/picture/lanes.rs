@@ -16,7 +16,7 @@ const BESIDE: f64 = 6.0;
 pub(super) struct Layout {
     pub(super) lanes: Vec<Lane>,
     /// Position of each item.
-    pub(super) places: Vec<Place>,
+    pub(super) places: Vec<ItemPosition>,
 }
 
 pub(super) struct Lane {
@@ -26,7 +26,7 @@ pub(super) struct Lane {
 }
 
 /// Position of an item.
-pub(super) struct Place {
+pub(super) struct ItemPosition {
     /// Extent of the item with its text.
     pub(super) x0: f64,
     pub(super) x1: f64,
@@ -46,7 +46,7 @@ pub(super) struct Bar {
     pub(super) x1: f64,
 }
 
-impl Place {
+impl ItemPosition {
     /// Returns the extent of the drawing without the text.
     pub(super) fn drawn(&self) -> (f64, f64) {
         let marks = || self.marks.iter().map(|it| it.1);
@@ -107,7 +107,7 @@ fn band(lane: &items::Lane) -> u8 {
     }
 }
 
-fn place(item: &Item, axis: &Axis, now: Timestamp) -> Place {
+fn place(item: &Item, axis: &Axis, now: Timestamp) -> ItemPosition {
     let mut bars: Vec<_> = item
         .intervals
         .iter()
@@ -123,9 +123,9 @@ fn place(item: &Item, axis: &Axis, now: Timestamp) -> Place {
     // Marks at the same position are drawn once.
     marks.dedup_by(|one, other| one.0 == other.0 && (one.1 - other.1).abs() < 1.0);
     let mut place =
-        Place { x0: 0.0, x1: 0.0, y: 0.0, bars, marks, text: (0.0, 0.0), is_left: false };
+        ItemPosition { x0: 0.0, x1: 0.0, y: 0.0, bars, marks, text: (0.0, 0.0), is_left: false };
     let half = |sign: Sign| if sign == Sign::Counted { 1.0 } else { MARK };
-    let ends = |place: &Place, side: f64| {
+    let ends = |place: &ItemPosition, side: f64| {
         let marks = place.marks.iter().map(|(sign, x)| x + side * half(*sign)).collect::<Vec<_>>();
         let (first, last) = place.drawn();
         marks.into_iter().fold(
@@ -139,7 +139,7 @@ fn place(item: &Item, axis: &Axis, now: Timestamp) -> Place {
 }
 
 /// Places the text of an item: inside if it is a box, else on the right, else on the left.
-fn write(place: &mut Place, text: &str, right: f64) {
+fn write(place: &mut ItemPosition, text: &str, right: f64) {
     if text.is_empty() {
         return;
     }

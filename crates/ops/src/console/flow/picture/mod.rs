@@ -248,7 +248,7 @@ fn torn(x: f64, height: f64) -> String {
     path
 }
 
-fn draw(item: &Item, place: &lanes::Place, chosen: Option<&str>) -> Drawn {
+fn draw(item: &Item, place: &lanes::ItemPosition, chosen: Option<&str>) -> Drawn {
     let tone = match item.tone {
         Tone::Plain => "",
         Tone::Waiting => " waiting",

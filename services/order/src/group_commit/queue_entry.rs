@@ -6,14 +6,14 @@ use tokio::sync::oneshot;
 use super::queue::Ticket;
 use super::{MAX_WAIT, Shared, WriteError, Written};
 
-/// The place of a change in the queue. Dropping it withdraws the change.
-pub(super) struct Place {
+/// A change in the queue. Dropping it withdraws the change.
+pub(super) struct QueueEntry {
     shared: Arc<Shared>,
     ticket: Ticket,
     outcome: oneshot::Receiver<Written>,
 }
 
-impl Place {
+impl QueueEntry {
     pub(super) fn new(
         shared: Arc<Shared>,
         ticket: Ticket,
@@ -51,7 +51,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         // Closed first, so that a statement that leaves the change out from now on does not queue
         // it again.

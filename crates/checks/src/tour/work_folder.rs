@@ -40,7 +40,7 @@ impl Variant {
 }
 
 /// A folder for the output of the commands and for the data of the system.
-pub(crate) struct Place {
+pub(crate) struct WorkFolder {
     variant: Variant,
     /// The root of the repository.
     pub(crate) root: PathBuf,
@@ -52,7 +52,7 @@ pub(crate) struct Place {
     _lock: File,
 }
 
-impl Place {
+impl WorkFolder {
     /// Prepares the folder. Stops and removes what a killed tour has left.
     pub(crate) fn prepare(variant: Variant, root: &Path, folder: &Path) -> Result<Self, Error> {
         let printed = folder.join("printed");
@@ -65,17 +65,17 @@ impl Place {
         // A new name each time: as root, Postgres keeps its data elsewhere, in a folder that is
         // named after this one.
         let local = folder.join(format!("local-{}", std::process::id()));
-        let place = Self { variant, root: root.to_owned(), printed, local, _lock: lock };
+        let work_folder = Self { variant, root: root.to_owned(), printed, local, _lock: lock };
         let entries = fs::read_dir(folder).map_err(Error::io("read the tour's folder"))?;
         for left in entries.flatten().map(|entry| entry.path()) {
             if left.file_name().is_some_and(|it| it.to_string_lossy().starts_with("local-")) {
-                place.remove_local(&left)?;
+                work_folder.remove_local(&left)?;
             }
         }
         if variant == Variant::Docker {
-            place.expect_no_containers()?;
+            work_folder.expect_no_containers()?;
         }
-        Ok(place)
+        Ok(work_folder)
     }
 
     /// Returns the environment of the commands.
