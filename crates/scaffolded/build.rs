@@ -116,9 +116,7 @@ fn adapt(root: &Path, package: &Path, copy: &Path) {
     let migrations =
         format!("{up}{}", copy.join("migrations").strip_prefix("/").expect("absolute").display());
     replace(&copy.join("src/app.rs"), "./migrations", &migrations);
-    // Four consumers take more connections than the default.
     let house = copy.join("tests/it/house.rs");
-    replace(&house, "self.chassis()", "self.chassis().connections(64)");
     let schemas = root.join("schemas").display().to_string();
     replace(&house, "../../../../schemas", &schemas);
     let is_inner = |line: &&str| line.starts_with("//!") || line.starts_with("#![");

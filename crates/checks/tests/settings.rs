@@ -21,7 +21,7 @@ const HEAD: &str = "\
 # Settings
 
 Every setting is an environment variable and a flag; the flag wins. A program checks its settings at the start. If it
-can't use one, it names it and ends. An empty variable counts as not set. `<service> --help` and
+can't use one, it names it and exits. An empty variable counts as not set. `<service> --help` and
 `orderflow serve --help` show the same texts.
 
 Durations are written as `500ms`, `10s`, `15m`, `7d`. `on` and `off` are the values of a switch. A secret is shown in no
@@ -39,7 +39,7 @@ Every program reads these too. They have no flags.
 | `OTEL_EXPORTER_OTLP_ENDPOINT` | | URL | Where spans are sent, as OTLP over HTTP; without it none are sent |
 | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` | | URL | The same for traces alone, with its path |
 | `OTEL_TRACES_SAMPLER` | `parentbased_always_on` | name | Which traces are sampled, by the names of OpenTelemetry |
-| `OTEL_TRACES_SAMPLER_ARG` | `1.0` | number | What the sampler takes: of `traceidratio`, the share that is kept |
+| `OTEL_TRACES_SAMPLER_ARG` | `1.0` | number | Argument of the sampler: for `traceidratio`, the share of traces to keep |
 ";
 
 /// Settings without a default, which a service refuses to start without.
@@ -78,7 +78,7 @@ fn document() -> String {
         let own: Vec<_> = settings(command).filter(|it| !shared.contains(&it.variable)).collect();
         write!(text, "\n## {name}\n").unwrap();
         if own.is_empty() {
-            text.push_str("\nNothing beside those of every service.\n");
+            text.push_str("\nNo further settings.\n");
         } else {
             table(&mut text, own.into_iter());
         }

@@ -39,7 +39,8 @@ impl Feed {
         self.attempts.subscription.route_of(event_type).is_some()
     }
 
-    /// Applies one event in one attempt.
+    /// Applies one event in one attempt. If the future is dropped, the attempt is rolled back
+    /// unless its commit was sent; the caller may send the event again.
     ///
     /// # Errors
     /// Fails with [`Class::Permanent`](crate::Class::Permanent) if the event can never be applied.

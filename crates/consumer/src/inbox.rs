@@ -130,8 +130,8 @@ async fn mark_superseded(
     }
     let (sources, ids): (Vec<_>, Vec<_>) = identities.iter().copied().unzip();
     sqlx::query(
-        // The rows exist, so this is an update, and uses the primary key whatever the planner knows
-        // of the table.
+        // The rows exist, so this is an update, and uses the primary key regardless of the
+        // table's statistics.
         "insert into inbox (subscription, source, event_id, outcome)
          select $1, source, id, 'superseded' from unnest($2::text[], $3::text[]) event (source, id)
          on conflict (subscription, source, event_id) do update set outcome = excluded.outcome",

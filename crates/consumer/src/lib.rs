@@ -68,7 +68,8 @@ pub use subscription::Subscription;
 use sqlx::PgPool;
 use sqlx::migrate::MigrateError;
 
-/// Creates or updates the inbox in the service's own database.
+/// Creates or updates the inbox in the service's own database. If the future is dropped, complete
+/// migrations stay applied, and it may be called again.
 ///
 /// # Errors
 /// Fails if the database is unavailable or an applied migration was edited.

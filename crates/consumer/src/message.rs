@@ -142,7 +142,7 @@ pub(crate) struct Message {
 enum Unroutable {
     #[error("an event of type {event_type} does not belong on the topic {topic}")]
     NoHandler { event_type: String, topic: String },
-    #[error("the event has no {0}, and the latest one can't be determined without")]
+    #[error("the event has no {0}, which `latest_wins` requires")]
     NoVersion(&'static str),
 }
 

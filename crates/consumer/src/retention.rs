@@ -27,13 +27,15 @@ pub(crate) const FOUND_BY: &str = "retention";
 pub(crate) enum RetentionCheckError {
     /// The inbox would forget events that can still be redelivered.
     #[error(
-        "the topics keep events for {kept}, and with {allowance:?} in an outbox before that they may come later than the \
-         inbox remembers them ({inbox:?}): raise inbox_retention, or lower the topics' retention.ms"
+        "an event can arrive {kept} (retention of the topic) and {allowance:?} (in an outbox) after its creation, but the \
+         inbox keeps its row for {inbox:?}: raise inbox_retention, or lower the topics' retention.ms"
     )]
     TooShort { kept: String, allowance: Duration, inbox: Duration },
     /// The cluster does not reveal the retention. Most likely it is short enough, so messages are
     /// consumed.
-    #[error("it is not known whether the inbox remembers longer than the topics keep events: {0}")]
+    #[error(
+        "it is not known whether the inbox keeps its rows longer than the topics keep events: {0}"
+    )]
     Unknown(#[source] RetentionError),
     /// The cluster does not answer.
     #[error("the topics' retention is not known yet")]

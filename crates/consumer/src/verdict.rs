@@ -53,8 +53,8 @@ pub(crate) struct Judge {
 
 /// The message has used up its attempts, and the result of the last one is unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("it had all its attempts{}", .0.as_ref().map_or_else(
-    || ", and the process ended during the last one".to_owned(),
+#[error("all attempts are used up{}", .0.as_ref().map_or_else(
+    || "; the process ended during the last one".to_owned(),
     |reason| format!("; the last one failed: {reason}"),
 ))]
 struct HadAllAttempts(Option<String>);

@@ -111,7 +111,8 @@ impl Deferrer {
     }
 
     /// Waits for the tasks of all ended scopes for `at_most`, then drops the rest. Call it when no
-    /// more requests arrive.
+    /// more requests arrive. If the future is dropped, the tasks continue, and it may be called
+    /// again.
     pub async fn drain(&self, at_most: Duration) -> Drained {
         self.shared.tracker.close();
         if tokio::time::timeout(at_most, self.shared.tracker.wait()).await.is_err() {

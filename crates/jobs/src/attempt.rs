@@ -31,13 +31,13 @@ const POSTPONED_FOR: Duration = Duration::from_mins(15);
 /// Failures not returned by a handler.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error("the payload is no {kind}")]
+    #[error("the payload is not a valid {kind}")]
     Unreadable { kind: &'static str, source: serde_json::Error },
     #[error("the job took longer than {0:?}")]
     TookTooLong(Duration),
     #[error("the job panicked: {0}")]
     Panicked(String),
-    #[error("it had all its attempts, and did not end in the last one")]
+    #[error("all attempts are used up; the last one ended without a result")]
     HadAllAttempts,
 }
 

@@ -4,8 +4,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use crate::places::{Lane, Places};
 use crate::queue::{Claimed, Queue};
+use crate::slots::{Lane, Slots};
 
 /// Maximum number of lanes of a kind in one claim; each costs one step in the index.
 const MAX_STEPS: i64 = 256;
@@ -27,19 +27,19 @@ impl Queue {
     ///
     /// The bounds of a lane are compared as rows of three columns, not column by column, because
     /// then no other index has the order, regardless of the (always outdated) statistics.
-    pub(crate) async fn claim(&self, places: &Places) -> sqlx::Result<Claim> {
+    pub(crate) async fn claim(&self, slots: &Slots) -> sqlx::Result<Claim> {
         let rows = sqlx::query(include_str!("claim.sql"))
-            .bind(&places.kinds)
-            .bind(&places.of_kind)
-            .bind(&places.of_lane)
-            .bind(&places.of_tenant)
-            .bind(&places.after.tenants)
-            .bind(&places.after.names)
-            .bind(&places.busy.kinds)
-            .bind(&places.busy.lanes.tenants)
-            .bind(&places.busy.lanes.names)
-            .bind(&places.busy.held)
-            .bind(places.together)
+            .bind(&slots.kinds)
+            .bind(&slots.of_kind)
+            .bind(&slots.of_lane)
+            .bind(&slots.of_tenant)
+            .bind(&slots.after.tenants)
+            .bind(&slots.after.names)
+            .bind(&slots.busy.kinds)
+            .bind(&slots.busy.lanes.tenants)
+            .bind(&slots.busy.lanes.names)
+            .bind(&slots.busy.held)
+            .bind(slots.together)
             .bind(self.worker)
             .bind(self.lease.as_secs_f64())
             .bind(MAX_STEPS)
@@ -54,10 +54,10 @@ impl Queue {
     /// Claims due jobs without tenant and lane, which [`claim`](Self::claim) claims first. This
     /// takes a fifth of its time, most of which it is planned. The limit for all kinds together is
     /// not applied, so the kinds' own must not exceed it.
-    pub(crate) async fn claim_plain(&self, places: &Places) -> sqlx::Result<Vec<Claimed>> {
+    pub(crate) async fn claim_plain(&self, slots: &Slots) -> sqlx::Result<Vec<Claimed>> {
         sqlx::query_as(include_str!("claim_plain.sql"))
-            .bind(&places.kinds)
-            .bind(&places.of_kind)
+            .bind(&slots.kinds)
+            .bind(&slots.of_kind)
             .bind(self.worker)
             .bind(self.lease.as_secs_f64())
             .fetch_all(&self.pool)

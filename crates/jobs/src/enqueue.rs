@@ -10,7 +10,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::job::Job;
-use crate::places::Lane;
+use crate::slots::Lane;
 
 /// Maximum size of a payload. Store larger data elsewhere, and its address in the job.
 pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
@@ -135,7 +135,8 @@ impl Meta {
 /// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or the job waits for the next
 /// poll.
 ///
-/// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit.
+/// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit. If
+/// the future is dropped, the job may be written or not: roll the transaction back.
 ///
 /// ```no_run
 /// # async fn example<J: jobs::Job>(pool: sqlx::PgPool, receipt: J, wake: jobs::WorkerWaker)

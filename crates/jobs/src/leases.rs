@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::handler::Kind;
-use crate::places::Lane;
+use crate::slots::Lane;
 
 /// The jobs that a worker has leased.
 #[derive(Clone, Debug, Default)]

@@ -14,11 +14,11 @@ mod job;
 mod leases;
 mod options;
 mod pace;
-mod places;
 mod queue;
 mod records;
 mod removals;
 mod repair;
+mod slots;
 mod suspects;
 mod wake;
 mod worker;
@@ -43,6 +43,7 @@ use sqlx::migrate::MigrateError;
 /// Creates or updates the table `job` in the service's own database.
 ///
 /// Fails with [`MigrateError`] if the database is unavailable or an applied migration was edited.
+/// If the future is dropped, complete migrations stay applied, and it may be called again.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
     pg::Migrations::new(sqlx::migrate!("./migrations"), "_jobs_migrations").run(pool).await
 }

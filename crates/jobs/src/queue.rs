@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::handler::Context;
-use crate::places::Lane;
+use crate::slots::Lane;
 
 /// A job leased by a worker.
 #[derive(Debug, sqlx::FromRow)]
@@ -153,8 +153,8 @@ impl Queue {
         self.start_again(tx, job, None).await
     }
 
-    /// Removes completed jobs, and returns those that it has removed. It waits for no lock: what
-    /// another transaction has locked stays.
+    /// Removes completed jobs, and returns those that it has removed. Skips rows that
+    /// another transaction has locked.
     ///
     /// Subqueries hide the lengths of the arrays from the planner. Otherwise it plans the statement
     /// each time, which takes three times as long as to execute it. The plan that is kept has to

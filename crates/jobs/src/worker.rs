@@ -16,9 +16,9 @@ use crate::instruments::Instruments;
 use crate::leases::Leases;
 use crate::options::Options;
 use crate::pace::Pace;
-use crate::places::{Busy, Lane, Places, places};
 use crate::queue::{Claimed, Depth, Fence, Queue};
 use crate::removals::Removals;
+use crate::slots::{Busy, Lane, Slots, column};
 use crate::suspects::Suspect;
 use crate::wake::WorkerWaker;
 
@@ -222,17 +222,17 @@ impl<'a> Loop<'a> {
     /// Returns the slots to claim for. While fewer than half of the slots of the hungry kinds are
     /// free, it waits for other jobs to end, until none does for a moment. Then it lets those end
     /// that are about to: a claim takes about as long for many jobs as for one.
-    async fn gather(&mut self, shutdown: &CancellationToken) -> Places {
+    async fn gather(&mut self, shutdown: &CancellationToken) -> Slots {
         let mut before = None;
         loop {
-            let places = self.places();
-            if places.kinds.is_empty() || shutdown.is_cancelled() {
-                return places;
+            let slots = self.slots();
+            if slots.kinds.is_empty() || shutdown.is_cancelled() {
+                return slots;
             }
-            if self.are_half(&places) {
-                let free = places.of_kind.iter().sum::<i64>();
+            if self.are_half(&slots) {
+                let free = slots.of_kind.iter().sum::<i64>();
                 if before.is_some_and(|before| free <= before) {
-                    return places;
+                    return slots;
                 }
                 before = Some(free);
                 yield_now().await;
@@ -244,16 +244,16 @@ impl<'a> Loop<'a> {
             tokio::select! {
                 Some(ended) = self.running.join_next() => self.has_ended(ended),
                 () = self.leases.one_has_run() => {}
-                () = sleep(GATHER) => return places,
+                () = sleep(GATHER) => return slots,
             }
         }
     }
 
     /// Returns `true` if at least half of the slots of the hungry kinds are free.
-    fn are_half(&self, free: &Places) -> bool {
+    fn are_half(&self, free: &Slots) -> bool {
         let hungry = self.hungry.iter().filter_map(|name| self.worker.kinds.get(name));
         let slots: usize = hungry.map(|kind| kind.at_once).sum();
-        free.of_kind.iter().sum::<i64>() * 2 >= places(slots.min(self.worker.options.concurrency))
+        free.of_kind.iter().sum::<i64>() * 2 >= column(slots.min(self.worker.options.concurrency))
     }
 
     /// Claims jobs for the free slots. Returns `false` if there is nothing to claim now.
@@ -275,11 +275,11 @@ impl<'a> Loop<'a> {
             ran?;
             self.clear_suspect().await?;
         }
-        let places = self.gather(shutdown).await;
-        if places.kinds.is_empty() {
+        let slots = self.gather(shutdown).await;
+        if slots.kinds.is_empty() {
             return Ok(false);
         }
-        self.claim(&places, shutdown).await?;
+        self.claim(&slots, shutdown).await?;
         Ok(true)
     }
 
@@ -289,11 +289,11 @@ impl<'a> Loop<'a> {
     }
 
     /// Returns the slots for the hungry kinds.
-    fn places(&self) -> Places {
+    fn slots(&self) -> Slots {
         let occupied = self.worker.kinds.values().map(|kind| self.leases.count_of(kind)).sum();
         let together = self.worker.options.concurrency.max(1).saturating_sub(occupied);
         let busy = Busy::of(self.leases.of_lanes());
-        let mut claimable = Places { together: places(together), busy, ..Places::default() };
+        let mut claimable = Slots { together: column(together), busy, ..Slots::default() };
         for kind in self.hungry.iter().filter_map(|name| self.worker.kinds.get(name)) {
             let free = kind.at_once.saturating_sub(self.leases.count_of(kind)).min(together);
             if free > 0 {
@@ -305,7 +305,7 @@ impl<'a> Loop<'a> {
         claimable
     }
 
-    async fn claim(&mut self, asked: &Places, shutdown: &CancellationToken) -> sqlx::Result<()> {
+    async fn claim(&mut self, asked: &Slots, shutdown: &CancellationToken) -> sqlx::Result<()> {
         let from = std::time::Instant::now();
         let is_plain = self.is_plain && asked.are_independent();
         let claim = pg::within(STATEMENT, async {
@@ -325,7 +325,7 @@ impl<'a> Loop<'a> {
             () = too_late => return Ok(()),
         };
         self.is_plain = asked.are_filled_by(&jobs);
-        let all_taken = places(jobs.len()) >= asked.together;
+        let all_taken = column(jobs.len()) >= asked.together;
         for (name, free) in asked.kinds.iter().zip(&asked.of_kind) {
             let taken = jobs.iter().filter(|job| job.kind == *name).count();
             let after = cut.iter().find(|(kind, _)| kind == name).map(|(_, lane)| lane.clone());
@@ -337,7 +337,7 @@ impl<'a> Loop<'a> {
                     continue;
                 }
                 let may_have_more = round.go_on(taken, after);
-                if !may_have_more && !all_taken && places(taken) < *free {
+                if !may_have_more && !all_taken && column(taken) < *free {
                     self.hungry.remove(kind.name);
                 }
             }

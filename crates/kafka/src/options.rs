@@ -267,7 +267,7 @@ impl ClientOptions {
         let client = settings.client();
         match client.create::<BaseConsumer>() {
             Ok(_) => Ok(()),
-            // Without the value, which may be a password, and which librdkafka's reason may quote.
+            // Leaves out the value: it may be a password, and librdkafka's reason may quote it.
             Err(KafkaError::ClientConfig(_, why, property, _)) => {
                 let why = match client.get(&property) {
                     Some(value) if !value.is_empty() => why.replace(value, ".."),

@@ -129,7 +129,8 @@ pub fn prepare_for<E: Event>(
 /// The caller must hold a lock on the subject of the events, so that events of one key get their
 /// ids in the order in which they become visible.
 ///
-/// Fails with the error of Postgres, after which the transaction can't commit.
+/// Fails with the error of Postgres, after which the transaction can't commit. If the future is
+/// dropped, the rows may be written or not: roll the transaction back.
 ///
 /// ```no_run
 /// # async fn example<E: envelope::Event>(pool: sqlx::PgPool, event: envelope::NewEvent<E>)

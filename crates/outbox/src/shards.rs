@@ -44,7 +44,8 @@ pub(crate) struct Shards {
     leaving: Vec<LeavingShard>,
     /// Time before which no shard with records in flight is given up.
     kept_until: Instant,
-    /// Relays of the former class are there, and so its locks are taken as well.
+    /// `true` while relays of an earlier release run. This relay then takes the locks of their
+    /// class as well.
     with_former: bool,
     /// The shards whose lock of the former class is held.
     former: BTreeSet<i16>,
@@ -218,7 +219,7 @@ impl Shards {
                     self.leaving.push(LeavingShard { shard, since, after });
                 }
             }
-            // They are taken anew, if their locks can be had.
+            // They are taken again once their locks are free.
             let fresh = std::mem::take(&mut self.fresh).into_iter();
             self.leaving.extend(fresh.map(|shard| LeavingShard { shard, since, after }));
         } else if !is_there && was_there {

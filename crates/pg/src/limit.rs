@@ -6,7 +6,7 @@ use crate::classification::classify;
 /// silently, and the server's own limits do not help a client that it can't reach.
 ///
 /// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` after the limit. The server may still
-/// execute the statement.
+/// execute the statement, also if the future is dropped.
 pub async fn within<T>(
     limit: Duration,
     statement: impl Future<Output = sqlx::Result<T>>,

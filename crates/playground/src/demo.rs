@@ -122,7 +122,7 @@ async fn show(deployment: &mut Deployment, console: &Console) -> Result<(), Fail
     }
     line(
         "  The time is from the response to `complete` to the first answer of GET /invoices that has\n  \
-         the invoice. It is asked again 1 ms after each answer, and the asking is in it.",
+         the invoice. The demo asks again 1 ms after each answer, and the time includes that.",
     );
     if cfg!(debug_assertions) {
         line("  The programs are built without optimisation, which makes the build fast.");
@@ -140,7 +140,7 @@ async fn show(deployment: &mut Deployment, console: &Console) -> Result<(), Fail
 
     heading("Notification is killed, and the next order is invoiced all the same");
     let last = show.without_notification(deployment, run, &mut completed).await;
-    flows.push(last.during("do without notification")?);
+    flows.push(last.during("place an order while notification is down")?);
 
     heading("Then Kafka delivers one event twice, and a message of random bytes");
     show.duplicate_and_noise(&flows, &group).await.during("show that neither changes anything")

@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::{join_all, try_join_all};
 use kafka::Settings;
-use sandbox::{Console, Life, Record, ServersOptions, Tools, step};
+use sandbox::{Console, Life, ProcessRecord, ServersOptions, Tools, step};
 
 use crate::{
     Error, Instance, Launch, Ports, System, SystemOptions, launcher,
@@ -157,7 +157,7 @@ impl Deployment {
     }
 
     /// Leaves the system running. If a part of it has just ended, ends the rest too.
-    pub(crate) async fn detach(self) -> Result<Vec<Record>, Error> {
+    pub(crate) async fn detach(self) -> Result<Vec<ProcessRecord>, Error> {
         let mut records = Vec::new();
         let detached = async {
             if let Some(ops) = self.ops {

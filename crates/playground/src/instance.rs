@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sandbox::{Life, Process, Record};
+use sandbox::{Life, Process, ProcessRecord};
 use serde_json::{Value, json};
 
 use crate::{Error, Ports, admin, environment};
@@ -125,7 +125,7 @@ impl Instance {
     }
 
     /// Leaves it running. Returns a record with which a later process can find it.
-    pub(crate) fn detach(self) -> Result<Record, Error> {
+    pub(crate) fn detach(self) -> Result<ProcessRecord, Error> {
         let mut record = self.process.detach()?;
         record.port = Some(self.http);
         Ok(record)

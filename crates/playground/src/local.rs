@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use sandbox::{Console, Record, port, step};
+use sandbox::{Console, ProcessRecord, port, step};
 
 use crate::{
     Error, Ports,
@@ -54,7 +54,7 @@ impl Local {
             self.mention_newer_programs();
             return Ok(0);
         }
-        if records.iter().any(Record::is_alive) {
+        if records.iter().any(ProcessRecord::is_alive) {
             line(&format!(
                 "Orderflow is running without {}: stopping the rest first",
                 missing.join(", ")
@@ -102,7 +102,7 @@ impl Local {
         let records = self.records().during("find the running processes")?;
         let data = records.iter().filter_map(|record| record.folder.clone());
         let data: Vec<_> = data.map(|folder| folder.display().to_string()).collect();
-        let ran = records.iter().any(Record::is_alive);
+        let ran = records.iter().any(ProcessRecord::is_alive);
         for record in records.iter().filter(|record| !record.is_alive()) {
             line(&format!(
                 "{} had ended unexpectedly; its log is {}",
@@ -122,7 +122,7 @@ impl Local {
     /// Lists the running processes. Returns 0 if all are running.
     pub(crate) async fn status(&self) -> Result<u8, Failure> {
         let records = self.records().during("find the running processes")?;
-        if !records.iter().any(Record::is_alive) {
+        if !records.iter().any(ProcessRecord::is_alive) {
             line("The system is not running. To start it: make local");
             return Ok(1);
         }
@@ -135,7 +135,7 @@ impl Local {
         self.folder.join("run")
     }
 
-    fn log(&self, record: &Record) -> String {
+    fn log(&self, record: &ProcessRecord) -> String {
         self.folder.join("log").join(format!("{}.log", file_name(record))).display().to_string()
     }
 
@@ -152,7 +152,7 @@ impl Local {
     }
 
     /// Returns the records of processes that were left running, in the order in which to stop them.
-    fn records(&self) -> Result<Vec<Record>, Error> {
+    fn records(&self) -> Result<Vec<ProcessRecord>, Error> {
         let folder = self.run();
         let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
         let mut records = Vec::new();
@@ -161,7 +161,7 @@ impl Local {
             let text =
                 fs::read_to_string(&path).map_err(Error::io(format!("read {}", path.display())))?;
             // A record that can't be parsed must not prevent the others from being stopped.
-            records.extend(text.parse::<Record>());
+            records.extend(text.parse::<ProcessRecord>());
         }
         records.sort_by_key(|record| match record.name.as_str() {
             THIRD_PARTY => SERVICES.len(),
@@ -172,7 +172,7 @@ impl Local {
         Ok(records)
     }
 
-    fn write(&self, record: &Record) -> Result<(), Error> {
+    fn write(&self, record: &ProcessRecord) -> Result<(), Error> {
         let path = self.run().join(file_name(record));
         fs::write(&path, format!("{record}\n"))
             .map_err(Error::io(format!("write {}", path.display())))
@@ -180,8 +180,8 @@ impl Local {
 
     /// Stops the processes of the records, the services concurrently and then the servers, and
     /// removes the records.
-    async fn take_down(&self, records: &[Record], console: &Console) -> Result<(), Error> {
-        let is_server = |record: &&Record| record.name == KAFKA || record.name == POSTGRES;
+    async fn take_down(&self, records: &[ProcessRecord], console: &Console) -> Result<(), Error> {
+        let is_server = |record: &&ProcessRecord| record.name == KAFKA || record.name == POSTGRES;
         let (servers, services): (Vec<_>, Vec<_>) = records.iter().partition(is_server);
         let stopped = join_all(services.into_iter().map(|record| self.end(record, console))).await;
         stopped.into_iter().collect::<Result<(), Error>>()?;
@@ -191,7 +191,7 @@ impl Local {
         Ok(())
     }
 
-    async fn end(&self, record: &Record, console: &Console) -> Result<(), Error> {
+    async fn end(&self, record: &ProcessRecord, console: &Console) -> Result<(), Error> {
         let name = &record.name;
         if record.is_alive() {
             let stopped = async {
@@ -205,7 +205,7 @@ impl Local {
     }
 
     /// Prints the addresses and the state of each part.
-    async fn describe(&self, records: &[Record]) {
+    async fn describe(&self, records: &[ProcessRecord]) {
         let row =
             |name: &str, state: &str, text: &str| line(&format!("  {name:<12} {state:<10} {text}"));
         let find = |name: &str| records.iter().find(|it| it.name == name && it.is_alive());
@@ -256,12 +256,12 @@ impl Local {
     }
 }
 
-fn file_name(record: &Record) -> String {
+fn file_name(record: &ProcessRecord) -> String {
     record.name.to_lowercase()
 }
 
 /// Returns the names of the processes that are missing.
-fn missing(records: &[Record]) -> Vec<&'static str> {
+fn missing(records: &[ProcessRecord]) -> Vec<&'static str> {
     let parts =
         SERVICES.iter().map(|service| service.name).chain([OPS, THIRD_PARTY, KAFKA, POSTGRES]);
     let runs = |name: &str| records.iter().any(|record| record.name == name && record.is_alive());
@@ -309,7 +309,7 @@ mod tests {
         assert!(local.records().unwrap().is_empty(), "before the first start");
         drop(local.lock().unwrap());
         for name in [POSTGRES, "order", KAFKA, "billing"] {
-            let record: Record = format!("{name}\t1\t0\tSIGTERM\t\t").parse().unwrap();
+            let record: ProcessRecord = format!("{name}\t1\t0\tSIGTERM\t\t").parse().unwrap();
             local.write(&record).unwrap();
         }
         fs::write(local.run().join("notes"), "no record").unwrap();

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use sandbox::{Process, Record};
+use sandbox::{Process, ProcessRecord};
 
 use crate::{Error, Instance, Launcher, admin, instance::GRACE};
 
@@ -55,7 +55,7 @@ impl OpsProcess {
     }
 
     /// Leaves it running. Returns a record with which a later process can find it.
-    pub(crate) fn detach(self) -> Result<Record, Error> {
+    pub(crate) fn detach(self) -> Result<ProcessRecord, Error> {
         let mut record = self.process.detach()?;
         record.port = Some(self.port);
         Ok(record)

@@ -7,7 +7,7 @@ use std::{
 use futures::future::{join_all, try_join_all};
 
 use crate::{
-    Broker, Data, Error, Life, Process, Progress, Record, ServerOptions, Tools,
+    Broker, Data, Error, Life, Process, ProcessRecord, Progress, ServerOptions, Tools,
     broker::BrokerConfig,
     error::OperationContext,
     folder::{Folder, TempFolder, make_whole},
@@ -226,7 +226,7 @@ impl Kafka {
     /// # Errors
     /// [`Error::NotDetachable`] if its data is temporary, if it ends with its parent, or if it is a
     /// cluster. It is stopped then.
-    pub fn detach(mut self) -> Result<Record, Error> {
+    pub fn detach(mut self) -> Result<ProcessRecord, Error> {
         match (self.brokers.pop(), self.brokers.is_empty()) {
             (Some(broker), true) => {
                 let port = broker.port();

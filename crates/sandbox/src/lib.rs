@@ -31,6 +31,6 @@ pub use pgbouncer::PgBouncer;
 pub use postgres::{Postgres, Shutdown};
 pub use process::{Life, Process};
 pub use progress::{Console, Progress, Silent, step};
-pub use record::{NoRecord, Record};
+pub use record::{NoProcessRecord, ProcessRecord};
 pub use servers::Servers;
 pub use tools::{MissingTools, Tools};

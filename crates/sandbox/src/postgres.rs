@@ -17,7 +17,7 @@ use nix::{
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions};
 
 use crate::{
-    Data, Error, Life, Process, Progress, Record, ServerOptions, Tools, database,
+    Data, Error, Life, Process, ProcessRecord, Progress, ServerOptions, Tools, database,
     error::OperationContext,
     folder::{Folder, TempFolder, fingerprint, make_whole},
     port,
@@ -206,7 +206,7 @@ impl Postgres {
     /// # Errors
     /// [`Error::NotDetachable`] if its data is temporary or it ends with its parent. It is stopped
     /// then.
-    pub fn detach(self) -> Result<Record, Error> {
+    pub fn detach(self) -> Result<ProcessRecord, Error> {
         self.process.detach_server(self.port, &self.folder)
     }
 }

@@ -15,7 +15,7 @@ use nix::{
 };
 
 use crate::{
-    Error, Record,
+    Error, ProcessRecord,
     error::OperationContext,
     folder::Folder,
     process_table::{Identity, descendants},
@@ -179,7 +179,7 @@ impl Process {
     /// # Errors
     /// [`Error::NotDetachable`] if it was not started with [`Life::MayOutlive`] (it is ended then),
     /// [`Error::Ended`] if it has ended already.
-    pub fn detach(mut self) -> Result<Record, Error> {
+    pub fn detach(mut self) -> Result<ProcessRecord, Error> {
         if self.life != Life::MayOutlive {
             return Err(Error::NotDetachable(self.name.clone()));
         }
@@ -191,11 +191,11 @@ impl Process {
             .doing(|| format!("read the start time of {}", self.name))?;
         self.detached = true;
         let (name, stop) = (self.name.clone(), self.signals.stop);
-        Ok(Record { name, port: None, folder: None, identity, stop })
+        Ok(ProcessRecord { name, port: None, folder: None, identity, stop })
     }
 
     /// Detaches a server with its port and folder. Fails if its folder is temporary.
-    pub(crate) fn detach_server(self, port: u16, folder: &Folder) -> Result<Record, Error> {
+    pub(crate) fn detach_server(self, port: u16, folder: &Folder) -> Result<ProcessRecord, Error> {
         if folder.is_temporary() {
             return Err(Error::NotDetachable(self.name.clone()));
         }

@@ -12,7 +12,7 @@ use crate::{
 /// `Display` writes it as one line, which `FromStr` reads. It contains the start time of the
 /// process, so that another process with the same id is never mistaken for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct ProcessRecord {
     /// Name of the process.
     pub name: String,
     /// Port that it listens on, for a server.
@@ -23,7 +23,7 @@ pub struct Record {
     pub(crate) stop: Signal,
 }
 
-impl Record {
+impl ProcessRecord {
     /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.identity.pid
@@ -60,7 +60,7 @@ impl Record {
     }
 }
 
-impl fmt::Display for Record {
+impl fmt::Display for ProcessRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let port = self.port.map(|port| port.to_string()).unwrap_or_default();
         let folder = self.folder.as_deref().map(|folder| folder.display().to_string());
@@ -70,15 +70,15 @@ impl fmt::Display for Record {
     }
 }
 
-/// A line that is not a [`Record`].
+/// A line that is not a [`ProcessRecord`].
 #[derive(Debug, thiserror::Error)]
 #[error("not the record of a process: {0:?}")]
-pub struct NoRecord(String);
+pub struct NoProcessRecord(String);
 
-impl FromStr for Record {
-    type Err = NoRecord;
+impl FromStr for ProcessRecord {
+    type Err = NoProcessRecord;
 
-    fn from_str(line: &str) -> Result<Self, NoRecord> {
+    fn from_str(line: &str) -> Result<Self, NoProcessRecord> {
         let read = || {
             let [name, pid, started, stop, port, folder] =
                 line.trim_end_matches('\n').splitn(6, '\t').collect::<Vec<_>>().try_into().ok()?;
@@ -90,6 +90,6 @@ impl FromStr for Record {
                 stop: stop.parse().ok()?,
             })
         };
-        read().ok_or_else(|| NoRecord(line.into()))
+        read().ok_or_else(|| NoProcessRecord(line.into()))
     }
 }

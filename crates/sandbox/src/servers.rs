@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Error, Kafka, Postgres, Progress, Record, ServersOptions, Tools};
+use crate::{Error, Kafka, Postgres, ProcessRecord, Progress, ServersOptions, Tools};
 
 /// Postgres and Kafka, both running.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Servers {
     ///
     /// # Errors
     /// As [`Postgres::detach`]. Neither runs then.
-    pub async fn detach(self) -> Result<[Record; 2], Error> {
+    pub async fn detach(self) -> Result<[ProcessRecord; 2], Error> {
         let kafka = self.kafka.detach()?;
         match self.postgres.detach() {
             Ok(postgres) => Ok([postgres, kafka]),

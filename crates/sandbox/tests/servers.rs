@@ -18,8 +18,8 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use sandbox::{
-    Data, Error, Kafka, Life, Postgres, Process, Record, ServerOptions, Servers, ServersOptions,
-    Shutdown, Silent, Tools, testing::eventually,
+    Data, Error, Kafka, Life, Postgres, Process, ProcessRecord, ServerOptions, Servers,
+    ServersOptions, Shutdown, Silent, Tools, testing::eventually,
 };
 use sqlx::{Connection, PgConnection};
 
@@ -154,12 +154,12 @@ async fn kept_data_is_found_again_and_left_servers_are_stopped_by_their_records(
     create_topic(&brokers, "orders").await;
     let lines = servers.detach().await.unwrap().map(|record| record.to_string());
 
-    let records = lines.map(|line| line.parse::<Record>().unwrap());
+    let records = lines.map(|line| line.parse::<ProcessRecord>().unwrap());
     assert_eq!(ask(&url, "select id from orders").await.unwrap(), 7);
-    assert!(records.iter().all(Record::is_alive));
+    assert!(records.iter().all(ProcessRecord::is_alive));
     let mut fields: Vec<String> = records[0].to_string().split('\t').map(Into::into).collect();
     fields[2] = "1".into();
-    let stranger: Record = fields.join("\t").parse().unwrap();
+    let stranger: ProcessRecord = fields.join("\t").parse().unwrap();
     assert!(!stranger.is_alive() && stranger.stop(SOON).await);
     assert!(records[0].is_alive(), "another process of that id must not be stopped");
     for record in &records {

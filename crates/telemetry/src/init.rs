@@ -34,7 +34,8 @@ pub struct Tracing {
 }
 
 impl Tracing {
-    /// Sends the remaining spans, within a time limit.
+    /// Sends the remaining spans, within a time limit. If the future is dropped, unsent spans are
+    /// lost.
     pub async fn shutdown(self, within: Duration) {
         let Some(provider) = self.provider else { return };
         let flush = move || provider.shutdown_with_timeout(within);

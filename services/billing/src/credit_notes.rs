@@ -66,7 +66,7 @@ pub(crate) async fn credit(
     let orders: Vec<_> = drafts.iter().map(|draft| draft.order.0).collect();
     let tenants: Vec<_> = drafts.iter().map(|draft| draft.tenant.as_str()).collect();
     sqlx::query_as(
-        // As in `store::issue`, subqueries use the indexes whatever the planner knows of tables.
+        // As in `store::issue`, subqueries use the indexes regardless of statistics.
         "with draft as (
              select * from unnest((select $1::uuid[]), (select $2::uuid[]), (select $3::text[]))
                  with ordinality as draft (id, order_id, tenant_id, place)

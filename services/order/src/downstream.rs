@@ -18,7 +18,7 @@ use crate::order::Order;
 /// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    #[error("{0} could not be asked")]
+    #[error("{0} could not be reached")]
     Unreachable(&'static str, #[source] reqwest::Error),
     #[error("{0} answered {1}")]
     Refused(&'static str, StatusCode),

@@ -101,7 +101,7 @@ impl Acts {
 }
 
 fn not_recorded(error: &sqlx::Error) -> Problem {
-    tracing::error!(error = error as &dyn std::error::Error, "act refused, it was not recorded");
+    tracing::error!(error = error as &dyn std::error::Error, "act refused, recording failed");
     let detail = "the act could not be recorded, so it was not executed; try again";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail)
         .with_header(header::RETRY_AFTER, "1")

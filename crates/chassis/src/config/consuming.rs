@@ -14,10 +14,12 @@ pub(super) struct Consuming {
     /// `off` disables consumption from Kafka; events then arrive only by `POST /events`
     #[arg(long = "subscribe", env = "SUBSCRIBE", value_parser = on_or_off, default_value = "on")]
     subscribe: Switch,
-    /// Number of keys that each subscription processes in parallel
+    /// Number of keys that each subscription processes in parallel; the default is that of
+    /// subscriptions that set none of their own
     #[arg(long = "consumer-lanes", env = "CONSUMER_LANES")]
     lanes: Option<usize>,
-    /// Maximum number of messages that share a transaction; 1 disables batches
+    /// Maximum number of messages that share a transaction; 1 disables batches; the default is that
+    /// of subscriptions that set none of their own
     #[arg(long = "consumer-max-batch", env = "CONSUMER_MAX_BATCH")]
     max_batch: Option<usize>,
     /// Retries before a message becomes a dead letter
@@ -49,7 +51,8 @@ pub(super) struct Consuming {
     /// Messages of a partition that may be queued or parked before it pauses
     #[arg(long = "consumer-max-queued", env = "CONSUMER_MAX_QUEUED")]
     max_queued: Option<usize>,
-    /// Time that a broker collects messages before it sends them, as in `100ms`
+    /// Time that a broker collects messages before it sends them, as in `100ms`; the default is
+    /// that of subscriptions that set none of their own
     #[arg(long = "consumer-fetch-wait", env = "CONSUMER_FETCH_WAIT", value_parser = humantime::parse_duration)]
     fetch_wait: Option<Duration>,
     /// Memory for the messages of all subscriptions of the service, in bytes; by default 8 MiB, in

@@ -80,10 +80,7 @@ impl Recorder {
         while !shutdown.is_cancelled() {
             let pruned = pg::within(STATEMENT, self.ring.slot(&self.store.pool)).await;
             if let Err(error) = pruned {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "steps of flows not pruned"
-                );
+                tracing::debug!(error = &error as &dyn std::error::Error, "flow steps not pruned");
             }
             shutdown.run_until_cancelled(tokio::time::sleep(PRUNE_EVERY)).await;
         }

@@ -58,7 +58,7 @@ impl Caller {
     }
 }
 
-/// Returns the cause of what is created in the current span.
+/// Returns the cause for events and jobs created in the current span.
 pub(super) fn current_cause(correlation_id: CorrelationId) -> Cause {
     let context = TraceContext::current();
     let (traceparent, tracestate) =

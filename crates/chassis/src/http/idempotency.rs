@@ -121,7 +121,8 @@ impl IdempotencyKey {
     /// stored answer of the key, or `None` if the transaction is to make the change, store its
     /// answer with [`Row::keep`] and commit. A request with the same key waits until this
     /// transaction has ended. Fails with 409 if that takes longer than the lock time-out, and with
-    /// 422 if the key was used for another request.
+    /// 422 if the key was used for another request. If the future is dropped, roll the transaction
+    /// back.
     pub async fn claim(
         &self,
         connection: &mut PgConnection,

@@ -69,7 +69,7 @@ impl RunningService {
     }
 
     /// Stops the intake, drains, then stops the rest. Returns `false` if a task did not end in
-    /// time.
+    /// time. Dropping the future stops the remaining tasks without draining them.
     pub async fn shutdown(self) -> bool {
         let began = Instant::now();
         self.intake.cancel();

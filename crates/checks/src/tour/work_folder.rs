@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use sandbox::Record;
+use sandbox::ProcessRecord;
 
 use super::{Error, page::Mark};
 
@@ -142,7 +142,8 @@ impl WorkFolder {
 /// Returns the data folders of the started processes, without those inside `local`.
 fn data_folders(local: &Path) -> Vec<PathBuf> {
     let records = fs::read_dir(local.join("run")).into_iter().flatten().flatten();
-    let read = records.filter_map(|it| fs::read_to_string(it.path()).ok()?.parse::<Record>().ok());
+    let read =
+        records.filter_map(|it| fs::read_to_string(it.path()).ok()?.parse::<ProcessRecord>().ok());
     let folders = read.filter_map(|record| record.folder);
     folders.filter(|folder| !folder.starts_with(local)).collect()
 }

@@ -103,7 +103,7 @@ impl Replayer {
                 // The keeper reports the unavailable database.
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, "no replay claimed");
+                    tracing::debug!(error, "replay not claimed, retrying");
                 }
             }
             tokio::select! {
@@ -219,7 +219,7 @@ impl Replayer {
                 Ok(()) => return,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::debug!(error, replay = %lease.replay, "replay not given back yet");
+                    tracing::debug!(error, replay = %lease.replay, "replay lease not released, retrying");
                 }
             }
             let waited = self.shutdown.run_until_cancelled(tokio::time::sleep(RENEW_EVERY));

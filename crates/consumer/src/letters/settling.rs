@@ -1,7 +1,7 @@
 //! Writes the results of a replay's letters, under its lease.
 //!
 //! The letters of a replay exist from its request on. An upsert changes them, because it finds each
-//! by its key whatever the planner expects.
+//! by its key regardless of the table's statistics.
 
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 
 /// The lease was lost, or the replay was paused or cancelled: nothing was written.
 #[derive(Debug, thiserror::Error)]
-#[error("the replay does not run here any more")]
+#[error("this instance no longer holds the lease of the replay")]
 pub(crate) struct NotRunning;
 
 /// The lease of a replay.
@@ -60,8 +60,8 @@ pub(crate) async fn settle(
     }
     let outcomes: Vec<_> = outcomes.iter().map(|it| it.as_str()).collect();
     sqlx::query(
-        // The subquery finds each letter by its key. A join was planned for the one letter that
-        // statistics expected to be replayed, and compared all that were with all of the batch.
+        // The subquery finds each letter by its key. For a join, Postgres expected one row and
+        // compared every letter being replayed with every letter of the batch.
         "with settled as (select * from unnest($2::bigint[], $3::text[]) settled (letter, outcome)),
               items as (
                   insert into dead_letter_replay_item as item (replay, letter, was, outcome, settled_at)

@@ -334,7 +334,7 @@ async fn a_job_that_kills_its_worker_each_time_fails_after_four_runs_alone() {
     let first =
         "it did not end: its worker died while it ran others too; not counted, and run alone next";
     let died = "it did not end: its worker died, or was away for longer than its lease";
-    let all = "it had all its attempts, and did not end in the last one";
+    let all = "all attempts are used up; the last one ended without a result";
     assert_eq!(errors, [(1, first), (1, died), (2, died), (3, died), (4, died), (5, all)]);
     assert_eq!(house.effects(id).await, [("failed".to_owned(), 5)]);
     running.end().await;

@@ -196,7 +196,10 @@ async fn a_payload_that_can_not_be_read_has_failed_at_once() {
     let running = house.run(house.good::<Work>());
     let job = house.has(id, State::Failed).await;
     let error = job.record.last_error.unwrap();
-    assert!(error.starts_with("the payload is no work\ncaused by: invalid type"), "{error}");
+    assert!(
+        error.starts_with("the payload is not a valid work\ncaused by: invalid type"),
+        "{error}"
+    );
     assert_eq!((job.errors.len(), house.seen.count()), (1, 0));
     running.end().await;
 }

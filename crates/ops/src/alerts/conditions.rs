@@ -73,7 +73,7 @@ fn of_group(lag: &GroupLag, all: &mut Vec<Condition>) {
     }
     if let Some(age) = lag.age().filter(|_| lag.messages() > Some(0)) {
         let seconds = age.as_secs_f64();
-        let summary = format!("{group} has not consumed a message of {seconds:.0} s ago");
+        let summary = format!("the oldest unconsumed message of {group} is {seconds:.0} s old");
         add(all, &rule::LAG_SECONDS, &subject, seconds, summary);
     }
     if lag.is_stalled() {

@@ -59,7 +59,7 @@ fn sentence(finding: &Finding) -> String {
             format!("{service}: {what} failed, and no later attempt succeeded")
         }
         Finding::Passed { group, event_type, .. } => format!(
-            "{group} has passed {event_type} without a record of it: has it consumed this type all the time?"
+            "{group} has committed past {event_type} without a record of it: did it subscribe to this type later?"
         ),
         Finding::Expected { group, event_type, behind, .. } => {
             let behind = behind.map(|it| match it {
@@ -68,7 +68,7 @@ fn sentence(finding: &Finding) -> String {
                 it => format!(" {} messages come first;", number(it)),
             });
             format!(
-                "{group} has not seen {event_type} yet;{} see `orderflow lag --group {group}`",
+                "{group} has not received {event_type} yet;{} see `orderflow lag --group {group}`",
                 behind.unwrap_or_default()
             )
         }

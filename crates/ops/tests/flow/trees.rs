@@ -160,7 +160,7 @@ async fn what_is_expected_and_not_seen_is_named_even_without_kafka() {
         "unavailable, lag unknown",
         "paused by ada: repair",
         "state    under way, 1 thing waits",
-        "analytics has not seen order.completed yet; see `orderflow lag --group",
+        "analytics has not received order.completed yet; see `orderflow lag --group",
     ] {
         assert!(ran.out.contains(part), "{part}: {}", ran.out);
     }

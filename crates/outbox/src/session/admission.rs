@@ -27,9 +27,9 @@ pub(super) enum Obstacle {
 }
 
 impl Session<'_> {
-    /// Sends a row, or leaves the scope that can't be sent aside, from this row on. So later rows
-    /// of its key never overtake it: they belong to the same scope, whose rows are read in the
-    /// order of ids.
+    /// Sends a row. If its key, partition or topic can't be written, leaves that aside from this
+    /// row on. So later rows of its key never overtake it: they belong to the same scope, whose
+    /// rows are read in the order of ids.
     pub(super) fn offer(&mut self, row: &Row<'_>, scope: &Scope, selected: SystemTime) -> Offered {
         let now = Instant::now();
         let id = self.topics.id(row.topic);

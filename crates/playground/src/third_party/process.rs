@@ -1,6 +1,6 @@
 //! The program `third-party`, as a child process.
 
-use sandbox::{Process, Record};
+use sandbox::{Process, ProcessRecord};
 
 use crate::{Error, Launcher, Ports, admin, instance::GRACE, ports::start_on};
 
@@ -35,7 +35,7 @@ impl ThirdPartyProcess {
     }
 
     /// Leaves it running. Returns a record with which a later process can find it.
-    pub(crate) fn detach(self) -> Result<Record, Error> {
+    pub(crate) fn detach(self) -> Result<ProcessRecord, Error> {
         let mut record = self.process.detach()?;
         record.port = Some(self.port);
         Ok(record)

@@ -21,7 +21,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// An e-mail was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
-    #[error("{0:?} is no e-mail address")]
+    #[error("{0:?} is not an e-mail address")]
     Address(String, #[source] AddressError),
     #[error("the e-mail can't be encoded as a message")]
     Message(#[source] lettre::error::Error),

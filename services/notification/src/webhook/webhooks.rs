@@ -55,7 +55,7 @@ macro_rules! columns {
 pub(crate) enum BadUrl {
     #[error("it is longer than {MAX_URL_BYTES} bytes")]
     TooLong,
-    #[error("it is no URL: {0}")]
+    #[error("it is not a URL: {0}")]
     Malformed(String),
     #[error("it must begin with https://")]
     Scheme,

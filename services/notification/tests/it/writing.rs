@@ -120,7 +120,7 @@ async fn an_address_that_is_none_is_given_up_and_nobody_waits_for_it() {
     assert_eq!(failed.len(), bad.len());
     for row in failed {
         let error = row.last_error.as_ref().unwrap();
-        assert!(error.contains("is no e-mail address"), "{error}");
+        assert!(error.contains("is not an e-mail address"), "{error}");
         assert_eq!(row.attempts, 1);
     }
     let deliveries = sink.deliveries();

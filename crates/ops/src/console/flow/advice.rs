@@ -69,8 +69,9 @@ fn of_failure(finding: &Finding) -> Option<(String, Option<Link>)> {
             (format!("{}: {} {text}.", plain(service), plain(what)), None)
         }
         Finding::Passed { group, event_type, .. } => {
-            let text = "without a record of it. Has it consumed this type all the time?";
-            let sentence = format!("{} has passed {} {text}", plain(group), plain(event_type));
+            let text = "without a record of it. Did it subscribe to this type later?";
+            let sentence =
+                format!("{} has committed past {} {text}", plain(group), plain(event_type));
             (sentence, Some(link(of_group(group), "See the subscription")))
         }
         Finding::Expected { .. }
@@ -90,7 +91,7 @@ fn of_wait(finding: &Finding) -> Option<(String, Option<Link>)> {
                 1 => "; 1 message comes first".to_owned(),
                 it => format!("; {} messages come first", number(it)),
             });
-            let text = format!("{} has not seen {} yet", plain(group), plain(event_type));
+            let text = format!("{} has not received {} yet", plain(group), plain(event_type));
             (
                 format!("{text}{}.", behind.unwrap_or_default()),
                 Some(link(of_group(group), "See its lag")),
@@ -144,7 +145,7 @@ mod tests {
             sentences,
             [
                 "notification retries after 2 failed attempts.",
-                "analytics has not seen order.completed yet; 1,204 messages come first."
+                "analytics has not received order.completed yet; 1,204 messages come first."
             ]
         );
         assert_eq!(advice(&well()).0, []);

@@ -22,7 +22,7 @@ impl Lane {
 
 /// The slots of a claim, as columns with one row per kind.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct Slots {
     pub(crate) kinds: Vec<String>,
     /// Free slots.
     pub(crate) of_kind: Vec<i64>,
@@ -64,24 +64,24 @@ impl Busy {
         for ((kind, lane), count) in held {
             busy.kinds.push(kind.to_owned());
             busy.lanes.push(lane);
-            busy.held.push(places(count));
+            busy.held.push(column(count));
         }
         busy
     }
 }
 
-impl Places {
+impl Slots {
     pub(crate) fn add(&mut self, kind: &Kind, free: usize, after: Lane) {
         self.kinds.push(kind.name.to_owned());
-        self.of_kind.push(places(free));
-        self.of_lane.push(places(kind.of_lane()));
-        self.of_tenant.push(places(kind.of_tenant()));
+        self.of_kind.push(column(free));
+        self.of_lane.push(column(kind.of_lane()));
+        self.of_tenant.push(column(kind.of_tenant()));
         self.after.push(after);
     }
 
     /// Returns `true` if jobs without tenant and lane took all slots.
     pub(crate) fn are_filled_by(&self, jobs: &[Claimed]) -> bool {
-        places(jobs.len()) == self.of_kind.iter().sum::<i64>()
+        column(jobs.len()) == self.of_kind.iter().sum::<i64>()
             && jobs.iter().all(|job| !job.lane().is_limited())
     }
 
@@ -91,6 +91,6 @@ impl Places {
     }
 }
 
-pub(crate) fn places(count: usize) -> i64 {
+pub(crate) fn column(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
