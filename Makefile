@@ -43,9 +43,11 @@ tour: build ## Run every command of docs/tour.md and compare its output; TOUR=do
 variables = $(foreach it,$(1),$(it)='$(subst ','\'',$($(it)))')
 
 new-consumer: ## Generate a consumer: NAME=order_values EVENT=order.completed SERVICE=analytics KIND=row|sum
+	@echo 'Building the generator, which takes a few seconds the first time.'
 	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- consumer $(call variables,NAME EVENT SERVICE KIND)
 
 new-event: ## Generate an event type: EVENT=order.shipped SERVICE=order
+	@echo 'Building the generator, which takes a few seconds the first time.'
 	@cargo run $(LOCKED) --quiet -p orderflow-scaffold -- event $(call variables,EVENT SERVICE)
 
 test: $(TARGET)/setup-test build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on separate servers
@@ -62,6 +64,7 @@ contracts: build $(SCHEMATHESIS)/bin/schemathesis ## Check the documents, then t
 	$(TARGET)/debug/contracts --schemathesis $(SCHEMATHESIS)/bin/schemathesis
 
 $(SCHEMATHESIS)/bin/schemathesis: crates/checks/schemathesis/requirements.txt
+	@echo 'Installing schemathesis, which takes about a minute.'
 	python3 -m venv $(SCHEMATHESIS)
 	$(SCHEMATHESIS)/bin/pip install --quiet --requirement $<
 	touch $@

@@ -26,8 +26,10 @@ impl OpenApi {
         Self { document, schemas }
     }
 
-    /// Sends a request, and checks it and its response. The body is read completely. Fails if the
-    /// request can't be sent.
+    /// Sends a request, and checks it and its response. The body is read completely.
+    ///
+    /// # Errors
+    /// Fails if the request can't be sent.
     ///
     /// # Panics
     /// If something differs from the document. The message lists all violations.

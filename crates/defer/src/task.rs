@@ -11,6 +11,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 /// Result of a task: nothing, or a `Result` whose error is logged.
 pub trait TaskResult: Send + 'static {
     /// Converts into a `Result`.
+    ///
+    /// # Errors
+    /// Fails if the task failed.
     fn into_result(self) -> Result<(), Box<dyn Error + Send + Sync>>;
 }
 

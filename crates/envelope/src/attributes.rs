@@ -43,8 +43,11 @@ impl Envelope {
     /// Only the attributes that CloudEvents requires are required: `specversion`, `id`, `source`,
     /// `type`. Unusable values of others are returned with the envelope, to be logged: an unusable
     /// or missing `correlationid` is replaced; an unusable `time`, `sequence`, `causationid` or
-    /// trace context is omitted. Fails for an unusable `tenantid`, because it decides who sees the
-    /// data, and for a `subject` or `partitionkey` that is too long to be stored.
+    /// trace context is omitted.
+    ///
+    /// # Errors
+    /// Fails for an unusable `tenantid`, because it decides who sees the data, and for a `subject`
+    /// or `partitionkey` that is too long to be stored.
     pub fn from_attributes<'a>(
         get: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<(Self, Vec<Ignored>), EnvelopeError> {

@@ -19,7 +19,10 @@ macro_rules! text_id {
         pub struct $name(String);
 
         impl $name {
-            #[doc = concat!("Creates the id. Fails unless the text is ", $rule, ".")]
+            /// Creates the id.
+            ///
+            /// # Errors
+            #[doc = concat!("Fails unless the text is ", $rule, ".")]
             pub fn new(text: impl Into<String>) -> Result<Self, TextIdError> {
                 let text = text.into();
                 let valid: fn(&str) -> bool = $valid;

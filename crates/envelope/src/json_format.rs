@@ -51,6 +51,7 @@ pub struct RawEvent<'a> {
 impl<'a> RawEvent<'a> {
     /// Reads a document of the JSON event format (`application/cloudevents+json`).
     ///
+    /// # Errors
     /// Fails with [`StructuredError`] if the document is not a JSON object, its data is missing or
     /// of another content type, or its attributes are not a valid envelope.
     pub fn from_json(document: &'a [u8]) -> Result<Self, StructuredError> {

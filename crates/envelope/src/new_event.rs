@@ -124,6 +124,7 @@ impl<E: Event> NewEvent<E> {
     /// Validates the data against the schema of its type, and serialises it with a new id and the
     /// current time.
     ///
+    /// # Errors
     /// Fails with [`EncodeError`] if the schema is invalid or refuses the data, or if the tenant,
     /// the version or another attribute is invalid.
     pub fn encode(self) -> Result<Encoded, EncodeError> {

@@ -43,6 +43,7 @@ pub enum ReadError {
 impl Envelope {
     /// Reads data as an event of type `E`. Unknown fields are ignored.
     ///
+    /// # Errors
     /// Fails if the type or major version differs, if the data can't be deserialised, or if
     /// envelope and data disagree about the tenant or the subject, since a consumer might otherwise
     /// write data for the wrong tenant.

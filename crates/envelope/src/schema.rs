@@ -95,6 +95,7 @@ impl Schema {
     /// Validates the data of an event before publishing. Undescribed properties are refused too if
     /// the schema has `additionalProperties: false`. Returns the `$id`.
     ///
+    /// # Errors
     /// Fails with [`SchemaError::Refused`], which lists the violations, or with
     /// [`SchemaError::Unusable`] if the schema itself is invalid.
     pub fn check(&self, event_type: &'static str, data: &Value) -> Result<&str, SchemaError> {

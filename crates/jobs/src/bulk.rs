@@ -26,6 +26,7 @@ pub struct Changed {
 /// jobs that fail again meanwhile. Of several failed jobs with one unique key the newest is
 /// retried.
 ///
+/// # Errors
 /// Fails with [`JobsError::NotFound`] if an id is unknown, and with [`JobsError::Conflict`] if no
 /// job could be changed. If the database fails after some jobs were changed, it fails with
 /// [`JobsError::Interrupted`]; the same call changes the others.
@@ -35,6 +36,7 @@ pub async fn retry_all(pool: &PgPool, selection: &Selection) -> Result<Changed, 
 
 /// Removes failed and waiting jobs. Skips running jobs and jobs enqueued meanwhile.
 ///
+/// # Errors
 /// Fails like [`retry_all`].
 pub async fn discard_all(pool: &PgPool, selection: &Selection) -> Result<Changed, JobsError> {
     BulkChange::Discard.make(pool, selection).await

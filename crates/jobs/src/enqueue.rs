@@ -135,9 +135,6 @@ impl Meta {
 /// [`WorkerWaker::wake`](crate::WorkerWaker::wake) after the commit, or the job waits for the next
 /// poll.
 ///
-/// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit. If
-/// the future is dropped, the job may be written or not: roll the transaction back.
-///
 /// ```no_run
 /// # async fn example<J: jobs::Job>(pool: sqlx::PgPool, receipt: J, wake: jobs::WorkerWaker)
 /// # -> Result<(), Box<dyn std::error::Error>> {
@@ -152,6 +149,10 @@ impl Meta {
 /// wake.wake();
 /// # Ok(()) }
 /// ```
+///
+/// # Errors
+/// Fails with [`EnqueueError`]; after [`EnqueueError::Database`] the transaction can't commit. If
+/// the future is dropped, the job may be written or not: roll the transaction back.
 pub async fn enqueue<J: Job>(
     tx: &mut PgConnection,
     job: &J,
@@ -163,6 +164,7 @@ pub async fn enqueue<J: Job>(
 
 /// Enqueues many jobs in one statement. Returns the result of each, in order.
 ///
+/// # Errors
 /// Fails with [`EnqueueError`], and enqueues none; after [`EnqueueError::Database`] the transaction
 /// can't commit.
 pub async fn enqueue_all<'a, J: Job>(

@@ -46,6 +46,7 @@ pub struct FlowJob {
 /// Returns the jobs of flows and those about the id, oldest first, at most 100. Jobs about
 /// `subjects` are found by index, others only among the newest 20,000.
 ///
+/// # Errors
 /// Fails with the error of Postgres.
 pub async fn of_flow(
     pool: &PgPool,

@@ -95,6 +95,7 @@ const RECORD: &str = "id, kind, attempts, subject, correlation_id, unique_key, c
 ///
 /// A page begins after `cursor`, the `next_cursor` of the previous page.
 ///
+/// # Errors
 /// Fails with the error of Postgres.
 pub async fn list(
     pool: &PgPool,
@@ -120,6 +121,7 @@ pub async fn list(
 
 /// Returns a job with its payload and errors, or `None` if the id is unknown.
 ///
+/// # Errors
 /// Fails with the error of Postgres.
 pub async fn find(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<JobDetails>> {
     let mut query = QueryBuilder::<Postgres>::new("select payload, errors, ");

@@ -11,6 +11,7 @@ use crate::job::Job;
 /// Gives a failed job all its attempts again, and keeps its earlier errors. Returns `false` if the
 /// job does not exist, has not failed, or another job with its unique key waits or runs.
 ///
+/// # Errors
 /// Fails with the error of Postgres.
 pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let retried = sqlx::query(
@@ -32,6 +33,7 @@ pub async fn retry(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
 /// result, so the reverse order could deadlock. Ids are locked in ascending order, here and
 /// wherever a statement locks several jobs.
 ///
+/// # Errors
 /// Fails with the error of Postgres, after which the transaction can't commit.
 pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query("select from job where id = any($1) order by id for update")
@@ -51,6 +53,7 @@ pub async fn lock(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
 /// for a skipped job, enqueuing with its key returns
 /// [`Enqueued::Duplicate`](crate::Enqueued::Duplicate).
 ///
+/// # Errors
 /// Fails with [`EnqueueError`] if a payload can't be written or is too large, or if Postgres
 /// refuses, and restarts none.
 pub async fn restart<'a, J: Job>(
@@ -114,6 +117,7 @@ async fn restart_rows(
 /// Removes the failed ones of these jobs, in the transaction that removes their subject. Lock them
 /// first ([`lock`]).
 ///
+/// # Errors
 /// Fails with the error of Postgres, after which the transaction can't commit.
 pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     let forgotten = sqlx::query("delete from job where id = any($1) and failed_at is not null");
@@ -125,6 +129,7 @@ pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
 /// do. The address is matched in upper and lower case, and only as a whole. Payloads of waiting
 /// jobs are left to the service, which knows their meaning.
 ///
+/// # Errors
 /// Fails with the error of Postgres. Failed jobs may have been removed already; call it again.
 pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
     let pattern = pg::address_pattern(address, pg::AddressIn::Text);
@@ -139,6 +144,7 @@ pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
 
 /// Removes a failed or waiting job. Returns `false` if it does not exist or is running.
 ///
+/// # Errors
 /// Fails with the error of Postgres.
 pub async fn discard(pool: &PgPool, id: Uuid) -> sqlx::Result<bool> {
     let discarded = sqlx::query("delete from job where id = $1 and worker is null");

@@ -129,6 +129,7 @@ impl ClientOptions {
 
     /// Returns `settings` with these options. Does not connect.
     ///
+    /// # Errors
     /// Fails if the options contradict each other, a file can't be read, or librdkafka can't create
     /// a client with them, for example because a property does not exist or TLS is not built in
     /// (the feature `tls`).

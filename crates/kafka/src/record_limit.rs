@@ -8,6 +8,7 @@ use crate::configs::Configs;
 /// Returns the maximum bytes of a batch in each of these topics (names on the cluster):
 /// `max.message.bytes`. Topics whose limit the cluster does not reveal are missing.
 ///
+/// # Errors
 /// Fails if the cluster does not answer.
 pub async fn record_limits(
     settings: &Settings,

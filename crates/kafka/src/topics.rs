@@ -129,8 +129,6 @@ pub struct Topics {
 /// missing permission is not a problem by itself. Replication is the cluster's default. Existing
 /// topics are never changed.
 ///
-/// Fails with [`TopicsError`] if the cluster can't be reached. It may be dropped and called again.
-///
 /// ```no_run
 /// # async fn example(settings: kafka::Settings) -> Result<(), kafka::TopicsError> {
 /// use kafka::{TopicPolicy, TopicSpec, Topics};
@@ -143,6 +141,9 @@ pub struct Topics {
 /// }
 /// # Ok(()) }
 /// ```
+///
+/// # Errors
+/// Fails with [`TopicsError`] if the cluster can't be reached. It may be dropped and called again.
 pub async fn ensure(
     settings: &Settings,
     topics: &Topics,

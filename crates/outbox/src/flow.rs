@@ -41,6 +41,7 @@ pub struct WaitingEvents {
 
 /// Returns the events of flows that wait to be published, and those with the id or about it.
 ///
+/// # Errors
 /// Fails with the error of Postgres.
 pub async fn waiting_of_flow(
     pool: &PgPool,

@@ -32,6 +32,7 @@ use sqlx::migrate::MigrateError;
 
 /// Creates or updates the table `outbox` in the service's own database.
 ///
+/// # Errors
 /// Fails with [`MigrateError`] if the database is unavailable or an applied migration was edited.
 /// If the future is dropped, complete migrations stay applied, and it may be called again.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {

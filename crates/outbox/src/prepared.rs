@@ -71,9 +71,6 @@ impl Prepared {
 /// Validates an event against its schema and serialises it, for the topic named like its type. Call
 /// it before opening a transaction, so that an invalid event fails before anything is written.
 ///
-/// Fails with [`PrepareError`] if the schema refuses the data, or if the record would exceed
-/// [`TopicSpec::max_record_bytes`].
-///
 /// ```
 /// # use std::borrow::Cow;
 /// # use envelope::{Event, Schema};
@@ -94,12 +91,17 @@ impl Prepared {
 /// assert_eq!(prepared.data(), br#"{"parcel":"P-17"}"#);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Errors
+/// Fails with [`PrepareError`] if the schema refuses the data, or if the record would exceed
+/// [`TopicSpec::max_record_bytes`].
 pub fn prepare<E: Event>(event: NewEvent<E>) -> Result<Prepared, PrepareError> {
     prepare_for(&TopicSpec::new(E::TYPE), event)
 }
 
 /// Does the same for a topic with another name or another record limit.
 ///
+/// # Errors
 /// Fails like [`prepare`].
 pub fn prepare_for<E: Event>(
     topic: &TopicSpec,
@@ -129,9 +131,6 @@ pub fn prepare_for<E: Event>(
 /// The caller must hold a lock on the subject of the events, so that events of one key get their
 /// ids in the order in which they become visible.
 ///
-/// Fails with the error of Postgres, after which the transaction can't commit. If the future is
-/// dropped, the rows may be written or not: roll the transaction back.
-///
 /// ```no_run
 /// # async fn example<E: envelope::Event>(pool: sqlx::PgPool, event: envelope::NewEvent<E>)
 /// # -> Result<(), Box<dyn std::error::Error>> {
@@ -143,6 +142,10 @@ pub fn prepare_for<E: Event>(
 /// tx.commit().await?;
 /// # Ok(()) }
 /// ```
+///
+/// # Errors
+/// Fails with the error of Postgres, after which the transaction can't commit. If the future is
+/// dropped, the rows may be written or not: roll the transaction back.
 pub async fn append(tx: &mut PgConnection, prepared: &[Prepared]) -> sqlx::Result<()> {
     let rows = Columns::of(prepared);
     sqlx::query(

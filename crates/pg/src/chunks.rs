@@ -12,6 +12,7 @@ const BLOCKS: i64 = 1_024;
 /// Executes a maintenance statement when no other one of this process is running. It should be
 /// short, such as a chunk of a delete.
 ///
+/// # Errors
 /// Fails with the error of the statement.
 pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     // The semaphore is never closed.
@@ -30,6 +31,7 @@ pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sql
 /// Until Postgres vacuums them, each statement scans the rows deleted by earlier ones again. This
 /// is negligible for a few chunks; for many, start each where the last one ended, or use [`sweep`].
 ///
+/// # Errors
 /// Fails with the first error of a statement; rows deleted before stay deleted.
 pub async fn delete_in_chunks<'q>(
     pool: &PgPool,
@@ -54,6 +56,7 @@ pub async fn delete_in_chunks<'q>(
 ///
 /// `table` and `column` must be literals of the program, never input.
 ///
+/// # Errors
 /// Fails with the first error of a statement; rows deleted before stay deleted.
 pub async fn sweep(
     pool: &PgPool,

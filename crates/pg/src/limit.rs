@@ -5,6 +5,7 @@ use crate::classification::classify;
 /// Waits at most `limit` for the result of a statement or of a connection. A connection can be lost
 /// silently, and the server's own limits do not help a client that it can't reach.
 ///
+/// # Errors
 /// Fails with [`sqlx::Error::Io`] of the kind `TimedOut` after the limit. The server may still
 /// execute the statement, also if the future is dropped.
 pub async fn within<T>(

@@ -37,6 +37,7 @@ impl Migrations {
     /// Call it on sessions without a statement timeout: a migration may take long, and so may the
     /// wait for another instance that migrates.
     ///
+    /// # Errors
     /// Fails with [`MigrateError::VersionMismatch`] if an applied migration was edited, and with
     /// [`MigrateError::Execute`] if the database is unavailable.
     pub async fn run(&self, pool: &PgPool) -> Result<(), MigrateError> {

@@ -17,6 +17,7 @@ const ROUNDS: usize = 8;
 /// the same Postgres process, or by another one than before, sessions are shared. A single
 /// connection can't detect this, since an idle pooler assigns it the same session again.
 ///
+/// # Errors
 /// Fails if it can't connect, or with the error of a statement.
 pub async fn keeps_sessions(database: &PgConnectOptions) -> sqlx::Result<bool> {
     let connect = || PgConnection::connect_with(database);

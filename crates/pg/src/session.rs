@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 /// `PgConnectOptions::options` would set them at the start of the session, but PgBouncer refuses
 /// unknown startup parameters, or drops them silently if configured so.
 ///
+/// # Errors
 /// Fails with the error of Postgres, for example if a setting is unknown or its value is invalid.
 pub async fn set_in_session(
     connection: &mut PgConnection,

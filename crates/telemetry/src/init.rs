@@ -51,9 +51,6 @@ impl Tracing {
 /// `RUST_LOG` filters log lines (default `info`). `OTEL_EXPORTER_OTLP_ENDPOINT` is the receiver of
 /// spans; without it none are exported.
 ///
-/// Fails with [`InitError`] if another subscriber is installed already, or if the OTLP settings are
-/// invalid.
-///
 /// ```no_run
 /// # async fn example() -> Result<(), telemetry::InitError> {
 /// use std::time::Duration;
@@ -65,6 +62,10 @@ impl Tracing {
 /// tracing.shutdown(Duration::from_secs(2)).await;
 /// # Ok(()) }
 /// ```
+///
+/// # Errors
+/// Fails with [`InitError`] if another subscriber is installed already, or if the OTLP settings are
+/// invalid.
 pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitError> {
     let provider = if exports() { Some(exporting(service)?) } else { None };
     // Without an exporter the layer would cost a tenth of the time of an order, for spans that are

@@ -40,6 +40,7 @@ impl Service {
     /// Returns the interfaces of the service without starting it. Connects to nothing, but needs a
     /// Tokio runtime, as a connection pool does.
     ///
+    /// # Errors
     /// Fails if the database's URL is missing or malformed.
     pub fn describe(self) -> Result<ServiceDescription, ConfigError> {
         let parts = Parts::unconnected(&self.config)?;

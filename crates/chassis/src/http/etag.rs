@@ -61,7 +61,10 @@ pub enum IfMatch {
 struct Malformed;
 
 impl IfMatch {
-    /// Fails with 412 if the resource has a version that the request does not name.
+    /// Checks that the request names the resource's version.
+    ///
+    /// # Errors
+    /// Fails with 412 if it does not.
     pub fn check(&self, current: &ETag) -> Result<(), Problem> {
         let matches = match self {
             Self::Any => true,

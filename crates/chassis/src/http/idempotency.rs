@@ -107,8 +107,10 @@ impl IdempotencyKey {
         &self.key
     }
 
-    /// Returns the stored answer of this key, or `None` if there is none. Fails with 422 if the key
-    /// was used for another request.
+    /// Returns the stored answer of this key, or `None` if there is none.
+    ///
+    /// # Errors
+    /// Fails with 422 if the key was used for another request.
     pub async fn earlier(
         &self,
         pool: &PgPool,
@@ -120,9 +122,11 @@ impl IdempotencyKey {
     /// Reserves the key for the transaction of `connection`; call it before any change. Returns the
     /// stored answer of the key, or `None` if the transaction is to make the change, store its
     /// answer with [`Row::keep`] and commit. A request with the same key waits until this
-    /// transaction has ended. Fails with 409 if that takes longer than the lock time-out, and with
-    /// 422 if the key was used for another request. If the future is dropped, roll the transaction
-    /// back.
+    /// transaction has ended.
+    ///
+    /// # Errors
+    /// Fails with 409 if that takes longer than the lock time-out, and with 422 if the key was used
+    /// for another request. If the future is dropped, roll the transaction back.
     pub async fn claim(
         &self,
         connection: &mut PgConnection,
@@ -185,8 +189,10 @@ impl IdempotencyKey {
 }
 
 impl Row<'_> {
-    /// Stores the answer in the transaction of `connection`, or at once if there is none. Fails
-    /// with a violation that [`IdempotencyKey::is_taken`] recognises if the key has an answer
+    /// Stores the answer in the transaction of `connection`, or at once if there is none.
+    ///
+    /// # Errors
+    /// Fails with a violation that [`IdempotencyKey::is_taken`] recognises if the key has an answer
     /// already.
     pub async fn keep(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
         sqlx::query(

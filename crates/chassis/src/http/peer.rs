@@ -62,7 +62,10 @@ impl Peer {
         current_cause(self.correlation_id.clone())
     }
 
-    /// Fails with 403 if the service's credential does not grant this act.
+    /// Checks that the service's credential grants this act.
+    ///
+    /// # Errors
+    /// Fails with 403 if it does not.
     pub fn require(&self, act: &str) -> Result<(), Problem> {
         if self.grants.contains(act) {
             return Ok(());

@@ -72,8 +72,11 @@ pub enum StartError {
 impl Service {
     /// Starts the service, and returns when it is ready.
     ///
-    /// Waits for an unavailable database, and does not wait for Kafka. Fails if the configuration
-    /// is invalid, an address can't be listened on, or a migration fails.
+    /// Waits for an unavailable database, and does not wait for Kafka.
+    ///
+    /// # Errors
+    /// Fails if the configuration is invalid, an address can't be listened on, or a migration
+    /// fails.
     pub async fn start(self) -> Result<RunningService, StartError> {
         self.required?;
         let settings = Settings::read(&self.config)?;

@@ -99,17 +99,26 @@ pub struct ThirdParty {
 
 impl ThirdParty {
     /// Starts on a free port of loopback.
+    ///
+    /// # Errors
+    /// Fails if it can't listen.
     pub async fn start() -> Result<Self, Error> {
         Self::listen((Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
     /// Starts on an address.
+    ///
+    /// # Errors
+    /// Fails if it can't listen there.
     pub async fn listen(address: SocketAddr) -> Result<Self, Error> {
         Self::listen_and_remember(address, REMEMBERED).await
     }
 
     /// Starts on a free port of loopback and keeps the last `requests` requests, for tests that
     /// count all of them.
+    ///
+    /// # Errors
+    /// Fails if it can't listen.
     pub async fn start_remembering(requests: usize) -> Result<Self, Error> {
         Self::listen_and_remember((Ipv4Addr::LOCALHOST, 0).into(), requests).await
     }
