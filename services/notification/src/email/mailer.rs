@@ -201,7 +201,7 @@ mod tests {
             "ada@example.com> SIZE=1",
         ] {
             let error = address(bad).expect_err(bad);
-            assert!(error.is_permanent() && error.to_string().contains("no e-mail address"));
+            assert!(error.is_permanent() && error.to_string().contains("not an e-mail address"));
             assert!(!error.to_string().contains('\n'), "{error}");
         }
     }
