@@ -52,7 +52,7 @@ impl Aside {
     }
 
     /// Returns the id after which a shard has to be read, or `None` if nothing of it is left aside.
-    pub(crate) fn place(&self, shard: i16) -> Option<i64> {
+    pub(crate) fn after(&self, shard: i16) -> Option<i64> {
         self.after.get(&shard).copied()
     }
 
@@ -78,7 +78,7 @@ impl Aside {
             return;
         }
         match (covered, self.after.get_mut(&shard)) {
-            (Some(covered), Some(place)) => *place = (*place).max(covered),
+            (Some(covered), Some(now)) => *now = (*now).max(covered),
             (Some(_), None) => {}
             (None, _) => self.forget(shard),
         }

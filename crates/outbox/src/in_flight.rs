@@ -225,9 +225,9 @@ impl InFlight {
         }
         let key = (record.topic, Arc::clone(&record.key));
         if let Some(queue) = self.keys.get_mut(&key)
-            && let Some(place) = queue.iter().position(|other| *other == id)
+            && let Some(index) = queue.iter().position(|other| *other == id)
         {
-            for behind in queue.drain(place..) {
+            for behind in queue.drain(index..) {
                 match self.records.get_mut(&behind) {
                     Some(record) if record.state == State::UnderWay => {
                         record.state = State::Void;

@@ -177,8 +177,8 @@ impl Shards {
         }
         let with = |wanted| self.owned.iter().rposition(|shard| load(*shard) == wanted);
         let draining = || with(ShardLoad::Draining).filter(|_| now >= self.kept_until);
-        let place = with(ShardLoad::Idle).or_else(draining)?;
-        Some(self.owned.remove(place))
+        let index = with(ShardLoad::Idle).or_else(draining)?;
+        Some(self.owned.remove(index))
     }
 
     /// Counts the relays of this table, and those of the former class.

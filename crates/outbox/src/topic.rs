@@ -70,11 +70,11 @@ impl Topics {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TopicId, &Topic)> {
-        self.all.iter().enumerate().map(|(place, topic)| (TopicId(place), topic))
+        self.all.iter().enumerate().map(|(index, topic)| (TopicId(index), topic))
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (TopicId, &mut Topic)> {
-        self.all.iter_mut().enumerate().map(|(place, topic)| (TopicId(place), topic))
+        self.all.iter_mut().enumerate().map(|(index, topic)| (TopicId(index), topic))
     }
 }
 

@@ -136,7 +136,7 @@ impl Books {
         let with_origin = |record| Some((topics::origin_of(&record)?, record));
         let mut dead: Vec<_> = stored.into_iter().filter_map(with_origin).collect();
         let unreadable_dead = all - dead.len();
-        let copies = dead.iter().map(|(place, _)| place.clone()).collect();
+        let copies = dead.iter().map(|(position, _)| position.clone()).collect();
         let mut order = scene.system.database("order").await?;
         let mut billing = scene.system.database("billing").await?;
         let mut notification = scene.system.database("notification").await?;
@@ -182,7 +182,7 @@ impl Books {
 
     /// Returns the original places of the dead letters.
     pub(crate) fn positions_of_dead(&self) -> HashSet<&RecordPosition> {
-        self.dead.iter().map(|(place, _)| place).collect()
+        self.dead.iter().map(|(position, _)| position).collect()
     }
 
     /// Returns the number of events that were published more than once.

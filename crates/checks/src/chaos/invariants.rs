@@ -257,15 +257,15 @@ impl Account {
         let mut seen = HashSet::new();
         let mut account = Self::default();
         for record in books.for_billing() {
-            let place = position_of(record);
+            let position = position_of(record);
             let key = event_key(record).filter(|key| books.inbox.contains(key));
-            let next = books.committed.get(&(place.0.clone(), place.1)).copied().unwrap_or(0);
+            let next = books.committed.get(&(position.0.clone(), position.1)).copied().unwrap_or(0);
             match key {
-                _ if dead.contains(&place) => account.dead += 1,
+                _ if dead.contains(&position) => account.dead += 1,
                 Some(key) if seen.insert(key.clone()) => account.processed += 1,
                 Some(_) => account.duplicates += 1,
-                None if place.2 >= next => account.lag += 1,
-                None => account.lost.push(format!("{place:?} {:?}", event_key(record))),
+                None if position.2 >= next => account.lag += 1,
+                None => account.lost.push(format!("{position:?} {:?}", event_key(record))),
             }
         }
         account
@@ -279,7 +279,9 @@ fn every_record_accounted(books: &Books) -> Objections {
     let mut objections: Objections = account
         .lost
         .iter()
-        .map(|place| format!("the record {place} is below the committed offset and has no outcome"))
+        .map(|position| {
+            format!("the record {position} is below the committed offset and has no outcome")
+        })
         .collect();
     if !objections.is_empty() {
         let Account { processed, duplicates, dead, lag, lost } = &account;
@@ -295,11 +297,12 @@ fn every_record_accounted(books: &Books) -> Objections {
     let phantoms = books.inbox.difference(&on_topics);
     objections
         .extend(phantoms.map(|key| format!("{key:?} was processed and was never on a topic")));
-    let places: HashSet<_> = books.for_billing().map(position_of).collect();
-    let strange = books.dead.iter().filter(|(place, _)| !places.contains(place));
-    objections.extend(
-        strange.map(|(place, _)| format!("the dead letter of {place:?} has no original record")),
-    );
+    let positions: HashSet<_> = books.for_billing().map(position_of).collect();
+    let strange = books.dead.iter().filter(|(position, _)| !positions.contains(position));
+    objections
+        .extend(strange.map(|(position, _)| {
+            format!("the dead letter of {position:?} has no original record")
+        }));
     objections
 }
 
@@ -312,14 +315,14 @@ fn dead_letters_as_they_were(books: &Books) -> Objections {
     if books.unreadable_dead > 0 {
         objections.push(format!("{} dead letters do not name their origin", books.unreadable_dead));
     }
-    for (place, dead) in &books.dead {
-        let Some(original) = originals.get(place) else { continue };
+    for (position, dead) in &books.dead {
+        let Some(original) = originals.get(position) else { continue };
         let differs = original.key != dead.key
             || original.value != dead.value
             || own_headers(original) != own_headers(dead);
         if differs {
             objections
-                .push(format!("the dead letter of {place:?} differs from the original record"));
+                .push(format!("the dead letter of {position:?} differs from the original record"));
         }
     }
     objections
@@ -336,11 +339,13 @@ fn own_headers(record: &Record) -> Headers {
 fn dead_letters_copied(books: &Books) -> Objections {
     let rows: Vec<_> = books.letters.iter().map(Letter::position).collect();
     let (known, mut seen) = (rows.iter().collect::<HashSet<_>>(), HashSet::new());
-    let first = books.copies.iter().filter(|place| seen.insert(*place) && known.contains(place));
+    let first =
+        books.copies.iter().filter(|position| seen.insert(*position) && known.contains(position));
     let first: Vec<_> = first.collect();
-    let missing = rows.iter().filter(|place| !seen.contains(place));
-    let mut objections: Objections =
-        missing.map(|place| format!("the dead letter of {place:?} is not on its topic")).collect();
+    let missing = rows.iter().filter(|position| !seen.contains(position));
+    let mut objections: Objections = missing
+        .map(|position| format!("the dead letter of {position:?} is not on its topic"))
+        .collect();
     if objections.is_empty() && !first.into_iter().eq(&rows) {
         objections.push("the dead letters are in another order on their topic".to_owned());
     }
@@ -368,13 +373,15 @@ fn replays_resolved(books: &Books, scene: &Scene) -> Objections {
 /// records, no other record is.
 fn only_poison_is_dead(books: &Books, scene: &Scene) -> Objections {
     let dead = books.positions_of_dead();
-    let missing = scene.poison.iter().filter(|place| !dead.contains(place));
+    let missing = scene.poison.iter().filter(|position| !dead.contains(position));
     let mut objections: Objections =
-        missing.map(|place| format!("the poison {place:?} is not a dead letter")).collect();
+        missing.map(|position| format!("the poison {position:?} is not a dead letter")).collect();
     if !scene.dead_by_chance {
-        let sound = dead.iter().filter(|place| !scene.poison.contains(**place));
+        let sound = dead.iter().filter(|position| !scene.poison.contains(**position));
         objections.extend(
-            sound.map(|place| format!("{place:?} is a dead letter although its record is sound")),
+            sound.map(|position| {
+                format!("{position:?} is a dead letter although its record is sound")
+            }),
         );
     }
     objections

@@ -87,8 +87,8 @@ impl Session<'_> {
     /// not visible yet; events of one key become visible in order.
     pub(super) fn stands_at(&self, topic: TopicId, shard: i16) -> i64 {
         let aside = self.topics.get(topic).aside.as_ref();
-        let place = aside.and_then(|aside| aside.place(shard)).unwrap_or(self.after);
-        self.shards.left_at(shard).map_or(place, |left| place.min(left))
+        let after = aside.and_then(|aside| aside.after(shard)).unwrap_or(self.after);
+        self.shards.left_at(shard).map_or(after, |left| after.min(left))
     }
 
     fn obstacle(

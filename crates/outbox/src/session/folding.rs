@@ -44,7 +44,7 @@ impl Session<'_> {
         let siblings = (0..).zip(&topic.partitions).filter(|(other, _)| *other != number);
         let places = siblings.map(|(_, sibling)| {
             let aside = sibling.aside.as_ref();
-            aside.and_then(|aside| aside.place(shard)).unwrap_or(topics)
+            aside.and_then(|aside| aside.after(shard)).unwrap_or(topics)
         });
         places.max().unwrap_or(topics)
     }

@@ -56,17 +56,17 @@ impl Session<'_> {
         let mut has_sent = false;
         let mut blocked = vec![false; lanes.len()];
         for row in &page.rows {
-            let place = LaneRows::lane(row)?;
+            let lane = LaneRows::lane(row)?;
             let row = Row::of(row)?;
-            if blocked[place] {
+            if blocked[lane] {
                 continue;
             }
-            match self.offer(&row, &lanes[place].scope, selected) {
+            match self.offer(&row, &lanes[lane].scope, selected) {
                 Offered::Sent => has_sent = true,
                 Offered::Passed => {}
                 Offered::Blocked => {
-                    blocked[place] = true;
-                    page.covered[place] = Some(row.id - 1);
+                    blocked[lane] = true;
+                    page.covered[lane] = Some(row.id - 1);
                 }
             }
         }

@@ -160,9 +160,9 @@ impl Queue {
                 (!self.of_kind(kind).waiting.is_empty(), self.max_alone)
             }
         };
-        let line = self.of_kind(kind);
-        let begins = has_work && line.running < max;
-        line.running += usize::from(begins);
+        let queue = self.of_kind(kind);
+        let begins = has_work && queue.running < max;
+        queue.running += usize::from(begins);
         begins
     }
 
@@ -179,8 +179,8 @@ impl Queue {
                 self.of_kind(kind).waiting.keys().copied().take(1).collect()
             }
         };
-        let line = self.of_kind(kind);
-        let taken = tickets.iter().filter_map(|ticket| line.waiting.remove(ticket));
+        let queue = self.of_kind(kind);
+        let taken = tickets.iter().filter_map(|ticket| queue.waiting.remove(ticket));
         let taken: Vec<_> = taken.collect();
         self.bytes -= taken.iter().map(|it| it.bytes).sum::<usize>();
         taken

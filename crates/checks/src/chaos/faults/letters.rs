@@ -119,9 +119,9 @@ async fn under_way(scene: &Scene, ids: &[&str]) -> Result<usize, Error> {
     // The second replay waits for the first.
     let deadline = Instant::now() + DYING;
     while Instant::now() < deadline {
-        for (place, id) in ids.iter().enumerate() {
+        for (index, id) in ids.iter().enumerate() {
             if has_begun(id).await {
-                return Ok(place);
+                return Ok(index);
             }
         }
         sleep(Duration::from_millis(20)).await;

@@ -95,9 +95,9 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
     let mut sent = Vec::new();
     for poison in poisons(&sound_event(&settings).await?) {
         let (key, value) = (poison.key.as_deref(), poison.value.as_deref());
-        let place = writer.write(TOPIC, key, value, &poison.headers).await?;
-        scene.poison.insert(place.clone());
-        sent.push((place, poison));
+        let position = writer.write(TOPIC, key, value, &poison.headers).await?;
+        scene.poison.insert(position.clone());
+        sent.push((position, poison));
     }
     // The id of an event may be any text. Its order has its invoice already, or gets it from this
     // event.
@@ -109,8 +109,8 @@ pub(crate) async fn send_poison(scene: &mut Scene) -> Result<(), Error> {
 /// prove nothing.
 fn verify_stored(settings: &Settings, sent: &[(RecordPosition, Poison)]) -> Result<(), Error> {
     let stored = topics::read_all(settings, TOPIC)?;
-    for (place, poison) in sent {
-        if !stored.iter().any(|record| position_of(record) == *place && poison.is(record)) {
+    for (position, poison) in sent {
+        if !stored.iter().any(|record| position_of(record) == *position && poison.is(record)) {
             return Err(format!("{} is not in Kafka as it was sent", poison.what).into());
         }
     }
