@@ -37,8 +37,10 @@ impl OpsProcess {
             ("KAFKA_BROKERS".to_owned(), launcher.brokers.clone()),
             ("OPERATOR_TOKEN".to_owned(), token.to_owned()),
         ];
-        // The caller decides where alerts are sent; by default they are logged.
-        let wanted = ["ALERT_WEBHOOK", "ALERT_WEBHOOK_SECRET", "RUST_LOG"];
+        // No service of the playground exports traces, so the caller has to name a viewer. The
+        // caller also decides where alerts are sent; by default they are logged.
+        settings.push(("JAEGER_URL".to_owned(), String::new()));
+        let wanted = ["ALERT_WEBHOOK", "ALERT_WEBHOOK_SECRET", "JAEGER_URL", "RUST_LOG"];
         settings.extend(env::vars().filter(|(name, _)| wanted.contains(&name.as_str())));
         let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
         let mut process = launcher.spawn(OPS, &["serve"], &settings)?;

@@ -28,8 +28,7 @@ pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io:
     head.extend(started.map(|started| ("started", format!("{started}{took}"), Tone::Plain)));
     let (text, tone) = state(flow);
     head.push(("state", text, tone));
-    let jaeger = context.jaeger.trim_end_matches('/');
-    let traces: Vec<_> = flow.traces().iter().map(|it| format!("{jaeger}/trace/{it}")).collect();
+    let traces: Vec<_> = flow.traces().iter().map(|it| trace(&context.jaeger, it)).collect();
     head.extend(some(&traces).map(|link| ("trace", link, Tone::Plain)));
     head.extend(notes(flow).into_iter().map(|(note, tone)| ("note", note, tone)));
     let mut last = "";
@@ -43,6 +42,14 @@ pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io:
         }
     }
     Ok(())
+}
+
+/// Returns the address of a trace, or its id if there is no viewer.
+fn trace(jaeger: &str, id: &str) -> String {
+    if jaeger.is_empty() {
+        return id.to_owned();
+    }
+    format!("{}/trace/{id}", jaeger.trim_end_matches('/'))
 }
 
 /// Returns the first texts, and the number of the others.

@@ -1,6 +1,6 @@
 //! Output of `orderflow flow` for a flow that is known to all services.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fake::{Known, Services};
 use crate::story::*;
@@ -27,6 +27,8 @@ trace    http://localhost:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736
      7 ms  order         └ deferred acknowledge                             3 ms
 ";
     services.run(&["c-1"]).await.is(0, text);
+    let without_viewer = text.replace("http://localhost:16686/trace/", "");
+    services.run(&["c-1", "--jaeger", ""]).await.is(0, &without_viewer);
     services.run(&["c-1", "--steps", "all", "--jaeger", "http://j/"]).await.is(
         0,
         "
@@ -288,7 +290,7 @@ async fn json_is_one_document_with_steps_as_they_were_sent() {
     let services = Services::start(vec![order(), failed("dead"), analytics()]).await;
     let ran = services.run(&["c-1", "--json"]).await;
     assert_eq!(ran.status, Some(1), "{ran:?}");
-    let flow: Value = serde_json::from_str(&ran.out).unwrap();
+    let flow = ran.json();
     assert_eq!(flow["state"], "failed");
     assert_eq!(flow["correlation_ids"], json!(["c-1"]));
     assert_eq!(flow["started_at"], "2026-11-26T01:30:00.123Z");
