@@ -18,6 +18,9 @@ mod house;
 mod jobs;
 mod live;
 mod looks;
+#[allow(dead_code)] // Those tests use the rest.
+#[path = "../parts/output.rs"]
+mod output;
 mod service;
 #[allow(dead_code)]
 #[path = "../flow/story.rs"]

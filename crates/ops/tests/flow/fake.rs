@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::output::{CommandOutput, run};
+
 /// State of the service, for any requested id.
 #[derive(Clone)]
 pub(crate) struct Known {
@@ -129,14 +131,6 @@ impl Services {
     }
 }
 
-/// Output and exit status of a command.
-#[derive(Debug)]
-pub(crate) struct CommandOutput {
-    pub(crate) status: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
 impl CommandOutput {
     /// Asserts the exit status and the output. `text` begins with a line break.
     #[track_caller]
@@ -150,15 +144,6 @@ impl CommandOutput {
         assert_eq!(self.status, Some(status), "{}{}", self.out, self.err);
         let wide = self.out.lines().filter(|line| line.chars().count() > 80);
         assert_eq!(wide.filter(|line| !line.starts_with("trace")).count(), 0, "{}", self.out);
-    }
-}
-
-pub(crate) async fn run(mut command: Command) -> CommandOutput {
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    CommandOutput {
-        status: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 

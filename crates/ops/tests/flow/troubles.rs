@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::fake::{CommandOutput, Known, Services};
+use crate::fake::{Known, Services};
+use crate::output::CommandOutput;
 use crate::story::*;
 
 #[track_caller]

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Fake, Known, act_of, check, orderflow, run};
+use crate::fake::{Fake, Known, act_of, check, orderflow};
+use crate::output::run;
 
 async fn with(acts: Vec<Value>) -> Fake {
     Fake::start(Known { acts, page: Some(2), ..Known::default() }).await
@@ -52,7 +53,7 @@ async fn json_names_the_service_and_says_whether_it_is_complete() {
     let services = [("billing", billing.address), ("order", order.address)];
     let json = async |arguments: &[&str]| -> Value {
         let ran = run(orderflow(&services, &[&["acts", "--json"], arguments].concat())).await;
-        serde_json::from_str(&ran.out).unwrap()
+        ran.json()
     };
     let some = json(&["--limit", "2"]).await;
     let mut first = act_of(7, "ada", "jobs.retry");

@@ -1,6 +1,7 @@
 //! `orderflow completions`, help, and colour.
 
-use crate::fake::{Fake, Known, check, orderflow, run};
+use crate::fake::{Fake, Known, check, orderflow};
+use crate::output::run;
 use crate::terminal::on_a_terminal;
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! `orderflow jobs`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::fake::{Fake, Known, TOKEN, check, id, job_of, orderflow, run};
+use crate::fake::{Fake, Known, TOKEN, check, id, job_of, orderflow};
+use crate::output::run;
 use crate::terminal::on_a_terminal;
 
 async fn with_jobs() -> Fake {
@@ -26,7 +27,7 @@ async fn a_list_shows_as_many_as_wanted_and_tells_how_many_more() {
     let none = fake.orderflow(&["jobs", "list", "--subject", "x"]).await;
     check(&none, 0, &["There are no such jobs"]);
     let json = fake.orderflow(&["jobs", "list", "--json", "--limit", "6"]).await;
-    let document: Value = serde_json::from_str(&json.out).unwrap();
+    let document = json.json();
     assert_eq!(document["jobs"].as_array().unwrap().len(), 6);
     assert_eq!((&document["next_cursor"], &document["is_complete"]), (&json!("6"), &json!(false)));
     let job = &document["jobs"][1];
@@ -73,7 +74,7 @@ async fn a_job_is_shown_with_its_payload_and_errors() {
         ],
     );
     let json = fake.orderflow(&["jobs", "show", &id(3), "--json"]).await;
-    let document: Value = serde_json::from_str(&json.out).unwrap();
+    let document = json.json();
     assert_eq!(document["service"], "billing");
 }
 
@@ -100,7 +101,7 @@ async fn jobs_are_retried_and_discarded_by_filter_or_id() {
     let discard = ["jobs", "discard", &one, &two, &one, "--why", "w", "--yes", "--json"];
     let ran = fake.orderflow(&discard).await;
     check(&ran, 0, &[]);
-    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let document = ran.json();
     let services = json!({ "billing": { "jobs": 7, "skipped": 2 } });
     assert_eq!(document, json!({ "jobs": 7, "skipped": 2, "services": services }));
     let body = json!({ "ids": [one, two], "why": "w" });

@@ -8,6 +8,10 @@ mod console;
 mod dlq;
 mod fake;
 mod jobs;
+#[path = "../parts/output.rs"]
+mod output;
 mod status;
 mod subscriptions;
 mod terminal;
+#[path = "../parts/topics.rs"]
+mod topics;

@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fake::{
-    CommandOutput, Fake, Known, act_of, check, group_of, job_of, letter_of, orderflow, replay_of,
-    run,
-};
+use crate::fake::{Fake, Known, act_of, check, group_of, job_of, letter_of, orderflow, replay_of};
+use crate::output::{CommandOutput, run};
 
 const METRICS: &str = "outbox_depth 0\noutbox_age_seconds 0\n\
     consumer_lag{messaging_consumer_group_name=\"billing\",messaging_destination_name=\"a\"} 2\n\
@@ -139,7 +137,7 @@ async fn json_has_the_verdict_the_areas_and_the_numbers() {
     let fake = Fake::start(known).await;
     let ran = fake.orderflow(&["status", "--json"]).await;
     check(&ran, 1, &[]);
-    let status: Value = serde_json::from_str(&ran.out).unwrap();
+    let status = ran.json();
     assert_eq!(status["is_well"], false);
     let service = json!({ "service": "billing", "status": "ready", "why": [], "kafka": "up", "outbox_depth": 0,
         "outbox_age_seconds": 0.0 });

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Fake, Known, check, orderflow, run};
+use crate::fake::{Fake, Known, check, orderflow};
+use crate::output::run;
 
 fn subscription(group: &str, state: &str) -> Value {
     json!({
@@ -46,7 +47,7 @@ async fn json_has_what_the_api_has_and_a_missing_service_is_named() {
     let services = [("order", stopped.address), ("billing", billing.address)];
     let ran = run(orderflow(&services, &["subscriptions", "list", "--json"])).await;
     check(&ran, 1, &["order does not answer"]);
-    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let document = ran.json();
     let mut expected = subscription("billing", "running");
     expected["service"] = "billing".into();
     assert_eq!(document["subscriptions"], json!([expected]));

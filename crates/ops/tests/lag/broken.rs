@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::house::{House, run};
+use crate::house::House;
+use crate::output::run;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_that_were_deleted_before_they_were_consumed_are_counted() {

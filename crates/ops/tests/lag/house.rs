@@ -6,15 +6,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::routing::get;
 use axum::{Json, Router};
+use kafka::Settings;
 use kafka::rdkafka::admin::{AdminClient, AdminOptions};
 use kafka::rdkafka::client::DefaultClientContext;
 use kafka::rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use kafka::rdkafka::{Offset, TopicPartitionList};
-use kafka::{Settings, TopicPolicy, TopicSpec, Topics};
 use sandbox::testing::TestSpace;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+
+use crate::output::{CommandOutput, run};
+use crate::{offsets, topics};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -22,14 +25,6 @@ pub(crate) struct House {
     pub(crate) space: TestSpace,
     pub(crate) settings: Settings,
     service: SocketAddr,
-}
-
-/// Output and exit status of a command.
-#[derive(Debug)]
-pub(crate) struct CommandOutput {
-    pub(crate) status: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
 }
 
 impl House {
@@ -53,9 +48,7 @@ impl House {
     /// Creates `parcels` with one partition, and writes this number of records of this age.
     pub(crate) async fn parcels(count: usize, age: Duration) -> Self {
         let house = Self::new().await;
-        let topic = TopicSpec::with_name("parcels".into()).partitions(1);
-        let owned = Topics { owned: vec![topic], ..Topics::default() };
-        kafka::ensure(&house.settings, &owned, TopicPolicy::Create).await.unwrap();
+        topics::create(&house.settings, "parcels").await;
         house.send(count, age).await;
         house
     }
@@ -90,10 +83,7 @@ impl House {
 
     /// Commits an offset for a group, which has no members afterwards.
     pub(crate) fn commit(&self, group: &str, offset: i64) {
-        let consumer: BaseConsumer = self.settings.consumer(group).create().unwrap();
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&self.topic(), 0, Offset::Offset(offset)).unwrap();
-        consumer.commit(&list, CommitMode::Sync).unwrap();
+        offsets::commit(&self.settings, group, &self.topic(), offset);
     }
 
     /// Joins a group and commits all records.
@@ -150,18 +140,8 @@ impl House {
         let arguments: Vec<_> =
             ["--json", "--group", "billing"].iter().chain(arguments).copied().collect();
         let ran = self.run(&arguments).await;
-        let document: Value =
-            serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        let document = ran.json();
         assert_eq!(document["groups"].as_array().unwrap().len(), 1, "{document}");
         (ran.status, document["groups"][0].clone())
-    }
-}
-
-pub(crate) async fn run(mut command: Command) -> CommandOutput {
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    CommandOutput {
-        status: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
     }
 }

@@ -5,3 +5,9 @@
 mod broken;
 mod house;
 mod measured;
+#[path = "../parts/offsets.rs"]
+mod offsets;
+#[path = "../parts/output.rs"]
+mod output;
+#[path = "../parts/topics.rs"]
+mod topics;

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use kafka::Settings;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
-use kafka::{Settings, TopicPolicy, TopicSpec, Topics};
 use sandbox::testing::{TestSpace, eventually};
 use sandbox::{Life, Process};
 
 use crate::service::Service;
+use crate::topics;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -76,9 +77,7 @@ fn spawn(command: Command, logs: &Path) -> Process {
 }
 
 async fn create_parcels(kafka: &Settings) {
-    let topic = TopicSpec::with_name("parcels".into()).partitions(1);
-    let owned = Topics { owned: vec![topic], ..Topics::default() };
-    kafka::ensure(kafka, &owned, TopicPolicy::Create).await.unwrap();
+    topics::create(kafka, "parcels").await;
     let producer: FutureProducer = kafka.producer().create().unwrap();
     let topic = kafka.prefixed("parcels");
     for _ in 0..4 {

@@ -6,3 +6,5 @@ mod alerts;
 mod house;
 mod metrics;
 mod service;
+#[path = "../parts/topics.rs"]
+mod topics;

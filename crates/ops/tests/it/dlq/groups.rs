@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::fake::{Fake, Known, check, command, group_of, run};
+use crate::fake::{Fake, Known, check, command, group_of};
+use crate::output::run;
 
 async fn with(groups: Vec<Value>) -> Fake {
     Fake::start(Known { groups, ..Known::default() }).await

@@ -4,8 +4,9 @@
 use std::io::pipe;
 use std::process::Stdio;
 
-use crate::fake::{Fake, Known, check, command, id, letter_of, run};
-use serde_json::{Value, json};
+use crate::fake::{Fake, Known, check, command, id, letter_of};
+use crate::output::run;
+use serde_json::json;
 
 fn ten_letters() -> Known {
     let letters = (0..10).rev().map(|minute| letter_of("billing", minute, "dead")).collect();
@@ -32,12 +33,12 @@ async fn json_is_one_document_with_what_the_service_sent() {
     let fake = Fake::start(ten_letters()).await;
     let some = fake.run(&["list", "--json", "--limit", "6", "--status", "dead"]).await;
     check(&some, 0, &[]);
-    let document: Value = serde_json::from_str(&some.out).unwrap();
+    let document = some.json();
     assert_eq!(document["dead_letters"][5], letter_of("billing", 4, "dead"));
     assert_eq!(document["dead_letters"].as_array().unwrap().len(), 6);
     assert_eq!((&document["next_cursor"], &document["is_complete"]), (&json!("6"), &json!(false)));
     let all = fake.run(&["list", "--json", "--all"]).await;
-    let document: Value = serde_json::from_str(&all.out).unwrap();
+    let document = all.json();
     assert_eq!(document["dead_letters"].as_array().unwrap().len(), 10);
     assert_eq!((&document["next_cursor"], &document["is_complete"]), (&json!(null), &json!(true)));
 }
@@ -91,7 +92,7 @@ async fn letters_of_all_services_are_merged_and_a_missing_one_is_named() {
         check(&ran, 1, &["order does not answer"]);
     }
     let ran = run(command(&services, &["list", "--json"])).await;
-    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let document = ran.json();
     assert_eq!((ran.status, &document["is_complete"]), (Some(1), &json!(false)));
 
     let ran = run(command(&services, &["show", &id(2)])).await;
@@ -143,8 +144,9 @@ async fn what_is_unknown_or_malformed_is_named() {
         check(&ran, 2, &[expected]);
         assert_eq!(ran.out, "", "{arguments:?}");
     }
-    let services = fake.command(&["list"]).env("ORDERFLOW_SERVICES", "billing").output();
-    check(&crate::fake::ran(services), 2, &["name=http"]);
+    let mut command = fake.command(&["list"]);
+    command.env("ORDERFLOW_SERVICES", "billing");
+    check(&run(command).await, 2, &["name=http"]);
 }
 
 #[tokio::test]

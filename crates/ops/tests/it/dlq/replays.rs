@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::fake::{Fake, Known, check, id, letter_of, ran, replay_of, until};
+use crate::fake::{Fake, Known, check, id, letter_of, replay_of, until};
+use crate::output::CommandOutput;
 use serde_json::{Value, json};
 
 const REPLAY: [&str; 6] = ["replay", "--group", "billing", "--why", "fixed", "--yes"];
@@ -64,7 +65,7 @@ async fn failures_are_told_with_their_reasons() {
     check(&ran, 1, &expected);
     let ran = fake.run(&[&REPLAY[..], &["--json"]].concat()).await;
     check(&ran, 1, &[]);
-    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let document = ran.json();
     assert_eq!(document["failures"][0]["letters"], 3);
 }
 
@@ -101,7 +102,8 @@ async fn a_service_that_restarts_is_asked_again_and_named_once() {
     tokio::time::sleep(Duration::from_millis(2500)).await;
     fake.known().progress = [replay_of("done", 30, &json!({ "processed": 30 }))].into();
     fake.start_again();
-    let ran = ran(tokio::task::spawn_blocking(|| child.unwrap().wait_with_output()).await.unwrap());
+    let ending = tokio::task::spawn_blocking(|| child.unwrap().wait_with_output());
+    let ran = CommandOutput::of(ending.await.unwrap().unwrap());
     check(&ran, 0, &["All 30 ended well"]);
     assert_eq!(ran.err.matches("does not answer").count(), 1, "{}", ran.err);
     assert_eq!(ran.err.matches("answers again").count(), 1, "{}", ran.err);
@@ -119,7 +121,8 @@ async fn an_interrupt_detaches_and_the_replay_goes_on() {
     let interrupted = Instant::now();
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
-    let ran = ran(tokio::task::spawn_blocking(|| child.wait_with_output()).await.unwrap());
+    let ending = tokio::task::spawn_blocking(|| child.wait_with_output());
+    let ran = CommandOutput::of(ending.await.unwrap().unwrap());
     check(&ran, 0, &[&format!("orderflow dlq replays watch {}", id(99))]);
     assert!(interrupted.elapsed() < Duration::from_secs(2));
     assert!(fake.bodies("POST", "/replays/").is_empty(), "nothing was cancelled");

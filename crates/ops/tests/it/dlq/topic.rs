@@ -5,11 +5,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use kafka::{Headers, Settings, TopicPolicy, TopicSpec, Topics, client_headers};
+use kafka::{Headers, Settings, client_headers};
 use sandbox::testing::TestSpace;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::fake::{CommandOutput, ran};
+use crate::output::CommandOutput;
+use crate::topics;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -23,9 +24,7 @@ impl Letters {
     async fn write(count: u8) -> Self {
         let space = TestSpace::new().await;
         let settings = Settings::new(space.kafka_brokers(), space.topic_prefix());
-        let topic = TopicSpec::with_name("orders.DLT".into()).partitions(1);
-        let owned = Topics { owned: vec![topic], ..Topics::default() };
-        kafka::ensure(&settings, &owned, TopicPolicy::Create).await.unwrap();
+        topics::create(&settings, "orders.DLT").await;
         let topic = settings.prefixed("orders.DLT");
         let producer: FutureProducer = settings.producer().create().unwrap();
         for number in 0..count {
@@ -46,7 +45,7 @@ impl Letters {
     }
 
     fn run(&self, arguments: &[&str]) -> CommandOutput {
-        ran(self.command(arguments).output())
+        CommandOutput::of(self.command(arguments).output().unwrap())
     }
 
     /// Ends the topic with a transaction's marker, which has an offset but is no record.
@@ -85,7 +84,7 @@ async fn other_peoples_dead_letters_are_listed_and_shown() {
     assert!(newest.is_some() && newest < older, "{some:?}");
     assert!(some.out.contains("The newest 2 in"), "{some:?}");
     let all = letters.run(&["list", "--all", "--json"]);
-    let document: Value = serde_json::from_str(&all.out).unwrap();
+    let document = all.json();
     assert_eq!(document["is_complete"], json!(true));
     assert_eq!(document["dead_letters"].as_array().unwrap().len(), 5);
     assert_eq!(document["dead_letters"][4]["reason"], "reason 0");
@@ -125,7 +124,7 @@ async fn what_is_no_topic_or_record_is_named() {
         assert!(ran.err.contains(expected), "{ran:?}");
     }
     let mut command = letters.command(&["list"]);
-    let unknown = ran(command.arg("--topic=nowhere").output());
+    let unknown = CommandOutput::of(command.arg("--topic=nowhere").output().unwrap());
     assert_eq!(unknown.status, Some(2), "an option given twice: {unknown:?}");
     let stopped = Letters { topic: format!("{}x", letters.topic), ..letters };
     let ran = stopped.run(&["list"]);
@@ -139,7 +138,8 @@ async fn a_reader_of_a_topic_that_closes_early_ends_the_output_quietly() {
     for arguments in [&["list"][..], &["list", "--json"], &["show", "0/0"]] {
         let (_, closed) = pipe().unwrap();
         let mut command = letters.command(arguments);
-        let ran = ran(command.stdout(closed).stderr(Stdio::piped()).output());
+        let output = command.stdout(closed).stderr(Stdio::piped()).output().unwrap();
+        let ran = CommandOutput::of(output);
         assert_eq!((ran.status, &*ran.err), (Some(0), ""), "{arguments:?}");
     }
 }

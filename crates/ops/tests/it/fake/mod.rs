@@ -5,9 +5,8 @@ mod operations;
 pub(crate) use operations::{act_of, job_of};
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,6 +18,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
+
+use crate::output::{CommandOutput, run};
 
 pub(crate) const TOKEN: &str = "secret";
 /// The token of a second operator.
@@ -128,27 +129,6 @@ pub(crate) fn orderflow(services: &[(&str, SocketAddr)], arguments: &[&str]) -> 
     command.env("OPERATOR_TOKEN", TOKEN).env("KAFKA_BROKERS", NO_KAFKA).env_remove("ADMIN_URL");
     command.stdin(Stdio::null());
     command
-}
-
-/// Output and exit status of a command.
-#[derive(Debug)]
-pub(crate) struct CommandOutput {
-    pub(crate) status: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-pub(crate) async fn run(mut command: Command) -> CommandOutput {
-    ran(tokio::task::spawn_blocking(move || command.output()).await.unwrap())
-}
-
-pub(crate) fn ran(output: io::Result<Output>) -> CommandOutput {
-    let output = output.unwrap();
-    CommandOutput {
-        status: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
 }
 
 fn serve(listener: TcpListener, known: Arc<Mutex<Known>>) -> JoinHandle<()> {
