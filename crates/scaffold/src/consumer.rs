@@ -2,6 +2,7 @@ use crate::catalogue::{self, EventType};
 use crate::edit::{insert_before, insert_sorted, missing_anchor};
 use crate::format::formatted;
 use crate::name::{self, in_pascal_case};
+use crate::refusals::Refusals;
 use crate::{Error, Tree};
 
 /// Rights and topics of a Kafka on which services may not create anything.
@@ -116,26 +117,33 @@ pub fn add(tree: &mut Tree, wanted: &Consumer) -> Result<(), Error> {
 /// Returns the event type. Fails if the request can't be fulfilled.
 fn check(tree: &Tree, wanted: &Consumer) -> Result<EventType, Error> {
     let Consumer { name, event, service, .. } = wanted;
-    if let Some(why) = name::refused(name) {
-        return Err(Error::Refused(why));
+    let mut refusals = Refusals::default();
+    let is_name = refusals.add(name::refused(name));
+    let service = refusals.take(catalogue::check_consumer(tree, service))?;
+    if is_name && service.is_some() {
+        let taken = taken(tree, wanted)?;
+        refusals.add(taken.map(|by| format!("NAME={name} is taken by {by}")));
     }
-    catalogue::check_consumer(tree, service)?;
-    let event = catalogue::event_type(tree, event)?;
-    let taken = |by: String| Err(Error::Refused(format!("NAME={name} is taken by {by}")));
-    for path in [wanted.handler(), wanted.test(), format!("services/{service}/src/{name}.rs")] {
-        if tree.has(&path) {
-            return taken(path);
-        }
+    match refusals.take(catalogue::event_type(tree, event))? {
+        Some(event) if refusals.is_empty() => Ok(event),
+        _ => Err(refusals.into_error()),
+    }
+}
+
+/// Returns what has the name already.
+fn taken(tree: &Tree, wanted: &Consumer) -> Result<Option<String>, Error> {
+    let Consumer { name, service, .. } = wanted;
+    let paths = [wanted.handler(), wanted.test(), format!("services/{service}/src/{name}.rs")];
+    if let Some(path) = paths.into_iter().find(|path| tree.has(path)) {
+        return Ok(Some(path));
     }
     let tables = [name.clone(), format!("{name}_order")];
     if let Some(table) = catalogue::tables(tree, service)?.iter().find(|it| tables.contains(it)) {
-        return taken(format!("the table {table} in the database of {service}"));
+        return Ok(Some(format!("the table {table} in the database of {service}")));
     }
     let app = tree.read(&format!("services/{service}/src/app.rs"))?;
-    if app.contains(&format!("\"{}\"", wanted.group())) {
-        return taken(format!("the subscription {}", wanted.group()));
-    }
-    Ok(event)
+    let is_subscription = app.contains(&format!("\"{}\"", wanted.group()));
+    Ok(is_subscription.then(|| format!("the subscription {}", wanted.group())))
 }
 
 /// Returns the number of the service's next migration.

@@ -8,7 +8,7 @@ pub enum Error {
     /// The arguments do not match the usage.
     #[error("{0}")]
     Usage(String),
-    /// A value is invalid. The text names it and says what to change.
+    /// Values are invalid. The text has a line for each, which names it and says what to change.
     #[error("{0}")]
     Refused(String),
     /// A file is not as the generator expects.

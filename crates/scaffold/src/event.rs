@@ -2,6 +2,7 @@ use crate::catalogue;
 use crate::edit::{insert_after_last, insert_before, insert_name, missing_anchor};
 use crate::format::formatted;
 use crate::name::{self, in_pascal_case};
+use crate::refusals::Refusals;
 use crate::{Error, Tree};
 
 /// The event whose schema and type are copied: it contains the whole order and one time.
@@ -65,16 +66,17 @@ fn edit(
 fn check(tree: &Tree, wanted: &NewEvent) -> Result<String, Error> {
     let NewEvent { event, service } = wanted;
     let verb = event.strip_prefix("order.").filter(|it| name::refused(it).is_none());
-    let Some(verb) = verb else {
-        return Err(Error::Refused(format!(
-            "EVENT={event} is no name of an event: use order. and what has happened, as in order.shipped"
-        )));
-    };
-    if tree.has(&format!("schemas/{event}")) {
-        return Err(Error::Refused(format!("EVENT={event} is taken by schemas/{event}")));
+    let mut refusals = Refusals::default();
+    refusals.add(verb.is_none().then(|| {
+        format!("EVENT={event} is no name of an event: use order. and what has happened, as in order.shipped")
+    }));
+    let is_taken = verb.is_some() && tree.has(&format!("schemas/{event}"));
+    refusals.add(is_taken.then(|| format!("EVENT={event} is taken by schemas/{event}")));
+    refusals.take(catalogue::check_publisher(tree, service))?;
+    match verb {
+        Some(verb) if refusals.is_empty() => Ok(verb.to_owned()),
+        _ => Err(refusals.into_error()),
     }
-    catalogue::check_publisher(tree, service)?;
-    Ok(verb.to_owned())
 }
 
 /// Returns the schema or example of [`PATTERN`] for another event.

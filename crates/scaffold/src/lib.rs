@@ -7,6 +7,7 @@ mod error;
 mod event;
 mod format;
 mod name;
+mod refusals;
 mod request;
 mod tree;
 

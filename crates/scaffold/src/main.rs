@@ -50,7 +50,7 @@ fn write(request: &Request) -> Result<String, Error> {
 fn after(wanted: &Consumer) -> String {
     let (service, name, handler) = (&wanted.service, &wanted.name, wanted.handler());
     format!(
-        "Its test fails until `amount` in {handler} returns the amount of an order:
+        "Its test fails until `amount` in {handler} returns the amount of an event:
   target/debug/sandbox run -- cargo test -p orderflow-{service} --test it {name}::
 Then `make schemas`, `make lint`, and docs/adding-a-consumer.md.\n"
     )

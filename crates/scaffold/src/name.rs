@@ -1,5 +1,5 @@
 /// Reserved words of Rust or Postgres, because a module, a type and a table get the name.
-const RESERVED: [&str; 105] = [
+const RESERVED: &[&str] = &[
     // Rust's, for the name of the module.
     "abstract",
     "as",
@@ -16,6 +16,7 @@ const RESERVED: [&str; 105] = [
     "else",
     "enum",
     "extern",
+    "false",
     "final",
     "fn",
     "for",
@@ -40,6 +41,7 @@ const RESERVED: [&str; 105] = [
     "struct",
     "super",
     "trait",
+    "true",
     "try",
     "type",
     "typeof",
@@ -50,7 +52,8 @@ const RESERVED: [&str; 105] = [
     "where",
     "while",
     "yield",
-    // Postgres's, for the name of the table: appendix C of its manual.
+    // Postgres's that can't name a table: appendix C of its manual, or `pg_get_keywords()` with the
+    // categories R and T.
     "all",
     "analyse",
     "analyze",
@@ -59,44 +62,79 @@ const RESERVED: [&str; 105] = [
     "array",
     "asc",
     "asymmetric",
+    "authorization",
+    "binary",
     "both",
     "case",
     "cast",
     "check",
     "collate",
+    "collation",
     "column",
+    "concurrently",
     "constraint",
     "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
     "default",
+    "deferrable",
     "desc",
     "distinct",
     "end",
     "except",
     "fetch",
+    "foreign",
+    "freeze",
     "from",
+    "full",
     "grant",
     "group",
     "having",
+    "ilike",
     "initially",
+    "inner",
     "intersect",
     "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
     "leading",
+    "left",
+    "like",
     "limit",
+    "localtime",
+    "localtimestamp",
+    "natural",
     "not",
+    "notnull",
     "null",
     "offset",
     "on",
     "only",
     "or",
     "order",
+    "outer",
+    "overlaps",
     "placing",
     "primary",
     "references",
     "returning",
+    "right",
     "select",
+    "session_user",
+    "similar",
     "some",
     "symmetric",
+    "system_user",
     "table",
+    "tablesample",
     "then",
     "to",
     "trailing",
@@ -105,9 +143,15 @@ const RESERVED: [&str; 105] = [
     "user",
     "using",
     "variadic",
+    "verbose",
     "when",
     "window",
+    "with",
 ];
+
+/// Names of the module around the handlers, and of the tables that exist within the statement of a
+/// sum only.
+const GENERATED: &[&str] = &["batch", "consumers", "fresh"];
 
 /// Postgres truncates names after 63 bytes, and the indexes of a table have longer names.
 const LONGEST: usize = 40;
@@ -123,6 +167,9 @@ pub(crate) fn refused(name: &str) -> Option<String> {
     }
     if name.len() > LONGEST {
         return Some(format!("NAME={name} is too long: {LONGEST} characters at most"));
+    }
+    if GENERATED.contains(&name) {
+        return Some(format!("NAME={name} is used within the generated code: take another name"));
     }
     RESERVED
         .contains(&name)
@@ -155,8 +202,11 @@ mod tests {
         ] {
             assert!(refused(name).is_some_and(|it| it.contains("no identifier")), "{name}");
         }
-        for name in ["match", "order", "table", "self"] {
+        for name in ["match", "order", "table", "self", "left", "current_user", "true"] {
             assert!(refused(name).is_some_and(|it| it.contains("reserved")), "{name}");
+        }
+        for name in ["consumers", "batch"] {
+            assert!(refused(name).is_some_and(|it| it.contains("generated code")), "{name}");
         }
         assert!(refused(&"a".repeat(41)).is_some_and(|it| it.contains("too long")));
     }

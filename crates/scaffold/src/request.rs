@@ -75,8 +75,10 @@ fn variables(
             values.insert(name.to_owned(), value.to_owned());
         }
     }
-    match usage.needed.iter().find(|it| !values.contains_key(**it)) {
-        Some(name) => Err(Error::Usage(format!("{name} is missing: {}", usage.text))),
-        None => Ok(values),
+    let missing = usage.needed.iter().filter(|it| !values.contains_key(**it));
+    match &*missing.copied().collect::<Vec<_>>() {
+        [] => Ok(values),
+        [name] => Err(Error::Usage(format!("{name} is missing: {}", usage.text))),
+        names => Err(Error::Usage(format!("{} are missing: {}", names.join(", "), usage.text))),
     }
 }

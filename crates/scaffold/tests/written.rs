@@ -190,6 +190,7 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
         ("NAME=Values-1", "NAME=Values-1 is no identifier"),
         ("NAME=../../values", "NAME=../../values is no identifier"),
         ("NAME=select", "NAME=select is a reserved word"),
+        ("NAME=consumers", "NAME=consumers is used within the generated code"),
         ("NAME=basket", "NAME=basket is taken by services/analytics/src/consumers/basket.rs"),
         ("NAME=house", "NAME=house is taken by services/analytics/tests/it/house.rs"),
         ("NAME=tracked", "NAME=tracked is taken by the table tracked in the database of analytics"),
@@ -213,7 +214,7 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
         assert!(output.stdout.is_empty());
         tried += 1;
     }
-    assert_eq!(tried, 15);
+    assert_eq!(tried, 16);
     assert_eq!(files(folder.path()), before);
 
     fs::write(folder.path().join("services/analytics/src/app.rs"), "// no list\n").unwrap();
@@ -224,6 +225,19 @@ fn what_can_not_be_used_is_named_in_one_sentence_and_nothing_is_written() {
     assert_eq!(files(folder.path()), before);
     let elsewhere = tempfile::tempdir().unwrap();
     assert_eq!(run(elsewhere.path(), &fine).status.code(), Some(2));
+}
+
+#[test]
+fn all_that_can_not_be_used_is_named_at_once() {
+    let error = |arguments: &[&str]| String::from_utf8(run(&root(), arguments).stderr).unwrap();
+    let several = error(&["consumer", "NAME=select", "EVENT=order.lost", "SERVICE=order"]);
+    let named: Vec<_> = several.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(named, ["NAME=select", "SERVICE=order", "EVENT=order.lost"], "{several}");
+    let several = error(&["event", "EVENT=shipped", "SERVICE=analytics"]);
+    let named: Vec<_> = several.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(named, ["EVENT=shipped", "SERVICE=analytics"], "{several}");
+    let missing = error(&["consumer", "NAME=values_of_all"]);
+    assert!(missing.starts_with("EVENT, SERVICE are missing: make new-consumer"), "{missing}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ impl Handler for {{Projection}} {
     }
 }
 
-/// Returns the amount of an order, in minor units of its currency.
+/// Returns the amount of an event, in minor units of its currency.
 fn amount(_event: &{{Event}}) -> i64 {
     0
 }
