@@ -52,7 +52,7 @@ new-event: ## Generate an event type: EVENT=order.shipped SERVICE=order
 
 test: $(TARGET)/setup-test build ## Run all tests against a real Postgres and Kafka, started once, and a few faults on separate servers
 	rm -rf $(TARGET)/contract
-	$(TARGET)/debug/sandbox run -- cargo test $(LOCKED) --workspace
+	$(TARGET)/debug/sandbox run -- cargo test $(LOCKED) --workspace --no-fail-fast
 	cargo test $(LOCKED) --workspace --test contracts -- --ignored every_operation_is_called
 	$(TARGET)/debug/chaos --short --programs $(TARGET)/debug --report $(TARGET)/chaos-short.json
 
