@@ -39,7 +39,7 @@ impl OpsProcess {
         ];
         // No service of the playground exports traces, so the caller has to name a viewer. The
         // caller also decides where alerts are sent; by default they are logged.
-        settings.push(("JAEGER_URL".to_owned(), String::new()));
+        settings.push(("JAEGER_URL".to_owned(), "off".to_owned()));
         let wanted = ["ALERT_WEBHOOK", "ALERT_WEBHOOK_SECRET", "JAEGER_URL", "RUST_LOG"];
         settings.extend(env::vars().filter(|(name, _)| wanted.contains(&name.as_str())));
         let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();

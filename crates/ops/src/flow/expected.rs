@@ -6,7 +6,7 @@ use futures::future::join_all;
 use kafka::Settings;
 
 use super::collect::Asked;
-use super::entry::{Content, Event, Expected, Lag};
+use super::entry::{Content, Delivery, Event, Expected, Lag};
 use super::sorting::Sorting;
 use crate::error::with_cause;
 use crate::lag::position::{PlainPartition, positions};
@@ -15,13 +15,15 @@ use crate::lag::position::{PlainPartition, positions};
 const RUNNING: &str = "running";
 
 /// Adds a delivery for each event and each subscription that handles its type, unless one is
-/// recorded.
+/// recorded, or the event was sent to its receivers directly.
 pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
+    let direct = sent_directly(sorting);
     let events = sorting.entries.iter().filter_map(|entry| match &entry.content {
         Content::Event(event) => Some((event.id.clone(), event.kind.clone()?, lag(event))),
         _ => None,
     });
-    for (id, event_type, lag) in events.collect::<Vec<_>>() {
+    let published = events.filter(|(id, ..)| !direct.contains(id));
+    for (id, event_type, lag) in published.collect::<Vec<_>>() {
         for service in services {
             let handles =
                 service.subscriptions.iter().filter(|it| it.event_types.contains(&event_type));
@@ -37,6 +39,29 @@ pub(crate) fn add(sorting: &mut Sorting, services: &[Asked]) {
             }
         }
     }
+}
+
+/// Returns the events that nobody published and that were delivered without a position in Kafka:
+/// other subscriptions do not get them.
+fn sent_directly(sorting: &Sorting) -> BTreeSet<String> {
+    let mut direct = BTreeMap::new();
+    for entry in &sorting.entries {
+        match &entry.content {
+            Content::Event(event) if was_in_an_outbox(event) => {
+                direct.insert(event.id.clone(), false);
+            }
+            Content::Delivery(Delivery { event_id: Some(id), steps, .. }) if !steps.is_empty() => {
+                let is_direct = steps.iter().all(|it| it.step.partition.is_none());
+                *direct.entry(id.clone()).or_insert(true) &= is_direct;
+            }
+            _ => {}
+        }
+    }
+    direct.into_iter().filter_map(|(id, is_direct)| is_direct.then_some(id)).collect()
+}
+
+fn was_in_an_outbox(event: &Event) -> bool {
+    !event.waits.is_empty() || !event.published.is_empty() || event.outbox.is_some()
 }
 
 fn lag(event: &Event) -> Lag {

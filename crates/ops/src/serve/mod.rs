@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     addr: SocketAddr,
     #[command(flatten)]
     access: AccessArguments,
-    /// Address of the trace viewer, for links; empty if there is none
+    /// Address of the trace viewer, for links; `off` if there is none
     #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
     jaeger: String,
     /// URL that receives alerts, one POST when an alert fires and one when it resolves; without it

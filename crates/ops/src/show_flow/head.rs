@@ -46,7 +46,7 @@ pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io:
 
 /// Returns the address of a trace, or its id if there is no viewer.
 fn trace(jaeger: &str, id: &str) -> String {
-    if jaeger.is_empty() {
+    if jaeger == "off" {
         return id.to_owned();
     }
     format!("{}/trace/{id}", jaeger.trim_end_matches('/'))

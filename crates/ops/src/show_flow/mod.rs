@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
     /// Whether repeated steps are counted, or each step is shown with its ids
     #[arg(long, value_enum, default_value_t = Steps::Main)]
     steps: Steps,
-    /// Address of the trace viewer, for the link; empty if there is none
+    /// Address of the trace viewer, for the link; `off` if there is none
     #[arg(long, env = "JAEGER_URL", default_value = "http://localhost:16686")]
     jaeger: String,
     // Kafka is queried for the lag of groups at which an event is expected.

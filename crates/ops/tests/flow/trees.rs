@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::fake::{Known, Services};
+use crate::output::run;
 use crate::story::*;
 
 #[tokio::test]
@@ -28,7 +29,9 @@ trace    http://localhost:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736
 ";
     services.run(&["c-1"]).await.is(0, text);
     let without_viewer = text.replace("http://localhost:16686/trace/", "");
-    services.run(&["c-1", "--jaeger", ""]).await.is(0, &without_viewer);
+    let mut command = services.command(&["c-1"]);
+    command.env("JAEGER_URL", "off");
+    run(command).await.is(0, &without_viewer);
     services.run(&["c-1", "--steps", "all", "--jaeger", "http://j/"]).await.is(
         0,
         "
@@ -147,6 +150,25 @@ trace    http://localhost:16686/trace/4bf92f3577b34da6a3ce929d0e0e4736
      7 ms  order         └ deferred acknowledge                             3 ms
 ",
     );
+}
+
+#[tokio::test]
+async fn an_event_that_was_sent_directly_is_expected_at_its_receiver_only() {
+    let mut known = well();
+    known[0].steps.clear();
+    known[3].steps.clear();
+    let received = &mut known[1].steps[0];
+    for member in ["topic", "partition", "offset"] {
+        received.as_object_mut().unwrap().remove(member);
+    }
+    let ran = Services::start(known.clone()).await.run(&["c-1"]).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(!ran.out.contains("analytics"), "{}", ran.out);
+    // Once it is also published, everybody gets it.
+    known[0].steps.extend(published(5, "e-1", "order.completed", 0, 1234));
+    let ran = Services::start(known).await.run(&["c-1"]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.out.contains("analytics: expected, not seen yet"), "{}", ran.out);
 }
 
 #[tokio::test]
