@@ -21,7 +21,7 @@ help: ## List the targets
 doctor: ## List missing prerequisites, with the commands that install them
 	@deploy/setup doctor
 
-demo: build ## Follow three orders to their invoices, on temporary servers
+demo: build ## Follow five orders to their invoices, on temporary servers
 	@exec $(PLAYGROUND) demo
 
 compare: build ## Compare direct calls with events, while a service is down, then slow

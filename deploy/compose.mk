@@ -26,7 +26,7 @@ logs: ## Follow the logs, also with `make local`; ID=<correlation id> shows one 
 urls: ## List the published addresses
 	@deploy/system urls
 
-order: ## Place an order and show where its invoice and logs are
+order: ## Place an order, also with `make local`, and show where its invoice and logs are
 	@deploy/system order
 
 break: ## Inject a fault into a consumer; GROUP=billing KIND=permanent|transient|slow RATE=1

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "playground")]
 enum Command {
-    /// Start everything, follow three orders to their invoices, and clean up
+    /// Start everything, follow five orders to their invoices, and clean up
     Demo,
     /// Run the same orders by direct calls and by events, while a service is down and while it is
     /// slow

@@ -1,5 +1,5 @@
-//! Follows three orders to their invoices, cancels another one, then sends a duplicate and a record
-//! that is no event.
+//! Follows five orders to their invoices, one of which is cancelled, then sends a duplicate and a
+//! record that is no event.
 
 use std::{
     pin::pin,
@@ -49,7 +49,7 @@ const LAST: Purchase = Purchase { tenant: ACME, currency: "EUR", items: &[("TEAP
 pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Result<u8, Failure> {
     let start = Instant::now();
     let mut stop = pin!(stop);
-    heading("Orderflow: three orders become three invoices");
+    heading("Orderflow: five orders become five invoices");
     let mut deployment = tokio::select! {
         started = Deployment::start(Location::Temporary, &[], console) => started.during("start the system")?,
         signal = &mut stop => return Ok(interrupted(signal)),
@@ -71,7 +71,7 @@ pub(crate) async fn run(console: &Console, stop: impl Future<Output = u8>) -> Re
         "\nEach of the {} orders has exactly one invoice, and the cancelled one a credit note. Nothing is left\n\
          running, and no folder. It took {:.1} s.\n\n\
          Next:\n  \
-           make local      keeps the system running, to try it by hand: docs/tour.md has a tour of it\n  \
+           make local      starts the system and keeps it running: docs/tour.md has a tour of it\n  \
            make compare    the same orders by direct calls and by events, while a service is down\n  \
            make test       every test, against a real Kafka and Postgres\n\
          README.md says which crate is for what, docs/adding-a-consumer.md how to add a consumer.",
@@ -368,7 +368,7 @@ impl Show<'_> {
         let received = until_some("the webhook has received each order".into(), ask).await?;
         let Some(first) = received.first() else { return Ok(()) };
         fields(&[
-            ("requests", received.len().to_string()),
+            ("requests", format!("{}, for completions and invoices", received.len())),
             ("webhook-id", first.header("webhook-id").into()),
             ("webhook-signature", first.header("webhook-signature").into()),
         ]);

@@ -27,6 +27,7 @@ mod trial;
 mod waits;
 mod written;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -95,14 +96,22 @@ pub async fn main() -> ExitCode {
     }
 }
 
+/// Prints the faults and the bugs. A reader that takes only some lines, like `head`, is no error.
 fn list() {
-    for fault in FAULTS {
-        let short = if fault.short { " (--short)" } else { "" };
-        println!("{:<32} {}{short}", fault.name, fault.what);
-    }
-    for bug in BUGS {
-        println!("--bug {:<26} {}", bug.name, bug.proof);
-    }
+    let print = || {
+        let mut out = io::stdout().lock();
+        writeln!(out, "Faults, for --only:")?;
+        for fault in FAULTS {
+            let short = if fault.short { " (--short)" } else { "" };
+            writeln!(out, "  {:<32} {}{short}", fault.name, fault.what)?;
+        }
+        writeln!(out, "\nBugs, for --bug, and what finds them:")?;
+        for bug in BUGS {
+            writeln!(out, "  {:<32} {}", bug.name, bug.proof)?;
+        }
+        out.flush()
+    };
+    let _: io::Result<()> = print();
 }
 
 /// Returns `true` if each bug of this name was found.
