@@ -10,6 +10,7 @@ mod links;
 mod makefile;
 mod mentions;
 mod names;
+mod prose;
 mod tree;
 mod variables;
 mod versions;
@@ -18,7 +19,7 @@ use std::fmt;
 
 use commands::Commands;
 use document::Document;
-use tree::Tree;
+use tree::{Tree, text_of};
 
 /// A violation, with its place.
 struct Finding {
@@ -123,6 +124,23 @@ fn a_long_comment_line_is_found_unless_it_is_a_url() {
     let lines: Vec<_> = found.iter().map(|it| it.line).collect();
     assert_eq!(lines, [2, 5]);
     assert_eq!(found[0].to_string(), "lib.rs:2: the comment line has 127 columns, more than 100");
+}
+
+#[test]
+fn no_line_of_prose_is_longer_than_120_columns() {
+    let tree = Tree::read();
+    let found = tree.documents().into_iter().filter_map(|it| Some((it, text_of(&it.path)?)));
+    assert_none(&found.flat_map(|(it, text)| prose::too_long(it, &text)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_long_line_of_prose_is_found_and_one_of_code_is_not() {
+    let long = "ä ".repeat(61);
+    let text =
+        format!("{long}\n\n```sh\n{long}\n```\n\n| {long} |\n\nhttps://example.com/ {long}\n");
+    let found = prose::too_long(&Document::parse("README.md", &text), &text);
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["README.md:1: the line has 122 columns, more than 120"]);
 }
 
 #[test]
