@@ -5,6 +5,22 @@ use serde::de::DeserializeOwned;
 
 /// A job's payload, as stored. During a deployment old and new instances read each other's rows, so
 /// add fields with a default, and never rename them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct SendReceipt {
+///     invoice: u64,
+///     #[serde(default)] // absent in rows of the former release
+///     copy_to: Option<String>,
+/// }
+///
+/// impl jobs::Job for SendReceipt {
+///     const KIND: &'static str = "send-receipt";
+///     const BACKOFF: &'static [Duration] = &[Duration::from_secs(5), Duration::from_mins(5)];
+/// }
+/// ```
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Name of the kind in the database: never change it while rows wait.
     const KIND: &'static str;

@@ -68,7 +68,7 @@ impl Aside {
 
     /// Returns whether an earlier row was left aside since the lane was read from `after` on.
     pub(crate) fn is_reopened(&self, shard: i16, after: i64) -> bool {
-        self.after.get(&shard).is_some_and(|now| *now < after)
+        self.after.get(&shard).is_some_and(|current| *current < after)
     }
 
     /// Advances a lane that was read from `after` on, unless it was reopened. `None` means that it
@@ -78,7 +78,7 @@ impl Aside {
             return;
         }
         match (covered, self.after.get_mut(&shard)) {
-            (Some(covered), Some(now)) => *now = (*now).max(covered),
+            (Some(covered), Some(current)) => *current = (*current).max(covered),
             (Some(_), None) => {}
             (None, _) => self.forget(shard),
         }

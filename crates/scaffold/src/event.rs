@@ -65,10 +65,15 @@ fn edit(
 /// Checks the request. Returns the past participle: `shipped`.
 fn check(tree: &Tree, wanted: &NewEvent) -> Result<String, Error> {
     let NewEvent { event, service } = wanted;
-    let verb = event.strip_prefix("order.").filter(|it| name::refused(it).is_none());
+    let is_verb = |it: &&str| name::is_identifier(it) && it.len() <= name::LONGEST;
+    let verb = event.strip_prefix("order.").filter(is_verb);
     let mut refusals = Refusals::default();
     refusals.add(verb.is_none().then(|| {
-        format!("EVENT={event} is no name of an event: use order. and what has happened, as in order.shipped")
+        format!(
+            "EVENT={event} is no name of an event: use order. and what has happened in at most {} \
+             characters, as in order.shipped",
+            name::LONGEST
+        )
     }));
     let is_taken = verb.is_some() && tree.has(&format!("schemas/{event}"));
     refusals.add(is_taken.then(|| format!("EVENT={event} is taken by schemas/{event}")));

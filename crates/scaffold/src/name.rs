@@ -149,18 +149,16 @@ const RESERVED: &[&str] = &[
     "with",
 ];
 
-/// Names of the module around the handlers, and of the tables that exist within the statement of a
-/// sum only.
+/// `consumers` is the module of the handlers; `batch` and `fresh` are tables within the statement
+/// of a sum.
 const GENERATED: &[&str] = &["batch", "consumers", "fresh"];
 
 /// Postgres truncates names after 63 bytes, and the indexes of a table have longer names.
-const LONGEST: usize = 40;
+pub(crate) const LONGEST: usize = 40;
 
 /// Returns why a text is not allowed as a name for a module and a table.
 pub(crate) fn refused(name: &str) -> Option<String> {
-    let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
-    let begins = name.starts_with(|it: char| it.is_ascii_lowercase());
-    if !begins || !name.chars().all(is_plain) || name.contains("__") || name.ends_with('_') {
+    if !is_identifier(name) {
         return Some(format!(
             "NAME={name} is no identifier: use lower-case words with _ between them, as in order_values"
         ));
@@ -174,6 +172,13 @@ pub(crate) fn refused(name: &str) -> Option<String> {
     RESERVED
         .contains(&name)
         .then(|| format!("NAME={name} is a reserved word of Rust or SQL: take another name"))
+}
+
+/// Returns whether a text consists of lower-case words with `_` between them.
+pub(crate) fn is_identifier(text: &str) -> bool {
+    let is_plain = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
+    let begins = text.starts_with(|it: char| it.is_ascii_lowercase());
+    begins && text.chars().all(is_plain) && !text.contains("__") && !text.ends_with('_')
 }
 
 /// Returns a name in pascal case: `order_values` becomes `OrderValues`.
@@ -205,7 +210,7 @@ mod tests {
         for name in ["match", "order", "table", "self", "left", "current_user", "true"] {
             assert!(refused(name).is_some_and(|it| it.contains("reserved")), "{name}");
         }
-        for name in ["consumers", "batch"] {
+        for name in ["consumers", "batch", "fresh"] {
             assert!(refused(name).is_some_and(|it| it.contains("generated code")), "{name}");
         }
         assert!(refused(&"a".repeat(41)).is_some_and(|it| it.contains("too long")));

@@ -15,7 +15,7 @@ impl Refusals {
     /// Takes the value of a check, or adds the reason for which it was refused.
     ///
     /// # Errors
-    /// Any other error of the check.
+    /// The error of the check, if it is not a refusal.
     pub(crate) fn take<T>(&mut self, checked: Result<T, Error>) -> Result<Option<T>, Error> {
         match checked {
             Ok(value) => Ok(Some(value)),

@@ -107,14 +107,14 @@ pub(crate) struct Books {
     pub(crate) inbox: HashSet<EventKey>,
     /// All records, by topic; those of a deleted topic come first.
     pub(crate) records: HashMap<&'static str, Vec<Record>>,
-    /// Billing's dead letters, both the rows and their copies on the topic, each with the place of
-    /// the original record.
+    /// Billing's dead letters, both the rows and their copies on the topic, each with the position
+    /// of the original record.
     pub(crate) dead: Vec<(RecordPosition, Record)>,
     /// The rows, in insertion order.
     pub(crate) letters: Vec<Letter>,
-    /// Original places of the records of the dead-letter topic, in their order.
+    /// Original positions of the records of the dead-letter topic, in their order.
     pub(crate) copies: Vec<RecordPosition>,
-    /// Number of records of the dead-letter topic that do not name their original place.
+    /// Number of records of the dead-letter topic that do not name their original position.
     pub(crate) unreadable_dead: usize,
     /// Committed offsets of billing's group, by topic and partition.
     pub(crate) committed: HashMap<(String, i32), i64>,
@@ -180,7 +180,7 @@ impl Books {
         READ_BY_BILLING.into_iter().flat_map(|topic| self.of(topic))
     }
 
-    /// Returns the original places of the dead letters.
+    /// Returns the original positions of the dead letters.
     pub(crate) fn positions_of_dead(&self) -> HashSet<&RecordPosition> {
         self.dead.iter().map(|(position, _)| position).collect()
     }

@@ -34,7 +34,7 @@ pub(crate) fn position_of(record: &Record) -> RecordPosition {
     (record.topic.clone(), record.partition, record.offset)
 }
 
-/// Returns the original place of a dead letter, or `None` if its headers do not name it.
+/// Returns the original position of a dead letter, or `None` if its headers do not name it.
 pub(crate) fn origin_of(dead: &Record) -> Option<RecordPosition> {
     let Coordinates { topic, partition, offset, .. } = Coordinates::carried_by(dead)?;
     Some((topic, partition, offset))
@@ -193,7 +193,7 @@ impl Writer {
         Ok(Self { producer: settings.producer().create()? })
     }
 
-    /// Writes a record and returns its place.
+    /// Writes a record and returns its position.
     pub(crate) async fn write(
         &self,
         topic: &str,

@@ -119,7 +119,7 @@ async fn many_groups_at_many_offsets_are_measured_while_messages_arrive() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_say_when_it_will_have_caught_up() {
-    let house = House::parcels(400, FRESH).await;
+    let house = House::parcels(1_200, FRESH).await;
     let brokers = house.settings.clone();
     house.commit("billing", 0);
     let topic = house.topic();
@@ -130,7 +130,7 @@ async fn rates_say_when_it_will_have_caught_up() {
         use kafka::rdkafka::{Offset, TopicPartitionList};
         let consumer: BaseConsumer = brokers.consumer("billing").create().unwrap();
         let mut times = Vec::new();
-        for offset in (10..=400).step_by(10) {
+        for offset in (10..=1_200).step_by(10) {
             {
                 let mut list = TopicPartitionList::new();
                 list.add_partition_offset(&topic, 0, Offset::Offset(offset)).unwrap();

@@ -8,8 +8,8 @@ use kafka::rdkafka::error::KafkaError;
 use kafka::rdkafka::types::RDKafkaErrorCode;
 use kafka::rdkafka::{Offset, TopicPartitionList};
 
-/// Commits an offset for a group, which has no members afterwards. The coordinator of the first
-/// group of a cluster refuses for a moment, so it is asked again.
+/// Commits an offset for a group, which has no members afterwards. Retries for as long as a new
+/// cluster has no coordinator for the group.
 pub(crate) fn commit(settings: &Settings, group: &str, topic: &str, offset: i64) {
     let consumer: BaseConsumer = settings.consumer(group).create().unwrap();
     let mut list = TopicPartitionList::new();

@@ -42,10 +42,10 @@ impl Session<'_> {
             return topics;
         }
         let siblings = (0..).zip(&topic.partitions).filter(|(other, _)| *other != number);
-        let places = siblings.map(|(_, sibling)| {
+        let ids = siblings.map(|(_, sibling)| {
             let aside = sibling.aside.as_ref();
             aside.and_then(|aside| aside.after(shard)).unwrap_or(topics)
         });
-        places.max().unwrap_or(topics)
+        ids.max().unwrap_or(topics)
     }
 }

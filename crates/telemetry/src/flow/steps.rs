@@ -27,6 +27,18 @@ pub struct FlowStep {
 /// Records the flow steps of one service: spans that are created through it and have a correlation
 /// id. Clones share the steps.
 ///
+/// ```
+/// use telemetry::FlowSteps;
+/// use tracing::info_span;
+///
+/// let steps = FlowSteps::new(1_000);
+/// let span = steps.span(|| info_span!("charge", correlation_id = "flow-17"));
+/// drop(span); // a finished step, if `telemetry::init` has installed the subscriber
+/// for step in steps.take(100) {
+///     println!("{} {}", step.correlation_id, step.json);
+/// }
+/// ```
+///
 /// It is a value instead of a global, so that two services in one process do not mix. A deferred
 /// task, whose span follows that of its request, belongs to the request's service.
 #[derive(Clone, Debug, Default)]

@@ -110,7 +110,7 @@ async fn split(scene: &Scene) -> Result<(Value, Value), Error> {
 }
 
 /// Waits until one of these replays has processed some letters and is still running, and returns
-/// its place among them.
+/// its index.
 async fn under_way(scene: &Scene, ids: &[&str]) -> Result<usize, Error> {
     let has_begun = async |id: &str| {
         let replay = replay(&scene.billing, id).await.unwrap_or_default();

@@ -118,7 +118,7 @@ fn verify_stored(settings: &Settings, sent: &[(RecordPosition, Poison)]) -> Resu
 }
 
 /// Repeats the completion of an order, from another source and with the given id. Returns its
-/// place.
+/// position.
 pub(crate) async fn send_sound(scene: &Scene, id: &str) -> Result<RecordPosition, Error> {
     let settings = scene.system.kafka();
     let Record { key, value, headers, .. } = sound_event(&settings).await?;
