@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::Error;
 use super::letters::{self, ADA};
 use super::scene::Scene;
-use super::topics;
+use super::topics::{self, Offsets};
 
 /// Maximum time to catch up after the fault is healed.
 pub(crate) const HEAL: Duration = Duration::from_secs(30);
@@ -108,9 +108,12 @@ async fn others_have_consumed_all(scene: &Scene) -> Result<bool, Error> {
         && count("analytics", cancelled).await? >= cancelled_in_all)
 }
 
-/// Returns `true` if billing has no lag at the moment.
-pub(crate) fn billing_is_quiet(scene: &Scene) -> bool {
-    topics::progress(&scene.system.kafka()).is_ok_and(|progress| progress.lag == 0)
+/// Returns `true` if billing has processed what was on its topics when they had these
+/// [ends](topics::ends_for_billing). Its lag would not show that, since orders arrive all the time.
+pub(crate) fn billing_has_reached(scene: &Scene, ends: &Offsets) -> bool {
+    topics::progress(&scene.system.kafka()).is_ok_and(|progress| {
+        ends.iter().all(|(partition, end)| progress.committed.get(partition) >= Some(end))
+    })
 }
 
 /// Checks the outbox first: an event that leaves it later is part of the lag by then.

@@ -84,11 +84,14 @@ pub(crate) fn read_all(settings: &Settings, topic: &str) -> Result<Vec<Record>, 
     Ok(block_in_place(|| kafka::read_to_end(settings, topic, READ))?)
 }
 
+/// Offsets by topic and partition.
+pub(crate) type Offsets = HashMap<(String, i32), i64>;
+
 /// Progress of the group.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Committed offsets, by topic and partition.
-    pub(crate) committed: HashMap<(String, i32), i64>,
+    /// Committed offsets.
+    pub(crate) committed: Offsets,
     /// Number of records that are not processed yet.
     pub(crate) lag: i64,
 }
@@ -102,6 +105,19 @@ pub(crate) fn lag(settings: &Settings, group: &str, topic: &str) -> Result<i64, 
             lag += high - committed_offset(&consumer, topic, partition)?.unwrap_or(low);
         }
         Ok(lag)
+    })
+}
+
+/// Returns the offsets after the last records of the topics that billing reads.
+pub(crate) fn ends_for_billing(settings: &Settings) -> Result<Offsets, Error> {
+    block_in_place(|| {
+        let consumer = watcher(settings)?;
+        let mut ends = Offsets::new();
+        for topic in READ_BY_BILLING {
+            let bounds = bounds(&consumer, topic)?.into_iter();
+            ends.extend(bounds.map(|(partition, _, high)| ((topic.to_owned(), partition), high)));
+        }
+        Ok(ends)
     })
 }
 

@@ -194,7 +194,8 @@ pub(crate) async fn dead_letters_refused(scene: &mut Scene) -> Evidence {
     };
     let dead = soon(dead).await;
     scene.orders(50).await?;
-    let went_on = soon(async || settle::billing_is_quiet(scene)).await;
+    let ends = topics::ends_for_billing(&scene.system.kafka())?;
+    let went_on = soon(async || settle::billing_has_reached(scene, &ends)).await;
     let kept = topics::read_all(&scene.system.kafka(), DEAD_LETTERS)?.len();
     limit_dead_letters(scene, "2097152").await?;
     scene.healed();
