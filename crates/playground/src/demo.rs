@@ -1,5 +1,5 @@
-//! Follows five orders to their invoices, one of which is cancelled, then sends a duplicate and a
-//! record that is no event.
+//! Follows five orders to their invoices, one of which is cancelled, then sends a duplicate and
+//! random bytes.
 
 use std::{
     pin::pin,

@@ -10,7 +10,7 @@ use super::Error;
 use super::mail::Tally;
 use super::receivers::AttemptCounts;
 use super::scene::Scene;
-use super::topics::{self, DEAD_LETTERS, READ_BY_BILLING, RecordPosition};
+use super::topics::{self, DEAD_LETTERS, Offsets, READ_BY_BILLING, RecordPosition};
 
 /// Topics of the events of an order.
 pub(crate) const ORDER_TOPICS: [&str; 4] =
@@ -116,8 +116,8 @@ pub(crate) struct Books {
     pub(crate) copies: Vec<RecordPosition>,
     /// Number of records of the dead-letter topic that do not name their original position.
     pub(crate) unreadable_dead: usize,
-    /// Committed offsets of billing's group, by topic and partition.
-    pub(crate) committed: HashMap<(String, i32), i64>,
+    /// Committed offsets of billing's group.
+    pub(crate) committed: Offsets,
 }
 
 impl Books {

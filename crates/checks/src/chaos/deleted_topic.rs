@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use kafka::{Record, Settings};
 
 use super::Error;
-use super::topics::{self, Progress};
+use super::topics::{self, Offsets, Progress};
 
 /// Records of a deleted topic, and the offsets of billing's group in it.
 ///
@@ -15,7 +15,7 @@ use super::topics::{self, Progress};
 pub(crate) struct DeletedTopic {
     name: &'static str,
     records: Vec<Record>,
-    committed: HashMap<(String, i32), i64>,
+    committed: Offsets,
 }
 
 impl DeletedTopic {
@@ -41,7 +41,7 @@ impl DeletedTopic {
     pub(crate) fn enter(
         &self,
         records: &mut HashMap<&'static str, Vec<Record>>,
-        committed: &mut HashMap<(String, i32), i64>,
+        committed: &mut Offsets,
     ) {
         records.entry(self.name).or_default().splice(..0, self.records.iter().cloned());
         committed.extend(self.committed.clone());

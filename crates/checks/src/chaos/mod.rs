@@ -96,7 +96,7 @@ pub async fn main() -> ExitCode {
     }
 }
 
-/// Prints the faults and the bugs. A reader that takes only some lines, like `head`, is no error.
+/// Prints the faults and the bugs. Ignores an output that was closed, as `head` does.
 fn list() {
     let print = || {
         let mut out = io::stdout().lock();

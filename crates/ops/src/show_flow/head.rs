@@ -44,7 +44,7 @@ pub(super) fn write(out: &mut impl Write, context: &Context, flow: &Flow) -> io:
     Ok(())
 }
 
-/// Returns the address of a trace, or its id if there is no viewer.
+/// Returns the link to a trace, or only its id if `jaeger` is `off`.
 fn trace(jaeger: &str, id: &str) -> String {
     if jaeger == "off" {
         return id.to_owned();
