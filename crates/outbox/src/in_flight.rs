@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use tracing::Span;
+use telemetry::Publication;
 
 use crate::topic::TopicId;
 
@@ -34,8 +34,8 @@ pub(crate) struct InFlightRecord {
     /// `true` if no other record of its partition is in flight, so that a refusal concerns this
     /// record.
     pub(crate) is_alone: bool,
-    /// Open until Kafka has answered.
-    pub(crate) span: Span,
+    /// `None` once Kafka has answered.
+    publication: Option<Publication>,
     state: State,
 }
 
@@ -64,10 +64,10 @@ impl InFlightRecord {
         key: &str,
         shard: i16,
         cost: usize,
-        span: Span,
+        publication: Option<Publication>,
     ) -> Self {
         let state = State::UnderWay;
-        Self { topic, partition, key: key.into(), shard, cost, is_alone: false, span, state }
+        Self { topic, partition, key: key.into(), shard, cost, is_alone: false, publication, state }
     }
 
     /// Returns whether an earlier record of its key was refused while this one was in flight.
@@ -112,9 +112,10 @@ impl InFlight {
         self.records.is_empty()
     }
 
-    /// Returns the span of a record.
-    pub(crate) fn span(&self, id: i64) -> Option<&Span> {
-        Some(&self.records.get(&id)?.span)
+    /// Takes the publication of a record that Kafka has answered for. Returns `None` if the record
+    /// is unknown.
+    pub(crate) fn take_publication(&mut self, id: i64) -> Option<Publication> {
+        self.records.get_mut(&id)?.publication.take()
     }
 
     /// Returns all records.
@@ -300,7 +301,7 @@ mod tests {
     const SILENT: Room = Room { window: WINDOW, is_live: false };
 
     fn put(flights: &mut InFlight, id: i64, partition: i32, key: &str, cost: usize) {
-        let record = InFlightRecord::new(TopicId::FIRST, partition, key, 0, cost, Span::none());
+        let record = InFlightRecord::new(TopicId::FIRST, partition, key, 0, cost, None);
         flights.insert(id, record, WINDOW);
     }
 

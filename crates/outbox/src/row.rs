@@ -7,13 +7,11 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::postgres::types::PgInterval;
-use telemetry::{FlowSteps, KeyValue, TraceContext, Wait};
+use telemetry::{OutgoingEvent, TraceContext};
 
 use crate::in_flight::{LARGEST_COST, OVERHEAD};
 
 const MICROS_OF_A_DAY: i64 = 24 * 60 * 60 * 1_000_000;
-/// Name of the span and step of an event that waited.
-const WAIT: &str = "outbox wait";
 
 /// The columns of a [`Row`], of a table that has them all.
 macro_rules! columns {
@@ -62,32 +60,26 @@ impl<'r> Row<'r> {
         bytes.min(LARGEST_COST)
     }
 
-    /// Records in trace and flow how long the event waited in the outbox.
-    pub(crate) fn record_wait(
-        &self,
-        headers: &Headers<'_>,
-        selected: SystemTime,
-        steps: &FlowSteps,
-    ) {
-        let Some(written) = selected.checked_sub(self.waited) else { return };
-        steps.record_wait(&Wait {
-            name: WAIT,
-            from: written,
-            until: selected,
-            correlation_id: headers.get("ce_correlationid"),
+    /// Returns the event, for its publication. The row was read at `read`.
+    pub(crate) fn event<'a>(
+        &'a self,
+        headers: &'a Headers<'_>,
+        created_in: Option<&'a TraceContext>,
+        read: SystemTime,
+    ) -> OutgoingEvent<'a> {
+        OutgoingEvent {
+            topic: self.topic,
+            key: self.key,
             event_id: headers.get("ce_id"),
             event_type: headers.get("ce_type"),
             source: headers.get("ce_source"),
             subject: headers.get("ce_subject"),
-            topic: self.topic,
-            traceparent: headers.get("ce_traceparent"),
-        });
-        let Some(context) = headers.created_in() else { return };
-        let known = [("event_id", "ce_id"), ("correlation_id", "ce_correlationid")].into_iter();
-        let known =
-            known.filter_map(|(name, header)| Some((name, headers.get(header)?.to_owned())));
-        let attributes = known.map(|(name, value)| KeyValue::new(name, value)).collect();
-        context.record_wait(WAIT, written, selected, attributes);
+            tenant_id: headers.get("ce_tenantid"),
+            correlation_id: headers.get("ce_correlationid"),
+            created_in,
+            written: read.checked_sub(self.waited).unwrap_or(read),
+            read,
+        }
     }
 }
 

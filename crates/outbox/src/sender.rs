@@ -8,9 +8,8 @@ use kafka::rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use kafka::rdkafka::producer::{
     BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer,
 };
-use telemetry::{FlowSteps, TraceContext};
+use telemetry::{FlowSteps, Publication, TraceContext};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracing::{Span, field};
 
 use crate::refusal::Refusal;
 use crate::row::{Headers, Row};
@@ -36,23 +35,18 @@ impl Completion {
         Self { id, outcome: offset.map(|offset| Position { partition: 0, offset }) }
     }
 
-    /// Ends the record's span. Fails with the reason why the record is not confirmed to be in
-    /// Kafka.
-    pub(crate) fn outcome(self, span: &Span) -> Result<(), Refusal> {
+    /// Ends the record's publication. Fails with the reason why the record is not confirmed to be
+    /// in Kafka.
+    pub(crate) fn end(self, publication: Publication) -> Result<(), Refusal> {
         let refusal = match self.outcome {
             Ok(position) if position.offset >= 0 => {
-                if !span.is_disabled() {
-                    let partition = position.partition.to_string();
-                    span.record("messaging.destination.partition.id", partition);
-                    span.record("messaging.kafka.offset", position.offset);
-                }
+                publication.acknowledged(position.partition, position.offset);
                 return Ok(());
             }
             Ok(_) => Refusal::Nowhere,
             Err(error) => error.into(),
         };
-        span.record("error.type", field::display(&refusal));
-        span.record("error", &refusal as &dyn std::error::Error);
+        publication.refused(&refusal, refusal.to_string());
         Err(refusal)
     }
 }
@@ -104,31 +98,36 @@ impl Sender {
         Ok((Self { producer: Arc::new(producer), kafka: kafka.clone(), steps }, completed))
     }
 
-    /// Passes a row to the producer. Returns the span that is open until Kafka has acknowledged it.
+    /// Passes a row, which was read at `read`, to the producer. Returns the publication, which ends
+    /// with Kafka's answer.
     pub(crate) fn send(
         &self,
         row: &Row<'_>,
         topic: &str,
         partition: i32,
-        selected: SystemTime,
-    ) -> Result<Span, SendError> {
+        read: SystemTime,
+    ) -> Result<Publication, SendError> {
         let headers = row.headers().map_err(|error| SendError::Refused(error.into()))?;
-        let span = self.steps.span(|| span(row, &headers));
+        let created_in = headers.created_in();
+        let event = row.event(&headers, created_in.as_ref(), read);
+        let publication = Publication::begin(&event, &self.steps);
         let id = usize::try_from(row.id).unwrap_or(0);
         let record = BaseRecord::with_opaque_to(topic, id)
             .partition(partition)
             .key(row.key)
             .payload(row.payload)
-            .headers(of_the_record(&headers, &span));
+            .headers(of_the_record(&headers, &publication.trace_context()));
         match self.producer.send(record) {
-            Ok(()) => {
-                row.record_wait(&headers, selected, &self.steps);
-                Ok(span)
-            }
+            Ok(()) => Ok(publication),
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                publication.postponed();
                 Err(SendError::Full)
             }
-            Err((error, _)) => Err(SendError::Refused(error.into())),
+            Err((error, _)) => {
+                let refusal = Refusal::from(error);
+                publication.refused(&refusal, refusal.to_string());
+                Err(SendError::Refused(refusal))
+            }
         }
     }
 
@@ -153,46 +152,14 @@ impl Sender {
     }
 }
 
-/// Returns the row's headers with the trace context of the hop.
-fn of_the_record(headers: &Headers<'_>, span: &Span) -> OwnedHeaders {
-    let hop = TraceContext::of(span);
-    let hop = hop.as_ref().into_iter().flat_map(|hop| {
-        let state = hop.tracestate.as_deref().map(|state| ("tracestate", state));
-        [("traceparent", hop.traceparent.as_str())].into_iter().chain(state)
-    });
+/// Returns the row's headers with the trace context of the publication.
+fn of_the_record(headers: &Headers<'_>, hop: &TraceContext) -> OwnedHeaders {
+    let state = hop.tracestate.as_deref().map(|state| ("tracestate", state));
+    let hop = [("traceparent", hop.traceparent.as_str())].into_iter().chain(state);
     headers
         .iter()
         .chain(hop)
         .fold(OwnedHeaders::new_with_capacity(headers.len() + 2), |all, (key, value)| {
             all.insert(Header { key, value: Some(value) })
         })
-}
-
-fn span(row: &Row<'_>, headers: &Headers<'_>) -> Span {
-    let span = tracing::info_span!(
-        "send",
-        otel.name = format!("send {}", row.topic),
-        otel.kind = "producer",
-        messaging.system = "kafka",
-        messaging.operation.name = "send",
-        messaging.operation.r#type = "send",
-        messaging.destination.name = row.topic,
-        messaging.destination.partition.id = field::Empty,
-        messaging.kafka.offset = field::Empty,
-        messaging.message.id = headers.get("ce_id"),
-        messaging.message.conversation_id = headers.get("ce_correlationid"),
-        messaging.kafka.message.key = row.key,
-        cloudevents.event_type = headers.get("ce_type"),
-        cloudevents.event_source = headers.get("ce_source"),
-        cloudevents.event_subject = headers.get("ce_subject"),
-        event_id = headers.get("ce_id"),
-        correlation_id = headers.get("ce_correlationid"),
-        tenant_id = headers.get("ce_tenantid"),
-        error = field::Empty,
-        error.r#type = field::Empty,
-    );
-    if let Some(created_in) = headers.created_in() {
-        created_in.set_parent(&span);
-    }
-    span
 }

@@ -1,8 +1,6 @@
-use std::time::SystemTime;
-
+use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
-use opentelemetry::trace::{Span as _, TraceContextExt, Tracer};
-use opentelemetry::{Context, KeyValue, global};
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::{OpenTelemetrySpanExt, SetParentError, get_otel_context};
@@ -32,18 +30,7 @@ impl TraceContext {
     /// Returns the context of a span, or `None` if it is disabled.
     pub fn of(span: &Span) -> Option<Self> {
         let span = span.with_subscriber(|(id, dispatch)| context_of(id, dispatch)).flatten()?;
-        span.is_valid().then(|| {
-            let state = span.trace_state().header();
-            Self {
-                traceparent: format!(
-                    "00-{}-{}-{:02x}",
-                    span.trace_id(),
-                    span.span_id(),
-                    span.trace_flags().to_u8()
-                ),
-                tracestate: (!state.is_empty()).then_some(state),
-            }
-        })
+        span.is_valid().then(|| Self::of_span_context(&span))
     }
 
     /// Makes the span a child of this context. Call it before the span is entered; afterwards it
@@ -61,32 +48,25 @@ impl TraceContext {
 
     /// Links the span to this context, if it is valid.
     pub fn link(&self, span: &Span) {
-        let context = self.to_otel();
-        let linked = context.span().span_context().clone();
-        if linked.is_valid() {
+        if let Some(linked) = self.span_context() {
             span.add_link(linked);
         }
     }
 
-    /// Records a completed wait as a span, which is a child of this context. Does nothing if the
-    /// context is invalid or spans are not exported.
-    pub fn record_wait(
-        &self,
-        name: &'static str,
-        from: SystemTime,
-        until: SystemTime,
-        attributes: Vec<KeyValue>,
-    ) {
-        let context = self.to_otel();
-        if context.span().span_context().is_valid() {
-            let tracer = global::tracer(crate::TRACER);
-            let wait = tracer.span_builder(name).with_start_time(from.min(until));
-            let mut span = wait.with_attributes(attributes).start_with_context(&tracer, &context);
-            span.end_with_timestamp(until);
-        }
+    /// Returns the context of the span, or `None` if this one is invalid.
+    pub(crate) fn span_context(&self) -> Option<SpanContext> {
+        let context = self.to_otel().span().span_context().clone();
+        context.is_valid().then_some(context)
     }
 
-    fn to_otel(&self) -> Context {
+    pub(crate) fn of_span_context(span: &SpanContext) -> Self {
+        let state = span.trace_state().header();
+        let (trace, id, flags) = (span.trace_id(), span.span_id(), span.trace_flags().to_u8());
+        let traceparent = format!("00-{trace}-{id}-{flags:02x}");
+        Self { traceparent, tracestate: (!state.is_empty()).then_some(state) }
+    }
+
+    pub(crate) fn to_otel(&self) -> Context {
         TraceContextPropagator::new().extract_with_context(&Context::new(), self)
     }
 }

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
@@ -14,6 +15,14 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 use crate::flow::FlowLayer;
 use crate::log::{Lines, LogFormat, SpanFields};
+
+/// Set once the provider that exports spans is installed.
+static EXPORTS_SPANS: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether spans of this process are exported.
+pub(crate) fn exports_spans() -> bool {
+    EXPORTS_SPANS.load(Ordering::Relaxed)
+}
 
 /// A set-up that failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +114,7 @@ fn exporting(service: &'static str) -> Result<SdkTracerProvider, InitError> {
         .with_batch_exporter(exporter)
         .build();
     opentelemetry::global::set_tracer_provider(provider.clone());
+    EXPORTS_SPANS.store(true, Ordering::Relaxed);
     Ok(provider)
 }
 

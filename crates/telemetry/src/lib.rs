@@ -11,7 +11,7 @@ mod span_ids;
 
 pub use context::{TraceContext, link};
 pub use error_chain::error_chain;
-pub use flow::{FlowStep, FlowSteps, Wait, note_failed_attempt};
+pub use flow::{FlowStep, FlowSteps, OutgoingEvent, Publication, note_failed_attempt};
 pub use init::{InitError, Tracing, init};
 pub use log::LogFormat;
 pub use metrics::Metrics;

@@ -51,7 +51,7 @@ fn ids_of(span: &SpanRef<'_, Registry>) -> SpanContext {
 
 /// Returns new ids, in the trace of the parent if there is one. A new trace is sampled, as with
 /// OpenTelemetry's layer, so that downstream services may export their part.
-fn child_of(parent: Option<SpanContext>) -> SpanContext {
+pub(crate) fn child_of(parent: Option<SpanContext>) -> SpanContext {
     let ids = RandomIdGenerator::default();
     let (trace_id, flags, state) = match parent {
         Some(parent) => (parent.trace_id(), parent.trace_flags(), parent.trace_state().clone()),

@@ -19,6 +19,20 @@ const SEARCHED: i64 = 5_000;
 /// Age up to which steps are shown. Older ones may still be stored.
 const KEPT: &str = "1 day";
 
+/// Kind and name of the step of an event that waited in the outbox.
+const OUTBOX_WAIT: &str = "outbox wait";
+/// Members that the step of an event's wait and that of its publication have in common.
+const OF_THE_EVENT: [&str; 8] = [
+    "correlation_id",
+    "instance",
+    "topic",
+    "event_type",
+    "event_id",
+    "source",
+    "subject",
+    "trace_id",
+];
+
 /// The steps of a service: in memory until they are written, then in its table. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct FlowStore {
@@ -124,6 +138,7 @@ fn in_order(correlation_ids: Vec<String>, rows: &[(String, String, String)]) -> 
         for mut step in read.unwrap_or_default() {
             step.insert("correlation_id".to_owned(), correlation_id.as_str().into());
             step.insert("instance".to_owned(), instance.as_str().into());
+            steps.extend(outbox_wait(&mut step));
             steps.push(step);
         }
     }
@@ -140,6 +155,19 @@ fn in_order(correlation_ids: Vec<String>, rows: &[(String, String, String)]) -> 
         }
     }
     FoundFlows { correlation_ids, steps, is_truncated }
+}
+
+/// Takes an event's wait in the outbox from the step of its publication, as a step of its own.
+fn outbox_wait(publication: &mut Map<String, Value>) -> Option<Map<String, Value>> {
+    let Value::Object(mut wait) = publication.remove("outbox_wait")? else { return None };
+    for member in OF_THE_EVENT {
+        if let Some(value) = publication.get(member) {
+            wait.insert(member.to_owned(), value.clone());
+        }
+    }
+    wait.insert("kind".to_owned(), OUTBOX_WAIT.into());
+    wait.insert("name".to_owned(), OUTBOX_WAIT.into());
+    Some(wait)
 }
 
 /// Replaces the member `at_us` by a time in RFC 3339, with microseconds.
@@ -171,6 +199,21 @@ mod tests {
         assert_eq!(found.steps[1]["started_at"], "2025-11-26T01:30:00.123450Z");
         assert_eq!(found.steps[1]["correlation_id"], "flow");
         assert_eq!(found.steps[1].get("at_us"), None);
+    }
+
+    #[test]
+    fn the_wait_before_a_publication_is_a_step_of_its_own() {
+        let publish = r#"{"kind":"publish","name":"send parcels","topic":"parcels","event_id":"e","offset":7,
+            "at_us":9,"duration_us":2,"outbox_wait":{"at_us":1,"duration_us":8}}"#;
+        let rows = [("f".to_owned(), "i".to_owned(), publish.to_owned())];
+        let steps = in_order(Vec::new(), &rows).steps;
+        let [wait, publish] = &steps[..] else { panic!("{steps:?}") };
+        assert_eq!((&wait["kind"], &wait["duration_us"]), (&"outbox wait".into(), &8.into()));
+        assert_eq!(wait["started_at"], "1970-01-01T00:00:00.000001Z");
+        for member in ["topic", "event_id", "correlation_id", "instance"] {
+            assert_eq!(wait[member], publish[member]);
+        }
+        assert_eq!((wait.get("offset"), publish.get("outbox_wait")), (None, None));
     }
 
     #[test]

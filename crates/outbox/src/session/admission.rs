@@ -174,7 +174,7 @@ impl Session<'_> {
         let topic = self.topics.get_mut(id);
         let is_retry = topic.keys.get(row.key).is_some_and(|refused| refused.pause.is_some());
         match self.sender.send(row, &topic.on_cluster, number, selected) {
-            Ok(span) => {
+            Ok(publication) => {
                 let Some(partition) = topic.partition_mut(number) else { return Offered::Blocked };
                 if self.flights.load(id, number).records == 0 {
                     partition.sent_first(Instant::now());
@@ -183,7 +183,9 @@ impl Session<'_> {
                     partition.retries.sent();
                 }
                 let window = if is_retry { 0 } else { partition.window.bytes() };
-                let record = InFlightRecord::new(id, number, row.key, row.shard, row.cost(), span);
+                let (shard, cost) = (row.shard, row.cost());
+                let record =
+                    InFlightRecord::new(id, number, row.key, shard, cost, Some(publication));
                 self.flights.insert(row.id, record, window);
                 Offered::Sent
             }

@@ -46,8 +46,8 @@ impl Session<'_> {
     /// Handles a completion.
     pub(super) fn complete(&mut self, completion: Completion) {
         let (id, now) = (completion.id, Instant::now());
-        let Some(span) = self.flights.span(id) else { return };
-        if let Err(refusal) = completion.outcome(span) {
+        let Some(publication) = self.flights.take_publication(id) else { return };
+        if let Err(refusal) = completion.end(publication) {
             self.refuse(id, &refusal);
             return;
         }

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +17,7 @@ const MAX_ERROR: usize = 2_000;
 const MAX_ATTEMPTS: usize = 20;
 
 /// A step whose span is open.
+#[derive(Debug)]
 pub(super) struct Draft {
     buffer: Arc<Buffer>,
     /// `true` if there was no room at its beginning; then it records no texts.
@@ -35,7 +37,7 @@ pub(super) struct Draft {
     members: Vec<u8>,
 }
 
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct FailedAttempt {
     attempt: u32,
     at_us: u64,
@@ -45,11 +47,7 @@ struct FailedAttempt {
 impl Draft {
     /// Begins the step of a span. `span` is the name of the span in the code.
     pub(super) fn new(buffer: Arc<Buffer>, span: &'static str) -> Self {
-        let kind = match span {
-            "send" => "publish",
-            "run" => "job",
-            name => name,
-        };
+        let kind = if span == "run" { "job" } else { span };
         let is_lost = !buffer.has_room();
         Self {
             buffer,
@@ -86,10 +84,13 @@ impl Draft {
         self.kind = kind;
     }
 
-    /// Sets its begin and end, for a wait that is recorded afterwards.
-    pub(super) fn set_time(&mut self, from: SystemTime, until: SystemTime) {
-        self.started_at = from;
-        self.took = Some(until.duration_since(from).unwrap_or_default());
+    /// Records how long the step's event waited in the outbox. Most members of a step of its own
+    /// would be the same as this one's.
+    pub(super) fn add_outbox_wait(&mut self, from: SystemTime, until: SystemTime) {
+        let took = until.duration_since(from).unwrap_or_default().as_micros();
+        let wait = format_args!("{{\"at_us\":{},\"duration_us\":{took}}}", micros_since_1970(from));
+        // Writing to a vector does not fail.
+        let _ = write!(self.members, "\"outbox_wait\":{wait},");
     }
 
     /// Records the end of the step; its span may stay open.

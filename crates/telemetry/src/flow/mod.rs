@@ -4,10 +4,10 @@ mod attempt;
 mod draft;
 mod fields;
 mod layer;
+mod publication;
 mod steps;
-mod wait;
 
 pub use attempt::note_failed_attempt;
 pub(crate) use layer::FlowLayer;
+pub use publication::{OutgoingEvent, Publication};
 pub use steps::{FlowStep, FlowSteps};
-pub use wait::Wait;
