@@ -16,7 +16,9 @@ const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// Maximum number of waiting changes that have the order or the key of a new one, while that order
 /// or key is in use.
 const MAX_WAITING_FOR_ONE: usize = 32;
-/// Maximum number of concurrent shared statements: one is prepared while the other is committed.
+/// Maximum number of concurrent shared statements. The second one begins only while the first one
+/// is [slow](Queue::slow), or if a full batch waits: two that take turns have half as many changes
+/// each, and cost more.
 const SHARED_AT_ONCE: usize = 2;
 /// Maximum number of changes in a statement.
 const MAX_CHANGES: usize = 64;
@@ -77,6 +79,8 @@ impl WaitingChange {
 struct QueueOfKind {
     waiting: BTreeMap<Ticket, WaitingChange>,
     running: usize,
+    /// Number of the running statements that are slow.
+    slow: usize,
 }
 
 /// The queue of waiting changes.
@@ -153,8 +157,11 @@ impl Queue {
     pub(super) fn begin(&mut self, kind: Kind) -> bool {
         let (has_work, max) = match kind {
             Kind::Shared => {
-                let mut waiting = self.queues[kind as usize].waiting.values();
-                (waiting.any(|it| self.claims.are_free(it.claim)), SHARED_AT_ONCE)
+                let queue = &self.queues[kind as usize];
+                let mut waiting = queue.waiting.values();
+                let is_full = queue.waiting.len() >= MAX_CHANGES || self.bytes >= MAX_BATCH_BYTES;
+                let max = if is_full { SHARED_AT_ONCE } else { SHARED_AT_ONCE.min(queue.slow + 1) };
+                (waiting.any(|it| self.claims.are_free(it.claim)), max)
             }
             Kind::LeftOut | Kind::Refused => {
                 (!self.of_kind(kind).waiting.is_empty(), self.max_alone)
@@ -166,9 +173,16 @@ impl Queue {
         begins
     }
 
+    /// Counts a running statement as slow, so that another one may begin.
+    pub(super) fn slow(&mut self, kind: Kind) {
+        self.of_kind(kind).slow += 1;
+    }
+
     /// Uncounts a statement.
-    pub(super) fn end(&mut self, kind: Kind) {
-        self.of_kind(kind).running -= 1;
+    pub(super) fn end(&mut self, kind: Kind, is_slow: bool) {
+        let queue = self.of_kind(kind);
+        queue.running -= 1;
+        queue.slow -= usize::from(is_slow);
     }
 
     /// Takes the changes of a statement. Their claims are held from now on.
@@ -339,6 +353,28 @@ mod tests {
     }
 
     #[test]
+    fn a_second_shared_statement_begins_only_while_the_first_one_is_slow() {
+        let mut queue = Queue::new(4);
+        queue.add(&change(1)).expect("room");
+        assert!(queue.begin(Kind::Shared));
+        assert_eq!(queue.take(Kind::Shared).len(), 1);
+        queue.add(&change(1)).expect("room");
+        assert!(!queue.begin(Kind::Shared), "it gathers more changes");
+        queue.slow(Kind::Shared);
+        assert!(queue.begin(Kind::Shared), "a lock or a slow disk delays no other change");
+        assert!(!queue.begin(Kind::Shared), "at most two");
+        queue.end(Kind::Shared, true);
+        assert!(!queue.begin(Kind::Shared), "the second one is not slow");
+        for _ in 1..MAX_CHANGES {
+            queue.add(&change(1)).expect("room");
+        }
+        assert!(queue.begin(Kind::Shared), "a full batch gathers no more");
+        queue.end(Kind::Shared, false);
+        queue.end(Kind::Shared, false);
+        assert!(queue.begin(Kind::Shared));
+    }
+
+    #[test]
     fn an_order_is_claimed_until_its_statement_alone_has_ended() {
         let mut queue = Queue::new(1);
         let (order, other) = (change(1), change(1));
@@ -351,6 +387,7 @@ mod tests {
         queue.add(&other).expect("room");
         assert!(queue.begin(Kind::Shared), "another order has not");
         assert_eq!(queue.take(Kind::Shared)[0].change.order, other.order);
+        queue.end(Kind::Shared, false);
 
         queue.set_apart(first.remove(0), Kind::LeftOut);
         assert!(!queue.begin(Kind::Shared));

@@ -1,3 +1,4 @@
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::store::{self, Change, ChangeOutcome, Locks};
 /// How long a statement waits for a connection. A pool that is opening a connection ignores those
 /// that become idle meanwhile; the next attempt uses them.
 const ACQUIRE: Duration = Duration::from_millis(500);
+/// Time after which a statement counts as slow. It usually takes 2 ms with its commit.
+const SLOW: Duration = Duration::from_millis(25);
 /// Time limit of a statement. Postgres cancels it after 10 s, unless Postgres is unreachable.
 const MAX_TIME: Duration = Duration::from_secs(12);
 
@@ -27,7 +30,8 @@ pub(super) fn begin(shared: &Arc<Shared>) {
     for kind in Kind::ALL {
         if shared.queue().begin(kind) {
             let shared = Arc::clone(shared);
-            let statement = RunningStatement { shared, kind, held: Vec::new(), has_begun: false };
+            let (held, has_begun, is_slow) = (Vec::new(), false, false);
+            let statement = RunningStatement { shared, kind, held, has_begun, is_slow };
             runtime.spawn(statement.run());
         }
     }
@@ -41,13 +45,15 @@ struct RunningStatement {
     held: Vec<Claim>,
     /// `false` if the runtime is shutting down and drops the task before it runs.
     has_begun: bool,
+    /// `true` if it has let another one begin before its end.
+    is_slow: bool,
 }
 
 impl Drop for RunningStatement {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.release(self.held.drain(..));
-        queue.end(self.kind);
+        queue.end(self.kind, self.is_slow);
         drop(queue);
         if self.has_begun {
             begin(&self.shared);
@@ -89,7 +95,7 @@ impl RunningStatement {
         let waited = batch.iter().map(|it| it.since.elapsed());
         self.shared.instruments.sent(batch.len(), waited);
         begin(&self.shared); // More changes may be waiting than this statement has taken.
-        let written = execute(connection, &batch, self.kind.locks()).await;
+        let written = self.execute(connection, &batch).await;
         self.shared.wake.wake();
         match written {
             Ok(outcomes) => self.settle(batch, outcomes, Kind::LeftOut),
@@ -100,6 +106,23 @@ impl RunningStatement {
             // No change is written; or the connection is lost, and the outcome is unknown.
             Err(error) => tell_all(batch, error),
         }
+    }
+
+    /// Executes the statement. If it is slow, another one begins, which does not wait for what
+    /// delays this one.
+    async fn execute(
+        &mut self,
+        connection: PoolConnection<Postgres>,
+        batch: &[WaitingChange],
+    ) -> sqlx::Result<Vec<Option<ChangeOutcome>>> {
+        let mut executing = pin!(execute(connection, batch, self.kind.locks()));
+        if let Ok(written) = timeout(SLOW, &mut executing).await {
+            return written;
+        }
+        self.is_slow = true;
+        self.shared.queue().slow(self.kind);
+        begin(&self.shared);
+        executing.await
     }
 
     /// Reports the outcomes. Changes without one are queued to be executed alone, as changes of the
