@@ -1,4 +1,5 @@
-//! Compares orders over HTTP with pgbench, which writes the same rows with one statement per order.
+//! Compares orders over HTTP with pgbench, which writes the same rows with one statement per order:
+//! rows that nobody publishes, and rows that the service's relay publishes meanwhile.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,6 +22,7 @@ use crate::{Fallible, Size, load};
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
 const PREFIX: &str = "orders-";
+const PREFIX_OF_PGBENCH: &str = "orders-pgbench-";
 /// Time limit of the relay for the remaining events.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -34,18 +36,24 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     let seconds = size.seconds(SECONDS);
     http.run(1).await?; // The first requests connect and prepare.
 
-    let mut rounds = Vec::new();
+    let (mut accepted, mut published) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
-        let (ours, published) = http.run(seconds).await?;
+        let ours = http.run(seconds).await?;
         let theirs = pgbench.run(seconds).await?;
+        let theirs_published = pgbench.run_published(bench, seconds).await?;
         let summary = format!(
-            "{ours:.0} orders/s ({published:.0} until the last event was published), pgbench {theirs:.0}"
+            "{:.0} orders/s ({:.0} until the last event was published), pgbench {theirs:.0} ({theirs_published:.0})",
+            ours.0, ours.1
         );
         report.round("orders", round, size.rounds, &summary);
-        rounds.push(Round { ours, theirs });
+        accepted.push(Round { ours: ours.0, theirs });
+        published.push(Round { ours: ours.1, theirs: theirs_published });
     }
     http.service.terminate().await;
-    Ok(vec![Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, rounds)])
+    Ok(vec![
+        Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, accepted),
+        Row::rate("orders until published, over pgbench", "orders/s", 0.0, published),
+    ])
 }
 
 /// The order service, measured over HTTP.
@@ -144,6 +152,18 @@ impl Pgbench {
         let script = bench.folder().join("order.sql");
         fs::write(&script, statement(&events()?)?)?;
         Ok(Self { command: bench.postgres_program("pgbench")?, script, url, pool })
+    }
+
+    /// Returns the orders per second until the relay of an idle service has published the last one.
+    async fn run_published(&self, bench: &Bench, seconds: u64) -> Fallible<f64> {
+        let mut service = bench.service("order", &self.url, PREFIX_OF_PGBENCH).await?;
+        let began = Instant::now();
+        self.run(seconds).await?;
+        drained(&self.pool).await?;
+        let took = began.elapsed();
+        let orders = rows(&self.pool).await?;
+        service.terminate().await;
+        Ok(count(orders) / took.as_secs_f64())
     }
 
     /// Returns the transactions per second. Fails if the number of orders differs from theirs.

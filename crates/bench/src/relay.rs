@@ -1,7 +1,8 @@
-//! Compares the relay with the slower of its two halves, each alone: the SQL that drains the
-//! outbox, and a bare producer.
+//! Compares the relay with the slower of its two halves, each alone, and with both at once: the SQL
+//! that drains the outbox, and a bare producer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use envelope::{Encoded, Event, NewEvent};
@@ -22,18 +23,24 @@ const BATCH: i64 = 500;
 const LIMIT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
-    let stage = Stage::of(bench, "relay", size.of(20_000), 6).await?;
-    let mut rounds = Vec::new();
+    let stage = Arc::new(Stage::of(bench, "relay", size.of(20_000), 6).await?);
+    let (mut alone, mut at_once) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
         let ours = stage.relay().await?;
         let drain = stage.drain().await?;
         let producer = stage.produce().await?;
-        let summary =
-            format!("{ours:.0} rows/s, drain alone {drain:.0}, producer alone {producer:.0}");
+        let both = stage.drain_and_produce().await?;
+        let summary = format!(
+            "{ours:.0} rows/s, drain alone {drain:.0}, producer alone {producer:.0}, both at once {both:.0}"
+        );
         report.round("relay", round, size.rounds, &summary);
-        rounds.push(Round { ours, theirs: drain.min(producer) });
+        alone.push(Round { ours, theirs: drain.min(producer) });
+        at_once.push(Round { ours, theirs: both });
     }
-    Ok(vec![Row::rate("relay, over the slower half alone", "rows/s", 0.6, rounds)])
+    Ok(vec![
+        Row::rate("relay, over the slower half alone", "rows/s", 0.6, alone),
+        Row::rate("relay, over both halves at once", "rows/s", 0.0, at_once),
+    ])
 }
 
 /// The same events as rows of the outbox and as records of Kafka.
@@ -102,42 +109,77 @@ impl Stage {
         Ok(count(rows) / took.as_secs_f64())
     }
 
-    /// Returns the rate of the relay's SQL alone in rows per second: one statement that deletes
-    /// rows and reads the next ones, repeated on one connection.
+    /// Returns the rate of the relay's SQL alone in rows per second.
     async fn drain(&self) -> Fallible<f64> {
-        self.clear().await?;
-        self.fill(&self.rows).await?;
-        let mut session = PgConnection::connect(&self.url).await?;
+        let mut session = self.filled_outbox().await?;
         let began = Instant::now();
-        let (mut selected, mut drained) = (Vec::new(), 0);
-        loop {
-            selected = exchange(&mut session, &selected).await?;
-            if selected.is_empty() {
-                break;
-            }
-            drained += selected.len();
-        }
+        self.drain_all(&mut session).await?;
         let took = began.elapsed();
         session.close().await?;
-        self.until_gone().await?;
-        let rows = self.rows.len();
-        if drained != rows {
-            return Err(format!("{drained} rows drained of {rows}").into());
-        }
-        Ok(count(rows) / took.as_secs_f64())
+        Ok(count(self.rows.len()) / took.as_secs_f64())
     }
 
     /// Returns the rate of a producer with the relay's settings in records per second.
     pub(crate) async fn produce(&self) -> Fallible<f64> {
         let before = load::records(&self.settings, OrderCompleted::TYPE)?;
-        let producer: FutureProducer = self.settings.producer().create()?;
-        let topic = self.settings.prefixed(OrderCompleted::TYPE);
-        load::produce(&producer, &topic, &self.records[..1]).await?;
+        let producer = self.connected_producer().await?;
         let began = Instant::now();
-        load::produce(&producer, &topic, &self.records).await?;
+        self.produce_all(&producer).await?;
         let took = began.elapsed();
         self.expect_records(before + self.records.len() + 1)?;
         Ok(count(self.records.len()) / took.as_secs_f64())
+    }
+
+    /// Returns the rate of both at once, which do not wait for each other, in rows per second until
+    /// the later one has ended: no relay can be faster on the same processors.
+    async fn drain_and_produce(self: &Arc<Self>) -> Fallible<f64> {
+        let mut session = self.filled_outbox().await?;
+        let producer = self.connected_producer().await?;
+        let stage = Arc::clone(self);
+        let began = Instant::now();
+        let producing = tokio::spawn(async move { stage.produce_all(&producer).await });
+        self.drain_all(&mut session).await?;
+        producing.await??;
+        let took = began.elapsed();
+        session.close().await?;
+        Ok(count(self.rows.len()) / took.as_secs_f64())
+    }
+
+    /// Fills the outbox. Returns a session that can drain it.
+    async fn filled_outbox(&self) -> Fallible<PgConnection> {
+        self.clear().await?;
+        self.fill(&self.rows).await?;
+        Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    /// Drains the outbox by one statement that deletes rows and reads the next ones, repeated.
+    async fn drain_all(&self, session: &mut PgConnection) -> Fallible<()> {
+        let (mut selected, mut drained) = (Vec::new(), 0);
+        loop {
+            selected = exchange(session, &selected).await?;
+            if selected.is_empty() {
+                break;
+            }
+            drained += selected.len();
+        }
+        let rows = self.rows.len();
+        if drained != rows {
+            return Err(format!("{drained} rows drained of {rows}").into());
+        }
+        Ok(())
+    }
+
+    /// Returns a producer that has sent a record, and is connected.
+    async fn connected_producer(&self) -> Fallible<FutureProducer> {
+        let producer: FutureProducer = self.settings.producer().create()?;
+        let topic = self.settings.prefixed(OrderCompleted::TYPE);
+        load::produce(&producer, &topic, &self.records[..1]).await?;
+        Ok(producer)
+    }
+
+    async fn produce_all(&self, producer: &FutureProducer) -> Fallible<()> {
+        let topic = self.settings.prefixed(OrderCompleted::TYPE);
+        load::produce(producer, &topic, &self.records).await
     }
 
     /// Empties the outbox. Returns the number of records in the topic.
