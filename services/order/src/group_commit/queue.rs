@@ -17,8 +17,8 @@ const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// or key is in use.
 const MAX_WAITING_FOR_ONE: usize = 32;
 /// Maximum number of concurrent shared statements. The second one begins only while the first one
-/// is [slow](Queue::slow), or if a full batch waits: two that take turns have half as many changes
-/// each, and cost more.
+/// is slow, or if a full batch waits: two that take turns have half as many changes each, and cost
+/// more.
 const SHARED_AT_ONCE: usize = 2;
 /// Maximum number of changes in a statement.
 const MAX_CHANGES: usize = 64;
@@ -79,7 +79,7 @@ impl WaitingChange {
 struct QueueOfKind {
     waiting: BTreeMap<Ticket, WaitingChange>,
     running: usize,
-    /// Number of the running statements that are slow.
+    /// Number of running statements that are slow. Only shared ones are counted.
     slow: usize,
 }
 
@@ -158,10 +158,8 @@ impl Queue {
         let (has_work, max) = match kind {
             Kind::Shared => {
                 let queue = &self.queues[kind as usize];
-                let mut waiting = queue.waiting.values();
-                let is_full = queue.waiting.len() >= MAX_CHANGES || self.bytes >= MAX_BATCH_BYTES;
-                let max = if is_full { SHARED_AT_ONCE } else { SHARED_AT_ONCE.min(queue.slow + 1) };
-                (waiting.any(|it| self.claims.are_free(it.claim)), max)
+                let max = if queue.slow > 0 || self.has_full_batch() { SHARED_AT_ONCE } else { 1 };
+                (queue.waiting.values().any(|it| self.claims.are_free(it.claim)), max)
             }
             Kind::LeftOut | Kind::Refused => {
                 (!self.of_kind(kind).waiting.is_empty(), self.max_alone)
@@ -173,16 +171,32 @@ impl Queue {
         begins
     }
 
-    /// Counts a running statement as slow, so that another one may begin.
-    pub(super) fn slow(&mut self, kind: Kind) {
-        self.of_kind(kind).slow += 1;
+    /// Returns whether as many changes as fit into a statement may be executed now.
+    fn has_full_batch(&self) -> bool {
+        let waiting = &self.queues[Kind::Shared as usize].waiting;
+        if waiting.len() < MAX_CHANGES && self.bytes < MAX_BATCH_BYTES {
+            return false;
+        }
+        let free = waiting.values().filter(|it| self.claims.are_free(it.claim)).take(MAX_CHANGES);
+        let (changes, bytes) =
+            free.fold((0, 0), |(changes, bytes), it| (changes + 1, bytes + it.bytes));
+        changes == MAX_CHANGES || bytes >= MAX_BATCH_BYTES
+    }
+
+    /// Counts a running shared statement as slow, so that another one may begin, until
+    /// [`Self::end_slow`].
+    pub(super) fn begin_slow(&mut self) {
+        self.of_kind(Kind::Shared).slow += 1;
+    }
+
+    /// Uncounts a slow shared statement.
+    pub(super) fn end_slow(&mut self) {
+        self.of_kind(Kind::Shared).slow -= 1;
     }
 
     /// Uncounts a statement.
-    pub(super) fn end(&mut self, kind: Kind, is_slow: bool) {
-        let queue = self.of_kind(kind);
-        queue.running -= 1;
-        queue.slow -= usize::from(is_slow);
+    pub(super) fn end(&mut self, kind: Kind) {
+        self.of_kind(kind).running -= 1;
     }
 
     /// Takes the changes of a statement. Their claims are held from now on.
@@ -360,18 +374,35 @@ mod tests {
         assert_eq!(queue.take(Kind::Shared).len(), 1);
         queue.add(&change(1)).expect("room");
         assert!(!queue.begin(Kind::Shared), "it gathers more changes");
-        queue.slow(Kind::Shared);
-        assert!(queue.begin(Kind::Shared), "a lock or a slow disk delays no other change");
+        queue.begin_slow();
+        assert!(queue.begin(Kind::Shared), "what delays the first one delays it for a moment only");
         assert!(!queue.begin(Kind::Shared), "at most two");
-        queue.end(Kind::Shared, true);
+        queue.end(Kind::Shared);
+        queue.end_slow();
         assert!(!queue.begin(Kind::Shared), "the second one is not slow");
+        queue.end(Kind::Shared);
+        assert!(queue.begin(Kind::Shared));
+    }
+
+    #[test]
+    fn a_second_shared_statement_begins_for_a_full_batch_that_may_be_executed() {
+        let mut queue = Queue::new(4);
+        let held = [change(1), change(1)];
+        for held in &held {
+            queue.add(held).expect("room");
+        }
+        assert!(queue.begin(Kind::Shared));
+        assert_eq!(queue.take(Kind::Shared).len(), 2);
+        for held in held.iter().cycle().take(2 * MAX_WAITING_FOR_ONE) {
+            queue.add(held).expect("room");
+        }
+        queue.add(&change(1)).expect("room");
+        assert!(!queue.begin(Kind::Shared), "all but one wait for an order");
         for _ in 1..MAX_CHANGES {
             queue.add(&change(1)).expect("room");
         }
-        assert!(queue.begin(Kind::Shared), "a full batch gathers no more");
-        queue.end(Kind::Shared, false);
-        queue.end(Kind::Shared, false);
         assert!(queue.begin(Kind::Shared));
+        assert_eq!(queue.take(Kind::Shared).len(), MAX_CHANGES);
     }
 
     #[test]
@@ -387,7 +418,7 @@ mod tests {
         queue.add(&other).expect("room");
         assert!(queue.begin(Kind::Shared), "another order has not");
         assert_eq!(queue.take(Kind::Shared)[0].change.order, other.order);
-        queue.end(Kind::Shared, false);
+        queue.end(Kind::Shared);
 
         queue.set_apart(first.remove(0), Kind::LeftOut);
         assert!(!queue.begin(Kind::Shared));

@@ -18,7 +18,7 @@ use crate::store::{self, Change, ChangeOutcome, Locks};
 /// How long a statement waits for a connection. A pool that is opening a connection ignores those
 /// that become idle meanwhile; the next attempt uses them.
 const ACQUIRE: Duration = Duration::from_millis(500);
-/// Time after which a statement counts as slow. It usually takes 2 ms with its commit.
+/// Time after which a shared statement counts as slow. It usually takes 2 ms with its commit.
 const SLOW: Duration = Duration::from_millis(25);
 /// Time limit of a statement. Postgres cancels it after 10 s, unless Postgres is unreachable.
 const MAX_TIME: Duration = Duration::from_secs(12);
@@ -30,8 +30,7 @@ pub(super) fn begin(shared: &Arc<Shared>) {
     for kind in Kind::ALL {
         if shared.queue().begin(kind) {
             let shared = Arc::clone(shared);
-            let (held, has_begun, is_slow) = (Vec::new(), false, false);
-            let statement = RunningStatement { shared, kind, held, has_begun, is_slow };
+            let statement = RunningStatement { shared, kind, held: Vec::new(), has_begun: false };
             runtime.spawn(statement.run());
         }
     }
@@ -45,15 +44,13 @@ struct RunningStatement {
     held: Vec<Claim>,
     /// `false` if the runtime is shutting down and drops the task before it runs.
     has_begun: bool,
-    /// `true` if it has let another one begin before its end.
-    is_slow: bool,
 }
 
 impl Drop for RunningStatement {
     fn drop(&mut self) {
         let mut queue = self.shared.queue();
         queue.release(self.held.drain(..));
-        queue.end(self.kind, self.is_slow);
+        queue.end(self.kind);
         drop(queue);
         if self.has_begun {
             begin(&self.shared);
@@ -61,8 +58,38 @@ impl Drop for RunningStatement {
     }
 }
 
+/// A shared statement that is slow, so that another one may run meanwhile.
+struct SlowStatement<'a>(&'a Arc<Shared>);
+
+impl<'a> SlowStatement<'a> {
+    fn begin(shared: &'a Arc<Shared>) -> Self {
+        shared.queue().begin_slow();
+        begin(shared);
+        Self(shared)
+    }
+}
+
+impl Drop for SlowStatement<'_> {
+    fn drop(&mut self) {
+        self.0.queue().end_slow();
+    }
+}
+
 impl RunningStatement {
-    async fn run(mut self) {
+    /// Runs the statement. What delays a shared one, such as a connection, a lock or a slow disk,
+    /// does not delay the other changes for longer than [`SLOW`].
+    async fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        let is_shared = self.kind == Kind::Shared;
+        let mut work = pin!(self.work());
+        if is_shared && timeout(SLOW, &mut work).await.is_ok() {
+            return;
+        }
+        let _slow = is_shared.then(|| SlowStatement::begin(&shared));
+        work.await;
+    }
+
+    async fn work(mut self) {
         self.has_begun = true;
         match timeout(ACQUIRE, self.shared.pool.acquire()).await {
             Ok(Ok(connection)) => self.write(connection).await,
@@ -95,7 +122,7 @@ impl RunningStatement {
         let waited = batch.iter().map(|it| it.since.elapsed());
         self.shared.instruments.sent(batch.len(), waited);
         begin(&self.shared); // More changes may be waiting than this statement has taken.
-        let written = self.execute(connection, &batch).await;
+        let written = execute(connection, &batch, self.kind.locks()).await;
         self.shared.wake.wake();
         match written {
             Ok(outcomes) => self.settle(batch, outcomes, Kind::LeftOut),
@@ -106,23 +133,6 @@ impl RunningStatement {
             // No change is written; or the connection is lost, and the outcome is unknown.
             Err(error) => tell_all(batch, error),
         }
-    }
-
-    /// Executes the statement. If it is slow, another one begins, which does not wait for what
-    /// delays this one.
-    async fn execute(
-        &mut self,
-        connection: PoolConnection<Postgres>,
-        batch: &[WaitingChange],
-    ) -> sqlx::Result<Vec<Option<ChangeOutcome>>> {
-        let mut executing = pin!(execute(connection, batch, self.kind.locks()));
-        if let Ok(written) = timeout(SLOW, &mut executing).await {
-            return written;
-        }
-        self.is_slow = true;
-        self.shared.queue().slow(self.kind);
-        begin(&self.shared);
-        executing.await
     }
 
     /// Reports the outcomes. Changes without one are queued to be executed alone, as changes of the

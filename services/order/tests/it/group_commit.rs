@@ -98,6 +98,31 @@ async fn a_caller_who_waits_for_a_lock_is_waited_for_by_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_statement_delays_other_changes_for_a_moment_only() {
+    let app = App::start().await;
+    sqlx::raw_sql(
+        "create function slow() returns trigger language plpgsql as
+             $$ begin perform pg_sleep(3); return null; end $$;
+         create trigger slow after insert on orders for each row
+             when (new.customer_email = 'slow@example.com') execute function slow()",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    let slow = an_order_with(json!({ "customer_email": "slow@example.com" }));
+    let other = async {
+        let writes = async || app.is_writing().await.then_some(());
+        eventually("a slow statement", PATIENCE, writes).await;
+        let began = Instant::now();
+        let answer = app.post("/orders").json(&an_order()).answer().await;
+        (answer, began.elapsed())
+    };
+    let (slow, (other, took)) = tokio::join!(app.post("/orders").json(&slow).answer(), other);
+    assert_eq!((slow.status, other.status), (201, 201));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_the_database_refuses_fails_alone() {
     let app = App::start().await.with_slow_statements("0.2").await;
     sqlx::raw_sql("alter table orders add check (customer_email <> 'broken@example.com')")
