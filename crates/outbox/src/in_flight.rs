@@ -34,7 +34,7 @@ pub(crate) struct InFlightRecord {
     /// `true` if no other record of its partition is in flight, so that a refusal concerns this
     /// record.
     pub(crate) is_alone: bool,
-    /// `None` once Kafka has answered.
+    /// `None` once Kafka has answered, and in tests.
     publication: Option<Publication>,
     state: State,
 }
@@ -112,8 +112,7 @@ impl InFlight {
         self.records.is_empty()
     }
 
-    /// Takes the publication of a record that Kafka has answered for. Returns `None` if the record
-    /// is unknown.
+    /// Takes the publication of a record that Kafka has answered for.
     pub(crate) fn take_publication(&mut self, id: i64) -> Option<Publication> {
         self.records.get_mut(&id)?.publication.take()
     }

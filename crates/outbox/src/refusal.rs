@@ -9,6 +9,8 @@ pub(crate) enum Refusal {
     /// refused (confluent-kafka-go#921). It has no offset then.
     #[error("the client reports the record as delivered, without an offset")]
     Nowhere,
+    #[error("the record is larger than the client's queue")]
+    LargerThanQueue,
     #[error("the headers of the row can't be read")]
     Headers(#[from] serde_json::Error),
 }
@@ -32,7 +34,8 @@ impl Refusal {
             TopicAuthorizationFailed, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
         };
         let Self::Kafka(error) = self else {
-            return if matches!(self, Self::Headers(_)) { Blame::Record } else { Blame::Partition };
+            let is_own = matches!(self, Self::Headers(_) | Self::LargerThanQueue);
+            return if is_own { Blame::Record } else { Blame::Partition };
         };
         match error.rdkafka_error_code() {
             Some(

@@ -35,18 +35,22 @@ impl Completion {
         Self { id, outcome: offset.map(|offset| Position { partition: 0, offset }) }
     }
 
-    /// Ends the record's publication. Fails with the reason why the record is not confirmed to be
-    /// in Kafka.
-    pub(crate) fn end(self, publication: Publication) -> Result<(), Refusal> {
+    /// Ends the record's publication, if it has one. Fails with the reason why the record is not
+    /// confirmed to be in Kafka.
+    pub(crate) fn end(self, publication: Option<Publication>) -> Result<(), Refusal> {
         let refusal = match self.outcome {
             Ok(position) if position.offset >= 0 => {
-                publication.acknowledged(position.partition, position.offset);
+                if let Some(publication) = publication {
+                    publication.acknowledged(position.partition, position.offset);
+                }
                 return Ok(());
             }
             Ok(_) => Refusal::Nowhere,
             Err(error) => error.into(),
         };
-        publication.refused(&refusal, refusal.to_string());
+        if let Some(publication) = publication {
+            publication.refused(&refusal, refusal.why());
+        }
         Err(refusal)
     }
 }
@@ -84,7 +88,7 @@ pub(crate) struct Sender {
 /// Why a row was not passed to the producer.
 pub(crate) enum SendError {
     /// The client's queue is full, which is not the row's fault.
-    Full,
+    Full(Box<Publication>),
     Refused(Refusal),
 }
 
@@ -118,14 +122,16 @@ impl Sender {
             .payload(row.payload)
             .headers(of_the_record(&headers, &publication.trace_context()));
         match self.producer.send(record) {
-            Ok(()) => Ok(publication),
+            Ok(()) => {
+                publication.accepted(&event);
+                Ok(publication)
+            }
             Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
-                publication.postponed();
-                Err(SendError::Full)
+                Err(SendError::Full(publication.into()))
             }
             Err((error, _)) => {
                 let refusal = Refusal::from(error);
-                publication.refused(&refusal, refusal.to_string());
+                publication.refused(&refusal, refusal.why());
                 Err(SendError::Refused(refusal))
             }
         }

@@ -16,7 +16,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use crate::flow::FlowLayer;
 use crate::log::{Lines, LogFormat, SpanFields};
 
-/// Set once the provider that exports spans is installed.
+/// Set by [`init`] if it exports spans.
 static EXPORTS_SPANS: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether spans of this process are exported.
@@ -103,6 +103,7 @@ pub fn init(service: &'static str, format: LogFormat) -> Result<Tracing, InitErr
         .with(SpanFields)
         .with(Lines::new(service, format))
         .try_init()?;
+    EXPORTS_SPANS.store(provider.is_some(), Ordering::Relaxed);
     Ok(Tracing { provider })
 }
 
@@ -114,7 +115,6 @@ fn exporting(service: &'static str) -> Result<SdkTracerProvider, InitError> {
         .with_batch_exporter(exporter)
         .build();
     opentelemetry::global::set_tracer_provider(provider.clone());
-    EXPORTS_SPANS.store(true, Ordering::Relaxed);
     Ok(provider)
 }
 

@@ -3,6 +3,7 @@ use std::time::{Instant, SystemTime};
 use super::completing::RefusedRecord;
 use super::{Scope, Session};
 use crate::in_flight::InFlightRecord;
+use crate::refusal::Refusal;
 use crate::row::Row;
 use crate::sender::SendError;
 use crate::topic::TopicId;
@@ -191,13 +192,15 @@ impl Session<'_> {
             }
             // A full queue is not a refusal. The whole topic waits, so that no smaller record
             // overtakes.
-            Err(SendError::Full) if !self.flights.is_empty() => {
+            Err(SendError::Full(publication)) if !self.flights.is_empty() => {
+                publication.postponed();
                 topic.queue_is_full(Instant::now());
                 self.leave(row, id, number, scope, Obstacle::Topic)
             }
-            Err(SendError::Full) => {
-                let why = "the record is larger than the client's queue";
-                self.refuse_key(&unsent(row, id, number), why);
+            Err(SendError::Full(publication)) => {
+                let why = Refusal::LargerThanQueue.why();
+                publication.refused(&Refusal::LargerThanQueue, why.clone());
+                self.refuse_key(&unsent(row, id, number), &why);
                 after_refusal(scope)
             }
             Err(SendError::Refused(refusal)) => {

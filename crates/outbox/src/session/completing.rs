@@ -46,8 +46,10 @@ impl Session<'_> {
     /// Handles a completion.
     pub(super) fn complete(&mut self, completion: Completion) {
         let (id, now) = (completion.id, Instant::now());
-        let Some(publication) = self.flights.take_publication(id) else { return };
-        if let Err(refusal) = completion.end(publication) {
+        if !self.flights.contains(id) {
+            return;
+        }
+        if let Err(refusal) = completion.end(self.flights.take_publication(id)) {
             self.refuse(id, &refusal);
             return;
         }

@@ -16,7 +16,7 @@ const MAX_ERROR: usize = 2_000;
 /// Maximum number of failed attempts that are kept; the first ones are dropped.
 const MAX_ATTEMPTS: usize = 20;
 
-/// A step whose span is open.
+/// A step that has not ended.
 #[derive(Debug)]
 pub(super) struct Draft {
     buffer: Arc<Buffer>,
@@ -45,9 +45,9 @@ struct FailedAttempt {
 }
 
 impl Draft {
-    /// Begins the step of a span. `span` is the name of the span in the code.
-    pub(super) fn new(buffer: Arc<Buffer>, span: &'static str) -> Self {
-        let kind = if span == "run" { "job" } else { span };
+    /// Begins a step. `name` is the name of its span in the code, or its kind.
+    pub(super) fn new(buffer: Arc<Buffer>, name: &'static str) -> Self {
+        let kind = if name == "run" { "job" } else { name };
         let is_lost = !buffer.has_room();
         Self {
             buffer,

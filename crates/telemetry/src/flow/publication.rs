@@ -55,7 +55,13 @@ pub struct Publication {
 impl Publication {
     /// Begins the publication of an event, which is a step of `steps`.
     pub fn begin(event: &OutgoingEvent<'_>, steps: &FlowSteps) -> Self {
-        let span = init::exports_spans().then(|| event.span());
+        Self::new(event, steps, init::exports_spans())
+    }
+
+    fn new(event: &OutgoingEvent<'_>, steps: &FlowSteps, exports_spans: bool) -> Self {
+        // A span has no ids once the exporter is shut down.
+        let span = exports_spans.then(|| event.span());
+        let span = span.filter(|span| span.span_context().is_valid());
         let context = match &span {
             Some(span) => span.span_context().clone(),
             None => span_ids::child_of(event.created_in.and_then(TraceContext::span_context)),
@@ -68,7 +74,14 @@ impl Publication {
         TraceContext::of_span_context(&self.context)
     }
 
-    /// Forgets the step of an event that was not sent and will be sent later.
+    /// Exports the event's wait in the outbox, once the client has accepted the record.
+    pub fn accepted(&self, event: &OutgoingEvent<'_>) {
+        if self.span.is_some() {
+            event.export_wait();
+        }
+    }
+
+    /// Forgets the step of an event that the client had no room for. It will be sent later.
     pub fn postponed(mut self) {
         self.step = None;
     }
@@ -91,6 +104,7 @@ impl Publication {
     pub fn refused(mut self, error: &(dyn Error + 'static), error_type: String) {
         if let Some(span) = &mut self.span {
             span.set_attribute(KeyValue::new("error.type", error_type));
+            span.record_error(error);
             span.set_status(Status::error(crate::error_chain(error)));
         }
         if let Some(step) = &mut self.step {
@@ -109,18 +123,26 @@ impl Drop for Publication {
 }
 
 impl OutgoingEvent<'_> {
-    /// Exports the wait, and begins the span of the publication.
-    fn span(&self) -> BoxedSpan {
-        let tracer = global::tracer(crate::TRACER);
-        let parent = self.created_in.map_or_else(Context::new, TraceContext::to_otel);
+    /// Returns the span that created the event, as a parent.
+    fn parent(&self) -> Context {
+        self.created_in.map_or_else(Context::new, TraceContext::to_otel)
+    }
+
+    fn export_wait(&self) {
+        let parent = self.parent();
         if parent.span().span_context().is_valid() {
-            let wait = tracer.span_builder(WAIT).with_start_time(self.written.min(self.read));
+            let tracer = global::tracer(crate::TRACER);
             let ids = [("event_id", self.event_id), ("correlation_id", self.correlation_id)];
+            let wait = tracer.span_builder(WAIT).with_start_time(self.written.min(self.read));
             let mut wait = wait.with_attributes(known(ids)).start_with_context(&tracer, &parent);
             wait.end_with_timestamp(self.read);
         }
-        // The semantic conventions for messaging
-        // (https://opentelemetry.io/docs/specs/semconv/messaging/kafka/).
+    }
+
+    /// Begins the span of the publication, by the semantic conventions for messaging
+    /// (<https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>).
+    fn span(&self) -> BoxedSpan {
+        let tracer = global::tracer(crate::TRACER);
         let attributes = known([
             ("messaging.system", Some("kafka")),
             ("messaging.operation.name", Some("send")),
@@ -138,7 +160,7 @@ impl OutgoingEvent<'_> {
         ]);
         let span = tracer.span_builder(format!("send {}", self.topic));
         let span = span.with_kind(SpanKind::Producer).with_attributes(attributes);
-        span.start_with_context(&tracer, &parent)
+        span.start_with_context(&tracer, &self.parent())
     }
 
     fn step(&self, steps: &FlowSteps) -> Option<Draft> {
@@ -238,11 +260,11 @@ mod tests {
         let provider = SdkTracerProvider::builder().with_simple_exporter(exported.clone()).build();
         global::set_tracer_provider(provider);
         let created_in = created_in();
-        let span = event(&created_in).span();
-        let context = span.span_context().clone();
-        let hop = TraceContext::of_span_context(&context);
+        let event = event(&created_in);
+        let publication = Publication::new(&event, &FlowSteps::off(), true);
+        let hop = publication.trace_context();
         assert_eq!(hop.tracestate.as_deref(), Some("vendor=1"));
-        let publication = Publication { span: Some(span), context: context.clone(), step: None };
+        publication.accepted(&event);
         publication.refused(&io::Error::other("too large"), "too_large".into());
 
         let spans = exported.0.lock().expect("no panic");
@@ -254,7 +276,8 @@ mod tests {
         }
         assert_eq!((&*wait.name, &*send.name), (WAIT, "send parcels"));
         assert_eq!(wait.end_time, wait.start_time + Duration::from_millis(3));
-        assert_eq!(send.span_context, context);
+        let id = send.span_context.span_id().to_string();
+        assert!(hop.traceparent.contains(&id), "{hop:?} is the context of the exported span");
         assert_eq!(send.status, Status::error("too large"));
         assert!(send.attributes.contains(&KeyValue::new("error.type", "too_large")));
     }
