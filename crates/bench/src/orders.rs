@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, order_request};
-use crate::report::{Report, Round, Row, count};
+use crate::report::{NO_TARGET, Report, Round, Row, count};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size, load};
 
@@ -33,14 +33,18 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     bench.service("order", &theirs, PREFIX).await?.terminate().await;
     let mut http = Http::start(bench, "orders_http", PREFIX, &[]).await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
+    let published = bench.database("orders_pgbench_published").await?;
+    let mut relay = bench.service("order", &published, PREFIX_OF_PGBENCH).await?;
+    let published_pgbench = Pgbench::new(bench, published).await?;
     let seconds = size.seconds(SECONDS);
     http.run(1).await?; // The first requests connect and prepare.
+    published_pgbench.run_published(bench, 1).await?;
 
     let (mut accepted, mut published) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
         let ours = http.run(seconds).await?;
         let theirs = pgbench.run(seconds).await?;
-        let theirs_published = pgbench.run_published(bench, seconds).await?;
+        let theirs_published = published_pgbench.run_published(bench, seconds).await?;
         let summary = format!(
             "{:.0} orders/s ({:.0} until the last event was published), pgbench {theirs:.0} ({theirs_published:.0})",
             ours.0, ours.1
@@ -50,9 +54,10 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         published.push(Round { ours: ours.1, theirs: theirs_published });
     }
     http.service.terminate().await;
+    relay.terminate().await;
     Ok(vec![
         Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, accepted),
-        Row::rate("orders until published, over pgbench", "orders/s", 0.0, published),
+        Row::rate("orders until published, over pgbench", "orders/s", NO_TARGET, published),
     ])
 }
 
@@ -154,21 +159,30 @@ impl Pgbench {
         Ok(Self { command: bench.postgres_program("pgbench")?, script, url, pool })
     }
 
-    /// Returns the orders per second until the relay of an idle service has published the last one.
+    /// Returns the orders per second until the relay of an idle service, which runs on the same
+    /// database, has published the last one.
     async fn run_published(&self, bench: &Bench, seconds: u64) -> Fallible<f64> {
-        let mut service = bench.service("order", &self.url, PREFIX_OF_PGBENCH).await?;
+        clear(&self.pool).await?;
+        let settings = bench.settings(PREFIX_OF_PGBENCH);
+        let before = load::records(&settings, OrderCompleted::TYPE)?;
         let began = Instant::now();
-        self.run(seconds).await?;
+        self.load(seconds).await?;
         drained(&self.pool).await?;
         let took = began.elapsed();
         let orders = rows(&self.pool).await?;
-        service.terminate().await;
+        let records = load::records(&settings, OrderCompleted::TYPE)? - before;
+        expect("published completions", records, orders)?;
         Ok(count(orders) / took.as_secs_f64())
     }
 
-    /// Returns the transactions per second. Fails if the number of orders differs from theirs.
+    /// Returns the transactions per second.
     async fn run(&self, seconds: u64) -> Fallible<f64> {
         clear(&self.pool).await?;
+        self.load(seconds).await
+    }
+
+    /// Returns the transactions per second. Fails if the number of orders differs from theirs.
+    async fn load(&self, seconds: u64) -> Fallible<f64> {
         let clients = CLIENTS.to_string();
         let output = Command::new(&self.command)
             .args(["-n", "-M", "prepared", "-j", "2", "-c", &clients])
