@@ -79,14 +79,14 @@ impl WaitingChange {
 struct QueueOfKind {
     waiting: BTreeMap<Ticket, WaitingChange>,
     running: usize,
-    /// Number of running statements that are slow. Only shared ones are counted.
-    slow: usize,
 }
 
 /// The queue of waiting changes.
 pub(super) struct Queue {
     /// Indexed by [`Kind`]. The claims of changes that are to be executed alone are held.
     queues: [QueueOfKind; Kind::ALL.len()],
+    /// Number of running shared statements that are slow.
+    slow: usize,
     /// Maximum number of changes of each kind that are executed alone at once.
     max_alone: usize,
     claims: Claims,
@@ -98,7 +98,7 @@ impl Queue {
     /// Creates a queue that executes at most `max_alone` changes of each kind alone at once.
     pub(super) fn new(max_alone: usize) -> Self {
         let queues = Kind::ALL.map(|_| QueueOfKind::default());
-        Self { queues, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
+        Self { queues, slow: 0, max_alone, claims: Claims::default(), bytes: 0, next: 0 }
     }
 
     /// Returns the number of waiting changes.
@@ -157,9 +157,9 @@ impl Queue {
     pub(super) fn begin(&mut self, kind: Kind) -> bool {
         let (has_work, max) = match kind {
             Kind::Shared => {
-                let queue = &self.queues[kind as usize];
-                let max = if queue.slow > 0 || self.has_full_batch() { SHARED_AT_ONCE } else { 1 };
-                (queue.waiting.values().any(|it| self.claims.are_free(it.claim)), max)
+                let mut waiting = self.queues[kind as usize].waiting.values();
+                let max = if self.slow > 0 || self.has_full_batch() { SHARED_AT_ONCE } else { 1 };
+                (waiting.any(|it| self.claims.are_free(it.claim)), max)
             }
             Kind::LeftOut | Kind::Refused => {
                 (!self.of_kind(kind).waiting.is_empty(), self.max_alone)
@@ -186,12 +186,12 @@ impl Queue {
     /// Counts a running shared statement as slow, so that another one may begin, until
     /// [`Self::end_slow`].
     pub(super) fn begin_slow(&mut self) {
-        self.of_kind(Kind::Shared).slow += 1;
+        self.slow += 1;
     }
 
     /// Uncounts a slow shared statement.
     pub(super) fn end_slow(&mut self) {
-        self.of_kind(Kind::Shared).slow -= 1;
+        self.slow -= 1;
     }
 
     /// Uncounts a statement.

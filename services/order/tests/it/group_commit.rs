@@ -14,10 +14,15 @@ impl App {
     /// Slows down each statement that inserts orders, so that concurrent requests share the next
     /// one.
     pub(crate) async fn with_slow_statements(self, seconds: &str) -> Self {
+        self.with_slow_inserts(seconds, "statement").await
+    }
+
+    /// Slows down inserts of orders. `each` is what follows `for each` in the trigger.
+    async fn with_slow_inserts(self, seconds: &str, each: &str) -> Self {
         let sql = format!(
             "create function slow() returns trigger language plpgsql as
                  $$ begin perform pg_sleep({seconds}); return null; end $$;
-             create trigger slow after insert on orders for each statement execute function slow()"
+             create trigger slow after insert on orders for each {each} execute function slow()"
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
         self
@@ -99,16 +104,8 @@ async fn a_caller_who_waits_for_a_lock_is_waited_for_by_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_statement_delays_other_changes_for_a_moment_only() {
-    let app = App::start().await;
-    sqlx::raw_sql(
-        "create function slow() returns trigger language plpgsql as
-             $$ begin perform pg_sleep(3); return null; end $$;
-         create trigger slow after insert on orders for each row
-             when (new.customer_email = 'slow@example.com') execute function slow()",
-    )
-    .execute(&app.pool)
-    .await
-    .unwrap();
+    let each = "row when (new.customer_email = 'slow@example.com')";
+    let app = App::start().await.with_slow_inserts("3", each).await;
     let slow = an_order_with(json!({ "customer_email": "slow@example.com" }));
     let other = async {
         let writes = async || app.is_writing().await.then_some(());
