@@ -70,8 +70,8 @@ fn check(tree: &Tree, wanted: &NewEvent) -> Result<String, Error> {
     let mut refusals = Refusals::default();
     refusals.add(verb.is_none().then(|| {
         format!(
-            "EVENT={event} is no name of an event: write order. and a past participle of at most {} \
-             characters, such as order.shipped",
+            "EVENT={event} is no name of an event: it must be order.NAME, where NAME is a past \
+             participle of at most {} characters, such as order.shipped",
             name::LONGEST
         )
     }));

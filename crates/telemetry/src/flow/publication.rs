@@ -30,7 +30,7 @@ pub struct OutgoingEvent<'a> {
     pub subject: Option<&'a str>,
     /// Tenant of the event.
     pub tenant_id: Option<&'a str>,
-    /// Correlation id of the event. Without one the publication is no step of a flow.
+    /// Correlation id of the event. A publication is a step of a flow only if there is one.
     pub correlation_id: Option<&'a str>,
     /// The span that created the event.
     pub created_in: Option<&'a TraceContext>,
