@@ -78,9 +78,10 @@ impl Drop for SlowStatement<'_> {
 impl RunningStatement {
     /// Runs the statement. What delays a shared one, such as a connection, a lock or a slow disk,
     /// does not delay the other changes for longer than [`SLOW`].
-    async fn run(self) {
+    async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let is_shared = self.kind == Kind::Shared;
+        // Borrows the statement, which so ends after it no longer counts as slow.
         let mut work = pin!(self.work());
         if is_shared && timeout(SLOW, &mut work).await.is_ok() {
             return;
@@ -89,7 +90,7 @@ impl RunningStatement {
         work.await;
     }
 
-    async fn work(mut self) {
+    async fn work(&mut self) {
         self.has_begun = true;
         match timeout(ACQUIRE, self.shared.pool.acquire()).await {
             Ok(Ok(connection)) => self.write(connection).await,
@@ -97,12 +98,12 @@ impl RunningStatement {
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => {}
             Ok(Err(sqlx::Error::PoolClosed)) => {
                 let waiting = self.shared.queue().clear(self.kind);
-                tell_all(waiting, sqlx::Error::PoolClosed);
+                fail_all(waiting, sqlx::Error::PoolClosed);
             }
             // Only this batch fails, since the next one may get a connection.
             Ok(Err(error)) => {
                 let batch = self.take();
-                tell_all(batch, error);
+                fail_all(batch, error);
             }
         }
     }
@@ -131,7 +132,7 @@ impl RunningStatement {
                 self.settle(batch, unknown, Kind::Refused);
             }
             // No change is written; or the connection is lost, and the outcome is unknown.
-            Err(error) => tell_all(batch, error),
+            Err(error) => fail_all(batch, error),
         }
     }
 
@@ -199,7 +200,7 @@ fn may_be_of_one(error: &sqlx::Error, changes: usize) -> bool {
     refused && changes > 1
 }
 
-fn tell_all(batch: Vec<WaitingChange>, error: sqlx::Error) {
+fn fail_all(batch: Vec<WaitingChange>, error: sqlx::Error) {
     let error = Arc::new(error);
     for waiting in batch {
         waiting.settle(Err(WriteError::Database(Arc::clone(&error))));
