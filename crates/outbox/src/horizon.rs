@@ -6,6 +6,8 @@ use sqlx::PgConnection;
 const BUSY: Duration = Duration::from_millis(100);
 /// Additional interval while none are.
 const QUIET: Duration = Duration::from_millis(900);
+/// Duration after which a transaction that delays the horizon is logged.
+const LONG: Duration = Duration::from_secs(30);
 
 /// The id up to which no event can become visible any more.
 ///
@@ -30,6 +32,8 @@ pub(crate) struct Horizon {
 struct Candidate {
     id: i64,
     writers: Vec<String>,
+    since: Instant,
+    is_logged: bool,
 }
 
 /// The sequence of an outbox went back to a lower id: a restored backup, or `alter sequence ..
@@ -67,7 +71,7 @@ impl Horizon {
         let (assigned, writers): (Option<i64>, Vec<String>) = sqlx::query_as(
             "select case when has_sequence_privilege(sequence::oid, 'select')
                          then coalesce(pg_sequence_last_value(sequence), 0) end,
-                    array(select virtualtransaction from pg_locks
+                    array(select virtualtransaction || coalesce(' of process ' || pid, '') from pg_locks
                           where locktype = 'relation' and relation = 'outbox'::regclass and mode = 'RowExclusiveLock'
                             and database = (select oid from pg_database where datname = current_database())
                             and pid is distinct from pg_backend_pid())
@@ -75,7 +79,22 @@ impl Horizon {
         )
         .fetch_one(session)
         .await?;
-        Ok(self.observe(assigned, writers))
+        let observed = self.observe(assigned, writers);
+        self.log_delay(Instant::now());
+        Ok(observed)
+    }
+
+    /// Logs transactions that delay the horizon for long. Meanwhile each read walks over all rows
+    /// that were published since, and vacuum can't remove them.
+    fn log_delay(&mut self, now: Instant) {
+        let Some(candidate) = &mut self.candidate else { return };
+        if !candidate.is_logged && now.saturating_duration_since(candidate.since) > LONG {
+            candidate.is_logged = true;
+            tracing::warn!(
+                transactions = candidate.writers.join(", "),
+                "transactions that write to the outbox are open for long, which slows the relay down"
+            );
+        }
     }
 
     fn observe(&mut self, assigned: Option<i64>, writers: Vec<String>) -> Result<(), Restarted> {
@@ -93,7 +112,8 @@ impl Horizon {
             if writers.is_empty() {
                 self.proven = id;
             } else {
-                self.candidate = Some(Candidate { id, writers });
+                self.candidate =
+                    Some(Candidate { id, writers, since: Instant::now(), is_logged: false });
             }
         }
         Ok(())
@@ -126,6 +146,19 @@ mod tests {
         assert_eq!(horizon.proven(), 0);
         horizon.observe(Some(15), writers(&["5/1", "3/2"])).expect("no restart");
         assert_eq!(horizon.proven(), 7);
+    }
+
+    #[test]
+    fn a_transaction_that_delays_the_horizon_for_long_is_logged_once() {
+        let mut horizon = Horizon::new();
+        for assigned in [Some(7), Some(7)] {
+            horizon.observe(assigned, writers(&["3/1"])).expect("no restart");
+        }
+        let is_logged = |horizon: &Horizon| horizon.candidate.as_ref().map(|it| it.is_logged);
+        horizon.log_delay(Instant::now());
+        assert_eq!(is_logged(&horizon), Some(false));
+        horizon.log_delay(Instant::now() + 2 * LONG);
+        assert_eq!(is_logged(&horizon), Some(true));
     }
 
     #[test]

@@ -13,12 +13,14 @@ use crate::depth::DepthGauge;
 use crate::instruments::Instruments;
 use crate::pauses::PauseReporter;
 use crate::sender::Sender;
-use crate::session::{Searcher, Session, SessionError};
+use crate::session::{Reached, Searcher, Session, SessionError};
 use crate::shards::Shards;
 use crate::status::{PausedTopic, RelayStatus};
 
 /// Wait of a relay before it opens a new session.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// Maximum wait of a relay whose sessions publish rows and can't delete them.
+const MAX_BACKOFF: Duration = Duration::from_mins(1);
 /// Time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -110,13 +112,13 @@ impl Relay {
 
     async fn publish(&self, shutdown: &CancellationToken) {
         let mut reporter = PauseReporter::new(self.status.clone());
-        let mut is_failing = false;
+        let mut losses = Losses::default();
         while !shutdown.is_cancelled() {
-            let Err(error) = self.session(&mut reporter, shutdown, &mut is_failing).await else {
+            let Err(error) = self.session(&mut reporter, shutdown, &mut losses).await else {
                 return;
             };
-            log_loss(&error, std::mem::replace(&mut is_failing, true));
-            shutdown.run_until_cancelled(sleep(BACKOFF)).await;
+            losses.log(&error);
+            shutdown.run_until_cancelled(sleep(losses.backoff)).await;
         }
     }
 
@@ -124,30 +126,81 @@ impl Relay {
         &self,
         reporter: &mut PauseReporter,
         shutdown: &CancellationToken,
-        is_failing: &mut bool,
+        losses: &mut Losses,
     ) -> Result<(), SessionError> {
-        let shards = pg::within(CONNECT, Shards::connect(&self.database)).await?;
+        let mut shards = pg::within(CONNECT, Shards::connect(&self.database)).await?;
+        if let Some(why) = pg::within(CONNECT, shards.why_rows_would_stay()).await? {
+            return Err(SessionError::RowsWouldStay(why));
+        }
         let searcher = Searcher::new(self.database.clone());
         let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
-        if std::mem::take(is_failing) {
-            tracing::info!("relay session restored");
-        }
         let mut session =
             Session::new(shards, searcher, sender, completed, &self.instruments, reporter);
-        let ended = session.run(&self.wake, shutdown).await;
+        let ended = session.run(&self.wake, shutdown, || losses.restored()).await;
         session.purge();
+        self.instruments.shards(0);
+        losses.ended(session.reached());
         ended?;
         session.release().await;
         Ok(())
     }
 }
 
-/// Logs the loss of a session once, and not every failed attempt to open another.
-fn log_loss(error: &SessionError, is_failing: bool) {
-    let error = error as &dyn std::error::Error;
-    if is_failing {
-        tracing::debug!(error, "relay has no session, retrying");
-    } else {
-        tracing::warn!(error, "relay lost its session, events wait in the outbox");
+/// Losses of sessions, which are logged once, and not with every failed attempt to open another.
+struct Losses {
+    is_lost: bool,
+    backoff: Duration,
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Self { is_lost: false, backoff: BACKOFF }
+    }
+}
+
+impl Losses {
+    fn log(&mut self, error: &SessionError) {
+        let error = error as &dyn std::error::Error;
+        if std::mem::replace(&mut self.is_lost, true) {
+            tracing::debug!(error, "relay has no session, retrying");
+        } else {
+            tracing::warn!(error, "relay lost its session, events wait in the outbox");
+        }
+    }
+
+    fn restored(&mut self) {
+        if std::mem::take(&mut self.is_lost) {
+            tracing::info!("relay session restored");
+        }
+    }
+
+    /// Doubles the wait after each session that published rows and deleted none, which the next one
+    /// publishes again.
+    fn ended(&mut self, reached: Reached) {
+        self.backoff = match reached {
+            Reached::Nothing => self.backoff,
+            Reached::Sent => (2 * self.backoff).min(MAX_BACKOFF),
+            Reached::Deleted => BACKOFF,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_that_can_not_delete_what_it_publishes_publishes_it_ever_more_seldom() {
+        let mut losses = Losses::default();
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            losses.ended(Reached::Sent);
+            waits.push(losses.backoff.as_secs());
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+        losses.ended(Reached::Nothing);
+        assert_eq!(losses.backoff, MAX_BACKOFF, "it has published nothing");
+        losses.ended(Reached::Deleted);
+        assert_eq!(losses.backoff, BACKOFF);
     }
 }

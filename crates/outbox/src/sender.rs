@@ -62,7 +62,7 @@ pub(crate) struct Completions(UnboundedSender<Completion>);
 impl ClientContext for Completions {}
 
 impl ProducerContext for Completions {
-    /// The id of the row.
+    /// The bits of the row's id.
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, id: usize) {
@@ -70,7 +70,7 @@ impl ProducerContext for Completions {
             Ok(record) => Ok(Position { partition: record.partition(), offset: record.offset() }),
             Err((error, _)) => Err(error.clone()),
         };
-        let id = i64::try_from(id).unwrap_or(i64::MAX);
+        let id = u64::try_from(id).unwrap_or(u64::MAX).cast_signed();
         _ = self.0.send(Completion { id, outcome }); // The session may have ended.
     }
 }
@@ -115,7 +115,8 @@ impl Sender {
         let created_in = headers.created_in();
         let event = row.event(&headers, created_in.as_ref(), read);
         let publication = Publication::begin(&event, &self.steps);
-        let id = usize::try_from(row.id).unwrap_or(0);
+        // Negative ids, which a row inserted by hand may have, are kept, too.
+        let id = usize::try_from(row.id.cast_unsigned()).unwrap_or(usize::MAX);
         let record = BaseRecord::with_opaque_to(topic, id)
             .partition(partition)
             .key(row.key)

@@ -66,7 +66,8 @@ pub(crate) enum ShardLoad {
 pub(crate) struct LeavingShard {
     pub(crate) shard: i16,
     since: Instant,
-    /// Every row of it up to this id is gone, in flight or left aside.
+    /// Every row of it up to this id is gone, in flight or left aside. Not so for a shard that was
+    /// never searched, which is given up at once.
     pub(crate) after: i64,
 }
 
@@ -91,6 +92,19 @@ impl Shards {
         };
         shards.execute("select pg_advisory_lock_shared($1, $2)", shards.class, MEMBER).await?;
         Ok(shards)
+    }
+
+    /// Returns why published rows can't be deleted, if they can't. They would be published again and
+    /// again.
+    pub(crate) async fn why_rows_would_stay(&mut self) -> sqlx::Result<Option<String>> {
+        sqlx::query_scalar(
+            "select case when pg_is_in_recovery() then 'the server is a standby'
+                         when current_setting('transaction_read_only')::bool then 'the database is read-only'
+                         when not has_table_privilege('outbox', 'delete') then 'the role may not delete them'
+                    end",
+        )
+        .fetch_one(&mut self.session)
+        .await
     }
 
     pub(crate) fn session(&mut self) -> &mut PgConnection {

@@ -102,8 +102,8 @@ pub(crate) struct Topic {
     full_until: Option<Instant>,
     /// When the batch limit was last requested.
     pub(crate) limit_asked: Option<Instant>,
-    /// When its metadata was last requested.
-    pub(crate) asked: Option<Instant>,
+    /// When the cluster last answered that it exists. `None` after a refusal.
+    pub(crate) confirmed: Option<Instant>,
     /// A new number of partitions, which applies once no record of the topic is in flight, because
     /// it moves keys.
     next_count: Option<usize>,
@@ -149,7 +149,7 @@ impl Topic {
             refused_in_a_row: HashSet::new(),
             full_until: None,
             limit_asked: None,
-            asked: None,
+            confirmed: None,
             next_count: None,
         }
     }
@@ -198,7 +198,7 @@ impl Topic {
 
     /// Returns whether its batch limit has to be requested, which changes rarely.
     pub(crate) fn has_limit_question(&self, now: Instant) -> bool {
-        self.asked.is_some() && self.limit_asked.is_none_or(|asked| now - asked > ASK)
+        self.confirmed.is_some() && self.limit_asked.is_none_or(|asked| now - asked > ASK)
     }
 
     /// Returns whether a row is left aside for the topic, its partition or its key.
@@ -211,16 +211,16 @@ impl Topic {
 
     /// Returns whether its metadata has to be requested.
     pub(crate) fn has_question(&self, id: TopicId, flights: &InFlight, now: Instant) -> bool {
-        let Some(asked) = self.asked else {
+        let Some(confirmed) = self.confirmed else {
             return self.has_aside() && self.pause.as_ref().is_none_or(|pause| pause.is_over(now));
         };
-        if now - asked <= ASK_WHILE_SILENT {
+        if now - confirmed <= ASK_WHILE_SILENT {
             return false;
         }
         let is_silent = (0..)
             .zip(&self.partitions)
             .any(|(number, partition)| partition.is_closed(now, flights.load(id, number).records));
-        now - asked > if is_silent { ASK_WHILE_SILENT } else { ASK }
+        now - confirmed > if is_silent { ASK_WHILE_SILENT } else { ASK }
     }
 
     /// Records an acknowledgement. It ends a pause if the record was the pause's attempt.

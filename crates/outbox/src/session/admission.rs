@@ -1,7 +1,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::completing::RefusedRecord;
-use super::{Scope, Session};
+use super::{Reached, Scope, Session};
 use crate::in_flight::InFlightRecord;
 use crate::refusal::Refusal;
 use crate::row::Row;
@@ -44,7 +44,7 @@ impl Session<'_> {
             aside.leave(row.shard, row.id);
             return Offered::Passed;
         }
-        let (Some(count), Some(_)) = (topic.count(), topic.asked) else {
+        let (Some(count), Some(_)) = (topic.count(), topic.confirmed) else {
             return self.leave(row, id, 0, scope, Obstacle::Topic);
         };
         let partition = kafka::partition_of(row.key.as_bytes(), count);
@@ -188,6 +188,7 @@ impl Session<'_> {
                 let record =
                     InFlightRecord::new(id, number, row.key, shard, cost, Some(publication));
                 self.flights.insert(row.id, record, window);
+                self.reached = self.reached.max(Reached::Sent);
                 Offered::Sent
             }
             // A full queue is not a refusal. The whole topic waits, so that no smaller record
@@ -201,17 +202,28 @@ impl Session<'_> {
                 let why = Refusal::LargerThanQueue.why();
                 publication.refused(&Refusal::LargerThanQueue, why.clone());
                 self.refuse_key(&unsent(row, id, number), &why);
+                self.end_unsent_retry(id, number);
                 after_refusal(scope)
             }
             Err(SendError::Refused(refusal)) => {
                 self.instruments.failed(row.topic);
                 self.blame(&refusal, &unsent(row, id, number));
+                self.end_unsent_retry(id, number);
                 after_refusal(scope)
             }
         }
     }
+
+    /// Ends the retry of a refused key, if there is one, whose record the client did not accept: it
+    /// will not complete, and the partition is reserved for it.
+    fn end_unsent_retry(&mut self, id: TopicId, number: i32) {
+        if let Some(partition) = self.topics.get_mut(id).partition_mut(number) {
+            partition.retries.end(Instant::now());
+        }
+    }
 }
 
+/// Describes a row that the client did not accept.
 fn unsent<'a>(row: &Row<'a>, topic: TopicId, partition: i32) -> RefusedRecord<'a> {
     let (is_alone, is_void) = (true, false);
     let (shard, id, key, cost) = (row.shard, row.id, row.key, row.cost());

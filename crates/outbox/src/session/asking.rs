@@ -38,7 +38,7 @@ impl Session<'_> {
                 }
                 Some(TopicAnswer::Refused(code)) => {
                     let topic = self.topics.get_mut(id);
-                    topic.asked = None;
+                    topic.confirmed = None;
                     // Otherwise none of its rows wait, and the next row triggers a new request.
                     if topic.has_aside() || self.flights.of_topic(id) > 0 {
                         topic.pause(now, &code.to_string());
@@ -93,7 +93,7 @@ impl Session<'_> {
 
     fn take_partitions(&mut self, id: TopicId, count: usize, without_leader: &[i32], now: Instant) {
         let topic = self.topics.get_mut(id);
-        topic.asked = Some(now);
+        topic.confirmed = Some(now);
         topic.set_leaders(without_leader, now);
         if topic.stands_still(id, &self.flights, now) {
             // A new number of partitions applies only when nothing is in flight, and the topic

@@ -112,7 +112,7 @@ impl Session<'_> {
                 self.leave_topic(id);
                 let topic = self.topics.get_mut(id);
                 topic.pause(now, &why);
-                topic.asked = None;
+                topic.confirmed = None;
                 self.leave_refused(record, Obstacle::Topic);
             }
         }

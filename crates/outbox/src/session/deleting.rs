@@ -1,4 +1,4 @@
-use super::{Session, SessionError, unless_locked, within};
+use super::{Reached, Session, SessionError, unless_locked, within};
 use crate::scan;
 
 impl Session<'_> {
@@ -15,6 +15,9 @@ impl Session<'_> {
     }
 
     pub(super) fn deleted(&mut self) {
+        if !self.published.is_empty() {
+            self.reached = Reached::Deleted;
+        }
         self.published.clear();
         self.published_since = None;
     }

@@ -285,7 +285,7 @@ fn ready_scopes(id: TopicId, topic: &Topic, flights: &InFlight, now: Instant) ->
 
 /// Returns whether records of a topic may be sent and its partitions are known.
 fn is_open(topic: &Topic, now: Instant) -> bool {
-    topic.asked.is_some() && topic.count().is_some() && topic.is_open(now)
+    topic.confirmed.is_some() && topic.count().is_some() && topic.is_open(now)
 }
 
 /// Returns whether half of each partition's allowance is free. Otherwise most of the rows read

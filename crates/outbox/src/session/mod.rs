@@ -43,7 +43,8 @@ use crate::topic::{TopicId, Topics};
 
 pub(crate) use searching::Searcher;
 
-/// Statement timeout in this process, equal to the server's: a connection can be lost silently.
+/// Statement timeout in this process, a second longer than the server's: a connection can be lost
+/// silently.
 const STATEMENT: Duration = Duration::from_secs(11);
 /// SQLSTATE of a lock timeout.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
@@ -65,12 +66,24 @@ const SETTLES: Duration = Duration::from_secs(5);
 /// Reason of the end of a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
-    #[error("the database is unavailable")]
+    #[error("the relay's session in the database failed")]
     Database(#[from] sqlx::Error),
+    #[error("published rows can't be deleted: {0}")]
+    RowsWouldStay(String),
     #[error("the producer failed")]
     Producer(#[from] KafkaError),
     #[error(transparent)]
     Restarted(#[from] Restarted),
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Reached {
+    Nothing,
+    /// Records were sent and no row was deleted: the next session publishes the same rows again.
+    Sent,
+    /// Published rows were deleted.
+    Deleted,
 }
 
 /// Rows that a statement reads.
@@ -119,6 +132,7 @@ pub(crate) struct Session<'a> {
     asking_limits: Option<JoinHandle<Limits>>,
     next_ask: Instant,
     cluster_is_unavailable: bool,
+    reached: Reached,
 }
 
 impl<'a> Session<'a> {
@@ -159,15 +173,19 @@ impl<'a> Session<'a> {
             asking_limits: None,
             next_ask: now,
             cluster_is_unavailable: false,
+            reached: Reached::Nothing,
         }
     }
 
-    /// Publishes until `shutdown` is cancelled, then completes the records in flight.
+    /// Publishes until `shutdown` is cancelled, then completes the records in flight. Calls
+    /// `on_work` once all statements of the first round have succeeded.
     pub(crate) async fn run(
         &mut self,
         wake: &RelayWaker,
         shutdown: &CancellationToken,
+        on_work: impl FnOnce(),
     ) -> Result<(), SessionError> {
+        let mut on_work = Some(on_work);
         self.find_horizon().await?;
         while !shutdown.is_cancelled() {
             self.complete_all().await?;
@@ -184,6 +202,9 @@ impl<'a> Session<'a> {
             if self.published_since.is_some_and(|since| since.elapsed() >= FLUSH) {
                 self.delete().await?;
             }
+            if let Some(on_work) = on_work.take() {
+                on_work();
+            }
             self.wait(wake, shutdown).await;
         }
         self.drain().await
@@ -192,6 +213,11 @@ impl<'a> Session<'a> {
     /// Closes the session, so that other relays can take the shards at once.
     pub(crate) async fn release(self) {
         self.shards.release().await;
+    }
+
+    /// Returns how far this session has come.
+    pub(crate) fn reached(&self) -> Reached {
+        self.reached
     }
 
     /// Purges all records in flight.

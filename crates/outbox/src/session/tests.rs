@@ -387,6 +387,25 @@ async fn a_refused_key_is_tried_again_in_a_partition_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_key_whose_record_the_client_refuses_reserves_no_partition() {
+    let stage = Stage::new().await;
+    let mut session = stage.session(1).await;
+    let poison = stage.insert(0, "K").await;
+    sqlx::query("update outbox set headers = '[]' where id = $1")
+        .bind(poison)
+        .execute(&stage.pool)
+        .await
+        .unwrap();
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [0; 0], "its headers can't be read");
+    sleep(PAUSES).await;
+    session.left_rows().await;
+    let other = stage.insert(0, "L").await;
+    session.new_rows().await;
+    assert_eq!(session.under_way(), [other]);
+}
+
+#[tokio::test]
 async fn a_full_queue_of_the_client_holds_up_no_reads() {
     let stage = Stage::new().await;
     let mut session = stage.session_with(1, "queue.buffering.max.messages=1").await;

@@ -2,6 +2,7 @@ use kafka::Settings;
 use sandbox::testing::eventually;
 
 use crate::house::*;
+use crate::log::Log;
 
 /// Writes ten events of each of 40 keys. One is larger than the topic allows: the fifth of the
 /// first key.
@@ -100,4 +101,42 @@ async fn a_queue_that_is_full_of_records_is_waited_for() {
 #[tokio::test]
 async fn a_smaller_record_does_not_overtake_one_that_does_not_fit_into_the_queue() {
     publishes_all_with("queue.buffering.max.kbytes=12").await;
+}
+
+#[tokio::test]
+async fn nothing_is_published_whose_row_can_not_be_deleted() {
+    let house = House::new().await;
+    house.write(&[shipped("P-1", 1)]).await;
+    let role = async |act: &str| {
+        let sql = format!("{act} current_user");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&house.pool).await.unwrap();
+    };
+    role("revoke delete on outbox from").await;
+    let log = Log::begin();
+    let (shutdown, relay) = house.relay();
+    let lines_with = |text: &str| log.lines().iter().filter(|line| line.contains(text)).count();
+    let reported = async || (lines_with("may not delete") == 1).then_some(());
+    eventually("the reason to be logged", PATIENCE, reported).await;
+    assert_eq!(house.published().len(), 0);
+    role("grant delete on outbox to").await;
+    house.drained().await;
+    assert_eq!(house.published().len(), 1);
+    assert_eq!((lines_with("lost its session"), lines_with("session restored")), (1, 1));
+    shutdown.cancel();
+    relay.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_row_with_a_negative_id_is_published_and_deleted() {
+    let house = House::new().await;
+    house.write(&[shipped("P-1", 1)]).await;
+    let negative =
+        "insert into outbox (id, shard, topic, key, headers, payload) overriding system value
+        select -5, shard, topic, key || '0', headers, payload from outbox";
+    sqlx::raw_sql(negative).execute(&house.pool).await.unwrap();
+    let (shutdown, relay) = house.relay();
+    house.drained().await;
+    assert_eq!(house.published().len(), 2);
+    shutdown.cancel();
+    relay.await.unwrap();
 }
