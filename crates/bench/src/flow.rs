@@ -12,7 +12,7 @@ use tokio::time::{Instant as TokioInstant, sleep, sleep_until};
 use uuid::Uuid;
 
 use crate::client::{Client, order_request};
-use crate::report::{Report, Round, Row, quantile};
+use crate::report::{Report, Round, Row, Target, aiming_at, quantile};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size};
 
@@ -21,8 +21,11 @@ const ORDERS_PER_SECOND: u32 = 100;
 const CONNECTIONS: u32 = 10;
 const SECONDS: u64 = 10;
 const WARM_UP: u64 = 2;
+/// Bounds in milliseconds, and what they aim at.
 const BOUND_P50: f64 = 4.0;
+const AIM_P50: f64 = 2.0;
 const BOUND_P99: f64 = 10.0;
+const AIM_P99: f64 = 6.0;
 /// Time limit of the invoices. The first one waits until billing has joined its group.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -48,9 +51,18 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     billing.terminate().await;
     order.terminate().await;
     Ok(vec![
-        Row::time("order -> invoice p50, 100 orders/s", p50),
-        Row::time("order -> invoice p99, 100 orders/s", p99),
+        Row::less(
+            "order -> invoice p50, 100 orders/s",
+            "ms",
+            aiming_at(1.0, BOUND_P50 / AIM_P50),
+            p50,
+        ),
+        Row::less("order -> invoice p99, 100 orders/s", "ms", p99_target(), p99),
     ])
+}
+
+fn p99_target() -> Target {
+    aiming_at(1.0, BOUND_P99 / AIM_P99)
 }
 
 /// Measures the same with a second consumer running, then stopped.
@@ -86,7 +98,7 @@ pub(crate) async fn with_one_dead(
     billing.terminate().await;
     order.terminate().await;
     Ok(vec![
-        Row::time("order -> invoice p99, every consumer alive", all_alive),
+        Row::less("order -> invoice p99, every consumer alive", "ms", p99_target(), all_alive),
         // The target allows a tenth more.
         Row::less("p99 with one consumer dead, over alive", "ms", 0.91, dead_over_alive),
     ])

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use events::ORDER_COMPLETED;
 use playground::Instance;
 use sqlx::PgPool;
 use tokio::time::sleep;
 
-use crate::orders::Http;
+use crate::orders::{self, Http};
 use crate::report::{Report, Round, Row, count};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size, flow, load};
@@ -32,27 +33,21 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         service.run(1).await?; // The first requests connect and prepare.
     }
     let seconds = size.seconds(SECONDS);
-    let mut orders = Vec::new();
+    let mut on_over_off = Vec::new();
     for round in 1..=size.rounds {
-        // The sides take turns in being first, since the first one slows the second one by its
-        // unfinished work.
-        let (ours, theirs) = if round % 2 == 0 {
-            (on.run(seconds).await?.0, off.run(seconds).await?.0)
-        } else {
-            let theirs = off.run(seconds).await?.0;
-            (on.run(seconds).await?.0, theirs)
-        };
+        let rates = orders::both(round, seconds, &on, &off).await?;
         let (recorded, lost) = step_counts(&on.service).await;
         let summary = format!(
-            "{ours:.0} orders/s, off {theirs:.0}; so far {recorded:.0} steps written, {lost:.0} lost"
+            "{:.0} orders/s, off {:.0}; so far {recorded:.0} steps written, {lost:.0} lost",
+            rates.ours, rates.theirs
         );
         report.round("flow steps, orders", round, size.rounds, &summary);
-        orders.push(Round { ours, theirs });
+        on_over_off.push(rates);
     }
     off.service.terminate().await;
     let kept = kept_steps(on, size, report).await?;
     Ok(vec![
-        Row::rate("orders, flow steps on, over off", "orders/s", 0.9, orders),
+        Row::rate("orders, flow steps on, over off", "orders/s", 0.9, on_over_off),
         Row::rate("backlog of billing, flow steps on, over off", "events/s", 0.9, backlog),
         Row::rate("steps kept, 1,000 orders/s", "%", 0.99, kept),
     ])
@@ -70,6 +65,9 @@ async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<V
         sleep(WRITTEN).await;
         let after = step_counts(&on.service).await;
         let (recorded, lost) = (after.0 - before.0, after.1 - before.1);
+        if recorded < 1.0 {
+            return Err("no step was counted".into());
+        }
         let ours = 100.0 * recorded / (recorded + lost);
         let summary =
             format!("{ours:.2} % of {:.0} steps kept, at {reached:.0} orders/s", recorded + lost);
@@ -109,7 +107,7 @@ async fn backlogs(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Ro
 async fn backlog(bench: &Bench, name: &str, flow_steps: &str, events: usize) -> Fallible<f64> {
     let prefix = format!("{name}-");
     let settings = bench.settings(&prefix);
-    load::topic(&settings, PARTITIONS).await?;
+    load::topic(&settings, ORDER_COMPLETED.partitions(PARTITIONS)).await?;
     load::publish(&settings, events).await?;
 
     let url = bench.database(name).await?;

@@ -8,7 +8,7 @@ use kafka::rdkafka::consumer::{BaseConsumer, Consumer};
 use kafka::rdkafka::error::KafkaResult;
 use kafka::rdkafka::metadata::MetadataTopic;
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
-use kafka::{Settings, TopicPolicy, Topics};
+use kafka::{Settings, TopicPolicy, TopicSpec, Topics};
 use time::OffsetDateTime;
 
 use crate::Fallible;
@@ -54,11 +54,9 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc().truncate_to_microsecond()
 }
 
-/// Creates the topic of `order.completed`. Fails if the cluster can't create it, or has it with
-/// other settings.
-pub(crate) async fn topic(settings: &Settings, partitions: i32) -> Fallible<()> {
-    let owned = vec![events::ORDER_COMPLETED.partitions(partitions)];
-    let topics = Topics { owned, ..Topics::default() };
+/// Creates a topic. Fails if the cluster can't create it, or has it with other settings.
+pub(crate) async fn topic(settings: &Settings, topic: TopicSpec) -> Fallible<()> {
+    let topics = Topics { owned: vec![topic], ..Topics::default() };
     match &*kafka::ensure(settings, &topics, TopicPolicy::Create).await? {
         [] => Ok(()),
         [problem, ..] => Err(problem.to_string().into()),

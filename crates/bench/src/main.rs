@@ -4,6 +4,7 @@ mod backlog;
 mod batch;
 mod client;
 mod consumer;
+mod dedupe;
 mod deferred;
 mod flow;
 mod flow_steps;
@@ -11,10 +12,13 @@ mod growth;
 mod jobs;
 mod load;
 mod orders;
+mod profile;
+mod publishing;
 mod ready;
 mod relay;
 mod report;
 mod servers;
+mod telemetry_cost;
 
 use std::env;
 use std::error::Error;
@@ -36,11 +40,13 @@ pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 enum Name {
     Consumer,
     Batch,
+    Dedupe,
     Backlog,
     Relay,
     Flow,
     Orders,
     FlowSteps,
+    Telemetry,
     DeadConsumer,
     Deferred,
     Jobs,
@@ -56,6 +62,9 @@ struct Args {
     /// Measures how cost grows instead: these curves, separated by commas, or all
     #[arg(long, value_delimiter = ',', num_args = 0.., conflicts_with = "only")]
     growth: Option<Vec<growth::Name>>,
+    /// Measures instead what an order takes: processors, statements, WAL and syncs
+    #[arg(long, conflicts_with_all = ["only", "growth"])]
+    profile: bool,
     /// Number of measurements of each side; the medians count
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -126,8 +135,11 @@ async fn until_ctrl_c(args: &Args) -> Fallible<ExitCode> {
 
 async fn run(args: &Args) -> Fallible<ExitCode> {
     let console = Console::new();
-    let bench = Bench::start(&console, &args.fsync).await?;
     let size = Size { rounds: args.rounds, quick: args.quick };
+    if args.profile {
+        return profile::run(&console, &args.fsync, size).await;
+    }
+    let bench = Bench::start(&console, &args.fsync, &[]).await?;
     if let Some(only) = &args.growth {
         let grown = growth::run(&bench, size, only, &console).await;
         bench.stop().await;
@@ -155,10 +167,12 @@ async fn rows(name: Name, bench: &Bench, size: Size, report: &Report) -> Fallibl
     match name {
         Name::Consumer => consumer::measure(bench, size, report).await,
         Name::Batch => batch::measure(bench, size, report).await,
+        Name::Dedupe => dedupe::measure(bench, size, report).await,
         Name::Backlog => backlog::measure(bench, size, report).await,
         Name::Relay => relay::measure(bench, size, report).await,
         Name::Flow => flow::measure(bench, size, report).await,
         Name::Orders => orders::measure(bench, size, report).await,
+        Name::Telemetry => telemetry_cost::measure(bench, size, report).await,
         Name::FlowSteps => flow_steps::measure(bench, size, report).await,
         Name::DeadConsumer => flow::with_one_dead(bench, size, report).await,
         Name::Deferred => deferred::measure(size, report).await,

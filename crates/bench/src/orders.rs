@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::client::{Client, order_request};
-use crate::report::{NO_TARGET, Report, Round, Row, count};
+use crate::report::{NO_TARGET, Report, Round, Row, aiming_at, count};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size, load};
 
@@ -47,18 +47,26 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         let theirs_published = published_pgbench.run_published(bench, seconds).await?;
         let summary = format!(
             "{:.0} orders/s ({:.0} until the last event was published), pgbench {theirs:.0} ({theirs_published:.0})",
-            ours.0, ours.1
+            ours.accepted, ours.published
         );
         report.round("orders", round, size.rounds, &summary);
-        accepted.push(Round { ours: ours.0, theirs });
-        published.push(Round { ours: ours.1, theirs: theirs_published });
+        accepted.push(Round { ours: ours.accepted, theirs });
+        published.push(Round { ours: ours.published, theirs: theirs_published });
     }
     http.service.terminate().await;
     relay.terminate().await;
     Ok(vec![
-        Row::rate("orders over HTTP, over pgbench", "orders/s", 0.5, accepted),
+        Row::rate("orders over HTTP, over pgbench", "orders/s", aiming_at(0.5, 0.75), accepted),
         Row::rate("orders until published, over pgbench", "orders/s", NO_TARGET, published),
     ])
+}
+
+/// Orders that were placed, and their rates per second until the last one was accepted, and until
+/// the last event was published.
+pub(crate) struct Placed {
+    pub(crate) orders: usize,
+    pub(crate) accepted: f64,
+    pub(crate) published: f64,
 }
 
 /// The order service, measured over HTTP.
@@ -80,8 +88,19 @@ impl<'a> Http<'a> {
         prefix: &'static str,
         settings: &[(&str, &str)],
     ) -> Fallible<Self> {
+        Self::start_program("order", bench, database, prefix, settings).await
+    }
+
+    /// Does the same with another program.
+    pub(crate) async fn start_program(
+        program: &str,
+        bench: &'a Bench,
+        database: &str,
+        prefix: &'static str,
+        settings: &[(&str, &str)],
+    ) -> Fallible<Self> {
         let url = bench.database(database).await?;
-        let service = bench.service_with("order", &url, prefix, settings).await?;
+        let service = bench.service_with(program, &url, prefix, settings).await?;
         let pool = servers::pool(&url).await?;
         Ok(Self { bench, prefix, service, others: Vec::new(), url, pool })
     }
@@ -100,8 +119,8 @@ impl<'a> Http<'a> {
         }
     }
 
-    /// Returns the rate of accepted orders, and that of published ones, per second.
-    pub(crate) async fn run(&self, seconds: u64) -> Fallible<(f64, f64)> {
+    /// Places orders, and waits until their events are published.
+    pub(crate) async fn run(&self, seconds: u64) -> Fallible<Placed> {
         clear(&self.pool).await?;
         let settings = self.bench.settings(self.prefix);
         let before = load::records(&settings, OrderCompleted::TYPE)?;
@@ -112,19 +131,36 @@ impl<'a> Http<'a> {
         for port in ports.cycle().take(CLIENTS) {
             clients.spawn(post_until(port, until));
         }
-        let mut accepted = 0;
+        let mut orders = 0;
         while let Some(posted) = clients.join_next().await {
-            accepted += posted??;
+            orders += posted??;
         }
-        let took = began.elapsed();
+        let accepted = began.elapsed();
         drained(&self.pool).await?;
         let published = began.elapsed();
-        expect("orders", rows(&self.pool).await?, accepted)?;
+        expect("orders", rows(&self.pool).await?, orders)?;
         let records = load::records(&settings, OrderCompleted::TYPE)? - before;
-        expect("published completions", records, accepted)?;
-        let rate = |took: Duration| count(accepted) / took.as_secs_f64();
-        Ok((rate(took), rate(published)))
+        expect("published completions", records, orders)?;
+        let rate = |took: Duration| count(orders) / took.as_secs_f64();
+        Ok(Placed { orders, accepted: rate(accepted), published: rate(published) })
     }
+}
+
+/// Returns the rates of accepted orders of two services. They take turns in being first, since the
+/// first one slows the second one by its unfinished work.
+pub(crate) async fn both(
+    round: u32,
+    seconds: u64,
+    ours: &Http<'_>,
+    theirs: &Http<'_>,
+) -> Fallible<Round> {
+    Ok(if round.is_multiple_of(2) {
+        let ours = ours.run(seconds).await?.accepted;
+        Round { ours, theirs: theirs.run(seconds).await?.accepted }
+    } else {
+        let theirs = theirs.run(seconds).await?.accepted;
+        Round { ours: ours.run(seconds).await?.accepted, theirs }
+    })
 }
 
 async fn post_until(port: u16, until: Instant) -> Fallible<usize> {
@@ -215,8 +251,9 @@ fn events() -> Fallible<[Prepared; 2]> {
     Ok([outbox::prepare(load::message(1, created))?, outbox::prepare(completed)?])
 }
 
-/// Returns the statement of the service's store for one order, with literals for the parameters.
-/// The ids ascend as UUIDv7 do.
+/// Returns one statement that writes the rows of an order, as the service does without the locks
+/// and outcomes of its shared statements, with literals for the parameters. The ids ascend as UUIDv7
+/// do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();

@@ -10,7 +10,37 @@ use crate::Fallible;
 
 const FILE: &str = "target/bench.json";
 /// Target of a row that only gives context.
-pub(crate) const NO_TARGET: f64 = 0.0;
+pub(crate) const NO_TARGET: Target = Target { must: None, ambitious: None };
+
+/// The lowest ratio that a row has to reach, and a higher one that it aims at.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Target {
+    must: Option<f64>,
+    ambitious: Option<f64>,
+}
+
+impl From<f64> for Target {
+    fn from(must: f64) -> Self {
+        Self { must: Some(must), ambitious: None }
+    }
+}
+
+impl Target {
+    /// Returns the columns of the target, and whether this ratio misses it.
+    fn columns(self, ratio: f64) -> String {
+        let column = |of: Option<f64>| of.map_or_else(String::new, |it| format!("{it:.2}"));
+        // A ratio that is no number reaches nothing.
+        let missed = !self.must.is_none_or(|must| ratio >= must);
+        let missed = if missed { "  missed" } else { "" };
+        format!("{:>6} {:>9}{missed}", column(self.must), column(self.ambitious))
+    }
+}
+
+/// Creates the target of a row whose ratio must be at least the first value, and aims at the second
+/// one.
+pub(crate) fn aiming_at(must: f64, ambitious: f64) -> Target {
+    Target { must: Some(must), ambitious: Some(ambitious) }
+}
 
 /// Results of both sides in one round.
 #[derive(Clone, Copy, Serialize)]
@@ -31,7 +61,8 @@ pub(crate) struct Row {
     ratio: f64,
     /// The lowest and the highest ratio of a round.
     spread: (f64, f64),
-    target: f64,
+    #[serde(flatten)]
+    target: Target,
     rounds: Vec<Round>,
 }
 
@@ -40,7 +71,7 @@ impl Row {
     pub(crate) fn rate(
         name: &'static str,
         unit: &'static str,
-        target: f64,
+        target: impl Into<Target>,
         rounds: Vec<Round>,
     ) -> Self {
         Self::compared(name, unit, target, rounds, |round| round.ours / round.theirs)
@@ -50,21 +81,16 @@ impl Row {
     pub(crate) fn less(
         name: &'static str,
         unit: &'static str,
-        target: f64,
+        target: impl Into<Target>,
         rounds: Vec<Round>,
     ) -> Self {
         Self::compared(name, unit, target, rounds, |round| round.theirs / round.ours)
     }
 
-    /// Creates a row of milliseconds, in which `theirs` is the upper bound.
-    pub(crate) fn time(name: &'static str, rounds: Vec<Round>) -> Self {
-        Self::less(name, "ms", 1.0, rounds)
-    }
-
     fn compared(
         name: &'static str,
         unit: &'static str,
-        target: f64,
+        target: impl Into<Target>,
         rounds: Vec<Round>,
         ratio: fn(&Round) -> f64,
     ) -> Self {
@@ -72,7 +98,8 @@ impl Row {
         let (ours, theirs) = (median(|round| round.ours), median(|round| round.theirs));
         let ratios = || rounds.iter().map(ratio);
         let spread = (ratios().fold(f64::MAX, f64::min), ratios().fold(f64::MIN, f64::max));
-        Self { name, ours, theirs, unit, ratio: median(ratio), spread, target, rounds }
+        let (ratio, target) = (median(ratio), target.into());
+        Self { name, ours, theirs, unit, ratio, spread, target, rounds }
     }
 }
 
@@ -123,16 +150,17 @@ impl Report {
     /// target does not change the exit status.
     pub(crate) fn finish(self) -> Fallible<ExitCode> {
         println!(
-            "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>15} {:>7}",
-            "", "ours", "theirs", "unit", "ratio", "by round", "target"
+            "\n{:<44} {:>9} {:>9}  {:<8} {:>6} {:>15} {:>6} {:>9}",
+            "", "ours", "theirs", "unit", "ratio", "by round", "must", "ambitious"
         );
         for Row { name, ours, theirs, unit, ratio, spread, target, .. } in &self.rows {
-            let met = if ratio >= target { "" } else { "  missed" };
+            let target = target.columns(*ratio);
             let digits = usize::from(*unit == "ms");
             let spread = format!("{:.2} to {:.2}", spread.0, spread.1);
-            println!(
-                "{name:<44} {ours:>9.digits$} {theirs:>9.digits$}  {unit:<8} {ratio:>6.2} {spread:>15} {target:>7.2}{met}"
+            let line = format!(
+                "{name:<44} {ours:>9.digits$} {theirs:>9.digits$}  {unit:<8} {ratio:>6.2} {spread:>15} {target}"
             );
+            println!("{}", line.trim_end());
         }
         for error in &self.errors {
             println!("error in {error}");

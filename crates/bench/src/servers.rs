@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use kafka::Settings;
 use playground::{Instance, Launch, System, SystemOptions, programs_folder};
 use sandbox::{Console, MissingTools, ServersOptions, Tools};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::{Connection, Executor, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
 use crate::Fallible;
 
@@ -17,22 +17,39 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) async fn start(console: &Console, fsync: &str) -> Fallible<Self> {
+    /// Starts the servers, Postgres with additional settings.
+    pub(crate) async fn start(
+        console: &Console,
+        fsync: &str,
+        postgres: &[(&str, &str)],
+    ) -> Fallible<Self> {
         let tools = Tools::find()?;
-        let settings = |settings: [(&str, &str); 2]| {
-            settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        let settings = |settings: &[(&str, &str)]| {
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
+        let durable = [("fsync", fsync), ("full_page_writes", fsync)];
         let options = SystemOptions {
             servers: ServersOptions {
                 // Temporary servers run without fsync by default, but commits are a large part of
                 // the measured time.
-                postgres_settings: settings([("fsync", fsync), ("full_page_writes", fsync)]),
+                postgres_settings: settings(&[&durable, postgres].concat()),
                 ..ServersOptions::default()
             },
-            settings: settings([("TENANTS", "bench=bench"), ("RUST_LOG", "warn")]),
+            settings: settings(&[("TENANTS", "bench=bench"), ("RUST_LOG", "warn")]),
             ..SystemOptions::new(programs_folder()?)
         };
         Ok(Self { system: System::start(options, &tools, console).await?, tools })
+    }
+
+    /// Returns the ids of the processes of Postgres, which has children, and Kafka.
+    pub(crate) fn server_pids(&mut self) -> (u32, u32) {
+        let servers = &mut self.system.servers;
+        (servers.postgres.process().pid(), servers.kafka.process().pid())
+    }
+
+    /// Returns the URL of `database` for the superuser.
+    pub(crate) fn admin_url(&self, database: &str) -> String {
+        self.system.servers.postgres.admin_url(database)
     }
 
     pub(crate) async fn stop(self) {
@@ -42,8 +59,7 @@ impl Bench {
     /// Writes to the disk what earlier rows have left in memory. Otherwise a row is measured while
     /// Postgres and the system write it, and its commits wait for them.
     pub(crate) async fn settle(&self) -> Fallible<()> {
-        let url = format!("{}/postgres", self.system.servers.postgres.url());
-        PgConnection::connect(&url).await?.execute("checkpoint").await?;
+        PgConnection::connect(&self.admin_url("postgres")).await?.execute("checkpoint").await?;
         let synced = tokio::process::Command::new("sync").status().await?;
         if synced.success() { Ok(()) } else { Err("sync failed".into()) }
     }
@@ -88,10 +104,12 @@ impl Bench {
     }
 }
 
-/// Connects a pool that, as a service's, sends no ping before each use.
+/// Connects a pool that, as a service's, sends no ping before each use. Slow statements, such as
+/// those that fill a table, are not logged.
 pub(crate) async fn pool(url: &str) -> Fallible<PgPool> {
+    let database = url.parse::<PgConnectOptions>()?.disable_statement_logging();
     let options = PgPoolOptions::new().max_connections(16).test_before_acquire(false);
-    Ok(options.connect(url).await?)
+    Ok(options.connect_with(database).await?)
 }
 
 /// Returns the peak memory of a service since its start, in MB.

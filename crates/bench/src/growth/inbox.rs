@@ -1,10 +1,10 @@
 //! Measures the consumer by the number of inbox rows of its subscription. Their ids are random.
 
 use consumer::Options;
-use sqlx::PgPool;
 
 use super::Curve;
 use crate::consumer::{InsertEffect, Stage};
+use crate::dedupe::fill;
 use crate::servers::Bench;
 use crate::{Fallible, Size};
 
@@ -36,32 +36,4 @@ pub(super) async fn measure(
     }
     let measured = measured.into_iter().map(|(rows, _, rates)| (rows, rates)).collect();
     Ok(vec![Curve::new("rows in the inbox", "events/s", measured)])
-}
-
-/// Writes inbox rows. Creates the indexes afterwards, which takes a tenth of the time.
-async fn fill(pool: &PgPool, rows: i64) -> Fallible<()> {
-    let mut tx = pool.begin().await?;
-    sqlx::raw_sql(
-        "alter table inbox drop constraint inbox_pkey;
-         drop index inbox_by_subscription_and_age",
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "insert into inbox (subscription, source, event_id, outcome, received_at)
-         select 'ours', '/order', gen_random_uuid(), 'processed', now() - random() * interval '7 days'
-         from generate_series(1, $1)",
-    )
-    .bind(rows)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::raw_sql(
-        "alter table inbox add primary key (subscription, source, event_id);
-         create index inbox_by_subscription_and_age on inbox (subscription, received_at)",
-    )
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    sqlx::raw_sql("vacuum analyze inbox").execute(pool).await?;
-    Ok(())
 }

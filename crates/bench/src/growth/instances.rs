@@ -21,7 +21,7 @@ pub(super) async fn measure(
     let mut orders = [(1, Vec::new()), (2, Vec::new())];
     for round in 1..=size.rounds {
         for ((instances, rates), http) in orders.iter_mut().zip([&one, &two]) {
-            let (_, rate) = http.run(seconds).await?;
+            let rate = http.run(seconds).await?.published;
             progress(&format!("{round}/{}: {instances} of order: {rate:.0} orders/s", size.rounds));
             rates.push(rate);
         }
