@@ -1,6 +1,6 @@
 //! Measures a backlog of billing: completed orders in Kafka, until the invoice of each is
 //! published. Compares it with the row `batch`, whose handler inserts one row and publishes
-//! nothing, and with the same handler if it publishes. Measures billing's peak memory, too.
+//! nothing, and with that handler when it also publishes. Also measures billing's peak memory.
 
 use std::time::{Duration, Instant};
 

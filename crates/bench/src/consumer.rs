@@ -11,6 +11,7 @@ use kafka::rdkafka::message::{Headers as _, Message, OwnedMessage};
 use sqlx::{Connection, PgConnection, PgPool};
 use telemetry::Metrics;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::report::{NO_TARGET, Report, Round, Row, aiming_at, count};
@@ -227,10 +228,10 @@ impl Stage {
     async fn theirs(&self, group: &str, sql: Sql) -> Fallible<f64> {
         self.clear().await?;
         sqlx::raw_sql("truncate inbox").execute(&self.pool).await?;
-        let mut workers = Vec::new();
+        let (mut workers, mut working) = (Vec::new(), JoinSet::new());
         for _ in 0..SIDE_BY_SIDE {
             let (worker, queue) = unbounded_channel();
-            tokio::spawn(work(PgConnection::connect(&self.url).await?, queue, sql));
+            working.spawn(work(PgConnection::connect(&self.url).await?, queue, sql));
             workers.push(worker);
         }
         let mut config = self.settings.consumer(group);
@@ -250,10 +251,16 @@ impl Stage {
             }
             Fallible::Ok(())
         });
-        let effect_span = self.effect_span().await;
+        let effect_span = tokio::select! {
+            effect_span = self.effect_span() => effect_span,
+            // Workers end before their queues only by an error.
+            ended = working.join_next() => ended.ok_or("no worker")?.map_err(Into::into).flatten()
+                .and(Err("a worker ended".into())),
+        };
         stop.cancel();
-        polling.await??;
+        let polled = polling.await?;
         let (began, ended) = effect_span?;
+        polled?;
         Ok(count(self.events) / (ended - began))
     }
 

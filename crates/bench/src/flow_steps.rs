@@ -8,12 +8,13 @@ use playground::Instance;
 use sqlx::PgPool;
 use tokio::time::sleep;
 
-use crate::orders::{self, Http};
+use crate::orders::{self, Http, Variant};
 use crate::report::{Report, Round, Row, count};
 use crate::servers::{self, Bench};
 use crate::{Fallible, Size, flow, load};
 
-const SECONDS: u64 = 5;
+const ON: Variant = Variant { program: "order", settings: &[("FLOW_STEPS", "on")] };
+const OFF: Variant = Variant { program: "order", settings: &[("FLOW_STEPS", "off")] };
 /// Number of events of a backlog.
 const BACKLOG: usize = 20_000;
 /// Number of partitions of a backlog.
@@ -27,24 +28,21 @@ const WRITTEN: Duration = Duration::from_secs(2);
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
     let backlog = backlogs(bench, size, report).await?;
-    let on = Http::start(bench, "steps_on", "steps-on-", &[("FLOW_STEPS", "on")]).await?;
-    let mut off = Http::start(bench, "steps_off", "steps-off-", &[("FLOW_STEPS", "off")]).await?;
-    for service in [&on, &off] {
-        service.run(1).await?; // The first requests connect and prepare.
-    }
-    let seconds = size.seconds(SECONDS);
     let mut on_over_off = Vec::new();
     for round in 1..=size.rounds {
-        let rates = orders::both(round, seconds, &on, &off).await?;
+        let (ours, theirs) = (("steps_orders_on", &ON), ("steps_orders_off", &OFF));
+        let (rates, on) = orders::compare(bench, size, round, ours, theirs).await?;
         let (recorded, lost) = step_counts(&on.service).await;
+        on.stop().await;
         let summary = format!(
-            "{:.0} orders/s, off {:.0}; so far {recorded:.0} steps written, {lost:.0} lost",
+            "{:.0} orders/s, off {:.0}; {recorded:.0} steps written, {lost:.0} lost",
             rates.ours, rates.theirs
         );
         report.round("flow steps, orders", round, size.rounds, &summary);
         on_over_off.push(rates);
     }
-    off.service.terminate().await;
+    let on = Http::start_variant(bench, "steps_kept", &ON).await?;
+    on.run(1).await?; // The first requests connect and prepare.
     let kept = kept_steps(on, size, report).await?;
     Ok(vec![
         Row::rate("orders, flow steps on, over off", "orders/s", 0.9, on_over_off),
@@ -54,7 +52,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
 }
 
 /// Measures the part of the steps that is written while orders arrive at a steady rate, in percent.
-async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
+async fn kept_steps(on: Http<'_>, size: Size, report: &Report) -> Fallible<Vec<Round>> {
     let mut kept = Vec::new();
     for round in 1..=size.rounds {
         sleep(WRITTEN).await;
@@ -74,7 +72,7 @@ async fn kept_steps(mut on: Http<'_>, size: Size, report: &Report) -> Fallible<V
         report.round("flow steps kept", round, size.rounds, &summary);
         kept.push(Round { ours, theirs: 100.0 });
     }
-    on.service.terminate().await;
+    on.stop().await;
     Ok(kept)
 }
 

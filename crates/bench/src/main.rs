@@ -40,7 +40,6 @@ pub(crate) type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 enum Name {
     Consumer,
     Batch,
-    Dedupe,
     Backlog,
     Relay,
     Flow,
@@ -51,6 +50,8 @@ enum Name {
     Deferred,
     Jobs,
     Ready,
+    /// Last, because the rows that it writes slow the following ones.
+    Dedupe,
 }
 
 /// Compares each part with the fastest possible implementation

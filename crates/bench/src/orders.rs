@@ -21,7 +21,8 @@ use crate::{Fallible, Size, load};
 
 const CLIENTS: usize = 32;
 const SECONDS: u64 = 5;
-const PREFIX: &str = "orders-";
+/// Of a variant, which has two turns.
+const SECONDS_OF_A_TURN: u64 = 3;
 const PREFIX_OF_PGBENCH: &str = "orders-pgbench-";
 /// Time limit of the relay for the remaining events.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -30,8 +31,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     let theirs = bench.database("orders_pgbench").await?;
     // The service only creates the tables for pgbench. Its relay must not publish the rows that
     // pgbench writes.
-    bench.service("order", &theirs, PREFIX).await?.terminate().await;
-    let mut http = Http::start(bench, "orders_http", PREFIX, &[]).await?;
+    bench.service("order", &theirs, "orders-").await?.terminate().await;
+    let http = Http::start(bench, "orders_http").await?;
     let pgbench = Pgbench::new(bench, theirs).await?;
     let published = bench.database("orders_pgbench_published").await?;
     let mut relay = bench.service("order", &published, PREFIX_OF_PGBENCH).await?;
@@ -53,7 +54,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         accepted.push(Round { ours: ours.accepted, theirs });
         published.push(Round { ours: ours.published, theirs: theirs_published });
     }
-    http.service.terminate().await;
+    http.stop().await;
     relay.terminate().await;
     Ok(vec![
         Row::rate("orders over HTTP, over pgbench", "orders/s", aiming_at(0.5, 0.75), accepted),
@@ -72,7 +73,7 @@ pub(crate) struct Placed {
 /// The order service, measured over HTTP.
 pub(crate) struct Http<'a> {
     bench: &'a Bench,
-    prefix: &'static str,
+    prefix: String,
     pub(crate) service: Instance,
     /// Other instances on the same database.
     others: Vec<Instance>,
@@ -82,32 +83,25 @@ pub(crate) struct Http<'a> {
 
 impl<'a> Http<'a> {
     /// Starts the service with a separate database and separate topics.
-    pub(crate) async fn start(
-        bench: &'a Bench,
-        database: &str,
-        prefix: &'static str,
-        settings: &[(&str, &str)],
-    ) -> Fallible<Self> {
-        Self::start_program("order", bench, database, prefix, settings).await
+    pub(crate) async fn start(bench: &'a Bench, name: &str) -> Fallible<Self> {
+        Self::start_variant(bench, name, &Variant { program: "order", settings: &[] }).await
     }
 
-    /// Does the same with another program.
-    pub(crate) async fn start_program(
-        program: &str,
+    /// Does the same with a variant of the service.
+    pub(crate) async fn start_variant(
         bench: &'a Bench,
-        database: &str,
-        prefix: &'static str,
-        settings: &[(&str, &str)],
+        name: &str,
+        variant: &Variant,
     ) -> Fallible<Self> {
-        let url = bench.database(database).await?;
-        let service = bench.service_with(program, &url, prefix, settings).await?;
+        let (url, prefix) = (bench.database(name).await?, format!("{name}-"));
+        let service = bench.service_with(variant.program, &url, &prefix, variant.settings).await?;
         let pool = servers::pool(&url).await?;
         Ok(Self { bench, prefix, service, others: Vec::new(), url, pool })
     }
 
     /// Starts another instance on the same database.
     pub(crate) async fn join(&mut self) -> Fallible<()> {
-        let other = self.bench.service("order", &self.url, self.prefix).await?;
+        let other = self.bench.service("order", &self.url, &self.prefix).await?;
         self.others.push(other);
         Ok(())
     }
@@ -122,7 +116,7 @@ impl<'a> Http<'a> {
     /// Places orders, and waits until their events are published.
     pub(crate) async fn run(&self, seconds: u64) -> Fallible<Placed> {
         clear(&self.pool).await?;
-        let settings = self.bench.settings(self.prefix);
+        let settings = self.bench.settings(&self.prefix);
         let before = load::records(&settings, OrderCompleted::TYPE)?;
         let began = Instant::now();
         let until = began + Duration::from_secs(seconds);
@@ -146,21 +140,36 @@ impl<'a> Http<'a> {
     }
 }
 
-/// Returns the rates of accepted orders of two services. They take turns in being first, since the
-/// first one slows the second one by its unfinished work.
-pub(crate) async fn both(
+/// A variant of the order service.
+pub(crate) struct Variant {
+    pub(crate) program: &'static str,
+    pub(crate) settings: &'static [(&'static str, &'static str)],
+}
+
+/// Returns the rates of accepted orders of two variants, and the first one, which still runs. Both
+/// have a new process in each round, since one process may be faster than another for as long as it
+/// lives. The first one is measured before and after the second one, since whoever comes later is
+/// slowed by unfinished work.
+pub(crate) async fn compare<'a>(
+    bench: &'a Bench,
+    size: Size,
     round: u32,
-    seconds: u64,
-    ours: &Http<'_>,
-    theirs: &Http<'_>,
-) -> Fallible<Round> {
-    Ok(if round.is_multiple_of(2) {
-        let ours = ours.run(seconds).await?.accepted;
-        Round { ours, theirs: theirs.run(seconds).await?.accepted }
-    } else {
-        let theirs = theirs.run(seconds).await?.accepted;
-        Round { ours: ours.run(seconds).await?.accepted, theirs }
-    })
+    ours: (&str, &Variant),
+    theirs: (&str, &Variant),
+) -> Fallible<(Round, Http<'a>)> {
+    let start = async |(name, variant): (&str, &Variant)| {
+        let http = Http::start_variant(bench, &format!("{name}_{round}"), variant).await?;
+        http.run(1).await?; // The first requests connect and prepare.
+        Fallible::Ok(http)
+    };
+    let (ours, theirs) = (start(ours).await?, start(theirs).await?);
+    let seconds = size.seconds(SECONDS_OF_A_TURN);
+    let rate = async |http: &Http<'_>| Fallible::Ok(http.run(seconds).await?.accepted);
+    let [first, second, third, fourth] =
+        [rate(&ours).await?, rate(&theirs).await?, rate(&theirs).await?, rate(&ours).await?];
+    let rates = Round { ours: f64::midpoint(first, fourth), theirs: f64::midpoint(second, third) };
+    theirs.stop().await;
+    Ok((rates, ours))
 }
 
 async fn post_until(port: u16, until: Instant) -> Fallible<usize> {

@@ -48,7 +48,7 @@ pub(crate) async fn run(console: &Console, fsync: &str, size: Size) -> Fallible<
     let preload = [("shared_preload_libraries", "pg_stat_statements")];
     let mut bench = Bench::start(console, fsync, &preload).await?;
     let (postgres, kafka) = bench.server_pids();
-    let http = Http::start(&bench, DATABASE, "profile-", &[]).await?;
+    let http = Http::start(&bench, DATABASE).await?;
     let processes = Processes { order: http.service.process.pid(), postgres, kafka };
     let mut statistics = PgConnection::connect(&bench.admin_url(DATABASE)).await?;
     sqlx::raw_sql("create extension pg_stat_statements").execute(&mut statistics).await?;

@@ -1,5 +1,5 @@
-//! Measures batches whose handler inserts one row and publishes an event for each: what a service
-//! that publishes takes, without the work of its own.
+//! Measures batches whose handler inserts one row and publishes an event for each: a publishing
+//! service without work of its own.
 
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,8 @@ pub(crate) async fn rate(
     let relaying = tokio::spawn(relay.run(shutdown.clone()));
     let subscription = Subscription::new("ours").each_once(InsertAndPublish);
     let consumer = stage.consumer(subscription, options).on_commit(move || wake.wake());
-    let (processed, emptied) = tokio::join!(stage.run(consumer), emptied(stage.pool(), events));
+    let (processed, emptied) =
+        tokio::join!(stage.run(consumer), wait_until_empty(stage.pool(), events));
     shutdown.cancel();
     relaying.await?;
 
@@ -86,7 +87,7 @@ pub(crate) async fn rate(
 
 /// Waits until every event has had its effect and the outbox is empty. Returns that time in seconds,
 /// by the database's clock.
-async fn emptied(pool: &PgPool, events: usize) -> Fallible<f64> {
+async fn wait_until_empty(pool: &PgPool, events: usize) -> Fallible<f64> {
     let (deadline, all) = (Instant::now() + LIMIT, i64::try_from(events)?);
     loop {
         // Effects are counted only if the outbox is empty, which it seldom is before the end.

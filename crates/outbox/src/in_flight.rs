@@ -83,7 +83,7 @@ impl InFlightRecord {
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     records: BTreeMap<i64, InFlightRecord>,
-    /// Ids in their order.
+    /// The ids of each key's unconfirmed records, ascending.
     keys: HashMap<(TopicId, Arc<str>), VecDeque<i64>>,
     /// Number of void records by key.
     void: HashMap<(TopicId, Arc<str>), usize>,

@@ -22,7 +22,7 @@ pub enum PrepareError {
     #[error("the event does not fit its schema")]
     Encode(#[from] EncodeError),
     /// Kafka would refuse the record after the commit, when the caller no longer gets an error.
-    #[error("the event takes {size} bytes, and the topic {topic} takes {limit}")]
+    #[error("the event takes {size} bytes, the limit of the topic {topic} is {limit}")]
     TooLarge {
         /// Data and headers, in bytes.
         size: usize,
@@ -279,7 +279,7 @@ mod tests {
     fn the_topic_decides_how_large_an_event_may_be() {
         let note = 1024 * 1024;
         let error = prepare(shipped(1, note)).expect_err("too large").to_string();
-        assert!(error.contains("the topic parcel.shipped takes 1048576"), "{error}");
+        assert!(error.contains("the limit of the topic parcel.shipped is 1048576"), "{error}");
         let parcels = TopicSpec::new("parcels").max_record_bytes(2 * note);
         let prepared = prepare_for(&parcels, shipped(1, note)).expect("fits");
         assert_eq!(Columns::of(&[prepared]).topics, ["parcels"]);

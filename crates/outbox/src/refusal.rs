@@ -55,7 +55,7 @@ impl Refusal {
         }
     }
 
-    /// Returns why, in Kafka's words.
+    /// Returns the reason: the name of Kafka's error, if there is one.
     pub(crate) fn why(&self) -> String {
         let code = match self {
             Self::Kafka(error) => error.rdkafka_error_code(),

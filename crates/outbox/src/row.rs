@@ -21,7 +21,7 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// An event that waits to be published, where it was read.
+/// A waiting event, borrowed from the row that was read.
 pub(crate) struct Row<'r> {
     pub(crate) id: i64,
     pub(crate) shard: i16,

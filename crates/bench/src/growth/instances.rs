@@ -15,8 +15,8 @@ pub(super) async fn measure(
     progress: &(impl Fn(&str) + Sync),
 ) -> Fallible<Vec<Curve>> {
     let (seconds, events) = (size.seconds(SECONDS), size.of(BACKLOG));
-    let one = Http::start(bench, "growth_order_1", "growth-order-1-", &[]).await?;
-    let mut two = Http::start(bench, "growth_order_2", "growth-order-2-", &[]).await?;
+    let one = Http::start(bench, "growth_order_1").await?;
+    let mut two = Http::start(bench, "growth_order_2").await?;
     two.join().await?;
     let mut orders = [(1, Vec::new()), (2, Vec::new())];
     for round in 1..=size.rounds {

@@ -48,7 +48,7 @@ pub(crate) struct FlowStore {
 /// Flows that were found for an id.
 #[derive(Debug, Default)]
 pub(crate) struct FoundFlows {
-    /// Most recently written first.
+    /// Most recently written first, of the rows that were searched.
     pub(crate) correlation_ids: Vec<String>,
     /// Oldest first.
     pub(crate) steps: Vec<Map<String, Value>>,
@@ -74,8 +74,8 @@ impl FlowStore {
 
     /// Finds the flows that have the id, or steps with that event id or subject. Reads with `pool`.
     pub(crate) async fn find(&self, pool: &PgPool, id: &str) -> sqlx::Result<FoundFlows> {
-        let mut correlation_ids: Vec<String> = sqlx::query_scalar(
-            "select correlation_id from (
+        let flows: Vec<(String, i64)> = sqlx::query_as(
+            "select correlation_id, (sum(count(*)) over ())::int8 from (
                  select correlation_id, at from flow_step
                  where keys @> array[$1] and at > clock_timestamp() - $2::interval limit $3) found
              group by 1 order by max(at) desc limit $4",
@@ -86,12 +86,10 @@ impl FlowStore {
         .bind(MAX_FLOWS + 1)
         .fetch_all(pool)
         .await?;
-        if correlation_ids.is_empty() {
-            return Ok(FoundFlows::default());
-        }
+        let Some((_, searched)) = flows.first() else { return Ok(FoundFlows::default()) };
         let most = usize::try_from(MAX_FLOWS).unwrap_or(usize::MAX);
-        let are_too_many = correlation_ids.len() > most;
-        correlation_ids.truncate(most);
+        let are_too_many = flows.len() > most || *searched == SEARCHED;
+        let correlation_ids: Vec<_> = flows.into_iter().map(|(id, _)| id).take(most).collect();
         let rows: Vec<(String, String, String)> = sqlx::query_as(
             "select correlation_id, instance, steps from flow_step
              where keys && $1 and correlation_id = any($1) and at > clock_timestamp() - $2::interval

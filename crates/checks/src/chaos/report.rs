@@ -27,9 +27,8 @@ pub(crate) struct Row {
     /// Violations of the invariants, and the folder of the logs.
     #[serde(skip)]
     pub(crate) notes: Vec<String>,
-    #[serde(skip)]
+    /// What the fault did.
     pub(crate) struck: String,
-    #[serde(skip)]
     pub(crate) took_seconds: u64,
 }
 

@@ -81,7 +81,8 @@ impl Publication {
         }
     }
 
-    /// Forgets the step of an event that the client had no room for. It will be sent later.
+    /// Forgets the step of an event that the client had no room for. It will be sent later, as
+    /// another publication. With an exporter, the span of this one is exported without an outcome.
     pub fn postponed(mut self) {
         self.step = None;
     }

@@ -59,10 +59,10 @@ pub(crate) enum WriteError {
 /// Writes changes of orders. Clones share the statements.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    shared: Arc<Shared>,
+    state: Arc<WriterState>,
 }
 
-struct Shared {
+struct WriterState {
     pool: PgPool,
     wake: RelayWaker,
     queue: Arc<Mutex<Queue>>,
@@ -76,7 +76,7 @@ impl Writer {
         let alone = pool.options().get_max_connections() / ALONE_PART;
         let queue = Arc::new(Mutex::new(Queue::new(alone.max(1) as usize)));
         let instruments = Instruments::new(&parts.metrics.meter("order"), Arc::clone(&queue));
-        Self { shared: Arc::new(Shared { pool, wake, queue, instruments }) }
+        Self { state: Arc::new(WriterState { pool, wake, queue, instruments }) }
     }
 
     /// Writes a change, in one statement with other concurrent changes. Until it is sent to
@@ -89,14 +89,14 @@ impl Writer {
     ) -> Written {
         let span = tracing::info_span!("wait for statement");
         let (sender, outcome) = oneshot::channel();
-        let ticket = self.shared.queue().push(change, sender, span.clone())?;
-        let entry = QueueEntry::new(Arc::clone(&self.shared), ticket, outcome);
-        statement::begin(&self.shared);
+        let ticket = self.state.queue().push(change, sender, span.clone())?;
+        let entry = QueueEntry::new(Arc::clone(&self.state), ticket, outcome);
+        statement::begin(&self.state);
         entry.wait(disconnected).instrument(span).await
     }
 }
 
-impl Shared {
+impl WriterState {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         lock(&self.queue)
     }

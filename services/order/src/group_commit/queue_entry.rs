@@ -4,22 +4,22 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::queue::Ticket;
-use super::{MAX_WAIT, Shared, WriteError, Written};
+use super::{MAX_WAIT, WriteError, WriterState, Written};
 
 /// A change in the queue. Dropping it withdraws the change.
 pub(super) struct QueueEntry {
-    shared: Arc<Shared>,
+    state: Arc<WriterState>,
     ticket: Ticket,
     outcome: oneshot::Receiver<Written>,
 }
 
 impl QueueEntry {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        state: Arc<WriterState>,
         ticket: Ticket,
         outcome: oneshot::Receiver<Written>,
     ) -> Self {
-        Self { shared, ticket, outcome }
+        Self { state, ticket, outcome }
     }
 
     /// Waits for the outcome. Withdraws the change if it is not sent in time, or if its caller is
@@ -44,7 +44,7 @@ impl QueueEntry {
                     WriteError::Database(Arc::new(sqlx::Error::PoolTimedOut))
                 }
             };
-            if self.shared.withdraw(self.ticket) {
+            if self.state.withdraw(self.ticket) {
                 return Err(reason);
             }
         }
@@ -56,6 +56,6 @@ impl Drop for QueueEntry {
         // Closed first, so that a statement that leaves the change out from now on does not queue
         // it again.
         self.outcome.close();
-        self.shared.withdraw(self.ticket);
+        self.state.withdraw(self.ticket);
     }
 }

@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::claims::Claim;
 use super::queue::{Kind, WaitingChange};
-use super::{Shared, WriteError};
+use super::{WriteError, WriterState};
 use crate::store::{self, Change, ChangeOutcome, Locks};
 
 /// How long a statement waits for a connection. A pool that is opening a connection ignores those
@@ -24,13 +24,13 @@ const SLOW: Duration = Duration::from_millis(25);
 const MAX_TIME: Duration = Duration::from_secs(12);
 
 /// Begins a statement of each kind for which changes wait, up to the limits.
-pub(super) fn begin(shared: &Arc<Shared>) {
+pub(super) fn begin(state: &Arc<WriterState>) {
     // There is no runtime any more if a statement is dropped at its end.
     let Ok(runtime) = Handle::try_current() else { return };
     for kind in Kind::ALL {
-        if shared.queue().begin(kind) {
-            let shared = Arc::clone(shared);
-            let statement = RunningStatement { shared, kind, held: Vec::new(), has_begun: false };
+        if state.queue().begin(kind) {
+            let state = Arc::clone(state);
+            let statement = RunningStatement { state, kind, held: Vec::new(), has_begun: false };
             runtime.spawn(statement.run());
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn begin(shared: &Arc<Shared>) {
 
 /// A running statement. Its end, also by a panic, lets the next one begin.
 struct RunningStatement {
-    shared: Arc<Shared>,
+    state: Arc<WriterState>,
     kind: Kind,
     /// Claims of the changes that it has taken.
     held: Vec<Claim>,
@@ -48,24 +48,24 @@ struct RunningStatement {
 
 impl Drop for RunningStatement {
     fn drop(&mut self) {
-        let mut queue = self.shared.queue();
+        let mut queue = self.state.queue();
         queue.release(self.held.drain(..));
         queue.end(self.kind);
         drop(queue);
         if self.has_begun {
-            begin(&self.shared);
+            begin(&self.state);
         }
     }
 }
 
 /// A shared statement that is slow, so that another one may run meanwhile.
-struct SlowStatement<'a>(&'a Arc<Shared>);
+struct SlowStatement<'a>(&'a Arc<WriterState>);
 
 impl<'a> SlowStatement<'a> {
-    fn begin(shared: &'a Arc<Shared>) -> Self {
-        shared.queue().begin_slow();
-        begin(shared);
-        Self(shared)
+    fn begin(state: &'a Arc<WriterState>) -> Self {
+        state.queue().begin_slow();
+        begin(state);
+        Self(state)
     }
 }
 
@@ -79,25 +79,25 @@ impl RunningStatement {
     /// Runs the statement. What delays a shared one, such as a connection, a lock or a slow disk,
     /// does not delay the other changes for longer than [`SLOW`].
     async fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
+        let state = Arc::clone(&self.state);
         let is_shared = self.kind == Kind::Shared;
         // Borrows the statement, which so ends after it no longer counts as slow.
         let mut work = pin!(self.work());
         if is_shared && timeout(SLOW, &mut work).await.is_ok() {
             return;
         }
-        let _slow = is_shared.then(|| SlowStatement::begin(&shared));
+        let _slow = is_shared.then(|| SlowStatement::begin(&state));
         work.await;
     }
 
     async fn work(&mut self) {
         self.has_begun = true;
-        match timeout(ACQUIRE, self.shared.pool.acquire()).await {
+        match timeout(ACQUIRE, self.state.pool.acquire()).await {
             Ok(Ok(connection)) => self.write(connection).await,
             // Each waiting change has its own time limit, counted from its arrival.
             Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => {}
             Ok(Err(sqlx::Error::PoolClosed)) => {
-                let waiting = self.shared.queue().clear(self.kind);
+                let waiting = self.state.queue().clear(self.kind);
                 fail_all(waiting, sqlx::Error::PoolClosed);
             }
             // Only this batch fails, since the next one may get a connection.
@@ -110,7 +110,7 @@ impl RunningStatement {
 
     /// Takes the changes of the statement, and their claims.
     fn take(&mut self) -> Vec<WaitingChange> {
-        let batch = self.shared.queue().take(self.kind);
+        let batch = self.state.queue().take(self.kind);
         self.held.extend(batch.iter().map(|it| it.claim));
         batch
     }
@@ -121,10 +121,10 @@ impl RunningStatement {
             return; // The changes were withdrawn, or another statement has taken them.
         }
         let waited = batch.iter().map(|it| it.since.elapsed());
-        self.shared.instruments.sent(batch.len(), waited);
-        begin(&self.shared); // More changes may be waiting than this statement has taken.
+        self.state.instruments.sent(batch.len(), waited);
+        begin(&self.state); // More changes may be waiting than this statement has taken.
         let written = execute(connection, &batch, self.kind.locks()).await;
-        self.shared.wake.wake();
+        self.state.wake.wake();
         match written {
             Ok(outcomes) => self.settle(batch, outcomes, Kind::LeftOut),
             Err(error) if self.kind == Kind::Shared && may_be_of_one(&error, batch.len()) => {
@@ -145,7 +145,7 @@ impl RunningStatement {
         alone: Kind,
     ) {
         let mut settled = Vec::new();
-        let mut queue = self.shared.queue();
+        let mut queue = self.state.queue();
         self.held.clear();
         for (waiting, outcome) in batch.into_iter().zip(outcomes) {
             if let Some(outcome) = outcome {
