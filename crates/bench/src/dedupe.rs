@@ -37,7 +37,8 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     Ok(vec![Row::rate("dedupe, 10 million rows, over none", "events/s", 0.85, rounds)])
 }
 
-/// Writes inbox rows with random ids. Creates the indexes afterwards, which takes a tenth of the time.
+/// Writes inbox rows with random ids. Creates the indexes afterwards, which takes a tenth of the
+/// time.
 pub(crate) async fn fill(pool: &PgPool, rows: i64) -> Fallible<()> {
     let mut tx = pool.begin().await?;
     sqlx::raw_sql(

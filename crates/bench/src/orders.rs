@@ -261,8 +261,8 @@ fn events() -> Fallible<[Prepared; 2]> {
 }
 
 /// Returns one statement that writes the rows of an order, as the service does without the locks
-/// and outcomes of its shared statements, with literals for the parameters. The ids ascend as UUIDv7
-/// do.
+/// and outcomes of its shared statements, with literals for the parameters. The ids ascend as
+/// UUIDv7 do.
 fn statement(events: &[Prepared]) -> Fallible<String> {
     let events = Columns::of(events);
     let shards: Vec<_> = events.shards.iter().map(ToString::to_string).collect();

@@ -85,8 +85,8 @@ pub(crate) async fn rate(
     Ok(count(events) / (ended - began))
 }
 
-/// Waits until every event has had its effect and the outbox is empty. Returns that time in seconds,
-/// by the database's clock.
+/// Waits until every event has had its effect and the outbox is empty. Returns that time in
+/// seconds, by the database's clock.
 async fn wait_until_empty(pool: &PgPool, events: usize) -> Fallible<f64> {
     let (deadline, all) = (Instant::now() + LIMIT, i64::try_from(events)?);
     loop {

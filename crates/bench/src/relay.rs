@@ -215,8 +215,8 @@ impl Stage {
         Ok(last.fetch_one(&self.pool).await?)
     }
 
-    /// Waits until no row is left above the id `after`. Polls the last row, which is usually deleted
-    /// last, because counting all rows would slow the relay.
+    /// Waits until no row is left above the id `after`. Polls the last row, which is usually
+    /// deleted last, because counting all rows would slow the relay.
     async fn until_deleted(&self, after: i64, id: i64) -> Fallible<()> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {

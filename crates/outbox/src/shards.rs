@@ -94,8 +94,8 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Returns why published rows can't be deleted, if they can't. They would be published again and
-    /// again.
+    /// Returns why published rows can't be deleted, if they can't. They would be published again
+    /// and again.
     pub(crate) async fn why_rows_would_stay(&mut self) -> sqlx::Result<Option<String>> {
         sqlx::query_scalar(
             "select case when pg_is_in_recovery() then 'the server is a standby'
