@@ -148,8 +148,8 @@ pub(crate) struct Variant {
 
 /// Returns the rates of accepted orders of two variants, and the first one, which still runs. Both
 /// have a new process in each round, since one process may be faster than another for as long as it
-/// lives. The first one is measured before and after the second one, since whoever comes later is
-/// slowed by unfinished work.
+/// lives. The first one is measured before and after the second one, since the later one
+/// is slowed by unfinished work.
 pub(crate) async fn compare<'a>(
     bench: &'a Bench,
     size: Size,

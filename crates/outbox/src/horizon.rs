@@ -92,7 +92,7 @@ impl Horizon {
             candidate.is_logged = true;
             tracing::warn!(
                 transactions = candidate.writers.join(", "),
-                "transactions that write to the outbox are open for long, which slows the relay down"
+                "long transactions delay the outbox relay"
             );
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,10 +129,11 @@ impl Relay {
         shutdown: &CancellationToken,
         losses: &mut Losses,
     ) -> Result<(), SessionError> {
-        let mut shards = pg::within(CONNECT, Shards::connect(&self.database)).await?;
+        let mut shards = pg::within(CONNECT, Shards::open(&self.database)).await?;
         if let Some(why) = pg::within(CONNECT, shards.why_rows_would_stay()).await? {
             return Err(SessionError::RowsWouldStay(why));
         }
+        pg::within(CONNECT, shards.join()).await?;
         let searcher = Searcher::new(self.database.clone());
         let (sender, completed) = Sender::new(&self.kafka, self.steps.clone())?;
         let mut session =
@@ -146,40 +148,42 @@ impl Relay {
     }
 }
 
-/// Losses of sessions, which are logged once, and not with every failed attempt to open another.
+/// Losses of sessions. Each reason is logged once until a session works again, and not with every
+/// failed attempt to open one.
 struct Losses {
-    is_lost: bool,
+    logged: BTreeSet<String>,
     backoff: Duration,
 }
 
 impl Default for Losses {
     fn default() -> Self {
-        Self { is_lost: false, backoff: BACKOFF }
+        Self { logged: BTreeSet::new(), backoff: BACKOFF }
     }
 }
 
 impl Losses {
     fn log(&mut self, error: &SessionError) {
+        let is_new = self.logged.insert(error.to_string());
         let error = error as &dyn std::error::Error;
-        if std::mem::replace(&mut self.is_lost, true) {
-            tracing::debug!(error, "relay has no session, retrying");
-        } else {
+        if is_new {
             tracing::warn!(error, "relay lost its session, events wait in the outbox");
+        } else {
+            tracing::debug!(error, "relay has no session, retrying");
         }
     }
 
     fn restored(&mut self) {
-        if std::mem::take(&mut self.is_lost) {
+        if !std::mem::take(&mut self.logged).is_empty() {
             tracing::info!("relay session restored");
         }
     }
 
-    /// Doubles the wait after each session that published rows and deleted none, which the next one
-    /// publishes again.
+    /// Doubles the wait after each session that published rows and deleted none: the next one
+    /// publishes them again.
     fn ended(&mut self, reached: Reached) {
         self.backoff = match reached {
             Reached::Nothing => self.backoff,
-            Reached::Sent => (2 * self.backoff).min(MAX_BACKOFF),
+            Reached::Acknowledged => (2 * self.backoff).min(MAX_BACKOFF),
             Reached::Deleted => BACKOFF,
         };
     }
@@ -190,11 +194,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_reason_of_a_loss_is_logged_once_until_a_session_works_again() {
+        let mut losses = Losses::default();
+        let standby = || SessionError::RowsWouldStay("the server is a standby".to_owned());
+        for error in [sqlx::Error::WorkerCrashed.into(), standby(), standby()] {
+            losses.log(&error);
+        }
+        assert_eq!(losses.logged.len(), 2, "a failover to a standby is not hidden by the loss");
+        losses.restored();
+        assert!(losses.logged.is_empty());
+    }
+
+    #[test]
     fn a_relay_that_can_not_delete_what_it_publishes_publishes_it_ever_more_seldom() {
         let mut losses = Losses::default();
         let mut waits = Vec::new();
         for _ in 0..8 {
-            losses.ended(Reached::Sent);
+            losses.ended(Reached::Acknowledged);
             waits.push(losses.backoff.as_secs());
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);

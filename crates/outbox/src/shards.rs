@@ -72,14 +72,15 @@ pub(crate) struct LeavingShard {
 }
 
 impl Shards {
-    pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
+    /// Opens a session without shards, which other relays do not count yet.
+    pub(crate) async fn open(options: &PgConnectOptions) -> sqlx::Result<Self> {
         let mut session = scan::connect(options, &SETTINGS).await?;
         let table: i64 = sqlx::query_scalar("select 'outbox'::regclass::oid::int8")
             .fetch_one(&mut session)
             .await?;
         let table = u32::try_from(table).unwrap_or_default();
         let now = Instant::now();
-        let mut shards = Self {
+        Ok(Self {
             session,
             class: FORMER_CLASS ^ table.cast_signed(),
             owned: Vec::new(),
@@ -89,8 +90,18 @@ impl Shards {
             with_former: false,
             former: BTreeSet::new(),
             next_tick: now,
-        };
-        shards.execute("select pg_advisory_lock_shared($1, $2)", shards.class, MEMBER).await?;
+        })
+    }
+
+    /// Joins the relays, which leave it a share of the shards from now on.
+    pub(crate) async fn join(&mut self) -> sqlx::Result<()> {
+        self.execute("select pg_advisory_lock_shared($1, $2)", self.class, MEMBER).await
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn connect(options: &PgConnectOptions) -> sqlx::Result<Self> {
+        let mut shards = Self::open(options).await?;
+        shards.join().await?;
         Ok(shards)
     }
 

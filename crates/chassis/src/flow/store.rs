@@ -82,13 +82,13 @@ impl FlowStore {
         )
         .bind(key(id))
         .bind(KEPT)
-        .bind(SEARCHED)
+        .bind(SEARCHED + 1)
         .bind(MAX_FLOWS + 1)
         .fetch_all(pool)
         .await?;
         let Some((_, searched)) = flows.first() else { return Ok(FoundFlows::default()) };
         let most = usize::try_from(MAX_FLOWS).unwrap_or(usize::MAX);
-        let are_too_many = flows.len() > most || *searched == SEARCHED;
+        let are_too_many = flows.len() > most || *searched > SEARCHED;
         let correlation_ids: Vec<_> = flows.into_iter().map(|(id, _)| id).take(most).collect();
         let rows: Vec<(String, String, String)> = sqlx::query_as(
             "select correlation_id, instance, steps from flow_step

@@ -1,7 +1,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::completing::RefusedRecord;
-use super::{Reached, Scope, Session};
+use super::{Scope, Session};
 use crate::in_flight::InFlightRecord;
 use crate::refusal::Refusal;
 use crate::row::Row;
@@ -188,7 +188,6 @@ impl Session<'_> {
                 let record =
                     InFlightRecord::new(id, number, row.key, shard, cost, Some(publication));
                 self.flights.insert(row.id, record, window);
-                self.reached = self.reached.max(Reached::Sent);
                 Offered::Sent
             }
             // A full queue is not a refusal. The whole topic waits, so that no smaller record

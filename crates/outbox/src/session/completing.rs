@@ -3,7 +3,7 @@ use std::time::Instant;
 use kafka::rdkafka::error::KafkaError;
 
 use super::admission::Obstacle;
-use super::{Session, SessionError};
+use super::{Reached, Session, SessionError};
 use crate::pause::PublishPause;
 use crate::refusal::{Blame, Refusal};
 use crate::sender::Completion;
@@ -56,6 +56,7 @@ impl Session<'_> {
         let Some(record) = self.flights.deliver(id, &mut self.published) else { return };
         if !self.published.is_empty() {
             self.published_since.get_or_insert(now);
+            self.reached = self.reached.max(Reached::Acknowledged);
         }
         let topic = self.topics.get_mut(record.topic);
         topic.acknowledged(record.partition, &record.key, record.cost, now);

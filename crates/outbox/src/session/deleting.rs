@@ -34,6 +34,9 @@ impl Session<'_> {
         if !self.locked.is_empty() {
             let deleted = scan::delete_unlocked(self.shards.session(), &self.locked);
             if let Some(left) = unless_locked(within(deleted).await)? {
+                if left.len() < self.locked.len() {
+                    self.reached = Reached::Deleted;
+                }
                 self.locked = left;
             }
         }

@@ -76,12 +76,13 @@ pub(crate) enum SessionError {
     Restarted(#[from] Restarted),
 }
 
-/// How far a session has come.
+/// Progress of a session.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Reached {
     Nothing,
-    /// Records were sent and no row was deleted: the next session publishes the same rows again.
-    Sent,
+    /// Records were acknowledged and no row was deleted: the next session publishes the same rows
+    /// again.
+    Acknowledged,
     /// Published rows were deleted.
     Deleted,
 }
@@ -178,7 +179,7 @@ impl<'a> Session<'a> {
     }
 
     /// Publishes until `shutdown` is cancelled, then completes the records in flight. Calls
-    /// `on_work` once all statements of the first round have succeeded.
+    /// `on_work` once it has deleted published rows, or has nothing to publish.
     pub(crate) async fn run(
         &mut self,
         wake: &RelayWaker,
@@ -202,7 +203,9 @@ impl<'a> Session<'a> {
             if self.published_since.is_some_and(|since| since.elapsed() >= FLUSH) {
                 self.delete().await?;
             }
-            if let Some(on_work) = on_work.take() {
+            if self.works()
+                && let Some(on_work) = on_work.take()
+            {
                 on_work();
             }
             self.wait(wake, shutdown).await;
@@ -215,7 +218,7 @@ impl<'a> Session<'a> {
         self.shards.release().await;
     }
 
-    /// Returns how far this session has come.
+    /// Returns the progress of this session.
     pub(crate) fn reached(&self) -> Reached {
         self.reached
     }
@@ -223,6 +226,12 @@ impl<'a> Session<'a> {
     /// Purges all records in flight.
     pub(crate) fn purge(&self) {
         self.sender.purge();
+    }
+
+    fn works(&self) -> bool {
+        let has_read = self.shards.owned().is_empty() || !self.has_new;
+        let is_idle = self.flights.is_empty() && self.published.is_empty();
+        self.reached == Reached::Deleted || self.shards.are_settled() && has_read && is_idle
     }
 
     fn is_busy(&self) -> bool {
