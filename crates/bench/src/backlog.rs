@@ -79,10 +79,7 @@ pub(crate) async fn publish(
     for instance in &mut billing {
         instance.terminate().await;
     }
-    let published = load::records(&settings, InvoiceIssued::TYPE)?;
-    if published != events {
-        return Err(format!("{published} invoice.issued of {events} orders").into());
-    }
+    load::expect_records(&settings, InvoiceIssued::TYPE, events)?;
     Ok((rate?, peak))
 }
 

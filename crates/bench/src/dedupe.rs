@@ -9,7 +9,8 @@ use crate::report::{Report, Round, Row};
 use crate::servers::Bench;
 use crate::{Fallible, Size};
 
-const EVENTS: usize = 20_000;
+/// Number of events of a round.
+pub(crate) const EVENTS: usize = 20_000;
 const ROWS: usize = 10_000_000;
 
 pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Fallible<Vec<Row>> {
@@ -22,12 +23,7 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
     for round in 1..=size.rounds {
         let mut rates = [0.0; 2];
         for (rate, stage) in rates.iter_mut().zip([&full, &empty]) {
-            // The inbox rows belong to one group, so each round continues at its committed offsets.
-            if round > 1 {
-                stage.publish().await?;
-            }
-            let options = Options { max_batch: 500, ..Options::default() };
-            *rate = stage.ours_resumed(options, InsertEffect).await?;
+            *rate = new_events(stage, round).await?;
         }
         let [ours, theirs] = rates;
         let summary = format!("{ours:.0} events/s, with an empty inbox {theirs:.0}");
@@ -35,6 +31,16 @@ pub(crate) async fn measure(bench: &Bench, size: Size, report: &Report) -> Falli
         rounds.push(Round { ours, theirs });
     }
     Ok(vec![Row::rate("dedupe, 10 million rows, over none", "events/s", 0.85, rounds)])
+}
+
+/// Returns the rate of events that are new in a round, in batches.
+pub(crate) async fn new_events(stage: &Stage, round: u32) -> Fallible<f64> {
+    // The inbox rows belong to one group, so each round continues at its committed offsets.
+    if round > 1 {
+        stage.publish().await?;
+    }
+    let options = Options { max_batch: 500, ..Options::default() };
+    stage.ours_resumed(options, InsertEffect).await
 }
 
 /// Writes inbox rows with random ids. Creates the indexes afterwards, which takes a tenth of the

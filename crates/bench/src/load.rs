@@ -111,6 +111,19 @@ pub(crate) fn records(settings: &Settings, event_type: &str) -> Fallible<usize> 
     })
 }
 
+/// Fails if the number of records of a topic is another one.
+pub(crate) fn expect_records(
+    settings: &Settings,
+    event_type: &str,
+    expected: usize,
+) -> Fallible<()> {
+    let records = records(settings, event_type)?;
+    if records != expected {
+        return Err(format!("{records} records of {event_type}, {expected} expected").into());
+    }
+    Ok(())
+}
+
 fn count(consumer: &BaseConsumer, topic: &str) -> KafkaResult<i64> {
     let metadata = consumer.fetch_metadata(Some(topic), ASK)?;
     let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);

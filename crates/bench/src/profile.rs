@@ -21,7 +21,7 @@ const REPORTED: Duration = Duration::from_secs(2);
 /// Unit of the times in `/proc/<pid>/stat` in microseconds, on all architectures of Rust's tier 1
 /// (`proc_pid_stat(5)`, `getconf CLK_TCK`).
 const TICK: f64 = 10_000.0;
-/// Figures of an order, in the order of [`Spent`].
+/// Figures of an order, in the order of [`Usage`].
 const FIGURES: [(&str, &str); 8] = [
     ("order", "µs of a processor"),
     ("Postgres", "µs of a processor"),
@@ -33,8 +33,8 @@ const FIGURES: [(&str, &str); 8] = [
     ("syncs of the WAL", ""),
 ];
 
-/// What was spent since the start of the processes, or for an order.
-type Spent = [f64; FIGURES.len()];
+/// Resources used since the start of the processes, or by an order.
+type Usage = [f64; FIGURES.len()];
 
 /// Processes that an order uses.
 struct Processes {
@@ -57,9 +57,9 @@ pub(crate) async fn run(console: &Console, fsync: &str, size: Size) -> Fallible<
     let processors = count(thread::available_parallelism()?.get());
     let (mut rounds, mut available) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
-        let before = spent(&processes, &mut statistics).await?;
+        let before = usage(&processes, &mut statistics).await?;
         let placed = http.run(size.seconds(SECONDS)).await?;
-        let after = spent(&processes, &mut statistics).await?;
+        let after = usage(&processes, &mut statistics).await?;
         let (orders, rate) = (placed.orders, placed.published);
         console.line(&format!("  profile {round}/{}: {rate:.0} orders/s", size.rounds));
         rounds.push(std::array::from_fn(|i| (after[i] - before[i]) / count(orders)));
@@ -70,7 +70,7 @@ pub(crate) async fn run(console: &Console, fsync: &str, size: Size) -> Fallible<
     bench.stop().await;
     println!("\nOf an order, until its events are published");
     for (i, (figure, unit)) in FIGURES.iter().enumerate() {
-        print(figure, unit, rounds.iter().map(|spent: &Spent| spent[i]).collect());
+        print(figure, unit, rounds.iter().map(|used: &Usage| used[i]).collect());
     }
     print("all processors", "µs that they had", available);
     Ok(ExitCode::SUCCESS)
@@ -82,7 +82,7 @@ fn print(figure: &str, unit: &str, rounds: Vec<f64>) {
     println!("{figure:<20} {median:>8.digits$} {unit}");
 }
 
-async fn spent(processes: &Processes, statistics: &mut PgConnection) -> Fallible<Spent> {
+async fn usage(processes: &Processes, statistics: &mut PgConnection) -> Fallible<Usage> {
     sleep(REPORTED).await;
     let (statements, transactions, wal, syncs): (f64, f64, f64, f64) = sqlx::query_as(
         "select (select sum(calls)::float8 from pg_stat_statements),

@@ -78,10 +78,7 @@ pub(crate) async fn rate(
     relaying.await?;
 
     let ((began, _), ended) = (processed?, emptied?);
-    let published = load::records(stage.settings(), InvoiceIssued::TYPE)?;
-    if published != events {
-        return Err(format!("{published} invoice.issued of {events} orders").into());
-    }
+    load::expect_records(stage.settings(), InvoiceIssued::TYPE, events)?;
     Ok(count(events) / (ended - began))
 }
 

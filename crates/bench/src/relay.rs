@@ -242,11 +242,7 @@ impl Stage {
     }
 
     fn expect_records(&self, expected: usize) -> Fallible<()> {
-        let records = load::records(&self.settings, OrderCompleted::TYPE)?;
-        if records != expected {
-            return Err(format!("{records} records, {expected} expected").into());
-        }
-        Ok(())
+        load::expect_records(&self.settings, OrderCompleted::TYPE, expected)
     }
 }
 

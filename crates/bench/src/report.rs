@@ -29,7 +29,7 @@ impl Target {
     /// Returns the columns of the target, and whether this ratio misses it.
     fn columns(self, ratio: f64) -> String {
         let column = |of: Option<f64>| of.map_or_else(String::new, |it| format!("{it:.2}"));
-        // A ratio that is no number reaches nothing.
+        // NaN misses every target.
         let missed = !self.must.is_none_or(|must| ratio >= must);
         let missed = if missed { "  missed" } else { "" };
         format!("{:>6} {:>9}{missed}", column(self.must), column(self.ambitious))

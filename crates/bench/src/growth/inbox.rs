@@ -1,14 +1,10 @@
 //! Measures the consumer by the number of inbox rows of its subscription. Their ids are random.
 
-use consumer::Options;
-
 use super::Curve;
-use crate::consumer::{InsertEffect, Stage};
-use crate::dedupe::fill;
+use crate::consumer::Stage;
+use crate::dedupe::{EVENTS, fill, new_events};
 use crate::servers::Bench;
 use crate::{Fallible, Size};
-
-const EVENTS: usize = 20_000;
 
 pub(super) async fn measure(
     bench: &Bench,
@@ -22,14 +18,9 @@ pub(super) async fn measure(
         fill(stage.pool(), i64::try_from(rows)?).await?;
         measured.push((u32::try_from(rows)?, stage, Vec::new()));
     }
-    let options = Options { max_batch: 500, ..Options::default() };
     for round in 1..=size.rounds {
         for (rows, stage, rates) in &mut measured {
-            // The inbox rows belong to one group, so each round continues at its committed offsets.
-            if round > 1 {
-                stage.publish().await?;
-            }
-            let rate = stage.ours_resumed(options.clone(), InsertEffect).await?;
+            let rate = new_events(stage, round).await?;
             progress(&format!("{round}/{}: {rows} rows: {rate:.0} events/s", size.rounds));
             rates.push(rate);
         }

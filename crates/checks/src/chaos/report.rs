@@ -27,7 +27,7 @@ pub(crate) struct Row {
     /// Violations of the invariants, and the folder of the logs.
     #[serde(skip)]
     pub(crate) notes: Vec<String>,
-    /// What the fault did.
+    /// Summary of the fault, such as which broker died.
     pub(crate) struck: String,
     pub(crate) took_seconds: u64,
 }
