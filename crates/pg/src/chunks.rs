@@ -1,7 +1,15 @@
+use std::time::Duration;
+
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::sync::Semaphore;
+
+use crate::limit::within;
+
+/// Time limit of a maintenance statement, more than any server allows it: the next one must get its
+/// turn also after a connection was lost silently.
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// Held by maintenance, which uses one connection at a time, regardless of the number of tables.
 static TURN: Semaphore = Semaphore::const_new(1);
@@ -10,14 +18,14 @@ static TURN: Semaphore = Semaphore::const_new(1);
 const BLOCKS: i64 = 1_024;
 
 /// Executes a maintenance statement when no other one of this process is running. It should be
-/// short, such as a chunk of a delete.
+/// short, such as a chunk of a delete, and is given up after ten minutes.
 ///
 /// # Errors
-/// Fails with the error of the statement.
+/// Fails with the error of the statement, or with [`sqlx::Error::Io`] after ten minutes.
 pub async fn in_turn<T>(statement: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     // The semaphore is never closed.
     let _turn = TURN.acquire().await;
-    statement.await
+    within(LONGEST, statement).await
 }
 
 /// Repeats a delete until it deletes fewer than `chunk` rows, and returns the number of deleted

@@ -15,7 +15,7 @@ pub use address::{AddressIn, address_pattern};
 pub use chunks::{delete_in_chunks, in_turn, sweep};
 pub use classification::{ErrorClass, classify, classify_chain, is_refusal};
 pub use connecting::why_no_connection;
-pub use limit::within;
+pub use limit::{bounded, within};
 pub use migrations::{DEFAULT_TABLE, Migrations};
 pub use pool::{IDLE_IN_TRANSACTION, PoolOptions};
 pub use pooler::keeps_sessions;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::limit::within;
 use crate::refusals;
@@ -22,6 +22,21 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// Time limit of such a ping. After a network partition all idle connections are dead.
 const PING: Duration = Duration::from_secs(1);
+
+/// Time limit of the check of a connection that returns to the pool, which first waits for the
+/// statement of a dropped future. A connection that was lost silently must not keep its place.
+const RELEASE: Duration = Duration::from_secs(11);
+
+/// Ends the transaction that a dropped `begin` left open. In sqlx 0.9 a transaction is rolled back
+/// only once its `begin` has been answered; the next user's statements would join it and never be
+/// committed.
+async fn end_transaction(connection: &mut PgConnection) -> sqlx::Result<()> {
+    // A statement without effect: `begin_with` fails if no transaction is open after it.
+    match connection.begin_with("-- released").await {
+        Err(sqlx::Error::BeginFailed) => Ok(()),
+        left_open => left_open?.rollback().await,
+    }
+}
 
 /// Options of a pool whose sessions have time limits: 10 s for a statement, 5 s for a lock, and [15
 /// s](IDLE_IN_TRANSACTION) of idle time inside a transaction.
@@ -116,6 +131,11 @@ impl PoolOptions {
                     }
                     let is_trusted = meta.idle_for < TRUSTED_FOR;
                     Ok(is_trusted || within(PING, connection.ping()).await.is_ok())
+                })
+            })
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    within(RELEASE, end_transaction(connection)).await.map(|()| true)
                 })
             })
             .connect_lazy_with(database.application_name(&self.application_name))

@@ -1,6 +1,8 @@
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
-use sandbox::testing::TestSpace;
+use sandbox::testing::{TestSpace, eventually};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 
@@ -50,4 +52,28 @@ async fn an_unavailable_server_is_no_error_until_a_connection_is_needed() {
         .connect_lazily(database);
     let error = pool.acquire().await.unwrap_err();
     assert_eq!(pg::classify(&error), pg::ErrorClass::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_begin_that_is_dropped_leaves_no_transaction_open() {
+    let space = TestSpace::new().await;
+    let database: PgConnectOptions = space.database_url().parse().unwrap();
+    let pool = pg::PoolOptions::new("dropped").max_connections(1).connect_lazily(database);
+    sqlx::raw_sql("create table written (n integer)").execute(&pool).await.unwrap();
+    let mut dropped = 0;
+    for n in 0..20 {
+        let is_idle = async || (pool.num_idle() == 1).then_some(());
+        eventually("the connection to return", Duration::from_secs(10), is_idle).await;
+        // Polled once, so that it is mostly dropped before Postgres has answered.
+        let mut begin = Box::pin(pool.begin());
+        let is_pending = poll_fn(|cx| Poll::Ready(begin.as_mut().poll(cx).is_pending())).await;
+        dropped += u32::from(is_pending);
+        drop(begin);
+        sqlx::query("insert into written values ($1)").bind(n).execute(&pool).await.unwrap();
+    }
+    assert!(dropped > 0);
+    let mut other = PgConnection::connect(space.database_url()).await.unwrap();
+    let count = sqlx::query_scalar("select count(*) from written");
+    let written: i64 = count.fetch_one(&mut other).await.unwrap();
+    assert_eq!(written, 20);
 }
