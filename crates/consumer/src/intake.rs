@@ -355,9 +355,9 @@ impl Intake {
     }
 
     fn resume(&mut self) -> KafkaResult<()> {
-        if let Some(scan) = self.scan.take() {
-            // Tells the requester that there is no message to probe.
-            self.seek_back(self.places_of(scan.event_type()))?;
+        if self.scan.take().is_some() {
+            // The requester learns from the dropped scan that there is no message to probe.
+            self.seek_back(self.partitions.all())?;
         }
         set_paused(&self.consumer, &self.partitions.resume_all(), false);
         self.stopped = false;
@@ -442,15 +442,16 @@ impl Intake {
 
     fn end_scan(&mut self, found: Option<Record>) -> KafkaResult<()> {
         let Some(scan) = self.scan.take() else { return Ok(()) };
-        let places = self.places_of(scan.event_type());
         let mut keys = self.partitions.pause_all();
-        keys.extend(places.iter().map(|(key, _)| key.clone()));
+        keys.extend(self.places_of(scan.event_type()).into_iter().map(|(key, _)| key));
         set_paused(&self.consumer, &keys, true);
         scan.end(found, |record| {
             let ticket = self.partitions.look_at(&record)?;
             Some(Queued { record, ticket })
         });
-        self.seek_back(places)
+        // All, because the scan also reads the partitions that were assigned during it, whichever
+        // types they carry.
+        self.seek_back(self.partitions.all())
     }
 
     /// Returns the partitions that carry events of a type, and their positions.

@@ -307,6 +307,32 @@ async fn a_group_that_is_no_more_is_dropped_and_others_keep_their_rows() {
 }
 
 #[tokio::test]
+async fn a_probe_during_the_assignment_of_partitions_skips_no_message() {
+    let house = House::new().await;
+    // The probe is due at the start, before the group is joined, and finds no message.
+    sqlx::query(
+        "insert into breaker (subscription, event_type, fingerprint, reason, opened_at)
+         values ('group', $1, 'f', 'made for the test', clock_timestamp() - interval '10 minutes')",
+    )
+    .bind(ParcelPacked::TYPE)
+    .execute(&house.pool)
+    .await
+    .unwrap();
+    let parcels: [ParcelId; 8] = std::array::from_fn(|_| ParcelId::new());
+    for parcel in parcels {
+        house.send::<ParcelShipped>(parcel, 1, FINE).await;
+    }
+    let subscription = Subscription::new("group")
+        .each_once(note::<ParcelPacked>())
+        .each_once(note::<ParcelShipped>());
+    let running = house.run(subscription);
+    for parcel in parcels {
+        house.has(parcel, &[1]).await;
+    }
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_duplicate_closes_no_breaker() {
     let house = House::new().await;
     let handler = UnstableHandler { is_failing: Arc::default() };
