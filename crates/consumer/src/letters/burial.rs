@@ -144,7 +144,7 @@ impl Graveyard {
             .bind(Json([FailedAttempt::new(&why.reason, None)]))
             .bind(expires_after(self.inbox_retention))
             .bind(BURYING);
-        Ok(inserted.execute(&self.pool).await?.rows_affected() > 0)
+        Ok(pg::bounded(inserted.execute(&self.pool)).await?.rows_affected() > 0)
     }
 }
 

@@ -8,8 +8,8 @@ use kafka::rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use kafka::rdkafka::util::Timeout;
 use kafka::{Coordinates, DeadLetter, Headers, Reason, Record, Settings, dead_letter_topic};
-use sqlx::{FromRow, PgPool};
-use tokio::sync::Notify;
+use sqlx::{FromRow, PgPool, Postgres, Transaction};
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -37,6 +37,10 @@ const LAST_BACKOFF: Duration = Duration::from_secs(30);
 /// Class of the advisory lock that one instance holds while it copies: "DLQ" and a number of this
 /// crate.
 const LOCK_CLASS: i32 = 0x444c_5101;
+
+/// Held by the subscription of this process that copies. It holds a connection while it waits for
+/// Kafka, and the pool has few.
+static COPYING: Semaphore = Semaphore::const_new(1);
 
 /// Why letters could not be copied.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +99,7 @@ impl Copies {
                 let Some(wait) = importing.await else { return };
                 import_at = Instant::now() + wait;
             }
-            let copying = self.copy(&mut producer);
+            let copying = Box::pin(self.copy(&mut producer));
             let Some(copied) = self.shutdown.run_until_cancelled(copying).await else { return };
             let wait = match copied {
                 Ok(true) => {
@@ -148,6 +152,30 @@ impl Copies {
 
     /// Copies a batch. Returns whether more letters may be waiting.
     async fn copy(&self, producer: &mut Option<FutureProducer>) -> Result<bool, CopyError> {
+        // The semaphore is never closed.
+        let _turn = COPYING.acquire().await;
+        let Some((mut tx, waiting)) = pg::bounded(self.next_batch()).await? else {
+            return Ok(false);
+        };
+        let producer = match producer {
+            Some(producer) => &*producer,
+            None => producer.insert(self.producer()?),
+        };
+        let (copied, failed) = self.send(producer, waiting).await;
+        let marked = async {
+            let mark = "update dead_letter set copied_at = clock_timestamp() where seq = any($1)";
+            sqlx::query(mark).bind(copied).execute(&mut *tx).await?;
+            tx.commit().await
+        };
+        pg::bounded(marked).await?;
+        failed.map_or(Ok(true), |error| Err(error.into()))
+    }
+
+    /// Reads the next letters to copy, in a transaction that keeps other instances from copying
+    /// letters of the group. Returns `None` if one of them does, or if no letter waits.
+    async fn next_batch(
+        &self,
+    ) -> sqlx::Result<Option<(Transaction<'static, Postgres>, Vec<UncopiedLetter>)>> {
         let mut tx = self.pool.begin().await?;
         let alone: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1, hashtext($2))")
             .bind(LOCK_CLASS)
@@ -155,9 +183,9 @@ impl Copies {
             .fetch_one(&mut *tx)
             .await?;
         if !alone {
-            return Ok(false);
+            return Ok(None);
         }
-        let Some(last) = last_to_copy(&mut tx, &self.group).await? else { return Ok(false) };
+        let Some(last) = last_to_copy(&mut tx, &self.group).await? else { return Ok(None) };
         // The consumed payload, even if an operator has edited it since.
         let columns = COLUMNS.replace(
             " value,",
@@ -169,24 +197,14 @@ impl Copies {
                  from (select * from dead_letter where subscription = $1 and copied_at is null and seq <= $4 order by seq limit $2) oldest
              ) waiting where before <= $3 order by seq"
         );
-        let waiting: Vec<UncopiedLetter> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+        let waiting = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .bind(&self.group)
             .bind(BATCH)
             .bind(BATCH_BYTES)
             .bind(last)
             .fetch_all(&mut *tx)
             .await?;
-        let producer = match producer {
-            Some(producer) => &*producer,
-            None => producer.insert(self.producer()?),
-        };
-        let (copied, failed) = self.send(producer, waiting).await;
-        sqlx::query("update dead_letter set copied_at = clock_timestamp() where seq = any($1)")
-            .bind(copied)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
-        failed.map_or(Ok(true), |error| Err(error.into()))
+        Ok(Some((tx, waiting)))
     }
 
     fn producer(&self) -> Result<FutureProducer, KafkaError> {

@@ -7,6 +7,7 @@ use kafka::Record;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
+use super::bulk;
 use super::burial::LetterReason;
 use super::pace::Pace;
 use super::plan::{Plan, PlannedLetter};
@@ -86,7 +87,8 @@ impl<'a> Run<'a> {
         claimed: &'a Claimed,
         holds: &'a CancellationToken,
     ) -> sqlx::Result<Self> {
-        let plan = Plan::read(&replayer.pool, claimed.id, claimed.rehearsal).await?;
+        let reading = Plan::read(&replayer.pool, claimed.id, claimed.rehearsal);
+        let plan = bulk::bounded(reading).await?;
         let pace = Pace::new(claimed.rate, claimed.ramp);
         Ok(Self { replayer, claimed, holds, plan, pace, failed: 0 })
     }
@@ -231,7 +233,7 @@ impl<'a> Run<'a> {
         let seqs: Vec<_> = letters.iter().map(|it| it.letter).collect();
         let query = format!("select {COLUMNS} from dead_letter where seq = any($1)");
         let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
-        let found: Vec<StoredRecord> = query.bind(seqs).fetch_all(pool).await?;
+        let found: Vec<StoredRecord> = pg::bounded(query.bind(seqs).fetch_all(pool)).await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|it| (it.seq, it)).collect();
         let opened = letters.iter().filter_map(|planned| {
             let stored = found.remove(&planned.letter)?;
@@ -395,10 +397,16 @@ impl<'a> Run<'a> {
             let noted = [(letter.letter, Outcome::Ignored.as_str(), None)];
             return ensure_running(settling::note(pool, lease, &noted).await?);
         }
-        let mut tx = pool.begin().await?;
         let replaying = Replaying { lease, letters: &[letter.letter] };
-        ensure_running(settling::settle(&mut tx, &replaying, &[Outcome::Ignored]).await?)?;
-        Ok(tx.commit().await?)
+        let ignored = pg::bounded(async {
+            let mut tx = pool.begin().await?;
+            let runs = settling::settle(&mut tx, &replaying, &[Outcome::Ignored]).await?;
+            if runs {
+                tx.commit().await?;
+            }
+            Ok(runs)
+        });
+        ensure_running(ignored.await?)
     }
 
     async fn fail(&mut self, letter: PlannedLetter, failure: &Failure) -> Result<(), Stop> {

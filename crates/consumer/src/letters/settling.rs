@@ -92,10 +92,13 @@ pub(super) async fn note(
     lease: Lease,
     noted: &[LetterOutcome],
 ) -> sqlx::Result<bool> {
-    let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
-    note_in(&mut tx, lease, noted).await?;
-    tx.commit().await?;
-    Ok(true)
+    pg::bounded(async {
+        let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
+        note_in(&mut tx, lease, noted).await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+    .await
 }
 
 async fn note_in(tx: &mut PgConnection, lease: Lease, noted: &[LetterOutcome]) -> sqlx::Result<()> {
@@ -127,7 +130,23 @@ pub(super) async fn fail(
     why: &LetterReason,
     max_replays: u32,
 ) -> sqlx::Result<bool> {
-    let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
+    pg::bounded(async {
+        let Some(mut tx) = lease.begin(pool).await? else { return Ok(false) };
+        fail_in(&mut tx, lease, group, letter, why, max_replays).await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+    .await
+}
+
+async fn fail_in(
+    tx: &mut PgConnection,
+    lease: Lease,
+    group: &str,
+    letter: i64,
+    why: &LetterReason,
+    max_replays: u32,
+) -> sqlx::Result<()> {
     let LetterReason { reason, fingerprint: kind } = why;
     let event_type: Option<String> =
         sqlx::query_scalar("select event_type from dead_letter where seq = $1")
@@ -135,7 +154,7 @@ pub(super) async fn fail(
             .fetch_one(&mut *tx)
             .await?;
     let fingerprint = fingerprint(group, event_type.as_deref(), kind);
-    note_in(&mut tx, lease, &[(letter, "failed", Some(reason.message.clone()))]).await?;
+    note_in(tx, lease, &[(letter, "failed", Some(reason.message.clone()))]).await?;
     sqlx::query(
         "update dead_letter
          set replays = replays + 1, outcome = 'failed', exception = $2, reason = $3, causes = $4, fingerprint = $5,
@@ -149,10 +168,9 @@ pub(super) async fn fail(
     .bind(fingerprint)
     .bind(Json([FailedAttempt::new(reason, Some(lease.replay))]))
     .bind(i32::try_from(max_replays).unwrap_or(i32::MAX))
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    tx.commit().await?;
-    Ok(true)
+    Ok(())
 }
 
 /// Records that an attempt at letters begins, `alone` or together.
@@ -162,7 +180,7 @@ pub(super) async fn begin(
     letters: &[i64],
     alone: bool,
 ) -> sqlx::Result<bool> {
-    let begun = sqlx::query(
+    let marking = sqlx::query(
         "insert into dead_letter_replay_item (replay, letter, was, begun, alone)
          select it.id, letter, '', true, $4
          from (select id from dead_letter_replay
@@ -174,18 +192,20 @@ pub(super) async fn begin(
     .bind(lease.fence)
     .bind(letters)
     .bind(alone)
-    .execute(pool)
-    .await?;
+    .execute(pool);
+    let begun = pg::bounded(marking).await?;
     Ok(begun.rows_affected() == letters.len() as u64)
 }
 
-/// Releases letters that a replay did not attempt, with their previous status.
+/// Releases letters that a replay did not attempt, with their previous status. The others may be
+/// letters of a later replay by now.
 pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result<()> {
     sqlx::query(
         "update dead_letter it
          set status = item.was, outcome = case when item.outcome = 'held' then 'held' else it.outcome end
          from dead_letter_replay_item item
          where item.replay = $1 and it.seq = item.letter and it.status = 'replaying'
+           and (item.outcome is null or item.outcome = 'held')
            and not exists (select 1 from dead_letter_replay where id = $1 and rehearsal)",
     )
     .bind(replay)
@@ -196,12 +216,19 @@ pub(super) async fn release(tx: &mut PgConnection, replay: Uuid) -> sqlx::Result
 
 /// Ends a replay without remaining letters, or releases it for the next run.
 pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
+    if bulk::bounded(end_if_empty(pool, lease)).await? {
+        return Ok(());
+    }
+    give_back(pool, lease).await
+}
+
+/// Ends a replay, unless letters are left. Then it returns `false`.
+async fn end_if_empty(pool: &PgPool, lease: Lease) -> sqlx::Result<bool> {
     let mut tx = bulk::begin(pool).await?;
     let left =
         "select 1 from dead_letter_replay_item where replay = $1 and outcome is null limit 1";
     if sqlx::query(left).bind(lease.replay).fetch_optional(&mut *tx).await?.is_some() {
-        drop(tx);
-        return give_back(pool, lease).await;
+        return Ok(false);
     }
     if lease.hold(&mut tx).await? {
         release(&mut tx, lease.replay).await?;
@@ -211,7 +238,7 @@ pub(super) async fn end(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
         sqlx::query(done).bind(lease.replay).execute(&mut *tx).await?;
         tx.commit().await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Pauses a replay with a reason.
@@ -230,17 +257,20 @@ async fn put_down(
     status: &str,
     why: Option<&str>,
 ) -> sqlx::Result<()> {
-    let mut tx = pool.begin().await?;
     let put_down = "update dead_letter_replay
                     set status = $3, note = $4, leased_by = null, leased_until = null
                     where id = $1 and fence = $2 and status = 'running'";
     let put_down =
         sqlx::query(put_down).bind(lease.replay).bind(lease.fence).bind(status).bind(why);
-    if put_down.execute(&mut *tx).await?.rows_affected() > 0 {
-        forget_begun(&mut tx, lease.replay).await?;
-        tx.commit().await?;
-    }
-    Ok(())
+    pg::bounded(async {
+        let mut tx = pool.begin().await?;
+        if put_down.execute(&mut *tx).await?.rows_affected() > 0 {
+            forget_begun(&mut tx, lease.replay).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Clears the start marks of unsettled letters, which did not crash a process.
@@ -253,7 +283,10 @@ pub(super) async fn forget_begun(tx: &mut PgConnection, replay: Uuid) -> sqlx::R
 
 /// Records that no letter crashed the process that had the lease before.
 pub(super) async fn unbegin(pool: &PgPool, lease: Lease) -> sqlx::Result<()> {
-    let Some(mut tx) = lease.begin(pool).await? else { return Ok(()) };
-    forget_begun(&mut tx, lease.replay).await?;
-    tx.commit().await
+    pg::bounded(async {
+        let Some(mut tx) = lease.begin(pool).await? else { return Ok(()) };
+        forget_begun(&mut tx, lease.replay).await?;
+        tx.commit().await
+    })
+    .await
 }

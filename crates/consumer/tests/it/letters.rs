@@ -407,6 +407,36 @@ async fn a_ramp_and_a_limit_of_failures_pause_a_replay() {
     running.end().await;
 }
 
+#[tokio::test]
+async fn a_replay_that_is_cancelled_releases_no_letter_of_the_next_one() {
+    let house = House::new().await;
+    let running = house.run_troubled(usize::MAX);
+    house.send_dead(2).await;
+    let first = NewReplay { stop_after: Some(1), ..all() };
+    let first = running.letters.request(first).await.unwrap();
+    house.replay_is(first.id, &["paused"]).await;
+    let of_status = |letters: &[LetterSummary], status| {
+        letters.iter().find(|it| it.status == status).map(|it| it.id).unwrap()
+    };
+    let letters = house.letters_of(2).await;
+    let failed = of_status(&letters, "dead");
+    let waiting = of_status(&letters, "replaying");
+
+    // Nothing runs until both replays have been requested and the first is cancelled.
+    let requests = running.letters.clone();
+    running.end().await;
+    let second = requests.request(new(Selection::Ids(vec![failed]))).await.unwrap();
+    consumer::cancel_replay(&house.pool, first.id, "ada").await.unwrap();
+    assert_eq!(house.letter(waiting).await.status, "dead");
+    assert_eq!(house.letter(failed).await.status, "replaying");
+
+    let repaired = house.run_troubled(0);
+    let second = house.replay_is(second.id, &["done"]).await.replay;
+    assert_eq!(outcomes(&second), [1, 0, 0, 0, 0]);
+    assert_eq!(house.letter(failed).await.status, "resolved");
+    repaired.end().await;
+}
+
 /// Makes a replay look as if the instance that ran it had been killed.
 async fn kill_replayer(house: &House, replay: Uuid, alone: bool) {
     for statement in [
