@@ -154,7 +154,7 @@ impl Breakers {
     /// if no probe is due; a probe is also due if other instances found no message of the type in
     /// their partitions.
     pub(crate) async fn claim_probe(&self) -> sqlx::Result<Option<String>> {
-        sqlx::query_scalar(
+        let claimed = sqlx::query_scalar(
             "with due as (
                  select event_type, fingerprint,
                         coalesce(probed_at, opened_at) < clock_timestamp() - make_interval(secs => $2) as is_time
@@ -177,15 +177,15 @@ impl Breakers {
         .bind(self.probe_every.as_secs_f64())
         .bind(&self.instance)
         .bind(&self.event_types)
-        .fetch_optional(&self.pool)
-        .await
+        .fetch_optional(&self.pool);
+        pg::within(STATEMENT, claimed).await
     }
 
     /// Passes the probe to another instance, since this one has no message of the type. If no
     /// instance has one, the subscription resumes, and the next failure opens the breaker again
     /// without a dead letter.
     pub(crate) async fn found_none(&self, event_type: &str) -> sqlx::Result<()> {
-        sqlx::query(
+        let passed_on = sqlx::query(
             "with others as (
                  select count(*) as there from instance
                  where subscription = $1 and instance <> all (select unnest(asked) from breaker
@@ -200,19 +200,19 @@ impl Breakers {
         .bind(&self.subscription)
         .bind(event_type)
         .bind(&self.instance)
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool);
+        pg::within(STATEMENT, passed_on).await?;
         self.changed.notify_one();
         Ok(())
     }
 
     /// Closes the breakers of a type after a message of the type was processed.
     pub(crate) async fn close(&self, event_type: &str) -> sqlx::Result<()> {
-        sqlx::query("delete from breaker where subscription = $1 and event_type = $2")
+        let closed = sqlx::query("delete from breaker where subscription = $1 and event_type = $2")
             .bind(&self.subscription)
             .bind(event_type)
-            .execute(&self.pool)
-            .await?;
+            .execute(&self.pool);
+        pg::within(STATEMENT, closed).await?;
         self.forget_tried();
         tracing::info!(subscription = self.subscription, event_type, "circuit breaker closed");
         self.changed.notify_one();

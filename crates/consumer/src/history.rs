@@ -90,7 +90,7 @@ impl Histories {
         if let Some(known) = self.known(of) {
             return Ok(known);
         }
-        let history = Arc::new(self.load(of.partition, position).await?);
+        let history = Arc::new(pg::bounded(self.load(of.partition, position)).await?);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.insert(of.partition.clone(), (of.epoch, Arc::clone(&history)));
         Ok(history)
@@ -216,7 +216,7 @@ impl Histories {
         event: Option<&Envelope>,
     ) -> sqlx::Result<()> {
         let failures: Vec<_> = reason.iter().map(|it| FailedAttempt::new(it, None)).collect();
-        sqlx::query(
+        let noted = sqlx::query(
             r#"insert into attempt as it (subscription, topic, partition, "offset", attempts, reason, failures, event_id,
                    subject, correlation_id)
                values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
@@ -236,15 +236,15 @@ impl Histories {
         .bind(event.map(|it| it.id.as_str()))
         .bind(event.and_then(|it| it.subject.as_deref()))
         .bind(event.map(|it| it.correlation_id.as_str()))
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool);
+        pg::bounded(noted).await?;
         Ok(())
     }
 
     /// Records that a first attempt at all these messages together begins.
     pub(crate) async fn mark(&self, records: &[&Record]) -> sqlx::Result<()> {
         let (topics, partitions, offsets) = coordinates(records);
-        sqlx::query(
+        let marked = sqlx::query(
             r#"insert into attempt (subscription, topic, partition, "offset", attempts)
                select $1, *, 1 from unnest($2::text[], $3::integer[], $4::bigint[])
                on conflict do nothing"#,
@@ -253,8 +253,43 @@ impl Histories {
         .bind(topics)
         .bind(partitions)
         .bind(offsets)
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool);
+        pg::bounded(marked).await?;
+        Ok(())
+    }
+
+    /// Removes the marks of attempts that ended and do not count, given the attempts that counted
+    /// before. A mark that another instance has written meanwhile stays.
+    pub(crate) async fn take_back(&self, marked: &[(&Record, u32)], why: &str) -> sqlx::Result<()> {
+        if marked.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<_> = marked.iter().map(|it| it.0).collect();
+        let (topics, partitions, offsets) = coordinates(&records);
+        let before = marked.iter().map(|it| i32::try_from(it.1).unwrap_or(i32::MAX));
+        let before: Vec<_> = before.collect();
+        let taken_back = sqlx::query(
+            r#"with marked as (
+                   select * from unnest($2::text[], $3::integer[], $4::bigint[], $5::integer[])
+                       as marked (topic, partition, "offset", before)),
+                   unknown_before as (
+                       delete from attempt it using marked
+                       where subscription = $1 and it.topic = marked.topic and it.partition = marked.partition
+                         and it."offset" = marked."offset" and marked.before = 0
+                         and it.attempts = 1 and it.reason is null)
+               update attempt it set attempts = marked.before, reason = $6 from marked
+               where subscription = $1 and it.topic = marked.topic and it.partition = marked.partition
+                 and it."offset" = marked."offset" and marked.before > 0
+                 and it.attempts = marked.before + 1 and it.reason is null"#,
+        )
+        .bind(&self.subscription)
+        .bind(topics)
+        .bind(partitions)
+        .bind(offsets)
+        .bind(before)
+        .bind(why)
+        .execute(&self.pool);
+        pg::bounded(taken_back).await?;
         Ok(())
     }
 
@@ -262,7 +297,7 @@ impl Histories {
     pub(crate) async fn left(&self, partitions: &[TopicPartition]) -> sqlx::Result<()> {
         let (topics, numbers): (Vec<&str>, Vec<i32>) =
             partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
-        sqlx::query(
+        let left = sqlx::query(
             "delete from consuming
              where subscription = $1 and instance = $2
                and (topic, partition) in (select * from unnest($3::text[], $4::integer[]))",
@@ -271,18 +306,18 @@ impl Histories {
         .bind(&self.instance)
         .bind(&topics)
         .bind(&numbers)
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool);
+        pg::bounded(left).await?;
         Ok(())
     }
 
     /// Records that this instance released all partitions cleanly.
     pub(crate) async fn left_all(&self) -> sqlx::Result<()> {
-        sqlx::query("delete from consuming where subscription = $1 and instance = $2")
+        let left = sqlx::query("delete from consuming where subscription = $1 and instance = $2")
             .bind(&self.subscription)
             .bind(&self.instance)
-            .execute(&self.pool)
-            .await?;
+            .execute(&self.pool);
+        pg::bounded(left).await?;
         Ok(())
     }
 }

@@ -202,9 +202,9 @@ impl Judge {
     /// another crash identifies the suspects, each of which is then attempted alone.
     async fn attempt(&self, taken: &[Taken], chain: &mut Chain) -> Result<Vec<Outcome>, Failure> {
         // Evaluated once, because another lane may settle the last suspect meanwhile.
-        let (cautious, calm): (Vec<_>, Vec<_>) =
+        let (suspects, calm): (Vec<_>, Vec<_>) =
             taken.iter().partition(|it| it.history.is_cautious());
-        let cautious: Vec<&Record> = cautious.into_iter().map(Taken::record).collect();
+        let cautious: Vec<&Record> = suspects.iter().map(|it| it.record()).collect();
         let failed_before = calm.into_iter().filter(|it| it.retries > 0).map(Taken::record);
         if !cautious.is_empty() {
             // Marking takes a connection of its own, and waits for other attempts.
@@ -234,11 +234,27 @@ impl Judge {
                 .max(),
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
-        let outcomes = self.attempts.make_in(&messages, bookkeeping, chain).await?;
+        let made = self.attempts.make_in(&messages, bookkeeping, chain).await;
+        if let Err(failure) = &made
+            && matches!(failure.class(), Class::Conflict | Class::Unavailable)
+        {
+            self.take_back(&suspects, failure).await;
+        }
+        let outcomes = made?;
         for ((message, outcome), it) in messages.iter().zip(&outcomes).zip(taken) {
             self.attempts.settled(message, *outcome, it.retries);
         }
         Ok(outcomes)
+    }
+
+    /// Takes back the marks of an attempt that does not count, or else the next crash, whoever
+    /// causes it, would count it.
+    async fn take_back(&self, suspects: &[&Taken], failure: &Failure) {
+        let marked: Vec<_> = suspects.iter().map(|it| (it.record(), it.retries)).collect();
+        if let Err(error) = self.histories.take_back(&marked, &failure.reason().message).await {
+            // The next attempt takes them back.
+            tracing::debug!(error = &error as &dyn std::error::Error, "marks not taken back");
+        }
     }
 
     async fn note_failure(&self, taken: &Taken, failure: &Failure) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::events::{ParcelEvent, ParcelId, ParcelPacked};
 use consumer::{Failure, Handler, Options, Received, Subscription};
+use envelope::Event;
 use sandbox::testing::eventually;
 use sqlx::PgConnection;
 
@@ -21,6 +22,8 @@ struct CountCalls {
 #[derive(Clone, Copy)]
 enum Trouble {
     Fail,
+    /// Reports that a dependency is unavailable, which does not count.
+    Refuse,
     /// Never ends, like an attempt whose process is killed.
     Hang,
 }
@@ -49,6 +52,7 @@ impl Handler for CountCalls {
                 self.calls.fetch_add(1, Ordering::SeqCst);
                 match self.trouble {
                     Trouble::Fail => return Err(Failure::transient(io())),
+                    Trouble::Refuse => return Err(Failure::unavailable(io())),
                     Trouble::Hang => std::future::pending::<()>().await,
                 }
             }
@@ -153,6 +157,52 @@ async fn a_process_that_is_killed_for_its_memory_blames_no_message() {
         .await
         .unwrap();
     assert_eq!((marked, house.counter("consumer_dead_lettered_total", "")), (0, 0));
+}
+
+/// Makes it look as if an instance that had all partitions of a topic had crashed.
+async fn crashed(house: &House, topic: &str) {
+    sqlx::query(
+        "insert into consuming (subscription, topic, partition, instance)
+         select 'group', $1, number, 'crashed' from generate_series(0, 20) number",
+    )
+    .bind(house.settings.prefixed(topic))
+    .execute(&house.pool)
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn after_a_crash_an_attempt_that_does_not_count_leaves_no_mark() {
+    let house = House::new().await;
+    crashed(&house, ParcelPacked::TYPE).await;
+    let [new, suspect] =
+        [(); 2].map(|()| house.event::<ParcelPacked>(ParcelId::new(), 1, CUSTOMER));
+    house.publish_on(ParcelPacked::TYPE, 0, &new).await;
+    house.publish_on(ParcelPacked::TYPE, 1, &suspect).await;
+    sqlx::query(
+        r#"insert into attempt (subscription, topic, partition, "offset", attempts, reason)
+           values ('group', $1, 1, 0, 2, 'it failed before')"#,
+    )
+    .bind(house.settings.prefixed(ParcelPacked::TYPE))
+    .execute(&house.pool)
+    .await
+    .unwrap();
+
+    let handler = CountCalls::new(Trouble::Refuse);
+    let running = house.run(Subscription::new("group").each_once(handler.clone()));
+    let attempted = async || {
+        let rows: Vec<(i32, i32, Option<String>)> =
+            sqlx::query_as("select partition, attempts, reason from attempt")
+                .fetch_all(&house.pool)
+                .await
+                .unwrap();
+        let [(1, 2, Some(reason))] = &*rows else { return None };
+        (reason != "it failed before").then_some(())
+    };
+    // Both were attempted by then, and are attempted again and again.
+    handler.called(4).await;
+    eventually("the marks to be taken back", PATIENCE, attempted).await;
+    running.end().await;
 }
 
 #[tokio::test]
