@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::handler::Kind;
+use crate::queue::Renewal;
 use crate::slots::Lane;
 
 /// The jobs that a worker has leased.
@@ -78,14 +79,15 @@ impl Leases {
         counts
     }
 
-    /// Applies a renewal that was sent at `from`: jobs `asked` for and not `renewed` belong to
+    /// Applies a renewal that was sent at `from`: jobs `asked` for and not in `kept` belong to
     /// another worker, unless they were claimed since.
-    pub(crate) fn renewed(&self, asked: &[Uuid], renewed: &[Uuid], from: Instant, lease: Duration) {
+    pub(crate) fn renewed(&self, asked: &[Uuid], kept: &[Renewal], from: Instant, lease: Duration) {
+        let kept: HashMap<_, _> = kept.iter().map(|it| (it.id, it.is_renewed)).collect();
         let mut held = self.lock();
         for id in asked {
-            match held.get_mut(id) {
-                Some(held) if renewed.contains(id) => held.until = from + lease,
-                Some(held) if held.until <= from + lease => held.lost.cancel(),
+            match (held.get_mut(id), kept.get(id)) {
+                (Some(held), Some(true)) => held.until = from + lease,
+                (Some(held), None) if held.until <= from + lease => held.lost.cancel(),
                 _ => {}
             }
         }

@@ -109,6 +109,14 @@ pub(crate) struct Depth {
     pub(crate) age: f64,
 }
 
+/// A job that its worker still has.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub(crate) struct Renewal {
+    pub(crate) id: Uuid,
+    /// `false` if its row was locked, so that its lease ends when it would have.
+    pub(crate) is_renewed: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     pub(crate) pool: PgPool,
@@ -122,13 +130,17 @@ impl Queue {
         Self { pool, worker: Uuid::now_v7(), lease }
     }
 
-    /// Renews the leases of these jobs. Returns those that this worker still has.
-    pub(crate) async fn renew(&self, held: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
-        sqlx::query_scalar(
+    /// Renews the leases of these jobs, except for those whose rows another transaction has locked:
+    /// waiting for one row would cost all other jobs their leases.
+    pub(crate) async fn renew(&self, held: &[Uuid]) -> sqlx::Result<Vec<Renewal>> {
+        sqlx::query_as(
             "with held as materialized (
-                 select id from job where id = any ($1) and worker = $2 order by id for update)
-             update job set run_at = now() + make_interval(secs => $3)
-             from held where job.id = held.id returning job.id",
+                 select id from job where id = any ($1) and worker = $2 order by id for update skip locked),
+             renewed as (
+                 update job set run_at = now() + make_interval(secs => $3)
+                 from held where job.id = held.id returning job.id)
+             select id, id in (select id from renewed) as is_renewed
+             from job where id = any ($1) and worker = $2",
         )
         .bind(held)
         .bind(self.worker)

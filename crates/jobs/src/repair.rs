@@ -8,6 +8,9 @@ use uuid::Uuid;
 use crate::enqueue::{EnqueueError, payload};
 use crate::job::Job;
 
+/// Maximum number of jobs that a statement searches for an address.
+const ERASED_AT_ONCE: i64 = 2_000;
+
 /// Gives a failed job all its attempts again, and keeps its earlier errors. Returns `false` if the
 /// job does not exist, has not failed, or another job with its unique key waits or runs.
 ///
@@ -133,11 +136,29 @@ pub async fn forget_failed(tx: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<
 /// Fails with the error of Postgres. Failed jobs may have been removed already; call it again.
 pub async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
     let pattern = pg::address_pattern(address, pg::AddressIn::Text);
-    for statement in [
-        "delete from job where failed_at is not null and payload::text ~* $1",
-        "update job set errors = '[]' where errors::text ~* $1",
-    ] {
-        sqlx::query(statement).bind(&pattern).execute(pool).await?;
+    let mut after = Some(Uuid::nil());
+    while let Some(id) = after {
+        after = sqlx::query_scalar(
+            "with chunk as materialized (
+                 select id, payload, errors, failed_at from job where id > $2 order by id limit $3
+             ), found as materialized (
+                 select id, failed_at is not null and payload::text ~* $1 as is_removed from job
+                 where id = any(array(
+                     select id from chunk
+                     where failed_at is not null and payload::text ~* $1 or errors::text ~* $1))
+                 order by id for update
+             ), removed as (
+                 delete from job using found where job.id = found.id and is_removed
+             ), blanked as (
+                 update job set errors = '[]' from found where job.id = found.id and not is_removed
+             )
+             select id from chunk order by id desc limit 1",
+        )
+        .bind(&pattern)
+        .bind(id)
+        .bind(ERASED_AT_ONCE)
+        .fetch_optional(pool)
+        .await?;
     }
     Ok(())
 }

@@ -476,7 +476,13 @@ async fn keep(queue: &Queue, leases: &Leases) {
             continue;
         }
         match pg::within(every, queue.renew(&asked)).await {
-            Ok(renewed) => leases.renewed(&asked, &renewed, from, queue.lease),
+            Ok(kept) => {
+                leases.renewed(&asked, &kept, from, queue.lease);
+                if kept.iter().any(|it| !it.is_renewed) {
+                    leases.expire();
+                    wait = every.min(BACKOFF);
+                }
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "leases of running jobs not renewed, retrying");

@@ -30,11 +30,16 @@ async fn two_running_jobs(house: &House) -> [Uuid; 2] {
 }
 
 #[tokio::test]
-async fn leases_are_renewed_in_the_order_of_ids() {
+async fn a_row_that_somebody_has_locked_costs_no_other_job_its_lease() {
     let house = House::new().await;
     let running = house.run(house.endless::<Work>());
     let ids = two_running_jobs(&house).await;
-    the_second_is_free_while_the_first_is_waited_for(&house, ids).await;
+    let mut tx = house.pool.begin().await.unwrap();
+    jobs::lock(&mut tx, &ids[..1]).await.unwrap();
+    tokio::time::sleep(house.options.lease * 3).await;
+    let other = house.has(ids[1], State::Running).await;
+    assert_eq!((other.record.attempts, house.seen.attempts()), (1, vec![1, 1]));
+    tx.rollback().await.unwrap();
     running.end().await;
 }
 
