@@ -32,6 +32,8 @@ pub(crate) struct Health {
     relay: Option<RelayStatus>,
     subscriptions: Vec<(String, Status)>,
     startup: watch::Receiver<Startup>,
+    /// Cancelled when the shutdown begins, which closes the public port at once.
+    shutdown: CancellationToken,
 }
 
 /// Progress of the service's start.
@@ -78,6 +80,9 @@ pub(super) struct HealthReport {
     /// Why the service has not started, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     starting: Option<String>,
+    /// `true` if the service is shutting down.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stopping: bool,
     kafka: Kafka,
     /// Problems of the topics that the service owns.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,8 +101,9 @@ impl Health {
         relay: Option<RelayStatus>,
         subscriptions: Vec<(String, Status)>,
         startup: watch::Receiver<Startup>,
+        shutdown: CancellationToken,
     ) -> Self {
-        Self { pool, kafka, topics, relay, subscriptions, startup }
+        Self { pool, kafka, topics, relay, subscriptions, startup, shutdown }
     }
 
     /// Probes the database, and returns the status code and body of `/readyz`.
@@ -120,7 +126,8 @@ impl Health {
             || !topics.is_empty()
             || !outbox.is_empty()
             || subscriptions.iter().any(|(_, state)| *state != State::Running);
-        let serves = !unavailable && startup == Startup::Done;
+        let stopping = self.shutdown.is_cancelled();
+        let serves = !unavailable && startup == Startup::Done && !stopping;
         let readiness = match (serves, troubled) {
             (false, _) => Readiness::Unready,
             (true, true) => Readiness::Degraded,
@@ -142,6 +149,7 @@ impl Health {
                 Startup::Waiting(why) => Some(format!("waiting for the database: {why}")),
                 Startup::Begun | Startup::Done => None,
             },
+            stopping,
             kafka,
             topics,
             outbox,

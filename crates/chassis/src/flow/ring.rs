@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use pg::ErrorClass;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 /// Number of slots, as in the migration.
@@ -38,15 +39,34 @@ impl Ring {
             return Ok(slot);
         }
         let current = current(&mut *pool.acquire().await?, self.slot_bytes).await?;
-        let slot = if current.is_to_turn { self.turn(pool).await? } else { current.slot };
+        let slot = if current.is_to_turn {
+            self.turn_unless_read(pool, current.slot).await?
+        } else {
+            current.slot
+        };
         self.slot = Some(slot);
         self.next_look = Instant::now() + LOOK_EVERY;
         Ok(slot)
     }
 
+    /// Opens the next slot, or returns the current one if somebody reads the table for longer, as a
+    /// backup does. Steps are then written to the current slot until the next look.
+    async fn turn_unless_read(&self, pool: &PgPool, current: i16) -> sqlx::Result<i16> {
+        match self.turn(pool).await {
+            Err(error) if matches!(pg::classify(&error), ErrorClass::Conflict) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "next slot of flow steps not opened, retrying later");
+                Ok(current)
+            }
+            turned => turned,
+        }
+    }
+
     /// Opens the next slot, unless another instance has done so meanwhile.
     async fn turn(&self, pool: &PgPool) -> sqlx::Result<i16> {
         let mut tx = pool.begin().await?;
+        // Readers of the table wait behind a truncation that waits.
+        sqlx::raw_sql("set local lock_timeout = '200ms'").execute(&mut *tx).await?;
         sqlx::query("select from flow_step_slot order by slot for update")
             .execute(&mut *tx)
             .await?;

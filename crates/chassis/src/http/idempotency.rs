@@ -25,6 +25,8 @@ use super::problem::Problem;
 const HEADER: &str = "idempotency-key";
 const MAX_KEY_BYTES: usize = 255;
 const PRUNED_AT_ONCE: u32 = 5_000;
+/// Maximum number of answers that a statement searches for an address.
+const ERASED_AT_ONCE: i64 = 2_000;
 /// Seed of the advisory locks of keys ("idem"), which keeps them apart from other locks on a hash
 /// of the same text.
 const LOCK_SEED: i64 = 0x6964_656d;
@@ -254,16 +256,31 @@ pub(crate) async fn prune(pool: PgPool) -> sqlx::Result<()> {
     .map(drop)
 }
 
-/// Erases an e-mail address, ignoring case, from the answers. Their keys stay, so a repeated
-/// request still has no effect.
+/// Erases an e-mail address, ignoring case, from the answers, chunk by chunk, since there may be
+/// millions. Their keys stay, so a repeated request still has no effect.
 pub(crate) async fn erase(pool: &PgPool, address: &str) -> sqlx::Result<()> {
     let as_json = Value::from(address).to_string();
-    sqlx::query(
-        "update idempotency_key set body = regexp_replace(body::text, $1, '(erased)', 'gi')::json
-         where body::text ~* $1",
-    )
-    .bind(pg::address_pattern(as_json.trim_matches('"'), pg::AddressIn::Text))
-    .execute(pool)
-    .await
-    .map(drop)
+    let pattern = pg::address_pattern(as_json.trim_matches('"'), pg::AddressIn::Text);
+    let mut after = Some((String::new(), String::new()));
+    while let Some((tenant, key)) = after {
+        after = sqlx::query_as(
+            "with chunk as materialized (
+                 select tenant_id, key, body from idempotency_key
+                 where (tenant_id, key) > ($2, $3) order by tenant_id, key limit $4
+             ), erased as (
+                 update idempotency_key it
+                 set body = regexp_replace(it.body::text, $1, '(erased)', 'gi')::json
+                 from chunk
+                 where it.tenant_id = chunk.tenant_id and it.key = chunk.key and chunk.body::text ~* $1
+             )
+             select tenant_id, key from chunk order by tenant_id desc, key desc limit 1",
+        )
+        .bind(&pattern)
+        .bind(tenant)
+        .bind(key)
+        .bind(ERASED_AT_ONCE)
+        .fetch_optional(pool)
+        .await?;
+    }
+    Ok(())
 }

@@ -260,6 +260,7 @@ impl Start {
                 relay,
                 statuses,
                 started,
+                self.running.intake.shutdown(),
             ),
             metrics: self.metrics.clone(),
             pool: self.housekeeping.clone(),

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use reqwest::StatusCode;
+use sandbox::testing::eventually;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -85,4 +88,22 @@ async fn headers_that_take_too_long_close_the_connection() {
         assert!(took + slack > HEAD_TIMEOUT && took < HEAD_TIMEOUT + slack * 8, "{took:?}");
     });
     futures::future::join_all(slow).await;
+}
+
+#[tokio::test]
+async fn a_service_that_shuts_down_is_not_ready() {
+    let house = House::start().await;
+    // Its client reads nothing, so that the shutdown waits for it.
+    let unread = house.unread_labels("demo-acme", 50_000_000).await;
+    unread.readable().await.unwrap();
+    let readyz = format!("http://{}/readyz", house.running.admin);
+    let asked = async || {
+        let response = reqwest::get(&readyz).await.ok()?;
+        let is_unready = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+        let report: Value = response.json().await.ok()?;
+        (is_unready && report["stopping"] == true).then_some(())
+    };
+    let asked = eventually("it to be unready", HEAD_TIMEOUT, asked);
+    tokio::join!(house.running.shutdown(), asked);
+    drop(unread);
 }

@@ -7,6 +7,7 @@ use envelope::{CorrelationId, Encoded};
 use reqwest::{Client, Method};
 use sandbox::testing::eventually;
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 use crate::house::{House, PATIENCE, completed};
 
@@ -299,6 +300,25 @@ async fn the_oldest_steps_are_pruned_and_the_others_stay() {
         .await
         .unwrap();
     assert_eq!(slots, [0, 1]);
+    assert!(running.shutdown().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_are_recorded_while_a_backup_reads_them() {
+    let house = House::empty().await;
+    let running = start(&house).await;
+    house.send(&completed_in("flow-before")).await;
+    flow_with(&running, "flow-before", |it| outcomes(it, "process").len() == 1).await;
+    let mut backup = PgConnection::connect(house.space.database_url()).await.unwrap();
+    for statement in ["begin", "lock table flow_step in access share mode"] {
+        sqlx::raw_sql(statement).execute(&mut backup).await.unwrap();
+    }
+    let old = "update flow_step_slot set opened_at = clock_timestamp() - interval '4 hours' where slot = 0";
+    sqlx::query(old).execute(&house.pool).await.unwrap();
+    // Until the slot is looked at, which can't be truncated now.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    house.send(&completed_in("flow-during")).await;
+    flow_with(&running, "flow-during", |it| outcomes(it, "process").len() == 1).await;
     assert!(running.shutdown().await);
 }
 
