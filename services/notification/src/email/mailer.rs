@@ -14,9 +14,12 @@ use tokio::time::timeout;
 use super::store::Unsent;
 use crate::config::Mail;
 
-/// Time limit for sending an e-mail: shorter than the drain at shutdown and than Postgres's limit
-/// on idle transactions.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// Time limit for connecting to the mail server.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time limit for sending an e-mail. A server that scans the content answers after it has all of it
+/// (RFC 5321, 4.5.3.2.6), and one that is given up then delivers the e-mail although it is sent
+/// again. A server that hangs keeps a tenant's other e-mails waiting for as long.
+const TIME_LIMIT: Duration = Duration::from_mins(1);
 
 /// An e-mail was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -127,7 +130,7 @@ fn server(url: &str) -> Result<AsyncSmtpTransport<Tokio1Executor>, ConfigError> 
         let form = "it is not of the form smtp://host:port or smtps://user:password@host";
         ConfigError::Invalid("SMTP_URL", form.to_owned())
     })?;
-    Ok(builder.timeout(Some(TIME_LIMIT)).build())
+    Ok(builder.timeout(Some(CONNECT)).build())
 }
 
 fn existing(folder: PathBuf) -> Result<PathBuf, ConfigError> {

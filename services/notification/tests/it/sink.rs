@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+/// How long the content of a message to `scanned@` is scanned before it is accepted.
+const SCAN: Duration = Duration::from_secs(8);
 
 /// A message that was received completely.
 #[derive(Clone, Debug)]
@@ -94,6 +98,9 @@ impl Sink {
                     let accepted = !to[0].starts_with("later@") || self.tries(&to[0]) > 1;
                     let delivery = Delivery { from: from.clone(), to: to.clone(), data, accepted };
                     self.deliveries.lock().unwrap().push(delivery);
+                    if to[0].starts_with("scanned@") {
+                        tokio::time::sleep(SCAN).await;
+                    }
                     if accepted { "250 OK" } else { "451 try later" }
                 }
                 "QUIT" => "221 bye",
