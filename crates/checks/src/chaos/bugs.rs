@@ -132,6 +132,12 @@ pub(crate) const BUGS: &[Bug] = &[
     tested(
         "orderflow-consumer",
         "it",
+        "scan-skips-other-types",
+        "a_probe_during_the_assignment_of_partitions_skips_no_message",
+    ),
+    tested(
+        "orderflow-consumer",
+        "it",
         "replay-ignores-inbox",
         "what_was_processed_by_another_way_meanwhile_is_a_duplicate",
     ),
