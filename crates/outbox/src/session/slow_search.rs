@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use sandbox::testing::eventually;
 use sqlx::{Postgres, Transaction};
 
 use super::Session;
@@ -33,6 +34,15 @@ impl Session<'static> {
         self.ticked().await;
         assert_eq!(shared(&mut other).await, 8);
         other.release().await;
+        // Its backend ends, and releases its locks, a moment after its connection.
+        let sessions =
+            "select count(distinct pid) from pg_locks where locktype = 'advisory' and granted
+             and database = (select oid from pg_database where datname = current_database())";
+        let is_alone = async || {
+            let sessions: i64 = sqlx::query_scalar(sessions).fetch_one(&stage.pool).await.unwrap();
+            (sessions == 1).then_some(())
+        };
+        eventually("the other relay's locks to be released", LONG, is_alone).await;
     }
 }
 
