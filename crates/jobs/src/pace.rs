@@ -10,7 +10,7 @@ const REST: u32 = 9;
 /// Divisor of the window for the first wait for running jobs.
 const FIRST_WAIT: u32 = 3;
 /// The longest wait, in windows: by default longer than e-mails and webhooks may take.
-const LONGEST_WAIT: u32 = 5;
+const LONGEST_WAIT: u32 = 12;
 /// The longest window of a job that was suspected again and again, in windows.
 const LONGEST_WINDOW: u32 = 20;
 
@@ -97,17 +97,17 @@ mod tests {
     fn waits_and_windows_grow_to_a_bound() {
         let mut pace = Pace::new(WINDOW, Instant::now());
         let mut waits = Vec::new();
-        for _ in 0..6 {
+        for _ in 0..8 {
             waits.push(pace.wait().as_secs());
             pace.lengthen_wait();
         }
-        assert_eq!(waits, [1, 2, 4, 8, 15, 15]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 36, 36]);
         let mut waits = Vec::new();
-        for _ in 0..5 {
+        for _ in 0..7 {
             pace.shorten_wait();
             waits.push(pace.wait().as_millis());
         }
-        assert_eq!(waits, [7_500, 3_750, 1_875, 1_000, 1_000]);
+        assert_eq!(waits, [18_000, 9_000, 4_500, 2_250, 1_125, 1_000, 1_000]);
         let budgets = [0, 3, 15].map(|waited| pace.budget(Duration::from_secs(waited)).as_secs());
         assert_eq!(budgets, [3, 3, 15]);
         let windows = [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(|times| pace.window(times).as_secs());

@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Time limit for sending an e-mail. A server that scans the content answers after it has all of it
 /// (RFC 5321, 4.5.3.2.6), and one that is given up then delivers the e-mail although it is sent
 /// again. A server that hangs keeps a tenant's other e-mails waiting for as long.
-const TIME_LIMIT: Duration = Duration::from_mins(1);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// An e-mail was not sent.
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,7 @@ impl SendEmail {
 impl Job for SendEmail {
     const KIND: &'static str = "send-email";
     /// Longer than the mailer's own limit, whose error is more specific.
-    const TIME_LIMIT: Duration = Duration::from_secs(70);
+    const TIME_LIMIT: Duration = Duration::from_secs(35);
 }
 
 /// Sends e-mails. If a worker dies after sending one and before recording that, the e-mail is sent
