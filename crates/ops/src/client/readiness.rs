@@ -15,6 +15,9 @@ pub(crate) struct Readiness {
     pub(crate) database: String,
     /// Why the service has not started, if known.
     pub(crate) starting: Option<String>,
+    /// `true` while it shuts down.
+    #[serde(default)]
+    pub(crate) stopping: bool,
     /// `up`, `away`, or `unknown` until it was probed.
     pub(crate) kafka: String,
     /// Problems of the topics that the service owns.
@@ -39,7 +42,9 @@ impl Readiness {
         let starting = self.starting.clone();
         let database = format!("database {}", self.database);
         let database = (starting.is_none() && self.database != "up").then_some(database);
-        starting.into_iter().chain(database).chain(self.topics.iter().cloned()).collect()
+        let stopping = self.stopping.then(|| "it is shutting down".to_owned());
+        let own = starting.into_iter().chain(stopping).chain(database);
+        own.chain(self.topics.iter().cloned()).collect()
     }
 }
 
