@@ -146,19 +146,13 @@ async fn prune_once(
 
 /// Deletes rows of killed instances, and old counts of failures.
 async fn prune_standing(pool: &PgPool, subscription: &str) -> sqlx::Result<()> {
-    sqlx::query(
+    for delete in [
         "delete from instance where subscription = $1 and seen_at < now() - interval '1 hour'",
-    )
-    .bind(subscription)
-    .execute(pool)
-    .await?;
-    sqlx::query(
         "delete from breaker
          where subscription = $1 and opened_at is null and last_at < now() - interval '1 day'",
-    )
-    .bind(subscription)
-    .execute(pool)
-    .await?;
+    ] {
+        pg::bounded(sqlx::query(delete).bind(subscription).execute(pool)).await?;
+    }
     Ok(())
 }
 

@@ -162,8 +162,16 @@ impl Judge {
         let span = taken.span.clone();
         let mut chain = Chain::default();
         let tried = self.attempt(std::slice::from_ref(taken), &mut chain).instrument(span).await;
-        let outcomes = tried.inspect_err(|failure| log(failure, taken))?;
-        Ok(outcomes == [Outcome::Processed])
+        match tried {
+            Ok(outcomes) => Ok(outcomes == [Outcome::Processed]),
+            Err(failure) => {
+                log(&failure, taken);
+                if taken.history.is_cautious() {
+                    self.take_back(&[taken], &failure).await;
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Judges a failure caused neither by the message nor by the whole database. It counts once it
@@ -235,8 +243,10 @@ impl Judge {
         };
         let messages: Vec<&Message> = taken.iter().filter_map(message).collect();
         let made = self.attempts.make_in(&messages, bookkeeping, chain).await;
+        // A batch that fails for another reason does not count either: its messages are attempted
+        // one by one.
         if let Err(failure) = &made
-            && matches!(failure.class(), Class::Conflict | Class::Unavailable)
+            && (taken.len() > 1 || matches!(failure.class(), Class::Conflict | Class::Unavailable))
         {
             self.take_back(&suspects, failure).await;
         }

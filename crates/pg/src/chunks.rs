@@ -5,7 +5,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, PgPool, Postgres};
 use tokio::sync::Semaphore;
 
-use crate::limit::within;
+use crate::limit::{bounded, within};
 
 /// Time limit of a maintenance statement, more than any server allows it: the next one must get its
 /// turn also after a connection was lost silently.
@@ -73,7 +73,7 @@ pub async fn sweep(
     value: &str,
 ) -> sqlx::Result<u64> {
     let size = "select pg_relation_size($1::regclass) / current_setting('block_size')::bigint";
-    let blocks: i64 = sqlx::query_scalar(size).bind(table).fetch_one(pool).await?;
+    let blocks: i64 = bounded(sqlx::query_scalar(size).bind(table).fetch_one(pool)).await?;
     let mut deleted = 0;
     for from in (0..=blocks).step_by(usize::try_from(BLOCKS).unwrap_or(1)) {
         let delete = format!(

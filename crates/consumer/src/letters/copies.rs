@@ -95,7 +95,7 @@ impl Copies {
         let (mut backoff, mut producer, mut import_at) = (FIRST_BACKOFF, None, Instant::now());
         while !self.shutdown.is_cancelled() {
             if Instant::now() >= import_at {
-                let importing = self.shutdown.run_until_cancelled(self.import());
+                let importing = self.shutdown.run_until_cancelled(Box::pin(self.import()));
                 let Some(wait) = importing.await else { return };
                 import_at = Instant::now() + wait;
             }

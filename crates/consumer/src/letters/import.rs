@@ -7,6 +7,7 @@ use kafka::{DeadLetter, Record, Settings, dead_letter_topic};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use tokio::task::spawn_blocking;
 
+use super::bulk;
 use super::burial::expires_after;
 use super::copies::CopyError;
 use super::record::{Attributes, NewLetter, PARAMETERS, WRITTEN};
@@ -32,12 +33,12 @@ pub(super) async fn import(
     let topic = kafka.prefixed(&dead_letter_topic(group).name);
     let mut imported = 0;
     loop {
-        let from: Vec<(i32, i64)> = sqlx::query_as(
+        let from = sqlx::query_as(
             "select partition, next_offset from dead_letter_import where subscription = $1",
         )
         .bind(group)
-        .fetch_all(pool)
-        .await?;
+        .fetch_all(pool);
+        let from: Vec<(i32, i64)> = pg::bounded(from).await?;
         let (settings, of) = (kafka.clone(), topic.clone());
         let reading = spawn_blocking(move || kafka::read_part(&settings, &of, &from, PART, WITHIN));
         let (records, next) = match reading.await? {
@@ -47,12 +48,16 @@ pub(super) async fn import(
         if next.is_empty() {
             break;
         }
-        let mut tx = pool.begin().await?;
-        for record in &records {
-            imported += insert(&mut tx, group, record, expire_after).await?;
-        }
-        note(&mut tx, group, &next).await?;
-        tx.commit().await?;
+        let importing = async {
+            let (mut tx, mut inserted) = (pool.begin().await?, 0);
+            for record in &records {
+                inserted += insert(&mut tx, group, record, expire_after).await?;
+            }
+            note(&mut tx, group, &next).await?;
+            tx.commit().await?;
+            Ok(inserted)
+        };
+        imported += bulk::bounded(importing).await?;
     }
     if imported > 0 {
         tracing::info!(group, letters = imported, topic, "dead letters imported from their topic");

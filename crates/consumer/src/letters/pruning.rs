@@ -27,9 +27,9 @@ pub(crate) async fn prune(pool: &PgPool, group: &str, chunk: u32) -> sqlx::Resul
     let replays = format!(
         "delete from dead_letter_replay where subscription = $1 and ended_at < clock_timestamp() - {KEPT}"
     );
-    sqlx::query(sqlx::AssertSqlSafe(replays)).bind(group).execute(pool).await?;
+    pg::bounded(sqlx::query(sqlx::AssertSqlSafe(replays)).bind(group).execute(pool)).await?;
     let groups = "delete from dead_letter_group triage
                 where not exists (select 1 from dead_letter it where it.fingerprint = triage.fingerprint)";
-    sqlx::query(groups).execute(pool).await?;
+    pg::bounded(sqlx::query(groups).execute(pool)).await?;
     Ok(())
 }
