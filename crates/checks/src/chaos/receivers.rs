@@ -78,6 +78,11 @@ impl Receivers {
     /// Makes both accept, except for some first attempts of webhooks.
     pub(crate) fn heal(&self) {
         self.mail.behave(mail::Behaviour::Accept);
+        self.heal_target();
+    }
+
+    /// Makes the webhook target accept, except for some first attempts.
+    pub(crate) fn heal_target(&self) {
         let first_try_failure_rate = FAILED_FIRST_TRIES;
         self.target.behave(Behaviour { first_try_failure_rate, ..Behaviour::default() });
     }

@@ -11,8 +11,10 @@ use crate::chaos::scene::{Scene, soon};
 
 const BEFORE: usize = 50;
 const AFTERWARDS: usize = 50;
-/// Longer than notification waits for a mail server (5 s), shorter than for a webhook (10 s).
-const HANG: Duration = Duration::from_secs(7);
+/// Shorter than notification waits for a webhook (10 s).
+const TARGET_HANGS: Duration = Duration::from_secs(7);
+/// With the time before, longer than notification waits for a mail server (30 s).
+const MAIL_STILL_HANGS: Duration = Duration::from_secs(26);
 
 pub(crate) async fn receivers_fail(scene: &mut Scene) -> Evidence {
     scene.orders(BEFORE).await?;
@@ -21,7 +23,9 @@ pub(crate) async fn receivers_fail(scene: &mut Scene) -> Evidence {
     let refused = async || scene.receivers.mail.refused() > 0;
     let refused = soon(refused).await;
     scene.receivers.hang();
-    sleep(HANG).await;
+    sleep(TARGET_HANGS).await;
+    scene.receivers.heal_target();
+    sleep(MAIL_STILL_HANGS).await;
     let abandoned = scene.receivers.mail.abandoned();
     scene.receivers.heal();
     scene.healed();
