@@ -1,8 +1,8 @@
 //! Parses an envelope from the attributes of a binding: checks required ones, bounds texts, and
 //! ignores unusable ones.
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use crate::{CorrelationId, Envelope, EventId, SPEC_VERSION, TenantId, TextIdError};
 
@@ -62,7 +62,10 @@ impl Envelope {
         let envelope = Self {
             source: stored("source", reader.required("source")?)?,
             event_type: stored("type", reader.required("type")?)?,
-            time: reader.usable("time", |text| OffsetDateTime::parse(text, &Rfc3339).ok()),
+            // Some last hours of 9999 are in 10000 in UTC, which no time of this type is.
+            time: reader.usable("time", |text| {
+                OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)
+            }),
             subject: reader.optional("subject").map(|text| stored("subject", text)).transpose()?,
             dataschema: reader.optional("dataschema").map(str::to_owned),
             version: reader.usable("sequence", |text| text.parse().ok().filter(|it| *it >= 1)),
@@ -170,6 +173,7 @@ mod tests {
     fn what_is_optional_and_unusable_is_ignored_and_told() {
         for (name, given) in [
             ("time", "noon"),
+            ("time", "9999-12-31T23:59:59-05:00"),
             ("sequence", "0"),
             ("sequence", "99999999999999999999"),
             ("correlationid", "uuid#7"),
