@@ -100,6 +100,9 @@ impl Settings {
         config.set("bootstrap.servers", &self.brokers);
         // Reconnects to a recovered broker within one second instead of ten.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        // librdkafka's default for producers lets a request for metadata create a topic, with the
+        // broker's partitions and retention.
+        config.set("allow.auto.create.topics", "false");
         self.finish(config)
     }
 
@@ -142,7 +145,6 @@ impl Settings {
             // librdkafka's default, `latest`, skips records from before the first commit.
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("allow.auto.create.topics", "false")
             // How soon new partitions and new topics are noticed.
             .set("topic.metadata.refresh.interval.ms", "10000")
             // How long a dead instance's partitions wait for another instance.
@@ -188,6 +190,14 @@ impl fmt::Debug for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_client_has_a_broker_create_topics() {
+        let settings = Settings::new("localhost:9092", "");
+        for config in [settings.client(), settings.producer(), settings.consumer("accounting")] {
+            assert_eq!(config.get("allow.auto.create.topics"), Some("false"));
+        }
+    }
 
     #[test]
     fn properties_pass_through_and_win() {

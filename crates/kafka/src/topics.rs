@@ -195,11 +195,7 @@ async fn look(
     settings: &Settings,
     names: Vec<String>,
 ) -> Result<BTreeMap<String, Found>, KafkaError> {
-    // A consumer, because a producer's request creates the topic if the brokers create topics
-    // automatically.
-    let mut config = settings.client();
-    config.set("allow.auto.create.topics", "false");
-    let client: BaseConsumer = config.create()?;
+    let client: BaseConsumer = settings.client().create()?;
     let settings = settings.clone();
     let asking = tokio::task::spawn_blocking(move || {
         let found = names.into_iter().map(|name| {
