@@ -356,7 +356,7 @@ impl Intake {
 
     fn resume(&mut self) -> KafkaResult<()> {
         if self.scan.take().is_some() {
-            // The requester learns from the dropped scan that there is no message to probe.
+            // Dropping the scan tells its requester that there is no message to probe.
             self.seek_back(self.partitions.all())?;
         }
         set_paused(&self.consumer, &self.partitions.resume_all(), false);

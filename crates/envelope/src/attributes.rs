@@ -62,7 +62,7 @@ impl Envelope {
         let envelope = Self {
             source: stored("source", reader.required("source")?)?,
             event_type: stored("type", reader.required("type")?)?,
-            // Some last hours of 9999 are in 10000 in UTC, which no time of this type is.
+            // Late in 9999 it may be the year 10000 in UTC, which this type can't express.
             time: reader.usable("time", |text| {
                 OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)
             }),

@@ -7,7 +7,7 @@ use crate::classification::classify;
 const STATEMENT: Duration = Duration::from_secs(20);
 
 /// Waits for a statement, or for a short transaction, [at most](within) 20 s. A task that waits for
-/// an answer without a limit waits for ever if the server's host is gone without a word.
+/// an answer without a limit never ends if the server's host disappears silently.
 ///
 /// # Errors
 /// Fails like [`within`].
